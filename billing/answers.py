@@ -1,0 +1,140 @@
+"""What an answer to a send means: definite, worth a look, nothing learned, or no answer at all."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from billing.gateway import Answer, NoAnswer, NotSent, Response
+from billing.idempotency import Learned
+from billing.steps import Case, Finding, Json, Step
+from billing.tables import Record
+
+
+class Kind(StrEnum):
+    """How an answer counts."""
+
+    LEARNED = "learned"
+    """It says what happened, or where to look: see `Reading.learned`."""
+    NO_ANSWER = "no_answer"
+    """It left us, and what came back says nothing about its effect."""
+    THROTTLED = "throttled"
+    """Not executed, and not an unanswered send: the same key later, more slowly."""
+    MISCONFIGURED = "misconfigured"
+    """Not executed: our credentials are refused. Nothing about this operation is wrong."""
+    NOT_SENT = "not_sent"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    kind: Kind
+    learned: Learned | None = None
+    why: str = ""
+    data: Json | None = None
+    status: int = 0
+    server_error: bool = False
+    replayed: bool = False
+    executed: bool = False
+    """A success of this very key, replayed: only how things stand now is still to be seen."""
+
+
+# 400s about the state of an object; every other 400 with a code or a parameter is about the request.
+# Source: docs.stripe.com/error-codes.
+_STATE_CODES = frozenset(
+    {
+        "payment_intent_unexpected_state",
+        "amount_too_large",
+        "amount_too_small",
+        "charge_already_captured",
+        "charge_expired_for_capture",
+        "capture_charge_authorization_expired",
+        "invoice_not_editable",
+        "intent_invalid_state",
+    }
+)
+_OBJECTS = ("payment_intent", "invoice", "charge")
+
+
+def read_answer(step: Step, case: Case, record: Record, answer: Answer) -> Reading:
+    """First match wins, and the last row takes everything else. Statuses and codes only, never texts."""
+    match answer:
+        case NotSent(why):
+            return Reading(Kind.NOT_SENT, why=why)
+        case NoAnswer(why):
+            return Reading(Kind.NO_ANSWER, why=why)
+    status, why = answer.status, answer.error_code or answer.error_type or f"status {answer.status}"
+    if 400 <= status < 500 and not (answer.data and isinstance(answer.data.get("error"), Mapping)):
+        # Not Stripe's way to refuse: some proxy on the way said it, and what it knows is nothing.
+        return Reading(Kind.NO_ANSWER, why=f"status {status} without an error of Stripe's")
+    match status:
+        case 200 | 201 | 202 if answer.data is not None:
+            return _success(step, case, record, answer, answer.data)
+        case 402:
+            return Reading(Kind.LEARNED, Learned.DECLINED, why, answer.data, replayed=answer.replayed)
+        case 400 if answer.error_type == "idempotency_error":
+            return Reading(Kind.LEARNED, Learned.ASK, why)
+        case 400 if _is_about_state(answer):
+            learned = step.refusal(case, _error(answer))
+            return Reading(Kind.LEARNED, learned, why, answer.data, replayed=answer.replayed)
+        case 401 | 403:
+            return Reading(Kind.MISCONFIGURED, why=why, status=status)
+        case 404 if step.read_before(case):
+            return Reading(Kind.LEARNED, Learned.ASK, why)
+        case 400 | 404:
+            # The request itself was not accepted. That says nothing about an earlier send of this key.
+            first = record.unanswered <= 1
+            return Reading(Kind.LEARNED, Learned.REFUSED if first else Learned.ASK, why, answer.data)
+        case 409 if answer.error_code == "idempotency_key_in_use":
+            return Reading(Kind.THROTTLED, why=why)
+        case 429 if not answer.replayed:
+            return Reading(Kind.THROTTLED, why=why)
+    return Reading(
+        Kind.NO_ANSWER,
+        why=why,
+        server_error=status >= 500,
+        replayed=answer.replayed,
+    )
+
+
+def _success(step: Step, case: Case, record: Record, answer: Response, data: Json) -> Reading:
+    assert step.judge is not None, "a step that only looks has no answer to a send"
+    learned = step.judge(case, data)
+    # Only a deleted object carries no livemode; everything else must say that it is of our mode.
+    if data.get("livemode") is not record.livemode and data.get("deleted") is not True:
+        learned = Learned.MISMATCH
+    if answer.replayed and not step.trust_replay and learned is not Learned.MISMATCH:
+        return Reading(Kind.LEARNED, Learned.ASK, "", data, replayed=True, executed=True)
+    return Reading(Kind.LEARNED, learned, "", data, replayed=answer.replayed)
+
+
+def _is_about_state(answer: Response) -> bool:
+    error = _error(answer)
+    if any(isinstance(error.get(name), dict) for name in _OBJECTS):
+        return True
+    return answer.error_code in _STATE_CODES or (answer.error_code is None and "param" not in error)
+
+
+def _error(answer: Response) -> Json:
+    error = answer.data.get("error") if answer.data else None
+    return error if isinstance(error, dict) else {}
+
+
+def learn(record: Record, reading: Reading) -> None:
+    """Write what a send's own report taught us into its record. `unanswered` was raised when it was prepared."""
+    match reading.kind:
+        case Kind.LEARNED:
+            assert reading.learned is not None
+            record.learned = reading.learned
+            record.look_only = record.look_only or reading.learned is Learned.ASK
+            if reading.executed:
+                record.unanswered = 0
+        case Kind.NO_ANSWER:
+            record.server_errors += reading.server_error
+            record.look_only = record.look_only or reading.replayed
+        case Kind.THROTTLED | Kind.MISCONFIGURED | Kind.NOT_SENT:
+            record.unanswered -= 1
+    record.replayed = record.replayed or reading.replayed
+
+
+def learn_from_look(record: Record, finding: Finding) -> None:
+    record.learned = finding.learned
+    record.looks += 1

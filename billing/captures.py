@@ -1,0 +1,152 @@
+"""Taking the money that a customer has authorised, once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from billing import ids
+from billing.capture_steps import CAPTURE, READ_AUTHORISATION, iso
+from billing.errors import AuthorisationTaken, InvalidAmount, InvalidText, RequestReused
+from billing.facts import told
+from billing.money import Money, check_request, provider_id
+from billing.steps import Case, Operation, Step
+from billing.tables import Capture, CaptureState
+
+
+@dataclass(frozen=True, slots=True)
+class Authorisation:
+    """What the caller's confirm answer said: how much may be captured, in which currency, and until when.
+
+    `amount_capturable` in minor units. `capture_before` is Stripe's own
+    `charge.payment_method_details.card.capture_before`, never computed; None where the payment method has none.
+    """
+
+    amount_capturable: int
+    currency: str
+    capture_before: datetime | None
+
+    def __post_init__(self) -> None:
+        Money(self.amount_capturable, self.currency)
+        if self.capture_before is not None and self.capture_before.tzinfo is None:
+            raise InvalidText("capture_before must carry a time zone")
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureReceipt:
+    """The wish is written; it becomes true after the caller's transaction commits. `new` is False the second time."""
+
+    capture_id: ids.CaptureId
+    request_id: str
+    new: bool
+
+
+def request_capture(
+    session: Session,
+    *,
+    payment_intent: str,
+    amount: Money,
+    request_id: str,
+    correlation_id: str | None = None,
+    authorisation: Authorisation | None = None,
+    account: str | None = None,
+    actor: str = "application",
+) -> CaptureReceipt:
+    """Ask, inside the caller's own transaction, for an authorisation to be captured in full or in part.
+
+    The rest of a partly captured authorisation is released by Stripe. Without `authorisation` it is read
+    from Stripe once before anything is sent. The same `request_id` again returns the same receipt.
+
+    Raises RequestReused (same request id, other parameters), AuthorisationTaken, and InvalidRequest before
+    anything is written; the caller's transaction stays usable in every case.
+    """
+    if not isinstance(amount, Money):
+        raise InvalidAmount(f"amount must be billing.Money, not {amount!r}")
+    provider_id("payment_intent", payment_intent)
+    check_request(request_id, correlation_id, account, actor)
+    if authorisation is not None:
+        _within(amount, authorisation)
+    values: dict[str, Any] = {
+        "account": account,
+        "request_id": request_id,
+        "payment_intent": payment_intent,
+        "amount_minor": amount.minor,
+        "currency": amount.currency,
+    }
+    known: dict[str, Any] = {}
+    if authorisation is not None:
+        known = {
+            "authorised_minor": authorisation.amount_capturable,
+            "authorised_currency": authorisation.currency,
+            "capture_before": authorisation.capture_before,
+        }
+    row = Capture(id=ids.new("cap"), correlation_id=correlation_id, version=0)
+    # A conflict is asked about, not caught: a caught integrity error would spoil the caller's transaction.
+    written = session.scalar(
+        insert(Capture)
+        .values(id=row.id, correlation_id=correlation_id, version=1, **values, **known)
+        .on_conflict_do_nothing()
+        .returning(Capture.id)
+    )
+    if written is None:
+        return _already_there(session, values)
+    session.add(
+        told(
+            row,
+            "requested",
+            actor=actor,
+            minor=amount.minor,
+            currency=amount.currency,
+            payment_intent=payment_intent,
+            account=account,
+            authorised=authorisation is not None,
+            capture_before=iso(authorisation.capture_before) if authorisation else None,
+        )
+    )
+    return CaptureReceipt(ids.CaptureId(row.id), request_id, new=True)
+
+
+def _within(amount: Money, authorisation: Authorisation) -> None:
+    if amount.currency != authorisation.currency:
+        raise InvalidAmount(f"{amount} cannot be captured from an authorisation in {authorisation.currency}")
+    if amount.minor > authorisation.amount_capturable:
+        raise InvalidAmount(f"{amount} is more than the {authorisation.amount_capturable} that may be captured")
+
+
+def _already_there(session: Session, values: Mapping[str, Any]) -> CaptureReceipt:
+    first = session.scalars(
+        select(Capture).where(
+            Capture.account.is_not_distinct_from(values["account"]),
+            Capture.request_id == values["request_id"],
+        )
+    ).one_or_none()
+    if first is None:
+        holder = session.scalars(
+            select(Capture.id).where(
+                Capture.account.is_not_distinct_from(values["account"]),
+                Capture.payment_intent == values["payment_intent"],
+                Capture.state.not_in([CaptureState.DECLINED, CaptureState.REFUSED, CaptureState.CANCELED]),
+            )
+        ).first()
+        raise AuthorisationTaken(values["payment_intent"], holder or "unknown")
+    differences = {name: (getattr(first, name), now) for name, now in values.items() if getattr(first, name) != now}
+    if differences:
+        raise RequestReused(values["request_id"], differences)
+    return CaptureReceipt(ids.CaptureId(first.id), first.request_id, new=False)
+
+
+def next_step(case: Case) -> Step | None:
+    row = case.row
+    assert isinstance(row, Capture), "the operation's own table"
+    if row.state != CaptureState.REQUESTED:
+        return None
+    return READ_AUTHORISATION if row.authorised_minor is None else CAPTURE
+
+
+_BY_NAME = {step.name: step for step in (READ_AUTHORISATION, CAPTURE)}
+
+OPERATION = Operation("capture", "cap", Capture, next_step, _BY_NAME.__getitem__)

@@ -1,0 +1,80 @@
+"""Connections that cannot hang, sessions that end, and whose database this is."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from sqlalchemy import Engine, NullPool, create_engine, select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.orm import Session
+
+from billing import ids
+from billing.errors import WrongDatabase
+from billing.tables import Installation
+from billing.timing import Timing
+
+
+def open_engine(url: str, timing: Timing, *, name: str, pooled: bool = True) -> Engine:
+    """An engine whose every connection carries the protocol's timeouts, so that no lock is held for long.
+
+    `name` shows in `pg_stat_activity`. `pooled=False` for processes that fork, and for one-off commands.
+    Statement text in errors hides its parameters: they may carry what a log must not.
+    """
+    milliseconds = {
+        "lock_timeout": 200,
+        "statement_timeout": int(timing.transaction_timeout_s * 1000),
+        "idle_in_transaction_session_timeout": int(timing.transaction_timeout_s * 1000),
+    }
+    options = " ".join(f"-c {setting}={value}" for setting, value in milliseconds.items())
+    shared = {
+        "hide_parameters": True,
+        "connect_args": {"options": options, "application_name": f"billing-{name}", "connect_timeout": 5},
+    }
+    target = make_url(url).set(drivername="postgresql+psycopg")
+    if not pooled:
+        return create_engine(target, poolclass=NullPool, **shared)
+    return create_engine(target, pool_size=1, max_overflow=1, pool_pre_ping=False, **shared)
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Session]:
+    """One short transaction: committed at the end, rolled back on any error. Loaded rows stay readable after it."""
+    with Session(engine, expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+def now(session: Session) -> datetime:
+    """The database's clock, which judges leases, ages and horizons; not the start of the transaction."""
+    moment: datetime = session.execute(_CLOCK).scalar_one()
+    return moment
+
+
+_CLOCK = text("SELECT clock_timestamp()")
+
+
+def stamp(session: Session, *, environment: str, livemode: bool) -> None:
+    """Write whose database this is, once. Raises WrongDatabase when it is stamped for another environment."""
+    session.execute(
+        insert(Installation)
+        .values(id=1, environment=environment, livemode=livemode, identity=ids.new("ins"))
+        .on_conflict_do_nothing()
+    )
+    check_stamp(session, environment=environment, livemode=livemode)
+
+
+def check_stamp(session: Session, *, environment: str, livemode: bool) -> Installation:
+    """The installation row. Raises WrongDatabase when it is missing, or says something else."""
+    try:
+        row = session.scalars(select(Installation)).one_or_none()
+    except ProgrammingError as error:
+        raise WrongDatabase("DATABASE_URL: this database has no billing tables; run `billing migrate`") from error
+    if row is None:
+        raise WrongDatabase("DATABASE_URL: this database was never set up; run `billing migrate`")
+    if (row.environment, row.livemode) != (environment, livemode):
+        raise WrongDatabase(
+            f"DATABASE_URL: this database belongs to environment {row.environment!r} (livemode {row.livemode}), "
+            f"and BILLING_ENVIRONMENT says {environment!r} (livemode {livemode}); point one of them elsewhere"
+        )
+    return row

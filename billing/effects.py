@@ -1,0 +1,332 @@
+"""Prepare, call, settle: the one door to the provider. Nothing is locked while Stripe is asked.
+
+    prepare   the record is written as sent, with its key and a lease; COMMIT
+    call      no transaction is open
+    settle    answer, state and facts together, and the next call prepared; COMMIT
+
+`prepare` and `settle` work on loaded rows and touch no connection; `billing.store` loads and writes them.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from billing.answers import Kind, Reading, learn, learn_from_look, read_answer
+from billing.facts import told
+from billing.gateway import Answer, Budget, Gateway, Request, Response, boot_clock
+from billing.idempotency import (
+    Conflict,
+    Done,
+    Learned,
+    Look,
+    Park,
+    Resend,
+    Rotate,
+    Send,
+    Wait,
+    lease_alive,
+    look_backoff,
+    next_move,
+)
+from billing.records import Terms, conclude, mark_sent, plan, remember, request_of, rotate
+from billing.steps import Case, Finding, Json, Operation, Reader, Step
+from billing.tables import Fact, Record, RecordState
+
+
+class Standing(StrEnum):
+    """How an operation stands after a prepare or a settle. `jobs.verdicts` says what becomes of its work."""
+
+    CALLING = "calling"
+    """A call is in hand: `Result.call`."""
+    CONCLUDED = "concluded"
+    AGAIN = "again"
+    """It may be sent (again) as soon as the guards allow."""
+    IN_DOUBT = "in_doubt"
+    """Unanswered; the same key again after a pause."""
+    THROTTLED = "throttled"
+    """Not executed; the same key again after a pause."""
+    NOT_SENT = "not_sent"
+    """Never left us; again soon."""
+    WAITING = "waiting"
+    """Somebody else may be calling."""
+    LOOKING = "looking"
+    """The record's own clock (`look_at`) brings it back."""
+    PARKED = "parked"
+    """As LOOKING, and a person should know."""
+    CONFLICT = "conflict"
+    MISCONFIGURED = "misconfigured"
+    """Our credentials are refused."""
+    SIBLING = "sibling"
+    """Another operation holds the provider object."""
+    BLOCKED = "blocked"
+    """A guard said no, and nothing is unanswered."""
+    LATE = "late"
+    """The report of a call that somebody else had taken over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call in hand, complete: a crew thread needs nothing else, and no connection."""
+
+    record_id: str
+    operation: Operation
+    step: Step
+    case: Case
+    fence: int
+    request: Request
+    looking: bool
+    not_after_s: float
+    """How long after its prepare began it may still start: never past the key's horizon."""
+    prepared_at: datetime
+    """By the database's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the crew brought back, and how long it took."""
+
+    call: Call
+    came_back: Answer | Finding
+    took_ms: int
+    error: str | None = None
+    """The class of an exception that escaped a call: a bug of ours, counted as an attempt."""
+
+
+@dataclass(slots=True)
+class Result:
+    case: Case
+    standing: Standing
+    call: Call | None = None
+    opened: Record | None = None
+    """A new record; `billing.store` inserts it after all updates."""
+    why: str = ""
+    misconfigured: int = 0
+    """The status with which our credentials were refused."""
+    throttled: bool = False
+
+
+def call(gateway: Gateway, in_hand: Call, budget: Budget) -> Report:
+    """Send it or look, once, within the budget. Holds no connection and no lock."""
+    began = boot_clock()
+    came_back: Answer | Finding
+    if in_hand.looking:
+        account = in_hand.request.account
+        # A look that starts late harms nobody; only its whole length is bounded.
+        whole = Budget(not_after=budget.over_at, over_at=budget.over_at)
+        read = Reader(lambda path: gateway.send(Request("GET", path, account=account), whole))
+        came_back = in_hand.step.look(in_hand.case, read, gateway.livemode)
+    else:
+        came_back = gateway.send(in_hand.request, budget)
+    return Report(in_hand, came_back, int((boot_clock() - began) * 1000))
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One operation's turn inside one transaction.
+
+    `may_send` is the guards' word: without it nothing is sent, and what is unanswered is looked at.
+    """
+
+    operation: Operation
+    case: Case
+    now: datetime
+    terms: Terms
+    may_send: bool
+
+
+def prepare(turn: Turn, *, look: bool = False) -> Result:
+    """The next call of this operation, its record marked as sent and leased; or why there is none.
+
+    `look` when the record's own clock asked for it.
+    """
+    case = turn.case
+    if case.in_conflict:
+        return Result(case, Standing.CONFLICT)
+    record = case.open
+    if record is None:
+        return _next(turn)
+    if record.state == RecordState.SENT and not lease_alive(record, turn.now):
+        # Its crew is dead or asleep: the lease ran out and no report ever came.
+        record.state = RecordState.IN_DOUBT
+        case.facts.append(told(case.row, "attempt_lapsed", step=record.step, generation=record.generation))
+    step = turn.operation.steps(record.step)
+    if look and not lease_alive(record, turn.now):
+        return _begin(turn, record, step, looking=True)
+    return _act(turn, record, step, begin=True)
+
+
+def settle(turn: Turn, report: Report) -> Result:
+    """Apply what came back to freshly loaded rows, and prepare the next call where there is one.
+
+    A report whose fence is no longer the record's is kept as a fact, and changes nothing but that it may
+    show a contradiction.
+    """
+    case, step = turn.case, report.call.step
+    record = next(record for record in case.records if record.id == report.call.record_id)
+    if record.fence != report.call.fence:
+        return _late(report, case, record)
+    record.lease_until = record.lease_s = None
+    if record.state == RecordState.CONFLICT:
+        # A late answer has shown a contradiction while this call was in the air: it stays one.
+        if not isinstance(report.came_back, Finding):
+            case.facts.append(_attempted(case, record, report, read_answer(step, case, record, report.came_back)))
+            remember(record, report.came_back)
+            record.unreported -= 1
+        return Result(case, Standing.CONFLICT, why="a late answer contradicts it")
+    if isinstance(report.came_back, Finding):
+        return _settle_look(turn, report, report.came_back, record)
+    reading = read_answer(step, case, record, report.came_back)
+    remember(record, report.came_back)
+    record.unreported -= 1
+    record.last_reported_at = turn.now
+    learn(record, reading)
+    record.state = RecordState.IN_DOUBT if record.unanswered else RecordState.PLANNED
+    case.facts.append(_attempted(case, record, report, reading))
+    match reading.kind:
+        case Kind.NOT_SENT:
+            return Result(case, Standing.NOT_SENT, why=reading.why)
+        case Kind.THROTTLED:
+            return Result(case, Standing.THROTTLED, why=reading.why, throttled=True)
+        case Kind.MISCONFIGURED:
+            return Result(case, Standing.MISCONFIGURED, why=reading.why, misconfigured=reading.status)
+        case Kind.LEARNED:
+            return _act(turn, record, step, data=reading.data, why=reading.why)
+        case Kind.NO_ANSWER:
+            result = _act(turn, record, step, why=reading.why)
+            if result.standing is Standing.AGAIN:
+                result.standing = Standing.IN_DOUBT
+            return result
+
+
+def _settle_look(turn: Turn, report: Report, finding: Finding, record: Record) -> Result:
+    case, step = turn.case, report.call.step
+    learn_from_look(record, finding)
+    record.looked_at = report.call.prepared_at
+    case.facts.append(
+        told(
+            case.row,
+            "looked",
+            step=record.step,
+            generation=record.generation,
+            learned=finding.learned,
+            why=finding.why[:200],
+            took_ms=report.took_ms,
+        )
+    )
+    result = _act(turn, record, step, data=finding.data, why=finding.why)
+    status = finding.answer.status if isinstance(finding.answer, Response) else None
+    result.misconfigured = status if status in (401, 403) else 0
+    result.throttled = status == 429
+    return result
+
+
+def _act(
+    turn: Turn,
+    record: Record,
+    step: Step,
+    *,
+    begin: bool = False,
+    opened: Record | None = None,
+    data: Json | None = None,
+    why: str = "",
+) -> Result:
+    """Do what `next_move` says. `begin`: a send may start in this very transaction. `opened`: the record is new."""
+    case, now = turn.case, turn.now
+    rotations = sum(r.state == RecordState.DISPROVED for r in case.generations(record.step))
+    move = next_move(record, now, turn.terms.timing, step.rules, rotations)
+    match move:
+        case Send() | Resend():
+            if turn.may_send and begin:
+                return _begin(turn, record, step, looking=step.only_looks, opened=opened)
+            if record.unanswered and not turn.may_send:
+                record.look_at = now + look_backoff(record, turn.terms.timing) if record.looks else now
+                return Result(case, Standing.LOOKING, opened=opened)
+            record.look_at = None
+            return Result(case, Standing.AGAIN if turn.may_send else Standing.BLOCKED, opened=opened)
+        case Wait(_):
+            return Result(case, Standing.WAITING)
+        case Look(at, for_margin):
+            record.look_at = at
+            record.margin_looked = record.margin_looked or for_margin
+            return Result(case, Standing.LOOKING, opened=opened, why=why)
+        case Park(look_at):
+            record.look_at = look_at
+            if record.parked_at is None:
+                record.parked_at = now
+                case.facts.append(told(case.row, "in_doubt", step=record.step, generation=record.generation))
+            return Result(case, Standing.PARKED, opened=opened, why=why)
+        case Conflict():
+            return _conflict(case, record, why or record.learned)
+        case Rotate():
+            successor = rotate(case, record, now, turn.terms)
+            return _act(turn, successor, step, begin=begin, opened=successor)
+        case Done(outcome, already):
+            conclude(case, record, step, outcome, data or {}, "already_done" if already else why, now)
+            return _next(turn)
+
+
+def _next(turn: Turn) -> Result:
+    """The row says what comes next; its record is written and, if the guards allow, its call begins."""
+    if turn.case.in_conflict:
+        return Result(turn.case, Standing.CONFLICT, why="an earlier call of it is in conflict")
+    step = turn.operation.next_step(turn.case)
+    if step is None:
+        return Result(turn.case, Standing.CONCLUDED, why=turn.case.row.reason or "")
+    record = plan(turn.case, step, turn.terms)
+    return _act(turn, record, step, begin=True, opened=record)
+
+
+def _begin(turn: Turn, record: Record, step: Step, *, looking: bool, opened: Record | None = None) -> Result:
+    timing = turn.terms.timing
+    mark_sent(record, turn.now, timing, looking=looking, only_looks=step.only_looks)
+    not_after_s = timing.not_after_s
+    if record.first_sent_at is not None and not looking and step.rules.replays:
+        age_s = (turn.now - record.first_sent_at).total_seconds()
+        not_after_s = min(not_after_s, timing.horizon_s - age_s)
+        if record.deadline is not None:
+            not_after_s = min(not_after_s, (record.deadline - turn.now).total_seconds())
+    request = request_of(record)
+    in_hand = Call(record.id, turn.operation, step, turn.case, record.fence, request, looking, not_after_s, turn.now)
+    return Result(turn.case, Standing.CALLING, call=in_hand, opened=opened)
+
+
+def _conflict(case: Case, record: Record, why: str) -> Result:
+    record.state, record.look_at = RecordState.CONFLICT, None
+    case.facts.append(told(case.row, "conflict", step=record.step, generation=record.generation, why=why))
+    return Result(case, Standing.CONFLICT, why=why)
+
+
+def _late(report: Report, case: Case, record: Record) -> Result:
+    """Somebody else took this call over while we were away. Nothing is thrown away, and nothing is overwritten."""
+    if isinstance(report.came_back, Finding):
+        return Result(case, Standing.LATE)
+    reading = read_answer(report.call.step, case, record, report.came_back)
+    # `unreported` stays: a report that is settled twice (its commit's answer was lost) must not count for another.
+    remember(record, report.came_back, late=True)
+    case.facts.append(_attempted(case, record, report, reading, topic="late_answer"))
+    succeeded = record.state == RecordState.ANSWERED and record.learned in (
+        Learned.SUCCEEDED,
+        Learned.FOUND_OURS,
+        Learned.FOUND_FREE,
+    )
+    contradicts = reading.learned is Learned.SUCCEEDED and record.concluded_at is not None and not succeeded
+    if contradicts or reading.learned is Learned.MISMATCH:
+        return _conflict(case, record, "late_success" if contradicts else "late_mismatch")
+    return Result(case, Standing.LATE)
+
+
+def _attempted(case: Case, record: Record, report: Report, reading: Reading, *, topic: str = "attempted") -> Fact:
+    response = report.came_back if isinstance(report.came_back, Response) else None
+    return told(
+        case.row,
+        topic,
+        step=record.step,
+        generation=record.generation,
+        outcome=reading.kind,
+        learned=reading.learned,
+        status=response.status if response else None,
+        request_id=response.request_id if response else None,
+        replayed=bool(response and response.replayed),
+        why=reading.why[:200],
+        took_ms=report.took_ms,
+    )

@@ -1,0 +1,70 @@
+"""What may go wrong when money is asked for, named by what is known about the money.
+
+    BillingError
+    ├── InvalidRequest          nothing was written; the caller's transaction is usable
+    │   ├── InvalidAmount
+    │   ├── InvalidCurrency
+    │   └── InvalidText
+    ├── RequestReused           this request id was first used with other parameters
+    ├── AuthorisationTaken      another capture holds this authorisation
+    ├── UnknownEntity           no capture, invoice or switch has this id
+    └── WrongDatabase           this database belongs to another environment, or was never set up
+
+A decline is an outcome, not an error: it is a state of the capture.
+"""
+
+from collections.abc import Mapping
+
+
+class BillingError(Exception):
+    """Every error of this package."""
+
+
+class InvalidRequest(BillingError):
+    """Refused before anything was written."""
+
+
+class InvalidAmount(InvalidRequest):
+    """An amount that is not a positive whole number of minor units, or is out of the currency's range."""
+
+
+class InvalidCurrency(InvalidRequest):
+    """A currency that is not on the allow-list of `billing.money`."""
+
+
+class InvalidText(InvalidRequest):
+    """An id or a description that is empty, too long, or not plain text."""
+
+
+class RequestReused(BillingError):
+    """The same request id came again with other parameters; the first request stands.
+
+    `differences` maps the parameter's name to (first, now).
+    """
+
+    def __init__(self, request_id: str, differences: Mapping[str, tuple[object, object]]) -> None:
+        told = ", ".join(f"{name}: first {first!r}, now {now!r}" for name, (first, now) in differences.items())
+        super().__init__(f"request id {request_id!r} was first used with other parameters ({told})")
+        self.request_id = request_id
+        self.differences = dict(differences)
+
+
+class AuthorisationTaken(BillingError):
+    """One authorisation is captured by one capture, until that one is declined, refused or canceled."""
+
+    def __init__(self, payment_intent: str, holder: str) -> None:
+        super().__init__(f"the authorisation {payment_intent} already belongs to capture {holder}")
+        self.payment_intent = payment_intent
+        self.holder = holder
+
+
+class UnknownEntity(BillingError):
+    """Nothing here has this id."""
+
+    def __init__(self, entity_id: str) -> None:
+        super().__init__(f"nothing here has the id {entity_id!r}")
+        self.entity_id = entity_id
+
+
+class WrongDatabase(BillingError):
+    """The database's own stamp says that this process must not use it."""

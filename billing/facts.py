@@ -1,0 +1,72 @@
+"""What happened, appended in the same transaction as the change it tells of.
+
+Jobs and the archive read the same stream. A payload holds ids, states, amounts and codes that we
+chose, never a provider's text or anything about a person.
+"""
+
+from typing import Any
+
+from billing.tables import Capture, Fact, Invoice, Switch
+
+ENTITY_TYPES: dict[type, str] = {Capture: "capture", Invoice: "invoice", Switch: "switch"}
+
+# Every topic that this code writes, with what it means. Closed: `told` refuses any other.
+TOPICS = {
+    "capture.requested": "somebody asked for an authorisation to be captured",
+    "capture.authorisation_read": "the authorisation was read from Stripe",
+    "capture.captured": "the money was taken",
+    "capture.declined": "the issuer said no",
+    "capture.refused": "the capture is impossible",
+    "capture.expired": "the authorisation lapsed before it was captured",
+    "capture.canceled": "the authorisation was canceled",
+    "invoice.requested": "somebody asked for an invoice",
+    "invoice.drafted": "Stripe holds a draft of ours",
+    "invoice.lines_added": "the draft carries our lines, and its total is ours",
+    "invoice.lines_differ": "Stripe's total differs from ours; the draft is to be deleted",
+    "invoice.finalized": "the invoice is open and has its number",
+    "invoice.sent": "Stripe sent it to the customer",
+    "invoice.refused": "the invoice is impossible as asked",
+    "invoice.reopened": "a person had a refused invoice made again",
+    "switch.pulled": "nothing new is prepared in this scope",
+    "switch.released": "the scope runs again",
+} | {
+    f"{entity}.{topic}": meaning
+    for entity in ("capture", "invoice", "switch")
+    for topic, meaning in {
+        "attempted": "one provider call was reported, with what it taught us",
+        "attempt_lapsed": "a provider call was never reported; its lease ran out",
+        "looked": "Stripe was asked what happened, and what was seen",
+        "late_answer": "a call was reported after somebody else had taken over",
+        "in_doubt": "the outcome is unknown; Stripe is asked",
+        "conflict": "Stripe holds something else than was asked; a person decides",
+        "disproved": "a generation is proven to have had no effect; the next takes over",
+        "replayed": "a person put quarantined work back",
+    }.items()
+}
+
+
+def told(
+    entity: Capture | Invoice | Switch,
+    topic: str,
+    *,
+    actor: str = "billing",
+    **payload: Any,
+) -> Fact:
+    """The next fact about this entity; the caller adds it to the session that changes the entity.
+
+    The caller holds the entity's row lock, which is what makes `entity_version` gapless.
+    Raises KeyError for a topic that is not in `TOPICS`.
+    """
+    kind = ENTITY_TYPES[type(entity)]
+    full_topic = f"{kind}.{topic}"
+    TOPICS[full_topic]
+    entity.version = (entity.version or 0) + 1
+    return Fact(
+        topic=full_topic,
+        entity_type=kind,
+        entity_id=entity.id,
+        entity_version=entity.version,
+        actor=actor,
+        correlation_id=entity.correlation_id,
+        payload=payload,
+    )

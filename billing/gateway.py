@@ -1,0 +1,127 @@
+"""What billing needs of a payment provider: one door, and what may come back through it."""
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import quote_plus
+
+
+def boot_clock() -> float:
+    """Seconds since boot, time asleep included. Judges budgets inside one process.
+
+    CLOCK_MONOTONIC stands still while a machine is suspended; a call budget must not.
+    """
+    return time.clock_gettime(_BOOT)
+
+
+_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request as it is recorded and sent: `body` is the bytes, whatever a library would make of them."""
+
+    method: str
+    path: str
+    body: str = ""
+    key: str | None = None
+    account: str | None = None
+    api_version: str | None = None
+    """The version it was first sent under; None: the process's own."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over method, path, account and body: the same request, and nothing else, has it."""
+        told = "\n".join((self.method, self.path, self.account or "", self.body))
+        return hashlib.sha256(told.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """By the boot clock, in seconds: when a call may start at the latest, and when it must be over."""
+
+    not_after: float
+    over_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The provider answered with a status and a whole body. `data` is None where the body is no JSON object."""
+
+    status: int
+    body: bytes
+    data: Mapping[str, Any] | None
+    request_id: str | None
+    replayed: bool
+
+    @property
+    def error_code(self) -> str | None:
+        """Stripe's `error.code`; texts are never matched, because they change."""
+        return self._error("code")
+
+    @property
+    def error_type(self) -> str | None:
+        return self._error("type")
+
+    def _error(self, name: str) -> str | None:
+        error = self.data.get("error") if self.data else None
+        value = error.get(name) if isinstance(error, Mapping) else None
+        return value if isinstance(value, str) else None
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """It may have been sent; nothing that can be believed came back."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """Not one byte of the request left this process."""
+
+    why: str
+
+
+Answer = Response | NoAnswer | NotSent
+
+
+class KeyUnavailable(Exception):
+    """The process cannot read its own API key. Raised by the callable that a gateway is given; nothing is sent."""
+
+
+class Gateway(Protocol):
+    """The one door. Bodies of it: Stripe, and in tests a witness around Stripe."""
+
+    livemode: bool
+    api_version: str
+
+    def send(self, request: Request, budget: Budget) -> Answer:
+        """Send it once, or report `NotSent` when `budget.not_after` has passed. Never raises for what came back."""
+        ...
+
+
+def encode(parameters: Mapping[str, Any]) -> str:
+    """Parameters as Stripe's form encoding: `{"metadata": {"a": 1}}` is `metadata[a]=1`.
+
+    In the order given, so that the same call always has the same bytes. Raises TypeError for
+    anything but text, whole numbers, booleans, mappings and lists: a float has no place near money.
+    """
+    return "&".join(f"{quote_plus(name, safe='[]')}={quote_plus(value)}" for name, value in _flat("", parameters))
+
+
+def _flat(prefix: str, value: object) -> list[tuple[str, str]]:
+    match value:
+        case Mapping():
+            inner = [(f"{prefix}[{name}]" if prefix else str(name), item) for name, item in value.items()]
+        case list():
+            inner = [(f"{prefix}[{index}]", item) for index, item in enumerate(value)]
+        case bool():
+            return [(prefix, "true" if value else "false")]
+        case str() | int():
+            return [(prefix, str(value))]
+        case _:
+            raise TypeError(f"{prefix}: {type(value).__name__} cannot be a parameter")
+    return [pair for name, item in inner for pair in _flat(name, item)]

@@ -1,0 +1,274 @@
+"""May this key be sent, sent again, or replaced? One pure function of the record and the database's time.
+
+Everything that decides about money is on this page. It opens no connection and reads no clock, so its
+whole domain can be enumerated (tests/protocol/). Only a definite answer or a proven absence changes a key.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+from billing.timing import Timing
+
+MAX_ROTATIONS = 3
+"""So many generations may be disproved by the system itself; then a person looks."""
+
+MAX_SERVER_ERRORS = 3
+"""The replay header can be missing, so a third 5xx under one key counts as a replay."""
+
+
+class Learned(StrEnum):
+    """What the last answer or look told us. Stored on the record."""
+
+    NOTHING = "nothing"
+    """No answer has told anything yet; sends may be unanswered."""
+    ASK = "ask"
+    """An answer that says: look at the object. This generation is never sent again."""
+    MISMATCH = "mismatch"
+    """A success about another object, mode, amount or currency."""
+
+    # Definite answers.
+    SUCCEEDED = "succeeded"
+    DECLINED = "declined"
+    REFUSED = "refused"
+    EXPIRED = "expired"
+    CANCELED = "canceled"
+
+    # What a look found.
+    FOUND_OURS = "found_ours"
+    FOUND_FREE = "found_free"
+    """The right effect, not provably ours, and no other operation claims it."""
+    FOUND_CLAIMED = "found_claimed"
+    """The right effect, and another operation's record claims it."""
+    FOUND_DIFFERENT = "found_different"
+    IMPOSSIBLE = "impossible"
+    """Absent, and no longer possible."""
+    IMPOSSIBLE_EXPIRED = "impossible_expired"
+    IMPOSSIBLE_CANCELED = "impossible_canceled"
+    ABSENT = "absent"
+    """Unchanged, and for this step that proves that nothing happened (once the proof is mature)."""
+    UNPROVABLE = "unprovable"
+    """Unchanged, and for this step that proves nothing."""
+    LOOK_UNANSWERED = "look_unanswered"
+
+
+DEFINITE = frozenset({Learned.SUCCEEDED, Learned.DECLINED, Learned.REFUSED, Learned.EXPIRED, Learned.CANCELED})
+_FOUND_DONE = {
+    Learned.FOUND_OURS: Learned.SUCCEEDED,
+    Learned.FOUND_FREE: Learned.SUCCEEDED,
+    Learned.IMPOSSIBLE: Learned.REFUSED,
+    Learned.IMPOSSIBLE_EXPIRED: Learned.EXPIRED,
+    Learned.IMPOSSIBLE_CANCELED: Learned.CANCELED,
+}
+_CONFLICTS = frozenset({Learned.MISMATCH, Learned.FOUND_DIFFERENT, Learned.FOUND_CLAIMED})
+_UNCHANGED = frozenset({Learned.ABSENT, Learned.UNPROVABLE})
+
+
+class Known(Protocol):
+    """What the decision needs of an idempotency record (`billing.tables.Record` has all of it)."""
+
+    learned: str
+    sends: int
+    unanswered: int
+    unreported: int
+    server_errors: int
+    replayed: bool
+    look_only: bool
+    margin_looked: bool
+    looks: int
+    generation: int
+    first_sent_at: datetime | None
+    last_prepared_at: datetime | None
+    last_reported_at: datetime | None
+    lease_until: datetime | None
+    lease_s: float | None
+    deadline: datetime | None
+    looked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Never sent: send under this generation's key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resend:
+    """Sent, unanswered, and the key is young: the same key and the same bytes; Stripe replays the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Somebody else may be calling right now."""
+
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Ask Stripe for the object's state, not before `at`, before anything is sent."""
+
+    at: datetime
+    for_margin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rotate:
+    """Proven absent: the next generation takes over, with a new key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """It cannot be decided by machine: keep the lock, raise an alarm, look again at `look_at`."""
+
+    look_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """The provider holds something else than was asked: a person decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Definite: one of `DEFINITE`."""
+
+    outcome: Learned
+    already: bool = False
+    """The effect was there without proof that we made it."""
+
+
+Move = Send | Resend | Wait | Look | Rotate | Park | Conflict | Done
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What differs from step to step."""
+
+    replays: bool = True
+    """The provider replays by key (Stripe v1 POST). False: it may simply be repeated (GET, DELETE)."""
+    proof_settles: bool = False
+    """Absence is read from lists and events, so it always waits until the last send has settled."""
+
+
+def next_move(
+    record: Known,
+    now: datetime,
+    timing: Timing,
+    rules: Rules = Rules(),
+    rotations: int = 0,
+) -> Move:
+    """What to do next with this record. First match wins; the table is total.
+
+    `rotations` is how many generations of this step were disproved already.
+    Sources: docs.stripe.com/api/idempotent_requests, docs.stripe.com/error-low-level.
+    """
+    learned = Learned(record.learned)
+    if learned in DEFINITE:
+        return Done(learned)
+    if lease_alive(record, now):
+        return Wait(record.lease_until or now)
+    if learned in _FOUND_DONE:
+        return Done(_FOUND_DONE[learned], already=learned is Learned.FOUND_FREE)
+    if learned in _CONFLICTS:
+        return Conflict()
+    if learned is Learned.LOOK_UNANSWERED:
+        return Look(now + look_backoff(record, timing))
+    if not rules.replays:
+        if learned is Learned.ASK:
+            return Look(now)
+        return Resend() if record.sends else Send()
+    if record.deadline is not None and now >= record.deadline:
+        # Too late to send. The authorisation lapses by itself, and a look will show it.
+        long_past = now >= record.deadline + timedelta(seconds=timing.past_deadline_s)
+        if learned in _UNCHANGED:
+            again = now + look_backoff(record, timing)
+            return Park(again) if long_past else Look(again)
+        return Look(now)
+    if learned in _UNCHANGED:
+        return _after_an_unchanged_look(record, learned, now, timing, rules, rotations)
+    if key_is_spent(record, now, timing):
+        return Look(now)
+    if _margin_reached(record, now, timing) and not record.margin_looked:
+        return Look(now, for_margin=True)
+    return Resend() if record.unanswered else Send()
+
+
+def _after_an_unchanged_look(
+    record: Known, learned: Learned, now: datetime, timing: Timing, rules: Rules, rotations: int
+) -> Move:
+    """The object is as it was before we sent. What that allows depends on the key and on who may still be sending."""
+    if not key_is_spent(record, now, timing):
+        # Cheaper and more exact than a new key: Stripe replays whatever this one did.
+        return Resend() if record.unanswered else Send()
+    if learned is Learned.UNPROVABLE:
+        return Park(now + look_backoff(record, timing))
+    matures_at = absence_matures_at(record, now, timing, rules)
+    if matures_at is not None and (record.looked_at is None or record.looked_at < matures_at):
+        # What was read before the last send was over proves nothing, however long ago that is by now.
+        return Look(max(now, matures_at))
+    if rotations >= MAX_ROTATIONS:
+        return Park(now + look_backoff(record, timing))
+    return Rotate()
+
+
+def key_is_spent(record: Known, now: datetime, timing: Timing) -> bool:
+    """Whether this generation may never be sent again: it replays an error, or Stripe may have forgotten it.
+
+    A first send that lies in the future (a clock was set back) counts as too old.
+    """
+    if record.look_only or record.server_errors >= MAX_SERVER_ERRORS:
+        return True
+    return _too_old(record, now, timing)
+
+
+def absence_matures_at(record: Known, now: datetime, timing: Timing, rules: Rules) -> datetime | None:
+    """When an unchanged object proves that no send of this generation had or will have an effect; None = now.
+
+    A send that its own crew reported is over; one that nobody reported may belong to a paused process
+    that wakes up and sends. After a *replayed* answer neither matters while the key lives: whoever
+    still sends under it gets the same replay.
+    """
+    if record.replayed and not rules.proof_settles and not _too_old(record, now, timing):
+        return None
+    moments = []
+    if record.unreported and record.last_prepared_at is not None:
+        moments.append(record.last_prepared_at + timing.abandoned)
+    if record.last_reported_at is not None and (record.unanswered or rules.proof_settles):
+        moments.append(record.last_reported_at + timedelta(seconds=timing.settle_s))
+    return max(moments, default=None)
+
+
+def _too_old(record: Known, now: datetime, timing: Timing) -> bool:
+    if record.first_sent_at is None:
+        return False
+    return not timedelta(0) <= now - record.first_sent_at < timedelta(seconds=timing.horizon_s)
+
+
+def lease_alive(record: Known, now: datetime) -> bool:
+    """Whether somebody may be calling. A lease further ahead than its length + 1 s is over: a clock was set back."""
+    if record.lease_until is None or record.lease_s is None:
+        return False
+    return now < record.lease_until <= now + timedelta(seconds=record.lease_s + 1)
+
+
+def look_backoff(record: Known, timing: Timing) -> timedelta:
+    """Doubles with every look, between the first and the longest pause of `timing`."""
+    doubled = timing.look_first_s * 2 ** min(max(record.looks - 1, 0), 20)
+    return timedelta(seconds=min(doubled, timing.look_max_s))
+
+
+def _margin_reached(record: Known, now: datetime, timing: Timing) -> bool:
+    return record.deadline is not None and now >= record.deadline - timedelta(seconds=timing.deadline_margin_s)
+
+
+def key_for(service: str, environment: str, operation_id: str, step: str, generation: int) -> str:
+    """`<service>:<environment>:<operation id>:<step>:g<generation>`: business identity only, nothing volatile.
+
+    Raises ValueError when it is empty or longer than 255 characters: Stripe's SDK silently replaces an
+    empty key by a random one, and a random key is a double charge without an error.
+    """
+    key = f"{service}:{environment}:{operation_id}:{step}:g{generation}"
+    if not all((service, environment, operation_id, step)) or len(key) > 255:
+        raise ValueError(f"no usable idempotency key: {key!r}")
+    return key

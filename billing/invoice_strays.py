@@ -1,0 +1,57 @@
+"""Drafts of ours that a lost answer left behind: listed and deleted, so that only one can be finalised."""
+
+from billing.idempotency import Learned, Rules
+from billing.invoice_steps import CREATE, invoice_of, is_ours, look_for_deleted
+from billing.steps import Ask, Case, Finding, Reader, Step, Unread, as_asked
+
+
+def stray_step(case: Case, phase: str) -> Step | None:
+    """What is still to do about strays in this phase: list them, delete one, or nothing.
+
+    Nothing at all where the create step went straight: then only one draft can exist.
+    """
+    creates = case.generations(CREATE.name)
+    if len(creates) < 2 and not any(record.looks for record in creates):
+        return None
+    listed = [r for r in case.generations(f"list_strays_{phase}") if r.concluded_at is not None]
+    if not listed or listed[-1].generation < (invoice_of(case).create_generation or 0):
+        return list_strays(phase)
+    strays = (listed[-1].conclusion or "").removeprefix("strays:").split()
+    deleted = {r.step for r in case.records if r.concluded_at is not None}
+    return next((delete_stray(s) for s in strays if f"delete_stray:{s}" not in deleted), None)
+
+
+def list_strays(phase: str) -> Step:
+    return Step(
+        name=f"list_strays_{phase}",
+        ask=lambda case: Ask("GET", f"/v1/invoices?customer={invoice_of(case).customer}"),
+        look=_look_for_strays,
+        apply=lambda _case, _outcome, _data, _why: [],
+        rules=Rules(replays=False),
+    )
+
+
+def _look_for_strays(case: Case, read: Reader, livemode: bool) -> Finding:
+    row = invoice_of(case)
+    first = min((r.first_sent_at for r in case.generations(CREATE.name) if r.first_sent_at), default=None)
+    created = {"created": {"gte": int(first.timestamp()) - 300}} if first else {}
+    try:
+        strays = [
+            str(invoice.get("id"))
+            for invoice in read.pages("/v1/invoices", {"customer": row.customer, "status": "draft", **created})
+            if is_ours(case, invoice) and invoice.get("id") != row.stripe_invoice
+        ]
+    except Unread as unread:
+        return Finding(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
+    return Finding(Learned.SUCCEEDED, why="strays:" + " ".join(strays))
+
+
+def delete_stray(stray: str) -> Step:
+    return Step(
+        name=f"delete_stray:{stray}",
+        ask=lambda _case: Ask("DELETE", f"/v1/invoices/{stray}", {}, stray),
+        judge=lambda _case, data: Learned.SUCCEEDED if as_asked(data, id=stray, deleted=True) else Learned.MISMATCH,
+        look=lambda _case, read, livemode: look_for_deleted(stray, read, livemode),
+        apply=lambda _case, _outcome, _data, _why: [],
+        rules=Rules(replays=False),
+    )

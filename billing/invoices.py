@@ -1,0 +1,203 @@
+"""One invoice in four calls: draft, all lines, finalise, send; each under its own key, compared before it counts."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from billing import ids
+from billing.errors import InvalidAmount, InvalidRequest, RequestReused
+from billing.facts import told
+from billing.invoice_steps import ADD_LINES, CREATE, DELETE_DRAFT, FINALIZE, SEND
+from billing.invoice_strays import delete_stray, list_strays, stray_step
+from billing.money import Money, check_request, plain_text, provider_id
+from billing.steps import Case, Operation, Step
+from billing.tables import Invoice, InvoiceLine, InvoiceState
+
+MAX_LINES = 100
+"""All lines go in one call, so that they are added once or not at all; more are refused until they can be batched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line: what it is for, and a positive amount in the invoice's currency."""
+
+    description: str
+    amount: Money
+
+    def __post_init__(self) -> None:
+        plain_text("a line's description", self.description, 500)
+        if not isinstance(self.amount, Money):
+            raise InvalidAmount(f"a line's amount must be billing.Money, not {self.amount!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class SendInvoice:
+    """Stripe e-mails the invoice; the customer pays within `days_until_due` days."""
+
+    days_until_due: int
+
+    def __post_init__(self) -> None:
+        if type(self.days_until_due) is not int or not 0 < self.days_until_due <= 365:
+            raise InvalidRequest(f"days_until_due must be a whole number from 1 to 365, not {self.days_until_due!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceReceipt:
+    """The wish is written; it becomes true after the caller's transaction commits. `new` is False the second time."""
+
+    invoice_id: ids.InvoiceId
+    request_id: str
+    new: bool
+
+
+def issue_invoice(
+    session: Session,
+    *,
+    customer: str,
+    lines: Sequence[Line],
+    collect: SendInvoice,
+    request_id: str,
+    correlation_id: str | None = None,
+    account: str | None = None,
+    actor: str = "application",
+) -> InvoiceReceipt:
+    """Ask, inside the caller's own transaction, for an invoice to be drafted, finalised and sent by Stripe.
+
+    1 to 100 lines, all in one currency. The same `request_id` again returns the same receipt.
+
+    Raises RequestReused (same request id, other parameters) and InvalidRequest before anything is written;
+    the caller's transaction stays usable.
+    """
+    provider_id("customer", customer)
+    check_request(request_id, correlation_id, account, actor)
+    total = _total(lines)
+    if not isinstance(collect, SendInvoice):
+        raise InvalidRequest(f"collect must be billing.SendInvoice, not {collect!r}")
+    values: dict[str, Any] = {
+        "account": account,
+        "request_id": request_id,
+        "customer": customer,
+        "currency": total.currency,
+        "total_minor": total.minor,
+        "days_until_due": collect.days_until_due,
+    }
+    row = Invoice(id=ids.new("inv"), correlation_id=correlation_id, version=0)
+    # A conflict is asked about, not caught: a caught integrity error would spoil the caller's transaction.
+    written = session.scalar(
+        insert(Invoice)
+        .values(id=row.id, correlation_id=correlation_id, version=1, **values)
+        .on_conflict_do_nothing()
+        .returning(Invoice.id)
+    )
+    if written is None:
+        return _already_there(session, values, lines)
+    session.execute(
+        insert(InvoiceLine),
+        [
+            {
+                "invoice_id": row.id,
+                "position": position,
+                "description": line.description,
+                "amount_minor": line.amount.minor,
+            }
+            for position, line in enumerate(lines)
+        ],
+    )
+    session.add(
+        told(
+            row,
+            "requested",
+            actor=actor,
+            minor=total.minor,
+            currency=total.currency,
+            customer=customer,
+            account=account,
+            lines=len(lines),
+        )
+    )
+    return InvoiceReceipt(ids.InvoiceId(row.id), request_id, new=True)
+
+
+def _total(lines: Sequence[Line]) -> Money:
+    if not all(isinstance(line, Line) for line in lines) or not 0 < len(lines) <= MAX_LINES:
+        raise InvalidRequest(f"an invoice has 1 to {MAX_LINES} lines, each a billing.Line")
+    currencies = {line.amount.currency for line in lines}
+    if len(currencies) > 1:
+        raise InvalidRequest(f"all lines of an invoice are in one currency, not {', '.join(sorted(currencies))}")
+    return Money(sum(line.amount.minor for line in lines), currencies.pop())
+
+
+def _already_there(session: Session, values: Mapping[str, Any], lines: Sequence[Line]) -> InvoiceReceipt:
+    first = session.scalars(
+        select(Invoice).where(
+            Invoice.account.is_not_distinct_from(values["account"]),
+            Invoice.request_id == values["request_id"],
+        )
+    ).one()
+    differences = {name: (getattr(first, name), now) for name, now in values.items() if getattr(first, name) != now}
+    stored = [
+        (line.description, line.amount_minor)
+        for line in session.scalars(
+            select(InvoiceLine).where(InvoiceLine.invoice_id == first.id).order_by(InvoiceLine.position)
+        )
+    ]
+    asked = [(line.description, line.amount.minor) for line in lines]
+    if stored != asked:
+        differences["lines"] = (len(stored), "other lines" if len(stored) == len(asked) else len(asked))
+    if differences:
+        raise RequestReused(values["request_id"], differences)
+    return InvoiceReceipt(ids.InvoiceId(first.id), first.request_id, new=False)
+
+
+def next_step(case: Case) -> Step | None:
+    """By the row's state. Where several drafts may exist, others go before lines are added and before finalising."""
+    row = case.row
+    assert isinstance(row, Invoice)
+    match row.state:
+        case InvoiceState.REQUESTED:
+            return CREATE
+        case InvoiceState.DRAFTED:
+            return stray_step(case, "before_lines") or ADD_LINES
+        case InvoiceState.LINES_ADDED:
+            return stray_step(case, "before_finalize") or FINALIZE
+        case InvoiceState.LINES_DIFFER:
+            return DELETE_DRAFT
+        case InvoiceState.FINALIZED:
+            return SEND
+        case _:
+            return None
+
+
+def reopen(row: Invoice, *, actor: str, reason: str) -> Iterator[Any]:
+    """Have a refused invoice tried again, as a person's decision: the next create has a new generation and key.
+
+    One that was finalised before it was refused goes on from there: a second one would be payable, too.
+    Yields the facts. Raises InvalidRequest when the invoice is not refused.
+    """
+    if row.state != InvoiceState.REFUSED:
+        raise InvalidRequest(f"invoice {row.id} is {row.state}, not refused")
+    row.reason = None
+    if row.number is not None:
+        row.state = InvoiceState.FINALIZED
+    else:
+        row.state, row.stripe_invoice, row.create_generation = InvoiceState.REQUESTED, None, None
+    yield told(row, "reopened", actor=actor, reason=reason)
+
+
+_STEPS = {step.name: step for step in (CREATE, ADD_LINES, FINALIZE, SEND, DELETE_DRAFT)}
+
+
+def _step(name: str) -> Step:
+    """The step of this name, those about strays included. Raises KeyError for a name that no version wrote."""
+    if name.startswith("list_strays_"):
+        return list_strays(name.removeprefix("list_strays_"))
+    if name.startswith("delete_stray:"):
+        return delete_stray(name.removeprefix("delete_stray:"))
+    return _STEPS[name]
+
+
+OPERATION = Operation("invoice", "inv", Invoice, next_step, _step)

@@ -1,0 +1,88 @@
+"""What one account has in one mode: its objects, its events, its effects. No other mode ever sees them."""
+
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from . import errors
+from .rows import Charge, Customer, Effect, Event, Intent, Invoice, PaymentMethod, Row
+
+R = TypeVar("R", Customer, PaymentMethod, Intent, Charge, Invoice, Event)
+
+
+class Shelf(Generic[R]):
+    """Rows in order of creation; a later version takes the place of the earlier one."""
+
+    def __init__(self, noun: str) -> None:
+        self.noun = noun
+        self._places: dict[str, int] = {}
+        self._rows: list[R | None] = []
+
+    def put(self, row: R) -> R:
+        place = self._places.get(row.id)
+        if place is None:
+            self._places[row.id] = len(self._rows)
+            self._rows.append(row)
+        else:
+            self._rows[place] = row
+        return row
+
+    def get(self, row_id: str) -> R | None:
+        place = self._places.get(row_id)
+        return None if place is None else self._rows[place]
+
+    def remove(self, row_id: str) -> None:
+        self._rows[self._places.pop(row_id)] = None
+
+    def newest_first(self, after: str | None = None) -> Iterator[R]:
+        """Every row created before `after` (or every row), the newest first. Raises KeyError if unknown."""
+        for place in range((self._places[after] if after else len(self._rows)) - 1, -1, -1):
+            row = self._rows[place]
+            if row is not None:
+                yield row
+
+    def oldest_first(self, after: str) -> Iterator[R]:
+        """Every row created after `after`, the oldest first. Raises KeyError if unknown."""
+        for place in range(self._places[after] + 1, len(self._rows)):
+            row = self._rows[place]
+            if row is not None:
+                yield row
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+class Books:
+    """One account in one mode. `effects` is shared by all books of a world, so that it has one order."""
+
+    def __init__(self, account: str, livemode: bool, effects: list[Effect]) -> None:
+        self.account = account
+        self.livemode = livemode
+        self.effects = effects
+        self.customers = Shelf[Customer]("customer")
+        self.payment_methods = Shelf[PaymentMethod]("PaymentMethod")
+        self.intents = Shelf[Intent]("payment_intent")
+        self.charges = Shelf[Charge]("charge")
+        self.invoices = Shelf[Invoice]("invoice")
+        self.events = Shelf[Event]("event")
+        self.invoice_numbers: set[str] = set()
+        self.other_mode: Books | None = None
+
+    def find(self, shelf: Shelf[R], row_id: str, param: str, *, status: int = 404) -> R:
+        """The row, or the refusal Stripe gives: 404 for an id in the path, 400 for one in a parameter."""
+        row = shelf.get(row_id)
+        if row is None:
+            raise errors.no_such(shelf.noun, row_id, param, status=status, other_mode=self._seen_in(shelf, row_id))
+        return row
+
+    def _seen_in(self, shelf: Shelf[R], row_id: str) -> str | None:
+        if self.other_mode is None:
+            return None
+        for other in vars(self.other_mode).values():
+            if isinstance(other, Shelf) and other.noun == shelf.noun and other.get(row_id):
+                return "live" if self.other_mode.livemode else "test"
+        return None
+
+    def note_effect(
+        self, kind: str, row: Row, amount: int | None, created: int, request_id: str | None, key: str | None
+    ) -> None:
+        self.effects.append(Effect(kind, row, amount, self.account, created, request_id, key))

@@ -1,0 +1,32 @@
+"""What the answerer of a route is given: who asks, for what, when, and where to note what happens."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from .books import Books
+from .rows import Event, Row
+from .world import World
+
+
+@dataclass(slots=True)
+class Call:
+    """One request that has begun. `ids` are the ids in its path, `params` were read by the route's table."""
+
+    world: World
+    books: Books
+    ids: tuple[str, ...]
+    params: dict[str, Any]
+    now: int
+    request_id: str | None
+    key: str | None
+
+    def event(self, kind: str, row: Row) -> None:
+        """Tell what happened to `row`, which stays as it is now in the event."""
+        books = self.books
+        books.events.put(
+            Event(self.world.new_id("evt"), kind, self.now, books.livemode, row, self.request_id, self.key)
+        )
+
+    def effect(self, kind: str, row: Row, amount: int | None = None) -> None:
+        """Note an effect that really happened, for `/_standin/effects`."""
+        self.books.note_effect(kind, row, amount, self.now, self.request_id, self.key)

@@ -1,0 +1,98 @@
+"""Stripe's test cards, and how long each one's authorisation lasts."""
+
+from .rows import Card, Decline
+
+DAY = 86_400
+
+# Card not present (docs.stripe.com, place a hold on a payment method). Clients must read `capture_before`.
+WINDOW = 7 * DAY
+WINDOW_VISA_MERCHANT_INITIATED = 4 * DAY + 18 * 3600
+
+
+def _decline(decline_code: str, message: str, advice: str = "try_again_later") -> Decline:
+    return Decline("card_declined", decline_code, message, advice)
+
+
+GENERIC = _decline("generic_decline", "Your card was declined.")
+INSUFFICIENT = _decline("insufficient_funds", "Your card has insufficient funds.")
+LOST = _decline("lost_card", "Your card was declined.", "do_not_try_again")
+STOLEN = _decline("stolen_card", "Your card was declined.", "do_not_try_again")
+EXPIRED = Decline("expired_card", None, "Your card has expired.", "do_not_try_again")
+WRONG_CVC = Decline("incorrect_cvc", None, "Your card's security code is incorrect.", "confirm_card_data")
+TEST_CARD_IN_LIVE_MODE = _decline(
+    "live_mode_test_card",
+    "Your card was declined. Your request was in live mode, but used a known test card.",
+    "do_not_try_again",
+)
+PROCESSING = Decline(
+    "processing_error",
+    None,
+    "An error occurred while processing your card. Try again in a little bit.",
+    "try_again_later",
+)
+
+
+def _refused(last4: str, decline: Decline) -> Card:
+    return Card("visa", last4, decline=decline, refuses_attach=True)
+
+
+# By Stripe's shorthand. `pm_card_visa` and `tok_visa` name the same card.
+CARDS = {
+    "visa": Card("visa", "4242"),
+    "visa_debit": Card("visa", "5556", "debit"),
+    "mastercard": Card("mastercard", "4444"),
+    "mastercard_debit": Card("mastercard", "8210", "debit"),
+    "amex": Card("amex", "8431"),
+    "discover": Card("discover", "9424"),
+    "diners": Card("diners", "0004"),
+    "jcb": Card("jcb", "0505", country="JP"),
+    "unionpay": Card("unionpay", "0005", country="CN"),
+    "chargeDeclined": _refused("0002", GENERIC),
+    "visa_chargeDeclined": _refused("0002", GENERIC),
+    "visa_chargeDeclinedInsufficientFunds": _refused("9995", INSUFFICIENT),
+    "visa_chargeDeclinedLostCard": _refused("9987", LOST),
+    "visa_chargeDeclinedStolenCard": _refused("9979", STOLEN),
+    "chargeDeclinedExpiredCard": _refused("0069", EXPIRED),
+    "chargeDeclinedIncorrectCvc": _refused("0127", WRONG_CVC),
+    "chargeDeclinedProcessingError": _refused("0119", PROCESSING),
+    # Can be attached to a customer; every charge is then declined.
+    "chargeCustomerFail": Card("visa", "0341", decline=GENERIC),
+}
+
+# Numbers published by Stripe for testing; no other number is known here.
+NUMBERS = {
+    "4242424242424242": "visa",
+    "4000056655665556": "visa_debit",
+    "5555555555554444": "mastercard",
+    "5200828282828210": "mastercard_debit",
+    "371449635398431": "amex",
+    "6011000990139424": "discover",
+    "3566002020360505": "jcb",
+    "4000000000000002": "visa_chargeDeclined",
+    "4000000000009995": "visa_chargeDeclinedInsufficientFunds",
+    "4000000000009987": "visa_chargeDeclinedLostCard",
+    "4000000000009979": "visa_chargeDeclinedStolenCard",
+    "4000000000000069": "chargeDeclinedExpiredCard",
+    "4000000000000127": "chargeDeclinedIncorrectCvc",
+    "4000000000000119": "chargeDeclinedProcessingError",
+    "4000000000000341": "chargeCustomerFail",
+}
+
+
+def by_token(token: str) -> Card | None:
+    """The card that `pm_card_visa` or `tok_visa` stands for, if it is one of Stripe's."""
+    for prefix in ("pm_card_", "tok_"):
+        if token.startswith(prefix):
+            return CARDS.get(token.removeprefix(prefix))
+    return None
+
+
+def by_number(number: str) -> Card | None:
+    return CARDS.get(NUMBERS.get(number.replace(" ", ""), ""))
+
+
+def window(card: Card, merchant_initiated: bool) -> int:
+    """Seconds from authorisation to `capture_before`."""
+    if card.brand == "visa" and merchant_initiated:
+        return WINDOW_VISA_MERCHANT_INITIATED
+    return WINDOW

@@ -1,0 +1,167 @@
+"""A small client for the admin side, for tests and demonstrations. It starts nothing: give it an address.
+
+control = Control("http://127.0.0.1:12111")
+control.add_fault("drop_after_commit", path="/capture$", times=1)
+...
+assert [effect["kind"] for effect in control.effects()] == ["capture"]
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import urllib3
+
+Json = dict[str, Any]
+
+
+class ControlError(Exception):
+    """The stand-in did not take a request to its admin side; its own words are the message."""
+
+
+class Control:
+    """Everything under `/_standin/`. Safe to share between threads; a new one is cheap after a fork."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._http = urllib3.PoolManager(retries=False, maxsize=4)
+
+    def health(self) -> Json:
+        return self._ask("GET", "health")
+
+    def effects(self, kind: str | None = None, after: int = 0) -> list[Json]:
+        """What really happened, in order, from number `after` + 1 on; of one kind if `kind` is given."""
+        effects: list[Json] = self._ask("GET", "effects", query={"kind": kind, "after": after})["effects"]
+        return effects
+
+    def requests(self, after: int = 0, path: str | None = None, key: str | None = None) -> list[Json]:
+        """What was asked on /v1, those without an answer too; `path` and `key` must be equal."""
+        query = {"after": after, "path": path, "key": key}
+        requests: list[Json] = self._ask("GET", "requests", query=query)["requests"]
+        return requests
+
+    def add_fault(
+        self,
+        fault: str,
+        *,
+        method: str | None = None,
+        path: str | None = None,
+        key: str | None = None,
+        nth: int | None = None,
+        times: int | None = None,
+        probability: float | None = None,
+        seed: int | None = None,
+        seconds: float | None = None,
+        location: str | None = None,
+        with_effect: bool = False,
+        survives: bool = False,
+    ) -> str:
+        """Set a rule and return its id. `path` and `key` are regular expressions; what is not given matches all.
+
+        Without `times` it fires on every matching request, with `nth` alone on that one only.
+        """
+        given = {name: value for name, value in locals().items() if name != "self"}
+        rule = {name: value for name, value in given.items() if value is not None and value is not False}
+        return self.add_faults([rule])[0]
+
+    def add_faults(self, rules: Sequence[Mapping[str, Any]]) -> list[str]:
+        ids: list[str] = self._ask("POST", "faults", list(rules))["ids"]
+        return ids
+
+    def faults(self) -> list[Json]:
+        rules: list[Json] = self._ask("GET", "faults")["faults"]
+        return rules
+
+    def clear_faults(self) -> None:
+        self._ask("DELETE", "faults")
+
+    def held(self, count: int = 1, wait_s: float = 0) -> list[Json]:
+        """Who is held now; with `wait_s`, once at least `count` are (or the time is over)."""
+        held: list[Json] = self._ask("GET", "held", query={"count": count, "wait_s": wait_s}, timeout=wait_s)["held"]
+        return held
+
+    def wait_held(self, count: int = 1, wait_s: float = 10) -> list[Json]:
+        """As `held`, but raises ControlError when they do not come."""
+        held = self.held(count, wait_s)
+        if len(held) < count:
+            raise ControlError(f"{len(held)} of {count} requests were held after {wait_s} s")
+        return held
+
+    def release(self, ids: Sequence[str] | None = None, *, then: str = "proceed") -> list[str]:
+        """Let these go, or all. `then="forget"`: as if they had been lost on the way. Returns the ids let go."""
+        body: Json = {"then": then}
+        if ids is not None:
+            body["ids"] = list(ids)
+        released: list[str] = self._ask("POST", "release", body)["released"]
+        return released
+
+    def clock(self) -> Json:
+        return self._ask("GET", "clock")
+
+    def advance(self, seconds: float, *, expire: bool = True) -> Json:
+        """Move the clock forward. `expire=False`: authorisations run out, but nobody cancels them until told to."""
+        return self._ask("POST", "clock", {"advance_s": seconds, "expire": expire})
+
+    def keys(self) -> Json:
+        return self._ask("GET", "keys")
+
+    def set_keys(
+        self,
+        *,
+        accepted: Sequence[str] | None = None,
+        expired: Sequence[str] = (),
+        accounts: Mapping[str, str] | None = None,
+    ) -> Json:
+        """Which API keys are accepted (None: every well-formed one), which have expired, and whose they are."""
+        return self._ask(
+            "POST",
+            "keys",
+            {
+                "accepted": None if accepted is None else list(accepted),
+                "expired": list(expired),
+                "accounts": dict(accounts or {}),
+            },
+        )
+
+    def authorisations(
+        self,
+        count: int = 1,
+        *,
+        amount: int = 1999,
+        currency: str = "usd",
+        customer: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        card: str = "pm_card_visa",
+        off_session: bool = False,
+        livemode: bool = False,
+        account: str | None = None,
+    ) -> list[str]:
+        """Make confirmed intents that wait to be captured, and return their ids."""
+        asked = {name: value for name, value in locals().items() if name != "self" and value is not None}
+        ids: list[str] = self._ask("POST", "authorisations", asked, timeout=120)["payment_intents"]
+        return ids
+
+    def reset(self) -> None:
+        """As at the start; ids already given are never given again."""
+        self._ask("POST", "reset")
+
+    def _ask(
+        self,
+        method: str,
+        what: str,
+        body: Any = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+        timeout: float = 0,
+    ) -> Json:
+        given = {name: str(value) for name, value in (query or {}).items() if value is not None}
+        url = f"{self.url}/_standin/{what}"
+        # Ten seconds for the stand-in itself, and whatever it was asked to wait.
+        limit = urllib3.Timeout(10 + timeout)
+        if method == "GET":
+            answer = self._http.request(method, url, fields=given, timeout=limit)
+        else:
+            answer = self._http.request(method, url, json=body if body is not None else {}, timeout=limit)
+        told: Json = answer.json()
+        if answer.status != 200:
+            raise ControlError(str(told.get("error", told)))
+        return told

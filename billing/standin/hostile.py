@@ -1,0 +1,84 @@
+"""Answers that a client must not believe: pages of a proxy, a redirect, and lies about an object.
+
+A lie changes only what is told. The truth was saved, and a replay tells it.
+"""
+
+from collections.abc import Callable
+
+from .faults import Fault
+from .rows import Json
+from .wire import Answer
+
+_HTML = (b"content-type", b"text/html; charset=utf-8")
+BAD_GATEWAY = b"<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway</body></html>"
+WELCOME = b"<html><head><title>Welcome</title></head><body>Please accept the terms of this network.</body></html>"
+
+AMOUNTS = ("amount", "amount_received", "amount_due", "subtotal", "total")
+
+
+def at_the_door(fault: Fault) -> Answer | None:
+    """What somebody between the client and Stripe answers; None: the connection ends."""
+    match fault.name:
+        case "drop_before":
+            return None
+        case "redirect_307":
+            return 307, [(b"location", (fault.location or "").encode())], b""
+        case _:
+            return page(fault)
+
+
+def page(fault: Fault) -> Answer:
+    if fault.name == "502_html":
+        return 502, [_HTML], BAD_GATEWAY
+    return 200, [_HTML], WELCOME
+
+
+def _other_id(shown: Json) -> None:
+    prefix, _, rest = shown["id"].partition("_")
+    shown["id"] = f"{prefix}_{rest[::-1]}"
+
+
+def _other_object(shown: Json) -> None:
+    shown["object"] = "setup_intent" if shown["object"] != "setup_intent" else "payment_intent"
+
+
+def _other_livemode(shown: Json) -> None:
+    if "livemode" in shown:
+        shown["livemode"] = not shown["livemode"]
+
+
+def _other_currency(shown: Json) -> None:
+    if shown.get("currency"):
+        shown["currency"] = "usd" if shown["currency"] != "usd" else "eur"
+
+
+def _other_amount(shown: Json) -> None:
+    for name in AMOUNTS:
+        if shown.get(name):
+            shown[name] += 1
+
+
+def _not_end_state(shown: Json) -> None:
+    """A success whose status says that nothing is settled."""
+    if shown["object"] == "payment_intent":
+        shown["amount_capturable"] += shown["amount_received"]
+        shown.update(status="processing", amount_received=0, canceled_at=None, cancellation_reason=None)
+    elif shown["object"] == "invoice":
+        shown["status"] = "draft"
+
+
+LIES: dict[str, Callable[[Json], None]] = {
+    "other_id": _other_id,
+    "other_object": _other_object,
+    "other_livemode": _other_livemode,
+    "other_currency": _other_currency,
+    "other_amount": _other_amount,
+    "not_end_state": _not_end_state,
+}
+
+
+def lie(name: str, told: Json) -> None:
+    """Change a whole answer in place: an object, or every object of a list. Errors are left as they are."""
+    for shown in told["data"] if told.get("object") == "list" else [told]:
+        if "id" in shown and "object" in shown:
+            LIES[name](shown)

@@ -1,0 +1,61 @@
+"""Pages of a list: newest first, with Stripe's cursors and bounds on `created`."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from . import errors
+from .books import R, Shelf
+from .rows import Json
+
+LIMIT_DEFAULT, LIMIT_MAX = 10, 100
+
+
+def page(
+    shelf: Shelf[R],
+    params: dict[str, Any],
+    url: str,
+    render: Callable[[R], Json],
+    matches: Callable[[R], bool],
+) -> Json:
+    """One page of the rows that match. An unknown cursor is a 400, as at Stripe."""
+    limit = limit_of(params)
+    after, before = params.get("starting_after"), params.get("ending_before")
+    if after and before:
+        raise errors.bad_request("Give starting_after or ending_before, not both.", "ending_before")
+    for param, cursor in (("starting_after", after), ("ending_before", before)):
+        if cursor and shelf.get(cursor) is None:
+            raise errors.no_such(shelf.noun, cursor, param, status=400)
+    rows: Iterable[R] = shelf.oldest_first(before) if before else shelf.newest_first(after)
+    found, more = _take(rows, limit, params.get("created") or {}, matches, newest_first=not before)
+    if before:
+        found.reverse()
+    return as_list([render(row) for row in found], more, url)
+
+
+def as_list(data: list[Json], more: bool, url: str) -> Json:
+    return {"object": "list", "data": data, "has_more": more, "url": url}
+
+
+def limit_of(params: dict[str, Any]) -> int:
+    limit: int = params.get("limit", LIMIT_DEFAULT)
+    if not 1 <= limit <= LIMIT_MAX:
+        raise errors.bad_request(f"Invalid limit: must be from 1 to {LIMIT_MAX}.", "limit", "parameter_invalid_integer")
+    return limit
+
+
+def _take(
+    rows: Iterable[R], limit: int, created: dict[str, int], matches: Callable[[R], bool], *, newest_first: bool
+) -> tuple[list[R], bool]:
+    """Up to `limit` rows, and whether there are more."""
+    first = max(created.get("gte", 0), created.get("gt", -1) + 1)
+    last = min(created.get("lte", 1 << 62), created.get("lt", 1 << 62) - 1)
+    found: list[R] = []
+    for row in rows:
+        if first <= row.created <= last and matches(row):
+            if len(found) == limit:
+                return found, True
+            found.append(row)
+        elif row.created < first and newest_first:
+            # The clock never goes back, so everything that follows is older still.
+            break
+    return found, False

@@ -1,0 +1,116 @@
+"""The stand-in's world: its clock, its ids, the books of every account, and what was asked of it."""
+
+import heapq
+import random
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from .books import Books
+from .rows import Effect
+
+API_VERSION = "2026-10-28.endive"
+
+# Requests kept for `GET /_standin/requests`; older ones are forgotten. 200,000 take about 100 MB.
+REQUESTS_KEPT = 200_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a stand-in is started. `rate_limit` is in requests per second per account and mode; None is off."""
+
+    account: str = "acct_1StandIn0000000"
+    api_keys: tuple[str, ...] = ()  # empty: every well-formed key is accepted
+    rate_limit: float | None = None
+    seed: int | None = None
+    requests_kept: int = REQUESTS_KEPT
+
+
+class Clock:
+    """Seconds since 1970, never going back, which can be moved forward by hand."""
+
+    def __init__(self) -> None:
+        self._started_at = time.time()
+        self._started = time.monotonic()
+        self.advanced_s = 0.0
+
+    def time(self) -> float:
+        return self._started_at + (time.monotonic() - self._started) + self.advanced_s
+
+    def advance(self, seconds: float) -> None:
+        self.advanced_s += seconds
+
+
+@dataclass(slots=True)
+class Request:
+    """One request seen on /v1. `status` stays None when no answer was sent, or none has been yet."""
+
+    n: int
+    at: float
+    id: str
+    method: str
+    path: str
+    raw: bytes
+    key: str | None
+    account: str | None = None
+    livemode: bool | None = None
+    status: int | None = None
+    replayed: bool = False
+    fault: str | None = None
+
+
+@dataclass
+class World:
+    settings: Settings = field(default_factory=Settings)
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.settings.seed)  # noqa: S311 - ids of a stand-in, not secrets
+        self.reset()
+
+    def reset(self) -> None:
+        """Everything as at the start, except that ids go on: an id never means two objects."""
+        self.clock = Clock()
+        self.expiry_paused = False
+        self.effects: list[Effect] = []
+        self.requests: deque[Request] = deque(maxlen=self.settings.requests_kept)
+        self.requests_seen = 0
+        self._books: dict[tuple[str, bool], Books] = {}
+        self._due: list[tuple[int, int, Books, str]] = []
+        self._due_noted = 0
+
+    def now(self) -> int:
+        """The clock in whole seconds, as Stripe writes times."""
+        return int(self.clock.time())
+
+    def new_id(self, prefix: str) -> str:
+        return f"{prefix}_{self.random.getrandbits(96):024x}"
+
+    def books(self, account: str, livemode: bool) -> Books:
+        books = self._books.get((account, livemode))
+        if books is None:
+            test, live = (Books(account, mode, self.effects) for mode in (False, True))
+            test.other_mode, live.other_mode = live, test
+            self._books[account, False], self._books[account, True] = test, live
+            books = self._books[account, livemode]
+        return books
+
+    def note_request(self, method: str, path: str, raw: bytes, key: str | None) -> Request:
+        self.requests_seen += 1
+        request = Request(self.requests_seen, self.clock.time(), self.new_id("req"), method, path, raw, key)
+        self.requests.append(request)
+        return request
+
+    def expires(self, at: int, books: Books, intent_id: str) -> None:
+        """Note that an authorisation ends at `at`."""
+        self._due_noted += 1
+        heapq.heappush(self._due, (at, self._due_noted, books, intent_id))
+
+    def due(self) -> list[tuple[Books, str]]:
+        """The authorisations whose end has passed since the last look; each is told once."""
+        over: list[tuple[Books, str]] = []
+        if self._due and not self.expiry_paused:
+            now = self.clock.time()
+            while self._due and self._due[0][0] <= now:
+                _, _, books, intent_id = heapq.heappop(self._due)
+                over.append((books, intent_id))
+        return over

@@ -1,0 +1,107 @@
+"""How a capture or an invoice stands: one word, since when, and what happens next."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from billing.errors import UnknownEntity
+from billing.operations import by_id
+from billing.tables import Capture, CaptureState, Invoice, InvoiceState, Record, RecordState, Work, WorkState
+
+
+class Doubt(StrEnum):
+    """States that a row does not store: they follow from the records of its calls."""
+
+    IN_PROGRESS = "in_progress"
+    IN_DOUBT = "in_doubt"
+    CONFLICT = "conflict"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """`state` is a CaptureState, an InvoiceState or a Doubt; `final` when nothing will change it any more."""
+
+    id: str
+    state: str
+    since: datetime
+    next: str
+    final: bool
+    reason: str | None = None
+    work: str | None = None
+
+
+_FINAL: frozenset[str] = frozenset(
+    {
+        CaptureState.CAPTURED,
+        CaptureState.DECLINED,
+        CaptureState.REFUSED,
+        CaptureState.EXPIRED,
+        CaptureState.CANCELED,
+        InvoiceState.SENT,
+        InvoiceState.REFUSED,
+    }
+)
+
+
+def status(session: Session, entity_id: str) -> Status:
+    """How the capture or invoice with this id stands. Raises UnknownEntity."""
+    operation = by_id(entity_id)
+    row = session.get(operation.table, entity_id) if operation else None
+    if not isinstance(row, Capture | Invoice):
+        raise UnknownEntity(entity_id)
+    records = session.scalars(select(Record).where(Record.operation_id == entity_id).order_by(Record.generation)).all()
+    work = session.scalars(
+        select(Work).where(Work.entity_id == entity_id).order_by(Work.id.desc()).limit(1)
+    ).one_or_none()
+    conflict = next((record for record in records if record.state == RecordState.CONFLICT), None)
+    current = next((record for record in records if record.concluded_at is None), None)
+    state: str
+    if conflict is not None:
+        state, since = Doubt.CONFLICT, conflict.last_reported_at or conflict.created_at
+    elif row.state in _FINAL or current is None or current.state == RecordState.PLANNED:
+        state, since = row.state, row.state_since
+    else:
+        sent = current.state == RecordState.SENT and current.unanswered <= 1
+        state = Doubt.IN_PROGRESS if sent else Doubt.IN_DOUBT
+        since = current.last_prepared_at or current.created_at
+    final = state in _FINAL
+    return Status(
+        id=entity_id,
+        state=str(state),
+        since=since,
+        next="nothing: this is final" if final else what_next(row, current, work, state),
+        final=final,
+        reason=row.reason or (conflict.learned if conflict else None),
+        work=work.state if work else None,
+    )
+
+
+def what_next(row: Capture | Invoice, current: Record | None, work: Work | None, state: str) -> str:
+    """One sentence for a person."""
+    if state == Doubt.CONFLICT:
+        return "a person decides: Stripe holds something else than was asked"
+    if current is not None and current.state == RecordState.UNSETTLED:
+        return "a person decides: an answer came that could not be applied; it is kept"
+    if current is not None and current.look_at is not None:
+        parked = " (parked: it could not be decided so far)" if current.parked_at else ""
+        return f"Stripe is asked what happened, at {current.look_at:%Y-%m-%d %H:%M:%S} UTC{parked}"
+    if work is None:
+        return "a relay plans the work"
+    match work.state:
+        case WorkState.READY:
+            return "a worker takes it up"
+        case WorkState.RUNNING:
+            return f"the call '{current.step}' is in hand" if current else "a worker has it"
+        case WorkState.WAITING if work.due_at is not None:
+            return f"a worker takes it up again at {work.due_at:%Y-%m-%d %H:%M:%S} UTC ({work.reason or 'retry'})"
+        case WorkState.HELD:
+            return f"nothing until the switch is released ({work.reason})"
+        case WorkState.QUARANTINED:
+            return f"a person decides ({work.reason}); see `billing quarantine show {work.id}`"
+        case WorkState.PARKED:
+            return "nothing until a worker knows this version of the contract"
+        case _:
+            return "nothing is planned"

@@ -1,0 +1,195 @@
+"""What an operation says about each of its provider calls; the protocol around them is the same for all.
+
+An operation (a capture, an invoice, a probe) is a table row and a list of steps. A step says how it is
+asked for, what counts as its success, how Stripe is asked whether it happened, and what it changes.
+It never decides about keys: `billing.idempotency` does.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from billing.gateway import Answer, Response, encode
+from billing.idempotency import Learned, Rules
+from billing.tables import Capture, Fact, Invoice, InvoiceLine, Record, RecordState, Switch
+
+Row = Capture | Invoice | Switch
+Json = Mapping[str, Any]
+
+METADATA_KEY = "billing_operation"
+"""Every object that we change at Stripe carries our operation's id under this metadata key, so that what
+Stripe holds can always be led back to what was asked."""
+
+
+@dataclass(slots=True)
+class Case:
+    """One operation in hand: its row, every record of its calls in order, and the work that asks for it."""
+
+    row: Row
+    records: list[Record]
+    work_id: str
+    queue: str
+    lines: list[InvoiceLine] = field(default_factory=list)
+    facts: list[Fact] = field(default_factory=list)
+    """What this transaction has to tell; `billing.store` writes them."""
+
+    @property
+    def open(self) -> Record | None:
+        """The record that is not concluded, if there is one. It may have been written by an older worker."""
+        return next((record for record in reversed(self.records) if record.concluded_at is None), None)
+
+    @property
+    def in_conflict(self) -> bool:
+        return any(record.state == RecordState.CONFLICT for record in self.records)
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Every key of every generation: an event that carries one of them is our own doing."""
+        return frozenset(record.key for record in self.records)
+
+    def generations(self, step: str) -> list[Record]:
+        return [record for record in self.records if record.step == step]
+
+    @property
+    def since(self) -> datetime | None:
+        """Five minutes before the open record was first sent: where a search for its effect begins."""
+        record = self.open
+        sent = record.first_sent_at if record else None
+        return sent - timedelta(minutes=5) if sent else None
+
+
+class Ask(NamedTuple):
+    """How a step is asked for. `provider_object` is what it changes, where that exists already."""
+
+    method: str
+    path: str
+    parameters: Json = {}
+    provider_object: str | None = None
+
+    @property
+    def body(self) -> str:
+        return encode(self.parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a look saw, with the object that shows it."""
+
+    learned: Learned
+    data: Json = field(default_factory=dict)
+    why: str = ""
+    answer: Answer | None = None
+    """The answer that ended the look, when it ended without seeing anything."""
+
+
+class Reader:
+    """Reads at the provider on behalf of one look, within one budget."""
+
+    def __init__(self, get: Callable[[str], Answer]) -> None:
+        self._get = get
+        self.answers: list[Response] = []
+
+    def get(self, path: str, parameters: Json | None = None) -> Answer:
+        answer = self._get(f"{path}?{encode(parameters)}" if parameters else path)
+        if isinstance(answer, Response):
+            self.answers.append(answer)
+        return answer
+
+    def pages(self, path: str, parameters: Json) -> Iterator[Json]:
+        """Every object of a list, all pages. Raises Unread when a page cannot be had."""
+        after: dict[str, str] = {}
+        while True:
+            data = seen(self.get(path, {**parameters, "limit": 100, **after}))
+            items = data.get("data")
+            if not isinstance(items, list):
+                raise Unread(None, "a list without data")
+            yield from items
+            if not items or not data.get("has_more"):
+                return
+            after = {"starting_after": str(items[-1].get("id"))}
+
+
+class Unread(Exception):
+    """A look could not be finished; it is repeated later. Raised and caught inside one look."""
+
+    def __init__(self, answer: Answer | None, why: str) -> None:
+        super().__init__(why)
+        self.answer = answer
+        self.why = why
+
+
+class Gone(Exception):
+    """The object of a look does not exist, and the account itself answers. Raised and caught inside one look."""
+
+
+def seen(answer: Answer) -> Json:
+    """The body of a readable 2xx. Raises Unread for anything else."""
+    if isinstance(answer, Response) and 200 <= answer.status < 300 and answer.data is not None:
+        return answer.data
+    why = f"status {answer.status}" if isinstance(answer, Response) else answer.why
+    raise Unread(answer, why)
+
+
+def see(read: Reader, path: str, expected: tuple[str, str], *, livemode: bool) -> Json:
+    """One object by its path, checked to be the one that was asked for: `expected` is (object, id).
+
+    Raises Unread, and Gone for a 404 that is not our own misconfiguration: a key of another account
+    or mode gets 404 for every object, so the account itself is asked too.
+    """
+    answer = read.get(path)
+    if isinstance(answer, Response) and answer.status == 404 and answer.error_code == "resource_missing":
+        account = read.get("/v1/account")
+        if seen(account).get("object") == "account":
+            raise Gone
+        raise Unread(account, "no account answered")
+    data = seen(answer)
+    if (data.get("object"), data.get("id")) != expected or data.get("livemode") is not livemode:
+        raise Unread(answer, "the provider answered about something else")
+    return data
+
+
+def as_asked(data: Json, **expected: object) -> bool:
+    """Whether every named field has exactly the expected value and type (True is not 1)."""
+    return all(
+        name in data and data[name] == value and type(data[name]) is type(value) for name, value in expected.items()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One kind of provider call. All functions are pure but `look`, which only reads at the provider."""
+
+    name: str
+    ask: Callable[[Case], Ask]
+    apply: Callable[[Case, Learned, Json, str], list[Fact]]
+    """(case, definite outcome, the object that shows it, why) -> the row is changed, and the facts say so."""
+    look: Callable[[Case, Reader, bool], Finding]
+    """(case, reader, livemode) -> what the provider's state says about this step's effect."""
+    judge: Callable[[Case, Json], Learned] | None = None
+    """A 2xx about the right mode -> SUCCEEDED, ASK (not in the end state) or MISMATCH. None: a step that only looks."""
+    refusal: Callable[[Case, Json], Learned] = lambda _case, _error: Learned.ASK
+    """A 400 about state, by the object attached to the error -> a definite outcome when it excludes our effect."""
+    read_before: Callable[[Case], bool] = lambda _case: True
+    """Whether we saw the object at the provider before, so that a 404 means that it is gone, not that it never was."""
+    trust_replay: bool = True
+    """A replayed success shows what matters; False where it is an old snapshot that must be read again."""
+    rules: Rules = Rules()
+
+    @property
+    def only_looks(self) -> bool:
+        return self.judge is None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operation:
+    """A kind of thing that this service carries out at the provider."""
+
+    kind: str
+    prefix: str
+    """What its ids begin with: `cap`."""
+    table: type[Row]
+    next_step: Callable[[Case], Step | None]
+    """By the row's own state, which is the recovery point. None: concluded."""
+    steps: Callable[[str], Step]
+    """The step of this name; a record from before a restart is resolved through it."""

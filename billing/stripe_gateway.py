@@ -1,0 +1,122 @@
+"""The only file that imports stripe: the SDK makes the requests, our transport carries them, the bytes decide."""
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import stripe
+import urllib3
+
+from billing.gateway import Answer, Budget, KeyUnavailable, NoAnswer, NotSent, Request, Response
+from billing.transport import OverBudget, TooLate, exchange, open_pool
+
+API_VERSION = "2026-10-28.endive"
+"""Pinned with the SDK's minor version: another version is another contract."""
+
+# The SDK would write an id into the home directory, and die where there is none.
+stripe.enable_telemetry = False
+
+
+class StripeGateway:
+    """Calls Stripe through its SDK. Make one per process, after any fork; safe for many threads.
+
+    `key` is called for every request, so that a rotated key is picked up. `connections` is how many
+    calls may be in the air at once. Raises nothing for whatever comes back.
+    """
+
+    api_version = API_VERSION
+
+    def __init__(self, key: Callable[[], str], base_url: str, *, livemode: bool, connections: int) -> None:
+        self.livemode = livemode
+        self._key = key
+        self._http = _Transport(base_url, connections)
+        # An explicit 0: there is one retry loop, ours, and it is visible and counted.
+        self._client = stripe.StripeClient(
+            "sk_replaced_by_every_request",
+            http_client=self._http,
+            base_addresses={"api": base_url},
+            max_network_retries=0,
+            stripe_version=API_VERSION,
+        )
+
+    def send(self, request: Request, budget: Budget) -> Answer:
+        """One request, or `NotSent` when `budget.not_after` has passed."""
+        if request.method == "POST" and not request.key:
+            # The SDK replaces an empty key by a random one, and a random key is a double charge.
+            return NotSent("a POST without an idempotency key")
+        try:
+            options: dict[str, Any] = {"api_key": self._key()}
+        except KeyUnavailable as error:
+            return NotSent(str(error))
+        if request.method == "POST":
+            options["idempotency_key"] = request.key
+        if request.account:
+            options["stripe_account"] = request.account
+        if request.api_version:
+            options["stripe_version"] = request.api_version
+        self._http.hand_over(request, budget)
+        try:
+            self._client.raw_request(request.method.lower(), request.path, **options)
+        except TooLate:
+            return NotSent("too late to start")
+        except stripe.StripeError as error:
+            # Whatever class it is: bytes that came back are read by us, and without any nothing is known.
+            return self._http.brought_back() or NoAnswer(type(error.__cause__ or error).__name__)
+        except (ValueError, AttributeError, TypeError):
+            # The SDK stumbles over a body that is none of Stripe's.
+            if (answer := self._http.brought_back()) is None:
+                raise
+            return answer
+        return self._http.brought_back() or NoAnswer("nothing was exchanged")
+
+
+class _Transport(stripe.HTTPClient):
+    """What the SDK believes to be its HTTP client: it sends the recorded bytes, and nobody else's."""
+
+    name = "billing"
+
+    def __init__(self, base_url: str, connections: int) -> None:
+        super().__init__()
+        self._pool = open_pool(base_url, connections)
+        self._in_hand = threading.local()
+
+    def hand_over(self, request: Request, budget: Budget) -> None:
+        self._in_hand.call, self._in_hand.answer = (request, budget), None
+
+    def brought_back(self) -> Response | None:
+        """The exchange as it was on the wire: the SDK's own errors lose headers and bodies of some of them."""
+        answer: Response | None = self._in_hand.answer
+        return answer
+
+    def request(  # type: ignore[override]
+        self, method: str, url: str, headers: Mapping[str, str], post_data: object = None
+    ) -> tuple[bytes, int, Mapping[str, str]]:
+        request, budget = self._in_hand.call
+        if request.method == "POST" and headers.get("Idempotency-Key") != request.key:
+            raise TooLate  # never under a key that is not the recorded one
+        try:
+            body, status, answered = exchange(self._pool, budget, request.method, request.path, headers, request.body)
+        except (urllib3.exceptions.HTTPError, OSError, OverBudget) as error:
+            raise stripe.APIConnectionError(type(error).__name__) from error  # type: ignore[no-untyped-call]
+        self._in_hand.answer = _response(status, body, answered)
+        return body, status, answered
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+def _response(status: int, body: bytes, headers: Mapping[str, str]) -> Response:
+    request_id, original = headers.get("Request-Id"), headers.get("Original-Request")
+    try:
+        data = json.loads(body)
+    except ValueError:
+        data = None
+    return Response(
+        status=status,
+        body=body,
+        data=data if isinstance(data, dict) else None,
+        request_id=request_id,
+        # The header can be missing; another request's id is as telling.
+        replayed=headers.get("Idempotent-Replayed") == "true" or (original is not None and original != request_id),
+    )

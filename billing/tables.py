@@ -1,0 +1,363 @@
+"""The whole schema on one page; the constraints are the promises.
+
+All of it lives in the Postgres schema `billing`, always qualified, because the service shares the
+application's database. Times are judged by the database's clock. Minimum server: Postgres 16.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    TIMESTAMP,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+SCHEMA = "billing"
+
+
+class Table(DeclarativeBase):
+    metadata = MetaData(
+        schema=SCHEMA,
+        naming_convention={
+            "pk": "%(table_name)s_pkey",
+            "ix": "%(table_name)s_%(column_0_N_name)s",
+            "uq": "%(table_name)s_%(column_0_N_name)s_key",
+            "ck": "%(table_name)s_%(constraint_name)s",
+            "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        },
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        # An Integer of cents overflows at 21 million dollars.
+        int: BigInteger,
+        datetime: TIMESTAMP(timezone=True),
+        dict[str, Any]: JSONB,
+        list[str]: ARRAY(Text),
+        bytes: LargeBinary,
+    }
+
+
+def _one_of(column: str, states: type[StrEnum]) -> CheckConstraint:
+    listed = ", ".join(f"'{state}'" for state in states)
+    return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
+
+
+class CaptureState(StrEnum):
+    REQUESTED = "requested"
+    CAPTURED = "captured"
+    DECLINED = "declined"
+    REFUSED = "refused"
+    EXPIRED = "expired"
+    CANCELED = "canceled"
+
+
+class InvoiceState(StrEnum):
+    """The recovery point: what is known to be done at Stripe."""
+
+    REQUESTED = "requested"
+    DRAFTED = "drafted"
+    LINES_ADDED = "lines_added"
+    LINES_DIFFER = "lines_differ"
+    FINALIZED = "finalized"
+    SENT = "sent"
+    REFUSED = "refused"
+
+
+class SwitchState(StrEnum):
+    PULLED = "pulled"
+    RELEASED = "released"
+
+
+class RecordState(StrEnum):
+    PLANNED = "planned"
+    """Written, never sent."""
+    SENT = "sent"
+    """A send was prepared, and no report of it has been stored."""
+    IN_DOUBT = "in_doubt"
+    """It left us, and what came back does not say what happened."""
+    CONFLICT = "conflict"
+    """The provider holds something else than was asked: a person decides."""
+    UNSETTLED = "unsettled"
+    """An answer came that could not be applied: it is kept, and a person decides."""
+    ANSWERED = "answered"
+    DISPROVED = "disproved"
+    """Proven to have had no effect; the next generation took over."""
+
+
+class WorkState(StrEnum):
+    WAITING = "waiting"
+    READY = "ready"
+    RUNNING = "running"
+    HELD = "held"
+    PARKED = "parked"
+    QUARANTINED = "quarantined"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Entity:
+    """What captures, invoices and switches have in common: something with a life, told in facts."""
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    account: Mapped[str | None] = mapped_column(String(255))
+    correlation_id: Mapped[str | None] = mapped_column(String(255))
+    reason: Mapped[str | None] = mapped_column(Text)
+    # Raised under the row's lock with every fact about it, so that a missing fact shows.
+    version: Mapped[int] = mapped_column(server_default=text("0"))
+    state_since: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Capture(Entity, Table):
+    """One wish to take money that a customer has authorised."""
+
+    __tablename__ = "captures"
+    __table_args__ = (
+        UniqueConstraint("account", "request_id", postgresql_nulls_not_distinct=True),
+        # One capture per authorisation: the last wall against a double charge. Captured, in doubt,
+        # parked, in conflict and quarantined all occupy it.
+        Index(
+            "captures_one_per_authorisation",
+            "account",
+            "payment_intent",
+            "capture_no",
+            unique=True,
+            postgresql_where=text("state NOT IN ('declined', 'refused', 'canceled')"),
+            postgresql_nulls_not_distinct=True,
+        ),
+        CheckConstraint("amount_minor > 0", name="amount_positive"),
+        _one_of("state", CaptureState),
+    )
+
+    request_id: Mapped[str] = mapped_column(String(255))
+    payment_intent: Mapped[str] = mapped_column(String(255))
+    capture_no: Mapped[int] = mapped_column(server_default=text("1"))
+    amount_minor: Mapped[int]
+    currency: Mapped[str] = mapped_column(String(3))
+    # The authorisation, as the caller knew it or as it was read from Stripe once.
+    authorised_minor: Mapped[int | None]
+    authorised_currency: Mapped[str | None] = mapped_column(String(3))
+    capture_before: Mapped[datetime | None]
+    state: Mapped[str] = mapped_column(String(20), server_default=CaptureState.REQUESTED)
+    charge: Mapped[str | None] = mapped_column(String(255))
+    requested_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Invoice(Entity, Table):
+    """One invoice: drafted, filled, compared, finalised and sent by Stripe under our keys."""
+
+    __tablename__ = "invoices"
+    __table_args__ = (
+        UniqueConstraint("account", "request_id", postgresql_nulls_not_distinct=True),
+        CheckConstraint("total_minor > 0", name="total_positive"),
+        _one_of("state", InvoiceState),
+    )
+
+    request_id: Mapped[str] = mapped_column(String(255))
+    customer: Mapped[str] = mapped_column(String(255))
+    currency: Mapped[str] = mapped_column(String(3))
+    total_minor: Mapped[int]
+    days_until_due: Mapped[int]
+    state: Mapped[str] = mapped_column(String(20), server_default=InvoiceState.REQUESTED)
+    stripe_invoice: Mapped[str | None] = mapped_column(String(255))
+    # Which generation of the create step made `stripe_invoice`; later steps belong to it.
+    create_generation: Mapped[int | None]
+    number: Mapped[str | None] = mapped_column(String(64))
+    requested_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class InvoiceLine(Table):
+    """One line of an invoice. The description may name a person, so it never leaves Postgres as a fact."""
+
+    __tablename__ = "invoice_lines"
+    __table_args__ = (CheckConstraint("amount_minor > 0", name="amount_positive"),)
+
+    invoice_id: Mapped[str] = mapped_column(ForeignKey(Invoice.id), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    description: Mapped[str] = mapped_column(Text)
+    amount_minor: Mapped[int]
+
+
+class Switch(Entity, Table):
+    """A brake: while it is pulled, nothing new is prepared in its scope."""
+
+    __tablename__ = "switches"
+    __table_args__ = (
+        Index("switches_one_pulled_per_scope", "scope", unique=True, postgresql_where=text("state = 'pulled'")),
+        _one_of("state", SwitchState),
+    )
+
+    scope: Mapped[str] = mapped_column(String(300))
+    state: Mapped[str] = mapped_column(String(20), server_default=SwitchState.PULLED)
+    actor: Mapped[str] = mapped_column(String(255))
+    # Pulled by the system itself for this account; released by itself when a probe succeeds.
+    probes: Mapped[bool] = mapped_column(server_default=text("false"))
+    pulled_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Record(Table):
+    """One provider call and one generation of its key: what was asked, and everything learned since."""
+
+    __tablename__ = "idempotency_records"
+    __table_args__ = (
+        # The two locks. A record that is in doubt, parked, in conflict or unsettled is not concluded.
+        Index(
+            "idempotency_records_one_open_per_step",
+            "operation_id",
+            "step",
+            unique=True,
+            postgresql_where=text("concluded_at IS NULL"),
+        ),
+        Index(
+            "idempotency_records_one_open_per_object",
+            "account",
+            "provider_object",
+            unique=True,
+            postgresql_where=text("concluded_at IS NULL AND provider_object IS NOT NULL"),
+            postgresql_nulls_not_distinct=True,
+        ),
+        UniqueConstraint("operation_id", "generation"),
+        Index(
+            "idempotency_records_to_look_at",
+            "queue",
+            "look_at",
+            postgresql_where=text("concluded_at IS NULL AND look_at IS NOT NULL"),
+        ),
+        CheckConstraint("key <> '' AND length(key) <= 255", name="key_usable"),
+        _one_of("state", RecordState),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    operation_id: Mapped[str] = mapped_column(String(40))
+    step: Mapped[str] = mapped_column(String(80))
+    generation: Mapped[int]
+    work_id: Mapped[str] = mapped_column(String(40), index=True)
+    queue: Mapped[str] = mapped_column(String(40))
+    key: Mapped[str] = mapped_column(String(300), unique=True)
+    method: Mapped[str] = mapped_column(String(8))
+    path: Mapped[str] = mapped_column(Text)
+    # The encoded parameters exactly as they are sent, every time this generation is sent.
+    body: Mapped[str] = mapped_column(Text)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    account: Mapped[str | None] = mapped_column(String(255))
+    livemode: Mapped[bool]
+    api_version: Mapped[str] = mapped_column(String(40))
+    provider_object: Mapped[str | None] = mapped_column(String(255))
+    deadline: Mapped[datetime | None]
+
+    state: Mapped[str] = mapped_column(String(20), server_default=RecordState.PLANNED)
+    learned: Mapped[str] = mapped_column(String(40), server_default="nothing")
+    sends: Mapped[int] = mapped_column(server_default=text("0"))
+    # Sends that may have had an effect which no answer has told us of.
+    unanswered: Mapped[int] = mapped_column(server_default=text("0"))
+    # Sends whose own crew has not reported: it may be dead, or asleep and about to wake up.
+    unreported: Mapped[int] = mapped_column(server_default=text("0"))
+    server_errors: Mapped[int] = mapped_column(server_default=text("0"))
+    replayed: Mapped[bool] = mapped_column(server_default=text("false"))
+    look_only: Mapped[bool] = mapped_column(server_default=text("false"))
+    margin_looked: Mapped[bool] = mapped_column(server_default=text("false"))
+    looks: Mapped[int] = mapped_column(server_default=text("0"))
+    first_sent_at: Mapped[datetime | None]
+    last_prepared_at: Mapped[datetime | None]
+    last_reported_at: Mapped[datetime | None]
+    look_at: Mapped[datetime | None]
+    # When the last look that was reported began: what it read is no younger.
+    looked_at: Mapped[datetime | None]
+    parked_at: Mapped[datetime | None]
+
+    fence: Mapped[int] = mapped_column(server_default=text("0"))
+    lease_until: Mapped[datetime | None]
+    lease_s: Mapped[float | None]
+
+    answer_status: Mapped[int | None]
+    answer: Mapped[bytes | None] = mapped_column(deferred=True)
+    request_ids: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    conclusion: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    concluded_at: Mapped[datetime | None]
+
+
+class Fact(Table):
+    """Something that happened. Append-only; no personal data."""
+
+    __tablename__ = "facts"
+    __table_args__ = (
+        UniqueConstraint("entity_type", "entity_id", "entity_version"),
+        Index("facts_unplanned", "id", postgresql_where=text("menu IS NULL")),
+        # Two marks are two updates of every row: leave room for them in the page.
+        {"postgresql_with": {"fillfactor": "85"}},
+    )
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    topic: Mapped[str] = mapped_column(String(60))
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+    entity_type: Mapped[str] = mapped_column(String(20))
+    entity_id: Mapped[str] = mapped_column(String(40))
+    entity_version: Mapped[int]
+    actor: Mapped[str] = mapped_column(String(255))
+    correlation_id: Mapped[str | None] = mapped_column(String(255))
+    payload: Mapped[dict[str, Any]]
+    happened_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    # The menu number of the relay that planned it; negative when planning it failed.
+    menu: Mapped[int | None]
+    batch_no: Mapped[int | None]
+    archive_seq: Mapped[int | None]
+
+
+class Work(Table):
+    """One piece of work: a contract to be carried out once, when due, by whoever is free."""
+
+    __tablename__ = "work"
+    __table_args__ = (
+        Index("work_ready", "queue", "urgency", "id", postgresql_where=text("state = 'ready'")),
+        Index("work_due", "due_at", postgresql_where=text("state = 'waiting' AND due_at IS NOT NULL")),
+        Index("work_running", "id", postgresql_where=text("state = 'running'")),
+        Index("work_stopped", "state", "id", postgresql_where=text("state IN ('held', 'parked', 'quarantined')")),
+        _one_of("state", WorkState),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    contract: Mapped[str] = mapped_column(String(60))
+    version: Mapped[int]
+    arguments: Mapped[dict[str, Any]]
+    queue: Mapped[str] = mapped_column(String(40))
+    entity_id: Mapped[str] = mapped_column(String(40), index=True)
+    scopes: Mapped[list[str]]
+    state: Mapped[str] = mapped_column(String(20))
+    due_at: Mapped[datetime | None]
+    urgency: Mapped[datetime]
+    # Crashes and unknown errors only; outages are bounded by time, not by number.
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    tries: Mapped[int] = mapped_column(server_default=text("0"))
+    # The lease lives on the record of the call in hand.
+    record_id: Mapped[str | None] = mapped_column(String(40))
+    reason: Mapped[str | None] = mapped_column(Text)
+    dedupe_key: Mapped[str] = mapped_column(String(200), unique=True)
+    correlation_id: Mapped[str | None] = mapped_column(String(255))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    state_since: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Installation(Table):
+    """One row: whose database this is. Every process compares it before it does anything."""
+
+    __tablename__ = "installation"
+    __table_args__ = (CheckConstraint("id = 1", name="single"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    environment: Mapped[str] = mapped_column(String(40))
+    livemode: Mapped[bool]
+    identity: Mapped[str] = mapped_column(String(40))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -1,0 +1,223 @@
+"""Reaches every part that the service stands on, and says of each how it is and how it is mended."""
+
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from redis.exceptions import RedisError
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from billing import database
+from billing.errors import WrongDatabase
+from billing.gateway import Budget, Request, Response, boot_clock
+from jobs import bells, migrate
+from jobs.runtime import Runtime
+from jobs.secrets import SecretError, check_stripe_key
+from jobs.settings import SettingsError
+
+PYTHON_LEAST = (3, 11)
+POSTGRES_LEAST = 16
+SKEW_WARN_S = 2.0
+"""The database's clock alone judges leases; a skew confuses people who compare logs, and Stripe's signatures."""
+FACTS_WARN_S = 10.0
+"""A relay plans facts within a second."""
+
+
+class Level(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One part: how it is, and for everything but `ok` what to do about it."""
+
+    part: str
+    level: Level
+    told: str
+    mend: str = ""
+
+
+def examine(runtime: Runtime) -> Iterator[Finding]:
+    """Every part in turn; a part that cannot be reached is a finding, never an exception."""
+    yield _python()
+    yield Finding("settings", Level.OK, f"environment {runtime.settings.environment}, timing {runtime.settings.timing}")
+    key = _stripe_key(runtime)
+    yield key
+    yield from _postgres(runtime)
+    yield _redis(runtime)
+    if key.level is Level.OK:
+        yield _stripe(runtime)
+
+
+def _python() -> Finding:
+    if sys.version_info < PYTHON_LEAST:
+        return Finding("python", Level.FAIL, platform.python_version(), "Python 3.11 or later is needed")
+    return Finding("python", Level.OK, platform.python_version())
+
+
+def _stripe_key(runtime: Runtime) -> Finding:
+    settings = runtime.settings
+    try:
+        check_stripe_key(settings.stripe_key, settings)
+    except SecretError as error:
+        return Finding("stripe key", Level.FAIL, "cannot be used", str(error))
+    mode = "live" if settings.livemode else "test"
+    return Finding("stripe key", Level.OK, f"{mode} mode, from {settings.stripe_key.shown}")
+
+
+def _postgres(runtime: Runtime) -> Iterator[Finding]:
+    try:
+        with runtime.engine.connect() as connection:
+            yield _version(connection)
+            yield _clock(connection)
+            revision = _revision(connection)
+            yield revision
+            if revision.told == _NEVER_SET_UP:
+                return
+            yield _stamp(runtime, connection)
+    except SQLAlchemyError as error:
+        yield Finding("postgres", Level.FAIL, _first_line(error), "start it, or correct DATABASE_URL")
+        return
+    except (SettingsError, SecretError) as error:
+        yield Finding("postgres", Level.FAIL, "cannot be tried", str(error))
+        return
+    for look in (_facts, _quarantined, _parked, _switches, _stale):
+        try:
+            with database.transaction(runtime.engine) as session:
+                yield look(session)
+        except SQLAlchemyError as error:
+            yield Finding(look.__name__.strip("_"), Level.FAIL, _first_line(error), "see the server's log")
+
+
+def _version(connection: Connection) -> Finding:
+    number = int(connection.scalar(text("SELECT current_setting('server_version_num')")) or 0) // 10_000
+    if number < POSTGRES_LEAST:
+        return Finding("postgres", Level.FAIL, f"version {number}", f"Postgres {POSTGRES_LEAST} or later is needed")
+    return Finding("postgres", Level.OK, f"version {number}")
+
+
+def _clock(connection: Connection) -> Finding:
+    before = datetime.now(UTC)
+    theirs: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    after = datetime.now(UTC)
+    skew = max((before - theirs).total_seconds(), (theirs - after).total_seconds(), 0.0)
+    if skew > SKEW_WARN_S:
+        return Finding("clock", Level.WARN, f"{skew:.1f} s between this machine and Postgres", "let both follow NTP")
+    return Finding("clock", Level.OK, "this machine and Postgres agree")
+
+
+_NEVER_SET_UP = "this database has no billing tables"
+
+
+def _revision(connection: Connection) -> Finding:
+    found, head = migrate.revision_of(connection), migrate.head()
+    if found is None:
+        return Finding("schema", Level.FAIL, _NEVER_SET_UP, "run `billing migrate`")
+    if found != head:
+        mend = "run `billing migrate`" if found < head else "install the version of billing that this database is for"
+        return Finding("schema", Level.FAIL, f"revision {found}, and this version wants {head}", mend)
+    return Finding("schema", Level.OK, f"revision {found}")
+
+
+def _stamp(runtime: Runtime, connection: Connection) -> Finding:
+    settings = runtime.settings
+    try:
+        with Session(connection) as session:
+            row = database.check_stamp(session, environment=settings.environment, livemode=settings.livemode)
+            told = f"{row.environment}, {'live' if row.livemode else 'test'} mode, {row.identity}"
+    except WrongDatabase as error:
+        return Finding("installation", Level.FAIL, "this database is not ours", str(error))
+    return Finding("installation", Level.OK, told)
+
+
+def _redis(runtime: Runtime) -> Finding:
+    try:
+        information = runtime.redis.info("server")
+        told = f"version {information.get('valkey_version') or information.get('redis_version')}"
+        bells.check_stamp(runtime.redis, runtime.settings.environment)
+        stamped = runtime.redis.get(bells.STAMP)
+    except bells.WrongEnvironment as error:
+        return Finding("redis", Level.FAIL, "this Redis is not ours", str(error))
+    except (SettingsError, SecretError) as error:
+        return Finding("redis", Level.FAIL, "cannot be tried", str(error))
+    except RedisError as error:
+        return Finding("redis", Level.FAIL, _first_line(error), "start it, or correct REDIS_URL")
+    if stamped is None:
+        return Finding("redis", Level.WARN, f"{told}, without a stamp", "start a relay: it stamps an empty Redis")
+    return Finding("redis", Level.OK, told)
+
+
+def _stripe(runtime: Runtime) -> Finding:
+    where = runtime.settings.stripe_api_base
+    now = boot_clock()
+    request = Request("GET", "/v1/account", account=runtime.settings.stripe_account)
+    answer = runtime.gateway(connections=1).send(request, Budget(now + 5, now + 10))
+    if not isinstance(answer, Response):
+        return Finding("stripe", Level.FAIL, f"{where}: {answer.why}", "correct STRIPE_API_BASE, or let us out to it")
+    if answer.status != 200 or answer.data is None:
+        mend = (
+            "BILLING_STRIPE_KEY is refused: use a valid one" if answer.status in (401, 403) else "see Stripe's status"
+        )
+        return Finding("stripe", Level.FAIL, f"{where} answers {answer.status}", mend)
+    return Finding("stripe", Level.OK, f"{where}, account {answer.data.get('id')}")
+
+
+def _facts(session: Session) -> Finding:
+    count, age_s = session.execute(
+        text(
+            "SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(happened_at)), 0)"
+            "  FROM (SELECT happened_at FROM billing.facts WHERE menu IS NULL ORDER BY id LIMIT 10000) AS f"
+        )
+    ).one()
+    if age_s > FACTS_WARN_S:
+        told = f"{count} are not planned, the oldest for {age_s:.0f} s"
+        return Finding("facts", Level.WARN, told, "start a relay (`billing relay`), or a newer one for new topics")
+    return Finding("facts", Level.OK, f"{count} are not planned yet" if count else "all are planned")
+
+
+def _counted(part: str, statement: str, told: str, mend: str) -> Callable[[Session], Finding]:
+    def look(session: Session) -> Finding:
+        count: int = session.execute(text(statement)).scalar_one()
+        return Finding(part, Level.WARN, told.format(count), mend) if count else Finding(part, Level.OK, "none")
+
+    look.__name__ = part
+    return look
+
+
+_quarantined = _counted(
+    "quarantine",
+    "SELECT count(*) FROM billing.work WHERE state = 'quarantined'",
+    "{} pieces of work wait for a person",
+    "billing quarantine list",
+)
+_parked = _counted(
+    "in doubt",
+    "SELECT count(*) FROM billing.idempotency_records WHERE concluded_at IS NULL AND parked_at IS NOT NULL",
+    "{} calls could not be decided so far; Stripe is asked again and again",
+    "billing quarantine list, and billing explain for each",
+)
+_switches = _counted(
+    "switches",
+    "SELECT count(*) FROM billing.switches WHERE state = 'pulled'",
+    "{} are pulled: nothing is sent in their scope",
+    "billing switch list",
+)
+_stale = _counted(
+    "running work",
+    "SELECT count(*) FROM billing.work AS w JOIN billing.idempotency_records AS r ON r.id = w.record_id"
+    " WHERE w.state = 'running' AND (r.lease_until IS NULL OR r.lease_until < clock_timestamp() - interval '10 s')",
+    "{} pieces are left by dead workers and not taken back",
+    "start a relay (`billing relay`)",
+)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+    return " ".join(lines[0].split()) if lines else type(error).__name__

@@ -1,0 +1,59 @@
+"""The `billing` command: one door for everything that a person or a container asks of the service.
+
+Each room holds a few commands. What a command needs is imported when it runs, so that `--help` and
+`--version` answer at once.
+
+Exit status: 0, it is so; 1, it was done or asked and the answer is bad news; 2, it could not be done as
+asked (usage, settings, a server away, an unknown id), and nothing was changed. One line on standard error says why.
+"""
+
+import sys
+
+import typer
+
+from jobs.cli import demo, doctor, operators, processes, quarantine, requests
+from jobs.cli.output import say
+
+app = typer.Typer(
+    name="billing",
+    help="Payment capture and invoicing that cannot take money twice, and can prove it.",
+    epilog="Every command has examples: billing COMMAND --help. All of them: docs/cli.md.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for room in (demo, processes, requests, doctor, operators, quarantine):
+    room.add_to(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            say(f"billing {version('billing-reference')}")
+        except PackageNotFoundError:
+            say("billing (not installed)")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version and exit."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command that the arguments name, and end the process with its exit status."""
+    try:
+        app()
+    except Exception as error:
+        from jobs.cli.complaints import complaint
+
+        told = complaint(error)
+        if told is None:
+            raise
+        print(f"billing: {told}", file=sys.stderr)
+        sys.exit(2)

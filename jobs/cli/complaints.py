@@ -1,0 +1,49 @@
+"""What is said, in one line, when a command cannot be done as asked. What this table does not know is a traceback."""
+
+import re
+
+import redis.exceptions
+import sqlalchemy.exc
+
+from billing.errors import BillingError
+from jobs.bells import WrongEnvironment
+from jobs.local.supervisor import LocalServerError
+from jobs.secrets import SecretError
+from jobs.settings import SettingsError
+
+# These say by themselves which setting is wrong and how it is mended.
+_SPEAKING: tuple[type[Exception], ...] = (BillingError, SettingsError, SecretError, LocalServerError)
+_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+@")
+
+
+def complaint(error: Exception) -> str | None:
+    """One line that names the setting and the mend; None for an error that is a bug of ours."""
+    match error:
+        case _ if isinstance(error, _SPEAKING):
+            return _line(str(error))
+        case WrongEnvironment():
+            return _line(f"REDIS_URL, or BILLING_ENVIRONMENT: {error}")
+        case sqlalchemy.exc.OperationalError() | sqlalchemy.exc.InterfaceError():
+            return (
+                f"DATABASE_URL: Postgres cannot be used ({_reason(error.orig or error)}); start it or correct "
+                "DATABASE_URL, or let `billing up` start one"
+            )
+        case sqlalchemy.exc.ProgrammingError() if "UndefinedTable" in repr(error.orig):
+            return "DATABASE_URL: this database has no billing tables; run `billing migrate`"
+        case redis.exceptions.RedisError():
+            return (
+                f"REDIS_URL: Redis cannot be used ({_reason(error)}); start it or correct REDIS_URL, "
+                "or let `billing up` start one"
+            )
+        case _:
+            return None
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of a server's or driver's own words, without a password that stands in a URL."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return _PASSWORD.sub(r"\1...@", _line(lines[0]))
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

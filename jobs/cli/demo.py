@@ -1,0 +1,133 @@
+"""`billing demo`: what happens is told line by line; on a terminal the numbers move beside it."""
+
+import secrets
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.cli import operators
+from jobs.cli.output import TRYING, AsJson, amount, print_json, print_table, say, tell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from jobs.local.demo import Outcome
+    from jobs.local.tally import Progress
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(rich_help_panel=TRYING)(demo)
+
+
+def demo(
+    captures: Annotated[int, typer.Option(min=1, max=20_000, help="How many captures are asked for.")] = 300,
+    invoices: Annotated[int, typer.Option(min=0, max=5_000, help="How many invoices are asked for.")] = 40,
+    seed: Annotated[int | None, typer.Option(help="Repeat the amounts and faults of an earlier run.")] = None,
+    cheat: Annotated[
+        bool, typer.Option("--cheat", help="Take money behind the service's back, to see the count find it.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Captures and invoices through faults, a kill -9 and a flushed Redis; then two independent counts.
+
+    It starts real servers and processes on free ports of this machine, and leaves nothing. What was asked
+    (Postgres) is compared with what moved (the stand-in's own list). Exit status 0 only if nothing is double,
+    lost or stuck.
+
+    \b
+    Examples:
+      billing demo
+      billing demo --captures 40 --invoices 6 --seed 7
+      billing demo --cheat        # must end with exit status 1
+    """
+    from jobs.local.demo import Plan, run
+
+    chosen = secrets.randbelow(1_000_000) if seed is None else seed
+    tell(f"seed {chosen}: {captures} captures, {invoices} invoices")
+    with _watching(captures + invoices) as (told, watch):
+        outcome = run(Plan(captures, invoices, chosen, cheat), told, watch)
+    if as_json:
+        print_json(outcome)
+    else:
+        _show(outcome)
+    if outcome.offences:
+        raise typer.Exit(1)
+
+
+def _show(outcome: "Outcome") -> None:
+    print_table(
+        "what was asked, and what moved",
+        ("", "asked (Postgres)", "moved (provider)"),
+        [
+            ("captures", outcome.captures["captured"], outcome.effects["capture"]),
+            *(
+                (f"  {currency}", amount(outcome.asked[currency], currency), amount(outcome.moved[currency], currency))
+                for currency in sorted(outcome.asked.keys() | outcome.moved.keys())
+            ),
+            *((f"  {state}", n, 0) for state, n in sorted(outcome.captures.items()) if state != "captured"),
+            ("invoices sent", outcome.invoices["sent"], outcome.effects["invoice.finalized"]),
+        ],
+    )
+    say("")
+    say("faults: " + ", ".join(f"{n} {name}" for name, n in outcome.faults.most_common()))
+    say(f"keys: {outcome.keys_resent} sent again, {outcome.keys_replaced} replaced after a proven absence")
+    say("refused: " + ", ".join(f"{n} {what}" for what, n in outcome.refused.items()))
+    for offence in outcome.offences:
+        say(f"{offence.kind.upper()} {offence.id}: {offence.told}")
+    for story in outcome.stories:
+        say(f"\n$ billing explain {story.status.id}")
+        operators.show(story)
+    n = len(outcome.offences)
+    verdict = f"{n} difference{'s' if n > 1 else ''}" if n else "nothing is double, lost or stuck"
+    say(f"{verdict}. {outcome.seconds} s, seed {outcome.seed}")
+
+
+@contextmanager
+def _watching(total: int) -> "Iterator[tuple[Callable[[str], None], Callable[[Progress], None]]]":
+    """On a terminal a line that moves below the others; elsewhere plain lines, one for every tenth of the way."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        tenths: list[int] = []
+
+        def sometimes(progress: "Progress") -> None:
+            tenth = 10 * _final(progress) // total
+            if tenth not in tenths:
+                tenths.append(tenth)
+                tell(_line(progress, total))
+
+        yield tell, sometimes
+        return
+    with Live(console=console, refresh_per_second=10, transient=True) as live:
+
+        def told(line: str) -> None:
+            live.console.print(Text(line))
+
+        yield told, lambda progress: live.update(Text("\n".join(_lines(progress, total)), style="bold"))
+
+
+def _line(progress: "Progress", total: int) -> str:
+    return " | ".join(_lines(progress, total))
+
+
+def _lines(progress: "Progress", total: int) -> list[str]:
+    done = _final(progress)
+    width = 24
+    bar = "#" * (width * done // total)
+    return [
+        f"[{bar:<{width}}] {done}/{total} final, {progress.in_doubt} in doubt",
+        *(
+            f"{kind}: " + ", ".join(f"{n} {state}" for state, n in sorted(counted.items()))
+            for kind, counted in (("captures", progress.captures), ("invoices", progress.invoices))
+        ),
+    ]
+
+
+def _final(progress: "Progress") -> int:
+    from jobs.local.tally import FINAL
+
+    return sum(n for states in (progress.captures, progress.invoices) for state, n in states.items() if state in FINAL)

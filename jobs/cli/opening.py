@@ -1,0 +1,50 @@
+"""How a command opens what it needs: settings, logs, and a checked database."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from billing import database
+from jobs import logs
+from jobs.runtime import Runtime
+from jobs.settings import load
+from jobs.verdicts import Trouble, trouble
+
+T = TypeVar("T")
+_TRIES = 20
+"""A captain holds a row for some milliseconds, and a connection of ours waits 200 ms for it: this is 4 s."""
+
+
+def open_runtime(name: str, *, logs_too: bool = False) -> Runtime:
+    """The parts of this process by its settings; nothing is connected yet. Raises SettingsError."""
+    settings = load()
+    if logs_too:
+        logs.configure(settings.log_level, settings.log_format)
+    return Runtime(settings, name)
+
+
+@contextmanager
+def opened() -> Iterator[Runtime]:
+    """A runtime for one command, on a database that is ours. Raises WrongDatabase and what Postgres raises."""
+    runtime = open_runtime("cli")
+    try:
+        with database.transaction(runtime.engine) as session:
+            database.check_stamp(session, environment=runtime.settings.environment, livemode=runtime.settings.livemode)
+        yield runtime
+    finally:
+        runtime.close()
+
+
+def patiently(runtime: Runtime, step: Callable[[Session], T]) -> T:
+    """`step` in a transaction of its own, again when the workers held what it needs."""
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            with database.transaction(runtime.engine) as session:
+                return step(session)
+        except DBAPIError as error:
+            if trouble(error) is not Trouble.REPEAT or not tries_left:
+                raise
+    raise AssertionError("the last try returns or raises")

@@ -1,0 +1,222 @@
+"""Commands for whoever is on call: explain one payment, and pull the brake."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jobs.cli.output import ON_CALL, Actor, AsJson, Reason, amount, clock, print_json, print_table, say, the_actor
+
+if TYPE_CHECKING:
+    from billing.explain import Explanation, Told
+
+Scope = Annotated[
+    str, typer.Argument(metavar="SCOPE", help="everything, captures, invoices, account:own or account:acct_...")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    switch = typer.Typer(
+        no_args_is_help=True, help="The brakes: while one is pulled, nothing new is sent in its scope."
+    )
+    switch.command()(pull)
+    switch.command()(release)
+    switch.command("list")(list_switches)
+    app.command(rich_help_panel=ON_CALL)(explain)
+    app.add_typer(switch, name="switch", rich_help_panel=ON_CALL)
+
+
+def explain(
+    name: Annotated[
+        str, typer.Argument(metavar="ID", help="cap_..., inv_..., pi_..., in_..., wrk_..., or a request id")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """The whole story of one capture or invoice: request, work, provider calls, facts, and what happens next.
+
+    \b
+    Examples:
+      billing explain cap_0198f0c2...
+      billing explain pi_3PqR...        # by the PaymentIntent
+      billing explain order-42 --json   # by your request id
+    """
+    from billing.explain import explain as the_story
+    from jobs.cli.opening import opened, patiently
+
+    with opened() as runtime:
+        story = patiently(runtime, lambda session: the_story(session, name))
+    if as_json:
+        print_json(story)
+    else:
+        show(story)
+
+
+def show(story: "Explanation") -> None:
+    """The story for a person. Amounts in full units, times in UTC."""
+    now, asked = story.status, dict(story.request)
+    money = amount(asked.pop("minor"), asked["currency"])
+    say(f"{now.id}: {money}, {now.state} since {clock(now.since)} UTC" + (f" ({now.reason})" if now.reason else ""))
+    say(f"next: {now.next}")
+    if story.also:
+        say(f"the same name also leads to: {', '.join(story.also)}")
+    say("")
+    say("asked")
+    lines = asked.pop("lines", [])
+    currency = asked.pop("currency")
+    for label, value in asked.items():
+        if value is not None:
+            say(f"  {label}: {amount(value, currency) if label.endswith('_minor') else _shown(value)}")
+    for line in lines:
+        say(f"  line: {line['description']}: {amount(line['minor'], currency)}")
+    say("")
+    print_table(
+        "work",
+        ("id", "contract", "state", "attempts", "due", "reason"),
+        [(w.id, w.contract, w.state, w.attempts, clock(w.due_at), w.reason) for w in story.work],
+    )
+    say("")
+    print_table(
+        "provider calls",
+        ("step", "generation", "state", "sends", "looks", "status", "Stripe request ids", "first sent", "conclusion"),
+        [
+            (
+                call.step,
+                f"g{call.generation}",
+                call.state,
+                call.sends,
+                call.looks,
+                call.answer_status,
+                ", ".join(call.request_ids),
+                clock(call.first_sent_at),
+                call.conclusion or _open(call.learned, clock(call.look_at)),
+            )
+            for call in story.calls
+        ],
+    )
+    for call in story.calls:
+        say(f"key g{call.generation}: {call.key}")
+    say("")
+    say("facts")
+    for fact in story.facts:
+        by = "" if fact.actor == "billing" else f", by {fact.actor}"
+        say(f"  {clock(fact.at)}  {fact.topic}: {fact.meaning}{by}{_details(fact, currency)}")
+
+
+def pull(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
+    """Pull the brake: nothing new is sent in this scope from now on. Looks at Stripe go on.
+
+    The receipt lists the calls that were prepared before, and says when the last of them can start and end.
+    Pulling it twice returns the first.
+
+    \b
+    Examples:
+      billing switch pull captures --reason "duplicate orders, INC-12"
+      billing switch pull account:acct_123 --reason "the merchant asks"
+    """
+    from datetime import timedelta
+
+    from billing import database, switches
+    from jobs.cli.opening import opened, patiently
+
+    with opened() as runtime:
+        row = patiently(runtime, lambda session: switches.pull(session, scope, actor=the_actor(actor), reason=reason))
+        # In a transaction of its own: what is unanswered once the switch has committed.
+        now, unanswered = patiently(runtime, lambda session: (database.now(session), switches.unanswered(session)))
+        timing = runtime.timing
+    prefix = {"captures": "cap_", "invoices": "inv_"}.get(scope, "")
+    calls = [(operation, step, until) for operation, step, until in unanswered if operation.startswith(prefix)]
+    last_start = now + timedelta(seconds=timing.not_after_s)
+    last_end = last_start + timedelta(seconds=timing.call_budget_s)
+    if as_json:
+        receipt: dict[str, Any] = {
+            **_switch(row),
+            "unanswered": [
+                {"operation_id": operation, "step": step, "lease_until": until} for operation, step, until in calls
+            ],
+            "last_could_start_at": last_start if calls else None,
+            "last_could_end_at": last_end if calls else None,
+        }
+        print_json(receipt)
+        return
+    say(f"{scope} is pulled since {clock(row.pulled_at)} UTC by {row.actor}: {row.reason}")
+    if not calls:
+        say("no call is unanswered: nothing is in the air")
+        return
+    say(
+        f"{len(calls)} calls were prepared before and are unanswered; the last could start until {clock(last_start)} "
+        f"and end until {clock(last_end)} UTC:"
+    )
+    for operation, step, until in calls:
+        say(f"  {operation} {step}, lease until {clock(until)}")
+
+
+def release(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
+    """Release the brake: what was held is taken up again.
+
+    \b
+    Example:
+      billing switch release captures --reason "the shop is mended, INC-12"
+    """
+    from billing import switches
+    from jobs.cli.opening import opened, patiently
+
+    with opened() as runtime:
+        row = patiently(
+            runtime, lambda session: switches.release(session, scope, actor=the_actor(actor), reason=reason)
+        )
+    print_json(_switch(row)) if as_json else say(f"{scope} is released; what was held is taken up again")
+
+
+def list_switches(as_json: AsJson = False) -> None:
+    """The brakes that are pulled now.
+
+    \b
+    Example:
+      billing switch list
+    """
+    from sqlalchemy import select
+
+    from billing.tables import Switch, SwitchState
+    from jobs.cli.opening import opened, patiently
+
+    with opened() as runtime:
+        rows = patiently(
+            runtime,
+            lambda session: session.scalars(
+                select(Switch).where(Switch.state == SwitchState.PULLED).order_by(Switch.pulled_at)
+            ).all(),
+        )
+    if as_json:
+        print_json([_switch(row) for row in rows])
+    elif rows:
+        print_table(
+            "pulled",
+            ("scope", "since", "by", "reason"),
+            [(row.scope, clock(row.pulled_at), row.actor, row.reason) for row in rows],
+        )
+    else:
+        say("no switch is pulled")
+
+
+def _switch(row: Any) -> dict[str, Any]:
+    names = ("id", "scope", "state", "state_since", "actor", "reason", "probes", "pulled_at")
+    return {name: getattr(row, name) for name in names}
+
+
+def _shown(value: object) -> str:
+    from datetime import datetime
+
+    return f"{clock(value)} UTC" if isinstance(value, datetime) else str(value)
+
+
+def _open(learned: str, look_at: str) -> str:
+    return f"open, last learned: {learned}" + (f", looked at {look_at}" if look_at else "")
+
+
+def _details(fact: "Told", currency: str) -> str:
+    """The payload in words, with the amount as people write it; in the request's currency where it names none."""
+    payload = {name: value for name, value in fact.payload.items() if value not in (None, "", [], False)}
+    words = []
+    if "minor" in payload:
+        words.append(amount(payload.pop("minor"), payload.pop("currency", currency)))
+    words += [f"{name} {value}" for name, value in payload.items()]
+    return f" ({', '.join(words)})" if words else ""

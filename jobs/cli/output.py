@@ -1,0 +1,85 @@
+"""How answers are shown: JSON for programs, tables and plain lines for people."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+TRYING, ASKING, ON_CALL, RUNNING = "Trying it", "Asking", "On call", "Running it"
+"""The headings under which `billing --help` lists the commands, as docs/cli.md does."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Reason = Annotated[str, typer.Option(help="Why; it is kept as a fact.")]
+Actor = Annotated[str, typer.Option(help="Who; by default the user of this shell.", show_default=False)]
+
+
+def say(line: str = "") -> None:
+    """One plain line on standard output."""
+    print(line, flush=True)
+
+
+def tell(line: str) -> None:
+    """One plain line on standard error: progress, and what is not the answer itself."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def print_json(value: object) -> None:
+    """Times in RFC 3339, states as their words, dataclasses as objects."""
+    say(json.dumps(_plain(value), indent=2, ensure_ascii=False))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for row in rows:
+        # Text, so that nothing that came from outside is read as markup.
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    # Ids are copied from here: where there is no terminal to fit into, nothing is folded or cut.
+    console = Console()
+    Console(width=None if console.is_terminal else 250).print(table)
+
+
+def amount(minor: int | None, currency: str | None) -> str:
+    """`19.99 USD`; the bare number where the currency is not one of ours."""
+    from billing.money import EXPONENTS
+
+    if minor is None:
+        return ""
+    places = EXPONENTS.get(currency or "")
+    if not places:
+        return f"{minor} {currency or ''}".strip()
+    whole, part = divmod(abs(minor), 10**places)
+    return f"{'-' if minor < 0 else ''}{whole}.{part:0{places}d} {currency}"
+
+
+def clock(moment: datetime | None) -> str:
+    """A time as people compare them: UTC, to the millisecond."""
+    from datetime import UTC
+
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] if moment else ""
+
+
+def the_actor(given: str) -> str:
+    """Who does this: as given, else the operating system's user."""
+    import getpass
+
+    return given or getpass.getuser()
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, dict):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value if isinstance(value, int | float | None) else str(value)

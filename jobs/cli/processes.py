@@ -1,0 +1,174 @@
+"""Commands that set up and run processes: migrate, relay, worker, up, and health for whoever watches them."""
+
+import signal
+import time
+from typing import Annotated
+
+import typer
+
+from jobs.cli.output import RUNNING, TRYING, AsJson, print_json, say, tell
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(rich_help_panel=TRYING)(up)
+    for command in (migrate, relay, worker, health):
+        app.command(rich_help_panel=RUNNING)(command)
+
+
+def migrate(as_json: AsJson = False) -> None:
+    """Bring the database to this version's schema and stamp it for this environment. Safe to repeat.
+
+    Only missing migrations run, under one lock. A database that is stamped for another environment is refused.
+
+    \b
+    Example:
+      DATABASE_URL=postgresql://... billing migrate
+    """
+    from jobs import migrate as migrations
+    from jobs.cli.opening import open_runtime
+
+    runtime = open_runtime("migrate")
+    settings = runtime.settings
+    revision = migrations.upgrade(runtime.database_url, environment=settings.environment, livemode=settings.livemode)
+    if as_json:
+        print_json({"revision": revision, "environment": settings.environment, "livemode": settings.livemode})
+    else:
+        say(f"the database is at revision {revision}, and belongs to {settings.environment}")
+
+
+def relay() -> None:
+    """Be a relay: turn facts into work, take back work of the dead, ring the bells. Until SIGTERM or Ctrl-C.
+
+    Any number of relays may run at once.
+
+    \b
+    Example:
+      billing relay
+    """
+    from jobs.cli.opening import open_runtime
+
+    stop = _Stop()
+    runtime = open_runtime("relay", logs_too=True)
+    try:
+        runtime.run_relay(stop.requested)
+    finally:
+        runtime.close()
+
+
+def worker(queue: Annotated[str, typer.Argument(metavar="QUEUE", help="captures or invoices")]) -> None:
+    """Be a worker of one queue. SIGTERM or Ctrl-C: it claims nothing more, settles its calls, and exits with 0.
+
+    One process serves one queue. Run as many as you like; tell the relay with BILLING_WORKERS_CAPTURES.
+
+    \b
+    Example:
+      billing worker captures
+    """
+    from jobs.cli.opening import open_runtime
+    from jobs.contracts import QUEUES
+
+    if queue not in QUEUES:
+        raise typer.BadParameter(f"{queue!r} is no queue; there are: {', '.join(QUEUES)}", param_hint="QUEUE")
+    runtime = open_runtime(f"worker-{queue}", logs_too=True)
+    try:
+        status = runtime.run_worker(queue)
+    finally:
+        runtime.close()
+    raise typer.Exit(status)
+
+
+def up(
+    as_json: AsJson = False,
+    durable: Annotated[
+        bool, typer.Option("--durable", help="Write to disk as in production; slower, and still gone at the end.")
+    ] = False,
+) -> None:
+    """Start everything on this machine: Postgres, Valkey, the Stripe stand-in, a relay, a worker for each queue.
+
+    Until Ctrl-C; then nothing is left. DATABASE_URL, REDIS_URL and STRIPE_API_BASE each replace one of the
+    servers by your own. It prints what another terminal needs to use the other commands against it.
+
+    \b
+    Example:
+      billing up
+    \b
+      # in another terminal, after the lines that it printed:
+      billing doctor
+      billing switch list
+    """
+    import os
+
+    from jobs.local.stack import Stack
+    from jobs.settings import SettingsError
+
+    more = {}
+    if os.environ.get("STRIPE_API_BASE"):
+        # Whoever listens there may be Stripe itself: its own key, and time for a real answer.
+        more = {"BILLING_STRIPE_KEY": os.environ.get("BILLING_STRIPE_KEY", ""), "BILLING_TIMING": "production"}
+        if not more["BILLING_STRIPE_KEY"]:
+            raise SettingsError("BILLING_STRIPE_KEY is not set, and STRIPE_API_BASE is; set both or neither")
+    with Stack(durable=durable, more=more) as stack:
+        stack.start_processes()
+        environment = stack.environment
+        if as_json:
+            print_json({"environment": environment, "processes": {c.name: c.pid for c in stack.processes}})
+        else:
+            for name, value in environment.items():
+                say(f"export {name}='{value}'")
+            tell(
+                f"\n{len(stack.processes)} processes of the service are running; their logs: {stack.servers.directory}"
+            )
+            tell("paste the lines above into another terminal. Ctrl-C ends everything.")
+        stop = _Stop()
+        while not stop.requested():
+            ended = [child for child in stack.processes if child.poll() is not None]
+            if ended:
+                tell(f"{ended[0].name} ended with status {ended[0].poll()}:\n{ended[0].output()[-2000:]}")
+                raise typer.Exit(1)
+            time.sleep(0.2)
+
+
+def health(
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="relay, worker-captures or worker-invoices")],
+    as_json: AsJson = False,
+) -> None:
+    """Whether a process's loop turned within the last 30 s on this machine. Exit status 0 if so, else 1.
+
+    It asks no server: what a container's health check should ask, and often.
+
+    \b
+    Example:
+      billing health worker-captures
+    """
+    from jobs.contracts import QUEUES
+    from jobs.health import YOUNG_S, age_s
+    from jobs.settings import load
+
+    roles = ["relay", *(f"worker-{queue}" for queue in QUEUES)]
+    if role not in roles:
+        raise typer.BadParameter(f"{role!r} is no role; there are: {', '.join(roles)}", param_hint="ROLE")
+    age = age_s(role, load().health_directory)
+    young = age is not None and age <= YOUNG_S
+    if as_json:
+        print_json({"role": role, "healthy": young, "age_s": age})
+    elif age is None:
+        say(f"{role}: no such process has beaten on this machine")
+    else:
+        say(f"{role}: its last beat is {age:.0f} s old" + ("" if young else f", and {YOUNG_S:.0f} s are allowed"))
+    if not young:
+        raise typer.Exit(1)
+
+
+class _Stop:
+    """SIGTERM and Ctrl-C become a flag; a second one changes nothing."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def requested(self) -> bool:
+        return self._asked
+
+    def _ask(self, *_: object) -> None:
+        self._asked = True

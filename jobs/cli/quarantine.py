@@ -1,0 +1,88 @@
+"""Work that machines have given up on: list it, read it, and put it back with a reason."""
+
+from typing import Annotated
+
+import typer
+
+from jobs.cli.output import ON_CALL, Actor, AsJson, Reason, clock, print_json, print_table, say, the_actor
+
+WorkId = Annotated[str, typer.Argument(metavar="WORK_ID", help="wrk_...")]
+
+
+def add_to(app: typer.Typer) -> None:
+    quarantine = typer.Typer(no_args_is_help=True, help="Work that waits for a person: list, show, replay.")
+    quarantine.command("list")(list_quarantined)
+    quarantine.command()(show)
+    quarantine.command()(replay)
+    app.add_typer(quarantine, name="quarantine", rich_help_panel=ON_CALL)
+
+
+def list_quarantined(
+    most: Annotated[int, typer.Option("--most", min=1, help="At most so many.")] = 100, as_json: AsJson = False
+) -> None:
+    """What is in quarantine, the longest waiting first, with the reason.
+
+    \b
+    Example:
+      billing quarantine list
+    """
+    from jobs.cli.opening import opened, patiently
+    from jobs.quarantine import listed
+
+    with opened() as runtime:
+        rows = patiently(runtime, lambda session: listed(session, most))
+    if as_json:
+        print_json(rows)
+    elif rows:
+        print_table(
+            "quarantined",
+            ("work", "for", "contract", "attempts", "since", "reason"),
+            [(row.id, row.entity_id, row.contract, row.attempts, clock(row.since), row.reason) for row in rows],
+        )
+    else:
+        say("nothing is in quarantine")
+
+
+def show(work_id: WorkId, as_json: AsJson = False) -> None:
+    """The whole story of one piece of work in quarantine: the same as `billing explain` for its operation.
+
+    \b
+    Example:
+      billing quarantine show wrk_0198f0c2...
+    """
+    from billing.explain import explain
+    from jobs.cli import operators
+    from jobs.cli.opening import opened, patiently
+
+    with opened() as runtime:
+        story = patiently(runtime, lambda session: explain(session, work_id))
+    if as_json:
+        print_json(story)
+    else:
+        operators.show(story)
+
+
+def replay(work_id: WorkId, reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
+    """Put quarantined work back. What may have happened at Stripe is looked at first; no old key is sent again.
+
+    Attempts start again at 0. If the look finds what it found before, the work comes back here. Actor and reason
+    are kept as a fact.
+
+    \b
+    Example:
+      billing quarantine replay wrk_0198f0c2... \\
+          --reason "refunded by hand at Stripe, INC-12"
+    """
+    from jobs import quarantine
+    from jobs.cli.opening import opened, patiently
+
+    with opened() as runtime:
+        replayed = patiently(
+            runtime, lambda session: quarantine.replay(session, work_id, actor=the_actor(actor), reason=reason)
+        )
+    if as_json:
+        print_json(replayed)
+        return
+    say(f"{work_id} is ready again, for {replayed.entity_id}")
+    for sentence in replayed.done:
+        say(f"  {sentence}")

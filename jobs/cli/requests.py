@@ -1,0 +1,199 @@
+"""Asking for captures and invoices from a shell, and how they stand: the same face as the application's."""
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.cli.output import ASKING, Actor, AsJson, Reason, amount, clock, print_json, say, tell, the_actor
+
+if TYPE_CHECKING:
+    from billing import Line, Status
+    from jobs.runtime import Runtime
+
+RequestId = Annotated[
+    str, typer.Option(help="Your own name for this request. Asking again with the same one asks for nothing new.")
+]
+Correlation = Annotated[str | None, typer.Option(help="An id that is carried through facts and logs.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is final. Exit status 1 if it went otherwise.")]
+Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="The longest to wait.")]
+POLL_S = 0.1
+
+
+def add_to(app: typer.Typer) -> None:
+    invoice = typer.Typer(no_args_is_help=True, help="Ask for an invoice, or have a refused one made again.")
+    invoice.command()(issue)
+    invoice.command()(reopen)
+    app.command(rich_help_panel=ASKING)(capture)
+    app.command(rich_help_panel=ASKING)(status)
+    app.add_typer(invoice, name="invoice", rich_help_panel=ASKING)
+
+
+def capture(
+    payment_intent: Annotated[str, typer.Option(help="The authorised PaymentIntent, pi_...")],
+    amount_minor: Annotated[
+        int, typer.Option("--amount-minor", "--amount", help="In minor units: 1999 is 19.99 USD, 500 is 500 JPY.")
+    ],
+    currency: Annotated[str, typer.Option(help="ISO code, such as USD.")],
+    request_id: RequestId,
+    correlation_id: Correlation = None,
+    wait: Wait = False,
+    timeout_s: Timeout = 120.0,
+    as_json: AsJson = False,
+) -> None:
+    """Ask for an authorisation to be captured, in full or in part. Only asks: workers carry it out.
+
+    \b
+    Example:
+      billing capture --payment-intent pi_123 --amount 1999 \\
+          --currency USD --request-id order-42 --wait
+    """
+    import billing
+    from jobs.cli.opening import opened, patiently
+
+    money = billing.Money(amount_minor, currency.upper())
+    with opened() as runtime:
+        receipt = patiently(
+            runtime,
+            lambda session: billing.request_capture(
+                session,
+                payment_intent=payment_intent,
+                amount=money,
+                request_id=request_id,
+                correlation_id=correlation_id,
+                account=runtime.settings.stripe_account,
+                actor=the_actor(""),
+            ),
+        )
+        if not as_json:
+            say(f"{receipt.capture_id}: {money} of {payment_intent}" + ("" if receipt.new else ", asked for before"))
+        _report(runtime, receipt.capture_id, wait, timeout_s, as_json)
+
+
+def issue(
+    customer: Annotated[str, typer.Option(help="The Stripe customer, cus_...")],
+    line: Annotated[list[str], typer.Option(help='"DESCRIPTION=MINOR UNITS"; repeat it for more lines.')],
+    currency: Annotated[str, typer.Option(help="ISO code, such as EUR.")],
+    days_until_due: Annotated[int, typer.Option(help="Days until it is due, 1 to 365.")],
+    request_id: RequestId,
+    correlation_id: Correlation = None,
+    wait: Wait = False,
+    timeout_s: Timeout = 120.0,
+    as_json: AsJson = False,
+) -> None:
+    """Ask for an invoice to be drafted, filled, compared, finalised and sent by Stripe.
+
+    \b
+    Example:
+      billing invoice issue --customer cus_123 \\
+          --line "3 seats=4500" --line "setup=1000" --currency EUR \\
+          --days-until-due 14 --request-id sub-7-2026-11 --wait
+    """
+    import billing
+    from jobs.cli.opening import opened, patiently
+
+    lines = [_line(text, currency.upper()) for text in line]
+    with opened() as runtime:
+        receipt = patiently(
+            runtime,
+            lambda session: billing.issue_invoice(
+                session,
+                customer=customer,
+                lines=lines,
+                collect=billing.SendInvoice(days_until_due),
+                request_id=request_id,
+                correlation_id=correlation_id,
+                account=runtime.settings.stripe_account,
+                actor=the_actor(""),
+            ),
+        )
+        if not as_json:
+            total = amount(sum(each.amount.minor for each in lines), currency.upper())
+            say(f"{receipt.invoice_id}: {total} to {customer}" + ("" if receipt.new else ", asked for before"))
+        _report(runtime, receipt.invoice_id, wait, timeout_s, as_json)
+
+
+def reopen(
+    invoice_id: Annotated[str, typer.Argument(metavar="INVOICE_ID", help="inv_...")],
+    reason: Reason,
+    actor: Actor = "",
+    as_json: AsJson = False,
+) -> None:
+    """Have a refused invoice made again, under a new key. A decision of a person, kept as a fact.
+
+    The first draft was deleted, or never was. What made it refused (a total that differs, a customer that is
+    gone) has to be mended first.
+
+    \b
+    Example:
+      billing invoice reopen inv_0198f0c2... \\
+          --reason "tax is switched off at Stripe now"
+    """
+    from jobs.cli.opening import opened, patiently
+    from jobs.quarantine import reopen_invoice
+
+    with opened() as runtime:
+        replayed = patiently(
+            runtime, lambda session: reopen_invoice(session, invoice_id, actor=the_actor(actor), reason=reason)
+        )
+    print_json(replayed) if as_json else say(f"{invoice_id} is reopened: {'; '.join(replayed.done)}")
+
+
+def status(
+    name: Annotated[str, typer.Argument(metavar="ID", help="cap_..., inv_..., pi_..., in_..., or a request id")],
+    wait: Wait = False,
+    timeout_s: Timeout = 120.0,
+    as_json: AsJson = False,
+) -> None:
+    """How a capture or an invoice stands, since when, and what happens next.
+
+    \b
+    Examples:
+      billing status cap_0198f0c2...
+      billing status order-42 --wait
+    """
+    from billing.explain import find
+    from jobs.cli.opening import opened, patiently
+
+    with opened() as runtime:
+        entity_id = patiently(runtime, lambda session: find(session, name)[0])
+        _report(runtime, entity_id, wait, timeout_s, as_json)
+
+
+def _report(runtime: "Runtime", entity_id: str, wait: bool, timeout_s: float, as_json: bool) -> None:
+    """Show how it stands; with `wait`, once it is final. Exits with 1 for a final state that is bad news."""
+    import billing
+    from jobs.cli.opening import patiently
+
+    began, shown = time.monotonic(), ""
+    while True:
+        now = patiently(runtime, lambda session: billing.status(session, entity_id))
+        if now.final or not wait or time.monotonic() > began + timeout_s:
+            break
+        line = f"{now.state}: {now.next}"
+        if line != shown:
+            tell(f"  {time.monotonic() - began:5.1f} s  {line}")
+            shown = line
+        time.sleep(POLL_S)
+    if as_json:
+        print_json(now)
+    else:
+        _show(now)
+    if wait and not now.final:
+        tell(f"not final after {timeout_s:g} s; are a relay and a worker running?")
+    if wait and now.state not in ("captured", "sent"):
+        raise typer.Exit(1)
+
+
+def _show(now: "Status") -> None:
+    say(f"{now.id} is {now.state} since {clock(now.since)} UTC" + (f" ({now.reason})" if now.reason else ""))
+    say(f"next: {now.next}")
+
+
+def _line(text: str, currency: str) -> "Line":
+    import billing
+
+    description, equals, minor = text.rpartition("=")
+    if not equals or not minor.strip().isdecimal():
+        raise typer.BadParameter(f"{text!r} is not DESCRIPTION=MINOR_UNITS", param_hint="--line")
+    return billing.Line(description.strip(), billing.Money(int(minor), currency))

@@ -1,0 +1,158 @@
+"""The menu: which fact starts which contract, and under which conditions it is carried out.
+
+A contract is a promise between the process that plans a piece of work and the one that carries it out,
+which may be of another version. Its payload holds ids only.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from billing.operations import OPERATIONS
+from billing.steps import Operation
+from billing.switches import scopes_of
+from billing.tables import Fact
+from billing.timing import Timing
+
+MENU_NUMBER = 1
+"""Raised with every contract that is added; a fact is stamped with the menu that planned it."""
+
+
+class Payload(BaseModel):
+    """Ids, never blobs or secrets; an unknown field is an error, not something to be dropped silently."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class OneCapture(Payload):
+    capture_id: str = Field(pattern=r"^cap_[0-9a-f]{32}$")
+
+
+class OneInvoice(Payload):
+    invoice_id: str = Field(pattern=r"^inv_[0-9a-f]{32}$")
+
+
+class OneSwitch(Payload):
+    switch_id: str = Field(pattern=r"^swi_[0-9a-f]{32}$")
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """One row of the menu. `since` is the menu number that brought it."""
+
+    name: str
+    version: int
+    topic: str
+    fact_version: int
+    payload: type[Payload]
+    entity: str
+    """The payload's field that holds the operation's id."""
+    operation: str
+    queue: str
+    max_attempts: int
+    """Crashes of a worker and unknown errors; outages are bounded by the key's horizon, not by number."""
+    owner: str
+    purpose: str
+    since: int = 1
+
+    def carries_out(self) -> Operation:
+        return OPERATIONS[self.operation]
+
+    def wanted(self, fact: Mapping[str, Any]) -> bool:
+        """Whether this fact really starts it: a probe is for switches that the system pulled."""
+        return self.operation != "switch" or bool(fact.get("probes"))
+
+
+MENU = (
+    Contract(
+        name="take_capture",
+        version=1,
+        topic="capture.requested",
+        fact_version=1,
+        payload=OneCapture,
+        entity="capture_id",
+        operation="capture",
+        queue="captures",
+        max_attempts=5,
+        owner="payments",
+        purpose="take the money of one authorisation, once",
+    ),
+    Contract(
+        name="issue_invoice",
+        version=1,
+        topic="invoice.requested",
+        fact_version=1,
+        payload=OneInvoice,
+        entity="invoice_id",
+        operation="invoice",
+        queue="invoices",
+        max_attempts=5,
+        owner="billing",
+        purpose="draft, fill, finalise and send one invoice",
+    ),
+    Contract(
+        name="probe_provider",
+        version=1,
+        topic="switch.pulled",
+        fact_version=1,
+        payload=OneSwitch,
+        entity="switch_id",
+        operation="switch",
+        queue="captures",
+        max_attempts=1_000_000,
+        owner="payments",
+        purpose="ask Stripe until our credentials are accepted again, and release the switch",
+    ),
+)
+
+QUEUES = ("captures", "invoices")
+"""Each has workers of its own, so that one noisy workload cannot starve another. One queue per worker process."""
+
+BY_NAME = {(contract.name, contract.version): contract for contract in MENU}
+KNOWN = [f"{name}:{version}" for name, version in BY_NAME]
+
+
+def planned_by(fact: Fact, menu: Sequence[Contract] = MENU) -> list[Contract]:
+    """The contracts of the menu that this fact starts."""
+    return [
+        contract
+        for contract in menu
+        if (contract.topic, contract.fact_version) == (fact.topic, fact.version) and contract.wanted(fact.payload)
+    ]
+
+
+def work_for(fact: Fact, contract: Contract, timing: Timing) -> dict[str, Any]:
+    """The row of work that this fact starts. Raises pydantic's ValidationError for a fact that does not fit."""
+    payload = contract.payload(**{contract.entity: fact.entity_id})
+    kind = {"capture": "captures", "invoice": "invoices"}.get(contract.operation)
+    return {
+        "contract": contract.name,
+        "version": contract.version,
+        "arguments": payload.model_dump(),
+        "queue": contract.queue,
+        "entity_id": fact.entity_id,
+        "scopes": scopes_of(kind, fact.payload.get("account")) if kind else [],
+        "urgency": urgency(fact, timing),
+        "dedupe_key": f"fact:{fact.id}:{contract.name}",
+        "correlation_id": fact.correlation_id,
+    }
+
+
+def urgency(fact: Fact, timing: Timing) -> datetime:
+    """By when it should be done: the deadline less its margin, or its age plus grace so that nothing starves.
+
+    A capture whose authorisation is unknown comes first, and only to be read.
+    """
+    if fact.topic == "capture.requested" and not fact.payload.get("authorised"):
+        return fact.happened_at - timedelta(days=365)
+    return urgency_of(fact.payload.get("capture_before"), fact.happened_at, timing)
+
+
+def urgency_of(capture_before: str | datetime | None, created_at: datetime, timing: Timing) -> datetime:
+    deadline = datetime.fromisoformat(capture_before) if isinstance(capture_before, str) else capture_before
+    if deadline is None:
+        return created_at + timedelta(seconds=timing.grace_s)
+    return deadline - timedelta(seconds=timing.deadline_margin_s)

@@ -1,0 +1,34 @@
+"""May this work send something now? Asked before its first call and before every next one, never for a look."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from billing.tables import Work, WorkState
+from jobs.contracts import Contract
+from jobs.verdicts import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class No:
+    """The first guard that said no, and what becomes of the work if nothing of it is in the air."""
+
+    verdict: Verdict
+    reason: str
+
+
+STOPPED = (WorkState.HELD, WorkState.QUARANTINED, WorkState.PARKED)
+"""Claimed only to be looked at; a person, a release or a new version lets it send again."""
+
+
+def say_no(work: Work, contract: Contract | None, pulled: Mapping[str, str]) -> No | None:
+    """None: it may send. The deadline is judged in `billing.idempotency`, where it turns a send into a look."""
+    if contract is None:
+        return No(Verdict.PARK, "unknown contract version")
+    if work.state in STOPPED:
+        return No(Verdict.LEAVE, work.reason or work.state)
+    for scope in work.scopes:
+        if scope in pulled:
+            return No(Verdict.HOLD, f"{scope}: {pulled[scope]}")
+    if work.attempts >= contract.max_attempts:
+        return No(Verdict.QUARANTINE, f"{work.attempts} workers or attempts failed on it: {work.reason or ''}")
+    return None

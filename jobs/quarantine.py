@@ -1,0 +1,171 @@
+"""What machines have given up on: to be looked at, and put back by a person who gives a reason.
+
+Putting back never sends blindly. What may have happened at Stripe is looked at first; only the look, by the
+protocol's own table, decides what comes next, and if it finds the same as before, the work is back here.
+
+* Attempts used up: they start again at 0. The records stay as they are, and the protocol goes on from them.
+* An answer that could not be applied (`unsettled`), or a conflict in a call that is not concluded: the record
+  is in doubt, may only be looked at, and its key is never sent again.
+* A conflict in a call that was concluded (a late success of a disproved key, say): its conclusion stands
+  again, as history. If a later call of this operation is open, that one is looked at before it is sent again, and
+  so finds whatever the late one did. If none is open and the operation failed here (the money may
+  have moved after all), the concluded call itself is opened again to be looked at, and the capture counts as
+  requested until then. That is refused when another capture has taken the authorisation meanwhile: those two
+  are settled by hand. An invoice that failed stays refused; see `reopen_invoice`.
+
+An invoice that was refused is not in quarantine: its work is done. `reopen_invoice` has it made again, under
+a new generation, because that is another decision than to try once more.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from billing import database, invoices, store
+from billing.errors import InvalidRequest, UnknownEntity
+from billing.facts import told
+from billing.idempotency import Learned, lease_alive
+from billing.money import plain_text
+from billing.operations import operation_of
+from billing.steps import Case
+from billing.tables import Capture, CaptureState, Invoice, Record, RecordState, Work, WorkState
+from jobs import work as pieces
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """One piece of work that waits for a person."""
+
+    id: str
+    entity_id: str
+    contract: str
+    queue: str
+    attempts: int
+    since: datetime
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What was put back, and what was done to its calls, each in one sentence."""
+
+    work_id: str
+    entity_id: str
+    done: list[str]
+
+
+def listed(session: Session, most: int = 100) -> list[Quarantined]:
+    """The longest waiting first."""
+    rows = session.scalars(
+        select(Work).where(Work.state == WorkState.QUARANTINED).order_by(Work.state_since, Work.id).limit(most)
+    )
+    return [Quarantined(w.id, w.entity_id, w.contract, w.queue, w.attempts, w.state_since, w.reason) for w in rows]
+
+
+def replay(session: Session, work_id: str, *, actor: str, reason: str) -> Replayed:
+    """Put quarantined work back, under the locks of work, operation and records. The fact names actor and reason.
+
+    Raises UnknownEntity, and InvalidRequest when it is not in quarantine or a call of it may be in the air.
+    """
+    plain_text("reason", reason, 500)
+    plain_text("actor", actor, 255)
+    work = pieces.locked(session, [work_id]).get(work_id)
+    if work is None:
+        raise UnknownEntity(work_id)
+    if work.state != WorkState.QUARANTINED:
+        raise InvalidRequest(f"work {work_id} is {work.state}, not quarantined")
+    case = _case(session, work)
+    now = database.now(session)
+    if any(lease_alive(record, now) for record in case.records):
+        raise InvalidRequest(f"a call of {work.entity_id} may be in the air; try again in a minute")
+    done = [_put_right(session, case, record) for record in case.records if record.state in _FOR_A_PERSON]
+    work.attempts = 0
+    pieces.move(work, WorkState.READY, now, reason=f"replayed by {actor}")
+    session.add(told(case.row, "replayed", actor=actor, reason=reason, work_id=work.id, done=done))
+    session.flush()
+    return Replayed(work.id, work.entity_id, done or ["its attempts start again"])
+
+
+def reopen_invoice(session: Session, invoice_id: str, *, actor: str, reason: str) -> Replayed:
+    """Have a refused invoice made again: a new draft under a new generation. The fact names actor and reason.
+
+    Raises UnknownEntity, and InvalidRequest when it is not refused or was never planned.
+    """
+    plain_text("reason", reason, 500)
+    plain_text("actor", actor, 255)
+    work_id = session.scalar(select(Work.id).where(Work.entity_id == invoice_id).order_by(Work.id.desc()).limit(1))
+    if work_id is None or not invoice_id.startswith("inv_"):
+        raise UnknownEntity(invoice_id)
+    work = pieces.locked(session, [work_id])[work_id]
+    case = _case(session, work)
+    assert isinstance(case.row, Invoice)
+    if case.open is not None or case.in_conflict:
+        raise InvalidRequest(f"a call of {invoice_id} is not concluded; see `billing explain {invoice_id}`")
+    session.add_all(invoices.reopen(case.row, actor=actor, reason=reason))
+    work.attempts = 0
+    pieces.move(work, WorkState.READY, database.now(session), reason=f"reopened by {actor}")
+    session.flush()
+    return Replayed(work.id, invoice_id, ["a new draft is made under a new key"])
+
+
+_FOR_A_PERSON = (RecordState.UNSETTLED, RecordState.CONFLICT)
+
+
+def _case(session: Session, work: Work) -> Case:
+    operation = operation_of(work.entity_id)
+    case = store.load(session, operation, {work.entity_id: (work.id, work.queue)}).get(work.entity_id)
+    if case is None:
+        raise UnknownEntity(work.entity_id)
+    return case
+
+
+def _put_right(session: Session, case: Case, record: Record) -> str:
+    name = f"{record.step} g{record.generation}"
+    if record.concluded_at is None:
+        _only_look(record)
+        return f"{name} is in doubt: Stripe is looked at, and this key is never sent again"
+    # Concluded earlier, and contradicted later.
+    disproved = record.conclusion == "absent"
+    later = case.open
+    if later is not None:
+        _restore(record, disproved=disproved)
+        _only_look(later)
+        return f"{name} is history; {later.step} g{later.generation} is looked at before anything is sent"
+    row = case.row
+    if isinstance(row, Capture) and row.state not in (CaptureState.REQUESTED, CaptureState.CAPTURED):
+        _refuse_if_taken(session, row)
+        record.concluded_at = record.conclusion = None
+        row.state, row.reason = CaptureState.REQUESTED, None
+        _only_look(record)
+        return f"{name} is open again: Stripe is looked at to see whether the money moved after all"
+    _restore(record, disproved=disproved)
+    return f"{name} is history: the {'capture' if isinstance(row, Capture) else 'invoice'} stays {row.state}"
+
+
+def _only_look(record: Record) -> None:
+    record.state, record.learned, record.look_only = RecordState.IN_DOUBT, Learned.ASK, True
+    record.look_at = record.parked_at = None
+    record.looks = 0
+
+
+def _restore(record: Record, *, disproved: bool) -> None:
+    record.state = RecordState.DISPROVED if disproved else RecordState.ANSWERED
+
+
+def _refuse_if_taken(session: Session, row: Capture) -> None:
+    """A capture that becomes requested again holds its authorisation again; the index allows one."""
+    holder = session.scalar(
+        select(Capture.id).where(
+            Capture.account.is_not_distinct_from(row.account),
+            Capture.payment_intent == row.payment_intent,
+            Capture.capture_no == row.capture_no,
+            Capture.id != row.id,
+            Capture.state.not_in([CaptureState.DECLINED, CaptureState.REFUSED, CaptureState.CANCELED]),
+        )
+    )
+    if holder is not None:
+        raise InvalidRequest(
+            f"{holder} has taken the authorisation {row.payment_intent} since; settle the two by hand at Stripe"
+        )

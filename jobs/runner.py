@@ -1,0 +1,205 @@
+"""One piece of work, from the claim to its conclusion; a batch shares one transaction.
+
+    claim → guards → prepare → (commit) → call → (commit) settle → judge → conclude
+
+The captain of a shift runs `start` and `finish`; `call` runs in its crew. `except Exception` stands here
+once: what escapes a call is a bug of ours, is counted as an attempt, and never ends a shift.
+"""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import structlog
+from sqlalchemy.orm import Session
+
+from billing import database, effects, store, switches
+from billing.effects import Call, Report, Result, Standing, Turn
+from billing.gateway import Budget, Gateway, NoAnswer
+from billing.idempotency import Learned
+from billing.operations import operation_of
+from billing.records import Terms
+from billing.steps import Case, Finding, Operation
+from billing.tables import Capture, Work, WorkState
+from jobs import work as pieces
+from jobs.contracts import BY_NAME, KNOWN, urgency_of
+from jobs.guards import STOPPED, No, say_no
+from jobs.pace import Pace
+from jobs.verdicts import VERDICTS, Verdict, pause
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one transaction of the captain brought."""
+
+    calls: list[Call] = field(default_factory=list)
+    """To be handed to the crew once the transaction has committed."""
+    refused_accounts: dict[str | None, int] = field(default_factory=dict)
+    """Accounts where the provider refuses our credentials, with the status it says so by."""
+    claimed: int = 0
+
+
+@dataclass(slots=True)
+class Runner:
+    """What every piece of work of one worker process shares."""
+
+    terms: Terms
+    pace: Pace
+    chance: random.Random
+
+    def start(self, session: Session, queue: str, free: int, in_air: Counter[str | None]) -> Outcome:
+        """Claim up to `free` pieces, looks first, and prepare their calls. The caller commits, then calls."""
+        looking = pieces.claim_looks(session, queue, free)
+        ready = pieces.claim_ready(session, queue, KNOWN, free - len(looking)) if len(looking) < free else []
+        claimed = {work.id: work for work in (*ready, *looking)}
+        if not claimed:
+            return Outcome()
+        looks, in_air = {work.id for work in looking}, in_air.copy()
+        pulled = switches.pulled(session, {scope for work in claimed.values() for scope in work.scopes})
+        cases = _load(session, claimed.values())
+        now = database.now(session)
+        results: list[tuple[Work, Result, No | None]] = []
+        for work in claimed.values():
+            # Popped, so that two pieces of work for one operation never share a turn.
+            case = cases.pop(work.entity_id, None)
+            if case is None or case.work_id != work.id:
+                pieces.move(work, WorkState.QUARANTINED, now, reason="its operation is unknown, or in hand elsewhere")
+                continue
+            look = work.id in looks
+            no = say_no(work, BY_NAME.get((work.contract, work.version)), pulled)
+            if no is None and not look and not self.pace.has_room(case.row.account, in_air[case.row.account]):
+                after = pause(Verdict.SOON, 0, self.terms.timing, self.chance)
+                pieces.move(work, WorkState.WAITING, now, reason="the provider throttles this account", after=after)
+                continue
+            turn = Turn(operation_of(work.entity_id), case, now, self.terms, may_send=no is None)
+            result = effects.prepare(turn, look=look)
+            in_air[case.row.account] += result.call is not None
+            results.append((work, result, no))
+        return self._conclude(session, results, now, claimed=len(claimed))
+
+    def set_aside(self, session: Session, queue: str, why: str) -> None:
+        """Quarantine what `start` would claim first; its record is looked at later, so that it is not claimed again."""
+        first = pieces.claim_looks(session, queue, 1) or pieces.claim_ready(session, queue, KNOWN, 1)
+        now = database.now(session)
+        for work in first:
+            pieces.move(work, WorkState.QUARANTINED, now, reason=why)
+            store.look_later(session, work.id, now, self.terms.timing)
+
+    def finish(self, session: Session, reports: Sequence[Report]) -> Outcome:
+        """Settle what the crew brought back, together; next steps are prepared in the same transaction."""
+        works = pieces.locked(session, {report.call.case.work_id for report in reports})
+        pulled = switches.pulled(session, {scope for work in works.values() for scope in work.scopes})
+        cases = _load(session, works.values())
+        now = database.now(session)
+        results: list[tuple[Work, Result, No | None]] = []
+        for told in sorted(reports, key=lambda report: report.call.record_id):
+            report = _checked(session, told)
+            work = works[report.call.case.work_id]
+            work.attempts += report.error is not None
+            case = cases[work.entity_id]
+            no = say_no(work, BY_NAME.get((work.contract, work.version)), pulled)
+            turn = Turn(report.call.operation, case, now, self.terms, may_send=no is None)
+            result = effects.settle(turn, report)
+            self.pace.learn(case.row.account, throttled=result.throttled)
+            results.append((work, result, no))
+        return self._conclude(session, results, now)
+
+    def _conclude(
+        self, session: Session, results: Sequence[tuple[Work, Result, No | None]], now: datetime, claimed: int = 0
+    ) -> Outcome:
+        store.write(session, [result for _, result, _ in results])
+        outcome = Outcome(claimed=claimed)
+        for work, result, no in results:
+            self._judge(work, result, no, now)
+            _log(work, result)
+            if result.call is not None:
+                outcome.calls.append(result.call)
+            elif result.misconfigured and result.case.row.id.startswith(("cap_", "inv_")):
+                outcome.refused_accounts[result.case.row.account] = result.misconfigured
+        return outcome
+
+    def _judge(self, work: Work, result: Result, no: No | None, now: datetime) -> None:
+        """The one place where a piece of work changes its state because of how its operation stands."""
+        verdict, why = VERDICTS[result.standing], result.why
+        row = result.case.row
+        if isinstance(row, Capture) and row.capture_before is not None and work.urgency < work.created_at:
+            # Planned before its authorisation was known; from now on its deadline counts.
+            work.urgency = urgency_of(row.capture_before, work.created_at, self.terms.timing)
+        if no is not None and verdict in (Verdict.HOLD, Verdict.LOOK, Verdict.AT_ONCE):
+            # What is unanswered is looked at by the record's own clock, whatever the work's state is.
+            verdict, why = no.verdict, no.reason
+        stopped = work.state in STOPPED and verdict not in (Verdict.DONE, Verdict.QUARANTINE)
+        if stopped or verdict is Verdict.LEAVE:
+            return
+        match verdict:
+            case Verdict.RUN:
+                # A look by the record's own clock leaves the work as it is: nothing is being sent.
+                if result.call is not None and (not result.call.looking or result.call.step.only_looks):
+                    work.record_id = result.call.record_id
+                    pieces.move(work, WorkState.RUNNING, now)
+            case Verdict.DONE:
+                pieces.move(work, WorkState.DONE, now, reason=why or None)
+            case Verdict.AT_ONCE:
+                pieces.move(work, WorkState.READY, now, reason=why or None)
+            case Verdict.SOON | Verdict.RETRY:
+                work.tries += 1
+                after = pause(verdict, work.tries, self.terms.timing, self.chance)
+                pieces.move(work, WorkState.WAITING, now, reason=why or None, after=after)
+            case Verdict.LOOK:
+                pieces.move(work, WorkState.WAITING, now, reason=why or None)
+            case Verdict.HOLD:
+                pieces.move(work, WorkState.HELD, now, reason=why or "switched off")
+            case Verdict.PARK:
+                pieces.move(work, WorkState.PARKED, now, reason=why)
+            case Verdict.QUARANTINE:
+                pieces.move(work, WorkState.QUARANTINED, now, reason=f"{result.standing}: {why}")
+
+
+def call(gateway: Gateway, in_hand: Call, budget: Budget) -> Report:
+    """One call in the crew. Whatever escapes it is reported, never raised: an answer may have been on its way."""
+    try:
+        return effects.call(gateway, in_hand, budget)
+    except Exception as error:
+        log.error("call.crashed", operation_id=in_hand.case.row.id, step=in_hand.step.name, exc_info=True)
+        name = type(error).__name__
+        unknown = Finding(Learned.LOOK_UNANSWERED, why=name) if in_hand.looking else NoAnswer(name)
+        return Report(in_hand, unknown, 0, error=name)
+
+
+def _load(session: Session, works: Iterable[Work]) -> dict[str, Case]:
+    by_operation: dict[Operation, dict[str, tuple[str, str]]] = defaultdict(dict)
+    for work in works:
+        by_operation[operation_of(work.entity_id)][work.entity_id] = (work.id, work.queue)
+    cases: dict[str, Case] = {}
+    for operation, wanted in by_operation.items():
+        cases |= store.load(session, operation, wanted)
+    return cases
+
+
+def _checked(session: Session, report: Report) -> Report:
+    """An effect that is not provably ours may be another operation's: then it is a conflict."""
+    if not store.claimed_elsewhere(session, report):
+        return report
+    assert isinstance(report.came_back, Finding)
+    return replace(report, came_back=replace(report.came_back, learned=Learned.FOUND_CLAIMED))
+
+
+def _log(work: Work, result: Result) -> None:
+    row = result.case.row
+    level = {Standing.CONFLICT: log.error, Standing.PARKED: log.error, Standing.MISCONFIGURED: log.error}.get(
+        result.standing, log.info
+    )
+    level(
+        "operation.prepared" if result.standing is Standing.CALLING else "operation.settled",
+        operation_id=row.id,
+        work_id=work.id,
+        standing=str(result.standing),
+        state=row.state,
+        step=result.call.step.name if result.call else None,
+        why=result.why or None,
+        correlation_id=row.correlation_id,
+    )

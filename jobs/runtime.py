@@ -1,0 +1,155 @@
+"""The one place where a process is put together: settings, database, Redis, provider, and what runs on them.
+
+Nothing is opened before it is needed, and every process checks whose database and Redis it has before it does
+anything.
+"""
+
+import random
+from collections.abc import Callable
+from functools import cached_property
+
+from redis import Redis
+from sqlalchemy import Engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from billing import database
+from billing.gateway import Gateway, KeyUnavailable
+from billing.records import Terms
+from billing.stripe_gateway import API_VERSION, StripeGateway
+from billing.timing import PRODUCTION, SHORT, Timing
+from jobs import bells, workers
+from jobs.health import Beat
+from jobs.pace import Pace
+from jobs.relay import Relay
+from jobs.runner import Runner
+from jobs.secrets import Secret, SecretError, check_stripe_key
+from jobs.settings import Settings, SettingsError
+from jobs.shift import Control, Shift
+
+
+class Runtime:
+    """What one process has. `name` shows in `pg_stat_activity` and in the logs."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self.settings = settings
+        self.name = name
+
+    @property
+    def timing(self) -> Timing:
+        return SHORT if self.settings.timing == "short" else PRODUCTION
+
+    @property
+    def database_url(self) -> str:
+        """Revealed, and found to be a URL. Raises SettingsError, SecretError."""
+        url = self.settings.database_url.reveal()
+        try:
+            make_url(url)
+        except (ArgumentError, ValueError):
+            # Not chained: that error shows the URL, and in it the password.
+            raise SettingsError(
+                "DATABASE_URL: not a database URL; write postgresql://user:password@host/database"
+            ) from None
+        return url
+
+    @cached_property
+    def engine(self) -> Engine:
+        return database.open_engine(self.database_url, self.timing, name=self.name)
+
+    @cached_property
+    def redis(self) -> Redis:
+        try:
+            return bells.open_redis(self.settings.redis_url.reveal())
+        except ValueError:
+            # Not chained: that error shows the URL, and in it the password.
+            raise SettingsError("REDIS_URL: not a Redis URL; write redis://:password@host:6379/0") from None
+
+    @cached_property
+    def terms(self) -> Terms:
+        settings = self.settings
+        return Terms(settings.service, settings.environment, settings.livemode, API_VERSION, self.timing)
+
+    def gateway(self, connections: int) -> Gateway:
+        """Calls Stripe with this process's own key, resolved at the first call."""
+        key: Secret = self.settings.stripe_key
+
+        def reveal() -> str:
+            try:
+                return key.reveal()
+            except SecretError as error:
+                raise KeyUnavailable(str(error)) from error
+
+        return StripeGateway(
+            reveal, self.settings.stripe_api_base, livemode=self.settings.livemode, connections=connections
+        )
+
+    def check(self, *, provider: bool) -> None:
+        """Refuse to start on another environment's database or Redis, or with a key of the wrong mode.
+
+        Raises WrongDatabase, WrongEnvironment, SecretError, and what an unreachable server raises.
+        """
+        with database.transaction(self.engine) as session:
+            database.check_stamp(session, environment=self.settings.environment, livemode=self.settings.livemode)
+        bells.check_stamp(self.redis, self.settings.environment)
+        if provider:
+            check_stripe_key(self.settings.stripe_key, self.settings)
+
+    def crew(self, queue: str) -> int:
+        return {"captures": self.settings.crew_captures, "invoices": self.settings.crew_invoices}[queue]
+
+    def relay(self) -> Relay:
+        settings = self.settings
+        return Relay(
+            self.engine,
+            self.redis,
+            settings.environment,
+            self.timing,
+            workers={"captures": settings.workers_captures, "invoices": settings.workers_invoices},
+            crews={"captures": settings.crew_captures, "invoices": settings.crew_invoices},
+        )
+
+    def shift(self, queue: str, gateway: Gateway, runner: Runner) -> Shift:
+        slices = {"captures": self.settings.slice_captures_s, "invoices": self.settings.slice_invoices_s}
+        return Shift(self.engine, gateway, runner, queue, crew=self.crew(queue), slice_s=slices[queue])
+
+    def run_relay(self, stop_requested: Callable[[], bool]) -> None:
+        """Be a relay until told to stop."""
+        self.check(provider=False)
+        bells.write_stamp(self.redis, self.settings.environment)
+        with Beat("relay", self.settings.health_directory) as beat:
+            self.relay().run(stop_requested, beat)
+
+    def run_worker(self, queue: str) -> int:
+        """Be a worker of one queue until told to stop. Returns the exit code: 0 after a stop, else 1."""
+        self.check(provider=True)
+        gateway = self.gateway(self.crew(queue))
+        runner = Runner(self.terms, Pace(self.crew(queue)), random.Random())  # noqa: S311 - jitter, no secret
+
+        with Beat(f"worker-{queue}", self.settings.health_directory) as beat:
+
+            def take_shift(control: workers.ShiftControl) -> int:
+                return self.shift(queue, gateway, runner).run(_Beating(control, beat))
+
+            return workers.run_worker(
+                self.settings.redis_url.reveal(), self.settings.environment, queue, take_shift, beat
+            )
+
+    def close(self) -> None:
+        if "engine" in self.__dict__:
+            self.engine.dispose()
+        if "redis" in self.__dict__:
+            self.redis.close()
+
+
+class _Beating(Control):
+    """Lets the worker around a shift know that it lives, and the health check too."""
+
+    def __init__(self, control: workers.ShiftControl, beat: Beat) -> None:
+        self._control, self._beat = control, beat
+
+    def stop_requested(self) -> bool:
+        return self._control.stop_requested()
+
+    def keep_alive(self) -> None:
+        self._beat()
+        self._control.keep_alive()

@@ -1,0 +1,203 @@
+"""Secrets by reference: read late, in the process that needs them, into a type that does not show itself.
+
+    env:NAME               the environment variable NAME
+    file:/run/secrets/x    a file, without its final newline
+
+A reference may stand in a settings file, a process listing or a log; what it refers to may not.
+
+    SecretError
+    ├── BadReference       the setting holds no reference that this version can follow
+    ├── SecretMissing      the place is named, and there is nothing usable in it
+    ├── SecretExposed      the file can be read, or written, by users who must not
+    └── WrongStripeKey     no Stripe key, or one of the wrong mode for this environment
+
+Every message is one line, names the setting, says how to mend it, and shows no value.
+"""
+
+import os
+import re
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+# Container runtimes mount secrets here readable by all (0444, or 0644 in Kubernetes), in a place that
+# only this container sees. Elsewhere "readable by all" means every user of the machine.
+MOUNTED = Path("/run/secrets")
+
+_LONGEST = 64 * 1024  # bytes; a key is a hundred, and /dev/zero has no end
+_STRIPE_KEY = re.compile(r"(?:sk|rk)_(live|test)_[A-Za-z0-9_]+")
+
+
+class SecretError(Exception):
+    """A secret cannot be used. `setting` is the name of the setting that leads to it."""
+
+    def __init__(self, setting: str, problem: str) -> None:
+        super().__init__(f"{setting}: {problem}")
+        self.setting = setting
+
+
+class BadReference(SecretError):
+    """What stands in the setting is no reference that can be followed."""
+
+
+class SecretMissing(SecretError):
+    """There is nothing, or nothing usable, where the reference leads."""
+
+
+class SecretExposed(SecretError):
+    """Others can read or change the file."""
+
+
+class WrongStripeKey(SecretError):
+    """Using this key here would move real money in a test, or none in production."""
+
+
+class Secret:
+    """A value that is read on first use, and shown by nothing: only its reference is.
+
+    Safe to use from many threads. It is not pickled: hand the reference to another process, which
+    then reads the secret itself.
+    """
+
+    __slots__ = ("_lock", "_read", "_value", "setting", "shown")
+
+    def __init__(self, setting: str, shown: str, read: Callable[[], str]) -> None:
+        self.setting = setting
+        self.shown = shown
+        self._read = read
+        self._value: str | None = None
+        self._lock = threading.Lock()
+
+    @classmethod
+    def referred(cls, reference: str, setting: str) -> "Secret":
+        """A secret that lies where `reference` says. Raises BadReference; the place is not looked at yet."""
+        scheme, colon, place = reference.partition(":")
+        if not colon or scheme not in SCHEMES or not place:
+            # What stands here may be the secret itself, so it is not repeated.
+            raise BadReference(setting, f"not a secret reference; write {SUPPORTED}")
+        return cls(setting, reference, lambda: SCHEMES[scheme](place, setting))
+
+    @classmethod
+    def literal(cls, value: str, setting: str) -> "Secret":
+        """A secret that was written into the setting itself."""
+        return cls(setting, "literal", lambda: value)
+
+    @classmethod
+    def unset(cls, setting: str) -> "Secret":
+        """A secret that this process may never need; using it raises SecretMissing."""
+
+        def nothing() -> NoReturn:
+            raise SecretMissing(setting, f"not set, and needed here; write {SUPPORTED}")
+
+        return cls(setting, "unset", nothing)
+
+    def reveal(self) -> str:
+        """The value, read on the first call. Raises SecretMissing, SecretExposed."""
+        with self._lock:
+            if self._value is None:
+                self._value = self._read()
+            return self._value
+
+    def reload(self) -> bool:
+        """Read it again, as after a 401. True when it is another one now; on an error the old one stays."""
+        fresh = self._read()
+        with self._lock:
+            changed, self._value = fresh != self._value, fresh
+        return changed
+
+    def __repr__(self) -> str:
+        return f"Secret({self.shown})"
+
+    # Also what f"{secret}" and json.dumps(..., default=str) come to.
+    __str__ = __repr__
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self.setting} is a secret and is not pickled")
+
+    def __copy__(self) -> "Secret":
+        return self
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> "Secret":
+        return self
+
+
+class _Environment(Protocol):
+    """What `check_stripe_key` needs to know of the settings."""
+
+    @property
+    def environment(self) -> str: ...
+    @property
+    def livemode(self) -> bool: ...
+
+
+def check_stripe_key(secret: Secret, settings: _Environment) -> None:
+    """Refuse a key that does not fit the environment. Raises WrongStripeKey, and what `reveal` raises."""
+    found = _STRIPE_KEY.fullmatch(secret.reveal())
+    where = "the literal" if secret.shown == "literal" else f"what is at {secret.shown}"
+    if found is None:
+        raise WrongStripeKey(
+            secret.setting, f"{where} is no secret or restricted Stripe key; they begin with sk_ or rk_"
+        )
+    live = found[1] == "live"
+    if live and not settings.livemode:
+        raise WrongStripeKey(
+            secret.setting,
+            f"{where} is a live key and BILLING_ENVIRONMENT is {settings.environment}; use a key that begins "
+            "with sk_test_ or rk_test_, or set BILLING_ENVIRONMENT=production",
+        )
+    if settings.livemode and not live:
+        raise WrongStripeKey(
+            secret.setting,
+            f"{where} is a test key and BILLING_ENVIRONMENT is {settings.environment}; use a key that begins "
+            "with sk_live_ or rk_live_, or set BILLING_ENVIRONMENT to staging, test or development",
+        )
+
+
+def _from_environment(name: str, setting: str) -> str:
+    value = os.environ.get(name)
+    if not value:
+        raise SecretMissing(setting, f"env:{name}: the environment variable {name} is not set")
+    return value
+
+
+def _from_file(path: str, setting: str) -> str:
+    """The file's text without its final newline."""
+    place = f"file:{path}"
+    try:
+        # Non-blocking, or a pipe without a writer would wait for ever.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            _check_privacy(path, file.fileno(), setting)
+            content = file.read(_LONGEST + 1)
+    except OSError as error:
+        raise SecretMissing(setting, f"{place}: {error.strerror}") from None
+    if len(content) > _LONGEST:
+        raise SecretMissing(setting, f"{place}: longer than any secret ({_LONGEST} bytes)")
+    try:
+        value = content.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        # Not chained: that error shows the bytes.
+        raise SecretMissing(setting, f"{place}: not text in UTF-8") from None
+    if not value:
+        raise SecretMissing(setting, f"{place}: the file is empty")
+    return value
+
+
+def _check_privacy(path: str, opened: int, setting: str) -> None:
+    """Raises SecretExposed when users who must not could read the file, or put another key in its place."""
+    mode = os.fstat(opened).st_mode
+    if not stat.S_ISREG(mode):
+        raise SecretMissing(setting, f"file:{path}: not a regular file")
+    if mode & 0o022:
+        raise SecretExposed(setting, f"file:{path}: others may write it; chmod 600 {path}")
+    if mode & 0o044 and not Path(path).resolve().is_relative_to(MOUNTED.resolve()):
+        raise SecretExposed(setting, f"file:{path}: others may read it; chmod 600 {path}, or mount it below {MOUNTED}")
+
+
+# Another store is another row.
+SCHEMES: dict[str, Callable[[str, str], str]] = {
+    "env": _from_environment,
+    "file": _from_file,
+}
+SUPPORTED = "env:NAME or file:/path"

@@ -1,0 +1,245 @@
+"""All settings of a process: one frozen value, read once, complete and consistent or not at all.
+
+They come from BILLING_* variables and the URLs DATABASE_URL, REDIS_URL and STRIPE_API_BASE, then from
+`billing.toml` in the working directory, or the file that BILLING_CONFIG names.
+A setting that nobody knows is an error: a misspelt name must not leave a default in force.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from jobs.secrets import SUPPORTED, BadReference, Secret
+
+PREFIX = "BILLING_"
+CONFIG = "BILLING_CONFIG"
+# The test suite's own knobs; no process of the service reads them.
+_TESTS_ONLY = "BILLING_TEST_"
+
+_TEST_KEYS = ("sk_test_", "rk_test_")
+_URL_SCHEMES = {
+    "database_url": ("postgresql", "postgresql+psycopg", "postgres"),
+    "redis_url": ("redis", "rediss", "unix"),
+}
+
+
+class SettingsError(Exception):
+    """The settings are wrong. The message is one line that names the setting and says how to mend it."""
+
+
+def _secret(value: object, info: ValidationInfo) -> Secret:
+    """A reference, or what this setting allows as a literal."""
+    field = info.field_name or ""
+    if isinstance(value, Secret):
+        return value
+    text = value if isinstance(value, str) else ""
+    setting = variable(field)
+    schemes = _URL_SCHEMES.get(field, ())
+    if any(text.startswith(f"{scheme}://") for scheme in schemes):
+        return Secret.literal(text, setting)
+    if not schemes and text.startswith(_TEST_KEYS):
+        return Secret.literal(text, setting)
+    try:
+        return Secret.referred(text, setting)
+    except BadReference:
+        allowed = f"a URL that begins with {schemes[0]}://, or {SUPPORTED}" if schemes else SUPPORTED
+        raise ValueError(f"write {allowed}") from None
+
+
+SecretField = Annotated[Secret, BeforeValidator(_secret), PlainSerializer(str)]
+
+
+class Settings(BaseSettings):
+    """What a process is told. No default where a wrong value moves money or hides that it did."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        # An empty variable is how compose files and shells write "not set".
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        validate_default=False,
+        # A rejected value may be a secret that was put in the wrong place.
+        hide_input_in_errors=True,
+    )
+
+    environment: Literal["development", "test", "staging", "production"] = Field(
+        description="one of development, test, staging, production; only production uses a live key"
+    )
+    service: str = Field(
+        "billing",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,39}$",
+        description="the first part of every idempotency key: a-z, 0-9 and -, at most 40 characters; "
+        "two services on one Stripe account need two names",
+    )
+    database_url: SecretField = Field(
+        validation_alias="database_url", description="postgresql://user:password@host/database, or a reference"
+    )
+    redis_url: SecretField = Field(validation_alias="redis_url", description="redis://:password@host/0, or a reference")
+    stripe_api_base: str = Field(
+        "https://api.stripe.com",
+        validation_alias="stripe_api_base",
+        pattern=r"^https?://[^/]+$",
+        description="where Stripe, or the stand-in, listens: https://host or http://host:port, without a path",
+    )
+    stripe_key: SecretField = Field(
+        Secret.unset("BILLING_STRIPE_KEY"),
+        description=f"{SUPPORTED}; in development and test also a literal that begins with sk_test_ or rk_test_",
+    )
+    stripe_account: str | None = Field(
+        None,
+        pattern=r"^acct_[A-Za-z0-9]+$",
+        description="the connected account (acct_...) of what the command asks for; not set, our own",
+    )
+
+    crew_captures: int = Field(
+        32, ge=1, le=256, description="provider calls that one captures worker has in the air, 1 to 256"
+    )
+    crew_invoices: int = Field(8, ge=1, le=256, description="the same for an invoices worker, 1 to 256")
+    # A bell is trusted for 15 minutes (jobs/bells.py): the slice, the last call and its settling must fit.
+    slice_captures_s: float = Field(
+        600, gt=0, le=600, description="seconds after which a captures shift ends, at most 600"
+    )
+    slice_invoices_s: float = Field(
+        600, gt=0, le=600, description="seconds after which an invoices shift ends, at most 600"
+    )
+    workers_captures: int = Field(1, ge=1, le=1000, description="captures workers that the relay rings for, 1 to 1000")
+    workers_invoices: int = Field(1, ge=1, le=1000, description="invoices workers that the relay rings for, 1 to 1000")
+    timing: Literal["production", "short"] = Field(
+        "production", description="production, or short: crashes are lived through in seconds, for tests"
+    )
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
+    log_format: Literal["json", "console"] = Field("json", description="json or console")
+    health_directory: str | None = Field(
+        None, description="where processes leave the files by which their health is judged"
+    )
+
+    @property
+    def livemode(self) -> bool:
+        """True where Stripe's live mode is used, that is, where money is real."""
+        return self.environment == "production"
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.livemode and self.timing == "short":
+            raise ValueError(
+                "BILLING_TIMING=short is for tests and BILLING_ENVIRONMENT is production; unset BILLING_TIMING"
+            )
+        if self.livemode and not self.stripe_api_base.startswith("https://"):
+            # Loopback, too: the stand-in, forgotten in production, would say "captured" to everything.
+            raise ValueError(
+                "STRIPE_API_BASE must begin with https:// where BILLING_ENVIRONMENT is production; "
+                "unset it to use Stripe itself"
+            )
+        if self.stripe_key.shown == "literal" and self.environment not in ("development", "test"):
+            raise ValueError(
+                f"BILLING_STRIPE_KEY: a literal key is refused where BILLING_ENVIRONMENT is {self.environment}; "
+                f"write {SUPPORTED}"
+            )
+        if "@" in urlsplit(self.stripe_api_base).netloc:
+            raise ValueError("STRIPE_API_BASE must not hold a user or password; remove it")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, InitSettingsSource(settings_cls, _file_values(os.environ))
+
+
+def load() -> Settings:
+    """The settings of this process. Raises SettingsError."""
+    in_file = _file_values(os.environ)
+    _refuse_unknown(os.environ, in_file)
+    try:
+        return Settings()  # type: ignore[call-arg]  # the values come from the sources above
+    except ValidationError as error:
+        problems = [_told(problem, in_file) for problem in error.errors(include_url=False, include_input=False)]
+    # Raised outside of the handler: pydantic's error is not to be printed beside ours.
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    raise SettingsError(problems[0] + more)
+
+
+def variable(field: str) -> str:
+    """The environment variable of a setting: `database_url` is DATABASE_URL, `crew_captures` BILLING_CREW_CAPTURES."""
+    alias = Settings.model_fields[field].validation_alias
+    return field.upper() if alias else f"{PREFIX}{field.upper()}"
+
+
+def _file_values(environment: Mapping[str, str]) -> dict[str, Any]:
+    """What the settings file says; nothing if there is none and none was named."""
+    named = environment.get(CONFIG)
+    path = Path(named or "billing.toml")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if named:
+            raise SettingsError(f"{CONFIG}={named}: there is no such file; create it or unset {CONFIG}") from None
+        return {}
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}; make it readable or remove it") from None
+    except tomllib.TOMLDecodeError as error:
+        where = error.args[0] if error.args else ""
+        raise SettingsError(f"{path}: not TOML ({where}); mend that line") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: not text in UTF-8; save it as that") from None
+
+
+def _refuse_unknown(environment: Mapping[str, str], in_file: Mapping[str, Any]) -> None:
+    fields = sorted(Settings.model_fields)
+    variables = [CONFIG, *map(variable, fields)]
+    for name in sorted(environment):
+        ours = name.startswith(PREFIX) and not name.startswith(_TESTS_ONLY)
+        if ours and name not in variables:
+            raise SettingsError(f"{name}: no such setting; {_advice(name, variables)}")
+    for name in sorted(in_file):
+        if name not in fields:
+            raise SettingsError(f"{name} in the settings file: no such setting; {_advice(name, fields)}")
+
+
+def _advice(name: str, known: list[str]) -> str:
+    like_the_known = name.upper() if known[0].isupper() else name.lower().removeprefix(PREFIX.lower())
+    unprefixed = like_the_known.removeprefix(PREFIX)
+    nearest = [unprefixed] if unprefixed in known else difflib.get_close_matches(like_the_known, known, n=1)
+    return f"did you mean {nearest[0]}?" if nearest else "remove it"
+
+
+def _told(problem: Mapping[str, Any], in_file: Mapping[str, Any]) -> str:
+    """One of pydantic's findings in one line, without the value."""
+    reason = str(problem.get("ctx", {}).get("error", ""))
+    if not problem["loc"]:
+        return reason
+    field = str(problem["loc"][0])
+    name = variable(field)
+    expected = f"expected {Settings.model_fields[field].description}"
+    if problem["type"] == "missing":
+        return f"{name} is not set; {expected}"
+    if field in in_file and not os.environ.get(name):
+        name = f"{field} in the settings file"
+    return f"{name}: {reason or f'not valid; {expected}'}"

@@ -1,0 +1,289 @@
+"""One shift on one queue: the captain holds the one database connection, the crew only talks to the provider.
+
+The captain claims a batch and commits, hands the calls to the crew, collects what comes back, settles it in
+groups and commits. A shift ends when its queue is empty, when it is told to stop, or after its slice; always
+with no call in the air.
+"""
+
+import os
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from billing import store, switches
+from billing.database import now, transaction
+from billing.effects import Call, Report
+from billing.gateway import Budget, Gateway, Response, boot_clock
+from billing.tables import WorkState
+from jobs import runner as running
+from jobs import work as pieces
+from jobs.runner import Outcome, Runner
+from jobs.verdicts import Trouble, trouble
+
+log = structlog.get_logger()
+
+LOOK_AGAIN_S = 0.01
+"""With calls in the air the captain looks for new work this often: waiting for answers alone cost 120 ms at p50."""
+LAST_CHANCE_S = 1.0
+"""So long a shift waits for calls far over their budget before it ends its process."""
+GROUP = 64
+"""So many answers are settled in one transaction, which keeps it well under 250 ms."""
+
+
+class Control:
+    """What the process around a shift tells it. This one never stops it: for one-off shifts and tests."""
+
+    def stop_requested(self) -> bool:
+        return False
+
+    def keep_alive(self) -> None:
+        """Called often, outside transactions."""
+
+
+@dataclass(frozen=True, slots=True)
+class InAir:
+    call: Call
+    over_at: float
+
+
+class Crew:
+    """Threads that take a call and bring back a report. They hold no connection and open no transaction."""
+
+    def __init__(self, size: int, gateway: Gateway) -> None:
+        self.reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[tuple[Call, Budget] | None] = queue.SimpleQueue()
+        self._gateway = gateway
+        self._threads = [threading.Thread(target=self._work, name=f"crew-{n}", daemon=True) for n in range(size)]
+        for thread in self._threads:
+            thread.start()
+
+    def hand(self, call: Call, budget: Budget) -> None:
+        self._calls.put((call, budget))
+
+    def dismiss(self) -> None:
+        for _ in self._threads:
+            self._calls.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while (handed := self._calls.get()) is not None:
+            self.reports.put(running.call(self._gateway, *handed))
+
+
+class Shift:
+    """Runs one shift. Raises nothing that a server away for a while could cause: it waits for the server."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        gateway: Gateway,
+        runner: Runner,
+        queue_name: str,
+        *,
+        crew: int,
+        slice_s: float,
+        leave: Callable[[int], object] = os._exit,
+    ) -> None:
+        self._engine, self._gateway, self._runner = engine, gateway, runner
+        self._queue, self._size, self._slice_s, self._leave = queue_name, crew, slice_s, leave
+        self._timing = runner.terms.timing
+        self._in_air: dict[str, InAir] = {}
+        self._written_off: set[str] = set()
+        self._renewed_at = boot_clock()
+        self._careful = False
+        self.settled = 0
+
+    def run(self, control: Control) -> int:
+        """Drain the queue. Returns how many calls were settled."""
+        began = idle_since = boot_clock()
+        crew = Crew(self._size, self._gateway)
+        while True:
+            reports = self._collect(crew)
+            if reports:
+                self._settle(reports, crew)
+            ending = control.stop_requested() or bool(self._written_off) or boot_clock() > began + self._slice_s
+            if not ending and len(self._in_air) < self._size:
+                claimed = self._claim(crew)
+                if claimed or self._in_air:
+                    idle_since = boot_clock()
+                ending = not self._in_air and boot_clock() > idle_since + self._timing.linger_s
+            self._renew()
+            control.keep_alive()
+            if ending and not self._in_air:
+                break
+        self._await_the_written_off(crew)
+        crew.dismiss()
+        return self.settled
+
+    def _await_the_written_off(self, crew: Crew) -> None:
+        """Where the whole process slept, its calls come back now; where a thread hangs, only leaving helps."""
+        while self._written_off and (reports := self._collect(crew, LAST_CHANCE_S)):
+            # What it prepares is not started: nobody would settle it. Its lease brings it back.
+            self._settle(reports, None)
+        if self._written_off:
+            log.error("shift.abandoned_calls", records=sorted(self._written_off))
+            self._leave(1)
+
+    def _collect(self, crew: Crew, wait_s: float = LOOK_AGAIN_S) -> list[Report]:
+        """What came back, waiting at most so long for the first of it."""
+        reports: list[Report] = []
+        try:
+            reports.append(crew.reports.get(timeout=wait_s))
+            while len(reports) < GROUP:
+                reports.append(crew.reports.get_nowait())
+        except queue.Empty:
+            pass
+        return reports
+
+    def _claim(self, crew: Crew) -> int:
+        before = boot_clock()
+        in_air = Counter(held.call.case.row.account for held in self._in_air.values())
+        free = 1 if self._careful else self._size - len(self._in_air)
+        try:
+            with transaction(self._engine) as session:
+                outcome = self._runner.start(session, self._queue, free, in_air)
+        except Exception as error:  # noqa: BLE001 - judged by the one table; nothing is swallowed
+            # Whether or not it committed: no call was started. What was prepared comes back by its lease.
+            self._not_claimed(error)
+            return 0
+        self._hand_over(crew, outcome, before)
+        return outcome.claimed
+
+    def _not_claimed(self, error: Exception) -> None:
+        """One row that cannot be prepared must not stop its queue: found one by one, and set aside for a person."""
+        if trouble(error) is not Trouble.DATA:
+            self._pause(error)
+            return
+        log.error("claim.failed", error=type(error).__name__, one_by_one=self._careful, exc_info=error)
+        if self._careful:
+            try:
+                with transaction(self._engine) as session:
+                    self._runner.set_aside(session, self._queue, f"could not be prepared: {type(error).__name__}")
+            except SQLAlchemyError as again:
+                self._pause(again)
+        self._careful = not self._careful
+
+    def _hand_over(self, crew: Crew, outcome: Outcome, before: float) -> None:
+        """Start what a committed transaction prepared. The clock was read before that transaction began."""
+        for call in outcome.calls:
+            over_at = boot_clock() + self._timing.call_budget_s
+            self._in_air[call.record_id] = InAir(call, over_at)
+            crew.hand(call, Budget(not_after=before + call.not_after_s, over_at=over_at))
+        for account, status in outcome.refused_accounts.items():
+            self._switch_off(account, status)
+
+    def _settle(self, reports: list[Report], crew: Crew | None) -> None:
+        """Settle a group, and start what it prepared at once: its not-after counts from before its transaction.
+
+        No answer is ever thrown away: smaller groups, then row by row, then kept raw.
+        """
+        for report in reports:
+            self._in_air.pop(report.call.record_id, None)
+            self._written_off.discard(report.call.record_id)
+        groups = [reports]
+        while groups:
+            group = groups.pop()
+            before = boot_clock()
+            try:
+                with transaction(self._engine) as session:
+                    settled = self._runner.finish(session, group)
+            except Exception as error:  # noqa: BLE001 - judged by the one table; nothing is swallowed
+                groups.extend(self._after(error, group))
+                continue
+            self.settled += len(group)
+            if crew is not None:
+                self._hand_over(crew, settled, before)
+
+    def _after(self, error: Exception, group: list[Report]) -> list[list[Report]]:
+        """What is to be settled again after a failed transaction, and in which groups."""
+        kind = trouble(error)
+        log.warning("settle.failed", trouble=str(kind), error=type(error).__name__, calls=len(group))
+        match kind:
+            case Trouble.RECONNECT:
+                self._pause(error)
+                return self._unsettled(group)
+            case Trouble.REPEAT:
+                self._pause(error)
+                return [group]
+            case Trouble.HALVE if len(group) > 1:
+                return _halves(group)
+            case Trouble.HALVE:
+                self._pause(error)
+                return [group]
+            case Trouble.DATA if len(group) > 1:
+                return [[report] for report in group]
+            case Trouble.DATA:
+                self._keep(group[0], error)
+                return []
+
+    def _unsettled(self, group: list[Report]) -> list[list[Report]]:
+        """After a commit whose answer was lost: read first what it wrote. Starts no call meanwhile."""
+        while True:
+            try:
+                with transaction(self._engine) as session:
+                    return [[r] for r in group if not store.settled_already(session, r)]
+            except SQLAlchemyError as error:
+                self._pause(error)
+
+    def _keep(self, report: Report, error: Exception) -> None:
+        """The answer cannot be applied: kept raw on its record, and its work is quarantined, in a commit of its own."""
+        answer = report.came_back if isinstance(report.came_back, Response) else None
+        why = f"could not be settled: {type(error).__name__}"
+        log.error("settle.kept", operation_id=report.call.case.row.id, error=type(error).__name__)
+        while True:
+            try:
+                with transaction(self._engine) as session:
+                    work = pieces.locked(session, [report.call.case.work_id])[report.call.case.work_id]
+                    body, status = (answer.body, answer.status) if answer else (None, None)
+                    if store.keep_unsettled(session, report, body, status, why):
+                        pieces.move(work, WorkState.QUARANTINED, now(session), reason=why)
+                return
+            except SQLAlchemyError as again:
+                if trouble(again) is Trouble.DATA:
+                    raise
+                self._pause(again)
+
+    def _renew(self) -> None:
+        """Prolong the leases of calls within their budget; what is over it is left to lapse and written off."""
+        boot = boot_clock()
+        for record_id in [r for r, held in self._in_air.items() if boot > held.over_at + self._timing.margin_s]:
+            self._written_off.add(record_id)
+            del self._in_air[record_id]
+        if not self._in_air or boot < self._renewed_at + self._timing.lease_s / 3:
+            return
+        held = [(r, h.call.fence) for r, h in self._in_air.items() if boot <= h.over_at]
+        try:
+            with transaction(self._engine) as session:
+                store.renew(session, held, self._timing)
+            self._renewed_at = boot
+        except SQLAlchemyError as error:
+            self._pause(error)
+
+    def _switch_off(self, account: str | None, status: int) -> None:
+        """Our credentials are refused there. In a transaction of its own, after the settle has committed.
+
+        A refused key (401) is probed for; a missing permission (403) would pass every probe, so a person releases it.
+        """
+        scope, reason = f"account:{account or 'own'}", f"the provider refuses our credentials ({status})"
+        try:
+            with transaction(self._engine) as session:
+                switches.pull(session, scope, actor="billing", reason=reason, probes=status == 401)
+        except SQLAlchemyError as error:
+            self._pause(error)
+
+    def _pause(self, error: Exception) -> None:
+        log.warning("postgres.away", error=type(error).__name__, trouble=str(trouble(error)))
+        time.sleep(min(0.1, self._timing.retry_first_s) * self._runner.chance.uniform(0.5, 1.5))
+
+
+def _halves(group: list[Report]) -> list[list[Report]]:
+    middle = len(group) // 2
+    return [group[:middle], group[middle:]]

@@ -1,0 +1,80 @@
+"""A worker process: hears the bells of one queue and takes a shift for each, until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Protocol
+
+import structlog
+
+from jobs.bells import check_stamp, choose_prefix, open_redis
+
+# Longer than a worker blocks for a bell (rq3.BLOCK_S), and much shorter than a lease: a captain may have to
+# sit it out when Redis falls silent during a shift.
+WORKER_TIMEOUT_S = 3.0
+
+log = structlog.get_logger()
+
+
+class ShiftControl(Protocol):
+    """What a running shift may ask of the worker around it."""
+
+    def stop_requested(self) -> bool:
+        """True once the process was told to stop: claim nothing more, finish the calls, return."""
+
+    def keep_alive(self) -> None:
+        """Show RQ that this shift is alive. Call it as often as you like: it acts every 10 s, never raises.
+
+        It may wait `WORKER_TIMEOUT_S` for a silent Redis: keep it out of transactions.
+        """
+
+
+def run_worker(
+    redis_url: str,
+    environment: str,
+    queue: str,
+    take_shift: Callable[[ShiftControl], object],
+    beat: Callable[[], None] = lambda: None,
+) -> int:
+    """Answer the bells of `queue`, one shift at a time, until SIGTERM or SIGINT. Returns the exit code.
+
+    0: a stop was asked for. 1: the loop ended by itself, and the log says why; restart on any code.
+    Raises WrongEnvironment, and what `redis` raises when it cannot be reached at the start. Once started,
+    the worker outlives any absence of Redis.
+
+    `take_shift` runs in the main thread and is never interrupted: it looks at `stop_requested`. Its result
+    is not used. An exception is logged and costs only that shift; to leave the process it calls `os._exit`.
+    `beat` is called between shifts, every second or so: it shows that the worker lives.
+    """
+    choose_prefix(environment)
+    from jobs.rq3 import ShiftWorker  # noqa: PLC0415 - imports RQ: not before its prefix is chosen
+
+    rq_log = logging.getLogger("rq")
+    rq_log.handlers, rq_log.propagate = [_OurLog()], False
+    with open_redis(redis_url, WORKER_TIMEOUT_S) as redis:
+        check_stamp(redis, environment)
+        worker = ShiftWorker(redis, queue, take_shift, beat)
+        _on_stop(worker.request_stop)  # RQ does the same, a moment too late for a stop in between
+        worker.work(logging_level="WARNING")
+        # From here on nothing is left to stop. Python resets handlers at its exit, but leaves ignored signals
+        # ignored; else a second signal would kill the process there, with another code.
+        _on_stop(signal.SIG_IGN)
+        # RQ leaves its loop for many reasons and calls them all success (RQ 3.0.0). Only one is.
+        stopped = worker.stop_requested()
+        log.info("worker.stopped", worker=worker.name, queue=queue, stop_requested=stopped)
+    return 0 if stopped else 1
+
+
+def _on_stop(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+    signal.signal(signal.SIGTERM, handler)
+    signal.signal(signal.SIGINT, handler)
+
+
+class _OurLog(logging.Handler):
+    """RQ's own lines, from warnings up, as one event of our log. Without a handler RQ writes to stdout."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log.log(record.levelno, "rq.reported", said=record.getMessage(), exc_info=record.exc_info)

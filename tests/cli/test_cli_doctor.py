@@ -1,0 +1,107 @@
+"""The doctor reaches every part, says how it is mended, and never falls over a sick one."""
+
+import json
+
+import pytest
+
+from jobs import bells
+
+PARTS = ["python", "settings", "stripe key", "postgres", "clock", "schema", "installation", "facts"]
+PARTS += ["quarantine", "in doubt", "switches", "running work", "redis", "stripe"]
+
+
+def parts(ran) -> dict[str, dict[str, str]]:
+    return {finding["part"]: finding for finding in json.loads(ran.out)}
+
+
+def sick(ran, level: str) -> list[str]:
+    return [part for part, finding in parts(ran).items() if finding["level"] == level]
+
+
+def test_a_healthy_service_is_ok_in_every_part(run, house):
+    bells.write_stamp(house.redis, "test")
+    ran = run("doctor", "--json")
+    assert list(parts(ran)) == PARTS
+    assert (sick(ran, "warn"), sick(ran, "fail"), ran.status) == ([], [], 0)
+    told = run("doctor")
+    assert told.status == 0
+    assert len(told.out.splitlines()) == len(PARTS)
+
+
+def test_what_waits_for_a_person_or_a_process_is_a_warning_with_its_mend(run, house):
+    first, second, third = (house.ask_for_capture() for _ in range(3))
+    house.plan()
+    house.ask_for_capture()
+    house.execute("UPDATE billing.facts SET happened_at = happened_at - interval '1 min' WHERE menu IS NULL")
+    house.standin.add_fault("drop_before", method="POST")
+    house.work_off()
+    house.execute("UPDATE billing.work SET state = 'quarantined' WHERE entity_id = :id", id=first)
+    house.execute("UPDATE billing.idempotency_records SET parked_at = now() WHERE operation_id = :id", id=second)
+    house.execute(
+        "UPDATE billing.idempotency_records SET lease_until = now() - interval '1 min' WHERE operation_id = :id",
+        id=third,
+    )
+    house.execute(
+        "UPDATE billing.work SET state = 'running', record_id = (SELECT id FROM billing.idempotency_records"
+        " WHERE operation_id = :id) WHERE entity_id = :id",
+        id=third,
+    )
+    run("switch", "pull", "invoices", "--reason", "INC-12")
+    ran = run("doctor", "--json")
+    assert sick(ran, "warn") == ["facts", "quarantine", "in doubt", "switches", "running work", "redis"]
+    assert ran.status == 0
+    assert all(finding["mend"] for finding in parts(ran).values() if finding["level"] != "ok")
+    assert "billing quarantine list" in run("doctor").out
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "failing"),
+    [
+        ("BILLING_ENVIRONMENT", None, ["settings"]),
+        ("BILLING_STRIPE_KEY", "env:NOT_SET_ANYWHERE", ["stripe key"]),
+        ("DATABASE_URL", "postgresql://127.0.0.1:1/x", ["postgres"]),
+        ("DATABASE_URL", "postgresql://127.0.0.1:port/x", ["postgres"]),
+        ("REDIS_URL", "redis://127.0.0.1:1/0", ["redis"]),
+        ("REDIS_URL", "redis://127.0.0.1:port/0", ["redis"]),
+        ("STRIPE_API_BASE", "http://127.0.0.1:1", ["stripe"]),
+        ("BILLING_ENVIRONMENT", "development", ["installation"]),
+    ],
+)
+def test_a_part_that_fails_is_named_with_its_mend_and_ends_with_status_1(run, monkeypatch, name, value, failing):
+    if value is None:
+        monkeypatch.delenv(name)
+    else:
+        monkeypatch.setenv(name, value)
+    ran = run("doctor", "--json")
+    assert sick(ran, "fail") == failing
+    assert parts(ran)[failing[0]]["mend"]
+    assert ran.status == 1
+    assert run("doctor").status == 1
+
+
+def test_a_key_that_stripe_refuses_fails(run, house):
+    house.standin.set_keys(expired=["sk_test_house"])
+    ran = run("doctor", "--json")
+    assert sick(ran, "fail") == ["stripe"]
+    assert "BILLING_STRIPE_KEY" in parts(ran)["stripe"]["mend"]
+
+
+def test_a_database_without_tables_fails(run, stack, monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", stack.environment["DATABASE_URL"])
+    ran = run("doctor", "--json")
+    assert sick(ran, "fail") == ["schema"]
+    assert parts(ran)["schema"]["mend"] == "run `billing migrate`"
+
+
+def test_a_database_of_an_older_or_newer_version_fails(run, house):
+    house.execute("UPDATE billing.alembic_version SET version_num = '0000'")
+    assert parts(run("doctor", "--json"))["schema"]["mend"] == "run `billing migrate`"
+    house.execute("UPDATE billing.alembic_version SET version_num = '9999'")
+    assert "install the version" in parts(run("doctor", "--json"))["schema"]["mend"]
+
+
+def test_another_environments_redis_fails(run, house):
+    house.redis.set(bells.STAMP, "staging")
+    ran = run("doctor", "--json")
+    assert sick(ran, "fail") == ["redis"]
+    assert ran.status == 1

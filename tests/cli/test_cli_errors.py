@@ -1,0 +1,123 @@
+"""What cannot be done as asked is told in one line that names the setting; exit status 2, and never a traceback."""
+
+import pytest
+
+CAPTURE = ("capture", "--payment-intent", "pi_1", "--amount", "1999", "--currency", "USD", "--request-id", "order-1")
+
+DUE_14 = ("--days-until-due", "14", "--request-id", "r")
+DUE_0 = ("--days-until-due", "0", "--request-id", "r")
+
+
+def one_line(ran) -> str:
+    assert ran.status == 2, ran
+    lines = ran.err.strip().splitlines()
+    assert len(lines) == 1, ran.err
+    assert lines[0].startswith("billing: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "named"),
+    [
+        ("BILLING_ENVIRONMENT", None, "BILLING_ENVIRONMENT is not set"),
+        ("BILLING_ENVIROMENT", "test", "BILLING_ENVIRONMENT"),
+        ("BILLING_ENVIRONMENT", "prod", "BILLING_ENVIRONMENT"),
+        ("DATABASE_URL", None, "DATABASE_URL is not set"),
+        ("DATABASE_URL", "mysql://x", "DATABASE_URL"),
+        ("DATABASE_URL", "postgresql://a:secret@127.0.0.1:1/x", "DATABASE_URL"),
+        ("DATABASE_URL", "postgresql://127.0.0.1:port/x", "DATABASE_URL"),
+        ("DATABASE_URL", "env:NOT_SET_ANYWHERE", "NOT_SET_ANYWHERE"),
+    ],
+)
+def test_a_wrong_setting_or_a_server_away_names_the_setting(run, monkeypatch, name, value, named):
+    if value is None:
+        monkeypatch.delenv(name)
+    else:
+        monkeypatch.setenv(name, value)
+    line = one_line(run(*CAPTURE))
+    assert named in line
+    assert "secret" not in line.replace("secret reference", "")
+
+
+def test_a_database_of_another_environment_is_refused(run, monkeypatch):
+    monkeypatch.setenv("BILLING_ENVIRONMENT", "staging")
+    monkeypatch.setenv("BILLING_STRIPE_KEY", "env:KEY")
+    assert "belongs to environment 'test'" in one_line(run(*CAPTURE))
+
+
+def test_a_database_that_was_never_set_up_says_how_to(run, settings, monkeypatch, stack):
+    monkeypatch.setenv("DATABASE_URL", stack.environment["DATABASE_URL"])
+    assert "billing migrate" in one_line(run(*CAPTURE))
+
+
+def test_migrating_a_database_of_another_environment_changes_nothing(run, monkeypatch):
+    monkeypatch.setenv("BILLING_ENVIRONMENT", "staging")
+    monkeypatch.setenv("BILLING_STRIPE_KEY", "env:KEY")
+    assert "belongs to environment 'test'" in one_line(run("migrate"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (*CAPTURE[:4], "0", *CAPTURE[5:]),
+        (*CAPTURE[:6], "XXX", *CAPTURE[7:]),
+        (*CAPTURE[:2], "", *CAPTURE[3:]),
+        ("invoice", "issue", "--customer", "c", "--line", " =5", "--currency", "EUR", *DUE_14),
+        ("invoice", "issue", "--customer", "c", "--line", "x=5", "--currency", "EUR", *DUE_0),
+        ("switch", "pull", "everybody", "--reason", "x"),
+        ("switch", "pull", "captures", "--reason", ""),
+        ("switch", "release", "captures", "--reason", "x"),
+        ("status", "cap_unknown"),
+        ("explain", "order-unknown"),
+        ("quarantine", "show", "wrk_unknown"),
+        ("quarantine", "replay", "wrk_unknown", "--reason", "x"),
+        ("invoice", "reopen", "inv_unknown", "--reason", "x"),
+    ],
+    ids=lambda arguments: " ".join(arguments[:3]),
+)
+def test_bad_input_and_unknown_ids_are_told_in_one_line(run, arguments):
+    one_line(run(*arguments))
+
+
+@pytest.mark.parametrize(
+    ("environment", "key", "named"),
+    [
+        ("test", "env:KEY", "live key"),
+        ("production", "env:KEY", "test key"),
+        ("test", "env:NOT_SET_ANYWHERE", "NOT_SET_ANYWHERE"),
+    ],
+    ids=["live-in-test", "test-in-production", "missing"],
+)
+def test_a_worker_with_the_wrong_key_does_not_start(run_apart, house, monkeypatch, environment, key, named):
+    monkeypatch.setenv("BILLING_ENVIRONMENT", environment)
+    monkeypatch.setenv("BILLING_STRIPE_KEY", key)
+    monkeypatch.setenv("KEY", "sk_live_x" if environment == "test" else "sk_test_x")
+    if environment == "production":
+        monkeypatch.setenv("STRIPE_API_BASE", "https://127.0.0.1:9")
+        monkeypatch.delenv("BILLING_TIMING")
+        house.execute("UPDATE billing.installation SET environment = 'production', livemode = true")
+    line = one_line(run_apart("worker", "captures"))
+    assert named in line
+    assert "BILLING_STRIPE_KEY" in line
+
+
+@pytest.mark.parametrize("role", [("relay",), ("worker", "captures")], ids=" ".join)
+def test_a_process_without_redis_or_with_anothers_does_not_start(run_apart, house, monkeypatch, role):
+    house.redis.set("billing:stamp", "staging")
+    assert "REDIS_URL" in one_line(run_apart(*role))
+    monkeypatch.setenv("REDIS_URL", "redis://:hidden@127.0.0.1:1/0")
+    line = one_line(run_apart(*role))
+    assert "REDIS_URL" in line
+    assert "hidden" not in line
+
+
+def test_an_unknown_queue_or_role_is_a_matter_of_usage(run):
+    for arguments in (("worker", "documents"), ("health", "baker")):
+        ran = run(*arguments)
+        assert ran.status == 2
+        assert "Traceback" not in ran.err
+
+
+def test_a_process_without_postgres_does_not_start(run_apart, monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/x")
+    assert "DATABASE_URL: Postgres cannot be used" in one_line(run_apart("relay"))

@@ -1,0 +1,73 @@
+"""Every command teaches itself, and stands in docs/cli.md."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from jobs.cli import app
+
+PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield " ".join(path), command
+        return
+    for name, each in inner.items():
+        yield from commands(each, (*path, name))
+
+
+COMMANDS = dict(commands(get_command(app)))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_on_the_page(name):
+    assert f"\n### `billing {name}" in PAGE
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_on_the_page(name):
+    section = PAGE.partition(f"### `billing {name}")[2].partition("\n### ")[0]
+    for parameter in COMMANDS[name].params:
+        for option in (o for o in getattr(parameter, "opts", []) if o.startswith("--") and o != "--help"):
+            assert f"`{option}" in section, f"billing {name} {option}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name):
+    assert f"billing {name}" in COMMANDS[name].help
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("relay", "worker")])
+def test_whatever_prints_data_prints_json_too(name):
+    assert "--json" in [option for parameter in COMMANDS[name].params for option in parameter.opts]
+
+
+def test_nothing_on_the_page_is_no_command():
+    titles = [line.removeprefix("### `billing ") for line in PAGE.splitlines() if line.startswith("### `billing ")]
+    for title in titles:
+        assert any(title.startswith(name) for name in COMMANDS), title
+
+
+def test_version_and_help_answer_without_loading_the_service():
+    script = (
+        "import sys; from jobs.cli import app\n"
+        "app(['--version'], standalone_mode=False)\n"
+        "app(['capture', '--help'], standalone_mode=False)\n"
+        "print([m for m in ('sqlalchemy', 'stripe', 'redis', 'rq', 'pydantic_settings') if m in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("billing ")
+    assert ran.stdout.splitlines()[-1] == "[]"
+
+
+def test_an_unknown_command_is_told_in_one_status(run):
+    ran = run("captrue")
+    assert ran.status == 2
+    assert "capture" in ran.err

@@ -1,0 +1,284 @@
+"""What whoever is on call asks and does: explain, the brakes, the quarantine."""
+
+import json
+
+import pytest
+
+from billing import database
+from billing.gateway import Budget, Request, boot_clock
+from billing.tables import RecordState, WorkState
+
+
+def quarantine(house, capture_id: str, state: str | None = None) -> str:
+    """As if machines had given up on it; with `state`, also on its last call. Returns the work's id."""
+    house.execute(
+        "UPDATE billing.work SET state = 'quarantined', reason = 'a test' WHERE entity_id = :id", id=capture_id
+    )
+    if state:
+        house.execute(
+            "UPDATE billing.idempotency_records SET state = :state, look_at = NULL, lease_until = NULL"
+            " WHERE operation_id = :id AND generation = (SELECT max(generation) FROM billing.idempotency_records"
+            "                                             WHERE operation_id = :id)",
+            id=capture_id,
+            state=state,
+        )
+    return str(house.work(capture_id).id)
+
+
+def capture_behind_our_back(house, capture_id: str, intent: str) -> None:
+    """The late success of a call that was thought to have done nothing."""
+    body = f"amount_to_capture=1999&metadata[billing_operation]={capture_id}"
+    request = Request("POST", f"/v1/payment_intents/{intent}/capture", body, key="late")
+    house.gateway().send(request, Budget(boot_clock() + 5, boot_clock() + 10))
+
+
+# Explain.
+
+
+def test_a_captured_payment_is_explained_with_keys_request_ids_and_facts(run, house):
+    (intent,) = house.intents()
+    capture_id = house.ask_for_capture(intent)
+    house.settle(capture_id)
+    told = run("explain", capture_id)
+    record = house.record(capture_id)
+    for words in ("19.99 USD, captured", record.key, record.request_ids[0], "capture.captured: the money was taken"):
+        assert words in told.out
+    assert "next: nothing: this is final" in told.out
+    by_intent, by_request, by_work, by_record = (
+        json.loads(run("explain", name, "--json").out)
+        for name in (intent, "order-1", house.work(capture_id).id, record.id)
+    )
+    assert by_intent == by_request == by_work == by_record
+    assert by_intent["status"]["id"] == capture_id
+    assert by_intent["calls"][0]["request_ids"] == record.request_ids
+    assert [fact["version"] for fact in by_intent["facts"]] == [1, 2, 3]
+
+
+def test_an_invoice_is_found_by_the_id_that_stripe_gave_it(run, house):
+    invoice_id = house.ask_for_invoice()
+    house.settle(invoice_id)
+    stripe_id = house.effects("invoice.sent")[0]["id"]
+    story = json.loads(run("explain", stripe_id, "--json").out)
+    assert story["status"]["id"] == invoice_id
+    assert [call["step"] for call in story["calls"]] == ["create", "add_lines", "finalize", "send"]
+
+
+def test_a_doubtful_payment_is_explained_with_what_happens_next(run, house):
+    capture_id = house.ask_for_capture()
+    house.standin.add_fault("drop_after_commit", path="/capture$", times=1)
+    house.plan()
+    house.work_off()
+    told = run("explain", capture_id)
+    assert "19.99 USD, in_doubt since" in told.out
+    assert "next: a worker takes it up again at" in told.out
+    assert "no_answer" in told.out
+
+
+def test_of_several_captures_of_one_payment_the_newest_is_explained_and_the_others_named(run, house):
+    (intent,) = house.intents()
+    first = house.ask_for_capture(intent, amount=1998)
+    house.standin.add_fault("402_declined", path="/capture$", times=1)
+    assert house.settle(first) == ["declined"]
+    second = house.ask_for_capture(intent)
+    told = run("explain", intent)
+    assert told.out.startswith(second)
+    assert first in told.out
+
+
+# Switches.
+
+
+def test_a_pulled_switch_holds_and_a_released_one_lets_go(run, house):
+    told = json.loads(run("switch", "pull", "captures", "--reason", "INC-12", "--actor", "grace", "--json").out)
+    assert (told["actor"], told["unanswered"], told["last_could_start_at"]) == ("grace", [], None)
+    capture_id = house.ask_for_capture()
+    house.relay.round()
+    house.work_off()
+    assert house.work(capture_id).state == WorkState.HELD
+    assert "held" not in run("status", capture_id).out
+    assert "nothing until the switch is released (captures: INC-12)" in run("status", capture_id).out
+    assert [row["scope"] for row in json.loads(run("switch", "list", "--json").out)] == ["captures"]
+    assert "INC-12" in run("switch", "list").out
+    assert run("switch", "release", "captures", "--reason", "mended").status == 0
+    assert house.settle(capture_id) == ["captured"]
+    assert run("switch", "list").out == "no switch is pulled\n"
+
+
+def test_the_receipt_of_a_pulled_switch_lists_the_calls_in_the_air(run, house):
+    capture_id = house.ask_for_capture()
+    invoice_id = house.ask_for_invoice()
+    house.plan()
+    prepare(house)
+    told = json.loads(run("switch", "pull", "captures", "--reason", "INC-12", "--json").out)
+    assert [call["operation_id"] for call in told["unanswered"]] == [capture_id]
+    assert told["last_could_start_at"] < told["last_could_end_at"]
+    told = run("switch", "pull", "everything", "--reason", "INC-12")
+    assert capture_id in told.out
+    assert invoice_id in told.out
+
+
+def prepare(house) -> None:
+    """A worker claims what is ready in both queues, and dies before it calls."""
+    import random
+    from collections import Counter
+
+    from jobs.pace import Pace
+    from jobs.runner import Runner
+
+    for queue in ("captures", "invoices"):
+        with database.transaction(house.engine) as session:
+            Runner(house.terms, Pace(4), random.Random(1)).start(session, queue, 4, Counter())
+
+
+# Quarantine.
+
+
+def test_quarantined_work_is_listed_and_shown(run, house):
+    assert run("quarantine", "list").out == "nothing is in quarantine\n"
+    capture_id = house.ask_for_capture()
+    house.plan()
+    work_id = quarantine(house, capture_id)
+    assert work_id in run("quarantine", "list").out
+    assert [row["entity_id"] for row in json.loads(run("quarantine", "list", "--json").out)] == [capture_id]
+    assert run("quarantine", "show", work_id).out.startswith(capture_id)
+    assert json.loads(run("quarantine", "show", work_id, "--json").out)["status"]["id"] == capture_id
+
+
+def replay(run, work_id: str) -> list[str]:
+    told = run("quarantine", "replay", work_id, "--reason", "INC-12", "--actor", "grace", "--json")
+    assert told.status == 0, told.err
+    return json.loads(told.out)["done"]
+
+
+def test_work_that_used_up_its_attempts_starts_again(run, house):
+    capture_id = house.ask_for_capture()
+    house.plan()
+    house.execute("UPDATE billing.work SET attempts = 5 WHERE entity_id = :id", id=capture_id)
+    house.work_off()
+    assert house.work(capture_id).state == WorkState.QUARANTINED
+    assert replay(run, house.work(capture_id).id) == ["its attempts start again"]
+    assert house.settle(capture_id) == ["captured"]
+    fact = next(fact for fact in house.facts(capture_id) if fact.topic == "capture.replayed")
+    assert (fact.actor, fact.payload["reason"]) == ("grace", "INC-12")
+
+
+def test_an_answer_that_could_not_be_applied_is_looked_at_and_never_sent_again(run, house):
+    (intent,) = house.intents()
+    capture_id = house.ask_for_capture(intent)
+    house.standin.add_fault("drop_after_commit", path="/capture$", times=1)
+    house.plan()
+    house.work_off()
+    work_id = quarantine(house, capture_id, RecordState.UNSETTLED)
+    sent = len(house.posts("/capture"))
+    assert "never sent again" in replay(run, work_id)[0]
+    assert house.settle(capture_id) == ["captured"]
+    assert len(house.posts("/capture")) == sent
+    assert house.captured(capture_id) == {1999: 1}
+
+
+def test_a_conflict_that_stripe_does_not_confirm_is_resolved_by_looking(run, house):
+    capture_id = house.ask_for_capture()
+    house.standin.add_fault("other_amount", path="/capture$", times=1)
+    house.plan()
+    house.work_off()
+    assert house.status(capture_id).state == "conflict"
+    replay(run, house.work(capture_id).id)
+    assert house.settle(capture_id) == ["captured"]
+    assert len(house.posts("/capture")) == 1
+
+
+def test_a_conflict_that_stripe_confirms_comes_back_to_quarantine(run, house):
+    (intent,) = house.intents()
+    capture_id = house.ask_for_capture(intent, amount=1500)
+    capture_behind_our_back(house, capture_id, intent)
+    house.plan()
+    house.work_off()
+    house.work_off()
+    assert house.status(capture_id).state == "conflict"
+    work_id = house.work(capture_id).id
+    replay(run, work_id)
+    house.work_off()
+    house.work_off()
+    assert house.status(capture_id).state == "conflict"
+    assert house.work(capture_id).state == WorkState.QUARANTINED
+    assert len(house.posts("/capture")) == 2
+
+
+def test_a_late_success_of_a_disproved_key_becomes_history_once_a_later_key_succeeded(run, house):
+    capture_id = house.ask_for_capture()
+    house.standin.add_fault("500_saved", path="/capture$", times=1)
+    house.settle(capture_id)
+    house.execute(
+        "UPDATE billing.idempotency_records SET state = 'conflict' WHERE operation_id = :id AND generation = 1",
+        id=capture_id,
+    )
+    assert house.status(capture_id).state == "conflict"
+    done = replay(run, quarantine(house, capture_id))
+    assert done == ["capture g1 is history: the capture stays captured"]
+    assert house.settle(capture_id) == ["captured"]
+    assert [record.state for record in house.records(capture_id)] == ["disproved", "answered"]
+
+
+def test_a_late_success_after_a_refusal_is_looked_at_and_believed(run, house):
+    (intent,) = house.intents()
+    capture_id = house.ask_for_capture(intent)
+    house.standin.add_fault("402_declined", path="/capture$", times=1)
+    assert house.settle(capture_id) == ["declined"]
+    capture_behind_our_back(house, capture_id, intent)
+    done = replay(run, quarantine(house, capture_id, RecordState.CONFLICT))
+    assert "whether the money moved after all" in done[0]
+    assert house.settle(capture_id) == ["captured"]
+
+
+def test_a_late_success_is_not_replayed_when_another_capture_holds_the_authorisation(run, house):
+    (intent,) = house.intents()
+    capture_id = house.ask_for_capture(intent)
+    house.standin.add_fault("402_declined", path="/capture$", times=1)
+    assert house.settle(capture_id) == ["declined"]
+    second = house.ask_for_capture(intent)
+    told = run("quarantine", "replay", quarantine(house, capture_id, RecordState.CONFLICT), "--reason", "INC-12")
+    assert told.status == 2
+    assert second in told.err
+    assert house.status(capture_id).state == "conflict"
+
+
+def test_work_whose_call_may_be_in_the_air_is_not_replayed(run, house):
+    capture_id = house.ask_for_capture()
+    house.plan()
+    prepare(house)
+    house.execute("UPDATE billing.work SET state = 'quarantined' WHERE entity_id = :id", id=capture_id)
+    told = run("quarantine", "replay", house.work(capture_id).id, "--reason", "INC-12")
+    assert told.status == 2
+    assert "in the air" in told.err
+
+
+def test_work_that_is_not_quarantined_is_not_replayed(run, house):
+    capture_id = house.ask_for_capture()
+    house.settle(capture_id)
+    told = run("quarantine", "replay", house.work(capture_id).id, "--reason", "INC-12")
+    assert told.status == 2
+    assert "done, not quarantined" in told.err
+
+
+def test_a_refused_invoice_is_made_again_under_a_new_key(run, house):
+    invoice_id = house.ask_for_invoice()
+    house.standin.add_fault("other_amount", path="/add_lines$", times=1)
+    assert house.settle(invoice_id) == ["refused"]
+    told = run("invoice", "reopen", invoice_id, "--reason", "tax is off now", "--actor", "grace")
+    assert told.status == 0, told.err
+    assert house.settle(invoice_id) == ["sent"]
+    assert len(house.effects("invoice.finalized")) == 1
+    created = [record.generation for record in house.records(invoice_id) if record.step == "create"]
+    assert len(created) == 2
+    again = run("invoice", "reopen", invoice_id, "--reason", "tax is off now")
+    assert again.status == 2
+    assert "is sent, not refused" in again.err
+
+
+@pytest.mark.parametrize("reason", ["", "x" * 501, "two\nlines"])
+def test_a_replay_without_a_proper_reason_changes_nothing(run, house, reason):
+    capture_id = house.ask_for_capture()
+    house.plan()
+    work_id = quarantine(house, capture_id)
+    assert run("quarantine", "replay", work_id, "--reason", reason).status == 2
+    assert house.work(capture_id).state == WorkState.QUARANTINED

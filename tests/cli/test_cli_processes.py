@@ -1,0 +1,85 @@
+"""Processes that the command starts: a relay and a worker carry out what is asked, beat, and stop politely."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from house import eventually
+
+from jobs.health import YOUNG_S
+from jobs.local.supervisor import Supervisor
+
+
+@pytest.fixture
+def start(settings):
+    with Supervisor() as supervisor:
+
+        def start(*arguments: str):
+            program = [sys.executable, "-m", "jobs.cli", *arguments]
+            return supervisor.spawn("-".join(arguments), program, {**os.environ, "PYTHONUNBUFFERED": "1"})
+
+        yield start
+
+
+def test_a_capture_is_carried_out_while_it_is_waited_for(start, run, house):
+    processes = [start("relay"), start("worker", "captures")]
+    (intent,) = house.intents()
+    base = ("capture", "--payment-intent", intent, "--amount", "1999", "--currency", "USD")
+    told = run(*base, "--request-id", "order-1", "--wait", "--timeout", "60")
+    assert told.status == 0, told.err
+    assert " is captured since " in told.out
+    assert "requested: " in told.err  # the progress
+    for process in processes:
+        process.send(signal.SIGTERM)
+    assert [process.wait() for process in processes] == [0, 0]
+
+
+def test_an_idle_process_is_healthy_and_one_that_ended_is_not(start, run, settings):
+    assert run("health", "worker-captures").status == 1
+    processes = {"relay": start("relay"), "worker-captures": start("worker", "captures")}
+    for role, process in processes.items():
+        eventually(lambda role=role: run("health", role).status == 0, f"{role} beats")
+        beat = Path(settings["BILLING_HEALTH_DIRECTORY"], role)
+        first = beat.stat().st_mtime_ns
+        # It goes on beating while there is nothing to do.
+        eventually(lambda beat=beat, first=first: beat.stat().st_mtime_ns > first, f"{role} beats again")
+        process.send(signal.SIGTERM)
+        assert process.wait() == 0
+        assert run("health", role).status == 1
+    assert not Path(settings["BILLING_HEALTH_DIRECTORY"]).exists()
+
+
+def test_a_process_that_no_longer_beats_is_not_healthy(start, run, settings):
+    process = start("relay")
+    eventually(lambda: run("health", "relay").status == 0, "the relay beats")
+    process.send(signal.SIGSTOP)
+    os.utime(Path(settings["BILLING_HEALTH_DIRECTORY"], "relay"), (time.time() - YOUNG_S - 1,) * 2)
+    told = run("health", "relay")
+    assert told.status == 1
+    assert "30 s are allowed" in told.out
+
+
+def test_migrating_twice_changes_nothing(run, house):
+    first, second = (json.loads(run("migrate", "--json").out) for _ in range(2))
+    assert first == second
+    assert first["environment"] == "test"
+
+
+def test_up_prints_what_another_terminal_needs_and_leaves_nothing(start, run, monkeypatch):
+    for name in ("DATABASE_URL", "REDIS_URL", "STRIPE_API_BASE"):
+        monkeypatch.delenv(name)
+    process = start("up", "--json")
+    process.wait_until(lambda: process.output().rstrip().endswith("}"), "up to print", timeout_s=60)
+    told = json.loads(process.output())
+    for name, value in told["environment"].items():
+        monkeypatch.setenv(name, value)
+    eventually(lambda: run("doctor").status == 0, "everything is reached")
+    eventually(lambda: run("health", "worker-invoices").status == 0, "the worker beats", 30)
+    process.send(signal.SIGINT)
+    assert process.wait() == 0
+    assert [pid for pid in told["processes"].values() if Path("/proc", str(pid)).exists()] == []
+    assert not Path(told["environment"]["BILLING_CONFIG"]).parent.exists()

@@ -1,0 +1,76 @@
+"""Asking from a shell is the same as asking from an application: once, and with the same answers."""
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def ask(run, house):
+    intent = house.intents()[0]
+
+    def ask(*more: str, amount: str = "1999"):
+        base = ("capture", "--payment-intent", intent, "--amount-minor", amount, "--currency", "usd")
+        return run(*base, "--request-id", "order-1", *more)
+
+    return ask
+
+
+def test_a_capture_is_asked_for_once_and_its_status_follows(ask, run, house):
+    first = json.loads(ask("--json").out)
+    assert first["state"] == "requested"
+    assert first["next"] == "a relay plans the work"
+    assert json.loads(ask("--json").out)["id"] == first["id"]
+    assert "asked for before" in ask().out
+    house.settle(first["id"])
+    told = run("status", "order-1", "--wait")
+    assert told.status == 0
+    assert f"{first['id']} is captured" in told.out
+    assert house.captured(first["id"]) == {1999: 1}
+
+
+def test_the_fact_names_who_asked(ask, house, monkeypatch):
+    monkeypatch.setenv("LOGNAME", "grace")
+    capture_id = json.loads(ask("--json").out)["id"]
+    assert house.facts(capture_id)[0].actor == "grace"
+
+
+def test_the_same_request_with_another_amount_is_refused(ask):
+    ask()
+    again = ask(amount="2000")
+    assert again.status == 2
+    assert "first 1999, now 2000" in again.err
+
+
+def test_waiting_for_a_capture_that_is_refused_ends_with_status_1(ask, run, house):
+    house.gateway()
+    capture_id = json.loads(ask("--json", amount="99999").out)["id"]
+    assert house.settle(capture_id) == ["refused"]
+    told = run("status", capture_id, "--wait", "--json")
+    assert told.status == 1
+    assert json.loads(told.out)["reason"] == "more_than_authorised"
+
+
+def test_waiting_gives_up_and_says_what_is_missing(ask, run):
+    ask()
+    told = run("status", "order-1", "--wait", "--timeout", "0.3")
+    assert told.status == 1
+    assert "are a relay and a worker running?" in told.err
+
+
+def test_an_invoice_is_issued_with_its_lines(run, house):
+    base = ("invoice", "issue", "--customer", house.customer(), "--line", "3 seats = 20=4500", "--line", "fee=1")
+    told = run(*base, "--currency", "EUR", "--days-until-due", "14", "--request-id", "sub-7", "--json")
+    assert told.status == 0
+    invoice_id = json.loads(told.out)["id"]
+    assert house.settle(invoice_id) == ["sent"]
+    assert [effect["amount"] for effect in house.effects("invoice.sent")] == [4501]
+    story = json.loads(run("explain", "sub-7", "--json").out)
+    assert [line["description"] for line in story["request"]["lines"]] == ["3 seats = 20", "fee"]
+
+
+def test_a_line_without_an_amount_is_a_matter_of_usage(run):
+    base = ("invoice", "issue", "--customer", "cus_1", "--line", "3 seats", "--currency", "EUR")
+    told = run(*base, "--days-until-due", "14", "--request-id", "r")
+    assert told.status == 2
+    assert "--line" in told.err

@@ -1,0 +1,47 @@
+"""What all tests stand on: real servers, started once."""
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+from house import House, drop_database, make_database, make_template
+
+from jobs import logs
+from jobs.local.servers import LocalServers
+
+logs.configure("warning")
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[LocalServers]:
+    """Postgres, Valkey and the Stripe stand-in for the whole run.
+
+    A test that restarts or kills one of them leaves it running.
+    """
+    with LocalServers() as servers:
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def template(stack: LocalServers) -> LocalServers:
+    """The stack, with a migrated database to copy from."""
+    make_template(stack)
+    return stack
+
+
+@pytest.fixture
+def database_url(template: LocalServers) -> Iterator[str]:
+    """A migrated and stamped database of the test's own."""
+    name = f"test_{uuid4().hex}"
+    yield make_database(template, name)
+    drop_database(template, name)
+
+
+@pytest.fixture
+def house(template: LocalServers, database_url: str) -> Iterator[House]:
+    """A service on a database of its own, an empty Redis and a fresh stand-in."""
+    house = House(template, database_url)
+    house.redis.flushall()
+    house.standin.reset()
+    yield house
+    house.close()

@@ -1,0 +1,95 @@
+"""Random faults on the real processes, from a printed seed: afterwards nothing is double, lost or stuck.
+
+A short budget runs with the other tests; `make chaos` runs a long one (BILLING_TEST_CHAOS_S, BILLING_TEST_SEED).
+"""
+
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from house import House, eventually
+from sqlalchemy import text
+
+from billing import database
+from jobs.local.servers import LocalServers
+from jobs.local.supervisor import Child
+
+CHAOS_S = float(os.environ.get("BILLING_TEST_CHAOS_S", "15"))
+SEED = int(os.environ.get("BILLING_TEST_SEED", "20261125"))
+
+FAULTS = [
+    {"fault": "drop_before", "method": "POST", "probability": 0.03},
+    {"fault": "drop_after_commit", "method": "POST", "probability": 0.04},
+    {"fault": "500_saved", "method": "POST", "probability": 0.02},
+    {"fault": "500_with_effect", "method": "POST", "path": "/(capture|finalize)$", "probability": 0.02},
+    {"fault": "429_rate", "probability": 0.03},
+    {"fault": "429_lock_saved", "method": "POST", "probability": 0.02},
+    {"fault": "truncate_body", "probability": 0.02},
+    {"fault": "502_html", "probability": 0.02},
+    {"fault": "latency_after", "probability": 0.2, "seconds": 0.1},
+]
+
+
+def test_random_faults_leave_nothing_double_lost_or_stuck(
+    house: House, spawn: Callable[..., Child], template: LocalServers
+) -> None:
+    chance = random.Random(SEED)
+    print(f"seed {SEED}, {CHAOS_S:g} s")
+    house.standin.add_faults([{**fault, "seed": chance.randrange(2**31)} for fault in FAULTS])
+    processes = {role: spawn(*role) for role in (("relay",), ("worker", "captures"), ("worker", "invoices"))}
+    customer = house.customer_despite_faults()
+    captures: list[str] = []
+    invoices: list[str] = []
+    faults: Counter[str] = Counter()
+
+    def kill(role: tuple[str, ...]) -> None:
+        processes[role].kill()
+        processes[role] = spawn(*role)
+
+    def cut_postgres() -> None:
+        with database.transaction(house.engine) as session:
+            session.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            )
+
+    kinds: dict[str, Callable[[], object]] = {
+        "kill a captures worker": lambda: kill(("worker", "captures")),
+        "kill an invoices worker": lambda: kill(("worker", "invoices")),
+        "kill the relay": lambda: kill(("relay",)),
+        "flush Redis": house.redis.flushall,
+        "cut every connection to Postgres": cut_postgres,
+        "kill Redis": lambda: (template.valkey.kill(), template.valkey.restart()),
+    }
+    end = time.monotonic() + CHAOS_S
+    while time.monotonic() < end:
+        captures += [house.ask_for_capture(intent) for intent in house.intents(chance.randint(1, 8))]
+        invoices.append(house.ask_for_invoice(customer))
+        name = chance.choice(sorted(kinds))
+        kinds[name]()
+        faults[name] += 1
+        pause = time.monotonic() + chance.uniform(0.2, 0.8)
+        eventually(lambda until=pause: time.monotonic() > until, "the next fault")
+    house.standin.clear_faults()
+    waiting = set(captures + invoices)
+
+    def all_final() -> bool:
+        waiting.difference_update([entity for entity in waiting if house.status(entity).final])
+        return not waiting
+
+    eventually(all_final, f"all final (seed {SEED}); left: {sorted(waiting)[:5]}", within_s=60)
+    print(f"{len(captures)} captures, {len(invoices)} invoices, {faults.total()} faults: {dict(faults)}")
+    for capture in captures:
+        status = house.status(capture)
+        expected = {1999: 1} if status.state == "captured" else {}
+        assert house.captured(capture) == expected, status
+        assert status.state == "captured", status
+    for invoice in invoices:
+        assert house.status(invoice).state == "sent", house.status(invoice)
+    finalized = Counter(effect["id"] for effect in house.effects("invoice.finalized"))
+    assert len(finalized) == len(invoices)
+    assert set(finalized.values()) == {1}

@@ -1,0 +1,121 @@
+"""The real processes, and servers that go away under them: nothing is lost, nothing happens twice."""
+
+import signal
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from house import House, eventually
+
+from jobs import bells
+from jobs.local.servers import LocalServers
+from jobs.local.supervisor import Child
+
+
+def _settled(house: House, captures: list[str], states: tuple[str, ...] = ("captured",)) -> Callable[[], bool]:
+    return lambda: all(house.status(capture).state in states for capture in captures)
+
+
+def _each_once(house: House, captures: list[str]) -> None:
+    assert [house.captured(capture) for capture in captures] == [{1999: 1}] * len(captures)
+
+
+def test_a_flushed_redis_loses_no_work(house: House, spawn: Callable[..., Child]) -> None:
+    """[55]"""
+    spawn("relay")
+    spawn("worker", "captures")
+    captures: list[str] = []
+    for _ in range(5):
+        captures += [house.ask_for_capture(intent) for intent in house.intents(10)]
+        house.redis.flushall()
+    eventually(_settled(house, captures), "all captured", within_s=30)
+    _each_once(house, captures)
+
+
+def test_a_postgres_that_restarts_under_the_workers_costs_no_money_and_no_work(
+    house: House, spawn: Callable[..., Child], template: LocalServers
+) -> None:
+    """[60]"""
+    house.standin.add_fault("latency", path="/capture$", seconds=0.3, probability=0.5, seed=1)
+    relay, worker = spawn("relay"), spawn("worker", "captures")
+    captures = [house.ask_for_capture(intent) for intent in house.intents(60)]
+    eventually(lambda: len(house.effects("capture")) > 5, "some captures are in the air")
+    house.engine.dispose()
+    template.postgres.restart()
+    eventually(lambda: len(house.effects("capture")) > 40, "they go on", within_s=30)
+    house.engine.dispose()
+    template.postgres.kill()
+    template.postgres.restart()
+    eventually(_settled(house, captures), "all captured", within_s=40)
+    _each_once(house, captures)
+    assert (relay.poll(), worker.poll()) == (None, None), "both outlived it"
+
+
+def test_a_worker_told_to_stop_finishes_its_calls_and_claims_nothing_more(
+    house: House, spawn: Callable[..., Child]
+) -> None:
+    spawn("relay")
+    worker = spawn("worker", "captures")
+    house.standin.add_fault("latency_after", path="/capture$", seconds=0.8)
+    captures = [house.ask_for_capture(intent) for intent in house.intents(80)]
+    eventually(lambda: len(house.posts("/capture")) >= 10, "calls in the air")
+    worker.send(signal.SIGTERM)
+    worker.send(signal.SIGTERM)
+    assert worker.wait(15) == 0
+    states = Counter(house.status(capture).state for capture in captures)
+    assert set(states) <= {"captured", "requested"}, "nothing is left in the air"
+    assert 0 < states["captured"] < 80
+    house.standin.clear_faults()
+    spawn("worker", "captures")
+    eventually(_settled(house, captures), "the next worker goes on", within_s=30)
+    _each_once(house, captures)
+
+
+def test_a_killed_worker_is_followed_within_its_lease(house: House, spawn: Callable[..., Child]) -> None:
+    """[54]"""
+    spawn("relay")
+    worker = spawn("worker", "captures")
+    house.standin.add_fault("hold_after", path="/capture$", times=5)
+    captures = [house.ask_for_capture(intent) for intent in house.intents(5)]
+    eventually(lambda: len(house.standin.held()) == 5, "five calls in the air")
+    worker.kill()
+    house.standin.release()
+    spawn("worker", "captures")
+    eventually(_settled(house, captures), "taken up again", within_s=house.timing.lease_s + 5)
+    _each_once(house, captures)
+
+
+def test_a_redis_that_is_away_stops_nothing_that_runs_and_is_rung_again_when_it_is_back(
+    house: House, spawn: Callable[..., Child], template: LocalServers
+) -> None:
+    """[55]"""
+    relay, worker = spawn("relay"), spawn("worker", "captures")
+    first = [house.ask_for_capture(intent) for intent in house.intents(10)]
+    eventually(_settled(house, first), "captured")
+    template.valkey.kill()
+    second = [house.ask_for_capture(intent) for intent in house.intents(10)]
+    template.valkey.restart()
+    eventually(_settled(house, second), "captured", within_s=30)
+    _each_once(house, first + second)
+    assert (relay.poll(), worker.poll()) == (None, None)
+
+
+def test_a_hostile_writer_in_redis_can_at_most_wake_a_worker(
+    house: House, spawn: Callable[..., Child], tmp_path: Path
+) -> None:
+    """[79]"""
+    worker = spawn("worker", "captures")
+    prefix = bells.key_prefix("test")
+    witness = tmp_path / "it-ran"
+    hostile = [f'["os.mkdir", null, ["{witness}"], {{}}]', '["jobs.cli.main", null, [], {}]', "not even JSON"]
+    for number, data in enumerate(hostile):
+        bell = {"data": data, "status": "queued", "origin": "captures"}
+        house.redis.hset(f"{prefix}:job:evil{number}", mapping=bell)
+        house.redis.rpush(f"{prefix}:queue:captures", f"evil{number}")
+    eventually(lambda: house.redis.llen(f"{prefix}:queue:captures") == 0, "they were popped")
+    spawn("relay")
+    capture = house.ask_for_capture()
+    if worker.poll() is not None:
+        spawn("worker", "captures")
+    eventually(_settled(house, [capture]), "honest work goes on")
+    assert not witness.exists()

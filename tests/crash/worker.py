@@ -1,0 +1,100 @@
+"""A worker process that dies, or is stopped, at a named boundary: forked from the tests, sharing nothing but code."""
+
+import os
+import random
+import signal
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from uuid import uuid4
+
+from house import House
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
+from billing import database, effects
+from billing.gateway import Answer, Budget, Gateway, Request
+from jobs.pace import Pace
+from jobs.runner import Runner
+from jobs.shift import Control, Shift
+
+KILLED = -signal.SIGKILL
+
+
+class Boundaries:
+    """Counts what a process passes, and does something at one of them: `send.before:2`, `commit.after:1`."""
+
+    def __init__(self, at: str, do: Callable[[], None]) -> None:
+        self._at, self._do = at, do
+        self._passed: dict[str, int] = {}
+
+    def passes(self, name: str) -> None:
+        self._passed[name] = self._passed.get(name, 0) + 1
+        if f"{name}:{self._passed[name]}" == self._at:
+            self._do()
+
+
+class Watched:
+    """The real gateway, between two boundaries."""
+
+    def __init__(self, gateway: Gateway, boundaries: Boundaries) -> None:
+        self._gateway, self._boundaries = gateway, boundaries
+        self.livemode, self.api_version = gateway.livemode, gateway.api_version
+
+    def send(self, request: Request, budget: Budget) -> Answer:
+        self._boundaries.passes("send.before")
+        answer = self._gateway.send(request, budget)
+        self._boundaries.passes("send.after")
+        return answer
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stop() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def fork_worker(
+    house: House,
+    queue: str,
+    *,
+    at: str = "",
+    do: Callable[[], None] = die,
+    mutate: Callable[[], None] = lambda: None,
+) -> int:
+    """Fork a worker that takes one shift with one call at a time; returns its pid. Reap it with `reap`."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        mutate()
+        boundaries = Boundaries(at, do)
+        engine = database.open_engine(house.url, house.timing, name="victim")
+        # Only transactions that wrote something: looking for work and finding none is no boundary.
+        event.listen(Session, "after_flush", lambda session, _: session.info.update(wrote=True))
+        event.listen(Session, "before_commit", lambda s: _writes(s) and boundaries.passes("commit.before"))
+        event.listen(Session, "after_commit", lambda s: s.info.pop("wrote", 0) and boundaries.passes("commit.after"))
+        runner = Runner(house.terms, Pace(1), random.Random(1))
+        gateway = Watched(house.gateway(), boundaries)
+        Shift(engine, gateway, runner, queue, crew=1, slice_s=30).run(Control())
+    except BaseException:  # noqa: BLE001 - a forked child must not go on as a second pytest
+        traceback.print_exc()
+        os._exit(3)
+    os._exit(0)
+
+
+def _writes(session: Session) -> bool:
+    return bool(session.info.get("wrote") or session.dirty or session.new)
+
+
+def reap(pid: int) -> int:
+    """Wait for the process; its exit code, negative for a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def fresh_key_per_attempt() -> None:
+    """The mutant: what a careless worker does. The crash tests must find it."""
+    honest = effects.request_of
+    effects.request_of = lambda record: replace(honest(record), key=f"fresh-{uuid4()}")

@@ -1,0 +1,259 @@
+"""The road of one wish through Postgres: planned, claimed, prepared, settled; no provider and no process."""
+
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, select, text
+from test_issue_invoice import ask as ask_invoice
+from test_request_capture import ask
+
+import billing
+from billing import switches
+from billing.database import transaction
+from billing.effects import Call, Report
+from billing.gateway import Answer, NoAnswer, Response
+from billing.idempotency import Learned
+from billing.records import Terms
+from billing.steps import Finding
+from billing.tables import Capture, Fact, Record, Switch, Work
+from billing.timing import SHORT
+from jobs import work as pieces
+from jobs.pace import Pace
+from jobs.relay import plan
+from jobs.runner import Outcome, Runner
+
+TERMS = Terms("billing", "test", livemode=False, api_version="2026-10-28.endive", timing=SHORT)
+
+
+@pytest.fixture
+def runner() -> Runner:
+    return Runner(TERMS, Pace(8), random.Random(1))
+
+
+def wish(engine: Engine, number: int = 1, *, known: bool = True) -> str:
+    authorisation = billing.Authorisation(2000, "USD", None) if known else None
+    with transaction(engine) as session:
+        receipt = ask(session, payment_intent=f"pi_{number}", request_id=f"order-{number}", authorisation=authorisation)
+        plan(session, SHORT)
+    return receipt.capture_id
+
+
+def claim(engine: Engine, runner: Runner, queue: str = "captures", free: int = 8) -> Outcome:
+    with transaction(engine) as session:
+        return runner.start(session, queue, free, Counter())
+
+
+def report(engine: Engine, runner: Runner, call: Call, came_back: Answer | Finding) -> Outcome:
+    with transaction(engine) as session:
+        return runner.finish(session, [Report(call, came_back, 1)])
+
+
+def captured(call: Call, **changes: Any) -> Response:
+    shown = {
+        "id": call.request.path.split("/")[3],
+        "object": "payment_intent",
+        "livemode": False,
+        "status": "succeeded",
+        "currency": "usd",
+        "amount_received": 2000,
+        "latest_charge": "ch_1",
+        **changes,
+    }
+    return Response(200, b"{}", shown, "req_1", replayed=False)
+
+
+def works(engine: Engine) -> dict[str, str]:
+    with transaction(engine) as session:
+        return {work.entity_id: work.state for work in session.scalars(select(Work))}
+
+
+def test_one_wish_from_the_request_to_the_money(engine: Engine, runner: Runner):
+    capture_id = wish(engine)
+    (call,) = claim(engine, runner).calls
+    assert works(engine) == {capture_id: "running"}
+    assert not claim(engine, runner).claimed
+    report(engine, runner, call, captured(call))
+    assert works(engine) == {capture_id: "done"}
+    with transaction(engine) as session:
+        assert billing.status(session, capture_id).state == "captured"
+        told = session.execute(select(Fact.topic, Fact.entity_version, Fact.payload).order_by(Fact.id)).all()
+    assert [topic for topic, _, _ in told] == ["capture.requested", "capture.attempted", "capture.captured"]
+    assert [version for _, version, _ in told] == [1, 2, 3]
+    allowed = {"minor", "currency", "payment_intent", "account", "authorised", "capture_before"}
+    assert set(told[0].payload) == allowed
+    assert set(told[2].payload) == {"minor", "currency", "payment_intent", "charge", "why"}
+
+
+def test_what_is_committed_before_a_call_is_what_a_second_connection_sees(engine: Engine, runner: Runner):
+    wish(engine)
+    (call,) = claim(engine, runner).calls
+    with transaction(engine) as session:
+        record = session.scalars(select(Record)).one()
+    assert (record.state, record.key, record.body) == ("sent", call.request.key, call.request.body)
+    assert (record.unanswered, record.unreported, record.fence) == (1, 1, call.fence)
+    assert record.first_sent_at is not None
+    assert record.lease_until is not None
+
+
+def test_a_fact_is_planned_once_however_often_a_relay_comes_by(engine: Engine):
+    wish(engine)
+    with transaction(engine) as session:
+        session.execute(text("UPDATE billing.facts SET menu = NULL"))
+        plan(session, SHORT)
+    assert len(works(engine)) == 1
+
+
+def test_no_two_captains_get_the_same_work(engine: Engine, runner: Runner):
+    for number in range(4):
+        wish(engine, number)
+    with transaction(engine) as first, transaction(engine) as second:
+        one = runner.start(first, "captures", 3, Counter())
+        two = runner.start(second, "captures", 3, Counter())
+    assert (len(one.calls), len(two.calls)) == (3, 1)
+    assert len({call.record_id for call in [*one.calls, *two.calls]}) == 4
+
+
+def test_a_dead_workers_call_is_asked_again_with_the_same_key(engine: Engine, runner: Runner):
+    wish(engine)
+    (first,) = claim(engine, runner).calls
+    with transaction(engine) as session:
+        session.execute(text("UPDATE billing.idempotency_records SET lease_until = clock_timestamp()"))
+        assert pieces.take_back(session) == 1
+    (second,) = claim(engine, runner).calls
+    assert second.request == first.request
+    assert second.fence == first.fence + 1
+    report(engine, runner, second, captured(second))
+    # The first one was only asleep.
+    report(engine, runner, first, captured(first))
+    with transaction(engine) as session:
+        assert session.scalars(select(Work)).one().attempts == 1
+        assert session.scalars(select(Capture)).one().state == "captured"
+
+
+@pytest.mark.parametrize("scope", ["everything", "captures", "account:own"])
+def test_once_a_switch_has_committed_nothing_new_is_prepared(engine: Engine, runner: Runner, scope: str):
+    capture_id = wish(engine)
+    with transaction(engine) as session:
+        switches.pull(session, scope, actor="ops", reason="a test")
+    assert not claim(engine, runner).calls
+    assert works(engine) == {capture_id: "held"}
+    with transaction(engine) as session:
+        switches.release(session, scope, actor="ops", reason="over")
+        assert pieces.let_go(session) == 1
+    assert len(claim(engine, runner).calls) == 1
+
+
+def test_what_is_unanswered_is_looked_at_behind_a_pulled_switch(engine: Engine, runner: Runner):
+    capture_id = wish(engine)
+    (call,) = claim(engine, runner).calls
+    report(engine, runner, call, NoAnswer("reset"))
+    with transaction(engine) as session:
+        switches.pull(session, "captures", actor="ops", reason="a test")
+        assert pieces.hold(session) == 1
+        assert pieces.look_at_the_stopped(session) == 1
+    (look,) = claim(engine, runner).calls
+    assert look.looking
+    assert works(engine) == {capture_id: "held"}
+    report(engine, runner, look, Finding(Learned.FOUND_OURS, captured(call).data or {}))
+    assert works(engine) == {capture_id: "done"}
+
+
+def test_a_switch_pulled_between_two_steps_stops_the_second(engine: Engine, runner: Runner):
+    capture_id = wish(engine, known=False)
+    (read,) = claim(engine, runner).calls
+    assert read.looking
+    with transaction(engine) as session:
+        switches.pull(session, "captures", actor="ops", reason="a test")
+    authorised = {"amount_capturable": 2000, "currency": "usd", "latest_charge": None}
+    outcome = report(engine, runner, read, Finding(Learned.SUCCEEDED, authorised))
+    assert not outcome.calls
+    assert works(engine) == {capture_id: "held"}
+
+
+def test_refused_credentials_hold_the_work_and_count_no_attempt(engine: Engine, runner: Runner):
+    capture_id = wish(engine)
+    (call,) = claim(engine, runner).calls
+    outcome = report(engine, runner, call, Response(401, b"{}", {"error": {}}, "req_1", replayed=False))
+    assert outcome.refused_accounts == {None: 401}
+    assert works(engine) == {capture_id: "held"}
+    with transaction(engine) as session:
+        assert session.scalars(select(Work)).one().attempts == 0
+        assert session.scalars(select(Record)).one().state == "planned"
+
+
+def test_a_brake_that_a_person_pulls_stays_pulled_although_the_system_pulled_it_first(engine: Engine):
+    with transaction(engine) as session:
+        switches.pull(session, "account:own", actor="billing", reason="refused credentials", probes=True)
+    with transaction(engine) as session:
+        switches.pull(session, "account:own", actor="ops", reason="we were told to stop")
+    with transaction(engine) as session:
+        switch = session.scalars(select(Switch)).one()
+        assert not switch.probes
+        assert switch.actor == "ops"
+
+
+def test_work_that_cannot_be_prepared_does_not_stop_the_others(engine: Engine, runner: Runner):
+    """A newer version has begun a step that this one does not know; or a row of ours has a bug."""
+    poisoned = wish(engine, 1)
+    (call,) = claim(engine, runner).calls
+    report(engine, runner, call, NoAnswer("reset"))
+    with transaction(engine) as session:
+        session.execute(text("UPDATE billing.idempotency_records SET step = 'a step of tomorrow'"))
+        session.execute(text("UPDATE billing.work SET state = 'ready', due_at = NULL"))
+    healthy = wish(engine, 2)
+    with pytest.raises(KeyError):
+        claim(engine, runner)
+    with transaction(engine) as session:
+        runner.set_aside(session, "captures", "could not be prepared")
+    (call,) = claim(engine, runner).calls
+    assert call.case.row.id == healthy
+    assert works(engine)[poisoned] in ("quarantined", "parked")
+
+
+def test_two_operations_never_call_about_the_same_object_at_once(engine: Engine, runner: Runner):
+    """An invoice of another operation holds it, say; the second waits, and its other work is committed."""
+    first = wish(engine, 1)
+    (call,) = claim(engine, runner).calls
+    second = wish(engine, 2)
+    with transaction(engine) as session:
+        session.execute(
+            text("UPDATE billing.captures SET payment_intent = 'pi_1', capture_no = 2 WHERE id = :id"), {"id": second}
+        )
+    outcome = claim(engine, runner)
+    assert (outcome.claimed, outcome.calls) == (1, [])
+    assert works(engine) == {first: "running", second: "waiting"}
+    with transaction(engine) as session:
+        assert [record.operation_id for record in session.scalars(select(Record))] == [first]
+    report(engine, runner, call, captured(call))
+    with transaction(engine) as session:
+        session.execute(text("UPDATE billing.work SET due_at = clock_timestamp() WHERE state = 'waiting'"))
+        pieces.make_due_ready(session)
+    assert len(claim(engine, runner).calls) == 1
+
+
+def test_the_steps_of_an_invoice_follow_each_other_without_being_claimed_again(engine: Engine, runner: Runner):
+    with transaction(engine) as session:
+        invoice_id = ask_invoice(session).invoice_id
+        plan(session, SHORT)
+    (create,) = claim(engine, runner, "invoices").calls
+    draft = {
+        "id": "in_1",
+        "object": "invoice",
+        "livemode": False,
+        "customer": "cus_1",
+        "currency": "eur",
+        "status": "draft",
+        "metadata": {"billing_operation": invoice_id},
+    }
+    (lines,) = report(engine, runner, create, Response(200, b"{}", draft, "req_1", replayed=False)).calls
+    assert (create.step.name, lines.step.name) == ("create", "add_lines")
+    assert lines.request.path == "/v1/invoices/in_1/add_lines"
+    with transaction(engine) as session:
+        records = session.scalars(select(Record).order_by(Record.generation)).all()
+        assert [(each.step, each.generation, each.provider_object) for each in records] == [
+            ("create", 1, "in_1"),
+            ("add_lines", 2, "in_1"),
+        ]
+        assert records[0].concluded_at is not None

@@ -1,0 +1,243 @@
+"""A whole service on a database of its own: what tests ask, run, and look at."""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from redis import Redis
+from sqlalchemy import Engine, select, text, update
+from sqlalchemy.engine import make_url
+
+import billing
+from billing import database
+from billing.gateway import Budget, Gateway, Request, boot_clock
+from billing.records import Terms
+from billing.standin.control import Control as StandIn
+from billing.stripe_gateway import API_VERSION, StripeGateway
+from billing.tables import Fact, Record, Work
+from billing.timing import SHORT, Timing
+from jobs import bells
+from jobs.local.servers import LocalServers
+from jobs.pace import Pace
+from jobs.relay import Relay, plan
+from jobs.runner import Runner
+from jobs.shift import Control, Shift
+
+TEMPLATE = "billing_template"
+QUEUES = ("captures", "invoices")
+
+
+def eventually(condition: Callable[[], Any], what: str, within_s: float = 20.0) -> Any:
+    """Wait until the condition is true and return it; a test never sleeps for a guess."""
+    deadline = time.monotonic() + within_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
+        time.sleep(0.01)
+    return value
+
+
+class House:
+    """One service: its database, the relay's and the workers' code in this process, and the stand-in."""
+
+    def __init__(self, stack: LocalServers, url: str, timing: Timing = SHORT) -> None:
+        self.url = url
+        self.timing = timing
+        self.stripe_api_base = stack.environment["STRIPE_API_BASE"]
+        self.redis_url = stack.environment["REDIS_URL"]
+        self.engine: Engine = database.open_engine(url, timing, name="test")
+        self.redis: Redis = bells.open_redis(self.redis_url)
+        self.standin = StandIn(self.stripe_api_base)
+        self.terms = Terms("billing", "test", False, API_VERSION, timing)
+        self.relay = Relay(
+            self.engine,
+            self.redis,
+            "test",
+            timing,
+            workers=dict.fromkeys(QUEUES, 1),
+            crews=dict.fromkeys(QUEUES, 8),
+        )
+        self._asked = 0
+
+    def close(self) -> None:
+        self.engine.dispose()
+        self.redis.close()
+
+    # Asking, as an application does.
+
+    def gateway(self) -> StripeGateway:
+        return StripeGateway(lambda: "sk_test_house", self.stripe_api_base, livemode=False, connections=8)
+
+    def intents(self, count: int = 1, *, amount: int = 1999, currency: str = "usd", **more: Any) -> list[str]:
+        made = self.standin.authorisations(count=count, amount=amount, currency=currency, **more)
+        return [intent if isinstance(intent, str) else intent["id"] for intent in made]
+
+    def customer(self) -> str:
+        self._asked += 1
+        request = Request("POST", "/v1/customers", "name=Test", key=f"customer-{self._asked}-{time.time_ns()}")
+        answer = self.gateway().send(request, Budget(boot_clock() + 5, boot_clock() + 10))
+        return str(answer.data["id"])  # type: ignore[union-attr, index]
+
+    def customer_despite_faults(self) -> str:
+        """As `customer`, with the stand-in's faults at work."""
+        return str(eventually(self._try_customer, "a customer"))
+
+    def _try_customer(self) -> str | None:
+        try:
+            return self.customer()
+        except (AttributeError, KeyError, TypeError):
+            return None
+
+    def ask_for_capture(self, intent: str | None = None, amount: int = 1999, **more: Any) -> str:
+        self._asked += 1
+        more.setdefault("authorisation", billing.Authorisation(1999, "USD", None))
+        with database.transaction(self.engine) as session:
+            return billing.request_capture(
+                session,
+                payment_intent=intent or self.intents()[0],
+                amount=billing.Money(amount, "USD"),
+                request_id=f"order-{self._asked}",
+                **more,
+            ).capture_id
+
+    def ask_for_invoice(self, customer: str | None = None, **more: Any) -> str:
+        self._asked += 1
+        with database.transaction(self.engine) as session:
+            return billing.issue_invoice(
+                session,
+                customer=customer or self.customer(),
+                lines=[
+                    billing.Line("3 seats", billing.Money(4500, "EUR")),
+                    billing.Line("fee", billing.Money(1, "EUR")),
+                ],
+                collect=billing.SendInvoice(days_until_due=14),
+                request_id=f"invoice-{self._asked}",
+                **more,
+            ).invoice_id
+
+    # Running.
+
+    def plan(self) -> None:
+        """Only the planning of the relay: nothing is taken back, so that a test decides what comes back when."""
+        with database.transaction(self.engine) as session:
+            plan(session, self.timing)
+
+    def work_off(self, queue: str = "captures", gateway: Gateway | None = None, *, crew: int = 4) -> int:
+        """One shift until its queue is empty."""
+        runner = Runner(self.terms, Pace(crew), random.Random(1))
+        shift = Shift(self.engine, gateway or self.gateway(), runner, queue, crew=crew, slice_s=60)
+        return shift.run(Control())
+
+    def settle(self, *entity_ids: str, within_s: float = 30.0, gateway: Gateway | None = None) -> list[str]:
+        """Relay and workers, turn by turn, until all of these are final; returns their states."""
+        kinds = {
+            queue
+            for queue in QUEUES
+            if any(e.startswith({"captures": "cap", "invoices": "inv"}[queue]) for e in entity_ids)
+        }
+
+        def turn() -> bool:
+            self.relay.round()
+            for queue in kinds:
+                self.work_off(queue, gateway)
+            return all(self.status(entity_id).final for entity_id in entity_ids)
+
+        eventually(turn, f"final: {entity_ids}", within_s)
+        return [self.status(entity_id).state for entity_id in entity_ids]
+
+    # Looking.
+
+    def status(self, entity_id: str) -> billing.Status:
+        with database.transaction(self.engine) as session:
+            return billing.status(session, entity_id)
+
+    def records(self, operation_id: str) -> list[Record]:
+        with database.transaction(self.engine) as session:
+            query = select(Record).where(Record.operation_id == operation_id).order_by(Record.generation)
+            return list(session.scalars(query))
+
+    def record(self, operation_id: str) -> Record:
+        return self.records(operation_id)[-1]
+
+    def work(self, entity_id: str) -> Work:
+        with database.transaction(self.engine) as session:
+            return session.scalars(select(Work).where(Work.entity_id == entity_id)).one()
+
+    def row(self, table: type[Any], entity_id: str) -> Any:
+        with database.transaction(self.engine) as session:
+            return session.get_one(table, entity_id)
+
+    def states_of_work(self) -> Counter[str]:
+        with database.transaction(self.engine) as session:
+            return Counter(session.scalars(select(Work.state)))
+
+    def facts(self, entity_id: str) -> list[Fact]:
+        with database.transaction(self.engine) as session:
+            query = select(Fact).where(Fact.entity_id == entity_id).order_by(Fact.entity_version)
+            return list(session.scalars(query))
+
+    def topics(self, entity_id: str) -> list[str]:
+        return [fact.topic.partition(".")[2] for fact in self.facts(entity_id)]
+
+    def execute(self, statement: str, **values: Any) -> None:
+        with database.transaction(self.engine) as session:
+            session.execute(text(statement), values)
+
+    def age(self, operation_id: str, seconds: float) -> None:
+        """Let the open record of this operation be so much older, leases and reports included."""
+        shift = text(f"interval '{seconds} seconds'")
+        with database.transaction(self.engine) as session:
+            session.execute(
+                update(Record)
+                .where(Record.operation_id == operation_id, Record.concluded_at.is_(None))
+                .values(
+                    {
+                        name: getattr(Record, name) - shift
+                        for name in ("first_sent_at", "last_prepared_at", "last_reported_at", "lease_until", "look_at")
+                    }
+                )
+            )
+
+    def effects(self, kind: str, of: str | None = None) -> list[dict[str, Any]]:
+        """What really happened at the stand-in, of one kind, and of one object."""
+        return [effect for effect in self.standin.effects(kind) if of is None or effect["id"] == of]
+
+    def posts(self, path_end: str) -> list[dict[str, Any]]:
+        """Every POST that reached the stand-in on a path with this end."""
+        return [r for r in self.standin.requests() if r["method"] == "POST" and r["path"].endswith(path_end)]
+
+    def captured(self, capture_id: str) -> Counter[int]:
+        """Amounts that were really taken for this capture, with how often."""
+        with database.transaction(self.engine) as session:
+            intent = session.get_one(billing.tables.Capture, capture_id).payment_intent
+        return Counter(effect["amount"] for effect in self.effects("capture", intent))
+
+
+def make_template(stack: LocalServers) -> None:
+    """A migrated, stamped database that every test's own is copied from."""
+    from jobs import migrate
+
+    admin_url = make_url(stack.environment["DATABASE_URL"])
+    with psycopg.connect(_plain(admin_url), autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
+    url = admin_url.set(database=TEMPLATE).render_as_string(hide_password=False)
+    migrate.upgrade(url, environment="test", livemode=False)
+
+
+def make_database(stack: LocalServers, name: str) -> str:
+    admin_url = make_url(stack.environment["DATABASE_URL"])
+    with psycopg.connect(_plain(admin_url), autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(TEMPLATE)))
+    return admin_url.set(database=name).render_as_string(hide_password=False)
+
+
+def drop_database(stack: LocalServers, name: str) -> None:
+    with psycopg.connect(_plain(make_url(stack.environment["DATABASE_URL"])), autocommit=True) as admin:
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _plain(url: Any) -> str:
+    return str(url.set(drivername="postgresql").render_as_string(hide_password=False))

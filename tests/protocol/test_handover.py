@@ -1,0 +1,69 @@
+"""From a committed prepare to the crew: a call that was prepared long ago is never started."""
+
+import contextlib
+import random
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+from protocol_model import TERMS, capture, case_of, response
+from test_turns import begun
+
+from billing.effects import Report
+from billing.gateway import Budget
+from jobs import shift as shifts
+from jobs.pace import Pace
+from jobs.runner import Outcome, Runner
+
+
+class _Crew:
+    def __init__(self) -> None:
+        self.handed: list[Budget] = []
+
+    def hand(self, _call: Any, budget: Budget) -> None:
+        self.handed.append(budget)
+
+
+def _shift(finish: Any, clock: list[float]) -> shifts.Shift:
+    runner = Runner(TERMS, Pace(4), random.Random(1))
+    shift = shifts.Shift(None, None, runner, "captures", crew=4, slice_s=1)  # type: ignore[arg-type]
+    shift._runner = mock.Mock(spec=Runner, terms=TERMS, chance=random.Random(1), finish=finish)
+    return shift
+
+
+@contextlib.contextmanager
+def _without_postgres(clock: list[float]) -> Iterator[None]:
+    @contextlib.contextmanager
+    def transaction(_engine: Any) -> Iterator[None]:
+        yield None
+
+    with (
+        mock.patch.object(shifts, "transaction", transaction),
+        mock.patch.object(shifts, "boot_clock", side_effect=lambda: clock[0]),
+    ):
+        yield
+
+
+def test_a_next_step_that_waited_for_postgres_is_not_started_late():
+    """One row prepared its next call, and the other then waited a minute for Postgres.
+
+    Meanwhile others may have found the first call abandoned, proven it absent, and replaced its key.
+    """
+    clock = [1000.0]
+    reports = [Report(begun(case_of(capture())), response(200, {}), 1) for _ in range(2)]
+    following = begun(case_of(capture()))
+    outcomes: Iterator[Any] = iter([ValueError("one of the rows"), Outcome(calls=[following]), Outcome()])
+
+    def finish(_session: Any, group: Any) -> Outcome:
+        outcome = next(outcomes)
+        if isinstance(outcome, Exception):
+            raise outcome
+        if not outcome.calls:
+            clock[0] += 60
+        return outcome
+
+    crew = _Crew()
+    with _without_postgres(clock):
+        shift: Any = _shift(finish, clock)
+        shift._settle(reports, crew)
+    assert [budget.not_after for budget in crew.handed] == [1000.0 + following.not_after_s]

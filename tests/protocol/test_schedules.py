@@ -1,0 +1,164 @@
+"""Deaths, lost answers, late arrivals, paused processes and days of outage: one effect at most, and an end."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from protocol_model import FATES, PAUSES, TAKE, Schedule, Violation, World
+
+from billing import effects, idempotency
+from billing.idempotency import Look, Rotate
+from billing.tables import CaptureState, RecordState
+
+SEEDS = range(1500)
+
+fates = st.lists(st.tuples(st.sampled_from(FATES), st.floats(0, 1)), max_size=10)
+pauses = st.lists(st.sampled_from(PAUSES), max_size=14)
+
+
+def ended(world: World) -> None:
+    """One effect, told as such, and every record but the last disproved."""
+    assert len(world.provider.effects) == 1
+    assert world.case.row.state == CaptureState.CAPTURED
+    *older, last = world.case.records
+    assert last.state == RecordState.ANSWERED
+    assert all(record.state == RecordState.DISPROVED for record in older)
+    assert [record.generation for record in world.case.records] == list(range(1, len(older) + 2))
+    versions = [fact.entity_version for fact in world.case.facts]
+    assert versions == list(range(2, len(versions) + 2))
+
+
+@settings(derandomize=True, max_examples=400, deadline=None)
+@given(fates=fates, pauses=pauses)
+def test_whatever_happens_money_is_taken_once_and_it_ends(fates: Any, pauses: Any):
+    ended(World(Schedule(fates, pauses)).run())
+
+
+def test_random_schedules_take_money_once_and_end():
+    disproved = 0
+    for seed in SEEDS:
+        try:
+            world = World(Schedule.random(seed)).run()
+            ended(world)
+        except AssertionError as failure:
+            raise AssertionError(f"seed {seed}: {failure}") from failure
+        disproved += len(world.case.records) - 1
+    # The schedules reach what is dangerous: keys that are replaced.
+    assert disproved > 100
+
+
+@pytest.mark.parametrize("fate", FATES)
+@pytest.mark.parametrize("late", [0.0, 0.5, 0.99])
+@pytest.mark.parametrize("times", [1, 2, 4])
+def test_every_fate_by_itself_ends(fate: str, late: float, times: int):
+    ended(World(Schedule([(fate, late)] * times, [])).run())
+
+
+# Each bracket takes one safeguard away. The same schedules find all of them.
+
+
+def _fresh_key_per_attempt() -> list[Any]:
+    real = effects.request_of
+    return [mock.patch.object(effects, "request_of", lambda r: replace(real(r), key=f"{r.key}-{r.fence}"))]
+
+
+def _rotation_without_proof() -> list[Any]:
+    real = idempotency.next_move
+
+    def guess(record: Any, *rest: Any) -> Any:
+        move = real(record, *rest)
+        return Rotate() if isinstance(move, Look) and record.learned == "nothing" and record.unanswered else move
+
+    return [mock.patch.object(effects, "next_move", guess)]
+
+
+def _rotation_before_absence_is_mature() -> list[Any]:
+    return [mock.patch.object(idempotency, "absence_matures_at", return_value=None)]
+
+
+def _no_horizon() -> list[Any]:
+    return [mock.patch.object(idempotency, "_too_old", return_value=False)]
+
+
+def _a_spent_key_is_sent_again() -> list[Any]:
+    return [mock.patch.object(idempotency, "key_is_spent", idempotency._too_old)]
+
+
+def _no_lease() -> list[Any]:
+    return [
+        mock.patch.object(idempotency, "lease_alive", return_value=False),
+        mock.patch.object(effects, "lease_alive", return_value=False),
+        mock.patch.object(World, "_leased", return_value=False),
+    ]
+
+
+def _a_missing_answer_is_taken_for_a_no() -> list[Any]:
+    """The classic: an exception is a failure, and the next attempt is a new one."""
+    real = effects.settle
+
+    def settle(turn: Any, report: Any) -> Any:
+        result = real(turn, report)
+        record = turn.case.open
+        if result.standing is effects.Standing.IN_DOUBT and record is not None:
+            record.state, record.concluded_at = RecordState.DISPROVED, turn.now
+        return result
+
+    return [mock.patch.object(effects, "settle", settle)]
+
+
+MUTANTS: list[Callable[[], list[Any]]] = [
+    _fresh_key_per_attempt,
+    _rotation_without_proof,
+    _rotation_before_absence_is_mature,
+    _no_horizon,
+    _a_spent_key_is_sent_again,
+    _no_lease,
+    _a_missing_answer_is_taken_for_a_no,
+]
+
+
+@contextlib.contextmanager
+def _mutated(patches: list[Any]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for patch in patches:
+            stack.enter_context(patch)
+        yield
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__.strip("_"))
+def test_each_safeguard_is_missed_when_it_is_gone(mutant: Callable[[], list[Any]]):
+    with _mutated(mutant()):
+        for seed in SEEDS:
+            try:
+                World(Schedule.random(seed)).run()
+            except Violation as violation:
+                print(f"seed {seed}: {violation}")
+                return
+    pytest.fail(f"{len(SEEDS)} schedules did not notice it")
+
+
+# What these schedules have found so far.
+
+
+@pytest.mark.parametrize("seed", [395, 4061, 8224])
+def test_work_that_was_held_after_a_look_is_looked_at_again_before_its_key_is_replaced(seed: int):
+    ended(World(Schedule.random(seed, holds=True)).run())
+
+
+def test_a_dead_crew_does_not_shorten_the_wait_for_a_request_that_is_still_on_its_way():
+    fates = [("died_before", 0.0), ("500_unsaved", 0.0), ("500_unsaved", 0.0), ("500_then_arrives", 0.99)]
+    ended(World(Schedule(fates, [])).run())
+
+
+def test_the_model_has_no_guard_of_its_own():
+    """Its provider takes money as often as it is asked under new keys; only the protocol stops a second time."""
+    world = World(Schedule([], []))
+    request = effects.request_of(effects.plan(world.case, TAKE, world.terms))
+    for key in ("a", "b"):
+        world.provider.execute(replace(request, key=key))
+    assert len(world.provider.effects) == 2

@@ -1,0 +1,277 @@
+"""Prepare and settle on rows in memory: what is written before a call, and what an answer changes."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from protocol_model import CAPTURING, NOON, TERMS, capture, case_of, error, intent, response
+from test_answers import invoice, invoice_case
+
+from billing import effects, invoices
+from billing.effects import Call, Report, Result, Standing, Turn
+from billing.gateway import Answer, Budget, NoAnswer, NotSent, Request, boot_clock
+from billing.idempotency import Learned
+from billing.invoice_steps import ADD_LINES
+from billing.records import plan, request_of
+from billing.steps import Case, Finding
+from billing.tables import CaptureState, InvoiceState, RecordState
+
+SECOND = timedelta(seconds=1)
+DAY = timedelta(days=1)
+
+
+def turn(case: Case, now: Any = NOON, *, may_send: bool = True, operation: Any = CAPTURING) -> Turn:
+    return Turn(operation, case, now, TERMS, may_send=may_send)
+
+
+def begun(case: Case, now: Any = NOON, **options: Any) -> Call:
+    result = effects.prepare(turn(case, now), **options)
+    assert result.call is not None, result
+    return result.call
+
+
+def told(case: Case, call: Call, came_back: Answer | Finding, now: Any = NOON, *, may_send: bool = True) -> Result:
+    return effects.settle(turn(case, now, may_send=may_send, operation=call.operation), Report(call, came_back, 1))
+
+
+def topics(case: Case) -> list[str]:
+    return [fact.topic for fact in case.facts]
+
+
+def test_before_the_call_the_record_says_that_it_may_have_gone_out():
+    case = case_of(capture())
+    call = begun(case)
+    record = case.records[0]
+    assert (record.state, record.sends, record.unanswered, record.unreported) == (RecordState.SENT, 1, 1, 1)
+    assert record.first_sent_at == record.last_prepared_at == NOON
+    assert record.lease_until == NOON + TERMS.timing.lease
+    assert (
+        call.request
+        == Request("POST", record.path, record.body, record.key, None, record.api_version)
+        == request_of(record)
+    )
+    assert call.fence == record.fence == 1
+
+
+def test_a_success_concludes_record_row_and_fact_together():
+    case = case_of(capture())
+    result = told(case, begun(case), response(200, intent()))
+    assert result.standing is Standing.CONCLUDED
+    assert (case.row.state, case.row.charge) == (CaptureState.CAPTURED, "ch_1")
+    assert (case.records[0].state, case.records[0].concluded_at) == (RecordState.ANSWERED, NOON)
+    assert topics(case) == ["capture.attempted", "capture.captured"]
+    assert case.records[0].request_ids == ["req_1"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "standing"),
+    [
+        (NoAnswer("reset"), Standing.IN_DOUBT),
+        (NotSent("too late"), Standing.NOT_SENT),
+        (error(409, code="idempotency_key_in_use"), Standing.THROTTLED),
+        (error(429), Standing.THROTTLED),
+        (error(401), Standing.MISCONFIGURED),
+        (error(403), Standing.MISCONFIGURED),
+        (error(500), Standing.IN_DOUBT),
+        (error(500, replayed=True), Standing.LOOKING),
+        (error(400, type="idempotency_error"), Standing.LOOKING),
+        (response(200, intent(id="pi_2")), Standing.CONFLICT),
+        (error(402), Standing.CONCLUDED),
+    ],
+)
+def test_each_answer_has_its_standing(answer: Answer, standing: Standing):
+    case = case_of(capture())
+    result = told(case, begun(case), answer)
+    assert result.standing is standing
+    assert result.call is None
+    assert case.records[0].unreported == 0
+    assert case.records[0].lease_until is None
+
+
+def test_the_first_send_is_timed_once_per_generation():
+    case = case_of(capture())
+    told(case, begun(case), NoAnswer("reset"))
+    begun(case, NOON + 5 * SECOND)
+    assert case.records[0].first_sent_at == NOON
+    assert case.records[0].last_prepared_at == NOON + 5 * SECOND
+    assert case.records[0].sends == 2
+
+
+def test_a_call_never_starts_past_the_horizon_of_its_key():
+    case = case_of(capture())
+    told(case, begun(case), NoAnswer("reset"))
+    horizon = timedelta(seconds=TERMS.timing.horizon_s)
+    call = begun(case, NOON + horizon - 3 * SECOND)
+    assert call.not_after_s == 3
+
+
+def test_a_call_never_starts_after_the_authorisation_has_lapsed():
+    case = case_of(capture(capture_before=NOON + 2 * SECOND))
+    look = begun(case) if effects.prepare(turn(case)).call else begun(case, look=True)
+    told(case, look, Finding(Learned.ABSENT, intent(status="requires_capture", amount_received=0)))
+    assert begun(case).not_after_s <= 2
+
+
+def test_a_pulled_switch_turns_what_is_unanswered_into_a_look_and_leaves_the_rest():
+    case = case_of(capture())
+    assert effects.prepare(turn(case, may_send=False)).standing is Standing.BLOCKED
+    assert case.records[0].sends == 0
+    told(case, begun(case), NoAnswer("reset"))
+    assert effects.prepare(turn(case, may_send=False)).standing is Standing.LOOKING
+    assert case.records[0].look_at == NOON
+
+
+def test_a_second_crew_waits_for_the_lease_and_then_asks_with_the_same_key_and_bytes():
+    case = case_of(capture())
+    first = begun(case)
+    assert effects.prepare(turn(case, NOON + 14 * SECOND)).standing is Standing.WAITING
+    second = begun(case, NOON + 16 * SECOND)
+    assert second.request == first.request
+    assert second.fence == first.fence + 1
+    assert "capture.attempt_lapsed" in topics(case)
+
+
+def test_a_report_without_its_fence_changes_nothing_and_is_told():
+    case = case_of(capture())
+    first = begun(case)
+    begun(case, NOON + 16 * SECOND)
+    assert told(case, first, response(200, intent())).standing is Standing.LATE
+    assert case.row.state == CaptureState.REQUESTED
+    assert case.records[0].unreported >= 1
+    assert topics(case)[-1] == "capture.late_answer"
+    assert case.records[0].answer_status is None
+
+
+def test_a_late_success_of_a_disproved_key_is_a_conflict():
+    case = case_of(capture())
+    first = begun(case)
+    later = NOON + TERMS.timing.abandoned + SECOND
+    case.records[0].look_only = True
+    look = begun(case, later, look=True)
+    absent = Finding(Learned.ABSENT, intent(status="requires_capture", amount_received=0))
+    assert told(case, look, absent, later).standing is Standing.AGAIN
+    assert [record.state for record in case.records] == [RecordState.DISPROVED, RecordState.PLANNED]
+    assert case.records[1].body == case.records[0].body
+    assert case.records[1].key != case.records[0].key
+    assert told(case, first, response(200, intent()), later).standing is Standing.CONFLICT
+    assert effects.prepare(turn(case, later)).standing is Standing.CONFLICT
+
+
+def test_a_late_success_after_a_success_is_no_conflict():
+    case = case_of(capture())
+    first = begun(case)
+    told(case, begun(case, NOON + 16 * SECOND), response(200, intent(), replayed=True))
+    assert told(case, first, response(200, intent())).standing is Standing.LATE
+    assert case.row.state == CaptureState.CAPTURED
+
+
+# Holes that were found, each until it is mended.
+
+
+def test_a_key_is_replaced_only_after_a_look_that_began_when_absence_was_mature():
+    """Held after a look, released a day later: what was read before the last send had settled proves nothing."""
+    case = case_of(capture())
+    told(case, begun(case), NoAnswer("ReadTimeoutError"))
+    look = begun(case, NOON + SECOND, look=True)
+    absent = Finding(Learned.ABSENT, intent(status="requires_capture", amount_received=0))
+    told(case, look, absent, NOON + SECOND, may_send=False)
+    result = effects.prepare(turn(case, NOON + DAY))
+    assert result.standing is Standing.LOOKING
+    assert len(case.records) == 1
+
+
+def test_a_slow_look_does_not_mature_while_it_is_being_read():
+    case = case_of(capture())
+    told(case, begun(case), NoAnswer("ReadTimeoutError"))
+    case.records[0].look_only = True
+    settled = NOON + timedelta(seconds=TERMS.timing.settle_s)
+    look = begun(case, settled - 2 * SECOND, look=True)
+    absent = Finding(Learned.ABSENT, intent(status="requires_capture", amount_received=0))
+    assert told(case, look, absent, settled + 2 * SECOND).standing is Standing.LOOKING
+    assert len(case.records) == 1
+
+
+def test_a_late_report_that_is_settled_twice_counts_once():
+    """Its commit succeeded, and the answer to the commit was lost."""
+    case = case_of(capture())
+    first = begun(case)
+    begun(case, NOON + 16 * SECOND)
+    begun(case, NOON + 32 * SECOND)
+    for _ in range(2):
+        told(case, first, NoAnswer("reset"), NOON + 33 * SECOND)
+    assert case.records[0].unreported >= 2
+
+
+def test_a_conflict_stays_one_when_the_call_in_hand_comes_back():
+    case = case_of(capture())
+    first = begun(case)
+    second = begun(case, NOON + 16 * SECOND)
+    assert told(case, first, response(200, intent(id="pi_2"))).standing is Standing.CONFLICT
+    assert told(case, second, response(200, intent())).standing is Standing.CONFLICT
+    assert case.in_conflict
+
+
+def test_an_operation_in_conflict_begins_no_next_step():
+    """The second call of an invoice comes back while a disproved call of it turned out to have succeeded."""
+    case = invoice_case()
+    old = plan(case, ADD_LINES, TERMS)
+    old.state, old.concluded_at = RecordState.CONFLICT, NOON
+    record = plan(case, ADD_LINES, TERMS)
+    operation = invoices.OPERATION
+    call = effects._begin(turn(case, operation=operation), record, ADD_LINES, looking=False).call
+    assert call is not None
+    result = told(case, call, response(200, invoice()))
+    assert result.standing is Standing.CONFLICT
+    assert result.call is None
+
+
+def test_lines_that_were_only_refused_for_our_credentials_are_added_a_day_later():
+    case = invoice_case()
+    operation = invoices.OPERATION
+    call = effects.prepare(turn(case, operation=operation)).call
+    assert call is not None
+    assert told(case, call, error(401)).standing is Standing.MISCONFIGURED
+    assert effects.prepare(turn(case, NOON + DAY, operation=operation)).standing is Standing.LOOKING
+    look = effects.prepare(turn(case, NOON + DAY, operation=operation), look=True).call
+    assert look is not None
+    empty = invoice(subtotal=0, total=0, lines={"data": [], "has_more": False})
+    report = effects.call(_Showing(empty), look, Budget(boot_clock() + 5, boot_clock() + 5))
+    told(case, look, report.came_back, NOON + DAY)
+    assert case.row.state == InvoiceState.DRAFTED
+
+
+def test_an_invoice_that_was_refused_after_it_was_finalised_is_not_made_a_second_time():
+    """Sending it was refused; it is open and payable. Made again, the customer has two."""
+    case = invoice_case(state=InvoiceState.REFUSED, number="A-0001", reason="customer_has_no_email")
+    list(invoices.reopen(case.row, actor="ops", reason="the address was added"))
+    assert case.row.state == InvoiceState.FINALIZED
+    assert case.row.stripe_invoice == "in_1"
+
+
+def test_a_record_is_resent_under_the_api_version_it_was_first_sent_under():
+    case = case_of(capture())
+    begun(case)
+    case.records[0].api_version = "2026-09-30.endive"
+    assert getattr(request_of(case.records[0]), "api_version", None) == "2026-09-30.endive"
+
+
+class _Showing:
+    """A gateway that shows one object, and notes the budgets it was given."""
+
+    livemode, api_version = False, TERMS.api_version
+
+    def __init__(self, shown: Any) -> None:
+        self.shown, self.budgets = shown, []
+
+    def send(self, request: Request, budget: Budget) -> Answer:
+        self.budgets.append(budget)
+        return response(200, self.shown)
+
+
+def test_a_look_has_its_whole_budget():
+    case = case_of(capture())
+    begun(case)
+    look = begun(case, NOON + 20 * SECOND, look=True)
+    gateway = _Showing(intent())
+    effects.call(gateway, look, Budget(not_after=boot_clock() + 10, over_at=boot_clock() + 30))
+    assert all(budget.not_after >= budget.over_at for budget in gateway.budgets)

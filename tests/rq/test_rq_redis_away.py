@@ -1,0 +1,166 @@
+"""Redis may be killed, flushed or silent at any moment: workers live on, and answer the next bell."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+from bell_tower import ENVIRONMENT, PREFIX, Valkey, Worker, wait_until
+
+from jobs import bells
+
+
+def away(valkey: Valkey, seconds: float = 1.5) -> None:
+    """Kill Redis and start it again, empty."""
+    valkey.kill()
+    gone_at = time.monotonic()
+    wait_until(lambda: time.monotonic() - gone_at > seconds, "Redis was away")
+    valkey.start()
+
+
+def test_an_idle_worker_survives_the_death_of_redis(valkey: Valkey, worker: Worker, ring: Callable[..., None]) -> None:
+    ring()
+    worker.wait_for_shifts(1)
+    away(valkey)
+    ring()
+    worker.wait_for_shifts(2)
+    assert worker.log().count("redis.lost") == worker.log().count("redis.found") == 1
+    worker.signal()
+    assert worker.exit_code() == 0
+
+
+@pytest.mark.parametrize("back", ["during-the-shift", "after-the-shift"])
+def test_a_shift_survives_the_death_of_redis(
+    valkey: Valkey, worker: Worker, ring: Callable[..., None], back: str
+) -> None:
+    worker.hold.touch()
+    ring()
+    worker.wait_for_shifts(1, "started")
+    if back == "during-the-shift":
+        away(valkey)
+        worker.hold.unlink()
+        worker.wait_for_shifts(1)
+    else:
+        valkey.kill()
+        worker.hold.unlink()
+        worker.wait_for_shifts(1)
+        away(valkey, seconds=0.5)
+    ring()
+    worker.wait_for_shifts(2)
+    assert "shift.broken" not in worker.log()
+    worker.signal()
+    assert worker.exit_code() == 0
+
+
+@pytest.mark.parametrize("moment", ["idle", "in-a-shift"])
+def test_a_stop_is_heard_while_redis_is_gone(
+    valkey: Valkey, worker: Worker, ring: Callable[..., None], moment: str
+) -> None:
+    if moment == "in-a-shift":
+        worker.hold.touch()
+        ring()
+        worker.wait_for_shifts(1, "started")
+    valkey.kill()
+    wait_until(lambda: "redis.lost" in worker.log(), "the loss is noticed")
+    assert moment == "in-a-shift" or worker.beats()
+    worker.signal()
+    worker.hold.unlink(missing_ok=True)
+    assert worker.exit_code(seconds=4) == 0
+    assert "Traceback" not in worker.log()
+
+
+def test_a_silent_redis_delays_a_shift_by_three_seconds_at_most(
+    valkey: Valkey, worker: Worker, ring: Callable[..., None]
+) -> None:
+    worker.hold.touch()
+    ring()
+    worker.wait_for_shifts(1, "started")
+    valkey.signal(signal.SIGSTOP)
+    worker.wait_for_shifts(1, "waited")
+    valkey.signal(signal.SIGCONT)
+    worker.hold.unlink()
+    worker.wait_for_shifts(1)
+    assert max(float(line.split()[1]) for line in worker.shifts("waited")) < 3.5
+    ring()
+    worker.wait_for_shifts(2)
+
+
+def test_rq_does_not_prolong_the_patience_of_a_client(client: redis.Redis) -> None:
+    bells.choose_prefix(ENVIRONMENT)
+    from jobs.rq3 import ShiftWorker
+
+    before = client.connection_pool.connection_kwargs["socket_timeout"]
+    ShiftWorker(client, "captures", lambda worker: None)
+    assert client.connection_pool.connection_kwargs["socket_timeout"] == before == bells.RELAY_TIMEOUT_S
+
+
+def test_an_idle_worker_survives_a_flush(client: redis.Redis, worker: Worker, ring: Callable[..., None]) -> None:
+    client.flushall()
+    ring()
+    worker.wait_for_shifts(1)
+
+
+def test_a_shift_survives_a_flush_and_leaves_nothing_for_ever(
+    client: redis.Redis, worker: Worker, ring: Callable[..., None], keys: Callable[[str], set[str]]
+) -> None:
+    worker.hold.touch()
+    ring()
+    worker.wait_for_shifts(1, "started")
+    client.flushall()
+    worker.hold.unlink()
+    worker.wait_for_shifts(1)
+    wait_until(lambda: "bell.forgotten" in worker.log(), "the loss of the bell is noticed")
+    ring()
+    worker.wait_for_shifts(2)
+    assert "shift.broken" not in worker.log()
+    remains = keys(f"{PREFIX}rq3:job:*") | keys(f"{PREFIX}rq3:results:*") | keys(f"{PREFIX}rq3:exec*")
+    # -2: gone by now; -1 would be for ever.
+    assert all(client.ttl(key) == -2 or 0 <= client.ttl(key) <= 90 for key in remains)
+
+
+def test_what_a_killed_worker_leaves_is_swept_up(
+    client: redis.Redis, hire: Callable[..., Worker], ring: Callable[..., None], keys: Callable[..., set[str]]
+) -> None:
+    killed = hire()
+    killed.hold.touch()
+    ring()
+    killed.wait_for_shifts(1, "started")
+    killed.kill()
+    (job_key,) = keys(f"{PREFIX}rq3:job:*")
+    assert client.ttl(job_key) == -1, "RQ keeps it until somebody sweeps"
+    # As if its last sign of life were 90 s ago.
+    wip = f"{PREFIX}rq3:wip:captures"
+    entries: list[Any] = client.zrange(wip, 0, -1)
+    client.zadd(wip, dict.fromkeys(entries, 1))
+    successor = hire()
+    wait_until(lambda: 0 < client.ttl(job_key) <= 60, "its bell expires")
+    assert not keys("*:wip:*")
+    ring()
+    successor.wait_for_shifts(1)
+    assert len(successor.shifts("started")) == 1, "it is rung again by the relay, not by RQ"
+
+
+def test_a_long_shift_keeps_the_worker_and_its_bell_alive(
+    client: redis.Redis, worker: Worker, ring: Callable[..., None], keys: Callable[[str], set[str]]
+) -> None:
+    worker.hold.touch()
+    ring()
+    worker.wait_for_shifts(1, "started")
+    (worker_key,) = [key for key in keys(f"{PREFIX}rq3:worker:*") if not key.endswith(":executions")]
+    (execution_key,) = keys(f"{PREFIX}rq3:execution:*")
+    # What a killed worker leaves is gone soon, though a shift may be long.
+    assert client.ttl(worker_key) <= 90
+    assert client.ttl(execution_key) <= 90
+    # As if this shift had outlasted RQ's patience.
+    client.pexpire(worker_key, 300)
+    client.pexpire(execution_key, 300)
+    wait_until(lambda: client.ttl(worker_key) > 60, "the worker's key lives on")
+    wait_until(lambda: client.ttl(execution_key) > 60, "the execution's key lives on")
+    client.delete(worker_key)
+    wait_until(lambda: client.hget(worker_key, "queues") == b"captures", "the worker's key is written anew")
+    worker.hold.unlink()
+    worker.wait_for_shifts(1)

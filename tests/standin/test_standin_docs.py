@@ -1,0 +1,39 @@
+"""The page about the stand-in is true: its code runs, and it leaves nothing out."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from billing.standin.faults import FAULTS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "standin.md").read_text()
+
+
+def test_the_pages_code_runs(url, control):
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(block.replace("http://127.0.0.1:12111", url), names)  # noqa: S102 - our own page
+    assert len(blocks) == 2
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_fault_is_on_the_page(fault):
+    assert f"`{fault}`" in PAGE
+
+
+def test_every_option_is_on_the_page():
+    shown = subprocess.run(
+        [sys.executable, "-m", "billing.standin", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    for option in set(re.findall(r"(?<= )--[a-z-]+", shown)) - {"--help"}:
+        assert f"`{option}`" in PAGE
+
+
+def test_every_admin_route_is_on_the_page(raw):
+    known = raw("GET", "/_standin/nothing", api_key=None).json()["error"].partition("there are: ")[2]
+    for route in known.split(", "):
+        assert f"`{route}`" in PAGE

@@ -1,0 +1,135 @@
+"""The demonstration ends well, notices what is wrong, and leaves nothing behind, however it ends."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from house import eventually
+
+from jobs.local.count import Asked, compare
+from jobs.local.shopping import CAPTURE_FAULTS
+
+DEMO = [sys.executable, "-m", "jobs.cli", "demo", "--captures", "40", "--invoices", "6"]
+SERVERS = ("DATABASE_URL", "REDIS_URL", "STRIPE_API_BASE")
+
+
+@pytest.fixture
+def place():
+    """A temporary directory that is the demo's alone, so that nothing left there is missed."""
+    # Not pytest's own: Postgres runs as another user when we are root, and must get there.
+    directory = Path(tempfile.mkdtemp(prefix="demo-"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def clean(place):
+    """An environment without servers of anybody else, that leads to the place."""
+    inherited = {name: value for name, value in os.environ.items() if name not in SERVERS}
+    return {**inherited, "TMPDIR": str(place)}
+
+
+def left(place: Path) -> list[object]:
+    """Files in the place, and processes that know of it."""
+    processes = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            known = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+            if os.fsencode(place) in known:
+                processes.append(known[:200])
+    return [*place.iterdir(), *processes]
+
+
+def test_a_small_demo_finds_nothing_double_lost_or_stuck_and_leaves_nothing(clean, place):
+    ran = subprocess.run([*DEMO, "--seed", "7", "--json"], env=clean, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    told = json.loads(ran.stdout)
+    assert told["offences"] == []
+    assert told["seed"] == 7
+    assert told["invoices"] == {"sent": 6}
+    assert sum(told["captures"].values()) == 40
+    assert {"captured", "declined", "refused", "canceled"} == told["captures"].keys()
+    assert told["asked"] == told["moved"]
+    assert {*CAPTURE_FAULTS, "hold_after", "hold_before"} <= told["faults"].keys()
+    assert "kill -9" in ran.stderr
+    assert "FLUSHALL" in ran.stderr
+    assert left(place) == []
+
+
+def test_money_taken_behind_the_services_back_is_found(clean, place):
+    ran = subprocess.run([*DEMO, "--cheat"], env=clean, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    assert "UNASKED pi_" in ran.stdout
+    assert "1 difference." in ran.stdout
+    assert left(place) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_a_demo_that_is_ended_leaves_nothing(clean, place, number):
+    with subprocess.Popen([*DEMO], env=clean, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as demo:
+        assert demo.stderr is not None
+        for line in demo.stderr:
+            if "cards are authorised" in line:
+                break
+        demo.send_signal(number)
+        demo.stderr.read()
+    assert demo.returncode != 0
+    eventually(lambda: left(place) == [], f"nothing is left of {place}", 30)
+
+
+# The control: the count itself is wrong in no way that it would have to notice.
+
+CAPTURE = Asked("cap_1", "pi_1", 1999, "USD", "captured", "captured")
+INVOICE = Asked("inv_1", "in_1", 4500, "EUR", "sent", "sent")
+
+
+def effect(kind: str, of: Asked, **changed: object) -> dict[str, object]:
+    as_asked = {"id": of.provider_object, "amount": of.minor, "currency": of.currency.lower()}
+    return {"kind": kind, **as_asked, "metadata": {"billing_operation": of.id}, **changed}
+
+
+TAKEN = effect("capture", CAPTURE)
+ISSUED = [effect(f"invoice.{kind}", INVOICE) for kind in ("created", "finalized", "sent")]
+
+
+def test_two_counts_that_agree_differ_in_nothing():
+    assert compare([CAPTURE], [INVOICE], [TAKEN, *ISSUED]) == []
+
+
+@pytest.mark.parametrize(
+    ("effects", "kind", "of"),
+    [
+        ([TAKEN, TAKEN, *ISSUED], "double", "cap_1"),
+        ([*ISSUED], "lost", "cap_1"),
+        ([effect("capture", CAPTURE, amount=1998), *ISSUED], "wrong", "cap_1"),
+        ([effect("capture", CAPTURE, currency="eur"), *ISSUED], "wrong", "cap_1"),
+        ([effect("capture", CAPTURE, metadata={}), *ISSUED], "wrong", "cap_1"),
+        ([TAKEN, effect("capture", CAPTURE, id="pi_2"), *ISSUED], "unasked", "pi_2"),
+        ([TAKEN, *ISSUED[:1]], "lost", "inv_1"),
+        ([TAKEN, *ISSUED[:2]], "lost", "inv_1"),
+        ([TAKEN, *ISSUED, effect("invoice.finalized", INVOICE, id="in_2")], "double", "inv_1"),
+        ([TAKEN, *ISSUED, ISSUED[2]], "double", "in_1"),
+        ([TAKEN, *ISSUED, effect("invoice.created", INVOICE, id="in_2")], "stuck", "in_2"),
+        ([TAKEN, *ISSUED, effect("invoice.finalized", INVOICE, id="in_2", metadata={})], "unasked", "in_2"),
+    ],
+)
+def test_one_doctored_effect_is_found(effects, kind, of):
+    assert (kind, of) in {(offence.kind, offence.id) for offence in compare([CAPTURE], [INVOICE], effects)}
+
+
+@pytest.mark.parametrize(
+    ("state", "expected", "kind"),
+    [("requested", "captured", "stuck"), ("refused", "captured", "lost"), ("captured", "declined", "lost")],
+)
+def test_a_wish_that_did_not_end_as_it_must_is_found(state, expected, kind):
+    wish = Asked("cap_1", "pi_1", 1999, "USD", state, expected)
+    effects = [TAKEN] if state == "captured" else []
+    assert kind in {offence.kind for offence in compare([wish], [], effects)}

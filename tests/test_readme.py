@@ -1,0 +1,62 @@
+"""The README is true: its code runs, its links lead somewhere, its commands exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+from house import House
+
+from jobs.settings import Settings, variable
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted(path for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")))
+LINK = re.compile(r"\[[^\]]*\]\(([^)#]+)(?:#[^)]*)?\)")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_the_readme_s_example_runs_and_its_capture_is_taken(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = blocks(ROOT / "README.md", "python")
+    names = {"engine": house.engine, "payment_intent": house.intents()[0]}
+    exec(compile(example, "README.md", "exec"), names)  # noqa: S102 - our own page
+    assert capsys.readouterr().out == "requested\n"
+    capture_id = names["receipt"].capture_id  # type: ignore[attr-defined]
+    assert house.settle(capture_id) == ["captured"]
+
+
+def test_the_readme_s_commands_are_targets_of_the_makefile() -> None:
+    (commands,) = blocks(ROOT / "README.md", "sh")
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"^make (\w+)", commands, re.MULTILINE)) <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_of_our_pages_leads_to_a_file(page: Path) -> None:
+    links = [link for link in LINK.findall(page.read_text()) if not link.startswith(("http", "mailto"))]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("next_move", "billing/idempotency.py"), ("claim_ready", "jobs/work.py"), ("VERDICTS", "jobs/verdicts.py")],
+)
+def test_the_three_pages_that_carry_it_hold_what_the_readme_says(name: str, place: str) -> None:
+    assert f"[`{name}`]({place})" in (ROOT / "README.md").read_text()
+    assert re.search(rf"^(def )?{name}\b", (ROOT / place).read_text(), re.MULTILINE)
+
+
+def test_every_room_is_on_the_readme_s_map() -> None:
+    readme = (ROOT / "README.md").read_text()
+    rooms = [path for package in ("billing", "jobs") for path in (ROOT / package).glob("*.py")]
+    unnamed = [path.name for path in rooms if path.name not in readme and not path.name.startswith("__")]
+    assert unnamed == []
+
+
+def test_every_setting_is_described_on_its_page_as_in_the_code() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+    for name, field in Settings.model_fields.items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{variable(name)}` |"))
+        assert str(field.description) in row
+    assert len(re.findall(r"^\| `", page, re.MULTILINE)) == len(Settings.model_fields)
