@@ -119,3 +119,19 @@ def test_a_hostile_writer_in_redis_can_at_most_wake_a_worker(
         spawn("worker", "captures")
     eventually(_settled(house, [capture]), "honest work goes on")
     assert not witness.exists()
+
+
+def test_a_queue_that_stands_still_delays_no_other(house: House, spawn: Callable[..., Child]) -> None:
+    """[80]"""
+    house.standin.add_fault("hold_before", method="POST", path="/v1/invoices$")
+    customer = house.customer()
+    spawn("relay")
+    spawn("worker", "invoices")
+    spawn("worker", "captures")
+    invoices = [house.ask_for_invoice(customer) for _ in range(30)]
+    eventually(lambda: len(house.standin.held()) >= 8, "every call of the invoices worker is stuck")
+    captures = [house.ask_for_capture(intent) for intent in house.intents(10)]
+    eventually(_settled(house, captures), "captured meanwhile", within_s=5)
+    assert not any(house.status(invoice).final for invoice in invoices)
+    house.standin.clear_faults()
+    house.standin.release()
