@@ -1,6 +1,6 @@
 """Payment capture and invoicing that cannot take money twice, and can prove it.
 
-    with Session.begin() as session:
+    with Session(engine) as session, session.begin():
         receipt = billing.request_capture(session, payment_intent="pi_…", amount=billing.Money(1999, "USD"),
                                           request_id="order-42")
 

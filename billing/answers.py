@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from billing.gateway import Answer, NoAnswer, NotSent, Response
 from billing.idempotency import Learned
-from billing.steps import Case, Finding, Json, Step
+from billing.steps import Case, Finding, Json, Step, told_by
 from billing.tables import Record
 
 
@@ -34,7 +34,7 @@ class Reading:
     server_error: bool = False
     replayed: bool = False
     executed: bool = False
-    """A success of this very key, replayed: only how things stand now is still to be seen."""
+    """A success of this very key: only how things stand now, or all of it, is still to be seen."""
 
 
 # 400s about the state of an object; every other 400 with a code or a parameter is about the request.
@@ -77,9 +77,10 @@ def read_answer(step: Step, case: Case, record: Record, answer: Answer) -> Readi
             return Reading(Kind.LEARNED, learned, why, answer.data, replayed=answer.replayed)
         case 401 | 403:
             return Reading(Kind.MISCONFIGURED, why=why, status=status)
-        case 404 if step.read_before(case):
+        case 404:
+            # Gone, never there, or another account's key: a look asks the account, too.
             return Reading(Kind.LEARNED, Learned.ASK, why)
-        case 400 | 404:
+        case 400:
             # The request itself was not accepted. That says nothing about an earlier send of this key.
             first = record.unanswered <= 1
             return Reading(Kind.LEARNED, Learned.REFUSED if first else Learned.ASK, why, answer.data)
@@ -101,9 +102,10 @@ def _success(step: Step, case: Case, record: Record, answer: Response, data: Jso
     # Only a deleted object carries no livemode; everything else must say that it is of our mode.
     if data.get("livemode") is not record.livemode and data.get("deleted") is not True:
         learned = Learned.MISMATCH
-    if answer.replayed and not step.trust_replay and learned is not Learned.MISMATCH:
-        return Reading(Kind.LEARNED, Learned.ASK, "", data, replayed=True, executed=True)
-    return Reading(Kind.LEARNED, learned, "", data, replayed=answer.replayed)
+    if not step.trust_replay and (answer.replayed or learned is Learned.ASK) and learned is not Learned.MISMATCH:
+        return Reading(Kind.LEARNED, Learned.ASK, "", data, replayed=answer.replayed, executed=True)
+    why = told_by(data) if learned is Learned.MISMATCH else ""
+    return Reading(Kind.LEARNED, learned, why, data, replayed=answer.replayed)
 
 
 def _is_about_state(answer: Response) -> bool:
@@ -137,4 +139,3 @@ def learn(record: Record, reading: Reading) -> None:
 
 def learn_from_look(record: Record, finding: Finding) -> None:
     record.learned = finding.learned
-    record.looks += 1

@@ -33,8 +33,8 @@ def _read_authorisation(case: Case, read: Reader, livemode: bool) -> Finding:
         )
     except Unread as unread:
         return Finding(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
-    except Gone:
-        return Finding(Learned.REFUSED, why="no_such_payment_intent")
+    except Gone as gone:
+        return Finding(Learned.REFUSED if gone.sure else Learned.LOOK_UNANSWERED, why="no_such_payment_intent")
     status = intent.get("status")
     if status == "canceled":
         return Finding(_lapsed_or_canceled(case, intent), intent, "canceled_at_stripe")
@@ -110,8 +110,9 @@ def _look_for_capture(case: Case, read: Reader, livemode: bool) -> Finding:
         intent = see(read, _path(case), ("payment_intent", row.payment_intent), livemode=livemode)
     except Unread as unread:
         return Finding(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
-    except Gone:
-        return Finding(Learned.IMPOSSIBLE, why="gone")
+    except Gone as gone:
+        # Stripe deletes no intent. Unless the account is known to be ours, its key may be another's.
+        return Finding(Learned.IMPOSSIBLE if gone.sure else Learned.UNPROVABLE, why="no_such_payment_intent")
     received = _whole(intent, "amount_received")
     match intent.get("status"):
         case "succeeded":
@@ -188,8 +189,6 @@ CAPTURE = Step(
     ask=_ask_to_capture,
     judge=_judge_capture,
     refusal=_refused_capture,
-    # The caller named the intent; we have seen it only where its authorisation was read.
-    read_before=lambda case: bool(case.generations(READ_AUTHORISATION.name)),
     look=_look_for_capture,
     apply=_apply_capture,
 )

@@ -34,6 +34,8 @@ class Authorisation:
         Money(self.amount_capturable, self.currency)
         if self.capture_before is not None and self.capture_before.tzinfo is None:
             raise InvalidText("capture_before must carry a time zone")
+        if self.capture_before is not None and not 2000 <= self.capture_before.year < 2200:
+            raise InvalidText(f"capture_before must be Stripe's own value, not {self.capture_before}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ def request_capture(
     from Stripe once before anything is sent. The same `request_id` again returns the same receipt.
 
     Raises RequestReused (same request id, other parameters), AuthorisationTaken, and InvalidRequest before
-    anything is written; the caller's transaction stays usable in every case.
+    anything is written; the caller's transaction stays usable. (Above READ COMMITTED, Postgres itself may ask for
+    the transaction to be repeated, as for any other.)
     """
     if not isinstance(amount, Money):
         raise InvalidAmount(f"amount must be billing.Money, not {amount!r}")

@@ -28,6 +28,8 @@ def open_engine(url: str, timing: Timing, *, name: str, pooled: bool = True) -> 
         "idle_in_transaction_session_timeout": int(timing.transaction_timeout_s * 1000),
     }
     options = " ".join(f"-c {setting}={value}" for setting, value in milliseconds.items())
+    # Switches are read in a statement after their lock, which needs read committed, whatever the database's default.
+    options += r" -c default_transaction_isolation=read\ committed"
     shared = {
         "hide_parameters": True,
         "connect_args": {"options": options, "application_name": f"billing-{name}", "connect_timeout": 5},
@@ -64,6 +66,18 @@ def stamp(session: Session, *, environment: str, livemode: bool) -> None:
     check_stamp(session, environment=environment, livemode=livemode)
 
 
+def stamp_account(session: Session, account: str) -> None:
+    """Write whose Stripe account this database is about, once. Raises WrongDatabase for a key of another account."""
+    row = session.scalars(select(Installation).with_for_update()).one()
+    if row.stripe_account is None:
+        row.stripe_account = account
+    if row.stripe_account != account:
+        raise WrongDatabase(
+            f"BILLING_STRIPE_KEY: this key belongs to the Stripe account {account}, and this database to "
+            f"{row.stripe_account}; use a key of that account, or another database"
+        )
+
+
 def check_stamp(session: Session, *, environment: str, livemode: bool) -> Installation:
     """The installation row. Raises WrongDatabase when it is missing, or says something else."""
     try:
@@ -74,7 +88,11 @@ def check_stamp(session: Session, *, environment: str, livemode: bool) -> Instal
         raise WrongDatabase("DATABASE_URL: this database was never set up; run `billing migrate`")
     if (row.environment, row.livemode) != (environment, livemode):
         raise WrongDatabase(
-            f"DATABASE_URL: this database belongs to environment {row.environment!r} (livemode {row.livemode}), "
-            f"and BILLING_ENVIRONMENT says {environment!r} (livemode {livemode}); point one of them elsewhere"
+            f"DATABASE_URL: this database belongs to environment {row.environment!r} ({_mode(row.livemode)}), "
+            f"and BILLING_ENVIRONMENT says {environment!r} ({_mode(livemode)}); point one of them elsewhere"
         )
     return row
+
+
+def _mode(livemode: bool) -> str:
+    return "live mode" if livemode else "test mode"

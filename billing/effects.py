@@ -29,7 +29,7 @@ from billing.idempotency import (
     next_move,
 )
 from billing.records import Terms, conclude, mark_sent, plan, remember, request_of, rotate
-from billing.steps import Case, Finding, Json, Operation, Reader, Step
+from billing.steps import Case, Finding, Json, Operation, Reader, Step, told_by
 from billing.tables import Fact, Record, RecordState
 
 
@@ -79,6 +79,8 @@ class Call:
     """How long after its prepare began it may still start: never past the key's horizon."""
     prepared_at: datetime
     """By the database's clock."""
+    own_account: str | None = None
+    """The provider's id of the account that our own key belongs to, where it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +113,10 @@ def call(gateway: Gateway, in_hand: Call, budget: Budget) -> Report:
     came_back: Answer | Finding
     if in_hand.looking:
         account = in_hand.request.account
+        whose = account or in_hand.own_account
         # A look that starts late harms nobody; only its whole length is bounded.
         whole = Budget(not_after=budget.over_at, over_at=budget.over_at)
-        read = Reader(lambda path: gateway.send(Request("GET", path, account=account), whole))
+        read = Reader(lambda path: gateway.send(Request("GET", path, account=account), whole), whose)
         came_back = in_hand.step.look(in_hand.case, read, gateway.livemode)
     else:
         came_back = gateway.send(in_hand.request, budget)
@@ -165,6 +168,8 @@ def settle(turn: Turn, report: Report) -> Result:
     record = next(record for record in case.records if record.id == report.call.record_id)
     if record.fence != report.call.fence:
         return _late(report, case, record)
+    if record.lease_until is None:
+        return Result(case, Standing.LATE, why="settled already")
     record.lease_until = record.lease_s = None
     if record.state == RecordState.CONFLICT:
         # A late answer has shown a contradiction while this call was in the air: it stays one.
@@ -213,7 +218,10 @@ def _settle_look(turn: Turn, report: Report, finding: Finding, record: Record) -
             took_ms=report.took_ms,
         )
     )
-    result = _act(turn, record, step, data=finding.data, why=finding.why)
+    why = finding.why
+    if finding.learned in (Learned.FOUND_DIFFERENT, Learned.FOUND_CLAIMED):
+        why = f"{why}; {told_by(finding.data)}"
+    result = _act(turn, record, step, data=finding.data, why=why)
     status = finding.answer.status if isinstance(finding.answer, Response) else None
     result.misconfigured = status if status in (401, 403) else 0
     result.throttled = status == 429
@@ -230,7 +238,11 @@ def _act(
     data: Json | None = None,
     why: str = "",
 ) -> Result:
-    """Do what `next_move` says. `begin`: a send may start in this very transaction. `opened`: the record is new."""
+    """Do what `next_move` says, in a prepare, for the next step, or after an answer.
+
+    `begin`: the call may start in this very transaction; a settle leaves it to the queue and its guards. `opened`:
+    the record was made in this transaction and is inserted last. `data` and `why` are of the answer in hand.
+    """
     case, now = turn.case, turn.now
     rotations = sum(r.state == RecordState.DISPROVED for r in case.generations(record.step))
     move = next_move(record, now, turn.terms.timing, step.rules, rotations)
@@ -253,10 +265,10 @@ def _act(
             record.look_at = look_at
             if record.parked_at is None:
                 record.parked_at = now
-                case.facts.append(told(case.row, "in_doubt", step=record.step, generation=record.generation))
+                case.facts.append(told(case.row, "undecided", step=record.step, generation=record.generation))
             return Result(case, Standing.PARKED, opened=opened, why=why)
         case Conflict():
-            return _conflict(case, record, why or record.learned)
+            return _conflict(case, record, f"{record.learned}: {why}" if why else record.learned)
         case Rotate():
             successor = rotate(case, record, now, turn.terms)
             return _act(turn, successor, step, begin=begin, opened=successor)
@@ -286,12 +298,17 @@ def _begin(turn: Turn, record: Record, step: Step, *, looking: bool, opened: Rec
         if record.deadline is not None:
             not_after_s = min(not_after_s, (record.deadline - turn.now).total_seconds())
     request = request_of(record)
-    in_hand = Call(record.id, turn.operation, step, turn.case, record.fence, request, looking, not_after_s, turn.now)
+    own = turn.terms.own_account
+    in_hand = Call(
+        record.id, turn.operation, step, turn.case, record.fence, request, looking, not_after_s, turn.now, own
+    )
     return Result(turn.case, Standing.CALLING, call=in_hand, opened=opened)
 
 
 def _conflict(case: Case, record: Record, why: str) -> Result:
     record.state, record.look_at = RecordState.CONFLICT, None
+    if record.concluded_at is None:
+        record.conclusion = why
     case.facts.append(told(case.row, "conflict", step=record.step, generation=record.generation, why=why))
     return Result(case, Standing.CONFLICT, why=why)
 

@@ -37,7 +37,7 @@ TOPICS = {
         "attempt_lapsed": "a provider call was never reported; its lease ran out",
         "looked": "Stripe was asked what happened, and what was seen",
         "late_answer": "a call was reported after somebody else had taken over",
-        "in_doubt": "the outcome is unknown; Stripe is asked",
+        "undecided": "it could not be decided by machine so far; a person should know, and Stripe is asked again",
         "conflict": "Stripe holds something else than was asked; a person decides",
         "disproved": "a generation is proven to have had no effect; the next takes over",
         "replayed": "a person put quarantined work back",

@@ -1,7 +1,8 @@
 """May this key be sent, sent again, or replaced? One pure function of the record and the database's time.
 
-Everything that decides about money is on this page. It opens no connection and reads no clock, so its
-whole domain can be enumerated (tests/protocol/). Only a definite answer or a proven absence changes a key.
+Every decision about a key is on this page; what an answer means is in `billing.answers`. It opens no connection
+and reads no clock, so its whole domain can be enumerated (tests/protocol/). Only a definite answer or a proven
+absence changes a key.
 """
 
 from dataclasses import dataclass
@@ -66,7 +67,13 @@ _UNCHANGED = frozenset({Learned.ABSENT, Learned.UNPROVABLE})
 
 
 class Known(Protocol):
-    """What the decision needs of an idempotency record (`billing.tables.Record` has all of it)."""
+    """What the decision needs of an idempotency record (`billing.tables.Record` has all of it).
+
+    `sends` counts prepares that may have gone out. `unanswered`: those of them that may have had an effect which
+    nobody told us of; a refusal that proves non-execution takes one back. `unreported`: those whose own crew never
+    came back, so it may be dead, or asleep and about to send. A lost answer is unanswered but reported; a killed
+    worker's call is both.
+    """
 
     learned: str
     sends: int

@@ -68,7 +68,7 @@ def _judge_create(case: Case, invoice: Json) -> Learned:
 def _look_for_draft(case: Case, read: Reader, livemode: bool) -> Finding:
     """First the events that carry our keys (30 days), then the customer's list by metadata. Never search: it lags."""
     row = invoice_of(case)
-    created = {"created": {"gte": int(case.since.timestamp())}} if case.since else {}
+    created = case.created
     try:
         for event in read.pages("/v1/events", {"types": ["invoice.created"], **created}):
             if _key_of(event) in case.keys and (found := _draft(case, read, _object_of(event), livemode)):
@@ -235,7 +235,7 @@ def _look_by_event(case: Case, read: Reader, livemode: bool, kind: str, *, absen
             return Finding(Learned.IMPOSSIBLE, invoice, f"status:{status}")
         if not as_asked(invoice, total=row.total_minor, currency=row.currency.lower()):
             return Finding(Learned.FOUND_DIFFERENT, invoice, "total_differs")
-        created = {"created": {"gte": int(case.since.timestamp())}} if case.since else {}
+        created = case.created
         told_of = [
             e for e in read.pages("/v1/events", {"types": [kind], **created}) if _object_of(e) == row.stripe_invoice
         ]
@@ -264,10 +264,12 @@ def _object_of(event: Json) -> str:
 
 
 def _apply_finalize(case: Case, outcome: Learned, invoice: Json, why: str) -> list[Fact]:
+    row, number = invoice_of(case), invoice.get("number")
+    if isinstance(number, str) and invoice.get("status") != "void":
+        # Kept for a refused one, too: it may be payable, so it is never made a second time.
+        row.number = number
     if outcome is not Learned.SUCCEEDED:
         return _refuse(case, why)
-    row, number = invoice_of(case), invoice.get("number")
-    row.number = number if isinstance(number, str) else None
     money = {"minor": row.total_minor, "currency": row.currency}
     return _moved(case, InvoiceState.FINALIZED, "finalized", number=number, **money)
 
@@ -283,7 +285,6 @@ CREATE = Step(
     name="create",
     ask=_ask_to_create,
     judge=_judge_create,
-    read_before=lambda _case: False,
     look=_look_for_draft,
     apply=_apply_create,
     rules=Rules(proof_settles=True),

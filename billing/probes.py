@@ -18,6 +18,8 @@ def _look(_case: Case, read: Reader, _livemode: bool) -> Finding:
 def _apply(case: Case, _outcome: Learned, _data: Json, _why: str) -> list[Fact]:
     row = case.row
     assert isinstance(row, Switch), "the operation's own table"
+    if row.state != SwitchState.PULLED or not row.probes:
+        return []  # a person took it over while the probe was in the air
     row.state = SwitchState.RELEASED
     return [told(row, "released", scope=row.scope, why="the provider accepts our credentials again")]
 

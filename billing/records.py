@@ -6,7 +6,7 @@ from datetime import datetime
 from billing import ids
 from billing.facts import told
 from billing.gateway import Answer, Request, Response
-from billing.idempotency import Learned, key_for
+from billing.idempotency import Learned, key_for, look_backoff
 from billing.steps import Case, Json, Step
 from billing.tables import Record, RecordState
 from billing.timing import Timing
@@ -21,6 +21,8 @@ class Terms:
     livemode: bool
     api_version: str
     timing: Timing
+    own_account: str | None = None
+    """The provider's id of our own account: a key of another one gets 404 for everything that is ours."""
 
 
 def plan(case: Case, step: Step, terms: Terms) -> Record:
@@ -42,7 +44,11 @@ def mark_sent(record: Record, now: datetime, timing: Timing, *, looking: bool, o
     """Lease it, and write before the call what will be true if we die in it: it may have gone out."""
     record.fence += 1
     record.lease_until, record.lease_s = now + timing.lease, timing.lease_s
+    # Counted before it is made: a look that kills its worker has happened, too.
+    record.looks += looking
     if looking and not only_looks:
+        # Should this look kill its worker, it is not the first thing that the next one meets.
+        record.look_at = now + timing.lease + look_backoff(record, timing)
         return
     record.state, record.learned = RecordState.SENT, Learned.NOTHING
     record.first_sent_at = record.first_sent_at or now

@@ -66,15 +66,16 @@ def status(session: Session, entity_id: str) -> Status:
     else:
         sent = current.state == RecordState.SENT and current.unanswered <= 1
         state = Doubt.IN_PROGRESS if sent else Doubt.IN_DOUBT
-        since = current.last_prepared_at or current.created_at
+        # A doubt is as old as its first send, however often it was asked again since.
+        since = (current.last_prepared_at if sent else current.first_sent_at) or current.created_at
     final = state in _FINAL
     return Status(
         id=entity_id,
         state=str(state),
         since=since,
-        next="nothing: this is final" if final else what_next(row, current, work, state),
+        next="nothing, this is final" if final else what_next(row, current, work, state),
         final=final,
-        reason=row.reason or (conflict.learned if conflict else None),
+        reason=row.reason or (conflict.conclusion or conflict.learned if conflict else None),
         work=work.state if work else None,
     )
 

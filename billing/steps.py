@@ -7,7 +7,6 @@ It never decides about keys: `billing.idempotency` does.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from billing.gateway import Answer, Response, encode
@@ -52,11 +51,14 @@ class Case:
         return [record for record in self.records if record.step == step]
 
     @property
-    def since(self) -> datetime | None:
-        """Five minutes before the open record was first sent: where a search for its effect begins."""
+    def created(self) -> Json:
+        """The filter of a list for what the open record's sends can have made: from five minutes before the first
+        to an hour after the last. Without an end it would page through everything that came later."""
         record = self.open
-        sent = record.first_sent_at if record else None
-        return sent - timedelta(minutes=5) if sent else None
+        if record is None or record.first_sent_at is None:
+            return {}
+        last = record.last_prepared_at or record.first_sent_at
+        return {"created": {"gte": int(record.first_sent_at.timestamp()) - 300, "lte": int(last.timestamp()) + 3600}}
 
 
 class Ask(NamedTuple):
@@ -86,15 +88,13 @@ class Finding:
 class Reader:
     """Reads at the provider on behalf of one look, within one budget."""
 
-    def __init__(self, get: Callable[[str], Answer]) -> None:
+    def __init__(self, get: Callable[[str], Answer], account: str | None = None) -> None:
         self._get = get
-        self.answers: list[Response] = []
+        self.account = account
+        """Whose objects these are, where we know it: another account's key gets 404 for every one of them."""
 
     def get(self, path: str, parameters: Json | None = None) -> Answer:
-        answer = self._get(f"{path}?{encode(parameters)}" if parameters else path)
-        if isinstance(answer, Response):
-            self.answers.append(answer)
-        return answer
+        return self._get(f"{path}?{encode(parameters)}" if parameters else path)
 
     def pages(self, path: str, parameters: Json) -> Iterator[Json]:
         """Every object of a list, all pages. Raises Unread when a page cannot be had."""
@@ -120,7 +120,14 @@ class Unread(Exception):
 
 
 class Gone(Exception):
-    """The object of a look does not exist, and the account itself answers. Raised and caught inside one look."""
+    """The object of a look does not exist, and the account itself answers. Raised and caught inside one look.
+
+    `sure` when it is known to be the right account that answers.
+    """
+
+    def __init__(self, *, sure: bool) -> None:
+        super().__init__()
+        self.sure = sure
 
 
 def seen(answer: Answer) -> Json:
@@ -140,13 +147,20 @@ def see(read: Reader, path: str, expected: tuple[str, str], *, livemode: bool) -
     answer = read.get(path)
     if isinstance(answer, Response) and answer.status == 404 and answer.error_code == "resource_missing":
         account = read.get("/v1/account")
-        if seen(account).get("object") == "account":
-            raise Gone
-        raise Unread(account, "no account answered")
+        who = seen(account)
+        if who.get("object") == "account" and read.account in (None, who.get("id")):
+            raise Gone(sure=read.account is not None)
+        raise Unread(account, "another account answered")
     data = seen(answer)
     if (data.get("object"), data.get("id")) != expected or data.get("livemode") is not livemode:
         raise Unread(answer, "the provider answered about something else")
     return data
+
+
+def told_by(data: Json) -> str:
+    """What an object of the provider says about itself, for a person who has to decide; nothing about anybody."""
+    names = ("object", "id", "livemode", "status", "currency", "amount_received", "subtotal", "total")
+    return "Stripe says " + ", ".join(f"{name} {data[name]}" for name in names if name in data)
 
 
 def as_asked(data: Json, **expected: object) -> bool:
@@ -170,8 +184,6 @@ class Step:
     """A 2xx about the right mode -> SUCCEEDED, ASK (not in the end state) or MISMATCH. None: a step that only looks."""
     refusal: Callable[[Case, Json], Learned] = lambda _case, _error: Learned.ASK
     """A 400 about state, by the object attached to the error -> a definite outcome when it excludes our effect."""
-    read_before: Callable[[Case], bool] = lambda _case: True
-    """Whether we saw the object at the provider before, so that a 404 means that it is gone, not that it never was."""
     trust_replay: bool = True
     """A replayed success shows what matters; False where it is an old snapshot that must be read again."""
     rules: Rules = Rules()

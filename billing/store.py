@@ -5,6 +5,7 @@ The order of locks is the same everywhere: work, then the operation's row, then 
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import bindparam, exists, func, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT, insert
@@ -125,23 +126,24 @@ def keep_unsettled(session: Session, report: Report, body: bytes | None, status:
 
     The record keeps its lock and will be looked at, never sent again, once a person puts the work back.
     """
-    changed = session.execute(
-        update(Record)
-        .where(Record.id == report.call.record_id, Record.fence == report.call.fence)
-        .values(
-            state=RecordState.UNSETTLED,
-            learned=Learned.ASK,
-            look_only=True,
-            look_at=None,
-            lease_until=None,
-            lease_s=None,
-            answer=body,
-            answer_status=status,
-            unreported=func.greatest(Record.unreported - 1, 0),
-            conclusion=why,
-            last_reported_at=func.clock_timestamp(),
-        )
+    ours = (
+        Record.id == report.call.record_id,
+        Record.fence == report.call.fence,
+        Record.lease_until.is_not(None),  # not yet kept: the commit that kept it may have lost its own answer
     )
+    kept: dict[str, Any] = {
+        "state": RecordState.UNSETTLED,
+        "learned": Learned.ASK,
+        "look_only": True,
+        "look_at": None,
+        "lease_until": None,
+        "lease_s": None,
+        "conclusion": why,
+    }
+    if not report.call.looking:
+        kept |= {"answer": body, "answer_status": status, "last_reported_at": func.clock_timestamp()}
+        kept |= {"unreported": func.greatest(Record.unreported - 1, 0)}
+    changed = session.execute(update(Record).where(*ours).values(kept))
     return bool(changed.rowcount)  # type: ignore[attr-defined]
 
 

@@ -21,15 +21,24 @@ stripe.enable_telemetry = False
 class StripeGateway:
     """Calls Stripe through its SDK. Make one per process, after any fork; safe for many threads.
 
-    `key` is called for every request, so that a rotated key is picked up. `connections` is how many
-    calls may be in the air at once. Raises nothing for whatever comes back.
+    `key` is called for every request; `refused` after an answer says 401, so that a rotated key can be read
+    again. `connections` is how many calls may be in the air at once. Raises nothing for whatever comes back.
     """
 
     api_version = API_VERSION
 
-    def __init__(self, key: Callable[[], str], base_url: str, *, livemode: bool, connections: int) -> None:
+    def __init__(
+        self,
+        key: Callable[[], str],
+        base_url: str,
+        *,
+        livemode: bool,
+        connections: int,
+        refused: Callable[[], object] = lambda: None,
+    ) -> None:
         self.livemode = livemode
         self._key = key
+        self._refused = refused
         self._http = _Transport(base_url, connections)
         # An explicit 0: there is one retry loop, ours, and it is visible and counted.
         self._client = stripe.StripeClient(
@@ -42,6 +51,12 @@ class StripeGateway:
 
     def send(self, request: Request, budget: Budget) -> Answer:
         """One request, or `NotSent` when `budget.not_after` has passed."""
+        answer = self._send(request, budget)
+        if isinstance(answer, Response) and answer.status == 401:
+            self._refused()
+        return answer
+
+    def _send(self, request: Request, budget: Budget) -> Answer:
         if request.method == "POST" and not request.key:
             # The SDK replaces an empty key by a random one, and a random key is a double charge.
             return NotSent("a POST without an idempotency key")

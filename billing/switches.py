@@ -1,20 +1,36 @@
 """Brakes: once a switch has committed, nothing new is prepared in its scope."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import bindparam, func, select, text
+from sqlalchemy import ColumnElement, bindparam, func, or_, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT, insert
 from sqlalchemy.orm import Session
 
-from billing import ids
+from billing import database, ids
 from billing.errors import InvalidText, UnknownEntity
 from billing.facts import told
 from billing.money import opaque_id, plain_text
 from billing.tables import Record, RecordState, Switch, SwitchState
 
 EVERYTHING = "everything"
-KINDS = ("captures", "invoices")
+_PREFIXES = {"captures": "cap_", "invoices": "inv_"}
+KINDS = tuple(_PREFIXES)
+LISTED = 1000
+"""So many calls stand in a receipt; all of them are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """What a brake cannot stop any more. `calls` are those in the air, at most `LISTED` of them:
+    (operation, step, when its lease ends)."""
+
+    in_the_air: int
+    """Prepared before: it may be going out now, or may have gone out of a worker that died since."""
+    in_doubt: int
+    """Sent, without an answer that says what happened: looked at, and not sent again while the brake is pulled."""
+    calls: list[tuple[str, str, datetime | None]]
 
 
 def scopes_of(kind: str, account: str | None) -> list[str]:
@@ -46,24 +62,28 @@ def pull(session: Session, scope: str, *, actor: str, reason: str, probes: bool 
     plain_text("reason", reason, 500)
     plain_text("actor", actor, 255)
     session.execute(_LOCK, {"scope": known_scope(scope)})
-    row = Switch(id=ids.new("swi"), scope=scope, version=0)
-    written = session.scalar(
-        insert(Switch)
-        .values(id=row.id, scope=scope, actor=actor, reason=reason, probes=probes, version=1)
-        .on_conflict_do_nothing()
-        .returning(Switch.id)
-    )
-    if written is None:
+    account = scope.removeprefix("account:") if scope.startswith("account:") and scope != "account:own" else None
+    while True:
+        row = Switch(id=ids.new("swi"), scope=scope, account=account, version=0)
+        written = session.scalar(
+            insert(Switch)
+            .values(id=row.id, scope=scope, account=account, actor=actor, reason=reason, probes=probes, version=1)
+            .on_conflict_do_nothing()
+            .returning(Switch.id)
+        )
+        if written is not None:
+            session.add(told(row, "pulled", actor=actor, scope=scope, reason=reason, probes=probes, account=account))
+            session.flush()
+            return session.get_one(Switch, row.id)
         held = select(Switch).where(Switch.scope == scope, Switch.state == SwitchState.PULLED).with_for_update()
-        first = session.scalars(held).one()
+        first = session.scalars(held).one_or_none()
+        if first is None:
+            continue  # a probe released it in this moment
         if first.probes and not probes:
             first.probes, first.actor, first.reason = False, actor, reason
             session.add(told(first, "pulled", actor=actor, scope=scope, reason=reason, probes=False))
             session.flush()
         return first
-    session.add(told(row, "pulled", actor=actor, scope=scope, reason=reason, probes=probes))
-    session.flush()
-    return session.get_one(Switch, row.id)
 
 
 def release(session: Session, scope: str, *, actor: str, reason: str) -> Switch:
@@ -76,7 +96,7 @@ def release(session: Session, scope: str, *, actor: str, reason: str) -> Switch:
     ).one_or_none()
     if row is None:
         raise UnknownEntity(scope)
-    row.state, row.state_since = SwitchState.RELEASED, func.now()
+    row.state, row.state_since = SwitchState.RELEASED, database.now(session)
     session.add(told(row, "released", actor=actor, scope=scope, reason=reason))
     session.flush()
     return row
@@ -93,15 +113,34 @@ def pulled(session: Session, scopes: Collection[str]) -> dict[str, str]:
     return {scope: reason or "" for scope, reason in session.execute(_PULLED, names)}
 
 
-def unanswered(session: Session) -> list[tuple[str, str, datetime | None]]:
-    """Calls still in the air when a switch is pulled: (operation, step, when its lease ends)."""
+def unanswered(session: Session, scope: str) -> Unanswered:
+    """The calls of this scope that may have an effect which nobody here knows of."""
+    mine = [Record.concluded_at.is_(None), Record.method != "GET", _within(known_scope(scope))]
+    counts = session.execute(select(Record.state, func.count()).where(*mine).group_by(Record.state))
+    counted = {state: count for state, count in counts}  # noqa: C416 - rows are no pairs to the type checker
     rows = session.execute(
         select(Record.operation_id, Record.step, Record.lease_until)
-        .where(Record.concluded_at.is_(None), Record.state == RecordState.SENT)
-        .order_by(Record.lease_until)
-        .limit(1000)
+        .where(*mine, Record.state == RecordState.SENT)
+        .order_by(Record.lease_until, Record.id)
+        .limit(LISTED)
     )
-    return [(operation_id, step, until) for operation_id, step, until in rows]
+    return Unanswered(
+        in_the_air=counted.get(RecordState.SENT, 0),
+        in_doubt=counted.get(RecordState.IN_DOUBT, 0),
+        calls=[(operation_id, step, until) for operation_id, step, until in rows],
+    )
+
+
+def _within(scope: str) -> ColumnElement[bool]:
+    """Whether a record's operation stands in this scope."""
+    kinds = {kind: Record.operation_id.startswith(prefix, autoescape=True) for kind, prefix in _PREFIXES.items()}
+    if scope in kinds:
+        return kinds[scope]
+    any_kind = or_(*kinds.values())
+    if scope == EVERYTHING:
+        return any_kind
+    account = scope.removeprefix("account:")
+    return any_kind & (Record.account.is_(None) if account == "own" else Record.account == account)
 
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('billing.switch:' || :scope, 0))")

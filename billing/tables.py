@@ -4,7 +4,7 @@ All of it lives in the Postgres schema `billing`, always qualified, because the 
 application's database. Times are judged by the database's clock. Minimum server: Postgres 16.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -12,7 +12,9 @@ from sqlalchemy import (
     TIMESTAMP,
     BigInteger,
     CheckConstraint,
+    Computed,
     ForeignKey,
+    ForeignKeyConstraint,
     Identity,
     Index,
     LargeBinary,
@@ -296,6 +298,7 @@ class Fact(Table):
     __table_args__ = (
         UniqueConstraint("entity_type", "entity_id", "entity_version"),
         Index("facts_unplanned", "id", postgresql_where=text("menu IS NULL")),
+        Index("facts_unarchived", "id", postgresql_where=text("batch_no IS NULL AND menu IS NOT NULL")),
         # Two marks are two updates of every row: leave room for them in the page.
         {"postgresql_with": {"fillfactor": "85"}},
     )
@@ -312,8 +315,65 @@ class Fact(Table):
     happened_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     # The menu number of the relay that planned it; negative when planning it failed.
     menu: Mapped[int | None]
+    # Which batch of its retention class it is archived in, and its number in that class.
     batch_no: Mapped[int | None]
     archive_seq: Mapped[int | None]
+
+
+class BatchState(StrEnum):
+    CLAIMED = "claimed"
+    """Its facts and numbers are fixed; whoever comes by writes it, or finishes writing it."""
+    ARCHIVED = "archived"
+    """Its object and its manifest were read back from the bucket and are as they must be."""
+
+
+class ArchiveBatch(Table):
+    """One batch of facts: of one retention class and one UTC day, numbered without gaps, and so are its facts."""
+
+    __tablename__ = "archive_batches"
+    __table_args__ = (
+        UniqueConstraint("class", "number", "last_seq"),
+        # A batch stands on the one before it: neither batches nor facts are left out in between.
+        ForeignKeyConstraint(
+            ["class", "previous_number", "previous_seq"],
+            ["billing.archive_batches.class", "billing.archive_batches.number", "billing.archive_batches.last_seq"],
+            name="archive_batches_follows",
+        ),
+        CheckConstraint("number > 1 OR (number = 1 AND first_seq = 1)", name="begins_with_one"),
+        CheckConstraint("rows = last_seq - first_seq + 1 AND rows > 0", name="rows_counted"),
+        # Manifest n names the digest of manifest n - 1, so one after the other.
+        Index("archive_batches_one_open", "class", unique=True, postgresql_where=text("state = 'claimed'")),
+        CheckConstraint(
+            "state = 'claimed' OR (object_sha256 IS NOT NULL AND object_version IS NOT NULL"
+            " AND manifest_sha256 IS NOT NULL AND archived_at IS NOT NULL)",
+            name="archived_with_digests",
+        ),
+        _one_of("state", BatchState),
+    )
+
+    retention_class: Mapped[str] = mapped_column("class", String(20), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    previous_number: Mapped[int | None] = mapped_column(Computed("NULLIF(number - 1, 0)", persisted=True))
+    previous_seq: Mapped[int] = mapped_column(Computed("first_seq - 1", persisted=True))
+    event_date: Mapped[date]
+    rows: Mapped[int]
+    first_seq: Mapped[int]
+    last_seq: Mapped[int]
+    # Its facts lie between these two, so that reading them needs no index of its own.
+    first_fact: Mapped[int]
+    last_fact: Mapped[int]
+    # Decided at the claim, so that whoever finishes it locks it in the same way.
+    lock_mode: Mapped[str] = mapped_column(String(10))
+    locked_until: Mapped[datetime]
+    manifest_lock_mode: Mapped[str] = mapped_column(String(10))
+    manifest_locked_until: Mapped[datetime]
+
+    state: Mapped[str] = mapped_column(String(20), server_default=BatchState.CLAIMED)
+    claimed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    object_sha256: Mapped[str | None] = mapped_column(String(64))
+    object_version: Mapped[str | None] = mapped_column(Text)
+    manifest_sha256: Mapped[str | None] = mapped_column(String(64))
+    archived_at: Mapped[datetime | None]
 
 
 class Work(Table):
@@ -359,5 +419,7 @@ class Installation(Table):
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     environment: Mapped[str] = mapped_column(String(40))
     livemode: Mapped[bool]
+    # Written by the first worker whose key Stripe accepts; a key of another account is refused from then on.
+    stripe_account: Mapped[str | None] = mapped_column(String(255))
     identity: Mapped[str] = mapped_column(String(40))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -43,6 +43,7 @@ class Timing:
             + self.lease_s
             + self.call_budget_s
             < 24 * 3600,
+            "no pause is longer than an hour": max(self.retry_max_s, self.look_max_s) <= 3600,
             "durations are positive": all(getattr(self, each.name) > 0 for each in fields(self)),
             "a first pause is not longer than the longest": self.retry_first_s <= self.retry_max_s
             and self.look_first_s <= self.look_max_s,

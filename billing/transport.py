@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import urllib3
@@ -35,38 +36,51 @@ class _Watch:
     EVERY_S = 0.1
 
     def __init__(self) -> None:
-        self._watched: dict[int, tuple[socket.socket, float]] = {}
+        self._watched: dict[int, _Watched] = {}
+        self._lock = threading.Lock()
         self._some = threading.Event()
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
 
-    def over(self, connection: socket.socket, at: float) -> None:
-        """Cut this thread's connection when the boot clock says `at`, unless `done` is called before."""
-        self._watched[threading.get_ident()] = (connection, at)
-        with self._starting:
+    def over(self, connection: socket.socket, at: float) -> "_Watched":
+        """Cut this connection when the boot clock says `at`, unless `done` is called before."""
+        entry = _Watched(connection, at)
+        with self._lock:
+            # By connection: whoever takes it up from the pool next replaces an entry that is still here.
+            self._watched[id(connection)] = entry
             # Started here and not at import: a process that forked has none of its parent's threads.
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="budget-watch", daemon=True)
                 self._thread.start()
         self._some.set()
+        return entry
 
-    def done(self) -> bool:
-        """This thread's exchange is over. False when its connection was cut: what was read is not whole."""
-        return self._watched.pop(threading.get_ident(), None) is not None
+    def done(self, entry: "_Watched") -> bool:
+        """This exchange is over. False when its connection was cut: what was read is not whole."""
+        with self._lock:
+            if self._watched.get(id(entry.connection)) is entry:
+                del self._watched[id(entry.connection)]
+            return not entry.cut
 
     def _run(self) -> None:
         while True:
             self._some.wait()
             time.sleep(self.EVERY_S)
-            for thread, (connection, at) in list(self._watched.items()):
-                if boot_clock() > at:
-                    self._watched.pop(thread, None)
+            with self._lock:
+                for entry in [entry for entry in self._watched.values() if boot_clock() > entry.at]:
+                    del self._watched[id(entry.connection)]
+                    entry.cut = True
                     with contextlib.suppress(OSError):
-                        connection.shutdown(socket.SHUT_RDWR)
-            if not self._watched:
-                self._some.clear()
-                if self._watched:  # one came in between
-                    self._some.set()
+                        # Not the SSLSocket's own: it drops TLS first, and a write in between would go out in the clear.
+                        socket.socket.shutdown(entry.connection, socket.SHUT_RDWR)
+                if not self._watched:
+                    self._some.clear()
+
+
+@dataclass(slots=True)
+class _Watched:
+    connection: socket.socket
+    at: float
+    cut: bool = False
 
 
 _WATCH = _Watch()
@@ -81,7 +95,7 @@ class _LastLook:
             connection.connect()
         if boot_clock() > _in_hand.budget.not_after:
             raise TooLate
-        _WATCH.over(connection.sock, _in_hand.budget.over_at)
+        _in_hand.watched = _WATCH.over(connection.sock, _in_hand.budget.over_at)
         super().request(*args, **kwargs)  # type: ignore[misc]
 
 
@@ -121,12 +135,14 @@ def exchange(
     left = budget.over_at - boot_clock()
     if left <= 0:
         raise TooLate
+    _in_hand.watched = None
+    whole = True
     try:
         answer = _exchange(pool, budget, left, method, path, headers, body)
-    except BaseException:
-        _WATCH.done()
-        raise
-    if not _WATCH.done():
+    finally:
+        if _in_hand.watched is not None:
+            whole = _WATCH.done(_in_hand.watched)
+    if not whole:
         raise OverBudget
     return answer
 

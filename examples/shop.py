@@ -1,17 +1,25 @@
 """A small application with its own tables: it sells, and asks for the money in the same transaction.
 
-    DATABASE_URL=postgresql://... python examples/shop.py
+    python examples/shop.py        # in a terminal with the lines that `billing up` printed
 
 Its orders and the service's tables lie in one database, so an order that is shipped and the wish for its money
-are written together, or not at all. Workers of the service do the rest; nothing here calls Stripe.
+are written together, or not at all. Workers of the service do the rest: the shop itself asks Stripe only at its
+checkout, where the customer's card is authorised.
+
+    DATABASE_URL       postgresql://..., migrated by `billing migrate`
+    STRIPE_API_BASE    where the stand-in listens; needed unless PAYMENT_INTENT is set
+    PAYMENT_INTENT     an authorisation over 19.99 USD of your own, pi_...
 """
 
+import argparse
 import os
 import sys
+import time
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
-from sqlalchemy import Engine, create_engine, select
-from sqlalchemy.engine import make_url
+import urllib3
+from sqlalchemy import Engine, create_engine, func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import billing
@@ -66,7 +74,7 @@ class Shop:
                 session,
                 payment_intent=order.payment_intent,
                 amount=order.total,
-                request_id=f"order-{number}",
+                request_id=f"shop-order-{number}",
                 correlation_id=f"ship-{number}",
             )
             order.capture_id = receipt.capture_id
@@ -89,21 +97,61 @@ class Shop:
 
     def paid(self, number: int) -> str:
         """What a support agent sees: how the money of an order stands, and what happens next."""
+        status = self.status(number)
+        return f"{status.state}; {status.next}" if status else "not asked for"
+
+    def status(self, number: int) -> billing.Status | None:
         with Session(self.engine) as session:
-            order = session.scalars(select(Order).where(Order.number == number)).one()
-            if order.capture_id is None:
-                return "not asked for"
-            status = billing.status(session, order.capture_id)
-            return f"{status.state}; {status.next}"
+            order = session.get_one(Order, number)
+            return billing.status(session, order.capture_id) if order.capture_id else None
+
+    def next_number(self) -> int:
+        with Session(self.engine) as session:
+            return (session.scalar(select(func.max(Order.number))) or 0) + 1
+
+
+def authorise(stripe: str, amount: billing.Money) -> str:
+    """What happens at a checkout, in one plain request: a card is charged nothing, and its money is held for us.
+
+    `capture_method=manual` is what makes it a hold. In a real shop the customer's browser confirms the intent
+    with the customer's own card; `pm_card_visa` is a test card, so this never works with a live key.
+    """
+    asked = {
+        "amount": amount.minor,
+        "currency": amount.currency.lower(),
+        "capture_method": "manual",
+        "payment_method": "pm_card_visa",
+        "confirm": "true",
+    }
+    headers = {"Authorization": "Bearer sk_test_shop", "Content-Type": "application/x-www-form-urlencoded"}
+    try:
+        answer = urllib3.request("POST", f"{stripe}/v1/payment_intents", headers=headers, body=urlencode(asked))
+    except urllib3.exceptions.HTTPError:
+        sys.exit(f"STRIPE_API_BASE is set, and nothing answers at {stripe}; `billing up` starts a stand-in")
+    intent = answer.json()
+    if intent.get("status") != "requires_capture":
+        sys.exit(f"the card was not authorised at {stripe}: {intent}")
+    return str(intent["id"])
 
 
 def main() -> None:
-    url = os.environ.get("DATABASE_URL")
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument(
+        "--wait", type=float, default=30, metavar="SECONDS", help="the longest to wait for the money"
+    )
+    wait_s = arguments.parse_args().wait
+    url, stripe = os.environ.get("DATABASE_URL"), os.environ.get("STRIPE_API_BASE")
+    payment_intent = os.environ.get("PAYMENT_INTENT")
     if not url:
         sys.exit("DATABASE_URL is not set; `billing up` starts a database and prints it")
-    shop = Shop(create_engine(make_url(url).set(drivername="postgresql+psycopg")))
+    if not payment_intent:
+        if not stripe:
+            sys.exit("neither PAYMENT_INTENT nor STRIPE_API_BASE is set; `billing up` starts a stand-in and prints it")
+        payment_intent = authorise(stripe, billing.Money(1999, "USD"))
+    # postgresql:// means psycopg 3 to SQLAlchemy 2.1.
+    shop = Shop(create_engine(url))
     shop.open()
-    number, payment_intent = int(os.environ.get("ORDER", "1")), os.environ.get("PAYMENT_INTENT", "pi_of_the_checkout")
+    number = shop.next_number()
     shop.sell(number, payment_intent, billing.Money(1999, "USD"))
     try:
         shop.ship(number, in_stock=False)
@@ -117,10 +165,13 @@ def main() -> None:
                 session,
                 payment_intent=payment_intent,
                 amount=billing.Money(2999, "USD"),
-                request_id=f"order-{number}",
+                request_id=f"shop-order-{number}",
             )
     except billing.RequestReused as refused:
         print(f"order {number}: {refused}")
+    give_up = time.monotonic() + wait_s
+    while (status := shop.status(number)) and not status.final and time.monotonic() < give_up:
+        time.sleep(0.1)
     print(f"order {number}: its money is {shop.paid(number)}")
 
 

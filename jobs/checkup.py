@@ -12,10 +12,12 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from archive import batches
+from archive.errors import ArchiveError, BadRetention
 from billing import database
 from billing.errors import WrongDatabase
 from billing.gateway import Budget, Request, Response, boot_clock
-from jobs import bells, migrate
+from jobs import archiving, bells, migrate
 from jobs.runtime import Runtime
 from jobs.secrets import SecretError, check_stripe_key
 from jobs.settings import SettingsError
@@ -26,6 +28,12 @@ SKEW_WARN_S = 2.0
 """The database's clock alone judges leases; a skew confuses people who compare logs, and Stripe's signatures."""
 FACTS_WARN_S = 10.0
 """A relay plans facts within a second."""
+UNANSWERED_WARN_S = 300.0
+"""A lost answer is asked for again within seconds, and a dead worker's call is taken up within a minute."""
+NAMED = 3
+"""So many ids stand in a finding."""
+LAG_WARN_S = 60.0
+"""Besides the time for which facts are gathered on purpose."""
 
 
 class Level(StrEnum):
@@ -54,6 +62,7 @@ def examine(runtime: Runtime) -> Iterator[Finding]:
     yield _redis(runtime)
     if key.level is Level.OK:
         yield _stripe(runtime)
+    yield from _archive(runtime)
 
 
 def _python() -> Finding:
@@ -88,7 +97,7 @@ def _postgres(runtime: Runtime) -> Iterator[Finding]:
     except (SettingsError, SecretError) as error:
         yield Finding("postgres", Level.FAIL, "cannot be tried", str(error))
         return
-    for look in (_facts, _quarantined, _parked, _switches, _stale):
+    for look in (_facts, _quarantined, _undecided, _unanswered, _switches, _stale):
         try:
             with database.transaction(runtime.engine) as session:
                 yield look(session)
@@ -169,6 +178,42 @@ def _stripe(runtime: Runtime) -> Finding:
     return Finding("stripe", Level.OK, f"{where}, account {answer.data.get('id')}")
 
 
+def _archive(runtime: Runtime) -> Iterator[Finding]:
+    """Bucket, lock, retention and lag; one line where there is no bucket."""
+    settings = runtime.settings
+    if settings.archive_bucket is None:
+        yield Finding("archive", Level.OK, "no bucket is set (BILLING_ARCHIVE_BUCKET): facts are in Postgres only")
+        return
+    try:
+        with archiving.opened(settings) as store:
+            store.check(settings.environment)
+            yield Finding("bucket", Level.OK, f"{store.bucket}, for {settings.environment}")
+            broken = store.probe_lock()
+        if broken is None:
+            yield Finding("bucket's lock", Level.OK, "a locked object could not be deleted")
+        else:
+            mend = "this is no evidence: use a server that enforces Object Lock"
+            yield Finding("bucket's lock", Level.FAIL, f"not enforced: {broken}", mend)
+    except (ArchiveError, SecretError, SettingsError) as error:
+        yield Finding("bucket", Level.FAIL, "cannot be used", str(error))
+    try:
+        rules = archiving.policy(settings).rules
+        told = ", ".join(f"{name} {rule.keep_days} d {rule.mode.lower()}" for name, rule in rules.items())
+        yield Finding("retention", Level.OK, told)
+    except BadRetention as error:
+        yield Finding("retention", Level.FAIL, "cannot be followed", str(error))
+    try:
+        with database.transaction(runtime.engine) as session:
+            lag = batches.lag(session)
+    except (SQLAlchemyError, SettingsError, SecretError):
+        return  # said already
+    if lag.waiting and lag.oldest_age_s > settings.archive_wait_s + LAG_WARN_S:
+        told = f"{lag.waiting} facts wait, the oldest for {lag.oldest_age_s:.0f} s"
+        yield Finding("archive", Level.WARN, told, "start an archiver (`billing archive run`), or read its log")
+    else:
+        yield Finding("archive", Level.OK, f"{lag.waiting} facts wait" if lag.waiting else "everything is archived")
+
+
 def _facts(session: Session) -> Finding:
     count, age_s = session.execute(
         text(
@@ -177,15 +222,54 @@ def _facts(session: Session) -> Finding:
         )
     ).one()
     if age_s > FACTS_WARN_S:
-        told = f"{count} are not planned, the oldest for {age_s:.0f} s"
+        told = f"{count} {'is' if count == 1 else 'are'} not planned, the oldest for {age_s:.0f} s"
         return Finding("facts", Level.WARN, told, "start a relay (`billing relay`), or a newer one for new topics")
-    return Finding("facts", Level.OK, f"{count} are not planned yet" if count else "all are planned")
+    return Finding("facts", Level.OK, f"{count} not planned yet" if count else "all are planned")
 
 
-def _counted(part: str, statement: str, told: str, mend: str) -> Callable[[Session], Finding]:
+def _undecided(session: Session) -> Finding:
+    count, ids, _ = _calls(session, "parked_at IS NOT NULL", by="parked_at")
+    if not count:
+        return Finding("undecided", Level.OK, "none")
+    what = "call" if count == 1 else "calls"
+    told = f"{count} {what} could not be decided so far, and Stripe is asked again and again: {_named(ids, count)}"
+    return Finding("undecided", Level.WARN, told, f"billing explain {ids[0]}; all: billing quarantine list --undecided")
+
+
+def _unanswered(session: Session) -> Finding:
+    """Calls that may have had an effect which is not known here: in the air, or in doubt."""
+    count, ids, age_s = _calls(session, "state IN ('sent', 'in_doubt') AND first_sent_at IS NOT NULL", "first_sent_at")
+    if not count:
+        return Finding("unanswered", Level.OK, "none")
+    told = f"{count} {'call' if count == 1 else 'calls'}, the oldest for {age_s:.0f} s"
+    if age_s <= UNANSWERED_WARN_S:
+        return Finding("unanswered", Level.OK, told)
+    mend = f"billing explain {ids[0]}; start workers if none run"
+    return Finding("unanswered", Level.WARN, f"{told}: {_named(ids, count)}", mend)
+
+
+def _calls(session: Session, which: str, by: str) -> tuple[int, list[str], float]:
+    """Open calls: how many, the operations of the oldest, and the age of the oldest."""
+    statement = (
+        f"SELECT count(*), (array_agg(operation_id ORDER BY {by}))[1\\:{NAMED}],"  # noqa: S608 - constants of this page
+        f" coalesce(extract(epoch FROM clock_timestamp() - min({by})), 0)"
+        f"  FROM billing.idempotency_records WHERE concluded_at IS NULL AND {which}"
+    )
+    count, ids, age_s = session.execute(text(statement)).one()
+    return count, ids or [], float(age_s)
+
+
+def _named(ids: list[str], count: int) -> str:
+    return ", ".join(ids) + (f" and {count - len(ids)} more" if count > len(ids) else "")
+
+
+def _counted(part: str, statement: str, told: tuple[str, str], mend: str) -> Callable[[Session], Finding]:
+    """`told`: of one, and of several."""
+
     def look(session: Session) -> Finding:
         count: int = session.execute(text(statement)).scalar_one()
-        return Finding(part, Level.WARN, told.format(count), mend) if count else Finding(part, Level.OK, "none")
+        words = told[count != 1].format(count)
+        return Finding(part, Level.WARN, words, mend) if count else Finding(part, Level.OK, "none")
 
     look.__name__ = part
     return look
@@ -194,26 +278,20 @@ def _counted(part: str, statement: str, told: str, mend: str) -> Callable[[Sessi
 _quarantined = _counted(
     "quarantine",
     "SELECT count(*) FROM billing.work WHERE state = 'quarantined'",
-    "{} pieces of work wait for a person",
+    ("1 piece of work waits for a person", "{} pieces of work wait for a person"),
     "billing quarantine list",
-)
-_parked = _counted(
-    "in doubt",
-    "SELECT count(*) FROM billing.idempotency_records WHERE concluded_at IS NULL AND parked_at IS NOT NULL",
-    "{} calls could not be decided so far; Stripe is asked again and again",
-    "billing quarantine list, and billing explain for each",
 )
 _switches = _counted(
     "switches",
     "SELECT count(*) FROM billing.switches WHERE state = 'pulled'",
-    "{} are pulled: nothing is sent in their scope",
+    ("1 is pulled: nothing is sent in its scope", "{} are pulled: nothing is sent in their scope"),
     "billing switch list",
 )
 _stale = _counted(
     "running work",
     "SELECT count(*) FROM billing.work AS w JOIN billing.idempotency_records AS r ON r.id = w.record_id"
     " WHERE w.state = 'running' AND (r.lease_until IS NULL OR r.lease_until < clock_timestamp() - interval '10 s')",
-    "{} pieces are left by dead workers and not taken back",
+    ("1 piece is left by a dead worker and not taken back", "{} pieces are left by dead workers and not taken back"),
     "start a relay (`billing relay`)",
 )
 

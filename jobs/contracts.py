@@ -11,8 +11,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from billing.operations import OPERATIONS
-from billing.steps import Operation
 from billing.switches import scopes_of
 from billing.tables import Fact
 from billing.timing import Timing
@@ -57,9 +55,6 @@ class Contract:
     owner: str
     purpose: str
     since: int = 1
-
-    def carries_out(self) -> Operation:
-        return OPERATIONS[self.operation]
 
     def wanted(self, fact: Mapping[str, Any]) -> bool:
         """Whether this fact really starts it: a probe is for switches that the system pulled."""

@@ -48,6 +48,20 @@ class Quarantined:
 
 
 @dataclass(frozen=True, slots=True)
+class Undecided:
+    """One call that could not be decided so far. Its work waits; Stripe is asked about it again at `look_at`."""
+
+    id: str
+    entity_id: str
+    step: str
+    generation: int
+    since: datetime
+    sent: datetime | None
+    looks: int
+    look_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Replayed:
     """What was put back, and what was done to its calls, each in one sentence."""
 
@@ -62,6 +76,21 @@ def listed(session: Session, most: int = 100) -> list[Quarantined]:
         select(Work).where(Work.state == WorkState.QUARANTINED).order_by(Work.state_since, Work.id).limit(most)
     )
     return [Quarantined(w.id, w.entity_id, w.contract, w.queue, w.attempts, w.state_since, w.reason) for w in rows]
+
+
+def undecided(session: Session, most: int = 100) -> list[Undecided]:
+    """Not in quarantine, and yet something that a person should know of. The longest undecided first."""
+    rows = session.scalars(
+        select(Record)
+        .where(Record.concluded_at.is_(None), Record.parked_at.is_not(None))
+        .order_by(Record.parked_at, Record.id)
+        .limit(most)
+    )
+    return [
+        Undecided(r.id, r.operation_id, r.step, r.generation, r.parked_at, r.first_sent_at, r.looks, r.look_at)
+        for r in rows
+        if r.parked_at is not None
+    ]
 
 
 def replay(session: Session, work_id: str, *, actor: str, reason: str) -> Replayed:

@@ -122,12 +122,15 @@ def plan(session: Session, timing: Timing) -> int:
 def catch_up(session: Session, timing: Timing) -> int:
     """Plan what an older menu stamped, for contracts that are new since: when a relay starts, until none is left."""
     newer = [contract for contract in MENU if contract.since > 1]
-    moved = 0
-    for contract in newer:
-        older = select(Fact).where(Fact.topic == contract.topic, Fact.menu > 0, Fact.menu < contract.since)
-        facts = session.scalars(older.order_by(Fact.id).limit(BATCH).with_for_update(skip_locked=True)).all()
-        moved += _plan(session, facts, timing, [contract])
-    return moved
+    if not newer:
+        return 0
+    topics = {contract.topic for contract in newer}
+    older = select(Fact).where(Fact.topic.in_(topics), Fact.menu > 0, Fact.menu < MENU_NUMBER)
+    facts = session.scalars(older.order_by(Fact.id).limit(BATCH).with_for_update(skip_locked=True)).all()
+    for stamped in {fact.menu for fact in facts}:
+        missing = [contract for contract in newer if contract.since > (stamped or 0)]
+        _plan(session, [fact for fact in facts if fact.menu == stamped], timing, missing)
+    return len(facts)
 
 
 def _plan(session: Session, facts: Sequence[Fact], timing: Timing, menu: Sequence[Contract]) -> int:
@@ -136,7 +139,7 @@ def _plan(session: Session, facts: Sequence[Fact], timing: Timing, menu: Sequenc
     for fact in facts:
         try:
             rows += [work_for(fact, contract, timing) for contract in planned_by(fact, menu)]
-        except (ValidationError, ValueError, KeyError):
+        except (ValidationError, ValueError, KeyError, OverflowError):
             log.error("fact.unplannable", fact_id=fact.id, topic=fact.topic, exc_info=True)
             failed.append(fact.id)
     pieces.plan(session, rows)

@@ -50,12 +50,15 @@ class Runner:
     terms: Terms
     pace: Pace
     chance: random.Random
+    claimed: tuple[str, ...] = ()
+    """What the last `start` claimed, whether it went well or not."""
 
     def start(self, session: Session, queue: str, free: int, in_air: Counter[str | None]) -> Outcome:
         """Claim up to `free` pieces, looks first, and prepare their calls. The caller commits, then calls."""
         looking = pieces.claim_looks(session, queue, free)
         ready = pieces.claim_ready(session, queue, KNOWN, free - len(looking)) if len(looking) < free else []
         claimed = {work.id: work for work in (*ready, *looking)}
+        self.claimed = tuple(claimed)
         if not claimed:
             return Outcome()
         looks, in_air = {work.id for work in looking}, in_air.copy()
@@ -81,11 +84,10 @@ class Runner:
             results.append((work, result, no))
         return self._conclude(session, results, now, claimed=len(claimed))
 
-    def set_aside(self, session: Session, queue: str, why: str) -> None:
-        """Quarantine what `start` would claim first; its record is looked at later, so that it is not claimed again."""
-        first = pieces.claim_looks(session, queue, 1) or pieces.claim_ready(session, queue, KNOWN, 1)
+    def set_aside(self, session: Session, why: str) -> None:
+        """Quarantine what the last `start` claimed; its record is looked at later, so that it is not claimed again."""
         now = database.now(session)
-        for work in first:
+        for work in pieces.locked(session, self.claimed).values():
             pieces.move(work, WorkState.QUARANTINED, now, reason=why)
             store.look_later(session, work.id, now, self.terms.timing)
 
@@ -130,7 +132,8 @@ class Runner:
             # Planned before its authorisation was known; from now on its deadline counts.
             work.urgency = urgency_of(row.capture_before, work.created_at, self.terms.timing)
         if no is not None and verdict in (Verdict.HOLD, Verdict.LOOK, Verdict.AT_ONCE):
-            # What is unanswered is looked at by the record's own clock, whatever the work's state is.
+            # A guard's no replaces only a verdict that could send now or waits for the guard. RETRY and SOON
+            # come back through the claim, where it is asked again; a look has the record's own clock.
             verdict, why = no.verdict, no.reason
         stopped = work.state in STOPPED and verdict not in (Verdict.DONE, Verdict.QUARANTINE)
         if stopped or verdict is Verdict.LEAVE:

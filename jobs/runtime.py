@@ -4,19 +4,21 @@ Nothing is opened before it is needed, and every process checks whose database a
 anything.
 """
 
+import contextlib
 import random
 from collections.abc import Callable
 from functools import cached_property
 
 from redis import Redis
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from billing import database
-from billing.gateway import Gateway, KeyUnavailable
+from billing.gateway import Budget, Gateway, KeyUnavailable, Request, Response, boot_clock
 from billing.records import Terms
 from billing.stripe_gateway import API_VERSION, StripeGateway
+from billing.tables import Installation
 from billing.timing import PRODUCTION, SHORT, Timing
 from jobs import bells, workers
 from jobs.health import Beat
@@ -34,6 +36,7 @@ class Runtime:
     def __init__(self, settings: Settings, name: str) -> None:
         self.settings = settings
         self.name = name
+        self._own_account: str | None = None
 
     @property
     def timing(self) -> Timing:
@@ -67,7 +70,9 @@ class Runtime:
     @cached_property
     def terms(self) -> Terms:
         settings = self.settings
-        return Terms(settings.service, settings.environment, settings.livemode, API_VERSION, self.timing)
+        return Terms(
+            settings.service, settings.environment, settings.livemode, API_VERSION, self.timing, self._own_account
+        )
 
     def gateway(self, connections: int) -> Gateway:
         """Calls Stripe with this process's own key, resolved at the first call."""
@@ -75,24 +80,46 @@ class Runtime:
 
         def reveal() -> str:
             try:
+                # Every time: a key of the wrong mode may have been put in its place meanwhile.
+                check_stripe_key(key, self.settings)
                 return key.reveal()
             except SecretError as error:
                 raise KeyUnavailable(str(error)) from error
 
+        def read_again() -> None:
+            # A key that was replaced is used from the next call on; one that cannot be read now stays as it is.
+            with contextlib.suppress(SecretError):
+                key.reload()
+
         return StripeGateway(
-            reveal, self.settings.stripe_api_base, livemode=self.settings.livemode, connections=connections
+            reveal,
+            self.settings.stripe_api_base,
+            livemode=self.settings.livemode,
+            connections=connections,
+            refused=read_again,
         )
 
     def check(self, *, provider: bool) -> None:
-        """Refuse to start on another environment's database or Redis, or with a key of the wrong mode.
+        """Refuse to start on another environment's database or Redis, or with a key of the wrong mode or account.
 
-        Raises WrongDatabase, WrongEnvironment, SecretError, and what an unreachable server raises.
+        Raises WrongDatabase, WrongEnvironment, SecretError, and what an unreachable server raises. That Stripe
+        itself cannot be reached stops nobody: the work waits for it anyway.
         """
         with database.transaction(self.engine) as session:
             database.check_stamp(session, environment=self.settings.environment, livemode=self.settings.livemode)
         bells.check_stamp(self.redis, self.settings.environment)
         if provider:
             check_stripe_key(self.settings.stripe_key, self.settings)
+            self._check_account()
+
+    def _check_account(self) -> None:
+        budget = Budget(not_after=boot_clock() + 10, over_at=boot_clock() + 10)
+        answer = self.gateway(1).send(Request("GET", "/v1/account"), budget)
+        data = answer.data if isinstance(answer, Response) and answer.status == 200 else None
+        with database.transaction(self.engine) as session:
+            if data is not None and data.get("object") == "account":
+                database.stamp_account(session, str(data.get("id")))
+            self._own_account = session.scalars(select(Installation.stripe_account)).one()
 
     def crew(self, queue: str) -> int:
         return {"captures": self.settings.crew_captures, "invoices": self.settings.crew_invoices}[queue]

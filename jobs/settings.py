@@ -1,6 +1,6 @@
 """All settings of a process: one frozen value, read once, complete and consistent or not at all.
 
-They come from BILLING_* variables and the URLs DATABASE_URL, REDIS_URL and STRIPE_API_BASE, then from
+They come from BILLING_* variables and the URLs DATABASE_URL, REDIS_URL, STRIPE_API_BASE and S3_ENDPOINT_URL, then from
 `billing.toml` in the working directory, or the file that BILLING_CONFIG names.
 A setting that nobody knows is an error: a misspelt name must not leave a default in force.
 """
@@ -36,6 +36,8 @@ CONFIG = "BILLING_CONFIG"
 _TESTS_ONLY = "BILLING_TEST_"
 
 _TEST_KEYS = ("sk_test_", "rk_test_")
+_LIVE_KEYS = ("sk_live_", "rk_live_")
+_S3_KEYS = ("s3_access_key", "s3_secret_key")
 _URL_SCHEMES = {
     "database_url": ("postgresql", "postgresql+psycopg", "postgres"),
     "redis_url": ("redis", "rediss", "unix"),
@@ -56,7 +58,16 @@ def _secret(value: object, info: ValidationInfo) -> Secret:
     schemes = _URL_SCHEMES.get(field, ())
     if any(text.startswith(f"{scheme}://") for scheme in schemes):
         return Secret.literal(text, setting)
-    if not schemes and text.startswith(_TEST_KEYS):
+    if field == "stripe_key" and text.startswith(_TEST_KEYS):
+        return Secret.literal(text, setting)
+    environment = info.data.get("environment", "production")
+    if field == "stripe_key" and text.startswith(_LIVE_KEYS) and environment != "production":
+        raise ValueError(
+            f"a live key is refused where BILLING_ENVIRONMENT is {environment}; "
+            "use one that begins with sk_test_ or rk_test_"
+        )
+    # No key of S3 has a colon in it, and every reference has one.
+    if field in _S3_KEYS and text and ":" not in text:
         return Secret.literal(text, setting)
     try:
         return Secret.referred(text, setting)
@@ -112,6 +123,36 @@ class Settings(BaseSettings):
         description="the connected account (acct_...) of what the command asks for; not set, our own",
     )
 
+    s3_endpoint_url: str | None = Field(
+        None,
+        validation_alias="s3_endpoint_url",
+        pattern=r"^https?://[^/@]+$",
+        description="where S3 listens: https://host or http://host:port, without a path; not set, Amazon's own",
+    )
+    s3_region: str = Field("us-east-1", pattern=r"^[a-z0-9-]+$", description="the region of the bucket")
+    s3_access_key: SecretField = Field(
+        Secret.unset("BILLING_S3_ACCESS_KEY"),
+        description=f"{SUPPORTED}; in development and test also the key itself",
+    )
+    s3_secret_key: SecretField = Field(
+        Secret.unset("BILLING_S3_SECRET_KEY"),
+        description=f"{SUPPORTED}; in development and test also the key itself",
+    )
+    archive_bucket: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$",
+        description="the bucket of the evidence, made by `billing archive setup`; one for each database",
+    )
+    archive_retention: str | None = Field(
+        None, description="the file that says how long evidence is locked; not set, 90 days that can be lifted"
+    )
+    archive_wait_s: float = Field(
+        60, ge=0, le=3600, description="seconds for which facts are gathered before a batch is written, at most 3600"
+    )
+    cache_directory: str | None = Field(
+        None, description="where verified copies of the evidence are kept for queries; private to one user"
+    )
+
     crew_captures: int = Field(
         32, ge=1, le=256, description="provider calls that one captures worker has in the air, 1 to 256"
     )
@@ -157,6 +198,12 @@ class Settings(BaseSettings):
                 f"BILLING_STRIPE_KEY: a literal key is refused where BILLING_ENVIRONMENT is {self.environment}; "
                 f"write {SUPPORTED}"
             )
+        for name in _S3_KEYS:
+            if getattr(self, name).shown == "literal" and self.environment not in ("development", "test"):
+                raise ValueError(
+                    f"{variable(name)}: the key itself is refused where BILLING_ENVIRONMENT is {self.environment}; "
+                    f"write {SUPPORTED}"
+                )
         if "@" in urlsplit(self.stripe_api_base).netloc:
             raise ValueError("STRIPE_API_BASE must not hold a user or password; remove it")
         return self

@@ -47,6 +47,14 @@ class Control:
         """Called often, outside transactions."""
 
 
+Held = tuple[str, int]
+"""A call in the air: its record and its fence."""
+
+
+def _held(call: Call) -> Held:
+    return call.record_id, call.fence
+
+
 @dataclass(frozen=True, slots=True)
 class InAir:
     call: Call
@@ -95,10 +103,13 @@ class Shift:
         self._engine, self._gateway, self._runner = engine, gateway, runner
         self._queue, self._size, self._slice_s, self._leave = queue_name, crew, slice_s, leave
         self._timing = runner.terms.timing
-        self._in_air: dict[str, InAir] = {}
-        self._written_off: set[str] = set()
+        # By record and fence: a shift may take over from itself what it took too long to prolong.
+        self._in_air: dict[Held, InAir] = {}
+        self._written_off: set[Held] = set()
         self._renewed_at = boot_clock()
         self._careful = False
+        self._later: list[Report] = []
+        self._later_at = 0.0
         self.settled = 0
 
     def run(self, control: Control) -> int:
@@ -106,7 +117,7 @@ class Shift:
         began = idle_since = boot_clock()
         crew = Crew(self._size, self._gateway)
         while True:
-            reports = self._collect(crew)
+            reports = self._collect(crew) + self._again()
             if reports:
                 self._settle(reports, crew)
             ending = control.stop_requested() or bool(self._written_off) or boot_clock() > began + self._slice_s
@@ -117,7 +128,7 @@ class Shift:
                 ending = not self._in_air and boot_clock() > idle_since + self._timing.linger_s
             self._renew()
             control.keep_alive()
-            if ending and not self._in_air:
+            if ending and not self._in_air and not self._later:
                 break
         self._await_the_written_off(crew)
         crew.dismiss()
@@ -131,6 +142,14 @@ class Shift:
         if self._written_off:
             log.error("shift.abandoned_calls", records=sorted(self._written_off))
             self._leave(1)
+
+    def _again(self) -> list[Report]:
+        """Answers whose row somebody held; tried again with the next group, and no sooner than after a pause."""
+        if not self._later or boot_clock() < self._later_at:
+            return []
+        again, self._later = self._later, []
+        self._later_at = boot_clock() + self._timing.retry_first_s
+        return again
 
     def _collect(self, crew: Crew, wait_s: float = LOOK_AGAIN_S) -> list[Report]:
         """What came back, waiting at most so long for the first of it."""
@@ -166,7 +185,7 @@ class Shift:
         if self._careful:
             try:
                 with transaction(self._engine) as session:
-                    self._runner.set_aside(session, self._queue, f"could not be prepared: {type(error).__name__}")
+                    self._runner.set_aside(session, f"could not be prepared: {type(error).__name__}")
             except SQLAlchemyError as again:
                 self._pause(again)
         self._careful = not self._careful
@@ -175,7 +194,7 @@ class Shift:
         """Start what a committed transaction prepared. The clock was read before that transaction began."""
         for call in outcome.calls:
             over_at = boot_clock() + self._timing.call_budget_s
-            self._in_air[call.record_id] = InAir(call, over_at)
+            self._in_air[_held(call)] = InAir(call, over_at)
             crew.hand(call, Budget(not_after=before + call.not_after_s, over_at=over_at))
         for account, status in outcome.refused_accounts.items():
             self._switch_off(account, status)
@@ -186,8 +205,8 @@ class Shift:
         No answer is ever thrown away: smaller groups, then row by row, then kept raw.
         """
         for report in reports:
-            self._in_air.pop(report.call.record_id, None)
-            self._written_off.discard(report.call.record_id)
+            self._in_air.pop(_held(report.call), None)
+            self._written_off.discard(_held(report.call))
         groups = [reports]
         while groups:
             group = groups.pop()
@@ -210,14 +229,13 @@ class Shift:
             case Trouble.RECONNECT:
                 self._pause(error)
                 return self._unsettled(group)
-            case Trouble.REPEAT:
+            case Trouble.REPEAT | Trouble.HALVE if len(group) > 1:
                 self._pause(error)
-                return [group]
-            case Trouble.HALVE if len(group) > 1:
                 return _halves(group)
-            case Trouble.HALVE:
-                self._pause(error)
-                return [group]
+            case Trouble.REPEAT | Trouble.HALVE:
+                # One row that somebody holds must not keep the others waiting: its answer is kept, and comes again.
+                self._later += group
+                return []
             case Trouble.DATA if len(group) > 1:
                 return [[report] for report in group]
             case Trouble.DATA:
@@ -254,12 +272,12 @@ class Shift:
     def _renew(self) -> None:
         """Prolong the leases of calls within their budget; what is over it is left to lapse and written off."""
         boot = boot_clock()
-        for record_id in [r for r, held in self._in_air.items() if boot > held.over_at + self._timing.margin_s]:
-            self._written_off.add(record_id)
-            del self._in_air[record_id]
+        for key in [key for key, held in self._in_air.items() if boot > held.over_at + self._timing.margin_s]:
+            self._written_off.add(key)
+            del self._in_air[key]
         if not self._in_air or boot < self._renewed_at + self._timing.lease_s / 3:
             return
-        held = [(r, h.call.fence) for r, h in self._in_air.items() if boot <= h.over_at]
+        held = [key for key, in_air in self._in_air.items() if boot <= in_air.over_at]
         try:
             with transaction(self._engine) as session:
                 store.renew(session, held, self._timing)
@@ -280,6 +298,9 @@ class Shift:
             self._pause(error)
 
     def _pause(self, error: Exception) -> None:
+        if trouble(error) is Trouble.RECONNECT:
+            # Also where the connection itself is well: after a failover it may lead to the old server.
+            self._engine.dispose()
         log.warning("postgres.away", error=type(error).__name__, trouble=str(trouble(error)))
         time.sleep(min(0.1, self._timing.retry_first_s) * self._runner.chance.uniform(0.5, 1.5))
 

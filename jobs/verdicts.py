@@ -8,11 +8,9 @@ from datetime import timedelta
 from enum import StrEnum
 
 import psycopg
-import redis
 import sqlalchemy.exc
 
 from billing.effects import Standing
-from billing.errors import BillingError
 from billing.timing import Timing
 
 
@@ -92,6 +90,9 @@ def trouble(error: Exception) -> Trouble:
             return _BY_SQLSTATE[sqlstate]
         if sqlstate.startswith(("08", "57P")):  # connection exception, admin shutdown and its kin
             return Trouble.RECONNECT
+        if sqlstate.startswith("42"):
+            # A missing grant, table or column: the code is newer than the database, and no row is to blame.
+            return Trouble.REPEAT
         # 53 insufficient resources, 58 system error: a full disk goes on by itself when there is room.
         return Trouble.HALVE if sqlstate.startswith(("53", "58")) else Trouble.DATA
     if isinstance(error, sqlalchemy.exc.DBAPIError) and error.connection_invalidated:
@@ -99,20 +100,6 @@ def trouble(error: Exception) -> Trouble:
     if isinstance(original, psycopg.OperationalError | psycopg.InterfaceError):
         return Trouble.RECONNECT
     return Trouble.DATA
-
-
-# What becomes of a process when an error reaches its loop. Closed: a test enumerates these families.
-OUTAGES: tuple[type[Exception], ...] = (
-    sqlalchemy.exc.OperationalError,
-    sqlalchemy.exc.InterfaceError,
-    psycopg.OperationalError,
-    redis.exceptions.RedisError,
-    OSError,
-)
-"""A server is away: the loop pauses and tries again; nothing is concluded from it."""
-
-REFUSALS: tuple[type[Exception], ...] = (BillingError,)
-"""A named refusal of our own: the process says it in one line and exits with 2."""
 
 
 def pause(verdict: Verdict, tries: int, timing: Timing, chance: random.Random) -> timedelta:

@@ -14,8 +14,12 @@ from billing.tables import Record, Work, WorkState
 _LEASE_OVER = """(r.lease_until IS NULL OR r.lease_until < clock_timestamp()
                   OR r.lease_until > clock_timestamp() + make_interval(secs => r.lease_s + 1))"""
 
+# No pause is longer (billing.timing): what lies further ahead was written by a clock that has been set back since.
+_TOO_FAR = "clock_timestamp() + interval '2 hours'"
+
 # A look runs whatever its work's state is: held, quarantined and parked operations are looked at too.
-_LOOK_DUE = f"""r.concluded_at IS NULL AND r.look_at <= clock_timestamp() AND {_LEASE_OVER}"""
+_LOOK_DUE = f"""r.concluded_at IS NULL AND (r.look_at <= clock_timestamp() OR r.look_at > {_TOO_FAR})
+                AND {_LEASE_OVER}"""
 
 
 def plan(session: Session, rows: Iterable[Mapping[str, Any]]) -> int:
@@ -70,10 +74,10 @@ def make_due_ready(session: Session) -> int:
 
 
 _DUE = text(
-    """
+    f"""
     UPDATE billing.work SET state = 'ready', due_at = NULL, state_since = clock_timestamp()
      WHERE id IN (SELECT id FROM billing.work
-                   WHERE state = 'waiting' AND due_at <= clock_timestamp()
+                   WHERE state = 'waiting' AND (due_at <= clock_timestamp() OR due_at > {_TOO_FAR})
                    ORDER BY due_at LIMIT 1000 FOR UPDATE SKIP LOCKED)
     """
 )

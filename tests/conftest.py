@@ -6,7 +6,9 @@ from uuid import uuid4
 import pytest
 from house import House, drop_database, make_database, make_template
 
+from billing.standin.control import Control as StandIn
 from jobs import logs
+from jobs.local.seaweed import SeaweedFS
 from jobs.local.servers import LocalServers
 
 logs.configure("warning")
@@ -20,6 +22,16 @@ def stack() -> Iterator[LocalServers]:
     """
     with LocalServers() as servers:
         yield servers
+
+
+@pytest.fixture(scope="session")
+def s3(stack: LocalServers) -> Iterator[SeaweedFS]:
+    """S3 with Object Lock for the tests that ask for it; each has a bucket of its own."""
+    server = SeaweedFS(stack.supervisor, durable=False, environment={})
+    server.start()
+    yield server
+    server.stop()
+    server.remove_sockets()
 
 
 @pytest.fixture(scope="session")
@@ -40,8 +52,8 @@ def database_url(template: LocalServers) -> Iterator[str]:
 @pytest.fixture
 def house(template: LocalServers, database_url: str) -> Iterator[House]:
     """A service on a database of its own, an empty Redis and a fresh stand-in."""
+    StandIn(template.environment["STRIPE_API_BASE"]).reset()
     house = House(template, database_url)
     house.redis.flushall()
-    house.standin.reset()
     yield house
     house.close()

@@ -51,7 +51,7 @@ class House:
         self.engine: Engine = database.open_engine(url, timing, name="test")
         self.redis: Redis = bells.open_redis(self.redis_url)
         self.standin = StandIn(self.stripe_api_base)
-        self.terms = Terms("billing", "test", False, API_VERSION, timing)
+        self.terms = Terms("billing", "test", False, API_VERSION, timing, self._own_account())
         self.relay = Relay(
             self.engine,
             self.redis,
@@ -61,6 +61,10 @@ class House:
             crews=dict.fromkeys(QUEUES, 8),
         )
         self._asked = 0
+
+    def _own_account(self) -> str:
+        answer = self.gateway().send(Request("GET", "/v1/account"), Budget(boot_clock() + 5, boot_clock() + 10))
+        return str(answer.data["id"])  # type: ignore[union-attr, index]
 
     def close(self) -> None:
         self.engine.dispose()

@@ -30,7 +30,7 @@ from billing.operations import OPERATIONS
 from billing.probes import PROBE
 from billing.steps import Case, Step
 from billing.stripe_gateway import StripeGateway
-from billing.tables import Capture, CaptureState, InvoiceState, Record, RecordState, SwitchState, WorkState
+from billing.tables import BatchState, Capture, CaptureState, InvoiceState, Record, RecordState, SwitchState, WorkState
 from billing.timing import PRODUCTION, SHORT, Timing
 from jobs import contracts, guards, verdicts
 from jobs.verdicts import VERDICTS, Trouble, Verdict, trouble
@@ -213,6 +213,7 @@ NEXT: dict[type, dict[str, set[str]]] = {
         "refused": {"requested", "finalized"},
     },
     SwitchState: {"pulled": {"released"}, "released": set()},
+    BatchState: {"claimed": {"archived"}, "archived": set()},
     RecordState: {
         "planned": {"sent", "answered", "disproved", "conflict"},
         "sent": {"planned", "in_doubt", "answered", "conflict", "unsettled", "disproved"},

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from house import eventually
 
-from jobs.local.count import Asked, compare
+from jobs.local.count import Asked, compare, compare_archived
 from jobs.local.shopping import CAPTURE_FAULTS
 
 DEMO = [sys.executable, "-m", "jobs.cli", "demo", "--captures", "40", "--invoices", "6"]
-SERVERS = ("DATABASE_URL", "REDIS_URL", "STRIPE_API_BASE")
+SERVERS = ("DATABASE_URL", "REDIS_URL", "STRIPE_API_BASE", "S3_ENDPOINT_URL")
 
 
 @pytest.fixture
@@ -57,7 +57,9 @@ def test_a_small_demo_finds_nothing_double_lost_or_stuck_and_leaves_nothing(clea
     assert told["invoices"] == {"sent": 6}
     assert sum(told["captures"].values()) == 40
     assert {"captured", "declined", "refused", "canceled"} == told["captures"].keys()
-    assert told["asked"] == told["moved"]
+    assert told["asked"] == told["moved"] == told["archived"]
+    assert told["archived_captures"] == told["captures"]["captured"]
+    assert [read["retention_class"] for read in told["evidence"]] == ["capture"]
     assert {*CAPTURE_FAULTS, "hold_after", "hold_before"} <= told["faults"].keys()
     assert "kill -9" in ran.stderr
     assert "FLUSHALL" in ran.stderr
@@ -133,3 +135,21 @@ def test_a_wish_that_did_not_end_as_it_must_is_found(state, expected, kind):
     wish = Asked("cap_1", "pi_1", 1999, "USD", state, expected)
     effects = [TAKEN] if state == "captured" else []
     assert kind in {offence.kind for offence in compare([wish], [], effects)}
+
+
+def test_evidence_that_adds_up_differs_in_nothing():
+    assert compare_archived({"USD": 1999, "JPY": 5}, 2, {"USD": 1999, "JPY": 5}, 2) == []
+
+
+@pytest.mark.parametrize(
+    ("archived", "count", "kinds"),
+    [
+        ({"USD": 1999}, 1, ["lost", "wrong"]),
+        ({"USD": 1998, "JPY": 5}, 2, ["wrong"]),
+        ({"USD": 1999, "JPY": 5, "EUR": 1}, 3, ["lost", "wrong"]),
+        ({}, 0, ["lost", "wrong", "wrong"]),
+    ],
+)
+def test_evidence_that_does_not_add_up_is_found(archived, count, kinds):
+    offences = compare_archived({"USD": 1999, "JPY": 5}, 2, archived, count)
+    assert [offence.kind for offence in offences] == kinds

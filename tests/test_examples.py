@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from house import House
 from sqlalchemy import create_engine, text
-from sqlalchemy.engine import make_url
 
 import billing
 
@@ -20,7 +19,7 @@ from shop import OutOfStock, Shop  # noqa: E402 - the example lies beside the te
 
 @pytest.fixture
 def shop(house: House):
-    engine = create_engine(make_url(house.url).set(drivername="postgresql+psycopg"))
+    engine = create_engine(house.url)
     shop = Shop(engine)
     shop.open()
     yield shop
@@ -35,7 +34,7 @@ def test_an_order_that_ships_is_paid_once_however_often_it_ships(shop, house):
     assert house.settle(capture_id) == ["captured"]
     assert shop.ship(1) == capture_id
     assert house.captured(capture_id) == {1999: 1}
-    assert shop.paid(1) == "captured; nothing: this is final"
+    assert shop.paid(1) == "captured; nothing, this is final"
 
 
 def test_an_order_that_is_rolled_back_asks_for_nothing(shop, house):
@@ -59,13 +58,38 @@ def test_a_month_is_billed_once(shop, house):
 
 def test_the_example_runs_as_a_program(house):
     (intent,) = house.intents()
-    ran = subprocess.run(
-        [sys.executable, str(EXAMPLES / "shop.py")],
-        env={**os.environ, "DATABASE_URL": house.url, "PAYMENT_INTENT": intent},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    ran = run_shop("--wait", "0", DATABASE_URL=house.url, PAYMENT_INTENT=intent)
     assert "rolled back; its money is not asked for" in ran.stdout
     assert "was first used with other parameters" in ran.stdout
     assert ran.stdout.splitlines()[-1] == "order 1: its money is requested; a relay plans the work"
+
+
+def test_the_example_authorises_a_card_of_its_own_each_time_and_sees_the_money_move(house):
+    given = {"DATABASE_URL": house.url, "STRIPE_API_BASE": house.stripe_api_base}
+    for number in (1, 2):
+        program = subprocess.Popen(
+            [sys.executable, str(EXAMPLES / "shop.py")], env={**os.environ, **given}, stdout=subprocess.PIPE, text=True
+        )
+        while program.poll() is None:
+            house.relay.round()
+            house.work_off()
+        assert program.stdout is not None
+        with program.stdout as told:
+            assert told.read().splitlines()[-1] == f"order {number}: its money is captured; nothing, this is final"
+    assert [effect["amount"] for effect in house.effects("capture")] == [1999, 1999]
+
+
+def test_the_example_says_what_it_needs(house):
+    assert "DATABASE_URL" in run_shop("--help").stdout
+    missing = run_shop(DATABASE_URL=house.url)
+    assert missing.returncode == 1
+    assert missing.stderr.startswith("neither PAYMENT_INTENT nor STRIPE_API_BASE is set")
+    away = run_shop(DATABASE_URL=house.url, STRIPE_API_BASE="http://127.0.0.1:1")
+    assert len(away.stderr.splitlines()) == 1
+
+
+def run_shop(*arguments: str, **given: str) -> subprocess.CompletedProcess[str]:
+    ours = {"DATABASE_URL", "STRIPE_API_BASE", "PAYMENT_INTENT"}
+    clean = {name: value for name, value in os.environ.items() if name not in ours}
+    program = [sys.executable, str(EXAMPLES / "shop.py"), *arguments]
+    return subprocess.run(program, env=clean | given, capture_output=True, text=True, check=False)

@@ -23,8 +23,10 @@ BELOW = {
 DOORS = {
     "stripe": {"billing.stripe_gateway"},
     "urllib3": {"billing.transport", "billing.stripe_gateway", "billing.standin"},
-    "boto3": {"archive", "jobs.secrets"},
-    "botocore": {"archive", "jobs.secrets"},
+    "boto3": {"archive.store", "jobs.secrets"},
+    "botocore": {"archive.store", "jobs.secrets"},
+    "pyarrow": {"archive"},
+    "duckdb": {"archive.queries"},
     "redis": {"jobs"},
     "rq": {"jobs.bells", "jobs.rq3"},
     "typer": {"jobs.cli"},

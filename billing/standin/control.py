@@ -15,7 +15,7 @@ Json = dict[str, Any]
 
 
 class ControlError(Exception):
-    """The stand-in did not take a request to its admin side; its own words are the message."""
+    """The stand-in did not take a request to its admin side, in its own words; or none is there."""
 
 
 class Control:
@@ -157,11 +157,14 @@ class Control:
         url = f"{self.url}/_standin/{what}"
         # Ten seconds for the stand-in itself, and whatever it was asked to wait.
         limit = urllib3.Timeout(10 + timeout)
-        if method == "GET":
-            answer = self._http.request(method, url, fields=given, timeout=limit)
-        else:
-            answer = self._http.request(method, url, json=body if body is not None else {}, timeout=limit)
-        told: Json = answer.json()
+        try:
+            if method == "GET":
+                answer = self._http.request(method, url, fields=given, timeout=limit)
+            else:
+                answer = self._http.request(method, url, json=body if body is not None else {}, timeout=limit)
+            told: Json = answer.json()
+        except (urllib3.exceptions.HTTPError, ValueError) as error:
+            raise ControlError(f"no stand-in answers at {self.url}") from error
         if answer.status != 200:
             raise ControlError(str(told.get("error", told)))
         return told

@@ -10,12 +10,13 @@ asked (usage, settings, a server away, an unknown id), and nothing was changed. 
 import sys
 
 import typer
+from typer.exceptions import TyperException
 
-from jobs.cli import demo, doctor, operators, processes, quarantine, requests
-from jobs.cli.output import say
+from jobs.cli import archive, demo, doctor, operators, processes, quarantine, requests, standin, usage
+from jobs.cli.output import say, tell
 
 app = typer.Typer(
-    name="billing",
+    name=usage.COMMAND,
     help="Payment capture and invoicing that cannot take money twice, and can prove it.",
     epilog="Every command has examples: billing COMMAND --help. All of them: docs/cli.md.",
     no_args_is_help=True,
@@ -23,8 +24,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (demo, processes, requests, doctor, operators, quarantine):
+for room in (demo, processes, requests, doctor, operators, quarantine, archive, standin):
     room.add_to(app)
+usage.let_help_flow(app)
 
 
 def _version(wanted: bool) -> None:
@@ -48,12 +50,18 @@ def _options(
 def main() -> None:
     """Run the command that the arguments name, and end the process with its exit status."""
     try:
-        app()
+        # Not its "standalone mode": there a usage error is a box of five lines.
+        status = app(prog_name=usage.COMMAND, standalone_mode=False)
+    except TyperException as error:
+        if words := usage.complaint(error):
+            tell(words)
+        sys.exit(2)
     except Exception as error:
         from jobs.cli.complaints import complaint
 
         told = complaint(error)
         if told is None:
             raise
-        print(f"billing: {told}", file=sys.stderr)
+        tell(f"billing: {told}")
         sys.exit(2)
+    sys.exit(status)

@@ -5,20 +5,29 @@ import re
 import redis.exceptions
 import sqlalchemy.exc
 
-from billing.errors import BillingError
+from archive.errors import ArchiveError
+from billing.errors import BillingError, InvalidRequest
 from jobs.bells import WrongEnvironment
 from jobs.local.supervisor import LocalServerError
 from jobs.secrets import SecretError
 from jobs.settings import SettingsError
 
 # These say by themselves which setting is wrong and how it is mended.
-_SPEAKING: tuple[type[Exception], ...] = (BillingError, SettingsError, SecretError, LocalServerError)
+_SPEAKING: tuple[type[Exception], ...] = (ArchiveError, BillingError, SettingsError, SecretError, LocalServerError)
+# What our functions call a parameter begins their sentence about it.
+_PARAMETERS = {
+    name: f"--{name.replace('_', '-')}"
+    for name in ("payment_intent", "customer", "days_until_due", "request_id", "correlation_id", "reason", "actor")
+} | {"scope": "SCOPE"}
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+@")
 
 
 def complaint(error: Exception) -> str | None:
     """One line that names the setting and the mend; None for an error that is a bug of ours."""
     match error:
+        case InvalidRequest():
+            first, _, rest = str(error).partition(" ")
+            return _line(f"{_PARAMETERS.get(first, first)} {rest}")
         case _ if isinstance(error, _SPEAKING):
             return _line(str(error))
         case WrongEnvironment():

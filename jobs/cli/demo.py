@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.cli import operators
-from jobs.cli.output import TRYING, AsJson, amount, print_json, print_table, say, tell
+from jobs.cli.output import TRYING, AsJson, amount, counted, print_json, print_table, say, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,11 +29,11 @@ def demo(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Captures and invoices through faults, a kill -9 and a flushed Redis; then two independent counts.
+    """Captures and invoices through faults, a kill -9 and a flushed Redis; then three independent counts.
 
     It starts real servers and processes on free ports of this machine, and leaves nothing. What was asked
-    (Postgres) is compared with what moved (the stand-in's own list). Exit status 0 only if nothing is double,
-    lost or stuck.
+    (Postgres) is compared with what moved (the stand-in's own list) and what is archived (S3). Exit status 0 only
+    if nothing is double, lost or stuck.
 
     \b
     Examples:
@@ -44,7 +44,7 @@ def demo(
     from jobs.local.demo import Plan, run
 
     chosen = secrets.randbelow(1_000_000) if seed is None else seed
-    tell(f"seed {chosen}: {captures} captures, {invoices} invoices")
+    tell(f"seed {chosen}: {counted(captures, 'capture')}, {counted(invoices, 'invoice')}")
     with _watching(captures + invoices) as (told, watch):
         outcome = run(Plan(captures, invoices, chosen, cheat), told, watch)
     if as_json:
@@ -56,19 +56,29 @@ def demo(
 
 
 def _show(outcome: "Outcome") -> None:
+    kept = [] if outcome.archived is None else [outcome.archived]
+    in_s3 = outcome.archived_captures if kept else ""
     print_table(
-        "what was asked, and what moved",
-        ("", "asked (Postgres)", "moved (provider)"),
+        "what was asked, what moved, and what is archived",
+        ("", "asked (Postgres)", "moved (provider)", "archived (S3)"),
         [
-            ("captures", outcome.captures["captured"], outcome.effects["capture"]),
+            (
+                "captures",
+                outcome.captures["captured"],
+                outcome.effects["capture"],
+                in_s3,
+            ),
             *(
-                (f"  {currency}", amount(outcome.asked[currency], currency), amount(outcome.moved[currency], currency))
-                for currency in sorted(outcome.asked.keys() | outcome.moved.keys())
+                (f"  {currency}", *(amount(sums[currency], currency) for sums in (outcome.asked, outcome.moved, *kept)))
+                for currency in sorted(set().union(outcome.asked, outcome.moved, *kept))
             ),
             *((f"  {state}", n, 0) for state, n in sorted(outcome.captures.items()) if state != "captured"),
             ("invoices sent", outcome.invoices["sent"], outcome.effects["invoice.finalized"]),
         ],
     )
+    for part in outcome.evidence:
+        told = f"{part.facts} facts of class {part.retention_class}, manifests 1 to {part.last}"
+        say(f"archive: {told}, head {part.head[:16]}…")
     say("")
     say("faults: " + ", ".join(f"{n} {name}" for name, n in outcome.faults.most_common()))
     say(f"keys: {outcome.keys_resent} sent again, {outcome.keys_replaced} replaced after a proven absence")
@@ -79,7 +89,7 @@ def _show(outcome: "Outcome") -> None:
         say(f"\n$ billing explain {story.status.id}")
         operators.show(story)
     n = len(outcome.offences)
-    verdict = f"{n} difference{'s' if n > 1 else ''}" if n else "nothing is double, lost or stuck"
+    verdict = counted(n, "difference") if n else "nothing is double, lost or stuck"
     say(f"{verdict}. {outcome.seconds} s, seed {outcome.seed}")
 
 

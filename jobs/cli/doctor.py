@@ -1,8 +1,13 @@
 """`billing doctor`: one line for each part, with the mend."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from jobs.cli.output import ON_CALL, AsJson, print_json, say
+
+if TYPE_CHECKING:
+    from jobs.checkup import Finding
 
 _MARKS = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}
 
@@ -12,9 +17,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Reach every part and say how it is mended: settings, key, Postgres, Redis, Stripe, and what waits.
+    """Reach every part and say how it is mended: settings, key, Postgres, Redis, Stripe, S3, and what waits.
 
-    It changes nothing. Exit status 1 if something fails; warnings leave it at 0.
+    It changes nothing, but that it leaves an empty object in the archive's bucket, to see whether the bucket really
+    refuses to delete what is locked. Exit status 1 if something fails; warnings leave it at 0.
 
     \b
     Examples:
@@ -30,21 +36,21 @@ def doctor(as_json: AsJson = False) -> None:
         runtime = open_runtime("doctor")
     except SettingsError as error:
         findings.append(Finding("settings", Level.FAIL, "cannot be used", str(error)))
+        if not as_json:
+            _show(findings[0])
     else:
         try:
             for finding in examine(runtime):
                 findings.append(finding)
                 if not as_json:
-                    _show(finding.part, finding.level, finding.told, finding.mend)
+                    _show(finding)
         finally:
             runtime.close()
     if as_json:
         print_json(findings)
-    elif len(findings) == 1:
-        _show(findings[0].part, findings[0].level, findings[0].told, findings[0].mend)
     if any(finding.level is Level.FAIL for finding in findings):
         raise typer.Exit(1)
 
 
-def _show(part: str, level: str, told: str, mend: str) -> None:
-    say(f"{_MARKS[level]}  {part:<14} {told}" + (f" -> {mend}" if mend else ""))
+def _show(finding: "Finding") -> None:
+    say(f"{_MARKS[finding.level]}  {finding.part:<14} {finding.told}" + (f" -> {finding.mend}" if finding.mend else ""))

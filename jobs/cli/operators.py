@@ -4,7 +4,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.cli.output import ON_CALL, Actor, AsJson, Reason, amount, clock, print_json, print_table, say, the_actor
+from jobs.cli.output import (
+    ON_CALL,
+    Actor,
+    AsJson,
+    Reason,
+    amount,
+    clock,
+    counted,
+    print_json,
+    print_table,
+    say,
+    the_actor,
+)
 
 if TYPE_CHECKING:
     from billing.explain import Explanation, Told
@@ -64,7 +76,8 @@ def show(story: "Explanation") -> None:
     currency = asked.pop("currency")
     for label, value in asked.items():
         if value is not None:
-            say(f"  {label}: {amount(value, currency) if label.endswith('_minor') else _shown(value)}")
+            money_too = amount(value, currency) if label.endswith("_minor") else _shown(value)
+            say(f"  {label.removesuffix('_minor')}: {money_too}")
     for line in lines:
         say(f"  line: {line['description']}: {amount(line['minor'], currency)}")
     say("")
@@ -104,8 +117,8 @@ def show(story: "Explanation") -> None:
 def pull(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
     """Pull the brake: nothing new is sent in this scope from now on. Looks at Stripe go on.
 
-    The receipt lists the calls that were prepared before, and says when the last of them can start and end.
-    Pulling it twice returns the first.
+    The receipt lists the calls that were prepared before and may be in the air, says when the last of them can
+    start and end, and how many are in doubt. Pulling it twice returns the first.
 
     \b
     Examples:
@@ -120,33 +133,41 @@ def pull(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = Fals
     with opened() as runtime:
         row = patiently(runtime, lambda session: switches.pull(session, scope, actor=the_actor(actor), reason=reason))
         # In a transaction of its own: what is unanswered once the switch has committed.
-        now, unanswered = patiently(runtime, lambda session: (database.now(session), switches.unanswered(session)))
+        now, left = patiently(runtime, lambda session: (database.now(session), switches.unanswered(session, scope)))
         timing = runtime.timing
-    prefix = {"captures": "cap_", "invoices": "inv_"}.get(scope, "")
-    calls = [(operation, step, until) for operation, step, until in unanswered if operation.startswith(prefix)]
     last_start = now + timedelta(seconds=timing.not_after_s)
     last_end = last_start + timedelta(seconds=timing.call_budget_s)
     if as_json:
         receipt: dict[str, Any] = {
             **_switch(row),
             "unanswered": [
-                {"operation_id": operation, "step": step, "lease_until": until} for operation, step, until in calls
+                {"operation_id": operation, "step": step, "lease_until": until} for operation, step, until in left.calls
             ],
-            "last_could_start_at": last_start if calls else None,
-            "last_could_end_at": last_end if calls else None,
+            "in_the_air": left.in_the_air,
+            "in_doubt": left.in_doubt,
+            "last_could_start_at": last_start if left.in_the_air else None,
+            "last_could_end_at": last_end if left.in_the_air else None,
         }
         print_json(receipt)
         return
     say(f"{scope} is pulled since {clock(row.pulled_at)} UTC by {row.actor}: {row.reason}")
-    if not calls:
-        say("no call is unanswered: nothing is in the air")
-        return
-    say(
-        f"{len(calls)} calls were prepared before and are unanswered; the last could start until {clock(last_start)} "
-        f"and end until {clock(last_end)} UTC:"
-    )
-    for operation, step, until in calls:
-        say(f"  {operation} {step}, lease until {clock(until)}")
+    if row.reason != reason:
+        say(f"it was pulled before, and stays with its first reason: {row.reason}")
+    if left.in_the_air:
+        say(
+            f"{counted(left.in_the_air, 'call is', 'calls are')} in the air, prepared before; the last could start "
+            f"until {clock(last_start)} and end until {clock(last_end)} UTC:"
+        )
+        for operation, step, until in left.calls:
+            say(f"  {operation} {step}, lease until {clock(until)}")
+        if left.in_the_air > len(left.calls):
+            say(f"  and {left.in_the_air - len(left.calls)} more")
+    else:
+        say("no call is in the air")
+    if left.in_doubt:
+        say(f"{counted(left.in_doubt, 'call is', 'calls are')} in doubt and will be looked at, not sent")
+    else:
+        say("no call is in doubt")
 
 
 def release(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
@@ -157,12 +178,16 @@ def release(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = F
       billing switch release captures --reason "the shop is mended, INC-12"
     """
     from billing import switches
+    from billing.errors import UnknownEntity
     from jobs.cli.opening import opened, patiently
 
     with opened() as runtime:
-        row = patiently(
-            runtime, lambda session: switches.release(session, scope, actor=the_actor(actor), reason=reason)
-        )
+        try:
+            row = patiently(
+                runtime, lambda session: switches.release(session, scope, actor=the_actor(actor), reason=reason)
+            )
+        except UnknownEntity:
+            raise typer.BadParameter(f"{scope} is not pulled; `billing switch list` shows what is") from None
     print_json(_switch(row)) if as_json else say(f"{scope} is released; what was held is taken up again")
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-TRYING, ASKING, ON_CALL, RUNNING = "Trying it", "Asking", "On call", "Running it"
+TRYING, ASKING, ON_CALL, FINANCE, RUNNING = "Trying it", "Asking", "On call", "Finance", "Running it"
 """The headings under which `billing --help` lists the commands, as docs/cli.md does."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -57,6 +57,11 @@ def amount(minor: int | None, currency: str | None) -> str:
         return f"{minor} {currency or ''}".strip()
     whole, part = divmod(abs(minor), 10**places)
     return f"{'-' if minor < 0 else ''}{whole}.{part:0{places}d} {currency}"
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """`1 call`, `2 calls`, `0 calls`."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 def clock(moment: datetime | None) -> str:

@@ -1,12 +1,15 @@
 """Commands that set up and run processes: migrate, relay, worker, up, and health for whoever watches them."""
 
+import shutil
 import signal
+import sys
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from jobs.cli.output import RUNNING, TRYING, AsJson, print_json, say, tell
+from jobs.cli.output import RUNNING, TRYING, AsJson, counted, print_json, say, tell
 
 
 def add_to(app: typer.Typer) -> None:
@@ -47,7 +50,7 @@ def relay() -> None:
     """
     from jobs.cli.opening import open_runtime
 
-    stop = _Stop()
+    stop = Stop()
     runtime = open_runtime("relay", logs_too=True)
     try:
         runtime.run_relay(stop.requested)
@@ -83,21 +86,23 @@ def up(
         bool, typer.Option("--durable", help="Write to disk as in production; slower, and still gone at the end.")
     ] = False,
 ) -> None:
-    """Start everything on this machine: Postgres, Valkey, the Stripe stand-in, a relay, a worker for each queue.
+    """Start everything on this machine: Postgres, Valkey, S3, the Stripe stand-in, a relay, workers, an archiver.
 
-    Until Ctrl-C; then nothing is left. DATABASE_URL, REDIS_URL and STRIPE_API_BASE each replace one of the
-    servers by your own. It prints what another terminal needs to use the other commands against it.
+    Until Ctrl-C; then nothing is left. DATABASE_URL, REDIS_URL, S3_ENDPOINT_URL and STRIPE_API_BASE each replace
+    one of the servers by your own; with a database of yours and no S3 of yours nothing is archived. It prints
+    what another terminal needs to use the other commands against it.
 
     \b
     Example:
       billing up
     \b
       # in another terminal, after the lines that it printed:
+      billing standin authorise 1999 USD
       billing doctor
-      billing switch list
     """
     import os
 
+    from jobs.local.checkout import is_standin
     from jobs.local.stack import Stack
     from jobs.settings import SettingsError
 
@@ -110,26 +115,50 @@ def up(
     with Stack(durable=durable, more=more) as stack:
         stack.start_processes()
         environment = stack.environment
+        # What a terminal is given says all of this by itself, and the file is gone in the end.
+        del environment["BILLING_CONFIG"]
         if as_json:
             print_json({"environment": environment, "processes": {c.name: c.pid for c in stack.processes}})
         else:
             for name, value in environment.items():
                 say(f"export {name}='{value}'")
-            tell(
-                f"\n{len(stack.processes)} processes of the service are running; their logs: {stack.servers.directory}"
-            )
+            if is_standin(environment["STRIPE_API_BASE"]):
+                say("\n# and then, for example:")
+                for line in _EXAMPLES:
+                    say(line.replace("billing ", f"{_program()} "))
+            count = counted(len(stack.processes), "process of the service runs", "processes of the service run")
+            tell(f"\n{count}; their logs: {stack.servers.directory}")
             tell("paste the lines above into another terminal. Ctrl-C ends everything.")
-        stop = _Stop()
-        while not stop.requested():
-            ended = [child for child in stack.processes if child.poll() is not None]
-            if ended:
-                tell(f"{ended[0].name} ended with status {ended[0].poll()}:\n{ended[0].output()[-2000:]}")
-                raise typer.Exit(1)
+        stop, ended = Stop(), None
+        while not stop.requested() and ended is None:
+            ended = next((child for child in stack.processes if child.poll() is not None), None)
             time.sleep(0.2)
+        if ended is not None:
+            tell(f"{ended.name} ended with status {ended.poll()}:\n{ended.output()[-2000:]}")
+    if not as_json:
+        ours = [name for name, value in environment.items() if os.environ.get(name) != value]
+        say("\n# everything is gone; where you pasted the lines above, they lead nowhere now:")
+        say(f"unset {' '.join(ours)}")
+    if ended is not None:
+        raise typer.Exit(1)
+
+
+_EXAMPLES = (
+    "billing capture --payment-intent $(billing standin authorise 1999 USD) --amount 1999 --currency USD \\",
+    "    --request-id order-1 --wait",
+    'billing invoice issue --customer $(billing standin customer) --line "3 seats=4500" --currency EUR \\',
+    "    --days-until-due 14 --request-id seats-1 --wait",
+    "billing explain order-1",
+)
+
+
+def _program() -> str:
+    """`billing` where the shell finds it, else the whole path: it is in the virtual environment that runs us."""
+    return "billing" if shutil.which("billing") else str(Path(sys.executable).with_name("billing"))
 
 
 def health(
-    role: Annotated[str, typer.Argument(metavar="ROLE", help="relay, worker-captures or worker-invoices")],
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="relay, archiver, worker-captures or worker-invoices")],
     as_json: AsJson = False,
 ) -> None:
     """Whether a process's loop turned within the last 30 s on this machine. Exit status 0 if so, else 1.
@@ -144,7 +173,7 @@ def health(
     from jobs.health import YOUNG_S, age_s
     from jobs.settings import load
 
-    roles = ["relay", *(f"worker-{queue}" for queue in QUEUES)]
+    roles = ["relay", "archiver", *(f"worker-{queue}" for queue in QUEUES)]
     if role not in roles:
         raise typer.BadParameter(f"{role!r} is no role; there are: {', '.join(roles)}", param_hint="ROLE")
     age = age_s(role, load().health_directory)
@@ -159,7 +188,7 @@ def health(
         raise typer.Exit(1)
 
 
-class _Stop:
+class Stop:
     """SIGTERM and Ctrl-C become a flag; a second one changes nothing."""
 
     def __init__(self) -> None:

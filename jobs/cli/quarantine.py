@@ -18,17 +18,29 @@ def add_to(app: typer.Typer) -> None:
 
 
 def list_quarantined(
-    most: Annotated[int, typer.Option("--most", min=1, help="At most so many.")] = 100, as_json: AsJson = False
+    undecided: Annotated[
+        bool,
+        typer.Option("--undecided", help="Instead: calls that could not be decided so far, and are looked at again."),
+    ] = False,
+    most: Annotated[int, typer.Option("--most", min=1, help="At most so many.")] = 100,
+    as_json: AsJson = False,
 ) -> None:
     """What is in quarantine, the longest waiting first, with the reason.
 
+    An undecided call is not in quarantine: Stripe is asked about it again and again, and its work waits. A person
+    should know of it all the same.
+
     \b
-    Example:
+    Examples:
       billing quarantine list
+      billing quarantine list --undecided
     """
     from jobs.cli.opening import opened, patiently
     from jobs.quarantine import listed
 
+    if undecided:
+        _list_undecided(most, as_json)
+        return
     with opened() as runtime:
         rows = patiently(runtime, lambda session: listed(session, most))
     if as_json:
@@ -41,6 +53,27 @@ def list_quarantined(
         )
     else:
         say("nothing is in quarantine")
+
+
+def _list_undecided(most: int, as_json: bool) -> None:
+    from jobs.cli.opening import opened, patiently
+    from jobs.quarantine import undecided
+
+    with opened() as runtime:
+        calls = patiently(runtime, lambda session: undecided(session, most))
+    if as_json:
+        print_json(calls)
+    elif calls:
+        print_table(
+            "undecided; billing explain ID tells the story",
+            ("for", "step", "since", "sent at first", "looks", "looked at again"),
+            [
+                (c.entity_id, f"{c.step} g{c.generation}", clock(c.since), clock(c.sent), c.looks, clock(c.look_at))
+                for c in calls
+            ],
+        )
+    else:
+        say("no call is undecided")
 
 
 def show(work_id: WorkId, as_json: AsJson = False) -> None:

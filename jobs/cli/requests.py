@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobs.cli.amounts import minor_units, money
 from jobs.cli.output import ASKING, Actor, AsJson, Reason, amount, clock, print_json, say, tell, the_actor
 
 if TYPE_CHECKING:
@@ -15,8 +16,11 @@ RequestId = Annotated[
     str, typer.Option(help="Your own name for this request. Asking again with the same one asks for nothing new.")
 ]
 Correlation = Annotated[str | None, typer.Option(help="An id that is carried through facts and logs.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is final. Exit status 1 if it went otherwise.")]
-Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="The longest to wait.")]
+Wait = Annotated[
+    bool,
+    typer.Option("--wait", help="Wait until it is final, or a person has to act. Exit status 1 if it went otherwise."),
+]
+Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0, help="The longest to wait.")]
 POLL_S = 0.1
 
 
@@ -32,7 +36,14 @@ def add_to(app: typer.Typer) -> None:
 def capture(
     payment_intent: Annotated[str, typer.Option(help="The authorised PaymentIntent, pi_...")],
     amount_minor: Annotated[
-        int, typer.Option("--amount-minor", "--amount", help="In minor units: 1999 is 19.99 USD, 500 is 500 JPY.")
+        int,
+        typer.Option(
+            "--amount-minor",
+            "--amount",
+            parser=minor_units,
+            metavar="MINOR_UNITS",
+            help="In minor units: 1999 is 19.99 USD, 500 is 500 JPY.",
+        ),
     ],
     currency: Annotated[str, typer.Option(help="ISO code, such as USD.")],
     request_id: RequestId,
@@ -51,14 +62,14 @@ def capture(
     import billing
     from jobs.cli.opening import opened, patiently
 
-    money = billing.Money(amount_minor, currency.upper())
+    amount_asked = money(amount_minor, currency)
     with opened() as runtime:
         receipt = patiently(
             runtime,
             lambda session: billing.request_capture(
                 session,
                 payment_intent=payment_intent,
-                amount=money,
+                amount=amount_asked,
                 request_id=request_id,
                 correlation_id=correlation_id,
                 account=runtime.settings.stripe_account,
@@ -66,7 +77,10 @@ def capture(
             ),
         )
         if not as_json:
-            say(f"{receipt.capture_id}: {money} of {payment_intent}" + ("" if receipt.new else ", asked for before"))
+            say(
+                f"{receipt.capture_id}: {amount_asked} of {payment_intent}"
+                + ("" if receipt.new else ", asked for before")
+            )
         _report(runtime, receipt.capture_id, wait, timeout_s, as_json)
 
 
@@ -92,7 +106,7 @@ def issue(
     import billing
     from jobs.cli.opening import opened, patiently
 
-    lines = [_line(text, currency.upper()) for text in line]
+    lines = [_line(text, currency) for text in line]
     with opened() as runtime:
         receipt = patiently(
             runtime,
@@ -114,7 +128,7 @@ def issue(
 
 
 def reopen(
-    invoice_id: Annotated[str, typer.Argument(metavar="INVOICE_ID", help="inv_...")],
+    invoice: Annotated[str, typer.Argument(metavar="ID", help="inv_..., in_..., or a request id")],
     reason: Reason,
     actor: Actor = "",
     as_json: AsJson = False,
@@ -129,10 +143,16 @@ def reopen(
       billing invoice reopen inv_0198f0c2... \\
           --reason "tax is switched off at Stripe now"
     """
+    from billing.explain import find
     from jobs.cli.opening import opened, patiently
     from jobs.quarantine import reopen_invoice
 
     with opened() as runtime:
+        found = patiently(runtime, lambda session: find(session, invoice))
+        # The same request id may name a capture, too.
+        invoice_id = next((each for each in found if each.startswith("inv_")), None)
+        if invoice_id is None:
+            raise typer.BadParameter(f"{invoice} is the capture {found[0]}; only an invoice is made again")
         replayed = patiently(
             runtime, lambda session: reopen_invoice(session, invoice_id, actor=the_actor(actor), reason=reason)
         )
@@ -161,14 +181,14 @@ def status(
 
 
 def _report(runtime: "Runtime", entity_id: str, wait: bool, timeout_s: float, as_json: bool) -> None:
-    """Show how it stands; with `wait`, once it is final. Exits with 1 for a final state that is bad news."""
+    """Show how it stands; with `wait`, once it is final or stuck. Exits with 1 where that is bad news."""
     import billing
     from jobs.cli.opening import patiently
 
     began, shown = time.monotonic(), ""
     while True:
         now = patiently(runtime, lambda session: billing.status(session, entity_id))
-        if now.final or not wait or time.monotonic() > began + timeout_s:
+        if now.final or not wait or _stuck(now) or time.monotonic() > began + timeout_s:
             break
         line = f"{now.state}: {now.next}"
         if line != shown:
@@ -179,21 +199,44 @@ def _report(runtime: "Runtime", entity_id: str, wait: bool, timeout_s: float, as
         print_json(now)
     else:
         _show(now)
-    if wait and not now.final:
-        tell(f"not final after {timeout_s:g} s; are a relay and a worker running?")
+    if wait and _stuck(now):
+        tell(f"waiting is of no use; next: {now.next}")
+    elif wait and not now.final:
+        tell(f"not final after {timeout_s:g} s; next: {now.next}{_missing(now.next)}")
     if wait and now.state not in ("captured", "sent"):
         raise typer.Exit(1)
 
 
 def _show(now: "Status") -> None:
-    say(f"{now.id} is {now.state} since {clock(now.since)} UTC" + (f" ({now.reason})" if now.reason else ""))
+    say(f"{now.id}: {now.state}, since {clock(now.since)} UTC" + (f" ({now.reason})" if now.reason else ""))
     say(f"next: {now.next}")
+
+
+def _stuck(now: "Status") -> bool:
+    """It stays as it is until a person acts: decides, releases a brake, installs a newer worker."""
+    from billing.tables import WorkState
+
+    if now.final:
+        return False
+    return now.work == WorkState.QUARANTINED or now.next.startswith(("a person decides", "nothing until"))
+
+
+def _missing(what_is_next: str) -> str:
+    for process in ("relay", "worker"):
+        if what_is_next.startswith(f"a {process} "):
+            return f"; is a {process} running?"
+    return ""
 
 
 def _line(text: str, currency: str) -> "Line":
     import billing
+    from billing.errors import InvalidText
 
     description, equals, minor = text.rpartition("=")
+    option = f"--line {text!r}"
     if not equals or not minor.strip().isdecimal():
-        raise typer.BadParameter(f"{text!r} is not DESCRIPTION=MINOR_UNITS", param_hint="--line")
-    return billing.Line(description.strip(), billing.Money(int(minor), currency))
+        raise typer.BadParameter(f"{option} is not DESCRIPTION=MINOR_UNITS, such as '3 seats=4500'")
+    try:
+        return billing.Line(description.strip(), money(int(minor), currency, amount_as=f"{option}: the amount"))
+    except InvalidText as error:
+        raise typer.BadParameter(f"{option}: {error}") from None

@@ -1,4 +1,4 @@
-"""Two independent counts and their difference: what was asked (Postgres), and what moved (the stand-in's effects).
+"""Independent counts and their differences: what was asked (Postgres), what moved (the stand-in), what is archived.
 
 Nothing here trusts the service: an effect without a wish, a wish without an effect, an effect too many and an
 amount that differs are all found from the two lists alone.
@@ -41,6 +41,18 @@ def compare(captures: Iterable[Asked], invoices: Iterable[Asked], effects: Effec
     for effect in effects:
         by_kind[effect["kind"]].append(effect)
     return [*_captures(list(captures), by_kind["capture"]), *_invoices(list(invoices), by_kind)]
+
+
+def compare_archived(asked: Mapping[str, int], captures: int, archived: Mapping[str, int], count: int) -> list[Offence]:
+    """Where the evidence in S3 differs from Postgres: the number of captures, and their sum in each currency."""
+    offences = []
+    if count != captures:
+        offences.append(Offence("lost", "archive", f"S3 tells of {count} captures, Postgres of {captures}"))
+    for currency in sorted(asked.keys() | archived.keys()):
+        here, there = asked.get(currency, 0), archived.get(currency, 0)
+        if here != there:
+            offences.append(Offence("wrong", "archive", f"S3 adds up to {there} {currency}, Postgres to {here}"))
+    return offences
 
 
 def _captures(asked: Sequence[Asked], taken: Effects) -> list[Offence]:

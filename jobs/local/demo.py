@@ -1,4 +1,4 @@
-"""The demonstration: a shop asks, answers are lost, a worker is killed, Redis is flushed, and two counts agree.
+"""The demonstration: a shop asks, answers are lost, a worker is killed, Redis is flushed, and three counts agree.
 
 `run` starts everything as real processes, tells what happens as it goes, and leaves nothing behind.
 """
@@ -12,12 +12,15 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from archive import batches
+from archive.queries import Read, ask
 from billing import database
 from billing.errors import UnknownEntity
 from billing.explain import Explanation, explain
 from billing.standin.control import Control, ControlError
 from billing.tables import CaptureState
-from jobs.local.count import Asked, Effects, Offence, compare
+from jobs import archiving
+from jobs.local.count import Asked, Effects, Offence, compare, compare_archived
 from jobs.local.shopping import Order, Shop
 from jobs.local.stack import Stack
 from jobs.local.supervisor import Child, LocalServerError
@@ -53,6 +56,10 @@ class Outcome:
     """Of captures that are captured here."""
     moved: Counter[str]
     """Of captures that happened at the provider."""
+    archived: Counter[str] | None
+    """Of captures that the evidence in S3 says were taken; None where nothing was archived."""
+    archived_captures: int
+    evidence: list[Read]
     effects: Counter[str]
     faults: Counter[str]
     refused: Counter[str]
@@ -70,11 +77,11 @@ Watch = Callable[[Progress], None]
 def run(plan: Plan, tell: Tell, watch: Watch) -> Outcome:
     """The whole story. Raises LocalServerError when a server or a process of the service does not run."""
     began = time.monotonic()
-    tell("starting Postgres, Valkey and the Stripe stand-in")
+    tell("starting Postgres, Valkey, S3 and the Stripe stand-in")
     # Always our own stand-in: the faults and the second count are its. And never a real Stripe.
     given = {name: value for name, value in os.environ.items() if name != "STRIPE_API_BASE"}
     with Stack(given=given, more={"BILLING_CREW_CAPTURES": "16"}) as stack:
-        tell("starting one relay, one worker for captures, one for invoices")
+        tell("starting one relay, one worker for captures, one for invoices, one archiver")
         stack.start_processes()
         runtime = stack.runtime("demo")
         try:
@@ -92,6 +99,8 @@ class _Story:
         self._shop = Shop(runtime.gateway(connections=1), self._standin, plan.seed)
         self._tally = Tally(self._shop.tag)
         self._killed: list[Child] = []
+        with database.transaction(runtime.engine) as session:
+            self._began = database.now(session)
 
     def play(self) -> None:
         shop = self._shop
@@ -110,6 +119,7 @@ class _Story:
             self._pause(WAVE_PAUSE_S)
         self._tell("everything is asked for; waiting until everything is final")
         self._wait_until_final()
+        self._wait_until_archived()
         if self._plan.cheat:
             self._tell(f"cheating: {shop.take_behind_our_back()} is taken behind the service's back")
 
@@ -119,12 +129,20 @@ class _Story:
             asked = self._tally.asked(session, expected)
             resent, replaced = self._tally.keys(session)
         effects = self._standin.effects()
+        archived = self._ask_the_archive()
         captures = [wish for wish in asked if wish.id.startswith("cap_")]
         invoices = [wish for wish in asked if wish.id.startswith("inv_")]
         forgotten = sorted(expected.keys() - {wish.id for wish in asked})
         offences = compare(captures, invoices, effects)
         offences += [Offence("lost", lost, "asked for, and Postgres does not know it") for lost in forgotten]
+        sums, count, evidence = archived or (None, 0, [])
+        if sums is not None:
+            taken = sum(wish.state == CaptureState.CAPTURED for wish in captures)
+            offences += compare_archived(_sum_asked(captures), taken, sums, count)
         return Outcome(
+            archived=sums,
+            archived_captures=count,
+            evidence=evidence,
             seed=self._plan.seed,
             seconds=round(time.monotonic() - began, 1),
             captures=Counter(wish.state for wish in captures),
@@ -180,6 +198,34 @@ class _Story:
                 self._tell(f"not everything is final after {PATIENCE_S:.0f} s")
                 return
             time.sleep(0.1)
+
+    def _wait_until_archived(self) -> None:
+        """The archiver copies facts to S3 all the time; here until there is none that it has not."""
+        if not self._stack.archives:
+            self._tell("the database is yours (DATABASE_URL) and no S3 is (S3_ENDPOINT_URL), so nothing is archived")
+            return
+        give_up = time.monotonic() + PATIENCE_S
+        while True:
+            with database.transaction(self._runtime.engine) as session:
+                lag = batches.lag(session)
+            if not lag.waiting + lag.unplanned:
+                return
+            if time.monotonic() > give_up:
+                self._tell(f"{lag.waiting + lag.unplanned} facts are not archived after {PATIENCE_S:.0f} s")
+                return
+            time.sleep(0.1)
+
+    def _ask_the_archive(self) -> tuple[Counter[str], int, list[Read]] | None:
+        """The third count: from verified copies of what lies in S3, and from nothing else."""
+        if not self._stack.archives:
+            return None
+        settings = self._runtime.settings
+        with archiving.opened(settings) as store:
+            answer = ask(archiving.cache(settings, store), "captures_by_day", since=self._began)
+        sums: Counter[str] = Counter()
+        for _, currency, _, minor in answer.rows:
+            sums[currency] += minor
+        return sums, sum(captures for _, _, captures, _ in answer.rows), answer.evidence
 
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds

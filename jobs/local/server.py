@@ -69,7 +69,7 @@ class LocalServer(ABC):
         self._home.mkdir(mode=0o700)
         self._prepare()
         for _ in range(_PORTS_TRIED):
-            self.port = _free_port()
+            self.port = self._free_port()
             if self._started_on_its_port():
                 return
         raise LocalServerError(f"{_PORTS_TRIED} free ports were all taken before {self.name} had them")
@@ -87,6 +87,10 @@ class LocalServer(ABC):
         self.stop()
         self.start()
 
+    def _free_port(self) -> int:
+        """A port on which nobody listened a moment ago. Somebody may take it before the server does."""
+        return _free_port()
+
     def _started_on_its_port(self) -> bool:
         self._child = self._spawn()
         try:
@@ -99,7 +103,6 @@ class LocalServer(ABC):
 
 
 def _free_port() -> int:
-    """A port on which nobody listened a moment ago. Somebody may take it before the caller does."""
     while True:
         port = _FIRST_PORT + secrets.randbelow(_PORTS)
         with socket.socket() as probe:

@@ -1,13 +1,10 @@
-"""What the service needs around it, as real local servers: Postgres, Valkey and the Stripe stand-in.
+"""What the service needs around it, as real local servers: Postgres, Valkey, the Stripe stand-in, and S3 if wanted.
 
-Each is replaced by its environment variable (DATABASE_URL, REDIS_URL, STRIPE_API_BASE) where that is
+Each is replaced by its environment variable (DATABASE_URL, REDIS_URL, STRIPE_API_BASE, S3_ENDPOINT_URL) where that is
 set. Passwords are random, ports are free loopback ports, files lie in one private directory:
 
     with LocalServers() as servers:
         worker = servers.spawn("worker-1", [sys.executable, "-m", "jobs.cli", "worker", "captures"])
-
-S3 joins with the archive: another class like `Valkey`, in a file of its own if it needs one, and
-another attribute beside `_standin` below.
 """
 
 import os
@@ -22,10 +19,13 @@ from typing import Self, TypeVar
 import redis
 
 from jobs.local.postgres import Postgres
+from jobs.local.seaweed import SeaweedFS
 from jobs.local.server import LocalServer, from_wheel
 from jobs.local.supervisor import Child, LocalServerError, Supervisor
 
 S = TypeVar("S", bound=LocalServer)
+
+S3_VARIABLES = ("S3_ENDPOINT_URL", "BILLING_S3_ACCESS_KEY", "BILLING_S3_SECRET_KEY")
 
 
 class Valkey(LocalServer):
@@ -95,17 +95,20 @@ class LocalServers:
     """The servers, and further processes beside them. A context manager, or `start` and `stop`.
 
     `durable=True` lets the servers promise what they promise in production; the default trades the
-    crash of the whole machine for speed. `given` is where overrides are looked for.
+    crash of the whole machine for speed. `given` is where overrides are looked for. `s3=True` for
+    whoever needs the archive: it takes a second and 180 MB.
     """
 
-    def __init__(self, *, durable: bool = False, given: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *, durable: bool = False, given: Mapping[str, str] | None = None, s3: bool = False) -> None:
         self._durable = durable
+        self._wants_s3 = s3
         self._given = os.environ if given is None else given
         self._supervisor: Supervisor | None = None
         self._others: list[Child] = []
         self._postgres: Postgres | None = None
         self._valkey: Valkey | None = None
         self._standin: StandIn | None = None
+        self._seaweedfs: SeaweedFS | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -121,6 +124,8 @@ class LocalServers:
             self._standin = self._started("STRIPE_API_BASE", StandIn)
             self._valkey = self._started("REDIS_URL", Valkey)
             self._postgres = self._started("DATABASE_URL", Postgres)
+            if self._wants_s3:
+                self._seaweedfs = self._started("S3_ENDPOINT_URL", SeaweedFS)
         except BaseException:  # Ctrl-C, too
             self.stop()
             raise
@@ -130,6 +135,8 @@ class LocalServers:
         if self._supervisor is not None:
             self._supervisor.stop(self._others, grace_s)
             self._supervisor.close()
+        if self._seaweedfs is not None:
+            self._seaweedfs.remove_sockets()
 
     def spawn(self, name: str, program: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Child:
         """Start a process of ours that knows these servers; `env` is added to the environment it inherits."""
@@ -140,8 +147,9 @@ class LocalServers:
 
     @property
     def environment(self) -> dict[str, str]:
-        """DATABASE_URL, REDIS_URL and STRIPE_API_BASE, of our own servers or as they were given."""
+        """DATABASE_URL, REDIS_URL and STRIPE_API_BASE, ours or as given; and S3 with its keys if wanted."""
         return {
+            **(self._s3_environment() if self._wants_s3 else {}),
             "DATABASE_URL": self._postgres.url if self._postgres else self._given["DATABASE_URL"],
             "REDIS_URL": self._valkey.url if self._valkey else self._given["REDIS_URL"],
             "STRIPE_API_BASE": self._standin.url if self._standin else self._given["STRIPE_API_BASE"],
@@ -161,7 +169,7 @@ class LocalServers:
 
     @property
     def postgres(self) -> Postgres:
-        """Our own Postgres. Raises LocalServerError where DATABASE_URL replaces it; so do the other two."""
+        """Our own Postgres. Raises LocalServerError where DATABASE_URL replaces it; so do the others."""
         return _own(self._postgres, "DATABASE_URL")
 
     @property
@@ -171,6 +179,16 @@ class LocalServers:
     @property
     def standin(self) -> StandIn:
         return _own(self._standin, "STRIPE_API_BASE")
+
+    @property
+    def seaweedfs(self) -> SeaweedFS:
+        return _own(self._seaweedfs, "S3_ENDPOINT_URL")
+
+    def _s3_environment(self) -> dict[str, str]:
+        if self._seaweedfs is None:
+            return {name: self._given.get(name, "") for name in S3_VARIABLES}
+        s3 = self._seaweedfs
+        return dict(zip(S3_VARIABLES, (s3.url, s3.access_key, s3.secret_key), strict=True))
 
     def _started(self, variable: str, kind: type[S]) -> S | None:
         if self._given.get(variable):

@@ -1,4 +1,4 @@
-"""The whole service on one machine: local servers, a relay and workers, each a process of its own.
+"""The whole service on one machine: local servers, a relay, workers and an archiver, each a process of its own.
 
     with Stack() as stack:
         stack.start_processes()
@@ -14,8 +14,10 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from jobs import migrate
+from billing import ids
+from jobs import archiving, migrate
 from jobs.contracts import QUEUES
+from jobs.local.given import check
 from jobs.local.janitor import Janitor
 from jobs.local.servers import LocalServers
 from jobs.local.supervisor import Child
@@ -27,7 +29,9 @@ STRIPE_KEY = "sk_test_local"
 
 
 class Stack:
-    """A context manager. `given` is where servers of your own are named (DATABASE_URL, REDIS_URL, STRIPE_API_BASE).
+    """A context manager. `given` is where servers of your own are named (DATABASE_URL, REDIS_URL, STRIPE_API_BASE,
+    S3_ENDPOINT_URL). With a database of yours and no S3 of yours nothing is archived: the bucket would go in the end,
+    and your facts would say that they are in it.
 
     `more` are further settings by their variables. Settings of this shell and a billing.toml that lies about
     are left out: what runs here is the same everywhere.
@@ -36,19 +40,29 @@ class Stack:
     def __init__(
         self, *, given: Mapping[str, str] | None = None, more: Mapping[str, str] | None = None, durable: bool = False
     ) -> None:
-        self.servers = LocalServers(durable=durable, given=given)
+        self._given = os.environ if given is None else given
+        database, s3 = bool(self._given.get("DATABASE_URL")), bool(self._given.get("S3_ENDPOINT_URL"))
+        self.archives = s3 or not database
+        self._bucket = (self._given.get("BILLING_ARCHIVE_BUCKET", "") if database else "") or ids.new(
+            "billing"
+        ).replace("_", "-")
+        self.servers = LocalServers(durable=durable, given=given, s3=self.archives)
         self._more = dict(more or {})
         self.processes: list[Child] = []
         self._janitor: Janitor | None = None
         self._started = 0
 
     def __enter__(self) -> Self:
+        check(self._given)
         self.servers.start()
         try:
             self._janitor = Janitor(self.servers.directory)
             (self.servers.directory / "billing.toml").touch()
             url = self.servers.environment["DATABASE_URL"]
             migrate.upgrade(url, environment="development", livemode=False)
+            if self.archives:
+                with archiving.opened(self.runtime("setup").settings) as store:
+                    store.set_up("development")
         except BaseException:
             self.stop()
             raise
@@ -75,6 +89,8 @@ class Stack:
             "BILLING_LOG_LEVEL": "info",
             "BILLING_CONFIG": str(self.servers.directory / "billing.toml"),
             "BILLING_HEALTH_DIRECTORY": str(self.servers.directory / "health"),
+            "BILLING_CACHE_DIRECTORY": str(self.servers.directory / "cache"),
+            **({"BILLING_ARCHIVE_BUCKET": self._bucket, "BILLING_ARCHIVE_WAIT_S": "1"} if self.archives else {}),
             **self._more,
         }
 
@@ -88,8 +104,10 @@ class Stack:
             raise SettingsError(f"the local stack: {error.errors(include_input=False)[0]['msg']}") from None
 
     def start_processes(self, workers: Mapping[str, int] | None = None) -> None:
-        """One relay, and so many workers for each queue: one of each unless said otherwise."""
+        """One relay, one archiver, and so many workers for each queue: one of each unless said otherwise."""
         self.relay = self.spawn("relay")
+        if self.archives:
+            self.spawn("archive", "run")
         for queue in QUEUES:
             for _ in range((workers or {}).get(queue, 1)):
                 self.spawn("worker", queue)

@@ -163,6 +163,7 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("environment", sa.String(length=40), nullable=False),
         sa.Column("livemode", sa.Boolean(), nullable=False),
+        sa.Column("stripe_account", sa.String(length=255), nullable=True),
         sa.Column("identity", sa.String(length=40), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.CheckConstraint("id = 1", name=op.f("installation_single")),

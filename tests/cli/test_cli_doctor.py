@@ -7,7 +7,7 @@ import pytest
 from jobs import bells
 
 PARTS = ["python", "settings", "stripe key", "postgres", "clock", "schema", "installation", "facts"]
-PARTS += ["quarantine", "in doubt", "switches", "running work", "redis", "stripe"]
+PARTS += ["quarantine", "undecided", "unanswered", "switches", "running work", "redis", "stripe", "archive"]
 
 
 def parts(ran) -> dict[str, dict[str, str]]:
@@ -48,10 +48,31 @@ def test_what_waits_for_a_person_or_a_process_is_a_warning_with_its_mend(run, ho
     )
     run("switch", "pull", "invoices", "--reason", "INC-12")
     ran = run("doctor", "--json")
-    assert sick(ran, "warn") == ["facts", "quarantine", "in doubt", "switches", "running work", "redis"]
+    assert sick(ran, "warn") == ["facts", "quarantine", "undecided", "switches", "running work", "redis"]
+    told = parts(ran)
+    assert second in told["undecided"]["told"]
+    assert f"billing explain {second}" in told["undecided"]["mend"]
+    assert told["undecided"]["told"].startswith("1 call could not be decided")
+    assert told["quarantine"]["told"] == "1 piece of work waits for a person"
     assert ran.status == 0
     assert all(finding["mend"] for finding in parts(ran).values() if finding["level"] != "ok")
     assert "billing quarantine list" in run("doctor").out
+
+
+def test_unanswered_calls_are_counted_with_the_age_of_the_oldest(run, house):
+    house.standin.add_fault("drop_after_commit", method="POST")
+    ids = [house.ask_for_capture() for _ in range(5)]
+    house.plan()
+    house.work_off()
+    young = parts(run("doctor", "--json"))["unanswered"]
+    assert young["level"] == "ok"
+    assert young["told"].startswith("5 calls, the oldest for ")
+    for number, capture_id in enumerate(ids):
+        house.age(capture_id, 1000 - number)
+    old = parts(run("doctor", "--json"))["unanswered"]
+    assert old["level"] == "warn"
+    assert old["told"].endswith(f": {', '.join(ids[:3])} and 2 more")
+    assert ids[0] in old["mend"]
 
 
 @pytest.mark.parametrize(

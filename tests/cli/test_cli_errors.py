@@ -12,7 +12,7 @@ def one_line(ran) -> str:
     assert ran.status == 2, ran
     lines = ran.err.strip().splitlines()
     assert len(lines) == 1, ran.err
-    assert lines[0].startswith("billing: ")
+    assert lines[0].startswith("billing")
     return lines[0]
 
 
@@ -42,7 +42,8 @@ def test_a_wrong_setting_or_a_server_away_names_the_setting(run, monkeypatch, na
 def test_a_database_of_another_environment_is_refused(run, monkeypatch):
     monkeypatch.setenv("BILLING_ENVIRONMENT", "staging")
     monkeypatch.setenv("BILLING_STRIPE_KEY", "env:KEY")
-    assert "belongs to environment 'test'" in one_line(run(*CAPTURE))
+    line = one_line(run(*CAPTURE))
+    assert "belongs to environment 'test' (test mode), and BILLING_ENVIRONMENT says 'staging' (test mode)" in line
 
 
 def test_a_database_that_was_never_set_up_says_how_to(run, settings, monkeypatch, stack):
@@ -111,11 +112,67 @@ def test_a_process_without_redis_or_with_anothers_does_not_start(run_apart, hous
     assert "hidden" not in line
 
 
-def test_an_unknown_queue_or_role_is_a_matter_of_usage(run):
-    for arguments in (("worker", "documents"), ("health", "baker")):
-        ran = run(*arguments)
-        assert ran.status == 2
-        assert "Traceback" not in ran.err
+ISSUE = ("invoice", "issue", "--customer", "c", "--currency", "EUR", *DUE_14)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("captrue",), "billing: no such command 'captrue'; did you mean 'capture'?"),
+        (("switch", "pul"), "billing switch: no such command 'pul'; did you mean 'pull'?"),
+        (
+            ("capture", "--paymnt-intent", "pi_1"),
+            "billing capture: no such option --paymnt-intent; did you mean --payment-intent?",
+        ),
+        (("doctor", "--zzz"), "billing doctor: no such option --zzz"),
+        (
+            ("capture", "--payment-intent", "pi_1"),
+            "billing capture: --amount is missing; `billing capture --help` shows an example",
+        ),
+        (("worker",), "billing worker: QUEUE is missing; `billing worker --help` shows an example"),
+        (("worker", "documents"), "billing worker: 'documents' is no queue; there are: captures, invoices"),
+        (("doctor", "now"), "billing doctor: got unexpected extra argument(s) (now)"),
+        (("status", "--timeout"), "billing: --timeout needs a value"),
+        (("status", "x", "--timeout", "soon"), "billing status: --timeout must be a valid number"),
+        (("status", "x", "--timeout", "-1"), "billing status: --timeout must be greater than or equal to 0"),
+        ((*CAPTURE[:4], "0", *CAPTURE[5:]), "billing capture: --amount must be positive, not 0"),
+        (
+            (*CAPTURE[:4], "1.5", *CAPTURE[5:]),
+            "billing capture: --amount is in minor units, a whole number: 1999 is 19.99 USD; not '1.5'",
+        ),
+        (
+            (*CAPTURE[:6], "XXX", *CAPTURE[7:]),
+            "billing capture: --currency 'XXX' is not a currency this service moves",
+        ),
+        (
+            (*CAPTURE[:2], "pi/1", *CAPTURE[3:]),
+            "billing: --payment-intent must be an id of letters, digits and _, not 'pi/1'",
+        ),
+        ((*ISSUE, "--line", "foo=0"), "billing invoice issue: --line 'foo=0': the amount must be positive, not 0"),
+        (
+            (*ISSUE, "--line", "foo"),
+            "billing invoice issue: --line 'foo' is not DESCRIPTION=MINOR_UNITS, such as '3 seats=4500'",
+        ),
+        (
+            ("standin", "authorise", "19.99", "USD"),
+            "billing standin authorise: AMOUNT is in minor units, a whole number: 1999 is 19.99 USD; not '19.99'",
+        ),
+    ],
+    ids=lambda given: " ".join(given[-3:]) if isinstance(given, tuple) else "",
+)
+def test_what_is_written_wrongly_is_told_in_one_line_that_names_it(run, arguments, told):
+    assert one_line(run(*arguments)) == told
+
+
+def test_an_unknown_role_is_a_matter_of_usage(run):
+    assert "'baker' is no role" in one_line(run("health", "baker"))
+
+
+def test_a_live_key_outside_of_production_is_refused_by_its_mode(run, monkeypatch):
+    monkeypatch.setenv("BILLING_STRIPE_KEY", "sk_live_canary")
+    line = one_line(run(*CAPTURE))
+    assert "a live key is refused where BILLING_ENVIRONMENT is test; use one that begins with sk_test_" in line
+    assert "canary" not in line
 
 
 def test_a_process_without_postgres_does_not_start(run_apart, monkeypatch):

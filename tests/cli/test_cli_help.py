@@ -67,7 +67,14 @@ def test_version_and_help_answer_without_loading_the_service():
     assert ran.stdout.splitlines()[-1] == "[]"
 
 
-def test_an_unknown_command_is_told_in_one_status(run):
-    ran = run("captrue")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_paragraphs_of_the_help_flow(name):
+    for paragraph in COMMANDS[name].help.split("\n\n"):
+        assert paragraph.startswith("\b") or "\n" not in paragraph
+
+
+def test_no_command_at_all_shows_the_help(run):
+    ran = run()
     assert ran.status == 2
-    assert "capture" in ran.err
+    assert "Commands" in ran.out or "On call" in ran.out
+    assert ran.err == ""

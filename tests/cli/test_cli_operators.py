@@ -6,7 +6,7 @@ import pytest
 
 from billing import database
 from billing.gateway import Budget, Request, boot_clock
-from billing.tables import RecordState, WorkState
+from billing.tables import Invoice, RecordState, WorkState
 
 
 def quarantine(house, capture_id: str, state: str | None = None) -> str:
@@ -43,7 +43,8 @@ def test_a_captured_payment_is_explained_with_keys_request_ids_and_facts(run, ho
     record = house.record(capture_id)
     for words in ("19.99 USD, captured", record.key, record.request_ids[0], "capture.captured: the money was taken"):
         assert words in told.out
-    assert "next: nothing: this is final" in told.out
+    assert "next: nothing, this is final" in told.out
+    assert "  authorised: 19.99 USD" in told.out
     by_intent, by_request, by_work, by_record = (
         json.loads(run("explain", name, "--json").out)
         for name in (intent, "order-1", house.work(capture_id).id, record.id)
@@ -117,7 +118,53 @@ def test_the_receipt_of_a_pulled_switch_lists_the_calls_in_the_air(run, house):
     assert invoice_id in told.out
 
 
-def prepare(house) -> None:
+def test_the_receipt_counts_what_is_in_the_air_and_what_is_in_doubt_in_its_scope(run, house):
+    house.standin.add_fault("drop_after_commit", path="/capture$", times=1)
+    doubtful = house.ask_for_capture()
+    house.plan()
+    house.work_off()
+    assert house.status(doubtful).state == "in_doubt"
+    house.ask_for_invoice()
+    house.plan()
+    prepare(house, "invoices")
+    told = run("switch", "pull", "captures", "--reason", "INC-12").out
+    assert "no call is in the air\n" in told
+    assert "1 call is in doubt and will be looked at, not sent" in told
+    told = run("switch", "pull", "invoices", "--reason", "INC-12").out
+    assert "1 call is in the air, prepared before; the last could start until" in told
+    assert "no call is in doubt" in told
+    for scope, counts in {"everything": (1, 1), "account:own": (1, 1), "account:acct_1": (0, 0)}.items():
+        told = json.loads(run("switch", "pull", scope, "--reason", "INC-12", "--json").out)
+        assert (told["in_the_air"], told["in_doubt"]) == counts, scope
+
+
+def test_the_receipt_counts_more_calls_than_it_lists(run, house, monkeypatch):
+    from billing import switches
+
+    monkeypatch.setattr(switches, "LISTED", 1)
+    for _ in range(2):
+        house.ask_for_capture()
+    house.plan()
+    prepare(house)
+    told = run("switch", "pull", "captures", "--reason", "INC-12").out
+    assert "2 calls are in the air" in told
+    assert told.splitlines()[-2:] == ["  and 1 more", "no call is in doubt"]
+
+
+def test_a_brake_that_was_pulled_before_stays_with_its_first_reason(run, house):
+    assert "pulled before" not in run("switch", "pull", "captures", "--reason", "INC-12").out
+    again = run("switch", "pull", "captures", "--reason", "INC-13")
+    assert again.status == 0
+    assert "it was pulled before, and stays with its first reason: INC-12" in again.out
+
+
+def test_releasing_what_is_not_pulled_says_where_to_look(run, house):
+    told = run("switch", "release", "captures", "--reason", "mended")
+    assert told.status == 2
+    assert told.err == "billing switch release: captures is not pulled; `billing switch list` shows what is\n"
+
+
+def prepare(house, *queues: str) -> None:
     """A worker claims what is ready in both queues, and dies before it calls."""
     import random
     from collections import Counter
@@ -125,7 +172,7 @@ def prepare(house) -> None:
     from jobs.pace import Pace
     from jobs.runner import Runner
 
-    for queue in ("captures", "invoices"):
+    for queue in queues or ("captures", "invoices"):
         with database.transaction(house.engine) as session:
             Runner(house.terms, Pace(4), random.Random(1)).start(session, queue, 4, Counter())
 
@@ -142,6 +189,19 @@ def test_quarantined_work_is_listed_and_shown(run, house):
     assert [row["entity_id"] for row in json.loads(run("quarantine", "list", "--json").out)] == [capture_id]
     assert run("quarantine", "show", work_id).out.startswith(capture_id)
     assert json.loads(run("quarantine", "show", work_id, "--json").out)["status"]["id"] == capture_id
+
+
+def test_an_undecided_call_is_not_in_quarantine_and_is_listed_apart(run, house):
+    assert run("quarantine", "list", "--undecided").out == "no call is undecided\n"
+    house.standin.add_fault("drop_after_commit", path="/capture$", times=1)
+    capture_id = house.ask_for_capture()
+    house.plan()
+    house.work_off()
+    house.execute("UPDATE billing.idempotency_records SET parked_at = now() WHERE operation_id = :id", id=capture_id)
+    assert run("quarantine", "list").out == "nothing is in quarantine\n"
+    assert capture_id in run("quarantine", "list", "--undecided").out
+    (call,) = json.loads(run("quarantine", "list", "--undecided", "--json").out)
+    assert (call["entity_id"], call["step"], call["generation"]) == (capture_id, "capture", 1)
 
 
 def replay(run, work_id: str) -> list[str]:
@@ -273,6 +333,18 @@ def test_a_refused_invoice_is_made_again_under_a_new_key(run, house):
     again = run("invoice", "reopen", invoice_id, "--reason", "tax is off now")
     assert again.status == 2
     assert "is sent, not refused" in again.err
+
+
+def test_a_refused_invoice_is_found_by_its_request_id_and_a_capture_is_not_made_again(run, house):
+    invoice_id = house.ask_for_invoice()
+    house.standin.add_fault("other_amount", path="/add_lines$", times=1)
+    assert house.settle(invoice_id) == ["refused"]
+    told = run("invoice", "reopen", house.row(Invoice, invoice_id).request_id, "--reason", "tax is off now")
+    assert told.out.startswith(f"{invoice_id} is reopened")
+    capture_id = house.ask_for_capture()
+    told = run("invoice", "reopen", capture_id, "--reason", "x")
+    assert told.status == 2
+    assert "only an invoice is made again" in told.err
 
 
 @pytest.mark.parametrize("reason", ["", "x" * 501, "two\nlines"])

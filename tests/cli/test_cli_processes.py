@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -31,7 +33,7 @@ def test_a_capture_is_carried_out_while_it_is_waited_for(start, run, house):
     base = ("capture", "--payment-intent", intent, "--amount", "1999", "--currency", "USD")
     told = run(*base, "--request-id", "order-1", "--wait", "--timeout", "60")
     assert told.status == 0, told.err
-    assert " is captured since " in told.out
+    assert ": captured, since " in told.out
     assert "requested: " in told.err  # the progress
     for process in processes:
         process.send(signal.SIGTERM)
@@ -70,8 +72,8 @@ def test_migrating_twice_changes_nothing(run, house):
 
 
 def test_up_prints_what_another_terminal_needs_and_leaves_nothing(start, run, monkeypatch):
-    for name in ("DATABASE_URL", "REDIS_URL", "STRIPE_API_BASE"):
-        monkeypatch.delenv(name)
+    for name in ("DATABASE_URL", "REDIS_URL", "STRIPE_API_BASE", "S3_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
     process = start("up", "--json")
     process.wait_until(lambda: process.output().rstrip().endswith("}"), "up to print", timeout_s=60)
     told = json.loads(process.output())
@@ -82,4 +84,57 @@ def test_up_prints_what_another_terminal_needs_and_leaves_nothing(start, run, mo
     process.send(signal.SIGINT)
     assert process.wait() == 0
     assert [pid for pid in told["processes"].values() if Path("/proc", str(pid)).exists()] == []
-    assert not Path(told["environment"]["BILLING_CONFIG"]).parent.exists()
+    assert not Path(told["environment"]["BILLING_HEALTH_DIRECTORY"]).parent.exists()
+
+
+def test_up_shows_what_to_try_and_in_the_end_how_to_forget_it(start, run, monkeypatch):
+    for name in ("DATABASE_URL", "REDIS_URL", "STRIPE_API_BASE", "S3_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    process = start("up")
+    process.wait_until(lambda: "Ctrl-C ends everything" in process.output(), "up to print", timeout_s=60)
+    exports = dict(re.findall(r"^export (\w+)='(.*)'$", process.output(), re.MULTILINE))
+    # A file that is gone in the end would spoil every command of that terminal.
+    assert "BILLING_CONFIG" not in exports
+    examples = process.output().partition("# and then, for example:\n")[2].partition("\n\n")[0]
+    ran = subprocess.run(
+        ["sh", "-ec", examples], env={**os.environ, **exports}, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ": captured, since " in ran.stdout
+    assert ": sent, since " in ran.stdout
+    process.send(signal.SIGINT)
+    assert process.wait() == 0
+    unset = process.output().strip().splitlines()[-1].split()
+    # What was set by the terminal itself stays.
+    assert unset == ["unset", *(name for name, value in exports.items() if os.environ.get(name) != value)]
+
+
+@pytest.mark.parametrize("command", [("up",), ("demo", "--captures", "1")], ids=" ".join)
+@pytest.mark.parametrize(
+    ("variable", "url", "kind"),
+    [
+        ("DATABASE_URL", "postgresql://a:secret@127.0.0.1:1/x", "Postgres"),
+        ("REDIS_URL", "redis://:secret@127.0.0.1:1/0", "Redis"),
+    ],
+)
+def test_an_address_that_is_left_over_from_an_earlier_up_is_named(run, monkeypatch, command, variable, url, kind):
+    monkeypatch.setenv(variable, url)
+    told = run(*command)
+    assert told.status == 2
+    last = told.err.splitlines()[-1]
+    assert last == f"billing: {variable} is set, and no {kind} answers there; unset it to have one started"
+
+
+def test_a_card_and_a_customer_are_made_up_at_the_stand_in(run, house):
+    intent = run("standin", "authorise", "1999", "usd").out.strip()
+    assert [effect["amount"] for effect in house.effects("authorisation", intent)] == [1999]
+    assert run("standin", "customer").out.startswith("cus_")
+
+
+@pytest.mark.parametrize("base", ["https://api.stripe.com", "http://127.0.0.1:1"])
+@pytest.mark.parametrize("what", [("authorise", "1999", "USD"), ("customer",)], ids=lambda what: what[0])
+def test_nothing_is_made_up_anywhere_else(run, monkeypatch, base, what):
+    monkeypatch.setenv("STRIPE_API_BASE", base)
+    told = run("standin", *what)
+    assert told.status == 2
+    assert f"STRIPE_API_BASE={base} is not the stand-in" in told.err

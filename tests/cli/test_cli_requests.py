@@ -25,7 +25,7 @@ def test_a_capture_is_asked_for_once_and_its_status_follows(ask, run, house):
     house.settle(first["id"])
     told = run("status", "order-1", "--wait")
     assert told.status == 0
-    assert f"{first['id']} is captured" in told.out
+    assert f"{first['id']}: captured, since " in told.out
     assert house.captured(first["id"]) == {1999: 1}
 
 
@@ -51,11 +51,41 @@ def test_waiting_for_a_capture_that_is_refused_ends_with_status_1(ask, run, hous
     assert json.loads(told.out)["reason"] == "more_than_authorised"
 
 
-def test_waiting_gives_up_and_says_what_is_missing(ask, run):
+def test_waiting_gives_up_and_says_what_is_missing(ask, run, house):
     ask()
     told = run("status", "order-1", "--wait", "--timeout", "0.3")
     assert told.status == 1
-    assert "are a relay and a worker running?" in told.err
+    last = told.err.splitlines()[-1]
+    assert last == "not final after 0.3 s; next: a relay plans the work; is a relay running?"
+    house.plan()
+    told = run("status", "order-1", "--wait", "--timeout", "0")
+    assert told.err.splitlines()[-1] == "not final after 0 s; next: a worker takes it up; is a worker running?"
+
+
+def test_waiting_ends_at_once_where_a_person_has_to_act(ask, run, house):
+    capture_id = json.loads(ask("--json").out)["id"]
+    run("switch", "pull", "captures", "--reason", "INC-12")
+    house.plan()
+    house.work_off()
+    held = run("status", capture_id, "--wait")
+    assert held.status == 1
+    assert "waiting is of no use; next: nothing until the switch is released (captures: INC-12)" in held.err
+    house.execute("UPDATE billing.work SET state = 'quarantined', reason = 'a test'")
+    quarantined = run("status", capture_id, "--wait")
+    assert quarantined.status == 1
+    assert "next: a person decides (a test)" in quarantined.err
+
+
+def test_waiting_for_a_conflict_ends_at_once(ask, run, house):
+    capture_id = json.loads(ask("--json").out)["id"]
+    house.standin.add_fault("other_amount", path="/capture$", times=1)
+    house.plan()
+    house.work_off()
+    house.work_off()
+    told = run("status", capture_id, "--wait", "--json")
+    assert told.status == 1
+    assert json.loads(told.out)["state"] == "conflict"
+    assert "a person decides" in told.err
 
 
 def test_an_invoice_is_issued_with_its_lines(run, house):

@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 from worker import fork_worker, reap, stop
 
 from billing import database, effects
-from billing.gateway import Answer, Budget, Request
+from billing.gateway import Answer, Budget, Request, boot_clock
 from billing.tables import RecordState, WorkState
 from jobs.pace import Pace
 from jobs.runner import Runner
@@ -36,8 +36,11 @@ def test_a_sleeper_that_wakes_up_after_somebody_else_concluded_sends_nothing(hou
     house.plan()
     pid = fork_worker(house, "captures", at="send.before:1", do=stop)
     os.waitpid(pid, os.WUNTRACED)
+    stopped_at = boot_clock()
     assert house.settle(capture) == ["captured"]
     assert len(house.posts("/capture")) == 1
+    # By the clock that judges it: the database's may have been set meanwhile, and let the lease run out early.
+    eventually(lambda: boot_clock() > stopped_at + house.timing.not_after_s, "past its not-after")
     os.kill(pid, signal.SIGCONT)
     assert reap(pid) == 0
     assert len(house.posts("/capture")) == 1
@@ -229,9 +232,9 @@ def test_the_witness_sees_a_call_from_inside_its_own_transaction(house: House) -
     assert witness.seen == [(None, 1)]
 
 
-@pytest.mark.parametrize("queue", ["captures", "invoices"])
-def test_an_empty_key_never_reaches_the_provider(house: House, queue: str) -> None:
+@pytest.mark.parametrize("key", ["", None])
+def test_an_empty_key_never_reaches_the_provider(house: House, key: str | None) -> None:
     """[19]"""
-    answer = house.gateway().send(Request("POST", "/v1/invoices", "", key=""), Budget(1e12, 1e12))
+    answer = house.gateway().send(Request("POST", "/v1/invoices", "", key=key), Budget(1e12, 1e12))
     assert type(answer).__name__ == "NotSent"
-    assert house.standin.requests() == []
+    assert house.posts("/v1/invoices") == []

@@ -204,9 +204,9 @@ def test_work_that_cannot_be_prepared_does_not_stop_the_others(engine: Engine, r
         session.execute(text("UPDATE billing.work SET state = 'ready', due_at = NULL"))
     healthy = wish(engine, 2)
     with pytest.raises(KeyError):
-        claim(engine, runner)
+        claim(engine, runner, free=1)
     with transaction(engine) as session:
-        runner.set_aside(session, "captures", "could not be prepared")
+        runner.set_aside(session, "could not be prepared")
     (call,) = claim(engine, runner).calls
     assert call.case.row.id == healthy
     assert works(engine)[poisoned] in ("quarantined", "parked")

@@ -74,7 +74,7 @@ def test_every_end_of_a_capture_is_final(session: Session, capture_id: str, stat
     session.get_one(Capture, capture_id).state = state
     session.flush()
     shown = billing.status(session, capture_id)
-    assert (shown.state, shown.final, shown.next) == (state, True, "nothing: this is final")
+    assert (shown.state, shown.final, shown.next) == (state, True, "nothing, this is final")
 
 
 @pytest.mark.parametrize("state", list(InvoiceState))

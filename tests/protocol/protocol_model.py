@@ -102,7 +102,6 @@ TAKE = Step(
     name="take",
     ask=lambda case: Ask("POST", "/v1/take", {"amount": 1999}, INTENT),
     judge=lambda _case, data: Learned.SUCCEEDED if data.get("takes") else Learned.MISMATCH,
-    read_before=False,
     look=_look_for_take,
     apply=_take_applied,
 )

@@ -13,7 +13,7 @@ from billing.invoice_steps import ADD_LINES, CREATE, DELETE_DRAFT, FINALIZE, SEN
 from billing.records import mark_sent, plan
 from billing.steps import Case, Finding, Step
 from billing.tables import Invoice, InvoiceLine, InvoiceState, Record
-from billing.timing import PRODUCTION
+from billing.timing import PRODUCTION, SHORT
 
 INVOICE = "inv_" + "1" * 32
 
@@ -249,7 +249,7 @@ ROWS: list[tuple[str, Answer, Kind, Learned | None, Learned | None]] = [
     ("neither code nor parameter", error(400), LEARNED, Learned.ASK, Learned.ASK),
     ("bad parameter", error(400, code="parameter_unknown", param="x"), LEARNED, Learned.REFUSED, Learned.ASK),
     ("parameter without a code", error(400, param="amount"), LEARNED, Learned.REFUSED, Learned.ASK),
-    ("no such intent", error(404, code="resource_missing"), LEARNED, Learned.REFUSED, Learned.ASK),
+    ("no such intent", error(404, code="resource_missing"), LEARNED, Learned.ASK, Learned.ASK),
     ("expired api key", error(401, code="api_key_expired"), Kind.MISCONFIGURED, None, None),
     ("not permitted", error(403), Kind.MISCONFIGURED, None, None),
     ("key in use", error(409, code="idempotency_key_in_use"), THROTTLED, None, None),
@@ -388,6 +388,7 @@ def test_what_replays_an_error_is_never_sent_again():
 
 def test_a_look_counts_and_teaches_and_changes_no_send():
     record = learned_record(NoAnswer("reset"), times=2)
+    mark_sent(record, NOON, SHORT, looking=True, only_looks=False)
     learn_from_look(record, Finding(Learned.ABSENT))
     assert (record.learned, record.looks, record.unanswered, record.look_only) == (Learned.ABSENT, 1, 2, False)
 

@@ -94,7 +94,7 @@ def test_what_a_look_at_a_capture_says(answer: Answer, learned: Learned):
 @pytest.mark.parametrize(
     ("account", "learned"),
     [
-        (ACCOUNT, Learned.IMPOSSIBLE),
+        (ACCOUNT, Learned.UNPROVABLE),
         (error(401), Learned.LOOK_UNANSWERED),
         (error(403), Learned.LOOK_UNANSWERED),
         (error(500), Learned.LOOK_UNANSWERED),
@@ -104,6 +104,16 @@ def test_what_a_look_at_a_capture_says(answer: Answer, learned: Learned):
 def test_an_intent_that_is_gone_is_believed_only_when_the_account_answers(account: Answer, learned: Learned):
     answers = {PATH: NOT_FOUND, "/v1/account": account}
     assert looked(CAPTURE, case_of(capture()), answers).learned is learned
+
+
+@pytest.mark.parametrize(
+    ("answers_as", "learned"),
+    [("acct_ours", Learned.IMPOSSIBLE), ("acct_another", Learned.LOOK_UNANSWERED)],
+)
+def test_an_intent_is_gone_for_certain_only_in_the_account_that_is_known_to_be_ours(answers_as: str, learned: Learned):
+    script = {PATH: NOT_FOUND, "/v1/account": response(200, {"object": "account", "id": answers_as})}
+    read = Reader(lambda path: script[path], account="acct_ours")
+    assert CAPTURE.look(case_of(capture()), read, False).learned is learned
 
 
 def test_a_capture_that_carries_another_operation_of_ours_is_claimed():
@@ -180,7 +190,9 @@ def test_every_page_of_events_is_read_before_a_draft_is_absent():
     )
     assert CREATE.look(case, Reader(script), False).learned is Learned.FOUND_OURS
     since = int((NOON - timedelta(minutes=5)).timestamp())
-    assert script.asked[0] == f"/v1/events?types[0]=invoice.created&created[gte]={since}&limit=100"
+    until = int((NOON + timedelta(hours=1)).timestamp())
+    lists = f"created[gte]={since}&created[lte]={until}&limit=100"
+    assert script.asked[0] == f"/v1/events?types[0]=invoice.created&{lists}"
     assert script.asked[1] == script.asked[0] + "&starting_after=evt_1"
 
 

@@ -1,0 +1,125 @@
+"""Verified copies of the archive's objects on this machine: no byte is queried whose digest is not in the chain.
+
+Objects never change, so what is here stays good. Asking again costs one listing and the newest manifest of each
+class; every other byte is proven by the chain that ends in those.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import structlog
+
+from archive import manifests
+from archive.errors import EvidenceDiffers, ExposedCache
+from archive.manifests import Manifest
+from archive.retention import CLASSES
+from archive.store import Store
+
+log = structlog.get_logger()
+
+DOWNLOADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Part of one class: its whole chain was checked up to `head`, the digest of manifest number `last`."""
+
+    retention_class: str
+    last: int
+    head: str
+    manifests: tuple[Manifest, ...]
+    files: tuple[Path, ...]
+
+
+class Cache:
+    """Copies of one bucket below `directory`, which must be this user's alone."""
+
+    def __init__(self, store: Store, directory: Path | None = None) -> None:
+        self._store = store
+        root = directory or Path(tempfile.gettempdir()) / f"billing-archive-{os.getuid()}"
+        bucket = hashlib.sha256(f"{store.endpoint} {store.bucket}".encode()).hexdigest()[:16]
+        self._root = _private(_private(root) / bucket)
+
+    def bring(self, classes: Iterable[str] = tuple(CLASSES), *, until: date = date.max) -> list[Evidence]:
+        """Every object of these classes up to that UTC day, here and verified.
+
+        Raises EvidenceDiffers when the chain is broken or an object is not what its manifest says, ExposedCache,
+        StoreAway and StoreRefused.
+        """
+        listed = self._store.keys(manifests.PREFIX)
+        with ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="cache") as pool:
+            return [found for name in classes if (found := self._class(pool, name, listed, until)) is not None]
+
+    def _class(self, pool: ThreadPoolExecutor, name: str, listed: list[str], until: date) -> Evidence | None:
+        numbers = {
+            int(Path(key).stem): key for key in listed if key.startswith(f"{manifests.PREFIX}{name}/") and _is_one(key)
+        }
+        if not numbers:
+            return None
+        last = max(numbers)
+        head = self._store.get(numbers[last]).body
+        local = {number: self._local(key) for number, key in numbers.items()}
+        missing = [number for number, body in local.items() if body is None and number != last]
+        bodies = {number: body for number, body in local.items() if body is not None} | {last: head}
+        bodies |= zip(missing, pool.map(lambda n: self._store.get(numbers[n]).body, missing), strict=True)
+        try:
+            chain = list(manifests.chain(name, bodies))
+        except EvidenceDiffers as error:
+            # Which of the copies is wrong, or whether the bucket is: ask for all of them.
+            log.warning("cache.differs", key=error.key)
+            bodies = dict(zip(numbers, pool.map(lambda key: self._store.get(key).body, numbers.values()), strict=True))
+            chain = list(manifests.chain(name, bodies))
+        for number, body in bodies.items():
+            if body != local[number]:
+                self._keep(numbers[number], body)
+        wanted = [manifest for manifest in chain if date.fromisoformat(manifest.event_date) <= until]
+        files = tuple(pool.map(self._object, wanted))
+        return Evidence(name, last, manifests.digest(bodies[last]), tuple(wanted), files)
+
+    def _object(self, manifest: Manifest) -> Path:
+        body = self._local(manifest.key)
+        if body is not None and manifests.digest(body) == manifest.sha256:
+            return self._root / manifest.key
+        if body is not None:
+            log.warning("cache.differs", key=manifest.key)
+        found = self._store.get(manifest.key, manifest.version)
+        if found.sha256 != manifest.sha256:
+            raise EvidenceDiffers(manifest.key, "its bytes are not those that its manifest names")
+        return self._keep(manifest.key, found.body)
+
+    def _local(self, key: str) -> bytes | None:
+        try:
+            return (self._root / key).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def _keep(self, key: str, body: bytes) -> Path:
+        """Whole or not at all: a reader at the same time sees the old file or the new one."""
+        path = self._root / key
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, unfinished = tempfile.mkstemp(dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(body)
+        Path(unfinished).replace(path)
+        return path
+
+
+def _is_one(key: str) -> bool:
+    return Path(key).suffix == ".json" and Path(key).stem.isdecimal()
+
+
+def _private(path: Path) -> Path:
+    """The directory, made if need be. Raises ExposedCache when others could put their files into it."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = path.lstat()
+    if path.is_symlink() or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise ExposedCache(
+            f"BILLING_CACHE_DIRECTORY: {path} must be a directory of this user that nobody else can write; chmod 700 it"
+        )
+    return path

@@ -1,0 +1,131 @@
+"""One manifest per batch: what the object is, and the digest of the manifest before it, so that nothing goes missing.
+
+Chained, not signed yet: whoever keeps the newest digest (`head`) elsewhere can prove that the chain was cut or
+rewritten; the chain alone shows every other change.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC
+from typing import Any
+
+from archive import records
+from archive.errors import EvidenceDiffers
+from billing.tables import ArchiveBatch
+
+FORMAT = "billing-archive-manifest/1"
+PREFIX = "manifests/v1/"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Whose facts these are."""
+
+    environment: str
+    installation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What stands in one manifest. `captured` is money that its facts say was taken, minor units by currency."""
+
+    retention_class: str
+    number: int
+    event_date: str
+    environment: str
+    installation: str
+    key: str
+    sha256: str
+    version: str
+    size: int
+    schema: int
+    rows: int
+    first_seq: int
+    last_seq: int
+    captured: dict[str, int]
+    lock_mode: str
+    locked_until: str
+    previous: str | None
+
+    def body(self) -> bytes:
+        """Canonical: the same manifest is the same bytes, whoever writes it."""
+        return (records.canonical({"format": FORMAT, **asdict(self)}) + "\n").encode()
+
+
+def object_key(batch: ArchiveBatch) -> str:
+    """Hive's layout, so that Athena, Trino, Spark and DuckDB see class and day without opening a file."""
+    return (
+        f"v{records.VERSION}/class={batch.retention_class}/event_date={batch.event_date}/"
+        f"b{batch.number:012d}-{batch.first_seq:012d}-{batch.last_seq:012d}.parquet"
+    )
+
+
+def key(retention_class: str, number: int) -> str:
+    return f"{PREFIX}{retention_class}/{number:012d}.json"
+
+
+def of(
+    batch: ArchiveBatch,
+    source: Source,
+    *,
+    sha256: str,
+    version: str,
+    size: int,
+    captured: dict[str, int],
+    previous: str | None,
+) -> Manifest:
+    """The manifest of a batch whose object was read back. Nothing in it depends on who writes it, or when."""
+    return Manifest(
+        retention_class=batch.retention_class,
+        number=batch.number,
+        event_date=batch.event_date.isoformat(),
+        environment=source.environment,
+        installation=source.installation,
+        key=object_key(batch),
+        sha256=sha256,
+        version=version,
+        size=size,
+        schema=records.VERSION,
+        rows=batch.rows,
+        first_seq=batch.first_seq,
+        last_seq=batch.last_seq,
+        captured=captured,
+        lock_mode=batch.lock_mode,
+        locked_until=batch.locked_until.astimezone(UTC).isoformat(),
+        previous=previous,
+    )
+
+
+def digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def read(where: str, body: bytes) -> Manifest:
+    """Raises EvidenceDiffers when it is no manifest, or not written as one is."""
+    try:
+        told: dict[str, Any] = json.loads(body)
+        if told.pop("format") != FORMAT:
+            raise EvidenceDiffers(where, "a manifest of a format that this version does not know")
+        manifest = Manifest(**told)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise EvidenceDiffers(where, "not a manifest") from None
+    if manifest.body() != body:
+        raise EvidenceDiffers(where, "not a manifest in its one canonical form")
+    return manifest
+
+
+def chain(retention_class: str, bodies: Mapping[int, bytes]) -> Iterator[Manifest]:
+    """Manifests 1..N of one class in order. Raises EvidenceDiffers at the first that does not follow from the last."""
+    previous, last_seq = None, 0
+    for number in range(1, len(bodies) + 1):
+        where = key(retention_class, number)
+        if number not in bodies:
+            raise EvidenceDiffers(where, f"missing, and there are {len(bodies)} manifests up to {max(bodies)}")
+        manifest = read(where, bodies[number])
+        named = (manifest.retention_class, manifest.number, manifest.previous, manifest.first_seq)
+        if named != (retention_class, number, previous, last_seq + 1):
+            raise EvidenceDiffers(where, "it does not follow from the manifest before it")
+        previous, last_seq = digest(bodies[number]), manifest.last_seq
+        yield manifest

@@ -1,0 +1,30 @@
+-- reads: capture, attempt
+-- Whether anything captured in this time was captured more than once, ever: every line must say 1 time.
+-- 'capture': how often one of our captures says that it was captured.
+-- 'authorisation': how often one PaymentIntent was captured.
+-- 'provider success': how often the provider took the money of one capture, replays of an answer left out.
+WITH taken AS (
+    SELECT entity_id, payload ->> 'payment_intent' AS authorisation FROM facts
+     WHERE topic = 'capture.captured' AND happened_at >= $since AND happened_at < $until
+), counted AS (
+    SELECT 'capture' AS what, entity_id AS id, count(*) AS times
+      FROM facts
+     WHERE topic = 'capture.captured' AND entity_id IN (SELECT entity_id FROM taken)
+     GROUP BY entity_id
+    UNION ALL
+    SELECT 'authorisation', payload ->> 'payment_intent', count(*)
+      FROM facts
+     WHERE topic = 'capture.captured' AND payload ->> 'payment_intent' IN (SELECT authorisation FROM taken)
+     GROUP BY payload ->> 'payment_intent'
+    UNION ALL
+    SELECT 'provider success', entity_id, count(*)
+      FROM facts
+     WHERE topic IN ('capture.attempted', 'capture.late_answer') AND payload ->> 'step' = 'capture'
+       AND payload ->> 'learned' = 'succeeded' AND payload ->> 'replayed' = 'false'
+       AND entity_id IN (SELECT entity_id FROM taken)
+     GROUP BY entity_id
+)
+SELECT what, times, count(*) AS how_many, CASE WHEN times > 1 THEN min(id) END AS for_instance
+  FROM counted
+ GROUP BY what, times
+ ORDER BY what, times

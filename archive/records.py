@@ -1,0 +1,180 @@
+"""What of a fact is archived, and in what form: one explicit Parquet schema per version, and an allow-list.
+
+Nothing about a person gets here: a column or a payload key that is not listed is left out, and a value that does
+not look as its list says is left out, too. Never change a type or a meaning: add a nullable column, or make v2.
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sqlalchemy import Row
+
+VERSION = 1
+
+SCHEMA = pa.schema(
+    [
+        pa.field("archive_seq", pa.int64(), nullable=False),
+        pa.field("fact_id", pa.int64(), nullable=False),
+        pa.field("topic", pa.string(), nullable=False),
+        pa.field("fact_version", pa.int64(), nullable=False),
+        pa.field("entity_type", pa.string(), nullable=False),
+        pa.field("entity_id", pa.string(), nullable=False),
+        pa.field("entity_version", pa.int64(), nullable=False),
+        # Null where it does not look like the id of a service or of a member of staff.
+        pa.field("actor", pa.string()),
+        # Null where it does not look like an opaque id.
+        pa.field("correlation_id", pa.string()),
+        pa.field("happened_at", pa.timestamp("us", tz="UTC"), nullable=False),
+        # Out of the payload, so that a query engine sums without reading JSON.
+        pa.field("minor", pa.int64()),
+        pa.field("currency", pa.string()),
+        # Canonical JSON: sorted keys, no spaces.
+        pa.field("payload", pa.string(), nullable=False),
+    ],
+    metadata={"billing.schema": str(VERSION)},
+)
+
+# A dictionary on ids makes a file larger and its writing slower.
+_FEW_VALUES = ["topic", "entity_type", "actor", "currency"]
+_RISING = dict.fromkeys(("archive_seq", "fact_id", "entity_version", "happened_at"), "DELTA_BINARY_PACKED")
+
+Rows: TypeAlias = pa.Table
+Shape = Callable[[Any], bool]
+
+
+def _like(pattern: str) -> Shape:
+    compiled = re.compile(pattern, re.ASCII)
+    return lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None
+
+
+def _whole(value: Any) -> bool:
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
+def _yes_or_no(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+_DIGITS = re.compile(r"(?:\d[ -]?){12,18}\d", re.ASCII)
+_UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+
+
+def _no_card(value: Any) -> bool:
+    """Not a text with a row of 13 to 19 digits in it, which a card number is. A UUID may have one by chance."""
+    return _UUID.fullmatch(value) is not None or _DIGITS.search(value) is None
+
+
+_code = _like(r"[a-z][a-z0-9_]{0,63}")
+_currency = _like(r"[A-Z]{3}")
+_time = _like(r"\d{4}-\d\d-\d\dT[0-9:.]{8,15}(?:Z|[+-]\d\d:\d\d)")
+_scope = _like(r"everything|captures|invoices|account:(?:own|acct_[A-Za-z0-9]{1,64})")
+_staff_or_service = _like(r"[a-z][a-z0-9_.:-]{0,63}")
+_opaque = _like(r"(?=.*\d)[A-Za-z0-9_.:-]{1,128}")
+
+
+def _id_of(*kinds: str) -> Shape:
+    return _like(rf"(?:{'|'.join(kinds)})_[A-Za-z0-9_]{{1,128}}")
+
+
+PAYLOAD: dict[str, Shape] = {
+    "account": _id_of("acct"),
+    "authorised": _yes_or_no,
+    "capture_before": _time,
+    "charge": _id_of("ch", "py"),
+    "currency": _currency,
+    # Stripe's own opaque id; whose it is stays in Postgres, and is what erasure deletes.
+    "customer": _id_of("cus"),
+    "generation": _whole,
+    "learned": _code,
+    "lines": _whole,
+    "minor": _whole,
+    # Stripe's numbers: a prefix of letters and digits, and a counter.
+    "number": _like(r"[A-Z0-9]{1,16}-[0-9A-Z-]{1,16}"),
+    "outcome": _code,
+    "payment_intent": _id_of("pi"),
+    "probes": _yes_or_no,
+    "replayed": _yes_or_no,
+    "request_id": _id_of("req"),
+    "scope": _scope,
+    "status": _whole,
+    "step": _like(r"[a-z][a-z0-9_]{0,63}(?::in_[A-Za-z0-9_]{1,128})?"),
+    "stripe_invoice": _id_of("in"),
+    "theirs": _whole,
+    "took_ms": _whole,
+    # A code of ours or of Stripe's, never a sentence.
+    "why": _code,
+    "work_id": _id_of("wrk"),
+}
+
+
+def table(facts: Sequence[Row[Any]]) -> Rows:
+    """Facts, as `batches.facts_of` reads them, as the rows that are archived."""
+    kept = [allowed(fact.payload) for fact in facts]
+    columns = {
+        "archive_seq": [fact.archive_seq for fact in facts],
+        "fact_id": [fact.id for fact in facts],
+        "topic": [fact.topic for fact in facts],
+        "fact_version": [fact.version for fact in facts],
+        "entity_type": [fact.entity_type for fact in facts],
+        "entity_id": [fact.entity_id for fact in facts],
+        "entity_version": [fact.entity_version for fact in facts],
+        "actor": [_shown(fact.actor, _staff_or_service) for fact in facts],
+        "correlation_id": [_shown(fact.correlation_id, _opaque) for fact in facts],
+        "happened_at": [fact.happened_at for fact in facts],
+        "minor": [payload.get("minor") for payload in kept],
+        "currency": [payload.get("currency") for payload in kept],
+        "payload": [canonical(payload) for payload in kept],
+    }
+    return pa.table(columns, schema=SCHEMA)
+
+
+def allowed(payload: dict[str, Any]) -> dict[str, Any]:
+    """What of a payload may be archived; what is null says nothing and is left out."""
+    return {key: value for key, value in payload.items() if key in PAYLOAD and PAYLOAD[key](value)}
+
+
+def canonical(value: Any) -> str:
+    """The one way to write this value as JSON."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def parquet(rows: Rows) -> bytes:
+    """The object. One version of pyarrow writes the same bytes for the same rows; another may not."""
+    sink = BytesIO()
+    pq.write_table(
+        rows,
+        sink,
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=_FEW_VALUES,
+        column_encoding=_RISING,
+        row_group_size=128 * 1024,
+    )
+    return sink.getvalue()
+
+
+def read(body: bytes) -> Rows:
+    """The rows of an object. Raises ValueError when it is none of ours."""
+    try:
+        return pq.read_table(pa.BufferReader(body), schema=SCHEMA)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"not one of our Parquet files: {type(error).__name__}") from None
+
+
+def captured(rows: Rows) -> dict[str, int]:
+    """Money that these facts say was taken: minor units by currency."""
+    sums: dict[str, int] = {}
+    columns = (rows.column(name).to_pylist() for name in ("topic", "minor", "currency"))
+    for topic, minor, currency in zip(*columns, strict=True):
+        if topic == "capture.captured" and None not in (minor, currency):
+            sums[currency] = sums.get(currency, 0) + minor
+    return sums
+
+
+def _shown(value: str | None, shape: Shape) -> str | None:
+    return value if value is not None and shape(value) and _no_card(value) else None

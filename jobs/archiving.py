@@ -1,0 +1,113 @@
+"""The archive's processes put together: its bucket, the archiver that runs by itself, and the copies that are queried.
+
+Apart from `runtime`, because only these processes pay for what S3 and Parquet need: some 100 MB and half a second.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from archive import retention
+from archive.cache import Cache
+from archive.errors import EvidenceDiffers, StoreAway
+from archive.manifests import Source
+from archive.store import Store
+from archive.writer import Writer
+from billing import database
+from jobs.health import Beat
+from jobs.runtime import Runtime
+from jobs.settings import Settings, SettingsError
+
+log = structlog.get_logger()
+
+PAUSE_S = 0.5
+AGAIN_S = 2.0
+"""After trouble: S3 or Postgres is away, or something differs and a person is needed."""
+PATIENCE_S = {"production": 30.0, "short": 2.0}
+"""A batch takes about a second. Whoever has had it for so long is taken for dead; being wrong costs double work."""
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Store]:
+    """The bucket of these settings; nothing is asked yet. Raises SettingsError and SecretError."""
+    if settings.archive_bucket is None:
+        raise SettingsError("BILLING_ARCHIVE_BUCKET is not set; name the bucket of the evidence")
+    store = Store(
+        settings.archive_bucket,
+        endpoint=settings.s3_endpoint_url,
+        region=settings.s3_region,
+        access_key=settings.s3_access_key.reveal(),
+        secret_key=settings.s3_secret_key.reveal(),
+    )
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def policy(settings: Settings) -> retention.Policy:
+    """Raises BadRetention."""
+    return retention.load(Path(settings.archive_retention) if settings.archive_retention else retention.SHIPPED)
+
+
+def cache(settings: Settings, store: Store) -> Cache:
+    """Raises ExposedCache."""
+    return Cache(store, Path(settings.cache_directory) if settings.cache_directory else None)
+
+
+@contextmanager
+def archiver(runtime: Runtime) -> Iterator[Writer]:
+    """What writes batches, on a database and a bucket that are found to be ours.
+
+    Raises WrongDatabase, WrongBucket, BadRetention, SettingsError, SecretError, and what an unreachable server raises.
+    """
+    settings = runtime.settings
+    rules = policy(settings)
+    with database.transaction(runtime.engine) as session:
+        ours = database.check_stamp(session, environment=settings.environment, livemode=settings.livemode)
+    with opened(settings) as store:
+        store.check(settings.environment)
+        source = Source(settings.environment, ours.identity)
+        yield Writer(
+            runtime.engine, store, rules, source, settings.archive_wait_s, patience_s=PATIENCE_S[settings.timing]
+        )
+
+
+def run(runtime: Runtime, stop_requested: Callable[[], bool]) -> None:
+    """Be an archiver until told to stop; a server that is away is waited for. Any number may run."""
+    with archiver(runtime) as writer, Beat("archiver", runtime.settings.health_directory) as beat:
+        while not stop_requested():
+            pause_s = PAUSE_S
+            try:
+                # While there is more, the next batch follows at once.
+                pause_s = 0.0 if writer.round() else PAUSE_S
+            except (StoreAway, SQLAlchemyError) as error:
+                log.warning("archive.away", error=type(error).__name__)
+                pause_s = AGAIN_S
+            except EvidenceDiffers as error:
+                log.error("evidence.differs", key=error.key, told=str(error))  # noqa: TRY400 - it says where, and that is all
+                pause_s = AGAIN_S
+            beat()
+            _pause(pause_s, stop_requested, beat)
+
+
+def run_once(runtime: Runtime) -> int:
+    """Archive everything that a relay has planned, now, and what was left behind. Returns how many facts that were."""
+    with archiver(runtime) as writer:
+        eager = replace(writer, wait_s=0.0, patience_s=0.0)
+        archived = 0
+        while moved := eager.round():
+            archived += moved
+        return archived
+
+
+def _pause(seconds: float, stop_requested: Callable[[], bool], beat: Callable[[], None]) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not stop_requested():
+        time.sleep(0.05)
+        beat()

@@ -1,0 +1,214 @@
+"""The evidence: set up its bucket, archive, see how far it is, ask it questions."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.cli.output import FINANCE, AsJson, clock, print_json, print_table, say, tell
+
+if TYPE_CHECKING:
+    from archive.queries import Answer
+
+Moment = Annotated[str | None, typer.Option(metavar="TIME", help="2026-11-25, or 2026-11-25T10:00:00Z; UTC.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    archive = typer.Typer(no_args_is_help=True, help="The evidence in S3: archive facts, and ask them questions.")
+    for command in (setup, run, status, query, verify):
+        archive.command()(command)
+    app.add_typer(archive, name="archive", rich_help_panel=FINANCE)
+
+
+def setup(as_json: AsJson = False) -> None:
+    """Make the bucket, with Object Lock and this environment's tag. Safe to repeat.
+
+    A bucket that is there already must have been made with Object Lock; one that belongs to another environment
+    is refused.
+
+    \b
+    Example:
+      billing archive setup
+    """
+    from jobs import archiving
+    from jobs.settings import load
+
+    settings = load()
+    with archiving.opened(settings) as store:
+        made = store.set_up(settings.environment)
+    if as_json:
+        print_json({"bucket": store.bucket, "environment": settings.environment, "made": made})
+    else:
+        say(f"{store.bucket} {'was made' if made else 'is there'}, locks, and belongs to {settings.environment}")
+
+
+def run(
+    once: Annotated[bool, typer.Option("--once", help="Archive what is there now, and end.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Be an archiver: copy facts to S3 under lock, batch by batch. Until SIGTERM or Ctrl-C.
+
+    Any number may run, and any of them may be killed: whoever comes next finishes its batch. With --json, and
+    --once, it says how many facts were archived.
+
+    \b
+    Examples:
+      billing archive run
+      billing archive run --once
+    """
+    from jobs import archiving
+    from jobs.cli.opening import open_runtime
+    from jobs.cli.processes import Stop
+
+    stop = Stop()
+    runtime = open_runtime("archiver", logs_too=True)
+    try:
+        if not once:
+            archiving.run(runtime, stop.requested)
+            return
+        archived = archiving.run_once(runtime)
+    finally:
+        runtime.close()
+    if as_json:
+        print_json({"archived": archived})
+    else:
+        say(f"{archived} facts were archived")
+
+
+def status(as_json: AsJson = False) -> None:
+    """How far the archive is: facts that wait, batches by class, and the digest of each newest manifest.
+
+    Keep those digests elsewhere: with one of them it can be proven that nothing was cut off or rewritten since.
+
+    \b
+    Example:
+      billing archive status
+    """
+    from archive import batches
+    from jobs.cli.opening import opened, patiently
+
+    with opened() as runtime:
+        classes, lag = patiently(runtime, lambda session: (batches.standing(session), batches.lag(session)))
+    if as_json:
+        print_json({"lag": lag, "classes": classes})
+        return
+    say(
+        f"{lag.waiting} facts wait to be archived"
+        + (f", the oldest for {lag.oldest_age_s:.0f} s" if lag.waiting else "")
+        + (f"; {lag.unplanned} wait for a relay first" if lag.unplanned else "")
+    )
+    if classes:
+        print_table(
+            "archived",
+            ("class", "facts", "batches", "unfinished", "last", "head"),
+            [
+                (
+                    c.retention_class,
+                    c.archived_facts,
+                    c.archived_batches,
+                    c.claimed_batches,
+                    clock(c.last_archived_at),
+                    c.head,
+                )
+                for c in classes
+            ],
+        )
+
+
+def query(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="captures_by_day, attempts_per_capture or duplicate_proof")
+    ],
+    since: Moment = None,
+    until: Moment = None,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV; what it was computed from goes to stderr.")] = False,
+) -> None:
+    """Ask the evidence one of the named questions, over what happened from --since to just before --until.
+
+    Every byte is checked against the chain of manifests first; Postgres is not asked. Amounts are minor units.
+
+    \b
+    Examples:
+      billing archive query captures_by_day --since 2026-11-01 --until 2026-12-01
+      billing archive query duplicate_proof --json
+      billing archive query captures_by_day --csv > november.csv
+    """
+    from archive.queries import ask
+    from jobs import archiving
+    from jobs.settings import load
+
+    settings = load()
+    bounds = {"since": _moment("--since", since), "until": _moment("--until", until)}
+    with archiving.opened(settings) as store:
+        store.check(settings.environment)
+        answer = ask(archiving.cache(settings, store), name, **bounds)
+    if as_json:
+        print_json(answer)
+    elif as_csv:
+        _print_csv(answer)
+        _show_source(answer)
+    else:
+        print_table(answer.query, answer.columns, answer.rows)
+        _show_source(answer)
+
+
+def verify(as_json: AsJson = False) -> None:
+    """Check every byte against the chain of manifests, and the chain against Postgres. Exit status 1 if they differ.
+
+    \b
+    Example:
+      billing archive verify
+    """
+    from archive.agreement import differences
+    from archive.errors import EvidenceDiffers
+    from jobs import archiving
+    from jobs.cli.opening import opened, patiently
+
+    with opened() as runtime, archiving.opened(runtime.settings) as store:
+        store.check(runtime.settings.environment)
+        try:
+            evidence = archiving.cache(runtime.settings, store).bring()
+            found = patiently(runtime, lambda session: differences(session, evidence))
+        except EvidenceDiffers as error:
+            evidence, found = [], [str(error)]
+    facts, objects = sum(m.rows for part in evidence for m in part.manifests), sum(len(p.files) for p in evidence)
+    if as_json:
+        print_json({"facts": facts, "objects": objects, "differences": found})
+    else:
+        for line in found:
+            say(f"DIFFERS {line}")
+        if not found:
+            say(f"{facts} facts in {objects} objects are as their manifests and Postgres say")
+    if found:
+        raise typer.Exit(1)
+
+
+def _show_source(answer: "Answer") -> None:
+    tell(f"query {answer.query}, sha256 {answer.query_sha256}")
+    for part in answer.evidence:
+        tell(f"{part.retention_class}: {part.facts} facts, manifests {part.first} to {part.last}, head {part.head}")
+
+
+def _print_csv(answer: "Answer") -> None:
+    import csv
+    import sys
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(answer.columns)
+    writer.writerows(answer.rows)
+
+
+def _moment(option: str, text: str | None) -> datetime | None:
+    """A day is its first moment; a time without an offset is UTC."""
+    from datetime import UTC
+
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no time; write 2026-11-25 or 2026-11-25T10:00:00Z", param_hint=option
+        ) from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,0 +1,74 @@
+"""Servers of your own, by their variables: one that does not answer is named before anything is started."""
+
+import socket
+from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
+
+import psycopg
+import redis
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from jobs.local.supervisor import LocalServerError
+
+PATIENCE_S = 5
+
+
+def check(given: Mapping[str, str]) -> None:
+    """Raises LocalServerError for a variable that is set, and at whose address nothing of its kind answers.
+
+    Such variables are often left over in a shell from a `billing up` that has ended.
+    """
+    for variable, (kind, answers) in _KINDS.items():
+        if url := given.get(variable):
+            try:
+                there = answers(url)
+            except (ArgumentError, ValueError):
+                # Not chained, and not shown: a URL may hold a password.
+                raise LocalServerError(f"{variable}: not a URL of {kind}; unset it to have one started") from None
+            if not there:
+                raise LocalServerError(f"{variable} is set, and no {kind} answers there; unset it to have one started")
+
+
+def _postgres(url: str) -> bool:
+    try:
+        plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        psycopg.connect(plain, connect_timeout=PATIENCE_S).close()
+    except psycopg.OperationalError as error:
+        # Where it says why it refuses us, it is there; that is told by whoever needs it.
+        return "FATAL" in str(error)
+    return True
+
+
+def _redis(url: str) -> bool:
+    with redis.Redis.from_url(url, socket_timeout=PATIENCE_S, socket_connect_timeout=PATIENCE_S) as client:
+        try:
+            client.ping()
+        except redis.exceptions.AuthenticationError:
+            return True
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
+            return False
+        except redis.exceptions.RedisError:
+            return True
+    return True
+
+
+def _listens(url: str) -> bool:
+    """Nothing is sent: it may be Stripe itself."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        socket.create_connection((parts.hostname or "", port), timeout=PATIENCE_S).close()
+    except KeyError:
+        raise ValueError(url) from None
+    except OSError:
+        return False
+    return True
+
+
+_KINDS: dict[str, tuple[str, Callable[[str], bool]]] = {
+    "DATABASE_URL": ("Postgres", _postgres),
+    "REDIS_URL": ("Redis", _redis),
+    "STRIPE_API_BASE": ("Stripe stand-in", _listens),
+    "S3_ENDPOINT_URL": ("S3", _listens),
+}

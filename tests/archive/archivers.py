@@ -1,0 +1,90 @@
+"""A nursery of archivers: each is a process that kills itself somewhere at random, and is followed by another.
+
+    python archivers.py DATABASE_URL BUCKET ENDPOINT SEED     (the keys of S3 are in its environment)
+
+Forked from here, because loading S3 and Parquet anew for each would take longer than its life. Nothing of theirs is
+used before the fork. Until SIGTERM; then it prints how often which place was the end of one.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections import Counter
+
+from dying import Watched, watched_commits
+from sqlalchemy.exc import SQLAlchemyError
+
+from archive import retention
+from archive.errors import StoreAway
+from archive.manifests import Source
+from archive.store import Store
+from archive.writer import Writer
+from billing import database
+from billing.timing import SHORT
+
+DEATH = 0.02
+"""At each place; a batch has fourteen."""
+
+
+def live(seed: str, tell: int) -> None:
+    """Archive until death. The last place is written to `tell`."""
+    url, bucket, endpoint = sys.argv[1:4]
+    chance = random.Random(seed)
+
+    def passes(place: str) -> None:
+        if chance.random() < DEATH:
+            os.write(tell, place.encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    keys = {"access_key": os.environ["ACCESS"], "secret_key": os.environ["SECRET"]}
+    store = Store(bucket, endpoint=endpoint, region="us-east-1", **keys)
+    engine = database.open_engine(url, SHORT, name="archiver")
+    watched: Store = Watched(store, passes)  # type: ignore[assignment]
+    writer = Writer(engine, watched, retention.load(), Source("test", "ins_test"), wait_s=0.0, patience_s=0.3)
+    with watched_commits(passes):
+        while True:
+            try:
+                moved = writer.round()
+            except (SQLAlchemyError, StoreAway):
+                moved = 0
+            if not moved:
+                time.sleep(0.01)
+
+
+def main() -> None:
+    deaths: Counter[str] = Counter()
+    child = 0
+
+    def end(*_: object) -> None:
+        if child:
+            os.kill(child, signal.SIGKILL)
+        print(json.dumps(deaths), flush=True)
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    while True:
+        told, tell = os.pipe()
+        child = os.fork()
+        if not child:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            try:
+                live(f"{sys.argv[4]}-{deaths.total()}", tell)
+            except BaseException:  # noqa: BLE001 - a forked child must not go on as a second nursery
+                traceback.print_exc()
+            os._exit(3)
+        os.close(tell)
+        _, status = os.waitpid(child, 0)
+        place = os.read(told, 100).decode()
+        os.close(told)
+        child = 0
+        if status != signal.SIGKILL:
+            sys.exit(f"an archiver ended by itself with {status}")
+        deaths[place] += 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""An archive in a bucket of its own: what tests say happened, archive, and look at."""
+
+import json
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from house import House
+from outside import Outside
+from sqlalchemy import select
+
+from archive import batches, retention
+from archive.cache import Cache
+from archive.manifests import Source
+from archive.store import Store
+from archive.writer import Writer
+from billing import database
+from billing.tables import ArchiveBatch
+from jobs.local.seaweed import SeaweedFS
+
+
+class Archive:
+    """What a test of the archive says and looks at."""
+
+    def __init__(self, house: House, s3: SeaweedFS, directory: Path) -> None:
+        self.house, self.s3, self.directory = house, s3, directory
+        self.bucket = f"test-{uuid4().hex}"
+        self.store = s3.store(self.bucket)
+        self.store.set_up("test")
+        self.policy = retention.load()
+        self.outside = Outside(s3.url, s3.access_key, s3.secret_key, self.bucket)
+        self._caches = 0
+
+    def writer(self, store: Store | None = None, **changed: Any) -> Writer:
+        terms = {"policy": self.policy, "wait_s": 0.0, "patience_s": 0.0, **changed}
+        return Writer(self.house.engine, store or self.store, source=Source("test", "ins_test"), **terms)
+
+    def cache(self, fresh: bool = True) -> Cache:
+        self._caches += fresh
+        return Cache(self.store, self.directory / str(self._caches))
+
+    def tell(self, *topics: str, of: str = "cap_1", at: str = "now()", menu: int | None = 1, **payload: Any) -> None:
+        """Facts of one entity, as if they had happened and a relay had planned them."""
+        for topic in topics:
+            self.house.execute(
+                "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload, happened_at,"
+                " menu) SELECT :topic, :kind, CAST(:of AS text), 1 + count(*), 'billing', CAST(:payload AS jsonb),"
+                f" {at}, :menu FROM billing.facts WHERE entity_id = :of",
+                kind=topic.partition(".")[0],
+                topic=topic,
+                of=of,
+                payload=json.dumps(payload),
+                menu=menu,
+            )
+
+    def archive_all(self) -> int:
+        writer, archived = self.writer(), 0
+        while moved := writer.round():
+            archived += moved
+        return archived
+
+    def known(self) -> list[ArchiveBatch]:
+        with database.transaction(self.house.engine) as session:
+            order = (ArchiveBatch.retention_class, ArchiveBatch.number)
+            return list(session.scalars(select(ArchiveBatch).order_by(*order)))
+
+    def lag(self) -> batches.Lag:
+        with database.transaction(self.house.engine) as session:
+            return batches.lag(session)

@@ -1,0 +1,216 @@
+"""Verified copies, and what finance asks of them."""
+
+import hashlib
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import duckdb
+import pytest
+from evidence import Archive
+
+from archive import cache as cache_room
+from archive import queries
+from archive.cache import Cache
+from archive.errors import BadQuestion, EvidenceDiffers, ExposedCache
+from archive.store import Store
+
+USD, JPY = {"currency": "USD"}, {"currency": "JPY"}
+
+
+def a_small_history(archive: Archive) -> None:
+    """Three captures on two days, one of them sent again, and one decline."""
+
+    def captured(of: str, minor: int, currency: dict[str, str], at: str) -> None:
+        archive.tell("capture.requested", of=of, at=at, minor=minor, **currency, payment_intent=f"pi_{of}")
+        archive.tell("capture.attempted", of=of, at=at, step="capture", learned="succeeded", replayed=False)
+        archive.tell("capture.captured", of=of, at=at, minor=minor, **currency, payment_intent=f"pi_{of}")
+
+    captured("cap_1", 1999, USD, "'2026-11-01 00:00:00+00'")
+    captured("cap_2", 1, USD, "'2026-11-01 23:59:59.999999+00'")
+    archive.tell("capture.attempted", of="cap_3", at="'2026-11-01 12:00+00'", step="capture", outcome="no_answer")
+    archive.tell("capture.looked", of="cap_3", at="'2026-11-01 12:00+00'", step="capture")
+    captured("cap_3", 500, JPY, "'2026-11-02 00:00:00+00'")
+    archive.tell("capture.declined", of="cap_4", at="'2026-11-02 00:00:00+00'", minor=7, **USD)
+    archive.archive_all()
+
+
+def ask(archive: Archive, name: str, since: str | None = None, until: str | None = None) -> queries.Answer:
+    bounds = {
+        "since": datetime.fromisoformat(since).replace(tzinfo=UTC) if since else None,
+        "until": datetime.fromisoformat(until).replace(tzinfo=UTC) if until else None,
+    }
+    return queries.ask(archive.cache(fresh=False), name, **bounds)
+
+
+def test_the_queries_tell_what_happened(archive: Archive) -> None:
+    a_small_history(archive)
+    by_day = ask(archive, "captures_by_day")
+    assert by_day.columns == ["day", "currency", "captures", "minor"]
+    assert by_day.rows == [("2026-11-01", "USD", 2, 2000), ("2026-11-02", "JPY", 1, 500)]
+    assert ask(archive, "attempts_per_capture").rows == [(1, 0, 2), (2, 1, 1)]
+    assert ask(archive, "duplicate_proof").rows == [
+        ("authorisation", 1, 3, None),
+        ("capture", 1, 3, None),
+        ("provider success", 1, 3, None),
+    ]
+
+
+def test_since_is_in_the_range_and_until_is_not(archive: Archive) -> None:
+    a_small_history(archive)
+    first, second = ("2026-11-01", "USD", 2, 2000), ("2026-11-02", "JPY", 1, 500)
+    assert ask(archive, "captures_by_day", "2026-11-01", "2026-11-02").rows == [first]
+    assert ask(archive, "captures_by_day", "2026-11-02", "2026-11-03").rows == [second]
+    assert ask(archive, "captures_by_day", "2026-11-02", None).rows == [second]
+    assert ask(archive, "captures_by_day", None, "2026-11-01").rows == []
+    last_moment = "2026-11-01T23:59:59.999999"
+    assert ask(archive, "captures_by_day", None, last_moment).rows == [("2026-11-01", "USD", 1, 1999)]
+    assert ask(archive, "captures_by_day", last_moment, "2026-11-02").rows == [("2026-11-01", "USD", 1, 1)]
+
+
+def test_something_taken_twice_is_seen_and_named_even_when_half_of_it_lies_outside_the_range(archive: Archive) -> None:
+    """The control of the proof."""
+    a_small_history(archive)
+    archive.tell(
+        "capture.attempted", of="cap_1", at="'2026-11-03'", step="capture", learned="succeeded", replayed=False
+    )
+    archive.tell("capture.captured", of="cap_1", at="'2026-11-03'", minor=1999, **USD, payment_intent="pi_cap_1")
+    archive.archive_all()
+    rows = ask(archive, "duplicate_proof", "2026-11-03", None).rows
+    assert rows == [
+        ("authorisation", 2, 1, "pi_cap_1"),
+        ("capture", 2, 1, "cap_1"),
+        ("provider success", 2, 1, "cap_1"),
+    ]
+
+
+def test_an_empty_archive_answers_with_nothing(archive: Archive) -> None:
+    answer = ask(archive, "captures_by_day")
+    assert (answer.rows, answer.evidence) == ([], [])
+
+
+def test_an_answer_says_what_it_was_computed_from(archive: Archive) -> None:
+    a_small_history(archive)
+    answer = ask(archive, "duplicate_proof")
+    heads = {batch.retention_class: (batch.number, batch.manifest_sha256) for batch in archive.known()}
+    assert {read.retention_class: (read.last, read.head) for read in answer.evidence} == heads
+    assert {read.retention_class: read.facts for read in answer.evidence} == {"capture": 7, "attempt": 5}
+    text = (Path(queries.__file__).parent / "duplicate_proof.sql").read_bytes()
+    assert answer.query_sha256 == hashlib.sha256(text).hexdigest()
+
+
+def test_there_are_three_queries_and_no_other(archive: Archive) -> None:
+    assert queries.NAMES == ["attempts_per_capture", "captures_by_day", "duplicate_proof"]
+    with pytest.raises(BadQuestion, match="there are: attempts_per_capture, "):
+        ask(archive, "../secrets")
+    with pytest.raises(BadQuestion, match="is not before"):
+        ask(archive, "captures_by_day", "2026-11-02", "2026-11-02")
+
+
+def test_a_query_reaches_no_file_and_changes_no_setting(archive: Archive, monkeypatch) -> None:
+    a_small_history(archive)
+    for reaching in ("SELECT * FROM read_text('/etc/hostname')", "SET enable_external_access = true", "INSTALL httpfs"):
+        monkeypatch.setattr(queries, "sql", lambda _, text=reaching: f"-- reads: capture\n{text}")
+        with pytest.raises(duckdb.Error):
+            ask(archive, "anything")
+
+
+class Counting:
+    """The real store; counts what is asked of it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self.endpoint, self.bucket = store, store.endpoint, store.bucket
+        self.asked: list[str] = []
+
+    def keys(self, prefix: str) -> list[str]:
+        self.asked.append("LIST")
+        return self._store.keys(prefix)
+
+    def get(self, key: str, version: str | None = None):
+        self.asked.append(key)
+        return self._store.get(key, version)
+
+
+def test_asking_again_costs_one_listing_and_the_newest_manifests(archive: Archive, tmp_path: Path) -> None:
+    a_small_history(archive)
+    store = Counting(archive.store)
+    first, again = (Cache(store, tmp_path / "cache").bring() for _ in range(2))  # type: ignore[arg-type]
+    assert first == again
+    assert store.asked.count("LIST") == 2
+    assert store.asked[store.asked.index("LIST", 1) + 1 :] == [
+        f"manifests/v1/{batch.retention_class}/{batch.number:012d}.json"
+        for name in ("attempt", "capture")
+        for batch in archive.known()[::-1]
+        if batch.retention_class == name and batch.number == 2
+    ]
+
+
+def test_a_copy_that_was_tampered_with_is_not_used_and_is_fetched_again(archive: Archive) -> None:
+    a_small_history(archive)
+    right = ask(archive, "duplicate_proof").rows
+    copies = [path for path in archive.directory.rglob("*") if path.is_file()]
+    assert len(copies) == 8
+    for copy in copies:
+        good = copy.read_bytes()
+        for bad in (good[:-1] + b"x", good[:-1], b""):
+            copy.write_bytes(bad)
+            assert ask(archive, "duplicate_proof").rows == right
+            assert copy.read_bytes() == good
+        copy.unlink()
+        assert ask(archive, "duplicate_proof").rows == right
+        assert copy.read_bytes() == good
+
+
+def test_a_bucket_whose_object_is_not_what_its_manifest_says_is_not_believed(archive: Archive) -> None:
+    a_small_history(archive)
+    s3 = archive.outside.s3
+    version = next(v for v in archive.outside.versions() if v["Key"].endswith(".parquet"))
+    s3.delete_object(
+        Bucket=archive.bucket, Key=version["Key"], VersionId=version["VersionId"], BypassGovernanceRetention=True
+    )
+    s3.put_object(Bucket=archive.bucket, Key=version["Key"], Body=b"forged")
+    with pytest.raises(EvidenceDiffers, match=r"\.parquet: "):
+        ask(archive, "duplicate_proof")
+
+
+def test_a_second_version_over_an_object_changes_no_answer(archive: Archive) -> None:
+    """A lock does not forbid it; the manifest names the version."""
+    a_small_history(archive)
+    for version in archive.outside.versions():
+        if version["Key"].endswith(".parquet"):
+            archive.outside.s3.put_object(Bucket=archive.bucket, Key=version["Key"], Body=b"forged")
+    assert len(ask(archive, "captures_by_day").rows) == 2
+
+
+def test_a_manifest_that_was_overwritten_is_not_believed(archive: Archive) -> None:
+    a_small_history(archive)
+    for number in (2, 1):
+        key = f"manifests/v1/capture/{number:012d}.json"
+        archive.outside.s3.put_object(Bucket=archive.bucket, Key=key, Body=b'{"format":"x"}')
+        with pytest.raises(EvidenceDiffers, match="manifests/v1/capture"):
+            archive.cache().bring()
+
+
+def test_only_days_up_to_the_end_of_the_range_are_fetched(archive: Archive) -> None:
+    a_small_history(archive)
+    (found,) = archive.cache().bring(["capture"], until=date(2026, 11, 1))
+    assert [manifest.event_date for manifest in found.manifests] == ["2026-11-01"]
+    assert found.last == 2
+
+
+def test_a_cache_that_others_can_write_is_refused(archive: Archive, tmp_path: Path) -> None:
+    open_to_all = tmp_path / "open"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    (tmp_path / "link").symlink_to(tmp_path)
+    for place in (open_to_all, tmp_path / "link"):
+        with pytest.raises(ExposedCache, match="BILLING_CACHE_DIRECTORY"):
+            Cache(archive.store, place)
+
+
+def test_the_cache_is_private_and_in_the_temporary_directory_unless_told_otherwise(
+    archive: Archive, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(cache_room.tempfile, "tempdir", str(tmp_path))
+    Cache(archive.store)
+    (place,) = tmp_path.glob("billing-archive-*")
+    assert place.stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,241 @@
+"""One batch from claim to confirmation: whatever dies, whoever comes next; and what lies there is compared."""
+
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import botocore.exceptions
+import pytest
+from dying import At, Died, Watched, watched_commits
+from evidence import Archive
+from outside import in_order
+
+from archive import batches, manifests, records
+from archive.errors import EvidenceDiffers, StoreAway, StoreRefused
+from archive.retention import Lock, Mode, Policy, Rule
+from archive.store import Store
+from billing import database
+
+# Looking for what is left behind and reading the facts commit nothing, and are places to die all the same.
+PLACES = [
+    *("commit.before", "commit.after") * 2,
+    *("commit.before", "commit.after"),
+    *("put.before", "put.after", "get.after") * 2,
+    *("commit.before", "commit.after"),
+]
+NUMBERED = [f"{place}:{PLACES[: n + 1].count(place)}" for n, place in enumerate(PLACES)]
+
+
+def tell_three(archive: Archive) -> None:
+    archive.tell("capture.requested", minor=1999, currency="USD", payment_intent="pi_1")
+    archive.tell("capture.captured", minor=1999, currency="USD", payment_intent="pi_1")
+    archive.tell("capture.captured", of="cap_2", minor=500, currency="JPY", payment_intent="pi_2")
+
+
+def test_a_batch_is_object_and_manifest_locked_and_confirmed(archive: Archive) -> None:
+    tell_three(archive)
+    assert archive.archive_all() == 3
+    (batch,) = archive.known()
+    bodies = archive.outside.bodies()
+    day = batch.event_date
+    key = f"v1/class=capture/event_date={day}/b000000000001-000000000001-000000000003.parquet"
+    assert set(bodies) == {key, "manifests/v1/capture/000000000001.json"}
+    manifest = manifests.read("", bodies["manifests/v1/capture/000000000001.json"])
+    assert manifest.captured == {"USD": 1999, "JPY": 500}
+    assert (manifest.environment, manifest.installation) == ("test", "ins_test")
+    assert (batch.object_sha256, batch.object_version) == (manifest.sha256, manifest.version)
+    assert batch.manifest_sha256 == manifests.digest(manifest.body())
+    first = archive.outside.facts()["capture"][0]
+    assert first["payload"] == '{"currency":"USD","minor":1999,"payment_intent":"pi_1"}'
+
+
+def test_nothing_is_deleted_from_postgres(archive: Archive) -> None:
+    tell_three(archive)
+    archive.archive_all()
+    assert len(archive.house.facts("cap_1")) == 2
+    assert [fact.archive_seq for fact in archive.house.facts("cap_1")] == [1, 2]
+
+
+def die_at(archive: Archive, where: str) -> At:
+    passes = At(where)
+    with watched_commits(passes):
+        archive.writer(Watched(archive.store, passes)).round()  # type: ignore[arg-type]
+    return passes
+
+
+def test_these_are_all_the_places_to_die(archive: Archive) -> None:
+    archive.tell("capture.requested")
+    assert die_at(archive, "").passed == PLACES
+
+
+def test_an_archiver_that_dies_anywhere_is_finished_by_the_next(archive: Archive) -> None:
+    """[78] Nothing counts as archived before it was read back, and nothing is archived twice."""
+    fixed, confirmed = NUMBERED.index("commit.after:2"), NUMBERED.index("commit.after:4")
+    for n, where in enumerate(NUMBERED):
+        archive.tell("capture.requested", "capture.captured", of=f"cap_{n}", minor=1999, currency="USD")
+        with pytest.raises(Died):
+            die_at(archive, where)
+        unfinished = [batch for batch in archive.known() if batch.state != "archived"]
+        assert bool(unfinished) == (fixed <= n < confirmed), where
+        archive.tell("capture.refused", of=f"cap_{n}")
+        archive.archive_all()
+        assert archive.lag().waiting == 0, where
+    facts = archive.outside.facts()
+    in_order(facts)
+    assert Counter(row["fact_id"] for row in facts["capture"]) == dict.fromkeys(range(1, 3 * len(NUMBERED) + 1), 1)
+
+
+def claim(archive: Archive) -> tuple[Any, Any]:
+    with database.transaction(archive.house.engine) as session:
+        batch = batches.claim(session, archive.policy, wait_s=0)
+        assert batch is not None
+        return batch, records.table(batches.facts_of(session, batch))
+
+
+def put_other(archive: Archive, key: str, body: bytes, until: datetime) -> None:
+    archive.store.put_once(key, body, Lock(Mode.GOVERNANCE, until))
+
+
+def test_the_same_rows_in_other_bytes_are_accepted(archive: Archive) -> None:
+    """As another version of pyarrow would write them."""
+    tell_three(archive)
+    batch, rows = claim(archive)
+    sink = records.BytesIO()
+    records.pq.write_table(rows, sink, compression="gzip")
+    put_other(archive, manifests.object_key(batch), sink.getvalue(), batch.locked_until)
+    assert archive.archive_all() == 3
+    in_order(archive.outside.facts())
+
+
+@pytest.mark.parametrize("what", ["one row changed", "one row fewer", "no Parquet"])
+def test_other_rows_are_refused_and_stay_an_alarm_and_the_other_classes_go_on(archive: Archive, what: str) -> None:
+    tell_three(archive)
+    archive.tell("invoice.requested", of="inv_1")
+    batch, rows = claim(archive)
+    if what == "one row changed":
+        changed = rows.set_column(rows.schema.get_field_index("minor"), "minor", [[1, 1999, 500]])
+        body = records.parquet(changed)
+    else:
+        body = records.parquet(rows.slice(0, 2)) if what == "one row fewer" else b"canary"
+    put_other(archive, manifests.object_key(batch), body, batch.locked_until)
+    for _ in range(2):
+        with pytest.raises(EvidenceDiffers, match="v1/class=capture"):
+            archive.writer().round()
+    assert [(known.retention_class, known.state) for known in archive.known()] == [
+        ("capture", "claimed"),
+        ("invoice", "archived"),
+    ]
+
+
+def test_another_manifest_in_our_place_is_refused(archive: Archive) -> None:
+    tell_three(archive)
+    batch, _ = claim(archive)
+    put_other(archive, manifests.key("capture", 1), b"{}", batch.manifest_locked_until)
+    with pytest.raises(EvidenceDiffers, match="another manifest lies there"):
+        archive.writer().round()
+
+
+def test_an_object_that_is_locked_too_weakly_is_refused(archive: Archive) -> None:
+    tell_three(archive)
+    batch, rows = claim(archive)
+    soon = datetime.now(UTC) + timedelta(minutes=5)
+    put_other(archive, manifests.object_key(batch), records.parquet(rows), soon)
+    with pytest.raises(EvidenceDiffers, match="not locked as it must be"):
+        archive.writer().round()
+
+
+def test_an_archiver_with_another_history_does_not_overwrite(archive: Archive) -> None:
+    """Two databases on one bucket: the second finds the first one's batch 1 in its place."""
+    tell_three(archive)
+    archive.archive_all()
+    before = archive.outside.bodies()
+    archive.house.execute("DELETE FROM billing.archive_batches")
+    archive.house.execute("UPDATE billing.facts SET batch_no = NULL, archive_seq = NULL, actor = 'other'")
+    with pytest.raises(EvidenceDiffers, match="other rows lie there"):
+        archive.writer().round()
+    assert archive.outside.bodies() == before
+
+
+def test_locks_are_set_as_the_policy_says_and_hold(archive: Archive) -> None:
+    rules = {**archive.policy.rules, "invoice": Rule(Mode.COMPLIANCE, 400)}
+    archive.policy = Policy(rules)
+    archive.tell("capture.requested", at="'2026-01-01 12:00+00'")
+    archive.tell("invoice.requested", of="inv_1")
+    archive.archive_all()
+    s3, bucket = archive.outside.s3, archive.bucket
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    expected = {
+        # Late evidence is kept as long as if it had come in time.
+        "v1/class=capture": ("GOVERNANCE", midnight + timedelta(days=91)),
+        "v1/class=invoice": ("COMPLIANCE", midnight + timedelta(days=401)),
+        # It outlives whatever it could prove missing.
+        "manifests/v1/": ("COMPLIANCE", midnight + timedelta(days=401)),
+    }
+    versions = archive.outside.versions()
+    assert len(versions) == 4
+    for version in versions:
+        key, number = version["Key"], version["VersionId"]
+        told = s3.get_object_retention(Bucket=bucket, Key=key)["Retention"]
+        (wanted,) = [lock for prefix, lock in expected.items() if key.startswith(prefix)]
+        assert (told["Mode"], told["RetainUntilDate"]) == wanted
+        with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
+            s3.delete_object(Bucket=bucket, Key=key, VersionId=number)
+        if told["Mode"] == "COMPLIANCE":
+            with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
+                s3.delete_object(Bucket=bucket, Key=key, VersionId=number, BypassGovernanceRetention=True)
+
+
+def test_one_of_many_writers_of_the_same_key_wins(archive: Archive) -> None:
+    lock = Lock(Mode.GOVERNANCE, datetime.now(UTC) + timedelta(days=1))
+    assert [archive.store.put_once("v1/x", body, lock) for body in (b"first", b"second")] == [True, False]
+    assert archive.store.get("v1/x").body == b"first"
+
+
+def test_a_bucket_out_of_reach_is_told_apart_from_one_that_refuses(archive: Archive) -> None:
+    tell_three(archive)
+    s3 = archive.s3
+    keys = {"region": "us-east-1", "access_key": s3.access_key, "secret_key": s3.secret_key}
+    away = Store(archive.bucket, endpoint="http://127.0.0.1:1", **keys)
+    with pytest.raises(StoreAway, match="cannot be reached"):
+        archive.writer(away).round()
+    refusing = Store(archive.bucket, endpoint=s3.url, **{**keys, "secret_key": "canary"})
+    with pytest.raises(StoreRefused, match="403") as refusal:
+        archive.writer(refusing).round()
+    assert "canary" not in str(refusal.value)
+    assert archive.archive_all() == 3
+    away.close()
+    refusing.close()
+
+
+def test_a_confirmation_that_disagrees_with_another_is_an_alarm(archive: Archive) -> None:
+    tell_three(archive)
+    archive.archive_all()
+    (batch,) = archive.known()
+    digests = {"object_sha256": batch.object_sha256, "object_version": batch.object_version}
+    with database.transaction(archive.house.engine) as session:
+        batches.confirm(session, batch, manifest=batch.manifest_sha256, **digests)
+        with pytest.raises(EvidenceDiffers, match="another archiver has confirmed it"):
+            batches.confirm(session, batch, manifest="0" * 64, **digests)
+
+
+def test_the_chain_notices_whatever_is_taken_out_or_changed(archive: Archive) -> None:
+    for _ in range(3):
+        archive.tell("capture.requested")
+        archive.archive_all()
+    bodies = {n: archive.outside.body(manifests.key("capture", n)) for n in (1, 2, 3)}
+    assert [m.number for m in manifests.chain("capture", bodies)] == [1, 2, 3]
+    second = manifests.read("", bodies[2])
+    wrong = [
+        {1: bodies[1], 3: bodies[3]},
+        {2: bodies[2], 3: bodies[3]},
+        {**bodies, 2: bodies[1]},
+        {**bodies, 2: replace(second, rows=2).body()},
+        {**bodies, 2: replace(second, previous=None).body()},
+        {**bodies, 2: bodies[2].replace(b":", b": ")},
+        {**bodies, 2: b"{}"},
+        {**bodies, 2: b"\xff"},
+    ]
+    for tampered in wrong:
+        with pytest.raises(EvidenceDiffers):
+            list(manifests.chain("capture", tampered))

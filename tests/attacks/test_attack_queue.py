@@ -1,0 +1,203 @@
+"""Review: what must not stop, or wrongly quarantine, a whole queue."""
+
+import contextlib
+import random
+from collections import Counter
+from datetime import UTC, datetime
+
+import pytest
+from house import House, eventually
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError, OperationalError
+from worker import KILLED, fork_worker, reap
+
+import billing
+from billing import database, store
+from billing.effects import Call, Report
+from billing.gateway import NoAnswer
+from billing.tables import WorkState
+from jobs import relay as relaying
+from jobs import work as pieces
+from jobs.contracts import MENU
+from jobs.pace import Pace
+from jobs.runner import Runner
+from jobs.shift import Control, Shift
+
+
+def test_one_caller_s_absurd_deadline_does_not_stop_the_relay_for_everybody(house: House) -> None:
+    """`datetime.min` is a common 'no date' of a caller; deadline - margin overflows, and the relay dies on it."""
+    with pytest.raises(billing.InvalidText):
+        billing.Authorisation(1999, "USD", datetime.min.replace(tzinfo=UTC))
+    poison = house.ask_for_capture()
+    house.execute(
+        'UPDATE billing.facts SET payload = payload || \'{"capture_before": "0001-01-01T00:00:00+00:00"}\''
+        " WHERE entity_id = :id",
+        id=poison,
+    )
+    good = house.ask_for_capture()
+    assert house.settle(good) == ["captured"]
+
+
+def test_a_missing_grant_or_migration_quarantines_nothing(house: House) -> None:
+    """The code is new and the database old, or a GRANT is missing: nothing is wrong with any row."""
+    captures = [house.ask_for_capture(intent) for intent in house.intents(4)]
+    house.plan()
+    house.execute("ALTER TABLE billing.captures RENAME COLUMN charge TO charge_of_tomorrow")
+    runner = Runner(house.terms, Pace(4), random.Random(1))
+    Shift(house.engine, house.gateway(), runner, "captures", crew=4, slice_s=2).run(Control())
+    house.execute("ALTER TABLE billing.captures RENAME COLUMN charge_of_tomorrow TO charge")
+    states = house.states_of_work()
+    assert len(captures) == 4
+    assert states["quarantined"] == 0, states
+
+
+def test_only_the_row_that_cannot_be_prepared_is_set_aside(house: House) -> None:
+    """Two workers meet one poisoned row: while one has it locked, the other sets an innocent one aside."""
+    poisoned, innocent = [house.ask_for_capture(intent) for intent in house.intents(2)]
+    house.plan()
+    house.execute("UPDATE billing.work SET urgency = urgency - interval '1 day' WHERE entity_id = :id", id=poisoned)
+    house.execute(f"ALTER TABLE billing.idempotency_records ADD CONSTRAINT broken CHECK (operation_id <> '{poisoned}')")
+    runner = Runner(house.terms, Pace(1), random.Random(1))
+    with pytest.raises(IntegrityError, match="broken"):
+        _start_and_commit(house, runner)
+    other_engine = database.open_engine(house.url, house.timing, name="other-worker")
+    with database.transaction(other_engine) as other:
+        claimed = pieces.claim_ready(other, "captures", ["take_capture:1"], 1)  # it is preparing it right now
+        assert [work.entity_id for work in claimed] == [poisoned]
+        # Waiting in vain for its lock is fine; taking another row is not.
+        with contextlib.suppress(OperationalError), database.transaction(house.engine) as session:
+            runner.set_aside(session, "could not be prepared")
+    other_engine.dispose()
+    assert house.work(innocent).state == WorkState.READY
+
+
+def test_two_new_contracts_of_one_topic_are_both_planned_for_old_facts(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    capture = house.ask_for_capture()
+    house.plan()
+    first = replace(MENU[0], name="first_new", since=2)
+    second = replace(MENU[0], name="second_new", since=2)
+    monkeypatch.setattr(relaying, "MENU", (*MENU, first, second))
+    monkeypatch.setattr(relaying, "MENU_NUMBER", 2)
+    for _ in range(3):
+        with database.transaction(house.engine) as session:
+            relaying.catch_up(session, house.timing)
+    with database.transaction(house.engine) as session:
+        names = set(session.execute(text("SELECT contract FROM billing.work")).scalars())
+    assert names == {"take_capture", "first_new", "second_new"}, capture
+
+
+def test_a_connection_to_a_primary_that_became_read_only_is_given_up(house: House) -> None:
+    """After a failover the old server may keep its connections; 25006 on a pooled one must not be for ever."""
+    capture = house.ask_for_capture()
+    house.plan()
+    engine = database.open_engine(house.url, house.timing, name="worker")
+    with engine.connect() as connection:
+        connection.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
+        connection.commit()
+    runner = Runner(house.terms, Pace(1), random.Random(1))
+    Shift(engine, house.gateway(), runner, "captures", crew=1, slice_s=2).run(Control())
+    engine.dispose()
+    assert house.status(capture).state == "captured"
+
+
+def test_a_look_that_kills_its_worker_is_counted_or_put_off(house: House) -> None:
+    """A poisonous look is claimed first, by every worker, as soon as the dead one's lease is over."""
+    capture = house.ask_for_capture()
+    house.standin.add_fault("not_end_state", path="/capture$", times=1)
+    house.plan()
+    assert reap(fork_worker(house, "captures", at="send.before:2")) == KILLED  # the capture, then its look
+    for _ in range(2):
+        before = house.record(capture)
+
+        def over() -> bool:
+            house.relay.round()
+            with database.transaction(house.engine) as session:
+                return bool(pieces.claimable(session, "captures", ["take_capture:1"], 1))
+
+        eventually(over, "the look is due again")
+        assert reap(fork_worker(house, "captures", at="send.before:1")) == KILLED
+    record, work = house.record(capture), house.work(capture)
+    assert record.looks > 0 or work.attempts > 0, before
+
+
+def _start_and_commit(house: House, runner: Runner) -> None:
+    with database.transaction(house.engine) as session:
+        runner.start(session, "captures", 1, Counter())
+
+
+def _sent(house: House) -> tuple[str, Call]:
+    """A capture whose first send nobody reported, and a look in hand."""
+    capture = house.ask_for_capture()
+    house.plan()
+    runner = Runner(house.terms, Pace(1), random.Random(1))
+    with database.transaction(house.engine) as session:
+        runner.start(session, "captures", 1, Counter())
+    house.age(capture, 10)
+    house.execute(
+        "UPDATE billing.idempotency_records SET look_at = now(), look_only = true WHERE operation_id = :id", id=capture
+    )
+    with database.transaction(house.engine) as session:
+        (look,) = runner.start(session, "captures", 1, Counter()).calls
+    assert look.looking
+    return capture, look
+
+
+def test_a_look_that_cannot_be_settled_does_not_count_as_the_report_of_a_send(house: House) -> None:
+    """Else the sleeper whose send it is no longer delays the proof of absence."""
+    capture, look = _sent(house)
+    assert house.record(capture).unreported == 1
+    with database.transaction(house.engine) as session:
+        store.keep_unsettled(session, Report(look, NoAnswer("x"), 1), None, None, "DataError")
+    assert house.record(capture).unreported == 1
+
+
+def test_keeping_an_answer_twice_is_keeping_it_once(house: House) -> None:
+    """The commit's answer was lost: `_keep` does it again, and eats another send's report."""
+    capture = house.ask_for_capture()
+    house.plan()
+    runner = Runner(house.terms, Pace(1), random.Random(1))
+    with database.transaction(house.engine) as session:
+        runner.start(session, "captures", 1, Counter())
+    house.age(capture, 10)
+    house.relay.round()
+    with database.transaction(house.engine) as session:
+        (again,) = runner.start(session, "captures", 1, Counter()).calls
+    assert house.record(capture).unreported == 2
+    for _ in range(2):
+        with database.transaction(house.engine) as session:
+            store.keep_unsettled(session, Report(again, NoAnswer("x"), 1), None, None, "DataError")
+    assert house.record(capture).unreported == 1
+
+
+def test_one_locked_row_does_not_keep_the_others_of_its_group_from_settling(house: House) -> None:
+    """A person in psql holds one row; 55P03 repeats the whole group, and no lease is renewed meanwhile."""
+    captures = [house.ask_for_capture(intent) for intent in house.intents(4)]
+    house.plan()
+    house.standin.add_fault("latency_after", path="/capture$", seconds=0.3)
+    import threading
+
+    runner = Runner(house.terms, Pace(4), random.Random(1))
+    engine = database.open_engine(house.url, house.timing, name="worker")
+    shift = Shift(engine, house.gateway(), runner, "captures", crew=4, slice_s=5)
+    thread = threading.Thread(target=shift.run, args=(Control(),))
+    thread.start()
+    eventually(lambda: len(house.posts("/capture")) == 4, "all in the air")
+    engine_2 = database.open_engine(house.url, house.timing, name="person")
+    try:
+        with engine_2.connect() as person:
+            person.execute(text("SET idle_in_transaction_session_timeout = 0"))
+            person.execute(text("SELECT 1 FROM billing.captures WHERE id = :id FOR UPDATE"), {"id": captures[0]})
+            eventually(
+                lambda: sum(house.status(capture).state == "captured" for capture in captures) == 3,
+                "the three others settled",
+                within_s=2.5,
+            )
+            person.rollback()
+    finally:
+        thread.join()
+        engine.dispose()
+        engine_2.dispose()

@@ -1,0 +1,152 @@
+"""Review: reports that come twice, late, or to a shift that has claimed the same record again."""
+
+import random
+import threading
+from collections import Counter
+
+from house import House, drop_database, eventually, make_database
+from sqlalchemy.exc import OperationalError
+
+from billing import database, store
+from billing.effects import Report
+from billing.gateway import Answer, Budget, NotSent, Request, boot_clock
+from billing.idempotency import Learned
+from billing.invoice_steps import CREATE
+from billing.operations import operation_of
+from billing.steps import Reader
+from billing.timing import Timing
+from jobs.local.servers import LocalServers
+from jobs.pace import Pace
+from jobs.runner import Runner
+from jobs.shift import Control, Shift
+
+
+def _runner(house: House) -> Runner:
+    return Runner(house.terms, Pace(4), random.Random(1))
+
+
+def test_a_report_that_is_settled_twice_counts_once(house: House) -> None:
+    """Only the captain's own reading guards this (`settled_already`); `settle` itself takes its own fence again.
+
+    One look at a stale replica after a lost commit is enough, and `unanswered` says nothing was sent.
+    """
+    capture = house.ask_for_capture()
+    house.plan()
+    runner = _runner(house)
+    with database.transaction(house.engine) as session:
+        runner.start(session, "captures", 1, Counter())
+    house.age(capture, 10)
+    house.relay.round()
+    with database.transaction(house.engine) as session:
+        (again,) = runner.start(session, "captures", 1, Counter()).calls
+    assert house.record(capture).unanswered == 2, "the first send may have gone out"
+    for _ in range(2):
+        with database.transaction(house.engine) as session:
+            runner.finish(session, [Report(again, NotSent("too late"), 1)])
+    assert house.record(capture).unanswered == 1
+
+
+def test_a_report_of_a_call_that_this_shift_took_over_from_itself_does_not_hide_the_new_one(
+    template: LocalServers,
+) -> None:
+    """Leases are renewed by the captain; when it cannot for 15 s, its own lapsed call comes back to it.
+
+    Two calls of one record are in the air then, `_in_air` knows one, and the first report forgets the second:
+    the shift ends with a call in the air, and what that brings back is thrown away.
+    """
+    timing = Timing(
+        lease_s=0.6, not_after_s=0.5, call_budget_s=20, margin_s=1, settle_s=1, retry_first_s=0.1, retry_max_s=0.2,
+        look_first_s=0.5, look_max_s=2, linger_s=0.2, transaction_timeout_s=0.5,
+    )  # fmt: skip
+    name = "test_attacks_itself"
+    house = House(template, make_database(template, name), timing)
+    house.redis.flushall()
+    house.standin.reset()
+    capture = house.ask_for_capture()
+    house.plan()
+
+    class Slow:
+        livemode, api_version = False, "x"
+
+        def __init__(self) -> None:
+            self.gateway, self.came, self.go = house.gateway(), 0, [threading.Event(), threading.Event()]
+
+        def send(self, request: Request, budget: Budget) -> Answer:
+            number, self.came = self.came, self.came + 1
+            answer = self.gateway.send(request, budget)
+            if number < 2:
+                self.go[number].wait(10)
+            return answer
+
+    class StopWhenTold(Control):
+        told = False
+
+        def stop_requested(self) -> bool:
+            return self.told
+
+    slow, control = Slow(), StopWhenTold()
+    shift = Shift(house.engine, slow, _runner(house), "captures", crew=2, slice_s=30)  # type: ignore[arg-type]
+    renew, away = store.renew, True
+
+    def cannot_renew(*args: object) -> object:
+        if away:
+            raise OperationalError("renew", {}, Exception("Postgres is away"))
+        return renew(*args)  # type: ignore[arg-type]
+
+    store.renew = cannot_renew  # type: ignore[assignment]
+    engine = database.open_engine(house.url, timing, name="watcher")
+    try:
+        thread = threading.Thread(target=shift.run, args=(control,))
+        thread.start()
+
+        def both() -> bool:
+            house_relay_engine, house.relay.engine = house.relay.engine, engine
+            house.relay.round()
+            house.relay.engine = house_relay_engine
+            return slow.came == 2
+
+        eventually(both, "the shift has taken its own lapsed call over", within_s=10)
+        away = False
+        slow.go[0].set()  # the first, stale report
+        eventually(lambda: house.topics(capture)[-1] == "late_answer", "the late answer is kept")
+        control.told = True
+        import time
+
+        time.sleep(0.5)
+        slow.go[1].set()
+        thread.join(15)
+        record = house.record(capture)
+        assert record.state == "answered", f"its answer came back and was thrown away; {record.state}"
+    finally:
+        store.renew = renew
+        for event in slow.go:
+            event.set()
+        thread.join(15)
+        engine.dispose()
+        house.close()
+        drop_database(template, name)
+
+
+def test_the_look_for_a_draft_reads_only_the_events_of_the_time_when_it_was_sent(house: House) -> None:
+    """Without an upper bound it pages through every invoice.created of the account since; later than 30 s, for ever.
+
+    Only our own keys count here, and nobody sends them after `last_prepared_at` + not-after.
+    """
+    invoice = house.ask_for_invoice()
+    house.standin.add_fault("drop_after_commit", method="POST", path="/v1/invoices$", times=1)
+    house.plan()
+    house.work_off("invoices")
+    with database.transaction(house.engine) as session:
+        work = house.work(invoice)
+        case = store.load(session, operation_of(invoice), {invoice: (work.id, work.queue)})[invoice]
+    asked: list[str] = []
+    gateway = house.gateway()
+
+    def get(path: str) -> Answer:
+        asked.append(path)
+        return gateway.send(Request("GET", path), Budget(boot_clock() + 5, boot_clock() + 10))
+
+    assert CREATE.look(case, Reader(get), False).learned is Learned.FOUND_OURS
+    events = [path for path in asked if path.startswith("/v1/events")]
+    assert events
+    assert all("created[lte]" in path or "created[lt]" in path for path in events), events

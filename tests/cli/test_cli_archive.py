@@ -1,0 +1,192 @@
+"""`billing archive`: the bucket is set up, facts are archived, finance asks, and what is wrong is said in one line."""
+
+import csv
+import io
+import json
+import signal
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import boto3
+import pytest
+from house import House, eventually
+
+from jobs.local.seaweed import SeaweedFS
+from jobs.local.supervisor import Supervisor
+
+
+@pytest.fixture
+def bucket(settings: dict[str, str], s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Its name; the settings lead to it, and it does not exist yet."""
+    name = f"test-{uuid4().hex}"
+    more = {
+        "S3_ENDPOINT_URL": s3.url,
+        "BILLING_S3_ACCESS_KEY": s3.access_key,
+        "BILLING_S3_SECRET_KEY": s3.secret_key,
+        "BILLING_ARCHIVE_BUCKET": name,
+        "BILLING_ARCHIVE_WAIT_S": "0",
+        "BILLING_CACHE_DIRECTORY": str(tmp_path / "cache"),
+    }
+    for variable, value in more.items():
+        monkeypatch.setenv(variable, value)
+    return name
+
+
+@pytest.fixture
+def taken(house: House) -> str:
+    """A capture whose money was taken and whose facts are all planned."""
+    capture = house.ask_for_capture()
+    assert house.settle(capture) == ["captured"]
+    house.plan()
+    return capture
+
+
+def parts(ran) -> dict[str, tuple[str, str]]:
+    return {finding["part"]: (finding["level"], finding["told"]) for finding in json.loads(ran.out)}
+
+
+def test_from_an_empty_bucket_to_an_answer(run, run_apart, house, bucket, taken):
+    today = datetime.now(UTC).date()
+    assert run("archive", "setup").out == f"{bucket} was made, locks, and belongs to test\n"
+    assert json.loads(run("archive", "setup", "--json").out) == {"bucket": bucket, "environment": "test", "made": False}
+    assert run("archive", "status").out.startswith("3 facts wait to be archived, the oldest for ")
+    assert json.loads(run_apart("archive", "run", "--once", "--json").out) == {"archived": 3}
+    told = json.loads(run("archive", "status", "--json").out)
+    assert told["lag"] == {"waiting": 0, "oldest_age_s": 0.0, "unplanned": 0}
+    heads = {each["retention_class"]: each["head"] for each in told["classes"]}
+    assert heads.keys() == {"attempt", "capture"}
+    answer = json.loads(run("archive", "query", "captures_by_day", "--json").out)
+    assert answer["rows"] == [[str(today), "USD", 1, 1999]]
+    assert [(read["retention_class"], read["head"]) for read in answer["evidence"]] == [("capture", heads["capture"])]
+    as_csv = run("archive", "query", "captures_by_day", "--csv", "--since", str(today))
+    assert list(csv.reader(io.StringIO(as_csv.out))) == [
+        ["day", "currency", "captures", "minor"],
+        [str(today), "USD", "1", "1999"],
+    ]
+    assert f"head {heads['capture']}" in as_csv.err
+    assert run("archive", "query", "captures_by_day", "--until", str(today), "--csv").out.count("\n") == 1
+    assert "provider success" in run("archive", "query", "duplicate_proof").out
+    assert run("archive", "verify").out == "3 facts in 2 objects are as their manifests and Postgres say\n"
+
+
+def test_verify_ends_with_1_when_bucket_and_postgres_tell_different_things(run, run_apart, house, bucket, taken, s3):
+    run("archive", "setup")
+    run_apart("archive", "run", "--once")
+    house.execute("UPDATE billing.archive_batches SET manifest_sha256 = 'x' WHERE class = 'capture'")
+    ran = run("archive", "verify", "--json")
+    assert ran.status == 1
+    assert json.loads(ran.out)["differences"] == ["capture: batch 1 is another one in the bucket"]
+    client = boto3.session.Session(s3.access_key, s3.secret_key, region_name="us-east-1").client(
+        "s3", endpoint_url=s3.url
+    )
+    client.put_object(Bucket=bucket, Key="manifests/v1/capture/000000000001.json", Body=b"{}")
+    client.close()
+    ran = run("archive", "verify")
+    assert ran.status == 1
+    assert ran.out == "DIFFERS manifests/v1/capture/000000000001.json: not a manifest\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variable", "value", "told"),
+    [
+        (("setup",), "BILLING_ARCHIVE_BUCKET", "", "BILLING_ARCHIVE_BUCKET is not set"),
+        (("setup",), "BILLING_S3_SECRET_KEY", "", "BILLING_S3_SECRET_KEY: not set"),
+        (("setup",), "BILLING_S3_SECRET_KEY", "wrong", "S3_ENDPOINT_URL: "),
+        (("setup",), "S3_ENDPOINT_URL", "http://127.0.0.1:1", "S3 cannot be reached"),
+        (("query", "captures_by_day"), "", "", "run `billing archive setup`"),
+        (("run",), "", "", "run `billing archive setup`"),
+        (("run",), "BILLING_ARCHIVE_RETENTION", "/nowhere.toml", "BILLING_ARCHIVE_RETENTION names the retention file"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line_with_status_2(
+    run, run_apart, bucket, monkeypatch, arguments, variable, value, told
+):
+    if variable:
+        monkeypatch.setenv(variable, value)
+    ran = (run_apart if arguments == ("run",) else run)("archive", *arguments)
+    assert ran.status == 2
+    assert told in ran.err
+    assert len(ran.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("nothing",), "no query; there are"),
+        (("captures_by_day", "--since", "yesterday"), "is no time"),
+        (("captures_by_day", "--since", "2026-11-02", "--until", "2026-11-01"), "is not before"),
+    ],
+)
+def test_a_question_that_is_none_is_refused(run, bucket, arguments, told):
+    run("archive", "setup")
+    ran = run("archive", "query", *arguments)
+    assert ran.status == 2
+    assert told in " ".join(ran.err.replace("│", "").split())
+
+
+def test_a_bucket_of_another_environment_is_refused_by_every_command(run, bucket, monkeypatch):
+    """[39]"""
+    run("archive", "setup")
+    monkeypatch.setenv("BILLING_ENVIRONMENT", "development")
+    for arguments in (("setup",), ("query", "captures_by_day")):
+        ran = run("archive", *arguments)
+        assert ran.status == 2
+        assert "belongs to environment 'test'" in ran.err
+
+
+def test_a_bucket_without_object_lock_is_refused(run, bucket, s3):
+    client = boto3.session.Session(s3.access_key, s3.secret_key, region_name="us-east-1").client(
+        "s3", endpoint_url=s3.url
+    )
+    client.create_bucket(Bucket=bucket)
+    client.close()
+    ran = run("archive", "setup")
+    assert ran.status == 2
+    assert "was made without Object Lock" in ran.err
+
+
+def test_an_archiver_beats_archives_and_ends_with_0(run, bucket, house, settings):
+    run("archive", "setup")
+    with Supervisor() as supervisor:
+        archiver = supervisor.spawn("archiver", [sys.executable, "-m", "jobs.cli", "archive", "run"])
+        eventually(lambda: run("health", "archiver").status == 0, "it beats")
+        house.settle(house.ask_for_capture())
+        house.plan()
+        eventually(lambda: json.loads(run("archive", "status", "--json").out)["lag"]["waiting"] == 0, "all is archived")
+        archiver.send(signal.SIGTERM)
+        assert archiver.wait() == 0
+        assert run("health", "archiver").status == 1
+
+
+def test_the_doctor_probes_the_lock_and_tells_the_lag(run, bucket, house):
+    assert parts(run("doctor", "--json"))["bucket"][0] == "fail"
+    run("archive", "setup")
+    for _ in range(2):
+        told = parts(run("doctor", "--json"))
+        assert told["bucket"] == ("ok", f"{bucket}, for test")
+        assert told["bucket's lock"] == ("ok", "a locked object could not be deleted")
+        assert told["retention"][0] == "ok"
+        assert told["archive"] == ("ok", "everything is archived")
+    house.ask_for_capture()
+    house.plan()
+    house.execute("UPDATE billing.facts SET happened_at = happened_at - interval '1 hour'")
+    assert parts(run("doctor", "--json"))["archive"][0] == "warn"
+
+
+def test_the_doctor_says_so_when_the_lock_is_not_enforced(run, bucket, monkeypatch):
+    """Our server enforces it, so one that does not is played: its deletions bypass the lock."""
+    import botocore.client
+
+    run("archive", "setup")
+    honest = botocore.client.BaseClient._make_api_call
+
+    def lax(client, operation, arguments):
+        more = {"BypassGovernanceRetention": True} if operation == "DeleteObject" else {}
+        return honest(client, operation, {**arguments, **more})
+
+    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", lax)
+    ran = run("doctor", "--json")
+    assert parts(ran)["bucket's lock"] == ("fail", "not enforced: it deleted an object that was locked")
+    assert ran.status == 1

@@ -1,0 +1,65 @@
+"""A process put together from its settings: what it does when its key changes under it."""
+
+from pathlib import Path
+
+import pytest
+from house import House, eventually
+
+from billing.gateway import Budget, NotSent, Request, boot_clock
+from billing.tables import WorkState
+from jobs.runtime import Runtime
+from jobs.settings import Settings
+
+GET = Request("GET", "/v1/account")
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "stripe_key"
+    path.touch(mode=0o600)
+    path.write_text("sk_test_old")
+    return path
+
+
+def _runtime(house: House, key_file: Path) -> Runtime:
+    settings = Settings(
+        environment="test",
+        database_url=house.url,
+        redis_url=house.redis_url,
+        stripe_api_base=house.stripe_api_base,
+        stripe_key=f"file:{key_file}",  # type: ignore[arg-type]
+        timing="short",
+    )
+    return Runtime(settings, "test")
+
+
+def test_a_key_that_was_replaced_in_its_file_is_used_after_a_401_and_nothing_is_lost(
+    house: House, key_file: Path
+) -> None:
+    """[42] The old key is refused, the account is switched off; the new key lies in the file, and a probe finds out."""
+    gateway = _runtime(house, key_file).gateway(4)
+    house.standin.set_keys(accepted=["sk_test_new"])
+    capture = house.ask_for_capture(house.intents()[0])
+    house.plan()
+    house.work_off(gateway=gateway)
+    assert house.work(capture).state == WorkState.HELD
+    key_file.write_text("sk_test_new")
+    assert house.settle(capture, gateway=gateway) == ["captured"]
+    assert house.captured(capture) == {1999: 1}
+    assert house.work(capture).attempts == 0
+    house.standin.set_keys()
+
+
+def test_a_live_key_that_is_put_in_the_place_of_a_test_key_is_never_used(house: House, key_file: Path) -> None:
+    """[39]"""
+    gateway = _runtime(house, key_file).gateway(4)
+    house.standin.set_keys(accepted=["sk_live_mistake"])
+    before = house.standin.requests()[-1]["n"]
+    key_file.write_text("sk_live_mistake")
+
+    def refused() -> bool:
+        return isinstance(gateway.send(GET, Budget(boot_clock() + 5, boot_clock() + 5)), NotSent)
+
+    eventually(refused, "the live key is noticed")
+    assert not any(request["status"] == 200 for request in house.standin.requests(after=before))
+    house.standin.set_keys()
