@@ -20,7 +20,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --no-head
 .DEFAULT_GOAL := help
 # A half-made virtual environment is not taken for a whole one.
 .DELETE_ON_ERROR:
-.PHONY: help demo test chaos check format lock clean
+.PHONY: help demo test chaos bench check format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test: $(INSTALLED) ## run all tests on real servers; ARGS="-k invoice" narrows i
 chaos: $(INSTALLED) ## five minutes of random kills, flushes and cut connections; SECONDS=60 SEED=1 change it
 	@BILLING_TEST_CHAOS_S=$(SECONDS) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s \
 		-o timeout=$$(($(SECONDS) + 300)) tests/crash/test_chaos.py
+
+bench: $(INSTALLED) ## measure captures beside RQ as usual, Huey and the bare floor; ARGS=--quick for two minutes
+	@$(BIN)/python -m bench $(ARGS)
 
 check: $(INSTALLED) ## format, lint, types, import directions, locks and migrations in step
 	$(BIN)/ruff format --check --output-format concise .

@@ -4,8 +4,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, bindparam, func, or_, select, text
-from sqlalchemy.dialects.postgresql import ARRAY, TEXT, insert
+from sqlalchemy import ColumnElement, func, or_, select, text
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from billing import database, ids
@@ -108,9 +108,9 @@ def pulled(session: Session, scopes: Collection[str]) -> dict[str, str]:
     The switches are read in a statement after the locks, so that a switch which committed while we waited
     is seen (read committed). Scopes are locked in sorted order; nobody upgrades shared to exclusive.
     """
-    names = {"scopes": sorted(scopes)}
-    session.execute(_LOCK_SHARED, names)
-    return {scope: reason or "" for scope, reason in session.execute(_PULLED, names)}
+    names, connection = (sorted(scopes),), session.connection()
+    connection.exec_driver_sql(_LOCK_SHARED, names)
+    return {scope: reason or "" for scope, reason in connection.exec_driver_sql(_PULLED, names)}
 
 
 def unanswered(session: Session, scope: str) -> Unanswered:
@@ -144,10 +144,8 @@ def _within(scope: str) -> ColumnElement[bool]:
 
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('billing.switch:' || :scope, 0))")
-_LOCK_SHARED = text(
+_LOCK_SHARED = (
     "SELECT pg_advisory_xact_lock_shared(hashtextextended('billing.switch:' || scope, 0))"
-    "  FROM unnest(CAST(:scopes AS text[])) WITH ORDINALITY AS s (scope, place) ORDER BY place"
+    "  FROM unnest(%s::text[]) WITH ORDINALITY AS s (scope, place) ORDER BY place"
 )
-_PULLED = select(Switch.scope, Switch.reason).where(
-    Switch.state == SwitchState.PULLED, Switch.scope == func.any(bindparam("scopes", type_=ARRAY(TEXT)))
-)
+_PULLED = "SELECT scope, reason FROM billing.switches WHERE state = 'pulled' AND scope = ANY (%s)"

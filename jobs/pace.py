@@ -9,8 +9,9 @@ class Pace:
         self._window: dict[str | None, float] = {}
 
     def has_room(self, account: str | None, in_air: int) -> bool:
-        """Whether one more call may start beside the `in_air` ones."""
-        return in_air < int(self._window.get(account, self._crew))
+        """Whether one more call may be prepared beside the `in_air` ones. Without throttling the crew is the bound."""
+        window = self._window.get(account, self._crew)
+        return window >= self._crew or in_air < int(window)
 
     def learn(self, account: str | None, *, throttled: bool) -> None:
         """One answer: half the window after a throttled one, a little more after any other."""

@@ -112,8 +112,8 @@ def replay(session: Session, work_id: str, *, actor: str, reason: str) -> Replay
     done = [_put_right(session, case, record) for record in case.records if record.state in _FOR_A_PERSON]
     work.attempts = 0
     pieces.move(work, WorkState.READY, now, reason=f"replayed by {actor}")
-    session.add(told(case.row, "replayed", actor=actor, reason=reason, work_id=work.id, done=done))
-    session.flush()
+    replayed = told(case.row, "replayed", actor=actor, reason=reason, work_id=work.id, done=done)
+    store.save(session, [work, case.row, *case.records], [replayed])
     return Replayed(work.id, work.entity_id, done or ["its attempts start again"])
 
 
@@ -132,10 +132,10 @@ def reopen_invoice(session: Session, invoice_id: str, *, actor: str, reason: str
     assert isinstance(case.row, Invoice)
     if case.open is not None or case.in_conflict:
         raise InvalidRequest(f"a call of {invoice_id} is not concluded; see `billing explain {invoice_id}`")
-    session.add_all(invoices.reopen(case.row, actor=actor, reason=reason))
+    reopened = list(invoices.reopen(case.row, actor=actor, reason=reason))
     work.attempts = 0
     pieces.move(work, WorkState.READY, database.now(session), reason=f"reopened by {actor}")
-    session.flush()
+    store.save(session, [work, case.row, *case.records], reopened)
     return Replayed(work.id, invoice_id, ["a new draft is made under a new key"])
 
 

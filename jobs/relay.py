@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from billing.database import transaction
+from billing.database import glance, transaction
 from billing.facts import TOPICS
 from billing.tables import Fact
 from billing.timing import Timing
@@ -28,10 +28,20 @@ from jobs.contracts import KNOWN, MENU, MENU_NUMBER, QUEUES, Contract, planned_b
 
 log = structlog.get_logger()
 
+STARTING = sorted({contract.topic for contract in MENU})
+"""The topics that may start work; the others are only stamped."""
+PASSED_OVER = sorted(TOPICS.keys() - set(STARTING))
+
 BATCH = 500
-BUSY_PAUSE_S = 0.01
-IDLE_PAUSE_S = 0.1
-SWEEP_EVERY_S = 0.1
+ROUND_PAUSE_S = 0.05
+LOOK_AGAIN_S = 0.003
+"""Between two rounds the relay looks for new wishes this often; not while a queue has a crew's worth of work ahead:
+what is planned later starts no later."""
+IDLE_PAUSE_S = 0.5
+"""With nothing planned for a second: a wake-up costs more than what it asks, so an idle relay wakes rarely."""
+STAMP_EVERY_S = 1.0
+"""While it is busy with what somebody waits for."""
+BUSY_FOR_S = 1.0
 RING_AGAIN_S = 1.0
 """While work stays claimable, a queue is rung at most this often: a bell may have been lost with Redis."""
 
@@ -47,8 +57,9 @@ class Relay:
     workers: Mapping[str, int]
     crews: Mapping[str, int]
     _rung_at: dict[str, float] = field(default_factory=dict)
-    _swept_at: float = 0.0
+    _stamped_at: float = 0.0
     _busy_until: float = 0.0
+    _fed: bool = False
 
     def run(self, stop_requested: Callable[[], bool], beat: Callable[[], None] = lambda: None) -> None:
         """Round after round until told to stop; a server that is away is waited for."""
@@ -63,36 +74,50 @@ class Relay:
                 moved = 0
                 time.sleep(IDLE_PAUSE_S)
             if moved:
-                self._busy_until = time.monotonic() + 1.0
+                self._busy_until = time.monotonic() + BUSY_FOR_S
             beat()
-            time.sleep(BUSY_PAUSE_S if time.monotonic() < self._busy_until else IDLE_PAUSE_S)
+            self._rest()
 
     def round(self) -> int:
         """One round of everything; returns how many rows it moved."""
-        moved = self._in_a_transaction(lambda session: plan(session, self.timing))
-        if time.monotonic() >= self._swept_at + SWEEP_EVERY_S:
-            self._swept_at = time.monotonic()
-            for sweep in (
-                pieces.make_due_ready,
-                pieces.take_back,
-                pieces.hold,
-                pieces.look_at_the_stopped,
-                pieces.let_go,
-                lambda session: pieces.park_unknown(session, KNOWN),
-            ):
-                moved += self._in_a_transaction(sweep)
+        unplanned, unstamped, steps, claimable = self._glance()
+        moved = sum(map(self._in_a_transaction, steps))
+        if unplanned:
+            moved += self._in_a_transaction(lambda session: plan(session, self.timing))
+        if unstamped and time.monotonic() >= min(self._busy_until, self._stamped_at + STAMP_EVERY_S):
+            self._stamped_at = time.monotonic()
+            self._in_a_transaction(stamp_the_rest)
+        if moved:
+            claimable = self._glance()[-1]
         for queue in QUEUES:
-            self._ring(queue)
+            self._ring(queue, claimable[queue])
+        self._fed = any(claimable.values()) and all(not n or n >= self.crews[queue] for queue, n in claimable.items())
         return moved
+
+    def _rest(self) -> None:
+        """Until the next round: after a while, and while somebody may wait, as soon as there is a wish."""
+        if time.monotonic() >= self._busy_until:
+            time.sleep(IDLE_PAUSE_S)
+            return
+        until = time.monotonic() + ROUND_PAUSE_S
+        while time.monotonic() < until and not (not self._fed and self._unplanned()):
+            time.sleep(LOOK_AGAIN_S)
+
+    def _unplanned(self) -> bool:
+        with glance(self.engine) as session:
+            return pieces.unplanned(session, STARTING)
+
+    def _glance(self) -> tuple[bool, bool, list[Callable[[Session], int]], dict[str, int]]:
+        most = {queue: self.crews[queue] * self.workers[queue] for queue in QUEUES}
+        with glance(self.engine) as session:
+            return pieces.glance(session, KNOWN, most, STARTING, PASSED_OVER)
 
     def _in_a_transaction(self, step: Callable[[Session], int]) -> int:
         with transaction(self.engine) as session:
             return step(session)
 
-    def _ring(self, queue: str) -> None:
+    def _ring(self, queue: str, claimable: int) -> None:
         crew, most = self.crews[queue], self.workers[queue]
-        with transaction(self.engine) as session:
-            claimable = pieces.claimable(session, queue, KNOWN, crew * most)
         if not claimable:
             self._rung_at.pop(queue, None)
             return
@@ -115,8 +140,13 @@ def plan(session: Session, timing: Timing) -> int:
     A topic or version that no code here knows stays unplanned, for a newer relay. A fact whose planning
     fails is stamped with the negative number, alone. Returns how many facts were stamped.
     """
-    facts = session.scalars(_UNPLANNED, {"topics": list(TOPICS)}).all()
-    return _plan(session, facts, timing, MENU)
+    return _plan(session, session.scalars(_UNPLANNED, {"topics": STARTING}).all(), timing, MENU)
+
+
+def stamp_the_rest(session: Session) -> int:
+    """Stamp facts that start nothing, which is most of them, without reading them. Returns how many."""
+    rest = session.connection().exec_driver_sql(_STAMP_THE_REST, {"topics": PASSED_OVER, "menu": MENU_NUMBER})
+    return rest.rowcount
 
 
 def catch_up(session: Session, timing: Timing) -> int:
@@ -157,4 +187,9 @@ _UNPLANNED = (
     .limit(BATCH)
     .with_for_update(skip_locked=True)
 )
+_STAMP_THE_REST = """
+    UPDATE billing.facts SET menu = %(menu)s
+     WHERE id IN (SELECT id FROM billing.facts WHERE menu IS NULL AND version = 1 AND topic = ANY (%(topics)s)
+                   ORDER BY id LIMIT 10000 FOR UPDATE SKIP LOCKED)
+    """
 _STAMP = text("UPDATE billing.facts SET menu = :menu WHERE id = ANY (:ids)")

@@ -66,22 +66,26 @@ class Runner:
         cases = _load(session, claimed.values())
         now = database.now(session)
         results: list[tuple[Work, Result, No | None]] = []
+        aside: list[Work] = []
         for work in claimed.values():
             # Popped, so that two pieces of work for one operation never share a turn.
             case = cases.pop(work.entity_id, None)
             if case is None or case.work_id != work.id:
                 pieces.move(work, WorkState.QUARANTINED, now, reason="its operation is unknown, or in hand elsewhere")
+                aside.append(work)
                 continue
             look = work.id in looks
             no = say_no(work, BY_NAME.get((work.contract, work.version)), pulled)
             if no is None and not look and not self.pace.has_room(case.row.account, in_air[case.row.account]):
                 after = pause(Verdict.SOON, 0, self.terms.timing, self.chance)
                 pieces.move(work, WorkState.WAITING, now, reason="the provider throttles this account", after=after)
+                aside.append(work)
                 continue
             turn = Turn(operation_of(work.entity_id), case, now, self.terms, may_send=no is None)
             result = effects.prepare(turn, look=look)
             in_air[case.row.account] += result.call is not None
             results.append((work, result, no))
+        store.save(session, aside)
         return self._conclude(session, results, now, claimed=len(claimed))
 
     def set_aside(self, session: Session, why: str) -> None:
@@ -89,6 +93,7 @@ class Runner:
         now = database.now(session)
         for work in pieces.locked(session, self.claimed).values():
             pieces.move(work, WorkState.QUARANTINED, now, reason=why)
+            store.save(session, [work])
             store.look_later(session, work.id, now, self.terms.timing)
 
     def finish(self, session: Session, reports: Sequence[Report]) -> Outcome:
@@ -113,7 +118,7 @@ class Runner:
     def _conclude(
         self, session: Session, results: Sequence[tuple[Work, Result, No | None]], now: datetime, claimed: int = 0
     ) -> Outcome:
-        store.write(session, [result for _, result, _ in results])
+        unwritten = store.write(session, [result for _, result, _ in results])
         outcome = Outcome(claimed=claimed)
         for work, result, no in results:
             self._judge(work, result, no, now)
@@ -122,6 +127,7 @@ class Runner:
                 outcome.calls.append(result.call)
             elif result.misconfigured and result.case.row.id.startswith(("cap_", "inv_")):
                 outcome.refused_accounts[result.case.row.account] = result.misconfigured
+        store.save_all(session, unwritten, [work for work, _, _ in results])
         return outcome
 
     def _judge(self, work: Work, result: Result, no: No | None, now: datetime) -> None:

@@ -57,7 +57,8 @@ class Runtime:
 
     @cached_property
     def engine(self) -> Engine:
-        return database.open_engine(self.database_url, self.timing, name=self.name)
+        # A relay plans, takes back and rings: what is lost of that with a crash, the next round does again.
+        return database.open_engine(self.database_url, self.timing, name=self.name, durable=self.name != "relay")
 
     @cached_property
     def redis(self) -> Redis:

@@ -1,15 +1,15 @@
 """Pieces of work in Postgres: planned once, claimed by one, taken back from the dead."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, func, select, text
-from sqlalchemy.dialects.postgresql import ARRAY, TEXT, insert
+from sqlalchemy import text
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from billing import ids
-from billing.tables import Record, Work, WorkState
+from billing import ids, store
+from billing.tables import Work, WorkState
 
 _LEASE_OVER = """(r.lease_until IS NULL OR r.lease_until < clock_timestamp()
                   OR r.lease_until > clock_timestamp() + make_interval(secs => r.lease_s + 1))"""
@@ -32,52 +32,43 @@ def plan(session: Session, rows: Iterable[Mapping[str, Any]]) -> int:
 
 def claim_ready(session: Session, queue: str, known: Collection[str], most: int) -> list[Work]:
     """Lock up to `most` ready pieces of a queue, the most urgent first. `known`: the contracts as `name:version`."""
-    return list(session.scalars(_CLAIM_READY, {"queue": queue, "known": list(known), "most": most}))
+    return store.rows(session, Work, _READY, {"queue": queue, "known": list(known), "most": most})
 
 
-_CLAIM_READY = (
-    select(Work)
-    .where(
-        Work.queue == bindparam("queue"),
-        Work.state == text("'ready'"),  # a literal, so that the partial index fits
-        (Work.contract + ":" + func.cast(Work.version, TEXT)) == func.any(bindparam("known", type_=ARRAY(TEXT))),
-    )
-    .order_by(Work.urgency, Work.id)
-    .limit(bindparam("most"))
-    .with_for_update(skip_locked=True)
-)
+# The state is a literal, so that the partial index fits.
+_READY = """
+     WHERE queue = %(queue)s AND state = 'ready' AND contract || ':' || version = ANY (%(known)s)
+     ORDER BY urgency, id LIMIT %(most)s FOR UPDATE SKIP LOCKED
+    """
 
 
 def claim_looks(session: Session, queue: str, most: int) -> list[Work]:
     """Lock up to `most` pieces of work whose record is due to be looked at by its own clock."""
-    return list(session.scalars(_CLAIM_LOOKS, {"queue": queue, "most": most}))
+    return store.rows(session, Work, _TO_LOOK_AT, {"queue": queue, "most": most})
 
 
-_CLAIM_LOOKS = (
-    select(Work)
-    .join(Record.__table__.alias("r"), text("r.work_id = work.id"))
-    .where(text("r.queue = :queue"), text(_LOOK_DUE))
-    .order_by(text("r.look_at"))
-    .limit(bindparam("most"))
-    .with_for_update(skip_locked=True, of=Work)
-)
+_TO_LOOK_AT = f"""
+      JOIN billing.idempotency_records AS r ON r.work_id = its.id
+     WHERE r.queue = %(queue)s AND {_LOOK_DUE}
+     ORDER BY r.look_at LIMIT %(most)s FOR UPDATE OF its SKIP LOCKED
+    """
 
 
 def locked(session: Session, work_ids: Collection[str]) -> dict[str, Work]:
-    """These pieces of work, locked in the order of their ids."""
-    rows = session.scalars(select(Work).where(Work.id.in_(list(work_ids))).order_by(Work.id).with_for_update())
-    return {work.id: work for work in rows}
+    """These pieces of work, locked in the order of their ids. What is changed is written by `store.save`."""
+    found = store.rows(session, Work, "WHERE id = ANY (%s) ORDER BY id FOR UPDATE", (list(work_ids),))
+    return {work.id: work for work in found}
 
 
 def make_due_ready(session: Session) -> int:
     return _changed(session, _DUE)
 
 
+_IS_DUE = f"billing.work WHERE state = 'waiting' AND (due_at <= clock_timestamp() OR due_at > {_TOO_FAR})"
 _DUE = text(
     f"""
     UPDATE billing.work SET state = 'ready', due_at = NULL, state_since = clock_timestamp()
-     WHERE id IN (SELECT id FROM billing.work
-                   WHERE state = 'waiting' AND (due_at <= clock_timestamp() OR due_at > {_TOO_FAR})
+     WHERE id IN (SELECT id FROM {_IS_DUE}
                    ORDER BY due_at LIMIT 1000 FOR UPDATE SKIP LOCKED)
     """
 )
@@ -88,14 +79,14 @@ def take_back(session: Session) -> int:
     return _changed(session, _TAKE_BACK)
 
 
+_WENT_SILENT = f"""billing.work AS w JOIN billing.idempotency_records AS r ON r.id = w.record_id
+                   WHERE w.state = 'running' AND {_LEASE_OVER}"""
 _TAKE_BACK = text(
     f"""
     UPDATE billing.work
        SET state = 'ready', attempts = attempts + 1, reason = 'its worker went silent',
            state_since = clock_timestamp()
-     WHERE id IN (SELECT w.id FROM billing.work AS w
-                    JOIN billing.idempotency_records AS r ON r.id = w.record_id
-                   WHERE w.state = 'running' AND {_LEASE_OVER}
+     WHERE id IN (SELECT w.id FROM {_WENT_SILENT}
                    ORDER BY w.id LIMIT 1000 FOR UPDATE OF w SKIP LOCKED)
     """
 )
@@ -106,16 +97,16 @@ def hold(session: Session) -> int:
     return _changed(session, _HOLD)
 
 
+_PULLED = "(SELECT coalesce(array_agg(scope), '{}')::text[] FROM billing.switches WHERE state = 'pulled')"
+_IS_BRAKED = f"""billing.work WHERE (state = 'ready' OR state = 'waiting' AND due_at IS NOT NULL)
+                       AND scopes && {_PULLED}"""
 _HOLD = text(
-    """
+    f"""
     UPDATE billing.work AS w
        SET state = 'held', reason = s.scope || ': ' || coalesce(s.reason, ''), state_since = clock_timestamp()
       FROM billing.switches AS s
      WHERE s.state = 'pulled' AND s.scope = ANY (w.scopes)
-       AND w.id IN (SELECT id FROM billing.work
-                     WHERE (state = 'ready' OR state = 'waiting' AND due_at IS NOT NULL)
-                       AND scopes && (SELECT coalesce(array_agg(scope), '{}')::text[]
-                                        FROM billing.switches WHERE state = 'pulled')
+       AND w.id IN (SELECT id FROM {_IS_BRAKED}
                      ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED)
     """
 )
@@ -126,14 +117,12 @@ def look_at_the_stopped(session: Session) -> int:
     return _changed(session, _LOOK_AT_THE_STOPPED)
 
 
-_LOOK_AT_THE_STOPPED = text(
-    f"""
-    UPDATE billing.idempotency_records AS r SET look_at = clock_timestamp()
-      FROM billing.work AS w
+_STOPPED_AND_UNSEEN = f"""billing.work AS w
      WHERE w.id = r.work_id AND w.state IN ('held', 'parked', 'quarantined')
        AND r.concluded_at IS NULL AND r.look_at IS NULL AND r.unanswered > 0
-       AND r.state IN ('sent', 'in_doubt') AND {_LEASE_OVER}
-    """
+       AND r.state IN ('sent', 'in_doubt') AND {_LEASE_OVER}"""
+_LOOK_AT_THE_STOPPED = text(
+    f"UPDATE billing.idempotency_records AS r SET look_at = clock_timestamp() FROM {_STOPPED_AND_UNSEEN}"
 )
 
 
@@ -142,13 +131,11 @@ def let_go(session: Session) -> int:
     return _changed(session, _LET_GO)
 
 
+_IS_FREE = f"billing.work WHERE state = 'held' AND NOT scopes && {_PULLED}"
 _LET_GO = text(
-    """
+    f"""
     UPDATE billing.work SET state = 'ready', reason = NULL, due_at = NULL, state_since = clock_timestamp()
-     WHERE id IN (SELECT id FROM billing.work
-                   WHERE state = 'held'
-                     AND NOT scopes && (SELECT coalesce(array_agg(scope), '{}')::text[]
-                                          FROM billing.switches WHERE state = 'pulled')
+     WHERE id IN (SELECT id FROM {_IS_FREE}
                    ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED)
     """
 )
@@ -156,39 +143,77 @@ _LET_GO = text(
 
 def park_unknown(session: Session, known: Collection[str]) -> int:
     """Park ready work of contracts that this menu does not know, and lift what it knows by now."""
-    return _changed(session, _PARK, known=list(known)) + _changed(session, _LIFT, known=list(known))
+    connection, values = session.connection(), {"known": list(known)}
+    return sum(connection.exec_driver_sql(statement, values).rowcount for statement in (_PARK, _LIFT))
 
 
-_PARK = text(
-    """
+_IS_UNKNOWN = "state = 'ready' AND NOT contract || ':' || version = ANY (%(known)s)"
+_IS_KNOWN_BY_NOW = "state = 'parked' AND contract || ':' || version = ANY (%(known)s)"
+_PARK = f"""
     UPDATE billing.work SET state = 'parked', reason = 'unknown contract version', state_since = clock_timestamp()
-     WHERE state = 'ready' AND NOT contract || ':' || version = ANY (:known)
+     WHERE {_IS_UNKNOWN}
     """
-)
-_LIFT = text(
-    """
+_LIFT = f"""
     UPDATE billing.work SET state = 'ready', reason = NULL, state_since = clock_timestamp()
-     WHERE state = 'parked' AND contract || ':' || version = ANY (:known)
+     WHERE {_IS_KNOWN_BY_NOW}
     """
-)
 
 
 def claimable(session: Session, queue: str, known: Collection[str], most: int) -> int:
     """How much a shift would find right now, counted up to `most`. The claims' own predicates."""
-    count: int = session.execute(_CLAIMABLE, {"queue": queue, "known": list(known), "most": most}).scalar_one()
-    return count
+    values = {"queues": [queue], "mosts": [most], "known": list(known)}
+    counts: list[int] = session.connection().exec_driver_sql(f"SELECT {_CLAIMABLE}", values).scalar_one()
+    return counts[0]
 
 
-_CLAIMABLE = text(
-    f"""
-    SELECT (SELECT count(*) FROM (SELECT 1 FROM billing.work
-                                   WHERE queue = :queue AND state = 'ready'
-                                     AND contract || ':' || version = ANY (:known) LIMIT :most) AS a)
-         + (SELECT count(*) FROM (SELECT 1 FROM billing.idempotency_records AS r
-                                   WHERE r.queue = :queue AND r.look_at IS NOT NULL AND {_LOOK_DUE}
-                                   LIMIT :most) AS b)
+_CLAIMABLE = f"""
+    ARRAY (SELECT (SELECT count(*) FROM (SELECT FROM billing.work
+                                          WHERE queue = q.name AND state = 'ready'
+                                            AND contract || ':' || version = ANY (%(known)s) LIMIT q.most) AS a)
+                + (SELECT count(*) FROM (SELECT FROM billing.idempotency_records AS r
+                                          WHERE r.queue = q.name AND r.look_at IS NOT NULL AND {_LOOK_DUE}
+                                          LIMIT q.most) AS b)
+             FROM unnest(%(queues)s::text[], %(mosts)s::bigint[]) WITH ORDINALITY AS q (name, most, place)
+            ORDER BY q.place)"""
+
+
+def unplanned(session: Session, starting: Collection[str]) -> bool:
+    """Whether there are facts of these topics that no relay has planned yet."""
+    return bool(session.connection().exec_driver_sql(f"SELECT {_UNPLANNED}", {"starting": list(starting)}).scalar_one())
+
+
+_UNPLANNED = "EXISTS (SELECT FROM billing.facts WHERE menu IS NULL AND version = 1 AND topic = ANY (%(starting)s))"
+
+
+def glance(
+    session: Session, known: Collection[str], most: Mapping[str, int], starting: Collection[str], rest: Collection[str]
+) -> tuple[bool, bool, list[Callable[[Session], int]], dict[str, int]]:
+    """What a relay could do now, in one cheap statement, because mostly it is nothing.
+
+    Whether facts of the topics `starting` are unplanned, and facts of the `rest` unstamped; the sweeps that
+    would move something; how much of each queue is claimable, counted up to `most`. By the predicates of those
+    who do it.
     """
-)
+    values = {"known": list(known), "queues": list(most), "mosts": list(most.values()), "starting": list(starting)}
+    values["rest"] = list(rest)
+    unplanned, unstamped, *wanted, counts = session.connection().exec_driver_sql(_GLANCE, values).one()
+    sweeps = (make_due_ready, take_back, hold, look_at_the_stopped, let_go, lambda one: park_unknown(one, known))
+    return (
+        unplanned,
+        unstamped,
+        [sweep for sweep, yes in zip(sweeps, wanted, strict=True) if yes],
+        dict(zip(most, counts, strict=True)),
+    )
+
+
+_GLANCE = f"""
+    SELECT {_UNPLANNED},
+           EXISTS (SELECT FROM billing.facts WHERE menu IS NULL AND version = 1 AND topic = ANY (%(rest)s)),
+           EXISTS (SELECT FROM {_IS_DUE}), EXISTS (SELECT FROM {_WENT_SILENT}), EXISTS (SELECT FROM {_IS_BRAKED}),
+           EXISTS (SELECT FROM billing.idempotency_records AS r, {_STOPPED_AND_UNSEEN}),
+           EXISTS (SELECT FROM {_IS_FREE}), EXISTS (SELECT FROM billing.work WHERE {_IS_UNKNOWN} OR {_IS_KNOWN_BY_NOW}),
+           {_CLAIMABLE}
+    """
 
 
 def _changed(session: Session, statement: Any, **values: object) -> int:

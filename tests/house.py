@@ -23,7 +23,7 @@ from billing.timing import SHORT, Timing
 from jobs import bells
 from jobs.local.servers import LocalServers
 from jobs.pace import Pace
-from jobs.relay import Relay, plan
+from jobs.relay import Relay, plan, stamp_the_rest
 from jobs.runner import Runner
 from jobs.shift import Control, Shift
 
@@ -128,6 +128,7 @@ class House:
         """Only the planning of the relay: nothing is taken back, so that a test decides what comes back when."""
         with database.transaction(self.engine) as session:
             plan(session, self.timing)
+            stamp_the_rest(session)
 
     def work_off(self, queue: str = "captures", gateway: Gateway | None = None, *, crew: int = 4) -> int:
         """One shift until its queue is empty."""

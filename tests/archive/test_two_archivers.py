@@ -23,7 +23,7 @@ from billing import database
 from billing.timing import SHORT
 from jobs.local.servers import LocalServers
 from jobs.local.supervisor import Child
-from jobs.relay import plan
+from jobs.relay import plan, stamp_the_rest
 
 ARCHIVE_S = float(os.environ.get("BILLING_TEST_ARCHIVE_S", "15"))
 SEED = int(os.environ.get("BILLING_TEST_SEED", "20261125"))
@@ -104,6 +104,7 @@ def be_relay(url: str, done: threading.Event) -> None:
     while not done.is_set():
         with database.transaction(engine) as session:
             plan(session, SHORT)
+            stamp_the_rest(session)
         done.wait(0.01)
     engine.dispose()
 

@@ -1,0 +1,283 @@
+"""The four sides: how each is started, stopped for a while, asked for captures, and looked at."""
+
+import json
+import os
+import signal
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+from redis import Redis
+from sqlalchemy import Engine, text
+
+import billing
+from billing.database import open_engine, transaction
+from billing.timing import PRODUCTION
+from jobs.local.servers import LocalServers
+from jobs.local.supervisor import Child, wait_until
+
+AMOUNT = 1999
+ENVIRONMENT = "development"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Captures that were asked for in one transaction, and that transaction, to look up when it committed."""
+
+    ids: list[str]
+    transaction_id: str
+
+
+@dataclass(slots=True)
+class Ground:
+    """What all sides stand on."""
+
+    servers: LocalServers
+    postgres: psycopg.Connection
+    redis: Redis
+
+    @property
+    def environment(self) -> dict[str, str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("BILLING_")}
+        return {**clean, **self.servers.environment, "PYTHONUNBUFFERED": "1"}
+
+    @property
+    def settings_file(self) -> Path:
+        """Empty: settings that lie about in this directory are nobody's."""
+        file = self.servers.directory / "billing.toml"
+        file.touch()
+        return file
+
+    def spawn(self, name: str, program: Sequence[str], **more: str) -> Child:
+        return self.servers.supervisor.spawn(name, [sys.executable, *program], {**self.environment, **more})
+
+    def one(self, statement: str, *values: object) -> tuple[Any, ...]:
+        row = self.postgres.execute(statement, values).fetchone()
+        assert row is not None
+        return row
+
+    def committed_at(self, transaction_id: str) -> float:
+        (at,) = self.one("SELECT extract(epoch FROM pg_xact_commit_timestamp(%s::text::xid))::float8", transaction_id)
+        return float(at)
+
+
+@dataclass
+class Side(ABC):
+    """One side with so many calls in flight, over so many worker processes where that is a choice."""
+
+    ground: Ground
+    in_flight: int
+    processes: int = 1
+    roles: dict[str, list[Child]] = field(default_factory=dict)
+    """Its processes, by what they are: CPU is counted apart."""
+
+    name = ""
+    table = "bench.captures"
+
+    @abstractmethod
+    def start(self) -> None:
+        """Return when it would take captures."""
+
+    @abstractmethod
+    def ask(self, count: int) -> Asked:
+        """As an application does: written in one committed transaction, then enqueued where there is a queue."""
+
+    def pause(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        self.resume()
+        for children in self.roles.values():
+            for child in children:
+                child.kill()
+                self._end_group(child)
+
+    def stored(self, ids: Sequence[str]) -> int:
+        (count,) = self.ground.one(
+            f"SELECT count(*) FROM {self.table} WHERE id = ANY (%s) AND state = 'captured'", list(ids)
+        )
+        return int(count)
+
+    def stored_at(self, ids: Sequence[str]) -> list[float]:
+        """When the answers were committed."""
+        rows = self.ground.postgres.execute(
+            f"SELECT extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8 FROM {self.table} WHERE id = ANY (%s)"
+            " AND state = 'captured' ORDER BY array_position(%s, id::text)",
+            (list(ids), list(ids)),
+        )
+        return [at for (at,) in rows]
+
+    def at_rest(self) -> bool:
+        """Whether nothing is left to be done about what was asked."""
+        return True
+
+    def connections(self) -> int:
+        """Postgres connections of its workers."""
+        return self.ground.one("SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", self._application)[
+            0
+        ]
+
+    @property
+    def _application(self) -> str:
+        return self.name
+
+    def _signal(self, number: signal.Signals) -> None:
+        for children in self.roles.values():
+            for child in children:
+                if child.poll() is None:
+                    os.killpg(child.pid, number)
+
+    def _end_group(self, child: Child) -> None:
+        try:
+            os.killpg(child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+
+@dataclass
+class Ours(Side):
+    name = "ours"
+    table = "billing.captures"
+    _engine: Engine = field(init=False)
+
+    def start(self) -> None:
+        self._engine = open_engine(self.ground.servers.environment["DATABASE_URL"], PRODUCTION, name="application")
+        self.roles = {
+            "relay": [self._spawn("relay")],
+            "worker": [self._spawn("worker", "captures") for _ in range(self.processes)],
+        }
+        for child in self.roles["worker"]:
+            child.wait_for_output("worker.started", timeout_s=60)
+
+    def _spawn(self, role: str, *arguments: str) -> Child:
+        environment = {
+            "BILLING_ENVIRONMENT": ENVIRONMENT,
+            "BILLING_STRIPE_KEY": "sk_test_bench",
+            "BILLING_TIMING": "production",
+            "BILLING_LOG_LEVEL": "info",
+            "BILLING_CONFIG": str(self.ground.settings_file),
+            "BILLING_HEALTH_DIRECTORY": str(self.ground.servers.directory / "health"),
+            "BILLING_CREW_CAPTURES": str(self.in_flight // self.processes),
+            "BILLING_WORKERS_CAPTURES": str(self.processes),
+        }
+        return self.ground.spawn(f"ours-{role}-{uuid4().hex[:6]}", ["-m", "jobs.cli", role, *arguments], **environment)
+
+    def replace_killed(self) -> None:
+        """What a process manager does."""
+        self.roles["worker"] = [
+            self._spawn("worker", "captures") if child.poll() is not None else child for child in self.roles["worker"]
+        ]
+
+    def ask(self, count: int) -> Asked:
+        with transaction(self._engine) as session:
+            ids = [
+                billing.request_capture(
+                    session,
+                    payment_intent=f"pi_{uuid4().hex}",
+                    amount=billing.Money(AMOUNT, "USD"),
+                    request_id=f"order-{uuid4().hex}",
+                    authorisation=billing.Authorisation(AMOUNT, "USD", None),
+                ).capture_id
+                for _ in range(count)
+            ]
+            transaction_id = session.scalar(text("SELECT pg_current_xact_id()::xid::text"))
+        return Asked([str(one) for one in ids], str(transaction_id))
+
+    def at_rest(self) -> bool:
+        return not self.ground.one("SELECT count(*) FROM billing.facts WHERE menu IS NULL")[0]
+
+    def stop(self) -> None:
+        super().stop()
+        self._engine.dispose()
+
+    @property
+    def _application(self) -> str:
+        return "billing-worker-captures"
+
+
+@dataclass
+class Bare(Side):
+    """What baseline, rival and floor share: a table of their own, and ids handed over after its commit."""
+
+    module = ""
+
+    def start(self) -> None:
+        self.roles = {"worker": [self._spawn() for _ in range(self.processes)]}
+        for child in self.roles["worker"]:
+            child.wait_for_output("started", timeout_s=60)
+
+    def _spawn(self) -> Child:
+        threads = str(self.in_flight // self.processes)
+        name = f"{self.name}-{uuid4().hex[:6]}"
+        # Not `-m`: Huey knows its tasks by their module's name, which here must be the same as for whoever enqueues.
+        program = ["-c", f"from bench.{self.module} import main; main()", threads]
+        return self.ground.spawn(name, program, BENCH_SIDE=self.name, BENCH_THREADS=threads)
+
+    def ask(self, count: int) -> Asked:
+        ids = [f"bench_{uuid4().hex}" for _ in range(count)]
+        with self.ground.postgres.transaction():
+            self.ground.postgres.execute(
+                "INSERT INTO bench.captures (id, payment_intent, amount_minor, state)"
+                " SELECT id, 'pi_' || id, %s, 'requested' FROM unnest(%s::text[]) AS id",
+                (AMOUNT, ids),
+            )
+            (transaction_id,) = self.ground.one("SELECT pg_current_xact_id()::xid::text")
+        self.enqueue(ids)
+        return Asked(ids, transaction_id)
+
+    @abstractmethod
+    def enqueue(self, ids: list[str]) -> None: ...
+
+
+@dataclass
+class Baseline(Bare):
+    """One process per call in flight: that is what a fork worker is."""
+
+    name = "baseline"
+    module = "rq_worker"
+
+    def enqueue(self, ids: list[str]) -> None:
+        from bench import rq_worker  # noqa: PLC0415 - reads the environment when it is imported
+
+        for capture_id in ids:
+            rq_worker.queue(self.ground.redis).enqueue("bench.rq_worker.take", capture_id)
+
+
+@dataclass
+class Rival(Bare):
+    name = "rival"
+    module = "huey_worker"
+
+    def enqueue(self, ids: list[str]) -> None:
+        from bench import huey_worker  # noqa: PLC0415 - reads the environment when it is imported
+
+        for capture_id in ids:
+            huey_worker.take(capture_id)
+
+
+@dataclass
+class Floor(Bare):
+    name = "floor"
+    module = "floor_worker"
+
+    def enqueue(self, ids: list[str]) -> None:
+        # In parts, so that several processes share a backlog.
+        for first in range(0, len(ids), 16):
+            self.ground.redis.rpush("bench:floor", json.dumps(ids[first : first + 16]))
+
+
+SIDES: tuple[type[Side], ...] = (Ours, Baseline, Rival, Floor)
+
+
+def settled(side: Side, ids: Sequence[str], within_s: float = 120.0) -> None:
+    wait_until(lambda: side.stored(ids) == len(ids) and side.at_rest(), f"{side.name} to store {len(ids)}", within_s)
+    time.sleep(0.05)

@@ -1,0 +1,25 @@
+"""The benchmark still runs, whatever its numbers are on a busy machine."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_the_tiniest_benchmark_measures_every_side() -> None:
+    program = [sys.executable, "-m", "bench", "--tiny", "--json"]
+    run = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    assert set(found["added_ms"]) == {"ours", "baseline", "rival", "floor"}
+    for load in found["loads"]:
+        for runs in load["runs"].values():
+            assert all(run["per_second"] > 0 and sum(run["cpu_ms"].values()) > 0 for run in runs)
+    assert {goal["what"] for goal in found["goals"] if goal["value"] is None} == {
+        "kill -9 of a worker → its calls made again"
+    }
