@@ -20,7 +20,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --no-head
 .DEFAULT_GOAL := help
 # A half-made virtual environment is not taken for a whole one.
 .DELETE_ON_ERROR:
-.PHONY: help demo test chaos bench check format lock clean
+.PHONY: help demo test chaos bench check format lock secrets clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,9 +31,11 @@ demo: $(INSTALLED) ## take some hundred captures and invoices through faults, ki
 test: $(INSTALLED) ## run all tests on real servers; ARGS="-k invoice" narrows it
 	@$(BIN)/python -m pytest $(ARGS)
 
-chaos: $(INSTALLED) ## five minutes of random kills, flushes and cut connections; SECONDS=60 SEED=1 change it
+chaos: $(INSTALLED) ## five minutes of random kills, flushes and cut connections, then of archivers; SECONDS=60 SEED=1 change it
 	@BILLING_TEST_CHAOS_S=$(SECONDS) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s \
 		-o timeout=$$(($(SECONDS) + 300)) tests/crash/test_chaos.py
+	@BILLING_TEST_ARCHIVE_S=$$(($(SECONDS) / 10 + 6)) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s \
+		-o timeout=$$(($(SECONDS) + 300)) tests/archive/test_two_archivers.py
 
 bench: $(INSTALLED) ## measure captures beside RQ as usual, Huey and the bare floor; ARGS=--quick for two minutes
 	@$(BIN)/python -m bench $(ARGS)
@@ -49,9 +51,15 @@ format: $(INSTALLED) ## format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: $(UV) ## write both locks anew from pyproject.toml; ARGS=--upgrade takes newer versions, too
+lock: $(UV) ## write all locks anew from pyproject.toml; ARGS=--upgrade takes newer versions, too
 	$(COMPILE) $(ARGS) -o requirements.lock pyproject.toml
-	$(COMPILE) $(ARGS) --all-extras -o requirements-dev.lock pyproject.toml
+	$(COMPILE) $(ARGS) --group standin -o requirements-standin.lock
+	$(COMPILE) $(ARGS) --group build -o requirements-build.lock
+	$(COMPILE) $(ARGS) --all-extras --group standin --group build -o requirements-dev.lock pyproject.toml
+
+secrets: $(INSTALLED) ## make what docker-compose.yml keeps in secrets/; what is there stays
+	@$(BIN)/billing access generate secrets $(ARGS)
+	@test -e secrets/stripe_key || { echo sk_test_local > secrets/stripe_key && chmod 444 secrets/stripe_key; }
 
 clean: ## remove the virtual environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

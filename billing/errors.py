@@ -13,7 +13,12 @@
 A decline is an outcome, not an error: it is a state of the capture.
 """
 
+import re
 from collections.abc import Mapping
+
+from billing.cards import holds_card_number
+
+_ID = re.compile(r"[\x21-\x3f\x41-\x7e]{1,80}")
 
 
 class BillingError(Exception):
@@ -62,7 +67,9 @@ class UnknownEntity(BillingError):
     """Nothing here has this id."""
 
     def __init__(self, entity_id: str) -> None:
-        super().__init__(f"nothing here has the id {entity_id!r}")
+        # What is no id of anybody's is not repeated: it may be a name, an address or a card number.
+        shown = _ID.fullmatch(entity_id) and not holds_card_number(entity_id)
+        super().__init__(f"nothing here has the id {entity_id!r}" if shown else "nothing here has such an id")
         self.entity_id = entity_id
 
 

@@ -159,7 +159,8 @@ def _request(session: Session, row: Capture | Invoice) -> dict[str, Any]:
         "days_until_due": row.days_until_due,
         "stripe_invoice": row.stripe_invoice,
         "number": row.number,
-        "lines": [{"description": line.description, "minor": line.amount_minor} for line in lines],
+        # Without their texts, which may name a person: a story is pasted into tickets.
+        "lines": [line.amount_minor for line in lines],
     }
 
 

@@ -48,10 +48,11 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The provider answered with a status and a whole body. `data` is None where the body is no JSON object."""
+    """The provider answered with a status and a whole body. `data` is what came in of it (`billing.excerpts`), and
+    None where the body is no JSON object; `kept` is the same as bytes, to be stored."""
 
     status: int
-    body: bytes
+    kept: bytes
     data: Mapping[str, Any] | None
     request_id: str | None
     replayed: bool

@@ -216,7 +216,7 @@ def _refused_open(case: Case, error: Json) -> Learned:
 
 def _look_for_finalized(case: Case, read: Reader, livemode: bool) -> Finding:
     return _look_by_event(
-        case, read, livemode, "invoice.finalized", absent=lambda invoice: invoice["status"] == "draft"
+        case, read, livemode, "invoice.finalized", absent=lambda invoice: invoice.get("status") == "draft"
     )
 
 

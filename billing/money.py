@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from billing.cards import holds_card_number
 from billing.errors import InvalidAmount, InvalidCurrency, InvalidText
 
 # Stripe's presentment currencies that this service accepts, by decimal places of the *API* amount.
@@ -27,8 +28,9 @@ EXPONENTS = dict.fromkeys(_TWO_DECIMALS, 2) | dict.fromkeys(_ZERO_DECIMALS, 0)
 _MAX_MINOR = 99_999_999
 _MAX_MINOR_BY_CURRENCY = {"IDR": 999_999_999_999}
 
-_OPAQUE_ID = re.compile(r"[\x21-\x7e]+")
-_PROVIDER_ID = re.compile(r"[A-Za-z0-9_]+")
+# Printable ASCII, and no `@`: an e-mail address is not opaque.
+_OPAQUE_ID = re.compile(r"[\x21-\x3f\x41-\x7e]+")
+_PROVIDER_ID = re.compile(r"[a-z]{1,20}_[A-Za-z0-9_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +47,14 @@ class Money:
     def __post_init__(self) -> None:
         # bool is an int, and the provider's SDK sends floats and booleans as they come.
         if type(self.minor) is not int:
-            raise InvalidAmount(f"an amount is a whole number of minor units, not {self.minor!r}")
+            raise InvalidAmount(f"an amount is a whole number of minor units, not {type(self.minor).__name__}")
         if self.currency not in EXPONENTS:
-            raise InvalidCurrency(f"{self.currency!r} is not a currency this service moves (ISO code in capitals)")
+            raise InvalidCurrency("not a currency that this service moves; name one by its ISO code in capitals")
         if self.minor <= 0:
             raise InvalidAmount(f"an amount must be positive, not {self.minor}")
         most = _MAX_MINOR_BY_CURRENCY.get(self.currency, _MAX_MINOR)
         if self.minor > most:
-            raise InvalidAmount(f"{self.minor} is above the maximum of {most} for {self.currency}")
+            raise InvalidAmount(f"an amount in {self.currency} is at most {most} minor units, and this is above it")
         if self.currency in _WHOLE_HUNDREDS and self.minor % 100:
             raise InvalidAmount(f"{self.currency} amounts must be divisible by 100, {self.minor} is not")
 
@@ -63,23 +65,24 @@ class Money:
 
 
 def opaque_id(name: str, value: object, most: int = 255) -> str:
-    """The value, if it is printable ASCII without spaces of 1 to `most` characters; else InvalidText.
+    """The value, if it is printable ASCII without spaces and `@`, of 1 to `most` characters; else InvalidText.
 
-    255 because request and provider ids end up in idempotency keys, which Stripe caps there.
+    255 because request and provider ids end up in idempotency keys, which Stripe caps there. No message of this page
+    repeats the value: it may be what it must not be.
     """
     if not isinstance(value, str) or not value or len(value) > most or not _OPAQUE_ID.fullmatch(value):
-        raise InvalidText(f"{name} must be 1 to {most} printable ASCII characters without spaces, not {value!r:.80}")
-    return value
+        raise InvalidText(f"{name} must be 1 to {most} printable ASCII characters without spaces and @")
+    return no_card(name, value)
 
 
 def provider_id(name: str, value: object) -> str:
-    """The value, if it can be an id of the provider: letters, digits and `_`; else InvalidText.
+    """The value, if it can be an id of the provider (`pi_3Mtw`: a kind, `_`, letters and digits); else InvalidText.
 
     It becomes a part of a path, where anything else could name another object or another action.
     """
     if not isinstance(value, str) or not _PROVIDER_ID.fullmatch(value) or len(value) > 255:
-        raise InvalidText(f"{name} must be an id of letters, digits and _, not {value!r:.80}")
-    return value
+        raise InvalidText(f"{name} must be an id of Stripe's: small letters, then _, then letters, digits and _")
+    return no_card(name, value)
 
 
 def check_request(request_id: object, correlation_id: object, account: object, actor: object) -> None:
@@ -95,5 +98,12 @@ def check_request(request_id: object, correlation_id: object, account: object, a
 def plain_text(name: str, value: object, most: int) -> str:
     """The value, if it is text of 1 to `most` characters without control characters; else InvalidText."""
     if not isinstance(value, str) or not value.strip() or len(value) > most or not value.isprintable():
-        raise InvalidText(f"{name} must be 1 to {most} characters of plain text, not {value!r:.80}")
+        raise InvalidText(f"{name} must be 1 to {most} characters of plain text")
+    return no_card(name, value)
+
+
+def no_card(name: str, value: str) -> str:
+    """The value, if no card number is in it; else InvalidText."""
+    if holds_card_number(value):
+        raise InvalidText(f"{name} must not hold a row of digits that is a card number; leave it out")
     return value

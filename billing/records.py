@@ -73,13 +73,13 @@ def conclude(case: Case, record: Record, step: Step, outcome: Learned, data: Jso
 
 
 def remember(record: Record, answer: Answer, *, late: bool = False) -> None:
-    """Keep the raw answer and its request id. A late one adds its id and does not replace the answer we acted on."""
+    """Keep what came in of it, and its request id. A late one adds its id, and does not replace what we acted on."""
     if not isinstance(answer, Response):
         return
     if answer.request_id:
         record.request_ids = [*record.request_ids, answer.request_id]
     if not late:
-        record.answer_status, record.answer = answer.status, answer.body
+        record.answer_status, record.answer = answer.status, answer.kept
 
 
 def request_of(record: Record) -> Request:

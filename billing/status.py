@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, load_only
 
 from billing.errors import UnknownEntity
 from billing.operations import by_id
@@ -46,15 +46,35 @@ _FINAL: frozenset[str] = frozenset(
 )
 
 
+# All that an application may see of them: neither keys nor what was sent.
+_OF_A_RECORD = load_only(
+    Record.step,
+    Record.state,
+    Record.learned,
+    Record.unanswered,
+    Record.first_sent_at,
+    Record.last_prepared_at,
+    Record.last_reported_at,
+    Record.look_at,
+    Record.parked_at,
+    Record.conclusion,
+    Record.created_at,
+    Record.concluded_at,
+)
+_OF_WORK = load_only(Work.state, Work.due_at, Work.reason)
+
+
 def status(session: Session, entity_id: str) -> Status:
     """How the capture or invoice with this id stands. Raises UnknownEntity."""
     operation = by_id(entity_id)
     row = session.get(operation.table, entity_id) if operation else None
     if not isinstance(row, Capture | Invoice):
         raise UnknownEntity(entity_id)
-    records = session.scalars(select(Record).where(Record.operation_id == entity_id).order_by(Record.generation)).all()
+    records = session.scalars(
+        select(Record).where(Record.operation_id == entity_id).order_by(Record.generation).options(_OF_A_RECORD)
+    ).all()
     work = session.scalars(
-        select(Work).where(Work.entity_id == entity_id).order_by(Work.id.desc()).limit(1)
+        select(Work).where(Work.entity_id == entity_id).order_by(Work.id.desc()).limit(1).options(_OF_WORK)
     ).one_or_none()
     conflict = next((record for record in records if record.state == RecordState.CONFLICT), None)
     current = next((record for record in records if record.concluded_at is None), None)

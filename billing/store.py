@@ -145,7 +145,7 @@ def claimed_elsewhere(session: Session, report: Report) -> bool:
         return False
     request = report.call.request
     provider_object = finding.data.get("id")
-    other = exists().where(
+    other = exists(Record.id).where(
         Record.account.is_not_distinct_from(request.account),
         Record.provider_object == provider_object,
         Record.step == report.call.step.name,

@@ -1,6 +1,6 @@
 """The only file that imports stripe: the SDK makes the requests, our transport carries them, the bytes decide."""
 
-import json
+import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import stripe
 import urllib3
 
+from billing.excerpts import encoded, excerpt
 from billing.gateway import Answer, Budget, KeyUnavailable, NoAnswer, NotSent, Request, Response
 from billing.transport import OverBudget, TooLate, exchange, open_pool
 
@@ -16,6 +17,10 @@ API_VERSION = "2026-10-28.endive"
 
 # The SDK would write an id into the home directory, and die where there is none.
 stripe.enable_telemetry = False
+# The SDK would print requests and answers on standard error where a variable of the shell tells it to.
+stripe._util.STRIPE_LOG = None
+
+_REQUEST_ID = re.compile(r"req_[A-Za-z0-9_]{1,64}", re.ASCII)
 
 
 class StripeGateway:
@@ -123,15 +128,12 @@ class _Transport(stripe.HTTPClient):
 
 def _response(status: int, body: bytes, headers: Mapping[str, str]) -> Response:
     request_id, original = headers.get("Request-Id"), headers.get("Original-Request")
-    try:
-        data = json.loads(body)
-    except ValueError:
-        data = None
+    data = excerpt(body)
     return Response(
         status=status,
-        body=body,
-        data=data if isinstance(data, dict) else None,
-        request_id=request_id,
+        kept=encoded(data) if data is not None else b"",
+        data=data,
+        request_id=request_id if request_id and _REQUEST_ID.fullmatch(request_id) else None,
         # The header can be missing; another request's id is as telling.
         replayed=headers.get("Idempotent-Replayed") == "true" or (original is not None and original != request_id),
     )

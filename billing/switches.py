@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from billing import database, ids
+from billing import database, ids, store
 from billing.errors import InvalidText, UnknownEntity
 from billing.facts import told
 from billing.money import opaque_id, plain_text
@@ -47,7 +47,7 @@ def known_scope(scope: str) -> str:
         return scope
     if scope.startswith("account:") and len(scope) > len("account:"):
         return opaque_id("scope", scope, 300)
-    raise InvalidText(f"scope must be everything, {', '.join(KINDS)} or account:<id>, not {scope!r}")
+    raise InvalidText(f"scope must be everything, {', '.join(KINDS)} or account:<id>")
 
 
 def pull(session: Session, scope: str, *, actor: str, reason: str, probes: bool = False) -> Switch:
@@ -72,8 +72,8 @@ def pull(session: Session, scope: str, *, actor: str, reason: str, probes: bool 
             .returning(Switch.id)
         )
         if written is not None:
-            session.add(told(row, "pulled", actor=actor, scope=scope, reason=reason, probes=probes, account=account))
-            session.flush()
+            pulled = told(row, "pulled", actor=actor, scope=scope, reason=reason, probes=probes, account=account)
+            store.save(session, (), [pulled])
             return session.get_one(Switch, row.id)
         held = select(Switch).where(Switch.scope == scope, Switch.state == SwitchState.PULLED).with_for_update()
         first = session.scalars(held).one_or_none()
@@ -81,7 +81,7 @@ def pull(session: Session, scope: str, *, actor: str, reason: str, probes: bool 
             continue  # a probe released it in this moment
         if first.probes and not probes:
             first.probes, first.actor, first.reason = False, actor, reason
-            session.add(told(first, "pulled", actor=actor, scope=scope, reason=reason, probes=False))
+            store.save(session, (), [told(first, "pulled", actor=actor, scope=scope, reason=reason, probes=False)])
             session.flush()
         return first
 
@@ -97,7 +97,7 @@ def release(session: Session, scope: str, *, actor: str, reason: str) -> Switch:
     if row is None:
         raise UnknownEntity(scope)
     row.state, row.state_since = SwitchState.RELEASED, database.now(session)
-    session.add(told(row, "released", actor=actor, scope=scope, reason=reason))
+    store.save(session, (), [told(row, "released", actor=actor, scope=scope, reason=reason)])
     session.flush()
     return row
 

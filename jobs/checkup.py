@@ -17,7 +17,7 @@ from archive.errors import ArchiveError, BadRetention
 from billing import database
 from billing.errors import WrongDatabase
 from billing.gateway import Budget, Request, Response, boot_clock
-from jobs import archiving, bells, migrate
+from jobs import archiving, bells, grants, migrate
 from jobs.runtime import Runtime
 from jobs.secrets import SecretError, check_stripe_key
 from jobs.settings import SettingsError
@@ -91,6 +91,7 @@ def _postgres(runtime: Runtime) -> Iterator[Finding]:
             if revision.told == _NEVER_SET_UP:
                 return
             yield _stamp(runtime, connection)
+            yield _access(runtime, connection)
     except SQLAlchemyError as error:
         yield Finding("postgres", Level.FAIL, _first_line(error), "start it, or correct DATABASE_URL")
         return
@@ -144,6 +145,25 @@ def _stamp(runtime: Runtime, connection: Connection) -> Finding:
     except WrongDatabase as error:
         return Finding("installation", Level.FAIL, "this database is not ours", str(error))
     return Finding("installation", Level.OK, told)
+
+
+def _access(runtime: Runtime, connection: Connection) -> Finding:
+    """Whether the kinds of process may what they must and no more, and whether we are one of them."""
+    if wrong := grants.differences(connection):
+        told = wrong[0] + (f", and {len(wrong) - 1} more" if len(wrong) > 1 else "")
+        return Finding("access", Level.WARN, told, "run `billing migrate`; REVOKE what is too much: docs/access.md")
+    login, everything = connection.execute(_LOGIN).one()
+    if everything and runtime.settings.livemode:
+        told = f"{login} may do everything in this database"
+        return Finding("access", Level.WARN, told, "use an operator's login: docs/access.md")
+    return Finding("access", Level.OK, f"each kind of process may what it must, and no more; this is {login}")
+
+
+# A member of the owner may whatever the owner may; a superuser is a member of everybody.
+_LOGIN = text(
+    "SELECT current_user, pg_has_role(current_user, relowner, 'MEMBER')"
+    "  FROM pg_class WHERE oid = 'billing.installation'::regclass"
+)
 
 
 def _redis(runtime: Runtime) -> Finding:

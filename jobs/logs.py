@@ -1,34 +1,123 @@
-"""One JSON line per outcome: a static event name, ids instead of objects, and no traceback shows a variable."""
+"""One JSON line per outcome: a static event name, ids instead of objects, and nobody's own words.
+
+docs/logs.md lists every event. A line about one operation carries its id and its correlation id (`about`); an exception
+is told by its kind and its place, because its message may quote a row, a parameter or a body.
+"""
 
 import logging
 import sys
-from typing import Literal
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
 
+import sqlalchemy.event
 import structlog
+from sqlalchemy.orm import Session
+
+from billing.tables import Capture, Fact, Invoice, Switch, Work
+
+log = structlog.get_logger()
+
+_ROOT = Path(__file__).parents[1]
+_FRAMES = 30
+"""The innermost: more tell nothing."""
 
 
 def configure(level: str = "info", style: Literal["json", "console"] = "json") -> None:
     """Set up logging for this process, once. Lines go to standard error; standard output is for answers."""
-    # Another library's debug lines print bodies: the SDK's own are never shown below INFO.
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, handlers=[Libraries()])
+    # Another library's debug lines print bodies: the SDK's own are never shown below WARNING.
     logging.getLogger("stripe").setLevel(logging.WARNING)
-    show: list[structlog.typing.Processor] = (
-        [
-            # Frames carry local variables, and a local variable may be a key.
-            structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
-            structlog.processors.JSONRenderer(),
-        ]
-        if style == "json"
-        else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-    )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *show,
+            _without_messages,
+            # Both escape control characters: no field can begin another line, or colour one.
+            structlog.processors.JSONRenderer()
+            if style == "json"
+            else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), repr_native_str=True),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def own_the_process() -> None:
+    """What would print a traceback or a warning on standard error is a line of the log instead."""
+    logging.captureWarnings(True)
+    sys.excepthook = _crashed
+    threading.excepthook = lambda raised: _crashed(raised.exc_type, raised.exc_value, raised.exc_traceback)
+
+
+def about(entity: Capture | Invoice | Switch | Work | Fact) -> dict[str, str | None]:
+    """The two ids of a line about one operation. `grep` either, and its life is told from planning to conclusion."""
+    operation_id = entity.entity_id if isinstance(entity, Work | Fact) else entity.id
+    return {"operation_id": operation_id, "correlation_id": entity.correlation_id}
+
+
+def once_committed(session: Session, tell: Callable[[], object]) -> None:
+    """Call this after the transaction's commit, and not at all if it is rolled back: a line says what became true."""
+    sqlalchemy.event.listen(session, "after_commit", lambda _: tell(), once=True)
+
+
+class Libraries(logging.Handler):
+    """What a library reports, from warnings up, as an event of ours: who, where, and its text without what it puts
+    into it. Where it put that in itself, the text is left out: it may quote anything.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log.log(
+            record.levelno,
+            "library.reported",
+            library=record.name,
+            place=f"{record.module}:{record.lineno}",
+            text=record.msg if record.args and isinstance(record.msg, str) else None,
+            exc_info=record.exc_info,
+        )
+
+
+def _crashed(kind: type[BaseException], error: BaseException | None, place: TracebackType | None) -> None:
+    if error is None or issubclass(kind, KeyboardInterrupt | SystemExit):
+        return
+    log.critical("process.crashed", exc_info=error.with_traceback(place))
+
+
+def _without_messages(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """`exc_info` becomes `raised`: the exception and those behind it, each with its kind and its place."""
+    given = event.pop("exc_info", None)
+    error = sys.exc_info()[1] if given is True else given[1] if isinstance(given, tuple) else given
+    if isinstance(error, BaseException):
+        event["raised"] = list(told(error))
+    return event
+
+
+def told(error: BaseException | None) -> Iterator[dict[str, Any]]:
+    """An exception without its message: its class, Postgres' code and constraint if it is one of its own, and where."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        kind = type(error)
+        diagnosis = getattr(error, "diag", None)
+        codes = {
+            "sqlstate": getattr(error, "sqlstate", None),
+            "constraint": getattr(diagnosis, "constraint_name", None),
+        }
+        yield {
+            "kind": f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."),
+            **{name: code for name, code in codes.items() if code},
+            "at": [f"{_short(f.filename)}:{f.lineno} {f.name}" for f in traceback.extract_tb(error.__traceback__)][
+                -_FRAMES:
+            ],
+        }
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _short(filename: str) -> str:
+    path = Path(filename)
+    return str(path.relative_to(_ROOT)) if path.is_relative_to(_ROOT) else "/".join(path.parts[-2:])

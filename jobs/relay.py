@@ -22,9 +22,10 @@ from billing.database import glance, transaction
 from billing.facts import TOPICS
 from billing.tables import Fact
 from billing.timing import Timing
-from jobs import bells
+from jobs import bells, logs
 from jobs import work as pieces
 from jobs.contracts import KNOWN, MENU, MENU_NUMBER, QUEUES, Contract, planned_by, work_for
+from jobs.logs import about
 
 log = structlog.get_logger()
 
@@ -170,14 +171,26 @@ def _plan(session: Session, facts: Sequence[Fact], timing: Timing, menu: Sequenc
         try:
             rows += [work_for(fact, contract, timing) for contract in planned_by(fact, menu)]
         except (ValidationError, ValueError, KeyError, OverflowError):
-            log.error("fact.unplannable", fact_id=fact.id, topic=fact.topic, exc_info=True)
+            log.error("fact.unplannable", fact_id=fact.id, topic=fact.topic, **about(fact), exc_info=True)
             failed.append(fact.id)
     pieces.plan(session, rows)
+    logs.once_committed(session, lambda: _tell(rows))
     planned = [fact.id for fact in facts if fact.id not in failed]
     for ids, number in ((planned, MENU_NUMBER), (failed, -MENU_NUMBER)):
         if ids:
             session.execute(_STAMP, {"ids": ids, "menu": number})
     return len(facts)
+
+
+def _tell(planned: Sequence[Mapping[str, Any]]) -> None:
+    for row in planned:
+        log.info(
+            "operation.planned",
+            operation_id=row["entity_id"],
+            correlation_id=row["correlation_id"],
+            contract=row["contract"],
+            queue=row["queue"],
+        )
 
 
 _UNPLANNED = (

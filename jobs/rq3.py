@@ -7,6 +7,7 @@ rq/rq#n); `tests/rq` holds each to it. Import it through `jobs.workers`: RQ's ke
 
 from __future__ import annotations
 
+import re
 import time
 import zlib
 from collections.abc import Callable
@@ -43,6 +44,7 @@ FIELDS = frozenset(
     b"created_at data description ended_at enqueued_at failure_ttl last_heartbeat origin"
     b" result_ttl started_at status timeout worker_name".split()
 )
+_BELL = re.compile(r"bell_[0-9a-f]{32}", re.ASCII)
 STATUSES = frozenset(status.value.encode() for status in JobStatus)
 AWAY = (RedisAway, RedisSilent)
 
@@ -245,11 +247,11 @@ class ShiftWorker(SimpleWorker):
         # RQ logs function and arguments (base.py:1337), which may be a stranger's.
         error = exc_info[1]
         if isinstance(error, NotABell):
-            log.warning("bell.refused", bell=job.id, reason=str(error))
+            log.warning("bell.refused", bell=_ours(job.id), reason=str(error))
         elif isinstance(error, InvalidJobOperation):
-            log.warning("bell.forgotten", bell=job.id)  # flushed during its shift, which is over
+            log.warning("bell.forgotten", bell=_ours(job.id))  # flushed during its shift, which is over
         else:
-            log.error("shift.broken", bell=job.id, exc_info=exc_info)
+            log.error("shift.broken", bell=_ours(job.id), exc_info=exc_info)
 
     def handle_job_failure(
         self,
@@ -269,6 +271,11 @@ class ShiftWorker(SimpleWorker):
         elif self._redis_lost and not error:
             log.info("redis.found", worker=self.name)
         self._redis_lost = error is not None
+
+
+def _ours(bell: str) -> str | None:
+    """The id of a bell, if it is one that we give: a stranger's may be any text."""
+    return bell if _BELL.fullmatch(bell) else None
 
 
 def _unpacked(data: bytes) -> bytes:

@@ -23,9 +23,11 @@ from billing.operations import operation_of
 from billing.records import Terms
 from billing.steps import Case, Finding, Operation
 from billing.tables import Capture, Work, WorkState
+from jobs import logs
 from jobs import work as pieces
 from jobs.contracts import BY_NAME, KNOWN, urgency_of
 from jobs.guards import STOPPED, No, say_no
+from jobs.logs import about
 from jobs.pace import Pace
 from jobs.verdicts import VERDICTS, Verdict, pause
 
@@ -50,15 +52,16 @@ class Runner:
     terms: Terms
     pace: Pace
     chance: random.Random
-    claimed: tuple[str, ...] = ()
+    claimed: tuple[Work, ...] = ()
     """What the last `start` claimed, whether it went well or not."""
 
     def start(self, session: Session, queue: str, free: int, in_air: Counter[str | None]) -> Outcome:
         """Claim up to `free` pieces, looks first, and prepare their calls. The caller commits, then calls."""
+        self.claimed = ()
         looking = pieces.claim_looks(session, queue, free)
         ready = pieces.claim_ready(session, queue, KNOWN, free - len(looking)) if len(looking) < free else []
         claimed = {work.id: work for work in (*ready, *looking)}
-        self.claimed = tuple(claimed)
+        self.claimed = tuple(claimed.values())
         if not claimed:
             return Outcome()
         looks, in_air = {work.id for work in looking}, in_air.copy()
@@ -73,6 +76,7 @@ class Runner:
             if case is None or case.work_id != work.id:
                 pieces.move(work, WorkState.QUARANTINED, now, reason="its operation is unknown, or in hand elsewhere")
                 aside.append(work)
+                _quarantined(session, work)
                 continue
             look = work.id in looks
             no = say_no(work, BY_NAME.get((work.contract, work.version)), pulled)
@@ -91,8 +95,9 @@ class Runner:
     def set_aside(self, session: Session, why: str) -> None:
         """Quarantine what the last `start` claimed; its record is looked at later, so that it is not claimed again."""
         now = database.now(session)
-        for work in pieces.locked(session, self.claimed).values():
+        for work in pieces.locked(session, [work.id for work in self.claimed]).values():
             pieces.move(work, WorkState.QUARANTINED, now, reason=why)
+            _quarantined(session, work)
             store.save(session, [work])
             store.look_later(session, work.id, now, self.terms.timing)
 
@@ -113,21 +118,27 @@ class Runner:
             result = effects.settle(turn, report)
             self.pace.learn(case.row.account, throttled=result.throttled)
             results.append((work, result, no))
-        return self._conclude(session, results, now)
+        return self._conclude(session, results, now, reports=reports)
 
     def _conclude(
-        self, session: Session, results: Sequence[tuple[Work, Result, No | None]], now: datetime, claimed: int = 0
+        self,
+        session: Session,
+        results: Sequence[tuple[Work, Result, No | None]],
+        now: datetime,
+        *,
+        claimed: int = 0,
+        reports: Sequence[Report] = (),
     ) -> Outcome:
         unwritten = store.write(session, [result for _, result, _ in results])
         outcome = Outcome(claimed=claimed)
         for work, result, no in results:
             self._judge(work, result, no, now)
-            _log(work, result)
             if result.call is not None:
                 outcome.calls.append(result.call)
             elif result.misconfigured and result.case.row.id.startswith(("cap_", "inv_")):
                 outcome.refused_accounts[result.case.row.account] = result.misconfigured
         store.save_all(session, unwritten, [work for work, _, _ in results])
+        logs.once_committed(session, lambda: _tell(results, reports))
         return outcome
 
     def _judge(self, work: Work, result: Result, no: No | None, now: datetime) -> None:
@@ -173,7 +184,7 @@ def call(gateway: Gateway, in_hand: Call, budget: Budget) -> Report:
     try:
         return effects.call(gateway, in_hand, budget)
     except Exception as error:
-        log.error("call.crashed", operation_id=in_hand.case.row.id, step=in_hand.step.name, exc_info=True)
+        log.error("call.crashed", step=in_hand.step.name, **about(in_hand.case.row), exc_info=True)
         name = type(error).__name__
         unknown = Finding(Learned.LOOK_UNANSWERED, why=name) if in_hand.looking else NoAnswer(name)
         return Report(in_hand, unknown, 0, error=name)
@@ -197,18 +208,31 @@ def _checked(session: Session, report: Report) -> Report:
     return replace(report, came_back=replace(report.came_back, learned=Learned.FOUND_CLAIMED))
 
 
-def _log(work: Work, result: Result) -> None:
-    row = result.case.row
-    level = {Standing.CONFLICT: log.error, Standing.PARKED: log.error, Standing.MISCONFIGURED: log.error}.get(
-        result.standing, log.info
-    )
-    level(
-        "operation.prepared" if result.standing is Standing.CALLING else "operation.settled",
-        operation_id=row.id,
-        work_id=work.id,
-        standing=str(result.standing),
-        state=row.state,
-        step=result.call.step.name if result.call else None,
-        why=result.why or None,
-        correlation_id=row.correlation_id,
-    )
+def _tell(results: Sequence[tuple[Work, Result, No | None]], reports: Sequence[Report]) -> None:
+    """One line for each: a call is in hand, or how its operation stands without one."""
+    took_ms = {report.call.case.row.id: report.took_ms for report in reports}
+    for work, result, _ in results:
+        row, call, took = result.case.row, result.call, took_ms.get(result.case.row.id)
+        if call is not None:
+            step, looking = call.step.name, call.looking
+            log.info("operation.prepared", **about(row), state=row.state, step=step, looking=looking, took_ms=took)
+            continue
+        stuck = work.state == WorkState.QUARANTINED and result.standing is not Standing.LOOKING
+        for_a_person = stuck or result.standing in _FOR_A_PERSON
+        level = log.error if for_a_person else log.info
+        level(
+            "operation.settled",
+            **about(row),
+            state=row.state,
+            standing=str(result.standing),
+            work=str(work.state),
+            took_ms=took,
+            why=result.why or None,
+        )
+
+
+_FOR_A_PERSON = (Standing.CONFLICT, Standing.PARKED, Standing.MISCONFIGURED)
+
+
+def _quarantined(session: Session, work: Work) -> None:
+    logs.once_committed(session, lambda: log.error("work.quarantined", **about(work), why=work.reason))

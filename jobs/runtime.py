@@ -47,12 +47,15 @@ class Runtime:
         """Revealed, and found to be a URL. Raises SettingsError, SecretError."""
         url = self.settings.database_url.reveal()
         try:
-            make_url(url)
+            host = make_url(url).host or ""
         except (ArgumentError, ValueError):
             # Not chained: that error shows the URL, and in it the password.
             raise SettingsError(
                 "DATABASE_URL: not a database URL; write postgresql://user:password@host/database"
             ) from None
+        if "@" in host:
+            # What is taken for a host's name is shown by errors, and here it ends a password.
+            raise SettingsError("DATABASE_URL: more than one @; write one that is in the password as %40")
         return url
 
     @cached_property
@@ -118,8 +121,8 @@ class Runtime:
         answer = self.gateway(1).send(Request("GET", "/v1/account"), budget)
         data = answer.data if isinstance(answer, Response) and answer.status == 200 else None
         with database.transaction(self.engine) as session:
-            if data is not None and data.get("object") == "account":
-                database.stamp_account(session, str(data.get("id")))
+            if data is not None and data.get("object") == "account" and data.get("id"):
+                database.stamp_account(session, str(data["id"]))
             self._own_account = session.scalars(select(Installation.stripe_account)).one()
 
     def crew(self, queue: str) -> int:

@@ -2,6 +2,8 @@
 
     env:NAME               the environment variable NAME
     file:/run/secrets/x    a file, without its final newline
+    aws-sm:NAME#field      a field of a JSON secret in AWS Secrets Manager; without #field, the whole string
+    aws-ssm:/path          a parameter in AWS Systems Manager, decrypted
 
 A reference may stand in a settings file, a process listing or a log; what it refers to may not.
 
@@ -19,6 +21,7 @@ import re
 import stat
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -74,7 +77,7 @@ class Secret:
     def referred(cls, reference: str, setting: str) -> "Secret":
         """A secret that lies where `reference` says. Raises BadReference; the place is not looked at yet."""
         scheme, colon, place = reference.partition(":")
-        if not colon or scheme not in SCHEMES or not place:
+        if not colon or scheme not in SCHEMES or not _PLACES[scheme].fullmatch(place):
             # What stands here may be the secret itself, so it is not repeated.
             raise BadReference(setting, f"not a secret reference; write {SUPPORTED}")
         return cls(setting, reference, lambda: SCHEMES[scheme](place, setting))
@@ -191,13 +194,36 @@ def _check_privacy(path: str, opened: int, setting: str) -> None:
         raise SecretMissing(setting, f"file:{path}: not a regular file")
     if mode & 0o022:
         raise SecretExposed(setting, f"file:{path}: others may write it; chmod 600 {path}")
-    if mode & 0o044 and not Path(path).resolve().is_relative_to(MOUNTED.resolve()):
+    place = Path(path).resolve()
+    # Who may pass neither as its group nor as anybody comes to nothing below a directory.
+    closed = any(not parent.stat().st_mode & 0o011 for parent in place.parents)
+    if mode & 0o044 and not closed and not place.is_relative_to(MOUNTED.resolve()):
         raise SecretExposed(setting, f"file:{path}: others may read it; chmod 600 {path}, or mount it below {MOUNTED}")
 
 
+def _from_aws(place: str, setting: str, *, scheme: str) -> str:
+    from jobs import aws_secrets  # noqa: PLC0415 - half a second, for those who use it
+
+    read = {"aws-sm": aws_secrets.from_secrets_manager, "aws-ssm": aws_secrets.from_parameter_store}[scheme]
+    try:
+        return read(place)
+    except aws_secrets.NotRead as error:
+        raise SecretMissing(setting, f"{scheme}:{place}: {error}") from None
+
+
+# What does not look like a place may be the secret itself.
+_PLACES = {
+    "env": re.compile(r"[A-Z_][A-Z0-9_]*"),
+    "file": re.compile(r"/.+", re.DOTALL),
+    # A name, or an ARN.
+    "aws-sm": re.compile(r"[\w/+=.@:-]+(#[\w.-]+)?"),
+    "aws-ssm": re.compile(r"[\w/.:-]+"),
+}
 # Another store is another row.
 SCHEMES: dict[str, Callable[[str, str], str]] = {
     "env": _from_environment,
     "file": _from_file,
+    "aws-sm": partial(_from_aws, scheme="aws-sm"),
+    "aws-ssm": partial(_from_aws, scheme="aws-ssm"),
 }
-SUPPORTED = "env:NAME or file:/path"
+SUPPORTED = "env:NAME, file:/path, aws-sm:NAME#field or aws-ssm:/path"

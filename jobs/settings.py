@@ -106,7 +106,11 @@ class Settings(BaseSettings):
     database_url: SecretField = Field(
         validation_alias="database_url", description="postgresql://user:password@host/database, or a reference"
     )
-    redis_url: SecretField = Field(validation_alias="redis_url", description="redis://:password@host/0, or a reference")
+    redis_url: SecretField = Field(
+        Secret.unset("REDIS_URL"),
+        validation_alias="redis_url",
+        description="redis://user:password@host/0, or a reference; only relays, workers and the doctor need it",
+    )
     stripe_api_base: str = Field(
         "https://api.stripe.com",
         validation_alias="stripe_api_base",

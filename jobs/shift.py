@@ -25,6 +25,7 @@ from billing.tables import WorkState
 from jobs import runner as running
 from jobs import work as pieces
 from jobs.contracts import KNOWN
+from jobs.logs import about
 from jobs.runner import Outcome, Runner
 from jobs.verdicts import Trouble, trouble
 
@@ -113,7 +114,7 @@ class Shift:
         self._timing = runner.terms.timing
         # By record and fence: a shift may take over from itself what it took too long to prolong.
         self._in_air: dict[Held, InAir] = {}
-        self._written_off: set[Held] = set()
+        self._written_off: dict[Held, Call] = {}
         self._renewed_at = boot_clock()
         self._careful = False
         self._later: list[Report] = []
@@ -151,7 +152,8 @@ class Shift:
             # What it prepares is not started: nobody would settle it. Its lease brings it back.
             self._settle(reports, None)
         if self._written_off:
-            log.error("shift.abandoned_calls", records=sorted(self._written_off))
+            for (record_id, _), call in self._written_off.items():
+                log.error("call.abandoned", **about(call.case.row), step=call.step.name, record_id=record_id)
             self._leave(1)
 
     def _again(self) -> list[Report]:
@@ -208,7 +210,9 @@ class Shift:
         if trouble(error) is not Trouble.DATA:
             self._pause(error)
             return
-        log.error("claim.failed", error=type(error).__name__, one_by_one=self._careful, exc_info=error)
+        claimed = self._runner.claimed
+        alone = about(claimed[0]) if len(claimed) == 1 else {}
+        log.error("claim.failed", error=type(error).__name__, claimed=len(claimed), **alone, exc_info=error)
         if self._careful:
             try:
                 with transaction(self._engine) as session:
@@ -229,11 +233,11 @@ class Shift:
     def _settle(self, reports: list[Report], crew: Crew | None) -> None:
         """Settle a group, and start what it prepared at once: its not-after counts from before its transaction.
 
-        No answer is ever thrown away: smaller groups, then row by row, then kept raw.
+        No answer is ever thrown away: smaller groups, then row by row, then kept.
         """
         for report in reports:
             self._in_air.pop(_held(report.call), None)
-            self._written_off.discard(_held(report.call))
+            self._written_off.pop(_held(report.call), None)
         groups = [reports]
         while groups:
             group = groups.pop()
@@ -251,7 +255,8 @@ class Shift:
     def _after(self, error: Exception, group: list[Report]) -> list[list[Report]]:
         """What is to be settled again after a failed transaction, and in which groups."""
         kind = trouble(error)
-        log.warning("settle.failed", trouble=str(kind), error=type(error).__name__, calls=len(group))
+        alone = about(group[0].call.case.row) if len(group) == 1 else {}
+        log.warning("settle.failed", trouble=str(kind), error=type(error).__name__, calls=len(group), **alone)
         match kind:
             case Trouble.RECONNECT:
                 self._pause(error)
@@ -279,15 +284,15 @@ class Shift:
                 self._pause(error)
 
     def _keep(self, report: Report, error: Exception) -> None:
-        """The answer cannot be applied: kept raw on its record, and its work is quarantined, in a commit of its own."""
+        """The answer cannot be applied: kept on its record, and its work is quarantined, in a commit of its own."""
         answer = report.came_back if isinstance(report.came_back, Response) else None
         why = f"could not be settled: {type(error).__name__}"
-        log.error("settle.kept", operation_id=report.call.case.row.id, error=type(error).__name__)
+        log.error("settle.kept", error=type(error).__name__, step=report.call.step.name, **about(report.call.case.row))
         while True:
             try:
                 with transaction(self._engine) as session:
                     work = pieces.locked(session, [report.call.case.work_id])[report.call.case.work_id]
-                    body, status = (answer.body, answer.status) if answer else (None, None)
+                    body, status = (answer.kept, answer.status) if answer else (None, None)
                     if store.keep_unsettled(session, report, body, status, why):
                         pieces.move(work, WorkState.QUARANTINED, now(session), reason=why)
                         store.save(session, [work])
@@ -301,8 +306,7 @@ class Shift:
         """Prolong the leases of calls within their budget; what is over it is left to lapse and written off."""
         boot = boot_clock()
         for key in [key for key, held in self._in_air.items() if boot > held.over_at + self._timing.margin_s]:
-            self._written_off.add(key)
-            del self._in_air[key]
+            self._written_off[key] = self._in_air.pop(key).call
         if not self._in_air or boot < self._renewed_at + self._timing.lease_s / 3:
             return
         held = [key for key, in_air in self._in_air.items() if boot <= in_air.over_at]

@@ -11,6 +11,7 @@ from typing import Protocol
 import structlog
 
 from jobs.bells import check_stamp, choose_prefix, open_redis
+from jobs.logs import Libraries
 
 # Longer than a worker blocks for a bell (rq3.BLOCK_S), and much shorter than a lease: a captain may have to
 # sit it out when Redis falls silent during a shift.
@@ -53,7 +54,7 @@ def run_worker(
     from jobs.rq3 import ShiftWorker  # noqa: PLC0415 - imports RQ: not before its prefix is chosen
 
     rq_log = logging.getLogger("rq")
-    rq_log.handlers, rq_log.propagate = [_OurLog()], False
+    rq_log.handlers, rq_log.propagate = [Libraries()], False  # without a handler RQ writes to stdout
     with open_redis(redis_url, WORKER_TIMEOUT_S) as redis:
         check_stamp(redis, environment)
         worker = ShiftWorker(redis, queue, take_shift, beat)
@@ -71,10 +72,3 @@ def run_worker(
 def _on_stop(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
     signal.signal(signal.SIGTERM, handler)
     signal.signal(signal.SIGINT, handler)
-
-
-class _OurLog(logging.Handler):
-    """RQ's own lines, from warnings up, as one event of our log. Without a handler RQ writes to stdout."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        log.log(record.levelno, "rq.reported", said=record.getMessage(), exc_info=record.exc_info)

@@ -1,6 +1,7 @@
 """What all tests stand on: real servers, started once."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
@@ -10,6 +11,7 @@ from billing.standin.control import Control as StandIn
 from jobs import logs
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.servers import LocalServers
+from jobs.local.supervisor import Child
 
 logs.configure("warning")
 
@@ -57,3 +59,27 @@ def house(template: LocalServers, database_url: str) -> Iterator[House]:
     house.redis.flushall()
     yield house
     house.close()
+
+
+@pytest.fixture
+def spawn(template: LocalServers, house: House) -> Iterator[Callable[..., Child]]:
+    """Start a process of the service on this house: `spawn("worker", "captures")`, with more settings if need be."""
+    started: list[Child] = []
+    environment = {
+        "DATABASE_URL": house.url,
+        "BILLING_ENVIRONMENT": "test",
+        "BILLING_STRIPE_KEY": "sk_test_processes",
+        "BILLING_TIMING": "short",
+        "BILLING_LOG_LEVEL": "warning",
+        "BILLING_HEALTH_DIRECTORY": str(template.directory / "health"),
+    }
+
+    def start(*arguments: str, **more: str) -> Child:
+        program = [sys.executable, "-m", "jobs.cli", *arguments]
+        started.append(template.spawn("-".join(arguments), program, {**environment, **more}))
+        return started[-1]
+
+    yield start
+    for child in started:
+        if child.poll() is None:
+            child.terminate()

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 from redis import Redis
-from sqlalchemy import Engine, select, text, update
+from sqlalchemy import Engine, event, select, text, update
 from sqlalchemy.engine import make_url
 
 import billing
@@ -49,11 +49,13 @@ class House:
         self.stripe_api_base = stack.environment["STRIPE_API_BASE"]
         self.redis_url = stack.environment["REDIS_URL"]
         self.engine: Engine = database.open_engine(url, timing, name="test")
+        # In every test each process may what its kind may, and no more; the test itself is the owner.
+        self.engines = {kind: acting_as(kind, url, timing) for kind in ("application", "relay", "worker", "archiver")}
         self.redis: Redis = bells.open_redis(self.redis_url)
         self.standin = StandIn(self.stripe_api_base)
         self.terms = Terms("billing", "test", False, API_VERSION, timing, self._own_account())
         self.relay = Relay(
-            self.engine,
+            self.engines["relay"],
             self.redis,
             "test",
             timing,
@@ -67,7 +69,8 @@ class House:
         return str(answer.data["id"])  # type: ignore[union-attr, index]
 
     def close(self) -> None:
-        self.engine.dispose()
+        for engine in (self.engine, *self.engines.values()):
+            engine.dispose()
         self.redis.close()
 
     # Asking, as an application does.
@@ -98,7 +101,7 @@ class House:
     def ask_for_capture(self, intent: str | None = None, amount: int = 1999, **more: Any) -> str:
         self._asked += 1
         more.setdefault("authorisation", billing.Authorisation(1999, "USD", None))
-        with database.transaction(self.engine) as session:
+        with database.transaction(self.engines["application"]) as session:
             return billing.request_capture(
                 session,
                 payment_intent=intent or self.intents()[0],
@@ -109,7 +112,7 @@ class House:
 
     def ask_for_invoice(self, customer: str | None = None, **more: Any) -> str:
         self._asked += 1
-        with database.transaction(self.engine) as session:
+        with database.transaction(self.engines["application"]) as session:
             return billing.issue_invoice(
                 session,
                 customer=customer or self.customer(),
@@ -126,14 +129,14 @@ class House:
 
     def plan(self) -> None:
         """Only the planning of the relay: nothing is taken back, so that a test decides what comes back when."""
-        with database.transaction(self.engine) as session:
+        with database.transaction(self.engines["relay"]) as session:
             plan(session, self.timing)
             stamp_the_rest(session)
 
     def work_off(self, queue: str = "captures", gateway: Gateway | None = None, *, crew: int = 4) -> int:
         """One shift until its queue is empty."""
         runner = Runner(self.terms, Pace(crew), random.Random(1))
-        shift = Shift(self.engine, gateway or self.gateway(), runner, queue, crew=crew, slice_s=60)
+        shift = Shift(self.engines["worker"], gateway or self.gateway(), runner, queue, crew=crew, slice_s=60)
         return shift.run(Control())
 
     def settle(self, *entity_ids: str, within_s: float = 30.0, gateway: Gateway | None = None) -> list[str]:
@@ -219,6 +222,18 @@ class House:
         with database.transaction(self.engine) as session:
             intent = session.get_one(billing.tables.Capture, capture_id).payment_intent
         return Counter(effect["amount"] for effect in self.effects("capture", intent))
+
+
+def acting_as(kind: str, url: str, timing: Timing = SHORT) -> Engine:
+    """An engine of the owner's that is held to what this kind of process may."""
+    engine = database.open_engine(url, timing, name=f"test-{kind}")
+
+    @event.listens_for(engine, "connect")
+    def _(connection: Any, _record: Any) -> None:
+        connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(f"billing_{kind}")))
+        connection.commit()
+
+    return engine
 
 
 def make_template(stack: LocalServers) -> None:

@@ -23,8 +23,8 @@ BELOW = {
 DOORS = {
     "stripe": {"billing.stripe_gateway"},
     "urllib3": {"billing.transport", "billing.stripe_gateway", "billing.standin"},
-    "boto3": {"archive.store", "jobs.secrets"},
-    "botocore": {"archive.store", "jobs.secrets"},
+    "boto3": {"archive.store", "jobs.aws_secrets"},
+    "botocore": {"archive.store", "jobs.aws_secrets"},
     "pyarrow": {"archive"},
     "duckdb": {"archive.queries"},
     "redis": {"jobs"},

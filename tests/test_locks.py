@@ -1,4 +1,4 @@
-"""Both locks meet what pyproject.toml asks for, name no host, and can be checked byte by byte. Offline."""
+"""All locks meet what pyproject.toml asks for, name no host, and can be checked byte by byte. Offline."""
 
 import re
 import tomllib
@@ -11,15 +11,23 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PRODUCT, EVERYTHING = "requirements.lock", "requirements-dev.lock"
+# What the images need besides: the one in its last stage, the other in its first.
+STANDIN, BUILD = "requirements-standin.lock", "requirements-build.lock"
+LOCKS = [PRODUCT, STANDIN, BUILD, EVERYTHING]
 
 
 def asked_of(lock: str) -> list[Requirement]:
-    asked = list(PROJECT["project"]["dependencies"])
-    if lock == EVERYTHING:
-        asked += [line for extra in PROJECT["project"]["optional-dependencies"].values() for line in extra]
+    groups = PROJECT["dependency-groups"]
+    asked = {
+        PRODUCT: PROJECT["project"]["dependencies"],
+        STANDIN: groups["standin"],
         # The package itself is installed without a network, so its builder must be there.
-        asked += PROJECT["build-system"]["requires"]
-    return [Requirement(line) for line in asked]
+        BUILD: groups["build"] + PROJECT["build-system"]["requires"],
+    }
+    if lock != EVERYTHING:
+        return [Requirement(line) for line in asked[lock]]
+    everything = [*asked.values(), *PROJECT["project"]["optional-dependencies"].values()]
+    return [Requirement(line) for lines in everything for line in lines]
 
 
 def entries_of(text: str) -> list[str]:
@@ -54,7 +62,7 @@ def out_of_step(asked: list[Requirement], pins: dict[str, list[Requirement]]) ->
     return missing + unmet
 
 
-@pytest.mark.parametrize("lock", [PRODUCT, EVERYTHING])
+@pytest.mark.parametrize("lock", LOCKS)
 def test_every_requirement_is_met_by_its_pin(lock):
     assert out_of_step(asked_of(lock), pins_of((ROOT / lock).read_text())) == [], "run `make lock`"
 
@@ -67,7 +75,7 @@ def test_a_pin_out_of_step_and_a_missing_one_are_found():
     ]
 
 
-@pytest.mark.parametrize("lock", [PRODUCT, EVERYTHING])
+@pytest.mark.parametrize("lock", LOCKS)
 def test_every_pin_is_exact_and_has_hashes(lock):
     for entry in entries_of((ROOT / lock).read_text()):
         pin, *hashes = re.split(r"\s+--hash=", entry.strip())
@@ -76,14 +84,15 @@ def test_every_pin_is_exact_and_has_hashes(lock):
         assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", one) for one in hashes)
 
 
-@pytest.mark.parametrize("lock", [PRODUCT, EVERYTHING])
+@pytest.mark.parametrize("lock", LOCKS)
 def test_no_lock_names_a_host(lock):
     text = (ROOT / lock).read_text()
     assert "://" not in text
     assert not re.search(r"^\s*-(?!-hash=)", text, re.MULTILINE)  # no option but the hashes
 
 
-def test_what_is_tested_is_what_is_deployed():
+@pytest.mark.parametrize("lock", [PRODUCT, STANDIN, BUILD])
+def test_what_is_tested_is_what_is_deployed(lock):
     tested = pins_of((ROOT / EVERYTHING).read_text())
-    for name, pins in pins_of((ROOT / PRODUCT).read_text()).items():
+    for name, pins in pins_of((ROOT / lock).read_text()).items():
         assert list(map(version_of, pins)) == list(map(version_of, tested[name])), name

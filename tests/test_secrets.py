@@ -4,6 +4,8 @@ import copy
 import json
 import os
 import pickle
+import shutil
+import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +111,7 @@ def test_no_way_of_showing_a_secret_shows_its_value(monkeypatch, made):
 def test_what_is_no_reference_is_refused_without_repeating_it(reference):
     with pytest.raises(BadReference) as refused:
         refer(reference)
-    assert str(refused.value) == "BILLING_STRIPE_KEY: not a secret reference; write env:NAME or file:/path"
+    assert str(refused.value) == f"BILLING_STRIPE_KEY: not a secret reference; write {secrets.SUPPORTED}"
 
 
 def test_the_advice_names_every_scheme():
@@ -153,10 +155,34 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
             refer(f"file:{place}").reveal()
 
 
+@pytest.fixture
+def open_place():
+    """A directory that everybody may pass, as are all above it; pytest's own are private."""
+    directory = Path(tempfile.mkdtemp())
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
-def test_a_file_that_others_may_read_is_refused(tmp_path, mode):
+def test_a_file_that_others_may_read_is_refused(open_place, mode):
     with pytest.raises(SecretExposed, match=r"others may read it; chmod 600 .*/secret, or mount it below"):
-        refer(a_file(tmp_path, mode=mode)).reveal()
+        refer(a_file(open_place, mode=mode)).reveal()
+
+
+@pytest.mark.parametrize("mode", [0o711, 0o701, 0o710, 0o755])
+def test_a_directory_that_others_may_pass_protects_nothing(open_place, mode):
+    (open_place / "inner").mkdir()
+    (open_place / "inner").chmod(mode)
+    with pytest.raises(SecretExposed, match="others may read it"):
+        refer(a_file(open_place / "inner", mode=0o444)).reveal()
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o500, 0o744])
+def test_a_readable_file_is_safe_below_a_directory_that_nobody_else_may_pass(open_place, mode):
+    (open_place / "closed" / "inner").mkdir(parents=True)
+    (open_place / "closed").chmod(mode)
+    assert refer(a_file(open_place / "closed" / "inner", mode=0o444)).reveal() == CANARY
 
 
 @pytest.mark.parametrize("mode", [0o400, 0o444, 0o644])
@@ -172,12 +198,12 @@ def test_a_file_that_others_may_write_is_refused_everywhere(tmp_path, monkeypatc
         refer(a_file(tmp_path, mode=mode)).reveal()
 
 
-def test_a_link_from_the_mounted_place_does_not_open_another(tmp_path, monkeypatch):
-    mounted = tmp_path / "mounted"
+def test_a_link_from_the_mounted_place_does_not_open_another(open_place, monkeypatch):
+    mounted = open_place / "mounted"
     mounted.mkdir()
     monkeypatch.setattr(secrets, "MOUNTED", mounted)
-    a_file(tmp_path, mode=0o644)
-    (mounted / "link").symlink_to(tmp_path / "secret")
+    a_file(open_place, mode=0o644)
+    (mounted / "link").symlink_to(open_place / "secret")
     with pytest.raises(SecretExposed):
         refer(f"file:{mounted}/link").reveal()
 

@@ -12,7 +12,6 @@ from jobs.settings import Settings, SettingsError, load, variable
 SUFFICIENT = {
     "BILLING_ENVIRONMENT": "test",
     "DATABASE_URL": "postgresql://app:canary@db.example/billing",
-    "REDIS_URL": "redis://:canary@redis.example/0",
 }
 
 
@@ -53,23 +52,24 @@ def refused(told):
     return refused
 
 
-def test_three_variables_are_enough(told):
+def test_two_variables_are_enough(told):
     settings = told()
     assert settings.environment == "test"
     assert settings.database_url.reveal() == SUFFICIENT["DATABASE_URL"]
-    assert settings.redis_url.reveal() == SUFFICIENT["REDIS_URL"]
+    with pytest.raises(SecretMissing, match=r"^REDIS_URL: not set, and needed here"):
+        settings.redis_url.reveal()
     assert settings.stripe_api_base == "https://api.stripe.com"
     assert settings.crew_captures == 32
     assert not settings.livemode
 
 
 @pytest.mark.parametrize("name", SUFFICIENT)
-def test_each_of_the_three_is_missed_by_name(refused, name):
+def test_each_of_the_two_is_missed_by_name(refused, name):
     assert refused(**{name: ""}).startswith(f"{name} is not set; expected ")
 
 
 def test_with_nothing_set_the_first_is_named_and_the_others_counted():
-    with pytest.raises(SettingsError, match=r"^BILLING_ENVIRONMENT is not set; expected one of dev.* \(and 2 more\)$"):
+    with pytest.raises(SettingsError, match=r"^BILLING_ENVIRONMENT is not set; expected one of dev.* \(and 1 more\)$"):
         load()
 
 

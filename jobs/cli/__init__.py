@@ -12,7 +12,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from jobs.cli import archive, demo, doctor, operators, processes, quarantine, requests, standin, usage
+from jobs.cli import access, archive, demo, doctor, operators, processes, quarantine, requests, standin, usage
 from jobs.cli.output import say, tell
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (demo, processes, requests, doctor, operators, quarantine, archive, standin):
+for room in (demo, processes, requests, doctor, operators, quarantine, archive, access, standin):
     room.add_to(app)
 usage.let_help_flow(app)
 
@@ -56,12 +56,29 @@ def main() -> None:
         if words := usage.complaint(error):
             tell(words)
         sys.exit(2)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - nothing is swallowed: it ends the process
         from jobs.cli.complaints import complaint
 
         told = complaint(error)
         if told is None:
-            raise
+            _confess(error)
+            sys.exit(1)
         tell(f"billing: {told}")
         sys.exit(2)
     sys.exit(status)
+
+
+def _confess(error: Exception) -> None:
+    """A bug of ours, told without the exception's message: it may quote a row or a parameter."""
+    import json
+
+    import structlog
+
+    from jobs import logs
+
+    if structlog.is_configured():
+        logs.log.critical("process.crashed", exc_info=error)
+    else:
+        tell("billing: this is a bug, please report it with these lines")
+        for line in logs.told(error):
+            tell(json.dumps(line))

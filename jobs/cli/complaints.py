@@ -8,12 +8,20 @@ import sqlalchemy.exc
 from archive.errors import ArchiveError
 from billing.errors import BillingError, InvalidRequest
 from jobs.bells import WrongEnvironment
+from jobs.credentials import AccessError
 from jobs.local.supervisor import LocalServerError
 from jobs.secrets import SecretError
 from jobs.settings import SettingsError
 
 # These say by themselves which setting is wrong and how it is mended.
-_SPEAKING: tuple[type[Exception], ...] = (ArchiveError, BillingError, SettingsError, SecretError, LocalServerError)
+_SPEAKING: tuple[type[Exception], ...] = (
+    AccessError,
+    ArchiveError,
+    BillingError,
+    SettingsError,
+    SecretError,
+    LocalServerError,
+)
 # What our functions call a parameter begins their sentence about it.
 _PARAMETERS = {
     name: f"--{name.replace('_', '-')}"
@@ -39,6 +47,10 @@ def complaint(error: Exception) -> str | None:
             )
         case sqlalchemy.exc.ProgrammingError() if "UndefinedTable" in repr(error.orig):
             return "DATABASE_URL: this database has no billing tables; run `billing migrate`"
+        case sqlalchemy.exc.ProgrammingError() if "InsufficientPrivilege" in repr(error.orig):
+            return f"DATABASE_URL: {_reason(error.orig or error)}; use the login of whoever may (docs/access.md)"
+        case redis.exceptions.NoPermissionError():
+            return "REDIS_URL: this user of Redis may not do that; use the one of whoever may (docs/access.md)"
         case redis.exceptions.RedisError():
             return (
                 f"REDIS_URL: Redis cannot be used ({_reason(error)}); start it or correct REDIS_URL, "

@@ -23,6 +23,7 @@ def open_runtime(name: str, *, logs_too: bool = False) -> Runtime:
     settings = load()
     if logs_too:
         logs.configure(settings.log_level, settings.log_format)
+        logs.own_the_process()
     return Runtime(settings, name)
 
 

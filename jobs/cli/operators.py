@@ -79,7 +79,7 @@ def show(story: "Explanation") -> None:
             money_too = amount(value, currency) if label.endswith("_minor") else _shown(value)
             say(f"  {label.removesuffix('_minor')}: {money_too}")
     for line in lines:
-        say(f"  line: {line['description']}: {amount(line['minor'], currency)}")
+        say(f"  line: {amount(line, currency)}")
     say("")
     print_table(
         "work",

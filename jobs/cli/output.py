@@ -72,10 +72,14 @@ def clock(moment: datetime | None) -> str:
 
 
 def the_actor(given: str) -> str:
-    """Who does this: as given, else the operating system's user."""
+    """Who does this: as given, else the operating system's user. Raises typer.BadParameter where that has no name."""
     import getpass
 
-    return given or getpass.getuser()
+    try:
+        return given or getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run as a mere number.
+        raise typer.BadParameter("this user has no name here; say with --actor who does it") from None
 
 
 def _plain(value: Any) -> Any:

@@ -19,7 +19,7 @@ from billing.errors import UnknownEntity
 from billing.explain import Explanation, explain
 from billing.standin.control import Control, ControlError
 from billing.tables import CaptureState
-from jobs import archiving
+from jobs import archiving, bells
 from jobs.local.count import Asked, Effects, Offence, compare, compare_archived
 from jobs.local.shopping import Order, Shop
 from jobs.local.stack import Stack
@@ -189,7 +189,9 @@ class _Story:
             self._tell("Redis is yours (REDIS_URL), so it is not flushed")
             return
         self._tell("FLUSHALL: Redis has forgotten everything")
-        self._runtime.redis.flushall()
+        # No process of the service may do this.
+        with bells.open_redis(self._stack.servers.valkey.url) as administrator:
+            administrator.flushall()
 
     def _wait_until_final(self) -> None:
         give_up = time.monotonic() + PATIENCE_S

@@ -1,4 +1,4 @@
-"""`python -m jobs.local.migrations_in_step`: do the migrations lead to the tables in the code?
+"""`python -m jobs.local.migrations_in_step`: do the migrations lead to the tables and grants in the code?
 
 Runs every migration on a fresh Postgres, twice, and compares the result with the models.
 """
@@ -21,10 +21,14 @@ def main() -> int:
             for _ in range(2):
                 migrate.upgrade(postgres.url, environment="test", livemode=False)
             migrate.check(postgres.url)
+            wrong = migrate.wrong_grants(postgres.url)
     except (LocalServerError, CommandError) as error:
         print(f"migrations are not in step: {error}", file=sys.stderr)
         return 1
-    print("migrations are in step with the tables")
+    if wrong:
+        print(f"migrations are not in step: {'; '.join(wrong)}", file=sys.stderr)
+        return 1
+    print("migrations are in step with the tables and the grants")
     return 0
 
 

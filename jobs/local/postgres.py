@@ -48,6 +48,8 @@ class Postgres(LocalServer):
             "unix_socket_directories": "",
             "max_connections": "100",
             "shared_buffers": "64MB",
+            # Its errors quote rows and parameters; whoever asked is told them anyway.
+            "log_min_messages": "fatal",
             # In the data directory, so that a kill -9 leaves nothing in /dev/shm.
             "dynamic_shared_memory_type": "mmap",
         }

@@ -4,6 +4,7 @@ Only its S3 gateway asks for keys and keeps locks; its other ports are for itsel
 """
 
 import contextlib
+import json
 import secrets
 import socket
 import sysconfig
@@ -34,6 +35,8 @@ class SeaweedFS(LocalServer):
     """Locks hold over `kill` and restart."""
 
     name = "seaweedfs"
+    identities: Path | None = None
+    """Who else has keys and may what, in its own form (`jobs.credentials`). To be set before the start."""
 
     @property
     def url(self) -> str:
@@ -82,6 +85,7 @@ class SeaweedFS(LocalServer):
             "volume.max": 400,
             "s3.localSocket": home / "s3.sock",
             "filer.localSocket": home / "filer.sock",
+            "s3.config": self._configured(),
         }
         environment = {
             "PATH": "/usr/bin:/bin",
@@ -89,13 +93,20 @@ class SeaweedFS(LocalServer):
             "TZ": "UTC",
             "HOME": str(home),
             "TMPDIR": str(home),
-            # Its one administrator. Without one it would let everybody in.
-            "AWS_ACCESS_KEY_ID": self.access_key,
-            "AWS_SECRET_ACCESS_KEY": self.secret_key,
         }
         program: list[str | Path] = [self._program, "mini", *(f"-{name}={value}" for name, value in flags.items())]
         # If we are killed it is killed, too (the default): asked politely, it would hang when its files go meanwhile.
         return self._supervisor.spawn(self.name, program, environment, cwd=home)
+
+    def _configured(self) -> Path:
+        """Its one administrator, without whom it would let everybody in, and whoever else there is."""
+        known = json.loads(self.identities.read_text()) if self.identities else {"identities": []}
+        keys = [{"accessKey": self.access_key, "secretKey": self.secret_key}]
+        known["identities"].append({"name": "administrator", "credentials": keys, "actions": ["Admin"]})
+        path = self._home / "s3.json"
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(known))
+        return path
 
     def kill(self) -> None:
         """`kill -9`, and away with the sockets that it then leaves."""

@@ -7,6 +7,7 @@ set. Passwords are random, ports are free loopback ports, files lie in one priva
         worker = servers.spawn("worker-1", [sys.executable, "-m", "jobs.cli", "worker", "captures"])
 """
 
+import hashlib
 import os
 import platform
 import secrets
@@ -17,7 +18,9 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 import redis
+from sqlalchemy.engine import make_url
 
+from jobs import credentials
 from jobs.local.postgres import Postgres
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.server import LocalServer, from_wheel
@@ -29,13 +32,19 @@ S3_VARIABLES = ("S3_ENDPOINT_URL", "BILLING_S3_ACCESS_KEY", "BILLING_S3_SECRET_K
 
 
 class Valkey(LocalServer):
-    """A real Valkey 9 from its wheel. Unless it is durable, a restart forgets everything."""
+    """A real Valkey 9 from its wheel. Unless it is durable, a restart forgets everything but its users."""
 
     name = "valkey"
 
     @property
     def url(self) -> str:
-        return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
+        return f"redis://administrator:{self._password}@127.0.0.1:{self.port}/0"
+
+    def know(self, users: str) -> None:
+        """Let these users in besides its administrator: lines of an aclfile."""
+        self._write_users(users)
+        with redis.Redis.from_url(self.url) as client:
+            client.acl_load()
 
     def _prepare(self) -> None:
         self._password = secrets.token_urlsafe(24)
@@ -50,9 +59,17 @@ class Valkey(LocalServer):
         configuration = self._home / "valkey.conf"
         configuration.touch(mode=0o600)
         configuration.write_text(
-            f"requirepass {self._password}\nbind 127.0.0.1\ndir {self._home}\n"
+            f"aclfile {self._home / 'users.acl'}\nbind 127.0.0.1\ndir {self._home}\n"
             f'save ""\nappendonly {"yes" if self._durable else "no"}\n'
         )
+
+        self._write_users("user default off\n")
+
+    def _write_users(self, users: str) -> None:
+        digest = hashlib.sha256(self._password.encode()).hexdigest()
+        path = self._home / "users.acl"
+        path.touch(mode=0o600)
+        path.write_text(f"{users}user administrator on #{digest} ~* &* +@all\n")
 
     def _spawn(self) -> Child:
         return self._supervisor.spawn(
@@ -96,12 +113,21 @@ class LocalServers:
 
     `durable=True` lets the servers promise what they promise in production; the default trades the
     crash of the whole machine for speed. `given` is where overrides are looked for. `s3=True` for
-    whoever needs the archive: it takes a second and 180 MB.
+    whoever needs the archive: it takes a second and 180 MB. `users` is the environment whose kinds of process are
+    to have users and keys of their own (`access`); without it there is one administrator for everything.
     """
 
-    def __init__(self, *, durable: bool = False, given: Mapping[str, str] | None = None, s3: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        durable: bool = False,
+        given: Mapping[str, str] | None = None,
+        s3: bool = False,
+        users: str | None = None,
+    ) -> None:
         self._durable = durable
         self._wants_s3 = s3
+        self._users = users
         self._given = os.environ if given is None else given
         self._supervisor: Supervisor | None = None
         self._others: list[Child] = []
@@ -126,6 +152,7 @@ class LocalServers:
             self._postgres = self._started("DATABASE_URL", Postgres)
             if self._wants_s3:
                 self._seaweedfs = self._started("S3_ENDPOINT_URL", SeaweedFS)
+            self._make_credentials()
         except BaseException:  # Ctrl-C, too
             self.stop()
             raise
@@ -184,6 +211,22 @@ class LocalServers:
     def seaweedfs(self) -> SeaweedFS:
         return _own(self._seaweedfs, "S3_ENDPOINT_URL")
 
+    @property
+    def access(self) -> Path:
+        """Where the secrets of each kind of process lie, for those servers that are ours."""
+        return self.directory / "access"
+
+    def _make_credentials(self) -> None:
+        """Valkey learns its users here; Postgres its logins from whoever migrates it, and S3 has learnt its keys."""
+        if self._users is None:
+            return
+        if self._postgres is not None:
+            url = make_url(self._postgres.url)
+            list(credentials.for_postgres(self.access, "127.0.0.1", self._postgres.port, url.database or ""))
+        if self._valkey is not None:
+            list(credentials.for_redis(self.access, "127.0.0.1", self._valkey.port, self._users))
+            self._valkey.know((self.access / "redis.acl").read_text())
+
     def _s3_environment(self) -> dict[str, str]:
         if self._seaweedfs is None:
             return {name: self._given.get(name, "") for name in S3_VARIABLES}
@@ -194,6 +237,9 @@ class LocalServers:
         if self._given.get(variable):
             return None
         server = kind(self.supervisor, durable=self._durable, environment=self._given)
+        if isinstance(server, SeaweedFS) and self._users is not None:
+            list(credentials.for_s3(self.access))
+            server.identities = self.access / "s3.json"
         server.start()
         return server
 

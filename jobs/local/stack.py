@@ -1,5 +1,7 @@
 """The whole service on one machine: local servers, a relay, workers and an archiver, each a process of its own.
 
+Each process has a login of its own on each of our servers, and may there what its kind may (`jobs.access`).
+
     with Stack() as stack:
         stack.start_processes()
         ...                       # `stack.environment` is what another terminal needs
@@ -13,25 +15,34 @@ from collections.abc import Mapping
 from typing import Self
 
 from pydantic import ValidationError
+from sqlalchemy import text
 
-from billing import ids
-from jobs import archiving, migrate
+from billing import database, ids
+from billing.timing import SHORT
+from jobs import archiving, credentials, migrate
 from jobs.contracts import QUEUES
 from jobs.local.given import check
 from jobs.local.janitor import Janitor
 from jobs.local.servers import LocalServers
 from jobs.local.supervisor import Child
 from jobs.runtime import Runtime
+from jobs.secrets import Secret
 from jobs.settings import PREFIX, Settings, SettingsError
 
 STRIPE_KEY = "sk_test_local"
 """The stand-in takes any well-formed key."""
+ENVIRONMENT = "development"
+_ADDRESSES = ("STRIPE_API_BASE", "S3_ENDPOINT_URL")
+"""Where they are is no secret. The database is set up by its owner."""
+_KINDS = {"relay": "relay", "worker": "worker", "archive": "archiver"}
+"""What a process is, by the command that it runs."""
 
 
 class Stack:
     """A context manager. `given` is where servers of your own are named (DATABASE_URL, REDIS_URL, STRIPE_API_BASE,
     S3_ENDPOINT_URL). With a database of yours and no S3 of yours nothing is archived: the bucket would go in the end,
-    and your facts would say that they are in it.
+    and your facts would say that they are in it. A server of yours is used by every process with the login that you
+    gave: who may what there is yours to set up (`billing access`).
 
     `more` are further settings by their variables. Settings of this shell and a billing.toml that lies about
     are left out: what runs here is the same everywhere.
@@ -41,12 +52,12 @@ class Stack:
         self, *, given: Mapping[str, str] | None = None, more: Mapping[str, str] | None = None, durable: bool = False
     ) -> None:
         self._given = os.environ if given is None else given
-        database, s3 = bool(self._given.get("DATABASE_URL")), bool(self._given.get("S3_ENDPOINT_URL"))
-        self.archives = s3 or not database
-        self._bucket = (self._given.get("BILLING_ARCHIVE_BUCKET", "") if database else "") or ids.new(
-            "billing"
-        ).replace("_", "-")
-        self.servers = LocalServers(durable=durable, given=given, s3=self.archives)
+        theirs, s3 = bool(self._given.get("DATABASE_URL")), bool(self._given.get("S3_ENDPOINT_URL"))
+        self.archives = s3 or not theirs
+        self._bucket = (self._given.get("BILLING_ARCHIVE_BUCKET", "") if theirs else "") or ids.new("billing").replace(
+            "_", "-"
+        )
+        self.servers = LocalServers(durable=durable, given=given, s3=self.archives, users=ENVIRONMENT)
         self._more = dict(more or {})
         self.processes: list[Child] = []
         self._janitor: Janitor | None = None
@@ -58,11 +69,12 @@ class Stack:
         try:
             self._janitor = Janitor(self.servers.directory)
             (self.servers.directory / "billing.toml").touch()
-            url = self.servers.environment["DATABASE_URL"]
-            migrate.upgrade(url, environment="development", livemode=False)
+            migrate.upgrade(self.servers.environment["DATABASE_URL"], environment=ENVIRONMENT, livemode=False)
+            if not self._given.get("DATABASE_URL"):
+                self._make_logins()
             if self.archives:
-                with archiving.opened(self.runtime("setup").settings) as store:
-                    store.set_up("development")
+                with archiving.opened(self.runtime("setup", "setup").settings) as store:
+                    store.set_up(ENVIRONMENT)
         except BaseException:
             self.stop()
             raise
@@ -80,10 +92,18 @@ class Stack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Every variable by which a process of the service finds this stack."""
+        """Every variable by which a person's terminal finds this stack: an operator's, with the secrets themselves."""
+        return {name: _revealed(value) for name, value in self.environment_of("operator").items()}
+
+    def environment_of(self, kind: str) -> dict[str, str]:
+        """Every variable by which a process of this kind finds this stack, with references to its own secrets."""
+        own = {name: value for name, value in self.servers.environment.items() if self._given.get(name)}
+        shown = _ADDRESSES if kind != "setup" else (*_ADDRESSES, "DATABASE_URL")
+        own |= {name: self.servers.environment[name] for name in shown if name in self.servers.environment}
         return {
-            **self.servers.environment,
-            "BILLING_ENVIRONMENT": "development",
+            **own,
+            **credentials.references(self.servers.access, kind),
+            "BILLING_ENVIRONMENT": ENVIRONMENT,
             "BILLING_STRIPE_KEY": STRIPE_KEY,
             "BILLING_TIMING": "short",
             "BILLING_LOG_LEVEL": "info",
@@ -94,9 +114,9 @@ class Stack:
             **self._more,
         }
 
-    def runtime(self, name: str) -> Runtime:
-        """The same settings in this process. Raises SettingsError."""
-        values = {variable.removeprefix(PREFIX).lower(): value for variable, value in self.environment.items()}
+    def runtime(self, name: str, kind: str = "operator") -> Runtime:
+        """A process of this kind in this process. Raises SettingsError."""
+        values = {variable.removeprefix(PREFIX).lower(): v for variable, v in self.environment_of(kind).items()}
         values.pop("config")
         try:
             return Runtime(Settings.model_validate(values), name)
@@ -120,7 +140,20 @@ class Stack:
         child = self.servers.supervisor.spawn(
             name,
             [sys.executable, "-m", "jobs.cli", role, *arguments],
-            {**clean, **self.environment, "PYTHONUNBUFFERED": "1"},
+            {**clean, **self.environment_of(_KINDS[role]), "PYTHONUNBUFFERED": "1"},
         )
         self.processes.append(child)
         return child
+
+    def _make_logins(self) -> None:
+        url = self.servers.environment["DATABASE_URL"]
+        engine = database.open_engine(url, SHORT, name="access", pooled=False)
+        logins = credentials.apply(engine, self.servers.access)
+        # The application's own tables lie beside ours, and a terminal tries what an application does.
+        mine = ", ".join(f'"{each.login}"' for each in logins if each.kind in ("application", "operator"))
+        with engine.begin() as connection:
+            connection.execute(text(f"GRANT CREATE ON SCHEMA public TO {mine}"))
+
+
+def _revealed(value: str) -> str:
+    return Secret.referred(value, "").reveal() if value.startswith("file:") else value

@@ -2,6 +2,8 @@
 
     python archivers.py DATABASE_URL BUCKET ENDPOINT SEED     (the keys of S3 are in its environment)
 
+It dies at one of its own places, or wherever it happens to be when its time is up: in a statement, in a request.
+
 Forked from here, because loading S3 and Parquet anew for each would take longer than its life. Nothing of theirs is
 used before the fork. Until SIGTERM; then it prints how often which place was the end of one.
 """
@@ -28,6 +30,9 @@ from billing.timing import SHORT
 
 DEATH = 0.02
 """At each place; a batch has fourteen."""
+LIFE_S = 3.0
+"""The longest."""
+ANYWHERE = "anywhere"
 
 
 def live(seed: str, tell: int) -> None:
@@ -57,6 +62,7 @@ def live(seed: str, tell: int) -> None:
 
 def main() -> None:
     deaths: Counter[str] = Counter()
+    chance = random.Random(sys.argv[4])
     child = 0
 
     def end(*_: object) -> None:
@@ -66,19 +72,25 @@ def main() -> None:
         os._exit(0)
 
     signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL) if child else None)
     while True:
         told, tell = os.pipe()
         child = os.fork()
         if not child:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
             try:
                 live(f"{sys.argv[4]}-{deaths.total()}", tell)
             except BaseException:  # noqa: BLE001 - a forked child must not go on as a second nursery
                 traceback.print_exc()
             os._exit(3)
         os.close(tell)
+        signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.05, LIFE_S))
+        # Not reaped before the alarm is off: its number could be another's by then.
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         _, status = os.waitpid(child, 0)
-        place = os.read(told, 100).decode()
+        place = os.read(told, 100).decode() or ANYWHERE
         os.close(told)
         child = 0
         if status != signal.SIGKILL:

@@ -1,17 +1,50 @@
-"""A bucket of the test's own on a real S3 with Object Lock, and an archiver between it and a database."""
+"""A bucket of the test's own on a real S3 with Object Lock, and an archiver between it and a database.
+
+One database and one S3 client serve all tests of this folder, because making them takes longer than most tests: the
+database is emptied before each, and its numbers begin with 1 again.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from evidence import Archive
-from house import House
+from house import House, drop_database, make_database
 
+from archive.store import Store
+from billing.tables import Table
 from jobs.local.seaweed import SeaweedFS
+from jobs.local.servers import LocalServers
+
+
+@pytest.fixture(scope="session")
+def shared_house(template: LocalServers) -> Iterator[House]:
+    name = f"archive_{uuid4().hex}"
+    house = House(template, make_database(template, name))
+    yield house
+    house.close()
+    drop_database(template, name)
 
 
 @pytest.fixture
-def archive(house: House, s3: SeaweedFS, tmp_path: Path) -> Iterator[Archive]:
-    archive = Archive(house, s3, tmp_path / "caches")
-    yield archive
-    archive.store.close()
+def house(shared_house: House) -> House:
+    tables = sorted(str(table) for table in Table.metadata.sorted_tables if table.name != "installation")
+    shared_house.execute("DROP SCHEMA public CASCADE")
+    shared_house.execute("CREATE SCHEMA public")
+    shared_house.execute(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY")
+    shared_house.standin.reset()
+    shared_house.redis.flushall()
+    return shared_house
+
+
+@pytest.fixture(scope="session")
+def shared_store(s3: SeaweedFS) -> Iterator[Store]:
+    store = s3.store("ready")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def archive(house: House, s3: SeaweedFS, shared_store: Store, tmp_path: Path) -> Archive:
+    return Archive(house, s3, shared_store, tmp_path / "caches")

@@ -1,6 +1,7 @@
 """An archive in a bucket of its own: what tests say happened, archive, and look at."""
 
 import json
+from copy import copy
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,10 +23,12 @@ from jobs.local.seaweed import SeaweedFS
 class Archive:
     """What a test of the archive says and looks at."""
 
-    def __init__(self, house: House, s3: SeaweedFS, directory: Path) -> None:
+    def __init__(self, house: House, s3: SeaweedFS, store: Store, directory: Path) -> None:
         self.house, self.s3, self.directory = house, s3, directory
         self.bucket = f"test-{uuid4().hex}"
-        self.store = s3.store(self.bucket)
+        # The same client, for another bucket.
+        self.store = copy(store)
+        self.store.bucket = self.bucket
         self.store.set_up("test")
         self.policy = retention.load()
         self.outside = Outside(s3.url, s3.access_key, s3.secret_key, self.bucket)
@@ -33,7 +36,7 @@ class Archive:
 
     def writer(self, store: Store | None = None, **changed: Any) -> Writer:
         terms = {"policy": self.policy, "wait_s": 0.0, "patience_s": 0.0, **changed}
-        return Writer(self.house.engine, store or self.store, source=Source("test", "ins_test"), **terms)
+        return Writer(self.house.engines["archiver"], store or self.store, source=Source("test", "ins_test"), **terms)
 
     def cache(self, fresh: bool = True) -> Cache:
         self._caches += fresh

@@ -6,6 +6,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 from evidence import Archive
+from sqlalchemy import text
 
 import billing
 from archive import records
@@ -15,6 +16,9 @@ from billing.tables import Invoice
 
 NAME, MAIL, CARD, STREET = "Canary Caruso", "canary@example.com", "4242424242424242", "Canary Street 7"
 CANARIES = (NAME, MAIL, CARD, STREET, "canary", "4242-4242-4242-4242", "4242 4242")
+
+
+_MORE = json.dumps({"payment_intent": CARD, "customer": CARD, "charge": NAME})
 
 
 def everything(archive: Archive) -> str:
@@ -33,29 +37,34 @@ def found(text: str) -> list[str]:
 
 
 def test_no_free_text_of_an_application_or_an_operator_reaches_the_bucket(archive: Archive) -> None:
-    """[65] Lines, reasons, actors and correlation ids as careless people fill them."""
+    """[65] Lines, reasons, actors and correlation ids as careless people fill them.
+
+    What the border refuses is written past it: another version, or another program, may not have refused it.
+    """
     house = archive.house
     with database.transaction(house.engine) as session:
-        for n, (correlation, actor) in enumerate([(MAIL, NAME), (CARD, MAIL), ("4242-4242-4242-4242", f"till {CARD}")]):
+        for n in range(5):
             billing.request_capture(
                 session,
                 payment_intent=f"pi_{n}",
                 amount=billing.Money(1999, "USD"),
-                request_id=f"{MAIL}-{n}",
-                correlation_id=correlation,
-                actor=actor,
+                request_id=f"x-{n}",
+                correlation_id=f"order-7{n}",
             )
-        # It is one by its letters, and the archive knows that no PaymentIntent looks like this.
-        billing.request_capture(
-            session, payment_intent=CARD, amount=billing.Money(1, "USD"), request_id="x", correlation_id="order-77"
+        past_the_border = "UPDATE billing.facts SET correlation_id = :correlation, actor = :actor WHERE id = :id"
+        for n, (correlation, actor) in enumerate([(MAIL, NAME), (CARD, MAIL), ("4242-4242-4242-4242", f"till {CARD}")]):
+            values = {"id": n + 1, "correlation": correlation, "actor": actor}
+            session.flush()
+            session.execute(text(past_the_border), values)
+        session.execute(
+            text("UPDATE billing.facts SET payload = payload || CAST(:more AS jsonb) WHERE id = 4"), {"more": _MORE}
         )
         receipt = billing.issue_invoice(
             session,
-            customer=CARD,
-            lines=[billing.Line(f"{NAME}, {STREET}, card {CARD}", billing.Money(4500, "EUR"))],
+            customer="cus_1",
+            lines=[billing.Line(f"{NAME}, {STREET}", billing.Money(4500, "EUR"))],
             collect=billing.SendInvoice(days_until_due=14),
             request_id=f"{NAME[:6]}-1",
-            correlation_id=MAIL,
             actor=NAME,
         )
         row = session.get_one(Invoice, receipt.invoice_id)
@@ -63,7 +72,7 @@ def test_no_free_text_of_an_application_or_an_operator_reaches_the_bucket(archiv
         session.add_all(
             fact for fact in invoices.reopen(row, actor=MAIL, reason=f"{NAME} wrote to us") if fact is not row
         )
-        switches.pull(session, "captures", actor=NAME, reason=f"{MAIL} complains about {CARD}")
+        switches.pull(session, "captures", actor=NAME, reason=f"{MAIL} complains")
     house.plan()
     with database.transaction(house.engine) as session:
         in_postgres = str(session.connection().exec_driver_sql("SELECT f::text FROM billing.facts f").all())
@@ -72,7 +81,7 @@ def test_no_free_text_of_an_application_or_an_operator_reaches_the_bucket(archiv
     assert archive.archive_all() >= 7
     told = everything(archive)
     assert found(told) == []
-    assert "order-77" in told
+    assert "order-74" in told
     assert receipt.invoice_id in told
 
 

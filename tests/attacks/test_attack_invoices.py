@@ -90,7 +90,7 @@ class Uncollectible:
         answer = self._gateway.send(request, budget)
         if isinstance(answer, Response) and request.method == "GET" and answer.data and answer.data.get("number"):
             data = {**answer.data, "status": "uncollectible"}
-            return replace(answer, data=data, body=json.dumps(data).encode())
+            return replace(answer, data=data, kept=json.dumps(data).encode())
         return answer
 
 

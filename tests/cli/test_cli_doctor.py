@@ -6,7 +6,7 @@ import pytest
 
 from jobs import bells
 
-PARTS = ["python", "settings", "stripe key", "postgres", "clock", "schema", "installation", "facts"]
+PARTS = ["python", "settings", "stripe key", "postgres", "clock", "schema", "installation", "access", "facts"]
 PARTS += ["quarantine", "undecided", "unanswered", "switches", "running work", "redis", "stripe", "archive"]
 
 

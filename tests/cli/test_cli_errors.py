@@ -146,7 +146,7 @@ ISSUE = ("invoice", "issue", "--customer", "c", "--currency", "EUR", *DUE_14)
         ),
         (
             (*CAPTURE[:2], "pi/1", *CAPTURE[3:]),
-            "billing: --payment-intent must be an id of letters, digits and _, not 'pi/1'",
+            "billing: --payment-intent must be an id of Stripe's: small letters, then _, then letters, digits and _",
         ),
         ((*ISSUE, "--line", "foo=0"), "billing invoice issue: --line 'foo=0': the amount must be positive, not 0"),
         (

@@ -62,6 +62,9 @@ ARGUMENTS = {
     "switch release": lambda house: ["invoices", "--reason", "mended", "--json"],
 }
 ELSEWHERE = {
+    "access apply": "tests/access/test_credentials.py",
+    "access generate": "tests/access/test_credentials.py",
+    "access policy": "tests/access/test_credentials.py",
     "demo": "tests/test_demo.py",
     "up": "tests/cli/test_cli_processes.py",
 }

@@ -89,6 +89,17 @@ def test_of_several_captures_of_one_payment_the_newest_is_explained_and_the_othe
 # Switches.
 
 
+def test_who_has_no_name_here_is_asked_for_one(run, house, monkeypatch):
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    # As in a container that runs as a number which its system does not know.
+    monkeypatch.setattr("os.getuid", lambda: 2_000_000_001)
+    refused = run("switch", "pull", "captures", "--reason", "INC-12")
+    assert (refused.status, refused.out) == (2, "")
+    assert "--actor" in refused.err
+    assert run("switch", "list", "--json").out.strip() == "[]"
+
+
 def test_a_pulled_switch_holds_and_a_released_one_lets_go(run, house):
     told = json.loads(run("switch", "pull", "captures", "--reason", "INC-12", "--actor", "grace", "--json").out)
     assert (told["actor"], told["unanswered"], told["last_could_start_at"]) == ("grace", [], None)

@@ -3,6 +3,10 @@
 import json
 
 import pytest
+from sqlalchemy import select
+
+from billing import database
+from billing.tables import InvoiceLine
 
 
 @pytest.fixture
@@ -96,7 +100,10 @@ def test_an_invoice_is_issued_with_its_lines(run, house):
     assert house.settle(invoice_id) == ["sent"]
     assert [effect["amount"] for effect in house.effects("invoice.sent")] == [4501]
     story = json.loads(run("explain", "sub-7", "--json").out)
-    assert [line["description"] for line in story["request"]["lines"]] == ["3 seats = 20", "fee"]
+    assert story["request"]["lines"] == [4500, 1]
+    with database.transaction(house.engine) as session:
+        lines = session.scalars(select(InvoiceLine).order_by(InvoiceLine.position))
+        assert [line.description for line in lines] == ["3 seats = 20", "fee"]
 
 
 def test_a_line_without_an_amount_is_a_matter_of_usage(run):

@@ -56,6 +56,9 @@ def test_random_faults_leave_nothing_double_lost_or_stuck(
                     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
                 )
             )
+        # The test's own are cut with them, and know it only once they are used.
+        for engine in house.engines.values():
+            engine.dispose()
 
     kinds: dict[str, Callable[[], object]] = {
         "kill a captures worker": lambda: kill(("worker", "captures")),

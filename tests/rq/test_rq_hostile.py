@@ -190,7 +190,7 @@ def test_strange_jobs_are_refused(hire: Callable[..., Worker], forge: Callable[.
     assert len(worker.shifts("started")) == 1, "only the honest bell led to a shift"
     refused = [json.loads(line) for line in worker.log().splitlines() if "bell.refused" in line]
     assert [line["bell"] for line in refused] == list(job_ids.values())
-    assert "rq.reported" not in worker.log()
+    assert "library.reported" not in worker.log()
     assert "forged" not in worker.log()
 
 

@@ -10,9 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-import structlog
-
-from jobs import bells
+from jobs import bells, logs
 from jobs.workers import ShiftControl, run_worker
 
 url, environment, queue = sys.argv[1:4]
@@ -40,13 +38,7 @@ def take_shift(control: ShiftControl) -> str:
 
 
 if __name__ == "__main__":
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.ExceptionRenderer(),
-            structlog.processors.JSONRenderer(),
-        ]
-    )
+    logs.configure("info")
     bells.choose_prefix(environment)
     from jobs import rq3
 

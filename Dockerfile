@@ -1,0 +1,59 @@
+# syntax=docker/dockerfile:1
+
+# Two images from one file: `service`, for every process of ours, and `standin`, the Stripe stand-in.
+#
+#   docker build --target service -t billing-reference:0.1.0 .
+#
+# A tag can be moved to other bytes. To pin those, add the digest that this prints: python:3.11-slim@sha256:...
+#   docker buildx imagetools inspect python:3.11-slim
+ARG PYTHON=python:3.11-slim
+
+
+# What builds stays here: only /opt/billing leaves this stage. Everything is checked against its hash, the builder of our
+# own package too, and nothing is compiled: where a wheel is missing the build ends.
+FROM ${PYTHON} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ONLY_BINARY=:all: PIP_REQUIRE_HASHES=1
+WORKDIR /build
+RUN python -m venv /opt/builder && python -m venv --without-pip /opt/billing
+
+COPY requirements-build.lock ./
+RUN /opt/builder/bin/pip install -r requirements-build.lock
+
+# Before our own code, which changes every day: these layers stay.
+COPY requirements.lock ./
+RUN /opt/builder/bin/pip --python /opt/billing install -r requirements.lock
+
+COPY LICENSE README.md pyproject.toml ./
+COPY archive/ archive/
+COPY billing/ billing/
+COPY jobs/ jobs/
+COPY migrations/ migrations/
+RUN /opt/builder/bin/hatchling build -t wheel -d /wheel \
+    && PIP_REQUIRE_HASHES=0 /opt/builder/bin/pip --python /opt/billing install --no-deps --no-index /wheel/*.whl
+
+
+FROM build AS build-standin
+COPY requirements-standin.lock ./
+RUN /opt/builder/bin/pip --python /opt/billing install -r requirements-standin.lock
+
+
+FROM ${PYTHON} AS runtime
+# The user has a number, so that whoever starts the image can see that it is not root, and a name, for libraries that ask.
+RUN groupadd --gid 10001 billing \
+    && useradd --uid 10001 --gid 10001 --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin billing
+ENV PATH=/opt/billing/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# Empty: `billing.toml` is looked for where a command is run.
+WORKDIR /srv
+USER 10001:10001
+
+
+FROM runtime AS standin
+COPY --from=build-standin /opt/billing /opt/billing
+ENTRYPOINT ["python", "-m", "billing.standin"]
+
+
+# The last stage is what `docker build .` makes.
+FROM runtime AS service
+COPY --from=build /opt/billing /opt/billing
+ENTRYPOINT ["billing"]
+CMD ["--help"]

@@ -1,0 +1,107 @@
+"""What of a provider's answer comes in: the names on one list, each with the shape that its value must have.
+
+Nothing about a person is on the list, and no text on it can be a sentence or a card number. So whatever is made of
+an answer later (a reason, a fact, a log line, the answer that is kept) can hold nothing else. Stripe's own log
+has the rest, under the request id.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from billing.cards import holds_card_number
+
+Shape = Callable[[Any], bool]
+
+MOST = 10**12
+"""Above every amount and time that Stripe knows, and a digit short of a card number."""
+SOMEBODY_ELSES = "somebody_elses"
+"""Stands for a value of metadata that is none of ours: that there is one must be seen, what it says must not."""
+
+
+def _like(pattern: str) -> Shape:
+    compiled = re.compile(pattern, re.ASCII)
+    return lambda value: isinstance(value, str) and bool(compiled.fullmatch(value)) and not holds_card_number(value)
+
+
+def _whole(value: Any) -> bool:
+    return type(value) is int and abs(value) < MOST
+
+
+def _yes_or_no(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+_id = _like(r"[a-z]{1,20}_[A-Za-z0-9_]{1,234}")
+_code = _like(r"[a-z][a-z0-9_.]{0,79}")
+
+SHAPES: dict[str, Shape] = {
+    "amount": _whole,
+    "amount_capturable": _whole,
+    "amount_received": _whole,
+    "billing_line": _like(r"\d{1,4}"),
+    "billing_operation": _like(r"[a-z]{3}_[A-Za-z0-9_]{1,36}"),
+    "cancellation_reason": _code,
+    "capture_before": _whole,
+    "charge": _id,
+    "code": _code,
+    "currency": _like(r"[a-z]{3}"),
+    "customer": _id,
+    "decline_code": _code,
+    "deleted": _yes_or_no,
+    "has_more": _yes_or_no,
+    "id": _id,
+    # Compared with ours, which look like this whatever the service is called.
+    "idempotency_key": _like(r"[a-z0-9][A-Za-z0-9_:.-]{0,254}"),
+    "latest_charge": _id,
+    "livemode": _yes_or_no,
+    # A prefix of letters and digits, and a counter.
+    "number": _like(r"[A-Z0-9]{1,32}-[0-9A-Z-]{1,30}"),
+    "object": _code,
+    "param": _like(r"[a-z][a-z0-9_\[\]]{0,79}"),
+    "status": _code,
+    "subtotal": _whole,
+    "total": _whole,
+    "type": _code,
+}
+CONTAINERS = frozenset(
+    {
+        *("card", "charge", "data", "error", "invoice", "latest_charge", "lines", "metadata", "object"),
+        *("payment_intent", "payment_method_details", "request"),
+    }
+)
+"""Names under which an object or a list of objects lies, of which the same is taken in."""
+
+
+def excerpt(body: bytes) -> dict[str, Any] | None:
+    """What comes in of this body; None where it is no JSON object. A listed name with a value of another shape
+    is left out, as if Stripe had not said it."""
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return _of(data) if isinstance(data, dict) else None
+
+
+def encoded(data: Mapping[str, Any]) -> bytes:
+    """The one way to write it down."""
+    return json.dumps(data, separators=(",", ":")).encode()
+
+
+def _of(data: Mapping[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for name, value in data.items():
+        if isinstance(value, dict) and name in CONTAINERS:
+            kept[name] = _metadata(value) if name == "metadata" else _of(value)
+        elif isinstance(value, list) and name in CONTAINERS:
+            kept[name] = [_of(item) for item in value if isinstance(item, dict)]
+        elif name in SHAPES and SHAPES[name](value):
+            kept[name] = value
+    return kept
+
+
+def _metadata(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Only ours; and where somebody else wrote under our names, that somebody did."""
+    ours = ("billing_operation", "billing_line")
+    return {name: value[name] if SHAPES[name](value[name]) else SOMEBODY_ELSES for name in ours if name in value}

@@ -1,0 +1,110 @@
+"""Set up who may do what: a secret for every kind of process, and a login for each in Postgres."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.cli.output import RUNNING, AsJson, counted, print_json, say
+
+if TYPE_CHECKING:
+    from jobs.credentials import Written
+
+Directory = Annotated[Path, typer.Argument(metavar="DIRECTORY", help="Where the secrets lie, a file each.")]
+ENVIRONMENTS = ("development", "test", "staging", "production")
+
+
+def add_to(app: typer.Typer) -> None:
+    access = typer.Typer(no_args_is_help=True, help="Who may do what: secrets and logins for each kind of process.")
+    for command in (generate, apply, policy):
+        access.command()(command)
+    app.add_typer(access, name="access", rich_help_panel=RUNNING)
+
+
+def generate(
+    directory: Directory,
+    postgres: Annotated[
+        str, typer.Option(metavar="HOST:PORT/DATABASE", help="Where the processes find Postgres.")
+    ] = "postgres:5432/billing",
+    redis: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where they find Redis or Valkey.")] = "valkey:6379",
+    environment: Annotated[
+        str,
+        typer.Option(envvar="BILLING_ENVIRONMENT", help="The one whose keys they may touch in Redis."),
+    ] = "development",
+    as_json: AsJson = False,
+) -> None:
+    """Make the secrets of every kind of process: passwords, URLs and keys, a file each. Safe to repeat.
+
+    What is there stays as it is; what is missing is made. The directory is for you alone. It asks no server:
+    redis.acl and s3.json are what Valkey and SeaweedFS are to be started with, and `billing access apply` tells
+    Postgres.
+
+    \b
+    Examples:
+      billing access generate secrets
+      billing access generate secrets --postgres db.internal:5432/shop --redis cache.internal:6379 \\
+          --environment production
+    """
+    from jobs import credentials
+
+    if environment not in ENVIRONMENTS:
+        raise typer.BadParameter(f"--environment must be one of {', '.join(ENVIRONMENTS)}")
+    host, port, database = credentials.place("--postgres", postgres, credentials.AT_POSTGRES)
+    redis_host, redis_port = credentials.place("--redis", redis, credentials.AT_REDIS)
+    written: list[Written] = [
+        *credentials.for_owner(directory, host, int(port), database),
+        *credentials.for_postgres(directory, host, int(port), database),
+        *credentials.for_redis(directory, redis_host, int(redis_port), environment),
+        *credentials.for_s3(directory),
+    ]
+    if as_json:
+        print_json({"directory": str(directory), "environment": environment, "files": written})
+        return
+    new = [each.name for each in written if each.new]
+    say(f"{directory}: {counted(len(new), 'file is', 'files are')} new, {len(written) - len(new)} were there and stay")
+    for name in new:
+        say(f"  {name}")
+
+
+def apply(directory: Directory, as_json: AsJson = False) -> None:
+    """Create a login in Postgres for each kind of process, or set its password to what its file says. Safe to repeat.
+
+    DATABASE_URL is the owner's; the database is migrated first. What is sent is a SCRAM verifier, never a password.
+
+    \b
+    Example:
+      DATABASE_URL=file:$PWD/secrets/owner_database_url \\
+          billing access apply secrets
+    """
+    from jobs import credentials
+    from jobs.cli.opening import open_runtime
+
+    runtime = open_runtime("access")
+    try:
+        applied = credentials.apply(runtime.engine, directory)
+    finally:
+        runtime.close()
+    if as_json:
+        print_json(applied)
+        return
+    for each in applied:
+        how = "is new" if each.new else "has the password of its file"
+        say(f"{each.login} {how}; it may what {each.kind} may")
+
+
+def policy(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="archiver, operator, reader or setup")],
+    bucket: Annotated[str, typer.Option(help="The bucket of the evidence.")],
+    as_json: AsJson = False,
+) -> None:
+    """Print the policy of a kind of process for AWS IAM, as JSON in any case.
+
+    \b
+    Example:
+      billing access policy archiver --bucket evidence
+    """
+    from jobs.access import S3_KINDS, s3_policy
+
+    if kind not in S3_KINDS:
+        raise typer.BadParameter(f"{kind!r} has none; there are: {', '.join(sorted(S3_KINDS))}", param_hint="KIND")
+    print_json(s3_policy(kind, bucket))

@@ -1,0 +1,246 @@
+"""What each kind of process may do in Postgres, by table and column: the table that a database is compared with.
+
+Migrations grant it; `differences` says where a database allows something else. Whoever adds a table adds its row
+here and its grants to the migration. Nobody but the owner may delete, and nobody may change a fact's payload, or an
+amount, currency, key or parameter that was written.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from billing.tables import SCHEMA, Table
+from jobs.access import KINDS
+
+Columns = frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class May:
+    """The columns that a kind may SELECT, INSERT and UPDATE. A row lock needs one that it may UPDATE."""
+
+    see: Columns = frozenset()
+    write: Columns = frozenset()
+    change: Columns = frozenset()
+
+    def __or__(self, other: "May") -> "May":
+        return May(self.see | other.see, self.write | other.write, self.change | other.change)
+
+
+COLUMNS: Mapping[str, Columns] = {
+    **{table.name: frozenset(table.columns.keys()) for table in Table.metadata.tables.values()},
+    "alembic_version": frozenset({"version_num"}),
+}
+
+
+def _all(table: str, *, but: str = "") -> Columns:
+    return COLUMNS[table] - _these(but)
+
+
+def _these(names: str) -> Columns:
+    return frozenset(names.split())
+
+
+# A fact is told, and neither planned nor archived by whoever tells it.
+_TELL = May(write=_these("topic entity_type entity_id entity_version actor correlation_id payload"))
+_PULL_AND_RELEASE = May(
+    see=_all("switches"),
+    write=_these("id scope account actor reason probes version"),
+    change=_these("state state_since version actor reason probes"),
+)
+_ANSWERS = "answer"
+_ASKED_OF_A_RECORD = _these(
+    "id operation_id step generation work_id queue key method path body fingerprint account livemode api_version"
+    " deadline"
+)
+_LIFE_OF_A_RECORD = _these(
+    "provider_object state learned sends unanswered unreported server_errors replayed look_only margin_looked looks"
+    " first_sent_at last_prepared_at look_at parked_at fence lease_until lease_s request_ids"
+)
+_END_OF_A_RECORD = _these("last_reported_at looked_at answer_status answer conclusion concluded_at")
+_STATUS_OF_A_RECORD = _these(
+    "id operation_id generation step state learned unanswered first_sent_at last_prepared_at last_reported_at look_at"
+    " parked_at conclusion created_at concluded_at"
+)
+
+GRANTS: Mapping[str, Mapping[str, May]] = {
+    "captures": {
+        "application": May(
+            see=_all("captures"),
+            write=_these(
+                "id account correlation_id version request_id payment_intent amount_minor currency authorised_minor"
+                " authorised_currency capture_before"
+            ),
+        ),
+        "worker": May(
+            see=_all("captures"),
+            change=_these(
+                "state state_since reason version charge authorised_minor authorised_currency capture_before"
+            ),
+        ),
+        "reader": May(see=_all("captures")),
+        "operator": May(change=_these("state reason version")),
+    },
+    "invoices": {
+        "application": May(
+            see=_all("invoices"),
+            write=_these("id account correlation_id version request_id customer currency total_minor days_until_due"),
+        ),
+        "worker": May(
+            see=_all("invoices"),
+            change=_these("state state_since reason version stripe_invoice create_generation number"),
+        ),
+        "reader": May(see=_all("invoices")),
+        "operator": May(change=_these("state reason version stripe_invoice create_generation")),
+    },
+    "invoice_lines": {
+        "application": May(see=_all("invoice_lines"), write=_all("invoice_lines")),
+        "worker": May(see=_all("invoice_lines")),
+        # A description may name a person.
+        "reader": May(see=_all("invoice_lines", but="description")),
+    },
+    "switches": {
+        "relay": May(see=_these("scope state reason")),
+        "worker": _PULL_AND_RELEASE,
+        "reader": May(see=_all("switches")),
+        "operator": _PULL_AND_RELEASE,
+    },
+    "idempotency_records": {
+        "application": May(see=_STATUS_OF_A_RECORD),
+        "relay": May(
+            see=_these("id work_id queue state look_at lease_until lease_s unanswered concluded_at"),
+            change=_these("look_at"),
+        ),
+        "worker": May(
+            see=_all("idempotency_records", but=_ANSWERS),
+            write=_ASKED_OF_A_RECORD | _LIFE_OF_A_RECORD,
+            change=_LIFE_OF_A_RECORD | _END_OF_A_RECORD,
+        ),
+        "reader": May(see=_all("idempotency_records", but=f"{_ANSWERS} key body")),
+        "operator": May(
+            see=_all("idempotency_records", but=_ANSWERS),
+            change=_these("state learned look_only look_at parked_at looks conclusion concluded_at"),
+        ),
+    },
+    "facts": {
+        "application": _TELL,
+        "relay": May(see=_all("facts"), change=_these("menu")),
+        "worker": _TELL,
+        "archiver": May(see=_all("facts"), change=_these("batch_no archive_seq")),
+        "reader": May(see=_all("facts")),
+    },
+    "work": {
+        "application": May(see=_these("id entity_id state due_at reason")),
+        "relay": May(
+            see=_all("work"),
+            write=_these(
+                "id contract version arguments queue entity_id scopes state urgency dedupe_key correlation_id"
+            ),
+            change=_these("state state_since due_at attempts reason"),
+        ),
+        "worker": May(
+            see=_all("work"),
+            change=_these("state state_since due_at attempts tries urgency record_id reason"),
+        ),
+        "reader": May(see=_all("work")),
+        "operator": May(change=_these("state state_since due_at attempts reason")),
+    },
+    "archive_batches": {
+        "archiver": May(
+            see=_all("archive_batches"),
+            # Its state begins as claimed, and the two computed columns are nobody's.
+            write=_all("archive_batches", but="state claimed_at previous_number previous_seq"),
+            change=_these("state archived_at object_sha256 object_version manifest_sha256"),
+        ),
+        "reader": May(see=_all("archive_batches")),
+    },
+    "installation": {
+        "application": May(see=_all("installation")),
+        "relay": May(see=_all("installation")),
+        # The first worker whose key Stripe accepts writes whose account this is.
+        "worker": May(see=_all("installation"), change=_these("stripe_account")),
+        "archiver": May(see=_all("installation")),
+        "reader": May(see=_all("installation")),
+    },
+    "alembic_version": {"operator": May(see=_all("alembic_version"))},
+}
+
+
+def may(kind: str, table: str) -> May:
+    """Everything that a kind may do with a table. Raises KeyError for a table without a row here."""
+    row = GRANTS[table]
+    own = row.get(kind, May())
+    return own | may("application", table) | may("reader", table) if kind == "operator" else own
+
+
+Right = tuple[str, str, str]
+"""Kind, what it may, and where: ("worker", "UPDATE", "captures.state")."""
+
+
+def wanted() -> set[Right]:
+    return {
+        (kind, privilege, f"{table}.{column}")
+        for table in GRANTS
+        for kind in KINDS
+        for privilege, columns in _named(may(kind, table))
+        for column in columns
+    }
+
+
+def found(connection: Connection) -> set[Right]:
+    """What the group roles may in this database by any way, PUBLIC's rights and inherited ones included."""
+    roles = {kind.role: kind.name for kind in KINDS.values()}
+    values = {"schema": SCHEMA, "roles": list(roles)}
+    return {
+        (roles[role], privilege, place)
+        for statement in (_IN_COLUMNS, _IN_TABLES, _ELSEWHERE)
+        for role, privilege, place in connection.execute(statement, values)
+    }
+
+
+def differences(connection: Connection) -> list[str]:
+    """One line for each right that is missing in this database, or that is one too many."""
+    want, have = wanted(), found(connection)
+    return [f"{kind} cannot {privilege} {place}" for kind, privilege, place in sorted(want - have)] + [
+        f"{kind} may {privilege} {place}, and must not" for kind, privilege, place in sorted(have - want)
+    ]
+
+
+def _named(rights: May) -> Iterator[tuple[str, Columns]]:
+    return iter((("SELECT", rights.see), ("INSERT", rights.write), ("UPDATE", rights.change)))
+
+
+_IN_COLUMNS = text(
+    """
+    SELECT r.rolname, p.privilege, c.relname || '.' || a.attname
+      FROM pg_roles AS r, pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid,
+           unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'REFERENCES']) AS p (privilege)
+     WHERE r.rolname = ANY (:roles) AND c.relnamespace = to_regnamespace(:schema)
+       AND c.relkind IN ('r', 'p', 'v', 'm') AND a.attnum > 0 AND NOT a.attisdropped
+       AND has_column_privilege(r.oid, c.oid, a.attnum, p.privilege)
+    """
+)
+_IN_TABLES = text(
+    """
+    SELECT r.rolname, p.privilege, c.relname
+      FROM pg_roles AS r, pg_class AS c, unnest(ARRAY['DELETE', 'TRUNCATE', 'TRIGGER']) AS p (privilege)
+     WHERE r.rolname = ANY (:roles) AND c.relnamespace = to_regnamespace(:schema)
+       AND c.relkind IN ('r', 'p', 'v', 'm') AND has_table_privilege(r.oid, c.oid, p.privilege)
+    """
+)
+# A group that may log in, create, or belongs to others would be more than its row.
+_ELSEWHERE = text(
+    """
+    SELECT rolname, 'CREATE', 'in the schema' FROM pg_roles
+     WHERE rolname = ANY (:roles) AND has_schema_privilege(oid, to_regnamespace(:schema), 'CREATE')
+    UNION ALL
+    SELECT rolname, 'EVERYTHING', 'as its attributes allow' FROM pg_roles
+     WHERE rolname = ANY (:roles)
+       AND (rolsuper OR rolcanlogin OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls)
+    UNION ALL
+    SELECT m.rolname, 'ACT', 'as ' || g.rolname
+      FROM pg_auth_members AS a JOIN pg_roles AS m ON m.oid = a.member JOIN pg_roles AS g ON g.oid = a.roleid
+     WHERE m.rolname = ANY (:roles)
+    """
+)

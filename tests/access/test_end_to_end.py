@@ -1,0 +1,182 @@
+"""Every process under its own login, on servers that hold each to its kind: the whole service still does its work."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+from house import eventually
+
+from jobs.local.stack import Stack
+
+
+@pytest.fixture(scope="module")
+def whole() -> Iterator[Stack]:
+    """Servers of our own, and one process of each kind."""
+    with Stack(given={}) as stack:
+        with psycopg.connect(stack.servers.postgres.url) as owner:
+            # Here, and for whoever connects from now on, a refusal is to be seen in the server's log.
+            owner.execute("ALTER DATABASE postgres SET log_min_messages = 'error'")
+        stack.start_processes()
+        yield stack
+
+
+@pytest.fixture
+def administrator(whole):
+    with redis.Redis.from_url(whole.servers.valkey.url) as client:
+        client.acl_log_reset()
+        yield client
+
+
+def billing(whole: Stack, kind: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """The command in a terminal of this kind."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("BILLING_")}
+    environment = clean | whole.environment_of(kind)
+    program = [sys.executable, "-m", "jobs.cli", *arguments]
+    return subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def refusals(whole):
+    """What Postgres has refused since this test began, by its own log."""
+
+    def refused() -> list[str]:
+        return [line for line in whole.servers.postgres.child.output().splitlines() if "permission denied" in line]
+
+    before = len(refused())
+    return lambda: refused()[before:]
+
+
+def test_a_capture_and_an_invoice_are_carried_out_and_archived_without_one_refusal(whole, administrator, refusals):
+    intent = billing(whole, "operator", "standin", "authorise", "1999", "USD").stdout.strip()
+    customer = billing(whole, "operator", "standin", "customer").stdout.strip()
+    base = ("capture", "--payment-intent", intent, "--amount", "1999", "--currency", "USD", "--request-id", "order-1")
+    capture = billing(whole, "application", *base, "--wait")
+    assert capture.returncode == 0, capture.stderr
+    again = billing(whole, "application", *base)
+    assert "asked for before" in again.stdout
+    asked = ("invoice", "issue", "--customer", customer, "--line", "3 seats=4500", "--currency", "EUR")
+    invoice = billing(whole, "application", *asked, "--days-until-due", "14", "--request-id", "seats-1", "--wait")
+    assert invoice.returncode == 0, invoice.stderr
+    status = lambda: json.loads(billing(whole, "reader", "archive", "status", "--json").stdout)  # noqa: E731
+    eventually(lambda: not any(status()["lag"].values()), "everything is archived", 60)
+    assert {part["retention_class"] for part in status()["classes"]} >= {"capture", "invoice"}
+    verified = billing(whole, "reader", "archive", "verify")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert refusals() == []
+    assert administrator.acl_log() == []
+    assert all(child.poll() is None for child in whole.processes)
+
+
+def test_every_process_has_the_login_of_its_kind(whole):
+    with psycopg.connect(whole.servers.postgres.url) as owner:
+        seen = owner.execute(
+            "SELECT DISTINCT application_name, usename FROM pg_stat_activity WHERE application_name LIKE 'billing-%'"
+        ).fetchall()
+    expected = {
+        ("billing-relay", "billing_relay_postgres"),
+        ("billing-worker-captures", "billing_worker_postgres"),
+        ("billing-worker-invoices", "billing_worker_postgres"),
+        ("billing-archiver", "billing_archiver_postgres"),
+    }
+    assert expected <= set(seen)
+    with redis.Redis.from_url(whole.servers.valkey.url) as administrator:
+        users = {client["user"] for client in administrator.client_list()}
+    assert {"billing_relay", "billing_worker"} <= users
+
+
+def test_a_process_is_given_references_to_its_own_secrets_and_to_no_others(whole):
+    for child in whole.processes:
+        environment = Path(f"/proc/{child.pid}/environ").read_bytes().decode()
+        passwords = [path.read_text() for path in whole.servers.access.iterdir()]
+        assert not any(secret in environment for secret in passwords)
+        named = {path.name for path in whole.servers.access.iterdir() if str(path) in environment}
+        kind = {"relay": "relay", "worker": "worker", "archive": "archiver"}[child.name.split("-")[0]]
+        assert named
+        assert {name.split("_")[0] for name in named} == {kind}
+
+
+def test_an_operator_brakes_releases_looks_and_examines(whole, administrator, refusals):
+    for arguments in (
+        ("switch", "pull", "invoices", "--reason", "INC-12"),
+        ("switch", "list"),
+        ("switch", "release", "invoices", "--reason", "mended"),
+        ("quarantine", "list"),
+        ("explain", "order-1"),
+        ("status", "order-1"),
+        ("doctor",),
+    ):
+        ran = billing(whole, "operator", *arguments)
+        assert ran.returncode == 0, (arguments, ran.stdout, ran.stderr)
+    assert "each kind of process may what it must, and no more; this is billing_operator_postgres" in ran.stdout
+    assert "a locked object could not be deleted" in ran.stdout
+    assert refusals() == []
+    assert administrator.acl_log() == []
+
+
+def test_an_operator_puts_back_what_lies_in_quarantine(whole, refusals):
+    with psycopg.connect(whole.servers.postgres.url) as owner:
+        owner.execute("UPDATE billing.work SET state = 'quarantined' WHERE contract = 'take_capture'")
+        (work_id,) = owner.execute("SELECT id FROM billing.work WHERE state = 'quarantined'").fetchone()
+    assert billing(whole, "operator", "quarantine", "show", work_id).returncode == 0
+    replayed = billing(whole, "operator", "quarantine", "replay", work_id, "--reason", "a test")
+    assert replayed.returncode == 0, replayed.stderr
+    with psycopg.connect(whole.servers.postgres.url) as owner:
+        done = lambda: owner.execute("SELECT state FROM billing.work WHERE id = %s", (work_id,)).fetchone()  # noqa: E731
+        owner.autocommit = True
+        eventually(lambda: done() == ("done",), "the worker has concluded it")
+    assert refusals() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "told"),
+    [
+        (
+            "reader",
+            ("capture", "--payment-intent", "pi_1", "--amount", "1", "--currency", "USD", "--request-id", "x"),
+            "DATABASE_URL: permission denied",
+        ),
+        ("reader", ("explain", "order-1"), "DATABASE_URL: permission denied"),
+        ("application", ("switch", "pull", "captures", "--reason", "x"), "DATABASE_URL: permission denied"),
+        ("application", ("archive", "run", "--once"), "BILLING_S3_ACCESS_KEY: not set, and needed here"),
+        ("worker", ("quarantine", "replay", "wrk_1", "--reason", "x"), "wrk_1"),
+        ("archiver", ("relay",), "REDIS_URL: not set, and needed here"),
+        ("reader", ("archive", "setup"), "S3 answers 403"),
+        ("reader", ("migrate",), "DATABASE_URL: permission denied"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and " " not in value else None,
+)
+def test_whoever_may_not_is_told_so_in_one_line(whole, refusals, kind, arguments, told):
+    ran = billing(whole, kind, *arguments)
+    assert ran.returncode == 2, ran.stdout + ran.stderr
+    assert told in ran.stderr
+    assert len([line for line in ran.stderr.splitlines() if line.startswith("billing: ")]) == 1
+    # The control of "not one refusal" above: this is where one would be seen.
+    assert bool(refusals()) is ("permission denied" in told)
+
+
+def test_deliberate_violations_and_only_those_are_in_the_log_of_redis(whole, administrator):
+    url = (whole.servers.access / "worker_redis_url").read_text()
+    with redis.Redis.from_url(url, protocol=2) as worker:
+        for command in ("FLUSHALL", "KEYS *", "GET session"):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                worker.execute_command(*command.split())
+    logged = {(entry["username"], entry["object"]) for entry in administrator.acl_log()}
+    assert logged == {("billing_worker", name) for name in ("flushall", "keys", "session")}
+
+
+def test_with_a_database_of_your_own_every_process_uses_the_login_that_you_gave(template, house):
+    given = {"DATABASE_URL": house.url}
+    stack = Stack(given=given)
+    stack.servers.start()
+    try:
+        for kind in ("relay", "worker", "operator"):
+            assert stack.environment_of(kind)["DATABASE_URL"] == house.url
+            assert stack.environment_of(kind)["REDIS_URL"].startswith("file:")
+    finally:
+        stack.stop()

@@ -1,0 +1,243 @@
+"""Who may run which statement: every kind of process, tried on a real Postgres under its own login."""
+
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+from psycopg.errors import InsufficientPrivilege
+
+from jobs.access import KINDS
+
+EVERYBODY = frozenset(KINDS)
+
+
+@dataclass(frozen=True)
+class Try:
+    """A statement that the owner may run, and the kinds of process that may."""
+
+    what: str
+    statement: str
+    may: frozenset[str]
+
+
+def one(what: str, statement: str, may: str = "") -> Try:
+    return Try(what, statement, frozenset(may.split()))
+
+
+RECORD = "operation_id, step, generation, work_id, queue, key, method, path, body, fingerprint, livemode, api_version"
+FACT = "topic, entity_type, entity_id, entity_version, actor, payload"
+FACT_VALUES = "'capture.requested', 'capture', 'cap_2', 1, 'application', '{}'"
+BATCH = "class, number, event_date, rows, first_seq, last_seq, first_fact, last_fact"
+BATCH += ", lock_mode, locked_until, manifest_lock_mode, manifest_locked_until"
+
+TRIES = [
+    # Asking.
+    one(
+        "ask for a capture",
+        "INSERT INTO billing.captures (id, request_id, payment_intent, amount_minor, currency, version)"
+        " VALUES ('cap_2', 'order-2', 'pi_2', 1, 'USD', 1)",
+        "application operator",
+    ),
+    one(
+        "make up a capture that is captured",
+        "INSERT INTO billing.captures (id, request_id, payment_intent, amount_minor, currency, state)"
+        " VALUES ('cap_2', 'order-2', 'pi_2', 1, 'USD', 'captured')",
+    ),
+    one(
+        "ask for a second capture of an authorisation",
+        "INSERT INTO billing.captures (id, request_id, payment_intent, amount_minor, currency, capture_no)"
+        " VALUES ('cap_2', 'order-2', 'pi_1', 1, 'USD', 2)",
+    ),
+    one(
+        "ask for an invoice",
+        "INSERT INTO billing.invoices (id, request_id, customer, currency, total_minor, days_until_due, version)"
+        " VALUES ('inv_2', 'invoice-2', 'cus_1', 'EUR', 1, 14, 1)",
+        "application operator",
+    ),
+    one(
+        "write an invoice's line",
+        "INSERT INTO billing.invoice_lines VALUES ('inv_1', 1, 'a fee', 1)",
+        "application operator",
+    ),
+    one("tell a fact", f"INSERT INTO billing.facts ({FACT}) VALUES ({FACT_VALUES})", "application worker operator"),
+    one(
+        "tell a fact that no relay will plan",
+        f"INSERT INTO billing.facts ({FACT}, menu) VALUES ({FACT_VALUES}, 1)",
+    ),
+    one(
+        "tell a fact that no archiver will archive",
+        f"INSERT INTO billing.facts ({FACT}, batch_no) VALUES ({FACT_VALUES}, 1)",
+    ),
+    one(
+        "tell a fact of another time",
+        f"INSERT INTO billing.facts ({FACT}, happened_at) VALUES ({FACT_VALUES}, '2001-01-01')",
+    ),
+    # What was asked, stays.
+    one("raise an amount", "UPDATE billing.captures SET amount_minor = 1000000"),
+    one("change a currency", "UPDATE billing.captures SET currency = 'EUR'"),
+    one("lead a capture to another authorisation", "UPDATE billing.captures SET payment_intent = 'pi_3'"),
+    one("rename a request", "UPDATE billing.captures SET request_id = 'order-3'"),
+    one("raise an invoice", "UPDATE billing.invoices SET total_minor = 1000000"),
+    one("send an invoice to somebody else", "UPDATE billing.invoices SET customer = 'cus_3'"),
+    one("change a line", "UPDATE billing.invoice_lines SET amount_minor = 1"),
+    one("delete a capture", "DELETE FROM billing.captures"),
+    one("delete an invoice's lines", "DELETE FROM billing.invoice_lines"),
+    # Carrying it out.
+    one("take a capture", "UPDATE billing.captures SET state = 'captured', charge = 'ch_1'", "worker"),
+    one("change a capture's state", "UPDATE billing.captures SET state = 'requested'", "worker operator"),
+    one("lock a capture", "SELECT FROM billing.captures WHERE id = 'cap_1' FOR NO KEY UPDATE", "worker operator"),
+    one("number an invoice", "UPDATE billing.invoices SET number = 'A-1'", "worker"),
+    one("begin an invoice again", "UPDATE billing.invoices SET stripe_invoice = NULL", "worker operator"),
+    # Work.
+    one(
+        "plan work",
+        "INSERT INTO billing.work (id, contract, version, arguments, queue, entity_id, scopes, state, urgency,"
+        " dedupe_key) VALUES ('wrk_2', 'take_capture', 1, '{}', 'captures', 'cap_2', '{}', 'ready', now(), 'fact:2:x')",
+        "relay",
+    ),
+    one("move work", "UPDATE billing.work SET state = 'waiting'", "relay worker operator"),
+    one("lock work", "SELECT FROM billing.work FOR UPDATE SKIP LOCKED", "relay worker operator"),
+    one("say which call work is about", "UPDATE billing.work SET record_id = 'rec_1'", "worker"),
+    one("lead work to another capture", "UPDATE billing.work SET entity_id = 'cap_3'"),
+    one("change work's arguments", "UPDATE billing.work SET arguments = '{}'"),
+    one("take work out of a brake's scope", "UPDATE billing.work SET scopes = '{}'"),
+    one("delete work", "DELETE FROM billing.work"),
+    # Calls and their keys.
+    one(
+        "prepare a call",
+        f"INSERT INTO billing.idempotency_records (id, {RECORD}) VALUES"
+        " ('rec_2', 'cap_2', 'capture', 1, 'wrk_2', 'captures', 'key-2', 'POST', '/v1', '', 'f', false, 'v')",
+        "worker",
+    ),
+    one(
+        "make up a call that is answered",
+        f"INSERT INTO billing.idempotency_records (id, {RECORD}, concluded_at) VALUES"
+        " ('rec_2', 'cap_2', 'capture', 1, 'wrk_2', 'captures', 'key-2', 'POST', '/v1', '', 'f', false, 'v', now())",
+    ),
+    one("change a key", "UPDATE billing.idempotency_records SET key = 'key-3'"),
+    one("change what is sent", "UPDATE billing.idempotency_records SET body = 'amount_to_capture=1000000'"),
+    one("change where it is sent", "UPDATE billing.idempotency_records SET path = '/v1/refunds'"),
+    one("go back to an earlier generation", "UPDATE billing.idempotency_records SET generation = 9"),
+    one("lease a call", "UPDATE billing.idempotency_records SET fence = 9, lease_until = now()", "worker"),
+    one("store an answer", "UPDATE billing.idempotency_records SET answer = 'y', answer_status = 200", "worker"),
+    one("have a call looked at", "UPDATE billing.idempotency_records SET look_at = now()", "relay worker operator"),
+    one("open a call again", "UPDATE billing.idempotency_records SET concluded_at = NULL", "worker operator"),
+    one("delete a call", "DELETE FROM billing.idempotency_records"),
+    # Facts and their marks.
+    one("mark a fact as planned", "UPDATE billing.facts SET menu = 1", "relay"),
+    one("mark a fact as archived", "UPDATE billing.facts SET batch_no = 1, archive_seq = 1", "archiver"),
+    one("change what happened", "UPDATE billing.facts SET payload = '{}'"),
+    one("change when it happened", "UPDATE billing.facts SET happened_at = now()"),
+    one("change who did it", "UPDATE billing.facts SET actor = 'nobody'"),
+    one("delete facts", "DELETE FROM billing.facts"),
+    one("empty the facts", "TRUNCATE billing.facts"),
+    # The archive.
+    one(
+        "claim a batch",
+        f"INSERT INTO billing.archive_batches ({BATCH}) VALUES"
+        " ('invoice', 1, now(), 1, 1, 1, 1, 1, 'GOVERNANCE', now(), 'GOVERNANCE', now())",
+        "archiver",
+    ),
+    one(
+        "confirm a batch",
+        "UPDATE billing.archive_batches SET state = 'archived', object_sha256 = 'a', object_version = 'b',"
+        " manifest_sha256 = 'c', archived_at = now()",
+        "archiver",
+    ),
+    one("shorten a lock", "UPDATE billing.archive_batches SET locked_until = now()"),
+    one("renumber a batch", "UPDATE billing.archive_batches SET last_fact = 9"),
+    one("delete a batch", "DELETE FROM billing.archive_batches"),
+    # Brakes.
+    one(
+        "pull a brake",
+        "INSERT INTO billing.switches (id, scope, actor, reason, probes, version)"
+        " VALUES ('swi_2', 'invoices', 'ada', 'why', false, 1)",
+        "worker operator",
+    ),
+    one("release a brake", "UPDATE billing.switches SET state = 'released'", "worker operator"),
+    one("move a brake", "UPDATE billing.switches SET scope = 'invoices'"),
+    one("delete a brake", "DELETE FROM billing.switches"),
+    # Reading.
+    one("read captures", "SELECT * FROM billing.captures", "application worker reader operator"),
+    one("read invoices", "SELECT * FROM billing.invoices", "application worker reader operator"),
+    one(
+        "read what a line costs", "SELECT amount_minor FROM billing.invoice_lines", "application worker reader operator"
+    ),
+    one("read what a line says", "SELECT description FROM billing.invoice_lines", "application worker operator"),
+    one("read facts", "SELECT * FROM billing.facts", "relay archiver reader operator"),
+    one("read work", "SELECT * FROM billing.work", "relay worker reader operator"),
+    one(
+        "read how work stands",
+        "SELECT state, due_at, reason FROM billing.work",
+        "application relay worker reader operator",
+    ),
+    one(
+        "read how a call stands",
+        "SELECT state, look_at FROM billing.idempotency_records",
+        "application relay worker reader operator",
+    ),
+    one("read a key", "SELECT key FROM billing.idempotency_records", "worker operator"),
+    one("read what was sent", "SELECT body FROM billing.idempotency_records", "worker operator"),
+    one("read a stored answer", "SELECT answer FROM billing.idempotency_records"),
+    one("read brakes", "SELECT scope, state, reason FROM billing.switches", "relay worker reader operator"),
+    one("read batches", "SELECT * FROM billing.archive_batches", "archiver reader operator"),
+    one("read the schema's version", "SELECT * FROM billing.alembic_version", "operator"),
+    Try("read whose database it is", "SELECT * FROM billing.installation", EVERYBODY),
+    # The house itself.
+    one("say whose Stripe account it is", "UPDATE billing.installation SET stripe_account = 'acct_1'", "worker"),
+    one("make it another environment's", "UPDATE billing.installation SET environment = 'production'"),
+    one("turn the schema's version back", "UPDATE billing.alembic_version SET version_num = '0001'"),
+    one("make a table", "CREATE TABLE billing.more ()"),
+    one("change a table", "ALTER TABLE billing.captures ADD more text"),
+    one("drop a table", "DROP TABLE billing.facts"),
+    one(
+        "let a trigger run",
+        "CREATE TRIGGER more BEFORE UPDATE ON billing.work"
+        " FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    ),
+    one("make a login", "CREATE ROLE billing_more LOGIN"),
+    one("read passwords", "SELECT rolpassword FROM pg_authid"),
+    one("run a program on the server", "COPY (SELECT 1) TO PROGRAM 'true'"),
+    *(one(f"be a {kind}", f"SET LOCAL ROLE billing_{kind}", kind) for kind in KINDS),
+]
+
+
+def outcome(connection: "psycopg.Connection[tuple[object, ...]]", statement: str) -> bool:
+    """Whether it may be run. Anything else that goes wrong is raised: a typing error must not count as a refusal."""
+    try:
+        connection.execute(statement)  # type: ignore[call-overload]
+    except InsufficientPrivilege:
+        return False
+    finally:
+        connection.rollback()
+    return True
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def connection(place, kind):
+    with place.connect(kind) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize("attempt", TRIES, ids=lambda attempt: attempt.what)
+def test_a_kind_of_process_may_do_what_its_row_says_and_nothing_else(connection, kind, attempt):
+    assert outcome(connection, attempt.statement) is (kind in attempt.may)
+
+
+@pytest.mark.parametrize("attempt", TRIES, ids=lambda attempt: attempt.what)
+def test_the_owner_may_do_all_of_it(place, attempt):
+    """The control: what a kind of process is refused is refused for want of a right, and makes sense otherwise."""
+    with place.connect("owner") as connection:
+        assert outcome(connection, attempt.statement)
+
+
+def test_the_matrix_is_large_and_holds_both_answers_for_every_kind():
+    assert len(TRIES) * len(KINDS) >= 60
+    for kind in KINDS:
+        allowed = sum(kind in attempt.may for attempt in TRIES)
+        assert 0 < allowed < len(TRIES) / 2

@@ -1,0 +1,67 @@
+"""The command in this process, with the settings of one test's own service."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from house import House
+
+from jobs.cli import main
+
+
+@dataclass(frozen=True)
+class Ran:
+    status: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def settings(house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> dict[str, str]:
+    """The environment of a process of this house; set in this process, too."""
+    values = {
+        "BILLING_ENVIRONMENT": "test",
+        "BILLING_TIMING": "short",
+        "BILLING_STRIPE_KEY": "sk_test_house",
+        "BILLING_HEALTH_DIRECTORY": str(tmp_path / "health"),
+        "DATABASE_URL": house.url,
+        "REDIS_URL": house.redis_url,
+        "STRIPE_API_BASE": house.stripe_api_base,
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    return values
+
+
+@pytest.fixture
+def run(settings: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command as `billing ...` would, and take what it wrote."""
+
+    def run(*arguments: str) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["billing", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capsys.readouterr()
+        code = ended.value.code
+        return Ran(code if isinstance(code, int) else int(code is not None), told.out, told.err)
+
+    return run
+
+
+@pytest.fixture
+def run_apart(settings: dict[str, str]) -> Run:
+    """The same in a process of its own: for commands that set up signals and logs."""
+
+    def run(*arguments: str) -> Ran:
+        program = [sys.executable, "-m", "jobs.cli", *arguments]
+        ran = subprocess.run(program, capture_output=True, text=True, check=False, timeout=30)
+        return Ran(ran.returncode, ran.stdout, ran.stderr)
+
+    return run

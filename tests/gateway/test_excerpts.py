@@ -1,0 +1,113 @@
+"""Of an answer only what is listed comes in, in the shape it must have; what the steps read is all on the list."""
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from billing.excerpts import CONTAINERS, SHAPES, SOMEBODY_ELSES, encoded, excerpt
+
+ROOT = Path(__file__).parents[2]
+
+
+def came_in(data: Any) -> Any:
+    return excerpt(json.dumps(data).encode())
+
+
+def test_what_is_about_a_person_does_not_come_in() -> None:
+    charge = {
+        "id": "ch_1",
+        "object": "charge",
+        "billing_details": {"name": "Canary", "email": "canary@example.com", "address": {"line1": "Canary Street 7"}},
+        "payment_method_details": {"card": {"last4": "4242", "capture_before": 1764045000, "brand": "visa"}},
+        "receipt_email": "canary@example.com",
+    }
+    intent = {
+        "id": "pi_1",
+        "status": "succeeded",
+        "latest_charge": charge,
+        "description": "Canary",
+        "client_secret": "x",
+    }
+    card = {"capture_before": 1764045000}
+    kept = {"id": "ch_1", "object": "charge", "payment_method_details": {"card": card}}
+    assert came_in(intent) == {"id": "pi_1", "status": "succeeded", "latest_charge": kept}
+
+
+def test_of_an_error_its_codes_come_in_and_no_text() -> None:
+    error = {
+        "type": "card_error",
+        "code": "card_declined",
+        "message": "Canary, your card was declined",
+        "param": "amount",
+    }
+    assert came_in({"error": {**error, "doc_url": "https://x"}}) == {
+        "error": {"type": "card_error", "code": "card_declined", "param": "amount"}
+    }
+
+
+WRONG = [
+    *("Canary Caruso", "canary@example.com", "4242424242424242", "pi_4242424242424242", "a\nb", "", "é"),
+    *(4242424242424242, 1.5, True, None, [], ["Canary"], {}),
+]
+
+
+@pytest.mark.parametrize("name", sorted(SHAPES))
+def test_a_value_of_another_shape_is_left_out(name: str) -> None:
+    allowed = {
+        True: {"deleted", "has_more", "livemode"},
+    }
+    for value in WRONG:
+        kept = came_in({name: value})
+        if isinstance(value, list | dict) and name in CONTAINERS:
+            assert kept == {name: type(value)()}
+        elif value is True and name in allowed[True]:
+            assert kept == {name: True}
+        else:
+            assert kept == {}, value
+
+
+def test_somebody_elses_metadata_is_seen_and_not_read() -> None:
+    """Were it left out, an effect of somebody else's would count as nobody's."""
+    ours = {"billing_operation": "cap_1", "billing_line": "0", "customer_name": "Canary"}
+    assert came_in({"metadata": ours}) == {"metadata": {"billing_operation": "cap_1", "billing_line": "0"}}
+    theirs = came_in({"metadata": {"billing_operation": "for Canary Caruso"}})
+    assert theirs == {"metadata": {"billing_operation": SOMEBODY_ELSES}}
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>Canary</html>", b"[]", b"null", b"\xff", b"[" * 100_000, b"NaN"])
+def test_what_is_no_object_does_not_come_in(body: bytes) -> None:
+    assert excerpt(body) is None
+
+
+def test_it_is_written_down_in_one_way() -> None:
+    assert encoded({"id": "pi_1", "metadata": {}}) == b'{"id":"pi_1","metadata":{}}'
+
+
+def names_read(path: Path) -> set[str]:
+    """Every name that this page reads out of a mapping: x.get("name"), x["name"], as_asked(x, name=...)."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="get"), args=[ast.Constant(value=str(name)), *_]):
+                found.add(name)
+            case ast.Subscript(slice=ast.Constant(value=str(name)), ctx=ast.Load()):
+                found.add(name)
+            case ast.Call(func=ast.Name(id="as_asked"), keywords=keywords):
+                found |= {keyword.arg for keyword in keywords if keyword.arg}
+            case ast.Call(func=ast.Name(id="_whole"), args=[_, ast.Constant(value=str(name))]):
+                found.add(name)
+    return found
+
+
+# What these pages read elsewhere than in an answer.
+NOT_OF_ANSWERS = {"/v1/account", "Idempotent-Replayed", "Original-Request", "Request-Id"}
+
+
+def test_everything_that_is_read_of_an_answer_is_on_the_list() -> None:
+    pages = ("answers", "capture_steps", "gateway", "invoice_steps", "invoice_strays", "probes", "steps")
+    read = set().union(*(names_read(ROOT / "billing" / f"{page}.py") for page in pages))
+    assert {"latest_charge", "amount_received", "billing_line", "has_more"} <= read
+    assert read - NOT_OF_ANSWERS - SHAPES.keys() - CONTAINERS == set()

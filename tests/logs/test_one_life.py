@@ -1,0 +1,111 @@
+"""The life of one capture or invoice, read from the lines of all processes by one grep."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from house import House, eventually
+
+from jobs.local.supervisor import Child
+
+Line = dict[str, Any]
+
+
+@pytest.fixture
+def lines(spawn: Callable[..., Child]) -> Callable[[], list[Line]]:
+    """Every line of a relay and two workers in the order of their times; each must be one JSON object."""
+    roles = [("relay",), ("worker", "captures"), ("worker", "invoices")]
+    processes = [spawn(*role, BILLING_LOG_LEVEL="info") for role in roles]
+
+    def read() -> list[Line]:
+        found = [json.loads(line) for process in processes for line in process.output().splitlines()]
+        return sorted(found, key=lambda line: line["timestamp"])
+
+    return read
+
+
+def told(lines: list[Line], correlation_id: str) -> list[str]:
+    """What `grep` finds, in short."""
+    found = [line for line in lines if correlation_id in json.dumps(line)]
+    return [" ".join([line["event"], *_short(line)]) for line in found]
+
+
+def _short(line: Line) -> list[str]:
+    told = [line[name] for name in ("step", "standing") if name in line]
+    return [*told, "looking"] if line.get("looking") else told
+
+
+def test_the_life_of_an_operation_is_read_by_its_correlation_id(house: House, lines: Callable[[], list[Line]]) -> None:
+    lost, saved, declined, plain = house.intents(4)
+    house.standin.add_fault("drop_after_commit", path=f"{lost}/capture$", times=1)
+    house.standin.add_fault("500_saved", path=f"{saved}/capture$", times=1)
+    house.standin.add_fault("402_declined", path=f"{declined}/capture$", times=1)
+    names = {"story-lost": lost, "story-saved": saved, "story-declined": declined, "story-plain": plain}
+    captures = {name: house.ask_for_capture(intent, correlation_id=name) for name, intent in names.items()}
+    captures["story-invoice"] = house.ask_for_invoice(correlation_id="story-invoice")
+    eventually(lambda: all(house.status(entity).final for entity in captures.values()), "all are final", 60)
+
+    def finished() -> bool:
+        ends = [line for line in lines() if line.get("standing") == "concluded"]
+        return {line["correlation_id"] for line in ends} == captures.keys()
+
+    eventually(finished, "the last lines are written")
+    found = lines()
+    sent = ["operation.prepared capture"]
+    assert told(found, "story-plain") == ["operation.planned", *sent, "operation.settled concluded"]
+    assert told(found, "story-declined") == told(found, "story-plain")
+    assert told(found, "story-lost") == [
+        *("operation.planned", *sent, "operation.settled in_doubt"),
+        *(*sent, "operation.settled concluded"),
+    ]
+    assert told(found, "story-saved") == [
+        *("operation.planned", *sent, "operation.settled in_doubt"),
+        # Sent again with the same key, and replayed; so it is looked at, and only then sent with another.
+        *(*sent, "operation.settled looking"),
+        *("operation.prepared capture looking", "operation.settled again"),
+        *(*sent, "operation.settled concluded"),
+    ]
+    assert told(found, "story-invoice") == [
+        "operation.planned",
+        *(f"operation.prepared {step}" for step in ("create", "add_lines", "finalize", "send")),
+        "operation.settled concluded",
+    ]
+    last = [line for line in found if line.get("correlation_id") == "story-declined"][-1]
+    assert (last["state"], last["why"], last["operation_id"]) == (
+        "declined",
+        "card_declined",
+        captures["story-declined"],
+    )
+    # Whatever names an operation names its correlation, too; and the other way round.
+    for name, entity in captures.items():
+        by_entity = [line for line in found if entity in json.dumps(line)]
+        assert by_entity == [line for line in found if name in json.dumps(line)]
+        assert by_entity == [line for line in found if line.get("correlation_id") == name]
+
+
+def test_the_search_would_see_a_line_without_its_correlation_id(house: House, lines: Callable[[], list[Line]]) -> None:
+    """The control: an operation that was asked for without one has lines, and a grep for another finds none of them."""
+    capture = house.ask_for_capture()
+
+    def finished() -> list[Line]:
+        return [line for line in lines() if line.get("standing") == "concluded"]
+
+    (last,) = eventually(finished, "it is captured")
+    assert (last["operation_id"], last["correlation_id"]) == (capture, None)
+    assert told(lines(), "story-plain") == []
+
+
+def test_a_claim_or_a_settling_that_fails_is_told_with_both_ids_and_no_words_of_postgres(
+    house: House, lines: Callable[[], list[Line]]
+) -> None:
+    """A row that cannot be written: the answer is kept, and the work goes to a person."""
+    house.execute("ALTER TABLE billing.captures ADD CONSTRAINT never CHECK (state <> 'captured')")
+    capture = house.ask_for_capture(correlation_id="story-stuck")
+    eventually(lambda: house.states_of_work()["quarantined"], "it is put aside", 60)
+    found = eventually(lambda: [line for line in lines() if line["event"] == "settle.kept"], "it is told")
+    assert [(line["operation_id"], line["correlation_id"]) for line in found] == [(capture, "story-stuck")]
+    failed = [line for line in lines() if line["event"] == "settle.failed"]
+    assert failed
+    assert all(line["correlation_id"] == "story-stuck" for line in failed)
+    assert "Failing row" not in json.dumps(lines())
