@@ -46,18 +46,17 @@ def measure(plan: Plan, at: Bench) -> Findings:
         if in_flight == max(plan.in_flight):
             loads.append(Load(f"CPU-bound, {in_flight} in flight", in_flight, FAST_PROVIDER_MS, 1))
         with at.sides(in_flight, kinds=plan.sides) as sides:
+            if in_flight == max(plan.in_flight):
+                _idling(plan, at, sides, found)
             for load in loads:
                 _rounds(plan, at, load, sides)
                 found.loads.append(load)
             if in_flight == max(plan.in_flight):
                 for side in sides:
                     count = plan.light if isinstance(side, Ours) else plan.light // 2
-                    found.added_ms[side.name] = at.latency(side, max(2, count), 5, PROVIDER_MS)
-                    at.say(f"{side.name}: {report.spread(found.added_ms[side.name])} ms added at light load")
-                for side in sides:
-                    if isinstance(side, Ours) or (plan.rounds > 1 and isinstance(side, Baseline | Rival)):
-                        found.idle[side.name] = at.idling(side, plan.idle_s)
-                        at.say(f"{side.name}: idles with {sum(found.idle[side.name].values()):.1f} CPU-ms/s")
+                    found.first_ms[side.name], *added = at.latency(side, 1 + max(2, count), 5, PROVIDER_MS)
+                    found.added_ms[side.name] = added
+                    at.say(f"{side.name}: {report.spread(added)} ms added at light load")
                 if plan.recovery:
                     (ours,) = (side for side in sides if isinstance(side, Ours))
                     found.recovered_s = at.recovery(ours, PROVIDER_MS)
@@ -67,6 +66,14 @@ def measure(plan: Plan, at: Bench) -> Findings:
         _rounds(plan, at, two, sides)
     found.loads.append(two)
     return found
+
+
+def _idling(plan: Plan, at: Bench, sides: list[Side], found: Findings) -> None:
+    """Before the loads: what Postgres tidies up after them is not the cost of idling."""
+    for side in sides:
+        if isinstance(side, Ours) or (plan.rounds > 1 and isinstance(side, Baseline | Rival)):
+            found.idle[side.name] = at.idling(side, plan.idle_s)
+            at.say(f"{side.name}: idles with {sum(found.idle[side.name].values()):.1f} CPU-ms/s")
 
 
 def _rounds(plan: Plan, at: Bench, load: Load, sides: list[Side]) -> None:

@@ -16,6 +16,8 @@ Shape = Callable[[Any], bool]
 
 MOST = 10**12
 """Above every amount and time that Stripe knows, and a digit short of a card number."""
+UNREADABLE = "unreadable"
+"""Stands for an invoice's number of another shape: that it has one says that it was finalised."""
 SOMEBODY_ELSES = "somebody_elses"
 """Stands for a value of metadata that is none of ours: that there is one must be seen, what it says must not."""
 
@@ -79,9 +81,9 @@ def excerpt(body: bytes) -> dict[str, Any] | None:
     is left out, as if Stripe had not said it."""
     try:
         data = json.loads(body)
+        return _of(data) if isinstance(data, dict) else None
     except (ValueError, RecursionError):
         return None
-    return _of(data) if isinstance(data, dict) else None
 
 
 def encoded(data: Mapping[str, Any]) -> bytes:
@@ -95,9 +97,12 @@ def _of(data: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict) and name in CONTAINERS:
             kept[name] = _metadata(value) if name == "metadata" else _of(value)
         elif isinstance(value, list) and name in CONTAINERS:
-            kept[name] = [_of(item) for item in value if isinstance(item, dict)]
+            # Item for item, so that a list is as long as it was.
+            kept[name] = [_of(item) if isinstance(item, dict) else {} for item in value]
         elif name in SHAPES and SHAPES[name](value):
             kept[name] = value
+        elif name == "number" and value is not None:
+            kept[name] = UNREADABLE
     return kept
 
 

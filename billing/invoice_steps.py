@@ -135,7 +135,7 @@ def _lines_of(invoice: Json) -> list[dict[str, Any]]:
 
 def _has_more(invoice: Json) -> bool:
     lines = invoice.get("lines")
-    return bool(lines.get("has_more")) if isinstance(lines, Mapping) else True
+    return lines.get("has_more") is not False if isinstance(lines, Mapping) else True
 
 
 def _judge_lines(case: Case, invoice: Json) -> Learned:

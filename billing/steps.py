@@ -101,13 +101,16 @@ class Reader:
         after: dict[str, str] = {}
         while True:
             data = seen(self.get(path, {**parameters, "limit": 100, **after}))
-            items = data.get("data")
-            if not isinstance(items, list):
-                raise Unread(None, "a list without data")
+            items, more = data.get("data"), data.get("has_more")
+            # What is absent from a list is only absent if the list is known to be whole.
+            if not isinstance(items, list) or not isinstance(more, bool):
+                raise Unread(None, "a list without data, or without its end")
             yield from items
-            if not items or not data.get("has_more"):
+            if not more:
                 return
-            after = {"starting_after": str(items[-1].get("id"))}
+            if not items or "id" not in items[-1]:
+                raise Unread(None, "a list that does not say how it goes on")
+            after = {"starting_after": str(items[-1]["id"])}
 
 
 class Unread(Exception):

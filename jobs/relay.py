@@ -7,7 +7,7 @@ relay has locked; Redis may be away or empty at any time.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from pydantic import ValidationError
@@ -29,17 +29,21 @@ from jobs.logs import about
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 STARTING = sorted({contract.topic for contract in MENU})
 """The topics that may start work; the others are only stamped."""
 PASSED_OVER = sorted(TOPICS.keys() - set(STARTING))
 
 BATCH = 500
 ROUND_PAUSE_S = 0.05
-LOOK_AGAIN_S = 0.003
+LOOK_AGAIN_S = 0.002
 """Between two rounds the relay looks for new wishes this often; not while a queue has a crew's worth of work ahead:
-what is planned later starts no later."""
+what is planned later starts no later. What another queue waits for comes with the next round."""
 IDLE_PAUSE_S = 0.5
 """With nothing planned for a second: a wake-up costs more than what it asks, so an idle relay wakes rarely."""
+UNKNOWN_EVERY_S = 1.0
+"""Contracts that no code here knows come with a deployment, and looking for them reads all that is ready."""
 STAMP_EVERY_S = 1.0
 """While it is busy with what somebody waits for."""
 BUSY_FOR_S = 1.0
@@ -59,6 +63,7 @@ class Relay:
     crews: Mapping[str, int]
     _rung_at: dict[str, float] = field(default_factory=dict)
     _stamped_at: float = 0.0
+    _unknown_at: float = float("-inf")
     _busy_until: float = 0.0
     _fed: bool = False
 
@@ -69,49 +74,60 @@ class Relay:
             try:
                 if not caught_up:
                     caught_up = not self._in_a_transaction(lambda session: catch_up(session, self.timing))
-                moved = self.round()
+                if self.round():
+                    self._busy_until = time.monotonic() + BUSY_FOR_S
+                beat()
+                self._rest()
             except SQLAlchemyError as error:
                 log.warning("postgres.away", error=type(error).__name__)
-                moved = 0
+                beat()
                 time.sleep(IDLE_PAUSE_S)
-            if moved:
-                self._busy_until = time.monotonic() + BUSY_FOR_S
-            beat()
-            self._rest()
 
     def round(self) -> int:
         """One round of everything; returns how many rows it moved."""
-        unplanned, unstamped, steps, claimable = self._glance()
+        unplanned, unstamped, steps, claimable = self._in_a_glance(self._everything)
         moved = sum(map(self._in_a_transaction, steps))
         if unplanned:
-            moved += self._in_a_transaction(lambda session: plan(session, self.timing))
+            moved += self._plan()
         if unstamped and time.monotonic() >= min(self._busy_until, self._stamped_at + STAMP_EVERY_S):
             self._stamped_at = time.monotonic()
             self._in_a_transaction(stamp_the_rest)
         if moved:
-            claimable = self._glance()[-1]
+            claimable = self._in_a_glance(lambda session: pieces.claimable(session, KNOWN, self._most))
         for queue in QUEUES:
             self._ring(queue, claimable[queue])
         self._fed = any(claimable.values()) and all(not n or n >= self.crews[queue] for queue, n in claimable.items())
         return moved
 
     def _rest(self) -> None:
-        """Until the next round: after a while, and while somebody may wait, as soon as there is a wish."""
+        """Until the next round. While somebody may wait, a new wish is planned at once, and the rest ends."""
         if time.monotonic() >= self._busy_until:
             time.sleep(IDLE_PAUSE_S)
             return
         until = time.monotonic() + ROUND_PAUSE_S
-        while time.monotonic() < until and not (not self._fed and self._unplanned()):
+        while time.monotonic() < until:
+            if not self._fed and self._in_a_glance(lambda session: pieces.unplanned(session, STARTING)):
+                self._busy_until = time.monotonic() + BUSY_FOR_S
+                self._plan()
+                return
             time.sleep(LOOK_AGAIN_S)
 
-    def _unplanned(self) -> bool:
-        with glance(self.engine) as session:
-            return pieces.unplanned(session, STARTING)
+    def _plan(self) -> int:
+        return self._in_a_transaction(lambda session: plan(session, self.timing))
 
-    def _glance(self) -> tuple[bool, bool, list[Callable[[Session], int]], dict[str, int]]:
-        most = {queue: self.crews[queue] * self.workers[queue] for queue in QUEUES}
+    @property
+    def _most(self) -> dict[str, int]:
+        return {queue: self.crews[queue] * self.workers[queue] for queue in QUEUES}
+
+    def _everything(self, session: Session) -> tuple[bool, bool, list[Callable[[Session], int]], dict[str, int]]:
+        unknown_too = time.monotonic() >= self._unknown_at + UNKNOWN_EVERY_S
+        if unknown_too:
+            self._unknown_at = time.monotonic()
+        return pieces.glance(session, KNOWN, self._most, STARTING, PASSED_OVER, unknown_too=unknown_too)
+
+    def _in_a_glance(self, ask: Callable[[Session], T]) -> T:
         with glance(self.engine) as session:
-            return pieces.glance(session, KNOWN, most, STARTING, PASSED_OVER)
+            return ask(session)
 
     def _in_a_transaction(self, step: Callable[[Session], int]) -> int:
         with transaction(self.engine) as session:

@@ -159,11 +159,11 @@ _LIFT = f"""
     """
 
 
-def claimable(session: Session, queue: str, known: Collection[str], most: int) -> int:
-    """How much a shift would find right now, counted up to `most`. The claims' own predicates."""
-    values = {"queues": [queue], "mosts": [most], "known": list(known)}
+def claimable(session: Session, known: Collection[str], most: Mapping[str, int]) -> dict[str, int]:
+    """How much a shift would find right now, by queue, each counted up to `most`. The claims' own predicates."""
+    values = {"queues": list(most), "mosts": list(most.values()), "known": list(known)}
     counts: list[int] = session.connection().exec_driver_sql(f"SELECT {_CLAIMABLE}", values).scalar_one()
-    return counts[0]
+    return dict(zip(most, counts, strict=True))
 
 
 _CLAIMABLE = f"""
@@ -186,16 +186,22 @@ _UNPLANNED = "EXISTS (SELECT FROM billing.facts WHERE menu IS NULL AND version =
 
 
 def glance(
-    session: Session, known: Collection[str], most: Mapping[str, int], starting: Collection[str], rest: Collection[str]
+    session: Session,
+    known: Collection[str],
+    most: Mapping[str, int],
+    starting: Collection[str],
+    rest: Collection[str],
+    *,
+    unknown_too: bool,
 ) -> tuple[bool, bool, list[Callable[[Session], int]], dict[str, int]]:
     """What a relay could do now, in one cheap statement, because mostly it is nothing.
 
     Whether facts of the topics `starting` are unplanned, and facts of the `rest` unstamped; the sweeps that
     would move something; how much of each queue is claimable, counted up to `most`. By the predicates of those
-    who do it.
+    who do it. `unknown_too`: whether to look for unknown contracts, which reads all that is ready.
     """
-    values = {"known": list(known), "queues": list(most), "mosts": list(most.values()), "starting": list(starting)}
-    values["rest"] = list(rest)
+    values: dict[str, Any] = {"known": list(known), "queues": list(most), "mosts": list(most.values())}
+    values |= {"starting": list(starting), "rest": list(rest), "unknown_too": unknown_too}
     unplanned, unstamped, *wanted, counts = session.connection().exec_driver_sql(_GLANCE, values).one()
     sweeps = (make_due_ready, take_back, hold, look_at_the_stopped, let_go, lambda one: park_unknown(one, known))
     return (
@@ -209,9 +215,11 @@ def glance(
 _GLANCE = f"""
     SELECT {_UNPLANNED},
            EXISTS (SELECT FROM billing.facts WHERE menu IS NULL AND version = 1 AND topic = ANY (%(rest)s)),
-           EXISTS (SELECT FROM {_IS_DUE}), EXISTS (SELECT FROM {_WENT_SILENT}), EXISTS (SELECT FROM {_IS_BRAKED}),
+           EXISTS (SELECT FROM {_IS_DUE}), EXISTS (SELECT FROM {_WENT_SILENT}),
+           EXISTS (SELECT FROM billing.switches WHERE state = 'pulled') AND EXISTS (SELECT FROM {_IS_BRAKED}),
            EXISTS (SELECT FROM billing.idempotency_records AS r, {_STOPPED_AND_UNSEEN}),
-           EXISTS (SELECT FROM {_IS_FREE}), EXISTS (SELECT FROM billing.work WHERE {_IS_UNKNOWN} OR {_IS_KNOWN_BY_NOW}),
+           EXISTS (SELECT FROM {_IS_FREE}),
+           %(unknown_too)s AND EXISTS (SELECT FROM billing.work WHERE {_IS_UNKNOWN} OR {_IS_KNOWN_BY_NOW}),
            {_CLAIMABLE}
     """
 

@@ -116,7 +116,7 @@ def test_a_look_that_kills_its_worker_is_counted_or_put_off(house: House) -> Non
         def over() -> bool:
             house.relay.round()
             with database.transaction(house.engine) as session:
-                return bool(pieces.claimable(session, "captures", ["take_capture:1"], 1))
+                return bool(pieces.claimable(session, ["take_capture:1"], {"captures": 1})["captures"])
 
         eventually(over, "the look is due again")
         assert reap(fork_worker(house, "captures", at="send.before:1")) == KILLED

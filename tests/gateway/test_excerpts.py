@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from billing.excerpts import CONTAINERS, SHAPES, SOMEBODY_ELSES, encoded, excerpt
+from billing.excerpts import CONTAINERS, SHAPES, SOMEBODY_ELSES, UNREADABLE, encoded, excerpt
+from billing.gateway import Response
+from billing.steps import Reader, Unread
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,9 +64,11 @@ def test_a_value_of_another_shape_is_left_out(name: str) -> None:
     for value in WRONG:
         kept = came_in({name: value})
         if isinstance(value, list | dict) and name in CONTAINERS:
-            assert kept == {name: type(value)()}
+            assert kept == {name: [{}] if value else type(value)()}
         elif value is True and name in allowed[True]:
             assert kept == {name: True}
+        elif name == "number" and value is not None:
+            assert kept == {name: UNREADABLE}
         else:
             assert kept == {}, value
 
@@ -111,3 +115,40 @@ def test_everything_that_is_read_of_an_answer_is_on_the_list() -> None:
     read = set().union(*(names_read(ROOT / "billing" / f"{page}.py") for page in pages))
     assert {"latest_charge", "amount_received", "billing_line", "has_more"} <= read
     assert read - NOT_OF_ANSWERS - SHAPES.keys() - CONTAINERS == set()
+
+
+def test_an_invoice_number_of_another_shape_still_says_that_there_is_one() -> None:
+    assert came_in({"number": "2026/0001"}) == {"number": UNREADABLE}
+    assert came_in({"number": "ABC-0001"}) == {"number": "ABC-0001"}
+    assert came_in({"number": None}) == {}
+
+
+def pages(*bodies: dict[str, Any]) -> list[Any]:
+    script = iter(bodies)
+
+    def get(_: str) -> Response:
+        data = came_in(next(script))
+        return Response(200, encoded(data), data, "req_1", False)
+
+    return list(Reader(get).pages("/v1/invoices", {}))
+
+
+def test_a_list_is_read_to_its_end() -> None:
+    first = {"data": [{"id": "in_1"}], "has_more": True}
+    assert pages(first, {"data": [{"id": "in_2"}], "has_more": False}) == [{"id": "in_1"}, {"id": "in_2"}]
+    assert pages({"data": [], "has_more": False}) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"data": []},
+        {"data": [], "has_more": True},
+        {"data": ["in_1"], "has_more": True},
+        {"data": [{"id": "in_1"}], "has_more": "true"},
+        {"has_more": False},
+    ],
+)
+def test_what_a_list_without_a_known_end_lacks_is_not_absent(body: dict[str, Any]) -> None:
+    with pytest.raises(Unread):
+        pages(body)
