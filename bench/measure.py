@@ -48,6 +48,8 @@ class Run:
     cpu_ms: dict[str, float]
     connections: int
     memory_mb: dict[str, float]
+    together: float
+    """Answers stored by one commit, on average."""
 
     @property
     def cpu_ms_whole(self) -> float:
@@ -109,7 +111,7 @@ class Bench:
             raise RuntimeError(f"{side.name}: {scores['answered']} calls for {count} captures")
         took_s = max(side.stored_at(ids)) - scores["first_at"]
         cpu = {role: (after[role] - before[role]) / count for role in after}
-        return Run(count / took_s, cpu, connections, memory)
+        return Run(count / took_s, cpu, connections, memory, side.together(ids))
 
     def latency(self, side: Side, count: int, per_second: float, delay_ms: int) -> list[float]:
         """Milliseconds beyond the provider's own, from the caller's commit to the commit that stores the answer."""

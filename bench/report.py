@@ -132,8 +132,8 @@ def page(found: Findings) -> str:
         lines += ["", f"**{load.name}, provider {load.delay_ms} ms (ideal {load.ideal:.0f}/s).** Medians:", ""]
         lines += [
             "| side | captures/s | CPU-ms per capture: in all | worker | relay | Postgres | Redis | memory MB |"
-            " connections |",
-            "|---|---|---|---|---|---|---|---|---|",
+            " connections | answers per commit |",
+            "|---|---|---|---|---|---|---|---|---|---|",
         ]
         lines += [_side_row(name, runs) for name, runs in load.runs.items()]
     lines += ["", "**Light load (5 captures/s).** Milliseconds beyond the provider's, commit to commit:", ""]
@@ -187,7 +187,8 @@ def _side_row(name: str, runs: Sequence[Run]) -> str:
     parts = " | ".join(f"{middle(lambda run, role=role: run.cpu_ms.get(role, 0.0)):.2f}" for role in roles)
     memory = middle(lambda run: run.memory_mb["worker"])
     connections = max(run.connections for run in runs)
-    return f"| {name} | {middle(_rate):.1f} | {middle(_cpu):.2f} | {parts} | {memory:.0f} | {connections} |"
+    parts = f"{parts} | {memory:.0f} | {connections} | {middle(lambda run: run.together):.1f}"
+    return f"| {name} | {middle(_rate):.1f} | {middle(_cpu):.2f} | {parts} |"
 
 
 def _ratio(load: Load, above: str, below: str, read: Callable[[Run], float]) -> float | None:

@@ -116,6 +116,13 @@ class Side(ABC):
         )
         return [at for (at,) in rows]
 
+    def together(self, ids: Sequence[str]) -> float:
+        """How many answers a transaction stored, on average."""
+        (average,) = self.ground.one(
+            f"SELECT count(*)::float8 / count(DISTINCT xmin::text) FROM {self.table} WHERE id = ANY (%s)", list(ids)
+        )
+        return float(average)
+
     def at_rest(self) -> bool:
         """Whether nothing is left to be done about what was asked."""
         return True

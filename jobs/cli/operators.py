@@ -28,7 +28,7 @@ Scope = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     switch = typer.Typer(
-        no_args_is_help=True, help="The brakes: while one is pulled, nothing new is sent in its scope."
+        no_args_is_help=True, help="The brakes: while one is pulled, nothing new is prepared in its scope."
     )
     switch.command()(pull)
     switch.command()(release)
@@ -115,7 +115,7 @@ def show(story: "Explanation") -> None:
 
 
 def pull(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
-    """Pull the brake: nothing new is sent in this scope from now on. Looks at Stripe go on.
+    """Pull the brake: nothing new is prepared in this scope from now on. Looks at Stripe go on.
 
     The receipt lists the calls that were prepared before and may be in the air, says when the last of them can
     start and end, and how many are in doubt. Pulling it twice returns the first.

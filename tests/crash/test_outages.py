@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 from house import House, eventually
 
 from jobs import bells
@@ -30,6 +31,23 @@ def test_a_flushed_redis_loses_no_work(house: House, spawn: Callable[..., Child]
         house.redis.flushall()
     eventually(_settled(house, captures), "all captured", within_s=30)
     _each_once(house, captures)
+
+
+def test_a_relay_whose_connection_is_cut_while_it_rests_goes_on(house: House, spawn: Callable[..., Child]) -> None:
+    relay = spawn("relay")
+    captures = []
+    for number in range(1, 6):
+        # Within a second of a wish it looks for the next one, and that is mostly what it does.
+        captures.append(house.ask_for_capture())
+        eventually(lambda: house.status(captures[-1]).work is not None, "it is planned")
+        with psycopg.connect(house.url, autocommit=True) as postgres:
+            cut = postgres.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name = 'billing-relay'"
+            ).fetchone()
+        assert cut == (1,)
+        eventually(lambda number=number: relay.output().count("postgres.away") >= number, "it has noticed")
+        assert relay.poll() is None, "it outlived that"
 
 
 def test_a_postgres_that_restarts_under_the_workers_costs_no_money_and_no_work(
