@@ -17,9 +17,10 @@ def test_the_tiniest_benchmark_measures_every_side() -> None:
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout)
     assert set(found["added_ms"]) == {"ours", "baseline", "rival", "floor"}
-    for load in found["loads"]:
-        for runs in load["runs"].values():
-            assert all(run["per_second"] > 0 and sum(run["cpu_ms"].values()) > 0 for run in runs)
+    runs = [run for load in found["loads"] for runs in load["runs"].values() for run in runs]
+    assert all(run["per_second"] > 0 and run["together"] >= 1 for run in runs)
+    # CPU is counted in ticks of 10 ms, and a few captures of the cheapest side may take none.
+    assert sum(sum(run["cpu_ms"].values()) for run in runs) > 0
     assert {goal["what"] for goal in found["goals"] if goal["value"] is None} == {
         "kill -9 of a worker → its calls made again"
     }
