@@ -1,15 +1,9 @@
 """`python -m billing.standin`: serve the stand-in until told to stop."""
 
 import argparse
-import contextlib
-import signal
-import socket
-from collections.abc import Iterator
 
-from uvicorn import Config, Server
-
-from .app import Standin, create_app
-from .wire import Protocol
+from .app import create_app
+from .serving import serve
 from .world import REQUESTS_KEPT, Settings
 
 DESCRIPTION = """\
@@ -32,31 +26,6 @@ docs/standin.md has all of it.
 """
 
 
-class _Server(Server):
-    """uvicorn's server, which says when it is ready and lets nobody wait when it stops."""
-
-    def __init__(self, config: Config, app: Standin) -> None:
-        super().__init__(config)
-        self._app = app
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        host, port = self.servers[0].sockets[0].getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        print(f"standin listening on http://{shown}:{port}", flush=True)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._app.waiting.forget_all()
-        await super().shutdown(sockets)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        # uvicorn raises the signal again at the end; being asked to stop is not a failure here.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.handle_exit)
-        yield
-
-
 def main(arguments: list[str] | None = None) -> None:
     asked = _parser().parse_args(arguments)
     settings = Settings(
@@ -67,25 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
         requests_kept=asked.requests_kept,
     )
     app = create_app(settings)
-    config = Config(
-        app,
-        host=asked.host,
-        port=asked.port,
-        http=Protocol,
-        loop="asyncio",
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        # A worker pool keeps its connections; closing them under its hands would look like a fault.
-        timeout_keep_alive=600,
-        timeout_graceful_shutdown=1,
-    )
-    _Server(config, app).run()
+    serve(app, app.stop, host=asked.host, port=asked.port)
 
 
 def _parser() -> argparse.ArgumentParser:

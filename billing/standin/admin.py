@@ -4,44 +4,37 @@ Bodies and answers are JSON; `docs/standin.md` shows each of them.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import orjson
 
-from . import customers, errors, forms, intents, parameters
-from .access import Access
+from . import errors, forms, parameters
+from .api import authorisations, intents, payment_methods
+from .api.cards import by_token
 from .call import Call
-from .cards import by_token
 from .errors import StripeError
-from .faults import BadRule, Faults, Rule
-from .idempotency import Idempotency
-from .rows import Effect, Json
-from .waiting import Ending, Held, Waiting
-from .world import Request, World
+from .faults import BadRule, Rule
+from .history import Effect
+from .objects import Json
+from .waiting import Ending, Held
+from .world import Request
+
+if TYPE_CHECKING:
+    from .app import Standin
 
 COUNT_MAX = 200_000  # authorisations in one go; 200,000 take about 5 s and 600 MB
 WAIT_MAX_S = 60.0
 
 
 class Admin:
-    def __init__(
-        self,
-        world: World,
-        access: Access,
-        faults: Faults,
-        idempotency: Idempotency,
-        waiting: Waiting,
-        expire: Callable[[], None],
-        reset: Callable[[], None],
-    ) -> None:
-        self._world = world
-        self._access = access
-        self._faults = faults
-        self._idempotency = idempotency
-        self._waiting = waiting
-        self._expire = expire
-        self._reset = reset
+    def __init__(self, standin: "Standin") -> None:
+        self._standin = standin
+        self._world = standin.world
+        self._access = standin.access
+        self._faults = standin.faults
+        self._idempotency = standin.idempotency
+        self._waiting = standin.waiting
         self._routes: dict[str, Callable[[dict[str, str], Any], Awaitable[Json]]] = {
             "GET health": self._get_health,
             "GET effects": self._get_effects,
@@ -64,7 +57,6 @@ class Admin:
         if route is None:
             known = ", ".join(self._routes)
             return 404, orjson.dumps({"error": f"no {method} {path}; under /_standin/ there are: {known}"})
-        self._expire()
         try:
             asked = orjson.loads(body) if body else {}
             return 200, orjson.dumps(await route(dict(parse_qsl(query.decode("latin-1"))), asked))
@@ -114,7 +106,7 @@ class Admin:
         return {
             "now": clock.time(),
             "advanced_s": clock.advanced_s,
-            "expiry_paused": self._world.expiry_paused,
+            "expiry_paused": self._world.agenda.paused(authorisations.expire),
             "keys_kept": len(self._idempotency),
         }
 
@@ -122,10 +114,12 @@ class Admin:
         seconds = asked.get("advance_s", 0)
         if not isinstance(seconds, int | float) or seconds < 0:
             raise BadRule("`advance_s` is a number of seconds; the clock never goes back")
+        agenda = self._world.agenda
         self._world.clock.advance(seconds)
         if "expire" in asked:
-            self._world.expiry_paused = not asked["expire"]
-        self._expire()
+            change = agenda.resume if asked["expire"] else agenda.pause
+            change(authorisations.expire)
+        self._standin.pass_time()
         return await self._get_clock(query, asked)
 
     async def _get_keys(self, query: dict[str, str], asked: Any) -> Json:
@@ -166,7 +160,7 @@ class Admin:
             "capture_method": "manual",
             "confirm": "true",
             "off_session": str(asked.get("off_session", False)).lower(),
-            "payment_method": customers.new_method(call, card).id,
+            "payment_method": payment_methods.new(call, card).id,
         }
         if asked.get("customer") is not None:
             form["customer"] = asked["customer"]
@@ -179,7 +173,7 @@ class Admin:
         }
 
     async def _post_reset(self, query: dict[str, str], asked: Any) -> Json:
-        self._reset()
+        self._standin.reset()
         return {"ok": True}
 
 

@@ -3,27 +3,33 @@
 The steps stand in `Standin._live` in this order, and each fault acts at exactly one of them (`faults.FAULTS`).
 """
 
+import asyncio
 import re
 
 import orjson
 
-from . import authorisations, cards, errors, expansion, forms, hostile, parameters, routes, wire
+from . import errors, expansion, forms, hostile, parameters, routes, wire
 from .access import Access, Caller
 from .admin import Admin
+from .api import cards
 from .call import Call
 from .errors import StripeError
 from .faults import BadRule, Fault, Faults, Moment
+from .history import API_VERSION
 from .idempotency import Idempotency, Record
 from .routes import Route
 from .waiting import Ending, Waiting
 from .wire import Answer
-from .world import API_VERSION, Request, Settings, World
+from .world import Request, Settings, World
 
 _VERSION = re.compile(rb"\d{4}-\d{2}-\d{2}(\.[a-z]+)?")
 _FORM = b"application/x-www-form-urlencoded"
 _JSON = (b"content-type", b"application/json")
 _REPLAYED = (b"idempotent-replayed", b"true")
 _NO_RETRY = (b"stripe-should-retry", b"false")
+
+# An event loop counts its waits in less than years.
+ALARM_MAX_S = 24 * 3600.0
 
 HeadersIn = dict[bytes, bytes]
 
@@ -42,9 +48,9 @@ class Standin:
         self.faults = Faults(settings.seed)
         self.idempotency = Idempotency()
         self.waiting = Waiting()
-        self._admin = Admin(
-            self.world, self.access, self.faults, self.idempotency, self.waiting, self.expire, self.reset
-        )
+        self._admin = Admin(self)
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at: int | None = None
 
     async def __call__(self, scope: wire.Scope, receive: wire.Receive, send: wire.Send) -> None:
         if scope["type"] != "http":
@@ -54,7 +60,9 @@ class Standin:
             return
         path, query = scope["path"], scope["query_string"]
         if path.startswith("/_standin"):
+            self.pass_time()
             status, page = await self._admin.answer(scope["method"], path, query, body)
+            self._set_alarm()
             await wire.answer(send, (status, [_JSON], page))
             return
         headers: HeadersIn = dict(scope["headers"])
@@ -69,6 +77,7 @@ class Standin:
         else:
             request.fault = fault.name if fault else None
             answer = await self._live(request, headers, fault, receive)
+        self._set_alarm()
         if answer is None:
             await wire.drop(scope, receive)
             return
@@ -106,10 +115,31 @@ class Standin:
             return await self._disturbed(answer, request, fault, receive)
         return answer
 
-    def expire(self) -> None:
-        """End the authorisations whose time has passed, as Stripe's own job does."""
-        for books, intent_id in self.world.due():
-            authorisations.expire(Call(self.world, books, (intent_id,), {}, self.world.now(), None, None))
+    def pass_time(self) -> None:
+        """Do what is due by now. Each job sees its own time, so that what it makes is no younger than it should be."""
+        for entry in self.world.agenda.due(self.world.clock.time()):
+            entry.job(Call(self.world, entry.books, (entry.row_id,), {}, entry.at, None, None))
+
+    def _set_alarm(self) -> None:
+        """Wake up for the next job even if nobody asks anything until then."""
+        next_at = self.world.agenda.next_at()
+        if next_at == self._alarm_at:
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = next_at
+        if next_at is not None:
+            in_s = min(max(next_at - self.world.clock.time(), 0.0), ALARM_MAX_S)
+            self._alarm = asyncio.get_running_loop().call_later(in_s, self._wake)
+
+    def _wake(self) -> None:
+        self._alarm_at = None
+        self.pass_time()
+        self._set_alarm()
+
+    def stop(self) -> None:
+        """Nobody who waits is executed any more."""
+        self.waiting.forget_all()
 
     def reset(self) -> None:
         """As at the start. Whoever waits is forgotten and has no effect any more."""
@@ -120,7 +150,7 @@ class Standin:
         self.idempotency.clear()
 
     def _arrived(self, method: str, path: str, raw: bytes, headers: HeadersIn) -> Request:
-        self.expire()
+        self.pass_time()
         # For GET and DELETE the header means nothing.
         key = headers.get(b"idempotency-key", b"") if method == "POST" else b""
         return self.world.note_request(method, path, raw, key.decode("latin-1") or None)
@@ -154,7 +184,7 @@ class Standin:
         else:
             ending = await self.waiting.hold(request, fault, lambda: wire.client_left(receive))
         # The clock may have been moved meanwhile.
-        self.expire()
+        self.pass_time()
         return ending is Ending.PROCEED
 
     def _execute(

@@ -1,12 +1,21 @@
 """What one account has in one mode: its objects, its events, its effects. No other mode ever sees them."""
 
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from . import errors
-from .rows import Charge, Customer, Effect, Event, Intent, Invoice, PaymentMethod, Row
+from .history import Effect, Event
+from .objects import Charge, Customer, Intent, Invoice, PaymentMethod, Row
 
-R = TypeVar("R", Customer, PaymentMethod, Intent, Charge, Invoice, Event)
+
+class Kept(Protocol):
+    @property
+    def id(self) -> str: ...
+    @property
+    def created(self) -> int: ...
+
+
+R = TypeVar("R", bound=Kept)
 
 
 class Shelf(Generic[R]):

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .books import Books
-from .rows import Event, Row
+from .history import Event
+from .objects import Row
 from .world import World
 
 

@@ -8,7 +8,7 @@ Sources: STRIPE.md section 8 (recorded replies where there are any, documentatio
 
 from typing import Any
 
-from .rows import Decline
+from .objects import Decline
 
 DOC = "https://docs.stripe.com/error-codes/"
 

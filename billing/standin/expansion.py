@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from . import shapes
 from .books import Books
-from .rows import Json, Row
+from .objects import Json, Row, shown
 
 # Where each expandable field's object is kept.
 SHELVES: dict[str, Callable[[Books, str], Row | None]] = {
@@ -25,4 +24,4 @@ def expand(answer: Json, fields: Iterable[str], books: Books) -> None:
             named = element.get(name)
             row = SHELVES[name](books, named) if isinstance(named, str) else None
             if row is not None:
-                element[name] = shapes.any_row(row)
+                element[name] = shown(row)

@@ -6,7 +6,7 @@ A lie changes only what is told. The truth was saved, and a replay tells it.
 from collections.abc import Callable
 
 from .faults import Fault
-from .rows import Json
+from .objects import Json
 from .wire import Answer
 
 _HTML = (b"content-type", b"text/html; charset=utf-8")

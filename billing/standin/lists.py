@@ -5,7 +5,7 @@ from typing import Any
 
 from . import errors
 from .books import R, Shelf
-from .rows import Json
+from .objects import Json, as_list
 
 LIMIT_DEFAULT, LIMIT_MAX = 10, 100
 
@@ -30,10 +30,6 @@ def page(
     if before:
         found.reverse()
     return as_list([render(row) for row in found], more, url)
-
-
-def as_list(data: list[Json], more: bool, url: str) -> Json:
-    return {"object": "list", "data": data, "has_more": more, "url": url}
 
 
 def limit_of(params: dict[str, Any]) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from . import charges, customers, events, intents, invoices
+from .api import charges, customers, events, intents, invoices, payment_methods
 from .call import Call
 from .parameters import Table
 
@@ -17,9 +17,9 @@ ROUTES: dict[str, Route] = {
     "GET /v1/account": Route(customers.ACCOUNT, customers.account),
     "POST /v1/customers": Route(customers.CREATE, customers.create),
     "GET /v1/customers/{id}": Route(customers.GET, customers.get),
-    "POST /v1/payment_methods": Route(customers.METHOD_CREATE, customers.method_create),
-    "GET /v1/payment_methods/{id}": Route(customers.METHOD_GET, customers.method_get),
-    "POST /v1/payment_methods/{id}/attach": Route(customers.METHOD_ATTACH, customers.method_attach),
+    "POST /v1/payment_methods": Route(payment_methods.CREATE, payment_methods.create),
+    "GET /v1/payment_methods/{id}": Route(payment_methods.GET, payment_methods.get),
+    "POST /v1/payment_methods/{id}/attach": Route(payment_methods.ATTACH, payment_methods.attach),
     "POST /v1/payment_intents": Route(intents.CREATE, intents.create),
     "GET /v1/payment_intents": Route(intents.LIST, intents.list_),
     "GET /v1/payment_intents/{id}": Route(intents.GET, intents.get),

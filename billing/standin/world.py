@@ -1,15 +1,13 @@
 """The stand-in's world: its clock, its ids, the books of every account, and what was asked of it."""
 
-import heapq
 import random
 import time
 from collections import deque
 from dataclasses import dataclass, field
 
+from .agenda import Agenda
 from .books import Books
-from .rows import Effect
-
-API_VERSION = "2026-10-28.endive"
+from .history import Effect
 
 # Requests kept for `GET /_standin/requests`; older ones are forgotten. 200,000 take about 100 MB.
 REQUESTS_KEPT = 200_000
@@ -70,13 +68,11 @@ class World:
     def reset(self) -> None:
         """Everything as at the start, except that ids go on: an id never means two objects."""
         self.clock = Clock()
-        self.expiry_paused = False
+        self.agenda = Agenda()
         self.effects: list[Effect] = []
         self.requests: deque[Request] = deque(maxlen=self.settings.requests_kept)
         self.requests_seen = 0
         self._books: dict[tuple[str, bool], Books] = {}
-        self._due: list[tuple[int, int, Books, str]] = []
-        self._due_noted = 0
 
     def now(self) -> int:
         """The clock in whole seconds, as Stripe writes times."""
@@ -99,18 +95,3 @@ class World:
         request = Request(self.requests_seen, self.clock.time(), self.new_id("req"), method, path, raw, key)
         self.requests.append(request)
         return request
-
-    def expires(self, at: int, books: Books, intent_id: str) -> None:
-        """Note that an authorisation ends at `at`."""
-        self._due_noted += 1
-        heapq.heappush(self._due, (at, self._due_noted, books, intent_id))
-
-    def due(self) -> list[tuple[Books, str]]:
-        """The authorisations whose end has passed since the last look; each is told once."""
-        over: list[tuple[Books, str]] = []
-        if self._due and not self.expiry_paused:
-            now = self.clock.time()
-            while self._due and self._due[0][0] <= now:
-                _, _, books, intent_id = heapq.heappop(self._due)
-                over.append((books, intent_id))
-        return over

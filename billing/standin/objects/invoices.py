@@ -1,13 +1,49 @@
-"""How an invoice looks in an answer, with its first lines. The rest of the objects are in `shapes`."""
+"""Invoices and their lines: what is kept of each, and how it looks."""
 
-from .lists import as_list
-from .rows import Invoice, Json, Line
+from typing import NamedTuple
+
+from .parts import Json, as_list, null
 
 LINES_SHOWN = 10  # the others are read at /v1/invoices/{id}/lines
 
 
-def _null(*names: str) -> Json:
-    return dict.fromkeys(names)
+class Line(NamedTuple):
+    id: str
+    amount: int
+    currency: str
+    description: str | None
+    quantity: int
+    discountable: bool
+    metadata: dict[str, str]
+    period_start: int
+    period_end: int
+    invoice_item: str
+
+
+class Invoice(NamedTuple):
+    id: str
+    created: int
+    livemode: bool
+    customer: str
+    customer_email: str | None
+    customer_name: str | None
+    currency: str
+    status: str
+    collection_method: str
+    auto_advance: bool
+    metadata: dict[str, str]
+    lines: tuple[Line, ...] = ()
+    total: int = 0
+    number: str | None = None
+    days_until_due: int | None = None
+    due_date: int | None = None
+    effective_at: int | None = None
+    description: str | None = None
+    footer: str | None = None
+    statement_descriptor: str | None = None
+    finalized_at: int | None = None
+    paid_at: int | None = None
+    object: str = "invoice"
 
 
 _LINE: Json = {
@@ -21,7 +57,7 @@ _LINE: Json = {
 
 
 def line(invoice: Invoice, row: Line) -> Json:
-    item = {"invoice_item": row.invoice_item, "proration": False, **_null("proration_details", "subscription")}
+    item = {"invoice_item": row.invoice_item, "proration": False, **null("proration_details", "subscription")}
     return {
         **_LINE,
         "id": row.id,
@@ -44,10 +80,10 @@ def line(invoice: Invoice, row: Line) -> Json:
 
 
 _INVOICE = {
-    **_null("account_tax_ids", "application", "automatically_finalizes_at", "custom_fields", "customer_address"),
-    **_null("customer_phone", "customer_shipping", "default_payment_method", "default_source", "from_invoice"),
-    **_null("last_finalization_error", "latest_revision", "next_payment_attempt", "on_behalf_of", "parent"),
-    **_null("receipt_number", "rendering", "shipping_cost", "shipping_details", "test_clock"),
+    **null("account_tax_ids", "application", "automatically_finalizes_at", "custom_fields", "customer_address"),
+    **null("customer_phone", "customer_shipping", "default_payment_method", "default_source", "from_invoice"),
+    **null("last_finalization_error", "latest_revision", "next_payment_attempt", "on_behalf_of", "parent"),
+    **null("receipt_number", "rendering", "shipping_cost", "shipping_details", "test_clock"),
     "webhooks_delivered_at": None,
     **{name: [] for name in ("customer_tax_ids", "default_tax_rates", "discounts", "total_discount_amounts")},
     **{name: [] for name in ("total_pretax_credit_amounts", "total_taxes")},
@@ -56,12 +92,12 @@ _INVOICE = {
     "amount_overpaid": 0,
     "amount_shipping": 0,
     "attempt_count": 0,
-    "automatic_tax": {**_null("disabled_reason", "liability", "provider", "status"), "enabled": False},
+    "automatic_tax": {**null("disabled_reason", "liability", "provider", "status"), "enabled": False},
     "billing_reason": "manual",
     "customer_tax_exempt": "none",
     "issuer": {"type": "self"},
     "object": "invoice",
-    "payment_settings": _null("default_mandate", "payment_method_options", "payment_method_types"),
+    "payment_settings": null("default_mandate", "payment_method_options", "payment_method_types"),
     "post_payment_credit_notes_amount": 0,
     "pre_payment_credit_notes_amount": 0,
     "starting_balance": 0,

@@ -1,11 +1,11 @@
 """Events: what Stripe would have told by webhook. Kept for 30 days, each with the key of its request."""
 
-from . import shapes
-from .call import Call
-from .errors import bad_request, no_such
-from .lists import page
-from .parameters import PAGE, Table, expand, list_of, moment, text
-from .rows import Json
+from billing.standin import history
+from billing.standin.call import Call
+from billing.standin.errors import bad_request, no_such
+from billing.standin.lists import page
+from billing.standin.objects import Json
+from billing.standin.parameters import PAGE, Table, expand, list_of, moment, text
 
 KEPT = 30 * 86_400
 
@@ -17,7 +17,7 @@ def get(call: Call) -> Json:
     event = call.books.find(call.books.events, call.ids[0], "id")
     if event.created < call.now - KEPT:
         raise no_such("event", event.id, "id")
-    return shapes.event(event)
+    return history.event(event)
 
 
 def list_(call: Call) -> Json:
@@ -34,6 +34,6 @@ def list_(call: Call) -> Json:
         call.books.events,
         params,
         "/v1/events",
-        shapes.event,
+        history.event,
         lambda event: not wanted or event.type in exact or event.type.startswith(prefixes),
     )

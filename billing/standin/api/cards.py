@@ -1,6 +1,6 @@
 """Stripe's test cards, and how long each one's authorisation lasts."""
 
-from .rows import Card, Decline
+from billing.standin.objects import Card, Decline
 
 DAY = 86_400
 

@@ -1,9 +1,11 @@
 """Invoices: a draft, its lines, then final and sent. Collecting them comes with the rest of the stand-in."""
 
-from . import errors, invoice_shape
-from .call import Call
-from .lists import as_list, limit_of, page
-from .parameters import (
+from billing.standin import errors
+from billing.standin.call import Call
+from billing.standin.lists import limit_of, page
+from billing.standin.objects import NO_METADATA, Invoice, Json, Line, as_list, shown
+from billing.standin.objects.invoices import line as line_shown
+from billing.standin.parameters import (
     PAGE,
     Reader,
     Table,
@@ -21,7 +23,6 @@ from .parameters import (
     short_text,
     text,
 )
-from .rows import NO_METADATA, Invoice, Json, Line
 
 LINES_MAX = 250  # per invoice (STRIPE.md section 3)
 DAY = 86_400
@@ -143,7 +144,7 @@ def finalize(call: Call) -> Json:
     invoice = _invoice(call)
     if invoice.status != "draft":
         raise errors.wrong_state("This invoice is already finalized, you can't re-finalize a non-draft invoice.")
-    return invoice_shape.invoice(_finalize(call, invoice))
+    return shown(_finalize(call, invoice))
 
 
 def send(call: Call) -> Json:
@@ -169,7 +170,7 @@ def delete(call: Call) -> Json:
 
 
 def get(call: Call) -> Json:
-    return invoice_shape.invoice(_invoice(call))
+    return shown(_invoice(call))
 
 
 def list_(call: Call) -> Json:
@@ -182,7 +183,7 @@ def list_(call: Call) -> Json:
         call.books.invoices,
         call.params,
         "/v1/invoices",
-        invoice_shape.invoice,
+        shown,
         lambda invoice: all(getattr(invoice, name) == value for name, value in wanted),
     )
 
@@ -203,7 +204,7 @@ def lines(call: Call) -> Json:
     else:
         rows = rows[places[after] + 1 if after else 0 :]
         shown, more = rows[:limit], len(rows) > limit
-    return as_list([invoice_shape.line(invoice, line) for line in shown], more, f"/v1/invoices/{invoice.id}/lines")
+    return as_list([line_shown(invoice, line) for line in shown], more, f"/v1/invoices/{invoice.id}/lines")
 
 
 def _invoice(call: Call) -> Invoice:
@@ -256,4 +257,4 @@ def _happened(call: Call, invoice: Invoice, event: str, effect: str) -> Json:
     call.books.invoices.put(invoice)
     call.event(event, invoice)
     call.effect(effect, invoice, invoice.total)
-    return invoice_shape.invoice(invoice)
+    return shown(invoice)

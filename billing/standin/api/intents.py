@@ -1,10 +1,10 @@
 """PaymentIntents: authorise, capture once, or let go."""
 
-from . import customers, errors, shapes
-from .authorisations import authorise, let_go, take
-from .call import Call
-from .lists import page
-from .parameters import (
+from billing.standin import errors
+from billing.standin.call import Call
+from billing.standin.lists import page
+from billing.standin.objects import NO_METADATA, Intent, Json, shown
+from billing.standin.parameters import (
     PAGE,
     Table,
     amount,
@@ -20,7 +20,9 @@ from .parameters import (
     short_text,
     text,
 )
-from .rows import NO_METADATA, Intent, Json
+
+from . import payment_methods
+from .authorisations import authorise, let_go, take
 
 _EXPANDABLE = ("latest_charge", "customer", "payment_method")
 _expand = expand(*_EXPANDABLE)
@@ -113,7 +115,7 @@ def create(call: Call) -> Json:
         call.books.find(call.books.customers, customer, "customer", status=400)
     method = None
     if asked.get("payment_method"):
-        method = customers.method_for_payment(call, asked["payment_method"], customer)
+        method = payment_methods.for_payment(call, asked["payment_method"], customer)
     elif asked.get("confirm"):
         raise errors.missing_parameter("payment_method")
     automatic = asked.get("automatic_payment_methods")
@@ -140,8 +142,8 @@ def create(call: Call) -> Json:
     call.event("payment_intent.created", intent)
     call.effect("payment_intent.created", intent, intent.amount)
     if asked.get("confirm") and method:
-        intent = authorise(call, intent, method)
-    return shapes.intent(intent)
+        intent = authorise(call, intent, method, off_session=_off_session(call))
+    return shown(intent)
 
 
 def confirm(call: Call) -> Json:
@@ -151,7 +153,7 @@ def confirm(call: Call) -> Json:
             f"You cannot confirm this PaymentIntent because it has a status of {intent.status}. Only a "
             "PaymentIntent with one of the following statuses may be confirmed: "
             f"{', '.join(_MAY_BE_CONFIRMED)}.",
-            shapes.intent(intent),
+            shown(intent),
         )
     given = asked.get("payment_method") or intent.payment_method
     if given is None:
@@ -159,23 +161,24 @@ def confirm(call: Call) -> Json:
             "You cannot confirm this PaymentIntent because it's missing a payment method. You can either update "
             "the PaymentIntent with a payment method and then confirm it again, or confirm it again directly with "
             "a payment method or ConfirmationToken.",
-            shapes.intent(intent),
+            shown(intent),
         )
-    method = customers.method_for_payment(call, given, intent.customer)
+    method = payment_methods.for_payment(call, given, intent.customer)
     changes = {name: asked[name] for name in ("capture_method", "receipt_email", "setup_future_usage") if name in asked}
-    return shapes.intent(authorise(call, intent._replace(payment_method=method.id, **changes), method))
+    intent = intent._replace(payment_method=method.id, **changes)
+    return shown(authorise(call, intent, method, off_session=_off_session(call)))
 
 
 def capture(call: Call) -> Json:
     intent, asked = _intent(call), call.params
     charge = call.books.charges.get(intent.latest_charge or "")
     if intent.status != "requires_capture" or charge is None:
-        raise errors.unexpected_state(_why_not_capturable(intent), shapes.intent(intent))
+        raise errors.unexpected_state(_why_not_capturable(intent), shown(intent))
     if charge.capture_before is not None and charge.capture_before <= call.now:
-        raise errors.charge_expired(charge.id, shapes.intent(intent))
+        raise errors.charge_expired(charge.id, shown(intent))
     taken = asked.get("amount_to_capture", intent.amount_capturable)
     if taken > intent.amount_capturable:
-        raise errors.amount_too_large(shapes.intent(intent))
+        raise errors.amount_too_large(shown(intent))
     if asked.get("final_capture") is False:
         raise errors.wrong_state(
             "This payment is not eligible for multicapture, so `final_capture` cannot be false.", param="final_capture"
@@ -190,7 +193,7 @@ def capture(call: Call) -> Json:
         statement_descriptor=asked.get("statement_descriptor", intent.statement_descriptor),
         statement_descriptor_suffix=asked.get("statement_descriptor_suffix", intent.statement_descriptor_suffix),
     )
-    return shapes.intent(intent)
+    return shown(intent)
 
 
 def cancel(call: Call) -> Json:
@@ -199,13 +202,13 @@ def cancel(call: Call) -> Json:
         raise errors.unexpected_state(
             f"You cannot cancel this PaymentIntent because it has a status of {intent.status}. Only a PaymentIntent "
             f"with one of the following statuses may be canceled: {', '.join(_MAY_BE_CANCELED)}.",
-            shapes.intent(intent),
+            shown(intent),
         )
-    return shapes.intent(let_go(call, intent, call.params.get("cancellation_reason"), "payment_intent.canceled"))
+    return shown(let_go(call, intent, call.params.get("cancellation_reason"), "payment_intent.canceled"))
 
 
 def get(call: Call) -> Json:
-    return shapes.intent(_intent(call))
+    return shown(_intent(call))
 
 
 def list_(call: Call) -> Json:
@@ -214,13 +217,18 @@ def list_(call: Call) -> Json:
         call.books.intents,
         call.params,
         "/v1/payment_intents",
-        shapes.intent,
+        shown,
         lambda intent: customer is None or intent.customer == customer,
     )
 
 
 def _intent(call: Call) -> Intent:
     return call.books.find(call.books.intents, call.ids[0], "intent")
+
+
+def _off_session(call: Call) -> bool:
+    said: str = call.params.get("off_session", "false")
+    return said != "false"
 
 
 def _why_not_capturable(intent: Intent) -> str:

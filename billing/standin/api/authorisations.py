@@ -2,13 +2,18 @@
 
 from typing import Any, NoReturn
 
-from . import cards, errors, shapes
-from .call import Call
-from .rows import Charge, Intent, PaymentMethod
+from billing.standin import errors
+from billing.standin.call import Call
+from billing.standin.objects import Charge, Intent, PaymentMethod, shown
+
+from . import cards
 
 
-def authorise(call: Call, intent: Intent, method: PaymentMethod) -> Intent:
-    """Ask the bank; `capture_method` says whether the money is taken at once. Raises the decline."""
+def authorise(call: Call, intent: Intent, method: PaymentMethod, *, off_session: bool) -> Intent:
+    """Ask the bank; `capture_method` says whether the money is taken at once. Raises the decline.
+
+    `off_session`: the merchant initiated it, and the customer is not there.
+    """
     charge = Charge(
         id=call.world.new_id("ch"),
         created=call.now,
@@ -28,7 +33,7 @@ def authorise(call: Call, intent: Intent, method: PaymentMethod) -> Intent:
         _declined(call, intent, charge, method)
     intent = intent._replace(latest_charge=charge.id, last_payment_error=None)
     if intent.capture_method == "manual":
-        return _held(call, intent, charge, method)
+        return _held(call, intent, charge, cards.window(method.card, off_session))
     return _taken_at_once(call, intent, charge)
 
 
@@ -66,10 +71,9 @@ def expire(call: Call) -> None:
     let_go(call, intent, "automatic", "authorisation.expired")
 
 
-def _held(call: Call, intent: Intent, charge: Charge, method: PaymentMethod) -> Intent:
-    merchant_initiated = call.params.get("off_session", "false") != "false"
-    capture_before = call.now + cards.window(method.card, merchant_initiated)
-    call.world.expires(capture_before, call.books, intent.id)
+def _held(call: Call, intent: Intent, charge: Charge, window_s: int) -> Intent:
+    capture_before = call.now + window_s
+    call.world.agenda.note(capture_before, expire, call.books, intent.id)
     charge = call.books.charges.put(charge._replace(capture_before=capture_before))
     intent = call.books.intents.put(intent._replace(status="requires_capture", amount_capturable=intent.amount))
     call.event("charge.succeeded", charge)
@@ -95,19 +99,19 @@ def _declined(call: Call, intent: Intent, charge: Charge, method: PaymentMethod)
     """The rows of a decline stay, as Stripe's do, and the error shows them."""
     decline = charge.card.decline
     assert decline is not None
-    shown = {"charge": charge.id, "payment_method": shapes.payment_method(method)}
+    attached = {"charge": charge.id, "payment_method": shown(method)}
     intent = intent._replace(
         status="requires_payment_method",
         payment_method=None,
         latest_charge=charge.id,
-        last_payment_error=errors.card_declined(decline, **shown).body["error"],
+        last_payment_error=errors.card_declined(decline, **attached).body["error"],
     )
     call.books.charges.put(charge)
     call.books.intents.put(intent)
     call.event("charge.failed", charge)
     call.event("payment_intent.payment_failed", intent)
     call.effect("decline", intent, intent.amount)
-    raise errors.card_declined(decline, payment_intent=shapes.intent(intent), **shown)
+    raise errors.card_declined(decline, payment_intent=shown(intent), **attached)
 
 
 def _captured(charge: Charge, amount: int) -> Charge:

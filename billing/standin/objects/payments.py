@@ -1,0 +1,174 @@
+"""PaymentIntents and charges: what is kept of each, and how it looks. Amounts are in minor units."""
+
+from typing import NamedTuple
+
+from .parts import Json, null
+from .people import BILLING_DETAILS, Card, card_details
+
+
+class Intent(NamedTuple):
+    """A PaymentIntent. Amounts are in minor units."""
+
+    id: str
+    created: int
+    livemode: bool
+    amount: int
+    currency: str
+    status: str
+    capture_method: str
+    metadata: dict[str, str]
+    customer: str | None = None
+    payment_method: str | None = None
+    amount_capturable: int = 0
+    amount_received: int = 0
+    latest_charge: str | None = None
+    canceled_at: int | None = None
+    cancellation_reason: str | None = None
+    last_payment_error: Json | None = None
+    confirmation_method: str = "automatic"
+    automatic_payment_methods: Json | None = None
+    description: str | None = None
+    receipt_email: str | None = None
+    setup_future_usage: str | None = None
+    statement_descriptor: str | None = None
+    statement_descriptor_suffix: str | None = None
+    object: str = "payment_intent"
+
+
+class Charge(NamedTuple):
+    id: str
+    created: int
+    livemode: bool
+    amount: int
+    currency: str
+    intent: str
+    payment_method: str
+    card: Card
+    customer: str | None
+    metadata: dict[str, str]
+    status: str
+    amount_captured: int = 0
+    captured: bool = False
+    capture_before: int | None = None
+    balance_transaction: str | None = None
+    description: str | None = None
+    receipt_email: str | None = None
+    object: str = "charge"
+
+
+_INTENT = {
+    **null("application", "application_fee_amount", "next_action", "on_behalf_of", "processing", "review"),
+    **null("payment_method_configuration_details", "shipping", "source", "transfer_data", "transfer_group"),
+    "amount_details": {"tip": {}},
+    "object": "payment_intent",
+    "payment_method_options": {"card": {"request_three_d_secure": "automatic"}},
+    "payment_method_types": ["card"],
+}
+
+
+def intent(row: Intent) -> Json:
+    return {
+        **_INTENT,
+        "id": row.id,
+        "amount": row.amount,
+        "amount_capturable": row.amount_capturable,
+        "amount_received": row.amount_received,
+        "automatic_payment_methods": row.automatic_payment_methods,
+        "canceled_at": row.canceled_at,
+        "cancellation_reason": row.cancellation_reason,
+        "capture_method": row.capture_method,
+        # Only its form matters here.
+        "client_secret": f"{row.id}_secret_{row.id[:2:-1]}",
+        "confirmation_method": row.confirmation_method,
+        "created": row.created,
+        "currency": row.currency,
+        "customer": row.customer,
+        "description": row.description,
+        "last_payment_error": row.last_payment_error,
+        "latest_charge": row.latest_charge,
+        "livemode": row.livemode,
+        "metadata": row.metadata,
+        "payment_method": row.payment_method,
+        "receipt_email": row.receipt_email,
+        "setup_future_usage": row.setup_future_usage,
+        "statement_descriptor": row.statement_descriptor,
+        "statement_descriptor_suffix": row.statement_descriptor_suffix,
+        "status": row.status,
+    }
+
+
+_CHARGE = {
+    **null("application", "application_fee", "application_fee_amount", "failure_balance_transaction"),
+    **null("on_behalf_of", "receipt_number", "receipt_url", "review", "shipping", "source", "source_transfer"),
+    **null("statement_descriptor", "statement_descriptor_suffix", "transfer_data", "transfer_group"),
+    "amount_refunded": 0,
+    "billing_details": BILLING_DETAILS,
+    "disputed": False,
+    "fraud_details": {},
+    "object": "charge",
+    "refunded": False,
+}
+_OUTCOME = {**null("network_advice_code", "network_decline_code"), "risk_level": "normal", "risk_score": 11}
+_APPROVED = {
+    **_OUTCOME,
+    **null("advice_code", "reason"),
+    "network_status": "approved_by_network",
+    "seller_message": "Payment complete.",
+    "type": "authorized",
+}
+# None of these is offered here: one capture per authorisation, never more than was authorised.
+_CHARGED_CARD = {
+    **null("authorization_code", "installments", "mandate", "network_transaction_id", "three_d_secure"),
+    "extended_authorization": {"status": "disabled"},
+    "incremental_authorization": {"status": "unavailable"},
+    "multicapture": {"status": "unavailable"},
+    "network_token": {"used": False},
+}
+
+
+def charge(row: Charge) -> Json:
+    declined = row.status == "failed"
+    decline = row.card.decline if declined else None
+    card = {
+        **card_details(row.card),
+        **_CHARGED_CARD,
+        "amount_authorized": None if declined else row.amount,
+        "network": row.card.brand,
+        "overcapture": {"maximum_amount_capturable": row.amount, "status": "unavailable"},
+    }
+    if row.capture_before is not None:
+        card["capture_before"] = row.capture_before
+    outcome = _APPROVED
+    if decline is not None:
+        outcome = {
+            **_OUTCOME,
+            "advice_code": decline.advice_code,
+            "network_status": "declined_by_network",
+            "reason": decline.decline_code or decline.code,
+            "seller_message": "The bank declined the payment.",
+            "type": "issuer_declined",
+        }
+    return {
+        **_CHARGE,
+        "id": row.id,
+        "amount": row.amount,
+        "amount_captured": row.amount_captured,
+        "balance_transaction": row.balance_transaction,
+        "calculated_statement_descriptor": None if declined else "STANDIN",
+        "captured": row.captured,
+        "created": row.created,
+        "currency": row.currency,
+        "customer": row.customer,
+        "description": row.description,
+        "failure_code": decline.code if decline else None,
+        "failure_message": decline.message if decline else None,
+        "livemode": row.livemode,
+        "metadata": row.metadata,
+        "outcome": outcome,
+        "paid": not declined,
+        "payment_intent": row.intent,
+        "payment_method": row.payment_method,
+        "payment_method_details": {"type": "card", "card": card},
+        "receipt_email": row.receipt_email,
+        "status": row.status,
+    }

@@ -1,0 +1,139 @@
+"""Customers, their payment methods, and the account itself: what is kept of each, and how it looks."""
+
+from typing import NamedTuple
+
+from .parts import Json, null
+
+
+class Decline(NamedTuple):
+    """What the bank says when it says no."""
+
+    code: str
+    decline_code: str | None
+    message: str
+    advice_code: str | None
+
+
+class Card(NamedTuple):
+    """One of Stripe's test cards."""
+
+    brand: str
+    last4: str
+    funding: str = "credit"
+    country: str = "US"
+    decline: Decline | None = None
+    refuses_attach: bool = False  # most declining cards are refused as soon as a customer wants to keep them
+
+
+class Customer(NamedTuple):
+    id: str
+    created: int
+    livemode: bool
+    email: str | None
+    name: str | None
+    phone: str | None
+    description: str | None
+    address: Json | None
+    metadata: dict[str, str]
+    invoice_prefix: str
+    next_invoice_sequence: int = 1
+    object: str = "customer"
+
+
+class PaymentMethod(NamedTuple):
+    id: str
+    created: int
+    livemode: bool
+    card: Card
+    customer: str | None
+    metadata: dict[str, str]
+    object: str = "payment_method"
+
+
+def account(account_id: str) -> Json:
+    return {
+        "id": account_id,
+        "object": "account",
+        "business_type": "company",
+        "charges_enabled": True,
+        "country": "US",
+        "created": 1_600_000_000,
+        "default_currency": "usd",
+        "details_submitted": True,
+        "email": None,
+        "metadata": {},
+        "payouts_enabled": True,
+        "type": "standard",
+    }
+
+
+_CUSTOMER = {
+    **null("currency", "default_source", "discount", "shipping", "test_clock"),
+    "balance": 0,
+    "delinquent": False,
+    "invoice_settings": null("custom_fields", "default_payment_method", "footer", "rendering_options"),
+    "object": "customer",
+    "preferred_locales": [],
+    "tax_exempt": "none",
+}
+_ADDRESS = null("city", "country", "line1", "line2", "postal_code", "state")
+
+
+def customer(row: Customer) -> Json:
+    return {
+        **_CUSTOMER,
+        "id": row.id,
+        "address": {**_ADDRESS, **row.address} if row.address else None,
+        "created": row.created,
+        "description": row.description,
+        "email": row.email,
+        "invoice_prefix": row.invoice_prefix,
+        "livemode": row.livemode,
+        "metadata": row.metadata,
+        "name": row.name,
+        "next_invoice_sequence": row.next_invoice_sequence,
+        "phone": row.phone,
+    }
+
+
+BILLING_DETAILS = null("address", "email", "name", "phone", "tax_id")
+_CARD = {
+    "checks": {"address_line1_check": None, "address_postal_code_check": None, "cvc_check": "pass"},
+    "exp_month": 12,
+    "exp_year": 2034,
+    "regulated_status": "unregulated",
+    "wallet": None,
+}
+
+
+def card_details(card: Card) -> Json:
+    """What a charge and a payment method both say of a card."""
+    return {
+        **_CARD,
+        "brand": card.brand,
+        "country": card.country,
+        "fingerprint": f"standin{card.last4}{card.brand}",
+        "funding": card.funding,
+        "last4": card.last4,
+    }
+
+
+def payment_method(row: PaymentMethod) -> Json:
+    return {
+        "id": row.id,
+        "object": "payment_method",
+        "allow_redisplay": "unspecified",
+        "billing_details": BILLING_DETAILS,
+        "card": {
+            **card_details(row.card),
+            "display_brand": row.card.brand,
+            "generated_from": None,
+            "networks": {"available": [row.card.brand], "preferred": None},
+            "three_d_secure_usage": {"supported": True},
+        },
+        "created": row.created,
+        "customer": row.customer,
+        "livemode": row.livemode,
+        "metadata": row.metadata,
+        "type": "card",
+    }
