@@ -8,21 +8,46 @@ The wish is written in the caller's own transaction; jobs carry it out. This is 
 application code needs; operators use the `billing` command.
 """
 
-from billing.captures import Authorisation, CaptureReceipt, request_capture
-from billing.errors import (
-    AuthorisationTaken,
-    BillingError,
-    InvalidAmount,
-    InvalidCurrency,
-    InvalidRequest,
-    InvalidText,
-    RequestReused,
-    UnknownEntity,
-    WrongDatabase,
-)
-from billing.invoices import InvoiceReceipt, Line, SendInvoice, issue_invoice
-from billing.money import Money
-from billing.status import Status, status
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from billing.captures import Authorisation, CaptureReceipt, request_capture
+    from billing.errors import (
+        AuthorisationTaken,
+        BillingError,
+        InvalidAmount,
+        InvalidCurrency,
+        InvalidRequest,
+        InvalidText,
+        RequestReused,
+        UnknownEntity,
+        WrongDatabase,
+    )
+    from billing.invoices import InvoiceReceipt, Line, SendInvoice, issue_invoice
+    from billing.money import Money
+    from billing.standing import Status, status
+
+# Loaded when they are asked for: whoever wants `billing.standin` only need not pay for SQLAlchemy. No name here may
+# be a room's, too: the import system would put the room in its place.
+_ROOMS = {
+    "billing.captures": ("Authorisation", "CaptureReceipt", "request_capture"),
+    "billing.errors": (
+        "AuthorisationTaken",
+        "BillingError",
+        "InvalidAmount",
+        "InvalidCurrency",
+        "InvalidRequest",
+        "InvalidText",
+        "RequestReused",
+        "UnknownEntity",
+        "WrongDatabase",
+    ),
+    "billing.invoices": ("InvoiceReceipt", "Line", "SendInvoice", "issue_invoice"),
+    "billing.money": ("Money",),
+    "billing.standing": ("Status", "status"),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
     "Authorisation",
@@ -45,3 +70,10 @@ __all__ = [
     "request_capture",
     "status",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    room = _ROOM_OF.get(name)
+    if room is None:
+        raise AttributeError(f"module 'billing' has no attribute {name!r}")
+    return getattr(import_module(room), name)

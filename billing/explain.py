@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from billing.errors import UnknownEntity
 from billing.facts import TOPICS
-from billing.status import Status, status
+from billing.standing import Status, status
 from billing.tables import Capture, Fact, Invoice, InvoiceLine, Record, Work
 
 

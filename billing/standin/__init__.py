@@ -4,22 +4,25 @@ It is a product of its own: nothing here imports the rest of `billing`, or the `
 Start it with `python -m billing.standin`; `docs/standin.md` shows the rest.
 
     app            the life of one request, and the ASGI door
-    wire           closing a connection without a word
-    access         API keys, accounts, modes
+    serving, wire  the HTTP server around it; closing a connection without a word
+    state          everything that is remembered
+    access         API keys, accounts, modes, permissions
+    limits         how often one may ask
     routes         which route is answered by whom
-    forms          what was sent: form bodies, and whether two are the same
-    parameters     the tables' vocabulary: what a route accepts
+    reading, forms, parameters   what was sent, and what a route accepts
     idempotency    one key, one answer, for a day
+    answers, errors              answers with their headers; refusals, in Stripe's words
+    versions       how objects looked in older API versions
     faults         what goes wrong, and where in a request's life
     hostile        answers that a client must not believe
     waiting        requests that are held until somebody lets them go
-    errors         refusals, in Stripe's words
-    world          clock, ids and the books of every account
-    books          what one account has in one mode
-    rows           what is kept of each object
+    world, books   clock, ids, and what each account has in one mode
+    history        events and effects
+    agenda, clockwork            what comes with time
     call           what the answerer of a route is given
-    customers, intents, authorisations, cards, charges, invoices, events, lists   the API
-    shapes, invoice_shape, expansion                                              how its objects look
+    api            the answerers: one room for each kind of object
+    objects        what is kept of each object, and how it looks
+    lists, expansion             pages; an id replaced by its object
     admin          /_standin: look inside, and arrange what goes wrong
     control        a small client for the admin side
 """

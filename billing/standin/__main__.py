@@ -2,6 +2,7 @@
 
 import argparse
 
+from . import limits
 from .app import create_app
 from .serving import serve
 from .world import REQUESTS_KEPT, Settings
@@ -31,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
     settings = Settings(
         account=asked.account,
         api_keys=tuple(asked.api_key),
-        rate_limit=asked.rate_limit,
+        rates=asked.rate_limit,
         seed=asked.seed,
         requests_kept=asked.requests_kept,
     )
@@ -53,10 +54,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0, the default, takes any free one")
     parser.add_argument(
         "--rate-limit",
-        type=_rate,
-        default=None,
-        metavar="N|off",
-        help="requests per second, per account and mode, before 429 (Stripe: 25 in test mode); default off",
+        type=limits.parse,
+        default=limits.Rates(),
+        metavar="N|stripe|off",
+        help="429 above so many requests per second, per account and mode; `stripe` for Stripe's own limits, "
+        "of each operation, too; default off",
     )
     parser.add_argument("--account", default=Settings.account, help="the account that API keys belong to")
     parser.add_argument(
@@ -75,10 +77,6 @@ def _parser() -> argparse.ArgumentParser:
         help="how many requests GET /_standin/requests remembers; default %(default)s",
     )
     return parser
-
-
-def _rate(value: str) -> float | None:
-    return None if value == "off" else float(value)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""API keys, accounts and modes: who asks, and how often they may."""
+"""API keys, accounts and modes: who asks, and what a restricted key may."""
 
 import binascii
 import re
-import time
 from base64 import b64decode
 from typing import NamedTuple
 
@@ -11,6 +10,9 @@ from .world import Settings
 
 _WELL_FORMED = re.compile(r"(?:sk|rk)_(test|live)_[A-Za-z0-9_]{1,240}")
 _ACCOUNT = re.compile(r"acct_[A-Za-z0-9_]{1,60}")
+
+
+READ, WRITE = "read", "write"
 
 
 class Caller(NamedTuple):
@@ -24,14 +26,14 @@ class Access:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._buckets: dict[tuple[str, bool], tuple[float, float]] = {}
         self.reset()
 
     def reset(self) -> None:
         self.accepted: set[str] | None = set(self._settings.api_keys) or None
         self.expired: set[str] = set()
         self.accounts: dict[str, str] = {}
-        self._buckets.clear()
+        # By restricted key, then by what follows /v1/ in the path: "read", or "write", which includes it.
+        self.permissions: dict[str, dict[str, str]] = {}
 
     def caller(self, authorization: bytes | None, stripe_account: bytes | None) -> Caller:
         """Whoever sent these headers. Raises a 401, or a 403 for an account that cannot be."""
@@ -45,23 +47,22 @@ class Access:
         if stripe_account is not None:
             account = stripe_account.decode("latin-1")
             if not _ACCOUNT.fullmatch(account):
-                raise errors.not_permitted(api_key)
+                raise errors.not_permitted(api_key, account)
         return Caller(api_key, account, form[1] == "live")
 
-    def limit(self, caller: Caller) -> None:
-        """Take one token from the caller's bucket. Raises a 429 that no idempotency key ever saves."""
-        rate = self._settings.rate_limit
-        if rate is None:
+    def permit(self, caller: Caller, operation: str) -> None:
+        """Raises a 403 when a restricted key may not do this; `operation` is a row of the routes' table.
+
+        A restricted key without a row of its own may do everything, a secret key always.
+        """
+        allowed = self.permissions.get(caller.api_key)
+        if allowed is None or not caller.api_key.startswith("rk_"):
             return
-        # The real clock, not the movable one: a limiter protects a server, not a calendar.
-        now = time.monotonic()
-        burst = max(rate, 1.0)
-        tokens, at = self._buckets.get((caller.account, caller.livemode), (burst, now))
-        tokens = min(burst, tokens + (now - at) * rate)
-        if tokens < 1:
-            self._buckets[caller.account, caller.livemode] = (tokens, now)
-            raise errors.rate_limited("global-rate")
-        self._buckets[caller.account, caller.livemode] = (tokens - 1, now)
+        method, _, path = operation.partition(" ")
+        things = path.split("/")[2]
+        wanted = READ if method == "GET" else WRITE
+        if allowed.get(things) not in (wanted, WRITE):
+            raise errors.not_permitted(caller.api_key, caller.account, f"{things} {wanted}")
 
 
 def _api_key(authorization: bytes | None) -> str:

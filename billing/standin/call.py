@@ -20,13 +20,16 @@ class Call:
     now: int
     request_id: str | None
     key: str | None
+    # Webhooks of what happens here come so many seconds late.
+    webhooks_late_s: float = 0.0
 
     def event(self, kind: str, row: Row) -> None:
         """Tell what happened to `row`, which stays as it is now in the event."""
         books = self.books
-        books.events.put(
-            Event(self.world.new_id("evt"), kind, self.now, books.livemode, row, self.request_id, self.key)
-        )
+        event = Event(self.world.new_id("evt"), kind, self.now, books.livemode, row, self.request_id, self.key)
+        books.events.put(event)
+        for listener in self.world.listeners:
+            listener(self, event)
 
     def effect(self, kind: str, row: Row, amount: int | None = None) -> None:
         """Note an effect that really happened, for `/_standin/effects`."""

@@ -110,8 +110,12 @@ class Control:
         accepted: Sequence[str] | None = None,
         expired: Sequence[str] = (),
         accounts: Mapping[str, str] | None = None,
+        permissions: Mapping[str, Mapping[str, str]] | None = None,
     ) -> Json:
-        """Which API keys are accepted (None: every well-formed one), which have expired, and whose they are."""
+        """Which API keys are accepted (None: every well-formed one), which have expired, whose they are.
+
+        `permissions` says what a restricted key may: {"rk_test_x": {"payment_intents": "read", "charges": "write"}}.
+        """
         return self._ask(
             "POST",
             "keys",
@@ -119,6 +123,7 @@ class Control:
                 "accepted": None if accepted is None else list(accepted),
                 "expired": list(expired),
                 "accounts": dict(accounts or {}),
+                "permissions": {each: dict(allowed) for each, allowed in (permissions or {}).items()},
             },
         )
 

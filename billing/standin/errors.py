@@ -61,10 +61,15 @@ def expired_api_key(api_key: str) -> StripeError:
     return StripeError(401, f"Expired API Key provided: {masked(api_key)}", code="api_key_expired")
 
 
-def not_permitted(api_key: str) -> StripeError:
-    return StripeError(
-        403, f"The provided key '{masked(api_key)}' does not have the required permissions for this endpoint."
+def not_permitted(api_key: str, account: str, lacking: str | None = None) -> StripeError:
+    """`lacking` is the permission that would do, such as `charges read`."""
+    message = (
+        f"The provided key '{masked(api_key)}' does not have the required permissions for this endpoint on "
+        f"account '{account}'."
     )
+    if lacking:
+        message += f" Having the '{lacking}' permission would allow this request to continue."
+    return StripeError(403, message)
 
 
 def rate_limited(reason: str) -> StripeError:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from .errors import StripeError, bad_request, missing_parameter, unknown_parameter
+from .history import API_VERSION
 
 Reader = Callable[[Any, str], Any]
 
@@ -18,22 +19,38 @@ TEXT_MAX = 5_000
 _INTEGER = re.compile(r"-?[0-9]{1,12}")  # twelve digits: times and days added up still fit 64 bits
 
 
+class Removed(NamedTuple):
+    """A parameter that was taken away: since which API version, how it was read before, and what is said now."""
+
+    since: str
+    reader: Reader
+    refusal: Callable[[], StripeError]
+
+
 class Table(NamedTuple):
-    """The parameters of one route: how each is read, which are required, which were taken away and why."""
+    """The parameters of one route: how each is read, which are required, which were taken away."""
 
     readers: Mapping[str, Reader]
     required: tuple[str, ...] = ()
-    removed: Mapping[str, Callable[[], StripeError]] = {}
+    removed: Mapping[str, Removed] = {}
 
 
-def read(table: Table, form: Mapping[str, Any], under: str = "") -> dict[str, Any]:
-    """The form's values, read by the table. Raises the 400 that Stripe would; nothing has begun yet."""
+def read(table: Table, form: Mapping[str, Any], under: str = "", version: str = API_VERSION) -> dict[str, Any]:
+    """The form's values, read by the table as that API version has it. Raises the 400 that Stripe would.
+
+    Nothing has begun yet, so the refusal is not saved.
+    """
     values: dict[str, Any] = {}
     for name, value in form.items():
         full = f"{under}[{name}]" if under else name
         reader = table.readers.get(name)
         if reader is None:
-            raise table.removed[name]() if name in table.removed else unknown_parameter(full)
+            removed = table.removed.get(name)
+            if removed is None:
+                raise unknown_parameter(full)
+            if version[:10] >= removed.since:
+                raise removed.refusal()
+            reader = removed.reader
         values[name] = reader(value, full)
     for name in table.required:
         if values.get(name) in (None, ""):

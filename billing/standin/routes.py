@@ -40,16 +40,17 @@ ROUTES: dict[str, Route] = {
 }
 
 
-def find(method: str, path: str) -> tuple[Route, tuple[str, ...]] | None:
-    """The route and the ids in its path. Every path is /v1/{things}[/{id}[/{verb}]], so no pattern is needed."""
-    exact = ROUTES.get(f"{method} {path}")
-    if exact is not None:
+def find(method: str, path: str) -> tuple[str, tuple[str, ...]] | None:
+    """The row that answers, and the ids in the path. Every path is /v1/{things}[/{id}[/{verb}]], so no pattern is
+    needed; a word after the things, such as `search`, is looked for before it is taken for an id."""
+    exact = f"{method} {path}"
+    if exact in ROUTES:
         return exact, ()
     match path.split("/"):
         case ["", "v1", things, id] if id:
-            route = ROUTES.get(f"{method} /v1/{things}/{{id}}")
+            operation = f"{method} /v1/{things}/{{id}}"
         case ["", "v1", things, id, verb] if id:
-            route = ROUTES.get(f"{method} /v1/{things}/{{id}}/{verb}")
+            operation = f"{method} /v1/{things}/{{id}}/{verb}"
         case _:
             return None
-    return None if route is None else (route, (id,))
+    return (operation, (id,)) if operation in ROUTES else None

@@ -3,11 +3,14 @@
 import random
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from .agenda import Agenda
 from .books import Books
-from .history import Effect
+from .history import Effect, Event
+from .limits import Rates
 
 # Requests kept for `GET /_standin/requests`; older ones are forgotten. 200,000 take about 100 MB.
 REQUESTS_KEPT = 200_000
@@ -15,11 +18,11 @@ REQUESTS_KEPT = 200_000
 
 @dataclass(frozen=True)
 class Settings:
-    """How a stand-in is started. `rate_limit` is in requests per second per account and mode; None is off."""
+    """How a stand-in is started."""
 
     account: str = "acct_1StandIn0000000"
     api_keys: tuple[str, ...] = ()  # empty: every well-formed key is accepted
-    rate_limit: float | None = None
+    rates: Rates = Rates()
     seed: int | None = None
     requests_kept: int = REQUESTS_KEPT
 
@@ -57,11 +60,16 @@ class Request:
     fault: str | None = None
 
 
+# Of the call in which it happened; webhooks and whatever else an event sets in motion.
+Listener = Callable[[Any, Event], None]
+
+
 @dataclass
 class World:
     settings: Settings = field(default_factory=Settings)
 
     def __post_init__(self) -> None:
+        self.listeners: list[Listener] = []
         self.random = random.Random(self.settings.seed)  # noqa: S311 - ids of a stand-in, not secrets
         self.reset()
 

@@ -6,6 +6,7 @@ from billing.standin.lists import page
 from billing.standin.objects import NO_METADATA, Intent, Json, shown
 from billing.standin.parameters import (
     PAGE,
+    Removed,
     Table,
     amount,
     boolean,
@@ -36,7 +37,8 @@ def _no_payment_method_types() -> errors.StripeError:
     )
 
 
-_REMOVED = {"payment_method_types": _no_payment_method_types}
+# docs.stripe.com/changelog/endive: removed from create, update and confirm.
+_REMOVED = {"payment_method_types": Removed("2026-09-30", list_of(text, most=50), _no_payment_method_types)}
 _CAPTURE_METHOD = one_of("automatic", "automatic_async", "manual")
 _CONFIRM = {
     "payment_method": text,

@@ -32,6 +32,7 @@ class Intent(NamedTuple):
     setup_future_usage: str | None = None
     statement_descriptor: str | None = None
     statement_descriptor_suffix: str | None = None
+    invoice: str | None = None  # the invoice it pays; the API shows that by invoice payments only
     object: str = "payment_intent"
 
 

@@ -1,0 +1,140 @@
+"""What /_standin shows: effects, requests, rules, who is held, the clock, the keys."""
+
+from typing import Any
+
+from billing.standin import errors, forms
+from billing.standin.api import authorisations
+from billing.standin.faults import Rule
+from billing.standin.history import Effect
+from billing.standin.objects import Json
+from billing.standin.state import State
+from billing.standin.waiting import Held
+from billing.standin.world import Request
+
+WAIT_MAX_S = 60.0
+
+Query = dict[str, str]
+
+
+async def get_health(state: State, query: Query, asked: Any) -> Json:
+    return {"ok": True, "requests": state.world.requests_seen, "effects": len(state.world.effects)}
+
+
+async def get_effects(state: State, query: Query, asked: Any) -> Json:
+    after = int(query.get("after", 0))
+    kind = query.get("kind")
+    numbered = enumerate(state.world.effects[after:], after + 1)
+    return {"effects": [_effect(n, each) for n, each in numbered if kind in (None, each.kind)]}
+
+
+async def get_requests(state: State, query: Query, asked: Any) -> Json:
+    after, path, key = int(query.get("after", 0)), query.get("path"), query.get("key")
+    seen = [
+        _request(each)
+        for each in state.world.requests
+        if each.n > after and path in (None, each.path) and key in (None, each.key)
+    ]
+    return {"requests": seen}
+
+
+async def get_faults(state: State, query: Query, asked: Any) -> Json:
+    return {"faults": [_rule(rule) for rule in state.faults.rules]}
+
+
+async def get_held(state: State, query: Query, asked: Any) -> Json:
+    wait_s = min(float(query.get("wait_s", 0)), WAIT_MAX_S)
+    await state.waiting.until(int(query.get("count", 1)), wait_s)
+    return {"held": [_held(held) for held in state.waiting.held.values()]}
+
+
+async def get_clock(state: State, query: Query, asked: Any) -> Json:
+    clock = state.world.clock
+    return {
+        "now": clock.time(),
+        "advanced_s": clock.advanced_s,
+        "expiry_paused": state.world.agenda.paused(authorisations.expire),
+        "keys_kept": len(state.idempotency),
+    }
+
+
+async def get_keys(state: State, query: Query, asked: Any) -> Json:
+    accepted = state.access.accepted
+    return {
+        "accepted": None if accepted is None else sorted(accepted),
+        "expired": sorted(state.access.expired),
+        "accounts": state.access.accounts,
+        "permissions": state.access.permissions,
+    }
+
+
+def _effect(n: int, effect: Effect) -> Json:
+    row = effect.row
+    return {
+        "n": n,
+        "kind": effect.kind,
+        "object": row.object,
+        "id": row.id,
+        "amount": effect.amount,
+        "currency": getattr(row, "currency", None),
+        "idempotency_key": effect.key,
+        "request_id": effect.request_id,
+        "metadata": row.metadata,
+        "account": effect.account,
+        "livemode": row.livemode,
+        "created": effect.created,
+    }
+
+
+def _request(request: Request) -> Json:
+    try:
+        params: Any = forms.decode(request.raw)
+    except errors.StripeError:
+        params = request.raw.decode("latin-1")
+    return {
+        "n": request.n,
+        "time": request.at,
+        "request_id": request.id,
+        "method": request.method,
+        "path": request.path,
+        "key": request.key,
+        "params": params,
+        "account": request.account,
+        "livemode": request.livemode,
+        "status": request.status,
+        "replayed": request.replayed,
+        "fault": request.fault,
+    }
+
+
+def _rule(rule: Rule) -> Json:
+    fault = rule.fault
+    return {
+        "id": rule.id,
+        "fault": fault.name,
+        "acts": fault.moment.value,
+        "method": rule.method,
+        "path": rule.path.pattern if rule.path else None,
+        "key": rule.key.pattern if rule.key else None,
+        "nth": rule.nth,
+        "times": rule.times,
+        "probability": rule.probability,
+        "seconds": fault.seconds,
+        "location": fault.location,
+        "with_effect": fault.with_effect,
+        "survives": fault.survives,
+        "matched": rule.matched,
+        "fired": rule.fired,
+    }
+
+
+def _held(held: Held) -> Json:
+    request = held.request
+    return {
+        "id": held.id,
+        "fault": held.fault.name,
+        "n": request.n,
+        "request_id": request.id,
+        "method": request.method,
+        "path": request.path,
+        "key": request.key,
+    }

@@ -1,0 +1,45 @@
+"""What a request asks for: its operation, the ids in its path, its form, its API version."""
+
+import re
+from typing import Any, NamedTuple
+
+from . import errors, forms, routes
+from .history import API_VERSION
+from .world import Request
+
+HeadersIn = dict[bytes, bytes]
+
+_VERSION = re.compile(rb"\d{4}-\d{2}-\d{2}(\.[a-z]+)?")
+_FORM = b"application/x-www-form-urlencoded"
+
+
+class Asked(NamedTuple):
+    """`operation` is a row of the routes' table, such as `POST /v1/payment_intents/{id}/capture`."""
+
+    operation: str
+    ids: tuple[str, ...]
+    form: dict[str, Any]
+    version: str
+
+
+def read(request: Request, headers: HeadersIn) -> Asked:
+    """Raises what Stripe says to a request it cannot read."""
+    found = routes.find(request.method, request.path)
+    if found is None:
+        raise errors.unknown_route(request.method, request.path)
+    version = headers.get(b"stripe-version")
+    if version is not None and not _VERSION.fullmatch(version):
+        raise errors.bad_request(f"Invalid Stripe API version: {version.decode('latin-1')}")
+    if request.method == "POST" and request.raw and not headers.get(b"content-type", b"").startswith(_FORM):
+        raise errors.bad_request(
+            "Invalid request (check that your POST content type is application/x-www-form-urlencoded)."
+        )
+    if request.key and not request.key.isprintable():
+        raise errors.bad_request("Idempotency keys must be printable.")
+    return Asked(*found, forms.decode(request.raw), version_of(headers))
+
+
+def version_of(headers: HeadersIn) -> str:
+    """The version that was asked for, or the account's own when none, or none that can be read, was."""
+    version = headers.get(b"stripe-version")
+    return version.decode() if version is not None and _VERSION.fullmatch(version) else API_VERSION
