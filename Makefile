@@ -20,10 +20,10 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --no-head
 .DEFAULT_GOAL := help
 # A half-made virtual environment is not taken for a whole one.
 .DELETE_ON_ERROR:
-.PHONY: help demo test chaos bench check format lock secrets clean
+.PHONY: help demo test chaos conformance bench check format lock secrets clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## take some hundred captures and invoices through faults, kills and a flush, and count twice
 	@$(BIN)/billing demo $(ARGS)
@@ -36,6 +36,10 @@ chaos: $(INSTALLED) ## five minutes of random kills, flushes and cut connections
 		-o timeout=$$(($(SECONDS) + 300)) tests/crash/test_chaos.py
 	@BILLING_TEST_ARCHIVE_S=$$(($(SECONDS) / 10 + 6)) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s \
 		-o timeout=$$(($(SECONDS) + 300)) tests/archive/test_two_archivers.py
+
+conformance: $(INSTALLED) ## compare the stand-in with Stripe's public API; STRIPE_TEST_KEY_REF=env:NAME asks a Stripe sandbox
+	@$(if $(STRIPE_TEST_KEY_REF),:,echo "asking the stand-in; to ask Stripe: make conformance STRIPE_TEST_KEY_REF=env:MY_STRIPE_TEST_KEY")
+	@STRIPE_TEST_KEY_REF=$(STRIPE_TEST_KEY_REF) $(BIN)/python -m pytest -W default -o timeout=600 $(ARGS) tests/conformance
 
 bench: $(INSTALLED) ## measure captures beside RQ as usual, Huey and the bare floor; ARGS=--quick for two minutes
 	@$(BIN)/python -m bench $(ARGS)

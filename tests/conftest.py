@@ -1,19 +1,24 @@
 """What all tests stand on: real servers, started once."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
+import verdicts
 from house import House, drop_database, make_database, make_template
 
 from billing.standin.control import Control as StandIn
 from jobs import logs
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.servers import LocalServers
+from jobs.local.servers import StandIn as StandInServer
 from jobs.local.supervisor import Child
 
 logs.configure("warning")
+# Wherever in the tests the local servers are started, the stand-in's answers are judged.
+StandInServer.program = verdicts.JUDGED
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +28,16 @@ def stack() -> Iterator[LocalServers]:
     A test that restarts or kills one of them leaves it running.
     """
     with LocalServers() as servers:
+        if not os.environ.get("STRIPE_API_BASE"):  # one of your own has no judge
+            verdicts.watch(servers.standin.url)
         yield servers
+
+
+@pytest.fixture(autouse=True)
+def every_answer_fits_the_schema() -> Iterator[None]:
+    """A test in which a watched stand-in broke the schema of the SDK has failed, whatever it looked at."""
+    yield
+    verdicts.assert_none()
 
 
 @pytest.fixture(scope="session")

@@ -17,10 +17,13 @@ Start it with `python -m billing.standin`; `docs/standin.md` shows the rest.
     hostile        answers that a client must not believe
     waiting        requests that are held until somebody lets them go
     world, books   clock, ids, and what each account has in one mode
+    index, queries               what search knows, a while late; what it can be asked
     history        events and effects
     agenda, clockwork            what comes with time
     call           what the answerer of a route is given
     api            the answerers: one room for each kind of object
+    webhooks, deliveries         who is told what, and when; one attempt to tell it
+    disorder, event_types        what goes wrong with webhooks; what can be told
     objects        what is kept of each object, and how it looks
     lists, expansion             pages; an id replaced by its object
     admin          /_standin: look inside, and arrange what goes wrong

@@ -1,9 +1,10 @@
 """`python -m billing.standin`: serve the stand-in until told to stop."""
 
 import argparse
+from collections.abc import Callable
 
-from . import limits
-from .app import create_app
+from . import index, limits
+from .app import Standin, create_app
 from .serving import serve
 from .world import REQUESTS_KEPT, Settings
 
@@ -27,7 +28,8 @@ docs/standin.md has all of it.
 """
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None, create: Callable[[Settings], Standin] = create_app) -> None:
+    """Serve what `create` makes of the options, by default the stand-in as it is."""
     asked = _parser().parse_args(arguments)
     settings = Settings(
         account=asked.account,
@@ -35,8 +37,9 @@ def main(arguments: list[str] | None = None) -> None:
         rates=asked.rate_limit,
         seed=asked.seed,
         requests_kept=asked.requests_kept,
+        search_lag_s=asked.search_lag,
     )
-    app = create_app(settings)
+    app = create(settings)
     serve(app, app.stop, host=asked.host, port=asked.port)
 
 
@@ -75,6 +78,13 @@ def _parser() -> argparse.ArgumentParser:
         default=REQUESTS_KEPT,
         metavar="N",
         help="how many requests GET /_standin/requests remembers; default %(default)s",
+    )
+    parser.add_argument(
+        "--search-lag",
+        type=index.seconds,
+        default=index.LAG_S,
+        metavar="SECONDS",
+        help="how far behind search is; default %(default)s",
     )
     return parser
 

@@ -1,6 +1,5 @@
 """API keys, accounts and modes: who asks, and what a restricted key may."""
 
-import binascii
 import re
 from base64 import b64decode
 from typing import NamedTuple
@@ -71,7 +70,7 @@ def _api_key(authorization: bytes | None) -> str:
     if scheme.lower() == "basic":
         try:
             credentials = b64decode(credentials, validate=True).decode("latin-1").partition(":")[0]
-        except binascii.Error:
+        except ValueError:  # not Base64, or not even ASCII
             credentials = ""
     elif scheme.lower() != "bearer":
         credentials = ""

@@ -57,6 +57,8 @@ class Standin:
         else:
             request.fault = fault.name if fault else None
             answer = await self._live(request, headers, fault, receive)
+            if self.state.webhooks.disorder.before_response:
+                await self.state.webhooks.quiet(request_id=request.id)
         self.state.clockwork.set_alarm()
         if answer is None:
             await wire.drop(scope, receive)
@@ -170,12 +172,12 @@ class Standin:
             if "expand" in call.params:
                 expansion.expand(told, call.params["expand"], books)
             if asked.version != API_VERSION:
-                versions.as_of(told, asked.version, books)
+                told = versions.as_of(told, asked.version, books)
             return 200, orjson.dumps(told)
         except StripeError as error:
             if not error.begun:
                 raise
-            return error.status, orjson.dumps(error.body)
+            return error.status, orjson.dumps(versions.as_of(error.body, asked.version, books))
 
     async def _disturbed(self, answer: Answer, request: Request, fault: Fault, receive: wire.Receive) -> Answer | None:
         """What becomes of an answer on its way back."""

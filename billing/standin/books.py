@@ -4,8 +4,24 @@ from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
 from . import errors
-from .history import Effect, Event
-from .objects import Charge, Customer, Intent, Invoice, PaymentMethod, Row
+from .history import EFFECTS, Effect, Event
+from .index import Index
+from .objects import (
+    BalanceChange,
+    BalanceTransaction,
+    Charge,
+    CreditNote,
+    Customer,
+    Endpoint,
+    Intent,
+    Invoice,
+    InvoiceItem,
+    InvoicePayment,
+    PaymentMethod,
+    Payout,
+    Refund,
+    Row,
+)
 
 
 class Kept(Protocol):
@@ -19,20 +35,28 @@ R = TypeVar("R", bound=Kept)
 
 
 class Shelf(Generic[R]):
-    """Rows in order of creation; a later version takes the place of the earlier one."""
+    """Rows in order of creation; a later version takes the place of the earlier one.
 
-    def __init__(self, noun: str) -> None:
+    What can be searched for has an index, which is told of every version.
+    """
+
+    def __init__(self, noun: str, index: Index | None = None) -> None:
         self.noun = noun
+        self._index = index
         self._places: dict[str, int] = {}
         self._rows: list[R | None] = []
 
     def put(self, row: R) -> R:
         place = self._places.get(row.id)
+        before = None
         if place is None:
             self._places[row.id] = len(self._rows)
             self._rows.append(row)
         else:
+            before = self._rows[place]
             self._rows[place] = row
+        if self._index is not None:
+            self._index.changed(row.id, before)
         return row
 
     def get(self, row_id: str) -> R | None:
@@ -44,10 +68,15 @@ class Shelf(Generic[R]):
 
     def newest_first(self, after: str | None = None) -> Iterator[R]:
         """Every row created before `after` (or every row), the newest first. Raises KeyError if unknown."""
-        for place in range((self._places[after] if after else len(self._rows)) - 1, -1, -1):
-            row = self._rows[place]
+        for _, row in self.below(self._places[after] if after else len(self._rows)):
+            yield row
+
+    def below(self, place: int | None) -> Iterator[tuple[int, R]]:
+        """Every row below `place` (or every row) with its own place, which it keeps for ever, the highest first."""
+        for each in range(len(self._rows) if place is None else min(place, len(self._rows)), 0, -1):
+            row = self._rows[each - 1]
             if row is not None:
-                yield row
+                yield each - 1, row
 
     def oldest_first(self, after: str) -> Iterator[R]:
         """Every row created after `after`, the oldest first. Raises KeyError if unknown."""
@@ -61,18 +90,32 @@ class Shelf(Generic[R]):
 
 
 class Books:
-    """One account in one mode. `effects` is shared by all books of a world, so that it has one order."""
+    """One account in one mode. `effects` is shared by all books of a world, so that it has one order; so is `index`."""
 
-    def __init__(self, account: str, livemode: bool, effects: list[Effect]) -> None:
+    def __init__(self, account: str, livemode: bool, effects: list[Effect], index: Index) -> None:
         self.account = account
         self.livemode = livemode
         self.effects = effects
-        self.customers = Shelf[Customer]("customer")
+        self.customers = Shelf[Customer]("customer", index)
         self.payment_methods = Shelf[PaymentMethod]("PaymentMethod")
-        self.intents = Shelf[Intent]("payment_intent")
-        self.charges = Shelf[Charge]("charge")
-        self.invoices = Shelf[Invoice]("invoice")
+        self.intents = Shelf[Intent]("payment_intent", index)
+        self.charges = Shelf[Charge]("charge", index)
+        self.refunds = Shelf[Refund]("refund")
+        self.balance_transactions = Shelf[BalanceTransaction]("balance transaction")
+        self.payouts = Shelf[Payout]("payout")
+        # By currency, the ids of the entries that have not gone out; and the last midnight for which a payout is noted.
+        self.unpaid: dict[str, list[str]] = {}
+        self.payday = 0
+        self.deleted_customers: set[str] = set()
+        self.balance_changes = Shelf[BalanceChange]("customer balance transaction")
+        self.invoices = Shelf[Invoice]("invoice", index)
+        self.invoice_items = Shelf[InvoiceItem]("Invoice Item")
+        self.invoice_payments = Shelf[InvoicePayment]("invoice_payment")
+        self.credit_notes = Shelf[CreditNote]("credit note")
         self.events = Shelf[Event]("event")
+        self.endpoints = Shelf[Endpoint]("webhook endpoint")
+        # By event, the endpoints that were to be told of it and have not been.
+        self.undelivered: dict[str, set[str]] = {}
         self.invoice_numbers: set[str] = set()
         self.other_mode: Books | None = None
 
@@ -94,4 +137,5 @@ class Books:
     def note_effect(
         self, kind: str, row: Row, amount: int | None, created: int, request_id: str | None, key: str | None
     ) -> None:
+        assert kind in EFFECTS, kind
         self.effects.append(Effect(kind, row, amount, self.account, created, request_id, key))

@@ -17,8 +17,13 @@ class Clockwork:
 
     def pass_time(self) -> None:
         """Do what is due by now. Each job sees its own time, so that what it makes is as old as it should be."""
+        index = self._world.index
         for entry in self._world.agenda.due(self._world.clock.time()):
-            entry.job(Call(self._world, entry.books, (entry.row_id,), {}, entry.at, None, None))
+            index.job_at = entry.at
+            try:
+                entry.job(Call(self._world, entry.books, (entry.row_id,), {}, entry.at, None, None))
+            finally:
+                index.job_at = None
 
     def set_alarm(self) -> None:
         """Wake up for the next job even if nobody asks anything until then."""

@@ -127,6 +127,14 @@ class Control:
             },
         )
 
+    def search(self) -> Json:
+        """How far search is behind, and with how many objects."""
+        return self._ask("GET", "search")
+
+    def set_search_lag(self, seconds: float) -> Json:
+        """0 for an index that is never behind, 3600 for an outage: what it does not know yet stays unknown so long."""
+        return self._ask("POST", "search", {"lag_s": seconds})
+
     def authorisations(
         self,
         count: int = 1,
@@ -144,6 +152,46 @@ class Control:
         asked = {name: value for name, value in locals().items() if name != "self" and value is not None}
         ids: list[str] = self._ask("POST", "authorisations", asked, timeout=120)["payment_intents"]
         return ids
+
+    def webhooks(
+        self, *, event: str | None = None, endpoint: str | None = None, after: int = 0, wait_s: float = 0
+    ) -> Json:
+        """Settings and attempts; with `wait_s`, once nothing is due any more (or the time is over)."""
+        query = {"event": event, "endpoint": endpoint, "after": after, "wait_s": wait_s}
+        return self._ask("GET", "webhooks", query=query, timeout=wait_s)
+
+    def set_webhooks(self, **settings: Any) -> Json:
+        """Change what is named: `seed`, `duplicates`, `twins`, `delay_s`, `shuffle_s`, `outage`, `before_response`,
+        `parallel`, `timeout_s`. `duplicates={"every": 2}` or `{"probability": 0.1}`, None for no more; `twins` alike.
+        """
+        return self._ask("POST", "webhooks", settings)
+
+    def wait_webhooks(self, wait_s: float = 10) -> list[Json]:
+        """Every attempt, once nothing is due; raises ControlError when it does not come to that."""
+        told = self.webhooks(wait_s=wait_s)
+        if told["due"]:
+            raise ControlError(f"{told['due']} webhooks were still due after {wait_s} s")
+        attempts: list[Json] = told["attempts"]
+        return attempts
+
+    def resend(self, event: str, endpoint: str) -> None:
+        """Deliver an event once more, by hand."""
+        self._ask("POST", "deliveries", {"event": event, "endpoint": endpoint})
+
+    def roll_secret(self, endpoint: str, *, keep_s: int = 24 * 3600) -> str:
+        """A new secret for an endpoint; the one before it goes on signing for `keep_s` seconds."""
+        secret: str = self._ask("POST", "secrets", {"endpoint": endpoint, "keep_s": keep_s})["secret"]
+        return secret
+
+    def authenticate(
+        self, payment_intent: str, outcome: str = "succeeded", *, livemode: bool = False, account: str | None = None
+    ) -> Json:
+        """Do what the customer of an intent in `requires_action` would do; returns the intent as it is then."""
+        asked: Json = {"payment_intent": payment_intent, "outcome": outcome, "livemode": livemode}
+        if account is not None:
+            asked["account"] = account
+        intent: Json = self._ask("POST", "authentications", asked)["payment_intent"]
+        return intent
 
     def reset(self) -> None:
         """As at the start; ids already given are never given again."""

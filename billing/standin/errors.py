@@ -106,8 +106,30 @@ def unknown_parameter(name: str) -> StripeError:
     return bad_request(f"Received unknown parameter: {name}", name, "parameter_unknown")
 
 
+def amount_below_one() -> StripeError:
+    """The parameter is called `amount`, whatever its name (recorded)."""
+    return bad_request("This value must be greater than or equal to 1.", "amount", "parameter_invalid_integer")
+
+
 def missing_parameter(name: str) -> StripeError:
     return bad_request(f"Missing required param: {name}.", name, "parameter_missing")
+
+
+def unreadable_query() -> StripeError:
+    return bad_request(
+        'We were unable to parse your search query. Try using the format `metadata["key"]:"value"` to query for '
+        'metadata or key:"value" to query for other fields.',
+        "query",
+    )
+
+
+def unsearchable_field(name: str, things: str) -> StripeError:
+    """`things` are what is searched, such as payment_intents."""
+    return bad_request(
+        f"Field `{name}` is an unsupported search field for resource `{things}`. See "
+        f"http://stripe.com/docs/search#query-fields-for-{things.replace('_', '-')} for a list of supported fields.",
+        "query",
+    )
 
 
 # The idempotency key.
@@ -153,8 +175,15 @@ def wrong_state(message: str, **attached: Any) -> StripeError:
     return StripeError(400, message, begun=True, **attached)
 
 
-def unexpected_state(message: str, payment_intent: Any) -> StripeError:
-    return StripeError(400, message, code="payment_intent_unexpected_state", begun=True, payment_intent=payment_intent)
+def unexpected_state(message: str, payment_intent: Any, *, param: str | None = None) -> StripeError:
+    return StripeError(
+        400,
+        message,
+        code="payment_intent_unexpected_state",
+        param=param,
+        begun=True,
+        payment_intent=payment_intent,
+    )
 
 
 def amount_too_large(payment_intent: Any) -> StripeError:
@@ -179,6 +208,43 @@ def charge_expired(charge_id: str, payment_intent: Any) -> StripeError:
     )
 
 
+def already_refunded(charge_id: str) -> StripeError:
+    return StripeError(
+        400, f"Charge {charge_id} has already been refunded.", code="charge_already_refunded", begun=True
+    )
+
+
+def refund_too_large(amount: int, left: int, currency: str) -> StripeError:
+    return wrong_state(
+        f"Refund amount ({money(amount, currency)}) is greater than unrefunded amount on charge "
+        f"({money(left, currency)})",
+        param="amount",
+    )
+
+
+def no_charge_to_refund(intent_id: str) -> StripeError:
+    return wrong_state(f"This PaymentIntent ({intent_id}) does not have a successful charge to refund.")
+
+
+def authentication_failed(payment_method: Any) -> StripeError:
+    """Never answered by itself: it is what a PaymentIntent then has as its last error."""
+    return StripeError(
+        400,
+        "The provided PaymentMethod has failed authentication. You can provide payment_method_data or a new "
+        "PaymentMethod to attempt to fulfill this PaymentIntent again.",
+        code="payment_intent_authentication_failure",
+        payment_method=payment_method,
+    )
+
+
+def money(amount: int, currency: str) -> str:
+    """An amount as Stripe's messages show it: $40.00, ¥500; other currencies by their code."""
+    if currency == "jpy":
+        return f"¥{amount}"
+    sign = {"usd": "$", "eur": "€", "gbp": "£"}.get(currency, f"{currency.upper()} ")
+    return f"{sign}{amount // 100}.{amount % 100:02}"
+
+
 def card_declined(decline: Decline, **attached: Any) -> StripeError:
     """A bank's no. The rows it left behind are attached; the answer is saved like any other."""
     if decline.decline_code is not None:
@@ -191,6 +257,18 @@ def card_declined(decline: Decline, **attached: Any) -> StripeError:
         begun=True,
         advice_code=decline.advice_code,
         **attached,
+    )
+
+
+def invoice_requires_action(payment_intent: Any) -> StripeError:
+    return StripeError(
+        402,
+        "Payment for this invoice requires additional user action before it can be completed successfully. Payment "
+        "can be completed using the PaymentIntent associated with the invoice.",
+        kind="card_error",
+        code="invoice_payment_intent_requires_action",
+        begun=True,
+        payment_intent=payment_intent,
     )
 
 

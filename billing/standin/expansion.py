@@ -1,27 +1,140 @@
-"""Expansion: an id in an answer replaced by the object it names."""
+"""Expansion: an id in an answer replaced by the object it names, and ids inside that object too, four levels deep.
 
-from collections.abc import Callable, Iterable
-from typing import Any
+Source: docs.stripe.com/api/expanding_objects (`a.b` expands b in the expanded a; in a list all begins with `data.`).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import takewhile
+from typing import Any, NamedTuple
 
 from .books import Books
-from .objects import Json, Row, shown
+from .objects import Json, Row, as_list, shown
 
-# Where each expandable field's object is kept.
-SHELVES: dict[str, Callable[[Books, str], Row | None]] = {
-    "latest_charge": lambda books, named: books.charges.get(named),
-    "payment_intent": lambda books, named: books.intents.get(named),
-    "customer": lambda books, named: books.customers.get(named),
-    "payment_method": lambda books, named: books.payment_methods.get(named),
+LEVELS_MAX = 4
+
+
+class Field(NamedTuple):
+    """An expandable field: where its object is kept, and what of that object can be expanded further."""
+
+    find: Callable[[Books, str], Row | None]
+    within: tuple[str, ...] = ()
+
+
+def _source(books: Books, named: str) -> Row | None:
+    return books.charges.get(named) or books.refunds.get(named) or books.payouts.get(named)
+
+
+def _nothing(books: Books, named: str) -> Row | None:
+    return None
+
+
+# By the name of the field, whichever object it is in. Some lead only further: no id stands there.
+FIELDS: dict[str, Field] = {
+    "customer": Field(lambda books, named: books.customers.get(named), ("invoice_settings",)),
+    "invoice_settings": Field(_nothing, ("default_payment_method",)),
+    "default_payment_method": Field(lambda books, named: books.payment_methods.get(named), ("customer",)),
+    "payment_method": Field(lambda books, named: books.payment_methods.get(named), ("customer",)),
+    "payment_intent": Field(
+        lambda books, named: books.intents.get(named), ("customer", "latest_charge", "payment_method")
+    ),
+    "charge": Field(
+        lambda books, named: books.charges.get(named), ("balance_transaction", "customer", "payment_intent")
+    ),
+    "latest_charge": Field(
+        lambda books, named: books.charges.get(named), ("balance_transaction", "customer", "payment_intent")
+    ),
+    "refund": Field(
+        lambda books, named: books.refunds.get(named),
+        (
+            "balance_transaction",
+            "charge",
+            "customer",
+            "failure_balance_transaction",
+            "payment_intent",
+            "payment_method",
+        ),
+    ),
+    "balance_transaction": Field(lambda books, named: books.balance_transactions.get(named), ("source",)),
+    "failure_balance_transaction": Field(lambda books, named: books.balance_transactions.get(named), ("source",)),
+    "payout": Field(lambda books, named: books.payouts.get(named), ("balance_transaction",)),
+    # Of a balance transaction: a charge, a refund or a payout.
+    "source": Field(_source, ("charge", "customer", "payment_intent")),
+    "invoice": Field(
+        lambda books, named: books.invoices.get(named),
+        ("confirmation_secret", "customer", "default_payment_method", "payments"),
+    ),
+    "confirmation_secret": Field(_nothing),
+    "payments": Field(_nothing, ("data",)),
+    "data": Field(_nothing, ("payment",)),
+    "payment": Field(_nothing, ("payment_intent",)),
+    "invoice_payment": Field(_nothing, ("invoice", "payment")),
+    "invoice_item": Field(_nothing, ("customer", "invoice")),
+    "credit_note": Field(
+        lambda books, named: books.credit_notes.get(named),
+        ("customer", "customer_balance_transaction", "invoice", "refunds"),
+    ),
+    "refunds": Field(_nothing, ("refund",)),
+    "customer_balance_transaction": Field(
+        lambda books, named: books.balance_changes.get(named), ("credit_note", "customer", "invoice")
+    ),
 }
 
 
+def _payments(books: Books, invoice_id: str) -> Json:
+    invoice = books.invoices.get(invoice_id)
+    since = invoice.created if invoice is not None else 0
+    made = takewhile(lambda payment: payment.created >= since, books.invoice_payments.newest_first())
+    found = [shown(payment) for payment in made if payment.invoice == invoice_id]
+    return as_list(found, False, f"/v1/invoice_payments?invoice={invoice_id}")
+
+
+def _confirmation_secret(books: Books, invoice_id: str) -> Json | None:
+    invoice = books.invoices.get(invoice_id)
+    payment = books.invoice_payments.get(invoice.payment or "") if invoice is not None else None
+    intent = books.intents.get(payment.intent) if payment is not None else None
+    return {"client_secret": shown(intent)["client_secret"], "type": "payment_intent"} if intent else None
+
+
+# What an invoice shows only where it is expanded.
+_OF_INVOICE: dict[str, Callable[[Books, str], Json | None]] = {
+    "confirmation_secret": _confirmation_secret,
+    "payments": _payments,
+}
+
+
+def paths(name: str, *, data: bool = False) -> tuple[str, ...]:
+    """Everything that can be expanded in an object called `name`; `data` in each element of a list of them."""
+    if data:
+        return tuple(f"data.{path}" for path in _below(name, LEVELS_MAX - 1))
+    return tuple(_below(name, LEVELS_MAX))
+
+
 def expand(answer: Json, fields: Iterable[str], books: Books) -> None:
-    """Replace each field's id in place; `data.x` means x of every element. The routes' tables chose the fields."""
+    """Replace each field's id in place. The routes' tables chose the fields."""
     for field in fields:
-        name = field.removeprefix("data.")
-        elements: list[Any] = answer["data"] if field.startswith("data.") else [answer]
-        for element in elements:
-            named = element.get(name)
-            row = SHELVES[name](books, named) if isinstance(named, str) else None
+        places: list[Any] = [answer]
+        for name in field.split("."):
+            places = list(_reached(places, name, books))
+
+
+def _reached(places: list[Any], name: str, books: Books) -> Iterator[Any]:
+    """The objects that the field leads to from each place, expanded where an id stood."""
+    for place in places:
+        found = place.get(name)
+        if found is None and name in _OF_INVOICE and place.get("object") == "invoice":
+            place[name] = found = _OF_INVOICE[name](books, place["id"])
+        if isinstance(found, str) and name in FIELDS:
+            row = FIELDS[name].find(books, found)
             if row is not None:
-                element[name] = shown(row)
+                place[name] = found = shown(row)
+        if isinstance(found, dict):
+            yield found
+        elif isinstance(found, list):
+            yield from found
+
+
+def _below(name: str, levels: int) -> Iterator[str]:
+    for field in FIELDS[name].within:
+        yield field
+        if levels > 1:
+            yield from (f"{field}.{path}" for path in _below(field, levels - 1))

@@ -6,7 +6,7 @@ from a rule set through `/_standin/faults`. The header wins; then the first rule
 
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -131,12 +131,12 @@ class Faults:
         self._numbered = 0
         self.rules: list[Rule] = []
 
-    def add(self, asked: Mapping[str, Any]) -> Rule:
-        """A rule from its JSON. Raises BadRule for a field that is unknown or of the wrong kind."""
-        rule = _read(asked, f"rule_{self._numbered + 1}", self._seed)
-        self._numbered += 1
-        self.rules.append(rule)
-        return rule
+    def add(self, asked: Sequence[Mapping[str, Any]]) -> list[Rule]:
+        """Rules from their JSON, all or none. Raises BadRule for a field that is unknown or of the wrong kind."""
+        rules = [_read(each, f"rule_{n}", self._seed) for n, each in enumerate(asked, self._numbered + 1)]
+        self._numbered += len(rules)
+        self.rules += rules
+        return rules
 
     def clear(self) -> None:
         self.rules.clear()
@@ -183,7 +183,7 @@ def _read(asked: Mapping[str, Any], rule_id: str, seed: int | None) -> Rule:
         raise BadRule("`probability` is from 0 to 1")
     try:
         path, key = (re.compile(asked[name]) if asked.get(name) else None for name in ("path", "key"))
-    except (re.error, TypeError) as error:
+    except (re.error, TypeError, OverflowError, RecursionError) as error:
         raise BadRule(f"`path` and `key` are regular expressions: {error}") from error
     dice = random.Random(asked.get("seed", seed))  # noqa: S311 - a repeatable run, not a secret
     method = str(asked["method"]).upper() if asked.get("method") else None

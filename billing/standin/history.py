@@ -1,10 +1,55 @@
 """What happened: events, as Stripe would tell them by webhook, and effects, which really were."""
 
+from collections.abc import Mapping
+from enum import StrEnum
 from typing import NamedTuple
 
 from .objects import Json, Row, shown
 
 API_VERSION = "2026-10-28.endive"
+
+
+class Moves(StrEnum):
+    """What an effect does with the customer's money, seen from the account."""
+
+    IN = "in"
+    OUT = "out"
+    HELD = "held"
+    LET_GO = "let go"
+
+
+# Every kind of effect. Captured is what moved in, given back what moved out; whatever else happened moved nothing:
+# an invoice is paid by the capture of its intent, so adding both would count the money twice.
+EFFECTS: Mapping[str, Moves | None] = {
+    "authorisation": Moves.HELD,
+    "capture": Moves.IN,  # of an authorisation, or of an intent that is captured at once
+    "release": Moves.LET_GO,  # the rest, after the last capture
+    "payment_intent.canceled": Moves.LET_GO,
+    "authorisation.expired": Moves.LET_GO,
+    "refund": Moves.OUT,
+    "refund.failed": Moves.IN,  # the bank sent the refund back
+    "payout": None,  # from the account's balance to its own bank
+    "payment_intent.created": None,
+    "decline": None,
+    "customer.created": None,
+    "customer.deleted": None,
+    "customer_balance": None,
+    "payment_method.attached": None,
+    "payment_method.detached": None,
+    "invoiceitem.created": None,
+    "invoiceitem.deleted": None,
+    "invoice.created": None,
+    "invoice.lines_added": None,
+    "invoice.deleted": None,
+    "invoice.finalized": None,
+    "invoice.sent": None,
+    "invoice.paid": None,
+    "invoice.paid_out_of_band": None,
+    "invoice.voided": None,
+    "invoice.marked_uncollectible": None,
+    "credit_note.created": None,
+    "credit_note.voided": None,
+}
 
 
 class Event(NamedTuple):
@@ -32,7 +77,8 @@ class Effect(NamedTuple):
     key: str | None
 
 
-def event(row: Event) -> Json:
+def event(row: Event, pending: int = 0) -> Json:
+    """As it was made. `pending` webhooks of it are not delivered."""
     return {
         "id": row.id,
         "object": "event",
@@ -40,7 +86,7 @@ def event(row: Event) -> Json:
         "created": row.created,
         "data": {"object": shown(row.row)},
         "livemode": row.livemode,
-        "pending_webhooks": 0,
+        "pending_webhooks": pending,
         "request": {"id": row.request_id, "idempotency_key": row.key},
         "type": row.type,
     }

@@ -1,11 +1,13 @@
 """Pages of a list: newest first, with Stripe's cursors and bounds on `created`."""
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 from . import errors
 from .books import R, Shelf
 from .objects import Json, as_list
+
+T = TypeVar("T")
 
 LIMIT_DEFAULT, LIMIT_MAX = 10, 100
 
@@ -32,6 +34,30 @@ def page(
     return as_list([render(row) for row in found], more, url)
 
 
+def part(
+    rows: Sequence[T],
+    params: dict[str, Any],
+    url: str,
+    render: Callable[[T], Json],
+    id_of: Callable[[T], str],
+    noun: str,
+) -> Json:
+    """One page of rows that belong to one object, in their own order. An unknown cursor is a 400."""
+    after, before = params.get("starting_after"), params.get("ending_before")
+    limit = limit_of(params)
+    places = {id_of(row): place for place, row in enumerate(rows)}
+    for param, cursor in (("starting_after", after), ("ending_before", before)):
+        if cursor and cursor not in places:
+            raise errors.no_such(noun, cursor, param, status=400)
+    if before:
+        rows = rows[: places[before]]
+        found, more = rows[-limit:], len(rows) > limit
+    else:
+        rows = rows[places[after] + 1 if after else 0 :]
+        found, more = rows[:limit], len(rows) > limit
+    return as_list([render(row) for row in found], more, url)
+
+
 def limit_of(params: dict[str, Any]) -> int:
     limit: int = params.get("limit", LIMIT_DEFAULT)
     if not 1 <= limit <= LIMIT_MAX:
@@ -39,12 +65,18 @@ def limit_of(params: dict[str, Any]) -> int:
     return limit
 
 
+def bounds(moment: dict[str, int] | None) -> tuple[int, int]:
+    """The first and the last second that a parameter such as `created` asks for."""
+    asked = moment or {}
+    first = max(asked.get("gte", 0), asked.get("gt", -1) + 1)
+    return first, min(asked.get("lte", 1 << 62), asked.get("lt", 1 << 62) - 1)
+
+
 def _take(
     rows: Iterable[R], limit: int, created: dict[str, int], matches: Callable[[R], bool], *, newest_first: bool
 ) -> tuple[list[R], bool]:
     """Up to `limit` rows, and whether there are more."""
-    first = max(created.get("gte", 0), created.get("gt", -1) + 1)
-    last = min(created.get("lte", 1 << 62), created.get("lt", 1 << 62) - 1)
+    first, last = bounds(created)
     found: list[R] = []
     for row in rows:
         if first <= row.created <= last and matches(row):

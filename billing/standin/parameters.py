@@ -6,9 +6,10 @@ parameter that Stripe knows and the stand-in does not model fails loudly instead
 
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any, NamedTuple
 
-from .errors import StripeError, bad_request, missing_parameter, unknown_parameter
+from .errors import StripeError, amount_below_one, bad_request, missing_parameter, unknown_parameter
 from .history import API_VERSION
 
 Reader = Callable[[Any, str], Any]
@@ -16,6 +17,8 @@ Reader = Callable[[Any, str], Any]
 AMOUNT_MAX = 99_999_999  # eight digits (docs.stripe.com, currencies)
 METADATA_KEYS_MAX, METADATA_NAME_MAX, METADATA_VALUE_MAX = 50, 40, 500
 TEXT_MAX = 5_000
+EXPAND_LEVELS_MAX = 4  # docs.stripe.com/expand
+_DECIMAL = re.compile(r"-?[0-9]{1,12}(?:\.[0-9]{1,12})?")
 _INTEGER = re.compile(r"-?[0-9]{1,12}")  # twelve digits: times and days added up still fit 64 bits
 
 
@@ -94,7 +97,7 @@ def amount(value: Any, name: str) -> int:
     """An amount in minor units, from 1 to eight digits. Zero names `amount`, whatever the parameter (recorded)."""
     number = natural(value, name)
     if number == 0:
-        raise bad_request("This value must be greater than or equal to 1.", "amount", "parameter_invalid_integer")
+        raise amount_below_one()
     if number > AMOUNT_MAX:
         raise bad_request("Amount must be no more than 99999999.", name, "amount_too_large")
     return number
@@ -106,6 +109,13 @@ def line_amount(value: Any, name: str) -> int:
     if abs(number) > AMOUNT_MAX:
         raise bad_request("Amount must be no more than 99999999.", name, "amount_too_large")
     return number
+
+
+def decimal(value: Any, name: str) -> Decimal:
+    """Up to twelve digits, and up to twelve places."""
+    if not isinstance(value, str) or not _DECIMAL.fullmatch(value):
+        raise bad_request(f"Invalid decimal: {_shown(value)}", name)
+    return Decimal(value)
 
 
 def boolean(value: Any, name: str) -> bool:
@@ -174,6 +184,10 @@ def expand(*fields: str) -> Reader:
     """The fields of this route's answer that can be expanded; in a list they begin with `data.`."""
 
     def field(value: Any, name: str) -> Any:
+        if isinstance(value, str) and value.count(".") >= EXPAND_LEVELS_MAX:
+            raise bad_request(
+                f"You cannot expand more than {EXPAND_LEVELS_MAX} levels of a property. Property: {_shown(value)}", name
+            )
         if value not in fields:
             raise bad_request(f"This property cannot be expanded ({_shown(value)}).", name)
         return value

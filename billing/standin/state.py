@@ -1,11 +1,13 @@
 """Everything the stand-in remembers, in one place, and how all of it is forgotten."""
 
 from .access import Access
+from .api import invoice_following
 from .clockwork import Clockwork
 from .faults import Faults
 from .idempotency import Idempotency
 from .limits import Limiter
 from .waiting import Waiting
+from .webhooks import Webhooks
 from .world import Settings, World
 
 
@@ -18,6 +20,9 @@ class State:
         self.idempotency = Idempotency()
         self.faults = Faults(settings.seed)
         self.waiting = Waiting()
+        self.webhooks = Webhooks(self.world, self.clockwork, settings.seed)
+        # After the webhooks: they are told of an event before what follows from it happens.
+        self.world.listeners.append(invoice_following.follow)
 
     def reset(self) -> None:
         """As at the start. Whoever waits is forgotten and has no effect any more."""
@@ -27,7 +32,9 @@ class State:
         self.limiter.clear()
         self.idempotency.clear()
         self.faults.clear()
+        self.webhooks.clear()
 
     def stop(self) -> None:
-        """Nobody who waits is executed any more."""
+        """Nobody who waits is executed any more, and nobody is told anything."""
         self.waiting.forget_all()
+        self.webhooks.stop()

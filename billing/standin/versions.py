@@ -1,15 +1,18 @@
 """Older API versions: what an object looked like before a change, oldest reader first to notice.
 
 A request's `Stripe-Version`, or a webhook endpoint's `api_version`, chooses how objects are shown. A row of `CHANGES`
-says what undoes one change; they are undone from the newest to the oldest one that the reader has not seen.
+says what undoes one change; they are undone from the newest to the oldest one that the reader has not seen. What is
+older than the last row is shown as that row found it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import takewhile
 from typing import Any, NamedTuple
 
-from .books import Books
+from .books import Books, R, Shelf
 from .history import API_VERSION
-from .objects import Json
+from .objects import Json, as_list, shown
+from .objects.parts import null
 
 
 class Change(NamedTuple):
@@ -20,36 +23,132 @@ class Change(NamedTuple):
     undo: Callable[[Json, Books], None]
 
 
-def _invoice_paid(shown: Json, books: Books) -> None:
-    shown["paid"] = shown["status"] == "paid"
-
-
-CHANGES = (
-    # docs.stripe.com/changelog/basil/2025-03-31: an invoice may have several payments.
-    Change("2025-03-31", "invoice", _invoice_paid),
-)
-
-
 def older(version: str, than: str = API_VERSION) -> bool:
     """Whether a version such as 2026-10-28.endive came before a date or another version."""
     return version[:10] < than[:10]
 
 
-def as_of(told: Any, version: str, books: Books) -> None:
-    """Show everything in an answer, or in a snapshot, as `version` knew it; in place."""
-    undone = [change for change in CHANGES if older(version, change.since)]
-    if undone:
-        _undo(told, undone, books)
+def as_of(told: Any, version: str, books: Books) -> Any:
+    """An answer, or a snapshot, as `version` knew everything in it. What is given stays as it is.
+
+    Events are left alone: each keeps the version that it was made with, whoever asks (docs.stripe.com/api/events/list).
+    """
+    undone = tuple(change for change in CHANGES if older(version, change.since))
+    return _undone(told, undone, books) if undone else told
 
 
-def _undo(told: Any, undone: list[Change], books: Books) -> None:
+def _undone(told: Any, undone: tuple[Change, ...], books: Books) -> Any:
     if isinstance(told, list):
-        for each in told:
-            _undo(each, undone, books)
-    elif isinstance(told, dict):
-        for each in list(told.values()):
-            if isinstance(each, dict | list):
-                _undo(each, undone, books)
+        return [_undone(each, undone, books) for each in told]
+    if not isinstance(told, dict) or told.get("object") == "event":
+        return told
+    seen = dict(told)
+    if not seen.get("deleted"):
         for change in undone:
-            if told.get("object") == change.name:
-                change.undo(told, books)
+            if seen.get("object") == change.name:
+                change.undo(seen, books)
+    # Metadata is the reader's own, whatever its keys are called.
+    return {name: value if name == "metadata" else _undone(value, undone, books) for name, value in seen.items()}
+
+
+def _invoice_of_one_payment(invoice: Json, books: Books) -> None:
+    row = books.invoices.get(invoice["id"])
+    payment = books.invoice_payments.get(row.payment) if row and row.payment else None
+    intent = books.intents.get(payment.intent) if payment else None
+    _remove(invoice, "amount_overpaid", "confirmation_secret", "payments")
+    invoice |= {
+        **null("application_fee_amount", "transfer_data"),
+        "charge": intent and intent.latest_charge,
+        "paid": invoice["status"] == "paid",
+        "paid_out_of_band": row is not None and row.paid_out_of_band > 0,
+        "payment_intent": intent and intent.id,
+    }
+
+
+def _invoice_without_parent(invoice: Json, books: Books) -> None:
+    _remove(invoice, "parent", "total_taxes")
+    invoice |= {**null("discount", "quote", "subscription", "subscription_details", "tax"), "total_tax_amounts": []}
+
+
+def _line_without_parent(line: Json, books: Books) -> None:
+    item = (line["parent"] or {}).get("invoice_item_details") or {}
+    _remove(line, "parent", "pricing", "taxes")
+    line |= {
+        **null("plan", "price", "proration_details", "subscription", "unit_amount_excluding_tax"),
+        "amount_excluding_tax": line["amount"],
+        "invoice_item": item.get("invoice_item"),
+        "proration": False,
+        "tax_amounts": [],
+        "tax_rates": [],
+        "type": "invoiceitem",
+    }
+
+
+def _item_with_price(item: Json, books: Books) -> None:
+    each = item["pricing"]["unit_amount_decimal"]
+    _remove(item, "parent", "pricing")
+    item |= {
+        **null("plan", "price", "subscription"),
+        "unit_amount": int(each) if each.lstrip("-").isdecimal() else None,
+        "unit_amount_decimal": each,
+    }
+
+
+def _credit_note_of_one_refund(note: Json, books: Books) -> None:
+    refunds = note.get("refunds") or [{}]
+    _remove(note, "refunds", "total_taxes")
+    note |= {"refund": refunds[0].get("refund"), "tax_amounts": []}
+
+
+def _credit_note_line_with_tax(line: Json, books: Books) -> None:
+    _remove(line, "taxes")
+    line |= {**null("amount_excluding_tax", "unit_amount_excluding_tax"), "tax_amounts": []}
+
+
+def _intent_of_invoice(intent: Json, books: Books) -> None:
+    row = books.intents.get(intent["id"])
+    intent["invoice"] = row and row.invoice
+
+
+def _charge_of_invoice(charge: Json, books: Books) -> None:
+    row = books.intents.get(charge["payment_intent"] or "")
+    charge["invoice"] = row and row.invoice
+
+
+def _intent_with_charges(intent: Json, books: Books) -> None:
+    made = [shown(each) for each in _since(books.charges, intent["created"]) if each.intent == intent["id"]]
+    intent["charges"] = as_list(made, False, f"/v1/charges?payment_intent={intent['id']}")
+
+
+def _charge_with_refunds(charge: Json, books: Books) -> None:
+    made = [shown(each) for each in _since(books.refunds, charge["created"]) if each.charge == charge["id"]]
+    charge["refunds"] = as_list(made, False, f"/v1/charges/{charge['id']}/refunds")
+
+
+def _since(shelf: Shelf[R], created: int) -> Iterator[R]:
+    """The newest first, and none older than what it belongs to: no row is made before the one that it names."""
+    return takewhile(lambda row: row.created >= created, shelf.newest_first())
+
+
+def _remove(told: Json, *names: str) -> None:
+    for name in names:
+        told.pop(name, None)
+
+
+CHANGES = (
+    # docs.stripe.com/changelog/basil/2025-03-31/add-support-for-multiple-partial-payments-on-invoices
+    Change("2025-03-31", "invoice", _invoice_of_one_payment),
+    Change("2025-03-31", "payment_intent", _intent_of_invoice),
+    Change("2025-03-31", "charge", _charge_of_invoice),
+    Change("2025-03-31", "credit_note", _credit_note_of_one_refund),
+    # docs.stripe.com/changelog/basil/2025-03-31/adds-new-parent-field-to-invoicing-objects, and beside it
+    # invoice-pricing-configurations and invoice-tax-configurations
+    Change("2025-03-31", "invoice", _invoice_without_parent),
+    Change("2025-03-31", "line_item", _line_without_parent),
+    Change("2025-03-31", "invoiceitem", _item_with_price),
+    Change("2025-03-31", "credit_note_line_item", _credit_note_line_with_tax),
+    # docs.stripe.com/changelog/2022-11-15/removes-charges-attribute-paymentintent
+    Change("2022-11-15", "payment_intent", _intent_with_charges),
+    # docs.stripe.com/changelog/2022-11-15/deprecates-charges-auto-expand
+    Change("2022-11-15", "charge", _charge_with_refunds),
+)

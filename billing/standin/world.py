@@ -3,13 +3,14 @@
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from .agenda import Agenda
 from .books import Books
 from .history import Effect, Event
+from .index import LAG_S, Index
 from .limits import Rates
 
 # Requests kept for `GET /_standin/requests`; older ones are forgotten. 200,000 take about 100 MB.
@@ -25,6 +26,7 @@ class Settings:
     rates: Rates = Rates()
     seed: int | None = None
     requests_kept: int = REQUESTS_KEPT
+    search_lag_s: float = LAG_S
 
 
 class Clock:
@@ -76,6 +78,7 @@ class World:
     def reset(self) -> None:
         """Everything as at the start, except that ids go on: an id never means two objects."""
         self.clock = Clock()
+        self.index = Index(self.clock.time, self.settings.search_lag_s)
         self.agenda = Agenda()
         self.effects: list[Effect] = []
         self.requests: deque[Request] = deque(maxlen=self.settings.requests_kept)
@@ -92,11 +95,14 @@ class World:
     def books(self, account: str, livemode: bool) -> Books:
         books = self._books.get((account, livemode))
         if books is None:
-            test, live = (Books(account, mode, self.effects) for mode in (False, True))
+            test, live = (Books(account, mode, self.effects, self.index) for mode in (False, True))
             test.other_mode, live.other_mode = live, test
             self._books[account, False], self._books[account, True] = test, live
             books = self._books[account, livemode]
         return books
+
+    def all_books(self) -> Iterable[Books]:
+        return self._books.values()
 
     def note_request(self, method: str, path: str, raw: bytes, key: str | None) -> Request:
         self.requests_seen += 1

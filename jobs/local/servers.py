@@ -15,7 +15,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 import redis
 from sqlalchemy.engine import make_url
@@ -92,6 +92,7 @@ class StandIn(LocalServer):
     """Our Stripe stand-in (`billing.standin`). It holds everything in memory: a restart forgets it."""
 
     name = "standin"
+    program: ClassVar[Sequence[str]] = (sys.executable, "-m", "billing.standin")
 
     @property
     def url(self) -> str:
@@ -101,7 +102,7 @@ class StandIn(LocalServer):
         """It needs nothing."""
 
     def _spawn(self) -> Child:
-        program = [sys.executable, "-m", "billing.standin", "--port", str(self.port)]
+        program = [*self.program, "--port", str(self.port)]
         return self._supervisor.spawn(self.name, program, {**os.environ, "PYTHONUNBUFFERED": "1"})
 
     def _answers(self) -> bool:

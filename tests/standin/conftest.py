@@ -1,21 +1,36 @@
 """One stand-in for all these tests, started as anybody would start it, and empty at the start of each test."""
 
 import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 import stripe
 import urllib3
+import verdicts
+from receiver import Receiver
 
 from billing.standin.control import Control
 
 stripe.enable_telemetry = False
 
 TEST_KEY = "sk_test_standin"
+HERE = Path(__file__).parent
+_WHOLE = pytest.StashKey[bool]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What all tests together have covered is looked at by the last, if all are here."""
+    items.sort(key=lambda item: item.name == "test_every_route_was_answered_and_judged")
+    config.stash[_WHOLE] = set(HERE.glob("test_*.py")) <= {item.path for item in items}
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    if any(item.path.parent == HERE for item in items):
+        items[0].config.stash[_WHOLE] = False
 
 
 class Raw:
@@ -47,17 +62,25 @@ class Raw:
 
 
 @contextmanager
-def started(*options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A stand-in of one's own: its address, and the process."""
-    command = [sys.executable, "-m", "billing.standin", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+def started(*options: str, program: Sequence[str] = verdicts.JUDGED) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A stand-in of one's own, behind a judge unless `program` is another: its address, and the process."""
+    with subprocess.Popen([*program, *options], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
             assert line.startswith("standin listening on http://127.0.0.1:"), line
-            yield line.split()[-1], process
+            url = line.split()[-1]
+            yield url, process
+            if program is verdicts.JUDGED and process.poll() is None:
+                verdicts.assert_none(url)
         finally:
             process.terminate()
+
+
+@pytest.fixture(scope="session")
+def whole_folder(pytestconfig: pytest.Config) -> bool:
+    """Whether all tests of this folder were chosen to run."""
+    return pytestconfig.stash[_WHOLE]
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +91,7 @@ def start() -> Callable[..., AbstractContextManager[tuple[str, subprocess.Popen[
 @pytest.fixture(scope="session")
 def url() -> Iterator[str]:
     with started() as (url, _):
+        verdicts.watch(url)
         yield url
 
 
@@ -105,6 +129,14 @@ def raw(_raw: Raw, control: Control) -> Raw:
 def intent(control: Control) -> str:
     """The id of an authorisation of 10.00 USD that waits to be captured."""
     return control.authorisations(amount=1000)[0]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A server of one's own that webhooks can be sent to."""
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
 
 
 @pytest.fixture

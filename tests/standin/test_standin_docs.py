@@ -8,16 +8,46 @@ from pathlib import Path
 import pytest
 
 from billing.standin.faults import FAULTS
+from billing.standin.history import EFFECTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "standin.md").read_text()
 
 
 def test_the_pages_code_runs(url, control):
-    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    blocks = [block for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "pytest.fixture" not in block]
     names: dict[str, object] = {}
     for block in blocks:
         exec(block.replace("http://127.0.0.1:12111", url), names)  # noqa: S102 - our own page
-    assert len(blocks) == 2
+    assert len(blocks) == 7
+
+
+def test_the_pages_fixtures_work(tmp_path):
+    (fixtures,) = [block for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "pytest.fixture" in block]
+    (tmp_path / "conftest.py").write_text(fixtures)
+    (tmp_path / "test_it.py").write_text("def test_it(standin):\n    assert standin.health()['ok']\n")
+    program = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(tmp_path),
+        str(tmp_path),
+    ]
+    ran = subprocess.run(program, capture_output=True, text=True, check=False, timeout=60)
+    assert "1 passed" in ran.stdout, ran.stdout
+
+
+@pytest.mark.parametrize("kind", EFFECTS)
+def test_every_kind_of_effect_is_on_the_page(kind):
+    assert f"`{kind}`" in PAGE
+
+
+def test_every_setting_of_webhooks_is_on_the_page(control):
+    for setting in control.webhooks()["settings"]:
+        assert f"| `{setting}` |" in PAGE
 
 
 @pytest.mark.parametrize("fault", FAULTS)

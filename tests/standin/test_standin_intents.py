@@ -182,12 +182,44 @@ def test_the_window_depends_on_brand_and_on_who_initiated(client, control):
     assert window(off_session=True, card="pm_card_amex") == 7 * DAY
 
 
+@pytest.mark.parametrize(
+    ("card", "currency", "window"),
+    [
+        ("pm_card_jcb", "jpy", 30 * DAY),
+        ("pm_card_jp", "jpy", 30 * DAY),
+        ("pm_card_jp", "usd", 7 * DAY),
+        ("pm_card_visa", "jpy", 7 * DAY),
+    ],
+)
+def test_the_window_is_longer_for_yen_in_japan(client, control, card, currency, window):
+    intent = client.v1.payment_intents.retrieve(control.authorisations(card=card, currency=currency)[0])
+    charge = client.v1.charges.retrieve(intent.latest_charge)
+    assert charge.payment_method_details.card.capture_before - charge.created == window
+
+
+@pytest.mark.parametrize(("card", "window"), [("pm_card_visa", 29 * DAY + 18 * 3600), ("pm_card_mastercard", 30 * DAY)])
+def test_a_longer_window_can_be_asked_for(client, card, window):
+    charge = client.v1.payment_intents.create(
+        params={
+            "amount": 100,
+            "currency": "usd",
+            "capture_method": "manual",
+            "payment_method": card,
+            "payment_method_options": {"card": {"request_extended_authorization": "if_available"}},
+            "confirm": True,
+            "expand": ["latest_charge"],
+        }
+    ).latest_charge
+    details = charge.payment_method_details.card
+    assert (details.capture_before - charge.created, details.extended_authorization.status) == (window, "enabled")
+
+
 def test_an_authorisation_ends_when_the_clock_passes_capture_before(client, control, intent):
     control.advance(7 * DAY - 60)
     assert client.v1.payment_intents.retrieve(intent).status == "requires_capture"
     control.advance(60)
     expired = client.v1.payment_intents.retrieve(intent)
-    assert (expired.status, expired.cancellation_reason) == ("canceled", "automatic")
+    assert (expired.status, expired.cancellation_reason) == ("canceled", "expired")
     assert control.effects("authorisation.expired")[0]["id"] == intent
     events = client.v1.events.list(params={"types": ["charge.expired", "payment_intent.canceled"]}).data
     assert [event.type for event in events] == ["payment_intent.canceled", "charge.expired"]

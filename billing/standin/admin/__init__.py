@@ -14,7 +14,7 @@ from billing.standin.faults import BadRule
 from billing.standin.objects import Json
 from billing.standin.state import State
 
-from . import changes, views
+from . import changes, views, webhooks
 
 ROUTES: dict[str, Callable[[State, views.Query, Any], Awaitable[Json]]] = {
     "GET health": views.get_health,
@@ -29,7 +29,14 @@ ROUTES: dict[str, Callable[[State, views.Query, Any], Awaitable[Json]]] = {
     "POST clock": changes.post_clock,
     "GET keys": views.get_keys,
     "POST keys": changes.post_keys,
+    "GET search": views.get_search,
+    "POST search": changes.post_search,
     "POST authorisations": changes.post_authorisations,
+    "POST authentications": changes.post_authentications,
+    "GET webhooks": webhooks.get_webhooks,
+    "POST webhooks": webhooks.post_webhooks,
+    "POST deliveries": webhooks.post_deliveries,
+    "POST secrets": webhooks.post_secrets,
     "POST reset": changes.post_reset,
 }
 

@@ -1,11 +1,12 @@
 """What /_standin shows: effects, requests, rules, who is held, the clock, the keys."""
 
+import math
 from typing import Any
 
 from billing.standin import errors, forms
 from billing.standin.api import authorisations
 from billing.standin.faults import Rule
-from billing.standin.history import Effect
+from billing.standin.history import EFFECTS, Effect
 from billing.standin.objects import Json
 from billing.standin.state import State
 from billing.standin.waiting import Held
@@ -21,14 +22,13 @@ async def get_health(state: State, query: Query, asked: Any) -> Json:
 
 
 async def get_effects(state: State, query: Query, asked: Any) -> Json:
-    after = int(query.get("after", 0))
-    kind = query.get("kind")
+    after, kind = _after(query), query.get("kind")
     numbered = enumerate(state.world.effects[after:], after + 1)
     return {"effects": [_effect(n, each) for n, each in numbered if kind in (None, each.kind)]}
 
 
 async def get_requests(state: State, query: Query, asked: Any) -> Json:
-    after, path, key = int(query.get("after", 0)), query.get("path"), query.get("key")
+    after, path, key = _after(query), query.get("path"), query.get("key")
     seen = [
         _request(each)
         for each in state.world.requests
@@ -42,8 +42,10 @@ async def get_faults(state: State, query: Query, asked: Any) -> Json:
 
 
 async def get_held(state: State, query: Query, asked: Any) -> Json:
-    wait_s = min(float(query.get("wait_s", 0)), WAIT_MAX_S)
-    await state.waiting.until(int(query.get("count", 1)), wait_s)
+    wait_s = float(query.get("wait_s", 0))
+    if not 0 <= wait_s < math.inf:
+        raise ValueError("`wait_s` is a number of seconds")
+    await state.waiting.until(int(query.get("count", 1)), min(wait_s, WAIT_MAX_S))
     return {"held": [_held(held) for held in state.waiting.held.values()]}
 
 
@@ -67,6 +69,18 @@ async def get_keys(state: State, query: Query, asked: Any) -> Json:
     }
 
 
+def _after(query: Query) -> int:
+    after = int(query.get("after", 0))
+    if after < 0:
+        raise ValueError("`after` is a number from 0 on")
+    return after
+
+
+async def get_search(state: State, query: Query, asked: Any) -> Json:
+    index = state.world.index
+    return {"lag_s": index.lag_s, "behind": len(index.behind())}
+
+
 def _effect(n: int, effect: Effect) -> Json:
     row = effect.row
     return {
@@ -74,6 +88,7 @@ def _effect(n: int, effect: Effect) -> Json:
         "kind": effect.kind,
         "object": row.object,
         "id": row.id,
+        "moves": EFFECTS[effect.kind],
         "amount": effect.amount,
         "currency": getattr(row, "currency", None),
         "idempotency_key": effect.key,

@@ -1,19 +1,29 @@
-"""Asking the bank for an authorisation, and how it ends: taken, let go, or run out."""
+"""Asking the bank for an authorisation, and how it ends: taken, in one part or several, let go, or run out."""
 
-from typing import Any, NoReturn
+from typing import Any
 
-from billing.standin import errors
 from billing.standin.call import Call
-from billing.standin.objects import Charge, Intent, PaymentMethod, shown
+from billing.standin.objects import Charge, Intent, PaymentMethod
 
-from . import cards
+from . import cards, refusals
+from .balance import enter, fee_of
+
+# Of the capture of `automatic_async`; the documentation (asynchronous capture) says within an hour.
+BACKGROUND_S = 5
 
 
-def authorise(call: Call, intent: Intent, method: PaymentMethod, *, off_session: bool) -> Intent:
+def authorise(
+    call: Call, intent: Intent, method: PaymentMethod, *, off_session: bool, authenticated: bool = False
+) -> Intent:
     """Ask the bank; `capture_method` says whether the money is taken at once. Raises the decline.
 
-    `off_session`: the merchant initiated it, and the customer is not there.
+    `off_session`: the merchant initiated it, and the customer is not there. A bank that wants to see a customer who is
+    (3-D Secure) leaves the intent in `requires_action`, until it is asked again with `authenticated`.
     """
+    if method.card.authenticates and not authenticated:
+        return refusals.authentication(call, intent, method, off_session=off_session)
+    options = intent.card_options or {}
+    manual = intent.capture_method == "manual"
     charge = Charge(
         id=call.world.new_id("ch"),
         created=call.now,
@@ -26,93 +36,134 @@ def authorise(call: Call, intent: Intent, method: PaymentMethod, *, off_session:
         customer=intent.customer,
         metadata=intent.metadata,
         status="failed" if method.card.decline else "succeeded",
+        multicapture=manual and options.get("request_multicapture") == "if_available",
+        extended=manual and options.get("request_extended_authorization") == "if_available",
+        authenticated=authenticated,
         description=intent.description,
         receipt_email=intent.receipt_email,
     )
     if method.card.decline:
-        _declined(call, intent, charge, method)
-    intent = intent._replace(latest_charge=charge.id, last_payment_error=None)
-    if intent.capture_method == "manual":
-        return _held(call, intent, charge, cards.window(method.card, off_session))
+        raise refusals.decline(call, intent, charge, method)
+    intent = intent._replace(latest_charge=charge.id, last_payment_error=None, next_action=None)
+    if manual:
+        return _held(call, intent, charge, off_session)
     return _taken_at_once(call, intent, charge)
 
 
-def take(call: Call, intent: Intent, charge: Charge, amount: int, **changes: Any) -> Intent:
-    """Capture `amount`. Whatever was not taken is released: there is no second capture."""
-    charge = call.books.charges.put(_captured(charge, amount))
-    intent = call.books.intents.put(
-        intent._replace(status="succeeded", amount_capturable=0, amount_received=amount, **changes)
+def take(call: Call, intent: Intent, charge: Charge, amount: int, *, final: bool = True, **changes: Any) -> Intent:
+    """Capture `amount`, which is nothing when only the rest is to be let go. After the final capture there is none.
+
+    Events of several captures: docs.stripe.com/payments/multicapture.
+    """
+    books = call.books
+    entry_id = _entry(call, charge, amount) if amount else None
+    left = intent.amount_capturable - amount
+    charge = books.charges.put(
+        charge._replace(
+            amount_captured=charge.amount_captured + amount,
+            captures=charge.captures + 1 if amount else charge.captures,
+            captured=final,
+            balance_transaction=charge.balance_transaction or entry_id,
+        )
     )
-    call.event("charge.captured", charge)
-    call.event("payment_intent.succeeded", intent)
-    call.effect("capture", intent, amount)
+    intent = books.intents.put(
+        intent._replace(
+            status="succeeded" if final else "requires_capture",
+            amount_capturable=0 if final else left,
+            amount_received=intent.amount_received + amount,
+            **changes,
+        )
+    )
+    # Effects before events: an event may set others in motion, such as an invoice's being paid.
+    if amount:
+        call.effect("capture", intent, amount)
+    if final and left:
+        call.effect("release", intent, left)
+    if charge.multicapture:
+        call.event("charge.updated", charge)
+        call.event("payment_intent.amount_capturable_updated", intent)
+    if final:
+        call.event("charge.captured", charge)
+        call.event("payment_intent.succeeded", intent)
     return intent
 
 
 def let_go(call: Call, intent: Intent, reason: str | None, effect: str) -> Intent:
-    """Release whatever is held; nothing can be taken any more."""
+    """Release whatever is held; nothing can be taken any more. What was taken before stays taken, and is all there is.
+
+    Source: docs.stripe.com/payments/multicapture (uncaptured: canceled; captured in part: succeeded).
+    """
+    charge = call.books.charges.get(intent.latest_charge or "")
+    if intent.amount_received and charge is not None:
+        return take(call, intent, charge, 0)
     held = intent.amount_capturable
     intent = call.books.intents.put(
-        intent._replace(status="canceled", amount_capturable=0, canceled_at=call.now, cancellation_reason=reason)
+        intent._replace(
+            status="canceled",
+            amount_capturable=0,
+            canceled_at=call.now,
+            cancellation_reason=reason,
+            next_action=None,
+        )
     )
-    call.event("payment_intent.canceled", intent)
     call.effect(effect, intent, held)
+    call.event("payment_intent.canceled", intent)
     return intent
 
 
 def expire(call: Call) -> None:
-    """The authorisation's time is over, unless it was captured or canceled before."""
+    """The authorisation's time is over, unless it was captured or canceled before.
+
+    Source: docs.stripe.com/changelog/basil/2025-03-31 (`expired`, formerly `automatic`; and no refund is made).
+    """
     intent = call.books.intents.get(call.ids[0])
     if intent is None or intent.status != "requires_capture":
         return
     charge = call.books.charges.get(intent.latest_charge or "")
-    if charge is not None:
+    if charge is not None and not charge.amount_captured:
         call.event("charge.expired", charge)
-    let_go(call, intent, "automatic", "authorisation.expired")
+    let_go(call, intent, "expired", "authorisation.expired")
 
 
-def _held(call: Call, intent: Intent, charge: Charge, window_s: int) -> Intent:
+def settle(call: Call) -> None:
+    """What `automatic_async` left for later: the charge gets its balance transaction."""
+    charge = call.books.charges.get(call.ids[0])
+    if charge is not None:
+        entry_id = _entry(call, charge, charge.amount_captured)
+        call.event("charge.updated", call.books.charges.put(charge._replace(balance_transaction=entry_id)))
+
+
+def _held(call: Call, intent: Intent, charge: Charge, off_session: bool) -> Intent:
+    window_s = cards.window(charge.card, charge.currency, merchant_initiated=off_session, extended=charge.extended)
     capture_before = call.now + window_s
     call.world.agenda.note(capture_before, expire, call.books, intent.id)
     charge = call.books.charges.put(charge._replace(capture_before=capture_before))
     intent = call.books.intents.put(intent._replace(status="requires_capture", amount_capturable=intent.amount))
+    call.effect("authorisation", intent, intent.amount)
     call.event("charge.succeeded", charge)
     call.event("payment_intent.amount_capturable_updated", intent)
-    call.effect("authorisation", intent, intent.amount)
     return intent
 
 
 def _taken_at_once(call: Call, intent: Intent, charge: Charge) -> Intent:
-    charge = _captured(charge, charge.amount)
+    entry_id = None
     if intent.capture_method == "automatic_async":
-        # It arrives later with `charge.updated` (docs: asynchronous capture), which is not modelled yet.
-        charge = charge._replace(balance_transaction=None)
-    call.books.charges.put(charge)
+        call.world.agenda.note(call.now + BACKGROUND_S, settle, call.books, charge.id)
+    else:
+        entry_id = _entry(call, charge, charge.amount)
+    charge = call.books.charges.put(
+        charge._replace(amount_captured=charge.amount, captures=1, captured=True, balance_transaction=entry_id)
+    )
     intent = call.books.intents.put(intent._replace(status="succeeded", amount_received=intent.amount))
+    call.effect("capture", intent, intent.amount)
     call.event("charge.succeeded", charge)
     call.event("payment_intent.succeeded", intent)
-    call.effect("capture", intent, intent.amount)
     return intent
 
 
-def _declined(call: Call, intent: Intent, charge: Charge, method: PaymentMethod) -> NoReturn:
-    """The rows of a decline stay, as Stripe's do, and the error shows them."""
-    decline = charge.card.decline
-    assert decline is not None
-    attached = {"charge": charge.id, "payment_method": shown(method)}
-    intent = intent._replace(
-        status="requires_payment_method",
-        payment_method=None,
-        latest_charge=charge.id,
-        last_payment_error=errors.card_declined(decline, **attached).body["error"],
-    )
-    call.books.charges.put(charge)
-    call.books.intents.put(intent)
-    call.event("charge.failed", charge)
-    call.event("payment_intent.payment_failed", intent)
-    call.effect("decline", intent, intent.amount)
-    raise errors.card_declined(decline, payment_intent=shown(intent), **attached)
-
-
-def _captured(charge: Charge, amount: int) -> Charge:
-    return charge._replace(captured=True, amount_captured=amount, balance_transaction=f"txn_{charge.id[3:]}")
+def _entry(call: Call, charge: Charge, amount: int) -> str:
+    """Enter a capture in the ledger, and return the entry's id. A charge shows that of its first capture."""
+    entry_id = call.world.new_id("txn") if charge.balance_transaction else f"txn_{charge.id[3:]}"
+    fee = fee_of(amount)
+    enter(call, "charge", amount, charge.currency, charge.id, fee=fee, entry_id=entry_id, why=charge.description)
+    return entry_id

@@ -4,9 +4,13 @@ from billing.standin.objects import Card, Decline
 
 DAY = 86_400
 
-# Card not present (docs.stripe.com, place a hold on a payment method). Clients must read `capture_before`.
+# Card not present (docs.stripe.com, place a hold on a payment method; extended authorization). Clients must read
+# `capture_before`: Stripe changes these without notice.
 WINDOW = 7 * DAY
 WINDOW_VISA_MERCHANT_INITIATED = 4 * DAY + 18 * 3600
+WINDOW_EXTENDED = 30 * DAY
+WINDOW_VISA_EXTENDED = 29 * DAY + 18 * 3600
+WINDOW_JAPAN = 30 * DAY
 
 
 def _decline(decline_code: str, message: str, advice: str = "try_again_later") -> Decline:
@@ -24,6 +28,13 @@ TEST_CARD_IN_LIVE_MODE = _decline(
     "Your card was declined. Your request was in live mode, but used a known test card.",
     "do_not_try_again",
 )
+AUTHENTICATION_REQUIRED = Decline(
+    "authentication_required",
+    "authentication_required",
+    "Your card was declined. This transaction requires authentication.",
+    "confirm_card_data",
+)
+AUTHENTICATION_NOT_HANDLED = _decline("authentication_not_handled", "Your card was declined.", "confirm_card_data")
 PROCESSING = Decline(
     "processing_error",
     None,
@@ -47,6 +58,7 @@ CARDS = {
     "diners": Card("diners", "0004"),
     "jcb": Card("jcb", "0505", country="JP"),
     "unionpay": Card("unionpay", "0005", country="CN"),
+    "jp": Card("visa", "0003", country="JP"),
     "chargeDeclined": _refused("0002", GENERIC),
     "visa_chargeDeclined": _refused("0002", GENERIC),
     "visa_chargeDeclinedInsufficientFunds": _refused("9995", INSUFFICIENT),
@@ -57,6 +69,18 @@ CARDS = {
     "chargeDeclinedProcessingError": _refused("0119", PROCESSING),
     # Can be attached to a customer; every charge is then declined.
     "chargeCustomerFail": Card("visa", "0341", decline=GENERIC),
+    # A refund that is pending for a while, and one that fails after a while.
+    "pendingRefund": Card("visa", "7726", refunds="later"),
+    "refundFail": Card("visa", "5126", refunds="never"),
+    # Always authenticated. There are no SetupIntents here, so 3155 cannot be set up beforehand.
+    "authenticationRequired": Card("visa", "3184", authenticates=True),
+    "authenticationRequiredOnSetup": Card("visa", "3155", authenticates=True),
+    "authenticationRequiredChargeDeclinedInsufficientFunds": Card(
+        "visa", "3178", decline=INSUFFICIENT, authenticates=True
+    ),
+    "threeDSecure2Required": Card("visa", "3220", authenticates=True),
+    "threeDSecureRequired": Card("visa", "3063", authenticates=True),
+    "threeDSecureRequiredChargeDeclined": Card("visa", "1629", decline=GENERIC, authenticates=True),
 }
 
 # Numbers published by Stripe for testing; no other number is known here.
@@ -76,6 +100,15 @@ NUMBERS = {
     "4000000000000127": "chargeDeclinedIncorrectCvc",
     "4000000000000119": "chargeDeclinedProcessingError",
     "4000000000000341": "chargeCustomerFail",
+    "4000003920000003": "jp",
+    "4000000000007726": "pendingRefund",
+    "4000000000005126": "refundFail",
+    "4000002760003184": "authenticationRequired",
+    "4000002500003155": "authenticationRequiredOnSetup",
+    "4000008260003178": "authenticationRequiredChargeDeclinedInsufficientFunds",
+    "4000000000003220": "threeDSecure2Required",
+    "4000000000003063": "threeDSecureRequired",
+    "4000008400001629": "threeDSecureRequiredChargeDeclined",
 }
 
 
@@ -91,8 +124,13 @@ def by_number(number: str) -> Card | None:
     return CARDS.get(NUMBERS.get(number.replace(" ", ""), ""))
 
 
-def window(card: Card, merchant_initiated: bool) -> int:
-    """Seconds from authorisation to `capture_before`."""
-    if card.brand == "visa" and merchant_initiated:
+def window(card: Card, currency: str, *, merchant_initiated: bool, extended: bool) -> int:
+    """Seconds from authorisation to `capture_before`. In Japan is, decided here, whose card and currency are."""
+    visa = card.brand == "visa"
+    if currency == "jpy" and card.country == "JP" and card.brand != "amex":
+        return WINDOW_JAPAN
+    if extended:
+        return WINDOW_VISA_EXTENDED if visa else WINDOW_EXTENDED
+    if visa and merchant_initiated:
         return WINDOW_VISA_MERCHANT_INITIATED
     return WINDOW

@@ -1,11 +1,33 @@
-"""Charges: what the bank answered to an authorisation, and until when it may be captured."""
+"""Charges: what the bank answered to an authorisation, until when it may be captured, and what came of it."""
 
 from billing.standin.call import Call
+from billing.standin.expansion import paths
+from billing.standin.lists import page
 from billing.standin.objects import Json, shown
-from billing.standin.parameters import Table, expand
+from billing.standin.parameters import PAGE, Table, expand, moment, text
 
-GET = Table({"expand": expand("customer", "payment_intent")})
+GET = Table({"expand": expand(*paths("charge"))})
+LIST = Table(
+    {
+        **PAGE,
+        "created": moment,
+        "customer": text,
+        "payment_intent": text,
+        "expand": expand(*paths("charge", data=True)),
+    }
+)
 
 
 def get(call: Call) -> Json:
     return shown(call.books.find(call.books.charges, call.ids[0], "id"))
+
+
+def list_(call: Call) -> Json:
+    customer, intent = call.params.get("customer"), call.params.get("payment_intent")
+    return page(
+        call.books.charges,
+        call.params,
+        "/v1/charges",
+        shown,
+        lambda charge: customer in (None, charge.customer) and intent in (None, charge.intent),
+    )

@@ -1,28 +1,55 @@
 """Customers, and the account itself."""
 
-from billing.standin.call import Call
-from billing.standin.objects import NO_METADATA, Customer, Json, people, shown
-from billing.standin.parameters import Table, expand, merged, metadata, nested, short_text, text
+import re
+from typing import Any
 
-from . import payment_methods
+from billing.standin import errors
+from billing.standin.call import Call
+from billing.standin.expansion import paths
+from billing.standin.lists import page
+from billing.standin.objects import NO_METADATA, Customer, Json, people, shown
+from billing.standin.parameters import (
+    PAGE,
+    Reader,
+    Table,
+    expand,
+    line_amount,
+    merged,
+    metadata,
+    moment,
+    natural,
+    nested,
+    short_text,
+    text,
+)
+
+from . import customer_balance, payment_methods
 
 _ADDRESS = ("city", "country", "line1", "line2", "postal_code", "state")
 _address = nested(Table(dict.fromkeys(_ADDRESS, text)))
+_expand = expand(*paths("customer"))
+_CUSTOMER: dict[str, Reader] = {
+    "address": lambda value, name: None if value == "" else _address(value, name),
+    "balance": line_amount,
+    "description": text,
+    "email": short_text(512),
+    "invoice_prefix": short_text(12),
+    "invoice_settings": nested(Table({"default_payment_method": text})),
+    "metadata": metadata,
+    "name": short_text(256),
+    "next_invoice_sequence": natural,
+    "phone": short_text(20),
+    "expand": _expand,
+}
 
 ACCOUNT = Table({"expand": expand()})
-CREATE = Table(
-    {
-        "address": _address,
-        "description": text,
-        "email": short_text(512),
-        "metadata": metadata,
-        "name": short_text(256),
-        "phone": short_text(20),
-        "payment_method": text,
-        "expand": expand(),
-    }
-)
-GET = Table({"expand": expand()})
+CREATE = Table({**_CUSTOMER, "payment_method": text})
+UPDATE = Table(_CUSTOMER)
+DELETE = Table({})
+GET = Table({"expand": _expand})
+LIST = Table({**PAGE, "created": moment, "email": text, "expand": expand(*paths("customer", data=True))})
+
+_PLAIN = ("address", "description", "email", "invoice_prefix", "name", "next_invoice_sequence", "phone")
 
 
 def account(call: Call) -> Json:
@@ -39,21 +66,87 @@ def create(call: Call) -> Json:
         id=customer_id,
         created=call.now,
         livemode=call.books.livemode,
-        email=asked.get("email"),
-        name=asked.get("name"),
-        phone=asked.get("phone"),
-        description=asked.get("description"),
-        address=asked.get("address"),
-        metadata=merged(NO_METADATA, asked.get("metadata")),
+        email=None,
+        name=None,
+        phone=None,
+        description=None,
+        address=None,
+        metadata=NO_METADATA,
         invoice_prefix=customer_id[-8:].upper(),
     )
-    call.books.customers.put(customer)
+    # Its default can be the one that comes with it, which is attached as soon as there is a customer.
+    default = asked.get("invoice_settings", {}).get("default_payment_method")
+    if default is not None and (method is None or default != asked["payment_method"]):
+        raise payment_methods.not_theirs(default, "invoice_settings[default_payment_method]")
+    customer = call.books.customers.put(
+        _asked(call, customer)._replace(default_payment_method=method.id if method is not None and default else None)
+    )
     call.event("customer.created", customer)
     call.effect("customer.created", customer)
     if method is not None:
         payment_methods.keep(call, method, customer_id)
-    return shown(customer)
+    if asked.get("balance"):
+        customer_balance.move(call, customer_id, asked["balance"], "usd", "initial")
+    return shown(call.books.customers.get(customer_id) or customer)
+
+
+def update(call: Call) -> Json:
+    books, asked = call.books, call.params
+    customer = _customer(call)
+    changed = _asked(call, customer)
+    if "default_payment_method" in asked.get("invoice_settings", {}):
+        named = asked["invoice_settings"]["default_payment_method"]
+        if named is not None:
+            named = payment_methods.owned(call, named, customer.id, "invoice_settings[default_payment_method]").id
+        changed = changed._replace(default_payment_method=named)
+    if changed != customer:
+        call.event("customer.updated", books.customers.put(changed))
+    difference = asked.get("balance", customer.balance) - customer.balance
+    if difference:
+        customer_balance.move(call, customer.id, difference, customer.currency or "usd", "adjustment")
+    return shown(_customer(call))
+
+
+def delete(call: Call) -> Json:
+    """It cannot be undone. What names it goes on naming it."""
+    customer = _customer(call)
+    call.books.customers.remove(customer.id)
+    call.books.deleted_customers.add(customer.id)
+    call.event("customer.deleted", customer)
+    call.effect("customer.deleted", customer)
+    return _deleted(customer.id)
 
 
 def get(call: Call) -> Json:
+    if call.ids[0] in call.books.deleted_customers:
+        return _deleted(call.ids[0])
     return shown(call.books.find(call.books.customers, call.ids[0], "id"))
+
+
+def list_(call: Call) -> Json:
+    email = call.params.get("email")
+    return page(
+        call.books.customers,
+        call.params,
+        "/v1/customers",
+        shown,
+        lambda customer: email is None or customer.email == email,
+    )
+
+
+def _customer(call: Call) -> Customer:
+    return call.books.find(call.books.customers, call.ids[0], "id")
+
+
+def _asked(call: Call, customer: Customer) -> Customer:
+    asked = call.params
+    changes: dict[str, Any] = {name: asked[name] for name in _PLAIN if name in asked}
+    if "metadata" in asked:
+        changes["metadata"] = merged(customer.metadata, asked["metadata"])
+    if "invoice_prefix" in asked and not re.fullmatch("[A-Z0-9]{3,12}", asked["invoice_prefix"] or ""):
+        raise errors.bad_request("An invoice prefix has 3 to 12 uppercase letters or digits.", "invoice_prefix")
+    return customer._replace(**changes)
+
+
+def _deleted(customer_id: str) -> Json:
+    return {"id": customer_id, "object": "customer", "deleted": True}

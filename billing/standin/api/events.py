@@ -5,19 +5,28 @@ from billing.standin.call import Call
 from billing.standin.errors import bad_request, no_such
 from billing.standin.lists import page
 from billing.standin.objects import Json
-from billing.standin.parameters import PAGE, Table, expand, list_of, moment, text
+from billing.standin.parameters import PAGE, Table, boolean, expand, list_of, moment, text
 
 KEPT = 30 * 86_400
 
 GET = Table({"expand": expand()})
-LIST = Table({**PAGE, "type": text, "types": list_of(text, most=20), "created": moment, "expand": expand()})
+LIST = Table(
+    {
+        **PAGE,
+        "type": text,
+        "types": list_of(text, most=20),
+        "created": moment,
+        "delivery_success": boolean,
+        "expand": expand(),
+    }
+)
 
 
 def get(call: Call) -> Json:
     event = call.books.find(call.books.events, call.ids[0], "id")
     if event.created < call.now - KEPT:
         raise no_such("event", event.id, "id")
-    return history.event(event)
+    return _shown(call, event)
 
 
 def list_(call: Call) -> Json:
@@ -27,6 +36,7 @@ def list_(call: Call) -> Json:
         raise bad_request("You may pass `type` or `types`, not both.", "types")
     exact = {name for name in wanted if not name.endswith("*")}
     prefixes = tuple(name[:-1] for name in wanted if name.endswith("*"))
+    delivered = params.get("delivery_success")
     created = dict(params.get("created") or {})
     created["gte"] = max(created.get("gte", 0), call.now - KEPT)
     params["created"] = created
@@ -34,6 +44,13 @@ def list_(call: Call) -> Json:
         call.books.events,
         params,
         "/v1/events",
-        history.event,
-        lambda event: not wanted or event.type in exact or event.type.startswith(prefixes),
+        lambda event: _shown(call, event),
+        lambda event: (
+            (not wanted or event.type in exact or event.type.startswith(prefixes))
+            and delivered in (None, event.id not in call.books.undelivered)
+        ),
     )
+
+
+def _shown(call: Call, event: history.Event) -> Json:
+    return history.event(event, len(call.books.undelivered.get(event.id, ())))

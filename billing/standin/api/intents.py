@@ -1,7 +1,10 @@
-"""PaymentIntents: authorise, capture once, or let go."""
+"""PaymentIntents: made, changed, confirmed."""
+
+from typing import Any
 
 from billing.standin import errors
 from billing.standin.call import Call
+from billing.standin.expansion import paths
 from billing.standin.lists import page
 from billing.standin.objects import NO_METADATA, Intent, Json, shown
 from billing.standin.parameters import (
@@ -23,10 +26,9 @@ from billing.standin.parameters import (
 )
 
 from . import payment_methods
-from .authorisations import authorise, let_go, take
+from .authorisations import authorise
 
-_EXPANDABLE = ("latest_charge", "customer", "payment_method")
-_expand = expand(*_EXPANDABLE)
+_expand = expand(*paths("payment_intent"))
 
 
 def _no_payment_method_types() -> errors.StripeError:
@@ -39,75 +41,71 @@ def _no_payment_method_types() -> errors.StripeError:
 
 # docs.stripe.com/changelog/endive: removed from create, update and confirm.
 _REMOVED = {"payment_method_types": Removed("2026-09-30", list_of(text, most=50), _no_payment_method_types)}
-_CAPTURE_METHOD = one_of("automatic", "automatic_async", "manual")
-_CONFIRM = {
-    "payment_method": text,
-    "off_session": one_of("true", "false", "one_off", "recurring"),
+_IF_AVAILABLE = one_of("if_available", "never")
+_CARD = Table(
+    {
+        "request_extended_authorization": _IF_AVAILABLE,
+        "request_multicapture": _IF_AVAILABLE,
+        "request_three_d_secure": one_of("any", "automatic", "challenge"),
+    }
+)
+# What create, update and confirm all take.
+_EVERYWHERE = {
     "allowed_payment_method_types": list_of(text, most=50),
-    "capture_method": _CAPTURE_METHOD,
-    "error_on_requires_action": boolean,
+    "capture_method": one_of("automatic", "automatic_async", "manual"),
+    "payment_method": text,
+    "payment_method_options": nested(Table({"card": nested(_CARD)})),
     "receipt_email": short_text(512),
-    "return_url": text,
     "setup_future_usage": one_of("off_session", "on_session"),
-    "use_stripe_sdk": boolean,
     "expand": _expand,
+}
+_DETAILS = {
+    "amount": amount,
+    "currency": currency,
+    "customer": text,
+    "description": text,
+    "metadata": metadata,
+    "statement_descriptor": short_text(22),
+    "statement_descriptor_suffix": short_text(22),
+}
+_CONFIRM = {
+    "error_on_requires_action": boolean,
+    "off_session": one_of("true", "false", "one_off", "recurring"),
+    "return_url": text,
+    "use_stripe_sdk": boolean,
 }
 CREATE = Table(
     {
+        **_EVERYWHERE,
+        **_DETAILS,
         **_CONFIRM,
-        "amount": amount,
-        "currency": currency,
-        "customer": text,
-        "confirm": boolean,
-        "confirmation_method": one_of("automatic", "manual"),
         "automatic_payment_methods": nested(
             Table({"enabled": boolean, "allow_redirects": one_of("always", "never")}, required=("enabled",))
         ),
-        "description": text,
-        "metadata": metadata,
-        "statement_descriptor": short_text(22),
-        "statement_descriptor_suffix": short_text(22),
+        "confirm": boolean,
+        "confirmation_method": one_of("automatic", "manual"),
     },
     required=("amount", "currency"),
     removed=_REMOVED,
 )
-CONFIRM = Table(_CONFIRM, removed=_REMOVED)
-CAPTURE = Table(
-    {
-        "amount_to_capture": amount,
-        "final_capture": boolean,
-        "metadata": metadata,
-        "statement_descriptor": short_text(22),
-        "statement_descriptor_suffix": short_text(22),
-        "expand": _expand,
-    }
-)
-CANCEL = Table(
-    {
-        "cancellation_reason": one_of("duplicate", "fraudulent", "requested_by_customer", "abandoned"),
-        "expand": _expand,
-    }
-)
+UPDATE = Table({**_EVERYWHERE, **_DETAILS}, removed=_REMOVED)
+CONFIRM = Table({**_EVERYWHERE, **_CONFIRM}, removed=_REMOVED)
 GET = Table({"expand": _expand, "client_secret": text})
 LIST = Table(
     {
         **PAGE,
         "customer": text,
         "created": moment,
-        "expand": expand(*(f"data.{field}" for field in _EXPANDABLE)),
+        "expand": expand(*paths("payment_intent", data=True)),
     }
 )
 
-_MAY_BE_CONFIRMED = ("requires_payment_method", "requires_confirmation")
-_MAY_BE_CANCELED = (
-    "requires_payment_method",
-    "requires_capture",
-    "requires_reauthorization",
-    "requires_confirmation",
-    "requires_action",
-    "expired",
-    "processing",
-)
+_MAY_BE_CONFIRMED = ("requires_payment_method", "requires_confirmation", "requires_action")
+# What the invoice decides, if there is one (decided here).
+_OF_THE_INVOICE = ("amount", "capture_method", "currency", "customer")
+# What decides over the payment: not to be changed once it has been asked for.
+_DECIDING = (*_OF_THE_INVOICE, "payment_method", "payment_method_options", "setup_future_usage")
+_WRITTEN_ON_IT = ("description", "receipt_email", "statement_descriptor", "statement_descriptor_suffix")
 
 
 def create(call: Call) -> Json:
@@ -134,6 +132,7 @@ def create(call: Call) -> Json:
         payment_method=method.id if method else None,
         confirmation_method=asked.get("confirmation_method", "automatic"),
         automatic_payment_methods={"allow_redirects": "always", **automatic} if automatic else None,
+        card_options=_card_options(None, asked),
         description=asked.get("description"),
         receipt_email=asked.get("receipt_email"),
         setup_future_usage=asked.get("setup_future_usage"),
@@ -148,6 +147,43 @@ def create(call: Call) -> Json:
     return shown(intent)
 
 
+def update(call: Call) -> Json:
+    """Change an intent; there is no event for it. What decides over the payment can be changed until it is asked for.
+
+    Then it has to be confirmed again, also where the customer had been asked for already (decided here).
+    """
+    intent, asked = _intent(call), call.params
+    as_given = (*_OF_THE_INVOICE, *_WRITTEN_ON_IT, "setup_future_usage")
+    changes = {name: asked[name] for name in as_given if name in asked}
+    for name in asked:
+        if name in _DECIDING and intent.status not in _MAY_BE_CONFIRMED:
+            raise errors.unexpected_state(
+                f"This PaymentIntent's {name} could not be updated because it has a status of {intent.status}. You may "
+                f"only update the {name} of a PaymentIntent with one of the following statuses: "
+                f"{', '.join(_MAY_BE_CONFIRMED)}.",
+                shown(intent),
+                param=name,
+            )
+    _respect_the_invoice(call, intent)
+    if "metadata" in asked:
+        changes["metadata"] = merged(intent.metadata, asked["metadata"])
+    customer = asked.get("customer", intent.customer)
+    if asked.get("customer"):
+        call.books.find(call.books.customers, asked["customer"], "customer", status=400)
+    given = asked.get("payment_method", intent.payment_method)
+    if given is not None and ("payment_method" in asked or "customer" in asked):
+        changes["payment_method"] = payment_methods.for_payment(call, given, customer).id
+    elif "payment_method" in asked:
+        changes["payment_method"] = None
+    if "payment_method_options" in asked:
+        changes["card_options"] = _card_options(intent.card_options, asked)
+    if any(name in asked for name in _DECIDING):
+        has_one = changes.get("payment_method", intent.payment_method) is not None
+        changes["status"] = "requires_confirmation" if has_one else "requires_payment_method"
+        changes["next_action"] = None
+    return shown(call.books.intents.put(intent._replace(**changes)))
+
+
 def confirm(call: Call) -> Json:
     intent, asked = _intent(call), call.params
     if intent.status not in _MAY_BE_CONFIRMED:
@@ -157,6 +193,7 @@ def confirm(call: Call) -> Json:
             f"{', '.join(_MAY_BE_CONFIRMED)}.",
             shown(intent),
         )
+    _respect_the_invoice(call, intent)
     given = asked.get("payment_method") or intent.payment_method
     if given is None:
         raise errors.unexpected_state(
@@ -167,46 +204,10 @@ def confirm(call: Call) -> Json:
         )
     method = payment_methods.for_payment(call, given, intent.customer)
     changes = {name: asked[name] for name in ("capture_method", "receipt_email", "setup_future_usage") if name in asked}
-    intent = intent._replace(payment_method=method.id, **changes)
-    return shown(authorise(call, intent, method, off_session=_off_session(call)))
-
-
-def capture(call: Call) -> Json:
-    intent, asked = _intent(call), call.params
-    charge = call.books.charges.get(intent.latest_charge or "")
-    if intent.status != "requires_capture" or charge is None:
-        raise errors.unexpected_state(_why_not_capturable(intent), shown(intent))
-    if charge.capture_before is not None and charge.capture_before <= call.now:
-        raise errors.charge_expired(charge.id, shown(intent))
-    taken = asked.get("amount_to_capture", intent.amount_capturable)
-    if taken > intent.amount_capturable:
-        raise errors.amount_too_large(shown(intent))
-    if asked.get("final_capture") is False:
-        raise errors.wrong_state(
-            "This payment is not eligible for multicapture, so `final_capture` cannot be false.", param="final_capture"
-        )
-    labels = merged(intent.metadata, asked["metadata"]) if "metadata" in asked else intent.metadata
-    intent = take(
-        call,
-        intent,
-        charge,
-        taken,
-        metadata=labels,
-        statement_descriptor=asked.get("statement_descriptor", intent.statement_descriptor),
-        statement_descriptor_suffix=asked.get("statement_descriptor_suffix", intent.statement_descriptor_suffix),
+    intent = intent._replace(
+        payment_method=method.id, card_options=_card_options(intent.card_options, asked), **changes
     )
-    return shown(intent)
-
-
-def cancel(call: Call) -> Json:
-    intent = _intent(call)
-    if intent.status not in _MAY_BE_CANCELED:
-        raise errors.unexpected_state(
-            f"You cannot cancel this PaymentIntent because it has a status of {intent.status}. Only a PaymentIntent "
-            f"with one of the following statuses may be canceled: {', '.join(_MAY_BE_CANCELED)}.",
-            shown(intent),
-        )
-    return shown(let_go(call, intent, call.params.get("cancellation_reason"), "payment_intent.canceled"))
+    return shown(authorise(call, intent, method, off_session=_off_session(call)))
 
 
 def get(call: Call) -> Json:
@@ -228,18 +229,19 @@ def _intent(call: Call) -> Intent:
     return call.books.find(call.books.intents, call.ids[0], "intent")
 
 
+def _respect_the_invoice(call: Call, intent: Intent) -> None:
+    for name in _OF_THE_INVOICE:
+        if name in call.params and intent.invoice is not None:
+            raise errors.unexpected_state(
+                f"The {name} of a PaymentIntent created by an Invoice cannot be updated.", shown(intent), param=name
+            )
+
+
 def _off_session(call: Call) -> bool:
     said: str = call.params.get("off_session", "false")
     return said != "false"
 
 
-def _why_not_capturable(intent: Intent) -> str:
-    if intent.status == "succeeded":
-        return (
-            "The remaining amount on this PaymentIntent could not be captured because the remainder of the "
-            "authorized amount has been released."
-        )
-    return (
-        f"This PaymentIntent could not be captured because it has a status of {intent.status}. Only a PaymentIntent "
-        "with one of the following statuses may be captured: requires_capture."
-    )
+def _card_options(before: Json | None, asked: dict[str, Any]) -> Json | None:
+    asked_now = asked.get("payment_method_options", {}).get("card")
+    return {**(before or {}), **asked_now} if asked_now else before

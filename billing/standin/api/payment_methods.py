@@ -2,22 +2,35 @@
 
 from billing.standin import errors
 from billing.standin.call import Call
+from billing.standin.expansion import paths
+from billing.standin.lists import page
 from billing.standin.objects import NO_METADATA, Card, Json, PaymentMethod, shown
-from billing.standin.parameters import Table, expand, merged, metadata, nested, one_of, text
+from billing.standin.parameters import PAGE, Table, expand, merged, metadata, nested, one_of, text
 
 from . import cards
 
+_expand = expand(*paths("payment_method"))
+_LIST = {**PAGE, "type": one_of("card"), "expand": expand(*paths("payment_method", data=True))}
 CREATE = Table(
     {
         "type": one_of("card"),
         "card": nested(Table({"token": text, "number": text, "exp_month": text, "exp_year": text, "cvc": text})),
         "metadata": metadata,
-        "expand": expand("customer"),
+        "expand": _expand,
     },
     required=("type", "card"),
 )
-ATTACH = Table({"customer": text, "expand": expand("customer")}, required=("customer",))
-GET = Table({"expand": expand("customer")})
+ATTACH = Table({"customer": text, "expand": _expand}, required=("customer",))
+DETACH = Table({"expand": _expand})
+UPDATE = Table({"metadata": metadata, "expand": _expand})
+GET = Table({"expand": _expand})
+LIST = Table({**_LIST, "customer": text})
+LIST_OF_CUSTOMER = Table(_LIST)
+
+_USED_UP = (
+    "This PaymentMethod was previously used without being attached to a Customer or was detached from a Customer, and "
+    "may not be used again."
+)
 
 
 def create(call: Call) -> Json:
@@ -38,8 +51,51 @@ def attach(call: Call) -> Json:
     return shown(keep(call, attachable(call, call.ids[0], "payment_method"), customer.id))
 
 
+def detach(call: Call) -> Json:
+    """It may not be used again, and is nobody's default any more."""
+    books, method = call.books, _method(call)
+    if method.customer is None:
+        raise errors.wrong_state(
+            "The payment method you provided is not attached to a customer so detachment is impossible."
+        )
+    customer = books.customers.get(method.customer)
+    if customer is not None and customer.default_payment_method == method.id:
+        call.event("customer.updated", books.customers.put(customer._replace(default_payment_method=None)))
+    method = books.payment_methods.put(method._replace(customer=None, detached=True))
+    call.event("payment_method.detached", method)
+    call.effect("payment_method.detached", method)
+    return shown(method)
+
+
+def update(call: Call) -> Json:
+    method = _method(call)
+    if method.customer is None:
+        raise errors.wrong_state(
+            "You must save this PaymentMethod to a customer before you can update it.", param="payment_method"
+        )
+    if "metadata" in call.params:
+        labels = merged(method.metadata, call.params["metadata"])
+        method = call.books.payment_methods.put(method._replace(metadata=labels))
+        call.event("payment_method.updated", method)
+    return shown(method)
+
+
 def get(call: Call) -> Json:
-    return shown(call.books.find(call.books.payment_methods, call.ids[0], "payment_method"))
+    return shown(_method(call))
+
+
+def list_(call: Call) -> Json:
+    return _of(call, call.params.get("customer"), "/v1/payment_methods")
+
+
+def list_of_customer(call: Call) -> Json:
+    customer = call.books.find(call.books.customers, call.ids[0], "customer")
+    return _of(call, customer.id, f"/v1/customers/{customer.id}/payment_methods")
+
+
+def get_of_customer(call: Call) -> Json:
+    customer, named = call.ids
+    return shown(owned(call, named, customer, "payment_method", status=404))
 
 
 def new(call: Call, card: Card, labels: dict[str, str] = NO_METADATA) -> PaymentMethod:
@@ -55,11 +111,17 @@ def for_payment(call: Call, named: str, customer: str | None) -> PaymentMethod:
         return new(call, card)
     method = call.books.find(call.books.payment_methods, named, "payment_method", status=400)
     if method.customer is not None and method.customer != customer:
-        raise errors.wrong_state(
-            "The customer does not have a payment method with the ID "
-            f"{named}. The payment method must belong to the customer.",
-            param="payment_method",
-        )
+        raise not_theirs(named, "payment_method")
+    if method.detached:
+        raise errors.wrong_state(_USED_UP, param="payment_method")
+    return method
+
+
+def owned(call: Call, named: str, customer: str, param: str, *, status: int = 400) -> PaymentMethod:
+    """The payment method `named`, which must be attached to this customer."""
+    method = call.books.find(call.books.payment_methods, named, param, status=status)
+    if method.customer != customer:
+        raise not_theirs(named, param)
     return method
 
 
@@ -71,6 +133,8 @@ def attachable(call: Call, named: str, param: str) -> PaymentMethod:
         method = call.books.find(call.books.payment_methods, named, param, status=404)
     if method.customer is not None:
         raise errors.wrong_state("The payment method you provided has already been attached to a customer.")
+    if method.detached:
+        raise errors.wrong_state(_USED_UP)
     decline = method.card.decline
     if decline is not None and method.card.refuses_attach:
         raise errors.card_declined(decline)
@@ -82,3 +146,19 @@ def keep(call: Call, method: PaymentMethod, customer: str) -> PaymentMethod:
     call.event("payment_method.attached", kept)
     call.effect("payment_method.attached", kept)
     return kept
+
+
+def _method(call: Call) -> PaymentMethod:
+    return call.books.find(call.books.payment_methods, call.ids[0], "payment_method")
+
+
+def _of(call: Call, customer: str | None, url: str) -> Json:
+    return page(call.books.payment_methods, call.params, url, shown, lambda method: customer in (None, method.customer))
+
+
+def not_theirs(named: str, param: str) -> errors.StripeError:
+    return errors.wrong_state(
+        "The customer does not have a payment method with the ID "
+        f"{named}. The payment method must belong to the customer.",
+        param=param,
+    )

@@ -8,19 +8,47 @@ object's look, and stands in a table above it: null, empty or zero.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .invoices import Invoice, Line, invoice
+from .balance import BalanceTransaction, Payout, balance_transaction, payout
+from .credit_notes import BalanceChange, CreditNote, balance_change, credit_note
+from .invoice_items import InvoiceItem, Line, invoice_item
+from .invoice_payments import InvoicePayment, invoice_payment
+from .invoices import Invoice, invoice
 from .parts import NO_METADATA, Json, as_list
 from .payments import Charge, Intent, charge, intent
 from .people import Card, Customer, Decline, PaymentMethod, customer, payment_method
+from .refunds import Refund, refund
+from .webhooks import Endpoint, Secret, endpoint
 
-Row = Customer | PaymentMethod | Intent | Charge | Invoice
+Row = (
+    Customer
+    | PaymentMethod
+    | Intent
+    | Charge
+    | Refund
+    | BalanceTransaction
+    | Payout
+    | Invoice
+    | Endpoint
+    | InvoiceItem
+    | InvoicePayment
+    | CreditNote
+    | BalanceChange
+)
 
 LOOKS: Mapping[type[Row], Callable[[Any], Json]] = {
     Customer: customer,
     PaymentMethod: payment_method,
     Intent: intent,
     Charge: charge,
+    Refund: refund,
+    BalanceTransaction: balance_transaction,
+    Payout: payout,
     Invoice: invoice,
+    InvoiceItem: invoice_item,
+    InvoicePayment: invoice_payment,
+    CreditNote: credit_note,
+    BalanceChange: balance_change,
+    Endpoint: endpoint,
 }
 
 
@@ -31,16 +59,25 @@ def shown(row: Row) -> Json:
 
 __all__ = [
     "NO_METADATA",
+    "BalanceChange",
+    "BalanceTransaction",
     "Card",
     "Charge",
+    "CreditNote",
     "Customer",
     "Decline",
+    "Endpoint",
     "Intent",
     "Invoice",
+    "InvoiceItem",
+    "InvoicePayment",
     "Json",
     "Line",
     "PaymentMethod",
+    "Payout",
+    "Refund",
     "Row",
+    "Secret",
     "as_list",
     "shown",
 ]

@@ -1,26 +1,19 @@
-"""Invoices and their lines: what is kept of each, and how it looks."""
+"""Invoices: what is kept of each, and how it looks. Amounts are in minor units."""
 
 from typing import NamedTuple
 
+from .invoice_items import Line, line
 from .parts import Json, as_list, null
 
 LINES_SHOWN = 10  # the others are read at /v1/invoices/{id}/lines
-
-
-class Line(NamedTuple):
-    id: str
-    amount: int
-    currency: str
-    description: str | None
-    quantity: int
-    discountable: bool
-    metadata: dict[str, str]
-    period_start: int
-    period_end: int
-    invoice_item: str
+HOUR = 3_600
 
 
 class Invoice(NamedTuple):
+    """`total` is what the lines are worth. `due` is what is to be paid of it: after the customer's balance was applied,
+    and what credit notes took away before it was paid. `paid` is how much of `due` has been paid.
+    """
+
     id: str
     created: int
     livemode: bool
@@ -34,7 +27,20 @@ class Invoice(NamedTuple):
     metadata: dict[str, str]
     lines: tuple[Line, ...] = ()
     total: int = 0
+    due: int = 0
+    paid: int = 0
+    paid_out_of_band: int = 0
+    pre_credited: int = 0
+    post_credited: int = 0
+    starting_balance: int = 0
+    ending_balance: int | None = None
     number: str | None = None
+    default_payment_method: str | None = None
+    payment: str | None = None  # the default one of its invoice payments
+    credit_notes: tuple[str, ...] = ()
+    attempted: bool = False
+    attempt_count: int = 0
+    advances_at: int | None = None  # the next step that it takes by itself
     days_until_due: int | None = None
     due_date: int | None = None
     effective_at: int | None = None
@@ -43,110 +49,95 @@ class Invoice(NamedTuple):
     statement_descriptor: str | None = None
     finalized_at: int | None = None
     paid_at: int | None = None
+    uncollectible_at: int | None = None
+    voided_at: int | None = None
     object: str = "invoice"
 
-
-_LINE: Json = {
-    "discount_amounts": [],
-    "discounts": [],
-    "object": "line_item",
-    "pretax_credit_amounts": [],
-    "pricing": None,
-    "taxes": [],
-}
-
-
-def line(invoice: Invoice, row: Line) -> Json:
-    item = {"invoice_item": row.invoice_item, "proration": False, **null("proration_details", "subscription")}
-    return {
-        **_LINE,
-        "id": row.id,
-        "amount": row.amount,
-        "currency": row.currency,
-        "description": row.description,
-        "discountable": row.discountable,
-        "invoice": invoice.id,
-        "livemode": invoice.livemode,
-        "metadata": row.metadata,
-        "parent": {
-            "invoice_item_details": item,
-            "subscription_item_details": None,
-            "type": "invoice_item_details",
-        },
-        "period": {"end": row.period_end, "start": row.period_start},
-        "quantity": row.quantity,
-        "subtotal": row.amount,
-    }
+    @property
+    def remaining(self) -> int:
+        return self.due - self.paid
 
 
 _INVOICE = {
-    **null("account_tax_ids", "application", "automatically_finalizes_at", "custom_fields", "customer_address"),
-    **null("customer_phone", "customer_shipping", "default_payment_method", "default_source", "from_invoice"),
-    **null("last_finalization_error", "latest_revision", "next_payment_attempt", "on_behalf_of", "parent"),
-    **null("receipt_number", "rendering", "shipping_cost", "shipping_details", "test_clock"),
-    "webhooks_delivered_at": None,
+    **null("account_tax_ids", "application", "custom_fields", "customer_address", "customer_phone"),
+    **null("customer_shipping", "default_source", "from_invoice", "last_finalization_error", "latest_revision"),
+    **null("on_behalf_of", "parent", "receipt_number", "rendering", "shipping_cost", "shipping_details", "test_clock"),
     **{name: [] for name in ("customer_tax_ids", "default_tax_rates", "discounts", "total_discount_amounts")},
     **{name: [] for name in ("total_pretax_credit_amounts", "total_taxes")},
     "account_country": "US",
     "account_name": "Stand-in",
     "amount_overpaid": 0,
     "amount_shipping": 0,
-    "attempt_count": 0,
     "automatic_tax": {**null("disabled_reason", "liability", "provider", "status"), "enabled": False},
     "billing_reason": "manual",
     "customer_tax_exempt": "none",
     "issuer": {"type": "self"},
     "object": "invoice",
     "payment_settings": null("default_mandate", "payment_method_options", "payment_method_types"),
-    "post_payment_credit_notes_amount": 0,
-    "pre_payment_credit_notes_amount": 0,
-    "starting_balance": 0,
 }
 
 
 def invoice(row: Invoice) -> Json:
-    due = max(row.total, 0)
-    paid = row.status == "paid"
     final = row.finalized_at is not None
     page = f"https://invoice.stripe.com/i/standin/{row.id}" if final else None
-    lines = [line(row, each) for each in row.lines[:LINES_SHOWN]]
-    return {
+    lines = [line(each) for each in row.lines[:LINES_SHOWN]]
+    told = {
         **_INVOICE,
         "id": row.id,
-        "amount_due": due,
-        "amount_paid": due if paid else 0,
-        "amount_remaining": 0 if paid else due,
-        "attempted": paid,
-        "auto_advance": row.auto_advance and not paid,
+        "amount_due": row.due,
+        "amount_paid": row.paid,
+        "amount_paid_off_stripe": row.paid_out_of_band,
+        "amount_remaining": row.remaining,
+        "attempt_count": row.attempt_count,
+        "attempted": row.attempted,
+        "auto_advance": row.auto_advance,
+        "automatically_finalizes_at": None if final else row.advances_at,
         "collection_method": row.collection_method,
         "created": row.created,
         "currency": row.currency,
         "customer": row.customer,
         "customer_email": row.customer_email,
         "customer_name": row.customer_name,
+        "default_payment_method": row.default_payment_method,
         "description": row.description,
         "due_date": row.due_date,
         "effective_at": row.effective_at,
-        "ending_balance": 0 if final else None,
+        "ending_balance": row.ending_balance,
         "footer": row.footer,
         "hosted_invoice_url": page,
         "invoice_pdf": f"{page}/pdf" if page else None,
         "lines": as_list(lines, len(row.lines) > LINES_SHOWN, f"/v1/invoices/{row.id}/lines"),
         "livemode": row.livemode,
         "metadata": row.metadata,
+        "next_payment_attempt": _next_attempt(row),
         "number": row.number,
         "period_end": row.created,
         "period_start": row.created,
+        "post_payment_credit_notes_amount": row.post_credited,
+        "pre_payment_credit_notes_amount": row.pre_credited,
+        "starting_balance": row.starting_balance,
         "statement_descriptor": row.statement_descriptor,
         "status": row.status,
         "status_transitions": {
             "finalized_at": row.finalized_at,
-            "marked_uncollectible_at": None,
+            "marked_uncollectible_at": row.uncollectible_at,
             "paid_at": row.paid_at,
-            "voided_at": None,
+            "voided_at": row.voided_at,
         },
         "subtotal": row.total,
         "subtotal_excluding_tax": row.total,
         "total": row.total,
         "total_excluding_tax": row.total,
+        "webhooks_delivered_at": row.created,
     }
+    if row.status == "uncollectible":
+        # docs.stripe.com/changelog/endive/2026-09-30/invoice-uncollectible-status-detail: there in this status only.
+        told["status_details"] = {"uncollectible": {"reason": "user_forgiven"}}
+    return told
+
+
+def _next_attempt(row: Invoice) -> int | None:
+    if row.advances_at is None or row.collection_method != "charge_automatically":
+        return None
+    # A draft's is a second before it is finalized: recorded so, twice.
+    return row.advances_at if row.finalized_at is not None else row.advances_at - 1

@@ -27,6 +27,8 @@ class Intent(NamedTuple):
     last_payment_error: Json | None = None
     confirmation_method: str = "automatic"
     automatic_payment_methods: Json | None = None
+    next_action: Json | None = None
+    card_options: Json | None = None  # what was asked of card payments: several captures, a longer hold
     description: str | None = None
     receipt_email: str | None = None
     setup_future_usage: str | None = None
@@ -37,6 +39,8 @@ class Intent(NamedTuple):
 
 
 class Charge(NamedTuple):
+    """What the bank answered. Amounts are in minor units; `captures` counts them, `multicapture` allows several."""
+
     id: str
     created: int
     livemode: bool
@@ -49,7 +53,12 @@ class Charge(NamedTuple):
     metadata: dict[str, str]
     status: str
     amount_captured: int = 0
+    amount_refunded: int = 0
+    captures: int = 0
     captured: bool = False
+    multicapture: bool = False
+    extended: bool = False
+    authenticated: bool = False
     capture_before: int | None = None
     balance_transaction: str | None = None
     description: str | None = None
@@ -58,13 +67,14 @@ class Charge(NamedTuple):
 
 
 _INTENT = {
-    **null("application", "application_fee_amount", "next_action", "on_behalf_of", "processing", "review"),
+    **null("application", "application_fee_amount", "on_behalf_of", "processing", "review"),
     **null("payment_method_configuration_details", "shipping", "source", "transfer_data", "transfer_group"),
     "amount_details": {"tip": {}},
     "object": "payment_intent",
-    "payment_method_options": {"card": {"request_three_d_secure": "automatic"}},
     "payment_method_types": ["card"],
 }
+_CARD_OPTIONS = {**null("installments", "mandate_options", "network"), "request_three_d_secure": "automatic"}
+_OPTIONS = {"card": _CARD_OPTIONS}
 
 
 def intent(row: Intent) -> Json:
@@ -89,7 +99,9 @@ def intent(row: Intent) -> Json:
         "latest_charge": row.latest_charge,
         "livemode": row.livemode,
         "metadata": row.metadata,
+        "next_action": row.next_action,
         "payment_method": row.payment_method,
+        "payment_method_options": {"card": {**_CARD_OPTIONS, **row.card_options}} if row.card_options else _OPTIONS,
         "receipt_email": row.receipt_email,
         "setup_future_usage": row.setup_future_usage,
         "statement_descriptor": row.statement_descriptor,
@@ -102,12 +114,10 @@ _CHARGE = {
     **null("application", "application_fee", "application_fee_amount", "failure_balance_transaction"),
     **null("on_behalf_of", "receipt_number", "receipt_url", "review", "shipping", "source", "source_transfer"),
     **null("statement_descriptor", "statement_descriptor_suffix", "transfer_data", "transfer_group"),
-    "amount_refunded": 0,
     "billing_details": BILLING_DETAILS,
     "disputed": False,
     "fraud_details": {},
     "object": "charge",
-    "refunded": False,
 }
 _OUTCOME = {**null("network_advice_code", "network_decline_code"), "risk_level": "normal", "risk_score": 11}
 _APPROVED = {
@@ -117,13 +127,19 @@ _APPROVED = {
     "seller_message": "Payment complete.",
     "type": "authorized",
 }
-# None of these is offered here: one capture per authorisation, never more than was authorised.
 _CHARGED_CARD = {
-    **null("authorization_code", "installments", "mandate", "network_transaction_id", "three_d_secure"),
-    "extended_authorization": {"status": "disabled"},
+    **null("authorization_code", "installments", "mandate", "network_transaction_id"),
     "incremental_authorization": {"status": "unavailable"},
-    "multicapture": {"status": "unavailable"},
     "network_token": {"used": False},
+}
+_EXTENDED = {True: {"status": "enabled"}, False: {"status": "disabled"}}
+_MULTICAPTURE = {True: {"status": "available"}, False: {"status": "unavailable"}}
+_AUTHENTICATED = {
+    **null("exemption_indicator", "result_reason"),
+    "authentication_flow": "challenge",
+    "electronic_commerce_indicator": "05",
+    "result": "authenticated",
+    "version": "2.2.0",
 }
 
 
@@ -134,8 +150,11 @@ def charge(row: Charge) -> Json:
         **card_details(row.card),
         **_CHARGED_CARD,
         "amount_authorized": None if declined else row.amount,
+        "extended_authorization": _EXTENDED[row.extended],
+        "multicapture": _MULTICAPTURE[row.multicapture],
         "network": row.card.brand,
         "overcapture": {"maximum_amount_capturable": row.amount, "status": "unavailable"},
+        "three_d_secure": {**_AUTHENTICATED, "transaction_id": row.id} if row.authenticated else None,
     }
     if row.capture_before is not None:
         card["capture_before"] = row.capture_before
@@ -154,6 +173,7 @@ def charge(row: Charge) -> Json:
         "id": row.id,
         "amount": row.amount,
         "amount_captured": row.amount_captured,
+        "amount_refunded": row.amount_refunded,
         "balance_transaction": row.balance_transaction,
         "calculated_statement_descriptor": None if declined else "STANDIN",
         "captured": row.captured,
@@ -171,5 +191,7 @@ def charge(row: Charge) -> Json:
         "payment_method": row.payment_method,
         "payment_method_details": {"type": "card", "card": card},
         "receipt_email": row.receipt_email,
+        # Not before the last capture, even if all of the others came back (docs: multicapture).
+        "refunded": row.captured and row.amount_refunded == row.amount_captured,
         "status": row.status,
     }

@@ -23,6 +23,8 @@ class Card(NamedTuple):
     country: str = "US"
     decline: Decline | None = None
     refuses_attach: bool = False  # most declining cards are refused as soon as a customer wants to keep them
+    authenticates: bool = False  # the bank wants to see the customer (3-D Secure) before it says anything else
+    refunds: str = "at_once"  # or `later` (pending first), or `never` (failed after a while)
 
 
 class Customer(NamedTuple):
@@ -37,6 +39,9 @@ class Customer(NamedTuple):
     metadata: dict[str, str]
     invoice_prefix: str
     next_invoice_sequence: int = 1
+    balance: int = 0  # below zero: a credit, in minor units of `currency`
+    currency: str | None = None
+    default_payment_method: str | None = None  # for invoices
     object: str = "customer"
 
 
@@ -47,6 +52,7 @@ class PaymentMethod(NamedTuple):
     card: Card
     customer: str | None
     metadata: dict[str, str]
+    detached: bool = False  # it may not be used again
     object: str = "payment_method"
 
 
@@ -68,14 +74,13 @@ def account(account_id: str) -> Json:
 
 
 _CUSTOMER = {
-    **null("currency", "default_source", "discount", "shipping", "test_clock"),
-    "balance": 0,
+    **null("default_source", "discount", "shipping", "test_clock"),
     "delinquent": False,
-    "invoice_settings": null("custom_fields", "default_payment_method", "footer", "rendering_options"),
     "object": "customer",
     "preferred_locales": [],
     "tax_exempt": "none",
 }
+_INVOICE_SETTINGS = null("custom_fields", "footer", "rendering_options")
 _ADDRESS = null("city", "country", "line1", "line2", "postal_code", "state")
 
 
@@ -84,10 +89,13 @@ def customer(row: Customer) -> Json:
         **_CUSTOMER,
         "id": row.id,
         "address": {**_ADDRESS, **row.address} if row.address else None,
+        "balance": row.balance,
         "created": row.created,
+        "currency": row.currency,
         "description": row.description,
         "email": row.email,
         "invoice_prefix": row.invoice_prefix,
+        "invoice_settings": {**_INVOICE_SETTINGS, "default_payment_method": row.default_payment_method},
         "livemode": row.livemode,
         "metadata": row.metadata,
         "name": row.name,

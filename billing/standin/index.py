@@ -1,0 +1,67 @@
+"""The index that search looks into, which is always a little behind.
+
+A change is known `lag_s` seconds after it was made, on the stand-in's clock. The index never goes back: when the lag
+grows, as in an outage, it stands still until the lag is over. All that is kept is what it does not know yet.
+Source: docs.stripe.com/search, data freshness ("searchable in under 1 minute", later than that during an outage).
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+# Long enough that code which searches for what it has just made fails at home, too.
+LAG_S = 10.0
+
+
+def seconds(value: str | float) -> float:
+    """A lag as it is written. Raises ValueError."""
+    lag_s = float(value)
+    if not 0 <= lag_s < float("inf"):
+        raise ValueError(value)
+    return lag_s
+
+
+class Change(NamedTuple):
+    """`before` is the version that the index goes on to know; None, where it knows nothing of the object yet."""
+
+    at: float
+    row_id: str
+    before: Any
+
+
+class Index:
+    """One for all accounts and modes: no id is given twice."""
+
+    def __init__(self, time: Callable[[], float], lag_s: float) -> None:
+        self._time = time
+        self._lag_s = lag_s
+        self._unknown: deque[Change] = deque()
+        # A job of the agenda works in a time of its own, and what it changes is as old as that.
+        self.job_at: float | None = None
+
+    @property
+    def lag_s(self) -> float:
+        return self._lag_s
+
+    @lag_s.setter
+    def lag_s(self, lag_s: float) -> None:
+        self._catch_up(self._time())
+        self._lag_s = lag_s
+
+    def changed(self, row_id: str, before: Any) -> None:
+        """Another version of this object has taken the place of `before`."""
+        at = self._time() if self.job_at is None else self.job_at
+        self._catch_up(at)
+        self._unknown.append(Change(at, row_id, before))
+
+    def behind(self) -> dict[str, Any]:
+        """What the index knows of each object that it is behind with; of all others it knows the present version."""
+        self._catch_up(self._time())
+        known: dict[str, Any] = {}
+        for change in self._unknown:
+            known.setdefault(change.row_id, change.before)
+        return known
+
+    def _catch_up(self, now: float) -> None:
+        while self._unknown and self._unknown[0].at + self._lag_s <= now:
+            self._unknown.popleft()
