@@ -31,11 +31,13 @@ demo: $(INSTALLED) ## take some hundred captures and invoices through faults, ki
 test: $(INSTALLED) ## run all tests on real servers; ARGS="-k invoice" narrows it
 	@$(BIN)/python -m pytest $(ARGS)
 
-chaos: $(INSTALLED) ## five minutes of random kills, flushes and cut connections, then of archivers; SECONDS=60 SEED=1 change it
+chaos: $(INSTALLED) ## five minutes of random kills, flushes and cut connections, then archivers and stand-in; SECONDS=60 SEED=1 change it
 	@BILLING_TEST_CHAOS_S=$(SECONDS) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s \
 		-o timeout=$$(($(SECONDS) + 300)) tests/crash/test_chaos.py
 	@BILLING_TEST_ARCHIVE_S=$$(($(SECONDS) / 10 + 6)) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s \
 		-o timeout=$$(($(SECONDS) + 300)) tests/archive/test_two_archivers.py
+	@BILLING_TEST_MACHINE_S=$$(($(SECONDS) / 5)) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s \
+		-o timeout=$$(($(SECONDS) + 300)) tests/standin/test_standin_machine.py -k whatever
 
 conformance: $(INSTALLED) ## compare the stand-in with Stripe's public API; STRIPE_TEST_KEY_REF=env:NAME asks a Stripe sandbox
 	@$(if $(STRIPE_TEST_KEY_REF),:,echo "asking the stand-in; to ask Stripe: make conformance STRIPE_TEST_KEY_REF=env:MY_STRIPE_TEST_KEY")

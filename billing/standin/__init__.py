@@ -21,9 +21,8 @@ Start it with `python -m billing.standin`; `docs/standin.md` shows the rest.
     history        events and effects
     agenda, clockwork            what comes with time
     call           what the answerer of a route is given
-    api            the answerers: one room for each kind of object
-    webhooks, deliveries         who is told what, and when; one attempt to tell it
-    disorder, event_types        what goes wrong with webhooks; what can be told
+    api            the answerers: customers, payments, the ledger, invoices; one room for each kind of object
+    webhooks       who is told what, and when; one attempt to tell it; what goes wrong with it
     objects        what is kept of each object, and how it looks
     lists, expansion             pages; an id replaced by its object
     admin          /_standin: look inside, and arrange what goes wrong

@@ -7,14 +7,14 @@ import orjson
 
 from . import admin, answers, errors, expansion, hostile, parameters, reading, versions, wire
 from .access import Caller
-from .api import cards
+from .api import ROUTES
+from .api.customers import cards
 from .call import Call
 from .errors import StripeError
 from .faults import BadRule, Fault, Moment
 from .history import API_VERSION
 from .idempotency import Record
 from .reading import Asked, HeadersIn
-from .routes import ROUTES
 from .state import State
 from .waiting import Ending
 from .wire import Answer

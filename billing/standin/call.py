@@ -1,11 +1,13 @@
 """What the answerer of a route is given: who asks, for what, when, and where to note what happens."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .books import Books
 from .history import Event
-from .objects import Row
+from .objects import Json, Row
+from .parameters import Table
 from .world import World
 
 
@@ -34,3 +36,13 @@ class Call:
     def effect(self, kind: str, row: Row, amount: int | None = None) -> None:
         """Note an effect that really happened, for `/_standin/effects`."""
         self.books.note_effect(kind, row, amount, self.now, self.request_id, self.key)
+
+
+class Route(NamedTuple):
+    """What a route takes, and what it does. Its name in a table is such as `POST /v1/refunds/{id}`."""
+
+    table: Table
+    answer: Callable[[Call], Json]
+
+
+Routes = dict[str, Route]

@@ -3,7 +3,7 @@
 A lie changes only what is told. The truth was saved, and a replay tells it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from .faults import Fault
 from .objects import Json
@@ -13,7 +13,19 @@ _HTML = (b"content-type", b"text/html; charset=utf-8")
 BAD_GATEWAY = b"<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway</body></html>"
 WELCOME = b"<html><head><title>Welcome</title></head><body>Please accept the terms of this network.</body></html>"
 
-AMOUNTS = ("amount", "amount_received", "amount_due", "subtotal", "total")
+AMOUNTS = (
+    *("amount", "amount_received", "amount_captured", "amount_refunded", "amount_due", "amount_paid"),
+    *("amount_requested", "subtotal", "total", "net"),
+)
+# What is shown of each kind of object before its end. A credit note has no such state: it is issued, or void.
+UNSETTLED: dict[str, Json] = {
+    "balance_transaction": {"status": "pending"},
+    "charge": {"status": "pending", "captured": False},
+    "invoice": {"status": "draft"},
+    "invoice_payment": {"status": "open"},
+    "payout": {"status": "in_transit"},
+    "refund": {"status": "pending"},
+}
 
 
 def at_the_door(fault: Fault) -> Answer | None:
@@ -63,8 +75,8 @@ def _not_end_state(shown: Json) -> None:
     if shown["object"] == "payment_intent":
         shown["amount_capturable"] += shown["amount_received"]
         shown.update(status="processing", amount_received=0, canceled_at=None, cancellation_reason=None)
-    elif shown["object"] == "invoice":
-        shown["status"] = "draft"
+    else:
+        shown.update(UNSETTLED.get(shown["object"], {}))
 
 
 LIES: dict[str, Callable[[Json], None]] = {
@@ -78,7 +90,17 @@ LIES: dict[str, Callable[[Json], None]] = {
 
 
 def lie(name: str, told: Json) -> None:
-    """Change a whole answer in place: an object, or every object of a list. Errors are left as they are."""
-    for shown in told["data"] if told.get("object") == "list" else [told]:
-        if "id" in shown and "object" in shown:
-            LIES[name](shown)
+    """Change a whole answer in place: each of the objects that it is about. Errors are left as they are."""
+    for shown in _subjects(told):
+        LIES[name](shown)
+
+
+def _subjects(told: Json) -> Iterator[Json]:
+    """The object itself, every one of a page, and what an event tells of; not what was expanded within them."""
+    if told.get("object") in ("list", "search_result"):
+        for each in told["data"]:
+            yield from _subjects(each)
+    elif "id" in told and "object" in told:
+        if told["object"] == "event":
+            yield from _subjects(told["data"]["object"])
+        yield told

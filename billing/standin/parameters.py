@@ -175,7 +175,10 @@ def list_of(item: Reader, *, most: int) -> Reader:
             raise bad_request("Invalid array", name)
         if len(value) > most:
             raise bad_request(f"Array too long: at most {most} elements.", name)
-        return [item(value[index], f"{name}[{index}]") for index in sorted(value, key=int)]
+        items = [item(value[index], f"{name}[{index}]") for index in sorted(value, key=int)]
+        if None in items:
+            raise bad_request("Invalid array: an element is empty.", name)
+        return items
 
     return reader
 

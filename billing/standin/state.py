@@ -1,13 +1,13 @@
 """Everything the stand-in remembers, in one place, and how all of it is forgotten."""
 
 from .access import Access
-from .api import invoice_following
+from .api.invoices import following
 from .clockwork import Clockwork
 from .faults import Faults
 from .idempotency import Idempotency
 from .limits import Limiter
 from .waiting import Waiting
-from .webhooks import Webhooks
+from .webhooks.lines import Webhooks
 from .world import Settings, World
 
 
@@ -22,7 +22,7 @@ class State:
         self.waiting = Waiting()
         self.webhooks = Webhooks(self.world, self.clockwork, settings.seed)
         # After the webhooks: they are told of an event before what follows from it happens.
-        self.world.listeners.append(invoice_following.follow)
+        self.world.listeners.append(following.follow)
 
     def reset(self) -> None:
         """As at the start. Whoever waits is forgotten and has no effect any more."""

@@ -1,22 +1,25 @@
 """Every route is asked for what its own table names, in sane and insane ways; whatever it refuses has changed nothing.
 
-`BILLING_TEST_EXAMPLES=2000 BILLING_TEST_SEED=7` asks more often.
+BILLING_TEST_EXAMPLES=2000 BILLING_TEST_SEED=7 asks more often, and other things.
 """
 
 import inspect
 import os
+import random
+import sys
 from collections import defaultdict
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
-from hypothesis import strategies as st
+from mutants import BREAKS_UNDER_NONSENSE
 from quiet import Quiet
 
+from billing.standin.control import Control
 from billing.standin.errors import StripeError
 from billing.standin.routes import ROUTES
 
-EXAMPLES = int(os.environ.get("BILLING_TEST_EXAMPLES", "20"))
+REQUESTS = int(os.environ.get("BILLING_TEST_EXAMPLES", "30"))  # to each route
 SEED = int(os.environ.get("BILLING_TEST_SEED", "20261125"))
 
 # What a value may be; a parameter's own reader says which of them it takes.
@@ -39,36 +42,48 @@ HOSTILE = [
     *("999999999999", "9" * 13, "9" * 400, "\0", "\r\n", "é", "💸", "\u202e", "٣", "１", "'", '"', "{}", "%", "&"),
     *("x" * 501, "x" * 5001, "pm_none", "a:'" * 20),
 ]
-ODD = st.sampled_from([{}, [], {"zz": "1"}, ["1", {"a": "b"}], {"0": {"1": "2"}}, {"": ""}])
+ODD = [{}, [], {"zz": "1"}, ["1", {"a": "b"}], {"0": {"1": "2"}}, {"": ""}]
 OBJECTS = {
     *("customer", "payment_intent", "charge", "invoice", "payment_method", "credit_note", "payout", "refund"),
     *KIND,
     *OF_THE_ROUTE,
 }
-now_and_then = st.integers(0, 9).map(lambda n: n == 9)
 
 
-def values(name, reader):
-    """What a parameter could be, found in what its reader was made of."""
-    made_of = inspect.getclosurevars(reader).nonlocals
-    if "table" in made_of:
-        return hashes(made_of["table"])
-    if "item" in made_of:
-        return st.lists(values(name, made_of["item"]), min_size=1, max_size=3)
-    for choices in ("choices", "fields"):
-        if made_of.get(choices):
-            return mostly(made_of[choices])
-    if name.endswith("metadata"):
-        return st.dictionaries(st.sampled_from(["a", "b", "", "k" * 41]), mostly(["1", ""]), max_size=2)
-    if name in OBJECTS and name not in NAMED:
-        return mostly(["@"])
-    return mostly(NAMED.get(name) or [value for value in SANE if takes(reader, value)] or SANE)
+class Nonsense:
+    """Makes forms from a route's table: nine values of ten are what their reader takes."""
 
+    def __init__(self, chance):
+        self._chance = chance
 
-def mostly(sane):
-    return st.integers(0, 9).flatmap(
-        lambda n: st.sampled_from(sane) if n < 8 else st.sampled_from(HOSTILE) if n < 9 else ODD | st.text(max_size=9)
-    )
+    def form(self, table):
+        """What the table requires, mostly, and a little of what it may have."""
+        may = sorted(set(table.readers) - set(table.required))
+        names = [*table.required, *self._chance.sample(may, self._chance.randint(0, min(3, len(may))))]
+        if names and self._rarely():
+            names.remove(self._chance.choice(names))
+        return {name: self.value(name, table.readers[name]) for name in names}
+
+    def value(self, name, reader):
+        """What a parameter could be, found in what its reader was made of."""
+        if self._rarely():
+            return self._chance.choice(self._chance.choice([HOSTILE, HOSTILE, ODD]))
+        made_of = inspect.getclosurevars(reader).nonlocals
+        if "table" in made_of:
+            return self.form(made_of["table"])
+        if "item" in made_of:
+            return [self.value(name, made_of["item"]) for _ in range(self._chance.randint(1, 3))]
+        choices = made_of.get("choices") or made_of.get("fields") or NAMED.get(name)
+        if choices:
+            return self._chance.choice(choices)
+        if name.endswith("metadata"):
+            return {self._chance.choice(["a", "b", "", "k" * 41]): self._chance.choice(["1", ""])}
+        if name in OBJECTS:
+            return "@"
+        return self._chance.choice([value for value in SANE if takes(reader, value)] or SANE)
+
+    def _rarely(self):
+        return self._chance.random() < 0.1
 
 
 def takes(reader, value):
@@ -77,15 +92,6 @@ def takes(reader, value):
     except StripeError:
         return False
     return True
-
-
-@st.composite
-def hashes(draw, table):
-    """A hash with what the table requires, mostly, and a little of what it may have."""
-    names = sorted(set(table.readers) - set(table.required))
-    chosen = draw(st.lists(st.sampled_from(names), max_size=3, unique=True)) if names else []
-    required = [] if draw(now_and_then) else table.required
-    return {name: draw(values(name, table.readers[name])) for name in (*required, *chosen)}
 
 
 def flat(value, name):
@@ -101,25 +107,19 @@ def flat_form(form):
     return dict(pair for name, value in form.items() for pair in flat(value, name))
 
 
-@pytest.fixture
-def world(raw, customer):
-    """Ids of objects in several states, by the kind of object."""
+def furnished(raw):
+    """Makes objects in several states, and returns their ids by the kind of object."""
     found = defaultdict(list)
-
-    def look(told):
-        for each in told.values() if isinstance(told, dict) else told if isinstance(told, list) else ():
-            look(each)
-        if isinstance(told, dict) and isinstance(told.get("id"), str) and "object" in told:
-            found[told["object"]].append(told["id"])
 
     def post(path, **form):
         answer = raw("POST", f"/v1/{path}", flat_form(form))
-        look(answer.json())
+        look(found, answer.json())
         return answer.json().get("id", "none")
 
+    customer = post("customers", email="who@example.com")
     paying = {"amount": "1000", "currency": "usd", "payment_method": "pm_card_visa", "confirm": "true"}
     post("payment_intents", amount="1000", currency="usd", customer=customer)
-    _, taken, kept = (post("payment_intents", **paying, capture_method="manual") for _ in range(3))
+    *_, taken, kept = [post("payment_intents", **paying, capture_method="manual") for _ in range(6)]
     post(f"payment_intents/{taken}/capture", amount_to_capture="700")
     post(f"payment_intents/{kept}/capture")
     post("refunds", payment_intent=taken, amount="100")
@@ -140,9 +140,21 @@ def world(raw, customer):
             post("credit_notes", invoice=invoice, amount="100")
     post("invoiceitems", customer=customer, amount="50", currency="usd")
     for things in {operation.split("/")[2] for operation in ROUTES}:
-        look(raw("GET", f"/v1/{things}?limit=100").json())
-    found["customer"].append(customer)
-    return {kind: sorted(set(ids), key=ids.index) for kind, ids in found.items()}
+        look(found, raw("GET", f"/v1/{things}?limit=100").json())
+    return found
+
+
+def look(found, told):
+    """Keep the ids of everything in an answer."""
+    for each in told.values() if isinstance(told, dict) else told if isinstance(told, list) else ():
+        look(found, each)
+    if (
+        isinstance(told, dict)
+        and isinstance(told.get("id"), str)
+        and told.get("object")
+        and told["id"] not in found[told["object"]]
+    ):
+        found[told["object"]].append(told["id"])
 
 
 def about(path):
@@ -153,35 +165,74 @@ def about(path):
     return ABOUT.get(things, things.removesuffix("s"))
 
 
-@pytest.mark.parametrize("name", ROUTES)
-def test_whatever_a_route_is_asked_it_answers_and_a_refusal_changes_nothing(raw, control, world, name):
-    method, path = name.split()
-    quiet = Quiet(control)
-    asked = 0
+class Attacker:
+    """Asks routes for everything their tables name, and looks at each answer."""
 
-    def an(kind, choice):
-        ids = world.get(kind) or ["x_1"]
-        return ids[choice % len(ids)]
+    def __init__(self, raw, control, chance):
+        self._raw, self._control, self._chance = raw, control, chance
+        self._world, self._quiet = furnished(raw), Quiet(control)
+        self._nonsense = Nonsense(chance)
+        self._asked = 0
 
-    @seed(SEED)
-    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(hashes(ROUTES[name].table), st.integers(0, 9), st.sampled_from(["@"] * 7 + ["x_1", "%00", "%F0", "é%2F"]))
-    def ask(form, choice, thing):
-        nonlocal asked
-        asked += 1
+    def ask(self, name):
+        method, path = name.split()
+        above, _, rest = path.partition("/{id}")
         pairs = []
-        for field, value in flat_form(form).items():
+        for field, value in flat_form(self._nonsense.form(ROUTES[name].table)).items():
             last = field.rstrip("]").rpartition("[")[2]
             kind = about(path) if last in OF_THE_ROUTE else KIND.get(last, last)
-            pairs.append((field, an(kind, choice) if value == "@" else value))
-        above, _, rest = path.partition("/{id}")
+            pairs.append((field, self._an(kind) if value == "@" else value))
         where = path
         if "{id}" in path:
-            where = above + "/" + (an(about(above), choice) if thing == "@" else thing) + rest
-            where = where.replace("{id}", an(about(path), choice))
+            known = self._chance.random() < 0.9
+            thing = self._an(about(above)) if known else self._chance.choice(["x_1", "%00", "%F0", "é%2F"])
+            where = f"{above}/{thing}{rest}".replace("{id}", self._an(about(path)))
+        self._asked += 1
         if method == "POST":
-            quiet.judge(raw(method, where, urlencode(pairs).encode(), key=f"fuzz-{asked}"))
+            answer = self._raw(method, where, urlencode(pairs).encode(), key=f"fuzz-{self._asked}")
         else:
-            quiet.judge(raw(method, where + ("?" + urlencode(pairs) if pairs else "")))
+            answer = self._raw(method, where + ("?" + urlencode(pairs) if pairs else ""))
+        try:
+            self._quiet.judge(answer)
+        except AssertionError as error:
+            error.add_note(f"{method} {where} {pairs}: {answer.status} {answer.data[:500]!r}")
+            raise
+        if answer.status == 200:
+            look(self._world, answer.json())
 
-    ask()
+    def advance(self, seconds):
+        self._control.advance(seconds)
+        # Old keys are forgotten when the next one is used.
+        self._raw("POST", "/v1/customers", b"", key=f"after-{self._asked}")
+        self._quiet = Quiet(self._control)
+
+    def _an(self, kind):
+        return self._chance.choice(self._world.get(kind) or ["x_1"])
+
+
+def attack(raw, control, name):
+    attacker = Attacker(raw, control, random.Random(f"{SEED} {name}"))
+    for _ in range(REQUESTS):
+        attacker.ask(name)
+
+
+@pytest.mark.parametrize("name", ROUTES)
+def test_whatever_a_route_is_asked_it_answers_and_a_refusal_changes_nothing(raw, control, name):
+    attack(raw, control, name)
+
+
+def test_a_walk_through_all_routes_is_answered_at_every_step(raw, control):
+    """Whatever became of the objects meanwhile: deleted, void, refunded, and older from time to time."""
+    chance = random.Random(SEED)
+    attacker = Attacker(raw, control, chance)
+    for _ in range(REQUESTS * 40):
+        attacker.ask(chance.choice(sorted(ROUTES)))
+        if chance.random() < 0.02:
+            attacker.advance(chance.choice([10, 3700, 90_000, 8 * 86_400]))
+
+
+@pytest.mark.parametrize("mutant", BREAKS_UNDER_NONSENSE)
+def test_nonsense_finds_what_is_broken(start, raw, mutant):
+    program = [sys.executable, str(Path(__file__).with_name("mutants.py")), mutant]
+    with start(program=program) as (url, _), pytest.raises(AssertionError):
+        attack(type(raw)(url), Control(url), "POST /v1/payment_intents/{id}/capture")

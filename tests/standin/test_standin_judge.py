@@ -12,9 +12,10 @@ import verdicts
 from validated import NOT_JUDGED, Judged
 
 from billing.standin import answers, errors
+from billing.standin.call import Route
 from billing.standin.faults import FAULTS
 from billing.standin.parameters import Table
-from billing.standin.routes import ROUTES, Route
+from billing.standin.routes import ROUTES
 from billing.standin.world import Settings
 
 ACCOUNT = "GET /v1/account"

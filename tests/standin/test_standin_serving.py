@@ -64,14 +64,15 @@ def test_help_teaches():
 
 
 def test_it_stands_on_nothing_of_ours_and_not_on_stripe():
-    for file in HERE.glob("*.py"):
+    for file in HERE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.ImportFrom):
                 assert node.level < 2, file
                 names = [node.module or ""] if node.level == 0 else []
             else:
                 names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            assert not {name.split(".")[0] for name in names} & {"billing", "jobs", "archive", "stripe"}, file
+            of_others = [name for name in names if not f"{name}.".startswith("billing.standin.")]
+            assert not {name.split(".")[0] for name in of_others} & {"billing", "jobs", "archive", "stripe"}, file
 
 
 def test_health_counts(control, intent):

@@ -5,11 +5,12 @@ import threading
 
 import pytest
 
-from billing.standin import webhooks
-from billing.standin.api import customers, webhook_endpoints
+from billing.standin.api import webhook_endpoints
+from billing.standin.api.customers import customers
 from billing.standin.call import Call
 from billing.standin.control import ControlError
 from billing.standin.state import State
+from billing.standin.webhooks import lines as webhooks
 from billing.standin.world import Settings
 
 HOUR = 3600

@@ -6,7 +6,7 @@ import pytest
 import stripe
 from stripe.params import WebhookEndpointCreateParams
 
-from billing.standin.event_types import ALL, EVENT_TYPES
+from billing.standin.webhooks.event_types import ALL, EVENT_TYPES
 
 URL = "https://example.com/webhooks"
 LIVE_KEY = "sk_live_standin"

@@ -6,8 +6,9 @@ from typing import Any
 
 from billing.standin import parameters
 from billing.standin.access import READ, WRITE
-from billing.standin.api import authorisations, intents, payment_methods, refusals
-from billing.standin.api.cards import by_token
+from billing.standin.api.customers import payment_methods
+from billing.standin.api.customers.cards import by_token
+from billing.standin.api.payments import authorisations, intents, refusals
 from billing.standin.books import Books
 from billing.standin.call import Call
 from billing.standin.errors import StripeError

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from billing.standin import errors, forms
-from billing.standin.api import authorisations
+from billing.standin.api.payments import authorisations
 from billing.standin.faults import Rule
 from billing.standin.history import EFFECTS, Effect
 from billing.standin.objects import Json

@@ -7,7 +7,7 @@ from billing.standin.books import Books
 from billing.standin.faults import BadRule
 from billing.standin.objects import Endpoint, Json
 from billing.standin.state import State
-from billing.standin.webhooks import Attempt
+from billing.standin.webhooks.lines import Attempt
 
 from .views import WAIT_MAX_S, Query
 

@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 from billing.standin import errors
 from billing.standin.books import Books
 from billing.standin.call import Call
-from billing.standin.event_types import ALL, EVENT_TYPES
 from billing.standin.history import API_VERSION
 from billing.standin.lists import page
 from billing.standin.objects import NO_METADATA, Endpoint, Json, Secret, shown
 from billing.standin.parameters import PAGE, Table, boolean, expand, list_of, merged, metadata, one_of, text
+from billing.standin.webhooks.event_types import ALL, EVENT_TYPES
 from billing.standin.world import World
 
 ENDPOINTS_MAX = 16  # per account and mode (docs.stripe.com/webhooks)

@@ -12,8 +12,8 @@ from billing.standin.objects import Invoice, InvoiceItem, Json, Line, shown
 from billing.standin.objects.invoice_items import line as line_shown
 from billing.standin.parameters import PAGE, Reader, Table, expand, list_of, merged, metadata, nested, one_of, text
 
-from .invoice_changes import editable, not_editable, the_invoice, told
-from .invoice_items import LINE, LINES_MAX, attached, changed, gone, made, with_items, without
+from .changes import editable, not_editable, the_invoice, told
+from .items import LINE, LINES_MAX, attached, changed, gone, made, with_items, without
 
 
 def _lines(row: dict[str, Reader], *required: str) -> Table:

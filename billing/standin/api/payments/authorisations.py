@@ -2,11 +2,12 @@
 
 from typing import Any
 
+from billing.standin.api.customers import cards
+from billing.standin.api.ledger.balance import enter, fee_of
 from billing.standin.call import Call
 from billing.standin.objects import Charge, Intent, PaymentMethod
 
-from . import cards, refusals
-from .balance import enter, fee_of
+from . import refusals
 
 # Of the capture of `automatic_async`; the documentation (asynchronous capture) says within an hour.
 BACKGROUND_S = 5

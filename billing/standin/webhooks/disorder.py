@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .faults import BadRule
+from billing.standin.faults import BadRule
 
 TIMEOUT_S = 10.0  # Stripe publishes none
 LATE_MAX_S = 7 * 86_400

@@ -5,6 +5,8 @@ or given back outside of Stripe; the three must add up. Source: docs.stripe.com/
 """
 
 from billing.standin import errors
+from billing.standin.api.customers import balances
+from billing.standin.api.payments.refunds import give_back
 from billing.standin.call import Call
 from billing.standin.expansion import paths
 from billing.standin.lists import page, part
@@ -26,11 +28,10 @@ from billing.standin.parameters import (
     text,
 )
 
-from . import customer_balance, invoice_payments
+from . import payments
+from .changes import told
 from .credit_note_drafts import charge_of, drafted
-from .invoice_changes import told
-from .invoice_progress import settled
-from .refunds import give_back
+from .progress import settled
 
 LINES_MAX = 250  # as many as an invoice has
 
@@ -87,7 +88,7 @@ def create(call: Call) -> Json:
     invoice, note = drafted(call)
     refund, credit = asked.get("refund_amount", 0), asked.get("credit_amount", 0)
     customer = books.customers.get(invoice.customer)
-    if credit and (customer is None or not customer_balance.holds(customer, invoice.currency)):
+    if credit and (customer is None or not balances.holds(customer, invoice.currency)):
         raise errors.wrong_state("The customer has no balance in this currency.", param="credit_amount")
     charge = charge_of(call, invoice)
     if refund and charge is not None:
@@ -95,7 +96,7 @@ def create(call: Call) -> Json:
         given = give_back(call, charge, refund, reason=reason)
         note = note._replace(refunds=((given.id, given.amount),))
     if credit:
-        change = customer_balance.move(
+        change = balances.move(
             call, note.customer, -credit, note.currency, "credit_note", invoice=invoice.id, credit_note=note.id
         )
         note = note._replace(balance_transaction=change.id)
@@ -176,4 +177,4 @@ def _credited(call: Call, invoice: Invoice, pre: int, post: int) -> None:
         invoice = settled(call, invoice)
     else:
         told(call, invoice, "invoice.updated")
-    invoice_payments.keep_in_step(call, invoice)
+    payments.keep_in_step(call, invoice)

@@ -5,13 +5,12 @@ recorded ones.
 """
 
 from billing.standin import errors
+from billing.standin.api.ledger.balance import enter
 from billing.standin.call import Call
 from billing.standin.expansion import paths
 from billing.standin.lists import page
 from billing.standin.objects import NO_METADATA, Charge, Json, Refund, shown
 from billing.standin.parameters import PAGE, Table, amount, expand, merged, metadata, moment, one_of, text
-
-from .balance import enter
 
 # Decided here for the two test cards whose refunds end later; the documentation says "some time later".
 ENDS_AFTER_S = 60

@@ -27,7 +27,7 @@ from billing.standin.parameters import (
     text,
 )
 
-from .invoice_changes import editable, told, with_lines
+from .changes import editable, told, with_lines
 
 LINES_MAX = 250  # per invoice (docs.stripe.com/api/invoiceitems/create)
 

@@ -23,7 +23,7 @@ from billing.standin.parameters import (
     text,
 )
 
-from . import customer_balance, payment_methods
+from . import balances, payment_methods
 
 _ADDRESS = ("city", "country", "line1", "line2", "postal_code", "state")
 _address = nested(Table(dict.fromkeys(_ADDRESS, text)))
@@ -86,7 +86,7 @@ def create(call: Call) -> Json:
     if method is not None:
         payment_methods.keep(call, method, customer_id)
     if asked.get("balance"):
-        customer_balance.move(call, customer_id, asked["balance"], "usd", "initial")
+        balances.move(call, customer_id, asked["balance"], "usd", "initial")
     return shown(call.books.customers.get(customer_id) or customer)
 
 
@@ -103,7 +103,7 @@ def update(call: Call) -> Json:
         call.event("customer.updated", books.customers.put(changed))
     difference = asked.get("balance", customer.balance) - customer.balance
     if difference:
-        customer_balance.move(call, customer.id, difference, customer.currency or "usd", "adjustment")
+        balances.move(call, customer.id, difference, customer.currency or "usd", "adjustment")
     return shown(_customer(call))
 
 

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import orjson
 import urllib3
 
-from . import history
-from .books import Books
-from .history import Event
+from billing.standin import history
+from billing.standin.books import Books
+from billing.standin.history import Event
 
 ANSWER_MAX = 64 * 1024  # so much of an answer is read, and thrown away
 

@@ -1,12 +1,11 @@
 """Invoice payments: the PaymentIntent that stands behind a final invoice, kept in step with what remains to be paid."""
 
+from billing.standin.api.payments.authorisations import let_go
 from billing.standin.call import Call
 from billing.standin.expansion import paths
 from billing.standin.lists import page
 from billing.standin.objects import NO_METADATA, Intent, Invoice, InvoicePayment, Json, shown
 from billing.standin.parameters import PAGE, Table, expand, moment, nested, one_of, text
-
-from .authorisations import let_go
 
 GET = Table({"expand": expand(*paths("invoice_payment"))})
 LIST = Table(
@@ -75,7 +74,7 @@ def keep_in_step(call: Call, invoice: Invoice) -> None:
 
 
 def end(call: Call, invoice: Invoice, reason: str) -> None:
-    """Nothing is to be paid this way any more. Canceling the intent cancels the payment (`invoice_following`)."""
+    """Nothing is to be paid this way any more. Canceling the intent cancels the payment (`following`)."""
     intent = intent_of(call, invoice)
     if intent is not None:
         let_go(call, intent, reason, "payment_intent.canceled")

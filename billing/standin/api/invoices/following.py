@@ -6,8 +6,8 @@ from billing.standin.call import Call
 from billing.standin.history import Event
 from billing.standin.objects import Intent, Invoice, InvoicePayment
 
-from .invoice_changes import told
-from .invoice_progress import settled
+from .changes import told
+from .progress import settled
 
 
 def follow(call: Call, event: Event) -> None:

@@ -4,14 +4,15 @@ Transitions: docs.stripe.com/invoicing/integration/workflow-transitions; the tex
 """
 
 from billing.standin import errors
+from billing.standin.api.customers import balances
 from billing.standin.call import Call
 from billing.standin.expansion import paths
 from billing.standin.objects import Invoice, Json, shown
 from billing.standin.parameters import Table, boolean, expand, text
 
-from . import customer_balance, invoice_payments
-from .invoice_changes import the_invoice, told
-from .invoice_progress import HOUR, charge, finalized, method_for, settled, worth
+from . import payments
+from .changes import the_invoice, told
+from .progress import HOUR, charge, finalized, method_for, settled, worth
 
 _expand = expand(*paths("invoice"))
 FINALIZE = Table({"auto_advance": boolean, "expand": _expand})
@@ -74,12 +75,10 @@ def void(call: Call) -> Json:
         raise errors.wrong_state(_NOT_OPEN)
     invoice = invoice._replace(status="void", auto_advance=False, advances_at=None, voided_at=call.now)
     told(call, invoice, "invoice.voided", "invoice.voided")
-    invoice_payments.end(call, invoice, "void_invoice")
+    payments.end(call, invoice, "void_invoice")
     applied = (invoice.ending_balance or 0) - invoice.starting_balance
     if applied and call.books.customers.get(invoice.customer):
-        customer_balance.move(
-            call, invoice.customer, -applied, invoice.currency, "unapplied_from_invoice", invoice=invoice.id
-        )
+        balances.move(call, invoice.customer, -applied, invoice.currency, "unapplied_from_invoice", invoice=invoice.id)
     return shown(invoice)
 
 
@@ -97,7 +96,7 @@ def mark_uncollectible(call: Call) -> Json:
 def _paid_out_of_band(call: Call, invoice: Invoice) -> None:
     invoice = invoice._replace(paid=invoice.due, paid_out_of_band=invoice.due)
     invoice = settled(call, invoice, "invoice.paid_out_of_band")
-    invoice_payments.end(call, invoice, "automatic")
+    payments.end(call, invoice, "automatic")
 
 
 def _remains(call: Call, invoice: Invoice) -> int:

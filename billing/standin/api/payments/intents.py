@@ -3,6 +3,7 @@
 from typing import Any
 
 from billing.standin import errors
+from billing.standin.api.customers import payment_methods
 from billing.standin.call import Call
 from billing.standin.expansion import paths
 from billing.standin.lists import page
@@ -25,7 +26,6 @@ from billing.standin.parameters import (
     text,
 )
 
-from . import payment_methods
 from .authorisations import authorise
 
 _expand = expand(*paths("payment_intent"))

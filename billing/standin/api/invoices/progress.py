@@ -4,13 +4,14 @@ Source: docs.stripe.com/invoicing/integration/automatic-advancement-collection.
 """
 
 from billing.standin import errors
+from billing.standin.api.customers import balances, payment_methods
+from billing.standin.api.payments.authorisations import authorise
 from billing.standin.call import Call
 from billing.standin.objects import Customer, Invoice, PaymentMethod, shown
 from billing.standin.parameters import AMOUNT_MAX
 
-from . import customer_balance, invoice_payments, payment_methods
-from .authorisations import authorise
-from .invoice_changes import told
+from . import payments
+from .changes import told
 
 DAY, HOUR = 86_400, 3_600
 
@@ -38,11 +39,9 @@ def finalized(call: Call, invoice: Invoice, *, then_in_s: int | None = None) -> 
         advances_at=None,
     )
     if after != before:
-        customer_balance.move(
-            call, customer.id, after - before, invoice.currency, "applied_to_invoice", invoice=invoice.id
-        )
+        balances.move(call, customer.id, after - before, invoice.currency, "applied_to_invoice", invoice=invoice.id)
     if due:
-        invoice = invoice_payments.begin(call, invoice)
+        invoice = payments.begin(call, invoice)
         if then_in_s is not None:
             invoice = _advancing(call, invoice, call.now + then_in_s)
         if invoice.due_date is not None:
@@ -60,8 +59,8 @@ def settled(call: Call, invoice: Invoice, effect: str = "invoice.paid") -> Invoi
 
 
 def charge(call: Call, invoice: Invoice, method: PaymentMethod, *, off_session: bool) -> None:
-    """Ask the bank. What comes of it reaches the invoice by `invoice_following`."""
-    intent = invoice_payments.intent_of(call, invoice)
+    """Ask the bank. What comes of it reaches the invoice by `following`."""
+    intent = payments.intent_of(call, invoice)
     assert intent is not None  # something remains, so there is one
     intent = authorise(call, intent._replace(payment_method=method.id), method, off_session=off_session)
     if intent.status == "requires_action":
@@ -78,7 +77,7 @@ def method_for(call: Call, invoice: Invoice, named: str | None) -> PaymentMethod
 
 def worth(customer: Customer, invoice: Invoice) -> tuple[int, int, int]:
     """What is to be paid of a draft, and the customer's balance before and after that, in minor units."""
-    if not customer_balance.holds(customer, invoice.currency):
+    if not balances.holds(customer, invoice.currency):
         return max(invoice.total, 0), 0, 0
     owed = invoice.total + customer.balance
     return max(owed, 0), customer.balance, min(owed, 0)

@@ -7,10 +7,9 @@ declines are recorded ones.
 from typing import Any
 
 from billing.standin import errors
+from billing.standin.api.customers import cards
 from billing.standin.call import Call
 from billing.standin.objects import Charge, Intent, Json, PaymentMethod, shown
-
-from . import cards
 
 
 def decline(call: Call, intent: Intent, charge: Charge, method: PaymentMethod) -> errors.StripeError:

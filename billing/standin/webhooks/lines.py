@@ -15,16 +15,18 @@ from typing import NamedTuple
 
 import orjson
 
-from . import deliveries, versions
-from .books import Books
-from .call import Call
-from .clockwork import Clockwork
+from billing.standin import versions
+from billing.standin.books import Books
+from billing.standin.call import Call
+from billing.standin.clockwork import Clockwork
+from billing.standin.history import API_VERSION, Event
+from billing.standin.objects import Endpoint, Json, shown
+from billing.standin.world import World
+
+from . import deliveries
 from .deliveries import Delivery, Outcome
 from .disorder import Disorder
 from .event_types import ALL
-from .history import API_VERSION, Event
-from .objects import Endpoint, Json, shown
-from .world import World
 
 # docs.stripe.com/webhooks: in live mode for up to three days, ever less often; in a sandbox three times over a few
 # hours. The steps are not published: these double, the last comes after 2 days 20 hours, or 3.5 hours.

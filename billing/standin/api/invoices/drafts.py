@@ -3,6 +3,7 @@
 from typing import Any
 
 from billing.standin import errors
+from billing.standin.api.customers import balances, payment_methods
 from billing.standin.call import Call
 from billing.standin.expansion import paths
 from billing.standin.lists import bounds, page
@@ -22,10 +23,9 @@ from billing.standin.parameters import (
     text,
 )
 
-from . import customer_balance, payment_methods
-from .invoice_changes import the_invoice, told
-from .invoice_items import attached, pending
-from .invoice_progress import DAY, scheduled
+from .changes import the_invoice, told
+from .items import attached, pending
+from .progress import DAY, scheduled
 
 _expand = expand(*paths("invoice"))
 _COLLECTION_METHOD = one_of("charge_automatically", "send_invoice")
@@ -92,7 +92,7 @@ def create(call: Call) -> Json:
         collection_method="charge_automatically",
         auto_advance=asked.get("auto_advance", False),
         metadata=NO_METADATA,
-        starting_balance=customer.balance if customer_balance.holds(customer, money) else 0,
+        starting_balance=customer.balance if balances.holds(customer, money) else 0,
     )
     invoice = scheduled(call, attached(call, _asked(call, invoice), items))
     for line in invoice.lines:

@@ -1,0 +1,1 @@
+"""Webhooks: who is told what happened and when, one attempt of it, and what goes wrong with it on request."""
