@@ -84,7 +84,8 @@ class House:
 
     def customer(self) -> str:
         self._asked += 1
-        request = Request("POST", "/v1/customers", "name=Test", key=f"customer-{self._asked}-{time.time_ns()}")
+        body, key = "name=Test&email=test%40example.com", f"customer-{self._asked}-{time.time_ns()}"
+        request = Request("POST", "/v1/customers", body, key=key)
         answer = self.gateway().send(request, Budget(boot_clock() + 5, boot_clock() + 10))
         return str(answer.data["id"])  # type: ignore[union-attr, index]
 

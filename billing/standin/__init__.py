@@ -10,6 +10,7 @@ Start it with `python -m billing.standin`; `docs/standin.md` shows the rest.
     limits         how often one may ask
     routes         which route is answered by whom
     reading, forms, parameters   what was sent, and what a route accepts
+    contacts       e-mail and postal addresses, and where goods are sent
     idempotency    one key, one answer, for a day
     answers, errors              answers with their headers; refusals, in Stripe's words
     versions       how objects looked in older API versions
@@ -26,5 +27,6 @@ Start it with `python -m billing.standin`; `docs/standin.md` shows the rest.
     objects        what is kept of each object, and how it looks
     lists, expansion             pages; an id replaced by its object
     admin          /_standin: look inside, and arrange what goes wrong
+    fields         what can be asked of it, and how each field is read
     control        a small client for the admin side
 """

@@ -2,11 +2,14 @@
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
-from . import index, limits
+from . import fields, index, limits
+from .access import ACCOUNT, API_KEY
 from .app import Standin, create_app
+from .fields import Reader, Refused
 from .serving import serve
-from .world import REQUESTS_KEPT, Settings
+from .world import REQUESTS_KEPT, REQUESTS_KEPT_MAX, Settings
 
 DESCRIPTION = """\
 A stand-in for Stripe, in memory, for development and tests: no account, no network.
@@ -25,6 +28,10 @@ Make one request fail (the money is taken, the answer is lost), and see what rea
   curl http://127.0.0.1:12111/_standin/effects
 
 docs/standin.md has all of it.
+"""
+
+EPILOG = """\
+exit code: 0 told to stop by SIGTERM or SIGINT; 1 the address cannot be listened on; 2 an option that cannot be
 """
 
 
@@ -47,46 +54,83 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m billing.standin",
         description=DESCRIPTION,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument(
         "--host",
         default="127.0.0.1",
         help="address to listen on; anyone who reaches it may use /_standin, so leave it at loopback",
     )
-    parser.add_argument("--port", type=int, default=0, help="port to listen on; 0, the default, takes any free one")
+    parser.add_argument(
+        "--port",
+        type=_number("N", fields.whole(0, 65_535)),
+        default=0,
+        metavar="N",
+        help="port to listen on; 0, the default, takes any free one",
+    )
     parser.add_argument(
         "--rate-limit",
-        type=limits.parse,
+        type=_option("N", limits.parse),
         default=limits.Rates(),
         metavar="N|stripe|off",
         help="429 above so many requests per second, per account and mode; `stripe` for Stripe's own limits, "
         "of each operation, too; default off",
     )
-    parser.add_argument("--account", default=Settings.account, help="the account that API keys belong to")
+    parser.add_argument(
+        "--account",
+        type=_option("ID", ACCOUNT),
+        default=Settings.account,
+        metavar="ID",
+        help="the account that API keys belong to; default %(default)s",
+    )
     parser.add_argument(
         "--api-key",
+        type=_option("KEY", API_KEY),
         action="append",
         default=[],
         metavar="KEY",
         help="accept this API key only (may be repeated); default: every sk_/rk_ test or live key",
     )
-    parser.add_argument("--seed", type=int, default=None, help="make ids and chances repeatable")
+    parser.add_argument(
+        "--seed",
+        type=_number("N", fields.SEED),
+        default=None,
+        metavar="N",
+        help="make ids and chances repeatable",
+    )
     parser.add_argument(
         "--requests-kept",
-        type=int,
+        type=_number("N", fields.whole(0, REQUESTS_KEPT_MAX)),
         default=REQUESTS_KEPT,
         metavar="N",
         help="how many requests GET /_standin/requests remembers; default %(default)s",
     )
     parser.add_argument(
         "--search-lag",
-        type=index.seconds,
+        type=_number("SECONDS", fields.number(0, index.LAG_MAX_S)),
         default=index.LAG_S,
         metavar="SECONDS",
         help="how far behind search is; default %(default)s",
     )
     return parser
+
+
+def _option(shown: str, reader: Reader) -> Callable[[str], Any]:
+    """What argparse calls with an option's text; `shown` is what its help calls the value."""
+
+    def read(text: str) -> Any:
+        try:
+            return reader(text, shown)
+        except Refused as refused:
+            raise argparse.ArgumentTypeError(str(refused)) from None
+
+    return read
+
+
+def _number(shown: str, reader: Reader) -> Callable[[str], Any]:
+    return _option(shown, fields.written(reader))
 
 
 if __name__ == "__main__":

@@ -4,12 +4,16 @@ import re
 from base64 import b64decode
 from typing import NamedTuple
 
-from . import errors
+from . import errors, fields
 from .world import Settings
 
-_WELL_FORMED = re.compile(r"(?:sk|rk)_(test|live)_[A-Za-z0-9_]{1,240}")
+_API_KEY = re.compile(r"(?:sk|rk)_(test|live)_[A-Za-z0-9_]{1,240}")
+_RESTRICTED = re.compile(r"rk_(?:test|live)_[A-Za-z0-9_]{1,240}")
 _ACCOUNT = re.compile(r"acct_[A-Za-z0-9_]{1,60}")
 
+API_KEY = fields.matching(_API_KEY, "a secret or restricted API key such as sk_test_anything or rk_live_anything")
+RESTRICTED_KEY = fields.matching(_RESTRICTED, "a restricted API key such as rk_test_anything")
+ACCOUNT = fields.matching(_ACCOUNT, "an account's id such as acct_anything")
 
 READ, WRITE = "read", "write"
 
@@ -37,7 +41,7 @@ class Access:
     def caller(self, authorization: bytes | None, stripe_account: bytes | None) -> Caller:
         """Whoever sent these headers. Raises a 401, or a 403 for an account that cannot be."""
         api_key = _api_key(authorization)
-        form = _WELL_FORMED.fullmatch(api_key)
+        form = _API_KEY.fullmatch(api_key)
         if api_key in self.expired:
             raise errors.expired_api_key(api_key)
         if form is None or (self.accepted is not None and api_key not in self.accepted):
@@ -46,7 +50,7 @@ class Access:
         if stripe_account is not None:
             account = stripe_account.decode("latin-1")
             if not _ACCOUNT.fullmatch(account):
-                raise errors.not_permitted(api_key, account)
+                raise errors.no_access(api_key, account)
         return Caller(api_key, account, form[1] == "live")
 
     def permit(self, caller: Caller, operation: str) -> None:

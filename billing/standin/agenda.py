@@ -49,11 +49,11 @@ class Agenda:
         """Its times come and nothing happens, as when Stripe's own job is late."""
         self._paused.add(job)
 
-    def resume(self, job: Job) -> None:
-        """What was due meanwhile is due now."""
+    def resume(self, job: Job, now: int) -> None:
+        """What was due meanwhile is due now: nothing may be made that is older than what was made since."""
         self._paused.discard(job)
         for entry in self._put_off:
-            heapq.heappush(self._entries, entry)
+            heapq.heappush(self._entries, entry._replace(at=now))
         self._put_off.clear()
 
     def paused(self, job: Job) -> bool:

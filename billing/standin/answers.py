@@ -32,7 +32,10 @@ def refusal(request: Request, version: str, error: StripeError) -> Answer:
 
 
 def _headers(request: Request, version: str) -> Headers:
-    return [JSON, (b"request-id", request.id.encode()), (b"stripe-version", version.encode())]
+    headers = [JSON, (b"request-id", request.id.encode()), (b"stripe-version", version.encode())]
+    if request.named:
+        headers.append((b"stripe-account", (request.account or "").encode()))
+    return headers
 
 
 def _key_headers(record: Record, request: Request) -> Headers:

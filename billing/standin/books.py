@@ -65,6 +65,9 @@ class Shelf(Generic[R]):
 
     def remove(self, row_id: str) -> None:
         self._rows[self._places.pop(row_id)] = None
+        # Gaps at the end are given up: what is made and removed again and again leaves nothing.
+        while self._rows and self._rows[-1] is None:
+            self._rows.pop()
 
     def newest_first(self, after: str | None = None) -> Iterator[R]:
         """Every row created before `after` (or every row), the newest first. Raises KeyError if unknown."""

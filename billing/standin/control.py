@@ -6,6 +6,7 @@ control.add_fault("drop_after_commit", path="/capture$", times=1)
 assert [effect["kind"] for effect in control.effects()] == ["capture"]
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,15 +14,22 @@ import urllib3
 
 Json = dict[str, Any]
 
+_ADDRESS = re.compile(r"https?://[^/\s]+/?")
+
 
 class ControlError(Exception):
     """The stand-in did not take a request to its admin side, in its own words; or none is there."""
 
 
 class Control:
-    """Everything under `/_standin/`. Safe to share between threads; a new one is cheap after a fork."""
+    """Everything under `/_standin/`. Safe to share between threads; a new one is cheap after a fork.
+
+    Raises ValueError for what is no address, such as one without http://.
+    """
 
     def __init__(self, url: str) -> None:
+        if not _ADDRESS.fullmatch(url):
+            raise ValueError(f"a stand-in's address is such as http://127.0.0.1:12111, and not {url!r}")
         self.url = url.rstrip("/")
         self._http = urllib3.PoolManager(retries=False, maxsize=4)
 
@@ -29,7 +37,10 @@ class Control:
         return self._ask("GET", "health")
 
     def effects(self, kind: str | None = None, after: int = 0) -> list[Json]:
-        """What really happened, in order, from number `after` + 1 on; of one kind if `kind` is given."""
+        """What really happened, in order, from number `after` + 1 on; of one kind if `kind` is given.
+
+        Raises ControlError for a kind that there is not.
+        """
         effects: list[Json] = self._ask("GET", "effects", query={"kind": kind, "after": after})["effects"]
         return effects
 
@@ -87,7 +98,10 @@ class Control:
         return held
 
     def release(self, ids: Sequence[str] | None = None, *, then: str = "proceed") -> list[str]:
-        """Let these go, or all. `then="forget"`: as if they had been lost on the way. Returns the ids let go."""
+        """Let these go, or all. `then="forget"`: as if they had been lost on the way. Returns the ids let go.
+
+        Raises ControlError, and lets nobody go, when one of them is not held (any more).
+        """
         body: Json = {"then": then}
         if ids is not None:
             body["ids"] = list(ids)
@@ -114,7 +128,8 @@ class Control:
     ) -> Json:
         """Which API keys are accepted (None: every well-formed one), which have expired, whose they are.
 
-        `permissions` says what a restricted key may: {"rk_test_x": {"payment_intents": "read", "charges": "write"}}.
+        All four are set: what is not given is as if it had never been said. `permissions` says what a restricted key
+        may: {"rk_test_x": {"payment_intents": "read", "charges": "write"}}.
         """
         return self._ask(
             "POST",

@@ -3,7 +3,7 @@
     StripeError          an answer other than 2xx; `begun` says whether the API method had begun
       (begun)            saved under the idempotency key and replayed: declines, wrong state, amount too large
       (not begun)        never saved: validation, access, rate limits, a key in use
-Sources: STRIPE.md section 8 (recorded replies where there are any, documentation elsewhere).
+Sources: docs.stripe.com/error-codes and /api/errors; recorded replies where there are any.
 """
 
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 from .objects import Decline
 
 DOC = "https://docs.stripe.com/error-codes/"
+# Of refusals that look like the caller's own mistake and may be a gap of the stand-in: whoever looks finds it.
+NOT_HERE = ((b"x-standin-note", b"not modelled or mistyped; docs/standin.md lists what is"),)
 
 
 class StripeError(Exception):
@@ -72,6 +74,16 @@ def not_permitted(api_key: str, account: str, lacking: str | None = None) -> Str
     return StripeError(403, message)
 
 
+def no_access(api_key: str, account: str) -> StripeError:
+    """Of a `Stripe-Account` that is none (docs.stripe.com/error-codes, and the text as applications have logged it)."""
+    return StripeError(
+        403,
+        f"The provided key '{masked(api_key)}' does not have access to account '{account}' (or that account does not "
+        "exist). Application access may have been revoked.",
+        code="account_invalid",
+    )
+
+
 def rate_limited(reason: str) -> StripeError:
     return StripeError(
         429,
@@ -86,6 +98,7 @@ def unknown_route(method: str, path: str) -> StripeError:
         404,
         f"Unrecognized request URL ({method}: {path}). Please see https://docs.stripe.com or we can help at "
         "https://support.stripe.com/.",
+        headers=NOT_HERE,
     )
 
 
@@ -103,7 +116,13 @@ def bad_request(message: str, param: str | None = None, code: str | None = None)
 
 
 def unknown_parameter(name: str) -> StripeError:
-    return bad_request(f"Received unknown parameter: {name}", name, "parameter_unknown")
+    message = f"Received unknown parameter: {name}"
+    return StripeError(400, message, code="parameter_unknown", param=name, headers=NOT_HERE)
+
+
+def invalid_version(version: str) -> StripeError:
+    """The text is quoted in stripe/stripe-java#682."""
+    return bad_request(f"Invalid Stripe API version: {version}")
 
 
 def amount_below_one() -> StripeError:

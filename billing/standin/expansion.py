@@ -4,13 +4,14 @@ Source: docs.stripe.com/api/expanding_objects (`a.b` expands b in the expanded a
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
 from .books import Books
 from .objects import Json, Row, as_list, shown
 
 LEVELS_MAX = 4
+REFUNDS_SHOWN = 10
 
 
 class Field(NamedTuple):
@@ -28,7 +29,14 @@ def _nothing(books: Books, named: str) -> Row | None:
     return None
 
 
-# By the name of the field, whichever object it is in. Some lead only further: no id stands there.
+_OF_REFUND = (
+    *("balance_transaction", "charge", "customer", "failure_balance_transaction", "payment_intent"),
+    "payment_method",
+)
+_OF_CHARGE = ("balance_transaction", "customer", "payment_intent", "charge refunds")
+
+# By the name of the field, whichever object it is in; where that does not do, whose it is stands before it.
+# Some lead only further: no id stands there.
 FIELDS: dict[str, Field] = {
     "customer": Field(lambda books, named: books.customers.get(named), ("invoice_settings",)),
     "invoice_settings": Field(_nothing, ("default_payment_method",)),
@@ -37,23 +45,11 @@ FIELDS: dict[str, Field] = {
     "payment_intent": Field(
         lambda books, named: books.intents.get(named), ("customer", "latest_charge", "payment_method")
     ),
-    "charge": Field(
-        lambda books, named: books.charges.get(named), ("balance_transaction", "customer", "payment_intent")
-    ),
-    "latest_charge": Field(
-        lambda books, named: books.charges.get(named), ("balance_transaction", "customer", "payment_intent")
-    ),
-    "refund": Field(
-        lambda books, named: books.refunds.get(named),
-        (
-            "balance_transaction",
-            "charge",
-            "customer",
-            "failure_balance_transaction",
-            "payment_intent",
-            "payment_method",
-        ),
-    ),
+    "charge": Field(lambda books, named: books.charges.get(named), _OF_CHARGE),
+    "latest_charge": Field(lambda books, named: books.charges.get(named), _OF_CHARGE),
+    "charge refunds": Field(_nothing, ("refunds data",)),
+    "refunds data": Field(_nothing, _OF_REFUND),
+    "refund": Field(lambda books, named: books.refunds.get(named), _OF_REFUND),
     "balance_transaction": Field(lambda books, named: books.balance_transactions.get(named), ("source",)),
     "failure_balance_transaction": Field(lambda books, named: books.balance_transactions.get(named), ("source",)),
     "payout": Field(lambda books, named: books.payouts.get(named), ("balance_transaction",)),
@@ -95,10 +91,21 @@ def _confirmation_secret(books: Books, invoice_id: str) -> Json | None:
     return {"client_secret": shown(intent)["client_secret"], "type": "payment_intent"} if intent else None
 
 
-# What an invoice shows only where it is expanded.
-_OF_INVOICE: dict[str, Callable[[Books, str], Json | None]] = {
-    "confirmation_secret": _confirmation_secret,
-    "payments": _payments,
+def refunds_of(books: Books, charge_id: str) -> Json:
+    """A charge's refunds, the newest first, up to ten of them."""
+    charge = books.charges.get(charge_id)
+    since = charge.created if charge is not None else 0
+    made = takewhile(lambda refund: refund.created >= since, books.refunds.newest_first())
+    found = list(islice((refund for refund in made if refund.charge == charge_id), REFUNDS_SHOWN + 1))
+    listed = [shown(refund) for refund in found[:REFUNDS_SHOWN]]
+    return as_list(listed, len(found) > REFUNDS_SHOWN, f"/v1/charges/{charge_id}/refunds")
+
+
+# What an object shows only where it is expanded.
+_ONLY_EXPANDED: dict[tuple[str, str], Callable[[Books, str], Json | None]] = {
+    ("charge", "refunds"): refunds_of,
+    ("invoice", "confirmation_secret"): _confirmation_secret,
+    ("invoice", "payments"): _payments,
 }
 
 
@@ -121,8 +128,9 @@ def _reached(places: list[Any], name: str, books: Books) -> Iterator[Any]:
     """The objects that the field leads to from each place, expanded where an id stood."""
     for place in places:
         found = place.get(name)
-        if found is None and name in _OF_INVOICE and place.get("object") == "invoice":
-            place[name] = found = _OF_INVOICE[name](books, place["id"])
+        looked_up = _ONLY_EXPANDED.get((place.get("object"), name)) if found is None else None
+        if looked_up is not None:
+            place[name] = found = looked_up(books, place["id"])
         if isinstance(found, str) and name in FIELDS:
             row = FIELDS[name].find(books, found)
             if row is not None:
@@ -135,6 +143,7 @@ def _reached(places: list[Any], name: str, books: Books) -> Iterator[Any]:
 
 def _below(name: str, levels: int) -> Iterator[str]:
     for field in FIELDS[name].within:
-        yield field
+        path = field.split()[-1]
+        yield path
         if levels > 1:
-            yield from (f"{field}.{path}" for path in _below(field, levels - 1))
+            yield from (f"{path}.{further}" for further in _below(field, levels - 1))

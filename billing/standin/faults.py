@@ -9,7 +9,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
+
+from . import fields
+from .fields import Reader, Refused
 
 
 class Moment(StrEnum):
@@ -25,46 +28,80 @@ class Moment(StrEnum):
     AFTER = "after executing and saving: only this answer is disturbed, a replay tells the truth"
 
 
-FAULTS: dict[str, Moment] = {
-    "drop_before": Moment.DOOR,
-    "redirect_307": Moment.DOOR,
-    "502_html": Moment.DOOR,
-    "200_html": Moment.DOOR,
-    "401": Moment.ACCESS,
-    "403": Moment.ACCESS,
-    "429_rate": Moment.LIMITER,
-    "409_in_use": Moment.KEY,
-    "latency": Moment.BEFORE,
-    "hold_before": Moment.BEFORE,
-    "402_declined": Moment.INSTEAD,
-    "500_saved": Moment.INSTEAD,
-    "500_no_effect": Moment.INSTEAD,
-    "429_lock_saved": Moment.INSTEAD,
-    "424": Moment.INSTEAD,
-    "500_with_effect": Moment.OVER,
-    "drop_after_commit": Moment.AFTER,
-    "latency_after": Moment.AFTER,
-    "hold_after": Moment.AFTER,
-    "truncate_body": Moment.AFTER,
-    "other_id": Moment.AFTER,
-    "other_object": Moment.AFTER,
-    "other_livemode": Moment.AFTER,
-    "other_currency": Moment.AFTER,
-    "other_amount": Moment.AFTER,
-    "not_end_state": Moment.AFTER,
+class Kind(NamedTuple):
+    """What kind of fault it is: where it acts, and which of `OPTIONS` it takes."""
+
+    moment: Moment
+    options: tuple[str, ...] = ()
+
+
+FAULTS: dict[str, Kind] = {
+    "drop_before": Kind(Moment.DOOR),
+    "redirect_307": Kind(Moment.DOOR, ("location",)),
+    # A page from a proxy says nothing about the effect: with `with_effect` it covers an answer that was given.
+    "502_html": Kind(Moment.DOOR, ("with_effect",)),
+    "200_html": Kind(Moment.DOOR, ("with_effect",)),
+    "401": Kind(Moment.ACCESS),
+    "403": Kind(Moment.ACCESS),
+    "429_rate": Kind(Moment.LIMITER),
+    "409_in_use": Kind(Moment.KEY),
+    "latency": Kind(Moment.BEFORE, ("seconds",)),
+    "hold_before": Kind(Moment.BEFORE, ("survives",)),
+    "402_declined": Kind(Moment.INSTEAD),
+    "500_saved": Kind(Moment.INSTEAD),
+    "500_no_effect": Kind(Moment.INSTEAD),
+    "429_lock_saved": Kind(Moment.INSTEAD),
+    "424": Kind(Moment.INSTEAD),
+    "500_with_effect": Kind(Moment.OVER, ("seconds",)),
+    "drop_after_commit": Kind(Moment.AFTER),
+    "latency_after": Kind(Moment.AFTER, ("seconds",)),
+    "hold_after": Kind(Moment.AFTER),
+    "truncate_body": Kind(Moment.AFTER),
+    "other_id": Kind(Moment.AFTER),
+    "other_object": Kind(Moment.AFTER),
+    "other_livemode": Kind(Moment.AFTER),
+    "other_currency": Kind(Moment.AFTER),
+    "other_amount": Kind(Moment.AFTER),
+    "not_end_state": Kind(Moment.AFTER),
 }
 
-# A page from a proxy says nothing about the effect: with `with_effect` it covers an answer that was given.
-PAGES = {"502_html", "200_html"}
-
-SECONDS_DEFAULT = 1.0
+SECONDS_DEFAULT, SECONDS_MAX = 1.0, 3600
 
 # Printable and without blanks, so that it can be a header.
 _URL = re.compile(r"https?://[!-~]+")
+_METHODS = ("GET", "POST", "DELETE")
+
+OPTIONS: dict[str, Reader] = {
+    "seconds": fields.number(0, SECONDS_MAX),
+    "location": fields.matching(_URL, "a whole URL"),
+    "with_effect": fields.flag,
+    "survives": fields.flag,
+}
 
 
-class BadRule(ValueError):
-    """A rule that can never do what it says. Its text is shown to whoever sent it."""
+def _method(value: Any, name: str) -> Any:
+    return fields.one_of(*_METHODS)(value.upper() if isinstance(value, str) else value, name)
+
+
+def _pattern(value: Any, name: str) -> re.Pattern[str]:
+    try:
+        return re.compile(fields.text(value, name))
+    except (re.error, OverflowError, RecursionError) as error:
+        raise Refused(f"`{name}` is a regular expression: {error}") from error
+
+
+_KIND = fields.one_of(*FAULTS)
+_WHEN: dict[str, Reader] = {
+    "method": _method,
+    "path": _pattern,
+    "key": _pattern,
+    "nth": fields.whole(1, 10**9),
+    "times": fields.whole(1, 10**9),
+    "probability": fields.number(0, 1),
+    "seed": fields.SEED,
+}
+_RULE = fields.table({"fault": _KIND, **OPTIONS, **_WHEN}, required=("fault",))
+_HEADER = fields.table({"fault": _KIND, **{name: fields.written(reader) for name, reader in OPTIONS.items()}})
 
 
 @dataclass
@@ -77,19 +114,9 @@ class Fault:
     with_effect: bool = False
     survives: bool = False  # held before executing and the client left: executed all the same when released
 
-    def __post_init__(self) -> None:
-        if self.name not in FAULTS:
-            raise BadRule(f"there is no fault {self.name!r}; known are: {', '.join(FAULTS)}")
-        if self.name == "redirect_307" and not _URL.fullmatch(self.location or ""):
-            raise BadRule("redirect_307 needs a `location`, a whole URL")
-        if self.with_effect and self.name not in PAGES:
-            raise BadRule(f"`with_effect` is for {' and '.join(sorted(PAGES))} only")
-        if not 0 <= self.seconds <= 3600:
-            raise BadRule("`seconds` is from 0 to 3600")
-
     @property
     def moment(self) -> Moment:
-        return Moment.AFTER if self.with_effect else FAULTS[self.name]
+        return Moment.AFTER if self.with_effect else FAULTS[self.name].moment
 
 
 @dataclass
@@ -132,8 +159,8 @@ class Faults:
         self.rules: list[Rule] = []
 
     def add(self, asked: Sequence[Mapping[str, Any]]) -> list[Rule]:
-        """Rules from their JSON, all or none. Raises BadRule for a field that is unknown or of the wrong kind."""
-        rules = [_read(each, f"rule_{n}", self._seed) for n, each in enumerate(asked, self._numbered + 1)]
+        """Rules as `read_rules` gives them."""
+        rules = [_made(each, f"rule_{n}", self._seed) for n, each in enumerate(asked, self._numbered + 1)]
         self._numbered += len(rules)
         self.rules += rules
         return rules
@@ -142,7 +169,7 @@ class Faults:
         self.rules.clear()
 
     def strike(self, header: bytes | None, method: str, path: str, key: str | None) -> Fault | None:
-        """What happens to this request. Raises BadRule for a header that cannot be read."""
+        """What happens to this request. Raises Refused for a header that cannot be read."""
         if header is not None:
             return _from_header(header.decode("latin-1"))
         for rule in self.rules:
@@ -151,40 +178,44 @@ class Faults:
         return None
 
 
+def read_rules(value: Any, name: str) -> list[dict[str, Any]]:
+    """One rule, or a list of them. Raises Refused for a rule that can never do what it says."""
+    rules = [value] if not isinstance(value, list) else value
+    return [_fitting(_RULE(each, f"[{n}]" if value is rules else name)) for n, each in enumerate(rules)]
+
+
 def _from_header(header: str) -> Fault:
     name, *options = (part.strip() for part in header.split(";"))
-    asked: dict[str, Any] = dict(option.partition("=")[::2] for option in options)
-    return _fault({"fault": name, **asked})
+    pairs = (option.partition("=")[::2] for option in options)
+    return _fault(_fitting(_HEADER(fields.once([("fault", name), *pairs]), "")))
+
+
+def _fitting(asked: dict[str, Any]) -> dict[str, Any]:
+    """The same, if each of its options is one that its fault takes."""
+    name, taken = asked["fault"], FAULTS[asked["fault"]].options
+    for option in OPTIONS:
+        if option in asked and option not in taken:
+            raise Refused(f"{name} has no `{option}`: it takes {' and '.join(taken) or 'no options'}")
+    if "location" in taken and "location" not in asked:
+        raise Refused(f"{name} needs a `location`, a whole URL")
+    return asked
 
 
 def _fault(asked: Mapping[str, Any]) -> Fault:
-    try:
-        seconds = float(asked.get("seconds", SECONDS_DEFAULT))
-    except (TypeError, ValueError):
-        raise BadRule("`seconds` is a number") from None
-    unknown = set(asked) - {"fault", "seconds", "location", "with_effect", "survives"}
-    if unknown:
-        raise BadRule(f"unknown field: {', '.join(sorted(unknown))}")
-    flags = {name: asked.get(name, False) in (True, "true") for name in ("with_effect", "survives")}
-    return Fault(str(asked.get("fault")), seconds, asked.get("location"), **flags)
+    return Fault(asked["fault"], **{name: asked[name] for name in OPTIONS if name in asked})
 
 
-def _read(asked: Mapping[str, Any], rule_id: str, seed: int | None) -> Rule:
-    when = {"method", "path", "key", "nth", "times", "probability", "seed"}
-    fault = _fault({name: value for name, value in asked.items() if name not in when})
+def _made(asked: Mapping[str, Any], rule_id: str, seed: int | None) -> Rule:
     nth = asked.get("nth")
-    # "The third request" means one request, unless said otherwise.
-    times = asked.get("times", None if nth is None else 1)
-    for name, value in (("nth", nth), ("times", times)):
-        if value is not None and (type(value) is not int or value < 1):
-            raise BadRule(f"`{name}` is a whole number from 1 on")
-    probability = asked.get("probability", 1.0)
-    if not isinstance(probability, int | float) or not 0 <= probability <= 1:
-        raise BadRule("`probability` is from 0 to 1")
-    try:
-        path, key = (re.compile(asked[name]) if asked.get(name) else None for name in ("path", "key"))
-    except (re.error, TypeError, OverflowError, RecursionError) as error:
-        raise BadRule(f"`path` and `key` are regular expressions: {error}") from error
-    dice = random.Random(asked.get("seed", seed))  # noqa: S311 - a repeatable run, not a secret
-    method = str(asked["method"]).upper() if asked.get("method") else None
-    return Rule(rule_id, fault, method, path, key, nth or 1, times, float(probability), dice)
+    return Rule(
+        rule_id,
+        _fault(asked),
+        asked.get("method"),
+        asked.get("path"),
+        asked.get("key"),
+        nth or 1,
+        # "The third request" means one request, unless said otherwise.
+        asked.get("times", None if nth is None else 1),
+        asked.get("probability", 1.0),
+        random.Random(asked.get("seed", seed)),  # noqa: S311 - a repeatable run, not a secret
+    )

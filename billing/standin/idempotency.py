@@ -2,7 +2,7 @@
 
 Saved is every answer given once execution has begun: success, decline, wrong state, even a 500. Not saved is
 what was refused before: validation, access, the rate limiter, a key in use.
-Source: docs.stripe.com/api/idempotent_requests and error-low-level (STRIPE.md section 1).
+Source: docs.stripe.com/api/idempotent_requests and docs.stripe.com/error-low-level.
 """
 
 from collections import deque
@@ -61,7 +61,11 @@ class Idempotency:
             raise errors.key_in_use(key)
         return record
 
-    def save(self, record: Record, status: int, body: bytes) -> None:
+    def save(self, place: Place, record: Record, status: int, body: bytes, now: float) -> None:
+        if record.created + KEPT <= now:
+            # It was in flight for longer than a key lives, and would be forgotten with its answer.
+            record.created = now
+            self._oldest_first.append((now, place))
         record.status = status
         # A copy of its own size: orjson's answer holds on to the buffer it was written into, 8 kB for an intent of 2.
         record.body = bytes(memoryview(body))

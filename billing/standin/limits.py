@@ -6,13 +6,16 @@ Source: docs.stripe.com/rate-limits (the limits, and the header that names the o
 
 from typing import NamedTuple
 
-from . import errors
+from . import errors, fields
+from .fields import Refused
 
 OPERATION_RATE = 25.0  # each named operation, such as `POST /v1/payment_intents`
 SEARCH_RATE = 20.0  # all search operations together (docs.stripe.com/search)
 GLOBAL_RATE = {True: 100.0, False: 25.0}  # by livemode: live, and test or a sandbox
 INTENT_UPDATES = 1000.0  # of one PaymentIntent
 INTENT_UPDATES_S = 3600.0
+
+_RATE = fields.written(fields.number(0.001, 1_000_000))
 
 
 class Limit(NamedTuple):
@@ -29,16 +32,16 @@ class Rates(NamedTuple):
     as_stripe: bool = False  # Stripe's own numbers, for everything and for each operation
 
 
-def parse(value: str) -> Rates:
-    """`off`, `stripe`, or a number of requests per second. Raises ValueError."""
+def parse(value: str, name: str) -> Rates:
+    """`off`, `stripe`, or a number of requests per second. Raises Refused."""
     if value == "off":
         return Rates()
     if value == "stripe":
         return Rates(as_stripe=True)
-    rate = float(value)
-    if not 0 < rate < 1e6:
-        raise ValueError(value)
-    return Rates(everything=rate)
+    try:
+        return Rates(everything=_RATE(value, name))
+    except Refused as refused:
+        raise Refused(f"{refused}, or off, or stripe") from None
 
 
 class Limiter:

@@ -18,6 +18,15 @@ AMOUNT_MAX = 99_999_999  # eight digits (docs.stripe.com, currencies)
 METADATA_KEYS_MAX, METADATA_NAME_MAX, METADATA_VALUE_MAX = 50, 40, 500
 TEXT_MAX = 5_000
 EXPAND_LEVELS_MAX = 4  # docs.stripe.com/expand
+# What an account in the US can take (docs.stripe.com/currencies; the message's own list, as recorded in 2026).
+CURRENCIES = (
+    "usd aed afn all amd ang aoa ars aud awg azn bam bbd bdt bif bmd bnd bob brl bsd bwp byn bzd cad cdf chf clp cny "
+    "cop crc cve czk djf dkk dop dzd egp etb eur fjd fkp gbp gel gip gmd gnf gtq gyd hkd hnl hrk htg huf idr ils inr "
+    "isk jmd jpy kes kgs khr kmf krw kyd kzt lak lbp lkr lrd lsl mad mdl mga mkd mmk mnt mop mur mvr mwk mxn myr mzn "
+    "nad ngn nio nok npr nzd pab pen pgk php pkr pln pyg qar ron rsd rub rwf sar sbd scr sek sgd shp sle sos srd std "
+    "szl thb tjs top try ttd twd tzs uah ugx uyu uzs vnd vuv wst xaf xcd xcg xof xpf yer zar zmw"
+).split()
+_CURRENCIES = frozenset(CURRENCIES)
 _DECIMAL = re.compile(r"-?[0-9]{1,12}(?:\.[0-9]{1,12})?")
 _INTEGER = re.compile(r"-?[0-9]{1,12}")  # twelve digits: times and days added up still fit 64 bits
 
@@ -125,9 +134,14 @@ def boolean(value: Any, name: str) -> bool:
 
 
 def currency(value: Any, name: str) -> str:
-    if not isinstance(value, str) or not re.fullmatch("[A-Za-z]{3}", value):
-        raise bad_request(f"Invalid currency: {_shown(value)}.", name)
-    return value.lower()
+    code = value.lower() if isinstance(value, str) else ""
+    if code not in _CURRENCIES:
+        raise bad_request(
+            f"Invalid currency: {_shown(value).lower()}. Stripe currently supports these currencies: "
+            f"{', '.join(CURRENCIES)}",
+            name,
+        )
+    return code
 
 
 def one_of(*choices: str) -> Reader:

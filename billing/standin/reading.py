@@ -1,15 +1,13 @@
 """What a request asks for: its operation, the ids in its path, its form, its API version."""
 
-import re
 from typing import Any, NamedTuple
 
-from . import errors, forms, routes
+from . import errors, forms, routes, versions
 from .history import API_VERSION
 from .world import Request
 
 HeadersIn = dict[bytes, bytes]
 
-_VERSION = re.compile(rb"\d{4}-\d{2}-\d{2}(\.[a-z]+)?")
 _FORM = b"application/x-www-form-urlencoded"
 
 
@@ -27,9 +25,9 @@ def read(request: Request, headers: HeadersIn) -> Asked:
     found = routes.find(request.method, request.path)
     if found is None:
         raise errors.unknown_route(request.method, request.path)
-    version = headers.get(b"stripe-version")
-    if version is not None and not _VERSION.fullmatch(version):
-        raise errors.bad_request(f"Invalid Stripe API version: {version.decode('latin-1')}")
+    version = headers.get(b"stripe-version", b"").decode("latin-1")
+    if b"stripe-version" in headers and not versions.possible(version):
+        raise errors.invalid_version(version)
     if request.method == "POST" and request.raw and not headers.get(b"content-type", b"").startswith(_FORM):
         raise errors.bad_request(
             "Invalid request (check that your POST content type is application/x-www-form-urlencoded)."
@@ -41,5 +39,5 @@ def read(request: Request, headers: HeadersIn) -> Asked:
 
 def version_of(headers: HeadersIn) -> str:
     """The version that was asked for, or the account's own when none, or none that can be read, was."""
-    version = headers.get(b"stripe-version")
-    return version.decode() if version is not None and _VERSION.fullmatch(version) else API_VERSION
+    version = headers.get(b"stripe-version", b"").decode("latin-1")
+    return version if versions.possible(version) else API_VERSION

@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 
 from uvicorn import Config, Server
@@ -11,7 +12,10 @@ from .wire import Application, Protocol
 
 
 def serve(app: Application, stopping: Callable[[], None], *, host: str, port: int) -> None:
-    """Serve until told to stop by SIGTERM or SIGINT; `stopping` is called before connections are waited for."""
+    """Serve until told to stop by SIGTERM or SIGINT; `stopping` is called before connections are waited for.
+
+    Ends the process with exit code 1 when the address cannot be listened on.
+    """
     config = Config(
         app,
         host=host,
@@ -41,7 +45,11 @@ class _Server(Server):
         self._stopping = stopping
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            # uvicorn has said in a line what is the matter with the address, and has a code of its own for it.
+            sys.exit(1)
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"standin listening on http://{shown}:{port}", flush=True)

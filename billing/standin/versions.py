@@ -5,14 +5,21 @@ says what undoes one change; they are undone from the newest to the oldest one t
 older than the last row is shown as that row found it.
 """
 
+import re
 from collections.abc import Callable, Iterator
+from datetime import date
 from itertools import takewhile
 from typing import Any, NamedTuple
 
 from .books import Books, R, Shelf
+from .expansion import refunds_of
 from .history import API_VERSION
-from .objects import Json, as_list, shown
+from .objects import AUTOMATIC, Json, as_list, shown
 from .objects.parts import null
+
+FIRST, FIRST_NAMED = "2011-01-01", "2024-09-30"
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_NAME = re.compile(r"[a-z]+")
 
 
 class Change(NamedTuple):
@@ -21,6 +28,19 @@ class Change(NamedTuple):
     since: str
     name: str
     undo: Callable[[Json, Books], None]
+
+
+def possible(version: str) -> bool:
+    """Whether there can be such a version by now; of each day between the first and this one, which is not known here.
+
+    Source: docs.stripe.com/changelog (the first is of 2011) and docs.stripe.com/api-versions (names of releases since
+    2024-09-30.acacia). That an impossible one is refused: stripe/stripe-java#682, pay-rails/pay#680.
+    """
+    if version == API_VERSION:
+        return True
+    day, dot, name = version.partition(".")
+    named = bool(dot) == (day >= FIRST_NAMED) and (not dot or bool(_NAME.fullmatch(name)))
+    return bool(_DAY.fullmatch(day)) and named and FIRST <= day < API_VERSION[:10] and _in_the_calendar(day)
 
 
 def older(version: str, than: str = API_VERSION) -> bool:
@@ -35,6 +55,13 @@ def as_of(told: Any, version: str, books: Books) -> Any:
     """
     undone = tuple(change for change in CHANGES if older(version, change.since))
     return _undone(told, undone, books) if undone else told
+
+
+def _in_the_calendar(day: str) -> bool:
+    try:
+        return bool(date.fromisoformat(day))
+    except ValueError:
+        return False
 
 
 def _undone(told: Any, undone: tuple[Change, ...], books: Books) -> Any:
@@ -111,8 +138,31 @@ def _intent_of_invoice(intent: Json, books: Books) -> None:
 
 
 def _charge_of_invoice(charge: Json, books: Books) -> None:
-    row = books.intents.get(charge["payment_intent"] or "")
-    charge["invoice"] = row and row.invoice
+    # By the rows: what is shown of the intent may have been expanded.
+    row = books.charges.get(charge["id"])
+    intent = row and books.intents.get(row.intent)
+    charge["invoice"] = intent and intent.invoice
+
+
+def _intent_canceled_by_itself(intent: Json, books: Books) -> None:
+    if intent["cancellation_reason"] == "expired":
+        intent["cancellation_reason"] = "automatic"
+
+
+def _charge_with_release(charge: Json, books: Books) -> None:
+    """What was let go counted as refunded. The refund itself, and its entry in the balance, are not put back."""
+    row = books.charges.get(charge["id"])
+    intent = row and books.intents.get(row.intent)
+    canceled = intent and intent.status == "canceled" and intent.latest_charge == charge["id"]
+    if charge["captured"] or (canceled and charge["status"] == "succeeded"):
+        charge["amount_refunded"] += charge["amount"] - charge["amount_captured"]
+        charge["refunded"] = charge["amount_refunded"] == charge["amount"]
+
+
+def _intent_for_cards(intent: Json, books: Books) -> None:
+    row = books.intents.get(intent["id"])
+    if row and row.automatic_payment_methods is AUTOMATIC:
+        intent["automatic_payment_methods"] = None
 
 
 def _intent_with_charges(intent: Json, books: Books) -> None:
@@ -121,8 +171,7 @@ def _intent_with_charges(intent: Json, books: Books) -> None:
 
 
 def _charge_with_refunds(charge: Json, books: Books) -> None:
-    made = [shown(each) for each in _since(books.refunds, charge["created"]) if each.charge == charge["id"]]
-    charge["refunds"] = as_list(made, False, f"/v1/charges/{charge['id']}/refunds")
+    charge["refunds"] = refunds_of(books, charge["id"])
 
 
 def _since(shelf: Shelf[R], created: int) -> Iterator[R]:
@@ -147,6 +196,11 @@ CHANGES = (
     Change("2025-03-31", "line_item", _line_without_parent),
     Change("2025-03-31", "invoiceitem", _item_with_price),
     Change("2025-03-31", "credit_note_line_item", _credit_note_line_with_tax),
+    # docs.stripe.com/changelog/basil/2025-03-31/remove-refund-from-partial-capture-and-payment-cancellation-flow
+    Change("2025-03-31", "payment_intent", _intent_canceled_by_itself),
+    Change("2025-03-31", "charge", _charge_with_release),
+    # docs.stripe.com/changelog/2023-08-16/automatic-payment-methods
+    Change("2023-08-16", "payment_intent", _intent_for_cards),
     # docs.stripe.com/changelog/2022-11-15/removes-charges-attribute-paymentintent
     Change("2022-11-15", "payment_intent", _intent_with_charges),
     # docs.stripe.com/changelog/2022-11-15/deprecates-charges-auto-expand

@@ -14,7 +14,7 @@ from .index import LAG_S, Index
 from .limits import Rates
 
 # Requests kept for `GET /_standin/requests`; older ones are forgotten. 200,000 take about 100 MB.
-REQUESTS_KEPT = 200_000
+REQUESTS_KEPT, REQUESTS_KEPT_MAX = 200_000, 100_000_000
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Request:
     raw: bytes
     key: str | None
     account: str | None = None
+    named: bool = False  # the account is the one of a `Stripe-Account` header
     livemode: bool | None = None
     status: int | None = None
     replayed: bool = False

@@ -35,9 +35,8 @@ def authorise(runtime: Runtime, amount: Money) -> str:
 def customer(runtime: Runtime) -> str:
     """A customer to whom invoices can be sent. Raises LocalServerError where no stand-in listens."""
     _control(runtime)
-    request = Request(
-        "POST", "/v1/customers", "name=Example", key=new("customer"), account=runtime.settings.stripe_account
-    )
+    body = "name=Example&email=customer%40example.com"
+    request = Request("POST", "/v1/customers", body, key=new("customer"), account=runtime.settings.stripe_account)
     answer = runtime.gateway(connections=1).send(request, Budget(boot_clock() + 5, boot_clock() + 10))
     if not isinstance(answer, Response) or answer.status != 200 or not answer.data:
         raise LocalServerError(f"the stand-in makes no customer: {answer}")

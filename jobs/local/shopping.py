@@ -92,7 +92,7 @@ class Shop:
         self._let_some_hang()
 
     def customer(self) -> str:
-        return str(self._post("/v1/customers", "name=Demo")["id"])
+        return str(self._post("/v1/customers", "name=Demo&email=demo%40example.com")["id"])
 
     def ask(self, session: Session, orders: Sequence[Order], customer: str, invoices: int) -> None:
         """One transaction of an application: what it sells, and the wishes that follow. The caller commits."""

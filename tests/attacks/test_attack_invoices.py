@@ -112,7 +112,7 @@ def test_a_connected_account_and_a_lost_answer(house: House) -> None:
 
     house.standin.add_fault("drop_after_commit", method="POST", path="(add_lines|finalize|send)$", times=3)
     answer = house.gateway().send(
-        Request("POST", "/v1/customers", "name=T", key="connected", account="acct_shop1"),
+        Request("POST", "/v1/customers", "name=T&email=t%40example.com", key="connected", account="acct_shop1"),
         Budget(boot_clock() + 5, boot_clock() + 10),
     )
     assert isinstance(answer, Response)

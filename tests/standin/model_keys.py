@@ -118,8 +118,8 @@ class Keys:
                 return Expected(400)
             return Expected(saved.verdict.status, saved.verdict.code, replay_of=saved)
         verdict = run()
-        if fault == OVER and verdict.status == 200:
-            verdict = verdict._replace(status=500)
+        if fault == OVER and verdict.begun:
+            verdict = verdict._replace(status=500, code=None)
         record = None
         if sent.key and verdict.begun:
             record = self._saved[place] = Saved(sent, at, verdict, request_id)

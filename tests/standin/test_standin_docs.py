@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from billing.standin.control import Control
 from billing.standin.faults import FAULTS
 from billing.standin.history import EFFECTS
 
@@ -18,7 +19,7 @@ def test_the_pages_code_runs(url, control):
     names: dict[str, object] = {}
     for block in blocks:
         exec(block.replace("http://127.0.0.1:12111", url), names)  # noqa: S102 - our own page
-    assert len(blocks) == 7
+    assert len(blocks) == 9
 
 
 def test_the_pages_fixtures_work(tmp_path):
@@ -48,6 +49,11 @@ def test_every_kind_of_effect_is_on_the_page(kind):
 def test_every_setting_of_webhooks_is_on_the_page(control):
     for setting in control.webhooks()["settings"]:
         assert f"| `{setting}` |" in PAGE
+
+
+@pytest.mark.parametrize("method", [name for name in vars(Control) if not name.startswith("_")])
+def test_every_method_of_control_is_on_the_page(method):
+    assert f"`{method}`" in PAGE
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -9,7 +9,7 @@ import stripe
 import urllib3
 
 from billing.standin.control import ControlError
-from billing.standin.faults import FAULTS, Moment
+from billing.standin.faults import FAULTS, OPTIONS, Moment
 
 # What the client sees of a fault on a capture, whether the money was taken, and what the same key gives afterwards.
 LOST = "lost"
@@ -58,10 +58,11 @@ def test_every_fault_is_expected_here():
 @pytest.mark.parametrize("by", ["header", "rule"])
 def test_a_fault_acts_where_the_table_says(raw, control, intent, fault, by):
     seen, effect, afterwards = EXPECTED[fault]
-    options = {"seconds": 0.01, "location": "http://127.0.0.1:9/elsewhere"}
+    known = {"seconds": 0.01, "location": "http://127.0.0.1:9/elsewhere"}
+    options = {name: known[name] for name in FAULTS[fault].options if name in known}
     headers = {}
     if by == "header":
-        headers["X_Standin_Fault"] = f"{fault}; seconds=0.01; location={options['location']}"
+        headers["X_Standin_Fault"] = "; ".join([fault, *(f"{name}={value}" for name, value in options.items())])
     else:
         control.add_fault(fault, path="/capture$", times=1, **options)
     answers = []
@@ -269,29 +270,60 @@ def test_a_reset_forgets_who_is_held(raw, control, intent):
         ({"fault": "redirect_307"}, "location"),
         ({"fault": "redirect_307", "location": "http://x\r\nSet-Cookie: a=b"}, "location"),
         ({"fault": "424", "nth": 0}, "nth"),
-        ({"fault": "424", "times": "two"}, "times"),
+        ({"fault": "424", "times": "two"}, "`times` is a whole number from 1 to 1,000,000,000"),
+        ({"fault": "424", "times": None}, "times"),
         ({"fault": "424", "probability": 2}, "probability"),
         ({"fault": "424", "path": "("}, "regular expression"),
         ({"fault": "424", "color": "red"}, "color"),
-        ({"fault": "424", "with_effect": True}, "with_effect"),
-        ({"fault": "latency", "seconds": "long"}, "seconds"),
-        ("424", ""),
+        ({"fault": "424", "with_effect": True}, "424 has no `with_effect`: it takes no options"),
+        ({"fault": "drop_before", "survives": True}, "drop_before has no `survives`"),
+        ({"fault": "drop_before", "location": "http://x"}, "drop_before has no `location`"),
+        ({"fault": "500_saved", "seconds": 1}, "500_saved has no `seconds`"),
+        ({"fault": "latency", "survives": True}, "latency has no `survives`: it takes seconds"),
+        ({"fault": "502_html", "with_effect": "true"}, "`with_effect` is true or false"),
+        ({"fault": "latency", "seconds": "long"}, "`seconds` is a number from 0 to 3,600"),
+        ({"fault": "latency", "seconds": True}, "seconds"),
+        ({"fault": "424", "method": "PSOT"}, "`method` is one of GET, POST, DELETE"),
+        ({"fault": "424", "seed": [1]}, "seed"),
+        ({"fault": "424", "id": "rule_1"}, "there is no `id`"),
+        ({}, "`fault` is missing"),
+        ({"fault": None}, "`fault` is one of"),
+        ("424", "JSON object"),
     ],
     ids=str,
 )
 def test_a_rule_that_can_never_do_what_it_says_is_refused(control, rule, says):
-    with pytest.raises(ControlError) as refused:
-        control.add_faults([rule])
-    assert says in str(refused.value)
+    for asked in (rule, [{"fault": "424"}, rule]):
+        with pytest.raises(ControlError) as refused:
+            control._ask("POST", "faults", asked)
+        assert says.replace("`", "") in str(refused.value).replace("`", "").replace("[1].", "")
     assert control.faults() == []
 
 
-def test_a_header_that_cannot_be_read_is_refused(raw, control, intent):
-    answer = capture(raw, intent, X_Standin_Fault="explode")
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        ("explode", "`fault` is one of"),
+        ("", "`fault` is one of"),
+        ("latency; times=1", "there is no `times`"),
+        ("latency; fault=424", "`fault` is there twice"),
+        ("latency; seconds=1; seconds=2", "`seconds` is there twice"),
+        ("latency; seconds", "`seconds` is a number"),
+        ("latency; seconds=true", "`seconds` is a number"),
+        ("hold_before; survives=1", "`survives` is true or false"),
+        ("402_declined; seconds=1", "402_declined has no `seconds`"),
+    ],
+)
+def test_a_header_that_cannot_be_read_is_refused(raw, control, intent, header, says):
+    answer = capture(raw, intent, X_Standin_Fault=header)
     assert answer.status == 400
-    assert "X-Standin-Fault" in answer.json()["error"]["message"]
+    assert f"X-Standin-Fault: {says}" in answer.json()["error"]["message"]
     assert control.effects("capture") == []
 
 
 def test_each_moment_has_a_fault():
-    assert set(FAULTS.values()) == set(Moment)
+    assert {kind.moment for kind in FAULTS.values()} == set(Moment)
+
+
+def test_each_option_is_one_that_some_fault_takes():
+    assert {option for kind in FAULTS.values() for option in kind.options} == set(OPTIONS)

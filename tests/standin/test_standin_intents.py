@@ -253,7 +253,6 @@ def test_a_captured_authorisation_never_expires(client, control, intent):
         ({"currency": "usd"}, "amount"),
         ({"amount": "100", "currency": "dollars"}, "currency"),
         ({"amount": "123456789", "currency": "usd"}, "amount"),
-        ({"amount": "100", "currency": "usd", "confirm": "true"}, "payment_method"),
         ({"amount": "100", "currency": "usd", "expand[]": "review"}, "expand[0]"),
     ],
 )
@@ -285,3 +284,19 @@ def test_an_unknown_intent_is_missing(raw):
     error = answer.json()["error"]
     assert (answer.status, error["code"], error["param"]) == (404, "resource_missing", "intent")
     assert error["message"] == "No such payment_intent: 'pi_none'"
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_without_a_payment_method_there_is_nothing_to_confirm(client, control, customer, named):
+    who = {"customer": customer} if named else {}
+    told = f"To confirm the PaymentIntent with {customer}" if named else "or ConfirmationToken."
+    before = len(control.effects())
+    with pytest.raises(stripe.InvalidRequestError) as refused:
+        client.v1.payment_intents.create(params={"amount": 100, "currency": "usd", "confirm": True, **who})
+    assert (refused.value.code, told in refused.value.user_message) == ("payment_intent_unexpected_state", True)
+    assert len(control.effects()) == before
+    intent = client.v1.payment_intents.create(params={"amount": 100, "currency": "usd", **who})
+    with pytest.raises(stripe.InvalidRequestError) as refused:
+        client.v1.payment_intents.confirm(intent.id)
+    assert (refused.value.code, told in refused.value.user_message) == ("payment_intent_unexpected_state", True)
+    assert refused.value.error.payment_intent.id == intent.id

@@ -167,12 +167,13 @@ def test_a_declined_confirmation_is_an_attempt_on_the_invoice(client, customer):
     assert told(client, "invoice.payment_failed") == ["invoice.payment_failed"]
 
 
-def test_a_customer_who_must_authenticate_is_waited_for(client, control, customer):
+@pytest.mark.parametrize("off_session", [{}, {"off_session": True}, {"off_session": False}])
+def test_a_customer_who_must_authenticate_is_waited_for(client, control, customer, off_session):
+    """Also off session, which is what `pay` takes for granted: an invoice can wait."""
     invoice = final(client, customer)
     with pytest.raises(stripe.CardError) as waits:
-        client.v1.invoices.pay(
-            invoice.id, params={"payment_method": "pm_card_authenticationRequired", "off_session": False}
-        )
+        client.v1.invoices.pay(invoice.id, params={"payment_method": "pm_card_authenticationRequired", **off_session})
+    assert waits.value.error.payment_intent.status == "requires_action"
     assert waits.value.code == "invoice_payment_intent_requires_action"
     assert client.v1.invoices.retrieve(invoice.id).status == "open"
     assert told(client, "invoice.payment_action_required") == ["invoice.payment_action_required"]

@@ -14,7 +14,7 @@ CAPTURE = "POST /v1/payment_intents/{id}/capture"
 
 @pytest.fixture
 def limiter():
-    return limits.Limiter(limits.parse("stripe"))
+    return limits.Limiter(limits.parse("stripe", "N"))
 
 
 @pytest.fixture
@@ -81,21 +81,21 @@ def test_one_intent_is_updated_1000_times_an_hour(limiter):
 
 
 def test_a_number_of_ones_own_holds_for_everything_together():
-    limiter = limits.Limiter(limits.parse("3"))
+    limiter = limits.Limiter(limits.parse("3", "N"))
     assert admitted(limiter, CREATE, most=2) == (2, None)
     assert admitted(limiter, READ) == (1, "global-rate")
-    slow = limits.Limiter(limits.parse("0.5"))
+    slow = limits.Limiter(limits.parse("0.5", "N"))
     assert [admitted(slow, READ, now=NOW + s)[0] for s in (0, 1, 2, 10)] == [1, 0, 1, 1]
 
 
 def test_off_is_no_limit():
-    assert admitted(limits.Limiter(limits.parse("off")), CREATE) == (2000, None)
+    assert admitted(limits.Limiter(limits.parse("off", "N")), CREATE) == (2000, None)
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1e9", "many", ""])
 def test_a_limit_that_is_none_is_refused(value):
-    with pytest.raises(ValueError):
-        limits.parse(value)
+    with pytest.raises(ValueError, match="1,000,000, or off, or stripe"):
+        limits.parse(value, "N")
 
 
 def hurry(raw, most=2000, **sent):

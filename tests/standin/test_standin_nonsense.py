@@ -4,12 +4,14 @@ import os
 import re
 import socket
 import string
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from quiet import Quiet
+
+from billing.standin.admin import ROUTES
 
 EXAMPLES = int(os.environ.get("BILLING_TEST_EXAMPLES", "20"))
 SEED = int(os.environ.get("BILLING_TEST_SEED", "20261125"))
@@ -166,41 +168,55 @@ def test_half_a_request_has_no_effect(url, control, length):
     assert control.effects() == []
 
 
-# /_standin: JSON of every kind, with the names it knows.
-FIELDS = (
-    "fault path key method nth times probability seed seconds location with_effect survives advance_s expire accepted "
-    "expired accounts permissions ids then count amount currency customer metadata card off_session livemode account"
-).split()
+# /_standin: JSON of every kind, under the names that each route knows.
+ADMIN = {
+    "faults": "fault path key method nth times probability seed seconds location with_effect survives",
+    "release": "ids then",
+    "clock": "advance_s expire",
+    "keys": "accepted expired accounts permissions",
+    "search": "lag_s",
+    "authorisations": "count amount currency customer metadata card off_session livemode account",
+    "authentications": "payment_intent outcome livemode account",
+    "webhooks": "seed duplicates twins delay_s shuffle_s outage before_response parallel timeout_s",
+    "deliveries": "event endpoint",
+    "secrets": "endpoint keep_s",
+    "reset": "",
+}
+INNER = ["rk_test_x", "sk_test_x", "acct_x", "charges", "every", "probability", "fault"]
 json_leaf = (
     st.none()
     | st.booleans()
     | st.integers(-(2**65), 2**65)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.sampled_from(
-        ["", "424", "500_saved", "(", "a{99999999999}", "(" * 2000, "sk_test_x", "rk_test_x", "acct_x", "read"]
+        ["", "424", "500_saved", "(", "a{99999999999}", "(" * 2000, "sk_test_x", "rk_test_x", "acct_x", "read", "true"]
     )
     | st.text(max_size=8)
 )
 json_value = st.recursive(
     json_leaf,
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*FIELDS, "rk_test_x"]), inner, max_size=4)
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(INNER), inner, max_size=4),
     max_leaves=8,
 )
-ADMIN = ["faults", "clock", "keys", "release", "authorisations"]
+
+
+def test_every_admin_route_that_is_asked_by_a_body_is_attacked_here():
+    assert {f"POST {route}" for route in ADMIN} == {route for route in ROUTES if route.startswith("POST")}
 
 
 @pytest.mark.parametrize("route", ADMIN)
 def test_the_admin_side_refuses_nonsense_and_changes_nothing(raw, control, route):
+    known = st.sampled_from([*ADMIN[route].split(), "nonsense"])
+
     def state():
         clock = control.clock()
         del clock["now"]
-        return clock, control.keys(), control.faults(), len(control.effects())
+        webhooks = control.webhooks()
+        return clock, control.keys(), control.faults(), len(control.effects()), control.search(), webhooks
 
     @seed(SEED)
     @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(st.dictionaries(st.sampled_from(FIELDS), json_value, max_size=4) | json_value)
+    @given(st.dictionaries(known, json_value, max_size=3) | json_value)
     def ask(asked):
         control.reset()
         before = state()
@@ -226,10 +242,31 @@ def test_the_admin_side_reads_json_only(raw, route, body):
 
 @pytest.mark.parametrize(
     "query",
-    ["effects?after=-1", "effects?after=x", "requests?after=1.5", "held?wait_s=nan", "held?wait_s=-1", "held?count=x"],
+    [
+        *("effects?after=-1", "effects?after=x", "requests?after=1.5", "held?count=x", "held?wait_s=nan"),
+        *("held?wait_s=-1", "webhooks?wait_s=61", "webhooks?after=1e400", f"effects?after={'9' * 5000}"),
+    ],
 )
 def test_the_admin_side_refuses_numbers_that_are_none(raw, query):
     assert raw("GET", f"/_standin/{query}", api_key=None).status == 400
+
+
+@pytest.mark.parametrize("route", [route.removeprefix("GET ") for route in ROUTES if route.startswith("GET")])
+def test_the_admin_side_refuses_a_query_that_is_nonsense(raw, control, route):
+    names = st.sampled_from(["kind", "after", "path", "key", "count", "wait_s", "event", "endpoint", "nonsense"])
+    # No other digits: nobody is to wait for long.
+    odd = st.text("ab-=%&.é💸", max_size=5)
+    values = odd | st.sampled_from(["capture", "0", "-0", "1", "0.0", "1e-9", "1_0", "true", "evt_x"])
+
+    @seed(SEED)
+    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(st.tuples(names, values), max_size=2))
+    def ask(pairs):
+        answer = raw("GET", f"/_standin/{route}?{urlencode(pairs)}", api_key=None)
+        assert answer.status in (200, 400), answer.data
+        assert answer.status == 200 or answer.json()["error"]
+
+    ask()
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "OPTIONS", "DELETE"])

@@ -195,3 +195,25 @@ def test_a_refund_happens_once_for_each_key(client, control):
     assert first.id == again.id
     assert again.last_response.headers["Idempotent-Replayed"] == "true"
     assert [effect["idempotency_key"] for effect in control.effects("refund")] == ["order:7:refund"]
+
+
+def test_a_charge_shows_its_refunds_where_they_are_asked_for(client, control, intent):
+    client.v1.payment_intents.capture(intent)
+    other = control.authorisations(amount=1000)[0]
+    client.v1.payment_intents.capture(other)
+    client.v1.refunds.create(params={"payment_intent": other})
+    made = [client.v1.refunds.create(params={"payment_intent": intent, "amount": 50}).id for _ in range(11)]
+    plain = client.v1.payment_intents.retrieve(intent, params={"expand": ["latest_charge"]}).latest_charge
+    assert "refunds" not in plain
+    found = client.v1.charges.retrieve(plain.id, params={"expand": ["refunds"]}).refunds
+    assert ([each.id for each in found.data], found.has_more) == (made[:0:-1], True)
+    assert found.url == f"/v1/charges/{plain.id}/refunds"
+    asked = {"expand": ["latest_charge.refunds", "latest_charge.refunds.data.balance_transaction"]}
+    found = client.v1.payment_intents.retrieve(other, params=asked).latest_charge.refunds
+    assert [each.balance_transaction.amount for each in found.data] == [-1000]
+    assert not found.has_more
+
+
+def test_nothing_of_a_refund_but_its_fields_is_expanded(raw, intent):
+    answer = raw("GET", f"/v1/payment_intents/{intent}?expand[]=latest_charge.refunds.data.payment")
+    assert (answer.status, answer.json()["error"]["param"]) == (400, "expand[0]")

@@ -156,6 +156,58 @@ def test_an_invoice_item_shows_its_unit_amount(raw, customer):
     assert "pricing" not in item
 
 
+AUTOMATIC = {"allow_redirects": "always", "enabled": True}
+
+
+def test_payment_methods_are_those_of_the_dashboard_since_2023(raw):
+    form = {"amount": "100", "currency": "usd"}
+    path = f"/v1/payment_intents/{raw('POST', '/v1/payment_intents', form).json()['id']}"
+    assert raw("GET", path).json()["automatic_payment_methods"] == AUTOMATIC
+    assert raw("GET", path, **as_of("2023-08-16")).json()["automatic_payment_methods"] == AUTOMATIC
+    assert raw("GET", path, **as_of("2022-11-15")).json()["automatic_payment_methods"] is None
+    # Unless somebody asked for them then.
+    form |= {"automatic_payment_methods[enabled]": "true"}
+    made = raw("POST", "/v1/payment_intents", form, **as_of("2022-11-15")).json()
+    assert made["automatic_payment_methods"] == AUTOMATIC
+
+
+def test_who_named_the_payment_methods_gets_no_others(raw):
+    form = {"amount": "100", "currency": "usd", "payment_method_types[]": "card"}
+    made = raw("POST", "/v1/payment_intents", form, **as_of(ACACIA)).json()
+    assert made["automatic_payment_methods"] is None
+    assert raw("GET", f"/v1/payment_intents/{made['id']}").json()["automatic_payment_methods"] is None
+
+
+def test_what_was_let_go_counted_as_refunded_before_basil(raw, client, intent):
+    client.v1.payment_intents.capture(intent, params={"amount_to_capture": 400})
+    path = f"/v1/charges?payment_intent={intent}"
+    seen = lambda **asked: raw("GET", path, **asked).json()["data"][0]  # noqa: E731
+    assert (seen()["amount_refunded"], seen()["refunded"]) == (0, False)
+    assert (seen(**as_of(ACACIA))["amount_refunded"], seen(**as_of(ACACIA))["refunded"]) == (600, False)
+    client.v1.refunds.create(params={"payment_intent": intent})
+    assert (seen()["amount_refunded"], seen()["refunded"]) == (400, True)
+    assert (seen(**as_of(ACACIA))["amount_refunded"], seen(**as_of(ACACIA))["refunded"]) == (1000, True)
+
+
+def test_what_expired_was_refunded_automatically_before_basil(raw, control, intent):
+    path, charge = f"/v1/payment_intents/{intent}", f"/v1/charges?payment_intent={intent}"
+    assert not raw("GET", charge, **as_of(ACACIA)).json()["data"][0]["refunded"]
+    control.advance(8 * 24 * 3600)
+    assert raw("GET", path).json()["cancellation_reason"] == "expired"
+    assert raw("GET", path, **as_of(ACACIA)).json()["cancellation_reason"] == "automatic"
+    (then,) = raw("GET", charge, **as_of(ACACIA)).json()["data"]
+    assert (then["amount_refunded"], then["refunded"]) == (1000, True)
+    assert not raw("GET", charge).json()["data"][0]["refunded"]
+
+
+def test_a_declined_charge_never_was_refunded(raw):
+    form = {"amount": "100", "currency": "usd", "confirm": "true", "payment_method": "pm_card_chargeDeclined"}
+    intent = raw("POST", "/v1/payment_intents", form).json()["error"]["payment_intent"]["id"]
+    raw("POST", f"/v1/payment_intents/{intent}/cancel", {})
+    (charge,) = raw("GET", f"/v1/charges?payment_intent={intent}", **as_of(ACACIA)).json()["data"]
+    assert (charge["amount_refunded"], charge["refunded"]) == (0, False)
+
+
 def test_a_charge_shows_its_refunds_and_a_credit_note_its_one(raw, customer):
     method = raw("POST", "/v1/payment_methods/pm_card_visa/attach", {"customer": customer}).json()["id"]
     invoice = paid_invoice(raw, customer, payment_method=method)

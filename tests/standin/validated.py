@@ -16,6 +16,7 @@ from billing.standin import __main__ as program
 from billing.standin import hostile, routes, wire
 from billing.standin.answers import JSON
 from billing.standin.app import Standin
+from billing.standin.errors import StripeError
 from billing.standin.history import API_VERSION
 from billing.standin.world import Request, Settings
 
@@ -56,6 +57,20 @@ class Judged(Standin):
 
         await super().__call__(scope, receive, judged)
 
+    def _execute(self, request: Request, *given: Any) -> tuple[int, bytes]:
+        """What is refused without being saved will be tried again under the same key: it must have left nothing."""
+        before = self._happened()
+        try:
+            return super()._execute(request, *given)
+        except StripeError:
+            if self._happened() != before:
+                self._violated(request.method, request.path, None, 400, Problem("", "refused unsaved, with an effect"))
+            raise
+
+    def _happened(self) -> tuple[int, int]:
+        world = self.state.world
+        return len(world.effects), sum(len(books.events) for books in world.all_books())
+
     def _judge(self, method: str, path: str, status: int, headers: dict[bytes, bytes], body: bytes) -> None:
         request = self._request(headers.get(b"request-id", b"").decode())
         if request is None and (status == 307 or body in _PAGES):
@@ -73,7 +88,11 @@ class Judged(Standin):
         wrong = _wrong(operation, status, headers, body)
         if not wrong and operation and status < 300:
             self.seen[operation] += 1
-        for problem in wrong[: VIOLATIONS_MAX - len(self.violations)]:
+        for problem in wrong:
+            self._violated(method, path, operation, status, problem)
+
+    def _violated(self, method: str, path: str, operation: str | None, status: int, problem: Problem) -> None:
+        if len(self.violations) < VIOLATIONS_MAX:
             self.violations.append(
                 {"method": method, "path": path, "operation": operation, "status": status, **problem._asdict()}
             )

@@ -4,40 +4,51 @@ Bodies and answers are JSON; `docs/standin.md` shows each of them. A row of ROUT
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import orjson
 
+from billing.standin import fields
 from billing.standin.errors import StripeError
-from billing.standin.faults import BadRule
+from billing.standin.faults import read_rules
+from billing.standin.fields import Reader, Refused
 from billing.standin.objects import Json
 from billing.standin.state import State
+from billing.standin.webhooks.disorder import SETTINGS
 
 from . import changes, views, webhooks
 
-ROUTES: dict[str, Callable[[State, views.Query, Any], Awaitable[Json]]] = {
-    "GET health": views.get_health,
-    "GET effects": views.get_effects,
-    "GET requests": views.get_requests,
-    "GET faults": views.get_faults,
-    "POST faults": changes.post_faults,
-    "DELETE faults": changes.delete_faults,
-    "GET held": views.get_held,
-    "POST release": changes.post_release,
-    "GET clock": views.get_clock,
-    "POST clock": changes.post_clock,
-    "GET keys": views.get_keys,
-    "POST keys": changes.post_keys,
-    "GET search": views.get_search,
-    "POST search": changes.post_search,
-    "POST authorisations": changes.post_authorisations,
-    "POST authentications": changes.post_authentications,
-    "GET webhooks": webhooks.get_webhooks,
-    "POST webhooks": webhooks.post_webhooks,
-    "POST deliveries": webhooks.post_deliveries,
-    "POST secrets": webhooks.post_secrets,
-    "POST reset": changes.post_reset,
+
+class Route(NamedTuple):
+    """`takes` reads what is asked: the query of a GET, the body of any other."""
+
+    answer: Callable[[State, Any], Awaitable[Json]]
+    takes: Reader = fields.table({})
+
+
+ROUTES: dict[str, Route] = {
+    "GET health": Route(views.get_health),
+    "GET effects": Route(views.get_effects, views.EFFECTS_OF),
+    "GET requests": Route(views.get_requests, views.REQUESTS_OF),
+    "GET faults": Route(views.get_faults),
+    "POST faults": Route(changes.post_faults, read_rules),
+    "DELETE faults": Route(changes.delete_faults),
+    "GET held": Route(views.get_held, views.HELD),
+    "POST release": Route(changes.post_release, changes.RELEASE),
+    "GET clock": Route(views.get_clock),
+    "POST clock": Route(changes.post_clock, changes.CLOCK),
+    "GET keys": Route(views.get_keys),
+    "POST keys": Route(changes.post_keys, changes.KEYS),
+    "GET search": Route(views.get_search),
+    "POST search": Route(changes.post_search, changes.SEARCH),
+    "POST authorisations": Route(changes.post_authorisations, changes.AUTHORISATIONS),
+    "POST authentications": Route(changes.post_authentications, changes.AUTHENTICATION),
+    "GET webhooks": Route(webhooks.get_webhooks, webhooks.ATTEMPTS_OF),
+    "POST webhooks": Route(webhooks.post_webhooks, fields.table(SETTINGS)),
+    "POST deliveries": Route(webhooks.post_deliveries, webhooks.DELIVERY),
+    "POST secrets": Route(webhooks.post_secrets, webhooks.ROLLING),
+    "POST reset": Route(changes.post_reset),
 }
 
 
@@ -47,8 +58,18 @@ async def answer(state: State, method: str, path: str, query: bytes, body: bytes
         known = ", ".join(ROUTES)
         return 404, orjson.dumps({"error": f"no {method} {path}; under /_standin/ there are: {known}"})
     try:
-        asked = orjson.loads(body) if body else {}
-        return 200, orjson.dumps(await route(state, dict(parse_qsl(query.decode("latin-1"))), asked))
-    except (BadRule, StripeError, ValueError, TypeError, AttributeError) as error:
-        # Whatever cannot be read in a hand-written body is the caller's to mend.
+        asked = route.takes(_asked(method, query, body), "")
+        return 200, orjson.dumps(await route.answer(state, asked))
+    except (Refused, StripeError) as error:
         return 400, orjson.dumps({"error": str(error)})
+
+
+def _asked(method: str, query: bytes, body: bytes) -> Any:
+    if body if method == "GET" else query:
+        raise Refused("a GET is asked by its query, anything else by its body")
+    if method == "GET":
+        return fields.once(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    try:
+        return orjson.loads(body) if body else {}
+    except orjson.JSONDecodeError as error:
+        raise Refused(f'the body has to be JSON, such as {{"fault": "500_saved"}}: {error}') from None

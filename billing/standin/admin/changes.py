@@ -1,81 +1,113 @@
 """What /_standin changes: faults, time, who may ask; and objects made without asking the API."""
 
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from billing.standin import parameters
-from billing.standin.access import READ, WRITE
+from billing.standin import fields, parameters
+from billing.standin.access import ACCOUNT, API_KEY, READ, RESTRICTED_KEY, WRITE
+from billing.standin.api import ROUTES
 from billing.standin.api.customers import payment_methods
 from billing.standin.api.customers.cards import by_token
 from billing.standin.api.payments import authorisations, intents, refusals
 from billing.standin.books import Books
 from billing.standin.call import Call
 from billing.standin.errors import StripeError
-from billing.standin.faults import BadRule
-from billing.standin.index import seconds
+from billing.standin.fields import Refused
+from billing.standin.index import LAG_MAX_S
 from billing.standin.objects import Json, shown
 from billing.standin.state import State
 from billing.standin.waiting import Ending
 
-from .views import Query, get_clock, get_keys, get_search
+from .views import get_clock, get_keys, get_search
 
 COUNT_MAX = 200_000  # authorisations in one go; 200,000 take about 5 s and 600 MB
-ADVANCED_MAX_S = 100 * 365 * 86_400  # times stay numbers that JSON and a calendar can hold
+ADVANCED_MAX_S = 100 * 365 * 86_400  # in all; times stay numbers that JSON and a calendar can hold
+
+RELEASE = fields.table(
+    {"ids": fields.list_of(fields.text), "then": fields.one_of(Ending.PROCEED.value, Ending.FORGET.value)}
+)
+CLOCK = fields.table({"advance_s": fields.number(0, ADVANCED_MAX_S), "expire": fields.flag})
+SEARCH = fields.table({"lag_s": fields.number(0, LAG_MAX_S)}, required=("lag_s",))
+# What follows /v1/ in the path of a route.
+_THINGS = dict.fromkeys(operation.split("/")[2] for operation in ROUTES)
+KEYS = fields.table(
+    {
+        "accepted": fields.or_null(fields.list_of(API_KEY)),
+        "expired": fields.list_of(API_KEY),
+        "accounts": fields.mapping(API_KEY, ACCOUNT),
+        "permissions": fields.mapping(
+            RESTRICTED_KEY, fields.mapping(fields.one_of(*_THINGS), fields.one_of(READ, WRITE))
+        ),
+    }
+)
+_WHERE = {"account": ACCOUNT, "livemode": fields.flag}
+AUTHORISATIONS = fields.table(
+    {
+        **_WHERE,
+        "count": fields.whole(1, COUNT_MAX),
+        "amount": fields.whole(1, parameters.AMOUNT_MAX),
+        "currency": fields.text,
+        "customer": fields.text,
+        "metadata": fields.mapping(fields.text, fields.text),
+        "card": fields.text,
+        "off_session": fields.flag,
+    }
+)
+AUTHENTICATION = fields.table(
+    {**_WHERE, "payment_intent": fields.text, "outcome": fields.one_of("succeeded", "failed")},
+    required=("payment_intent", "outcome"),
+)
 
 
-async def post_faults(state: State, query: Query, asked: Any) -> Json:
-    rules = asked if isinstance(asked, list) else [asked]
-    return {"ids": [rule.id for rule in state.faults.add(rules)]}
+async def post_faults(state: State, asked: list[dict[str, Any]]) -> Json:
+    return {"ids": [rule.id for rule in state.faults.add(asked)]}
 
 
-async def delete_faults(state: State, query: Query, asked: Any) -> Json:
+async def delete_faults(state: State, asked: Json) -> Json:
     state.faults.clear()
     return {"faults": []}
 
 
-async def post_release(state: State, query: Query, asked: Any) -> Json:
-    return {"released": state.waiting.release(asked.get("ids"), Ending(asked.get("then", "proceed")))}
+async def post_release(state: State, asked: Json) -> Json:
+    """All or none: a client that has left meanwhile is a surprise to whoever names it."""
+    ids = asked.get("ids")
+    gone = [each for each in ids or () if each not in state.waiting.held]
+    if gone:
+        raise Refused(f"`ids`: {', '.join(gone)} not held (any more), so nobody was let go")
+    return {"released": state.waiting.release(ids, Ending(asked.get("then", Ending.PROCEED)))}
 
 
-async def post_clock(state: State, query: Query, asked: Any) -> Json:
-    seconds = asked.get("advance_s", 0)
-    agenda, clock = state.world.agenda, state.world.clock
-    if type(seconds) not in (int, float) or not 0 <= seconds <= ADVANCED_MAX_S - clock.advanced_s:
-        raise BadRule("`advance_s` is a number of seconds, at most 100 years in all; the clock never goes back")
+async def post_clock(state: State, asked: Json) -> Json:
+    seconds, agenda, clock = asked.get("advance_s", 0), state.world.agenda, state.world.clock
+    if seconds > ADVANCED_MAX_S - clock.advanced_s:
+        raise Refused(f"`advance_s`: the clock goes forward by {ADVANCED_MAX_S:,} seconds in all")
     clock.advance(seconds)
     if "expire" in asked:
-        change = agenda.resume if asked["expire"] else agenda.pause
-        change(authorisations.expire)
+        if asked["expire"]:
+            agenda.resume(authorisations.expire, state.world.now())
+        else:
+            agenda.pause(authorisations.expire)
     state.clockwork.clock_moved()
-    return await get_clock(state, query, asked)
+    return await get_clock(state, {})
 
 
-async def post_keys(state: State, query: Query, asked: Any) -> Json:
-    # All of it is read before any of it holds: a refusal changes nothing.
-    changes = {name: reader(asked[name]) for name, reader in _KEYS.items() if name in asked}
-    for name, value in changes.items():
-        setattr(state.access, name, value)
-    return await get_keys(state, query, asked)
+async def post_keys(state: State, asked: Json) -> Json:
+    for name, value in asked.items():
+        setattr(state.access, name, set(value) if isinstance(value, list) else value)
+    return await get_keys(state, {})
 
 
-async def post_search(state: State, query: Query, asked: Any) -> Json:
-    try:
-        state.world.index.lag_s = seconds(asked["lag_s"])
-    except (KeyError, TypeError, ValueError):
-        raise BadRule("`lag_s` is how many seconds search is behind") from None
-    return await get_search(state, query, asked)
+async def post_search(state: State, asked: Json) -> Json:
+    state.world.index.lag_s = asked["lag_s"]
+    return await get_search(state, {})
 
 
-async def post_authorisations(state: State, query: Query, asked: Any) -> Json:
-    count = asked.get("count", 1)
-    if type(count) is not int or not 1 <= count <= COUNT_MAX:
-        raise BadRule(f"`count` is a whole number from 1 to {COUNT_MAX}")
+async def post_authorisations(state: State, asked: Json) -> Json:
     books = _books(state, asked)
     call = Call(state.world, books, (), {}, state.world.now(), None, None)
     card = by_token(asked.get("card", "pm_card_visa"))
     if card is None or card.decline is not None or card.authenticates:
-        raise BadRule("`card` is one of Stripe's test cards that are not declined, such as pm_card_visa")
+        raise Refused("`card` is one of Stripe's test cards that are not declined, such as pm_card_visa")
     form = {
         "amount": str(asked.get("amount", 1999)),
         "currency": asked.get("currency", "usd"),
@@ -83,12 +115,15 @@ async def post_authorisations(state: State, query: Query, asked: Any) -> Json:
         "capture_method": "manual",
         "confirm": "true",
         "off_session": str(asked.get("off_session", False)).lower(),
-        "payment_method": payment_methods.new(call, card).id,
     }
-    if asked.get("customer") is not None:
+    if "customer" in asked:
         form["customer"] = asked["customer"]
     call.params = parameters.read(intents.CREATE, form)
-    made = [intents.create(call) for _ in range(count)]
+    made = []
+    for _ in range(asked.get("count", 1)):
+        # One card for each: what belongs to no customer serves once.
+        call.params["payment_method"] = payment_methods.new(call, card).id
+        made.append(intents.create(call))
     charge = books.charges.get(made[-1]["latest_charge"])
     return {
         "payment_intents": [intent["id"] for intent in made],
@@ -96,14 +131,15 @@ async def post_authorisations(state: State, query: Query, asked: Any) -> Json:
     }
 
 
-async def post_authentications(state: State, query: Query, asked: Any) -> Json:
+async def post_authentications(state: State, asked: Json) -> Json:
     """Do what the customer would at the bank's page, and answer with what became of the intent."""
-    if asked.get("outcome") not in ("succeeded", "failed"):
-        raise BadRule("`outcome` is succeeded or failed")
-    books = _books(state, asked)
-    intent = books.intents.get(str(asked.get("payment_intent")))
-    if intent is None or intent.status != "requires_action":
-        raise BadRule("`payment_intent` is the id of one that requires action")
+    books, named = _books(state, asked), asked["payment_intent"]
+    intent = books.intents.get(named)
+    if intent is None:
+        mode = "live" if books.livemode else "test"
+        raise Refused(f"`payment_intent`: {books.account} has no {named} in {mode} mode")
+    if intent.status != "requires_action":
+        raise Refused(f"`payment_intent`: {named} waits for nothing of its customer, it has the status {intent.status}")
     call = Call(state.world, books, (), {}, state.world.now(), None, None)
     method = books.find(books.payment_methods, intent.payment_method or "", "payment_method")
     # The bank may still say no, once it knows who asks: nobody is there to be told but the intent.
@@ -115,40 +151,10 @@ async def post_authentications(state: State, query: Query, asked: Any) -> Json:
     return {"payment_intent": shown(books.intents.get(intent.id) or intent)}
 
 
-async def post_reset(state: State, query: Query, asked: Any) -> Json:
+async def post_reset(state: State, asked: Json) -> Json:
     state.reset()
     return {"ok": True}
 
 
-def _books(state: State, asked: Any) -> Books:
-    account, livemode = asked.get("account", state.world.settings.account), asked.get("livemode", False)
-    if not isinstance(account, str) or not isinstance(livemode, bool):
-        raise BadRule("`account` is an account's id, `livemode` true or false")
-    return state.world.books(account, livemode)
-
-
-def _api_keys(asked: Any) -> set[str]:
-    if not isinstance(asked, list) or not all(isinstance(each, str) for each in asked):
-        raise BadRule("`accepted` and `expired` are lists of API keys")
-    return set(asked)
-
-
-def _accounts(asked: Any) -> dict[str, str]:
-    if not all(isinstance(account, str) for account in asked.values()):
-        raise BadRule("`accounts` names an account for each API key")
-    return dict(asked)
-
-
-def _permissions(asked: Any) -> dict[str, dict[str, str]]:
-    for api_key, allowed in asked.items():
-        if not api_key.startswith("rk_") or not set(allowed.values()) <= {READ, WRITE}:
-            raise BadRule('`permissions` is {"rk_…": {"payment_intents": "read" or "write", …}, …}')
-    return dict(asked)
-
-
-_KEYS: Mapping[str, Callable[[Any], Any]] = {
-    "accepted": lambda asked: None if asked is None else _api_keys(asked),
-    "expired": lambda asked: _api_keys(asked or []),
-    "accounts": _accounts,
-    "permissions": _permissions,
-}
+def _books(state: State, asked: Json) -> Books:
+    return state.world.books(asked.get("account", state.world.settings.account), asked.get("livemode", False))

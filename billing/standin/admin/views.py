@@ -1,9 +1,8 @@
 """What /_standin shows: effects, requests, rules, who is held, the clock, the keys."""
 
-import math
 from typing import Any
 
-from billing.standin import errors, forms
+from billing.standin import errors, fields, forms
 from billing.standin.api.payments import authorisations
 from billing.standin.faults import Rule
 from billing.standin.history import EFFECTS, Effect
@@ -12,23 +11,25 @@ from billing.standin.state import State
 from billing.standin.waiting import Held
 from billing.standin.world import Request
 
-WAIT_MAX_S = 60.0
+AFTER = fields.written(fields.COUNT)
+WAIT_S = fields.written(fields.number(0, 60))
+EFFECTS_OF = fields.table({"kind": fields.one_of(*EFFECTS), "after": AFTER})
+REQUESTS_OF = fields.table({"path": fields.text, "key": fields.text, "after": AFTER})
+HELD = fields.table({"count": fields.written(fields.COUNT), "wait_s": WAIT_S})
 
-Query = dict[str, str]
 
-
-async def get_health(state: State, query: Query, asked: Any) -> Json:
+async def get_health(state: State, asked: Json) -> Json:
     return {"ok": True, "requests": state.world.requests_seen, "effects": len(state.world.effects)}
 
 
-async def get_effects(state: State, query: Query, asked: Any) -> Json:
-    after, kind = _after(query), query.get("kind")
+async def get_effects(state: State, asked: Json) -> Json:
+    after, kind = asked.get("after", 0), asked.get("kind")
     numbered = enumerate(state.world.effects[after:], after + 1)
     return {"effects": [_effect(n, each) for n, each in numbered if kind in (None, each.kind)]}
 
 
-async def get_requests(state: State, query: Query, asked: Any) -> Json:
-    after, path, key = _after(query), query.get("path"), query.get("key")
+async def get_requests(state: State, asked: Json) -> Json:
+    after, path, key = asked.get("after", 0), asked.get("path"), asked.get("key")
     seen = [
         _request(each)
         for each in state.world.requests
@@ -37,19 +38,16 @@ async def get_requests(state: State, query: Query, asked: Any) -> Json:
     return {"requests": seen}
 
 
-async def get_faults(state: State, query: Query, asked: Any) -> Json:
+async def get_faults(state: State, asked: Json) -> Json:
     return {"faults": [_rule(rule) for rule in state.faults.rules]}
 
 
-async def get_held(state: State, query: Query, asked: Any) -> Json:
-    wait_s = float(query.get("wait_s", 0))
-    if not 0 <= wait_s < math.inf:
-        raise ValueError("`wait_s` is a number of seconds")
-    await state.waiting.until(int(query.get("count", 1)), min(wait_s, WAIT_MAX_S))
+async def get_held(state: State, asked: Json) -> Json:
+    await state.waiting.until(asked.get("count", 1), asked.get("wait_s", 0))
     return {"held": [_held(held) for held in state.waiting.held.values()]}
 
 
-async def get_clock(state: State, query: Query, asked: Any) -> Json:
+async def get_clock(state: State, asked: Json) -> Json:
     clock = state.world.clock
     return {
         "now": clock.time(),
@@ -59,7 +57,7 @@ async def get_clock(state: State, query: Query, asked: Any) -> Json:
     }
 
 
-async def get_keys(state: State, query: Query, asked: Any) -> Json:
+async def get_keys(state: State, asked: Json) -> Json:
     accepted = state.access.accepted
     return {
         "accepted": None if accepted is None else sorted(accepted),
@@ -69,14 +67,7 @@ async def get_keys(state: State, query: Query, asked: Any) -> Json:
     }
 
 
-def _after(query: Query) -> int:
-    after = int(query.get("after", 0))
-    if after < 0:
-        raise ValueError("`after` is a number from 0 on")
-    return after
-
-
-async def get_search(state: State, query: Query, asked: Any) -> Json:
+async def get_search(state: State, asked: Json) -> Json:
     index = state.world.index
     return {"lag_s": index.lag_s, "behind": len(index.behind())}
 

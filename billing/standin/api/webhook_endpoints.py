@@ -4,10 +4,9 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from billing.standin import errors
+from billing.standin import errors, versions
 from billing.standin.books import Books
 from billing.standin.call import Call
-from billing.standin.history import API_VERSION
 from billing.standin.lists import page
 from billing.standin.objects import NO_METADATA, Endpoint, Json, Secret, shown
 from billing.standin.parameters import PAGE, Table, boolean, expand, list_of, merged, metadata, one_of, text
@@ -19,7 +18,6 @@ ROLLING_MAX_S = 24 * 3600  # so long may the secret before it go on signing (doc
 
 # Printable and without blanks, so that it can stand in a request line.
 _URL = re.compile(r"https?://[!-~]+")
-_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(\.[a-z]+)?")
 
 
 def url(value: Any, name: str) -> str:
@@ -35,8 +33,7 @@ def url(value: Any, name: str) -> str:
 
 
 def version(value: Any, name: str) -> str:
-    """One that can exist by now. Which ones really did is not known here."""
-    if not isinstance(value, str) or not _VERSION.fullmatch(value) or value[:10] > API_VERSION[:10]:
+    if not isinstance(value, str) or not versions.possible(value):
         raise errors.bad_request(f"Invalid API version: {str(value)[:50]}", name)
     return value
 

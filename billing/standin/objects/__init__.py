@@ -14,7 +14,7 @@ from .invoice_items import InvoiceItem, Line, invoice_item
 from .invoice_payments import InvoicePayment, invoice_payment
 from .invoices import Invoice, invoice
 from .parts import NO_METADATA, Json, as_list
-from .payments import Charge, Intent, charge, intent
+from .payments import AUTOMATIC, Charge, Intent, charge, intent
 from .people import Card, Customer, Decline, PaymentMethod, customer, payment_method
 from .refunds import Refund, refund
 from .webhooks import Endpoint, Secret, endpoint
@@ -58,6 +58,7 @@ def shown(row: Row) -> Json:
 
 
 __all__ = [
+    "AUTOMATIC",
     "NO_METADATA",
     "BalanceChange",
     "BalanceTransaction",

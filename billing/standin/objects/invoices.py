@@ -1,9 +1,11 @@
 """Invoices: what is kept of each, and how it looks. Amounts are in minor units."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from .invoice_items import Line, line
 from .parts import Json, as_list, null
+from .people import Customer
 
 LINES_SHOWN = 10  # the others are read at /v1/invoices/{id}/lines
 HOUR = 3_600
@@ -18,8 +20,7 @@ class Invoice(NamedTuple):
     created: int
     livemode: bool
     customer: str
-    customer_email: str | None
-    customer_name: str | None
+    buyer: Customer  # as it was when the invoice was made, and then when it became final
     currency: str
     status: str
     collection_method: str
@@ -46,6 +47,7 @@ class Invoice(NamedTuple):
     effective_at: int | None = None
     description: str | None = None
     footer: str | None = None
+    custom_fields: Sequence[Json] = ()
     statement_descriptor: str | None = None
     finalized_at: int | None = None
     paid_at: int | None = None
@@ -59,9 +61,9 @@ class Invoice(NamedTuple):
 
 
 _INVOICE = {
-    **null("account_tax_ids", "application", "custom_fields", "customer_address", "customer_phone"),
-    **null("customer_shipping", "default_source", "from_invoice", "last_finalization_error", "latest_revision"),
-    **null("on_behalf_of", "parent", "receipt_number", "rendering", "shipping_cost", "shipping_details", "test_clock"),
+    **null("account_tax_ids", "application", "default_source", "from_invoice", "last_finalization_error"),
+    **null("latest_revision", "on_behalf_of", "parent", "receipt_number", "rendering", "shipping_cost"),
+    **null("shipping_details", "test_clock"),
     **{name: [] for name in ("customer_tax_ids", "default_tax_rates", "discounts", "total_discount_amounts")},
     **{name: [] for name in ("total_pretax_credit_amounts", "total_taxes")},
     "account_country": "US",
@@ -70,7 +72,6 @@ _INVOICE = {
     "amount_shipping": 0,
     "automatic_tax": {**null("disabled_reason", "liability", "provider", "status"), "enabled": False},
     "billing_reason": "manual",
-    "customer_tax_exempt": "none",
     "issuer": {"type": "self"},
     "object": "invoice",
     "payment_settings": null("default_mandate", "payment_method_options", "payment_method_types"),
@@ -79,7 +80,7 @@ _INVOICE = {
 
 def invoice(row: Invoice) -> Json:
     final = row.finalized_at is not None
-    page = f"https://invoice.stripe.com/i/standin/{row.id}" if final else None
+    page = f"https://invoice.standin.invalid/{row.id}" if final else None
     lines = [line(each) for each in row.lines[:LINES_SHOWN]]
     told = {
         **_INVOICE,
@@ -95,9 +96,14 @@ def invoice(row: Invoice) -> Json:
         "collection_method": row.collection_method,
         "created": row.created,
         "currency": row.currency,
+        "custom_fields": row.custom_fields or None,
         "customer": row.customer,
-        "customer_email": row.customer_email,
-        "customer_name": row.customer_name,
+        "customer_address": row.buyer.address,
+        "customer_email": row.buyer.email,
+        "customer_name": row.buyer.name,
+        "customer_phone": row.buyer.phone,
+        "customer_shipping": row.buyer.shipping,
+        "customer_tax_exempt": row.buyer.tax_exempt,
         "default_payment_method": row.default_payment_method,
         "description": row.description,
         "due_date": row.due_date,

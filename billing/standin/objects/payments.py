@@ -3,7 +3,10 @@
 from typing import NamedTuple
 
 from .parts import Json, null
-from .people import BILLING_DETAILS, Card, card_details
+from .people import BILLING_DETAILS, Card, Decline, card_details
+
+# Payment methods are those of the dashboard, unless the intent says otherwise.
+AUTOMATIC: Json = {"allow_redirects": "always", "enabled": True}
 
 
 class Intent(NamedTuple):
@@ -26,7 +29,7 @@ class Intent(NamedTuple):
     cancellation_reason: str | None = None
     last_payment_error: Json | None = None
     confirmation_method: str = "automatic"
-    automatic_payment_methods: Json | None = None
+    automatic_payment_methods: Json | None = None  # AUTOMATIC itself where nothing was asked
     next_action: Json | None = None
     card_options: Json | None = None  # what was asked of card payments: several captures, a longer hold
     description: str | None = None
@@ -34,6 +37,8 @@ class Intent(NamedTuple):
     setup_future_usage: str | None = None
     statement_descriptor: str | None = None
     statement_descriptor_suffix: str | None = None
+    shipping: Json | None = None
+    transfer_group: str | None = None
     invoice: str | None = None  # the invoice it pays; the API shows that by invoice payments only
     object: str = "payment_intent"
 
@@ -63,12 +68,14 @@ class Charge(NamedTuple):
     balance_transaction: str | None = None
     description: str | None = None
     receipt_email: str | None = None
+    shipping: Json | None = None
+    transfer_group: str | None = None
     object: str = "charge"
 
 
 _INTENT = {
     **null("application", "application_fee_amount", "on_behalf_of", "processing", "review"),
-    **null("payment_method_configuration_details", "shipping", "source", "transfer_data", "transfer_group"),
+    **null("payment_method_configuration_details", "source", "transfer_data"),
     "amount_details": {"tip": {}},
     "object": "payment_intent",
     "payment_method_types": ["card"],
@@ -104,16 +111,18 @@ def intent(row: Intent) -> Json:
         "payment_method_options": {"card": {**_CARD_OPTIONS, **row.card_options}} if row.card_options else _OPTIONS,
         "receipt_email": row.receipt_email,
         "setup_future_usage": row.setup_future_usage,
+        "shipping": row.shipping,
         "statement_descriptor": row.statement_descriptor,
         "statement_descriptor_suffix": row.statement_descriptor_suffix,
         "status": row.status,
+        "transfer_group": row.transfer_group,
     }
 
 
 _CHARGE = {
     **null("application", "application_fee", "application_fee_amount", "failure_balance_transaction"),
-    **null("on_behalf_of", "receipt_number", "receipt_url", "review", "shipping", "source", "source_transfer"),
-    **null("statement_descriptor", "statement_descriptor_suffix", "transfer_data", "transfer_group"),
+    **null("on_behalf_of", "receipt_number", "receipt_url", "review", "source", "source_transfer"),
+    **null("statement_descriptor", "statement_descriptor_suffix", "transfer_data"),
     "billing_details": BILLING_DETAILS,
     "disputed": False,
     "fraud_details": {},
@@ -126,6 +135,18 @@ _APPROVED = {
     "network_status": "approved_by_network",
     "seller_message": "Payment complete.",
     "type": "authorized",
+}
+# docs.stripe.com/radar/risk-evaluation: from 65 on it is elevated, from 75 on the highest.
+_RISKS: Json = {
+    "elevated": {"risk_level": "elevated", "risk_score": 65},
+    "highest": {"risk_level": "highest", "risk_score": 75},
+}
+_BLOCKED = {
+    **null("advice_code"),
+    "network_status": "not_sent_to_network",
+    "reason": "highest_risk_level",
+    "seller_message": "Stripe blocked this payment as too risky.",
+    "type": "blocked",
 }
 _CHARGED_CARD = {
     **null("authorization_code", "installments", "mandate", "network_transaction_id"),
@@ -158,16 +179,6 @@ def charge(row: Charge) -> Json:
     }
     if row.capture_before is not None:
         card["capture_before"] = row.capture_before
-    outcome = _APPROVED
-    if decline is not None:
-        outcome = {
-            **_OUTCOME,
-            "advice_code": decline.advice_code,
-            "network_status": "declined_by_network",
-            "reason": decline.decline_code or decline.code,
-            "seller_message": "The bank declined the payment.",
-            "type": "issuer_declined",
-        }
     return {
         **_CHARGE,
         "id": row.id,
@@ -185,7 +196,7 @@ def charge(row: Charge) -> Json:
         "failure_message": decline.message if decline else None,
         "livemode": row.livemode,
         "metadata": row.metadata,
-        "outcome": outcome,
+        "outcome": _outcome(row.card, decline),
         "paid": not declined,
         "payment_intent": row.intent,
         "payment_method": row.payment_method,
@@ -193,5 +204,25 @@ def charge(row: Charge) -> Json:
         "receipt_email": row.receipt_email,
         # Not before the last capture, even if all of the others came back (docs: multicapture).
         "refunded": row.captured and row.amount_refunded == row.amount_captured,
+        "shipping": row.shipping,
         "status": row.status,
+        "transfer_group": row.transfer_group,
+    }
+
+
+def _outcome(card: Card, decline: Decline | None) -> Json:
+    if card.risk == "normal" and decline is None:
+        return _APPROVED
+    risk = _RISKS.get(card.risk, {})
+    if decline is None:
+        return {**_APPROVED, **risk}
+    if card.risk == "highest":
+        return {**_OUTCOME, **_BLOCKED, **risk}
+    return {
+        **_OUTCOME,
+        "advice_code": decline.advice_code,
+        "network_status": "declined_by_network",
+        "reason": decline.decline_code or decline.code,
+        "seller_message": "The bank declined the payment.",
+        "type": "issuer_declined",
     }

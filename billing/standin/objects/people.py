@@ -1,5 +1,6 @@
 """Customers, their payment methods, and the account itself: what is kept of each, and how it looks."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from .parts import Json, null
@@ -24,6 +25,7 @@ class Card(NamedTuple):
     decline: Decline | None = None
     refuses_attach: bool = False  # most declining cards are refused as soon as a customer wants to keep them
     authenticates: bool = False  # the bank wants to see the customer (3-D Secure) before it says anything else
+    risk: str = "normal"  # or `elevated`, or `highest`, which Stripe blocks
     refunds: str = "at_once"  # or `later` (pending first), or `never` (failed after a while)
 
 
@@ -42,6 +44,9 @@ class Customer(NamedTuple):
     balance: int = 0  # below zero: a credit, in minor units of `currency`
     currency: str | None = None
     default_payment_method: str | None = None  # for invoices
+    shipping: Json | None = None
+    tax_exempt: str = "none"
+    preferred_locales: Sequence[str] = ()
     object: str = "customer"
 
 
@@ -52,7 +57,7 @@ class PaymentMethod(NamedTuple):
     card: Card
     customer: str | None
     metadata: dict[str, str]
-    detached: bool = False  # it may not be used again
+    used_up: bool = False  # it paid without belonging to a customer, or was detached from one
     object: str = "payment_method"
 
 
@@ -74,21 +79,18 @@ def account(account_id: str) -> Json:
 
 
 _CUSTOMER = {
-    **null("default_source", "discount", "shipping", "test_clock"),
+    **null("default_source", "discount", "test_clock"),
     "delinquent": False,
     "object": "customer",
-    "preferred_locales": [],
-    "tax_exempt": "none",
 }
 _INVOICE_SETTINGS = null("custom_fields", "footer", "rendering_options")
-_ADDRESS = null("city", "country", "line1", "line2", "postal_code", "state")
 
 
 def customer(row: Customer) -> Json:
     return {
         **_CUSTOMER,
         "id": row.id,
-        "address": {**_ADDRESS, **row.address} if row.address else None,
+        "address": row.address,
         "balance": row.balance,
         "created": row.created,
         "currency": row.currency,
@@ -101,6 +103,9 @@ def customer(row: Customer) -> Json:
         "name": row.name,
         "next_invoice_sequence": row.next_invoice_sequence,
         "phone": row.phone,
+        "preferred_locales": row.preferred_locales,
+        "shipping": row.shipping,
+        "tax_exempt": row.tax_exempt,
     }
 
 

@@ -108,7 +108,10 @@ def _post(url: str, sent: bytes, signed: str, timeout_s: float) -> Outcome:
             answer = http.request(
                 "POST", url, body=sent, headers=headers, timeout=limit, redirect=False, preload_content=False
             )
-            answer.read(ANSWER_MAX)
+            ends = time.monotonic() + timeout_s
+            # A receiver that drips its answer would be read for ever: the limit is for each of its bytes.
+            while time.monotonic() < ends and answer.read1(ANSWER_MAX):
+                pass
             answer.close()
     except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         return Outcome(None, str(error))

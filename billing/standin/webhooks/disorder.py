@@ -3,12 +3,14 @@
 Chances are drawn from one seeded dice, in the order of the events: the same requests meet the same luck.
 """
 
+import dataclasses
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from billing.standin.faults import BadRule
+from billing.standin import fields
+from billing.standin.fields import Reader, Refused
 
 TIMEOUT_S = 10.0  # Stripe publishes none
 LATE_MAX_S = 7 * 86_400
@@ -47,10 +49,8 @@ class Disorder:
         self._dice = random.Random(self.seed)  # noqa: S311 - a repeatable run, not a secret
 
     def change(self, asked: Mapping[str, Any]) -> None:
-        """Change what is named. Raises BadRule for what cannot be; then nothing has changed."""
-        if not isinstance(asked, dict) or not set(asked) <= set(_READERS):
-            raise BadRule(f"webhooks are arranged by {', '.join(_READERS)}")
-        for name, value in {name: _READERS[name](value, name) for name, value in asked.items()}.items():
+        """Change what is named, as `SETTINGS` reads it."""
+        for name, value in asked.items():
             setattr(self, name, value)
         if "seed" in asked:
             self.__post_init__()
@@ -66,48 +66,31 @@ class Disorder:
         return self.delay_s + (self._dice.randint(0, self.shuffle_s) if self.shuffle_s else 0)
 
     def shown(self) -> dict[str, Any]:
-        told = {field.name: getattr(self, field.name) for field in fields(self)}
+        told = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         for name in ("duplicates", "twins"):
             chance = told[name]
             told[name] = chance and ({"every": chance.every} if chance.every else {"probability": chance.probability})
         return told
 
 
-def _chance(value: Any, name: str) -> Chance | None:
-    match value:
-        case None:
-            return None
-        case {"probability": probability, **others} if not others:
-            return Chance(_number(0, 1)(probability, name))
-        case {"every": every, **others} if not others:
-            return Chance(every=_number(1, 10**9, int)(every, name))
-    raise BadRule(f'`{name}` is {{"probability": 0 to 1}}, {{"every": n}} or null')
+_CHANCE = fields.table({"probability": fields.number(0, 1), "every": fields.whole(1, 10**9)})
 
 
-def _number(least: float, most: float, kind: type[int] | type[float] = float) -> Callable[[Any, str], Any]:
-    def reader(value: Any, name: str) -> int | float:
-        wanted = (int,) if kind is int else (int, float)
-        if type(value) not in wanted or not least <= value <= most:
-            raise BadRule(f"`{name}` is a {'whole ' if kind is int else ''}number from {least:g} to {most:g}")
-        return kind(value)
-
-    return reader
+def _chance(value: Any, name: str) -> Chance:
+    asked = _CHANCE(value, name)
+    if len(asked) != 1:
+        raise Refused(f'`{name}` is {{"probability": 0 to 1}}, {{"every": n}} or null')
+    return Chance(**asked)
 
 
-def _flag(value: Any, name: str) -> bool:
-    if not isinstance(value, bool):
-        raise BadRule(f"`{name}` is true or false")
-    return value
-
-
-_READERS: dict[str, Callable[[Any, str], Any]] = {
-    "seed": _number(0, 2**63, int),
-    "duplicates": _chance,
-    "twins": _chance,
-    "delay_s": _number(0, LATE_MAX_S),
-    "shuffle_s": _number(0, LATE_MAX_S, int),
-    "outage": _flag,
-    "before_response": _flag,
-    "parallel": _number(1, 16, int),
-    "timeout_s": _number(0.05, 60),
+SETTINGS: dict[str, Reader] = {
+    "seed": fields.SEED,
+    "duplicates": fields.or_null(_chance),
+    "twins": fields.or_null(_chance),
+    "delay_s": fields.number(0, LATE_MAX_S),
+    "shuffle_s": fields.whole(0, LATE_MAX_S),
+    "outage": fields.flag,
+    "before_response": fields.flag,
+    "parallel": fields.whole(1, 16),
+    "timeout_s": fields.number(0.05, 60),
 }

@@ -5,6 +5,7 @@ from typing import Any
 
 from billing.standin import errors
 from billing.standin.call import Call
+from billing.standin.contacts import PHONE_MAX, address, email, shipping
 from billing.standin.expansion import paths
 from billing.standin.lists import page
 from billing.standin.objects import NO_METADATA, Customer, Json, people, shown
@@ -14,31 +15,35 @@ from billing.standin.parameters import (
     Table,
     expand,
     line_amount,
+    list_of,
     merged,
     metadata,
     moment,
     natural,
     nested,
+    one_of,
     short_text,
     text,
 )
 
 from . import balances, payment_methods
 
-_ADDRESS = ("city", "country", "line1", "line2", "postal_code", "state")
-_address = nested(Table(dict.fromkeys(_ADDRESS, text)))
 _expand = expand(*paths("customer"))
+_TAX_EXEMPT = one_of("exempt", "none", "reverse")
 _CUSTOMER: dict[str, Reader] = {
-    "address": lambda value, name: None if value == "" else _address(value, name),
+    "address": address,
     "balance": line_amount,
     "description": text,
-    "email": short_text(512),
+    "email": email,
     "invoice_prefix": short_text(12),
     "invoice_settings": nested(Table({"default_payment_method": text})),
     "metadata": metadata,
     "name": short_text(256),
     "next_invoice_sequence": natural,
-    "phone": short_text(20),
+    "phone": short_text(PHONE_MAX),
+    "preferred_locales": list_of(text, most=20),
+    "shipping": shipping,
+    "tax_exempt": lambda value, name: _TAX_EXEMPT(value or "none", name),
     "expand": _expand,
 }
 
@@ -49,7 +54,10 @@ DELETE = Table({})
 GET = Table({"expand": _expand})
 LIST = Table({**PAGE, "created": moment, "email": text, "expand": expand(*paths("customer", data=True))})
 
-_PLAIN = ("address", "description", "email", "invoice_prefix", "name", "next_invoice_sequence", "phone")
+_PLAIN = (
+    *("address", "description", "email", "invoice_prefix", "name", "next_invoice_sequence", "phone"),
+    *("preferred_locales", "shipping", "tax_exempt"),
+)
 
 
 def account(call: Call) -> Json:

@@ -27,9 +27,15 @@ GET = Table({"expand": _expand})
 LIST = Table({**_LIST, "customer": text})
 LIST_OF_CUSTOMER = Table(_LIST)
 
-_USED_UP = (
+# Two texts, as recorded: where it is attached (stripe/stripe-php#1221), and pays (Automattic/woocommerce-payments#323).
+_NOT_ATTACHED_AGAIN = (
     "This PaymentMethod was previously used without being attached to a Customer or was detached from a Customer, and "
     "may not be used again."
+)
+_NOT_PAID_WITH_AGAIN = (
+    "The provided PaymentMethod was previously used with a PaymentIntent without Customer attachment, shared with a "
+    "connected account without Customer attachment, or was detached from a Customer. It may not be used again. To use "
+    "a PaymentMethod multiple times, you must attach it to a Customer first."
 )
 
 
@@ -38,6 +44,8 @@ def create(call: Call) -> Json:
     card = cards.by_token(asked.get("token") or "") or cards.by_number(asked.get("number") or "")
     if call.books.livemode:
         raise errors.card_declined(cards.TEST_CARD_IN_LIVE_MODE)
+    if card is None and asked.get("number") and cards.misspelt(asked["number"]):
+        raise errors.card_declined(cards.WRONG_NUMBER, param="number")
     if card is None:
         raise errors.bad_request(
             "The stand-in knows Stripe's published test cards only: give card[token]=tok_visa or a test number.",
@@ -61,7 +69,7 @@ def detach(call: Call) -> Json:
     customer = books.customers.get(method.customer)
     if customer is not None and customer.default_payment_method == method.id:
         call.event("customer.updated", books.customers.put(customer._replace(default_payment_method=None)))
-    method = books.payment_methods.put(method._replace(customer=None, detached=True))
+    method = books.payment_methods.put(method._replace(customer=None, used_up=True))
     call.event("payment_method.detached", method)
     call.effect("payment_method.detached", method)
     return shown(method)
@@ -112,8 +120,8 @@ def for_payment(call: Call, named: str, customer: str | None) -> PaymentMethod:
     method = call.books.find(call.books.payment_methods, named, "payment_method", status=400)
     if method.customer is not None and method.customer != customer:
         raise not_theirs(named, "payment_method")
-    if method.detached:
-        raise errors.wrong_state(_USED_UP, param="payment_method")
+    if method.used_up:
+        raise errors.wrong_state(_NOT_PAID_WITH_AGAIN)
     return method
 
 
@@ -133,12 +141,27 @@ def attachable(call: Call, named: str, param: str) -> PaymentMethod:
         method = call.books.find(call.books.payment_methods, named, param, status=404)
     if method.customer is not None:
         raise errors.wrong_state("The payment method you provided has already been attached to a customer.")
-    if method.detached:
-        raise errors.wrong_state(_USED_UP)
+    if method.used_up:
+        raise errors.wrong_state(_NOT_ATTACHED_AGAIN)
     decline = method.card.decline
     if decline is not None and method.card.refuses_attach:
         raise errors.card_declined(decline)
     return method
+
+
+def use_up(call: Call, method: PaymentMethod) -> None:
+    """The bank was asked. What belongs to no customer serves once, also if the answer was no (the text above)."""
+    if method.customer is None and not method.used_up:
+        call.books.payment_methods.put(method._replace(used_up=True))
+
+
+def set_up(call: Call, method: PaymentMethod, customer: str | None) -> None:
+    """It paid, and is to be used again: it goes to the payment's customer; without one it can be attached later.
+
+    Source: `setup_future_usage` in docs.stripe.com/api/payment_intents/create.
+    """
+    if method.customer is None and customer is not None and call.books.customers.get(customer):
+        keep(call, method, customer)
 
 
 def keep(call: Call, method: PaymentMethod, customer: str) -> PaymentMethod:

@@ -52,7 +52,7 @@ def pay(call: Call) -> Json:
         if method is None:
             _paid_out_of_band(call, invoice)
         else:
-            charge(call, invoice, method, off_session=asked.get("off_session", True))
+            charge(call, invoice, method)
     return shown(the_invoice(call, "id"))
 
 

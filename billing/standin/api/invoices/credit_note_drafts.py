@@ -25,6 +25,7 @@ def drafted(call: Call) -> tuple[Invoice, CreditNote]:
     if not lines:
         only = {"unit_amount": asked["amount"], "type": "custom_line_item"}
         lines = (_line(call, invoice, only, 0),)
+    _within(call, invoice, lines)
     whole = sum(line.amount for line in lines)
     most = invoice.remaining + _creditable(call, invoice)
     if not 0 < whole <= most:
@@ -85,8 +86,6 @@ def _line(call: Call, invoice: Invoice, asked: Json, n: int) -> CreditLine:
         )
     quantity: int = asked.get("quantity", 1)
     worth = asked["amount"] if unit is None else int((unit * quantity).to_integral_value(ROUND_HALF_UP))
-    if line is not None and worth > line.item.amount - _credited_of(call, invoice, line.id):
-        raise errors.wrong_state("A line can be credited up to its own amount.", param=f"lines[{n}][amount]")
     return CreditLine(
         id=call.world.new_id("cnli"),
         amount=worth,
@@ -98,8 +97,17 @@ def _line(call: Call, invoice: Invoice, asked: Json, n: int) -> CreditLine:
     )
 
 
-def _credited_of(call: Call, invoice: Invoice, line_id: str) -> int:
-    return sum(line.amount for note in _notes(call, invoice) for line in note.lines if line.line == line_id)
+def _within(call: Call, invoice: Invoice, lines: tuple[CreditLine, ...]) -> None:
+    """A line is credited up to its own amount, of which a discount's is less than nothing."""
+    for n, line in enumerate(lines):
+        named = next((each for each in invoice.lines if each.id == line.line), None)
+        if named is None:
+            continue
+        most = named.item.amount
+        before = [each for note in _notes(call, invoice) for each in note.lines]
+        credited = sum(each.amount for each in (*before, *lines) if each.line == named.id)
+        if not min(most, 0) <= credited <= max(most, 0):
+            raise errors.wrong_state("A line can be credited up to its own amount.", param=f"lines[{n}][amount]")
 
 
 def _creditable(call: Call, invoice: Invoice) -> int:

@@ -14,10 +14,12 @@ from billing.standin.parameters import (
     boolean,
     currency,
     expand,
+    list_of,
     merged,
     metadata,
     moment,
     natural,
+    nested,
     one_of,
     short_text,
     text,
@@ -29,10 +31,12 @@ from .progress import DAY, scheduled
 
 _expand = expand(*paths("invoice"))
 _COLLECTION_METHOD = one_of("charge_automatically", "send_invoice")
+_CUSTOM_FIELD = Table({"name": short_text(40), "value": short_text(140)}, required=("name", "value"))
 UPDATE = Table(
     {
         "auto_advance": boolean,
         "collection_method": _COLLECTION_METHOD,
+        "custom_fields": list_of(nested(_CUSTOM_FIELD), most=4),
         "days_until_due": natural,
         "default_payment_method": text,
         "description": text,
@@ -68,7 +72,7 @@ LIST = Table(
     }
 )
 
-_PLAIN = ("collection_method", "effective_at", "description", "footer", "statement_descriptor")
+_PLAIN = ("collection_method", "custom_fields", "effective_at", "description", "footer", "statement_descriptor")
 # docs.stripe.com/invoicing/integration/automatic-advancement-collection: it can be switched on open ones, too.
 _OF_FINAL = {"auto_advance", "expand", "metadata"}
 
@@ -85,8 +89,7 @@ def create(call: Call) -> Json:
         created=call.now,
         livemode=books.livemode,
         customer=customer.id,
-        customer_email=customer.email,
-        customer_name=customer.name,
+        buyer=customer,
         currency=money,
         status="draft",
         collection_method="charge_automatically",
@@ -166,6 +169,8 @@ def _asked(call: Call, invoice: Invoice) -> Invoice:
         changes |= {"days_until_due": None, "due_date": asked["due_date"]}
     if invoice.status == "draft":
         _check_due(changes.get("collection_method", invoice.collection_method), changes, invoice)
+        if changes.get("collection_method") == "send_invoice":
+            _check_email(call, invoice)
         if changes.get("collection_method") == "charge_automatically":
             changes |= {"days_until_due": None, "due_date": None}
     if "number" in asked:
@@ -182,6 +187,16 @@ def _check_due(collection_method: str, changes: Json, invoice: Invoice) -> None:
     if collection_method != "send_invoice" and due:
         raise errors.bad_request(
             "You can only specify 'due_date' or 'days_until_due' if invoice collection method is 'send_invoice'."
+        )
+
+
+def _check_email(call: Call, invoice: Invoice) -> None:
+    """As recorded: Stripe looks at it when the invoice is made, not only when it is sent."""
+    customer = call.books.customers.get(invoice.customer)
+    if customer is not None and customer.email is None:
+        raise errors.wrong_state(
+            "Missing email. In order to create invoices that are sent to the customer, the customer must have a valid "
+            "email."
         )
 
 

@@ -31,7 +31,7 @@ LINES = Table({**PAGE, "expand": expand()})
 
 
 def add_lines(call: Call) -> Json:
-    invoice, books = editable(the_invoice(call)), call.books
+    invoice, books = _labelled(call, editable(the_invoice(call))), call.books
     lines = _asked_lines(call)
     items: list[InvoiceItem] = []
     for n, asked in enumerate(lines):
@@ -45,18 +45,18 @@ def add_lines(call: Call) -> Json:
         books.invoice_items.put(line.item)
         if new:
             call.event("invoiceitem.created", line.item)
-    return shown(told(call, _labelled(call, invoice), "invoice.updated", "invoice.lines_added"))
+    return shown(told(call, invoice, "invoice.updated", "invoice.lines_added"))
 
 
 def update_lines(call: Call) -> Json:
-    invoice = editable(the_invoice(call))
+    invoice = _labelled(call, editable(the_invoice(call)))
     items = [
         changed(_on(invoice, asked["id"], f"lines[{n}][id]").item, asked, f"lines[{n}][amount]")
         for n, asked in enumerate(_asked_lines(call))
     ]
     for item in items:
         call.books.invoice_items.put(item)
-    return shown(told(call, _labelled(call, with_items(invoice, items)), "invoice.updated"))
+    return shown(told(call, with_items(invoice, items), "invoice.updated"))
 
 
 def update_line(call: Call) -> Json:
@@ -69,7 +69,7 @@ def update_line(call: Call) -> Json:
 
 
 def remove_lines(call: Call) -> Json:
-    invoice = editable(the_invoice(call))
+    invoice = _labelled(call, editable(the_invoice(call)))
     behaviors = {asked["id"]: asked["behavior"] for asked in _asked_lines(call)}
     removed = [_on(invoice, line_id, "lines") for line_id in behaviors]
     for line in removed:
@@ -78,7 +78,7 @@ def remove_lines(call: Call) -> Json:
         else:
             call.books.invoice_items.put(line.item._replace(invoice=None))
     invoice = without(invoice, {line.item.id for line in removed})
-    return shown(told(call, _labelled(call, invoice), "invoice.updated"))
+    return shown(told(call, invoice, "invoice.updated"))
 
 
 def lines(call: Call) -> Json:
@@ -112,6 +112,7 @@ def _on(invoice: Invoice, line_id: str, param: str, *, status: int = 400) -> Lin
 
 
 def _labelled(call: Call, invoice: Invoice) -> Invoice:
+    """Before anything else happens: too much metadata is refused, and a refusal leaves nothing behind."""
     if "invoice_metadata" not in call.params:
         return invoice
     return invoice._replace(metadata=merged(invoice.metadata, call.params["invoice_metadata"]))

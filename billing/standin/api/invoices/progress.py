@@ -26,9 +26,14 @@ def finalized(call: Call, invoice: Invoice, *, then_in_s: int | None = None) -> 
     due, before, after = worth(customer, invoice)
     if due > AMOUNT_MAX:
         raise errors.wrong_state("Amount must be no more than 99999999.", code="amount_too_large")
+    if invoice.total < 0 and not balances.holds(customer, invoice.currency):
+        raise errors.wrong_state(
+            "The total of this invoice is negative, and the customer's balance is in another currency."
+        )
     days = invoice.days_until_due
     invoice = invoice._replace(
         status="open",
+        buyer=customer,
         number=_numbered(call, customer, invoice),
         due=due,
         starting_balance=before,
@@ -58,11 +63,15 @@ def settled(call: Call, invoice: Invoice, effect: str = "invoice.paid") -> Invoi
     return invoice
 
 
-def charge(call: Call, invoice: Invoice, method: PaymentMethod, *, off_session: bool) -> None:
-    """Ask the bank. What comes of it reaches the invoice by `following`."""
+def charge(call: Call, invoice: Invoice, method: PaymentMethod) -> None:
+    """Ask the bank. What comes of it reaches the invoice by `following`.
+
+    A bank that wants to see the customer is not a decline here, also off session: the intent waits for the customer
+    (stripe/stripe-node#628; docs.stripe.com/billing/subscriptions/event-destinations).
+    """
     intent = payments.intent_of(call, invoice)
     assert intent is not None  # something remains, so there is one
-    intent = authorise(call, intent._replace(payment_method=method.id), method, off_session=off_session)
+    intent = authorise(call, intent._replace(payment_method=method.id), method, off_session=False)
     if intent.status == "requires_action":
         raise errors.invoice_requires_action(shown(intent))
 
@@ -123,7 +132,7 @@ def advance(call: Call) -> None:
     try:
         method = method_for(call, invoice, None)
         if method is not None:
-            charge(call, invoice, method, off_session=True)
+            charge(call, invoice, method)
     except errors.StripeError:
         # Nobody asked, so nobody is answered: the events tell.
         return

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from billing.standin.api.customers import cards
+from billing.standin.api.customers import cards, payment_methods
 from billing.standin.api.ledger.balance import enter, fee_of
 from billing.standin.call import Call
 from billing.standin.objects import Charge, Intent, PaymentMethod
@@ -42,13 +42,18 @@ def authorise(
         authenticated=authenticated,
         description=intent.description,
         receipt_email=intent.receipt_email,
+        shipping=intent.shipping,
+        transfer_group=intent.transfer_group,
     )
     if method.card.decline:
         raise refusals.decline(call, intent, charge, method)
     intent = intent._replace(latest_charge=charge.id, last_payment_error=None, next_action=None)
-    if manual:
-        return _held(call, intent, charge, off_session)
-    return _taken_at_once(call, intent, charge)
+    intent = _held(call, intent, charge, off_session) if manual else _taken_at_once(call, intent, charge)
+    if intent.setup_future_usage is None:
+        payment_methods.use_up(call, method)
+    else:
+        payment_methods.set_up(call, method, intent.customer)
+    return intent
 
 
 def take(call: Call, intent: Intent, charge: Charge, amount: int, *, final: bool = True, **changes: Any) -> Intent:

@@ -5,9 +5,10 @@ from typing import Any
 from billing.standin import errors
 from billing.standin.api.customers import payment_methods
 from billing.standin.call import Call
+from billing.standin.contacts import email, parcel
 from billing.standin.expansion import paths
 from billing.standin.lists import page
-from billing.standin.objects import NO_METADATA, Intent, Json, shown
+from billing.standin.objects import AUTOMATIC, NO_METADATA, Intent, Json, shown
 from billing.standin.parameters import (
     PAGE,
     Removed,
@@ -26,6 +27,7 @@ from billing.standin.parameters import (
     text,
 )
 
+from . import refusals
 from .authorisations import authorise
 
 _expand = expand(*paths("payment_intent"))
@@ -55,8 +57,9 @@ _EVERYWHERE = {
     "capture_method": one_of("automatic", "automatic_async", "manual"),
     "payment_method": text,
     "payment_method_options": nested(Table({"card": nested(_CARD)})),
-    "receipt_email": short_text(512),
+    "receipt_email": email,
     "setup_future_usage": one_of("off_session", "on_session"),
+    "shipping": parcel,
     "expand": _expand,
 }
 _DETAILS = {
@@ -67,6 +70,7 @@ _DETAILS = {
     "metadata": metadata,
     "statement_descriptor": short_text(22),
     "statement_descriptor_suffix": short_text(22),
+    "transfer_group": text,
 }
 _CONFIRM = {
     "error_on_requires_action": boolean,
@@ -105,7 +109,10 @@ _MAY_BE_CONFIRMED = ("requires_payment_method", "requires_confirmation", "requir
 _OF_THE_INVOICE = ("amount", "capture_method", "currency", "customer")
 # What decides over the payment: not to be changed once it has been asked for.
 _DECIDING = (*_OF_THE_INVOICE, "payment_method", "payment_method_options", "setup_future_usage")
-_WRITTEN_ON_IT = ("description", "receipt_email", "statement_descriptor", "statement_descriptor_suffix")
+_WRITTEN_ON_IT = (
+    *("description", "receipt_email", "shipping", "statement_descriptor", "statement_descriptor_suffix"),
+    "transfer_group",
+)
 
 
 def create(call: Call) -> Json:
@@ -117,8 +124,7 @@ def create(call: Call) -> Json:
     if asked.get("payment_method"):
         method = payment_methods.for_payment(call, asked["payment_method"], customer)
     elif asked.get("confirm"):
-        raise errors.missing_parameter("payment_method")
-    automatic = asked.get("automatic_payment_methods")
+        raise refusals.nothing_to_pay_with(customer)
     intent = Intent(
         id=call.world.new_id("pi"),
         created=call.now,
@@ -131,13 +137,10 @@ def create(call: Call) -> Json:
         customer=customer,
         payment_method=method.id if method else None,
         confirmation_method=asked.get("confirmation_method", "automatic"),
-        automatic_payment_methods={"allow_redirects": "always", **automatic} if automatic else None,
+        automatic_payment_methods=_automatic(asked),
         card_options=_card_options(None, asked),
-        description=asked.get("description"),
-        receipt_email=asked.get("receipt_email"),
         setup_future_usage=asked.get("setup_future_usage"),
-        statement_descriptor=asked.get("statement_descriptor"),
-        statement_descriptor_suffix=asked.get("statement_descriptor_suffix"),
+        **{name: asked[name] for name in _WRITTEN_ON_IT if name in asked},
     )
     call.books.intents.put(intent)
     call.event("payment_intent.created", intent)
@@ -165,6 +168,9 @@ def update(call: Call) -> Json:
                 param=name,
             )
     _respect_the_invoice(call, intent)
+    group = intent.transfer_group
+    if group is not None and asked.get("transfer_group", group) != group:
+        raise errors.wrong_state("The transfer_group cannot be changed once it has been set.", param="transfer_group")
     if "metadata" in asked:
         changes["metadata"] = merged(intent.metadata, asked["metadata"])
     customer = asked.get("customer", intent.customer)
@@ -196,14 +202,10 @@ def confirm(call: Call) -> Json:
     _respect_the_invoice(call, intent)
     given = asked.get("payment_method") or intent.payment_method
     if given is None:
-        raise errors.unexpected_state(
-            "You cannot confirm this PaymentIntent because it's missing a payment method. You can either update "
-            "the PaymentIntent with a payment method and then confirm it again, or confirm it again directly with "
-            "a payment method or ConfirmationToken.",
-            shown(intent),
-        )
+        raise refusals.nothing_to_pay_with(intent.customer, payment_intent=shown(intent))
     method = payment_methods.for_payment(call, given, intent.customer)
-    changes = {name: asked[name] for name in ("capture_method", "receipt_email", "setup_future_usage") if name in asked}
+    as_given = ("capture_method", "receipt_email", "setup_future_usage", "shipping")
+    changes = {name: asked[name] for name in as_given if name in asked}
     intent = intent._replace(
         payment_method=method.id, card_options=_card_options(intent.card_options, asked), **changes
     )
@@ -235,6 +237,13 @@ def _respect_the_invoice(call: Call, intent: Intent) -> None:
             raise errors.unexpected_state(
                 f"The {name} of a PaymentIntent created by an Invoice cannot be updated.", shown(intent), param=name
             )
+
+
+def _automatic(asked: dict[str, Any]) -> Json | None:
+    """On, unless something was asked (docs.stripe.com/changelog/2023-08-16/automatic-payment-methods)."""
+    if "automatic_payment_methods" in asked:
+        return {**AUTOMATIC, **asked["automatic_payment_methods"]}
+    return None if "payment_method_types" in asked else AUTOMATIC
 
 
 def _off_session(call: Call) -> bool:

@@ -1,4 +1,4 @@
-"""What a bank says instead of yes: no, or that it wants to see the customer first (3-D Secure).
+"""What a bank says instead of yes: no, or that it wants to see the customer first (3-D Secure); or is not even asked.
 
 Sources: docs.stripe.com/payments/3d-secure, without-card-authentication (`error_on_requires_action`); the shapes of
 declines are recorded ones.
@@ -7,9 +7,28 @@ declines are recorded ones.
 from typing import Any
 
 from billing.standin import errors
-from billing.standin.api.customers import cards
+from billing.standin.api.customers import cards, payment_methods
 from billing.standin.call import Call
 from billing.standin.objects import Charge, Intent, Json, PaymentMethod, shown
+
+
+def nothing_to_pay_with(customer: str | None, **attached: Json) -> errors.StripeError:
+    """As recorded, without a customer and with one (Automattic/woocommerce-payments #487, #672).
+
+    Also where an intent is to be confirmed as it is created; then, decided here, there is none.
+    """
+    why = "You cannot confirm this PaymentIntent because it's missing a payment method. "
+    if customer is None:
+        why += (
+            "You can either update the PaymentIntent with a payment method and then confirm it again, or confirm it "
+            "again directly with a payment method or ConfirmationToken."
+        )
+    else:
+        why += (
+            f"To confirm the PaymentIntent with {customer}, specify a payment method attached to this customer along "
+            "with the customer ID."
+        )
+    return errors.wrong_state(why, code="payment_intent_unexpected_state", **attached)
 
 
 def decline(call: Call, intent: Intent, charge: Charge, method: PaymentMethod) -> errors.StripeError:
@@ -19,7 +38,7 @@ def decline(call: Call, intent: Intent, charge: Charge, method: PaymentMethod) -
     call.books.charges.put(charge)
     attached = {"charge": charge.id, "payment_method": shown(method)}
     error = errors.card_declined(refused, **attached).body["error"]
-    intent = _failed(call, intent._replace(latest_charge=charge.id), error, charge)
+    intent = _failed(call, intent._replace(latest_charge=charge.id), method, error, charge)
     return errors.card_declined(refused, payment_intent=shown(intent), **attached)
 
 
@@ -30,7 +49,7 @@ def authentication(call: Call, intent: Intent, method: PaymentMethod, *, off_ses
     if refused is not None:
         attached = {"payment_method": shown(method)}
         error = errors.card_declined(refused, **attached).body["error"]
-        intent = _failed(call, intent, error)
+        intent = _failed(call, intent, method, error)
         raise errors.card_declined(refused, payment_intent=shown(intent), **attached)
     intent = call.books.intents.put(
         intent._replace(
@@ -47,10 +66,11 @@ def authentication(call: Call, intent: Intent, method: PaymentMethod, *, off_ses
 def not_authenticated(call: Call, intent: Intent, method: PaymentMethod) -> Intent:
     """The customer was asked, and did not prove to be the one."""
     error = errors.authentication_failed(shown(method)).body["error"]
-    return _failed(call, intent._replace(next_action=None), error)
+    return _failed(call, intent._replace(next_action=None), method, error)
 
 
-def _failed(call: Call, intent: Intent, error: Json, charge: Charge | None = None) -> Intent:
+def _failed(call: Call, intent: Intent, method: PaymentMethod, error: Json, charge: Charge | None = None) -> Intent:
+    payment_methods.use_up(call, method)
     intent = call.books.intents.put(
         intent._replace(status="requires_payment_method", payment_method=None, last_payment_error=error)
     )
