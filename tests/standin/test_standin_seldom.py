@@ -198,6 +198,23 @@ def test_a_credit_in_another_currency_is_not_lost(client, customer):
     assert client.v1.customers.retrieve(customer).balance == -100
 
 
+def test_nobody_pays_with_the_card_of_a_deleted_customer(client, control):
+    customer = client.v1.customers.create(params={"email": "a@example.com", "payment_method": "pm_card_visa"})
+    card = client.v1.customers.payment_methods.list(customer.id).data[0].id
+    client.v1.customers.update(customer.id, params={"invoice_settings": {"default_payment_method": card}})
+    draft = client.v1.invoices.create(params={"customer": customer.id, "auto_advance": True})
+    client.v1.invoices.add_lines(draft.id, params={"lines": [{"amount": 700}]})
+    asked = {"amount": 5, "currency": "usd", "customer": customer.id, "payment_method": card}
+    intent = client.v1.payment_intents.create(params=asked)
+    client.v1.customers.delete(customer.id)
+    with pytest.raises(stripe.InvalidRequestError):
+        client.v1.payment_intents.confirm(intent.id)
+    control.advance(DAY)
+    with pytest.raises(stripe.InvalidRequestError):
+        client.v1.invoices.pay(draft.id)
+    assert control.effects("capture") == []
+
+
 def test_a_receiver_that_drips_its_answer_keeps_no_thread(client, control, receiver, url):
     """Its bytes come one by one, each within the limit for one byte."""
     import http.server

@@ -116,8 +116,9 @@ def update(call: Call) -> Json:
 
 
 def delete(call: Call) -> Json:
-    """It cannot be undone. What names it goes on naming it."""
+    """It cannot be undone. What names it goes on naming it, but its cards are gone (docs: api/customers/delete)."""
     customer = _customer(call)
+    payment_methods.forget(call, customer.id)
     call.books.customers.remove(customer.id)
     call.books.deleted_customers.add(customer.id)
     call.event("customer.deleted", customer)
