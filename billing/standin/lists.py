@@ -5,21 +5,33 @@ from typing import Any, TypeVar
 
 from . import errors
 from .books import R, Shelf
-from .objects import Json, as_list
+from .objects import Json, as_list, shown
 
 T = TypeVar("T")
 
 LIMIT_DEFAULT, LIMIT_MAX = 10, 100
+
+# Fields of rows that have another name than the parameter.
+FIELDS = {"payment_intent": "intent"}
 
 
 def page(
     shelf: Shelf[R],
     params: dict[str, Any],
     url: str,
-    render: Callable[[R], Json],
-    matches: Callable[[R], bool],
+    *equal: str,
+    where: Callable[[R], bool] = lambda row: True,
+    render: Callable[[Any], Json] = shown,
 ) -> Json:
-    """One page of the rows that match. An unknown cursor is a 400, as at Stripe."""
+    """One page of the rows that match. An unknown cursor is a 400, as at Stripe.
+
+    `equal` names the parameters that, where they are given, a row's own field equals; `where` asks anything else.
+    """
+    wanted = [(FIELDS.get(name, name), params[name]) for name in equal if params.get(name) is not None]
+
+    def matches(row: R) -> bool:
+        return all(getattr(row, name) == value for name, value in wanted) and where(row)
+
     limit = limit_of(params)
     after, before = params.get("starting_after"), params.get("ending_before")
     if after and before:

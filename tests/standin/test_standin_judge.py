@@ -1,6 +1,5 @@
 """Every answer of these tests is judged: that the judge sees what is wrong, and that he saw every route."""
 
-import asyncio
 import re
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ import orjson
 import pytest
 import urllib3
 import verdicts
+from inside import ask
 from validated import NOT_JUDGED, Judged
 
 from billing.standin import answers, errors
@@ -23,28 +23,6 @@ RIGHT = ROUTES[ACCOUNT].answer
 
 # Routes that refuse whatever they are asked, and why.
 NEVER_GRANTED = {"POST /v1/refunds/{id}/cancel": "a card's refund never waits for the customer"}
-
-
-def ask(app, method="GET", path="/v1/account", **headers):
-    """One request to the application itself; returns what it sent."""
-    sent = []
-    named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    scope = {
-        "type": "http",
-        "method": method,
-        "path": path,
-        "query_string": b"",
-        "headers": [(b"authorization", b"Bearer sk_test_x"), *named],
-    }
-
-    async def receive():
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message):
-        sent.append(message)
-
-    asyncio.run(app(scope, receive, send))
-    return sent
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """What happens seldom, and hurts: two rare things at once, a bug of our own, a clock that jumped over both."""
 
-import asyncio
 import threading
 import time
 
 import orjson
 import pytest
 import stripe
+from inside import ask
 from validated import Judged
 
 from billing.standin.api import ROUTES
@@ -26,26 +26,9 @@ CONFIRMED = {
 }
 
 
-def asked(app, method, path, body=b"", **headers):
-    """One request to the application itself: status, headers, body."""
-    sent = []
-    named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    scope = {
-        "type": "http",
-        "method": method,
-        "path": path,
-        "query_string": b"",
-        "headers": [(b"authorization", b"Bearer sk_test_x"), *named],
-    }
-
-    async def receive():
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(message):
-        sent.append(message)
-
-    asyncio.run(app(scope, receive, send))
-    return sent[0]["status"], dict(sent[0]["headers"]), orjson.loads(sent[1]["body"])
+def asked(app, method, path, **headers):
+    start, sent = ask(app, method, path, **headers)
+    return start["status"], dict(start["headers"]), orjson.loads(sent["body"])
 
 
 def test_a_bug_of_its_own_is_answered_and_saved_like_one_of_stripes(monkeypatch, capsys):

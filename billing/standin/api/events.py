@@ -44,8 +44,8 @@ def list_(call: Call) -> Json:
         call.books.events,
         params,
         "/v1/events",
-        lambda event: _shown(call, event),
-        lambda event: (
+        render=lambda event: _shown(call, event),
+        where=lambda event: (
             (not wanted or event.type in exact or event.type.startswith(prefixes))
             and delivered in (None, event.id not in call.books.undelivered)
         ),

@@ -102,7 +102,7 @@ def get(call: Call) -> Json:
 
 
 def list_(call: Call) -> Json:
-    return page(call.books.endpoints, call.params, "/v1/webhook_endpoints", shown, lambda endpoint: True)
+    return page(call.books.endpoints, call.params, "/v1/webhook_endpoints")
 
 
 def roll(world: World, books: Books, endpoint: Endpoint, keep_s: int) -> Secret:

@@ -97,11 +97,10 @@ def get(call: Call) -> Json:
 
 def list_(call: Call) -> Json:
     customer = call.books.find(call.books.customers, call.ids[0], "customer")
-    invoice = call.params.get("invoice")
     return page(
         call.books.balance_changes,
         call.params,
         f"/v1/customers/{customer.id}/balance_transactions",
-        shown,
-        lambda change: change.customer == customer.id and invoice in (None, change.invoice),
+        "invoice",
+        where=lambda change: change.customer == customer.id,
     )

@@ -133,14 +133,7 @@ def get(call: Call) -> Json:
 
 
 def list_(call: Call) -> Json:
-    email = call.params.get("email")
-    return page(
-        call.books.customers,
-        call.params,
-        "/v1/customers",
-        shown,
-        lambda customer: email is None or customer.email == email,
-    )
+    return page(call.books.customers, call.params, "/v1/customers", "email")
 
 
 def _customer(call: Call) -> Customer:

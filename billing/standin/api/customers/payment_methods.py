@@ -183,7 +183,7 @@ def _method(call: Call) -> PaymentMethod:
 
 
 def _of(call: Call, customer: str | None, url: str) -> Json:
-    return page(call.books.payment_methods, call.params, url, shown, lambda method: customer in (None, method.customer))
+    return page(call.books.payment_methods, call.params, url, where=lambda method: customer in (None, method.customer))
 
 
 def not_theirs(named: str, param: str) -> errors.StripeError:

@@ -143,14 +143,7 @@ def get(call: Call) -> Json:
 
 
 def list_(call: Call) -> Json:
-    customer, invoice = call.params.get("customer"), call.params.get("invoice")
-    return page(
-        call.books.credit_notes,
-        call.params,
-        "/v1/credit_notes",
-        shown,
-        lambda note: customer in (None, note.customer) and invoice in (None, note.invoice),
-    )
+    return page(call.books.credit_notes, call.params, "/v1/credit_notes", "customer", "invoice")
 
 
 def lines(call: Call) -> Json:

@@ -135,17 +135,15 @@ def get(call: Call) -> Json:
 
 def list_(call: Call) -> Json:
     asked = call.params
-    wanted = [(name, asked[name]) for name in ("customer", "status", "collection_method") if asked.get(name)]
     first, last = bounds(asked.get("due_date"))
     return page(
         call.books.invoices,
         asked,
         "/v1/invoices",
-        shown,
-        lambda invoice: (
-            all(getattr(invoice, name) == value for name, value in wanted)
-            and ("due_date" not in asked or first <= (invoice.due_date or -1) <= last)
-        ),
+        "customer",
+        "status",
+        "collection_method",
+        where=lambda invoice: "due_date" not in asked or first <= (invoice.due_date or -1) <= last,
     )
 
 

@@ -111,17 +111,14 @@ def get(call: Call) -> Json:
 
 def list_(call: Call) -> Json:
     asked = call.params
-    customer, invoice, pending = asked.get("customer"), asked.get("invoice"), asked.get("pending")
+    pending = asked.get("pending")
     return page(
         call.books.invoice_items,
         asked,
         "/v1/invoiceitems",
-        shown,
-        lambda item: (
-            customer in (None, item.customer)
-            and invoice in (None, item.invoice)
-            and pending in (None, item.invoice is None)
-        ),
+        "customer",
+        "invoice",
+        where=lambda item: pending in (None, item.invoice is None),
     )
 
 

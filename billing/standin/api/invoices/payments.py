@@ -86,14 +86,12 @@ def get(call: Call) -> Json:
 
 def list_(call: Call) -> Json:
     asked = call.params
-    invoice, status = asked.get("invoice"), asked.get("status")
     intent = asked.get("payment", {}).get("payment_intent")
     return page(
         call.books.invoice_payments,
         asked,
         "/v1/invoice_payments",
-        shown,
-        lambda payment: (
-            invoice in (None, payment.invoice) and status in (None, payment.status) and intent in (None, payment.intent)
-        ),
+        "invoice",
+        "status",
+        where=lambda payment: intent in (None, payment.intent),
     )

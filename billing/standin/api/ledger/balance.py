@@ -32,7 +32,6 @@ LIST = Table(
         "expand": expand(*paths("balance_transaction", data=True)),
     }
 )
-_FILTERS = ("currency", "payout", "source", "type")
 
 
 def fee_of(amount: int) -> int:
@@ -80,11 +79,5 @@ def list_(call: Call) -> Json:
 
     Source: a reply of Stripe quoted at github.com/airbytehq/airbyte/pull/46499.
     """
-    wanted = [(name, call.params[name]) for name in _FILTERS if call.params.get(name) is not None]
-    return page(
-        call.books.balance_transactions,
-        call.params,
-        "/v1/balance_transactions",
-        shown,
-        lambda entry: all(getattr(entry, name) == value for name, value in wanted),
-    )
+    filters = ("currency", "payout", "source", "type")
+    return page(call.books.balance_transactions, call.params, "/v1/balance_transactions", *filters)

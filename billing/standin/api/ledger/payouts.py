@@ -54,14 +54,13 @@ def get(call: Call) -> Json:
 
 
 def list_(call: Call) -> Json:
-    status = call.params.get("status")
     first, last = bounds(call.params.get("arrival_date"))
     return page(
         call.books.payouts,
         call.params,
         "/v1/payouts",
-        shown,
-        lambda payout: status in (None, payout.status) and first <= payout.arrival_date <= last,
+        "status",
+        where=lambda payout: first <= payout.arrival_date <= last,
     )
 
 

@@ -23,11 +23,4 @@ def get(call: Call) -> Json:
 
 
 def list_(call: Call) -> Json:
-    customer, intent = call.params.get("customer"), call.params.get("payment_intent")
-    return page(
-        call.books.charges,
-        call.params,
-        "/v1/charges",
-        shown,
-        lambda charge: customer in (None, charge.customer) and intent in (None, charge.intent),
-    )
+    return page(call.books.charges, call.params, "/v1/charges", "customer", "payment_intent")

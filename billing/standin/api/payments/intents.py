@@ -217,14 +217,7 @@ def get(call: Call) -> Json:
 
 
 def list_(call: Call) -> Json:
-    customer = call.params.get("customer")
-    return page(
-        call.books.intents,
-        call.params,
-        "/v1/payment_intents",
-        shown,
-        lambda intent: customer is None or intent.customer == customer,
-    )
+    return page(call.books.intents, call.params, "/v1/payment_intents", "customer")
 
 
 def _intent(call: Call) -> Intent:

@@ -144,14 +144,7 @@ def get(call: Call) -> Json:
 
 
 def list_(call: Call) -> Json:
-    charge, intent = call.params.get("charge"), call.params.get("payment_intent")
-    return page(
-        call.books.refunds,
-        call.params,
-        "/v1/refunds",
-        shown,
-        lambda refund: charge in (None, refund.charge) and intent in (None, refund.intent),
-    )
+    return page(call.books.refunds, call.params, "/v1/refunds", "charge", "payment_intent")
 
 
 def _refund(call: Call) -> Refund:
