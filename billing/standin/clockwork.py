@@ -1,6 +1,7 @@
 """What moves the agenda: every request that arrives, every move of the clock, and an alarm when nobody asks."""
 
 import asyncio
+import traceback
 
 from .call import Call
 from .world import World
@@ -22,6 +23,8 @@ class Clockwork:
             index.job_at = entry.at
             try:
                 entry.job(Call(self._world, entry.books, (entry.row_id,), {}, entry.at, None, None))
+            except Exception:  # noqa: BLE001 - a bug of ours must not fall on the request that happens to come next
+                traceback.print_exc()
             finally:
                 index.job_at = None
 

@@ -50,6 +50,22 @@ def test_a_bug_of_its_own_is_answered_and_saved_like_one_of_stripes(monkeypatch,
     assert "KeyError: 'a bug'" in capsys.readouterr().err
 
 
+def test_a_bug_in_what_comes_with_time_falls_on_nobody(monkeypatch, capsys):
+    """Whoever asks next is answered, and what is due after it is done."""
+    app = Judged(Settings())
+    world, done = app.state.world, []
+
+    def broken(call):
+        raise KeyError("a bug")
+
+    books = world.books(world.settings.account, False)
+    world.agenda.note(0, broken, books, "x")
+    world.agenda.note(1, lambda call: done.append(call.ids), books, "y")
+    assert asked(app, "GET", "/v1/account")[0] == 200
+    assert done == [("y",)]
+    assert "KeyError: 'a bug'" in capsys.readouterr().err
+
+
 def test_an_unsaved_refusal_that_left_something_is_a_violation(monkeypatch):
     """The judge of all these tests looks for it after each request."""
     route = ROUTES["POST /v1/customers"]

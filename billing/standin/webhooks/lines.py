@@ -34,7 +34,8 @@ RETRIES_LIVE_S = tuple(240 * 2**n for n in range(10))
 RETRIES_TEST_S = (1_800, 3_600, 7_200)
 
 ATTEMPTS_KEPT = 10_000
-# Not delivered yet, of all endpoints together; 100,000 take about 60 MB, or 300 MB where older versions are told.
+# Not delivered yet, of all endpoints together; 100,000 take about 60 MB, and more
+# where older versions are told, which keep a snapshot each.
 # What comes on top is not sent.
 DELIVERIES_MAX = 100_000
 
