@@ -2,7 +2,8 @@
 
 They come from BILLING_* variables and the URLs DATABASE_URL, REDIS_URL, STRIPE_API_BASE and S3_ENDPOINT_URL, then from
 `billing.toml` in the working directory, or the file that BILLING_CONFIG names.
-A setting that nobody knows is an error: a misspelt name must not leave a default in force.
+A setting that nobody knows is an error: a misspelt name must not leave a default in force. What Kubernetes and Docker
+put into the environment for a neighbour of our name is none (`service_links`).
 """
 
 import difflib
@@ -29,6 +30,7 @@ from pydantic_settings import (
 )
 
 from jobs.secrets import SUPPORTED, BadReference, Secret
+from jobs.service_links import is_link
 
 PREFIX = "BILLING_"
 CONFIG = "BILLING_CONFIG"
@@ -267,7 +269,7 @@ def _refuse_unknown(environment: Mapping[str, str], in_file: Mapping[str, Any]) 
     variables = [CONFIG, *map(variable, fields)]
     for name in sorted(environment):
         ours = name.startswith(PREFIX) and not name.startswith(_TESTS_ONLY)
-        if ours and name not in variables:
+        if ours and name not in variables and not is_link(name, environment):
             raise SettingsError(f"{name}: no such setting; {_advice(name, variables)}")
     for name in sorted(in_file):
         if name not in fields:

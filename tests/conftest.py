@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -15,6 +16,7 @@ from jobs.local.seaweed import SeaweedFS
 from jobs.local.servers import LocalServers
 from jobs.local.servers import StandIn as StandInServer
 from jobs.local.supervisor import Child
+from jobs.settings import Settings, variable
 
 logs.configure("warning")
 # Wherever in the tests the local servers are started, the stand-in's answers are judged.
@@ -97,3 +99,12 @@ def spawn(template: LocalServers, house: House) -> Iterator[Callable[..., Child]
     for child in started:
         if child.poll() is None:
             child.terminate()
+
+
+@pytest.fixture
+def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of the machine this runs on, and a working directory without a settings file."""
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith("BILLING_") or name in map(variable, Settings.model_fields):
+            monkeypatch.delenv(name)

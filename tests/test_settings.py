@@ -1,27 +1,17 @@
 """Settings are complete and consistent, or the process does not start and says what to change."""
 
-import os
-from pathlib import Path
-
 import pytest
 from pydantic import ValidationError
 
 from jobs.secrets import SecretMissing
-from jobs.settings import Settings, SettingsError, load, variable
+from jobs.settings import Settings, SettingsError, load
+
+pytestmark = pytest.mark.usefixtures("nothing_set")
 
 SUFFICIENT = {
     "BILLING_ENVIRONMENT": "test",
     "DATABASE_URL": "postgresql://app:canary@db.example/billing",
 }
-
-
-@pytest.fixture(autouse=True)
-def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No setting of the machine this runs on, and a working directory without a settings file."""
-    monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.startswith("BILLING_") or name in map(variable, Settings.model_fields):
-            monkeypatch.delenv(name)
 
 
 @pytest.fixture
