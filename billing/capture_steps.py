@@ -6,6 +6,7 @@ from typing import Any
 
 from billing.facts import told
 from billing.idempotency import Learned, Rules
+from billing.provider_ids import Kind, object_path
 from billing.steps import METADATA_KEY, Ask, Case, Finding, Gone, Json, Reader, Step, Unread, as_asked, see
 from billing.tables import Capture, CaptureState, Fact
 
@@ -15,8 +16,8 @@ def _capture(case: Case) -> Capture:
     return case.row
 
 
-def _path(case: Case) -> str:
-    return f"/v1/payment_intents/{_capture(case).payment_intent}"
+def _path(case: Case, *verb: str) -> str:
+    return object_path(Kind.PAYMENT_INTENT, _capture(case).payment_intent, *verb)
 
 
 # The authorisation, read once where the caller did not bring it.
@@ -80,7 +81,7 @@ def capture_before(intent: Json) -> datetime | None:
 def _ask_to_capture(case: Case) -> Ask:
     row = _capture(case)
     parameters = {"amount_to_capture": row.amount_minor, "metadata": {METADATA_KEY: row.id}}
-    return Ask("POST", f"{_path(case)}/capture", parameters, row.payment_intent)
+    return Ask("POST", _path(case, "capture"), parameters, row.payment_intent)
 
 
 def _judge_capture(case: Case, intent: Json) -> Learned:

@@ -13,7 +13,8 @@ from billing import ids, store
 from billing.capture_steps import CAPTURE, READ_AUTHORISATION, iso
 from billing.errors import AuthorisationTaken, InvalidAmount, InvalidText, RequestReused
 from billing.facts import told
-from billing.money import Money, check_request, provider_id
+from billing.money import Money, check_request
+from billing.provider_ids import provider_id
 from billing.steps import Case, Operation, Step
 from billing.tables import Capture, CaptureState
 

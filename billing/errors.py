@@ -17,8 +17,15 @@ import re
 from collections.abc import Mapping
 
 from billing.cards import holds_card_number
+from billing.provider_secrets import secret_in
 
 _ID = re.compile(r"[\x21-\x3f\x41-\x7e]{1,80}")
+
+
+def _may_be_shown(value: str) -> bool:
+    """Whether this can be an id, so that a message may repeat it: anything else may be a name, an address, a card's
+    number or a secret."""
+    return _ID.fullmatch(value) is not None and not holds_card_number(value) and secret_in(value) is None
 
 
 class BillingError(Exception):
@@ -67,8 +74,7 @@ class UnknownEntity(BillingError):
     """Nothing here has this id."""
 
     def __init__(self, entity_id: str) -> None:
-        # What is no id of anybody's is not repeated: it may be a name, an address or a card number.
-        shown = _ID.fullmatch(entity_id) and not holds_card_number(entity_id)
+        shown = _may_be_shown(entity_id)
         super().__init__(f"nothing here has the id {entity_id!r}" if shown else "nothing here has such an id")
         self.entity_id = entity_id
 

@@ -1,8 +1,8 @@
 """What of a provider's answer comes in: the names on one list, each with the shape that its value must have.
 
-Nothing about a person is on the list, and no text on it can be a sentence or a card number. So whatever is made of
-an answer later (a reason, a fact, a log line, the answer that is kept) can hold nothing else. Stripe's own log
-has the rest, under the request id.
+Nothing about a person is on the list, and no text on it can be a sentence, a card number or one of Stripe's secrets.
+So whatever is made of an answer later (a reason, a fact, a log line, the answer that is kept) can hold nothing else.
+Stripe's own log has the rest, under the request id.
 """
 
 import json
@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from billing.cards import holds_card_number
+from billing.provider_ids import SHAPES as IDS
+from billing.provider_ids import Kind
+from billing.provider_secrets import secret_in
 
 Shape = Callable[[Any], bool]
 
@@ -24,7 +27,16 @@ SOMEBODY_ELSES = "somebody_elses"
 
 def _like(pattern: str) -> Shape:
     compiled = re.compile(pattern, re.ASCII)
-    return lambda value: isinstance(value, str) and bool(compiled.fullmatch(value)) and not holds_card_number(value)
+
+    def fits(value: Any) -> bool:
+        return (
+            isinstance(value, str)
+            and compiled.fullmatch(value) is not None
+            and not holds_card_number(value)
+            and secret_in(value) is None
+        )
+
+    return fits
 
 
 def _whole(value: Any) -> bool:
@@ -35,7 +47,7 @@ def _yes_or_no(value: Any) -> bool:
     return isinstance(value, bool)
 
 
-_id = _like(r"[a-z]{1,20}_[A-Za-z0-9_]{1,234}")
+_id = _like(IDS[Kind.CHARGE])
 _code = _like(r"[a-z][a-z0-9_.]{0,79}")
 
 SHAPES: dict[str, Shape] = {

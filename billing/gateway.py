@@ -1,11 +1,14 @@
 """What billing needs of a payment provider: one door, and what may come back through it."""
 
 import hashlib
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote_plus
+
+from billing.provider_ids import Kind, is_id
 
 
 def boot_clock() -> float:
@@ -36,6 +39,27 @@ class Request:
         """SHA-256 over method, path, account and body: the same request, and nothing else, has it."""
         told = "\n".join((self.method, self.path, self.account or "", self.body))
         return hashlib.sha256(told.encode()).hexdigest()
+
+    @property
+    def unfit(self) -> str | None:
+        """Which part of it could make another request of this one, as it would be read at the other end; None where
+        all of it is made of what we write. A path leads down from `/v1`, and a header is one line."""
+        if not _METHOD.fullmatch(self.method):
+            return "method"
+        if not _PATH.fullmatch(self.path):
+            return "path"
+        if self.key and not _HEADER.fullmatch(self.key):
+            return "idempotency key"
+        if self.account and not is_id(Kind.ACCOUNT, self.account):
+            return "account"
+        if self.api_version and not _HEADER.fullmatch(self.api_version):
+            return "API version"
+        return None
+
+
+_METHOD = re.compile("GET|POST|DELETE")
+_PATH = re.compile(r"/v1(?:/[A-Za-z0-9_]+)+(?:\?[A-Za-z0-9_.~%+&=\[\]-]*)?", re.ASCII)
+_HEADER = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 from billing.facts import told
 from billing.idempotency import Learned, Rules
+from billing.provider_ids import Kind, is_id, object_path
 from billing.steps import METADATA_KEY, Ask, Case, Finding, Gone, Json, Reader, Step, Unread, as_asked, see
 from billing.tables import Fact, Invoice, InvoiceState
 
@@ -14,8 +15,15 @@ def invoice_of(case: Case) -> Invoice:
     return case.row
 
 
-def _path(case: Case, verb: str = "") -> str:
-    return f"/v1/invoices/{invoice_of(case).stripe_invoice}{verb}"
+def _path(case: Case, *verb: str) -> str:
+    return object_path(Kind.INVOICE, invoice_of(case).stripe_invoice, *verb)
+
+
+def named(invoice_id: object) -> str:
+    """The id by which Stripe named an invoice. Raises Unread where it is none: the look is not finished."""
+    if not is_id(Kind.INVOICE, invoice_id):
+        raise Unread(None, "the provider named an invoice by what is no invoice's id")
+    return str(invoice_id)
 
 
 def is_ours(case: Case, invoice: Json) -> bool:
@@ -60,7 +68,7 @@ def _ask_to_create(case: Case) -> Ask:
 def _judge_create(case: Case, invoice: Json) -> Learned:
     row = invoice_of(case)
     asked = as_asked(invoice, object="invoice", customer=row.customer, currency=row.currency.lower())
-    if not asked or not is_ours(case, invoice) or not isinstance(invoice.get("id"), str):
+    if not asked or not is_ours(case, invoice) or not is_id(Kind.INVOICE, invoice.get("id")):
         return Learned.MISMATCH
     return Learned.SUCCEEDED
 
@@ -84,7 +92,7 @@ def _look_for_draft(case: Case, read: Reader, livemode: bool) -> Finding:
 def _draft(case: Case, read: Reader, invoice_id: str, livemode: bool) -> Json | None:
     """The invoice of this id, if it still exists and is what we asked for. One that we deleted before is not."""
     try:
-        invoice = see(read, f"/v1/invoices/{invoice_id}", ("invoice", invoice_id), livemode=livemode)
+        invoice = see(read, object_path(Kind.INVOICE, named(invoice_id)), ("invoice", invoice_id), livemode=livemode)
     except Gone:
         return None
     return invoice if _judge_create(case, invoice) is Learned.SUCCEEDED else None
@@ -112,7 +120,7 @@ def _ask_to_add_lines(case: Case) -> Ask:
         }
         for line in case.lines
     ]
-    return Ask("POST", _path(case, "/add_lines"), {"lines": lines}, row.stripe_invoice)
+    return Ask("POST", _path(case, "add_lines"), {"lines": lines}, row.stripe_invoice)
 
 
 def _carries_our_lines(case: Case, invoice: Json) -> bool:
@@ -151,7 +159,7 @@ def _look_for_lines(case: Case, read: Reader, livemode: bool) -> Finding:
     try:
         invoice = dict(_read(case, read, livemode))
         if _has_more(invoice):
-            every = list(read.pages(_path(case, "/lines"), {}))
+            every = list(read.pages(_path(case, "lines"), {}))
             invoice["lines"] = {"data": every, "has_more": False}
     except Unread as unread:
         return Finding(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
@@ -187,7 +195,7 @@ def _apply_delete(case: Case, _outcome: Learned, _data: Json, _why: str) -> list
 
 def look_for_deleted(invoice_id: str, read: Reader, livemode: bool) -> Finding:
     try:
-        invoice = see(read, f"/v1/invoices/{invoice_id}", ("invoice", invoice_id), livemode=livemode)
+        invoice = see(read, object_path(Kind.INVOICE, named(invoice_id)), ("invoice", invoice_id), livemode=livemode)
     except Unread as unread:
         return Finding(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
     except Gone:
@@ -300,7 +308,7 @@ ADD_LINES = Step(
 )
 FINALIZE = Step(
     name="finalize",
-    ask=lambda case: Ask("POST", _path(case, "/finalize"), {"auto_advance": False}, invoice_of(case).stripe_invoice),
+    ask=lambda case: Ask("POST", _path(case, "finalize"), {"auto_advance": False}, invoice_of(case).stripe_invoice),
     judge=_judge_open,
     refusal=_refused_open,
     look=_look_for_finalized,
@@ -308,7 +316,7 @@ FINALIZE = Step(
 )
 SEND = Step(
     name="send",
-    ask=lambda case: Ask("POST", _path(case, "/send"), {}, invoice_of(case).stripe_invoice),
+    ask=lambda case: Ask("POST", _path(case, "send"), {}, invoice_of(case).stripe_invoice),
     judge=_judge_open,
     refusal=_refused_open,
     look=_look_for_sent,

@@ -1,7 +1,9 @@
 """Drafts of ours that a lost answer left behind: listed and deleted, so that only one can be finalised."""
 
+from billing.gateway import encode
 from billing.idempotency import Learned, Rules
-from billing.invoice_steps import CREATE, invoice_of, is_ours, look_for_deleted
+from billing.invoice_steps import CREATE, invoice_of, is_ours, look_for_deleted, named
+from billing.provider_ids import Kind, object_path
 from billing.steps import Ask, Case, Finding, Reader, Step, Unread, as_asked
 
 
@@ -24,7 +26,7 @@ def stray_step(case: Case, phase: str) -> Step | None:
 def list_strays(phase: str) -> Step:
     return Step(
         name=f"list_strays_{phase}",
-        ask=lambda case: Ask("GET", f"/v1/invoices?customer={invoice_of(case).customer}"),
+        ask=lambda case: Ask("GET", "/v1/invoices?" + encode({"customer": invoice_of(case).customer})),
         look=_look_for_strays,
         apply=lambda _case, _outcome, _data, _why: [],
         rules=Rules(replays=False),
@@ -37,7 +39,7 @@ def _look_for_strays(case: Case, read: Reader, livemode: bool) -> Finding:
     created = {"created": {"gte": int(first.timestamp()) - 300}} if first else {}
     try:
         strays = [
-            str(invoice.get("id"))
+            named(invoice.get("id"))
             for invoice in read.pages("/v1/invoices", {"customer": row.customer, "status": "draft", **created})
             if is_ours(case, invoice) and invoice.get("id") != row.stripe_invoice
         ]
@@ -49,7 +51,7 @@ def _look_for_strays(case: Case, read: Reader, livemode: bool) -> Finding:
 def delete_stray(stray: str) -> Step:
     return Step(
         name=f"delete_stray:{stray}",
-        ask=lambda _case: Ask("DELETE", f"/v1/invoices/{stray}", {}, stray),
+        ask=lambda _case: Ask("DELETE", object_path(Kind.INVOICE, stray), {}, stray),
         judge=lambda _case, data: Learned.SUCCEEDED if as_asked(data, id=stray, deleted=True) else Learned.MISMATCH,
         look=lambda _case, read, livemode: look_for_deleted(stray, read, livemode),
         apply=lambda _case, _outcome, _data, _why: [],

@@ -13,7 +13,8 @@ from billing.errors import InvalidAmount, InvalidRequest, RequestReused
 from billing.facts import told
 from billing.invoice_steps import ADD_LINES, CREATE, DELETE_DRAFT, FINALIZE, SEND
 from billing.invoice_strays import delete_stray, list_strays, stray_step
-from billing.money import Money, check_request, plain_text, provider_id
+from billing.money import Money, check_request, plain_text
+from billing.provider_ids import provider_id
 from billing.steps import Case, Operation, Step
 from billing.tables import Invoice, InvoiceLine, InvoiceState
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from billing.cards import holds_card_number
 from billing.errors import InvalidAmount, InvalidCurrency, InvalidText
+from billing.provider_ids import provider_id
+from billing.provider_secrets import instead_of, secret_in
 
 # Stripe's presentment currencies that this service accepts, by decimal places of the *API* amount.
 # Source: docs.stripe.com/currencies (two-decimal, zero-decimal and special cases). Three-decimal
@@ -30,7 +32,6 @@ _MAX_MINOR_BY_CURRENCY = {"IDR": 999_999_999_999}
 
 # Printable ASCII, and no `@`: an e-mail address is not opaque.
 _OPAQUE_ID = re.compile(r"[\x21-\x3f\x41-\x7e]+")
-_PROVIDER_ID = re.compile(r"[a-z]{1,20}_[A-Za-z0-9_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +73,7 @@ def opaque_id(name: str, value: object, most: int = 255) -> str:
     """
     if not isinstance(value, str) or not value or len(value) > most or not _OPAQUE_ID.fullmatch(value):
         raise InvalidText(f"{name} must be 1 to {most} printable ASCII characters without spaces and @")
-    return no_card(name, value)
-
-
-def provider_id(name: str, value: object) -> str:
-    """The value, if it can be an id of the provider (`pi_3Mtw`: a kind, `_`, letters and digits); else InvalidText.
-
-    It becomes a part of a path, where anything else could name another object or another action.
-    """
-    if not isinstance(value, str) or not _PROVIDER_ID.fullmatch(value) or len(value) > 255:
-        raise InvalidText(f"{name} must be an id of Stripe's: small letters, then _, then letters, digits and _")
-    return no_card(name, value)
+    return no_card(name, no_secret(name, value))
 
 
 def check_request(request_id: object, correlation_id: object, account: object, actor: object) -> None:
@@ -99,11 +90,19 @@ def plain_text(name: str, value: object, most: int) -> str:
     """The value, if it is text of 1 to `most` characters without control characters; else InvalidText."""
     if not isinstance(value, str) or not value.strip() or len(value) > most or not value.isprintable():
         raise InvalidText(f"{name} must be 1 to {most} characters of plain text")
-    return no_card(name, value)
+    return no_card(name, no_secret(name, value))
 
 
 def no_card(name: str, value: str) -> str:
     """The value, if no card number is in it; else InvalidText."""
     if holds_card_number(value):
         raise InvalidText(f"{name} must not hold a row of digits that is a card number; leave it out")
+    return value
+
+
+def no_secret(name: str, value: str) -> str:
+    """The value, if none of Stripe's secrets is in it; else InvalidText."""
+    secret = secret_in(value)
+    if secret is not None:
+        raise InvalidText(f"{name} must not hold {secret}; {instead_of(secret)}")
     return value

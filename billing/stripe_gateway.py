@@ -62,6 +62,8 @@ class StripeGateway:
         return answer
 
     def _send(self, request: Request, budget: Budget) -> Answer:
+        if (part := request.unfit) is not None:
+            return NotSent(f"the {part} is not made of what we write; refused before it was sent")
         if request.method == "POST" and not request.key:
             # The SDK replaces an empty key by a random one, and a random key is a double charge.
             return NotSent("a POST without an idempotency key")

@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 from billing import database, ids, store
 from billing.errors import InvalidText, UnknownEntity
 from billing.facts import told
-from billing.money import opaque_id, plain_text
+from billing.money import plain_text
+from billing.provider_ids import provider_id
 from billing.tables import Record, RecordState, Switch, SwitchState
 
 EVERYTHING = "everything"
@@ -45,8 +46,11 @@ def known_scope(scope: str) -> str:
     """
     if scope == EVERYTHING or scope in KINDS:
         return scope
-    if scope.startswith("account:") and len(scope) > len("account:"):
-        return opaque_id("scope", scope, 300)
+    if scope == "account:own":
+        return scope
+    if scope.startswith("account:"):
+        provider_id("account", scope.removeprefix("account:"))
+        return scope
     raise InvalidText(f"scope must be everything, {', '.join(KINDS)} or account:<id>")
 
 

@@ -8,7 +8,8 @@ import pytest
 import billing
 from billing.cards import holds_card_number
 from billing.errors import InvalidText
-from billing.money import opaque_id, plain_text, provider_id
+from billing.money import opaque_id, plain_text
+from billing.provider_ids import provider_id
 
 # The networks' own published test numbers.
 CARDS = (

@@ -146,7 +146,8 @@ ISSUE = ("invoice", "issue", "--customer", "c", "--currency", "EUR", *DUE_14)
         ),
         (
             (*CAPTURE[:2], "pi/1", *CAPTURE[3:]),
-            "billing: --payment-intent must be an id of Stripe's: small letters, then _, then letters, digits and _",
+            "billing: --payment-intent must be the id of a payment intent, pi_...; letters, digits and _ only, at most "
+            "255 characters",
         ),
         ((*ISSUE, "--line", "foo=0"), "billing invoice issue: --line 'foo=0': the amount must be positive, not 0"),
         (

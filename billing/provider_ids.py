@@ -1,0 +1,108 @@
+"""Stripe's ids: how each kind looks, at the border, in the database, and in every path that is asked for.
+
+An id is a part of a path, and anything else in its place would name another object or another action. So its shape is
+checked three times: when a caller passes it, by a constraint of its column, and when a path is built from it.
+
+Stripe gives its ids up to 255 characters and calls them opaque; it reserves the right to change their prefixes
+(docs.stripe.com/upgrades). Here a prefix is demanded all the same: `ch_` for a payment intent, or a client secret
+that begins like its intent, is a mistake that is made every day, and a changed prefix would be one line of `_KINDS`
+and a migration.
+"""
+
+import re
+from enum import StrEnum
+from urllib.parse import quote
+
+from billing.cards import holds_card_number
+from billing.errors import InvalidText
+from billing.provider_secrets import instead_of, secret_in
+
+
+class Kind(StrEnum):
+    """The kinds of ids that are passed, stored or asked for. The value is what an argument and a column are called."""
+
+    PAYMENT_INTENT = "payment_intent"
+    CUSTOMER = "customer"
+    ACCOUNT = "account"
+    INVOICE = "stripe_invoice"
+    CHARGE = "charge"
+
+
+_PREFIXES = {
+    Kind.PAYMENT_INTENT: "pi",
+    Kind.CUSTOMER: "cus",
+    Kind.ACCOUNT: "acct",
+    Kind.INVOICE: "in",
+    # Stripe hands it out and nothing is asked by it: whatever it will be called (`ch_`, `py_`), money that was taken
+    # must not fail to be written down.
+    Kind.CHARGE: "[a-z]{1,20}",
+}
+SHAPES = {kind: rf"^(?=.{{1,255}}$)(?!.*_secret){prefix}_[A-Za-z0-9_]+$" for kind, prefix in _PREFIXES.items()}
+"""Regular expressions that mean the same to Python and to Postgres. A client secret has none of them."""
+
+_COLLECTIONS = {Kind.PAYMENT_INTENT: "payment_intents", Kind.INVOICE: "invoices"}
+_COMPILED = {kind: re.compile(shape, re.ASCII) for kind, shape in SHAPES.items()}
+# What people pass instead, and where what is wanted can be found.
+_STRANGERS = {
+    "acct": "an account",
+    "ch": "a charge",
+    "cs": "a checkout session",
+    "cus": "a customer",
+    "evt": "an event",
+    "in": "an invoice",
+    "pi": "a payment intent",
+    "pm": "a payment method",
+    "py": "a charge",
+    "re": "a refund",
+    "req": "a request",
+    "seti": "a setup intent",
+    "sub": "a subscription",
+}
+_WANTED = {
+    Kind.PAYMENT_INTENT: "a payment intent, pi_...",
+    Kind.CUSTOMER: "a customer, cus_...",
+    Kind.ACCOUNT: "an account, acct_...",
+    Kind.INVOICE: "an invoice, in_...",
+    Kind.CHARGE: "a charge, ch_...",
+}
+
+
+class NoSuchShape(ValueError):
+    """An id has not its kind's shape where a path is built from it. The message does not repeat it."""
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__(f"{kind} does not hold the id of {_WANTED[kind]}")
+
+
+def is_id(kind: Kind, value: object) -> bool:
+    """Whether this can be an id of this kind."""
+    return isinstance(value, str) and _COMPILED[kind].fullmatch(value) is not None
+
+
+def provider_id(name: str, value: object) -> str:
+    """The value, if it can be the id that the argument of this name wants; else InvalidText, which says what it is
+    instead, and never repeats it."""
+    kind = Kind(name)
+    if not isinstance(value, str) or not is_id(kind, value) or secret_in(value) is not None:
+        raise InvalidText(f"{name} must be the id of {_WANTED[kind]}{_what_it_is(kind, value)}")
+    if holds_card_number(value):
+        raise InvalidText(f"{name} must not hold a row of digits that is a card number; leave it out")
+    return value
+
+
+def object_path(kind: Kind, of: object, *rest: str) -> str:
+    """`/v1/payment_intents/pi_1/capture`: the one way to a path with an id in it. Raises NoSuchShape."""
+    if not is_id(kind, of):
+        raise NoSuchShape(kind)
+    return "/".join(("/v1", _COLLECTIONS[kind], quote(str(of), safe=""), *rest))
+
+
+def _what_it_is(wanted: Kind, value: object) -> str:
+    if not isinstance(value, str):
+        return f", not {type(value).__name__}"
+    if (secret := secret_in(value)) is not None:
+        return f"; this is {secret}: {instead_of(secret)}"
+    prefix, underscore, _ = value.partition("_")
+    if underscore and prefix != _PREFIXES[wanted] and (stranger := _STRANGERS.get(prefix)) is not None:
+        return f"; this begins like the id of {stranger}"
+    return "; letters, digits and _ only, at most 255 characters"
