@@ -1,7 +1,7 @@
 """One capture or invoice, explained: what was asked, every provider call with its key, every fact, and what is next."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -9,9 +9,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from billing.errors import UnknownEntity
-from billing.facts import TOPICS
+from billing.facts import ENTITY_TYPES, PAYLOAD_TEXT, TOPICS, UnreadablePayload, read_payload
 from billing.standing import Status, status
-from billing.tables import Capture, Fact, Invoice, InvoiceLine, Record, Work
+from billing.tables import MAX_LINES, Capture, Fact, Invoice, InvoiceLine, Record, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,10 @@ class ProviderCall:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One fact, with what its topic means."""
+    """One fact, with what its topic means. `set_aside`: it could not be planned, and starts nothing.
+
+    A payload that cannot be read is told as `{"unreadable": why}`.
+    """
 
     at: datetime
     version: int
@@ -59,6 +62,7 @@ class Told:
     meaning: str
     actor: str
     payload: dict[str, Any]
+    set_aside: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +86,16 @@ def explain(session: Session, name: str) -> Explanation:
     records = session.scalars(
         select(Record).where(Record.operation_id == newest).order_by(Record.created_at, Record.generation)
     )
-    facts = session.scalars(select(Fact).where(Fact.entity_id == newest).order_by(Fact.entity_version))
+    facts = _facts(session, row)
+    stands = status(session, newest)
+    if stands.work is None and any(fact.set_aside for fact in facts):
+        stands = replace(stands, next="nothing: its fact was set aside as unplannable; see the relay's log")
     return Explanation(
-        status=status(session, newest),
+        status=stands,
         request=_request(session, row),
         work=[Piece(w.id, w.contract, w.queue, w.state, w.attempts, w.due_at, w.reason) for w in works],
         calls=[_call(record) for record in records],
-        facts=[
-            Told(
-                fact.happened_at, fact.entity_version, fact.topic, TOPICS.get(fact.topic, ""), fact.actor, fact.payload
-            )
-            for fact in facts
-        ],
+        facts=facts,
         also=others,
     )
 
@@ -135,6 +137,24 @@ def _all(ids: Iterable[str]) -> list[str]:
     return sorted((each for each in ids if each.startswith(("cap_", "inv_"))), reverse=True)
 
 
+def _facts(session: Session, row: Capture | Invoice) -> list[Told]:
+    # With its type, so that the index of their numbers finds them.
+    mine = (Fact.entity_type == ENTITY_TYPES[type(row)], Fact.entity_id == row.id)
+    columns = (Fact.happened_at, Fact.entity_version, Fact.topic, Fact.actor, Fact.menu, PAYLOAD_TEXT)
+    rows = session.execute(select(*columns).where(*mine).order_by(Fact.entity_version))
+    return [
+        Told(at, version, topic, TOPICS.get(topic, ""), actor, _payload(payload), set_aside=(menu or 0) < 0)
+        for at, version, topic, actor, menu, payload in rows
+    ]
+
+
+def _payload(text: str | None) -> dict[str, Any]:
+    try:
+        return read_payload(text)
+    except UnreadablePayload as error:
+        return {"unreadable": str(error)}
+
+
 def _request(session: Session, row: Capture | Invoice) -> dict[str, Any]:
     asked: dict[str, Any] = {
         "request_id": row.request_id,
@@ -151,7 +171,13 @@ def _request(session: Session, row: Capture | Invoice) -> dict[str, Any]:
             "capture_before": row.capture_before,
             "charge": row.charge,
         }
-    lines = session.scalars(select(InvoiceLine).where(InvoiceLine.invoice_id == row.id).order_by(InvoiceLine.position))
+    # Without their texts, which may name a person: a story is pasted into tickets.
+    lines = session.scalars(
+        select(InvoiceLine.amount_minor)
+        .where(InvoiceLine.invoice_id == row.id)
+        .order_by(InvoiceLine.position)
+        .limit(MAX_LINES + 1)
+    )
     return asked | {
         "customer": row.customer,
         "minor": row.total_minor,
@@ -159,8 +185,7 @@ def _request(session: Session, row: Capture | Invoice) -> dict[str, Any]:
         "days_until_due": row.days_until_due,
         "stripe_invoice": row.stripe_invoice,
         "number": row.number,
-        # Without their texts, which may name a person: a story is pasted into tickets.
-        "lines": [line.amount_minor for line in lines],
+        "lines": list(lines),
     }
 
 

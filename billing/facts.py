@@ -4,7 +4,10 @@ Jobs and the archive read the same stream. A payload holds ids, states, amounts 
 chose, never a provider's text or anything about a person.
 """
 
+import json
 from typing import Any
+
+from sqlalchemy import Text, case, cast, func
 
 from billing.tables import Capture, Fact, Invoice, Switch
 
@@ -70,3 +73,42 @@ def told(
         correlation_id=entity.correlation_id,
         payload=payload,
     )
+
+
+PAYLOAD_MOST = 16_384
+"""Characters of a payload as JSON; Postgres takes no more. The longest of ours, a brake with its reason, has 3,000."""
+_LEVELS_MOST = 4
+"""Ours are flat, but for one list of sentences."""
+
+# As text, and only so much of it: where a driver reads JSON by itself, one hostile payload fails the whole batch. First
+# the stored size is judged, which reads nothing; a compressed payload may still be long.
+PAYLOAD_TEXT = case(
+    (func.pg_column_size(Fact.payload) <= PAYLOAD_MOST, func.left(cast(Fact.payload, Text), PAYLOAD_MOST + 1))
+).label("payload_text")
+
+
+class UnreadablePayload(ValueError):
+    """A fact's payload is not what a payload is; the message says in which way, and quotes nothing of it."""
+
+
+def read_payload(text: str | None) -> dict[str, Any]:
+    """What `PAYLOAD_TEXT` selected, read. Raises UnreadablePayload, and nothing else, whatever somebody wrote there."""
+    if text is None or len(text) > PAYLOAD_MOST:
+        raise UnreadablePayload(f"the payload has more than {PAYLOAD_MOST} characters")
+    try:
+        payload = json.loads(text)
+    except (ValueError, RecursionError):
+        # Postgres stores numbers of any length and any nesting that fits its stack; Python reads neither.
+        raise UnreadablePayload("the payload is nested too deeply, or holds a number that is too long") from None
+    if not isinstance(payload, dict):
+        raise UnreadablePayload(f"the payload is {type(payload).__name__}, not an object")
+    if _deeper_than(payload, _LEVELS_MOST):
+        raise UnreadablePayload(f"the payload is nested in more than {_LEVELS_MOST} levels")
+    return payload
+
+
+def _deeper_than(value: object, levels: int) -> bool:
+    within = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    if within is None:
+        return False
+    return levels == 0 or any(_deeper_than(each, levels - 1) for each in within)

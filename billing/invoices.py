@@ -16,10 +16,7 @@ from billing.invoice_strays import delete_stray, list_strays, stray_step
 from billing.money import Money, check_request, plain_text
 from billing.provider_ids import provider_id
 from billing.steps import Case, Operation, Step
-from billing.tables import Invoice, InvoiceLine, InvoiceState
-
-MAX_LINES = 100
-"""All lines go in one call, so that they are added once or not at all; more are refused until they can be batched."""
+from billing.tables import MAX_LINES, Invoice, InvoiceLine, InvoiceState
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 SCHEMA = "billing"
 
+MAX_LINES = 100
+"""All lines go in one call, so that they are added once or not at all; more are refused until they can be batched."""
+
 
 class Table(DeclarativeBase):
     metadata = MetaData(
@@ -299,6 +302,17 @@ class Fact(Table):
         UniqueConstraint("entity_type", "entity_id", "entity_version"),
         Index("facts_unplanned", "id", postgresql_where=text("menu IS NULL")),
         Index("facts_unarchived", "id", postgresql_where=text("batch_no IS NULL AND menu IS NOT NULL")),
+        Index("facts_set_aside", "id", postgresql_where=text("menu < 0")),
+        # Of what is still to be planned: a row from before these rules can be stamped and archived like any other.
+        CheckConstraint(
+            "menu IS NOT NULL OR (jsonb_typeof(payload) = 'object' AND length(payload::text) <= 16384)",
+            name="payload_bounded",
+        ),
+        CheckConstraint(
+            "menu IS NOT NULL OR (topic ~ '^[a-z_]+[.][a-z_]+$' AND entity_type ~ '^[a-z_]+$'"
+            " AND entity_id ~ '^[a-z]+_[A-Za-z0-9_]+$')",
+            name="names_shaped",
+        ),
         # Two marks are two updates of every row: leave room for them in the page.
         {"postgresql_with": {"fillfactor": "85"}},
     )
@@ -313,7 +327,7 @@ class Fact(Table):
     correlation_id: Mapped[str | None] = mapped_column(String(255))
     payload: Mapped[dict[str, Any]]
     happened_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
-    # The menu number of the relay that planned it; negative when planning it failed.
+    # The menu number of the relay that planned it; negative when planning it failed, and it was set aside.
     menu: Mapped[int | None]
     # Which batch of its retention class it is archived in, and its number in that class.
     batch_no: Mapped[int | None]

@@ -98,7 +98,7 @@ def _postgres(runtime: Runtime) -> Iterator[Finding]:
     except (SettingsError, SecretError) as error:
         yield Finding("postgres", Level.FAIL, "cannot be tried", str(error))
         return
-    for look in (_facts, _quarantined, _undecided, _unanswered, _switches, _stale):
+    for look in (_facts, _facts_set_aside, _quarantined, _undecided, _unanswered, _switches, _stale):
         try:
             with database.transaction(runtime.engine) as session:
                 yield look(session)
@@ -245,6 +245,21 @@ def _facts(session: Session) -> Finding:
         told = f"{count} {'is' if count == 1 else 'are'} not planned, the oldest for {age_s:.0f} s"
         return Finding("facts", Level.WARN, told, "start a relay (`billing relay`), or a newer one for new topics")
     return Finding("facts", Level.OK, f"{count} not planned yet" if count else "all are planned")
+
+
+def _facts_set_aside(session: Session) -> Finding:
+    """Facts that cannot be planned: whatever they ask for is not done."""
+    part = "facts set aside"
+    first = session.execute(_SET_ASIDE, {"most": NAMED}).all()
+    if not first:
+        return Finding(part, Level.OK, "none")
+    count: int = session.execute(text("SELECT count(*) FROM billing.facts WHERE menu < 0")).scalar_one()
+    told = _named([f"{fact_id} ({topic} of {entity_id})" for fact_id, topic, entity_id in first], count)
+    mend = "the relay's log says why (fact.unplannable); what to do: docs/cli.md, billing doctor"
+    return Finding(part, Level.WARN, f"{count} {'fact is' if count == 1 else 'facts are'} set aside: {told}", mend)
+
+
+_SET_ASIDE = text("SELECT id, topic, entity_id FROM billing.facts WHERE menu < 0 ORDER BY id LIMIT :most")
 
 
 def _undecided(session: Session) -> Finding:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from billing.switches import scopes_of
 from billing.tables import Fact
@@ -17,6 +17,10 @@ from billing.timing import Timing
 
 MENU_NUMBER = 1
 """Raised with every contract that is added; a fact is stamped with the menu that planned it."""
+
+
+class Unplannable(ValueError):
+    """A fact starts nothing as it is. The message names the field and what was expected; it quotes no value."""
 
 
 class Payload(BaseModel):
@@ -120,8 +124,14 @@ def planned_by(fact: Fact, menu: Sequence[Contract] = MENU) -> list[Contract]:
 
 
 def work_for(fact: Fact, contract: Contract, timing: Timing) -> dict[str, Any]:
-    """The row of work that this fact starts. Raises pydantic's ValidationError for a fact that does not fit."""
-    payload = contract.payload(**{contract.entity: fact.entity_id})
+    """The row of work that this fact starts. Raises Unplannable for a fact that does not fit."""
+    try:
+        payload = contract.payload(**{contract.entity: fact.entity_id})
+    except ValidationError as error:
+        raise Unplannable(f"entity_id must be the id of a {contract.operation}, as billing.ids makes it") from error
+    account = fact.payload.get("account")
+    if account is not None and not isinstance(account, str):
+        raise Unplannable(f"account must be text or null, not {type(account).__name__}")
     kind = {"capture": "captures", "invoice": "invoices"}.get(contract.operation)
     return {
         "contract": contract.name,
@@ -129,7 +139,7 @@ def work_for(fact: Fact, contract: Contract, timing: Timing) -> dict[str, Any]:
         "arguments": payload.model_dump(),
         "queue": contract.queue,
         "entity_id": fact.entity_id,
-        "scopes": scopes_of(kind, fact.payload.get("account")) if kind else [],
+        "scopes": scopes_of(kind, account) if kind else [],
         "urgency": urgency(fact, timing),
         "dedupe_key": f"fact:{fact.id}:{contract.name}",
         "correlation_id": fact.correlation_id,
@@ -139,15 +149,29 @@ def work_for(fact: Fact, contract: Contract, timing: Timing) -> dict[str, Any]:
 def urgency(fact: Fact, timing: Timing) -> datetime:
     """By when it should be done: the deadline less its margin, or its age plus grace so that nothing starves.
 
-    A capture whose authorisation is unknown comes first, and only to be read.
+    A capture whose authorisation is unknown comes first, and only to be read. Raises Unplannable.
     """
-    if fact.topic == "capture.requested" and not fact.payload.get("authorised"):
-        return fact.happened_at - timedelta(days=365)
-    return urgency_of(fact.payload.get("capture_before"), fact.happened_at, timing)
+    try:
+        if fact.topic == "capture.requested" and not fact.payload.get("authorised"):
+            return fact.happened_at - timedelta(days=365)
+        return urgency_of(_deadline(fact.payload.get("capture_before")), fact.happened_at, timing)
+    except OverflowError as error:
+        raise Unplannable("capture_before is out of range: it must be Stripe's own value") from error
 
 
-def urgency_of(capture_before: str | datetime | None, created_at: datetime, timing: Timing) -> datetime:
-    deadline = datetime.fromisoformat(capture_before) if isinstance(capture_before, str) else capture_before
-    if deadline is None:
+def urgency_of(capture_before: datetime | None, created_at: datetime, timing: Timing) -> datetime:
+    if capture_before is None:
         return created_at + timedelta(seconds=timing.grace_s)
-    return deadline - timedelta(seconds=timing.deadline_margin_s)
+    return capture_before - timedelta(seconds=timing.deadline_margin_s)
+
+
+def _deadline(written: object) -> datetime | None:
+    if written is None:
+        return None
+    try:
+        deadline = datetime.fromisoformat(written) if isinstance(written, str) else None
+    except ValueError:
+        deadline = None
+    if deadline is None or deadline.tzinfo is None:
+        raise Unplannable("capture_before must be null or a time with its zone, as in 2026-01-31T12:00:00+00:00")
+    return deadline

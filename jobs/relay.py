@@ -1,41 +1,32 @@
-"""The relay: plans facts into work, takes back what lapsed, moves what is due, and rings the bells.
+"""The relay: has facts planned, takes back what lapsed, moves what is due, and rings the bells.
 
 Any number of relays may run. Each statement is a short transaction of its own and takes only what no other
 relay has locked; Redis may be away or empty at any time.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
-from pydantic import ValidationError
 from redis import Redis
 from redis.exceptions import RedisError
-from sqlalchemy import Engine, bindparam, func, select, text
-from sqlalchemy.dialects.postgresql import ARRAY, TEXT
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from billing.database import glance, transaction
-from billing.facts import TOPICS
-from billing.tables import Fact
 from billing.timing import Timing
-from jobs import bells, logs
+from jobs import bells, planning
 from jobs import work as pieces
-from jobs.contracts import KNOWN, MENU, MENU_NUMBER, QUEUES, Contract, planned_by, work_for
-from jobs.logs import about
+from jobs.contracts import KNOWN, QUEUES
+from jobs.planning import PASSED_OVER, STARTING
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
 
-STARTING = sorted({contract.topic for contract in MENU})
-"""The topics that may start work; the others are only stamped."""
-PASSED_OVER = sorted(TOPICS.keys() - set(STARTING))
-
-BATCH = 500
 ROUND_PAUSE_S = 0.05
 LOOK_AGAIN_S = 0.002
 """Between two rounds the relay looks for new wishes this often; not while a queue has a crew's worth of work ahead:
@@ -72,11 +63,11 @@ class Relay:
         caught_up = False
         while not stop_requested():
             try:
-                if not caught_up:
-                    caught_up = not self._in_a_transaction(lambda session: catch_up(session, self.timing))
                 if self.round():
                     self._busy_until = time.monotonic() + BUSY_FOR_S
                 beat()
+                if not caught_up:
+                    caught_up = not planning.catch_up(self.engine, self.timing)
                 self._rest()
             except SQLAlchemyError as error:
                 log.warning("postgres.away", error=type(error).__name__)
@@ -91,7 +82,7 @@ class Relay:
             moved += self._plan()
         if unstamped and time.monotonic() >= min(self._busy_until, self._stamped_at + STAMP_EVERY_S):
             self._stamped_at = time.monotonic()
-            self._in_a_transaction(stamp_the_rest)
+            self._in_a_transaction(planning.stamp_the_rest)
         if moved:
             claimable = self._in_a_glance(lambda session: pieces.claimable(session, KNOWN, self._most))
         for queue in QUEUES:
@@ -113,7 +104,7 @@ class Relay:
             time.sleep(LOOK_AGAIN_S)
 
     def _plan(self) -> int:
-        return self._in_a_transaction(lambda session: plan(session, self.timing))
+        return planning.plan_next(self.engine, self.timing)
 
     @property
     def _most(self) -> dict[str, int]:
@@ -149,76 +140,3 @@ class Relay:
             log.warning("redis.away", error=type(error).__name__, queue=queue)
             return
         self._rung_at[queue] = time.monotonic()
-
-
-def plan(session: Session, timing: Timing) -> int:
-    """Turn unplanned facts into work and stamp them with this menu's number, in one transaction.
-
-    A topic or version that no code here knows stays unplanned, for a newer relay. A fact whose planning
-    fails is stamped with the negative number, alone. Returns how many facts were stamped.
-    """
-    return _plan(session, session.scalars(_UNPLANNED, {"topics": STARTING}).all(), timing, MENU)
-
-
-def stamp_the_rest(session: Session) -> int:
-    """Stamp facts that start nothing, which is most of them, without reading them. Returns how many."""
-    rest = session.connection().exec_driver_sql(_STAMP_THE_REST, {"topics": PASSED_OVER, "menu": MENU_NUMBER})
-    return rest.rowcount
-
-
-def catch_up(session: Session, timing: Timing) -> int:
-    """Plan what an older menu stamped, for contracts that are new since: when a relay starts, until none is left."""
-    newer = [contract for contract in MENU if contract.since > 1]
-    if not newer:
-        return 0
-    topics = {contract.topic for contract in newer}
-    older = select(Fact).where(Fact.topic.in_(topics), Fact.menu > 0, Fact.menu < MENU_NUMBER)
-    facts = session.scalars(older.order_by(Fact.id).limit(BATCH).with_for_update(skip_locked=True)).all()
-    for stamped in {fact.menu for fact in facts}:
-        missing = [contract for contract in newer if contract.since > (stamped or 0)]
-        _plan(session, [fact for fact in facts if fact.menu == stamped], timing, missing)
-    return len(facts)
-
-
-def _plan(session: Session, facts: Sequence[Fact], timing: Timing, menu: Sequence[Contract]) -> int:
-    rows: list[dict[str, Any]] = []
-    failed: list[int] = []
-    for fact in facts:
-        try:
-            rows += [work_for(fact, contract, timing) for contract in planned_by(fact, menu)]
-        except (ValidationError, ValueError, KeyError, OverflowError):
-            log.error("fact.unplannable", fact_id=fact.id, topic=fact.topic, **about(fact), exc_info=True)
-            failed.append(fact.id)
-    pieces.plan(session, rows)
-    logs.once_committed(session, lambda: _tell(rows))
-    planned = [fact.id for fact in facts if fact.id not in failed]
-    for ids, number in ((planned, MENU_NUMBER), (failed, -MENU_NUMBER)):
-        if ids:
-            session.execute(_STAMP, {"ids": ids, "menu": number})
-    return len(facts)
-
-
-def _tell(planned: Sequence[Mapping[str, Any]]) -> None:
-    for row in planned:
-        log.info(
-            "operation.planned",
-            operation_id=row["entity_id"],
-            correlation_id=row["correlation_id"],
-            contract=row["contract"],
-            queue=row["queue"],
-        )
-
-
-_UNPLANNED = (
-    select(Fact)
-    .where(Fact.menu.is_(None), Fact.version == 1, Fact.topic == func.any(bindparam("topics", type_=ARRAY(TEXT))))
-    .order_by(Fact.id)
-    .limit(BATCH)
-    .with_for_update(skip_locked=True)
-)
-_STAMP_THE_REST = """
-    UPDATE billing.facts SET menu = %(menu)s
-     WHERE id IN (SELECT id FROM billing.facts WHERE menu IS NULL AND version = 1 AND topic = ANY (%(topics)s)
-                   ORDER BY id LIMIT 10000 FOR UPDATE SKIP LOCKED)
-    """
-_STAMP = text("UPDATE billing.facts SET menu = :menu WHERE id = ANY (:ids)")

@@ -23,7 +23,8 @@ from billing.timing import SHORT, Timing
 from jobs import bells
 from jobs.local.servers import LocalServers
 from jobs.pace import Pace
-from jobs.relay import Relay, plan, stamp_the_rest
+from jobs.planning import plan, stamp_the_rest
+from jobs.relay import Relay
 from jobs.runner import Runner
 from jobs.shift import Control, Shift
 

@@ -111,7 +111,8 @@ def show(story: "Explanation") -> None:
     say("facts")
     for fact in story.facts:
         by = "" if fact.actor == "billing" else f", by {fact.actor}"
-        say(f"  {clock(fact.at)}  {fact.topic}: {fact.meaning}{by}{_details(fact, currency)}")
+        aside = ", SET ASIDE: it could not be planned" if fact.set_aside else ""
+        say(f"  {clock(fact.at)}  {fact.topic}: {fact.meaning}{by}{_details(fact, currency)}{aside}")
 
 
 def pull(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
@@ -241,7 +242,10 @@ def _details(fact: "Told", currency: str) -> str:
     """The payload in words, with the amount as people write it; in the request's currency where it names none."""
     payload = {name: value for name, value in fact.payload.items() if value not in (None, "", [], False)}
     words = []
-    if "minor" in payload:
-        words.append(amount(payload.pop("minor"), payload.pop("currency", currency)))
+    minor, its_currency = payload.get("minor"), payload.get("currency", currency)
+    # Anything else was written past us, and is shown as it is.
+    if isinstance(minor, int) and isinstance(its_currency, str):
+        words.append(amount(minor, its_currency))
+        payload = {name: value for name, value in payload.items() if name not in ("minor", "currency")}
     words += [f"{name} {value}" for name, value in payload.items()]
     return f" ({', '.join(words)})" if words else ""

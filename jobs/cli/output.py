@@ -19,12 +19,21 @@ Actor = Annotated[str, typer.Option(help="Who; by default the user of this shell
 
 def say(line: str = "") -> None:
     """One plain line on standard output."""
-    print(line, flush=True)
+    print(visible(line), flush=True)
 
 
 def tell(line: str) -> None:
     """One plain line on standard error: progress, and what is not the answer itself."""
-    print(line, file=sys.stderr, flush=True)
+    print(visible(line), file=sys.stderr, flush=True)
+
+
+def visible(text: str) -> str:
+    """Rows were written by others: what could move a terminal's cursor or hide a word is shown as its code."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode() for each in text
+    )
 
 
 def print_json(value: object) -> None:
@@ -40,7 +49,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     table = Table(*columns, title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for row in rows:
         # Text, so that nothing that came from outside is read as markup.
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(Text("" if cell is None else visible(str(cell))) for cell in row))
     # Ids are copied from here: where there is no terminal to fit into, nothing is folded or cut.
     console = Console()
     Console(width=None if console.is_terminal else 250).print(table)

@@ -16,7 +16,7 @@ from billing import database, store
 from billing.effects import Call, Report
 from billing.gateway import NoAnswer
 from billing.tables import WorkState
-from jobs import relay as relaying
+from jobs import planning
 from jobs import work as pieces
 from jobs.contracts import MENU
 from jobs.pace import Pace
@@ -80,11 +80,10 @@ def test_two_new_contracts_of_one_topic_are_both_planned_for_old_facts(
     house.plan()
     first = replace(MENU[0], name="first_new", since=2)
     second = replace(MENU[0], name="second_new", since=2)
-    monkeypatch.setattr(relaying, "MENU", (*MENU, first, second))
-    monkeypatch.setattr(relaying, "MENU_NUMBER", 2)
+    monkeypatch.setattr(planning, "MENU", (*MENU, first, second))
+    monkeypatch.setattr(planning, "MENU_NUMBER", 2)
     for _ in range(3):
-        with database.transaction(house.engine) as session:
-            relaying.catch_up(session, house.timing)
+        planning.catch_up(house.engine, house.timing)
     with database.transaction(house.engine) as session:
         names = set(session.execute(text("SELECT contract FROM billing.work")).scalars())
     assert names == {"take_capture", "first_new", "second_new"}, capture

@@ -21,7 +21,7 @@ from billing.tables import Capture, Fact, Record, Switch, Work
 from billing.timing import SHORT
 from jobs import work as pieces
 from jobs.pace import Pace
-from jobs.relay import plan
+from jobs.planning import plan
 from jobs.runner import Outcome, Runner
 
 TERMS = Terms("billing", "test", livemode=False, api_version="2026-10-28.endive", timing=SHORT)

@@ -1,0 +1,186 @@
+"""Facts become work: a batch in one transaction, and whatever one fact raises sets that fact aside, alone.
+
+An application writes facts with its own login, so a fact may hold anything that fits its columns. What is set aside
+bears the menu's number as a negative one: no relay tries it again, `billing doctor` names it, the log says why.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+from sqlalchemy import ColumnElement, Engine, Row, Select, and_, bindparam, func, select, text
+from sqlalchemy.dialects.postgresql import ARRAY, TEXT
+from sqlalchemy.orm import Session
+
+from billing.database import transaction
+from billing.facts import PAYLOAD_TEXT, TOPICS, UnreadablePayload, read_payload
+from billing.tables import Fact
+from billing.timing import Timing
+from jobs import logs
+from jobs import work as pieces
+from jobs.contracts import MENU, MENU_NUMBER, Unplannable, planned_by, work_for
+from jobs.verdicts import Trouble, trouble
+
+log = structlog.get_logger()
+
+STARTING = sorted({contract.topic for contract in MENU})
+"""The topics that may start work; the others are only stamped."""
+PASSED_OVER = sorted(TOPICS.keys() - set(STARTING))
+
+BATCH = 500
+
+Which = ColumnElement[bool]
+"""Which facts are to be planned."""
+
+
+# A topic or version that no code here knows stays unplanned, for a newer relay.
+UNPLANNED: Which = and_(
+    Fact.menu.is_(None), Fact.version == 1, Fact.topic == func.any(bindparam("topics", STARTING, type_=ARRAY(TEXT)))
+)
+
+
+def catch_up(engine: Engine, timing: Timing) -> int:
+    """Plan what an older menu stamped, for contracts that are new since: when a relay starts, until none is left."""
+    topics = {contract.topic for contract in MENU if contract.since > 1}
+    if not topics:
+        return 0
+    return plan_next(engine, timing, and_(Fact.topic.in_(topics), Fact.menu > 0, Fact.menu < MENU_NUMBER))
+
+
+def plan_next(engine: Engine, timing: Timing, which: Which = UNPLANNED) -> int:
+    """Plan a batch; should that fail because of its rows, plan them one by one. Returns how many were stamped.
+
+    Raises what says that the database is away, busy or older than the code: then no fact is to blame.
+    """
+    try:
+        with transaction(engine) as session:
+            return plan(session, timing, which)
+    except Exception as error:
+        if not _blames_a_row(error):
+            raise
+    with transaction(engine) as session:
+        waiting = session.scalars(select(Fact.id).where(which).order_by(Fact.id).limit(BATCH)).all()
+    return sum(_plan_alone(engine, timing, which, fact_id) for fact_id in waiting)
+
+
+def plan(session: Session, timing: Timing, which: Which = UNPLANNED) -> int:
+    """Turn a batch of facts, the oldest first, into work, and stamp them with this menu's number, in one transaction.
+
+    Returns how many facts were stamped.
+    """
+    rows: list[dict[str, Any]] = []
+    planned: list[int] = []
+    failed: dict[int, Exception] = {}
+    for row in session.execute(_batch(which)):
+        try:
+            rows += _started_by(row, timing)
+            planned.append(row.id)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is about this fact, and nothing is swallowed
+            failed[row.id] = error
+    pieces.plan(session, rows)
+    if planned:
+        session.execute(_STAMP, {"ids": planned, "menu": MENU_NUMBER})
+    logs.once_committed(session, lambda: _tell(rows))
+    _set_aside(session, failed)
+    return len(planned) + len(failed)
+
+
+def stamp_the_rest(session: Session) -> int:
+    """Stamp facts that start nothing, which is most of them, without reading them. Returns how many."""
+    rest = session.connection().exec_driver_sql(_STAMP_THE_REST, {"topics": PASSED_OVER, "menu": MENU_NUMBER})
+    return rest.rowcount
+
+
+def _started_by(row: Row[Any], timing: Timing) -> list[dict[str, Any]]:
+    """The rows of work that this fact starts and that no older menu has planned already."""
+    fact = Fact(
+        id=row.id,
+        topic=row.topic,
+        version=row.version,
+        entity_id=row.entity_id,
+        correlation_id=row.correlation_id,
+        happened_at=row.happened_at,
+        payload=read_payload(row.payload_text),
+    )
+    menu = [contract for contract in MENU if contract.since > (row.menu or 0)]
+    return [work_for(fact, contract, timing) for contract in planned_by(fact, menu)]
+
+
+def _plan_alone(engine: Engine, timing: Timing, which: Which, fact_id: int) -> int:
+    """One fact of a batch that failed, in a transaction of its own."""
+    try:
+        with transaction(engine) as session:
+            return plan(session, timing, and_(which, Fact.id == fact_id))
+    except Exception as error:
+        if not _blames_a_row(error):
+            raise
+        if trouble(error) is Trouble.HALVE:
+            # Too slow, or no room: a busy machine is not the fact's fault.
+            log.warning("fact.postponed", fact_id=fact_id, error=type(error).__name__)
+            return 0
+        with transaction(engine) as session:
+            return _set_aside(session, {fact_id: error})
+
+
+def _blames_a_row(error: Exception) -> bool:
+    return trouble(error) in (Trouble.DATA, Trouble.HALVE)
+
+
+def _set_aside(session: Session, failed: Mapping[int, Exception]) -> int:
+    if not failed:
+        return 0
+    stamped = session.execute(_SET_ASIDE, {"ids": list(failed), "menu": -MENU_NUMBER}).all()
+    logs.once_committed(session, lambda: _alarm(stamped, failed))
+    return len(stamped)
+
+
+def _alarm(stamped: Sequence[Row[Any]], failed: Mapping[int, Exception]) -> None:
+    for row in stamped:
+        error = failed[row.id]
+        log.error(
+            "fact.unplannable",
+            operation_id=row.entity_id,
+            correlation_id=row.correlation_id,
+            fact_id=row.id,
+            topic=row.topic,
+            why=str(error) if isinstance(error, Unplannable | UnreadablePayload) else type(error).__name__,
+            exc_info=error,
+        )
+
+
+def _tell(planned: Sequence[Mapping[str, Any]]) -> None:
+    for row in planned:
+        log.info(
+            "operation.planned",
+            operation_id=row["entity_id"],
+            correlation_id=row["correlation_id"],
+            contract=row["contract"],
+            queue=row["queue"],
+        )
+
+
+def _batch(which: Which) -> Select[Any]:
+    return select(*_COLUMNS).where(which).order_by(Fact.id).limit(BATCH).with_for_update(skip_locked=True)
+
+
+_COLUMNS = (
+    Fact.id,
+    Fact.topic,
+    Fact.version,
+    Fact.entity_id,
+    Fact.correlation_id,
+    Fact.happened_at,
+    Fact.menu,
+    PAYLOAD_TEXT,
+)
+_STAMP = text("UPDATE billing.facts SET menu = :menu WHERE id = ANY (:ids)")
+# Whoever was faster keeps the last word.
+_SET_ASIDE = text(
+    "UPDATE billing.facts SET menu = :menu WHERE id = ANY (:ids) AND coalesce(menu, 1) > 0"
+    " RETURNING id, topic, entity_id, correlation_id"
+)
+_STAMP_THE_REST = """
+    UPDATE billing.facts SET menu = %(menu)s
+     WHERE id IN (SELECT id FROM billing.facts WHERE menu IS NULL AND version = 1 AND topic = ANY (%(topics)s)
+                   ORDER BY id LIMIT 10000 FOR UPDATE SKIP LOCKED)
+    """

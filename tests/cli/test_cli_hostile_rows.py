@@ -1,0 +1,71 @@
+"""What an application's own login can write is shown to a person as it is, and breaks no command."""
+
+import json
+
+from house import House
+
+UNREADABLE = f'{{"minor": {"9" * 5000}}}'
+
+
+def write_facts(house: House, capture: str, payloads: dict[str, str], actor: str = "application") -> None:
+    """As an application can write them, from before the schema had rules for them."""
+    house.execute("ALTER TABLE billing.facts DROP CONSTRAINT IF EXISTS facts_payload_bounded")
+    house.execute("ALTER TABLE billing.facts DROP CONSTRAINT IF EXISTS facts_names_shaped")
+    for version, (topic, payload) in enumerate(payloads.items(), start=10):
+        house.execute(
+            "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload)"
+            " VALUES (:topic, 'capture', :id, :version, :actor, CAST(:payload AS jsonb))",
+            topic=topic,
+            id=capture,
+            version=version,
+            actor=actor,
+            payload=payload,
+        )
+
+
+def test_a_story_is_told_whatever_its_facts_hold(run, house: House) -> None:
+    capture = house.ask_for_capture()
+    payloads = {
+        "capture.attempted": UNREADABLE,
+        "capture.looked": "[]",
+        "capture.conflict": '{"minor": [], "currency": {}, "why": null}',
+        "capture.undecided": '{"minor": true, "currency": "usd"}',
+    }
+    write_facts(house, capture, payloads)
+    ran = run("explain", capture)
+    assert ran.status == 0
+    assert "unreadable the payload is nested too deeply, or holds a number that is too long" in ran.out
+    assert "unreadable the payload is list, not an object" in ran.out
+    facts = json.loads(run("explain", capture, "--json").out)["facts"]
+    assert [fact["topic"] for fact in facts] == ["capture.requested", *payloads]
+    assert not any(fact["set_aside"] for fact in facts)
+
+
+def test_a_fact_that_was_set_aside_is_named_by_the_story_and_by_the_doctor(run, house: House) -> None:
+    capture = house.ask_for_capture()
+    house.execute("UPDATE billing.facts SET payload = jsonb_set(payload, '{capture_before}', '7')")
+    house.plan()
+    told = run("explain", capture).out
+    assert "next: nothing: its fact was set aside as unplannable" in told
+    assert "SET ASIDE: it could not be planned" in told
+    write_facts(house, "cap_1", {f"capture.requested{n}": "[]" for n in "abc"})
+    house.execute("UPDATE billing.facts SET menu = -1")
+    (found,) = [each for each in json.loads(run("doctor", "--json").out) if each["part"] == "facts set aside"]
+    assert found["level"] == "warn"
+    assert found["told"].startswith("4 facts are set aside: ")
+    assert f"(capture.requested of {capture})" in found["told"]
+    assert found["told"].endswith(" and 1 more")
+    assert "fact.unplannable" in found["mend"]
+
+
+def test_no_row_can_move_the_cursor_of_a_terminal(run, house: House) -> None:
+    capture = house.ask_for_capture()
+    write_facts(house, capture, {"capture.looked": '{"why": "\\u001b[2Jgone\\u202e"}'}, actor="\x1b]0;root\x07")
+    house.execute("UPDATE billing.captures SET reason = :reason", reason="\x1b[31mred\x9b")
+    house.plan()
+    house.execute("UPDATE billing.work SET state = 'quarantined', reason = :reason", reason="\x1b[31mred\rthen")
+    for command in (["explain", capture], ["quarantine", "list"]):
+        ran = run(*command)
+        assert ran.status == 0
+        assert not any(sign in ran.out for sign in "\x1b\x07\x9b\u202e\r"), command
+        assert "\\x1b[31mred" in ran.out
