@@ -5,7 +5,7 @@ Apart from `runtime`, because only these processes pay for what S3 and Parquet n
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from archive.manifests import Source
 from archive.store import Store
 from archive.writer import Writer
 from billing import database
-from jobs.health import Beat
 from jobs.runtime import Runtime
 from jobs.settings import Settings, SettingsError
+from jobs.waiting import until_ready
 
 log = structlog.get_logger()
 
@@ -78,10 +78,18 @@ def archiver(runtime: Runtime) -> Iterator[Writer]:
         )
 
 
-def run(runtime: Runtime, stop_requested: Callable[[], bool]) -> None:
-    """Be an archiver until told to stop; a server that is away is waited for. Any number may run."""
-    with archiver(runtime) as writer, Beat("archiver", runtime.settings.health_directory) as beat:
-        while not stop_requested():
+def run(
+    runtime: Runtime, stop_requested: Callable[[], bool], complain: Callable[[Exception], str | None] = lambda _: None
+) -> None:
+    """Be an archiver until told to stop; a server that is away is waited for. Any number may run.
+
+    `complain` tells an error in one line, or not. Raises what `archiver` raises where waiting cannot help.
+    """
+    with ExitStack() as open_till_the_end, runtime.beat("archiver") as beat:
+        writer = until_ready(
+            lambda: open_till_the_end.enter_context(archiver(runtime)), runtime.forget, stop_requested, beat, complain
+        )
+        while writer is not None and not stop_requested():
             pause_s = PAUSE_S
             try:
                 # While there is more, the next batch follows at once.

@@ -11,7 +11,8 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError, NoCredentialsError, NoRegionError
+from botocore.exceptions import ClientError, HTTPClientError, NoCredentialsError, NoRegionError
+from botocore.exceptions import ConnectionError as NotConnected
 
 # A process that starts waits for this, and so does the first call after a 401.
 _CONFIG = Config(connect_timeout=3, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2})
@@ -19,6 +20,10 @@ _CONFIG = Config(connect_timeout=3, read_timeout=5, retries={"mode": "standard",
 
 class NotRead(Exception):
     """There is nothing usable. The message is one line, and shows nothing of what lies there."""
+
+
+class NotReached(NotRead):
+    """AWS did not answer, or asked to be asked later."""
 
 
 def from_secrets_manager(place: str) -> str:
@@ -58,12 +63,16 @@ def _asked(service: str) -> Iterator[Any]:
         raise
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code"))
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        later = status >= 500 or status == 429 or "Throttl" in code
         # Whoever answers names the code, too, and a name it must be.
-        raise NotRead(f"AWS answers {code if code.isalnum() else 'with an error'}") from None
+        raise (NotReached if later else NotRead)(f"AWS answers {code if code.isalnum() else 'with an error'}") from None
     except NoRegionError:
         raise NotRead("AWS has many regions; set AWS_DEFAULT_REGION") from None
     except NoCredentialsError:
         raise NotRead("no credentials for AWS; give this process a role, or set AWS_PROFILE") from None
+    except (NotConnected, HTTPClientError) as error:
+        raise NotReached(f"AWS could not be asked ({type(error).__name__})") from None
     except Exception as error:  # noqa: BLE001 - the SDK's errors are no closed world, and their texts may quote anything
         raise NotRead(f"AWS could not be asked ({type(error).__name__})") from None
 

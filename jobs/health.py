@@ -1,13 +1,40 @@
-"""Whether a process's loop still turns: it touches a file, and a container's health check reads its age."""
+"""Whether a process's loop still turns: it touches a file and a health check reads its age; a watchdog ends a process
+whose loop stands still.
+
+A connection that stays open and never answers again (a hung pooler, a forgotten NAT entry) would hold a loop for ever,
+and nothing of the process's own ends that wait. What it had in hand is taken up by others: its leases run out.
+"""
 
 import contextlib
+import json
 import os
+import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+
+import structlog
+
+from jobs import logs
+
+log = structlog.get_logger()
 
 YOUNG_S = 30.0
 """A loop turns several times a second; a shift looks at its calls every 10 ms."""
+
+STUCK_S = {"production": 120.0, "short": 10.0}
+"""A loop that has not turned for so long ends its process. The longest that it legitimately takes are a relay's ten
+transactions of 2 s each, and a connection that is not made: 5 s for each address of a name that took 30 s to find."""
+ARCHIVER_STUCK_S = {"production": 600.0, "short": 20.0}
+"""A batch is six requests to S3, each of which may take 23 s, and is repeated after a conflict."""
+STUCK_STATUS = 3
+"""The exit status of a process that its watchdog has ended."""
+_TICKS = 30
+_LAST_WORDS_S = 5.0
 
 
 def beat_file(role: str, directory: str | None = None) -> Path:
@@ -17,33 +44,102 @@ def beat_file(role: str, directory: str | None = None) -> Path:
 
 
 class Beat:
-    """Called by a loop, as often as it likes; writes at most once a second. A context manager: it cleans up."""
+    """Called by the main thread's loop, as often as it likes; writes at most once a second. A context manager: it
+    cleans up, and while it is open a watchdog ends the process when no call comes for `stuck_after_s`."""
 
-    def __init__(self, role: str, directory: str | None = None) -> None:
+    def __init__(
+        self,
+        role: str,
+        directory: str | None = None,
+        *,
+        stuck_after_s: float = STUCK_S["production"],
+        leave: Callable[[int], object] = os._exit,
+    ) -> None:
+        self._role = role
         self._file = beat_file(role, directory)
         self._next = 0.0
+        self._waits_for: str | None = None
+        self._turns = 0
+        self._stuck_after_s = stuck_after_s
+        self._leave = leave
+        self._closed = threading.Event()
 
     def __enter__(self) -> "Beat":
         self()
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
         return self
 
     def __call__(self) -> None:
+        self._turns += 1
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + 1.0
             # A beat that cannot be written shows as an old one; it is no reason to stop working.
             with contextlib.suppress(OSError):
                 self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._file.write_text(str(os.getpid()))
+                self._file.write_text(json.dumps({"pid": os.getpid(), "waits_for": self._waits_for}))
+
+    def waits_for(self, server: str | None) -> None:
+        """Say which server this process waits for before it starts; None when it has them all."""
+        self._waits_for, self._next = server, 0.0
+        self()
 
     def __exit__(self, *_: object) -> None:
+        self._closed.set()
         self._file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # other roles still beat there
             self._file.parent.rmdir()
 
+    def _watch(self) -> None:
+        """Counts its own wake-ups, not seconds: a process that was stopped, or a machine that slept, makes none."""
+        seen, quiet = -1, 0
+        while not self._closed.wait(self._stuck_after_s / _TICKS):
+            turns = self._turns
+            seen, quiet = turns, quiet + 1 if turns == seen else 0
+            if quiet >= _TICKS:
+                # In a thread of its own: the loop may stand still because nobody reads what it writes.
+                telling = threading.Thread(target=self._tell, daemon=True)
+                telling.start()
+                telling.join(_LAST_WORDS_S)
+                self._leave(STUCK_STATUS)
+                return
 
-def age_s(role: str, directory: str | None = None) -> float | None:
-    """Seconds since the last beat of this role on this machine; None when there never was one."""
+    def _tell(self) -> None:
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)
+        log.critical("process.stuck", role=self._role, after_s=self._stuck_after_s, at=logs.places(frame))
+
+
+class State(StrEnum):
+    """How a process stands, by its beats."""
+
+    BEATING = "beating"
+    WAITING = "waiting"
+    """It lives, and waits for a server before it starts."""
+    STALE = "stale"
+    """It has not beaten for longer than `YOUNG_S`."""
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    state: State
+    age_s: float | None = None
+    """Seconds since the last beat."""
+    waits_for: str | None = None
+    """The server, as in the log."""
+
+
+def standing(role: str, directory: str | None = None) -> Standing:
+    """How the process of this role on this machine stands."""
+    file = beat_file(role, directory)
     try:
-        return time.time() - beat_file(role, directory).stat().st_mtime
+        age_s = time.time() - file.stat().st_mtime
+        text = file.read_text()
     except FileNotFoundError:
-        return None
+        return Standing(State.ABSENT)
+    try:
+        waits_for = json.loads(text)["waits_for"]
+    except (ValueError, KeyError, TypeError):
+        waits_for = None  # caught while it was being written, or an older version's
+    if age_s > YOUNG_S:
+        return Standing(State.STALE, age_s)
+    return Standing(State.WAITING if waits_for else State.BEATING, age_s, waits_for)

@@ -8,9 +8,9 @@ import logging
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Literal
 
 import sqlalchemy.event
@@ -111,11 +111,18 @@ def told(error: BaseException | None) -> Iterator[dict[str, Any]]:
         yield {
             "kind": f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."),
             **{name: code for name, code in codes.items() if code},
-            "at": [f"{_short(f.filename)}:{f.lineno} {f.name}" for f in traceback.extract_tb(error.__traceback__)][
-                -_FRAMES:
-            ],
+            "at": _places(traceback.extract_tb(error.__traceback__)),
         }
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def places(frame: FrameType | None) -> list[str]:
+    """Where a thread stands, innermost last: files, lines and functions, and nothing that is in them."""
+    return _places(traceback.extract_stack(frame)) if frame is not None else []
+
+
+def _places(frames: Iterable[traceback.FrameSummary]) -> list[str]:
+    return [f"{_short(frame.filename)}:{frame.lineno} {frame.name}" for frame in frames][-_FRAMES:]
 
 
 def _short(filename: str) -> str:

@@ -17,9 +17,7 @@ from typing import Any, cast
 import structlog
 from redis import Redis
 from redis.client import Pipeline
-from redis.exceptions import ConnectionError as RedisAway
 from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisSilent
 from rq.exceptions import DequeueTimeout, InvalidJobOperation
 from rq.executions import Execution
 from rq.job import Job, JobStatus
@@ -46,7 +44,6 @@ FIELDS = frozenset(
 )
 _BELL = re.compile(r"bell_[0-9a-f]{32}", re.ASCII)
 STATUSES = frozenset(status.value.encode() for status in JobStatus)
-AWAY = (RedisAway, RedisSilent)
 
 log = structlog.get_logger()
 
@@ -130,9 +127,18 @@ class ShiftWorker(SimpleWorker):
         self._redis_lost = False
 
     def bootstrap(self, *arguments: Any, **options: Any) -> None:
-        super().bootstrap(*arguments, **options)
-        # From here on it outlives Redis.
-        log.info("worker.started", worker=self.name, queue=",".join(self.queue_names()))
+        # RQ registers its worker first, and would end here when Redis is out of memory, a replica or loading.
+        while not self._stop_requested:
+            self._beat()
+            try:
+                super().bootstrap(*arguments, **options)
+            except RedisError as error:
+                self._note(error)
+                time.sleep(RECONNECT_S)
+                continue
+            self._note(None)
+            log.info("worker.started", worker=self.name, queue=",".join(self.queue_names()))
+            return
 
     # For the shift: workers.ShiftControl.
 
@@ -183,7 +189,7 @@ class ShiftWorker(SimpleWorker):
                 )
             except DequeueTimeout:
                 heard = None
-            except AWAY as error:
+            except RedisError as error:
                 self._note(error)
                 time.sleep(RECONNECT_S)
                 continue
@@ -218,7 +224,7 @@ class ShiftWorker(SimpleWorker):
         # RQ's work loop beats after every job, and quits if that fails (base.py:683).
         try:
             super().heartbeat(timeout, pipeline)
-        except AWAY as error:
+        except RedisError as error:
             self._note(error)
 
     # Answering it.
@@ -230,7 +236,7 @@ class ShiftWorker(SimpleWorker):
         self._keep_alive_at = time.monotonic() + KEEP_ALIVE_EVERY_S
         try:
             self.perform_job(bell, queue, self.prepare_execution(bell))
-        except AWAY as error:
+        except RedisError as error:
             # Redis left before the shift or during it, and RQ would quit. An unheard bell is rung again.
             self._note(error)
         finally:

@@ -21,13 +21,24 @@ from billing.stripe_gateway import API_VERSION, StripeGateway
 from billing.tables import Installation
 from billing.timing import PRODUCTION, SHORT, Timing
 from jobs import bells, workers
-from jobs.health import Beat
+from jobs.health import ARCHIVER_STUCK_S, STUCK_S, Beat
 from jobs.pace import Pace
 from jobs.relay import Relay
 from jobs.runner import Runner
 from jobs.secrets import Secret, SecretError, check_stripe_key
 from jobs.settings import Settings, SettingsError
 from jobs.shift import Control, Shift
+from jobs.waiting import until_ready
+
+Complain = Callable[[Exception], str | None]
+
+
+def _nothing(_: Exception) -> None:
+    return None
+
+
+def _never() -> bool:
+    return False
 
 
 class Runtime:
@@ -143,27 +154,54 @@ class Runtime:
         slices = {"captures": self.settings.slice_captures_s, "invoices": self.settings.slice_invoices_s}
         return Shift(self.engine, gateway, runner, queue, crew=self.crew(queue), slice_s=slices[queue])
 
-    def run_relay(self, stop_requested: Callable[[], bool]) -> None:
-        """Be a relay until told to stop."""
-        self.check(provider=False)
-        bells.write_stamp(self.redis, self.settings.environment)
-        with Beat("relay", self.settings.health_directory) as beat:
-            self.relay().run(stop_requested, beat)
+    def run_relay(self, stop_requested: Callable[[], bool], complain: Complain = _nothing) -> None:
+        """Be a relay until told to stop. A server that is away is waited for, now and later.
 
-    def run_worker(self, queue: str) -> int:
-        """Be a worker of one queue until told to stop. Returns the exit code: 0 after a stop, else 1."""
-        self.check(provider=True)
-        gateway = self.gateway(self.crew(queue))
-        runner = Runner(self.terms, Pace(self.crew(queue)), random.Random())  # noqa: S311 - jitter, no secret
+        `complain` tells an error in one line, or not. Raises what `check` raises where waiting cannot help.
+        """
 
-        with Beat(f"worker-{queue}", self.settings.health_directory) as beat:
+        def open_all() -> Relay:
+            self.check(provider=False)
+            bells.write_stamp(self.redis, self.settings.environment)
+            return self.relay()
+
+        with self.beat("relay") as beat:
+            relay = until_ready(open_all, self.forget, stop_requested, beat, complain)
+            if relay is not None:
+                relay.run(stop_requested, beat)
+
+    def run_worker(self, queue: str, stop_requested: Callable[[], bool] = _never, complain: Complain = _nothing) -> int:
+        """As `run_relay`, a worker of one queue. Returns the exit code: 0 after a stop, else 1."""
+
+        def open_all() -> Gateway:
+            self.check(provider=True)
+            return self.gateway(self.crew(queue))
+
+        with self.beat(f"worker-{queue}") as beat:
+            gateway = until_ready(open_all, self.forget, stop_requested, beat, complain)
+            if gateway is None:
+                return 0
+            runner = Runner(self.terms, Pace(self.crew(queue)), random.Random())  # noqa: S311 - jitter, no secret
 
             def take_shift(control: workers.ShiftControl) -> int:
                 return self.shift(queue, gateway, runner).run(_Beating(control, beat))
 
-            return workers.run_worker(
-                self.settings.redis_url.reveal(), self.settings.environment, queue, take_shift, beat
-            )
+            url, environment = self.settings.redis_url.reveal(), self.settings.environment
+            return workers.run_worker(url, environment, queue, take_shift, beat, stop_requested)
+
+    def beat(self, role: str) -> Beat:
+        """By which this process shows that its loop turns, and ends when it does not."""
+        limits = ARCHIVER_STUCK_S if role == "archiver" else STUCK_S
+        return Beat(role, self.settings.health_directory, stuck_after_s=limits[self.settings.timing])
+
+    def forget(self) -> None:
+        """Close what is open, and read every secret again at its next use: it may be another one by then."""
+        self.close()
+        for name in ("engine", "redis", "terms"):
+            self.__dict__.pop(name, None)
+        for secret in vars(self.settings).values():
+            if isinstance(secret, Secret):
+                secret.forget()
 
     def close(self) -> None:
         if "engine" in self.__dict__:

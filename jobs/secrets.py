@@ -10,6 +10,7 @@ A reference may stand in a settings file, a process listing or a log; what it re
     SecretError
     ├── BadReference       the setting holds no reference that this version can follow
     ├── SecretMissing      the place is named, and there is nothing usable in it
+    │   └── SecretAway     the store that holds it did not answer, or not now
     ├── SecretExposed      the file can be read, or written, by users who must not
     └── WrongStripeKey     no Stripe key, or one of the wrong mode for this environment
 
@@ -47,6 +48,10 @@ class BadReference(SecretError):
 
 class SecretMissing(SecretError):
     """There is nothing, or nothing usable, where the reference leads."""
+
+
+class SecretAway(SecretMissing):
+    """The store where it lies could not be asked; it may answer later."""
 
 
 class SecretExposed(SecretError):
@@ -109,6 +114,11 @@ class Secret:
         with self._lock:
             changed, self._value = fresh != self._value, fresh
         return changed
+
+    def forget(self) -> None:
+        """The next `reveal` reads it again."""
+        with self._lock:
+            self._value = None
 
     def __repr__(self) -> str:
         return f"Secret({self.shown})"
@@ -208,7 +218,8 @@ def _from_aws(place: str, setting: str, *, scheme: str) -> str:
     try:
         return read(place)
     except aws_secrets.NotRead as error:
-        raise SecretMissing(setting, f"{scheme}:{place}: {error}") from None
+        kind = SecretAway if isinstance(error, aws_secrets.NotReached) else SecretMissing
+        raise kind(setting, f"{scheme}:{place}: {error}") from None
 
 
 # What does not look like a place may be the secret itself.

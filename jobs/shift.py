@@ -117,6 +117,7 @@ class Shift:
         self._written_off: dict[Held, Call] = {}
         self._renewed_at = boot_clock()
         self._careful = False
+        self._control = Control()
         self._later: list[Report] = []
         self._later_at = 0.0
         self._found = True
@@ -124,6 +125,7 @@ class Shift:
 
     def run(self, control: Control) -> int:
         """Drain the queue. Returns how many calls were settled."""
+        self._control = control
         began = idle_since = boot_clock()
         crew = Crew(self._crew, self._gateway)
         while True:
@@ -334,6 +336,8 @@ class Shift:
             # Also where the connection itself is well: after a failover it may lead to the old server.
             self._engine.dispose()
         log.warning("postgres.away", error=type(error).__name__, trouble=str(trouble(error)))
+        # An answer in hand is kept for as long as it takes, and whoever waits is not stuck.
+        self._control.keep_alive()
         time.sleep(min(0.1, self._timing.retry_first_s) * self._runner.chance.uniform(0.5, 1.5))
 
 

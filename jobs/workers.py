@@ -39,12 +39,14 @@ def run_worker(
     queue: str,
     take_shift: Callable[[ShiftControl], object],
     beat: Callable[[], None] = lambda: None,
+    stop_requested: Callable[[], bool] = lambda: False,
 ) -> int:
     """Answer the bells of `queue`, one shift at a time, until SIGTERM or SIGINT. Returns the exit code.
 
     0: a stop was asked for. 1: the loop ended by itself, and the log says why; restart on any code.
-    Raises WrongEnvironment, and what `redis` raises when it cannot be reached at the start. Once started,
-    the worker outlives any absence of Redis.
+    Raises WrongEnvironment, and what `redis` raises when it cannot be reached at the start. Once it was reached,
+    the worker outlives any absence of Redis, and a Redis that takes no writes. `stop_requested` says whether a stop
+    was asked for before this function heard of signals.
 
     `take_shift` runs in the main thread and is never interrupted: it looks at `stop_requested`. Its result
     is not used. An exception is logged and costs only that shift; to leave the process it calls `os._exit`.
@@ -59,6 +61,8 @@ def run_worker(
         check_stamp(redis, environment)
         worker = ShiftWorker(redis, queue, take_shift, beat)
         _on_stop(worker.request_stop)  # RQ does the same, a moment too late for a stop in between
+        if stop_requested():
+            worker.request_stop(signal.SIGTERM, None)
         worker.work(logging_level="WARNING")
         # From here on nothing is left to stop. Python resets handlers at its exit, but leaves ignored signals
         # ignored; else a second signal would kill the process there, with another code.

@@ -57,6 +57,7 @@ def run(
       billing archive run --once
     """
     from jobs import archiving
+    from jobs.cli.complaints import complaint
     from jobs.cli.opening import open_runtime
     from jobs.cli.processes import Stop
 
@@ -64,7 +65,7 @@ def run(
     runtime = open_runtime("archiver", logs_too=True)
     try:
         if not once:
-            archiving.run(runtime, stop.requested)
+            archiving.run(runtime, stop.requested, complaint)
             return
         archived = archiving.run_once(runtime)
     finally:

@@ -48,12 +48,13 @@ def relay() -> None:
     Example:
       billing relay
     """
+    from jobs.cli.complaints import complaint
     from jobs.cli.opening import open_runtime
 
     stop = Stop()
     runtime = open_runtime("relay", logs_too=True)
     try:
-        runtime.run_relay(stop.requested)
+        runtime.run_relay(stop.requested, complaint)
     finally:
         runtime.close()
 
@@ -67,14 +68,16 @@ def worker(queue: Annotated[str, typer.Argument(metavar="QUEUE", help="captures 
     Example:
       billing worker captures
     """
+    from jobs.cli.complaints import complaint
     from jobs.cli.opening import open_runtime
     from jobs.contracts import QUEUES
 
     if queue not in QUEUES:
         raise typer.BadParameter(f"{queue!r} is no queue; there are: {', '.join(QUEUES)}", param_hint="QUEUE")
+    stop = Stop()
     runtime = open_runtime(f"worker-{queue}", logs_too=True)
     try:
-        status = runtime.run_worker(queue)
+        status = runtime.run_worker(queue, stop.requested, complaint)
     finally:
         runtime.close()
     raise typer.Exit(status)
@@ -159,32 +162,52 @@ def _program() -> str:
 
 def health(
     role: Annotated[str, typer.Argument(metavar="ROLE", help="relay, archiver, worker-captures or worker-invoices")],
+    alive: Annotated[
+        bool, typer.Option("--alive", help="Whether it lives: 0 also while it waits for its servers.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Whether a process's loop turned within the last 30 s on this machine. Exit status 0 if so, else 1.
 
-    It asks no server: what a container's health check should ask, and often.
+    A process that waits for a server before it starts is not ready: 1, and with --alive 0. It asks no server: what a
+    container's health check should ask, and often.
 
     \b
-    Example:
+    Examples:
       billing health worker-captures
+      billing health worker-captures --alive
     """
     from jobs.contracts import QUEUES
-    from jobs.health import YOUNG_S, age_s
+    from jobs.health import YOUNG_S, State, standing
     from jobs.settings import load
 
     roles = ["relay", "archiver", *(f"worker-{queue}" for queue in QUEUES)]
     if role not in roles:
         raise typer.BadParameter(f"{role!r} is no role; there are: {', '.join(roles)}", param_hint="ROLE")
-    age = age_s(role, load().health_directory)
-    young = age is not None and age <= YOUNG_S
+    found = standing(role, load().health_directory)
+    healthy = found.state in ((State.BEATING, State.WAITING) if alive else (State.BEATING,))
     if as_json:
-        print_json({"role": role, "healthy": young, "age_s": age})
-    elif age is None:
-        say(f"{role}: no such process has beaten on this machine")
+        print_json(
+            {
+                "role": role,
+                "healthy": healthy,
+                "state": found.state,
+                "waits_for": found.waits_for,
+                "age_s": found.age_s,
+            }
+        )
     else:
-        say(f"{role}: its last beat is {age:.0f} s old" + ("" if young else f", and {YOUNG_S:.0f} s are allowed"))
-    if not young:
+        age = f"its last beat is {found.age_s or 0.0:.0f} s old"
+        say(
+            f"{role}: "
+            + {
+                State.ABSENT: "no such process has beaten on this machine",
+                State.STALE: f"{age}, and {YOUNG_S:.0f} s are allowed",
+                State.WAITING: f"not ready, it waits for {found.waits_for}; {age}",
+                State.BEATING: age,
+            }[found.state]
+        )
+    if not healthy:
         raise typer.Exit(1)
 
 

@@ -103,13 +103,9 @@ def test_a_worker_with_the_wrong_key_does_not_start(run_apart, house, monkeypatc
 
 
 @pytest.mark.parametrize("role", [("relay",), ("worker", "captures")], ids=" ".join)
-def test_a_process_without_redis_or_with_anothers_does_not_start(run_apart, house, monkeypatch, role):
+def test_a_process_with_the_redis_of_another_environment_does_not_start(run_apart, house, role):
     house.redis.set("billing:stamp", "staging")
     assert "REDIS_URL" in one_line(run_apart(*role))
-    monkeypatch.setenv("REDIS_URL", "redis://:hidden@127.0.0.1:1/0")
-    line = one_line(run_apart(*role))
-    assert "REDIS_URL" in line
-    assert "hidden" not in line
 
 
 ISSUE = ("invoice", "issue", "--customer", "c", "--currency", "EUR", *DUE_14)
@@ -174,8 +170,3 @@ def test_a_live_key_outside_of_production_is_refused_by_its_mode(run, monkeypatc
     line = one_line(run(*CAPTURE))
     assert "a live key is refused where BILLING_ENVIRONMENT is test; use one that begins with sk_test_" in line
     assert "canary" not in line
-
-
-def test_a_process_without_postgres_does_not_start(run_apart, monkeypatch):
-    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/x")
-    assert "DATABASE_URL: Postgres cannot be used" in one_line(run_apart("relay"))

@@ -33,6 +33,52 @@ def test_an_idle_worker_survives_the_death_of_redis(valkey: Valkey, worker: Work
     assert worker.exit_code() == 0
 
 
+REFUSALS = {
+    "out-of-memory": ({"maxmemory": "1"}, {"maxmemory": "0"}),
+    "a-replica": ({"replicaof": "127.0.0.1 1"}, {"replicaof": "no one"}),
+    "another-password": ({"requirepass": "another"}, {"requirepass": ""}),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("moment", ["while-it-waits", "in-a-shift"])
+def test_a_redis_that_takes_no_writes_ends_no_worker(
+    valkey: Valkey,
+    client: redis.Redis,
+    worker: Worker,
+    ring: Callable[..., None],
+    moment: str,
+    refusal: str,
+) -> None:
+    def say(words: dict[str, str]) -> None:
+        for name, value in words.items():
+            if name == "replicaof":
+                client.replicaof(*value.split())
+            else:
+                client.config_set(name, value or valkey.password)
+                client.client_kill_filter(_type="normal", skipme=True)
+
+    client.set("filling", "x" * 1000)
+    refuses, takes = REFUSALS[refusal]
+    if moment == "in-a-shift":
+        worker.hold.touch()
+    ring()
+    worker.wait_for_shifts(1, "started" if moment == "in-a-shift" else "ended")
+    say(refuses)
+    wait_until(lambda: "redis.lost" in worker.log(), "it has noticed")
+    if moment == "in-a-shift":
+        worker.hold.unlink()
+        worker.wait_for_shifts(1)
+    say(takes)
+    wait_until(lambda: "redis.found" in worker.log(), "it goes on")
+    shifts = len(worker.shifts())
+    ring()
+    worker.wait_for_shifts(shifts + 1)
+    worker.signal()
+    assert worker.exit_code() == 0
+    assert "Traceback" not in worker.log()
+
+
 @pytest.mark.parametrize("back", ["during-the-shift", "after-the-shift"])
 def test_a_shift_survives_the_death_of_redis(
     valkey: Valkey, worker: Worker, ring: Callable[..., None], back: str

@@ -1,0 +1,31 @@
+"""Processes whose servers lie behind proxies that fail as a network does."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from house import House
+from proxy import Proxy
+from sqlalchemy.engine import make_url
+
+from jobs.health import Standing, standing
+from jobs.local.servers import LocalServers
+
+
+@pytest.fixture
+def postgres(template: LocalServers, house: House) -> Iterator[Proxy]:
+    """Between a process and the real Postgres; the test's own connections go past it."""
+    with Proxy("127.0.0.1", template.postgres.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def through(house: House, postgres: Proxy) -> dict[str, str]:
+    """The setting by which a process goes through the proxy."""
+    url = make_url(house.url).set(host="127.0.0.1", port=postgres.port)
+    return {"DATABASE_URL": url.render_as_string(hide_password=False)}
+
+
+@pytest.fixture
+def stands(template: LocalServers) -> Callable[[str], Standing]:
+    """How a process that `spawn` has started stands, by its beats."""
+    return lambda role: standing(role, str(template.directory / "health"))

@@ -1,0 +1,162 @@
+"""A process whose loop stands still ends itself with a reason, and the next one finishes what it had in hand."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from house import House, eventually
+from proxy import Proxy
+
+from archive.store import Store
+from billing import database
+from billing.timing import SHORT
+from jobs.health import STUCK_STATUS, Standing, State, beat_file
+from jobs.local.seaweed import SeaweedFS
+from jobs.local.supervisor import Child
+
+PROGRAM = Path(__file__).with_name("stuck_process.py")
+
+
+def places(process: Child) -> list[str]:
+    """Where its main thread stood, by its last words."""
+    (stuck,) = [line for line in map(json.loads, process.output().splitlines()) if line["event"] == "process.stuck"]
+    assert stuck["level"] == "critical"
+    return list(stuck["at"])
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
+    started = []
+
+    def start(stuck_after_s: float, how: str) -> "subprocess.Popen[bytes]":
+        arguments = [sys.executable, str(PROGRAM), str(tmp_path / "health"), str(stuck_after_s), how]
+        started.append(
+            subprocess.Popen(arguments, stderr=subprocess.PIPE, cwd=PROGRAM.parents[2], env={"PYTHONPATH": "."})
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_relay_and_a_worker_whose_postgres_never_answers_again_end_and_nothing_is_lost(
+    house: House, spawn: Callable[..., Child], postgres: Proxy, through: dict[str, str]
+) -> None:
+    house.standin.add_fault("hold_after", path="/capture$", times=3)
+    relay, worker = spawn("relay", **through), spawn("worker", "captures", **through)
+    captures = [house.ask_for_capture(intent) for intent in house.intents(20)]
+    eventually(lambda: len(house.standin.held()) == 3, "three calls are in the air")
+    postgres.hang()
+    house.standin.release()
+    assert (relay.wait(60), worker.wait(60)) == (STUCK_STATUS, STUCK_STATUS)
+    assert any(place.startswith("jobs/relay.py:") for place in places(relay))
+    assert any(place.startswith("jobs/shift.py:") for place in places(worker))
+    # Whatever restarts them finds a server that answers again.
+    spawn("relay"), spawn("worker", "captures")
+    eventually(lambda: {house.status(capture).state for capture in captures} == {"captured"}, "all captured", 60)
+    assert [house.captured(capture) for capture in captures] == [{1999: 1}] * 20
+
+
+def test_an_archiver_whose_postgres_never_answers_again_ends(
+    house: House, spawn: Callable[..., Child], postgres: Proxy, through: dict[str, str], s3: SeaweedFS
+) -> None:
+    store = Store("stuck", endpoint=s3.url, region="us-east-1", access_key=s3.access_key, secret_key=s3.secret_key)
+    store.set_up("test")
+    store.close()
+    mine = {"BILLING_ARCHIVE_BUCKET": "stuck", "S3_ENDPOINT_URL": s3.url, "BILLING_ARCHIVE_WAIT_S": "0"}
+    mine |= {"BILLING_S3_ACCESS_KEY": s3.access_key, "BILLING_S3_SECRET_KEY": s3.secret_key}
+    archiver = spawn("archive", "run", **through, **mine)
+    eventually(lambda: postgres.received > 2000, "it asks Postgres, again and again")
+    postgres.hang()
+    assert archiver.wait(90) == STUCK_STATUS
+    assert any(place.startswith("jobs/archiving.py:") for place in places(archiver))
+
+
+def test_a_worker_that_waits_for_postgres_with_answers_in_hand_is_not_stuck(
+    house: House,
+    spawn: Callable[..., Child],
+    postgres: Proxy,
+    through: dict[str, str],
+    stands: Callable[[str], Standing],
+) -> None:
+    house.standin.add_fault("hold_after", path="/capture$", times=3)
+    spawn("relay")
+    worker = spawn("worker", "captures", BILLING_TIMING="production", **through)
+    captures = [house.ask_for_capture(intent) for intent in house.intents(3)]
+    eventually(lambda: len(house.standin.held()) == 3, "three calls are in the air")
+    postgres.refuse()
+    house.standin.release()
+    eventually(lambda: "settle.failed" in worker.output(), "it has an answer and nowhere to write it")
+    beats = beat_file("worker-captures", str(worker.log.parent / "health"))
+    for _ in range(3):
+        last = beats.stat().st_mtime_ns
+        eventually(lambda last=last: beats.stat().st_mtime_ns > last, "it beats while it waits")
+    postgres.heal()
+    eventually(lambda: {house.status(capture).state for capture in captures} == {"captured"}, "all captured", 60)
+    assert len(house.posts("/capture")) == 3, "no answer was thrown away"
+
+
+@pytest.mark.parametrize("how", ["asleep", "writing"])
+def test_a_loop_that_stands_still_ends_even_where_nobody_reads_its_log(
+    start: Callable[..., "subprocess.Popen[bytes]"], how: str
+) -> None:
+    process = start(0.6, how)
+    assert process.wait(60) == STUCK_STATUS
+    if how == "asleep":
+        assert process.stderr is not None
+        (line,) = process.stderr.read().splitlines()
+        told = json.loads(line)
+        assert (told["event"], told["role"], told["after_s"]) == ("process.stuck", "relay", 0.6)
+        assert any("stuck_process.py:" in place for place in told["at"])
+
+
+def test_a_process_that_was_suspended_for_longer_is_not_stuck(
+    start: Callable[..., "subprocess.Popen[bytes]"], tmp_path: Path
+) -> None:
+    process = start(2.0, "turning")
+    beats = beat_file("relay", str(tmp_path / "health"))
+    eventually(beats.exists, "it beats")
+    for _ in range(2):
+        process.send_signal(signal.SIGSTOP)
+        # Nothing of it runs; only the clocks do.
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(4.0)
+        process.send_signal(signal.SIGCONT)
+        last = beats.stat().st_mtime_ns
+        eventually(lambda last=last: beats.stat().st_mtime_ns > last, "it goes on beating")
+        assert process.poll() is None
+
+
+def test_a_peer_that_is_gone_is_noticed_before_a_lease_ends(house: House) -> None:
+    engine = database.open_engine(house.url, SHORT, name="test")
+    with engine.connect() as connection:
+        descriptor = connection.connection.driver_connection.fileno()  # type: ignore[union-attr]
+        with socket.socket(fileno=socket.dup(descriptor)) as peer:
+            assert peer.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            idle, every, times = (
+                peer.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            )
+            assert idle + every * times < 15
+            assert peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+    engine.dispose()
+    chosen = database.open_engine(f"{house.url}?keepalives_idle=77", SHORT, name="test")
+    with chosen.connect() as connection:
+        descriptor = connection.connection.driver_connection.fileno()  # type: ignore[union-attr]
+        with socket.socket(fileno=socket.dup(descriptor)) as peer:
+            assert peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 77
+    chosen.dispose()
+
+
+def test_the_state_of_an_older_version_is_read(tmp_path: Path) -> None:
+    from jobs.health import standing
+
+    (tmp_path / "relay").write_text("4711")
+    assert standing("relay", str(tmp_path)).state is State.BEATING
