@@ -281,6 +281,9 @@ def _next(turn: Turn) -> Result:
     """The row says what comes next; its record is written and, if the guards allow, its call begins."""
     if turn.case.in_conflict:
         return Result(turn.case, Standing.CONFLICT, why="an earlier call of it is in conflict")
+    if ruled_out := turn.operation.rule_out(turn.case):
+        turn.case.row.state_since = turn.now
+        turn.case.facts.extend(ruled_out)
     step = turn.operation.next_step(turn.case)
     if step is None:
         return Result(turn.case, Standing.CONCLUDED, why=turn.case.row.reason or "")

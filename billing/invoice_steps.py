@@ -41,9 +41,16 @@ def _moved(case: Case, state: InvoiceState, topic: str, **payload: Any) -> list[
     return [told(row, topic, stripe_invoice=row.stripe_invoice, **payload)]
 
 
-def _refuse(case: Case, why: str) -> list[Fact]:
+def refuse(case: Case, why: str) -> list[Fact]:
     invoice_of(case).reason = why
     return _moved(case, InvoiceState.REFUSED, "refused", why=why)
+
+
+def differ(case: Case, why: str, theirs: object = None) -> list[Fact]:
+    """The draft is ours and wrong: it is deleted before the invoice counts as refused."""
+    row = invoice_of(case)
+    row.reason = why
+    return _moved(case, InvoiceState.LINES_DIFFER, "lines_differ", minor=row.total_minor, theirs=theirs, why=why)
 
 
 # Create the draft. A duplicate draft is harmless: it is deleted before it could be finalised.
@@ -101,7 +108,7 @@ def _draft(case: Case, read: Reader, invoice_id: str, livemode: bool) -> Json | 
 def _apply_create(case: Case, outcome: Learned, invoice: Json, why: str) -> list[Fact]:
     row = invoice_of(case)
     if outcome is not Learned.SUCCEEDED:
-        return _refuse(case, why)
+        return refuse(case, why)
     row.stripe_invoice = str(invoice["id"])
     row.create_generation = case.generations("create")[-1].generation
     return _moved(case, InvoiceState.DRAFTED, "drafted", generation=row.create_generation)
@@ -182,15 +189,12 @@ def _apply_lines(case: Case, outcome: Learned, invoice: Json, why: str) -> list[
     if outcome is Learned.SUCCEEDED:
         return _moved(case, InvoiceState.LINES_ADDED, "lines_added", minor=row.total_minor, currency=row.currency)
     if why in ("gone", "not_a_draft"):
-        return _refuse(case, why)
-    # The draft is ours and wrong: it is deleted before the invoice counts as refused.
-    row.reason = why or "total_differs"
-    theirs = invoice.get("total")
-    return _moved(case, InvoiceState.LINES_DIFFER, "lines_differ", minor=row.total_minor, theirs=theirs, why=row.reason)
+        return refuse(case, why)
+    return differ(case, why or "total_differs", theirs=invoice.get("total"))
 
 
 def _apply_delete(case: Case, _outcome: Learned, _data: Json, _why: str) -> list[Fact]:
-    return _refuse(case, invoice_of(case).reason or "total_differs")
+    return refuse(case, invoice_of(case).reason or "total_differs")
 
 
 def look_for_deleted(invoice_id: str, read: Reader, livemode: bool) -> Finding:
@@ -277,14 +281,14 @@ def _apply_finalize(case: Case, outcome: Learned, invoice: Json, why: str) -> li
         # Kept for a refused one, too: it may be payable, so it is never made a second time.
         row.number = number
     if outcome is not Learned.SUCCEEDED:
-        return _refuse(case, why)
+        return refuse(case, why)
     money = {"minor": row.total_minor, "currency": row.currency}
     return _moved(case, InvoiceState.FINALIZED, "finalized", number=number, **money)
 
 
 def _apply_send(case: Case, outcome: Learned, _invoice_data: Json, why: str) -> list[Fact]:
     if outcome is not Learned.SUCCEEDED:
-        return _refuse(case, why)
+        return refuse(case, why)
     row = invoice_of(case)
     return _moved(case, InvoiceState.SENT, "sent", minor=row.total_minor, currency=row.currency, number=row.number)
 

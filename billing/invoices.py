@@ -11,12 +11,12 @@ from sqlalchemy.orm import Session
 from billing import ids, store
 from billing.errors import InvalidAmount, InvalidRequest, RequestReused
 from billing.facts import told
-from billing.invoice_steps import ADD_LINES, CREATE, DELETE_DRAFT, FINALIZE, SEND
+from billing.invoice_steps import ADD_LINES, CREATE, DELETE_DRAFT, FINALIZE, SEND, differ, refuse
 from billing.invoice_strays import delete_stray, list_strays, stray_step
 from billing.money import Money, check_request, plain_text
 from billing.provider_ids import provider_id
 from billing.steps import Case, Operation, Step
-from billing.tables import MAX_LINES, Invoice, InvoiceLine, InvoiceState
+from billing.tables import MAX_DESCRIPTION, MAX_LINES, Fact, Invoice, InvoiceLine, InvoiceState
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Line:
     amount: Money
 
     def __post_init__(self) -> None:
-        plain_text("a line's description", self.description, 500)
+        plain_text("a line's description", self.description, MAX_DESCRIPTION)
         if not isinstance(self.amount, Money):
             raise InvalidAmount(f"a line's amount must be billing.Money, not {type(self.amount).__name__}")
 
@@ -140,7 +140,10 @@ def _already_there(session: Session, values: Mapping[str, Any], lines: Sequence[
     stored = [
         (line.description, line.amount_minor)
         for line in session.scalars(
-            select(InvoiceLine).where(InvoiceLine.invoice_id == first.id).order_by(InvoiceLine.position)
+            select(InvoiceLine)
+            .where(InvoiceLine.invoice_id == first.id)
+            .order_by(InvoiceLine.position)
+            .limit(MAX_LINES + 1)
         )
     ]
     asked = [(line.description, line.amount.minor) for line in lines]
@@ -149,6 +152,28 @@ def _already_there(session: Session, values: Mapping[str, Any], lines: Sequence[
     if differences:
         raise RequestReused(values["request_id"], differences)
     return InvoiceReceipt(ids.InvoiceId(first.id), first.request_id, new=False)
+
+
+def rule_out(case: Case) -> list[Fact]:
+    """Lines that were written past `issue_invoice` and that no call of ours can carry: the invoice is refused.
+
+    Without a call where none was made. Where there is a draft, it is deleted first, as one whose total differs.
+    """
+    row = case.row
+    assert isinstance(row, Invoice)
+    if row.state not in (InvoiceState.REQUESTED, InvoiceState.DRAFTED) or (why := _unfit(case.lines)) is None:
+        return []
+    return list(refuse(case, why) if row.state == InvoiceState.REQUESTED else differ(case, why))
+
+
+def _unfit(lines: Sequence[InvoiceLine]) -> str | None:
+    if not 0 < len(lines) <= MAX_LINES:
+        return f"lines: {len(lines) or 'none'}{' or more' * (len(lines) > MAX_LINES)}, expected 1 to {MAX_LINES}"
+    for line in lines:
+        # `store.load` leaves out what is much longer.
+        if not line.description or len(line.description) > MAX_DESCRIPTION:
+            return f"line {line.position}: description has more than {MAX_DESCRIPTION} characters, or none"
+    return None
 
 
 def next_step(case: Case) -> Step | None:
@@ -198,4 +223,4 @@ def _step(name: str) -> Step:
     return _STEPS[name]
 
 
-OPERATION = Operation("invoice", "inv", Invoice, next_step, _step)
+OPERATION = Operation("invoice", "inv", Invoice, next_step, _step, rule_out)

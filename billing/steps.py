@@ -208,3 +208,5 @@ class Operation:
     """By the row's own state, which is the recovery point. None: concluded."""
     steps: Callable[[str], Step]
     """The step of this name; a record from before a restart is resolved through it."""
+    rule_out: Callable[[Case], list[Fact]] = lambda _case: []
+    """Before each new step: rows that no call of ours can carry change the row's state, and the facts say so."""

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from billing.effects import Report, Result, Standing
 from billing.idempotency import Learned
 from billing.steps import Case, Finding, Operation
-from billing.tables import Invoice, InvoiceLine, Record, RecordState, Table, Work
+from billing.tables import MAX_DESCRIPTION, MAX_LINES, Invoice, InvoiceLine, Record, RecordState, Table, Work
 from billing.timing import Timing
 
 T = TypeVar("T", bound=Table)
@@ -30,20 +30,41 @@ def load(session: Session, operation: Operation, wanted: Mapping[str, tuple[str,
     for record in rows(session, Record, of_these, (names,)):
         cases[record.operation_id].records.append(record)
     if operation.table is Invoice:
-        for line in rows(session, InvoiceLine, "WHERE invoice_id = ANY (%s) ORDER BY invoice_id, position", (names,)):
+        for line in rows(session, InvoiceLine, "ORDER BY invoice_id, position", (names,), source=_LINES):
             cases[line.invoice_id].lines.append(line)
     return cases
 
 
-def rows(session: Session, table: type[T], conditions: str, values: tuple[Any, ...] | Mapping[str, Any]) -> list[T]:
+# Only so much is ever loaded: one line more than there may be shows that there are too many, and a description that is
+# too long is left out. Its length in bytes is known without reading it.
+_LINES = f"""(
+    SELECT line.* FROM unnest(%s::text[]) AS wanted (id) CROSS JOIN LATERAL (
+           SELECT invoice_id, position, amount_minor,
+                  CASE WHEN octet_length(description) <= {4 * MAX_DESCRIPTION} THEN description END AS description
+             FROM billing.invoice_lines WHERE invoice_id = wanted.id
+            ORDER BY position LIMIT {MAX_LINES + 1}) AS line)
+    """
+
+
+def rows(
+    session: Session,
+    table: type[T],
+    conditions: str,
+    values: tuple[Any, ...] | Mapping[str, Any],
+    *,
+    source: str | None = None,
+) -> list[T]:
     """Rows of one table for which these conditions hold, known there as `its`; nothing is written before `save`.
+
+    `source`: a query that has the table's columns, to be read instead of the table itself.
 
     As the ORM would load them, at a fifth of the cost: what is deferred is left out, and no session watches them.
     """
     # By name: `*` would fail in every worker that runs while a migration adds a column.
     columns = [attribute.key for attribute in table.__mapper__.column_attrs if not attribute.deferred]
     chosen = ", ".join(f"its.{name}" for name in columns)
-    found = session.connection().exec_driver_sql(f"SELECT {chosen} FROM {table.__table__} AS its {conditions}", values)
+    statement = f"SELECT {chosen} FROM {source or table.__table__} AS its {conditions}"
+    found = session.connection().exec_driver_sql(statement, values)
     loaded = []
     for values_of_one in found.all():
         row: T = table.__mapper__.class_manager.new_instance()

@@ -32,6 +32,8 @@ SCHEMA = "billing"
 
 MAX_LINES = 100
 """All lines go in one call, so that they are added once or not at all; more are refused until they can be batched."""
+MAX_DESCRIPTION = 500
+"""Characters of a line's description."""
 
 
 class Table(DeclarativeBase):
@@ -187,7 +189,11 @@ class InvoiceLine(Table):
     """One line of an invoice. The description may name a person, so it never leaves Postgres as a fact."""
 
     __tablename__ = "invoice_lines"
-    __table_args__ = (CheckConstraint("amount_minor > 0", name="amount_positive"),)
+    __table_args__ = (
+        CheckConstraint("amount_minor > 0", name="amount_positive"),
+        CheckConstraint(f"position BETWEEN 0 AND {MAX_LINES - 1}", name="position_bounded"),
+        CheckConstraint(f"length(description) BETWEEN 1 AND {MAX_DESCRIPTION}", name="description_bounded"),
+    )
 
     invoice_id: Mapped[str] = mapped_column(ForeignKey(Invoice.id), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)

@@ -1,0 +1,144 @@
+"""An application writes lines with its own login: an invoice that no call of ours can carry is refused at once."""
+
+import random
+from collections import Counter
+
+import pytest
+import sqlalchemy.exc
+from house import House
+from sqlalchemy import text
+
+from billing import database, ids, store
+from billing.gateway import Answer, Budget, Request
+from billing.operations import operation_of
+from billing.tables import MAX_DESCRIPTION, MAX_LINES
+from jobs import migrate
+from jobs.pace import Pace
+from jobs.runner import Runner
+
+MANY = "SELECT n, 'a seat', 1 FROM generate_series(0, 19999) AS n"
+LONG = "SELECT 0, repeat('x', 5000000), 1"
+UNFIT = {
+    "many": (MANY, "lines: 101 or more, expected 1 to 100"),
+    "long": (LONG, "line 0: description has more than 500 characters, or none"),
+    "longer than ours": ("SELECT 7, repeat('x', 501), 1", "line 7: description has more than 500 characters, or none"),
+    "empty": ("SELECT 0, '', 1", "line 0: description has more than 500 characters, or none"),
+    "none": ("SELECT 0, 'a seat', 1 WHERE false", "lines: none, expected 1 to 100"),
+}
+
+
+def write_invoice(house: House, lines: str, customer: str = "cus_1") -> str:
+    """As an application can write one, past `billing.issue_invoice`."""
+    invoice_id = ids.new("inv")
+    with database.transaction(house.engines["application"]) as session:
+        for statement in (
+            "INSERT INTO billing.invoices (id, request_id, customer, currency, total_minor, days_until_due, version)"
+            " VALUES (:id, :id, :customer, 'EUR', 4501, 14, 1)",
+            "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload)"
+            " VALUES ('invoice.requested', 'invoice', :id, 1, 'application', '{}')",
+        ):
+            session.execute(text(statement), {"id": invoice_id, "customer": customer})
+        write_lines(session, invoice_id, lines)
+    return invoice_id
+
+
+def write_lines(session: database.Session, invoice_id: str, lines: str) -> None:
+    statement = "INSERT INTO billing.invoice_lines (invoice_id, position, description, amount_minor)"
+    session.execute(text(f"{statement} SELECT :id, l.* FROM ({lines}) AS l"), {"id": invoice_id})
+
+
+@pytest.fixture
+def unchecked(house: House) -> House:
+    """A database whose rows are from before the constraints, where only the code stands against them."""
+    for name in ("invoice_lines_position_bounded", "invoice_lines_description_bounded"):
+        house.execute(f"ALTER TABLE billing.invoice_lines DROP CONSTRAINT {name}")
+    return house
+
+
+def test_lines_that_no_call_can_carry_refuse_their_invoice_in_the_claim_itself(unchecked: House) -> None:
+    house = unchecked
+    unfit = {write_invoice(house, lines): why for lines, why in UNFIT.values()}
+    good = house.ask_for_invoice()
+    house.plan()
+    runner = Runner(house.terms, Pace(8), random.Random(1))
+    with database.transaction(house.engines["worker"]) as session:
+        claimed = runner.start(session, "invoices", 8, Counter())
+    assert claimed.claimed == len(unfit) + 1
+    assert [call.case.row.id for call in claimed.calls] == [good]
+    for invoice_id, why in unfit.items():
+        status = house.status(invoice_id)
+        assert (status.state, status.final, status.reason) == ("refused", True, why)
+        assert house.work(invoice_id).state == "done"
+        assert house.records(invoice_id) == []
+        assert [fact.payload.get("why") for fact in house.facts(invoice_id)] == [None, why]
+
+
+def test_the_other_invoices_of_a_queue_are_sent(unchecked: House) -> None:
+    unfit = [write_invoice(unchecked, lines) for lines, _ in UNFIT.values()]
+    good = [unchecked.ask_for_invoice() for _ in range(2)]
+    assert unchecked.settle(*unfit, *good) == ["refused"] * len(unfit) + ["sent"] * len(good)
+    assert len(unchecked.posts("/v1/invoices")) == len(good)
+
+
+def test_of_too_many_or_too_long_lines_no_more_is_loaded_than_shows_it(unchecked: House) -> None:
+    many, long, both = write_invoice(unchecked, MANY), write_invoice(unchecked, LONG), write_invoice(unchecked, MANY)
+    wanted = dict.fromkeys((many, long, both), ("wrk", "invoices"))
+    with database.transaction(unchecked.engines["worker"]) as session:
+        cases = store.load(session, operation_of(many), wanted)
+    assert [line.position for line in cases[many].lines] == list(range(MAX_LINES + 1))
+    assert [line.position for line in cases[both].lines] == list(range(MAX_LINES + 1))
+    assert [line.description for line in cases[long].lines] == [None]
+
+
+def test_lines_that_come_after_the_draft_have_it_deleted_and_nothing_finalised(unchecked: House) -> None:
+    """The application's login may add lines to an invoice that is being made."""
+    house = unchecked
+    invoice = house.ask_for_invoice()
+
+    class Meanwhile:
+        """The real gateway; lines are written while the draft is created."""
+
+        def __init__(self) -> None:
+            self._gateway = house.gateway()
+            self.livemode, self.api_version = self._gateway.livemode, self._gateway.api_version
+
+        def send(self, request: Request, budget: Budget) -> Answer:
+            answer = self._gateway.send(request, budget)
+            if (request.method, request.path) == ("POST", "/v1/invoices"):
+                with database.transaction(house.engines["application"]) as session:
+                    write_lines(session, invoice, "SELECT n + 2, 'more', 1 FROM generate_series(0, 999) AS n")
+            return answer
+
+    assert house.settle(invoice, gateway=Meanwhile()) == ["refused"]
+    assert house.status(invoice).reason == "lines: 101 or more, expected 1 to 100"
+    assert [record.step for record in house.records(invoice)] == ["create", "delete_draft"]
+    assert [topic for topic in house.topics(invoice) if topic not in ("attempted", "looked")] == [
+        "requested",
+        "drafted",
+        "lines_differ",
+        "refused",
+    ]
+    assert house.effects("invoice.finalized") == []
+
+
+def test_lines_out_of_bounds_are_not_even_written(house: House) -> None:
+    invoice = house.ask_for_invoice()
+    for position, description in [(-1, "a"), (100, "a"), (2, ""), (3, "x" * (MAX_DESCRIPTION + 1))]:
+        with (
+            pytest.raises(sqlalchemy.exc.IntegrityError, match="_bounded"),
+            database.transaction(house.engines["application"]) as session,
+        ):
+            write_lines(session, invoice, f"SELECT {position}, '{description}', 1")
+
+
+def test_the_migration_leaves_old_lines_as_they_are_and_bounds_new_ones(unchecked: House) -> None:
+    house = unchecked
+    invoice = write_invoice(house, "SELECT 100, repeat('x', 501), 1")
+    house.execute("UPDATE billing.alembic_version SET version_num = '0004'")
+    migrate.upgrade(house.url, environment="test", livemode=False)
+    with (
+        pytest.raises(sqlalchemy.exc.IntegrityError, match="_bounded"),
+        database.transaction(house.engines["application"]) as session,
+    ):
+        write_lines(session, invoice, "SELECT 101, 'a seat', 1")
+    assert house.settle(invoice) == ["refused"]
