@@ -20,10 +20,10 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --no-head
 .DEFAULT_GOAL := help
 # A half-made virtual environment is not taken for a whole one.
 .DELETE_ON_ERROR:
-.PHONY: help demo test chaos conformance bench check format lock secrets clean
+.PHONY: help demo test chaos conformance bench false-alarms check format lock secrets clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## take some hundred captures and invoices through faults, kills and a flush, and count twice
 	@$(BIN)/billing demo $(ARGS)
@@ -45,6 +45,9 @@ conformance: $(INSTALLED) ## compare the stand-in with Stripe's public API; STRI
 
 bench: $(INSTALLED) ## measure captures beside RQ as usual, Huey and the bare floor; ARGS=--quick for two minutes
 	@$(BIN)/python -m bench $(ARGS)
+
+false-alarms: $(INSTALLED) ## count how often order numbers and other ids are taken for a card number, from a fixed seed
+	@$(BIN)/python -m bench.false_alarms
 
 check: $(INSTALLED) ## format, lint, types, import directions, locks and migrations in step
 	$(BIN)/ruff format --check --output-format concise .

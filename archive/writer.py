@@ -106,5 +106,5 @@ class Writer:
             theirs = records.read(found.body)
         except ValueError as error:
             raise EvidenceDiffers(key, str(error)) from None
-        if not theirs.equals(rows):
+        if not records.same(theirs, rows):
             raise EvidenceDiffers(key, "other rows lie there than Postgres holds for this batch")

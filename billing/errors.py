@@ -16,16 +16,16 @@ A decline is an outcome, not an error: it is a state of the capture.
 import re
 from collections.abc import Mapping
 
-from billing.cards import holds_card_number
+from billing.cards import may_hold_card_number
 from billing.provider_secrets import secret_in
 
 _ID = re.compile(r"[\x21-\x3f\x41-\x7e]{1,80}")
 
 
-def _may_be_shown(value: str) -> bool:
-    """Whether this can be an id, so that a message may repeat it: anything else may be a name, an address, a card's
-    number or a secret."""
-    return _ID.fullmatch(value) is not None and not holds_card_number(value) and secret_in(value) is None
+def _shown(given: str) -> str:
+    """What is no id of anybody's is not repeated: it may be a name, an address, a card number or a secret."""
+    may_be_shown = _ID.fullmatch(given) and not may_hold_card_number(given) and secret_in(given) is None
+    return repr(given) if may_be_shown else "that was given"
 
 
 class BillingError(Exception):
@@ -48,6 +48,11 @@ class InvalidText(InvalidRequest):
     """An id or a description that is empty, too long, or not plain text."""
 
 
+class PossibleCardNumber(UserWarning):
+    """An id was taken that may be a card number by its digits. Shown once for each place that asks, as Python's
+    warnings are; `warnings.simplefilter("error", billing.PossibleCardNumber)` refuses it instead."""
+
+
 class RequestReused(BillingError):
     """The same request id came again with other parameters; the first request stands.
 
@@ -56,7 +61,7 @@ class RequestReused(BillingError):
 
     def __init__(self, request_id: str, differences: Mapping[str, tuple[object, object]]) -> None:
         told = ", ".join(f"{name}: first {first!r}, now {now!r}" for name, (first, now) in differences.items())
-        super().__init__(f"request id {request_id!r} was first used with other parameters ({told})")
+        super().__init__(f"request id {_shown(request_id)} was first used with other parameters ({told})")
         self.request_id = request_id
         self.differences = dict(differences)
 
@@ -74,8 +79,7 @@ class UnknownEntity(BillingError):
     """Nothing here has this id."""
 
     def __init__(self, entity_id: str) -> None:
-        shown = _may_be_shown(entity_id)
-        super().__init__(f"nothing here has the id {entity_id!r}" if shown else "nothing here has such an id")
+        super().__init__(f"nothing here has the id {_shown(entity_id)}")
         self.entity_id = entity_id
 
 

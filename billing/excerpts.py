@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from billing.cards import holds_card_number
+from billing.cards import may_hold_card_number
 from billing.provider_ids import SHAPES as IDS
 from billing.provider_ids import Kind
 from billing.provider_secrets import secret_in
@@ -32,7 +32,7 @@ def _like(pattern: str) -> Shape:
         return (
             isinstance(value, str)
             and compiled.fullmatch(value) is not None
-            and not holds_card_number(value)
+            and not may_hold_card_number(value)
             and secret_in(value) is None
         )
 

@@ -1,10 +1,11 @@
 """Amounts as whole minor units, and the currencies that this service will move."""
 
 import re
+import warnings
 from dataclasses import dataclass
 
-from billing.cards import holds_card_number
-from billing.errors import InvalidAmount, InvalidCurrency, InvalidText
+from billing.cards import is_card_number, may_hold_card_number
+from billing.errors import InvalidAmount, InvalidCurrency, InvalidText, PossibleCardNumber
 from billing.provider_ids import provider_id
 from billing.provider_secrets import instead_of, secret_in
 
@@ -73,7 +74,7 @@ def opaque_id(name: str, value: object, most: int = 255) -> str:
     """
     if not isinstance(value, str) or not value or len(value) > most or not _OPAQUE_ID.fullmatch(value):
         raise InvalidText(f"{name} must be 1 to {most} printable ASCII characters without spaces and @")
-    return no_card(name, no_secret(name, value))
+    return not_a_card(name, no_secret(name, value))
 
 
 def check_request(request_id: object, correlation_id: object, account: object, actor: object) -> None:
@@ -93,10 +94,34 @@ def plain_text(name: str, value: object, most: int) -> str:
     return no_card(name, no_secret(name, value))
 
 
+def not_a_card(name: str, value: str) -> str:
+    """The id, if it is no card number; else InvalidText. Warns where it may be one: an order number may look the same,
+    and refusing it would be a payment that a shop cannot take."""
+    if is_card_number(value):
+        raise InvalidText(
+            f"{name} must not be a card number, and this is one that is published for tests or is grouped as cards "
+            "are; ids are stored and logged, so use another one (an order number of this form is taken without its "
+            "separators)"
+        )
+    if may_hold_card_number(value):
+        warnings.warn(
+            f"{name} may be a card number: it has the length, first digits and check digit of one. If it is one, use "
+            "another id, because ids are stored and logged. If it is an order number, letters between its digits or "
+            "another length end this warning",
+            PossibleCardNumber,
+            # Past this function, the one that checks an id, check_request and the function that was asked.
+            stacklevel=5,
+        )
+    return value
+
+
 def no_card(name: str, value: str) -> str:
-    """The value, if no card number is in it; else InvalidText."""
-    if holds_card_number(value):
-        raise InvalidText(f"{name} must not hold a row of digits that is a card number; leave it out")
+    """The text, if no card number may stand in it; else InvalidText."""
+    if may_hold_card_number(value):
+        raise InvalidText(
+            f"{name} must not hold a row of digits that may be a card number; leave it out, or, if it is another "
+            "number, say which right before it, as in 'order 123'"
+        )
     return value
 
 

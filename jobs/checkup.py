@@ -1,6 +1,7 @@
 """Reaches every part that the service stands on, and says of each how it is and how it is mended."""
 
 import platform
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from sqlalchemy.orm import Session
 from archive import batches
 from archive.errors import ArchiveError, BadRetention
 from billing import database
+from billing.cards import may_hold_card_number
 from billing.errors import WrongDatabase
 from billing.gateway import Budget, Request, Response, boot_clock
 from jobs import archiving, bells, grants, migrate
@@ -32,6 +34,8 @@ UNANSWERED_WARN_S = 300.0
 """A lost answer is asked for again within seconds, and a dead worker's call is taken up within a minute."""
 NAMED = 3
 """So many ids stand in a finding."""
+IDS_LOOKED_AT, IDS_LEAST, IDS_SHARE = 1000, 20, 0.9
+"""Of numbers of other kinds at most a third have a card's first digits and check digit, and of card numbers all."""
 LAG_WARN_S = 60.0
 """Besides the time for which facts are gathered on purpose."""
 
@@ -98,7 +102,7 @@ def _postgres(runtime: Runtime) -> Iterator[Finding]:
     except (SettingsError, SecretError) as error:
         yield Finding("postgres", Level.FAIL, "cannot be tried", str(error))
         return
-    for look in (_facts, _facts_set_aside, _quarantined, _undecided, _unanswered, _switches, _stale):
+    for look in (_facts, _facts_set_aside, _quarantined, _undecided, _unanswered, _switches, _stale, _ids):
         try:
             with database.transaction(runtime.engine) as session:
                 yield look(session)
@@ -328,6 +332,25 @@ _stale = _counted(
     " WHERE w.state = 'running' AND (r.lease_until IS NULL OR r.lease_until < clock_timestamp() - interval '10 s')",
     ("1 piece is left by a dead worker and not taken back", "{} pieces are left by dead workers and not taken back"),
     "start a relay (`billing relay`)",
+)
+
+
+def _ids(session: Session) -> Finding:
+    """One id that may be a card number tells nothing; nearly all of many do: somebody passes card numbers as ids."""
+    ids = session.scalars(_NEWEST_IDS, {"count": IDS_LOOKED_AT}).all()
+    as_long = [each for each in ids if re.fullmatch(r"[^0-9]*[0-9]{14,19}[^0-9]*", each)]
+    suspected = sum(map(may_hold_card_number, as_long))
+    if len(as_long) >= IDS_LEAST and suspected >= IDS_SHARE * len(as_long):
+        told = f"{suspected} of the newest {len(as_long)} request and correlation ids of that length are card numbers"
+        return Finding("ids", Level.WARN, told, "pass order numbers or random ids instead: docs/inputs.md")
+    return Finding("ids", Level.OK, "no series of card numbers among the newest")
+
+
+_NEWEST_IDS = text(
+    "SELECT DISTINCT i.id FROM ("
+    "(SELECT request_id, correlation_id FROM billing.captures ORDER BY id DESC LIMIT :count)"
+    " UNION ALL (SELECT request_id, correlation_id FROM billing.invoices ORDER BY id DESC LIMIT :count)"
+    ") AS newest, unnest(ARRAY[newest.request_id, newest.correlation_id]) AS i (id) WHERE i.id IS NOT NULL"
 )
 
 

@@ -8,6 +8,7 @@ asked (usage, settings, a server away, an unknown id), and nothing was changed. 
 """
 
 import sys
+import warnings
 
 import typer
 from typer.exceptions import TyperException
@@ -49,6 +50,7 @@ def _options(
 
 def main() -> None:
     """Run the command that the arguments name, and end the process with its exit status."""
+    warnings.showwarning = lambda warning, category, *_, **__: _warn(warning, category)
     try:
         # Not its "standalone mode": there a usage error is a box of five lines.
         status = app(prog_name=usage.COMMAND, standalone_mode=False)
@@ -66,6 +68,14 @@ def main() -> None:
         tell(f"billing: {told}")
         sys.exit(2)
     sys.exit(status)
+
+
+def _warn(warning: Warning | str, category: type[Warning]) -> None:
+    """In one line; without the place in our source, which tells a person at a shell nothing."""
+    from jobs.cli.complaints import complaint
+
+    told = complaint(warning) if isinstance(warning, Warning) else None
+    tell(f"billing: warning: {told or category.__name__}")
 
 
 def _confess(error: Exception) -> None:

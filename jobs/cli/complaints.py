@@ -6,7 +6,7 @@ import redis.exceptions
 import sqlalchemy.exc
 
 from archive.errors import ArchiveError
-from billing.errors import BillingError, InvalidRequest
+from billing.errors import BillingError, InvalidRequest, PossibleCardNumber
 from jobs.bells import WrongEnvironment
 from jobs.credentials import AccessError
 from jobs.local.supervisor import LocalServerError
@@ -22,7 +22,6 @@ _SPEAKING: tuple[type[Exception], ...] = (
     SecretError,
     LocalServerError,
 )
-# What our functions call a parameter begins their sentence about it.
 _PARAMETERS = {
     name: f"--{name.replace('_', '-')}"
     for name in ("payment_intent", "customer", "days_until_due", "request_id", "correlation_id", "reason", "actor")
@@ -31,9 +30,10 @@ _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+@")
 
 
 def complaint(error: Exception) -> str | None:
-    """One line that names the setting and the mend; None for an error that is a bug of ours."""
+    """One line that names the setting and the mend; None for an error, or a warning, that is a bug of ours."""
     match error:
-        case InvalidRequest():
+        case InvalidRequest() | PossibleCardNumber():
+            # What our functions call a parameter begins their sentence about it.
             first, _, rest = str(error).partition(" ")
             return _line(f"{_PARAMETERS.get(first, first)} {rest}")
         case _ if isinstance(error, _SPEAKING):

@@ -108,6 +108,18 @@ def test_the_same_rows_in_other_bytes_are_accepted(archive: Archive) -> None:
     in_order(archive.outside.facts())
 
 
+def test_a_batch_that_another_version_began_is_finished_although_it_showed_fewer_ids(archive: Archive) -> None:
+    tell_three(archive)
+    archive.house.execute("UPDATE billing.facts SET correlation_id = '5123456789012'")
+    batch, rows = claim(archive)
+    assert rows.column("correlation_id").to_pylist() == ["5123456789012"] * 3
+    at = rows.schema.get_field_index("correlation_id")
+    hidden = rows.set_column(at, "correlation_id", records.pa.nulls(3, records.pa.string()))
+    put_other(archive, manifests.object_key(batch), records.parquet(hidden), batch.locked_until)
+    assert archive.archive_all() == 3
+    in_order(archive.outside.facts())
+
+
 @pytest.mark.parametrize("what", ["one row changed", "one row fewer", "no Parquet"])
 def test_other_rows_are_refused_and_stay_an_alarm_and_the_other_classes_go_on(archive: Archive, what: str) -> None:
     tell_three(archive)

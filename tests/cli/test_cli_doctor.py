@@ -4,11 +4,12 @@ import json
 
 import pytest
 
+from billing.cards import may_hold_card_number
 from jobs import bells
 
 PARTS = ["python", "settings", "stripe key", "postgres", "clock", "schema", "installation", "access", "facts"]
 PARTS += ["facts set aside", "quarantine", "undecided", "unanswered", "switches", "running work"]
-PARTS += ["redis", "stripe", "archive"]
+PARTS += ["ids", "redis", "stripe", "archive"]
 
 
 def parts(ran) -> dict[str, dict[str, str]]:
@@ -58,6 +59,23 @@ def test_what_waits_for_a_person_or_a_process_is_a_warning_with_its_mend(run, ho
     assert ran.status == 0
     assert all(finding["mend"] for finding in parts(ran).values() if finding["level"] != "ok")
     assert "billing quarantine list" in run("doctor").out
+
+
+def test_card_numbers_that_are_passed_as_ids_are_told_from_order_numbers_that_look_like_them(run, house):
+    insert = (
+        "INSERT INTO billing.captures (id, request_id, payment_intent, amount_minor, currency)"
+        " SELECT 'cap_' || id, 'order-' || id, 'pi_' || id, 1, 'USD' FROM unnest(CAST(:ids AS text[])) AS id"
+    )
+    series = [str(number) for number in range(4539148803436000, 4539148803436400)]
+    house.execute(insert, ids=series[:100])
+    # A tenth of them may be card numbers, as of any such series.
+    assert parts(run("doctor", "--json"))["ids"]["level"] == "ok"
+    house.execute("DELETE FROM billing.captures")
+    house.execute(insert, ids=[number for number in series if may_hold_card_number(number)])
+    told = parts(run("doctor", "--json"))["ids"]
+    assert told["level"] == "warn"
+    assert told["told"].startswith("40 of the newest 40 ")
+    assert "4539" not in told["told"] + told["mend"]
 
 
 def test_unanswered_calls_are_counted_with_the_age_of_the_oldest(run, house):

@@ -240,9 +240,11 @@ def speak_to_it(service: Service, asked: list[str]) -> None:
     capture = ("capture", "--amount", "1999", "--currency", "USD")
     issue = ("--currency", "EUR", "--days-until-due", "14", "--request-id", "x")
     card, email = ARGUMENTS["card"], ARGUMENTS["email"]
+    # Bare, it may be an order number: see docs/inputs.md.
+    in_fours = canaries.grouped(card, "-")
     for arguments in (
         (*capture, "--payment-intent", card, "--request-id", "x"),
-        (*capture, "--payment-intent", "pi_1", "--request-id", card),
+        (*capture, "--payment-intent", "pi_1", "--request-id", in_fours),
         (*capture, "--payment-intent", "pi_1", "--request-id", email),
         (*capture, "--payment-intent", "pi_1", "--request-id", "x", "--correlation-id", email),
         (*("invoice", "issue", "--customer", ARGUMENTS["name"], "--line", "a=1"), *issue),
