@@ -1,53 +1,117 @@
-"""Whether the bucket and Postgres tell the same: every chain, every digest, every number, every head."""
+"""Whether Postgres and the manifests tell the same; and the quick verification, which asks only that of the copies."""
 
-from sqlalchemy import select
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC
+from typing import Protocol, TypeVar
+
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from archive import manifests
-from archive.cache import Evidence
+from archive.cache import Cache
+from archive.errors import EvidenceDiffers
+from archive.findings import Finding, Heads
 from archive.manifests import Manifest
 from archive.retention import CLASSES
 from billing.tables import ArchiveBatch, BatchState
 
+T = TypeVar("T")
+PAGE = 500
+"""How many batches are held at a time. There may be a million."""
 
-def differences(session: Session, evidence: list[Evidence]) -> list[str]:
-    """One line for each difference; nothing, if they agree. `evidence` is all of it, as `Cache.bring` has verified it.
 
-    A batch that is claimed and not confirmed may be in the bucket or not.
+class Ask(Protocol):
+    """Run a step in a short transaction of its own and return what it returns."""
+
+    def __call__(self, step: Callable[[Session], T], /) -> T: ...
+
+
+class Counts:
+    """How much was checked. `unfinished` are batches that an archiver is writing: they are no evidence yet."""
+
+    def __init__(self) -> None:
+        self.facts = self.objects = self.unfinished = 0
+
+
+def archived(session: Session) -> dict[str, int]:
+    """The number of the newest archived batch of each class. Ask before the bucket: all of them must lie there."""
+    query = select(ArchiveBatch.retention_class, func.max(ArchiveBatch.number))
+    query = query.where(ArchiveBatch.state == BatchState.ARCHIVED).group_by(ArchiveBatch.retention_class)
+    return {row[0]: row[1] for row in session.execute(query)}
+
+
+def batches_after(session: Session, retention_class: str, number: int) -> Sequence[ArchiveBatch]:
+    """The next page, by number. Ask after the bucket: then whatever lies there was claimed before."""
+    query = select(ArchiveBatch).where(ArchiveBatch.retention_class == retention_class, ArchiveBatch.number > number)
+    return session.scalars(query.order_by(ArchiveBatch.number).limit(PAGE)).all()
+
+
+def compare(batch: ArchiveBatch, manifest: Manifest, version: str | None = None) -> Iterator[Finding]:
+    """What Postgres says of a batch against its manifest, which lies there in that version: at most one finding.
+
+    Of a batch that is not confirmed Postgres knows neither digests nor the object's version.
     """
-    by_class = {part.retention_class: part for part in evidence}
-    found: list[str] = []
+    ours: dict[str, object] = {
+        "event_date": batch.event_date.isoformat(),
+        "rows": batch.rows,
+        "first_seq": batch.first_seq,
+        "last_seq": batch.last_seq,
+        "lock_mode": batch.lock_mode,
+        "locked_until": batch.locked_until.astimezone(UTC).isoformat(),
+    }
+    theirs = {field: getattr(manifest, field) for field in ours}
+    if batch.manifest_sha256 is not None:
+        ours |= {"sha256": batch.object_sha256, "version": batch.object_version, "digest": batch.manifest_sha256}
+        digest = manifests.digest(manifest.body())
+        theirs |= {"sha256": manifest.sha256, "version": manifest.version, "digest": digest}
+    if differing := [field for field in ours if ours[field] != theirs[field]]:
+        key = manifests.key(batch.retention_class, batch.number)
+        yield Finding(
+            key,
+            version,
+            "as Postgres says " + ", ".join(f"{field} {ours[field]}" for field in differing),
+            ", ".join(f"{field} {theirs[field]}" for field in differing),
+        )
+
+
+def from_copies(cache: Cache, ask: Ask, counts: Counts, heads: Heads) -> Iterator[Finding]:
+    """The quick verification: the chain, its digests and Postgres, by the copies that are here.
+
+    It asks the bucket for one listing of keys, the newest manifests, and what has no copy yet. So it sees nothing
+    that was done to the bucket later than the copies were made.
+    """
+    before = ask(archived)
+    try:
+        evidence = {part.retention_class: part for part in cache.bring()}
+    except EvidenceDiffers as error:
+        yield Finding(error.key, None, "what its manifest and the chain say", error.what)
+        return
     for name in CLASSES:
-        query = select(ArchiveBatch).where(ArchiveBatch.retention_class == name).order_by(ArchiveBatch.number)
-        known = list(session.scalars(query))
-        there = by_class[name].manifests if name in by_class else ()
-        archived = [batch for batch in known if batch.state == BatchState.ARCHIVED]
-        if len(there) < len(archived):
-            found.append(f"{name}: Postgres has {len(archived)} archived batches, the bucket {len(there)} manifests")
-        if len(there) > len(known):
-            found.append(f"{name}: the bucket has {len(there)} manifests, Postgres {len(known)} batches")
-        for batch, manifest in zip(archived, there, strict=False):
-            found += _compare(batch, manifest)
-    return found
+        there = evidence[name].manifests if name in evidence else ()
+        for manifest in there:
+            heads.see(name, manifest.number, manifests.digest(manifest.body()))
+            counts.facts += manifest.rows
+            counts.objects += 1
+        number = 0
+        while page := ask(lambda session, name=name, after=number: batches_after(session, name, after)):  # type: ignore[misc]
+            for batch in page:
+                number = batch.number
+                if number <= len(there):
+                    yield from compare(batch, there[number - 1])
+                elif number <= before.get(name, 0):
+                    yield missing(batch)
+                else:
+                    counts.unfinished += 1
+        for manifest in there[number:]:
+            yield unknown(name, manifest.number)
+    yield from heads.findings()
 
 
-def _compare(batch: ArchiveBatch, manifest: Manifest) -> list[str]:
-    theirs = (
-        manifest.number,
-        manifest.first_seq,
-        manifest.last_seq,
-        manifest.rows,
-        manifest.sha256,
-        manifest.version,
-        manifests.digest(manifest.body()),
-    )
-    ours = (
-        batch.number,
-        batch.first_seq,
-        batch.last_seq,
-        batch.rows,
-        batch.object_sha256,
-        batch.object_version,
-        batch.manifest_sha256,
-    )
-    return [] if ours == theirs else [f"{batch.retention_class}: batch {batch.number} is another one in the bucket"]
+def missing(batch: ArchiveBatch) -> Finding:
+    key = manifests.key(batch.retention_class, batch.number)
+    return Finding(key, None, f"the manifest with digest {batch.manifest_sha256}, as Postgres says", "none")
+
+
+def unknown(retention_class: str, number: int, version: str | None = None) -> Finding:
+    key = manifests.key(retention_class, number)
+    return Finding(key, version, f"a batch {number} of {retention_class} in Postgres", "none")

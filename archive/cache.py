@@ -57,9 +57,7 @@ class Cache:
             return [found for name in classes if (found := self._class(pool, name, listed, until)) is not None]
 
     def _class(self, pool: ThreadPoolExecutor, name: str, listed: list[str], until: date) -> Evidence | None:
-        numbers = {
-            int(Path(key).stem): key for key in listed if key.startswith(f"{manifests.PREFIX}{name}/") and _is_one(key)
-        }
+        numbers = {number: key for key in listed if (number := manifests.number_of(name, key)) is not None}
         if not numbers:
             return None
         last = max(numbers)
@@ -108,10 +106,6 @@ class Cache:
             file.write(body)
         Path(unfinished).replace(path)
         return path
-
-
-def _is_one(key: str) -> bool:
-    return Path(key).suffix == ".json" and Path(key).stem.isdecimal()
 
 
 def _private(path: Path) -> Path:

@@ -33,6 +33,7 @@ class EvidenceDiffers(ArchiveError):
     def __init__(self, key: str, what: str) -> None:
         super().__init__(f"{key}: {what}")
         self.key = key
+        self.what = what
 
 
 class ExposedCache(ArchiveError):

@@ -6,13 +6,15 @@ rewritten; the chain alone shows every other change.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from datetime import UTC
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, date, datetime
 from typing import Any
 
 from archive import records
 from archive.errors import EvidenceDiffers
+from archive.retention import Lock
 from billing.tables import ArchiveBatch
 
 FORMAT = "billing-archive-manifest/1"
@@ -49,12 +51,17 @@ class Manifest:
     locked_until: str
     previous: str | None
 
+    @property
+    def lock(self) -> Lock:
+        """Of its object."""
+        return Lock(self.lock_mode, datetime.fromisoformat(self.locked_until))
+
     def body(self) -> bytes:
         """Canonical: the same manifest is the same bytes, whoever writes it."""
         return (records.canonical({"format": FORMAT, **asdict(self)}) + "\n").encode()
 
 
-def object_key(batch: ArchiveBatch) -> str:
+def object_key(batch: "ArchiveBatch | Manifest") -> str:
     """Hive's layout, so that Athena, Trino, Spark and DuckDB see class and day without opening a file."""
     return (
         f"v{records.VERSION}/class={batch.retention_class}/event_date={batch.event_date}/"
@@ -64,6 +71,12 @@ def object_key(batch: ArchiveBatch) -> str:
 
 def key(retention_class: str, number: int) -> str:
     return f"{PREFIX}{retention_class}/{number:012d}.json"
+
+
+def number_of(retention_class: str, key: str) -> int | None:
+    """Whose key this is; None when it is no manifest's of this class."""
+    found = re.fullmatch(rf"{PREFIX}{retention_class}/([0-9]{{12}})\.json", key)
+    return int(found[1]) if found else None
 
 
 def of(
@@ -103,17 +116,37 @@ def digest(body: bytes) -> str:
 
 
 def read(where: str, body: bytes) -> Manifest:
-    """Raises EvidenceDiffers when it is no manifest, or not written as one is."""
+    """Raises EvidenceDiffers when it is no manifest, or not written as one is.
+
+    Whoever can write to the bucket can write a manifest: nothing in it is used before it has its shape. Its key,
+    above all, is where a copy of the object is put.
+    """
     try:
         told: dict[str, Any] = json.loads(body)
         if told.pop("format") != FORMAT:
             raise EvidenceDiffers(where, "a manifest of a format that this version does not know")
         manifest = Manifest(**told)
-    except (ValueError, TypeError, KeyError, AttributeError):
+        shaped = _has_its_shape(manifest)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise EvidenceDiffers(where, "not a manifest") from None
+    if not shaped:
+        raise EvidenceDiffers(where, "not a manifest: a field of another type or form")
     if manifest.body() != body:
         raise EvidenceDiffers(where, "not a manifest in its one canonical form")
     return manifest
+
+
+def _has_its_shape(manifest: Manifest) -> bool:
+    """Raises what a field of another type raises."""
+    simple = [field for field in fields(Manifest) if field.type in (str, int)]
+    return (
+        all(type(getattr(manifest, field.name)) is field.type for field in simple)
+        and all(type(minor) is int for minor in manifest.captured.values())
+        and (manifest.previous is None or type(manifest.previous) is str)
+        and date.fromisoformat(manifest.event_date).isoformat() == manifest.event_date
+        and manifest.lock.until.utcoffset() is not None
+        and manifest.key == object_key(manifest)
+    )
 
 
 def chain(retention_class: str, bodies: Mapping[int, bytes]) -> Iterator[Manifest]:

@@ -6,7 +6,7 @@ No call is repeated behind our back: whoever asked tries again, and sees that he
 import base64
 import hashlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -37,6 +37,25 @@ class Stored:
     @property
     def sha256(self) -> str:
         return hashlib.sha256(self.body).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One version of one key as the bucket lists it, or one delete marker. `size` is in bytes, and 0 for a marker."""
+
+    key: str
+    version: str
+    marker: bool
+    size: int
+    written: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of a listing of versions. `following` asks for the next part; None when this is the last."""
+
+    entries: list[Listed]
+    following: Mapping[str, str] | None
 
 
 class Store:
@@ -113,6 +132,34 @@ class Store:
         with _told(prefix):
             pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
             return sorted(entry["Key"] for page in pages for entry in page.get("Contents", ()))
+
+    def versions(self, page: Mapping[str, str] | None = None, *, most: int = 1000) -> Page:
+        """Every version and delete marker in the bucket, so many at a time: first without `page`, then `following`."""
+        with _told(f"{self.bucket}: listing versions, which needs s3:ListBucketVersions"):
+            answer = self._s3.list_object_versions(Bucket=self.bucket, MaxKeys=most, **(page or {}))
+        entries = [
+            Listed(each["Key"], each["VersionId"], marker, each.get("Size", 0), each["LastModified"])
+            for kind, marker in (("Versions", False), ("DeleteMarkers", True))
+            for each in answer.get(kind, ())
+        ]
+        if not answer.get("IsTruncated"):
+            return Page(entries, None)
+        markers = {"KeyMarker": answer.get("NextKeyMarker"), "VersionIdMarker": answer.get("NextVersionIdMarker")}
+        following = {name: value for name, value in markers.items() if value}
+        if following in ({}, page):
+            raise StoreRefused(f"{self.bucket}: this S3 lists versions, and does not say where its next page begins")
+        return Page(entries, following)
+
+    def lock(self, key: str, version: str) -> Lock | None:
+        """The lock of this version. Reading an object shows it only to those who may read locks; this refuses."""
+        with _told(key):
+            try:
+                told = self._s3.get_object_retention(Bucket=self.bucket, Key=key, VersionId=version)["Retention"]
+            except ClientError as error:
+                if _code(error) in ("NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError"):
+                    return None
+                raise
+        return Lock(told["Mode"], told["RetainUntilDate"]) if "Mode" in told else None
 
     def set_up(self, environment: str) -> bool:
         """Make the bucket, versioned, with Object Lock and this environment's tag; True if it was made.

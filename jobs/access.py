@@ -87,7 +87,8 @@ _POLICIES: Mapping[str, Sequence[_Allow]] = {
     ),
     # Retention: a lock comes with the object. Neither deleting nor shortening, and no way around a lock.
     "archiver": (_READ, _Allow(("s3:PutObject", "s3:PutObjectRetention"))),
-    "reader": (_READ,),
+    # Other versions and delete markers are what a verification looks for.
+    "reader": (_READ, _Allow(("s3:ListBucketVersions",))),
     # The doctor tries to delete a locked version. It must be allowed to, or the refusal would prove nothing.
     "operator": (
         _READ,

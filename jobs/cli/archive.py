@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobs.cli.archive_verify import verify
 from jobs.cli.output import FINANCE, AsJson, clock, print_json, print_table, say, tell
 
 if TYPE_CHECKING:
@@ -152,37 +153,6 @@ def query(
     else:
         print_table(answer.query, answer.columns, answer.rows)
         _show_source(answer)
-
-
-def verify(as_json: AsJson = False) -> None:
-    """Check every byte against the chain of manifests, and the chain against Postgres. Exit status 1 if they differ.
-
-    \b
-    Example:
-      billing archive verify
-    """
-    from archive.agreement import differences
-    from archive.errors import EvidenceDiffers
-    from jobs import archiving
-    from jobs.cli.opening import opened, patiently
-
-    with opened() as runtime, archiving.opened(runtime.settings) as store:
-        store.check(runtime.settings.environment)
-        try:
-            evidence = archiving.cache(runtime.settings, store).bring()
-            found = patiently(runtime, lambda session: differences(session, evidence))
-        except EvidenceDiffers as error:
-            evidence, found = [], [str(error)]
-    facts, objects = sum(m.rows for part in evidence for m in part.manifests), sum(len(p.files) for p in evidence)
-    if as_json:
-        print_json({"facts": facts, "objects": objects, "differences": found})
-    else:
-        for line in found:
-            say(f"DIFFERS {line}")
-        if not found:
-            say(f"{facts} facts in {objects} objects are as their manifests and Postgres say")
-    if found:
-        raise typer.Exit(1)
 
 
 def _show_source(answer: "Answer") -> None:

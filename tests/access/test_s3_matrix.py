@@ -56,8 +56,13 @@ TRIES = [
         "archiver reader operator",
     ),
     one("read a lock", lambda s3, b: s3.get_object_retention(**HERE, Key="locked"), "archiver reader operator"),
+    one(
+        "read a version's lock",
+        lambda s3, b: s3.get_object_retention(**HERE, Key="locked", VersionId=b.locked),
+        "archiver reader operator",
+    ),
     one("list objects", lambda s3, b: s3.list_objects_v2(**HERE), "archiver reader operator"),
-    one("list versions", lambda s3, b: s3.list_object_versions(**HERE), "operator"),
+    one("list versions", lambda s3, b: s3.list_object_versions(**HERE), "reader operator"),
     one("read the bucket's tag", lambda s3, b: s3.get_bucket_tagging(**HERE), "setup archiver reader operator"),
     one(
         "see whether the bucket locks",

@@ -1,6 +1,7 @@
 """Verified copies, and what finance asks of them."""
 
 import hashlib
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from evidence import Archive
 
 from archive import cache as cache_room
-from archive import queries
+from archive import manifests, queries
 from archive.cache import Cache
 from archive.errors import BadQuestion, EvidenceDiffers, ExposedCache
 from archive.store import Store
@@ -170,6 +171,60 @@ def test_a_bucket_whose_object_is_not_what_its_manifest_says_is_not_believed(arc
     s3.put_object(Bucket=archive.bucket, Key=version["Key"], Body=b"forged")
     with pytest.raises(EvidenceDiffers, match=r"\.parquet: "):
         ask(archive, "duplicate_proof")
+
+
+def forge_the_newest(archive: Archive, **changed: object) -> None:
+    """A manifest at the end of the chain, which no later one contradicts: only what it says itself can give it away."""
+    key = manifests.key("capture", 2)
+    forged = replace(manifests.read(key, archive.outside.body(key)), **changed)  # type: ignore[arg-type]
+    archive.outside.s3.put_object(Bucket=archive.bucket, Key=key, Body=forged.body())
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_downloaded_object_is_believed_only_with_the_digest_that_its_manifest_names(archive: Archive, warm: bool):
+    """The version is there, and it is the one that the manifest names: the digest alone is another."""
+    a_small_history(archive)
+    if warm:
+        ask(archive, "captures_by_day")
+    forge_the_newest(archive, sha256="0" * 64)
+    with pytest.raises(EvidenceDiffers, match=r"\.parquet: its bytes are not those that its manifest names"):
+        ask(archive, "captures_by_day")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"first_seq": 6, "last_seq": 8},
+        {"first_seq": 4, "last_seq": 6},
+        {"number": 3},
+        {"retention_class": "invoice"},
+        {"previous": "0" * 64},
+        {"previous": None},
+    ],
+)
+def test_a_manifest_that_does_not_follow_from_the_one_before_it_is_not_believed(archive: Archive, changed):
+    a_small_history(archive)
+    key = manifests.key("capture", 2)
+    forged = replace(manifests.read(key, archive.outside.body(key)), **changed)
+    forged = replace(forged, key=manifests.object_key(forged))
+    archive.outside.s3.put_object(Bucket=archive.bucket, Key=key, Body=forged.body())
+    with pytest.raises(EvidenceDiffers, match="does not follow from the manifest before it"):
+        ask(archive, "captures_by_day")
+
+
+@pytest.mark.parametrize("number", [b"1", b"00000000000002", "٠٠٠٠٠٠٠٠٠٠٠٢".encode(), b"x/000000000002"])
+def test_what_lies_beside_the_chain_is_in_no_chain(archive: Archive, number: bytes) -> None:
+    a_small_history(archive)
+    key = f"{manifests.PREFIX}capture/{number.decode()}.json"
+    archive.outside.s3.put_object(Bucket=archive.bucket, Key=key, Body=b"forged")
+    assert len(ask(archive, "captures_by_day").rows) == 2
+
+
+def test_copies_that_a_query_asked_for_are_the_classes_and_days_it_reads(archive: Archive) -> None:
+    a_small_history(archive)
+    (part,) = archive.cache().bring(["capture"], until=date(2026, 11, 1))
+    assert [(manifest.number, manifest.event_date) for manifest in part.manifests] == [(1, "2026-11-01")]
+    assert part.last == 2
 
 
 def test_a_second_version_over_an_object_changes_no_answer(archive: Archive) -> None:

@@ -1,5 +1,6 @@
 """One batch from claim to confirmation: whatever dies, whoever comes next; and what lies there is compared."""
 
+import json
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -251,3 +252,42 @@ def test_the_chain_notices_whatever_is_taken_out_or_changed(archive: Archive) ->
     for tampered in wrong:
         with pytest.raises(EvidenceDiffers):
             list(manifests.chain("capture", tampered))
+
+
+HOSTILE = {
+    "a key that leads out of the copies' directory": {"key": "../../../../outside.parquet"},
+    "an absolute key": {"key": "/tmp/outside.parquet"},  # noqa: S108
+    "another batch's key": {"number": 7},
+    "a day that is a path": {"event_date": "../../x"},
+    "a day in another form": {"event_date": "20261125"},
+    "rows that are text": {"rows": "1"},
+    "a true number": {"number": True},
+    "a number that is a float": {"first_seq": 1.0},
+    "a version that is none": {"version": None},
+    "money that is text": {"captured": {"USD": "1"}},
+    "money that is a list": {"captured": [1]},
+    "a lock that never ends": {"locked_until": "never"},
+    "a lock without a time zone": {"locked_until": "2027-01-01T00:00:00"},
+    "a digest that is a list": {"previous": []},
+    "another format": {"format": "billing-archive-manifest/2"},
+    "a field too many": {"more": 1},
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_manifest_that_somebody_else_wrote_is_refused_before_anything_in_it_is_used(archive: Archive, what: str):
+    """Its key is where a copy of the object would be put on the machine of whoever asks."""
+    archive.tell("capture.requested", at="'2026-11-25 10:00+00'")
+    archive.archive_all()
+    key = manifests.key("capture", 1)
+    told = json.loads(archive.outside.body(key)) | HOSTILE[what]
+    archive.outside.s3.put_object(Bucket=archive.bucket, Key=key, Body=(records.canonical(told) + "\n").encode())
+    with pytest.raises(EvidenceDiffers, match=key):
+        archive.cache().bring()
+    assert not list(archive.directory.parent.rglob("outside.parquet"))
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"1" * 10_000, b'{"number":' + b"1" * 10_000 + b"}", b"[]", b"null"])
+def test_bytes_of_any_kind_are_told_as_no_manifest(body: bytes):
+    with pytest.raises(EvidenceDiffers, match="not a manifest"):
+        manifests.read("x", body)

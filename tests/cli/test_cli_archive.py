@@ -13,6 +13,7 @@ import boto3
 import pytest
 from house import House, eventually
 
+from jobs.cli import archive_verify
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.supervisor import Supervisor
 
@@ -68,24 +69,123 @@ def test_from_an_empty_bucket_to_an_answer(run, run_apart, house, bucket, taken)
     assert f"head {heads['capture']}" in as_csv.err
     assert run("archive", "query", "captures_by_day", "--until", str(today), "--csv").out.count("\n") == 1
     assert "provider success" in run("archive", "query", "duplicate_proof").out
-    assert run("archive", "verify").out == "3 facts in 2 objects are as their manifests and Postgres say\n"
+    verified = run("archive", "verify")
+    assert verified.out.splitlines()[0] == "3 facts in 2 objects are as their manifests and Postgres say"
+    assert verified.out.splitlines()[1].startswith("NOT SEEN Whether the newest batches were cut off")
+    assert verified.err == ""
 
 
-def test_verify_ends_with_1_when_bucket_and_postgres_tell_different_things(run, run_apart, house, bucket, taken, s3):
+@pytest.fixture
+def administrator(s3):
+    """Whoever holds the bucket's root account."""
+    session = boto3.session.Session(s3.access_key, s3.secret_key, region_name="us-east-1")
+    client = session.client("s3", endpoint_url=s3.url)
+    yield client
+    client.close()
+
+
+FIRST = "manifests/v1/capture/000000000001.json"
+
+
+def test_verify_names_what_differs_and_ends_with_1(run, run_apart, house, bucket, taken, administrator):
     run("archive", "setup")
     run_apart("archive", "run", "--once")
+    before = json.loads(run("archive", "verify", "--json").out)
+    heads = {
+        each["retention_class"]: each["head"] for each in json.loads(run("archive", "status", "--json").out)["classes"]
+    }
+    assert before == {
+        "facts": 3,
+        "objects": 2,
+        "unfinished": 0,
+        "from_cache": False,
+        "differences": [],
+        "differences_left_out": 0,
+        "heads": [{"retention_class": name, "number": 1, "head": head} for name, head in heads.items()],
+        "cannot_see": before["cannot_see"],
+    }
+    assert "without a head that was kept elsewhere" in before["cannot_see"][0]
     house.execute("UPDATE billing.archive_batches SET manifest_sha256 = 'x' WHERE class = 'capture'")
+    version = administrator.head_object(Bucket=bucket, Key=FIRST)["VersionId"]
     ran = run("archive", "verify", "--json")
     assert ran.status == 1
-    assert json.loads(ran.out)["differences"] == ["capture: batch 1 is another one in the bucket"]
-    client = boto3.session.Session(s3.access_key, s3.secret_key, region_name="us-east-1").client(
-        "s3", endpoint_url=s3.url
-    )
-    client.put_object(Bucket=bucket, Key="manifests/v1/capture/000000000001.json", Body=b"{}")
-    client.close()
+    assert json.loads(ran.out)["differences"] == [
+        {
+            "key": FIRST,
+            "version": version,
+            "expected": "as Postgres says digest x",
+            "found": f"digest {heads['capture']}",
+        }
+    ]
     ran = run("archive", "verify")
     assert ran.status == 1
-    assert ran.out == "DIFFERS manifests/v1/capture/000000000001.json: not a manifest\n"
+    assert ran.out.splitlines()[:2] == [
+        f"DIFFERS {FIRST} (version {version}): expected as Postgres says digest x; found digest {heads['capture']}",
+        "1 difference; 3 facts in 2 objects were checked",
+    ]
+
+
+def test_verify_asks_s3_and_from_cache_asks_the_copies(run, run_apart, bucket, taken, administrator):
+    run("archive", "setup")
+    run_apart("archive", "run", "--once")
+    quick = run("archive", "verify", "--from-cache")
+    assert (quick.status, quick.out.splitlines()[0]) == (0, run("archive", "verify").out.splitlines()[0])
+    for version in administrator.list_object_versions(Bucket=bucket, Prefix="v1/class=capture/")["Versions"]:
+        administrator.delete_object(
+            Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"], BypassGovernanceRetention=True
+        )
+    ran = run("archive", "verify")
+    assert ran.status == 1
+    assert "found no such version" in ran.out
+    quick = run("archive", "verify", "--from-cache", "--json")
+    assert quick.status == 0
+    assert json.loads(quick.out)["from_cache"]
+    assert "are not looked for with --from-cache" in json.loads(quick.out)["cannot_see"][1]
+
+
+def test_verify_compares_with_heads_that_were_kept_elsewhere(run, run_apart, bucket, taken):
+    run("archive", "setup")
+    run_apart("archive", "run", "--once")
+    told = json.loads(run("archive", "status", "--json").out)["classes"]
+    kept = [f"--expect-head={each['retention_class']}={each['head'].upper()}" for each in told]
+    for form in ((), ("--from-cache",)):
+        ran = run("archive", "verify", *form, *kept)
+        assert ran.status == 0
+        assert "after those of the kept heads (attempt 1, capture 1)" in ran.out
+        ran = run("archive", "verify", *form, *kept, f"--expect-head=capture={'0' * 64}")
+        assert ran.status == 1
+        assert f"expected a manifest with digest {'0' * 64}, the head that was kept; found 1 manifests" in ran.out
+
+
+@pytest.mark.parametrize("head", ["capture", "capture=", "capture=abc", f"refund={'0' * 64}", f"capture={'g' * 64}"])
+def test_a_head_that_is_none_is_refused(run, bucket, head):
+    ran = run("archive", "verify", "--expect-head", head)
+    assert ran.status == 2
+    assert "write CLASS=DIGEST" in ran.err
+
+
+def test_verify_ends_with_2_where_it_cannot_ask(run, bucket, monkeypatch):
+    run("archive", "setup")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    assert run("archive", "verify").status == 2
+
+
+def test_verify_names_a_bounded_number_of_differences_in_json(run, bucket, administrator, monkeypatch):
+    monkeypatch.setattr(archive_verify, "MOST_IN_JSON", 2)
+    run("archive", "setup")
+    for n in range(3):
+        administrator.put_object(Bucket=bucket, Key=f"stray-{n}", Body=b"")
+    told = json.loads(run("archive", "verify", "--json").out)
+    assert [each["key"] for each in told["differences"]] == ["stray-0", "stray-1"]
+    assert told["differences_left_out"] == 1
+
+
+def test_verify_says_how_far_it_is_on_standard_error(run, run_apart, bucket, taken, monkeypatch):
+    monkeypatch.setattr(archive_verify, "PROGRESS_S", 0.0)
+    run("archive", "setup")
+    run_apart("archive", "run", "--once")
+    told = run("archive", "verify", "--json").err.splitlines()
+    assert told == ["4 versions listed", "attempt: 1 batches checked", "capture: 1 batches checked"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,71 @@
+"""What a verification tells: each difference by key, version, what was expected and what was found; and the heads."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from archive import manifests
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One difference. `version` is S3's id of the version meant; None where no single version is meant."""
+
+    key: str
+    version: str | None
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        # Anybody who can write to the bucket chooses keys: none of them may reach a terminal as a control sequence.
+        key = self.key if self.key.isprintable() else ascii(self.key)
+        where = key + (f" (version {self.version})" if self.version else "")
+        return f"{where}: expected {self.expected}; found {self.found}"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest manifest of a class: its number, and its digest, which stands for everything before it."""
+
+    retention_class: str
+    number: int
+    head: str
+
+
+class Heads:
+    """The digests that a verification passes, against those that somebody has kept where the archive cannot write."""
+
+    def __init__(self, kept: Iterable[tuple[str, str]] = ()) -> None:
+        self._kept = list(dict.fromkeys(kept))
+        self._newest: dict[str, Head] = {}
+        self._proven: dict[tuple[str, str], int] = {}
+
+    def see(self, retention_class: str, number: int, digest: str) -> None:
+        """This is the digest of that manifest; numbers come in order."""
+        self._newest[retention_class] = Head(retention_class, number, digest)
+        if (retention_class, digest) in self._kept:
+            self._proven[retention_class, digest] = number
+
+    def newest(self) -> list[Head]:
+        return list(self._newest.values())
+
+    def findings(self) -> Iterator[Finding]:
+        """One for each kept head that the chain does not lead through: it was cut off before, or rewritten."""
+        for name, digest in self._kept:
+            if (name, digest) not in self._proven:
+                newest = self._newest.get(name)
+                has = f"{newest.number} manifests, the newest with digest {newest.head}" if newest else "no manifest"
+                expected = f"a manifest with digest {digest}, the head that was kept"
+                yield Finding(f"{manifests.PREFIX}{name}/", None, expected, has)
+
+    def cannot_see(self) -> str:
+        """Which attacks nothing here can show, in plain words."""
+        attack = (
+            "were cut off, or written anew from some batch on, in the bucket and in Postgres together, cannot be seen"
+        )
+        if not self._proven:
+            return f"Whether the newest batches {attack} without a head that was kept elsewhere"
+        upto: dict[str, int] = {}
+        for (name, _), number in self._proven.items():
+            upto[name] = max(number, upto.get(name, 0))
+        told = ", ".join(f"{name} {number}" for name, number in upto.items())
+        return f"Whether batches after those of the kept heads ({told}), or of other classes, {attack}"

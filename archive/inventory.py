@@ -1,0 +1,67 @@
+"""Every version and delete marker that the bucket lists, in a database of its own on disk.
+
+There may be millions, and they are asked for by key; in memory they would not fit. The database is a private
+temporary file that SQLite removes when it is closed, or when the process dies.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from types import TracebackType
+from typing import Any
+
+from archive import manifests
+from archive.store import Listed
+
+_TABLE = """
+    CREATE TABLE listed (
+        key TEXT, version TEXT, marker INTEGER, size INTEGER, written TEXT, accounted INTEGER,
+        PRIMARY KEY (key, version)
+    ) WITHOUT ROWID
+"""
+_LISTED = "SELECT key, version, marker, size, written FROM listed "
+
+
+class Inventory:
+    """To be used from one thread."""
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect("", isolation_level=None)
+        self._database.execute(_TABLE)
+
+    def __enter__(self) -> "Inventory":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._database.close()
+
+    def add(self, entries: Iterable[Listed]) -> None:
+        rows = [(each.key, each.version, each.marker, each.size, each.written.isoformat()) for each in entries]
+        self._database.execute("BEGIN")
+        # A page that is asked for again lists the same once more.
+        self._database.executemany("INSERT OR REPLACE INTO listed VALUES (?, ?, ?, ?, ?, 0)", rows)
+        self._database.execute("COMMIT")
+
+    def of(self, key: str) -> list[Listed]:
+        """What lies at this key, the oldest first. It is accounted for: whoever asks tells what is wrong with it."""
+        self._database.execute("UPDATE listed SET accounted = 1 WHERE key = ?", [key])
+        return list(self._listed("WHERE key = ? ORDER BY written, version", key))
+
+    def manifest_numbers(self, retention_class: str, after: int, most: int) -> list[int]:
+        """The next so many numbers of this class under which a version or a marker lies, in order."""
+        place = f"{manifests.PREFIX}{retention_class}/"
+        found = self._database.execute(
+            "SELECT DISTINCT key FROM listed WHERE key > ? AND key < ? AND key GLOB ? ORDER BY key LIMIT ?",
+            [manifests.key(retention_class, after), f"{place}:", f"{place}{'[0-9]' * 12}.json", most],
+        )
+        return [int(key.removeprefix(place).removesuffix(".json")) for (key,) in found]
+
+    def unaccounted(self) -> Iterator[Listed]:
+        """What nobody has asked for, by key."""
+        return self._listed("WHERE NOT accounted ORDER BY key, written, version")
+
+    def _listed(self, where: str, *values: Any) -> Iterator[Listed]:
+        for key, version, marker, size, written in self._database.execute(_LISTED + where, values):
+            yield Listed(key, version, bool(marker), size, datetime.fromisoformat(written))

@@ -1,0 +1,208 @@
+"""The whole verification: S3 itself is asked for every version, every manifest, every object and every lock.
+
+An archiver may run meanwhile, and must not raise a false alarm. So the order is: Postgres is asked which batches are
+archived (they must lie in the bucket), then the bucket is listed, then Postgres is asked again (whatever was listed
+was claimed before). A batch in between is being written: its manifest may be listed or not.
+
+One finding does not hide the next: where the chain is broken it goes on with what Postgres says.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from archive import agreement, manifests
+from archive.agreement import PAGE, Ask, Counts
+from archive.errors import EvidenceDiffers
+from archive.findings import Finding, Heads
+from archive.inventory import Inventory
+from archive.manifests import Manifest
+from archive.retention import CLASSES, Lock
+from archive.store import PROBES, Listed, Store, Stored
+from archive.versions import PAUSES_S, Versions, Wanted, named
+from billing import database
+from billing.tables import ArchiveBatch
+
+DOWNLOADS = 8
+
+
+def from_bucket(
+    store: Store,
+    ask: Ask,
+    counts: Counts,
+    heads: Heads,
+    progress: Callable[[str], None] = lambda _: None,
+    pauses_s: Sequence[float] = PAUSES_S,
+) -> Iterator[Finding]:
+    """Every difference, as it is found; `progress` is told in a few words how far it is.
+
+    Raises StoreAway, StoreRefused and what Postgres raises.
+    """
+    archived, now = ask(lambda session: (agreement.archived(session), database.now(session)))
+    versions = Versions(store, now, pauses_s)
+    with Inventory() as inventory, ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="verify") as pool:
+        _list(versions, inventory, progress)
+        for name in CLASSES:
+            walk = _Walk(name, archived.get(name, 0), versions, inventory, ask, counts, heads)
+            while links := walk.links():
+                yield from walk.along(links, pool)
+                progress(f"{name}: {links[-1].number} batches checked")
+        for entry in inventory.unaccounted():
+            yield Finding(entry.key, entry.version, "nothing", f"{named(entry)} that no batch and no manifest names")
+    yield from heads.findings()
+
+
+def _list(versions: Versions, inventory: Inventory, progress: Callable[[str], None]) -> None:
+    following, count = None, 0
+    while True:
+        page = versions.patiently(lambda: versions.store.versions(following))  # noqa: B023 - it is called at once
+        inventory.add(entry for entry in page.entries if not entry.key.startswith(PROBES))
+        count += len(page.entries)
+        progress(f"{count} versions listed")
+        following = page.following
+        if following is None:
+            return
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """One number of a class: the batch in Postgres, and what lies at its manifest's key. Either may be missing."""
+
+    number: int
+    batch: ArchiveBatch | None
+    listed: list[Listed]
+
+    @property
+    def digest(self) -> str | None:
+        """Its manifest's, as Postgres says; None where Postgres does not know."""
+        return self.batch.manifest_sha256 if self.batch else None
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """What the next manifest must follow from. Where bucket and Postgres differ, which was told, either will do.
+
+    Empty where neither is known.
+    """
+
+    number: int
+    digests: set[str | None]
+    last_seqs: set[int]
+
+    def leads_to(self, manifest: Manifest) -> bool:
+        begins = not self.last_seqs or manifest.first_seq - 1 in self.last_seqs
+        return begins and (not self.digests or manifest.previous in self.digests)
+
+
+class _Walk:
+    """Along the chain of one class, a page at a time. Batches up to number `archived` must be there."""
+
+    def __init__(
+        self,
+        name: str,
+        archived: int,
+        versions: Versions,
+        inventory: Inventory,
+        ask: Ask,
+        counts: Counts,
+        heads: Heads,
+    ) -> None:
+        self._name, self._archived = name, archived
+        self._versions, self._inventory, self._ask = versions, inventory, ask
+        self._counts, self._heads = counts, heads
+        self._end = _End(0, {None}, {0})
+
+    def links(self) -> list[_Link]:
+        """The next page of numbers that Postgres or the bucket has, without a gap between the two."""
+        after = self._end.number
+        batches = self._ask(lambda session: agreement.batches_after(session, self._name, after))
+        known = {batch.number: batch for batch in batches}
+        there = self._inventory.manifest_numbers(self._name, after, PAGE)
+        return [
+            _Link(number, known.get(number), self._inventory.of(manifests.key(self._name, number)))
+            for number in sorted({*known, *there})[:PAGE]
+        ]
+
+    def along(self, links: Sequence[_Link], pool: Executor) -> Iterator[Finding]:
+        """Check these manifests, then download and check their objects."""
+        objects: list[tuple[Wanted, list[Listed]]] = []
+        bodies = pool.map(lambda link: self._versions.manifest(link.listed, link.digest), links)
+        for link, stored in zip(links, bodies, strict=True):
+            manifest = _read(self._name, link, stored)
+            wanted = None
+            if link.batch and not link.listed and link.number > self._archived:
+                self._counts.unfinished += 1
+            else:
+                yield from self._manifest(link, stored, manifest)
+                wanted = _object(link, manifest)
+            if wanted is not None:
+                objects.append((wanted, self._inventory.of(wanted.key)))
+            elif link.batch is not None:
+                # Whatever an archiver has put there so far is no evidence yet.
+                self._inventory.of(manifests.object_key(link.batch))
+            digests = {stored.sha256 if stored else None, link.digest} - {None}
+            self._end = _End(link.number, digests, {each.last_seq for each in (manifest, link.batch) if each})
+        for found in pool.map(lambda each: self._versions.check(*each), objects):
+            self._counts.objects += not found
+            yield from found
+
+    def _manifest(self, link: _Link, stored: Stored | None, manifest: Manifest | None) -> Iterator[Finding]:
+        key = manifests.key(self._name, link.number)
+        told = f"the manifest with digest {link.digest}, as Postgres says" if link.digest else "a manifest"
+        follows = link.number == self._end.number + 1
+        if not follows:
+            yield Finding(
+                key, None, f"batch {link.number - 1} before it", "none, neither in the bucket nor in Postgres"
+            )
+        if stored is None:
+            yield Finding(key, None, told, "none")
+            yield from self._versions.beside(key, None, link.listed)
+            return
+        self._heads.see(self._name, link.number, stored.sha256)
+        yield from self._versions.beside(key, stored, link.listed)
+        yield from self._versions.unlocked(key, stored, *_manifest_locks(link, manifest))
+        if manifest is None:
+            yield Finding(key, stored.version, told, "other bytes, which are no manifest of this batch")
+            return
+        self._counts.facts += manifest.rows
+        if follows and not self._end.leads_to(manifest):
+            yield Finding(
+                key,
+                stored.version,
+                f"to follow from manifest {self._end.number}",
+                f"first_seq {manifest.first_seq}, previous {manifest.previous}",
+            )
+        if link.batch is None:
+            yield agreement.unknown(self._name, link.number, stored.version)
+        else:
+            yield from agreement.compare(link.batch, manifest, stored.version)
+
+
+def _read(name: str, link: _Link, stored: Stored | None) -> Manifest | None:
+    """None when nothing lies there, or no manifest, or another one's."""
+    if stored is None:
+        return None
+    try:
+        manifest = manifests.read(manifests.key(name, link.number), stored.body)
+    except EvidenceDiffers:
+        return None
+    return manifest if (manifest.retention_class, manifest.number) == (name, link.number) else None
+
+
+def _object(link: _Link, manifest: Manifest | None) -> Wanted | None:
+    """By what Postgres says; where it does not know, by the manifest."""
+    batch = link.batch
+    if batch is not None and batch.object_sha256 and batch.object_version:
+        lock = Lock(batch.lock_mode, batch.locked_until)
+        return Wanted(manifests.object_key(batch), batch.object_version, batch.object_sha256, lock)
+    if manifest is None:
+        return None
+    return Wanted(manifest.key, manifest.version, manifest.sha256, manifest.lock)
+
+
+def _manifest_locks(link: _Link, manifest: Manifest | None) -> Iterator[Lock]:
+    """At least as long as its object's. Only Postgres knows how much longer."""
+    if link.batch is not None:
+        yield Lock(link.batch.manifest_lock_mode, link.batch.manifest_locked_until)
+    if manifest is not None:
+        yield manifest.lock

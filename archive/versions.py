@@ -1,0 +1,107 @@
+"""What lies at one key: the version that must be there, its bytes and its lock, and whatever else is there."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from archive.errors import EvidenceDiffers, StoreAway
+from archive.findings import Finding
+from archive.retention import Lock
+from archive.store import Listed, Store, Stored
+
+T = TypeVar("T")
+PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""A million objects take an hour, and in an hour any store is away for a moment: each request is tried six times."""
+MOST_MANIFEST_BYTES = 1_000_000
+"""A manifest has less than 1 kB and some bytes for each currency. What is larger is none, and is not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The one version that must lie at this key."""
+
+    key: str
+    version: str
+    sha256: str
+    lock: Lock
+
+
+class Versions:
+    """Reads one bucket, from many threads. `now` judges which locks have ended; StoreAway is waited for a while."""
+
+    def __init__(self, store: Store, now: datetime, pauses_s: Sequence[float]) -> None:
+        self.store, self._now, self._pauses_s = store, now, pauses_s
+
+    def patiently(self, call: Callable[[], T]) -> T:
+        """Again after a pause when the store is away."""
+        for pause_s in self._pauses_s:
+            try:
+                return call()
+            except StoreAway:
+                time.sleep(pause_s)
+        return call()
+
+    def check(self, wanted: Wanted, listed: Sequence[Listed]) -> list[Finding]:
+        """Download this version and compare its digest and its lock; and name what else is listed there."""
+        stored = self._get(wanted.key, wanted.version)
+        found = list(self.beside(wanted.key, stored, listed))
+        told = f"SHA-256 {wanted.sha256}"
+        if stored is None:
+            return [Finding(wanted.key, wanted.version, f"this version, with {told}", "no such version"), *found]
+        if stored.sha256 != wanted.sha256:
+            found.append(Finding(wanted.key, wanted.version, told, f"bytes with SHA-256 {stored.sha256}"))
+        return [*found, *self.unlocked(wanted.key, stored, wanted.lock)]
+
+    def manifest(self, listed: Sequence[Listed], sha256: str | None) -> Stored | None:
+        """The version with this digest; where there is none, or none is known, the oldest, for that was ours once.
+
+        None where nothing lies there, or nothing that is small enough to be a manifest.
+        """
+        oldest = None
+        for entry in listed:
+            if entry.marker or entry.size > MOST_MANIFEST_BYTES:
+                continue
+            stored = self._get(entry.key, entry.version)
+            if stored is not None and (sha256 is None or stored.sha256 == sha256):
+                return stored
+            oldest = oldest or stored
+        return oldest
+
+    def unlocked(self, key: str, stored: Stored, *locks: Lock) -> Iterator[Finding]:
+        """A finding where the version is not locked as it must be. A lock that has ended need not be there."""
+        needed = [lock for lock in locks if lock.until > self._now]
+        has = stored.lock or (needed and self.patiently(lambda: self.store.lock(key, stored.version))) or None
+        for lock in needed:
+            if has is None or not has.holds(lock):
+                yield Finding(key, stored.version, _told(lock), _told(has) if has else "no lock")
+                return
+
+    def beside(self, key: str, right: Stored | None, listed: Sequence[Listed]) -> Iterator[Finding]:
+        """Delete markers, and versions other than the right one. No archiver leaves any: it never overwrites."""
+        for entry in listed:
+            if entry.marker:
+                yield Finding(key, entry.version, "no delete marker", named(entry))
+            elif right is None:
+                yield Finding(key, entry.version, "no other version", named(entry))
+            elif entry.version != right.version:
+                other = self._get(key, entry.version) if entry.size == len(right.body) else None
+                bytes_ = "the same" if other is not None and other.body == right.body else "other"
+                yield Finding(
+                    key, entry.version, f"version {right.version} alone", f"{named(entry)} with {bytes_} bytes"
+                )
+
+    def _get(self, key: str, version: str) -> Stored | None:
+        try:
+            return self.patiently(lambda: self.store.get(key, version))
+        except EvidenceDiffers:
+            return None
+
+
+def named(entry: Listed) -> str:
+    return f"a {'delete marker' if entry.marker else 'version'} of {entry.written:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _told(lock: Lock) -> str:
+    return f"a lock in {lock.mode} until {lock.until:%Y-%m-%d %H:%M:%S} UTC"

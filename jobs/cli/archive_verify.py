@@ -1,0 +1,131 @@
+"""`billing archive verify`: whether the evidence is still what it was."""
+
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.cli.output import AsJson, counted, print_json, say, tell
+
+if TYPE_CHECKING:
+    from archive.agreement import Counts
+    from archive.findings import Finding, Heads
+
+MOST_IN_JSON = 10_000
+"""Differences that are named there; the others are counted. Memory stays bounded when a whole archive differs."""
+PROGRESS_S = 5.0
+
+
+def verify(
+    from_cache: Annotated[
+        bool, typer.Option("--from-cache", help="The quick form: the chain and Postgres, by the copies that are here.")
+    ] = False,
+    expect_head: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CLASS=DIGEST", help="A head that was kept elsewhere; may be given several times."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask S3 for every version, object and lock, and compare them with the manifests and Postgres.
+
+    Every object is downloaded, whatever copies are here. Archivers may run meanwhile. Each difference is named; then
+    the exit status is 1. It is 2 where S3 or Postgres could not be asked. The last lines say what cannot be seen.
+
+    \b
+    Examples:
+      billing archive verify
+      billing archive verify --expect-head capture=5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9
+      billing archive verify --from-cache
+    """
+    from archive import agreement, verification
+    from archive.findings import Heads
+    from jobs import archiving
+    from jobs.cli.opening import opened, patiently
+
+    heads, counts = Heads(map(_kept, expect_head or ())), agreement.Counts()
+    with opened() as runtime, archiving.opened(runtime.settings) as store:
+        store.check(runtime.settings.environment)
+        ask = partial(patiently, runtime)
+        if from_cache:
+            findings = agreement.from_copies(archiving.cache(runtime.settings, store), ask, counts, heads)
+        else:
+            findings = verification.from_bucket(store, ask, counts, heads, _now_and_then())
+        differs = (_in_json if as_json else _in_words)(findings, counts, heads, from_cache)
+    if differs:
+        raise typer.Exit(1)
+
+
+def _in_json(findings: "Iterator[Finding]", counts: "Counts", heads: "Heads", from_cache: bool) -> bool:
+    shown = list(islice(findings, MOST_IN_JSON))
+    left_out = sum(1 for _ in findings)
+    print_json(
+        {
+            "facts": counts.facts,
+            "objects": counts.objects,
+            "unfinished": counts.unfinished,
+            "from_cache": from_cache,
+            "differences": shown,
+            "differences_left_out": left_out,
+            "heads": heads.newest(),
+            "cannot_see": _cannot_see(heads, from_cache),
+        }
+    )
+    return bool(shown)
+
+
+def _in_words(findings: "Iterator[Finding]", counts: "Counts", heads: "Heads", from_cache: bool) -> bool:
+    number = 0
+    for number, finding in enumerate(findings, start=1):  # noqa: B007 - the last number is how many there were
+        say(f"DIFFERS {finding}")
+    there = f"{counted(counts.facts, 'fact')} in {counted(counts.objects, 'object')}"
+    if number:
+        say(f"{counted(number, 'difference')}; {there} were checked")
+    else:
+        say(f"{there} are as their manifests and Postgres say")
+    if counts.unfinished:
+        say(f"{counted(counts.unfinished, 'batch', 'batches')} that an archiver is writing: not checked yet")
+    for line in _cannot_see(heads, from_cache):
+        say(f"NOT SEEN {line}")
+    return bool(number)
+
+
+def _cannot_see(heads: "Heads", from_cache: bool) -> list[str]:
+    lines = [heads.cannot_see()]
+    if from_cache:
+        lines.append(
+            "What was done to objects that have a copy here, and other versions, delete markers, objects without a "
+            "manifest and missing locks, are not looked for with --from-cache"
+        )
+    return lines
+
+
+def _kept(text: str) -> tuple[str, str]:
+    """`capture=5fec…`, as `billing archive status` shows class and head."""
+    from archive.retention import CLASSES
+
+    name, _, digest = text.strip().partition("=")
+    if name not in CLASSES or not re.fullmatch("[0-9a-f]{64}", digest.lower()):
+        raise typer.BadParameter(
+            f"write CLASS=DIGEST: one of {', '.join(CLASSES)}, and 64 hexadecimal digits as `billing archive status` "
+            "prints them",
+            param_hint="--expect-head",
+        )
+    return name, digest.lower()
+
+
+def _now_and_then() -> Callable[[str], None]:
+    """Says on standard error how far it is, at most every few seconds."""
+    import time
+
+    last = time.monotonic()
+
+    def progress(how_far: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PROGRESS_S:
+            last = time.monotonic()
+            tell(how_far)
+
+    return progress
