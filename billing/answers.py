@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from billing.differences import differences, listed
 from billing.gateway import Answer, NoAnswer, NotSent, Response
 from billing.idempotency import Learned
-from billing.steps import Case, Finding, Json, Step, told_by
+from billing.steps import Case, Finding, Json, Step
 from billing.tables import Record
 
 
@@ -61,7 +62,7 @@ def read_answer(step: Step, case: Case, record: Record, answer: Answer) -> Readi
             return Reading(Kind.NOT_SENT, why=why)
         case NoAnswer(why):
             return Reading(Kind.NO_ANSWER, why=why)
-    status, why = answer.status, answer.error_code or answer.error_type or f"status {answer.status}"
+    status, why = answer.status, _reason(answer)
     if 400 <= status < 500 and not (answer.data and isinstance(answer.data.get("error"), Mapping)):
         # Not Stripe's way to refuse: some proxy on the way said it, and what it knows is nothing.
         return Reading(Kind.NO_ANSWER, why=f"status {status} without an error of Stripe's")
@@ -72,6 +73,9 @@ def read_answer(step: Step, case: Case, record: Record, answer: Answer) -> Readi
             return Reading(Kind.LEARNED, Learned.DECLINED, why, answer.data, replayed=answer.replayed)
         case 400 if answer.error_type == "idempotency_error":
             return Reading(Kind.LEARNED, Learned.ASK, why)
+        case 400 if step.creates and record.unanswered <= 1 and not answer.replayed:
+            # No object was there before, so there is no state that this could be about.
+            return Reading(Kind.LEARNED, Learned.REFUSED, why, answer.data)
         case 400 if _is_about_state(answer):
             learned = step.refusal(case, _error(answer))
             return Reading(Kind.LEARNED, learned, why, answer.data, replayed=answer.replayed)
@@ -98,13 +102,13 @@ def read_answer(step: Step, case: Case, record: Record, answer: Answer) -> Readi
 
 def _success(step: Step, case: Case, record: Record, answer: Response, data: Json) -> Reading:
     assert step.judge is not None, "a step that only looks has no answer to a send"
-    learned = step.judge(case, data)
+    learned, why = step.judge(case, data)
     # Only a deleted object carries no livemode; everything else must say that it is of our mode.
-    if data.get("livemode") is not record.livemode and data.get("deleted") is not True:
-        learned = Learned.MISMATCH
+    wrong_mode = [] if data.get("deleted") is True else differences(data, livemode=record.livemode)
+    if wrong_mode:
+        learned, why = Learned.MISMATCH, "; ".join(filter(None, (listed(wrong_mode), why)))
     if not step.trust_replay and (answer.replayed or learned is Learned.ASK) and learned is not Learned.MISMATCH:
         return Reading(Kind.LEARNED, Learned.ASK, "", data, replayed=answer.replayed, executed=True)
-    why = told_by(data) if learned is Learned.MISMATCH else ""
     return Reading(Kind.LEARNED, learned, why, data, replayed=answer.replayed)
 
 
@@ -113,6 +117,12 @@ def _is_about_state(answer: Response) -> bool:
     if any(isinstance(error.get(name), dict) for name in _OBJECTS):
         return True
     return answer.error_code in _STATE_CODES or (answer.error_code is None and "param" not in error)
+
+
+def _reason(answer: Response) -> str:
+    """Stripe's code, and the parameter that it is about; never its text."""
+    code = answer.error_code or answer.error_type or f"status {answer.status}"
+    return f"{code}: {answer.error_param}" if answer.error_param else code
 
 
 def _error(answer: Response) -> Json:

@@ -4,10 +4,24 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from billing.differences import because, below, differences, reason
 from billing.facts import told
 from billing.idempotency import Learned, Rules
 from billing.provider_ids import Kind, object_path
-from billing.steps import METADATA_KEY, Ask, Case, Finding, Gone, Json, Reader, Step, Unread, as_asked, see
+from billing.steps import (
+    METADATA_KEY,
+    Ask,
+    Case,
+    Finding,
+    Gone,
+    Json,
+    Judgement,
+    Reader,
+    Step,
+    Unread,
+    judgement,
+    see,
+)
 from billing.tables import Capture, CaptureState, Fact
 
 
@@ -39,12 +53,17 @@ def _read_authorisation(case: Case, read: Reader, livemode: bool) -> Finding:
     status = intent.get("status")
     if status == "canceled":
         return Finding(_lapsed_or_canceled(case, intent), intent, "canceled_at_stripe")
+    if status == "processing":
+        # Its bank has not answered yet: it becomes capturable, or not.
+        return Finding(Learned.UNPROVABLE, intent, _not_capturable(intent))
     if status not in ("requires_capture", "succeeded"):
-        return Finding(Learned.REFUSED, intent, f"not_capturable:{status}")
-    if intent.get("currency") != row.currency.lower():
-        return Finding(Learned.REFUSED, intent, "currency_differs")
-    if status == "requires_capture" and row.amount_minor > _whole(intent, "amount_capturable"):
-        return Finding(Learned.REFUSED, intent, "more_than_authorised")
+        return Finding(Learned.REFUSED, intent, _not_capturable(intent))
+    if wrong := differences(intent, currency=row.currency.lower()):
+        return Finding(Learned.REFUSED, intent, reason("currency_differs", wrong))
+    if status == "requires_capture" and (wrong := differences(intent, amount_received=0)):
+        return Finding(Learned.REFUSED, intent, reason("captured_in_part", wrong))
+    if status == "requires_capture" and (wrong := below(intent, "amount_capturable", row.amount_minor)):
+        return Finding(Learned.REFUSED, intent, reason("more_than_authorised", wrong))
     # A succeeded intent goes on too: Stripe refuses to capture it, and the look that follows compares.
     return Finding(Learned.SUCCEEDED, intent)
 
@@ -84,22 +103,24 @@ def _ask_to_capture(case: Case) -> Ask:
     return Ask("POST", _path(case, "capture"), parameters, row.payment_intent)
 
 
-def _judge_capture(case: Case, intent: Json) -> Learned:
+def _judge_capture(case: Case, intent: Json) -> Judgement:
     row = _capture(case)
-    if not as_asked(intent, object="payment_intent", id=row.payment_intent, currency=row.currency.lower()):
-        return Learned.MISMATCH
-    if intent.get("status") != "succeeded":
-        return Learned.ASK
-    return Learned.SUCCEEDED if as_asked(intent, amount_received=row.amount_minor) else Learned.MISMATCH
+    wrong = differences(intent, object="payment_intent", id=row.payment_intent, currency=row.currency.lower())
+    if wrong or intent.get("status") != "succeeded":
+        return judgement(wrong, Learned.ASK)
+    return judgement(differences(intent, amount_received=row.amount_minor))
 
 
 def _refused_capture(case: Case, error: Json) -> Learned:
+    """By the intent inside the refusal; nothing of it must have been received."""
     intent = error.get("payment_intent")
-    if not isinstance(intent, Mapping) or intent.get("id") != _capture(case).payment_intent:
+    if not isinstance(intent, Mapping) or differences(intent, id=_capture(case).payment_intent, amount_received=0):
         return Learned.ASK
-    if intent.get("status") == "canceled" and intent.get("amount_received") == 0:
+    if intent.get("status") == "canceled":
         return _lapsed_or_canceled(case, intent)
-    if intent.get("status") == "requires_capture" and intent.get("amount_received") == 0:
+    if intent.get("status") in _NOT_AUTHORISED:
+        return Learned.REFUSED
+    if intent.get("status") == "requires_capture":
         expired = error.get("code") in ("charge_expired_for_capture", "capture_charge_authorization_expired")
         return Learned.EXPIRED if expired else Learned.REFUSED
     return Learned.ASK
@@ -114,24 +135,43 @@ def _look_for_capture(case: Case, read: Reader, livemode: bool) -> Finding:
     except Gone as gone:
         # Stripe deletes no intent. Unless the account is known to be ours, its key may be another's.
         return Finding(Learned.IMPOSSIBLE if gone.sure else Learned.UNPROVABLE, why="no_such_payment_intent")
-    received = _whole(intent, "amount_received")
+    untouched = ("canceled", "requires_capture", *_NOT_AUTHORISED)
     match intent.get("status"):
         case "succeeded":
-            if received != row.amount_minor or intent.get("currency") != row.currency.lower():
-                return Finding(Learned.FOUND_DIFFERENT, intent, "captured_otherwise")
-            owner = (intent.get("metadata") or {}).get(METADATA_KEY)
-            if owner is None:
-                return Finding(Learned.FOUND_FREE, intent)
-            return Finding(Learned.FOUND_OURS if owner == row.id else Learned.FOUND_CLAIMED, intent)
+            return _captured_by_whom(row, intent)
+        case status if status in untouched and (wrong := differences(intent, amount_received=0)):
+            # Somebody captured a part and left the rest open, which our own capture never does.
+            return Finding(Learned.FOUND_DIFFERENT, intent, reason("captured_in_part", wrong))
         case "canceled":
             expired = _lapsed_or_canceled(case, intent) is Learned.EXPIRED
             learned = Learned.IMPOSSIBLE_EXPIRED if expired else Learned.IMPOSSIBLE_CANCELED
             return Finding(learned, intent, "canceled_at_stripe")
-        case "requires_capture" if received == 0:
+        case "requires_capture":
             return Finding(Learned.ABSENT, intent)
-        case status:
+        case status if status in _NOT_AUTHORISED:
+            return Finding(Learned.IMPOSSIBLE, intent, _not_capturable(intent))
+        case _:
             # Processing, or a status that Stripe invents tomorrow: it proves nothing.
-            return Finding(Learned.UNPROVABLE, intent, f"status:{status}")
+            return Finding(Learned.UNPROVABLE, intent, reason("not_over", differences(intent, status="succeeded")))
+
+
+def _captured_by_whom(row: Capture, intent: Json) -> Finding:
+    if wrong := differences(intent, amount_received=row.amount_minor, currency=row.currency.lower()):
+        return Finding(Learned.FOUND_DIFFERENT, intent, reason("captured_otherwise", wrong))
+    metadata = intent.get("metadata")
+    if not isinstance(metadata, Mapping) or metadata.get(METADATA_KEY) is None:
+        return Finding(Learned.FOUND_FREE, intent)
+    if wrong := differences(intent, within="metadata", **{METADATA_KEY: row.id}):
+        return Finding(Learned.FOUND_CLAIMED, intent, reason("captured_for_another", wrong))
+    return Finding(Learned.FOUND_OURS, intent)
+
+
+_NOT_AUTHORISED = ("requires_payment_method", "requires_confirmation", "requires_action")
+"""Nothing is held that could be captured, whatever was held before."""
+
+
+def _not_capturable(intent: Json) -> str:
+    return reason("not_capturable", differences(intent, status="requires_capture"))
 
 
 def _lapsed_or_canceled(case: Case, intent: Json) -> Learned:
@@ -153,7 +193,7 @@ def _apply_capture(case: Case, outcome: Learned, intent: Json, why: str) -> list
     row = _capture(case)
     row.state, row.reason = _STATES[outcome], why or None
     if outcome is not Learned.SUCCEEDED:
-        return [told(row, row.state, minor=row.amount_minor, currency=row.currency, why=why)]
+        return [told(row, row.state, minor=row.amount_minor, currency=row.currency, **because(why))]
     charge = intent.get("latest_charge")
     row.charge = charge if isinstance(charge, str) else None
     return [
@@ -164,7 +204,7 @@ def _apply_capture(case: Case, outcome: Learned, intent: Json, why: str) -> list
             currency=row.currency,
             payment_intent=row.payment_intent,
             charge=row.charge,
-            why=why,
+            **because(why),
         )
     ]
 

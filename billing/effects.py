@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from billing.answers import Kind, Reading, learn, learn_from_look, read_answer
+from billing.differences import because
 from billing.facts import told
 from billing.gateway import Answer, Budget, Gateway, Request, Response, boot_clock
 from billing.idempotency import (
@@ -29,7 +30,7 @@ from billing.idempotency import (
     next_move,
 )
 from billing.records import Terms, conclude, mark_sent, plan, remember, request_of, rotate
-from billing.steps import Case, Finding, Json, Operation, Reader, Step, told_by
+from billing.steps import Case, Finding, Json, Operation, Reader, Step
 from billing.tables import Fact, Record, RecordState
 
 
@@ -214,14 +215,11 @@ def _settle_look(turn: Turn, report: Report, finding: Finding, record: Record) -
             step=record.step,
             generation=record.generation,
             learned=finding.learned,
-            why=finding.why[:200],
             took_ms=report.took_ms,
+            **because(finding.why),
         )
     )
-    why = finding.why
-    if finding.learned in (Learned.FOUND_DIFFERENT, Learned.FOUND_CLAIMED):
-        why = f"{why}; {told_by(finding.data)}"
-    result = _act(turn, record, step, data=finding.data, why=why)
+    result = _act(turn, record, step, data=finding.data, why=finding.why)
     status = finding.answer.status if isinstance(finding.answer, Response) else None
     result.misconfigured = status if status in (401, 403) else 0
     result.throttled = status == 429
@@ -272,8 +270,8 @@ def _act(
         case Rotate():
             successor = rotate(case, record, now, turn.terms)
             return _act(turn, successor, step, begin=begin, opened=successor)
-        case Done(outcome, already):
-            conclude(case, record, step, outcome, data or {}, "already_done" if already else why, now)
+        case Done(outcome, by_itself):
+            conclude(case, record, step, outcome, data or {}, why or by_itself, now)
             return _next(turn)
 
 
@@ -312,7 +310,7 @@ def _conflict(case: Case, record: Record, why: str) -> Result:
     record.state, record.look_at = RecordState.CONFLICT, None
     if record.concluded_at is None:
         record.conclusion = why
-    case.facts.append(told(case.row, "conflict", step=record.step, generation=record.generation, why=why))
+    case.facts.append(told(case.row, "conflict", step=record.step, generation=record.generation, **because(why)))
     return Result(case, Standing.CONFLICT, why=why)
 
 
@@ -331,7 +329,7 @@ def _late(report: Report, case: Case, record: Record) -> Result:
     )
     contradicts = reading.learned is Learned.SUCCEEDED and record.concluded_at is not None and not succeeded
     if contradicts or reading.learned is Learned.MISMATCH:
-        return _conflict(case, record, "late_success" if contradicts else "late_mismatch")
+        return _conflict(case, record, "late_success" if contradicts else f"late_mismatch: {reading.why}")
     return Result(case, Standing.LATE)
 
 
@@ -347,6 +345,6 @@ def _attempted(case: Case, record: Record, report: Report, reading: Reading, *, 
         status=response.status if response else None,
         request_id=response.request_id if response else None,
         replayed=bool(response and response.replayed),
-        why=reading.why[:200],
         took_ms=report.took_ms,
+        **because(reading.why),
     )

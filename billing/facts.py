@@ -28,6 +28,7 @@ TOPICS = {
     "invoice.lines_differ": "Stripe's total differs from ours; the draft is to be deleted",
     "invoice.finalized": "the invoice is open and has its number",
     "invoice.sent": "Stripe sent it to the customer",
+    "invoice.paid": "it was paid before it was sent, so nothing is sent",
     "invoice.refused": "the invoice is impossible as asked",
     "invoice.reopened": "a person had a refused invoice made again",
     "switch.pulled": "nothing new is prepared in this scope",

@@ -90,6 +90,10 @@ class Response:
     def error_type(self) -> str | None:
         return self._error("type")
 
+    @property
+    def error_param(self) -> str | None:
+        return self._error("param")
+
     def _error(self, name: str) -> str | None:
         error = self.data.get("error") if self.data else None
         value = error.get(name) if isinstance(error, Mapping) else None

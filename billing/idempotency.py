@@ -15,8 +15,21 @@ from billing.timing import Timing
 MAX_ROTATIONS = 3
 """So many generations may be disproved by the system itself; then a person looks."""
 
+UNTOLD_LOOKS = 8
+"""So many looks that decide nothing are made before a person is told: two hours at the pauses of production."""
+
+BAD_REQUEST = 400
+"""The status with which Stripe refuses what it understood: a decision, where every other error is an accident."""
+
 MAX_SERVER_ERRORS = 3
 """The replay header can be missing, so a third 5xx under one key counts as a replay."""
+
+
+ALREADY_DONE = "already_done"
+"""The effect was there without proof that we made it."""
+
+REFUSED_EACH_TIME = "refused_each_time"
+"""The provider refused it under every key, and each time it is proven that nothing happened."""
 
 
 class Learned(StrEnum):
@@ -92,6 +105,8 @@ class Known(Protocol):
     lease_s: float | None
     deadline: datetime | None
     looked_at: datetime | None
+    answer_status: int | None
+    """Of the last answer that was reported in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +156,8 @@ class Done:
     """Definite: one of `DEFINITE`."""
 
     outcome: Learned
-    already: bool = False
-    """The effect was there without proof that we made it."""
+    why: str = ""
+    """Where the record alone says it: see `ALREADY_DONE` and `REFUSED_EACH_TIME`."""
 
 
 Move = Send | Resend | Wait | Look | Rotate | Park | Conflict | Done
@@ -156,6 +171,8 @@ class Rules:
     """The provider replays by key (Stripe v1 POST). False: it may simply be repeated (GET, DELETE)."""
     proof_settles: bool = False
     """Absence is read from lists and events, so it always waits until the last send has settled."""
+    tells: bool = True
+    """A person is told when it stays undecided. False where something else tells it already."""
 
 
 def next_move(
@@ -176,15 +193,13 @@ def next_move(
     if lease_alive(record, now):
         return Wait(record.lease_until or now)
     if learned in _FOUND_DONE:
-        return Done(_FOUND_DONE[learned], already=learned is Learned.FOUND_FREE)
+        return Done(_FOUND_DONE[learned], ALREADY_DONE if learned is Learned.FOUND_FREE else "")
     if learned in _CONFLICTS:
         return Conflict()
     if learned is Learned.LOOK_UNANSWERED:
-        return Look(now + look_backoff(record, timing))
+        return _look_again(record, now, timing, rules)
     if not rules.replays:
-        if learned is Learned.ASK:
-            return Look(now)
-        return Resend() if record.sends else Send()
+        return _while_it_may_be_repeated(record, learned, now, timing, rules)
     if record.deadline is not None and now >= record.deadline:
         # Too late to send. The authorisation lapses by itself, and a look will show it.
         long_past = now >= record.deadline + timedelta(seconds=timing.past_deadline_s)
@@ -201,6 +216,24 @@ def next_move(
     return Resend() if record.unanswered else Send()
 
 
+def _look_again(record: Known, now: datetime, timing: Timing, rules: Rules) -> Look | Park:
+    """More and more slowly, and in the end a person is told that it goes on."""
+    again = now + look_backoff(record, timing)
+    return Park(again) if record.looks >= UNTOLD_LOOKS and rules.tells else Look(again)
+
+
+def _while_it_may_be_repeated(record: Known, learned: Learned, now: datetime, timing: Timing, rules: Rules) -> Move:
+    """Reading and deleting need no key and do no harm twice; but what is refused again and again has to end."""
+    if learned is Learned.ASK:
+        return Look(now)
+    if learned is Learned.UNPROVABLE:
+        return _look_again(record, now, timing, rules)
+    refused = record.look_only and record.sends > MAX_ROTATIONS
+    if refused or (record.sends and _too_old(record, now, timing)):
+        return Park(now + look_backoff(record, timing)) if learned is Learned.ABSENT else Look(now)
+    return Resend() if record.sends else Send()
+
+
 def _after_an_unchanged_look(
     record: Known, learned: Learned, now: datetime, timing: Timing, rules: Rules, rotations: int
 ) -> Move:
@@ -214,9 +247,11 @@ def _after_an_unchanged_look(
     if matures_at is not None and (record.looked_at is None or record.looked_at < matures_at):
         # What was read before the last send was over proves nothing, however long ago that is by now.
         return Look(max(now, matures_at))
-    if rotations >= MAX_ROTATIONS:
-        return Park(now + look_backoff(record, timing))
-    return Rotate()
+    if rotations < MAX_ROTATIONS:
+        return Rotate()
+    if record.look_only and record.answer_status == BAD_REQUEST:
+        return Done(Learned.REFUSED, REFUSED_EACH_TIME)
+    return Park(now + look_backoff(record, timing))
 
 
 def key_is_spent(record: Known, now: datetime, timing: Timing) -> bool:

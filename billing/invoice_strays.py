@@ -2,9 +2,9 @@
 
 from billing.gateway import encode
 from billing.idempotency import Learned, Rules
-from billing.invoice_steps import CREATE, invoice_of, is_ours, look_for_deleted, named
+from billing.invoice_steps import CREATE, invoice_of, invoices_of, is_ours, judge_deleted, look_for_deleted, named
 from billing.provider_ids import Kind, object_path
-from billing.steps import Ask, Case, Finding, Reader, Step, Unread, as_asked
+from billing.steps import Ask, Case, Finding, Reader, Step, Unread
 
 
 def stray_step(case: Case, phase: str) -> Step | None:
@@ -40,7 +40,7 @@ def _look_for_strays(case: Case, read: Reader, livemode: bool) -> Finding:
     try:
         strays = [
             named(invoice.get("id"))
-            for invoice in read.pages("/v1/invoices", {"customer": row.customer, "status": "draft", **created})
+            for invoice in invoices_of(row, read, {"status": "draft", **created})
             if is_ours(case, invoice) and invoice.get("id") != row.stripe_invoice
         ]
     except Unread as unread:
@@ -52,7 +52,7 @@ def delete_stray(stray: str) -> Step:
     return Step(
         name=f"delete_stray:{stray}",
         ask=lambda _case: Ask("DELETE", object_path(Kind.INVOICE, stray), {}, stray),
-        judge=lambda _case, data: Learned.SUCCEEDED if as_asked(data, id=stray, deleted=True) else Learned.MISMATCH,
+        judge=lambda _case, data: judge_deleted(stray, data),
         look=lambda _case, read, livemode: look_for_deleted(stray, read, livemode),
         apply=lambda _case, _outcome, _data, _why: [],
         rules=Rules(replays=False),

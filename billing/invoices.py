@@ -168,11 +168,11 @@ def rule_out(case: Case) -> list[Fact]:
 
 def _unfit(lines: Sequence[InvoiceLine]) -> str | None:
     if not 0 < len(lines) <= MAX_LINES:
-        return f"lines: {len(lines) or 'none'}{' or more' * (len(lines) > MAX_LINES)}, expected 1 to {MAX_LINES}"
+        return f"unfit_lines: {len(lines) or 'none'}{' or more' * (len(lines) > MAX_LINES)}, expected 1 to {MAX_LINES}"
     for line in lines:
         # `store.load` leaves out what is much longer.
         if not line.description or len(line.description) > MAX_DESCRIPTION:
-            return f"line {line.position}: description has more than {MAX_DESCRIPTION} characters, or none"
+            return f"unfit_lines: line {line.position}, description has more than {MAX_DESCRIPTION} characters, or none"
     return None
 
 

@@ -36,7 +36,8 @@ PROBE = Step(
     ask=lambda _case: Ask("GET", "/v1/account"),
     look=_look,
     apply=_apply,
-    rules=Rules(replays=False),
+    # The switch itself is what a person is told.
+    rules=Rules(replays=False, tells=False),
 )
 
 OPERATION = Operation("switch", "swi", Switch, _next_step, {PROBE.name: PROBE}.__getitem__)

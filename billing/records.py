@@ -53,8 +53,9 @@ def mark_sent(record: Record, now: datetime, timing: Timing, *, looking: bool, o
     record.state, record.learned = RecordState.SENT, Learned.NOTHING
     record.first_sent_at = record.first_sent_at or now
     record.sends += 1
-    record.look_at = record.parked_at = None
+    record.look_at = None
     if not only_looks:
+        record.parked_at = None
         record.unanswered += 1
         record.unreported += 1
         record.last_prepared_at = now

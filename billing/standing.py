@@ -41,6 +41,7 @@ _FINAL: frozenset[str] = frozenset(
         CaptureState.EXPIRED,
         CaptureState.CANCELED,
         InvoiceState.SENT,
+        InvoiceState.PAID,
         InvoiceState.REFUSED,
     }
 )
@@ -95,9 +96,16 @@ def status(session: Session, entity_id: str) -> Status:
         since=since,
         next="nothing, this is final" if final else what_next(row, current, work, state),
         final=final,
-        reason=row.reason or (conflict.conclusion or conflict.learned if conflict else None),
+        reason=row.reason or (_why_in_conflict(conflict, work) if conflict else None),
         work=work.state if work else None,
     )
+
+
+def _why_in_conflict(record: Record, work: Work | None) -> str:
+    """The conclusion of a record that was concluded before it was contradicted is history; the work has the reason."""
+    if record.concluded_at is not None and work is not None and work.reason:
+        return work.reason
+    return record.conclusion or record.learned
 
 
 def what_next(row: Capture | Invoice, current: Record | None, work: Work | None, state: str) -> str:

@@ -5,10 +5,11 @@ asked for, what counts as its success, how Stripe is asked whether it happened, 
 It never decides about keys: `billing.idempotency` does.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from billing.differences import Difference, differences, listed
 from billing.gateway import Answer, Response, encode
 from billing.idempotency import Learned, Rules
 from billing.tables import Capture, Fact, Invoice, InvoiceLine, Record, RecordState, Switch
@@ -144,33 +145,47 @@ def seen(answer: Answer) -> Json:
 def see(read: Reader, path: str, expected: tuple[str, str], *, livemode: bool) -> Json:
     """One object by its path, checked to be the one that was asked for: `expected` is (object, id).
 
-    Raises Unread, and Gone for a 404 that is not our own misconfiguration: a key of another account
-    or mode gets 404 for every object, so the account itself is asked too.
+    Raises Unread, and Gone for a 404 that is not our own misconfiguration, for which the account itself is asked.
     """
     answer = read.get(path)
-    if isinstance(answer, Response) and answer.status == 404 and answer.error_code == "resource_missing":
-        account = read.get("/v1/account")
-        who = seen(account)
-        if who.get("object") == "account" and read.account in (None, who.get("id")):
-            raise Gone(sure=read.account is not None)
-        raise Unread(account, "another account answered")
+    if is_missing(answer):
+        raise Gone(sure=sure_of_the_account(read))
     data = seen(answer)
-    if (data.get("object"), data.get("id")) != expected or data.get("livemode") is not livemode:
-        raise Unread(answer, "the provider answered about something else")
+    if wrong := differences(data, object=expected[0], id=expected[1], livemode=livemode):
+        raise Unread(answer, f"the provider answered about something else: {listed(wrong)}")
     return data
 
 
-def told_by(data: Json) -> str:
-    """What an object of the provider says about itself, for a person who has to decide; nothing about anybody."""
-    names = ("object", "id", "livemode", "status", "currency", "amount_received", "subtotal", "total")
-    return "Stripe says " + ", ".join(f"{name} {data[name]}" for name in names if name in data)
+def is_missing(answer: Answer | None, param: str | None = None) -> bool:
+    """Whether Stripe says that there is no such object: the one of the path (404), or the one that `param` names."""
+    if not isinstance(answer, Response) or answer.error_code != "resource_missing":
+        return False
+    return answer.status == 404 if param is None else answer.status in (400, 404) and answer.error_param == param
 
 
-def as_asked(data: Json, **expected: object) -> bool:
-    """Whether every named field has exactly the expected value and type (True is not 1)."""
-    return all(
-        name in data and data[name] == value and type(data[name]) is type(value) for name, value in expected.items()
-    )
+def sure_of_the_account(read: Reader) -> bool:
+    """Whether it is known that the account that says so is the right one; Unread when it does not answer, or is not.
+
+    A key of another account or mode gets "no such object" for everything that is ours.
+    """
+    answer = read.get("/v1/account")
+    who = seen(answer)
+    if who.get("object") != "account" or read.account not in (None, who.get("id")):
+        raise Unread(answer, "another account answered")
+    return read.account is not None
+
+
+class Judgement(NamedTuple):
+    """What a 2xx about the right mode says of its step: SUCCEEDED, ASK (not in the end state), MISMATCH or REFUSED."""
+
+    learned: Learned
+    why: str = ""
+    """For MISMATCH and REFUSED, the fields that differ."""
+
+
+def judgement(differing: Sequence[Difference], otherwise: Learned = Learned.SUCCEEDED) -> Judgement:
+    """MISMATCH that names the fields, where there are any."""
+    return Judgement(Learned.MISMATCH, listed(differing)) if differing else Judgement(otherwise)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +198,12 @@ class Step:
     """(case, definite outcome, the object that shows it, why) -> the row is changed, and the facts say so."""
     look: Callable[[Case, Reader, bool], Finding]
     """(case, reader, livemode) -> what the provider's state says about this step's effect."""
-    judge: Callable[[Case, Json], Learned] | None = None
-    """A 2xx about the right mode -> SUCCEEDED, ASK (not in the end state) or MISMATCH. None: a step that only looks."""
+    judge: Callable[[Case, Json], Judgement] | None = None
+    """None: a step that only looks."""
     refusal: Callable[[Case, Json], Learned] = lambda _case, _error: Learned.ASK
     """A 400 about state, by the object attached to the error -> a definite outcome when it excludes our effect."""
+    creates: bool = False
+    """It makes a new object: a refusal of its first send can hide no effect, because no object was there before."""
     trust_replay: bool = True
     """A replayed success shows what matters; False where it is an old snapshot that must be read again."""
     rules: Rules = Rules()

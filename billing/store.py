@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import CursorResult, exists, func, inspect, select, text, update
+from sqlalchemy import CursorResult, func, inspect, select, text, update
 from sqlalchemy.orm import Session
 
 from billing.effects import Report, Result, Standing
@@ -159,14 +159,14 @@ def _by_object(result: Result) -> tuple[str, str, str]:
     return record.account or "", record.provider_object or "", record.id
 
 
-def claimed_elsewhere(session: Session, report: Report) -> bool:
-    """Whether another operation's record already concluded with this very effect on this very object."""
+def claimed_elsewhere(session: Session, report: Report) -> str | None:
+    """The other operation whose record already concluded with this very effect on this very object."""
     finding = report.came_back
     if not isinstance(finding, Finding) or finding.learned is not Learned.FOUND_FREE:
-        return False
+        return None
     request = report.call.request
     provider_object = finding.data.get("id")
-    other = exists(Record.id).where(
+    other = select(Record.operation_id).where(
         Record.account.is_not_distinct_from(request.account),
         Record.provider_object == provider_object,
         Record.step == report.call.step.name,
@@ -174,7 +174,7 @@ def claimed_elsewhere(session: Session, report: Report) -> bool:
         Record.state == RecordState.ANSWERED,
         Record.learned.in_([Learned.SUCCEEDED, Learned.FOUND_OURS, Learned.FOUND_FREE]),
     )
-    return bool(session.scalar(select(other)))
+    return session.scalar(other.limit(1))
 
 
 def renew(session: Session, held: Iterable[tuple[str, int]], timing: Timing) -> set[str]:

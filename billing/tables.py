@@ -80,6 +80,8 @@ class InvoiceState(StrEnum):
     LINES_DIFFER = "lines_differ"
     FINALIZED = "finalized"
     SENT = "sent"
+    PAID = "paid"
+    """Paid before it was sent, by the customer's credit balance or elsewhere: nothing is left to ask for."""
     REFUSED = "refused"
 
 

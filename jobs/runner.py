@@ -202,10 +202,12 @@ def _load(session: Session, works: Iterable[Work]) -> dict[str, Case]:
 
 def _checked(session: Session, report: Report) -> Report:
     """An effect that is not provably ours may be another operation's: then it is a conflict."""
-    if not store.claimed_elsewhere(session, report):
+    other = store.claimed_elsewhere(session, report)
+    if other is None:
         return report
     assert isinstance(report.came_back, Finding)
-    return replace(report, came_back=replace(report.came_back, learned=Learned.FOUND_CLAIMED))
+    claimed = replace(report.came_back, learned=Learned.FOUND_CLAIMED, why=f"claimed_by_another: {other}")
+    return replace(report, came_back=claimed)
 
 
 def _tell(results: Sequence[tuple[Work, Result, No | None]], reports: Sequence[Report]) -> None:

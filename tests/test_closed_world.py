@@ -205,10 +205,11 @@ NEXT: dict[type, dict[str, set[str]]] = {
     InvoiceState: {
         "requested": {"drafted", "refused"},
         "drafted": {"lines_added", "lines_differ", "refused"},
-        "lines_added": {"finalized", "refused"},
+        "lines_added": {"finalized", "paid", "refused"},
         "lines_differ": {"refused"},
-        "finalized": {"sent", "refused"},
+        "finalized": {"sent", "paid", "refused"},
         "sent": set(),
+        "paid": set(),
         # By a person only.
         "refused": {"requested", "finalized"},
     },

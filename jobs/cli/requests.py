@@ -203,7 +203,7 @@ def _report(runtime: "Runtime", entity_id: str, wait: bool, timeout_s: float, as
         tell(f"waiting is of no use; next: {now.next}")
     elif wait and not now.final:
         tell(f"not final after {timeout_s:g} s; next: {now.next}{_missing(now.next)}")
-    if wait and now.state not in ("captured", "sent"):
+    if wait and now.state not in ("captured", "sent", "paid"):
         raise typer.Exit(1)
 
 

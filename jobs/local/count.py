@@ -11,6 +11,8 @@ from typing import Any
 
 from billing.tables import CaptureState, InvoiceState
 
+_INVOICES_END = {InvoiceState.SENT, InvoiceState.PAID, InvoiceState.REFUSED}
+
 Effects = Sequence[Mapping[str, Any]]
 
 
@@ -79,12 +81,13 @@ def _invoices(asked: Sequence[Asked], by_kind: Mapping[str, Effects]) -> list[Of
     for wish in asked:
         mine = of_wish.pop(wish.id, [])
         offences += _state(wish)
-        wanted = wish.state in (InvoiceState.FINALIZED, InvoiceState.SENT)
+        wanted = wish.state in (InvoiceState.FINALIZED, InvoiceState.SENT, InvoiceState.PAID)
         offences += _effects(wish, [finalized[stripe_id] for stripe_id in mine], wanted=wanted, verb="finalised")
         for stripe_id in mine:
             if stripe_id != wish.provider_object:
                 offences.append(Offence("wrong", wish.id, f"{stripe_id} was finalised for it, and it knows of another"))
-            if (stripe_id in sent) != (wish.state == InvoiceState.SENT):
+            # One that is paid may have been sent by somebody before.
+            if wish.state != InvoiceState.PAID and (stripe_id in sent) != (wish.state == InvoiceState.SENT):
                 offences.append(Offence("lost", wish.id, f"{stripe_id}: sent and said to be sent differ"))
     for strangers in of_wish.values():
         offences += [Offence("unasked", stripe_id, "finalised, and nobody had asked") for stripe_id in strangers]
@@ -98,7 +101,7 @@ def _invoices(asked: Sequence[Asked], by_kind: Mapping[str, Effects]) -> list[Of
 def _state(wish: Asked) -> list[Offence]:
     if wish.state == wish.expected:
         return []
-    final = wish.state in {*CaptureState, InvoiceState.SENT, InvoiceState.REFUSED} - {CaptureState.REQUESTED}
+    final = wish.state in {*CaptureState, *_INVOICES_END} - {CaptureState.REQUESTED}
     kind = "lost" if final else "stuck"
     return [Offence(kind, wish.id, f"it is {wish.state}, and should be {wish.expected}")]
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from billing.tables import Capture, CaptureState, Invoice, InvoiceState, Record, RecordState, Work, WorkState
 from jobs.local.count import Asked
 
-FINAL = {*CaptureState, InvoiceState.SENT, InvoiceState.REFUSED} - {CaptureState.REQUESTED}
+FINAL = {*CaptureState, InvoiceState.SENT, InvoiceState.PAID, InvoiceState.REFUSED} - {CaptureState.REQUESTED}
 
 
 @dataclass(slots=True)

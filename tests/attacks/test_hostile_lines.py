@@ -19,11 +19,14 @@ from jobs.runner import Runner
 MANY = "SELECT n, 'a seat', 1 FROM generate_series(0, 19999) AS n"
 LONG = "SELECT 0, repeat('x', 5000000), 1"
 UNFIT = {
-    "many": (MANY, "lines: 101 or more, expected 1 to 100"),
-    "long": (LONG, "line 0: description has more than 500 characters, or none"),
-    "longer than ours": ("SELECT 7, repeat('x', 501), 1", "line 7: description has more than 500 characters, or none"),
-    "empty": ("SELECT 0, '', 1", "line 0: description has more than 500 characters, or none"),
-    "none": ("SELECT 0, 'a seat', 1 WHERE false", "lines: none, expected 1 to 100"),
+    "many": (MANY, "unfit_lines: 101 or more, expected 1 to 100"),
+    "long": (LONG, "unfit_lines: line 0, description has more than 500 characters, or none"),
+    "longer than ours": (
+        "SELECT 7, repeat('x', 501), 1",
+        "unfit_lines: line 7, description has more than 500 characters, or none",
+    ),
+    "empty": ("SELECT 0, '', 1", "unfit_lines: line 0, description has more than 500 characters, or none"),
+    "none": ("SELECT 0, 'a seat', 1 WHERE false", "unfit_lines: none, expected 1 to 100"),
 }
 
 
@@ -70,7 +73,8 @@ def test_lines_that_no_call_can_carry_refuse_their_invoice_in_the_claim_itself(u
         assert (status.state, status.final, status.reason) == ("refused", True, why)
         assert house.work(invoice_id).state == "done"
         assert house.records(invoice_id) == []
-        assert [fact.payload.get("why") for fact in house.facts(invoice_id)] == [None, why]
+        _, refused = house.facts(invoice_id)
+        assert (refused.payload["why"], f"unfit_lines: {refused.payload['differs']}") == ("unfit_lines", why)
 
 
 def test_the_other_invoices_of_a_queue_are_sent(unchecked: House) -> None:
@@ -110,7 +114,7 @@ def test_lines_that_come_after_the_draft_have_it_deleted_and_nothing_finalised(u
             return answer
 
     assert house.settle(invoice, gateway=Meanwhile()) == ["refused"]
-    assert house.status(invoice).reason == "lines: 101 or more, expected 1 to 100"
+    assert house.status(invoice).reason == "unfit_lines: 101 or more, expected 1 to 100"
     assert [record.step for record in house.records(invoice)] == ["create", "delete_draft"]
     assert [topic for topic in house.topics(invoice) if topic not in ("attempted", "looked")] == [
         "requested",

@@ -55,7 +55,8 @@ def test_a_total_that_differs_is_refused_and_the_draft_deleted_and_only_a_person
     draft = house.row(Invoice, invoice).stripe_invoice
     _by_hand(house, f"/v1/invoices/{draft}/add_lines", "lines[0][amount]=77&lines[0][description]=by hand")
     assert house.settle(invoice) == ["refused"]
-    assert house.status(invoice).reason == "total_differs"
+    totals = "subtotal: expected 4501, found 4578; total: expected 4501, found 4578"
+    assert house.status(invoice).reason == f"total_differs: {totals}; lines: expected 2, found 3"
     assert [effect["id"] for effect in house.effects("invoice.deleted")] == [draft]
     assert house.effects("invoice.finalized") == []
 

@@ -208,7 +208,9 @@ def test_more_than_is_authorised_is_refused_before_anything_is_sent(house: House
     """[32, 33]"""
     capture = house.ask_for_capture(amount=2000, authorisation=None)
     assert house.settle(capture) == ["refused"]
-    assert house.status(capture).reason == "more_than_authorised"
+    assert house.status(capture).reason == (
+        "more_than_authorised: amount_capturable: expected at least 2000, found 1999"
+    )
     assert house.posts("/capture") == []
 
 

@@ -91,7 +91,7 @@ def test_it_is_written_down_in_one_way() -> None:
 
 
 def names_read(path: Path) -> set[str]:
-    """Every name that this page reads out of a mapping: x.get("name"), x["name"], as_asked(x, name=...)."""
+    """Every name that this page reads out of a mapping: x.get("name"), x["name"], differences(x, name=...)."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         match node:
@@ -99,8 +99,8 @@ def names_read(path: Path) -> set[str]:
                 found.add(name)
             case ast.Subscript(slice=ast.Constant(value=str(name)), ctx=ast.Load()):
                 found.add(name)
-            case ast.Call(func=ast.Name(id="as_asked"), keywords=keywords):
-                found |= {keyword.arg for keyword in keywords if keyword.arg}
+            case ast.Call(func=ast.Name(id="differences"), keywords=keywords):
+                found |= {keyword.arg for keyword in keywords if keyword.arg} - {"within"}
             case ast.Call(func=ast.Name(id="_whole"), args=[_, ast.Constant(value=str(name))]):
                 found.add(name)
     return found

@@ -160,7 +160,7 @@ def test_more_than_was_authorised_is_refused(control: Control, door: StripeGatew
     case = a_case(control, amount_minor=5000)
     result, _ = step(door, case)
     assert (result.standing, case.row.state) == (Standing.CONCLUDED, CaptureState.REFUSED)
-    assert case.row.reason == "amount_too_large"
+    assert case.row.reason == "amount_too_large: amount_to_capture"
     assert not control.effects("capture")
 
 

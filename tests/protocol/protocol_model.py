@@ -17,9 +17,9 @@ from billing import effects
 from billing.capture_steps import CAPTURE
 from billing.effects import Call, Report, Standing, Turn
 from billing.gateway import Answer, NoAnswer, NotSent, Request, Response
-from billing.idempotency import Learned
+from billing.idempotency import Learned, Rules
 from billing.records import Terms
-from billing.steps import Ask, Case, Finding, Operation, Step
+from billing.steps import Ask, Case, Finding, Judgement, Operation, Step
 from billing.tables import Capture, CaptureState, Record
 from billing.timing import PRODUCTION, Timing
 
@@ -101,24 +101,25 @@ def _look_for_take(_case: Case, read: Any, _livemode: bool) -> Finding:
 TAKE = Step(
     name="take",
     ask=lambda case: Ask("POST", "/v1/take", {"amount": 1999}, INTENT),
-    judge=lambda _case, data: Learned.SUCCEEDED if data.get("takes") else Learned.MISMATCH,
+    judge=lambda _case, data: Judgement(Learned.SUCCEEDED if data.get("takes") else Learned.MISMATCH),
     look=_look_for_take,
     apply=_take_applied,
 )
-TAKING = Operation(
-    "capture",
-    "cap",
-    Capture,
-    lambda case: TAKE if case.row.state == CaptureState.REQUESTED else None,
-    {TAKE.name: TAKE}.__getitem__,
-)
-CAPTURING = Operation(
-    "capture",
-    "cap",
-    Capture,
-    lambda case: CAPTURE if case.row.state == CaptureState.REQUESTED else None,
-    {CAPTURE.name: CAPTURE}.__getitem__,
-)
+MAKE = replace(TAKE, name="make", creates=True, rules=Rules(proof_settles=True))
+
+
+def _operation_of(step: Step) -> Operation:
+    return Operation(
+        "capture",
+        "cap",
+        Capture,
+        lambda case: step if case.row.state == CaptureState.REQUESTED else None,
+        {step.name: step}.__getitem__,
+    )
+
+
+TAKING, MAKING = _operation_of(TAKE), _operation_of(MAKE)
+CAPTURING = _operation_of(CAPTURE)
 
 
 @dataclass
@@ -135,6 +136,9 @@ class Provider:
             return response(200, {"object": "list", "livemode": False, "takes": len(self.effects)})
         assert request.key is not None
         now = self.world.now
+        if instead == "400_unsaved":
+            # Refused before the key is looked up: it says nothing about what this key did before.
+            return error(400)
         kept = self.saved.get(request.key)
         if kept is not None and now - kept[0] < timedelta(hours=24):
             if kept[2] != request.body:
@@ -146,11 +150,13 @@ class Provider:
             return error(401)
         if instead == "500_unsaved":
             return error(500, type="api_error")
-        if instead != "500_saved":
+        if instead not in ("500_saved", "400_saved"):
             self.effects.append((now, request.key))
         answer = response(200, {"object": "take", "livemode": False, "takes": len(self.effects)})
         if instead in ("500_saved", "500_with_effect"):
             answer = error(500, type="api_error")
+        if instead == "400_saved":
+            answer = error(400)
         if instead == "lock_saved":
             self.effects.pop()
             answer = error(429, code="lock_timeout")
@@ -177,6 +183,7 @@ FATES = (
     "500_with_effect",
     "lock_saved",
 )
+REFUSALS = ("400_saved", "400_unsaved")
 PAUSES = (0.0, 0.0, 0.0, 1.0, 14.0, 31.0, 61.0, 120.0, 3600.0, 22.9 * 3600, 25 * 3600.0)
 
 
@@ -195,10 +202,10 @@ class Schedule:
     """Whether a switch is pulled at this claim; it is released before the next."""
 
     @staticmethod
-    def random(seed: int, holds: bool = False) -> "Schedule":
+    def random(seed: int, holds: bool = False, fates: Sequence[str] = FATES) -> "Schedule":
         dice = random.Random(seed)
         return Schedule(
-            [(dice.choice(FATES), dice.random()) for _ in range(dice.randint(0, 10))],
+            [(dice.choice(fates), dice.random()) for _ in range(dice.randint(0, 10))],
             [dice.choice(PAUSES) for _ in range(dice.randint(0, 14))],
             [dice.random() < 0.3 for _ in range(dice.randint(0, 14))] if holds else (),
         )
@@ -231,6 +238,8 @@ class World:
             self._round()
             if len(self.provider.effects) > 1:
                 raise Violation(f"two effects: {self.provider.effects}")
+            if self.case.row.state == CaptureState.REFUSED and self.provider.effects:
+                raise Violation(f"refused, and it happened: {self.provider.effects}")
         if self.standing is not Standing.PARKED:
             raise Violation(f"it neither ended nor was parked: {self.standing}")
         return self

@@ -1,5 +1,6 @@
 """What each answer to a send means: the table of answers, row by row, for captures and every invoice step."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -306,10 +307,43 @@ def test_a_refusal_about_an_invoice_is_definite_only_when_its_state_excludes_us(
     assert read(step, error(400, invoice=invoice(status=status))).learned is learned
 
 
-@pytest.mark.parametrize("step", [CREATE, ADD_LINES, FINALIZE, SEND], ids=lambda step: step.name)
+@pytest.mark.parametrize("step", [ADD_LINES, FINALIZE, SEND], ids=lambda step: step.name)
 def test_a_400_without_an_object_is_looked_at_for_every_step_of_an_invoice(step: Step):
     """Stripe says "already finalized" without a code and without the invoice."""
     assert read(step, error(400)).learned is Learned.ASK
+
+
+NO_EMAIL = error(400)
+"""What Stripe says of a customer without an address: neither a code, nor a parameter, nor an object."""
+
+
+@pytest.mark.parametrize(
+    ("answer", "times", "kind", "learned"),
+    [
+        pytest.param(NO_EMAIL, 1, Kind.LEARNED, Learned.REFUSED, id="the first send"),
+        pytest.param(error(400, code="invoice_not_editable"), 1, Kind.LEARNED, Learned.REFUSED, id="of some state"),
+        pytest.param(NO_EMAIL, 2, Kind.LEARNED, Learned.ASK, id="an answer was lost before"),
+        pytest.param(replace(NO_EMAIL, replayed=True), 1, Kind.LEARNED, Learned.ASK, id="a replay"),
+        pytest.param(error(400, type="idempotency_error"), 1, Kind.LEARNED, Learned.ASK, id="another's key"),
+        pytest.param(response(400, {"message": "no"}), 1, Kind.NO_ANSWER, None, id="a proxy's"),
+    ],
+)
+def test_a_400_refuses_what_would_be_created_only_where_nothing_was_sent_before(
+    answer: Answer, times: int, kind: Kind, learned: Learned | None
+):
+    reading = read(CREATE, answer, times=times)
+    assert (reading.kind, reading.learned) == (kind, learned)
+
+
+def test_only_what_makes_a_new_object_is_refused_so():
+    creating = [step.name for step in (CAPTURE, CREATE, ADD_LINES, FINALIZE, SEND, DELETE_DRAFT) if step.creates]
+    assert creating == ["create"]
+    assert CREATE.ask(invoice_case()).provider_object is None
+
+
+def test_a_refusal_names_the_parameter_that_it_is_about():
+    reading = read(CAPTURE, error(400, code="parameter_invalid_integer", param="amount_to_capture"))
+    assert reading.why == "parameter_invalid_integer: amount_to_capture"
 
 
 # Outcomes are Stripe's to tell: a proxy's page is nobody's decision.

@@ -3,7 +3,7 @@
 import copy
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import get_args
@@ -13,9 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.idempotency import (
+    ALREADY_DONE,
     DEFINITE,
     MAX_ROTATIONS,
     MAX_SERVER_ERRORS,
+    REFUSED_EACH_TIME,
+    UNTOLD_LOOKS,
     Conflict,
     Done,
     Learned,
@@ -62,6 +65,7 @@ class Known:
     lease_s: float | None = None
     deadline: datetime | None = None
     looked_at: datetime | None = None
+    answer_status: int | None = None
 
 
 # (sends, unanswered, unreported, server errors)
@@ -85,7 +89,10 @@ AGES = (
     -SECOND,
 )
 DEADLINES = (None, timedelta(days=6), MARGIN - SECOND, timedelta(0), -SECOND, -timedelta(hours=2))
-RULES = tuple(Rules(replays, settles) for replays, settles in product((True, False), repeat=2))
+RULES = (
+    *(Rules(replays, settles) for replays, settles in product((True, False), repeat=2)),
+    Rules(replays=False, tells=False),
+)
 FLAGS = tuple(product((True, False), repeat=3))
 
 
@@ -94,7 +101,7 @@ def records() -> Iterator[Known]:
         sends, unanswered, unreported, server_errors = counts
         replayed, look_only, margin_looked = flags
         sent = NOW - age if sends else None
-        yield Known(
+        record = Known(
             learned=learned,
             sends=sends,
             unanswered=unanswered,
@@ -110,6 +117,12 @@ def records() -> Iterator[Known]:
             deadline=NOW + deadline if deadline is not None else None,
             looked_at=NOW,
         )
+        yield record
+        if learned == Learned.ABSENT:
+            yield replace(record, answer_status=400)
+            yield replace(record, answer_status=500)
+        if learned in (Learned.UNPROVABLE, Learned.LOOK_UNANSWERED):
+            yield replace(record, looks=UNTOLD_LOOKS)
 
 
 # What must hold, each told again in other words than the code's own.
@@ -168,7 +181,7 @@ def a_definite_answer_is_final(record: Known, rules: Rules, rotations: int, move
 def what_a_look_found_ends_it(record: Known, rules: Rules, rotations: int, move: Move) -> bool:
     expected = {
         "found_ours": Done(Learned.SUCCEEDED),
-        "found_free": Done(Learned.SUCCEEDED, already=True),
+        "found_free": Done(Learned.SUCCEEDED, ALREADY_DONE),
         "found_claimed": Conflict(),
         "found_different": Conflict(),
         "mismatch": Conflict(),
@@ -181,7 +194,18 @@ def what_a_look_found_ends_it(record: Known, rules: Rules, rotations: int, move:
 
 def only_what_was_found_ends_it(record: Known, rules: Rules, rotations: int, move: Move) -> bool:
     undecided = record.learned in ("nothing", "ask", "absent", "unprovable", "look_unanswered")
-    return undecided != isinstance(move, Done | Conflict)
+    return undecided != isinstance(move, Done | Conflict) or move == Done(Learned.REFUSED, REFUSED_EACH_TIME)
+
+
+def it_is_refused_without_an_effect_only_after_every_key_was_refused_and_disproved(
+    record: Known, rules: Rules, rotations: int, move: Move
+) -> bool:
+    """Where a further key would have been taken, and the provider's last word under this one was a 400."""
+    if move != Done(Learned.REFUSED, REFUSED_EACH_TIME):
+        return True
+    proven = record.learned == Learned.ABSENT and record.look_only and rules.replays and not _over(record)
+    earlier = next_move(record, NOW, TIMING, rules, MAX_ROTATIONS - 1)
+    return proven and record.answer_status == 400 and rotations >= MAX_ROTATIONS and earlier == Rotate()
 
 
 def an_answer_that_says_look_is_never_followed_by_a_send(
@@ -192,7 +216,11 @@ def an_answer_that_says_look_is_never_followed_by_a_send(
 
 
 def an_unanswered_look_is_repeated(record: Known, rules: Rules, rotations: int, move: Move) -> bool:
-    return record.learned != Learned.LOOK_UNANSWERED or (isinstance(move, Look) and move.at > NOW)
+    if record.learned != Learned.LOOK_UNANSWERED:
+        return True
+    again = TIMING.look_first_s * (2 if record.looks == 2 else 128)
+    at = NOW + timedelta(seconds=min(again, TIMING.look_max_s))
+    return move == (Park(at) if record.looks >= UNTOLD_LOOKS and rules.tells else Look(at))
 
 
 def an_unanswered_send_is_resent_and_never_sent(record: Known, rules: Rules, rotations: int, move: Move) -> bool:
@@ -215,8 +243,20 @@ def a_look_or_a_park_has_its_time(record: Known, rules: Rules, rotations: int, m
 
 def it_is_parked_only_when_nothing_can_be_proven(record: Known, rules: Rules, rotations: int, move: Move) -> bool:
     long_past = record.deadline is not None and NOW - record.deadline >= timedelta(hours=1)
-    may = record.learned == Learned.UNPROVABLE or rotations >= MAX_ROTATIONS or long_past
-    return not isinstance(move, Park) or (may and record.learned in (Learned.UNPROVABLE, Learned.ABSENT))
+    patient = record.looks >= UNTOLD_LOOKS and rules.tells
+    may = {
+        Learned.UNPROVABLE: rules.replays or patient,
+        # What may be repeated is told when it was refused again and again, or for a day.
+        Learned.ABSENT: rotations >= MAX_ROTATIONS or long_past or not rules.replays,
+        Learned.LOOK_UNANSWERED: patient,
+    }
+    return not isinstance(move, Park) or may.get(Learned(record.learned), False)
+
+
+def what_may_be_repeated_is_not_repeated_for_ever(record: Known, rules: Rules, rotations: int, move: Move) -> bool:
+    refused = record.look_only and record.sends > MAX_ROTATIONS
+    old = record.sends > 0 and not timedelta(0) <= _age(record) < HORIZON
+    return rules.replays or not (refused or old) or not _sends(move)
 
 
 def without_a_lease_nobody_waits(record: Known, rules: Rules, rotations: int, move: Move) -> bool:
@@ -231,6 +271,8 @@ INVARIANTS = (
     a_definite_answer_is_final,
     what_a_look_found_ends_it,
     only_what_was_found_ends_it,
+    it_is_refused_without_an_effect_only_after_every_key_was_refused_and_disproved,
+    what_may_be_repeated_is_not_repeated_for_ever,
     an_answer_that_says_look_is_never_followed_by_a_send,
     an_unanswered_look_is_repeated,
     an_unanswered_send_is_resent_and_never_sent,

@@ -1,6 +1,7 @@
 """Deaths, lost answers, late arrivals, paused processes and days of outage: one effect at most, and an end."""
 
 import contextlib
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -9,10 +10,11 @@ from unittest import mock
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from protocol_model import FATES, PAUSES, TAKE, Schedule, Violation, World
+from protocol_model import FATES, MAKING, PAUSES, REFUSALS, TAKE, TAKING, Schedule, Violation, World
 
 from billing import effects, idempotency
-from billing.idempotency import Look, Rotate
+from billing.idempotency import MAX_ROTATIONS, REFUSED_EACH_TIME, Learned, Look, Rotate
+from billing.steps import Operation
 from billing.tables import CaptureState, RecordState
 
 SEEDS = range(1500)
@@ -57,6 +59,59 @@ def test_random_schedules_take_money_once_and_end():
 @pytest.mark.parametrize("times", [1, 2, 4])
 def test_every_fate_by_itself_ends(fate: str, late: float, times: int):
     ended(World(Schedule([(fate, late)] * times, [])).run())
+
+
+# The provider refuses, and does not say of what state it speaks: a 400 that has a key, and one that has none.
+
+
+def ended_or_refused(world: World) -> None:
+    """As `ended`; or nothing happened, the provider's last word was a 400, and that is what we say."""
+    if world.case.row.state != CaptureState.REFUSED:
+        ended(world)
+        return
+    *older, last = world.case.records
+    assert (world.provider.effects, last.answer_status, last.state) == ([], 400, RecordState.ANSWERED)
+    assert all(record.state == RecordState.DISPROVED for record in older)
+    if last.learned == Learned.REFUSED:
+        # At its first send, of a call that creates.
+        assert (world.operation, last.unanswered) == (MAKING, 1)
+    else:
+        assert (last.conclusion, len(older)) == (REFUSED_EACH_TIME, MAX_ROTATIONS)
+
+
+@pytest.mark.parametrize("operation", [TAKING, MAKING], ids=["take", "make"])
+def test_a_refusal_ends_it_only_where_nothing_happened(operation: Operation):
+    refused = 0
+    for seed in SEEDS[:500]:
+        # Refused again and again, but for up to four times when something else happens.
+        dice = random.Random(seed)
+        fates = [(fate, 0.0) for _ in range(12) for fate in (dice.choice(REFUSALS), "answered")]
+        for _ in range(dice.randint(0, 4)):
+            fates[dice.randrange(10)] = (dice.choice(FATES), dice.random())
+        try:
+            ended_or_refused(world := World(Schedule(fates, []), operation=operation).run())
+        except AssertionError as failure:
+            raise AssertionError(f"seed {seed}: {failure}") from failure
+        refused += world.case.row.state == CaptureState.REFUSED
+    assert 50 < refused < 500
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_what_is_refused_under_every_key_is_refused_and_not_asked_for_ever(refusal: str):
+    world = World(Schedule([(refusal, 0.0), ("answered", 0.0)] * 20, [])).run()
+    ended_or_refused(world)
+    assert world.case.row.state == CaptureState.REFUSED
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_what_creates_is_refused_at_once_when_nothing_was_sent_before(refusal: str):
+    world = World(Schedule([(refusal, 0.0)], []), operation=MAKING).run()
+    assert (world.case.row.state, len(world.case.records)) == (CaptureState.REFUSED, 1)
+
+
+def test_a_refusal_after_a_lost_answer_says_nothing_about_what_was_created():
+    world = World(Schedule([("lost_after", 0.0), ("400_unsaved", 0.0)], []), operation=MAKING).run()
+    ended(world)
 
 
 # Each bracket takes one safeguard away. The same schedules find all of them.
@@ -111,6 +166,17 @@ def _a_missing_answer_is_taken_for_a_no() -> list[Any]:
     return [mock.patch.object(effects, "settle", settle)]
 
 
+def _a_refusal_is_believed_at_any_send() -> list[Any]:
+    real = effects.read_answer
+
+    def believe(step: Any, case: Any, record: Any, answer: Any) -> Any:
+        reading = real(step, case, record, answer)
+        refused = getattr(answer, "status", None) == 400
+        return replace(reading, learned=Learned.REFUSED) if refused else reading
+
+    return [mock.patch.object(effects, "read_answer", believe)]
+
+
 MUTANTS: list[Callable[[], list[Any]]] = [
     _fresh_key_per_attempt,
     _rotation_without_proof,
@@ -119,6 +185,7 @@ MUTANTS: list[Callable[[], list[Any]]] = [
     _a_spent_key_is_sent_again,
     _no_lease,
     _a_missing_answer_is_taken_for_a_no,
+    _a_refusal_is_believed_at_any_send,
 ]
 
 
@@ -136,6 +203,7 @@ def test_each_safeguard_is_missed_when_it_is_gone(mutant: Callable[[], list[Any]
         for seed in SEEDS:
             try:
                 World(Schedule.random(seed)).run()
+                World(Schedule.random(seed, fates=(*FATES, *REFUSALS)), operation=MAKING).run()
             except Violation as violation:
                 print(f"seed {seed}: {violation}")
                 return

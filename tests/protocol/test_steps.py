@@ -62,17 +62,26 @@ LOOKS: list[tuple[str, Answer, Learned]] = [
         response(200, intent(status="requires_capture", amount_received=0, amount_capturable=1999)),
         Learned.ABSENT,
     ),
-    ("partly taken", response(200, intent(status="requires_capture", amount_received=5)), Learned.UNPROVABLE),
+    ("partly taken", response(200, intent(status="requires_capture", amount_received=5)), Learned.FOUND_DIFFERENT),
+    *(
+        (f"{status}, nothing taken", response(200, intent(status=status, amount_received=0)), Learned.IMPOSSIBLE)
+        for status in ("requires_payment_method", "requires_confirmation", "requires_action")
+    ),
+    (
+        "canceled after a part was taken",
+        response(200, intent(status="canceled", amount_received=5)),
+        Learned.FOUND_DIFFERENT,
+    ),
     ("processing", response(200, intent(status="processing", amount_received=0)), Learned.UNPROVABLE),
     ("a status of tomorrow", response(200, intent(status="requires_review")), Learned.UNPROVABLE),
     (
         "canceled",
-        response(200, intent(status="canceled", cancellation_reason="requested_by_customer")),
+        response(200, intent(status="canceled", amount_received=0, cancellation_reason="requested_by_customer")),
         Learned.IMPOSSIBLE_CANCELED,
     ),
     (
         "lapsed",
-        response(200, intent(status="canceled", cancellation_reason="automatic")),
+        response(200, intent(status="canceled", amount_received=0, cancellation_reason="automatic")),
         Learned.IMPOSSIBLE_EXPIRED,
     ),
     ("another intent", response(200, intent(id="pi_2")), Learned.LOOK_UNANSWERED),
@@ -125,11 +134,46 @@ def test_a_capture_that_carries_another_operation_of_ours_is_claimed():
 AUTHORISATIONS: list[tuple[str, dict[str, Any], Learned, str]] = [
     ("enough", {"amount_capturable": 1999}, Learned.SUCCEEDED, ""),
     ("more than enough", {"amount_capturable": 5000}, Learned.SUCCEEDED, ""),
-    ("too little", {"amount_capturable": 1998}, Learned.REFUSED, "more_than_authorised"),
-    ("nothing said", {"amount_capturable": None}, Learned.REFUSED, "more_than_authorised"),
-    ("another currency", {"amount_capturable": 1999, "currency": "eur"}, Learned.REFUSED, "currency_differs"),
+    (
+        "too little",
+        {"amount_capturable": 1998},
+        Learned.REFUSED,
+        "more_than_authorised: amount_capturable: expected at least 1999, found 1998",
+    ),
+    (
+        "nothing said",
+        {"amount_capturable": None},
+        Learned.REFUSED,
+        "more_than_authorised: amount_capturable: expected at least 1999, found nothing",
+    ),
+    (
+        "another currency",
+        {"amount_capturable": 1999, "currency": "eur"},
+        Learned.REFUSED,
+        "currency_differs: currency: expected usd, found eur",
+    ),
+    (
+        "captured in part by somebody",
+        {"amount_capturable": 1999, "amount_received": 5},
+        Learned.REFUSED,
+        "captured_in_part: amount_received: expected 0, found 5",
+    ),
     ("captured already", {"status": "succeeded"}, Learned.SUCCEEDED, ""),
-    ("not confirmed", {"status": "requires_confirmation"}, Learned.REFUSED, "not_capturable:requires_confirmation"),
+    *(
+        (
+            status,
+            {"status": status},
+            Learned.REFUSED,
+            f"not_capturable: status: expected requires_capture, found {status}",
+        )
+        for status in ("requires_payment_method", "requires_confirmation", "requires_action", "a_status_of_tomorrow")
+    ),
+    (
+        "its bank has not answered yet",
+        {"status": "processing"},
+        Learned.UNPROVABLE,
+        "not_capturable: status: expected requires_capture, found processing",
+    ),
     ("canceled", {"status": "canceled"}, Learned.CANCELED, "canceled_at_stripe"),
     ("lapsed", {"status": "canceled", "cancellation_reason": "expired"}, Learned.EXPIRED, "canceled_at_stripe"),
 ]
