@@ -37,6 +37,14 @@ def clean(place):
     return {**inherited, "TMPDIR": str(place)}
 
 
+@contextlib.contextmanager
+def hearing_ctrl_c():
+    """What is started in here hears SIGINT, also where a job runner started the tests in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def left(place: Path) -> list[object]:
     """Files in the place, and processes that know of it."""
     processes = []
@@ -76,7 +84,9 @@ def test_money_taken_behind_the_services_back_is_found(clean, place):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_demo_that_is_ended_leaves_nothing(clean, place, number):
-    with subprocess.Popen([*DEMO], env=clean, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as demo:
+    with hearing_ctrl_c():
+        started = subprocess.Popen([*DEMO], env=clean, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    with started as demo:
         assert demo.stderr is not None
         for line in demo.stderr:
             if "cards are authorised" in line:

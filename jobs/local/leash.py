@@ -13,6 +13,7 @@ Imports only the standard library, so that `-I -S` starts it in about 15 ms.
 
 import ctypes
 import os
+import signal
 import sys
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -32,6 +33,9 @@ def main() -> None:
     # A parent that died before the line above sends no signal any more.
     if os.getppid() != int(parent):
         sys.exit("the process that started this one is gone")
+    # A shell ignores SIGINT for what it starts in the background, and every program below inherits that. Ours is in a
+    # session of its own, where no Ctrl-C reaches it: its supervisor stops it, and must be heard.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         os.execvp(program[0], program)  # noqa: S606 (no shell is wanted)
     except OSError as error:

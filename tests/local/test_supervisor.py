@@ -75,6 +75,19 @@ def test_a_process_stopped_by_a_signal_can_still_be_asked_to_stop(supervisor):
     assert child.terminate() == -signal.SIGTERM
 
 
+def test_a_process_hears_sigint_although_its_starter_was_put_in_the_background(supervisor):
+    """A job runner's shell ignores SIGINT for its background jobs, and what they start would inherit that."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        child = supervisor.spawn("hearing", python(WAITING))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    child.wait_for_output("waiting")
+    child.send(signal.SIGINT)
+    child.wait()
+    assert "KeyboardInterrupt" in child.output()
+
+
 def test_kill_gives_no_warning(supervisor):
     child = supervisor.spawn("killed", python(DEAF))
     child.wait_for_output("deaf")
