@@ -61,7 +61,7 @@ def run_apart(settings: dict[str, str]) -> Run:
 
     def run(*arguments: str) -> Ran:
         program = [sys.executable, "-m", "jobs.cli", *arguments]
-        ran = subprocess.run(program, capture_output=True, text=True, check=False, timeout=30)
+        ran = subprocess.run(program, capture_output=True, text=True, check=False, timeout=200)
         return Ran(ran.returncode, ran.stdout, ran.stderr)
 
     return run

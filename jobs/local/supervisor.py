@@ -23,6 +23,7 @@ from jobs.local.rundir import RunDirectory
 
 _LEASH = Path(__file__).with_name("leash.py")
 KILLED_WAIT_S = 10.0  # a killed process is gone at once, unless the disk hangs
+READY_WAIT_S = 60.0  # a server is ready within two seconds; on a machine with much else to do it takes a while
 
 
 class LocalServerError(Exception):
@@ -37,7 +38,7 @@ class Identity:
     gid: int
 
 
-def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = READY_WAIT_S) -> None:
     """Return as soon as `condition()` is true. Raises LocalServerError naming `what` after `timeout_s`."""
     give_up = time.monotonic() + timeout_s
     while not condition():
@@ -64,7 +65,7 @@ class Child:
         """The exit status, negative for a signal, or None while it runs."""
         return self._process.poll()
 
-    def wait(self, timeout_s: float = 30.0) -> int:
+    def wait(self, timeout_s: float = READY_WAIT_S) -> int:
         """The exit status. Raises LocalServerError if it still runs after `timeout_s`."""
         try:
             return self._process.wait(timeout_s)
@@ -105,7 +106,7 @@ class Child:
             log.seek(self._log_start)
             return log.read().decode(errors="replace")
 
-    def wait_until(self, condition: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
+    def wait_until(self, condition: Callable[[], bool], what: str, timeout_s: float = READY_WAIT_S) -> None:
         """As the function of that name, but gives up at once when the process has ended."""
 
         def true_or_dead() -> bool:
@@ -124,7 +125,7 @@ class Child:
                 raise LocalServerError(f"{error}\n{self.name} wrote:\n{self._last_words()}") from None
             raise
 
-    def wait_for_output(self, words: str, timeout_s: float = 20.0) -> None:
+    def wait_for_output(self, words: str, timeout_s: float = READY_WAIT_S) -> None:
         """Return as soon as `words` stand in the output."""
         self.wait_until(lambda: words in self.output(), f"{self.name} to write {words!r}", timeout_s)
 

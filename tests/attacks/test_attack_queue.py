@@ -192,8 +192,7 @@ def test_one_locked_row_does_not_keep_the_others_of_its_group_from_settling(hous
             person.execute(text("SELECT 1 FROM billing.captures WHERE id = :id FOR UPDATE"), {"id": captures[0]})
             eventually(
                 lambda: sum(house.status(capture).state == "captured" for capture in captures) == 3,
-                "the three others settled",
-                within_s=2.5,
+                "the three others settled, while the person holds the row",
             )
             person.rollback()
     finally:

@@ -105,7 +105,7 @@ def test_a_report_of_a_call_that_this_shift_took_over_from_itself_does_not_hide_
             house.relay.engine = house_relay_engine
             return slow.came == 2
 
-        eventually(both, "the shift has taken its own lapsed call over", within_s=10)
+        eventually(both, "the shift has taken its own lapsed call over")
         away = False
         slow.go[0].set()  # the first, stale report
         eventually(lambda: house.topics(capture)[-1] == "late_answer", "the late answer is kept")

@@ -84,7 +84,7 @@ def test_random_faults_leave_nothing_double_lost_or_stuck(
         waiting.difference_update([entity for entity in waiting if house.status(entity).final])
         return not waiting
 
-    eventually(all_final, f"all final (seed {SEED}); left: {sorted(waiting)[:5]}", within_s=60)
+    eventually(all_final, f"all final (seed {SEED}); left: {sorted(waiting)[:5]}")
     print(f"{len(captures)} captures, {len(invoices)} invoices, {faults.total()} faults: {dict(faults)}")
     for capture in captures:
         status = house.status(capture)

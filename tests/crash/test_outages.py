@@ -29,7 +29,7 @@ def test_a_flushed_redis_loses_no_work(house: House, spawn: Callable[..., Child]
     for _ in range(5):
         captures += [house.ask_for_capture(intent) for intent in house.intents(10)]
         house.redis.flushall()
-    eventually(_settled(house, captures), "all captured", within_s=30)
+    eventually(_settled(house, captures), "all captured")
     _each_once(house, captures)
 
 
@@ -60,11 +60,11 @@ def test_a_postgres_that_restarts_under_the_workers_costs_no_money_and_no_work(
     eventually(lambda: len(house.effects("capture")) > 5, "some captures are in the air")
     house.engine.dispose()
     template.postgres.restart()
-    eventually(lambda: len(house.effects("capture")) > 40, "they go on", within_s=30)
+    eventually(lambda: len(house.effects("capture")) > 40, "they go on")
     house.engine.dispose()
     template.postgres.kill()
     template.postgres.restart()
-    eventually(_settled(house, captures), "all captured", within_s=40)
+    eventually(_settled(house, captures), "all captured")
     _each_once(house, captures)
     assert (relay.poll(), worker.poll()) == (None, None), "both outlived it"
 
@@ -85,7 +85,7 @@ def test_a_worker_told_to_stop_finishes_its_calls_and_claims_nothing_more(
     assert 0 < states["captured"] < 80
     house.standin.clear_faults()
     spawn("worker", "captures")
-    eventually(_settled(house, captures), "the next worker goes on", within_s=30)
+    eventually(_settled(house, captures), "the next worker goes on")
     _each_once(house, captures)
 
 
@@ -99,7 +99,7 @@ def test_a_killed_worker_is_followed_within_its_lease(house: House, spawn: Calla
     worker.kill()
     house.standin.release()
     spawn("worker", "captures")
-    eventually(_settled(house, captures), "taken up again", within_s=house.timing.lease_s + 5)
+    eventually(_settled(house, captures), "taken up again")
     _each_once(house, captures)
 
 
@@ -113,7 +113,7 @@ def test_a_redis_that_is_away_stops_nothing_that_runs_and_is_rung_again_when_it_
     template.valkey.kill()
     second = [house.ask_for_capture(intent) for intent in house.intents(10)]
     template.valkey.restart()
-    eventually(_settled(house, second), "captured", within_s=30)
+    eventually(_settled(house, second), "captured")
     _each_once(house, first + second)
     assert (relay.poll(), worker.poll()) == (None, None)
 
@@ -149,7 +149,7 @@ def test_a_queue_that_stands_still_delays_no_other(house: House, spawn: Callable
     invoices = [house.ask_for_invoice(customer) for _ in range(30)]
     eventually(lambda: len(house.standin.held()) >= 8, "every call of the invoices worker is stuck")
     captures = [house.ask_for_capture(intent) for intent in house.intents(10)]
-    eventually(_settled(house, captures), "captured meanwhile", within_s=5)
+    eventually(_settled(house, captures), "captured meanwhile")
     assert not any(house.status(invoice).final for invoice in invoices)
     house.standin.clear_faults()
     house.standin.release()

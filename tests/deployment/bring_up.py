@@ -50,7 +50,7 @@ class ComposedValkey(Valkey):
     def _answers(self) -> bool:
         """As the health check of the file asks: without a password."""
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as asked:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=60) as asked:
                 asked.sendall(b"PING\r\n")
                 return asked.recv(64) == b"+PONG\r\n"
         except ConnectionError:
@@ -79,7 +79,7 @@ class ComposedSeaweedFS(SeaweedFS):
         with contextlib.suppress(OSError):
             *_, url = self._deployment.moved("seaweedfs", SERVICES["seaweedfs"]["healthcheck"]["test"])
             here = url.replace(":8333", f":{self.port}")
-            with urllib.request.urlopen(here, timeout=5) as answer:  # noqa: S310 - our own loopback URL
+            with urllib.request.urlopen(here, timeout=60) as answer:  # noqa: S310 - our own loopback URL
                 return bool(answer.status == 200)
         return False
 
@@ -133,7 +133,7 @@ class Deployment:
         values = {k: self._here(home, v) for k, v in SERVICES[name].get("environment", {}).items()}
         asked = {**values, **NOTHING_ELSE, "TMPDIR": str(home / "tmp")}
         program = [PROGRAMS / command[0], *command[1:]]
-        ran = subprocess.run(program, env=asked, cwd=home / "empty", capture_output=True, check=False, timeout=60)
+        ran = subprocess.run(program, env=asked, cwd=home / "empty", capture_output=True, check=False, timeout=200)
         return ran.returncode == 0
 
     def stop(self, name: str) -> int:
@@ -207,7 +207,7 @@ class Deployment:
             f"--redis=127.0.0.1:{self._ports['valkey:6379']}",
         ]
         generate = [PROGRAMS / "billing", "access", "generate", self.secrets, *places]
-        subprocess.run(generate, check=True, capture_output=True, timeout=60, env=NOTHING_ELSE)
+        subprocess.run(generate, check=True, capture_output=True, timeout=200, env=NOTHING_ELSE)
         (self.secrets / "stripe_key").write_text("sk_test_local\n")
         owner = SERVICES["postgres"]["environment"].get("POSTGRES_USER", "postgres")
         with psycopg.connect(self._postgres.url, autocommit=True) as admin:

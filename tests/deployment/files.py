@@ -35,7 +35,7 @@ def refused(text: str, at: Path) -> str:
     at.write_text(text)
     program = Path(sys.executable).with_name("check-jsonschema")
     asked = [program, "--builtin-schema", "vendor.compose-spec", "--output-format", "json", at]
-    ran = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=60)
+    ran = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=200)
     return "" if ran.returncode == 0 else json.dumps(json.loads(ran.stdout)["errors"])
 
 

@@ -24,7 +24,7 @@ ENVIRONMENT = "test"
 PREFIX = f"billing-{ENVIRONMENT}:"
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 90.0) -> None:
     """Return as soon as `condition` holds; fail with `what` when it does not within `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -102,14 +102,14 @@ class Worker:
         path = self.folder / "shifts"
         return [line for line in path.read_text().splitlines() if line.startswith(what)] if path.exists() else []
 
-    def wait_for_shifts(self, count: int, what: str = "ended", seconds: float = 10.0) -> None:
+    def wait_for_shifts(self, count: int, what: str = "ended", seconds: float = 90.0) -> None:
         wait_until(lambda: len(self.shifts(what)) >= count, f"{count} shifts have {what}", seconds)
 
     def signal(self, signum: int = signal.SIGTERM) -> None:
         assert self.process is not None
         self.process.send_signal(signum)
 
-    def exit_code(self, seconds: float = 10.0) -> int:
+    def exit_code(self, seconds: float = 90.0) -> int:
         assert self.process is not None
         return self.process.wait(seconds)
 

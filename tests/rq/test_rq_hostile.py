@@ -168,7 +168,7 @@ def test_what_rq_would_run_is_refused(
         [sys.executable, HERE / "stock_process.py", valkey.url, "captures", hostile.serializer],
         env={**os.environ, "PYTHONPATH": str(HERE), "RQ_KEY_PREFIX": RQ},
         check=True,
-        timeout=20,
+        timeout=200,
         capture_output=True,
     )
     assert trap.sprung(), "the control: RQ as it comes runs this"
