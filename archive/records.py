@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from sqlalchemy import Row
 
 from billing.cards import may_hold_card_number
-from billing.provider_ids import Kind, is_id
+from billing.provider_ids import IdKind, is_id
 from billing.provider_secrets import secret_in
 
 VERSION = 1
@@ -78,18 +78,18 @@ def _id_of(*kinds: str) -> Shape:
     return _like(rf"(?:{'|'.join(kinds)})_[A-Za-z0-9_]{{1,128}}")
 
 
-def _provider_id(kind: Kind) -> Shape:
+def _provider_id(kind: IdKind) -> Shape:
     return lambda value: is_id(kind, value) and secret_in(value) is None
 
 
 PAYLOAD: dict[str, Shape] = {
-    "account": _provider_id(Kind.ACCOUNT),
+    "account": _provider_id(IdKind.ACCOUNT),
     "authorised": _yes_or_no,
     "capture_before": _time,
     "charge": _id_of("ch", "py"),
     "currency": _currency,
     # Stripe's own opaque id; whose it is stays in Postgres, and is what erasure deletes.
-    "customer": _provider_id(Kind.CUSTOMER),
+    "customer": _provider_id(IdKind.CUSTOMER),
     "generation": _whole,
     "learned": _code,
     "lines": _whole,
@@ -97,14 +97,14 @@ PAYLOAD: dict[str, Shape] = {
     # Stripe's numbers: a prefix of letters and digits, and a counter.
     "number": _like(r"[A-Z0-9]{1,16}-[0-9A-Z-]{1,16}"),
     "outcome": _code,
-    "payment_intent": _provider_id(Kind.PAYMENT_INTENT),
+    "payment_intent": _provider_id(IdKind.PAYMENT_INTENT),
     "probes": _yes_or_no,
     "replayed": _yes_or_no,
     "request_id": _id_of("req"),
     "scope": _scope,
     "status": _whole,
     "step": _like(r"[a-z][a-z0-9_]{0,63}(?::in_[A-Za-z0-9_]{1,128})?"),
-    "stripe_invoice": _provider_id(Kind.INVOICE),
+    "stripe_invoice": _provider_id(IdKind.INVOICE),
     "theirs": _whole,
     "took_ms": _whole,
     # A code of ours or of Stripe's, never a sentence.

@@ -7,7 +7,7 @@ from typing import Any
 from billing.differences import because, below, differences, reason
 from billing.facts import told
 from billing.idempotency import Learned, Rules
-from billing.provider_ids import Kind, object_path
+from billing.provider_ids import IdKind, object_path
 from billing.steps import (
     METADATA_KEY,
     Ask,
@@ -31,7 +31,7 @@ def _capture(case: Case) -> Capture:
 
 
 def _path(case: Case, *verb: str) -> str:
-    return object_path(Kind.PAYMENT_INTENT, _capture(case).payment_intent, *verb)
+    return object_path(IdKind.PAYMENT_INTENT, _capture(case).payment_intent, *verb)
 
 
 # The authorisation, read once where the caller did not bring it.

@@ -13,10 +13,11 @@ from billing import ids, store
 from billing.capture_steps import CAPTURE, READ_AUTHORISATION, iso
 from billing.errors import AuthorisationTaken, InvalidAmount, InvalidText, RequestReused
 from billing.facts import told
-from billing.money import Money, check_request
-from billing.provider_ids import provider_id
+from billing.money import Money, check_request, no_money
+from billing.provider_ids import IdKind, NoSuchShape, is_id, provider_id
 from billing.steps import Case, Operation, Step
 from billing.tables import Capture, CaptureState
+from billing.timing import may_be_real
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,19 @@ def next_step(case: Case) -> Step | None:
     return READ_AUTHORISATION if row.authorised_minor is None else CAPTURE
 
 
+def unfit(case: Case) -> str | None:
+    """As `Operation.unfit`. Money and deadline count until the first call: what went out is seen through."""
+    row = case.row
+    assert isinstance(row, Capture), "the operation's own table"
+    if not is_id(IdKind.PAYMENT_INTENT, row.payment_intent):
+        return str(NoSuchShape(IdKind.PAYMENT_INTENT))
+    if case.records:
+        return None
+    if row.capture_before is not None and not may_be_real(row.capture_before):
+        return "capture_before is no time that Stripe can have named"
+    return no_money(row.amount_minor, row.currency)
+
+
 _BY_NAME = {step.name: step for step in (READ_AUTHORISATION, CAPTURE)}
 
-OPERATION = Operation("capture", "cap", Capture, next_step, _BY_NAME.__getitem__)
+OPERATION = Operation("capture", "cap", Capture, next_step, _BY_NAME.__getitem__, unfit=unfit)

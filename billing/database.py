@@ -2,9 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import Engine, NullPool, create_engine, select
+import psycopg
+from psycopg.abc import AdaptContext, Buffer
+from psycopg.adapt import Loader
+from psycopg.pq import Format
+from sqlalchemy import Engine, NullPool, create_engine, event, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ProgrammingError
@@ -52,9 +57,37 @@ def open_engine(url: str, timing: Timing, *, name: str, pooled: bool = True, dur
         "hide_parameters": True,
         "connect_args": {"options": options, "application_name": f"billing-{name}", "connect_timeout": 5, **network},
     }
-    if not pooled:
-        return create_engine(target, poolclass=NullPool, **shared)
-    return create_engine(target, pool_size=1, max_overflow=1, pool_pre_ping=False, **shared)
+    kept: dict[str, Any] = {"pool_size": 1, "max_overflow": 1, "pool_pre_ping": False}
+    engine = create_engine(target, **(kept if pooled else {"poolclass": NullPool}), **shared)
+    event.listen(engine, "connect", _read_every_time)
+    return engine
+
+
+def _read_every_time(connection: Any, _record: object) -> None:
+    connection.adapters.register_loader("timestamptz", _AnyTime)
+
+
+class _AnyTime(Loader):
+    """A time that Python has no value for (infinity, before Christ, after the year 9999) is the nearest that it has.
+
+    The driver would raise, and one row with such a time would make everything unreadable that is read with it. Whoever
+    goes by such a time checks it (`billing.timing.may_be_real`).
+    """
+
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+        super().__init__(oid, context)
+        self._load = _DRIVERS_OWN(oid, context).load
+
+    def load(self, data: Buffer) -> Any:
+        try:
+            return self._load(data)
+        except psycopg.DataError:
+            told = bytes(data)
+            past = told.startswith(b"-") or told.endswith(b"BC")
+            return datetime.min.replace(tzinfo=UTC) if past else datetime.max.replace(tzinfo=UTC)
+
+
+_DRIVERS_OWN = psycopg.adapters.get_loader(psycopg.adapters.types["timestamptz"].oid, Format.TEXT) or Loader
 
 
 @contextmanager

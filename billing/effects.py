@@ -8,7 +8,7 @@
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from billing.answers import Kind, Reading, learn, learn_from_look, read_answer
@@ -29,6 +29,7 @@ from billing.idempotency import (
     look_backoff,
     next_move,
 )
+from billing.provider_ids import IdKind, NoSuchShape, is_id
 from billing.records import Terms, conclude, mark_sent, plan, remember, request_of, rotate
 from billing.steps import Case, Finding, Json, Operation, Reader, Step
 from billing.tables import Fact, Record, RecordState
@@ -57,6 +58,8 @@ class Standing(StrEnum):
     CONFLICT = "conflict"
     MISCONFIGURED = "misconfigured"
     """Our credentials are refused."""
+    UNFIT = "unfit"
+    """No request can be made of what its row holds; nothing of it was sent just now."""
     SIBLING = "sibling"
     """Another operation holds the provider object."""
     BLOCKED = "blocked"
@@ -147,6 +150,11 @@ def prepare(turn: Turn, *, look: bool = False) -> Result:
     if case.in_conflict:
         return Result(case, Standing.CONFLICT)
     record = case.open
+    if (why := unfit(turn.operation, case)) is not None:
+        if record is not None and record.unanswered:
+            # A look cannot be made either, and is not tried at once again: only a person can put it right.
+            record.look_at = turn.now + timedelta(seconds=turn.terms.timing.look_max_s)
+        return Result(case, Standing.UNFIT, why=why)
     if record is None:
         return _next(turn)
     if record.state == RecordState.SENT and not lease_alive(record, turn.now):
@@ -157,6 +165,16 @@ def prepare(turn: Turn, *, look: bool = False) -> Result:
     if look and not lease_alive(record, turn.now):
         return _begin(turn, record, step, looking=True)
     return _act(turn, record, step, begin=True)
+
+
+def unfit(operation: Operation, case: Case) -> str | None:
+    """What no request can be made of, in its row or in the call that is open; see `Operation.unfit`."""
+    if case.row.account is not None and not is_id(IdKind.ACCOUNT, case.row.account):
+        return str(NoSuchShape(IdKind.ACCOUNT))
+    if (why := operation.unfit(case)) is not None:
+        return why
+    part = request_of(case.open).unfit if case.open is not None else None
+    return f"the {part} of its open call is not one that we write" if part is not None else None
 
 
 def settle(turn: Turn, report: Report) -> Result:

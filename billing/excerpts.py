@@ -12,8 +12,9 @@ from typing import Any
 
 from billing.cards import may_hold_card_number
 from billing.provider_ids import SHAPES as IDS
-from billing.provider_ids import Kind
+from billing.provider_ids import IdKind
 from billing.provider_secrets import secret_in
+from billing.timing import EARLIEST, LATEST
 
 Shape = Callable[[Any], bool]
 
@@ -43,11 +44,16 @@ def _whole(value: Any) -> bool:
     return type(value) is int and abs(value) < MOST
 
 
+def _time(value: Any) -> bool:
+    """Seconds since 1970, as Stripe tells times."""
+    return _whole(value) and EARLIEST.timestamp() <= value < LATEST.timestamp()
+
+
 def _yes_or_no(value: Any) -> bool:
     return isinstance(value, bool)
 
 
-_id = _like(IDS[Kind.CHARGE])
+_id = _like(IDS[IdKind.CHARGE])
 _code = _like(r"[a-z][a-z0-9_.]{0,79}")
 
 SHAPES: dict[str, Shape] = {
@@ -57,7 +63,7 @@ SHAPES: dict[str, Shape] = {
     "billing_line": _like(r"\d{1,4}"),
     "billing_operation": _like(r"[a-z]{3}_[A-Za-z0-9_]{1,36}"),
     "cancellation_reason": _code,
-    "capture_before": _whole,
+    "capture_before": _time,
     "charge": _id,
     "code": _code,
     "currency": _like(r"[a-z]{3}"),

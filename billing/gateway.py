@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote_plus
 
-from billing.provider_ids import Kind, is_id
+from billing.provider_ids import IdKind, is_id
 
 
 def boot_clock() -> float:
@@ -50,7 +50,7 @@ class Request:
             return "path"
         if self.key and not _HEADER.fullmatch(self.key):
             return "idempotency key"
-        if self.account and not is_id(Kind.ACCOUNT, self.account):
+        if self.account and not is_id(IdKind.ACCOUNT, self.account):
             return "account"
         if self.api_version and not _HEADER.fullmatch(self.api_version):
             return "API version"

@@ -6,7 +6,7 @@ from typing import Any
 from billing.differences import Difference, because, differences, reason
 from billing.facts import told
 from billing.idempotency import Learned, Rules
-from billing.provider_ids import Kind, is_id, object_path
+from billing.provider_ids import IdKind, is_id, object_path
 from billing.steps import (
     METADATA_KEY,
     Ask,
@@ -32,12 +32,12 @@ def invoice_of(case: Case) -> Invoice:
 
 
 def _path(case: Case, *verb: str) -> str:
-    return object_path(Kind.INVOICE, invoice_of(case).stripe_invoice, *verb)
+    return object_path(IdKind.INVOICE, invoice_of(case).stripe_invoice, *verb)
 
 
 def named(invoice_id: object) -> str:
     """The id by which Stripe named an invoice. Raises Unread where it is none: the look is not finished."""
-    if not is_id(Kind.INVOICE, invoice_id):
+    if not is_id(IdKind.INVOICE, invoice_id):
         raise Unread(None, "the provider named an invoice by what is no invoice's id")
     return str(invoice_id)
 
@@ -93,7 +93,7 @@ def _not_as_created(case: Case, invoice: Json) -> list[Difference]:
     row = invoice_of(case)
     wrong = differences(invoice, object="invoice", customer=row.customer, currency=row.currency.lower())
     wrong += differences(invoice, within="metadata", **{METADATA_KEY: row.id})
-    if not is_id(Kind.INVOICE, invoice.get("id")):
+    if not is_id(IdKind.INVOICE, invoice.get("id")):
         wrong.append(Difference("id", "the id of an invoice", "none"))
     return wrong
 
@@ -129,7 +129,7 @@ def _made(case: Case, read: Reader, invoice_id: str, livemode: bool) -> Finding 
     """What our create made, if it still exists; a draft that we deleted before is none. One that is not as it was asked
     for is a stray, and goes before lines are added; if it is not even a draft any more, a person decides."""
     try:
-        invoice = see(read, object_path(Kind.INVOICE, named(invoice_id)), ("invoice", invoice_id), livemode=livemode)
+        invoice = see(read, object_path(IdKind.INVOICE, named(invoice_id)), ("invoice", invoice_id), livemode=livemode)
     except Gone:
         return None
     wrong = _not_as_created(case, invoice)
@@ -254,7 +254,7 @@ def _apply_delete(case: Case, _outcome: Learned, _data: Json, _why: str) -> list
 
 def look_for_deleted(invoice_id: str, read: Reader, livemode: bool) -> Finding:
     try:
-        invoice = see(read, object_path(Kind.INVOICE, named(invoice_id)), ("invoice", invoice_id), livemode=livemode)
+        invoice = see(read, object_path(IdKind.INVOICE, named(invoice_id)), ("invoice", invoice_id), livemode=livemode)
     except Unread as unread:
         return Finding(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
     except Gone:

@@ -3,7 +3,7 @@
 from billing.gateway import encode
 from billing.idempotency import Learned, Rules
 from billing.invoice_steps import CREATE, invoice_of, invoices_of, is_ours, judge_deleted, look_for_deleted, named
-from billing.provider_ids import Kind, object_path
+from billing.provider_ids import IdKind, object_path
 from billing.steps import Ask, Case, Finding, Reader, Step, Unread
 
 
@@ -51,7 +51,7 @@ def _look_for_strays(case: Case, read: Reader, livemode: bool) -> Finding:
 def delete_stray(stray: str) -> Step:
     return Step(
         name=f"delete_stray:{stray}",
-        ask=lambda _case: Ask("DELETE", object_path(Kind.INVOICE, stray), {}, stray),
+        ask=lambda _case: Ask("DELETE", object_path(IdKind.INVOICE, stray), {}, stray),
         judge=lambda _case, data: judge_deleted(stray, data),
         look=lambda _case, read, livemode: look_for_deleted(stray, read, livemode),
         apply=lambda _case, _outcome, _data, _why: [],

@@ -13,10 +13,10 @@ from billing.errors import InvalidAmount, InvalidRequest, RequestReused
 from billing.facts import told
 from billing.invoice_steps import ADD_LINES, CREATE, DELETE_DRAFT, FINALIZE, SEND, differ, refuse
 from billing.invoice_strays import delete_stray, list_strays, stray_step
-from billing.money import Money, check_request, plain_text
-from billing.provider_ids import provider_id
+from billing.money import Money, check_request, no_money, plain_text
+from billing.provider_ids import IdKind, NoSuchShape, is_id, provider_id
 from billing.steps import Case, Operation, Step
-from billing.tables import MAX_DESCRIPTION, MAX_LINES, Fact, Invoice, InvoiceLine, InvoiceState
+from billing.tables import MAX_DAYS, MAX_DESCRIPTION, MAX_LINES, Fact, Invoice, InvoiceLine, InvoiceState
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class SendInvoice:
     days_until_due: int
 
     def __post_init__(self) -> None:
-        if type(self.days_until_due) is not int or not 0 < self.days_until_due <= 365:
-            raise InvalidRequest("days_until_due must be a whole number from 1 to 365")
+        if type(self.days_until_due) is not int or not 0 < self.days_until_due <= MAX_DAYS:
+            raise InvalidRequest(f"days_until_due must be a whole number from 1 to {MAX_DAYS}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +211,21 @@ def reopen(row: Invoice, *, actor: str, reason: str) -> Iterator[Any]:
     yield told(row, "reopened", actor=actor, reason=reason)
 
 
+def unfit(case: Case) -> str | None:
+    """As `Operation.unfit`. Money counts until the first call: what went out is seen through."""
+    row = case.row
+    assert isinstance(row, Invoice)
+    if not is_id(IdKind.CUSTOMER, row.customer):
+        return str(NoSuchShape(IdKind.CUSTOMER))
+    if row.stripe_invoice is not None and not is_id(IdKind.INVOICE, row.stripe_invoice):
+        return str(NoSuchShape(IdKind.INVOICE))
+    if case.records:
+        return None
+    if not 0 < row.days_until_due <= MAX_DAYS:
+        return f"days_until_due is not from 1 to {MAX_DAYS}"
+    return no_money(row.total_minor, row.currency)
+
+
 _STEPS = {step.name: step for step in (CREATE, ADD_LINES, FINALIZE, SEND, DELETE_DRAFT)}
 
 
@@ -223,4 +238,4 @@ def _step(name: str) -> Step:
     return _STEPS[name]
 
 
-OPERATION = Operation("invoice", "inv", Invoice, next_step, _step, rule_out)
+OPERATION = Operation("invoice", "inv", Invoice, next_step, _step, rule_out, unfit)

@@ -66,6 +66,17 @@ class Money:
         return f"{whole}.{part:0{places}d} {self.currency}" if places else f"{whole} {self.currency}"
 
 
+def no_money(minor: int, currency: str) -> str | None:
+    """Why these two columns of a row are no `Money`; None where they are."""
+    try:
+        Money(minor, currency)
+    except InvalidAmount as error:
+        return f"amount: {error}"
+    except InvalidCurrency as error:
+        return f"currency: {error}"
+    return None
+
+
 def opaque_id(name: str, value: object, most: int = 255) -> str:
     """The value, if it is printable ASCII without spaces and `@`, of 1 to `most` characters; else InvalidText.
 

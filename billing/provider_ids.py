@@ -18,7 +18,7 @@ from billing.errors import InvalidText
 from billing.provider_secrets import instead_of, secret_in
 
 
-class Kind(StrEnum):
+class IdKind(StrEnum):
     """The kinds of ids that are passed, stored or asked for. The value is what an argument and a column are called."""
 
     PAYMENT_INTENT = "payment_intent"
@@ -29,18 +29,18 @@ class Kind(StrEnum):
 
 
 _PREFIXES = {
-    Kind.PAYMENT_INTENT: "pi",
-    Kind.CUSTOMER: "cus",
-    Kind.ACCOUNT: "acct",
-    Kind.INVOICE: "in",
+    IdKind.PAYMENT_INTENT: "pi",
+    IdKind.CUSTOMER: "cus",
+    IdKind.ACCOUNT: "acct",
+    IdKind.INVOICE: "in",
     # Stripe hands it out and nothing is asked by it: whatever it will be called (`ch_`, `py_`), money that was taken
     # must not fail to be written down.
-    Kind.CHARGE: "[a-z]{1,20}",
+    IdKind.CHARGE: "[a-z]{1,20}",
 }
 SHAPES = {kind: rf"^(?=.{{1,255}}$)(?!.*_secret){prefix}_[A-Za-z0-9_]+$" for kind, prefix in _PREFIXES.items()}
 """Regular expressions that mean the same to Python and to Postgres. A client secret has none of them."""
 
-_COLLECTIONS = {Kind.PAYMENT_INTENT: "payment_intents", Kind.INVOICE: "invoices"}
+_COLLECTIONS = {IdKind.PAYMENT_INTENT: "payment_intents", IdKind.INVOICE: "invoices"}
 _COMPILED = {kind: re.compile(shape, re.ASCII) for kind, shape in SHAPES.items()}
 # What people pass instead, and where what is wanted can be found.
 _STRANGERS = {
@@ -59,22 +59,22 @@ _STRANGERS = {
     "sub": "a subscription",
 }
 _WANTED = {
-    Kind.PAYMENT_INTENT: "a payment intent, pi_...",
-    Kind.CUSTOMER: "a customer, cus_...",
-    Kind.ACCOUNT: "an account, acct_...",
-    Kind.INVOICE: "an invoice, in_...",
-    Kind.CHARGE: "a charge, ch_...",
+    IdKind.PAYMENT_INTENT: "a payment intent, pi_...",
+    IdKind.CUSTOMER: "a customer, cus_...",
+    IdKind.ACCOUNT: "an account, acct_...",
+    IdKind.INVOICE: "an invoice, in_...",
+    IdKind.CHARGE: "a charge, ch_...",
 }
 
 
 class NoSuchShape(ValueError):
     """An id has not its kind's shape where a path is built from it. The message does not repeat it."""
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: IdKind) -> None:
         super().__init__(f"{kind} does not hold the id of {_WANTED[kind]}")
 
 
-def is_id(kind: Kind, value: object) -> bool:
+def is_id(kind: IdKind, value: object) -> bool:
     """Whether this can be an id of this kind."""
     return isinstance(value, str) and _COMPILED[kind].fullmatch(value) is not None
 
@@ -82,7 +82,7 @@ def is_id(kind: Kind, value: object) -> bool:
 def provider_id(name: str, value: object) -> str:
     """The value, if it can be the id that the argument of this name wants; else InvalidText, which says what it is
     instead, and never repeats it."""
-    kind = Kind(name)
+    kind = IdKind(name)
     if not isinstance(value, str) or not is_id(kind, value) or secret_in(value) is not None:
         raise InvalidText(f"{name} must be the id of {_WANTED[kind]}{_what_it_is(kind, value)}")
     # An id of Stripe's has letters among its digits: none is taken for a card number by chance.
@@ -91,14 +91,14 @@ def provider_id(name: str, value: object) -> str:
     return value
 
 
-def object_path(kind: Kind, of: object, *rest: str) -> str:
+def object_path(kind: IdKind, of: object, *rest: str) -> str:
     """`/v1/payment_intents/pi_1/capture`: the one way to a path with an id in it. Raises NoSuchShape."""
     if not is_id(kind, of):
         raise NoSuchShape(kind)
     return "/".join(("/v1", _COLLECTIONS[kind], quote(str(of), safe=""), *rest))
 
 
-def _what_it_is(wanted: Kind, value: object) -> str:
+def _what_it_is(wanted: IdKind, value: object) -> str:
     if not isinstance(value, str):
         return f", not {type(value).__name__}"
     if (secret := secret_in(value)) is not None:

@@ -227,3 +227,6 @@ class Operation:
     """The step of this name; a record from before a restart is resolved through it."""
     rule_out: Callable[[Case], list[Fact]] = lambda _case: []
     """Before each new step: rows that no call of ours can carry change the row's state, and the facts say so."""
+    unfit: Callable[[Case], str | None] = lambda _case: None
+    """Before any call: what of its row no request can be made of, in words that do not repeat it. Nothing of the row is
+    changed then, which its constraints would not allow: its work is a person's."""

@@ -4,7 +4,7 @@ All of it lives in the Postgres schema `billing`, always qualified, because the 
 application's database. Times are judged by the database's clock. Minimum server: Postgres 16.
 """
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -28,12 +28,21 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from billing.provider_ids import SHAPES, IdKind
+from billing.timing import EARLIEST, LATEST
+
 SCHEMA = "billing"
 
 MAX_LINES = 100
 """All lines go in one call, so that they are added once or not at all; more are refused until they can be batched."""
 MAX_DESCRIPTION = 500
 """Characters of a line's description."""
+
+MAX_DAYS = 365
+
+AMOUNT_MOST = 999_999_999_999
+"""Twelve digits: the largest amount that Stripe takes in any currency. Which currency has which is for `billing.money`,
+whose list grows without a migration."""
 
 
 class Table(DeclarativeBase):
@@ -60,6 +69,28 @@ class Table(DeclarativeBase):
 def _one_of(column: str, states: type[StrEnum]) -> CheckConstraint:
     listed = ", ".join(f"'{state}'" for state in states)
     return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
+
+
+_A_DAY = timedelta(days=1)  # the border judges by the year that the caller's time zone has
+
+
+def _id_of(kind: IdKind, *, unless: str = "") -> CheckConstraint:
+    """The column that is called as the kind holds such an id, or nothing."""
+    return CheckConstraint(f"{unless}{kind} ~ '{SHAPES[kind]}'", name=f"{kind}_shape")
+
+
+def _own_id(kind: str) -> CheckConstraint:
+    """As `billing.ids` makes them: it is a part of every idempotency key, which is a header."""
+    return CheckConstraint(f"id ~ '^{kind}_[0-9a-z]+$'", name="id_shape")
+
+
+def _amount(column: str) -> CheckConstraint:
+    return CheckConstraint(f"{column} <= {AMOUNT_MOST}", name=f"{column}_range")
+
+
+def _currency(column: str) -> CheckConstraint:
+    """Only its form: what service moves which currency is `billing.money`'s, and is asked before the first call."""
+    return CheckConstraint(f"{column} ~ '^[A-Z]{{3}}$'", name=f"{column}_shape")
 
 
 class CaptureState(StrEnum):
@@ -147,6 +178,17 @@ class Capture(Entity, Table):
             postgresql_nulls_not_distinct=True,
         ),
         CheckConstraint("amount_minor > 0", name="amount_positive"),
+        _own_id("cap"),
+        _id_of(IdKind.PAYMENT_INTENT),
+        _id_of(IdKind.ACCOUNT),
+        _id_of(IdKind.CHARGE),
+        _amount("amount_minor"),
+        _currency("currency"),
+        _amount("authorised_minor"),
+        _currency("authorised_currency"),
+        CheckConstraint(
+            f"capture_before BETWEEN '{EARLIEST - _A_DAY}' AND '{LATEST + _A_DAY}'", name="capture_before_real"
+        ),
         _one_of("state", CaptureState),
     )
 
@@ -171,6 +213,13 @@ class Invoice(Entity, Table):
     __table_args__ = (
         UniqueConstraint("account", "request_id", postgresql_nulls_not_distinct=True),
         CheckConstraint("total_minor > 0", name="total_positive"),
+        _own_id("inv"),
+        _id_of(IdKind.CUSTOMER),
+        _id_of(IdKind.ACCOUNT),
+        _id_of(IdKind.INVOICE),
+        _amount("total_minor"),
+        _currency("currency"),
+        CheckConstraint(f"days_until_due BETWEEN 1 AND {MAX_DAYS}", name="days_until_due_range"),
         _one_of("state", InvoiceState),
     )
 
@@ -193,6 +242,7 @@ class InvoiceLine(Table):
     __tablename__ = "invoice_lines"
     __table_args__ = (
         CheckConstraint("amount_minor > 0", name="amount_positive"),
+        _amount("amount_minor"),
         CheckConstraint(f"position BETWEEN 0 AND {MAX_LINES - 1}", name="position_bounded"),
         CheckConstraint(f"length(description) BETWEEN 1 AND {MAX_DESCRIPTION}", name="description_bounded"),
     )
@@ -209,6 +259,8 @@ class Switch(Entity, Table):
     __tablename__ = "switches"
     __table_args__ = (
         Index("switches_one_pulled_per_scope", "scope", unique=True, postgresql_where=text("state = 'pulled'")),
+        # What was pulled for another name before there was this constraint can be released.
+        _id_of(IdKind.ACCOUNT, unless="state = 'released' OR "),
         _one_of("state", SwitchState),
     )
 

@@ -1,7 +1,15 @@
 """Every duration of the money protocol in one value, with the inequalities that make it safe."""
 
 from dataclasses import dataclass, fields
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+"""Between these two lies every time that Stripe names. Anything else was written past the border, or is a mistake."""
+
+
+def may_be_real(moment: datetime) -> bool:
+    """Whether Stripe can have named this time."""
+    return EARLIEST <= moment < LATEST
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from billing import database, invoices, store
+from billing import database, effects, invoices, store
 from billing.errors import InvalidRequest, UnknownEntity
 from billing.facts import told
 from billing.idempotency import Learned, lease_alive
@@ -106,6 +106,7 @@ def replay(session: Session, work_id: str, *, actor: str, reason: str) -> Replay
     if work.state != WorkState.QUARANTINED:
         raise InvalidRequest(f"work {work_id} is {work.state}, not quarantined")
     case = _case(session, work)
+    _refuse_if_unfit(case)
     now = database.now(session)
     if any(lease_alive(record, now) for record in case.records):
         raise InvalidRequest(f"a call of {work.entity_id} may be in the air; try again in a minute")
@@ -130,6 +131,7 @@ def reopen_invoice(session: Session, invoice_id: str, *, actor: str, reason: str
     work = pieces.locked(session, [work_id])[work_id]
     case = _case(session, work)
     assert isinstance(case.row, Invoice)
+    _refuse_if_unfit(case)
     if case.open is not None or case.in_conflict:
         raise InvalidRequest(f"a call of {invoice_id} is not concluded; see `billing explain {invoice_id}`")
     reopened = list(invoices.reopen(case.row, actor=actor, reason=reason))
@@ -148,6 +150,13 @@ def _case(session: Session, work: Work) -> Case:
     if case is None:
         raise UnknownEntity(work.entity_id)
     return case
+
+
+def _refuse_if_unfit(case: Case) -> None:
+    """The database takes no change of such a row, and a worker would only set it aside again."""
+    why = effects.unfit(operation_of(case.row.id), case)
+    if why is not None:
+        raise InvalidRequest(f"{case.row.id} cannot be carried out as it is: {why}; have its row corrected first")
 
 
 def _put_right(session: Session, case: Case, record: Record) -> str:

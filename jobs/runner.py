@@ -23,6 +23,7 @@ from billing.operations import operation_of
 from billing.records import Terms
 from billing.steps import Case, Finding, Operation
 from billing.tables import Capture, Work, WorkState
+from billing.timing import may_be_real
 from jobs import logs
 from jobs import work as pieces
 from jobs.contracts import BY_NAME, KNOWN, urgency_of
@@ -145,9 +146,10 @@ class Runner:
         """The one place where a piece of work changes its state because of how its operation stands."""
         verdict, why = VERDICTS[result.standing], result.why
         row = result.case.row
-        if isinstance(row, Capture) and row.capture_before is not None and work.urgency < work.created_at:
+        deadline = row.capture_before if isinstance(row, Capture) else None
+        if deadline is not None and may_be_real(deadline) and work.urgency < work.created_at:
             # Planned before its authorisation was known; from now on its deadline counts.
-            work.urgency = urgency_of(row.capture_before, work.created_at, self.terms.timing)
+            work.urgency = urgency_of(deadline, work.created_at, self.terms.timing)
         if no is not None and verdict in (Verdict.HOLD, Verdict.LOOK, Verdict.AT_ONCE):
             # A guard's no replaces only a verdict that could send now or waits for the guard. RETRY and SOON
             # come back through the claim, where it is asked again; a look has the record's own clock.
@@ -176,7 +178,9 @@ class Runner:
             case Verdict.PARK:
                 pieces.move(work, WorkState.PARKED, now, reason=why)
             case Verdict.QUARANTINE:
-                pieces.move(work, WorkState.QUARANTINED, now, reason=f"{result.standing}: {why}")
+                reason = f"{result.standing}: {why}"
+                if (work.state, work.reason) != (WorkState.QUARANTINED, reason):
+                    pieces.move(work, WorkState.QUARANTINED, now, reason=reason)
 
 
 def call(gateway: Gateway, in_hand: Call, budget: Budget) -> Report:

@@ -50,6 +50,7 @@ VERDICTS: dict[Standing, Verdict] = {
     Standing.MISCONFIGURED: Verdict.HOLD,
     Standing.BLOCKED: Verdict.HOLD,
     Standing.CONFLICT: Verdict.QUARANTINE,
+    Standing.UNFIT: Verdict.QUARANTINE,
     Standing.LATE: Verdict.LEAVE,
 }
 

@@ -4,10 +4,12 @@ import psycopg
 import pytest
 import sqlalchemy.exc
 from house import House
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from billing.errors import WrongDatabase
+from billing.errors import InvalidAmount, WrongDatabase
+from billing.money import EXPONENTS, Money
+from billing.tables import AMOUNT_MOST, SCHEMA, Table
 from jobs import migrate
 from jobs.local.servers import LocalServers
 
@@ -43,3 +45,58 @@ def test_everything_of_ours_lies_in_our_schema(template: LocalServers, house: Ho
             "SELECT DISTINCT schemaname FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
         ).fetchall()
     assert schemas == [("billing",)]
+
+
+def test_the_migrations_lead_to_every_constraint_that_the_tables_name(template: LocalServers, house: House) -> None:
+    """Alembic compares no CHECK constraints. Both are read back from Postgres, as it has understood them."""
+    with house.engine.connect() as connection, connection.begin() as transaction:
+        migrated = connection.execute(text(_CHECKS), {"schema": SCHEMA}).all()
+        connection.execute(text("CREATE SCHEMA from_the_tables"))
+        modelled = connection.execution_options(schema_translate_map={SCHEMA: "from_the_tables"})
+        Table.metadata.create_all(modelled, checkfirst=False)
+        named = connection.execute(text(_CHECKS), {"schema": "from_the_tables"}).all()
+        transaction.rollback()
+    assert {tuple(row) for row in migrated} == {tuple(row) for row in named}
+    assert len(migrated) > 30
+
+
+_CHECKS = """
+    SELECT relname, conname, pg_get_constraintdef(c.oid)
+      FROM pg_constraint AS c JOIN pg_class ON pg_class.oid = conrelid
+     WHERE contype = 'c' AND connamespace = CAST(:schema AS regnamespace)
+    """
+
+
+def test_the_range_of_an_amount_holds_every_currency_s_largest() -> None:
+    for currency in EXPONENTS:
+        with pytest.raises(InvalidAmount):
+            Money((AMOUNT_MOST // 100 + 1) * 100, currency)
+
+
+def test_rows_that_do_not_hold_a_constraint_do_not_stop_a_migration(house: House) -> None:
+    """They stay, the constraint holds for new ones, and every other constraint becomes valid."""
+    with house.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE billing.captures DROP CONSTRAINT captures_payment_intent_shape"))
+        connection.execute(
+            text(
+                "INSERT INTO billing.captures (id, request_id, payment_intent, amount_minor, currency, version)"
+                " VALUES ('cap_' || repeat('0', 32), 'x', 'pi_x/cancel?', 1, 'USD', 1)"
+            )
+        )
+        connection.execute(
+            text(
+                "ALTER TABLE billing.captures ADD CONSTRAINT captures_payment_intent_shape"
+                " CHECK (payment_intent ~ '^pi_[a-z]+$') NOT VALID"
+            )
+        )
+        connection.execute(text("ALTER TABLE billing.captures DROP CONSTRAINT captures_account_shape"))
+        connection.execute(
+            text("ALTER TABLE billing.captures ADD CONSTRAINT captures_account_shape CHECK (account ~ '^a') NOT VALID")
+        )
+        connection.execute(text("UPDATE billing.alembic_version SET version_num = '0007'"))
+    migrate.upgrade(house.url, environment="test", livemode=False)
+    with house.engine.connect() as connection:
+        found = connection.execute(
+            text("SELECT conname FROM pg_constraint WHERE connamespace = 'billing'::regnamespace AND NOT convalidated")
+        )
+        assert found.scalars().all() == ["captures_payment_intent_shape"]

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from stripe_secrets import stripe_secrets
 
 import billing
-from billing.provider_ids import SHAPES, Kind, is_id, provider_id
+from billing.provider_ids import SHAPES, IdKind, is_id, provider_id
 from billing.provider_secrets import KINDS, secret_in
 from billing.switches import pull
 from billing.tables import Capture, Fact, Invoice, Switch
@@ -101,18 +101,18 @@ def test_what_is_no_id_at_all_is_refused(given: Any) -> None:
 
 def test_ids_are_taken_as_stripe_gives_them_up_to_255_characters() -> None:
     for kind, real in {
-        Kind.PAYMENT_INTENT: "pi_3MtwBwLkdIwHu7ix28a3tqPa",
-        Kind.CUSTOMER: "cus_NffrFeUfNV2Hib",
-        Kind.ACCOUNT: "acct_1Nv0FGQ9RKHgCVdK",
-        Kind.INVOICE: "in_1MtHbELkdIwHu7ixl4OzzPMv",
-        Kind.CHARGE: "py_1MmlLrLkdIwHu7ixIJwEWSNR",
+        IdKind.PAYMENT_INTENT: "pi_3MtwBwLkdIwHu7ix28a3tqPa",
+        IdKind.CUSTOMER: "cus_NffrFeUfNV2Hib",
+        IdKind.ACCOUNT: "acct_1Nv0FGQ9RKHgCVdK",
+        IdKind.INVOICE: "in_1MtHbELkdIwHu7ixl4OzzPMv",
+        IdKind.CHARGE: "py_1MmlLrLkdIwHu7ixIJwEWSNR",
     }.items():
         assert is_id(kind, real)
         prefix = real.partition("_")[0]
         assert is_id(kind, f"{prefix}_test_1a")
         assert is_id(kind, f"{prefix}_".ljust(255, "x"))
         assert not is_id(kind, f"{prefix}_".ljust(256, "x"))
-    assert set(SHAPES) == set(Kind)
+    assert set(SHAPES) == set(IdKind)
 
 
 def test_the_ids_of_shops_are_never_taken_for_a_secret(request: pytest.FixtureRequest) -> None:

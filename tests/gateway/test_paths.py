@@ -12,14 +12,14 @@ from sqlalchemy import text
 from test_gateway import budget, gateway, says
 
 from billing.gateway import NotSent, Request
-from billing.provider_ids import SHAPES, Kind, NoSuchShape, is_id, object_path
+from billing.provider_ids import SHAPES, IdKind, NoSuchShape, is_id, object_path
 
 HOSTILE = [
     *("pi_x/cancel?", "pi_x/../../customers", "../customers", "pi_x%2Fcancel", "pi_x?", "pi_x#", "pi_x;y", "pi_x\\y"),
     *("pi_x\r\nStripe-Account: acct_2", "pi_x\n", "pi_x ", " pi_x", "", "pi_\u0661", "pi_é", "pi_\x00", "pi_"),
     *("pi_1_secret_abcdefgh", "cus_1", "sk_live_abcdefgh", "pi_x/capture", "pi_\u202e1", "pi_" + "x" * 300),
 ]
-KINDS = {Kind.PAYMENT_INTENT: "payment_intents", Kind.INVOICE: "invoices"}
+KINDS = {IdKind.PAYMENT_INTENT: "payment_intents", IdKind.INVOICE: "invoices"}
 anything = st.one_of(
     st.text(max_size=40),
     st.text(alphabet="pin_x/.?#%&=\\;: \r\n\t2eEF", max_size=20).map(lambda tail: f"pi_{tail}"),
@@ -30,7 +30,7 @@ anything = st.one_of(
 
 @given(of=anything, kind=st.sampled_from(list(KINDS)), verb=st.sampled_from([(), ("capture",), ("send",)]))
 @settings(max_examples=400, deadline=None)
-def test_a_path_names_one_object_and_one_action_or_is_not_built(of: str, kind: Kind, verb: tuple[str, ...]) -> None:
+def test_a_path_names_one_object_and_one_action_or_is_not_built(of: str, kind: IdKind, verb: tuple[str, ...]) -> None:
     try:
         path = object_path(kind, of, *verb)
     except NoSuchShape:
@@ -88,9 +88,9 @@ def test_whatever_is_let_through_is_one_line_of_ascii(part: str, value: str) -> 
         assert " " not in value
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-def test_postgres_reads_a_shape_as_python_does(kind: Kind, house: Any) -> None:
-    prefix = {Kind.CHARGE: "ch"}.get(kind) or SHAPES[kind].partition(")(?!.*_secret)")[2].partition("_")[0]
+@pytest.mark.parametrize("kind", list(IdKind))
+def test_postgres_reads_a_shape_as_python_does(kind: IdKind, house: Any) -> None:
+    prefix = {IdKind.CHARGE: "ch"}.get(kind) or SHAPES[kind].partition(")(?!.*_secret)")[2].partition("_")[0]
     tried = [value.replace("pi_", f"{prefix}_") for value in HOSTILE if "\x00" not in value]
     tried += [f"{prefix}_1", f"{prefix}_".ljust(255, "x"), f"{prefix}_".ljust(256, "x"), f"{prefix}_a_b", "\U0001f600"]
     with house.engine.connect() as connection:
