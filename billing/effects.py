@@ -109,6 +109,8 @@ class Result:
     misconfigured: int = 0
     """The status with which our credentials were refused."""
     throttled: bool = False
+    newly_undecided: bool = False
+    """Parked for the first time since it was last sent: a person is told once, however often it is looked at."""
 
 
 def call(gateway: Gateway, in_hand: Call, budget: Budget) -> Report:
@@ -279,10 +281,11 @@ def _act(
             return Result(case, Standing.LOOKING, opened=opened, why=why)
         case Park(look_at):
             record.look_at = look_at
-            if record.parked_at is None:
+            first = record.parked_at is None
+            if first:
                 record.parked_at = now
                 case.facts.append(told(case.row, "undecided", step=record.step, generation=record.generation))
-            return Result(case, Standing.PARKED, opened=opened, why=why)
+            return Result(case, Standing.PARKED, opened=opened, why=why, newly_undecided=first)
         case Conflict():
             return _conflict(case, record, f"{record.learned}: {why}" if why else record.learned)
         case Rotate():

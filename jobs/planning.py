@@ -28,6 +28,8 @@ STARTING = sorted({contract.topic for contract in MENU})
 PASSED_OVER = sorted(TOPICS.keys() - set(STARTING))
 
 BATCH = 500
+STAMP_MOST = 10_000
+"""Stamping reads nothing, and there are several such facts for each that is planned."""
 
 Which = ColumnElement[bool]
 """Which facts are to be planned."""
@@ -85,10 +87,10 @@ def plan(session: Session, timing: Timing, which: Which = UNPLANNED) -> int:
     return len(planned) + len(failed)
 
 
-def stamp_the_rest(session: Session) -> int:
+def stamp_the_rest(session: Session, most: int = STAMP_MOST) -> int:
     """Stamp facts that start nothing, which is most of them, without reading them. Returns how many."""
-    rest = session.connection().exec_driver_sql(_STAMP_THE_REST, {"topics": PASSED_OVER, "menu": MENU_NUMBER})
-    return rest.rowcount
+    values = {"topics": PASSED_OVER, "menu": MENU_NUMBER, "most": most}
+    return session.connection().exec_driver_sql(_STAMP_THE_REST, values).rowcount
 
 
 def _started_by(row: Row[Any], timing: Timing) -> list[dict[str, Any]]:
@@ -182,5 +184,5 @@ _SET_ASIDE = text(
 _STAMP_THE_REST = """
     UPDATE billing.facts SET menu = %(menu)s
      WHERE id IN (SELECT id FROM billing.facts WHERE menu IS NULL AND version = 1 AND topic = ANY (%(topics)s)
-                   ORDER BY id LIMIT 10000 FOR UPDATE SKIP LOCKED)
+                   ORDER BY id LIMIT %(most)s FOR UPDATE SKIP LOCKED)
     """

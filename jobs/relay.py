@@ -22,6 +22,7 @@ from jobs import bells, planning
 from jobs import work as pieces
 from jobs.contracts import KNOWN, QUEUES
 from jobs.planning import PASSED_OVER, STARTING
+from jobs.verdicts import Trouble, sqlstate, trouble
 
 log = structlog.get_logger()
 
@@ -38,6 +39,10 @@ UNKNOWN_EVERY_S = 1.0
 STAMP_EVERY_S = 1.0
 """While it is busy with what somebody waits for."""
 BUSY_FOR_S = 1.0
+SLOW_GLANCE_S = 0.1
+GLANCE_REST = 20
+"""Looking for what brakes stop reads all that is ready or held. Where that was slow, a million pieces wait, say, it is
+done again only after so many times as long: brakes are obeyed at the claim, and planning and ringing do not wait."""
 RING_AGAIN_S = 1.0
 """While work stays claimable, a queue is rung at most this often: a bell may have been lost with Redis."""
 
@@ -55,6 +60,8 @@ class Relay:
     _rung_at: dict[str, float] = field(default_factory=dict)
     _stamped_at: float = 0.0
     _unknown_at: float = float("-inf")
+    _stopped_at: float = float("-inf")
+    _sizes: dict[str, int] = field(default_factory=dict)
     _busy_until: float = 0.0
     _fed: bool = False
 
@@ -70,19 +77,19 @@ class Relay:
                     caught_up = not planning.catch_up(self.engine, self.timing)
                 self._rest()
             except SQLAlchemyError as error:
-                log.warning("postgres.away", error=type(error).__name__)
+                log.warning("postgres.away", error=type(error).__name__, sqlstate=sqlstate(error))
                 beat()
                 time.sleep(IDLE_PAUSE_S)
 
     def round(self) -> int:
         """One round of everything; returns how many rows it moved."""
-        unplanned, unstamped, steps, claimable = self._in_a_glance(self._everything)
-        moved = sum(map(self._in_a_transaction, steps))
+        unplanned, unstamped, sweeps, claimable = self._in_a_glance(self._everything)
+        moved = sum(self._swept(sweep, pieces.SWEEP_MOST) for sweep in sweeps)
         if unplanned:
             moved += self._plan()
         if unstamped and time.monotonic() >= min(self._busy_until, self._stamped_at + STAMP_EVERY_S):
             self._stamped_at = time.monotonic()
-            self._in_a_transaction(planning.stamp_the_rest)
+            self._swept(planning.stamp_the_rest, planning.STAMP_MOST)
         if moved:
             claimable = self._in_a_glance(lambda session: pieces.claimable(session, KNOWN, self._most))
         for queue in QUEUES:
@@ -110,19 +117,53 @@ class Relay:
     def _most(self) -> dict[str, int]:
         return {queue: self.crews[queue] * self.workers[queue] for queue in QUEUES}
 
-    def _everything(self, session: Session) -> tuple[bool, bool, list[Callable[[Session], int]], dict[str, int]]:
-        unknown_too = time.monotonic() >= self._unknown_at + UNKNOWN_EVERY_S
-        if unknown_too:
-            self._unknown_at = time.monotonic()
-        return pieces.glance(session, KNOWN, self._most, STARTING, PASSED_OVER, unknown_too=unknown_too)
+    def _everything(self, session: Session) -> tuple[bool, bool, list[pieces.Sweep], dict[str, int]]:
+        began = time.monotonic()
+        stopped_too = began >= self._stopped_at
+        unknown_too = stopped_too and began >= self._unknown_at
+        try:
+            return pieces.glance(
+                session,
+                KNOWN,
+                self._most,
+                STARTING,
+                PASSED_OVER,
+                stopped_too=stopped_too,
+                unknown_too=unknown_too,
+            )
+        finally:
+            # Also where it took too long altogether.
+            now = time.monotonic()
+            if unknown_too:
+                self._unknown_at = now + UNKNOWN_EVERY_S
+            if stopped_too and now > began + SLOW_GLANCE_S:
+                self._stopped_at = now + GLANCE_REST * (now - began)
 
     def _in_a_glance(self, ask: Callable[[Session], T]) -> T:
         with glance(self.engine) as session:
             return ask(session)
 
-    def _in_a_transaction(self, step: Callable[[Session], int]) -> int:
-        with transaction(self.engine) as session:
-            return step(session)
+    def _swept(self, sweep: pieces.Sweep, most: int) -> int:
+        """One sweep in a transaction of its own: of half as many rows after one that failed, of more after one that
+        went well. One that fails keeps no other waiting. Returns how many rows it moved.
+        """
+        name = sweep.__name__
+        size = self._sizes.get(name, most)
+        try:
+            with transaction(self.engine) as session:
+                moved = sweep(session, size)
+        except SQLAlchemyError as error:
+            if trouble(error) not in (Trouble.HALVE, Trouble.DATA):
+                raise
+            self._sizes[name] = max(1, size // 2)
+            kind = type(error).__name__
+            if size > 1:
+                log.warning("sweep.halved", sweep=name, rows=size, error=kind, sqlstate=sqlstate(error))
+            else:
+                log.error("sweep.stuck", sweep=name, error=kind, sqlstate=sqlstate(error), exc_info=True)
+            return 0
+        self._sizes[name] = min(most, size * 2)
+        return moved
 
     def _ring(self, queue: str, claimable: int) -> None:
         crew, most = self.crews[queue], self.workers[queue]

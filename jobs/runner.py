@@ -139,7 +139,7 @@ class Runner:
             elif result.misconfigured and result.case.row.id.startswith(("cap_", "inv_")):
                 outcome.refused_accounts[result.case.row.account] = result.misconfigured
         store.save_all(session, unwritten, [work for work, _, _ in results])
-        logs.once_committed(session, lambda: _tell(results, reports))
+        logs.once_committed(session, lambda: _tell(results, reports, now))
         return outcome
 
     def _judge(self, work: Work, result: Result, no: No | None, now: datetime) -> None:
@@ -214,8 +214,9 @@ def _checked(session: Session, report: Report) -> Report:
     return replace(report, came_back=claimed)
 
 
-def _tell(results: Sequence[tuple[Work, Result, No | None]], reports: Sequence[Report]) -> None:
-    """One line for each: a call is in hand, or how its operation stands without one."""
+def _tell(results: Sequence[tuple[Work, Result, No | None]], reports: Sequence[Report], now: datetime) -> None:
+    """One line for each: a call is in hand, or how its operation stands without one. What a person must know is an
+    error once, and not again at each look."""
     took_ms = {report.call.case.row.id: report.took_ms for report in reports}
     for work, result, _ in results:
         row, call, took = result.case.row, result.call, took_ms.get(result.case.row.id)
@@ -223,8 +224,8 @@ def _tell(results: Sequence[tuple[Work, Result, No | None]], reports: Sequence[R
             step, looking = call.step.name, call.looking
             log.info("operation.prepared", **about(row), state=row.state, step=step, looking=looking, took_ms=took)
             continue
-        stuck = work.state == WorkState.QUARANTINED and result.standing is not Standing.LOOKING
-        for_a_person = stuck or result.standing in _FOR_A_PERSON
+        stuck = work.state == WorkState.QUARANTINED and work.state_since == now
+        for_a_person = stuck or result.newly_undecided or result.standing in _FOR_A_PERSON
         level = log.error if for_a_person else log.info
         level(
             "operation.settled",
@@ -237,7 +238,7 @@ def _tell(results: Sequence[tuple[Work, Result, No | None]], reports: Sequence[R
         )
 
 
-_FOR_A_PERSON = (Standing.CONFLICT, Standing.PARKED, Standing.MISCONFIGURED)
+_FOR_A_PERSON = (Standing.CONFLICT, Standing.MISCONFIGURED)
 
 
 def _quarantined(session: Session, work: Work) -> None:

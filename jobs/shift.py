@@ -27,7 +27,7 @@ from jobs import work as pieces
 from jobs.contracts import KNOWN
 from jobs.logs import about
 from jobs.runner import Outcome, Runner
-from jobs.verdicts import Trouble, trouble
+from jobs.verdicts import Trouble, sqlstate, trouble
 
 log = structlog.get_logger()
 
@@ -116,7 +116,8 @@ class Shift:
         self._in_air: dict[Held, InAir] = {}
         self._written_off: dict[Held, Call] = {}
         self._renewed_at = boot_clock()
-        self._careful = False
+        # So many claims are of one piece each, after a claim of more has failed.
+        self._one_by_one = 0
         self._control = Control()
         self._later: list[Report] = []
         self._later_at = 0.0
@@ -188,7 +189,7 @@ class Shift:
     def _claim(self, crew: Crew) -> int:
         before = boot_clock()
         in_air = Counter(held.call.case.row.account for held in self._in_air.values())
-        free = 1 if self._careful else self._free()
+        free = 1 if self._one_by_one else self._free()
         try:
             if not self._found and not self._anything():
                 return 0
@@ -200,6 +201,8 @@ class Shift:
             return 0
         self._hand_over(crew, outcome, before)
         self._found = bool(outcome.claimed)
+        # What failed is among those that were claimed together, or another worker has it by now.
+        self._one_by_one = max(0, self._one_by_one - 1) if outcome.claimed else 0
         return outcome.claimed
 
     def _anything(self) -> bool:
@@ -208,20 +211,25 @@ class Shift:
             return pieces.claimable(session, KNOWN, {self._queue: 1})[self._queue] > 0
 
     def _not_claimed(self, error: Exception) -> None:
-        """One row that cannot be prepared must not stop its queue: found one by one, and set aside for a person."""
-        if trouble(error) is not Trouble.DATA:
+        """One row that cannot be prepared must not stop its queue: found one by one, and set aside for a person.
+
+        What took too long is claimed one by one as well, and nothing of it is set aside.
+        """
+        kind, claimed = trouble(error), self._runner.claimed
+        known_to_fail, self._one_by_one = self._one_by_one > 0, max(0, self._one_by_one - 1)
+        if kind in (Trouble.DATA, Trouble.HALVE) and not known_to_fail:
+            self._one_by_one = len(claimed)
+        if kind is not Trouble.DATA or not claimed:
             self._pause(error)
             return
-        claimed = self._runner.claimed
         alone = about(claimed[0]) if len(claimed) == 1 else {}
         log.error("claim.failed", error=type(error).__name__, claimed=len(claimed), **alone, exc_info=error)
-        if self._careful:
+        if known_to_fail:
             try:
                 with transaction(self._engine) as session:
                     self._runner.set_aside(session, f"could not be prepared: {type(error).__name__}")
             except SQLAlchemyError as again:
                 self._pause(again)
-        self._careful = not self._careful
 
     def _hand_over(self, crew: Crew, outcome: Outcome, before: float) -> None:
         """Start what a committed transaction prepared. The clock was read before that transaction began."""
@@ -335,7 +343,7 @@ class Shift:
         if trouble(error) is Trouble.RECONNECT:
             # Also where the connection itself is well: after a failover it may lead to the old server.
             self._engine.dispose()
-        log.warning("postgres.away", error=type(error).__name__, trouble=str(trouble(error)))
+        log.warning("postgres.away", error=type(error).__name__, sqlstate=sqlstate(error), trouble=str(trouble(error)))
         # An answer in hand is kept for as long as it takes, and whoever waits is not stuck.
         self._control.keep_alive()
         time.sleep(min(0.1, self._timing.retry_first_s) * self._runner.chance.uniform(0.5, 1.5))

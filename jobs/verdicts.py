@@ -82,20 +82,25 @@ _BY_SQLSTATE = {
 }
 
 
+def sqlstate(error: Exception) -> str | None:
+    """Postgres' own code for it, where it is one of its errors."""
+    return getattr(getattr(error, "orig", None) or error, "sqlstate", None)
+
+
 def trouble(error: Exception) -> Trouble:
     """What a failed transaction means. Total: what it does not know is DATA, and ends with one row in quarantine."""
     original = getattr(error, "orig", None) or error
-    sqlstate = getattr(original, "sqlstate", None)
-    if isinstance(sqlstate, str):
-        if sqlstate in _BY_SQLSTATE:
-            return _BY_SQLSTATE[sqlstate]
-        if sqlstate.startswith(("08", "57P")):  # connection exception, admin shutdown and its kin
+    code = sqlstate(error)
+    if isinstance(code, str):
+        if code in _BY_SQLSTATE:
+            return _BY_SQLSTATE[code]
+        if code.startswith(("08", "57P")):  # connection exception, admin shutdown and its kin
             return Trouble.RECONNECT
-        if sqlstate.startswith("42"):
+        if code.startswith("42"):
             # A missing grant, table or column: the code is newer than the database, and no row is to blame.
             return Trouble.REPEAT
         # 53 insufficient resources, 58 system error: a full disk goes on by itself when there is room.
-        return Trouble.HALVE if sqlstate.startswith(("53", "58")) else Trouble.DATA
+        return Trouble.HALVE if code.startswith(("53", "58")) else Trouble.DATA
     if isinstance(error, sqlalchemy.exc.DBAPIError) and error.connection_invalidated:
         return Trouble.RECONNECT
     if isinstance(original, psycopg.OperationalError | psycopg.InterfaceError):

@@ -1,6 +1,6 @@
 """Pieces of work in Postgres: planned once, claimed by one, taken back from the dead."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,6 +10,12 @@ from sqlalchemy.orm import Session
 
 from billing import ids, store
 from billing.tables import Work, WorkState
+
+SWEEP_MOST = 1000
+"""Rows that one sweep moves in its transaction; a relay takes fewer where so many take too long."""
+
+Sweep = Callable[[Session, int], int]
+"""Moves at most so many rows, and returns how many it moved."""
 
 _LEASE_OVER = """(r.lease_until IS NULL OR r.lease_until < clock_timestamp()
                   OR r.lease_until > clock_timestamp() + make_interval(secs => r.lease_s + 1))"""
@@ -60,8 +66,9 @@ def locked(session: Session, work_ids: Collection[str]) -> dict[str, Work]:
     return {work.id: work for work in found}
 
 
-def make_due_ready(session: Session) -> int:
-    return _changed(session, _DUE)
+def make_due_ready(session: Session, most: int = SWEEP_MOST) -> int:
+    """What has waited long enough is ready again; the longest overdue first."""
+    return _changed(session, _DUE, most=most)
 
 
 _IS_DUE = f"billing.work WHERE state = 'waiting' AND (due_at <= clock_timestamp() OR due_at > {_TOO_FAR})"
@@ -69,14 +76,14 @@ _DUE = text(
     f"""
     UPDATE billing.work SET state = 'ready', due_at = NULL, state_since = clock_timestamp()
      WHERE id IN (SELECT id FROM {_IS_DUE}
-                   ORDER BY due_at LIMIT 1000 FOR UPDATE SKIP LOCKED)
+                   ORDER BY due_at LIMIT :most FOR UPDATE SKIP LOCKED)
     """
 )
 
 
-def take_back(session: Session) -> int:
+def take_back(session: Session, most: int = SWEEP_MOST) -> int:
     """Work whose call was never reported goes back to ready; that counts as an attempt: a worker died on it."""
-    return _changed(session, _TAKE_BACK)
+    return _changed(session, _TAKE_BACK, most=most)
 
 
 _WENT_SILENT = f"""billing.work AS w JOIN billing.idempotency_records AS r ON r.id = w.record_id
@@ -87,14 +94,14 @@ _TAKE_BACK = text(
        SET state = 'ready', attempts = attempts + 1, reason = 'its worker went silent',
            state_since = clock_timestamp()
      WHERE id IN (SELECT w.id FROM {_WENT_SILENT}
-                   ORDER BY w.id LIMIT 1000 FOR UPDATE OF w SKIP LOCKED)
+                   ORDER BY w.id LIMIT :most FOR UPDATE OF w SKIP LOCKED)
     """
 )
 
 
-def hold(session: Session) -> int:
+def hold(session: Session, most: int = SWEEP_MOST) -> int:
     """Store `held` for what a pulled switch stops; the guard before each call remains the truth."""
-    return _changed(session, _HOLD)
+    return _changed(session, _HOLD, most=most)
 
 
 _PULLED = "(SELECT coalesce(array_agg(scope), '{}')::text[] FROM billing.switches WHERE state = 'pulled')"
@@ -107,14 +114,14 @@ _HOLD = text(
       FROM billing.switches AS s
      WHERE s.state = 'pulled' AND s.scope = ANY (w.scopes)
        AND w.id IN (SELECT id FROM {_IS_BRAKED}
-                     ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED)
+                     ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED)
     """
 )
 
 
-def look_at_the_stopped(session: Session) -> int:
+def look_at_the_stopped(session: Session, most: int = SWEEP_MOST) -> int:
     """What is held, parked or quarantined and unanswered is looked at: a brake stops sends, not the truth."""
-    return _changed(session, _LOOK_AT_THE_STOPPED)
+    return _changed(session, _LOOK_AT_THE_STOPPED, most=most)
 
 
 _STOPPED_AND_UNSEEN = f"""billing.work AS w
@@ -122,13 +129,17 @@ _STOPPED_AND_UNSEEN = f"""billing.work AS w
        AND r.concluded_at IS NULL AND r.look_at IS NULL AND r.unanswered > 0
        AND r.state IN ('sent', 'in_doubt') AND {_LEASE_OVER}"""
 _LOOK_AT_THE_STOPPED = text(
-    f"UPDATE billing.idempotency_records AS r SET look_at = clock_timestamp() FROM {_STOPPED_AND_UNSEEN}"
+    f"""
+    UPDATE billing.idempotency_records SET look_at = clock_timestamp()
+     WHERE id IN (SELECT r.id FROM billing.idempotency_records AS r, {_STOPPED_AND_UNSEEN}
+                   ORDER BY r.id LIMIT :most FOR UPDATE OF r SKIP LOCKED)
+    """
 )
 
 
-def let_go(session: Session) -> int:
+def let_go(session: Session, most: int = SWEEP_MOST) -> int:
     """What no pulled switch stops any more is ready again."""
-    return _changed(session, _LET_GO)
+    return _changed(session, _LET_GO, most=most)
 
 
 _IS_FREE = f"billing.work WHERE state = 'held' AND NOT scopes && {_PULLED}"
@@ -136,14 +147,14 @@ _LET_GO = text(
     f"""
     UPDATE billing.work SET state = 'ready', reason = NULL, due_at = NULL, state_since = clock_timestamp()
      WHERE id IN (SELECT id FROM {_IS_FREE}
-                   ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED)
+                   ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED)
     """
 )
 
 
-def park_unknown(session: Session, known: Collection[str]) -> int:
+def park_unknown(session: Session, known: Collection[str], most: int = SWEEP_MOST) -> int:
     """Park ready work of contracts that this menu does not know, and lift what it knows by now."""
-    connection, values = session.connection(), {"known": list(known)}
+    connection, values = session.connection(), {"known": list(known), "most": most}
     return sum(connection.exec_driver_sql(statement, values).rowcount for statement in (_PARK, _LIFT))
 
 
@@ -151,11 +162,13 @@ _IS_UNKNOWN = "state = 'ready' AND NOT contract || ':' || version = ANY (%(known
 _IS_KNOWN_BY_NOW = "state = 'parked' AND contract || ':' || version = ANY (%(known)s)"
 _PARK = f"""
     UPDATE billing.work SET state = 'parked', reason = 'unknown contract version', state_since = clock_timestamp()
-     WHERE {_IS_UNKNOWN}
+     WHERE id IN (SELECT id FROM billing.work WHERE {_IS_UNKNOWN}
+                   ORDER BY id LIMIT %(most)s FOR UPDATE SKIP LOCKED)
     """
 _LIFT = f"""
     UPDATE billing.work SET state = 'ready', reason = NULL, state_since = clock_timestamp()
-     WHERE {_IS_KNOWN_BY_NOW}
+     WHERE id IN (SELECT id FROM billing.work WHERE {_IS_KNOWN_BY_NOW}
+                   ORDER BY id LIMIT %(most)s FOR UPDATE SKIP LOCKED)
     """
 
 
@@ -192,18 +205,25 @@ def glance(
     starting: Collection[str],
     rest: Collection[str],
     *,
+    stopped_too: bool,
     unknown_too: bool,
-) -> tuple[bool, bool, list[Callable[[Session], int]], dict[str, int]]:
+) -> tuple[bool, bool, list[Sweep], dict[str, int]]:
     """What a relay could do now, in one cheap statement, because mostly it is nothing.
 
     Whether facts of the topics `starting` are unplanned, and facts of the `rest` unstamped; the sweeps that
     would move something; how much of each queue is claimable, counted up to `most`. By the predicates of those
-    who do it. `unknown_too`: whether to look for unknown contracts, which reads all that is ready.
+    who do it. `stopped_too`: whether to look for what a brake stops or stops no more, which may read all that is
+    ready or held; `unknown_too`: for unknown contracts, which reads all that is ready.
     """
     values: dict[str, Any] = {"known": list(known), "queues": list(most), "mosts": list(most.values())}
-    values |= {"starting": list(starting), "rest": list(rest), "unknown_too": unknown_too}
+    values |= {"starting": list(starting), "rest": list(rest), "stopped_too": stopped_too}
+    values["unknown_too"] = unknown_too
     unplanned, unstamped, *wanted, counts = session.connection().exec_driver_sql(_GLANCE, values).one()
-    sweeps = (make_due_ready, take_back, hold, look_at_the_stopped, let_go, lambda one: park_unknown(one, known))
+
+    def park_the_unknown(session: Session, most: int) -> int:
+        return park_unknown(session, known, most)
+
+    sweeps: Sequence[Sweep] = (make_due_ready, take_back, hold, look_at_the_stopped, let_go, park_the_unknown)
     return (
         unplanned,
         unstamped,
@@ -216,9 +236,10 @@ _GLANCE = f"""
     SELECT {_UNPLANNED},
            EXISTS (SELECT FROM billing.facts WHERE menu IS NULL AND version = 1 AND topic = ANY (%(rest)s)),
            EXISTS (SELECT FROM {_IS_DUE}), EXISTS (SELECT FROM {_WENT_SILENT}),
-           EXISTS (SELECT FROM billing.switches WHERE state = 'pulled') AND EXISTS (SELECT FROM {_IS_BRAKED}),
-           EXISTS (SELECT FROM billing.idempotency_records AS r, {_STOPPED_AND_UNSEEN}),
-           EXISTS (SELECT FROM {_IS_FREE}),
+           %(stopped_too)s AND EXISTS (SELECT FROM billing.switches WHERE state = 'pulled')
+                           AND EXISTS (SELECT FROM {_IS_BRAKED}),
+           %(stopped_too)s AND EXISTS (SELECT FROM billing.idempotency_records AS r, {_STOPPED_AND_UNSEEN}),
+           %(stopped_too)s AND EXISTS (SELECT FROM {_IS_FREE}),
            %(unknown_too)s AND EXISTS (SELECT FROM billing.work WHERE {_IS_UNKNOWN} OR {_IS_KNOWN_BY_NOW}),
            {_CLAIMABLE}
     """
