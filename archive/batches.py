@@ -1,57 +1,27 @@
-"""Which facts go into which batch: claimed by a mark, numbered once, the same for whoever finishes it.
+"""A batch of facts: claimed once, numbered without gaps, and the same for whoever finishes it.
 
 The mark asks what is not archived, not what is new: a transaction that commits late is simply in a later batch.
 Every exporter that remembers the last id it saw loses such rows.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Row, String, func, literal_column, select, text, update
+from sqlalchemy import Row, func, select, text, update
 from sqlalchemy.orm import Session
 
+from archive.amount import Amount
+from archive.backlog import Found
 from archive.errors import EvidenceDiffers
-from archive.retention import Policy
+from archive.retention import CLASSES, Policy
+from archive.set_aside import PAYLOAD_TROUBLE
 from billing import database
-from billing.tables import ArchiveBatch, BatchState, Fact
+from billing.tables import RETENTION_CLASS, ArchiveBatch, BatchState
 
-MOST_ROWS = 10_000
-"""A third of a second for the claim. More would come near the statement timeout, fewer make more objects."""
-
-# The relay may stamp a later fact of an entity first, and a clock may step back over midnight: such a fact waits
-# for the earlier one, so that an entity's facts have their numbers in their order.
-_CLASS = (
-    "CASE WHEN split_part(topic, '.', 2) IN ('attempted', 'attempt_lapsed', 'looked', 'late_answer') THEN 'attempt'"
-    " WHEN entity_type IN ('capture', 'invoice') THEN entity_type ELSE 'admin' END"
-)
-_DAY = "(happened_at AT TIME ZONE 'UTC')::date"
-_OLDEST = text(
-    f"""
-    WITH ready AS MATERIALIZED (
-        SELECT id, {_CLASS} AS class, {_DAY} AS day, happened_at FROM billing.facts AS f
-         WHERE batch_no IS NULL AND menu IS NOT NULL
-           AND {_CLASS} NOT IN (SELECT class FROM billing.archive_batches WHERE state = 'claimed')
-           AND NOT EXISTS (
-               SELECT FROM billing.facts AS e
-                WHERE e.entity_type = f.entity_type AND e.entity_id = f.entity_id
-                  AND e.entity_version < f.entity_version AND e.batch_no IS NULL
-                  AND (e.menu IS NULL OR (e.happened_at AT TIME ZONE 'UTC')::date
-                                      <> (f.happened_at AT TIME ZONE 'UTC')::date))
-         ORDER BY id LIMIT :scanned
-    ), oldest AS (
-        SELECT class, day, extract(epoch FROM clock_timestamp() - happened_at) AS age_s FROM ready ORDER BY id LIMIT 1
-    )
-    SELECT class, day, age_s, array_agg(id ORDER BY id) AS ids FROM ready JOIN oldest USING (class, day)
-     GROUP BY class, day, age_s
-    """
-)
-_MARK = text(
-    "UPDATE billing.facts AS f SET batch_no = :number, archive_seq = :last_seq + c.place"
-    "  FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS c(id, place) WHERE f.id = c.id AND f.batch_no IS NULL"
-)
-_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('billing.archive', 0))")
+MOST_COUNTED = 1_000_000
+"""Whoever asks how many wait does not wait for more to be counted."""
 
 
 def left_behind(session: Session, patience_s: float) -> list[ArchiveBatch]:
@@ -64,32 +34,36 @@ def left_behind(session: Session, patience_s: float) -> list[ArchiveBatch]:
     return list(session.scalars(query.order_by(ArchiveBatch.claimed_at)))
 
 
-def claim(session: Session, policy: Policy, *, wait_s: float, most: int = MOST_ROWS) -> ArchiveBatch | None:
-    """Fix the next batch: its facts, its number and theirs. None when no fact has waited for `wait_s`, or others claim.
+def claim(session: Session, policy: Policy, found: Found, *, most: int) -> ArchiveBatch | None:
+    """Make a batch of the first `most` facts that were found: fix them, its number and theirs.
 
-    One batch holds one class and one UTC day. Commit, and from then on its content is the same for everybody.
+    None when somebody else claims, or has claimed of this class since it was searched. Commit, and from then on the
+    batch's content is the same for everybody.
     """
     if not session.scalar(_LOCK):
         return None
-    found = session.execute(_OLDEST, {"scanned": 3 * most}).one_or_none()
-    if found is None or (wait_s and found.age_s < wait_s):
-        return None
-    ids = found.ids[:most]
+    retention_class, day, ids = found.due.retention_class, found.day, found.facts[:most]
+    assert day is not None, "facts that were found are of a day"
     last = session.scalars(
         select(ArchiveBatch)
-        .where(ArchiveBatch.retention_class == found[0])
+        .where(ArchiveBatch.retention_class == retention_class)
         .order_by(ArchiveBatch.number.desc())
         .limit(1)
     ).one_or_none()
     number, last_seq = (last.number, last.last_seq) if last else (0, 0)
+    if number != found.due.newest_batch:
+        return None
     marked: Any = session.execute(_MARK, {"number": number + 1, "last_seq": last_seq, "ids": ids})
-    assert marked.rowcount == len(ids), "under the lock nobody else marks facts"
-    today = database.now(session).date()
-    lock, manifest_lock = policy.lock(found[0], found.day, today), policy.manifest_lock(found.day, today)
+    if marked.rowcount != len(ids):
+        # Set aside meanwhile: that needs no lock.
+        session.rollback()
+        return None
+    today = database.now(session).astimezone(UTC).date()
+    lock, manifest_lock = policy.lock(retention_class, day, today), policy.manifest_lock(day, today)
     batch = ArchiveBatch(
-        retention_class=found[0],
+        retention_class=retention_class,
         number=number + 1,
-        event_date=found.day,
+        event_date=day,
         rows=len(ids),
         first_seq=last_seq + 1,
         last_seq=last_seq + len(ids),
@@ -105,20 +79,28 @@ def claim(session: Session, policy: Policy, *, wait_s: float, most: int = MOST_R
     return batch
 
 
-def facts_of(session: Session, batch: ArchiveBatch) -> Sequence[Row[Any]]:
-    """The facts of this batch in the order of their numbers. Raises EvidenceDiffers if they are not those claimed."""
-    rows = session.execute(
-        select(*_COLUMNS)
-        .where(
-            Fact.id.between(batch.first_fact, batch.last_fact),
-            Fact.batch_no == batch.number,
-            literal_column(_CLASS, String) == batch.retention_class,
-        )
-        .order_by(Fact.archive_seq)
-    ).all()
+def facts_of(amount: Amount, batch: ArchiveBatch) -> list[Row[Any]]:
+    """The facts of this batch in the order of their numbers, read piece by piece: what is claimed does not change.
+
+    Raises EvidenceDiffers if they are not those claimed. A batch that an older version claimed may hold a payload that
+    no archive takes: it is None here, and `trouble` says why.
+    """
+    rows: list[Row[Any]] = []
+    after = batch.first_fact - 1
+    while after < batch.last_fact:
+        piece, after = amount.read(partial(_piece, batch=batch, after=after))
+        rows += piece
     if [row.archive_seq for row in rows] != list(range(batch.first_seq, batch.last_seq + 1)):
         raise EvidenceDiffers(name(batch), f"{batch.rows} facts were claimed, and Postgres now holds others")
     return rows
+
+
+def _piece(session: Session, most: int, *, batch: ArchiveBatch, after: int) -> tuple[list[Row[Any]], int]:
+    """The batch's facts among the next `most` of all facts, and where those end. Numbers rise with ids."""
+    bounds = {"after": after, "last": batch.last_fact}
+    end: int = session.execute(_END, {**bounds, "skipped": most - 1}).scalar_one() or batch.last_fact
+    mine = {"after": after, "end": end, "number": batch.number, "retention_class": batch.retention_class}
+    return list(session.execute(_FACTS, mine)), end
 
 
 def confirm(session: Session, batch: ArchiveBatch, *, object_sha256: str, object_version: str, manifest: str) -> None:
@@ -176,22 +158,29 @@ def standing(session: Session) -> list[Standing]:
 
 
 def lag(session: Session) -> Lag:
-    """Counts facts that are claimed and not confirmed as waiting, too."""
-    return Lag(*session.execute(_LAG).one())
+    """Counts facts that are claimed and not confirmed as waiting, too. Each count ends at `MOST_COUNTED`."""
+    return Lag(*session.execute(_LAG, {"classes": list(CLASSES), "most": MOST_COUNTED}).one())
 
 
-_COLUMNS = (
-    Fact.archive_seq,
-    Fact.id,
-    Fact.topic,
-    Fact.version,
-    Fact.entity_type,
-    Fact.entity_id,
-    Fact.entity_version,
-    Fact.actor,
-    Fact.correlation_id,
-    Fact.happened_at,
-    Fact.payload,
+_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('billing.archive', 0))")
+_MARK = text(
+    "UPDATE billing.facts AS f SET batch_no = :number, archive_seq = :last_seq + c.place"
+    "  FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS c(id, place) WHERE f.id = c.id AND f.batch_no IS NULL"
+)
+# Not a range of ids: a sequence may have been moved on by billions.
+_END = text(
+    "SELECT (SELECT id FROM billing.facts WHERE id > :after AND id <= :last ORDER BY id OFFSET :skipped LIMIT 1)"
+)
+# UTC by itself, whatever the session's time zone is.
+_FACTS = text(
+    f"""
+    SELECT archive_seq, id, topic, version, entity_type, entity_id, entity_version, actor, correlation_id,
+           happened_at AT TIME ZONE 'UTC' AS happened_at, trouble, CASE WHEN trouble IS NULL THEN payload END AS payload
+      FROM (SELECT *, {PAYLOAD_TROUBLE} AS trouble FROM billing.facts
+             WHERE id > :after AND id <= :end AND batch_no = :number AND {RETENTION_CLASS} = :retention_class
+            OFFSET 0) AS f
+     ORDER BY archive_seq
+    """
 )
 _STANDING = text(
     "SELECT class, count(*) FILTER (WHERE state = 'archived'),"
@@ -200,14 +189,20 @@ _STANDING = text(
     "       (array_agg(manifest_sha256 ORDER BY number DESC) FILTER (WHERE state = 'archived'))[1]"
     "  FROM billing.archive_batches GROUP BY class ORDER BY class"
 )
+# The oldest of a class is the first by its id. A time that is none has no age.
 _LAG = text(
-    """
-    SELECT waiting.facts + claimed.facts, greatest(waiting.age_s, claimed.age_s, 0)::float, unplanned.facts
-      FROM (SELECT count(*) AS facts, extract(epoch FROM clock_timestamp() - min(happened_at)) AS age_s
-              FROM billing.facts WHERE batch_no IS NULL AND menu IS NOT NULL) AS waiting,
+    f"""
+    SELECT least(waiting.facts + claimed.facts, :most), greatest(oldest.age_s, claimed.age_s, 0)::float, unplanned.facts
+      FROM (SELECT count(*) AS facts FROM (SELECT FROM billing.facts WHERE batch_no IS NULL AND menu IS NOT NULL
+                                            LIMIT :most) AS f) AS waiting,
+           (SELECT extract(epoch FROM clock_timestamp() - min(first.happened_at)) AS age_s
+              FROM unnest(CAST(:classes AS text[])) AS c (class),
+                   LATERAL (SELECT happened_at FROM billing.facts WHERE batch_no IS NULL AND menu IS NOT NULL
+                               AND {RETENTION_CLASS} = c.class ORDER BY id LIMIT 1) AS first
+             WHERE isfinite(first.happened_at)) AS oldest,
            (SELECT coalesce(sum(rows), 0)::bigint AS facts,
                    extract(epoch FROM clock_timestamp() - min(claimed_at)) AS age_s
               FROM billing.archive_batches WHERE state = 'claimed') AS claimed,
-           (SELECT count(*) AS facts FROM billing.facts WHERE menu IS NULL) AS unplanned
+           (SELECT count(*) AS facts FROM (SELECT FROM billing.facts WHERE menu IS NULL LIMIT :most) AS f) AS unplanned
     """
 )

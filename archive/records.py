@@ -114,8 +114,8 @@ PAYLOAD: dict[str, Shape] = {
 
 
 def table(facts: Sequence[Row[Any]]) -> Rows:
-    """Facts, as `batches.facts_of` reads them, as the rows that are archived."""
-    kept = [allowed(fact.payload) for fact in facts]
+    """Facts, as `batches.facts_of` reads them, as the rows that are archived. Their times are UTC."""
+    kept = [allowed(fact.payload or {}) for fact in facts]
     columns = {
         "archive_seq": [fact.archive_seq for fact in facts],
         "fact_id": [fact.id for fact in facts],

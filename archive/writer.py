@@ -4,13 +4,15 @@ Claim (Postgres) → object → read back → manifest → read back → confirm
 anybody: a key that is taken is read and compared. Nothing is deleted from Postgres.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC
+from functools import partial
 
 import structlog
-from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
-from archive import batches, manifests, records
+from archive import backlog, batches, manifests, records, set_aside
+from archive.amount import Amount
 from archive.errors import EvidenceDiffers
 from archive.manifests import Source
 from archive.retention import Lock, Policy
@@ -22,49 +24,72 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
+class Round:
+    """How many facts were archived, and the batches that could not be finished."""
+
+    archived: int
+    differing: list[EvidenceDiffers] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class Writer:
     """`wait_s`: how long facts are gathered before a batch is made of them. `patience_s`: how long a batch is left to
     whoever claimed it. Both are 0 for somebody who wants everything archived now.
+    `amount`: of which database, and how many facts are taken at once.
     """
 
-    engine: Engine
+    amount: Amount
     store: Store
     policy: Policy
     source: Source
     wait_s: float
     patience_s: float
 
-    def round(self) -> int:
-        """Finish what others have left behind, then claim one batch and write it. Returns how many facts that were.
+    def round(self) -> Round:
+        """Finish what others have left behind, then claim one batch and write it. Raises StoreAway and StoreRefused.
 
-        Raises EvidenceDiffers when a batch cannot be finished, after everything else was done: each class goes on
-        by itself. Raises StoreAway and StoreRefused at once.
+        A batch that differs stands in nobody's way but its class's.
         """
-        archived, differs = 0, None
-        with database.transaction(self.engine) as session:
+        with database.transaction(self.amount.engine) as session:
             found = batches.left_behind(session, self.patience_s)
-        for batch in found:
-            try:
-                archived += self.finish(batch)
-            except EvidenceDiffers as error:
-                differs = error
-        with database.transaction(self.engine) as session:
-            claimed = batches.claim(session, self.policy, wait_s=self.wait_s)
-        if claimed is not None:
-            archived += self.finish(claimed)
-        if differs is not None:
-            raise differs
-        return archived
+        archived = [self._tried(batch) for batch in found]
+        if (claimed := self.claim()) is not None:
+            archived.append(self._tried(claimed))
+        return Round(
+            sum(rows for rows in archived if isinstance(rows, int)),
+            [error for error in archived if isinstance(error, EvidenceDiffers)],
+        )
+
+    def claim(self) -> ArchiveBatch | None:
+        """The next batch, of the class whose facts have waited longest. What cannot be archived is set aside.
+
+        None when nothing has waited for `wait_s`, or somebody else claims.
+        """
+        for due in self.amount.read(lambda session, _: backlog.due(session, self.wait_s)):
+            found = backlog.search(self.amount, due, self.wait_s)
+            set_aside.mark(self.amount, found.troubled)
+            if found.facts:
+                return self.amount.write(partial(self._claim, found=found))
+        return None
+
+    def put_back(self) -> int:
+        """Let facts that were set aside, and could be archived now, wait again. Returns how many."""
+        return set_aside.put_back(self.amount)
 
     def finish(self, batch: ArchiveBatch) -> int:
         """Write what is missing of a claimed batch, and confirm it. Returns its number of facts."""
-        with database.transaction(self.engine) as session:
-            rows = records.table(batches.facts_of(session, batch))
+        facts = batches.facts_of(self.amount, batch)
+        for fact in facts:
+            if fact.trouble is not None:
+                log.error("fact.unreadable", fact_id=fact.id, batch=batches.name(batch), why=fact.trouble)
+        rows = records.table(facts)
+        with database.transaction(self.amount.engine) as session:
             previous = batches.previous_manifest(session, batch)
         key = manifests.object_key(batch)
         body = records.parquet(rows)
         # SeaweedFS and S3 give the lock's end back in whole seconds of UTC, as it was given to them.
         lock = Lock(batch.lock_mode, batch.locked_until.astimezone(UTC))
+        self.amount.beat()
         self.store.put_once(key, body, lock)
         found = self._read_back(key, lock)
         if found.body != body:
@@ -80,10 +105,11 @@ class Writer:
         ).body()
         manifest_key = manifests.key(batch.retention_class, batch.number)
         manifest_lock = Lock(batch.manifest_lock_mode, batch.manifest_locked_until.astimezone(UTC))
+        self.amount.beat()
         self.store.put_once(manifest_key, manifest, manifest_lock)
         if self._read_back(manifest_key, manifest_lock).body != manifest:
             raise EvidenceDiffers(manifest_key, "another manifest lies there")
-        with database.transaction(self.engine) as session:
+        with database.transaction(self.amount.engine) as session:
             batches.confirm(
                 session,
                 batch,
@@ -94,7 +120,18 @@ class Writer:
         log.info("batch.archived", batch=batches.name(batch), rows=batch.rows, key=key, bytes=len(found.body))
         return batch.rows
 
+    def _claim(self, session: Session, rows: int, *, found: backlog.Found) -> ArchiveBatch | None:
+        return batches.claim(session, self.policy, found, most=rows)
+
+    def _tried(self, batch: ArchiveBatch) -> int | EvidenceDiffers:
+        self.amount.beat()
+        try:
+            return self.finish(batch)
+        except EvidenceDiffers as error:
+            return error
+
     def _read_back(self, key: str, lock: Lock) -> Stored:
+        self.amount.beat()
         found = self.store.get(key)
         if found.lock is None or not found.lock.holds(lock):
             raise EvidenceDiffers(key, f"it is not locked as it must be ({lock.mode} until {lock.until:%Y-%m-%d})")

@@ -25,17 +25,34 @@ _NETWORK = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 
 before a lease of 15 s ends, not after the kernel's two hours, or fifteen minutes. What the URL says goes first.
 Source: postgresql.org/docs/current/libpq-connect.html. A peer that acknowledges and never answers: `jobs.health`."""
 
+TOO_SLOW = frozenset({"57014", "25P03", "25P04"})
+"""Postgres ended a statement or a transaction because it took too long: `statement_timeout` (or somebody cancelled it),
+`idle_in_transaction_session_timeout`, `transaction_timeout`. Nothing of it was written.
+Source: postgresql.org/docs/current/errcodes-appendix.html"""
 
-def open_engine(url: str, timing: Timing, *, name: str, pooled: bool = True, durable: bool = True) -> Engine:
+
+def open_engine(
+    url: str,
+    timing: Timing,
+    *,
+    name: str,
+    pooled: bool = True,
+    durable: bool = True,
+    statement_timeout_s: float | None = None,
+    paging: bool = False,
+) -> Engine:
     """An engine whose every connection carries the protocol's timeouts, so that no lock is held for long.
 
     `name` shows in `pg_stat_activity`. `pooled=False` for processes that fork, and for one-off commands.
     `durable=False` for whoever would only do again what the crash of the server's machine undid: no commit waits.
+    `statement_timeout_s`: the longest statement of whoever reads a lot while nobody waits for its locks; else it is the
+    protocol's, which ends a transaction before a lease can end. How long a transaction may be idle is always that.
+    `paging=True` for whoever reads a long queue page by page along an index.
     Statement text in errors hides its parameters: they may carry what a log must not.
     """
     settings = {
         "lock_timeout": 200,
-        "statement_timeout": int(timing.transaction_timeout_s * 1000),
+        "statement_timeout": int((statement_timeout_s or timing.transaction_timeout_s) * 1000),
         "idle_in_transaction_session_timeout": int(timing.transaction_timeout_s * 1000),
         # Postgres would plan anew, every time, whatever is given an array. All our statements name what matters
         # to the plan (the states of the partial indexes) as literals.
@@ -47,6 +64,8 @@ def open_engine(url: str, timing: Timing, *, name: str, pooled: bool = True, dur
         # Where a plan must read a table through after all, its forbidding price would set off the compiler.
         "jit": "off",
         **({} if durable else {"synchronous_commit": "off"}),
+        # Where Postgres takes the queue for short, it would read all of it and sort it, for every page.
+        **({"enable_bitmapscan": "off"} if paging else {}),
     }
     options = " ".join(f"-c {setting}={value}" for setting, value in settings.items())
     # Switches are read in a statement after their lock, which needs read committed, whatever the database's default.
@@ -102,6 +121,12 @@ def glance(engine: Engine) -> Iterator[Session]:
     """For one statement that is its own transaction: a third of the round trips of `transaction`."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection, Session(connection) as session:
         yield session
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """Postgres' own code for what went wrong; None where it could say nothing, as with a connection that is lost."""
+    code = getattr(getattr(error, "orig", None) or error, "sqlstate", None)
+    return code if isinstance(code, str) else None
 
 
 def now(session: Session) -> datetime:

@@ -354,6 +354,18 @@ class Record(Table):
     concluded_at: Mapped[datetime | None]
 
 
+# What is kept for another time lies in another batch of the archive. Laid out as Postgres prints it, because the index
+# below is compared with the migrations' by its text.
+RETENTION_CLASS = """
+CASE
+    WHEN split_part(topic, '.', 2) = ANY (ARRAY['attempted', 'attempt_lapsed', 'looked', 'late_answer']) THEN 'attempt'
+    WHEN entity_type = ANY (ARRAY['capture', 'invoice']) THEN entity_type
+    ELSE 'admin'
+END"""
+SET_ASIDE = 0
+"""As the batch of a fact: the archiver could not take it, and it is in none."""
+
+
 class Fact(Table):
     """Something that happened. Append-only; no personal data."""
 
@@ -361,7 +373,14 @@ class Fact(Table):
     __table_args__ = (
         UniqueConstraint("entity_type", "entity_id", "entity_version"),
         Index("facts_unplanned", "id", postgresql_where=text("menu IS NULL")),
-        Index("facts_unarchived", "id", postgresql_where=text("batch_no IS NULL AND menu IS NOT NULL")),
+        # By class, because a class may stand still while the others go on.
+        Index(
+            "facts_unarchived_by_class",
+            text(f"({RETENTION_CLASS})"),
+            "id",
+            postgresql_where=text("batch_no IS NULL AND menu IS NOT NULL"),
+        ),
+        Index("facts_unarchivable", "id", postgresql_where=text(f"batch_no = {SET_ASIDE}")),
         Index("facts_set_aside", "id", postgresql_where=text("menu < 0")),
         # Of what is still to be planned: a row from before these rules can be stamped and archived like any other.
         CheckConstraint(
@@ -389,7 +408,7 @@ class Fact(Table):
     happened_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     # The menu number of the relay that planned it; negative when planning it failed, and it was set aside.
     menu: Mapped[int | None]
-    # Which batch of its retention class it is archived in, and its number in that class.
+    # Which batch of its retention class it is archived in (0: none, it is set aside), and its number in that class.
     batch_no: Mapped[int | None]
     archive_seq: Mapped[int | None]
 

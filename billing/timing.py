@@ -42,6 +42,8 @@ class Timing:
     """A key this old is never sent again. Stripe may forget keys after 24 hours; one hour of margin.
     Source: docs.stripe.com/api/idempotent_requests."""
     transaction_timeout_s: float = 2.0
+    reading_timeout_s: float = 10.0
+    """The longest statement of an archiver or a command. They read much more at once, and nobody waits for them."""
 
     def __post_init__(self) -> None:
         promises = {

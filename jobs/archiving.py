@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from archive import retention
+from archive.amount import Amount
 from archive.cache import Cache
 from archive.errors import EvidenceDiffers, StoreAway
 from archive.manifests import Source
@@ -21,6 +22,7 @@ from archive.writer import Writer
 from billing import database
 from jobs.runtime import Runtime
 from jobs.settings import Settings, SettingsError
+from jobs.verdicts import Trouble, trouble
 from jobs.waiting import until_ready
 
 log = structlog.get_logger()
@@ -61,7 +63,7 @@ def cache(settings: Settings, store: Store) -> Cache:
 
 
 @contextmanager
-def archiver(runtime: Runtime) -> Iterator[Writer]:
+def archiver(runtime: Runtime, beat: Callable[[], None] = lambda: None) -> Iterator[Writer]:
     """What writes batches, on a database and a bucket that are found to be ours.
 
     Raises WrongDatabase, WrongBucket, BadRetention, SettingsError, SecretError, and what an unreachable server raises.
@@ -73,9 +75,8 @@ def archiver(runtime: Runtime) -> Iterator[Writer]:
     with opened(settings) as store:
         store.check(settings.environment)
         source = Source(settings.environment, ours.identity)
-        yield Writer(
-            runtime.engine, store, rules, source, settings.archive_wait_s, patience_s=PATIENCE_S[settings.timing]
-        )
+        amount, patience_s = Amount(runtime.engine, beat=beat), PATIENCE_S[settings.timing]
+        yield Writer(amount, store, rules, source, settings.archive_wait_s, patience_s)
 
 
 def run(
@@ -87,31 +88,71 @@ def run(
     """
     with ExitStack() as open_till_the_end, runtime.beat("archiver") as beat:
         writer = until_ready(
-            lambda: open_till_the_end.enter_context(archiver(runtime)), runtime.forget, stop_requested, beat, complain
+            lambda: open_till_the_end.enter_context(archiver(runtime, beat)),
+            runtime.forget,
+            stop_requested,
+            beat,
+            complain,
         )
+        mended, told = False, set[str]()
         while writer is not None and not stop_requested():
             pause_s = PAUSE_S
             try:
-                # While there is more, the next batch follows at once.
-                pause_s = 0.0 if writer.round() else PAUSE_S
+                mended = mended or _put_back(writer)
+                done = writer.round()
+                if done.archived:
+                    # While there is more, the next batch follows at once.
+                    pause_s = 0.0
+                elif done.differing:
+                    pause_s = AGAIN_S
+                told = _tell(done.differing, told)
             except (StoreAway, SQLAlchemyError) as error:
-                log.warning("archive.away", error=type(error).__name__)
-                pause_s = AGAIN_S
-            except EvidenceDiffers as error:
-                log.error("evidence.differs", key=error.key, told=str(error))  # noqa: TRY400 - it says where, and that is all
+                _tell_trouble(error)
                 pause_s = AGAIN_S
             beat()
             _pause(pause_s, stop_requested, beat)
 
 
 def run_once(runtime: Runtime) -> int:
-    """Archive everything that a relay has planned, now, and what was left behind. Returns how many facts that were."""
+    """Archive everything that a relay has planned, now, and what was left behind. Returns how many facts that were.
+
+    Raises EvidenceDiffers where a batch cannot be finished, after everything else was done.
+    """
     with archiver(runtime) as writer:
         eager = replace(writer, wait_s=0.0, patience_s=0.0)
-        archived = 0
-        while moved := eager.round():
-            archived += moved
+        _put_back(eager)
+        archived, stuck = 0, set[str]()
+        while True:
+            done = eager.round()
+            archived += done.archived
+            differing = {str(error) for error in done.differing}
+            if not done.archived and differing <= stuck:
+                break
+            stuck |= differing
+        for error in done.differing:
+            raise error
         return archived
+
+
+def _put_back(writer: Writer) -> bool:
+    if back := writer.put_back():
+        log.info("facts.put_back", facts=back)
+    return True
+
+
+def _tell(differing: list[EvidenceDiffers], told: set[str]) -> set[str]:
+    """One line for each that was not told before. Returns what stands now."""
+    for error in differing:
+        if str(error) not in told:
+            log.error("evidence.differs", key=error.key, told=str(error))
+    return {str(error) for error in differing}
+
+
+def _tell_trouble(error: StoreAway | SQLAlchemyError) -> None:
+    """A server that is away is another matter than one that takes too long, or refuses."""
+    away = isinstance(error, StoreAway) or trouble(error) is Trouble.RECONNECT
+    kind = type(getattr(error, "orig", None) or error).__name__
+    log.warning("archive.away" if away else "archive.failed", error=kind, sqlstate=database.sqlstate(error))
 
 
 def _pause(seconds: float, stop_requested: Callable[[], bool], beat: Callable[[], None]) -> None:

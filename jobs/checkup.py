@@ -13,8 +13,9 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from archive import batches
+from archive import batches, set_aside
 from archive.errors import ArchiveError, BadRetention
+from archive.set_aside import SetAside
 from billing import database
 from billing.cards import may_hold_card_number
 from billing.errors import WrongDatabase
@@ -229,8 +230,14 @@ def _archive(runtime: Runtime) -> Iterator[Finding]:
     try:
         with database.transaction(runtime.engine) as session:
             lag = batches.lag(session)
-    except (SQLAlchemyError, SettingsError, SecretError):
+        with database.transaction(runtime.engine) as session:
+            aside = set_aside.named(session)
+    except (SettingsError, SecretError):
         return  # said already
+    except SQLAlchemyError as error:
+        yield Finding("archive", Level.FAIL, _first_line(error), "see the server's log")
+        return
+    yield _facts_not_archived(aside)
     if lag.waiting and lag.oldest_age_s > settings.archive_wait_s + LAG_WARN_S:
         told = f"{lag.waiting} facts wait, the oldest for {lag.oldest_age_s:.0f} s"
         yield Finding("archive", Level.WARN, told, "start an archiver (`billing archive run`), or read its log")
@@ -238,10 +245,25 @@ def _archive(runtime: Runtime) -> Iterator[Finding]:
         yield Finding("archive", Level.OK, f"{lag.waiting} facts wait" if lag.waiting else "everything is archived")
 
 
+def _facts_not_archived(aside: SetAside) -> Finding:
+    """Facts that the archiver could not take, and passed."""
+    if not aside.count:
+        return Finding("facts not archived", Level.OK, "none")
+    facts = "fact is" if aside.count == 1 else "facts are"
+    named = "; ".join(f"fact {fact.fact_id}: {set_aside.words(fact.why)}" for fact in aside.facts[:NAMED])
+    more = f"; and {aside.count - NAMED} more" if aside.count > NAMED else ""
+    told = f"{aside.count} {facts} set aside, because they cannot be archived: {named}{more}"
+    return Finding(
+        "facts not archived", Level.WARN, told, "billing archive status; mend the row, then start an archiver anew"
+    )
+
+
 def _facts(session: Session) -> Finding:
     count, age_s = session.execute(
         text(
-            "SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(happened_at)), 0)"
+            # A time that is none has no age.
+            "SELECT count(*), coalesce(extract(epoch FROM clock_timestamp()"
+            "                          - min(happened_at) FILTER (WHERE isfinite(happened_at))), 0)"
             "  FROM (SELECT happened_at FROM billing.facts WHERE menu IS NULL ORDER BY id LIMIT 10000) AS f"
         )
     ).one()

@@ -16,13 +16,14 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from billing import database
 from billing.database import glance, transaction
 from billing.timing import Timing
 from jobs import bells, planning
 from jobs import work as pieces
 from jobs.contracts import KNOWN, QUEUES
 from jobs.planning import PASSED_OVER, STARTING
-from jobs.verdicts import Trouble, sqlstate, trouble
+from jobs.verdicts import Trouble, trouble
 
 log = structlog.get_logger()
 
@@ -77,7 +78,7 @@ class Relay:
                     caught_up = not planning.catch_up(self.engine, self.timing)
                 self._rest()
             except SQLAlchemyError as error:
-                log.warning("postgres.away", error=type(error).__name__, sqlstate=sqlstate(error))
+                log.warning("postgres.away", error=type(error).__name__, sqlstate=database.sqlstate(error))
                 beat()
                 time.sleep(IDLE_PAUSE_S)
 
@@ -158,9 +159,9 @@ class Relay:
             self._sizes[name] = max(1, size // 2)
             kind = type(error).__name__
             if size > 1:
-                log.warning("sweep.halved", sweep=name, rows=size, error=kind, sqlstate=sqlstate(error))
+                log.warning("sweep.halved", sweep=name, rows=size, error=kind, sqlstate=database.sqlstate(error))
             else:
-                log.error("sweep.stuck", sweep=name, error=kind, sqlstate=sqlstate(error), exc_info=True)
+                log.error("sweep.stuck", sweep=name, error=kind, sqlstate=database.sqlstate(error), exc_info=True)
             return 0
         self._sizes[name] = min(most, size * 2)
         return moved

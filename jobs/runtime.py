@@ -72,7 +72,16 @@ class Runtime:
     @cached_property
     def engine(self) -> Engine:
         # A relay plans, takes back and rings: what is lost of that with a crash, the next round does again.
-        return database.open_engine(self.database_url, self.timing, name=self.name, durable=self.name != "relay")
+        # The others hold no lock that a worker waits for, and read much at once.
+        in_the_protocol = self.name == "relay" or self.name.startswith("worker")
+        return database.open_engine(
+            self.database_url,
+            self.timing,
+            name=self.name,
+            durable=self.name != "relay",
+            statement_timeout_s=None if in_the_protocol else self.timing.reading_timeout_s,
+            paging=self.name == "archiver",
+        )
 
     @cached_property
     def redis(self) -> Redis:

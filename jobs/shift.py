@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from billing import store, switches
+from billing import database, store, switches
 from billing.database import glance, now, transaction
 from billing.effects import Call, Report
 from billing.gateway import Budget, Gateway, Response, boot_clock
@@ -27,7 +27,7 @@ from jobs import work as pieces
 from jobs.contracts import KNOWN
 from jobs.logs import about
 from jobs.runner import Outcome, Runner
-from jobs.verdicts import Trouble, sqlstate, trouble
+from jobs.verdicts import Trouble, trouble
 
 log = structlog.get_logger()
 
@@ -343,7 +343,9 @@ class Shift:
         if trouble(error) is Trouble.RECONNECT:
             # Also where the connection itself is well: after a failover it may lead to the old server.
             self._engine.dispose()
-        log.warning("postgres.away", error=type(error).__name__, sqlstate=sqlstate(error), trouble=str(trouble(error)))
+        log.warning(
+            "postgres.away", error=type(error).__name__, sqlstate=database.sqlstate(error), trouble=str(trouble(error))
+        )
         # An answer in hand is kept for as long as it takes, and whoever waits is not stuck.
         self._control.keep_alive()
         time.sleep(min(0.1, self._timing.retry_first_s) * self._runner.chance.uniform(0.5, 1.5))

@@ -10,6 +10,7 @@ from enum import StrEnum
 import psycopg
 import sqlalchemy.exc
 
+from billing import database
 from billing.effects import Standing
 from billing.timing import Timing
 
@@ -73,25 +74,18 @@ _BY_SQLSTATE = {
     "40001": Trouble.REPEAT,  # serialization_failure
     "40P01": Trouble.REPEAT,  # deadlock_detected
     "55P03": Trouble.REPEAT,  # lock_not_available
-    "57014": Trouble.HALVE,  # query_canceled: statement_timeout
-    "25P03": Trouble.HALVE,  # idle_in_transaction_session_timeout
-    "25P04": Trouble.HALVE,  # transaction_timeout
+    **dict.fromkeys(database.TOO_SLOW, Trouble.HALVE),
     "53300": Trouble.RECONNECT,  # too_many_connections
     "25006": Trouble.RECONNECT,  # read_only_sql_transaction: the primary is another one now
     "40003": Trouble.RECONNECT,  # statement_completion_unknown
 }
 
 
-def sqlstate(error: Exception) -> str | None:
-    """Postgres' own code for it, where it is one of its errors."""
-    return getattr(getattr(error, "orig", None) or error, "sqlstate", None)
-
-
 def trouble(error: Exception) -> Trouble:
     """What a failed transaction means. Total: what it does not know is DATA, and ends with one row in quarantine."""
     original = getattr(error, "orig", None) or error
-    code = sqlstate(error)
-    if isinstance(code, str):
+    code = database.sqlstate(error)
+    if code is not None:
         if code in _BY_SQLSTATE:
             return _BY_SQLSTATE[code]
         if code.startswith(("08", "57P")):  # connection exception, admin shutdown and its kin

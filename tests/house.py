@@ -202,6 +202,12 @@ class House:
         with database.transaction(self.engine) as session:
             session.execute(text(statement), values)
 
+    def checks_of(self, table: str) -> list[str]:
+        """The names of a table's CHECK constraints: a test drops those that older rows never knew."""
+        query = "SELECT conname FROM pg_constraint WHERE contype = 'c' AND conrelid = to_regclass('billing.' || :table)"
+        with database.transaction(self.engine) as session:
+            return list(session.scalars(text(query), {"table": table}))
+
     def age(self, operation_id: str, seconds: float) -> None:
         """Let the open record of this operation be so much older, leases and reports included."""
         shift = text(f"interval '{seconds} seconds'")
@@ -241,13 +247,15 @@ def _be_patient(engine: Engine) -> None:
         connection.commit()
 
 
-def acting_as(kind: str, url: str, timing: Timing = SHORT) -> Engine:
-    """An engine of the owner's that is held to what this kind of process may."""
-    engine = database.open_engine(url, timing, name=f"test-{kind}")
+def acting_as(kind: str, url: str, timing: Timing = SHORT, **settings: str) -> Engine:
+    """An engine of the owner's that is held to what this kind of process may; `settings` are Postgres' own."""
+    engine = database.open_engine(url, timing, name=f"test-{kind}", paging=kind == "archiver")
 
     @event.listens_for(engine, "connect")
     def _(connection: Any, _record: Any) -> None:
         connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(f"billing_{kind}")))
+        for name, value in settings.items():
+            connection.execute("SELECT set_config(%s, %s, false)", [name, value])
         connection.commit()
 
     return engine

@@ -78,27 +78,37 @@ def run(
 
 
 def status(as_json: AsJson = False) -> None:
-    """How far the archive is: facts that wait, batches by class, and the digest of each newest manifest.
+    """How far the archive is: facts that wait, facts set aside, batches by class, the digest of each newest manifest.
 
     Keep those digests elsewhere: with one of them it can be proven that nothing was cut off or rewritten since.
+    A fact that cannot be archived is set aside, with its reason; what follows it goes on. Once its row is mended, the
+    next archiver that starts takes it.
 
     \b
     Example:
       billing archive status
     """
-    from archive import batches
+    from archive import batches, set_aside
     from jobs.cli.opening import opened, patiently
 
     with opened() as runtime:
-        classes, lag = patiently(runtime, lambda session: (batches.standing(session), batches.lag(session)))
+        classes = patiently(runtime, batches.standing)
+        lag = patiently(runtime, batches.lag)
+        aside = patiently(runtime, set_aside.named)
     if as_json:
-        print_json({"lag": lag, "classes": classes})
+        print_json({"lag": lag, "classes": classes, "set_aside": aside})
         return
     say(
-        f"{lag.waiting} facts wait to be archived"
+        f"{_counted(lag.waiting)} facts wait to be archived"
         + (f", the oldest for {lag.oldest_age_s:.0f} s" if lag.waiting else "")
-        + (f"; {lag.unplanned} wait for a relay first" if lag.unplanned else "")
+        + (f"; {_counted(lag.unplanned)} wait for a relay first" if lag.unplanned else "")
     )
+    if aside.count:
+        print_table(
+            f"set aside: {aside.count}, the oldest",
+            ("fact", "topic", "why"),
+            [(fact.fact_id, fact.topic, set_aside.words(fact.why)) for fact in aside.facts],
+        )
     if classes:
         print_table(
             "archived",
@@ -115,6 +125,12 @@ def status(as_json: AsJson = False) -> None:
                 for c in classes
             ],
         )
+
+
+def _counted(count: int) -> str:
+    from archive.batches import MOST_COUNTED
+
+    return f"{count} or more" if count >= MOST_COUNTED else str(count)
 
 
 def query(

@@ -6,6 +6,7 @@ import redis.exceptions
 import sqlalchemy.exc
 
 from archive.errors import ArchiveError
+from billing import database
 from billing.errors import BillingError, InvalidRequest, PossibleCardNumber
 from jobs.bells import WrongEnvironment
 from jobs.credentials import AccessError
@@ -40,6 +41,11 @@ def complaint(error: Exception) -> str | None:
             return _line(str(error))
         case WrongEnvironment():
             return _line(f"REDIS_URL, or BILLING_ENVIRONMENT: {error}")
+        case sqlalchemy.exc.DBAPIError() if database.sqlstate(error) in database.TOO_SLOW:
+            return (
+                f"DATABASE_URL: Postgres ended a statement that took too long ({type(error.orig).__name__}, "
+                f"{database.sqlstate(error)}); try again when it has less to do"
+            )
         case sqlalchemy.exc.OperationalError() | sqlalchemy.exc.InterfaceError():
             return (
                 f"DATABASE_URL: Postgres cannot be used ({_reason(error.orig or error)}); start it or correct "

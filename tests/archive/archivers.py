@@ -21,6 +21,7 @@ from dying import Watched, watched_commits
 from sqlalchemy.exc import SQLAlchemyError
 
 from archive import retention
+from archive.amount import Amount
 from archive.errors import StoreAway
 from archive.manifests import Source
 from archive.store import Store
@@ -49,11 +50,12 @@ def live(seed: str, tell: int) -> None:
     store = Store(bucket, endpoint=endpoint, region="us-east-1", **keys)
     engine = database.open_engine(url, SHORT, name="archiver")
     watched: Store = Watched(store, passes)  # type: ignore[assignment]
-    writer = Writer(engine, watched, retention.load(), Source("test", "ins_test"), wait_s=0.0, patience_s=0.3)
+    terms = {"wait_s": 0.0, "patience_s": 0.3}
+    writer = Writer(Amount(engine), watched, retention.load(), Source("test", "ins_test"), **terms)
     with watched_commits(passes):
         while True:
             try:
-                moved = writer.round()
+                moved = writer.round().archived
             except (SQLAlchemyError, StoreAway):
                 moved = 0
             if not moved:

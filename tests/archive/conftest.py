@@ -9,11 +9,13 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from evidence import Archive
+from evidence import Archive, Lines
 from house import House, drop_database, make_database
 
+from archive import amount, set_aside, writer
 from archive.store import Store
 from billing.tables import Table
+from jobs import archiving
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.servers import LocalServers
 
@@ -46,5 +48,16 @@ def shared_store(s3: SeaweedFS) -> Iterator[Store]:
 
 
 @pytest.fixture
-def archive(house: House, s3: SeaweedFS, shared_store: Store, tmp_path: Path) -> Archive:
-    return Archive(house, s3, shared_store, tmp_path / "caches")
+def lines(monkeypatch: pytest.MonkeyPatch) -> Lines:
+    """What the archiver logs."""
+    lines = Lines()
+    for room in (amount, set_aside, writer, archiving):
+        monkeypatch.setattr(room, "log", lines)
+    return lines
+
+
+@pytest.fixture
+def archive(house: House, s3: SeaweedFS, shared_store: Store, tmp_path: Path) -> Iterator[Archive]:
+    archive = Archive(house, s3, shared_store, tmp_path / "caches")
+    yield archive
+    archive.close()

@@ -2,15 +2,17 @@
 
 import json
 from copy import copy
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from house import House
+from house import House, acting_as
 from outside import Outside
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 
 from archive import batches, retention
+from archive.amount import MOST_ROWS, Amount
 from archive.cache import Cache
 from archive.manifests import Source
 from archive.store import Store
@@ -18,6 +20,20 @@ from archive.writer import Writer
 from billing import database
 from billing.tables import ArchiveBatch
 from jobs.local.seaweed import SeaweedFS
+
+
+class Lines(list[dict[str, Any]]):
+    """A log that keeps what it is told, whatever level is shown."""
+
+    def _keep(self, level: str, event: str, **fields: Any) -> None:
+        self.append({"event": event, "level": level, **fields})
+
+    info = partialmethod(_keep, "info")
+    warning = partialmethod(_keep, "warning")
+    error = partialmethod(_keep, "error")
+
+    def of(self, event: str) -> list[dict[str, Any]]:
+        return [line for line in self if line["event"] == event]
 
 
 class Archive:
@@ -33,10 +49,13 @@ class Archive:
         self.policy = retention.load()
         self.outside = Outside(s3.url, s3.access_key, s3.secret_key, self.bucket)
         self._caches = 0
+        self.engine = house.engines["archiver"]
+        self._engines: list[Engine] = []
 
     def writer(self, store: Store | None = None, **changed: Any) -> Writer:
         terms = {"policy": self.policy, "wait_s": 0.0, "patience_s": 0.0, **changed}
-        return Writer(self.house.engines["archiver"], store or self.store, source=Source("test", "ins_test"), **terms)
+        terms.setdefault("amount", self.amount())
+        return Writer(store=store or self.store, source=Source("test", "ins_test"), **terms)
 
     def cache(self, fresh: bool = True) -> Cache:
         self._caches += fresh
@@ -56,9 +75,28 @@ class Archive:
                 menu=menu,
             )
 
+    def amount(self, most: int = MOST_ROWS) -> Amount:
+        return Amount(self.engine, rows=most, most=most)
+
+    def in_sessions_with(self, **settings: str) -> None:
+        """From now on the archiver's sessions have these settings of Postgres, as a role or a database may."""
+        self.engine = acting_as("archiver", self.house.url, **settings)
+        self._engines.append(self.engine)
+
+    def close(self) -> None:
+        for engine in self._engines:
+            engine.dispose()
+
+    def round(self, store: Store | None = None, **changed: Any) -> int:
+        """One round of a writer. Raises the first difference that it met."""
+        done = self.writer(store, **changed).round()
+        for differs in done.differing:
+            raise differs
+        return done.archived
+
     def archive_all(self) -> int:
         writer, archived = self.writer(), 0
-        while moved := writer.round():
+        while moved := writer.round().archived:
             archived += moved
         return archived
 
@@ -68,5 +106,5 @@ class Archive:
             return list(session.scalars(select(ArchiveBatch).order_by(*order)))
 
     def lag(self) -> batches.Lag:
-        with database.transaction(self.house.engine) as session:
+        with database.transaction(self.engine) as session:
             return batches.lag(session)

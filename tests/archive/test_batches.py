@@ -1,21 +1,23 @@
 """Which facts go into which batch, and with which numbers."""
 
+from datetime import UTC, datetime, time, timedelta
+
 import pytest
 import sqlalchemy.exc
 from evidence import Archive
 from house import House
+from outside import in_order
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from archive import batches
 from archive.errors import EvidenceDiffers
 from billing import database
 
 
-def claimed(archive: Archive, **more) -> list[tuple[str, int, int, int]]:
-    """Claim until nothing is left, without archiving: a batch that is open keeps its class."""
-    with database.transaction(archive.house.engine) as session:
-        batch = batches.claim(session, archive.policy, wait_s=0, **more)
-        return batch and (batch.retention_class, batch.number, batch.first_seq, batch.last_seq)
+def claimed(archive: Archive, most: int = 10) -> tuple[str, int, int, int] | None:
+    """Claim a batch without archiving it: it stays open and keeps its class."""
+    batch = archive.writer(amount=archive.amount(most)).claim()
+    return batch and (batch.retention_class, batch.number, batch.first_seq, batch.last_seq)
 
 
 def test_a_batch_is_of_one_class_and_one_utc_day_and_numbers_have_no_gap(archive: Archive) -> None:
@@ -33,6 +35,78 @@ def test_a_batch_is_of_one_class_and_one_utc_day_and_numbers_have_no_gap(archive
         ("capture", 2, "2026-11-25", 3, 3),
         ("invoice", 1, "2026-11-25", 1, 1),
     ]
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
+def test_a_batch_s_day_is_utc_s_whatever_the_time_zone_of_the_session_is(archive: Archive, zone: str) -> None:
+    """At least one of the two is never on UTC's day."""
+    archive.in_sessions_with(TimeZone=zone)
+    archive.tell("capture.requested", at="'2026-11-24 23:30+00'")
+    archive.tell("capture.captured", at="'2026-11-25 00:30+00'", minor=1, currency="USD")
+    archive.tell("capture.requested", of="cap_2")
+    assert archive.archive_all() == 3
+    with database.transaction(archive.house.engine) as session:
+        (today,) = session.execute(text("SELECT CAST(now() AT TIME ZONE 'UTC' AS date)")).one()
+    assert [str(batch.event_date) for batch in archive.known()] == ["2026-11-24", "2026-11-25", str(today)]
+    for batch in archive.known():
+        # Late evidence is kept from UTC's today on.
+        assert batch.locked_until == datetime.combine(today + timedelta(days=91), time(), UTC)
+    # `outside` compares each row's day with its manifest's.
+    rows = archive.outside.facts()["capture"]
+    assert [str(row["happened_at"]) for row in rows[:2]] == ["2026-11-24 23:30:00+00:00", "2026-11-25 00:30:00+00:00"]
+
+
+def test_numbers_follow_the_order_in_which_facts_were_written_whatever_the_order_of_their_rows(
+    archive: Archive,
+) -> None:
+    for n in range(1, 8):
+        archive.tell("capture.requested", of=f"cap_{n}")
+    # An update moves a row to the end of the table.
+    archive.house.execute("UPDATE billing.facts SET menu = 2 WHERE id IN (1, 4)")
+    archive.house.execute("CLUSTER billing.facts USING facts_entity_type_entity_id_entity_version_key")
+    archive.house.execute("UPDATE billing.facts SET menu = 3 WHERE id = 2")
+    for most in (2, 3, 10):
+        assert archive.round(amount=archive.amount(most)) > 0
+    rows = archive.outside.facts()["capture"]
+    assert [row["fact_id"] for row in rows] == list(range(1, 8))
+    assert [row["archive_seq"] for row in rows] == list(range(1, 8))
+
+
+def test_the_class_whose_facts_have_waited_longest_comes_first(archive: Archive) -> None:
+    archive.tell("invoice.requested", of="inv_1")
+    archive.tell("capture.requested")
+    archive.tell("invoice.sent", of="inv_1")
+    archive.tell("switch.pulled", of="swi_1")
+    order = []
+    while archive.round(amount=archive.amount(1)):
+        order.append(max((batch for batch in archive.known()), key=lambda batch: batch.claimed_at).retention_class)
+    assert order == ["invoice", "capture", "invoice", "admin"]
+
+
+def test_a_fact_from_a_clock_that_was_ahead_has_waited(archive: Archive) -> None:
+    """After a failover to a server whose clock is behind it would otherwise wait until its time has come, and more."""
+    archive.tell("capture.requested", at="now() + interval '2 hours'")
+    assert archive.round(wait_s=60.0) == 1
+
+
+def test_a_fact_that_waits_does_not_hold_up_more_than_its_entity(archive: Archive) -> None:
+    archive.tell("capture.requested", menu=None)
+    archive.tell("capture.captured", at="now() - interval '1 hour'", minor=1, currency="USD")
+    archive.tell("capture.requested", of="cap_2")
+    # Nor does it make a batch of each fact that comes: the oldest that could go is what waits.
+    assert archive.round(wait_s=60.0) == 0
+    archive.house.execute("UPDATE billing.facts SET happened_at = now() - interval '61 s' WHERE entity_id = 'cap_2'")
+    assert archive.round(wait_s=60.0) == 1
+
+
+def test_a_fact_that_waits_is_looked_past_on_every_page(archive: Archive) -> None:
+    archive.tell("capture.requested", menu=None)
+    archive.tell(*["capture.refused"] * 20)
+    archive.tell("capture.requested", of="cap_2")
+    assert archive.round(amount=archive.amount(2)) == 1
+    archive.house.execute("UPDATE billing.facts SET menu = 1")
+    assert archive.archive_all() == 21
+    in_order(archive.outside.facts())
 
 
 def test_a_fact_that_no_relay_has_planned_is_not_archived_and_neither_is_what_follows_it(archive: Archive) -> None:
@@ -72,11 +146,11 @@ def test_a_transaction_that_commits_late_is_in_a_later_batch(archive: Archive) -
 
 def test_facts_are_gathered_until_the_oldest_has_waited(archive: Archive) -> None:
     archive.tell("capture.requested", at="now() - interval '59 s'")
-    assert archive.writer(wait_s=60.0).round() == 0
+    assert archive.round(wait_s=60.0) == 0
     archive.tell("capture.requested", of="cap_2", at="now() - interval '61 s'")
     archive.tell("capture.requested", of="cap_3")
     archive.house.execute("UPDATE billing.facts SET happened_at = now() - interval '61 s' WHERE entity_id = 'cap_1'")
-    assert archive.writer(wait_s=60.0).round() == 3
+    assert archive.round(wait_s=60.0) == 3
 
 
 def test_a_batch_is_left_to_whoever_claimed_it_for_a_while_and_its_class_waits(archive: Archive) -> None:
@@ -84,10 +158,10 @@ def test_a_batch_is_left_to_whoever_claimed_it_for_a_while_and_its_class_waits(a
     archive.tell("invoice.requested", of="inv_1")
     assert claimed(archive) == ("capture", 1, 1, 1)
     archive.tell("capture.requested", of="cap_2")
-    assert archive.writer(patience_s=60.0).round() == 1
-    assert archive.writer(patience_s=60.0).round() == 0
+    assert archive.round(patience_s=60.0) == 1
+    assert archive.round(patience_s=60.0) == 0
     assert archive.lag().waiting == 2
-    assert archive.writer(patience_s=0.0).round() == 2
+    assert archive.round(patience_s=0.0) == 2
     assert archive.lag().waiting == 0
 
 
@@ -129,5 +203,5 @@ def test_a_batch_whose_facts_are_no_longer_those_claimed_is_not_archived(archive
     claimed(archive)
     archive.house.execute("DELETE FROM billing.facts WHERE entity_version = 2")
     with pytest.raises(EvidenceDiffers, match="capture batch 1: 2 facts were claimed"):
-        archive.writer().round()
+        archive.round()
     assert archive.outside.versions() == []

@@ -61,7 +61,7 @@ def test_nothing_is_deleted_from_postgres(archive: Archive) -> None:
 def die_at(archive: Archive, where: str) -> At:
     passes = At(where)
     with watched_commits(passes):
-        archive.writer(Watched(archive.store, passes)).round()  # type: ignore[arg-type]
+        archive.round(Watched(archive.store, passes))  # type: ignore[arg-type]
     return passes
 
 
@@ -88,10 +88,10 @@ def test_an_archiver_that_dies_anywhere_is_finished_by_the_next(archive: Archive
 
 
 def claim(archive: Archive) -> tuple[Any, Any]:
-    with database.transaction(archive.house.engine) as session:
-        batch = batches.claim(session, archive.policy, wait_s=0)
-        assert batch is not None
-        return batch, records.table(batches.facts_of(session, batch))
+    writer = archive.writer()
+    batch = writer.claim()
+    assert batch is not None
+    return batch, records.table(batches.facts_of(writer.amount, batch))
 
 
 def put_other(archive: Archive, key: str, body: bytes, until: datetime) -> None:
@@ -134,7 +134,7 @@ def test_other_rows_are_refused_and_stay_an_alarm_and_the_other_classes_go_on(ar
     put_other(archive, manifests.object_key(batch), body, batch.locked_until)
     for _ in range(2):
         with pytest.raises(EvidenceDiffers, match="v1/class=capture"):
-            archive.writer().round()
+            archive.round()
     assert [(known.retention_class, known.state) for known in archive.known()] == [
         ("capture", "claimed"),
         ("invoice", "archived"),
@@ -146,7 +146,7 @@ def test_another_manifest_in_our_place_is_refused(archive: Archive) -> None:
     batch, _ = claim(archive)
     put_other(archive, manifests.key("capture", 1), b"{}", batch.manifest_locked_until)
     with pytest.raises(EvidenceDiffers, match="another manifest lies there"):
-        archive.writer().round()
+        archive.round()
 
 
 def test_an_object_that_is_locked_too_weakly_is_refused(archive: Archive) -> None:
@@ -155,7 +155,7 @@ def test_an_object_that_is_locked_too_weakly_is_refused(archive: Archive) -> Non
     soon = datetime.now(UTC) + timedelta(minutes=5)
     put_other(archive, manifests.object_key(batch), records.parquet(rows), soon)
     with pytest.raises(EvidenceDiffers, match="not locked as it must be"):
-        archive.writer().round()
+        archive.round()
 
 
 def test_an_archiver_with_another_history_does_not_overwrite(archive: Archive) -> None:
@@ -166,7 +166,7 @@ def test_an_archiver_with_another_history_does_not_overwrite(archive: Archive) -
     archive.house.execute("DELETE FROM billing.archive_batches")
     archive.house.execute("UPDATE billing.facts SET batch_no = NULL, archive_seq = NULL, actor = 'other'")
     with pytest.raises(EvidenceDiffers, match="other rows lie there"):
-        archive.writer().round()
+        archive.round()
     assert archive.outside.bodies() == before
 
 
@@ -211,10 +211,10 @@ def test_a_bucket_out_of_reach_is_told_apart_from_one_that_refuses(archive: Arch
     keys = {"region": "us-east-1", "access_key": s3.access_key, "secret_key": s3.secret_key}
     away = Store(archive.bucket, endpoint="http://127.0.0.1:1", **keys)
     with pytest.raises(StoreAway, match="cannot be reached"):
-        archive.writer(away).round()
+        archive.round(away)
     refusing = Store(archive.bucket, endpoint=s3.url, **{**keys, "secret_key": "canary"})
     with pytest.raises(StoreRefused, match="403") as refusal:
-        archive.writer(refusing).round()
+        archive.round(refusing)
     assert "canary" not in str(refusal.value)
     assert archive.archive_all() == 3
     away.close()

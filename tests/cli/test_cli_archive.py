@@ -7,6 +7,7 @@ import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import boto3
@@ -224,6 +225,54 @@ def test_a_question_that_is_none_is_refused(run, bucket, arguments, told):
     ran = run("archive", "query", *arguments)
     assert ran.status == 2
     assert told in " ".join(ran.err.replace("│", "").split())
+
+
+def test_a_fact_that_cannot_be_archived_is_named_by_status_and_doctor(run, run_apart, house, bucket, taken):
+    run("archive", "setup")
+    for check in house.checks_of("facts"):
+        house.execute(f'ALTER TABLE billing.facts DROP CONSTRAINT "{check}"')
+    assert json.loads(run("archive", "status", "--json").out)["set_aside"] == {"count": 0, "facts": []}
+    assert parts(run("doctor", "--json"))["facts not archived"] == ("ok", "none")
+    house.execute("UPDATE billing.facts SET payload = '[]' WHERE topic = 'capture.attempted'")
+    ran = run_apart("archive", "run", "--once", "--json")
+    assert json.loads(ran.out) == {"archived": 2}
+    (line,) = [json.loads(line) for line in ran.err.splitlines() if "fact.set_aside" in line]
+    (fact,) = json.loads(run("archive", "status", "--json").out)["set_aside"]["facts"]
+    assert fact == {"fact_id": line["fact_id"], "topic": "capture.attempted", "why": "payload_not_an_object"}
+    assert "its payload is not a JSON object" in run("archive", "status").out
+    level, told = parts(run("doctor", "--json"))["facts not archived"]
+    assert level == "warn"
+    assert told.endswith(f": fact {fact['fact_id']}: its payload is not a JSON object")
+    # Said once, and tried again as soon as its row is mended.
+    assert "fact.set_aside" not in run_apart("archive", "run", "--once").err
+    house.execute("UPDATE billing.facts SET payload = '{}' WHERE topic = 'capture.attempted'")
+    assert "mended" in run("archive", "status").out
+    assert json.loads(run_apart("archive", "run", "--once", "--json").out) == {"archived": 1}
+    assert json.loads(run("archive", "status", "--json").out)["set_aside"]["count"] == 0
+
+
+def test_once_archives_everything_else_before_it_says_that_a_class_stands_still(run, run_apart, house, bucket, s3):
+    run("archive", "setup")
+    client = boto3.session.Session(s3.access_key, s3.secret_key, region_name="us-east-1").client(
+        "s3", endpoint_url=s3.url
+    )
+    client.put_object(Bucket=bucket, Key="manifests/v1/capture/000000000001.json", Body=b"{}")
+    client.close()
+    house.execute(
+        "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload, menu, happened_at)"
+        " SELECT entity || '.refused', entity, entity || n, 1, 'billing', '{}', 1, now() - n * interval '1 day'"
+        "  FROM generate_series(1, 3) AS n, unnest(ARRAY['capture', 'invoice']) AS entity"
+    )
+    ran = run_apart("archive", "run", "--once")
+    assert ran.status == 2
+    assert "manifests/v1/capture/000000000001.json" in ran.err
+    archived = {each["retention_class"]: each["archived_facts"] for each in told_classes(run)}
+    assert archived == {"capture": 0, "invoice": 3}
+
+
+def told_classes(run) -> list[dict[str, Any]]:
+    classes: list[dict[str, Any]] = json.loads(run("archive", "status", "--json").out)["classes"]
+    return classes
 
 
 def test_a_bucket_of_another_environment_is_refused_by_every_command(run, bucket, monkeypatch):

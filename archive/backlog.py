@@ -1,0 +1,129 @@
+"""Which facts go into the next batch of a class: found page by page, so that a long queue costs no more than a short.
+
+A batch holds one class and one UTC day. Within a class, an entity's facts are numbered in their order: they are written
+under the entity's lock, so their ids rise, and a fact waits while an earlier one of its entity is not planned yet or
+belongs to another day (a relay may stamp the later one first, and a clock may step back over midnight).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import partial
+from typing import Any, TypeAlias
+
+from sqlalchemy import Row, TextClause, text
+from sqlalchemy.orm import Session
+
+from archive import set_aside
+from archive.amount import Amount
+from archive.retention import CLASSES
+from billing.tables import RETENTION_CLASS
+
+Entity: TypeAlias = tuple[str, str]
+
+PAGES = 3
+"""After so many pages a batch is made of what was found, though it could be larger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A class whose oldest fact has waited long enough, and the number of its newest batch when that was seen."""
+
+    retention_class: str
+    newest_batch: int
+
+
+@dataclass(slots=True)
+class Found:
+    """The facts of one class and one UTC day that may be archived now, in the order of their ids."""
+
+    due: Due
+    day: date | None = None
+    facts: list[int] = field(default_factory=list)
+    troubled: list[tuple[int, str]] = field(default_factory=list)
+    """Facts on the way that cannot be archived, each with its code of `set_aside.REASONS`."""
+    pages: int = 0
+
+
+def due(session: Session, wait_s: float) -> list[Due]:
+    """Classes of which no batch is open, those with the oldest facts first."""
+    return [Due(*row) for row in session.execute(_DUE, {"classes": list(CLASSES), "wait_s": wait_s})]
+
+
+def search(amount: Amount, due: Due, wait_s: float) -> Found:
+    """The oldest facts of this class; none where the oldest that may be archived has not waited for `wait_s`."""
+    found, held, after = Found(due), dict[Entity, int](), 0
+    for page in _pages(amount, due, wait_s):
+        for early in _unplanned(amount, after, page[-1].id):
+            held.setdefault((early.entity_type, early.entity_id), early.id)
+        for row in page:
+            entity_of = (row.entity_type, row.entity_id)
+            if row.trouble is not None:
+                found.troubled.append((row.id, row.trouble))
+            elif held.get(entity_of, row.id) < row.id:
+                pass  # an earlier fact of its entity waits
+            elif found.day is None and row.young:
+                return found
+            elif found.day in (None, row.day):
+                found.day = row.day
+                found.facts.append(row.id)
+            else:
+                held.setdefault(entity_of, row.id)
+        after = page[-1].id
+        found.pages += 1
+        if len(found.facts) >= amount.rows or (found.facts and found.pages >= PAGES):
+            break
+    return found
+
+
+def _pages(amount: Amount, due: Due, wait_s: float) -> Iterator[Sequence[Row[Any]]]:
+    """The planned facts of a class that wait, in the order of their ids."""
+    values: dict[str, Any] = {"retention_class": due.retention_class, "wait_s": wait_s}
+    after = 0
+    while page := amount.read(partial(_page, statement=_WAITING, after=after, **values)):
+        yield page
+        after = page[-1].id
+
+
+def _unplanned(amount: Amount, after: int, before: int) -> Iterator[Row[Any]]:
+    """The facts between these two that no relay has planned, of every class."""
+    while page := amount.read(partial(_page, statement=_UNPLANNED, after=after, before=before)):
+        yield from page
+        after = page[-1].id
+
+
+def _page(session: Session, rows: int, *, statement: TextClause, **values: Any) -> Sequence[Row[Any]]:
+    return session.execute(statement, {"rows": rows, **values}).all()
+
+
+# A time ahead of the clock, which may have stepped back, has waited: it could be long until it is past.
+_YOUNG = "happened_at BETWEEN clock_timestamp() - make_interval(secs => :wait_s) AND clock_timestamp()"
+_IN_THE_BACKLOG = "batch_no IS NULL AND menu IS NOT NULL"
+_DUE = text(
+    f"""
+    SELECT c.class, coalesce(newest.number, 0)
+      FROM unnest(CAST(:classes AS text[])) AS c (class)
+      LEFT JOIN LATERAL (SELECT number, state FROM billing.archive_batches AS b WHERE b.class = c.class
+                          ORDER BY number DESC LIMIT 1) AS newest ON true
+      JOIN LATERAL (SELECT id, {_YOUNG} AS young FROM billing.facts WHERE {_IN_THE_BACKLOG}
+                       AND {RETENTION_CLASS} = c.class ORDER BY id LIMIT 1) AS oldest ON true
+     WHERE newest.state IS DISTINCT FROM 'claimed' AND NOT oldest.young
+     ORDER BY oldest.id
+    """
+)
+# A day is only computed where it is one: a time may be infinite, or before the year 1.
+_WAITING = text(
+    f"""
+    SELECT id, entity_type, entity_id, trouble, young,
+           CASE WHEN trouble IS NULL THEN CAST(happened_at AT TIME ZONE 'UTC' AS date) END AS day
+      FROM (SELECT id, entity_type, entity_id, happened_at, {_YOUNG} AS young, {set_aside.TROUBLE} AS trouble
+              FROM billing.facts
+             WHERE {_IN_THE_BACKLOG} AND {RETENTION_CLASS} = :retention_class AND id > :after
+             ORDER BY id LIMIT :rows) AS page
+     ORDER BY id
+    """
+)
+_UNPLANNED = text(
+    "SELECT id, entity_type, entity_id FROM billing.facts"
+    " WHERE menu IS NULL AND id > :after AND id < :before ORDER BY id LIMIT :rows"
+)

@@ -1,0 +1,184 @@
+"""An archiver takes less when Postgres finds what it takes too slow, always moves on, and takes more again.
+
+Slowness is made and not waited for: each row of the table costs the archiver some milliseconds in Postgres.
+"""
+
+from typing import Any
+
+import pytest
+import sqlalchemy.exc
+from evidence import Archive, Lines
+from outside import in_order
+from sqlalchemy import text
+
+from archive import backlog
+from archive.amount import FITTING, Amount
+from billing import database
+
+# A hundred rows take a second, and no statement may. Where a policy holds, only leakproof functions use an index.
+EACH_ROW_READ_IS_SLOW = """
+    ALTER FUNCTION pg_catalog.split_part LEAKPROOF;
+    CREATE FUNCTION public.slow() RETURNS boolean LANGUAGE plpgsql COST 1 LEAKPROOF AS
+        $$ BEGIN PERFORM pg_sleep(0.01); RETURN true; END $$;
+    CREATE POLICY slow ON billing.facts TO billing_archiver USING (public.slow());
+    ALTER TABLE billing.facts ENABLE ROW LEVEL SECURITY
+"""
+EACH_ROW_MARKED_IS_SLOW = """
+    CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_sleep(0.01); RETURN NEW; END $$;
+    CREATE TRIGGER slow BEFORE UPDATE OF batch_no ON billing.facts FOR EACH ROW EXECUTE FUNCTION public.slow()
+"""
+FAST_AGAIN = """
+    DROP POLICY IF EXISTS slow ON billing.facts;
+    ALTER TABLE billing.facts DISABLE ROW LEVEL SECURITY;
+    DROP TRIGGER IF EXISTS slow ON billing.facts;
+    DROP FUNCTION IF EXISTS public.slow;
+    ALTER FUNCTION pg_catalog.split_part NOT LEAKPROOF
+"""
+LIMITS = {
+    "statement_timeout": ("QueryCanceled", "57014"),
+    "transaction_timeout": ("TransactionTimeout", "25P04"),
+}
+
+
+def run(archive: Archive, statements: str) -> None:
+    for statement in statements.split(";\n"):
+        archive.house.execute(statement.replace(":", "\\:"))
+
+
+def tell_many(
+    archive: Archive, count: int = 100, entity: str = "'cap_' || n % 7", version: str = "(n + 6) / 7"
+) -> None:
+    archive.house.execute(
+        "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload, menu)"
+        f" SELECT 'capture.attempted', 'capture', {entity}, {version}, 'billing', '{{}}', 1"
+        f"  FROM generate_series(1, {count}) AS n"
+    )
+
+
+@pytest.fixture
+def slow(archive: Archive) -> Any:
+    yield lambda how: run(archive, how)
+    run(archive, FAST_AGAIN)
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("how", [EACH_ROW_READ_IS_SLOW, EACH_ROW_MARKED_IS_SLOW], ids=["read", "marked"])
+def test_an_archiver_halves_what_it_takes_until_it_fits(
+    archive: Archive, slow: Any, lines: Lines, how: str, limit: str
+) -> None:
+    tell_many(archive)
+    slow(how)
+    archive.in_sessions_with(**{limit: "300ms"})
+    writer = archive.writer(amount=archive.amount(most=128))
+    archived = 0
+    while moved := writer.round().archived:
+        archived += moved
+    assert archived == 100
+    in_order(archive.outside.facts())
+    told = lines.of("amount.halved")
+    error, sqlstate = LIMITS[limit]
+    assert told[0] == {"event": "amount.halved", "level": "warning", "rows": 64, "error": error, "sqlstate": sqlstate}
+    assert min(line["rows"] for line in told) <= 32
+
+
+def test_a_batch_that_was_claimed_large_is_read_in_pieces(archive: Archive, slow: Any) -> None:
+    """By an older version, or before the machine was busy; nobody can make it smaller."""
+    tell_many(archive)
+    batch = archive.writer().claim()
+    assert batch is not None
+    assert batch.rows == 100
+    slow(EACH_ROW_READ_IS_SLOW)
+    archive.in_sessions_with(statement_timeout="300ms")
+    assert archive.round() == 100
+    assert len(archive.known()) == 1
+    in_order(archive.outside.facts())
+
+
+def test_it_takes_more_again_once_that_fits(archive: Archive, lines: Lines) -> None:
+    amount = archive.amount(most=8)
+    amount.rows = 1
+    for _ in range(3 * FITTING):
+        amount.read(lambda session, _: session.execute(text("SELECT")))
+    assert lines == [{"event": "amount.doubled", "level": "info", "rows": rows} for rows in (2, 4, 8)]
+
+
+def fails_above(rows: int, amount: Amount) -> None:
+    """Many statements, of which Postgres ends those that take more rows than this. It changes the amount's session."""
+
+    def step(session: Any, taken: int) -> None:
+        session.execute(text("SET statement_timeout = '1ms'" if taken > rows else "RESET statement_timeout"))
+        if taken > rows:
+            session.execute(text("SELECT pg_sleep(5)"))
+
+    for _ in range(20 * FITTING):
+        amount.read(step)
+
+
+def test_it_tries_more_ever_more_rarely_where_that_never_fits(archive: Archive, lines: Lines) -> None:
+    archive.in_sessions_with()
+    fails_above(4, archive.amount(most=16))
+    changes = [line["rows"] for line in lines]
+    assert changes[:2] == [8, 4]
+    assert changes[2:] == [8, 4] * (len(changes[2:]) // 2)
+    assert len(changes) <= 2 + 2 * 4  # after 16, 32, 64 and 128 statements that fitted
+
+
+def test_one_row_that_is_too_slow_is_an_error_and_what_else_goes_wrong_is_not_tried_with_less(archive: Archive) -> None:
+    archive.in_sessions_with()
+    amount = archive.amount(most=4)
+    with pytest.raises(sqlalchemy.exc.OperationalError, match="statement timeout"):
+        fails_above(0, amount)
+    assert amount.rows == 1
+    amount = archive.amount(most=4)
+    with pytest.raises(sqlalchemy.exc.ProgrammingError):
+        amount.read(lambda session, _: session.execute(text("SELECT FROM billing.nothing")))
+    assert amount.rows == 4
+
+
+def test_every_try_is_a_beat(archive: Archive) -> None:
+    archive.in_sessions_with()
+    beats: list[int] = []
+    amount = Amount(archive.engine, rows=4, most=4, beat=lambda: beats.append(1))
+    with pytest.raises(sqlalchemy.exc.OperationalError):
+        fails_above(0, amount)
+    assert len(beats) == 3
+
+
+@pytest.mark.parametrize(
+    ("entity", "version"), [("'cap_1'", "n"), ("'cap_' || n", "1")], ids=["of one entity", "of many"]
+)
+def test_a_claim_reads_no_more_than_it_takes_however_much_waits(archive: Archive, entity: str, version: str) -> None:
+    tell_many(archive, 3_000, entity, version)
+    archive.tell("invoice.requested", of="inv_1")
+    archive.house.execute("UPDATE billing.facts SET menu = NULL WHERE id BETWEEN 2000 AND 2010")
+    before = rows_read(archive)
+    (due, _) = archive.amount().read(lambda session, _: backlog.due(session, 0.0))
+    found = backlog.search(archive.amount(most=10), due, 0.0)
+    assert found.facts == list(range(1, 11))
+    assert rows_read(archive) - before <= 50
+
+
+def test_a_class_that_stands_still_is_not_read_past_by_the_others(archive: Archive) -> None:
+    archive.tell("capture.requested", of="cap_first")
+    tell_many(archive, 3_000)
+    archive.tell("invoice.requested", of="inv_1")
+    first = archive.writer(amount=archive.amount(most=10)).claim()
+    second = archive.writer(amount=archive.amount(most=10)).claim()
+    assert first is not None
+    assert second is not None
+    assert (first.retention_class, second.retention_class) == ("capture", "attempt")
+    before = rows_read(archive)
+    third = archive.writer(amount=archive.amount(most=10)).claim()
+    assert third is not None
+    assert third.retention_class == "invoice"
+    assert rows_read(archive) - before <= 50
+
+
+def rows_read(archive: Archive) -> int:
+    """Rows of `facts` that any session has read so far, by Postgres' own count."""
+    with database.glance(archive.engine) as session:
+        session.execute(text("SELECT pg_stat_force_next_flush()"))
+    with database.transaction(archive.house.engine) as session:
+        query = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'facts'"
+        return int(session.scalars(text(query)).one())
