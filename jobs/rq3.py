@@ -190,6 +190,9 @@ class ShiftWorker(SimpleWorker):
             except DequeueTimeout:
                 heard = None
             except RedisError as error:
+                if str(error).startswith("WRONGTYPE"):
+                    # Somebody has put something else into our key: waiting does not mend it, so the process ends.
+                    raise
                 self._note(error)
                 time.sleep(RECONNECT_S)
                 continue
