@@ -14,7 +14,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
 from archive.errors import EvidenceDiffers, StoreAway, StoreRefused, WrongBucket
 from archive.retention import Lock, Mode
@@ -61,11 +61,19 @@ class Page:
 class Store:
     """One bucket. Safe to use from many threads.
 
-    `endpoint` is None for Amazon's own. Raises StoreAway and StoreRefused from every method.
+    `endpoint` is None for Amazon's own, and the keys are None for whatever the SDK finds: a role, a profile, or its
+    own variables. Raises StoreAway and StoreRefused from every method.
     """
 
     def __init__(
-        self, bucket: str, *, endpoint: str | None, region: str, access_key: str, secret_key: str, connections: int = 8
+        self,
+        bucket: str,
+        *,
+        endpoint: str | None,
+        region: str,
+        access_key: str | None,
+        secret_key: str | None,
+        connections: int = 8,
     ) -> None:
         self.bucket = bucket
         self.endpoint = endpoint
@@ -260,12 +268,29 @@ def _told(what: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        told = f"S3_ENDPOINT_URL: {what}: S3 answers {_status(error)} {_code(error)}"
+        told = f"{_setting(error)}: {what}: S3 answers {_status(error)} {_code(error)}"
         if _status(error) >= 500 or _status(error) in (409, 429):
             raise StoreAway(told) from None
         raise StoreRefused(told) from None
+    except (NoCredentialsError, PartialCredentialsError):
+        raise StoreRefused(
+            f"{_KEYS}: {what}: neither is set, and AWS's SDK finds none; set both, or give this process a role"
+        ) from None
     except BotoCoreError as error:
         raise StoreAway(f"S3_ENDPOINT_URL: {what}: S3 cannot be reached ({type(error).__name__})") from None
+
+
+_KEYS = "BILLING_S3_ACCESS_KEY and BILLING_S3_SECRET_KEY"
+_ABOUT_KEYS = frozenset(
+    "SignatureDoesNotMatch InvalidAccessKeyId InvalidSecurity InvalidToken ExpiredToken TokenRefreshRequired"
+    " AuthorizationHeaderMalformed CredentialsNotSupported UnrecognizedClientException".split()
+)
+"""Source: docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html"""
+
+
+def _setting(error: ClientError) -> str:
+    """The one that is to be corrected."""
+    return _KEYS if _code(error) in _ABOUT_KEYS else "S3_ENDPOINT_URL"
 
 
 def _status(error: ClientError) -> int:

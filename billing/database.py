@@ -1,6 +1,6 @@
 """Connections that cannot hang, sessions that end, and whose database this is."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
-from billing import ids
+from billing import ids, poolers
 from billing.errors import WrongDatabase
 from billing.tables import Installation
 from billing.timing import Timing
@@ -48,10 +48,10 @@ def open_engine(
     `statement_timeout_s`: the longest statement of whoever reads a lot while nobody waits for its locks; else it is the
     protocol's, which ends a transaction before a lease can end. How long a transaction may be idle is always that.
     `paging=True` for whoever reads a long queue page by page along an index.
-    Statement text in errors hides its parameters: they may carry what a log must not.
+    Connecting raises WrongDatabase where a pooler stands between that keeps none of this.
     """
     settings = {
-        "lock_timeout": 200,
+        "lock_timeout": "200ms",
         "statement_timeout": int((statement_timeout_s or timing.transaction_timeout_s) * 1000),
         "idle_in_transaction_session_timeout": int(timing.transaction_timeout_s * 1000),
         # Postgres would plan anew, every time, whatever is given an array. All our statements name what matters
@@ -63,21 +63,45 @@ def open_engine(
         "enable_mergejoin": "off",
         # Where a plan must read a table through after all, its forbidding price would set off the compiler.
         "jit": "off",
+        # Switches are read in a statement after their lock, which needs read committed, whatever the database's
+        # default.
+        "default_transaction_isolation": r"read\ committed",
+        # Every name of ours is written with its schema: nobody's table of the same name is taken for it.
+        "search_path": "pg_catalog",
         **({} if durable else {"synchronous_commit": "off"}),
         # Where Postgres takes the queue for short, it would read all of it and sort it, for every page.
         **({"enable_bitmapscan": "off"} if paging else {}),
     }
-    options = " ".join(f"-c {setting}={value}" for setting, value in settings.items())
-    # Switches are read in a statement after their lock, which needs read committed, whatever the database's default.
-    options += r" -c default_transaction_isolation=read\ committed"
+    pool = {"pool_size": 1, "max_overflow": 1, "pool_pre_ping": False} if pooled else {"poolclass": NullPool}
+    return _open(url, settings, name, **pool)
+
+
+def open_for_migrations(url: str) -> Engine:
+    """An engine whose connections wait two seconds for a lock, and may work for as long as a migration takes."""
+    return _open(url, {"lock_timeout": "2s"}, "migrate", poolclass=NullPool)
+
+
+def _open(url: str, settings: Mapping[str, object], name: str, **pool: Any) -> Engine:
     target = make_url(url).set(drivername="postgresql+psycopg")
+    given = target.query.get("options", "")
+    # Those of the URL first: where both name a setting, the last holds.
+    options = [given if isinstance(given, str) else " ".join(given)]
+    options += [f"-c {setting}={value}" for setting, value in settings.items()]
     network = {setting: value for setting, value in _NETWORK.items() if setting not in target.query}
-    shared = {
-        "hide_parameters": True,
-        "connect_args": {"options": options, "application_name": f"billing-{name}", "connect_timeout": 5, **network},
-    }
-    kept: dict[str, Any] = {"pool_size": 1, "max_overflow": 1, "pool_pre_ping": False}
-    engine = create_engine(target, **(kept if pooled else {"poolclass": NullPool}), **shared)
+    engine = create_engine(
+        target,
+        # Statement text in errors hides its parameters: they may carry what a log must not.
+        hide_parameters=True,
+        connect_args={
+            "options": " ".join(options).strip(),
+            "application_name": f"billing-{name}",
+            "connect_timeout": 5,
+            **network,
+        },
+        **pool,
+    )
+
+    poolers.refuse(engine, lock_timeout=str(settings["lock_timeout"]))
     event.listen(engine, "connect", _read_every_time)
     return engine
 
@@ -162,7 +186,10 @@ def check_stamp(session: Session, *, environment: str, livemode: bool) -> Instal
     try:
         row = session.scalars(select(Installation)).one_or_none()
     except ProgrammingError as error:
-        raise WrongDatabase("DATABASE_URL: this database has no billing tables; run `billing migrate`") from error
+        found = MISSING.get(getattr(error.orig, "sqlstate", None) or "")
+        if found is None:
+            raise
+        raise WrongDatabase(f"DATABASE_URL: this database {found}; run `billing migrate`") from error
     if row is None:
         raise WrongDatabase("DATABASE_URL: this database was never set up; run `billing migrate`")
     if (row.environment, row.livemode) != (environment, livemode):
@@ -171,6 +198,10 @@ def check_stamp(session: Session, *, environment: str, livemode: bool) -> Instal
             f"and BILLING_ENVIRONMENT says {environment!r} ({_mode(livemode)}); point one of them elsewhere"
         )
     return row
+
+
+MISSING = {"42P01": "has no billing tables", "42703": "has the tables of an older version"}
+"""By SQLSTATE: no such table, and no such column. Anything else says something else."""
 
 
 def _mode(livemode: bool) -> str:

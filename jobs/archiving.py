@@ -21,6 +21,7 @@ from archive.store import Store
 from archive.writer import Writer
 from billing import database
 from jobs.runtime import Runtime
+from jobs.secrets import Secret
 from jobs.settings import Settings, SettingsError
 from jobs.verdicts import Trouble, trouble
 from jobs.waiting import until_ready
@@ -43,13 +44,24 @@ def opened(settings: Settings) -> Iterator[Store]:
         settings.archive_bucket,
         endpoint=settings.s3_endpoint_url,
         region=settings.s3_region,
-        access_key=settings.s3_access_key.reveal(),
-        secret_key=settings.s3_secret_key.reveal(),
+        access_key=_s3_key(settings.s3_access_key),
+        secret_key=_s3_key(settings.s3_secret_key),
     )
     try:
         yield store
     finally:
         store.close()
+
+
+def _s3_key(secret: Secret) -> str | None:
+    """None where nobody gave one: then AWS's SDK finds its own (a role, a profile, its variables)."""
+    if not secret.is_set:
+        return None
+    key = secret.reveal()
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        # It goes into a header, and the SDK's error about that would show it.
+        raise SettingsError(f"{secret.setting}: no key of S3's; it has letters, digits and signs of ASCII only")
+    return key
 
 
 def policy(settings: Settings) -> retention.Policy:

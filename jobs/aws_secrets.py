@@ -80,6 +80,6 @@ def _asked(service: str) -> Iterator[Any]:
 def _usable(found: object) -> str:
     if not isinstance(found, str):
         raise NotRead("what lies there is not text")
-    if not (value := found.rstrip("\r\n")):
+    if not found.strip():
         raise NotRead("what lies there is empty")
-    return value
+    return found

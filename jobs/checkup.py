@@ -89,7 +89,7 @@ def _stripe_key(runtime: Runtime) -> Finding:
 def _postgres(runtime: Runtime) -> Iterator[Finding]:
     try:
         with runtime.engine.connect() as connection:
-            yield _version(connection)
+            yield _version(runtime, connection)
             yield _clock(connection)
             revision = _revision(connection)
             yield revision
@@ -100,7 +100,7 @@ def _postgres(runtime: Runtime) -> Iterator[Finding]:
     except SQLAlchemyError as error:
         yield Finding("postgres", Level.FAIL, _first_line(error), "start it, or correct DATABASE_URL")
         return
-    except (SettingsError, SecretError) as error:
+    except (SettingsError, SecretError, WrongDatabase) as error:
         yield Finding("postgres", Level.FAIL, "cannot be tried", str(error))
         return
     for look in (_facts, _facts_set_aside, _quarantined, _undecided, _unanswered, _switches, _stale, _ids):
@@ -111,11 +111,16 @@ def _postgres(runtime: Runtime) -> Iterator[Finding]:
             yield Finding(look.__name__.strip("_"), Level.FAIL, _first_line(error), "see the server's log")
 
 
-def _version(connection: Connection) -> Finding:
+def _version(runtime: Runtime, connection: Connection) -> Finding:
     number = int(connection.scalar(text("SELECT current_setting('server_version_num')")) or 0) // 10_000
     if number < POSTGRES_LEAST:
         return Finding("postgres", Level.FAIL, f"version {number}", f"Postgres {POSTGRES_LEAST} or later is needed")
-    return Finding("postgres", Level.OK, f"version {number}")
+    return Finding("postgres", Level.OK, f"version {number}{_ignored(runtime, 'DATABASE_URL')}")
+
+
+def _ignored(runtime: Runtime, setting: str) -> str:
+    names = runtime.ignored.get(setting)
+    return f"; of {setting} this is for other clients, and ignored: {', '.join(names)}" if names else ""
 
 
 def _clock(connection: Connection) -> Finding:
@@ -185,7 +190,7 @@ def _redis(runtime: Runtime) -> Finding:
         return Finding("redis", Level.FAIL, _first_line(error), "start it, or correct REDIS_URL")
     if stamped is None:
         return Finding("redis", Level.WARN, f"{told}, without a stamp", "start a relay: it stamps an empty Redis")
-    return Finding("redis", Level.OK, told)
+    return Finding("redis", Level.OK, told + _ignored(runtime, "REDIS_URL"))
 
 
 def _stripe(runtime: Runtime) -> Finding:
@@ -232,7 +237,7 @@ def _archive(runtime: Runtime) -> Iterator[Finding]:
             lag = batches.lag(session)
         with database.transaction(runtime.engine) as session:
             aside = set_aside.named(session)
-    except (SettingsError, SecretError):
+    except (SettingsError, SecretError, WrongDatabase):
         return  # said already
     except SQLAlchemyError as error:
         yield Finding("archive", Level.FAIL, _first_line(error), "see the server's log")

@@ -7,8 +7,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.engine import make_url
+from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
 import migrations
@@ -19,7 +18,7 @@ from jobs import grants
 
 @contextmanager
 def _connected(database_url: str) -> Iterator[tuple[Config, Connection]]:
-    engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg"), hide_parameters=True)
+    engine = database.open_for_migrations(database_url)
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     config.set_main_option("path_separator", "os")

@@ -9,10 +9,9 @@ import random
 from collections.abc import Callable
 from functools import cached_property
 
+import structlog
 from redis import Redis
 from sqlalchemy import Engine, select
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from billing import database
 from billing.gateway import Budget, Gateway, KeyUnavailable, Request, Response, boot_clock
@@ -20,15 +19,18 @@ from billing.records import Terms
 from billing.stripe_gateway import API_VERSION, StripeGateway
 from billing.tables import Installation
 from billing.timing import PRODUCTION, SHORT, Timing
-from jobs import bells, workers
+from jobs import bells, postgres_url, redis_url, workers
+from jobs.connection_strings import Address, BadConnectionString
 from jobs.health import ARCHIVER_STUCK_S, STUCK_S, Beat
 from jobs.pace import Pace
 from jobs.relay import Relay
 from jobs.runner import Runner
 from jobs.secrets import Secret, SecretError, check_stripe_key
-from jobs.settings import Settings, SettingsError
+from jobs.settings import Settings, SettingsError, variable
 from jobs.shift import Control, Shift
 from jobs.waiting import until_ready
+
+log = structlog.get_logger()
 
 Complain = Callable[[Exception], str | None]
 
@@ -48,6 +50,8 @@ class Runtime:
         self.settings = settings
         self.name = name
         self._own_account: str | None = None
+        self.ignored: dict[str, tuple[str, ...]] = {}
+        """By setting, the parameters of its URL that are for other clients. Known once the URL has been read."""
 
     @property
     def timing(self) -> Timing:
@@ -55,19 +59,25 @@ class Runtime:
 
     @property
     def database_url(self) -> str:
-        """Revealed, and found to be a URL. Raises SettingsError, SecretError."""
-        url = self.settings.database_url.reveal()
+        """For `database.open_engine`. Raises SettingsError, SecretError."""
+        return self._url("database_url", postgres_url.read)
+
+    @property
+    def redis_url(self) -> str:
+        """For `bells.open_redis`. Raises SettingsError, SecretError."""
+        return self._url("redis_url", redis_url.read)
+
+    def _url(self, field: str, read: Callable[[str], Address]) -> str:
         try:
-            host = make_url(url).host or ""
-        except (ArgumentError, ValueError):
-            # Not chained: that error shows the URL, and in it the password.
-            raise SettingsError(
-                "DATABASE_URL: not a database URL; write postgresql://user:password@host/database"
-            ) from None
-        if "@" in host:
-            # What is taken for a host's name is shown by errors, and here it ends a password.
-            raise SettingsError("DATABASE_URL: more than one @; write one that is in the password as %40")
-        return url
+            address = read(getattr(self.settings, field).reveal())
+        except BadConnectionString as error:
+            raise SettingsError(f"{variable(field)}: {error}") from None
+        if address.ignored and variable(field) not in self.ignored:
+            self.ignored[variable(field)] = address.ignored
+            # Where nobody set up logs, a command answers on standard output.
+            if structlog.is_configured():
+                log.info("parameters.ignored", setting=variable(field), parameters=list(address.ignored))
+        return address.url
 
     @cached_property
     def engine(self) -> Engine:
@@ -85,11 +95,7 @@ class Runtime:
 
     @cached_property
     def redis(self) -> Redis:
-        try:
-            return bells.open_redis(self.settings.redis_url.reveal())
-        except ValueError:
-            # Not chained: that error shows the URL, and in it the password.
-            raise SettingsError("REDIS_URL: not a Redis URL; write redis://:password@host:6379/0") from None
+        return bells.open_redis(self.redis_url)
 
     @cached_property
     def terms(self) -> Terms:
@@ -195,8 +201,8 @@ class Runtime:
             def take_shift(control: workers.ShiftControl) -> int:
                 return self.shift(queue, gateway, runner).run(_Beating(control, beat))
 
-            url, environment = self.settings.redis_url.reveal(), self.settings.environment
-            return workers.run_worker(url, environment, queue, take_shift, beat, stop_requested)
+            environment = self.settings.environment
+            return workers.run_worker(self.redis_url, environment, queue, take_shift, beat, stop_requested)
 
     def beat(self, role: str) -> Beat:
         """By which this process shows that its loop turns, and ends when it does not."""

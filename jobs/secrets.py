@@ -1,11 +1,12 @@
 """Secrets by reference: read late, in the process that needs them, into a type that does not show itself.
 
     env:NAME               the environment variable NAME
-    file:/run/secrets/x    a file, without its final newline
+    file:/run/secrets/x    a file
     aws-sm:NAME#field      a field of a JSON secret in AWS Secrets Manager; without #field, the whole string
     aws-ssm:/path          a parameter in AWS Systems Manager, decrypted
 
-A reference may stand in a settings file, a process listing or a log; what it refers to may not.
+Blanks, newlines and quotes around it are not part of a secret (`bare`). A reference may stand in a settings file, a
+process listing or a log; what it refers to may not.
 
     SecretError
     ├── BadReference       the setting holds no reference that this version can follow
@@ -31,7 +32,18 @@ from typing import Any, NoReturn, Protocol
 MOUNTED = Path("/run/secrets")
 
 _LONGEST = 64 * 1024  # bytes; a key is a hundred, and /dev/zero has no end
+_UNSET = "unset"
 _STRIPE_KEY = re.compile(r"(?:sk|rk)_(live|test)_[A-Za-z0-9_]+")
+
+
+def bare(text: str) -> str:
+    """Without blanks, newlines and a byte-order mark around it, and without one pair of quotes.
+
+    Editors, `echo`, env files and web forms add them; no key and no URL has any of its own there.
+    """
+    text = text.strip().strip("\ufeff").strip()
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1].strip() if quoted else text
 
 
 class SecretError(Exception):
@@ -99,18 +111,23 @@ class Secret:
         def nothing() -> NoReturn:
             raise SecretMissing(setting, f"not set, and needed here; write {SUPPORTED}")
 
-        return cls(setting, "unset", nothing)
+        return cls(setting, _UNSET, nothing)
+
+    @property
+    def is_set(self) -> bool:
+        """False for one that nobody gave to this process. Whether anything lies there is not looked at."""
+        return self.shown != _UNSET
 
     def reveal(self) -> str:
         """The value, read on the first call. Raises SecretMissing, SecretExposed."""
         with self._lock:
             if self._value is None:
-                self._value = self._read()
+                self._value = self._read_bare()
             return self._value
 
     def reload(self) -> bool:
         """Read it again, as after a 401. True when it is another one now; on an error the old one stays."""
-        fresh = self._read()
+        fresh = self._read_bare()
         with self._lock:
             changed, self._value = fresh != self._value, fresh
         return changed
@@ -119,6 +136,15 @@ class Secret:
         """The next `reveal` reads it again."""
         with self._lock:
             self._value = None
+
+    def _read_bare(self) -> str:
+        value = bare(self._read())
+        where = f"what is at {self.shown}" if self.shown != "literal" else "it"
+        if not value:
+            raise SecretMissing(self.setting, f"{where} is empty")
+        if not value.isprintable():
+            raise SecretMissing(self.setting, f"{where} has more than one line, or a control character in it")
+        return value
 
     def __repr__(self) -> str:
         return f"Secret({self.shown})"
@@ -169,14 +195,13 @@ def check_stripe_key(secret: Secret, settings: _Environment) -> None:
 
 
 def _from_environment(name: str, setting: str) -> str:
-    value = os.environ.get(name)
-    if not value:
+    value = os.environ.get(name, "")
+    if not bare(value):
         raise SecretMissing(setting, f"env:{name}: the environment variable {name} is not set")
     return value
 
 
 def _from_file(path: str, setting: str) -> str:
-    """The file's text without its final newline."""
     place = f"file:{path}"
     try:
         # Non-blocking, or a pipe without a writer would wait for ever.
@@ -188,11 +213,11 @@ def _from_file(path: str, setting: str) -> str:
     if len(content) > _LONGEST:
         raise SecretMissing(setting, f"{place}: longer than any secret ({_LONGEST} bytes)")
     try:
-        value = content.decode().rstrip("\r\n")
+        value = content.decode()
     except UnicodeDecodeError:
         # Not chained: that error shows the bytes.
         raise SecretMissing(setting, f"{place}: not text in UTF-8") from None
-    if not value:
+    if not bare(value):
         raise SecretMissing(setting, f"{place}: the file is empty")
     return value
 

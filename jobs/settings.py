@@ -9,10 +9,9 @@ put into the environment for a neighbour of our name is none (`service_links`).
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     BeforeValidator,
@@ -20,16 +19,20 @@ from pydantic import (
     PlainSerializer,
     ValidationError,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
-from jobs.secrets import SUPPORTED, BadReference, Secret
+from jobs import connection_strings, postgres_url, redis_url
+from jobs.connection_strings import Address
+from jobs.secrets import SCHEMES, SUPPORTED, BadReference, Secret, bare
 from jobs.service_links import is_link
 
 PREFIX = "BILLING_"
@@ -40,9 +43,9 @@ _TESTS_ONLY = "BILLING_TEST_"
 _TEST_KEYS = ("sk_test_", "rk_test_")
 _LIVE_KEYS = ("sk_live_", "rk_live_")
 _S3_KEYS = ("s3_access_key", "s3_secret_key")
-_URL_SCHEMES = {
-    "database_url": ("postgresql", "postgresql+psycopg", "postgres"),
-    "redis_url": ("redis", "rediss", "unix"),
+_URLS: dict[str, tuple[Callable[[str], Address], str]] = {
+    "database_url": (postgres_url.read, postgres_url.FORM),
+    "redis_url": (redis_url.read, redis_url.FORM),
 }
 
 
@@ -55,10 +58,14 @@ def _secret(value: object, info: ValidationInfo) -> Secret:
     field = info.field_name or ""
     if isinstance(value, Secret):
         return value
-    text = value if isinstance(value, str) else ""
+    text = bare(value) if isinstance(value, str) else ""
+    if not text.isprintable():
+        raise ValueError("has more than one line, or a control character in it; remove that")
     setting = variable(field)
-    schemes = _URL_SCHEMES.get(field, ())
-    if any(text.startswith(f"{scheme}://") for scheme in schemes):
+    read, form = _URLS.get(field, (None, ""))
+    if read is not None and "://" in text and text.partition(":")[0] not in SCHEMES:
+        # Refused now, if it is. What a reference leads to is read when it is needed.
+        read(text)
         return Secret.literal(text, setting)
     if field == "stripe_key" and text.startswith(_TEST_KEYS):
         return Secret.literal(text, setting)
@@ -74,8 +81,14 @@ def _secret(value: object, info: ValidationInfo) -> Secret:
     try:
         return Secret.referred(text, setting)
     except BadReference:
-        allowed = f"a URL that begins with {schemes[0]}://, or {SUPPORTED}" if schemes else SUPPORTED
+        allowed = f"{form}, or {SUPPORTED}" if form else SUPPORTED
         raise ValueError(f"write {allowed}") from None
+
+
+def _base(field: str, text: str) -> str:
+    """The address of Stripe or of S3, without a slash at its end."""
+    no_path = "a bucket is named by BILLING_ARCHIVE_BUCKET" if field == "s3_endpoint_url" else "remove its path"
+    return connection_strings.http(text, no_path=no_path)
 
 
 SecretField = Annotated[Secret, BeforeValidator(_secret), PlainSerializer(str)]
@@ -116,7 +129,6 @@ class Settings(BaseSettings):
     stripe_api_base: str = Field(
         "https://api.stripe.com",
         validation_alias="stripe_api_base",
-        pattern=r"^https?://[^/]+$",
         description="where Stripe, or the stand-in, listens: https://host or http://host:port, without a path",
     )
     stripe_key: SecretField = Field(
@@ -132,17 +144,18 @@ class Settings(BaseSettings):
     s3_endpoint_url: str | None = Field(
         None,
         validation_alias="s3_endpoint_url",
-        pattern=r"^https?://[^/@]+$",
         description="where S3 listens: https://host or http://host:port, without a path; not set, Amazon's own",
     )
-    s3_region: str = Field("us-east-1", pattern=r"^[a-z0-9-]+$", description="the region of the bucket")
+    s3_region: str = Field(
+        "us-east-1", pattern=r"^[a-z][a-z0-9-]{0,61}[a-z0-9]$", description="the region of the bucket"
+    )
     s3_access_key: SecretField = Field(
         Secret.unset("BILLING_S3_ACCESS_KEY"),
-        description=f"{SUPPORTED}; in development and test also the key itself",
+        description=f"{SUPPORTED}; in development and test also the key itself; with neither key, what AWS's SDK finds",
     )
     s3_secret_key: SecretField = Field(
         Secret.unset("BILLING_S3_SECRET_KEY"),
-        description=f"{SUPPORTED}; in development and test also the key itself",
+        description=f"{SUPPORTED}; in development and test also the key itself; with neither key, what AWS's SDK finds",
     )
     archive_bucket: str | None = Field(
         None,
@@ -187,6 +200,25 @@ class Settings(BaseSettings):
         """True where Stripe's live mode is used, that is, where money is real."""
         return self.environment == "production"
 
+    @field_validator("environment", "timing", "log_level", "log_format", mode="before")
+    @classmethod
+    def _in_any_case(cls, value: object) -> object:
+        """One of a few words: hosting, and other programs, write them in capitals."""
+        word = value.lower() if isinstance(value, str) else value
+        return "warning" if word == "warn" else word
+
+    @field_validator("archive_retention", "cache_directory", "health_directory")
+    @classmethod
+    def _as_path(cls, value: str | None) -> str | None:
+        if value is not None and not value.isprintable():
+            raise ValueError("has a control character in it; remove it")
+        return value
+
+    @field_validator("stripe_api_base", "s3_endpoint_url", mode="after")
+    @classmethod
+    def _as_base(cls, value: str | None, info: ValidationInfo) -> str | None:
+        return value if value is None else _base(str(info.field_name), value)
+
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         if self.livemode and self.timing == "short":
@@ -210,8 +242,17 @@ class Settings(BaseSettings):
                     f"{variable(name)}: the key itself is refused where BILLING_ENVIRONMENT is {self.environment}; "
                     f"write {SUPPORTED}"
                 )
-        if "@" in urlsplit(self.stripe_api_base).netloc:
-            raise ValueError("STRIPE_API_BASE must not hold a user or password; remove it")
+        given = [variable(name) for name in _S3_KEYS if getattr(self, name).is_set]
+        if len(given) == 1:
+            missing = next(variable(name) for name in _S3_KEYS if not getattr(self, name).is_set)
+            raise ValueError(
+                f"{missing} is not set, and {given[0]} is; set both, or neither to use the role or profile of AWS's SDK"
+            )
+        host = (self.s3_endpoint_url or "").partition("://")[2]
+        if self.archive_bucket and host.startswith(f"{self.archive_bucket}."):
+            raise ValueError(
+                "S3_ENDPOINT_URL: its host begins with the bucket of BILLING_ARCHIVE_BUCKET; leave the bucket out"
+            )
         return self
 
     @classmethod
@@ -223,6 +264,10 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        assert isinstance(env_settings, EnvSettingsSource)
+        # A variable that holds nothing but blanks or quotes is how env files write "not set".
+        bared = {name: bare(value) for name, value in env_settings.env_vars.items() if value is not None}
+        env_settings.env_vars = {name: value for name, value in bared.items() if value}
         return init_settings, env_settings, InitSettingsSource(settings_cls, _file_values(os.environ))
 
 
@@ -247,10 +292,11 @@ def variable(field: str) -> str:
 
 def _file_values(environment: Mapping[str, str]) -> dict[str, Any]:
     """What the settings file says; nothing if there is none and none was named."""
-    named = environment.get(CONFIG)
+    named = bare(environment.get(CONFIG, ""))
     path = Path(named or "billing.toml")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return {name: bare(value) if isinstance(value, str) else value for name, value in values.items()}
     except FileNotFoundError:
         if named:
             raise SettingsError(f"{CONFIG}={named}: there is no such file; create it or unset {CONFIG}") from None
@@ -293,6 +339,6 @@ def _told(problem: Mapping[str, Any], in_file: Mapping[str, Any]) -> str:
     expected = f"expected {Settings.model_fields[field].description}"
     if problem["type"] == "missing":
         return f"{name} is not set; {expected}"
-    if field in in_file and not os.environ.get(name):
+    if field in in_file and not bare(os.environ.get(name, "")):
         name = f"{field} in the settings file"
     return f"{name}: {reason or f'not valid; {expected}'}"

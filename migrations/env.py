@@ -1,4 +1,4 @@
-"""Runs the numbered migrations: one at a time in the whole cluster, and never waiting long for a lock."""
+"""Runs the numbered migrations, one at a time in the whole cluster. How long they wait for a lock, the engine says."""
 
 from typing import Any
 
@@ -15,7 +15,6 @@ def _only_ours(name: str | None, kind: str, _parents: object) -> bool:
 
 def run(connection: Connection) -> None:
     # Session-wide, so that it outlives each migration's own transaction.
-    connection.execute(text("SET lock_timeout = '2s'"))
     connection.execute(text("SELECT pg_advisory_lock(hashtextextended('billing.migrations', 0))"))
     connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
     connection.commit()

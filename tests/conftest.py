@@ -19,6 +19,8 @@ from jobs.local.supervisor import Child
 from jobs.settings import Settings, variable
 
 logs.configure("warning")
+# Where no keys are set the SDK of AWS looks for a role: not by asking the network that a test runs in.
+os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 # Wherever in the tests the local servers are started, the stand-in's answers are judged.
 StandInServer.program = verdicts.JUDGED
 

@@ -51,9 +51,32 @@ def test_a_secret_in_the_environment_is_revealed(monkeypatch):
     assert refer("env:CANARY").reveal() == CANARY
 
 
-@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
-def test_a_secret_in_a_file_is_revealed_without_its_final_newline(tmp_path, ending):
-    assert refer(a_file(tmp_path, CANARY + ending)).reveal() == CANARY
+AROUND = ["{}", "{}\n", "{}\r\n", "  {}  ", "\t{}\n\n", "'{}'", '"{}"\n', "\ufeff{}", "'{}'\r\n "]
+
+
+@pytest.mark.parametrize("written", AROUND)
+@pytest.mark.parametrize("place", ["file", "environment", "literal"])
+def test_blanks_newlines_and_quotes_around_a_secret_are_not_part_of_it(tmp_path, monkeypatch, place, written):
+    """As editors, `echo`, env files and web forms leave them."""
+    text = written.format(CANARY)
+    monkeypatch.setenv("CANARY", text)
+    secret = {
+        "file": lambda: refer(a_file(tmp_path, text)),
+        "environment": lambda: refer("env:CANARY"),
+        "literal": lambda: Secret.literal(text, "BILLING_STRIPE_KEY"),
+    }[place]()
+    assert secret.reveal() == CANARY
+    assert not secret.reload()
+
+
+@pytest.mark.parametrize("inner", ["canary\nX-Header: y", "canary\x00", "can\tary", "canary\x1b[31m"])
+def test_a_secret_of_several_lines_or_with_a_control_character_is_refused(tmp_path, inner):
+    """It would end in a header."""
+    with pytest.raises(
+        SecretMissing, match=r"^BILLING_STRIPE_KEY: what is at file:.* has more than one line, or a"
+    ) as no:
+        refer(a_file(tmp_path, inner)).reveal()
+    assert "canary" not in str(no.value)
 
 
 def test_nothing_is_read_before_it_is_needed_and_then_only_once(tmp_path):
@@ -238,7 +261,7 @@ def test_a_test_key_is_refused_in_production(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "value", ["pk_test_canary", "whsec_canary", "sk_canary", "sk_test_", "sk_test_can ary", "sk_test_canary\nX: y"]
+    "value", ["pk_test_canary", "whsec_canary", "sk_canary", "sk_test_", "sk_test_can ary", "sk_test_canary'"]
 )
 def test_what_is_no_stripe_key_is_refused_without_repeating_it(value):
     with pytest.raises(WrongStripeKey, match="no secret or restricted Stripe key") as refused:

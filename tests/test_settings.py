@@ -1,10 +1,15 @@
 """Settings are complete and consistent, or the process does not start and says what to change."""
 
+import json
+import string
+
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from jobs.secrets import SecretMissing
-from jobs.settings import Settings, SettingsError, load
+from jobs.settings import Settings, SettingsError, load, variable
 
 pytestmark = pytest.mark.usefixtures("nothing_set")
 
@@ -215,3 +220,128 @@ def test_nothing_shows_a_secret(told):
 
 def test_every_setting_says_what_it_is():
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+# As hosting, shells, env files and web forms write them.
+
+
+@pytest.mark.parametrize(
+    ("variables", "field", "expected"),
+    [
+        ({"BILLING_LOG_LEVEL": "INFO"}, "log_level", "info"),
+        ({"BILLING_LOG_LEVEL": "Warn"}, "log_level", "warning"),
+        ({"BILLING_LOG_FORMAT": "JSON"}, "log_format", "json"),
+        ({"BILLING_TIMING": "Short"}, "timing", "short"),
+        ({"BILLING_ENVIRONMENT": "Staging\n"}, "environment", "staging"),
+        ({"BILLING_ENVIRONMENT": '"test"'}, "environment", "test"),
+        ({"BILLING_CREW_CAPTURES": " '16' \n"}, "crew_captures", 16),
+        ({"BILLING_SERVICE": " shop\r\n"}, "service", "shop"),
+        ({"BILLING_ARCHIVE_BUCKET": "  "}, "archive_bucket", None),
+        ({"BILLING_ARCHIVE_BUCKET": '""'}, "archive_bucket", None),
+        ({"BILLING_STRIPE_ACCOUNT": "'acct_1'"}, "stripe_account", "acct_1"),
+        ({"STRIPE_API_BASE": "https://api.stripe.com/\n"}, "stripe_api_base", "https://api.stripe.com"),
+        ({"S3_ENDPOINT_URL": "http://127.0.0.1:9000/"}, "s3_endpoint_url", "http://127.0.0.1:9000"),
+    ],
+)
+def test_blanks_quotes_and_capitals_do_not_change_a_value(told, variables, field, expected):
+    assert getattr(told(**variables), field) == expected
+
+
+def test_a_value_in_the_file_may_be_written_like_one_in_the_environment(told, tmp_path):
+    (tmp_path / "billing.toml").write_bytes('\ufefflog_level = "INFO\\n"\ncrew_captures = " 16 "\n'.encode())
+    settings = told()
+    assert (settings.log_level, settings.crew_captures) == ("info", 16)
+
+
+def test_a_url_or_a_key_with_a_newline_and_quotes_is_the_url_or_the_key(told, monkeypatch):
+    monkeypatch.setenv("SECRET_KEY", "'abc/def+1'\n")
+    settings = told(
+        DATABASE_URL='"postgresql://app:pw@db.example/billing"\n',
+        REDIS_URL="'redis://r.example/0' ",
+        BILLING_STRIPE_KEY="sk_test_1\n",
+        BILLING_S3_ACCESS_KEY="AK1\r\n",
+        BILLING_S3_SECRET_KEY="env:SECRET_KEY",
+    )
+    assert settings.database_url.reveal() == "postgresql://app:pw@db.example/billing"
+    assert settings.redis_url.reveal() == "redis://r.example/0"
+    assert settings.stripe_key.reveal() == "sk_test_1"
+    assert (settings.s3_access_key.reveal(), settings.s3_secret_key.reveal()) == ("AK1", "abc/def+1")
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        (
+            {"BILLING_S3_ACCESS_KEY": "canary"},
+            "BILLING_S3_SECRET_KEY is not set, and BILLING_S3_ACCESS_KEY is; set both",
+        ),
+        (
+            {"BILLING_S3_SECRET_KEY": "canary"},
+            "BILLING_S3_ACCESS_KEY is not set, and BILLING_S3_SECRET_KEY is; set both",
+        ),
+        ({"BILLING_S3_ACCESS_KEY": "a\nb"}, "BILLING_S3_ACCESS_KEY: has more than one line"),
+        ({"BILLING_S3_REGION": "-"}, "BILLING_S3_REGION: not valid"),
+        ({"BILLING_S3_REGION": "123"}, "BILLING_S3_REGION: not valid"),
+        ({"S3_ENDPOINT_URL": "s3.example"}, "S3_ENDPOINT_URL: does not begin with https:// or http://"),
+        (
+            {"S3_ENDPOINT_URL": "https://s3.example/canary"},
+            "S3_ENDPOINT_URL: must end after the host or the port; a bucket",
+        ),
+        (
+            {"S3_ENDPOINT_URL": "https://canary.s3.example", "BILLING_ARCHIVE_BUCKET": "canary"},
+            "S3_ENDPOINT_URL: its host begins with the bucket of BILLING_ARCHIVE_BUCKET",
+        ),
+        ({"STRIPE_API_BASE": "https://u:canary@h"}, "STRIPE_API_BASE: must not hold a user or password"),
+        ({"DATABASE_URL": "postgresql://u:can@ary@h/d"}, "DATABASE_URL: cannot be taken apart; in a user or password"),
+        ({"DATABASE_URL": "postgresql://u:canary@h/d?sslmode=x"}, "DATABASE_URL: ?sslmode= must be one of disable"),
+        ({"REDIS_URL": "redis://:canary@h/cache"}, "REDIS_URL: its database must be one number"),
+        ({"BILLING_CACHE_DIRECTORY": "/a\x1b[31m"}, "BILLING_CACHE_DIRECTORY: has a control character"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_by_the_part(refused, variables, says):
+    assert refused(**variables).startswith(says)
+
+
+def test_a_reference_is_not_taken_for_a_url(told):
+    assert (
+        told(DATABASE_URL="file:///run/secrets/database_url").database_url.shown == "file:///run/secrets/database_url"
+    )
+
+
+HOSTILE = st.one_of(
+    st.text(alphabet=st.characters(exclude_characters="\x00", exclude_categories=("Cs",)), max_size=40),
+    st.text(alphabet=string.ascii_lowercase + string.digits + ":/@#?%=&._- \n\"'", max_size=40),
+    st.sampled_from(
+        ["0", "1", "-1", "1e9", "nan", "inf", "true", "٣", "1_0", "0x10", "env:A", "file:/x", "aws-sm:a#b"]
+    ),
+    st.integers().map(str),
+)
+
+
+@hypothesis.settings(
+    max_examples=600,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+@hypothesis.given(
+    name=st.sampled_from(sorted(map(variable, Settings.model_fields))), value=HOSTILE, before=st.booleans()
+)
+def test_whatever_a_setting_holds_is_a_setting_or_one_line_that_names_it(tmp_path, name, value, before):
+    """In the environment, and in the file. Never another error, and never the value, which may be a secret."""
+    value = f"QzX7canary{value}" if before else f"{value}QzX7canary"
+    in_file = name.lower().removeprefix("billing_")
+    written = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    for variables, lines in (({name: value}, ""), ({name: ""}, f"{in_file} = {written}\n")):
+        (tmp_path / "billing.toml").write_text(lines, encoding="utf-8")
+        message = ""
+        with pytest.MonkeyPatch.context() as environment:
+            for each, its_value in {**SUFFICIENT, **variables}.items():
+                environment.setenv(each, its_value)
+            try:
+                load()
+            except SettingsError as error:
+                message = str(error)
+        assert message.isprintable()
+        assert "QzX7canary" not in message
+        assert not message or name in message or f"{in_file} in the settings file" in message

@@ -51,9 +51,9 @@ def complaint(error: Exception) -> str | None:
                 f"DATABASE_URL: Postgres cannot be used ({_reason(error.orig or error)}); start it or correct "
                 "DATABASE_URL, or let `billing up` start one"
             )
-        case sqlalchemy.exc.ProgrammingError() if "UndefinedTable" in repr(error.orig):
-            return "DATABASE_URL: this database has no billing tables; run `billing migrate`"
-        case sqlalchemy.exc.ProgrammingError() if "InsufficientPrivilege" in repr(error.orig):
+        case sqlalchemy.exc.ProgrammingError() if _sqlstate(error) in database.MISSING:
+            return f"DATABASE_URL: this database {database.MISSING[_sqlstate(error)]}; run `billing migrate`"
+        case sqlalchemy.exc.ProgrammingError() if _sqlstate(error) == "42501":
             return f"DATABASE_URL: {_reason(error.orig or error)}; use the login of whoever may (docs/access.md)"
         case redis.exceptions.NoPermissionError():
             return "REDIS_URL: this user of Redis may not do that; use the one of whoever may (docs/access.md)"
@@ -64,6 +64,10 @@ def complaint(error: Exception) -> str | None:
             )
         case _:
             return None
+
+
+def _sqlstate(error: sqlalchemy.exc.DBAPIError) -> str:
+    return getattr(error.orig, "sqlstate", None) or ""
 
 
 def _reason(error: BaseException) -> str:

@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 import psycopg
-import redis
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from redis import Redis, exceptions
 
+from jobs import postgres_url, redis_url
+from jobs.connection_strings import BadConnectionString
 from jobs.local.supervisor import LocalServerError
+from jobs.secrets import bare
 
 PATIENCE_S = 5
 
@@ -23,17 +24,28 @@ def check(given: Mapping[str, str]) -> None:
         if url := given.get(variable):
             try:
                 there = answers(url)
-            except (ArgumentError, ValueError):
+            except BadConnectionString as error:
+                raise LocalServerError(f"{variable}: {error}; or unset it to have one started") from None
+            except ValueError:
                 # Not chained, and not shown: a URL may hold a password.
                 raise LocalServerError(f"{variable}: not a URL of {kind}; unset it to have one started") from None
             if not there:
                 raise LocalServerError(f"{variable} is set, and no {kind} answers there; unset it to have one started")
 
 
+def postgres(url: str) -> str:
+    """A DATABASE_URL as its owner wrote it, for our clients. Raises BadConnectionString."""
+    return postgres_url.read(bare(url)).url
+
+
+def redis(url: str) -> str:
+    """The same of a REDIS_URL."""
+    return redis_url.read(bare(url)).url
+
+
 def _postgres(url: str) -> bool:
     try:
-        plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-        psycopg.connect(plain, connect_timeout=PATIENCE_S).close()
+        psycopg.connect(postgres(url), connect_timeout=PATIENCE_S).close()
     except psycopg.OperationalError as error:
         # Where it says why it refuses us, it is there; that is told by whoever needs it.
         return "FATAL" in str(error)
@@ -41,14 +53,14 @@ def _postgres(url: str) -> bool:
 
 
 def _redis(url: str) -> bool:
-    with redis.Redis.from_url(url, socket_timeout=PATIENCE_S, socket_connect_timeout=PATIENCE_S) as client:
+    with Redis.from_url(redis(url), socket_timeout=PATIENCE_S, socket_connect_timeout=PATIENCE_S) as client:
         try:
             client.ping()
-        except redis.exceptions.AuthenticationError:
+        except exceptions.AuthenticationError:
             return True
-        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
+        except (exceptions.ConnectionError, exceptions.TimeoutError):
             return False
-        except redis.exceptions.RedisError:
+        except exceptions.RedisError:
             return True
     return True
 

@@ -143,7 +143,7 @@ def test_an_operator_puts_back_what_lies_in_quarantine(whole, refusals):
         ),
         ("reader", ("explain", "order-1"), "DATABASE_URL: permission denied"),
         ("application", ("switch", "pull", "captures", "--reason", "x"), "DATABASE_URL: permission denied"),
-        ("application", ("archive", "run", "--once"), "BILLING_S3_ACCESS_KEY: not set, and needed here"),
+        ("application", ("archive", "run", "--once"), "BILLING_S3_ACCESS_KEY and BILLING_S3_SECRET_KEY: "),
         ("worker", ("quarantine", "replay", "wrk_1", "--reason", "x"), "wrk_1"),
         ("archiver", ("relay",), "REDIS_URL: not set, and needed here"),
         ("reader", ("archive", "setup"), "S3 answers 403"),

@@ -193,8 +193,7 @@ def test_verify_says_how_far_it_is_on_standard_error(run, run_apart, bucket, tak
     ("arguments", "variable", "value", "told"),
     [
         (("setup",), "BILLING_ARCHIVE_BUCKET", "", "BILLING_ARCHIVE_BUCKET is not set"),
-        (("setup",), "BILLING_S3_SECRET_KEY", "", "BILLING_S3_SECRET_KEY: not set"),
-        (("setup",), "BILLING_S3_SECRET_KEY", "wrong", "S3_ENDPOINT_URL: "),
+        (("setup",), "BILLING_S3_SECRET_KEY", "", "BILLING_S3_SECRET_KEY is not set, and BILLING_S3_ACCESS_KEY is"),
         (("setup",), "S3_ENDPOINT_URL", "http://127.0.0.1:1", "S3 cannot be reached"),
         (("query", "captures_by_day"), "", "", "run `billing archive setup`"),
         (("run",), "", "", "run `billing archive setup`"),
@@ -339,3 +338,52 @@ def test_the_doctor_says_so_when_the_lock_is_not_enforced(run, bucket, monkeypat
     ran = run("doctor", "--json")
     assert parts(ran)["bucket's lock"] == ("fail", "not enforced: it deleted an object that was locked")
     assert ran.status == 1
+
+
+def test_without_keys_of_ours_the_sdk_s_own_are_used(run, bucket, s3, monkeypatch):
+    """A role, a profile or its own variables: here those."""
+    monkeypatch.delenv("BILLING_S3_ACCESS_KEY")
+    monkeypatch.delenv("BILLING_S3_SECRET_KEY")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.secret_key)
+    assert run("archive", "setup").out == f"{bucket} was made, locks, and belongs to test\n"
+
+
+def test_without_any_keys_both_settings_are_named(run, bucket, monkeypatch, tmp_path):
+    for name in ("BILLING_S3_ACCESS_KEY", "BILLING_S3_SECRET_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    ran = run("archive", "setup")
+    assert ran.status == 2
+    assert ran.err.startswith("billing: BILLING_S3_ACCESS_KEY and BILLING_S3_SECRET_KEY: ")
+    assert "neither is set, and AWS's SDK finds none" in ran.err
+
+
+@pytest.mark.parametrize("name", ["BILLING_S3_ACCESS_KEY", "BILLING_S3_SECRET_KEY"])
+def test_a_wrong_key_is_named_by_the_settings_of_the_keys_and_not_by_the_endpoint(run, bucket, monkeypatch, name):
+    monkeypatch.setenv(name, "canary")
+    ran = run("archive", "setup")
+    assert ran.status == 2
+    assert ran.err.startswith("billing: BILLING_S3_ACCESS_KEY and BILLING_S3_SECRET_KEY: ")
+    assert "S3 answers 403 " in ran.err
+    assert "canary" not in ran.err
+
+
+def test_keys_are_taken_without_the_newline_of_the_place_where_they_lie(run, bucket, s3, monkeypatch):
+    monkeypatch.setenv("THE_ACCESS_KEY", f"{s3.access_key}\n")
+    monkeypatch.setenv("THE_SECRET_KEY", f' "{s3.secret_key}"\r\n')
+    monkeypatch.setenv("BILLING_S3_ACCESS_KEY", "env:THE_ACCESS_KEY")
+    monkeypatch.setenv("BILLING_S3_SECRET_KEY", "env:THE_SECRET_KEY")
+    monkeypatch.setenv("S3_ENDPOINT_URL", f"{s3.url}/")
+    assert run("archive", "setup").out == f"{bucket} was made, locks, and belongs to test\n"
+
+
+def test_a_key_that_no_header_can_carry_is_refused_by_its_name(run, bucket, monkeypatch):
+    monkeypatch.setenv("BILLING_S3_ACCESS_KEY", "cänary")
+    ran = run("archive", "setup")
+    assert ran.status == 2
+    assert ran.err == (
+        "billing: BILLING_S3_ACCESS_KEY: no key of S3's; it has letters, digits and signs of ASCII only\n"
+    )

@@ -100,14 +100,17 @@ def test_unanswered_calls_are_counted_with_the_age_of_the_oldest(run, house):
         ("BILLING_ENVIRONMENT", None, ["settings"]),
         ("BILLING_STRIPE_KEY", "env:NOT_SET_ANYWHERE", ["stripe key"]),
         ("DATABASE_URL", "postgresql://127.0.0.1:1/x", ["postgres"]),
-        ("DATABASE_URL", "postgresql://127.0.0.1:port/x", ["postgres"]),
+        ("DATABASE_URL", "postgresql://127.0.0.1:port/x", ["settings"]),
+        ("DATABASE_URL", "env:A_WRONG_URL", ["postgres"]),
         ("REDIS_URL", "redis://127.0.0.1:1/0", ["redis"]),
-        ("REDIS_URL", "redis://127.0.0.1:port/0", ["redis"]),
+        ("REDIS_URL", "redis://127.0.0.1:port/0", ["settings"]),
+        ("REDIS_URL", "env:A_WRONG_URL", ["redis"]),
         ("STRIPE_API_BASE", "http://127.0.0.1:1", ["stripe"]),
         ("BILLING_ENVIRONMENT", "development", ["installation"]),
     ],
 )
 def test_a_part_that_fails_is_named_with_its_mend_and_ends_with_status_1(run, monkeypatch, name, value, failing):
+    monkeypatch.setenv("A_WRONG_URL", "redis+sentinel://127.0.0.1:port/x")
     if value is None:
         monkeypatch.delenv(name)
     else:

@@ -1,6 +1,7 @@
 """What cannot be done as asked is told in one line that names the setting; exit status 2, and never a traceback."""
 
 import pytest
+from sqlalchemy.engine import make_url
 
 CAPTURE = ("capture", "--payment-intent", "pi_1", "--amount", "1999", "--currency", "USD", "--request-id", "order-1")
 
@@ -170,3 +171,58 @@ def test_a_live_key_outside_of_production_is_refused_by_its_mode(run, monkeypatc
     line = one_line(run(*CAPTURE))
     assert "a live key is refused where BILLING_ENVIRONMENT is test; use one that begins with sk_test_" in line
     assert "canary" not in line
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "pgbouncer=true",
+        "schema=public&connection_limit=1",
+        "statement_timeout=5000",
+        "ssl=false",
+        "target_session_attrs=any",
+        "application_name=shop&connect_timeout=30",
+    ],
+)
+def test_what_hosting_writes_into_a_database_url_is_no_reason_to_migrate(run, monkeypatch, house, query):
+    capture = house.ask_for_capture()
+    monkeypatch.setenv("DATABASE_URL", f'"{house.url}?{query}"\n')
+    ran = run("status", capture)
+    assert ran.status == 0, ran.err
+    ran = run("doctor")
+    assert ("ignored: " in ran.out) == (query not in ("ssl=false", "target_session_attrs=any"))
+
+
+def test_several_hosts_are_tried_in_turn(run, monkeypatch, house):
+    capture = house.ask_for_capture()
+    url = make_url(house.url)
+    login = f"{url.username}:{url.password}"
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://{login}@127.0.0.1:1,127.0.0.1:{url.port}/{url.database}")
+    assert run("status", capture).status == 0
+
+
+def test_only_a_missing_table_is_a_reason_to_migrate(run, monkeypatch, house):
+    """A login without rights, and a database of an older version, are told apart from one that was never set up."""
+    role = f"nobody_{make_url(house.url).database}"
+    house.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'pw'")
+    try:
+        monkeypatch.setenv(
+            "DATABASE_URL", make_url(house.url).set(username=role, password="pw").render_as_string(False)
+        )
+        assert "permission denied for schema billing" in one_line(run("status", "cap_1"))
+    finally:
+        house.execute(f"DROP ROLE {role}")
+    monkeypatch.setenv("DATABASE_URL", house.url)
+    house.execute("ALTER TABLE billing.installation RENAME COLUMN stripe_account TO another")
+    told = one_line(run("status", "cap_1"))
+    assert "this database has the tables of an older version; run `billing migrate`" in told
+
+
+@pytest.mark.parametrize("query", ["ssl=true", "socket_timeout=9", "ssl_cert_reqs=CERT_NONE", "anything=1"])
+def test_whatever_stands_in_a_redis_url_is_no_bug_of_ours(run, monkeypatch, query):
+    """Nobody listens there: it is taken, and Redis is away, or it is refused by its name."""
+    monkeypatch.setenv("REDIS_URL", f"rediss://127.0.0.1:1/0?{query}")
+    ran = run("doctor")
+    refused = "FAIL  settings       cannot be used -> REDIS_URL: ?anything= is no parameter that is known here"
+    assert (refused if query.startswith("anything") else "FAIL  redis          Error 111 connecting") in ran.out
+    assert ran.err == ""

@@ -16,7 +16,7 @@ from jobs.local.seaweed import REGION, SeaweedFS
 from jobs.local.servers import LocalServers
 from jobs.local.supervisor import LocalServerError, Supervisor
 
-ONLY_S3 = {"DATABASE_URL": "x", "REDIS_URL": "x", "STRIPE_API_BASE": "x"}
+ONLY_S3 = {"DATABASE_URL": "postgresql://x/x", "REDIS_URL": "redis://x/0", "STRIPE_API_BASE": "x"}
 
 
 def sockets(server: SeaweedFS) -> list[Path]:

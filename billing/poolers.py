@@ -1,0 +1,47 @@
+"""A connection pooler between us and Postgres that keeps no session: found out when a connection is made, and refused.
+
+Locks, timeouts and planner settings are a session's. A pooler in transaction mode gives the connection to somebody else
+after each transaction: it refuses our settings (PgBouncer), or drops them without a word, as it may be told to. Then no
+lock of ours would end by itself, and the lock that keeps migrations apart would be another session's.
+"""
+
+import re
+from typing import Any
+
+import psycopg
+from sqlalchemy import Dialect, Engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+
+from billing.errors import WrongDatabase
+
+# The words of PgBouncer, and of Amazon's RDS Proxy.
+_SETTINGS_REFUSED = re.compile(r"unsupported startup parameter|command-line options", re.IGNORECASE)
+_FOUND = (
+    "DATABASE_URL: a connection pooler answers there that keeps no settings of a session, and this process needs a "
+    "connection of its own; write the address of Postgres itself (often port 5432, where a pooler has 6432 or 6543), "
+    "or the pooler's for sessions. An application that asks may stay behind it"
+)
+
+
+def refuse(engine: Engine, *, lock_timeout: str) -> None:
+    """Let every connection of this engine be one that keeps its settings; else connecting raises WrongDatabase.
+
+    `lock_timeout` is the one of them that is looked at, as Postgres shows it: "200ms".
+    """
+
+    @event.listens_for(engine, "do_connect")
+    def _(dialect: Dialect, _record: object, arguments: Any, named: Any) -> DBAPIConnection:
+        try:
+            connection: Any = dialect.connect(*arguments, **named)
+        except psycopg.OperationalError as error:
+            if _SETTINGS_REFUSED.search(str(error)):
+                raise WrongDatabase(_FOUND) from None
+            raise
+        # One round trip, and no transaction.
+        connection.autocommit = True
+        held = connection.execute("SHOW lock_timeout").fetchone()
+        connection.autocommit = False
+        if held != (lock_timeout,):
+            connection.close()
+            raise WrongDatabase(_FOUND)
+        return connection  # type: ignore[no-any-return]

@@ -1,0 +1,193 @@
+"""URLs of servers as hosting gives them, taken apart; `postgres_url` and `redis_url` put them together for our clients.
+
+Other clients write parameters into the same URL. What ours knows is kept; what has one meaning here is translated; what
+only tells another client how to behave is ignored, and its name returned; everything else is refused in one line that
+names the part. `docs/settings.md` has the tables, and a test compares them.
+
+No message shows a value, a host included: where a password holds @, / or # as it is, a part of it stands there.
+"""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+from urllib.parse import unquote
+
+ON, OFF = frozenset({"true", "1", "on", "yes"}), frozenset({"false", "0", "off", "no"})
+
+_ENCODE = "in a user or password write %40 for @, %2F for /, %23 for #, %3F for ? and %25 for %"
+_LABEL = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
+_HOST_IN_HTTP = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
+
+
+class BadConnectionString(ValueError):
+    """It cannot be used as it is written. The message is one line without the setting's name, and shows no value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A URL that our client takes as it is, and the names of the parameters that were left out of it."""
+
+    url: str
+    ignored: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a parameter's value must be, and how that is told."""
+
+    pattern: re.Pattern[str]
+    told: str
+
+
+ANYTHING = Expected(re.compile(r".+"), "anything")
+NUMBER = Expected(re.compile(r"[0-9]{1,9}"), "a whole number")
+
+
+def one_of(*values: str) -> Expected:
+    return Expected(re.compile("|".join(map(re.escape, values))), f"one of {', '.join(values)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """scheme://user:password@hosts/path?query, percent-decoded but for the hosts."""
+
+    scheme: str
+    user: str
+    password: str
+    hosts: str
+    path: str
+    query: dict[str, str]
+
+
+def split(text: str, form: str) -> Parts:
+    """`form` is how such a URL is written. Raises BadConnectionString."""
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        raise BadConnectionString(f"not a URL; write {form}")
+    if not rest.isprintable() or " " in rest:
+        raise BadConnectionString("holds a blank or a control character; remove it, or write %20 for a blank")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    login, _, hosts = authority.rpartition("@")
+    behind = rest[len(authority) :]
+    if "@" in login or "#" in behind or ("@" in behind and not login):
+        raise BadConnectionString(f"cannot be taken apart; {_ENCODE}")
+    user, _, password = login.partition(":")
+    path, _, query = behind.partition("?")
+    return Parts(scheme.lower(), _plain(user), _plain(password), hosts, _plain(path), _pairs(query))
+
+
+def sorted_out(
+    query: Mapping[str, str], kept: Mapping[str, Expected], translated: Mapping[str, str], ignored: frozenset[str]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The parameters that are to be heeded and have a value, and the names of those that are not.
+
+    Raises BadConnectionString for one that is in none of the tables.
+    """
+    for name in query:
+        if name not in kept and name not in translated and name not in ignored:
+            raise BadConnectionString(f"{_shown(name)} is no parameter that is known here; remove it")
+    heeded = {name: value for name, value in query.items() if name not in ignored and value}
+    return heeded, tuple(sorted(name for name in query if name in ignored))
+
+
+def check_values(values: Mapping[str, str], kept: Mapping[str, Expected]) -> None:
+    """Raises BadConnectionString. A client would refuse it as late as a server that is away, and be waited for."""
+    for name, value in values.items():
+        if not kept[name].pattern.fullmatch(value):
+            raise BadConnectionString(f"?{name}= must be {kept[name].told}")
+
+
+def once(name: str, before: str, after: str) -> str:
+    """What may stand before the ?, and after it as a parameter. Raises BadConnectionString where the two differ."""
+    if before and after and before != after:
+        raise BadConnectionString(f"?{name}= says something else than what stands before the ?; remove one")
+    return before or after
+
+
+def hosts_of(authority: str, mend: str = _ENCODE) -> tuple[list[str], list[int | None]]:
+    """`host:port,[::1]:port,%2Fdirectory`: the hosts, and the port of each. Raises BadConnectionString."""
+    hosts: list[str] = []
+    ports: list[int | None] = []
+    for each in authority.split(",") if authority else ():
+        found = re.fullmatch(r"(?:\[([^\[\]]*)\]|([^\[\]:]*))(?::(.*))?", each)
+        if found is None:
+            _no_host(mend)
+        six, name, port = found.groups()
+        host = _plain(name if six is None else six)
+        if not (is_address(host) if six is not None else host.startswith("/") or re.fullmatch(r"[\w.-]*", host)):
+            _no_host(mend)
+        hosts.append(host)
+        ports.append(port_of(port, mend) if port else None)
+    if len(hosts) > 1 and not all(hosts):
+        _no_host(mend)
+    return hosts, ports
+
+
+def port_of(text: str, mend: str = _ENCODE) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 65536:
+        raise BadConnectionString(f"the port is no number from 1 to 65535; {mend}")
+    return int(text)
+
+
+def is_address(host: str) -> bool:
+    """True for an IP address, of either kind."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def http(text: str, *, no_path: str = "remove its path") -> str:
+    """The base of an HTTP server's URLs, without a slash at its end. Raises BadConnectionString."""
+    scheme, separator, rest = text.partition("://")
+    if not separator or scheme.lower() not in ("http", "https"):
+        raise BadConnectionString("does not begin with https:// or http://; write https://host or http://host:port")
+    if "@" in rest:
+        raise BadConnectionString("must not hold a user or password; remove it")
+    authority, _, path = rest.partition("/")
+    if path.strip("/"):
+        raise BadConnectionString(f"must end after the host or the port; {no_path}")
+    hosts, ports = hosts_of(authority, "write https://host or http://host:port")
+    if len(hosts) != 1 or not (is_address(hosts[0]) or _HOST_IN_HTTP.fullmatch(hosts[0])):
+        _no_host("write https://host or http://host:port")
+    host = f"[{hosts[0]}]" if ":" in hosts[0] else hosts[0]
+    return f"{scheme.lower()}://{host}" + (f":{ports[0]}" if ports[0] else "")
+
+
+def _pairs(query: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for pair in filter(None, query.split("&")):
+        name, _, value = pair.partition("=")
+        key, read = _plain(name).lower(), _plain(value.replace("+", " "))
+        if pairs.setdefault(key, read) == read:
+            continue
+        if key != "host":
+            raise BadConnectionString(f"{_shown(key)} stands in it twice, with two values; remove one")
+        # SQLAlchemy's form of several hosts.
+        pairs[key] += f",{read}"
+    return pairs
+
+
+def _plain(text: str) -> str:
+    """Percent-decoded. What is no code at all is refused: one reader takes it as it stands, and the next fails."""
+    if re.search(r"%(?![0-9A-Fa-f]{2})", text):
+        raise BadConnectionString(f"a % in it begins no code of two digits; {_ENCODE}")
+    try:
+        plain = unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise BadConnectionString("a code with % in it is not UTF-8; encode it anew") from None
+    if not plain.isprintable():
+        raise BadConnectionString("holds a control character; remove it")
+    return plain
+
+
+def _shown(name: str) -> str:
+    """A parameter's name, unless it may be a piece of a password."""
+    return f"?{name}=" if re.fullmatch(r"[a-z][a-z_]{1,40}", name) else "a parameter of its"
+
+
+def _no_host(mend: str) -> NoReturn:
+    raise BadConnectionString(f"what stands after // is no host and port; {mend}")

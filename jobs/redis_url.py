@@ -1,0 +1,112 @@
+"""REDIS_URL as hosting gives it, made into what redis-py takes. docs/settings.md has the tables, too.
+
+redis-py hands a parameter that it does not know to a function that does not take it, and lets one that it does know
+replace what our code says: how long a relay waits for an answer is not a URL's to change.
+Source: `redis.connection.parse_url` of redis-py 8; the manuals of Celery, ioredis, Rails and phpredis.
+"""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import quote, urlencode
+
+from jobs.connection_strings import (
+    ANYTHING,
+    OFF,
+    ON,
+    Address,
+    BadConnectionString,
+    Expected,
+    check_values,
+    hosts_of,
+    once,
+    one_of,
+    sorted_out,
+    split,
+)
+
+FORM = "redis://user:password@host:6379/0"
+SCHEMES = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
+
+KEPT: Mapping[str, Expected] = {
+    "ssl_cert_reqs": one_of("none", "optional", "required"),
+    "ssl_check_hostname": one_of("true", "false"),
+    **dict.fromkeys(("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password"), ANYTHING),
+}
+TRANSLATED: Mapping[str, str] = {
+    "ssl": "`true` is `rediss://`",
+    "tls": "`true` is `rediss://`",
+    "ssl_cert_reqs": "`CERT_NONE` is `none`, `CERT_OPTIONAL` is `optional`, `CERT_REQUIRED` is `required`",
+    "db": "as after the `/`",
+    "database": "as after the `/`",
+    "username": "as before the `@`",
+    "password": "as before the `@`",
+}
+IGNORED = frozenset(
+    # redis-py
+    "socket_timeout socket_connect_timeout socket_keepalive socket_read_size timeout retry_on_timeout max_connections"
+    " health_check_interval decode_responses encoding client_name protocol"
+    # ioredis, Rails, phpredis
+    " family lazyconnect maxretriesperrequest enablereadycheck enableofflinequeue connecttimeout connect_timeout"
+    " read_timeout write_timeout reconnect_attempts retry_interval persistent pool pool_size".split()
+)
+
+
+def read(text: str) -> Address:
+    """The URL for `redis.Redis.from_url`. Raises BadConnectionString."""
+    parts = split(text, FORM)
+    if "sentinel" in parts.scheme or "cluster" in parts.scheme:
+        raise BadConnectionString(f"Sentinel and Cluster are not supported; write the primary's own URL, {FORM}")
+    if parts.scheme not in SCHEMES:
+        raise BadConnectionString(f"not a URL of Redis; write {FORM}, or rediss://… for TLS")
+    given, ignored = sorted_out(parts.query, KEPT, TRANSLATED, IGNORED)
+    scheme = _scheme(SCHEMES[parts.scheme], given)
+    user = once("username", parts.user, given.pop("username", ""))
+    password = once("password", parts.password, given.pop("password", ""))
+    if user and not password:
+        raise BadConnectionString("holds a user and no password; for a password alone write redis://:password@host")
+    number = _number("" if scheme == "unix" else parts.path.strip("/"), given)
+    for name in {"ssl_cert_reqs", "ssl_check_hostname"} & given.keys():
+        given[name] = given[name].lower().removeprefix("cert_")
+    check_values(given, KEPT)
+    if given and scheme != "rediss":
+        raise BadConnectionString(f"?{min(given)}= is for TLS; write rediss:// in place of {parts.scheme}://")
+    login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if password else ""
+    if scheme == "unix":
+        return Address(f"unix://{login}{_socket(parts.hosts, parts.path)}?db={number}", ignored)
+    query = f"?{urlencode(given)}" if given else ""
+    return Address(f"{scheme}://{login}{_host(parts.hosts)}/{number}{query}", ignored)
+
+
+def _scheme(scheme: str, given: dict[str, str]) -> str:
+    said = {given.pop(name).lower() for name in ("ssl", "tls") if name in given}
+    if not said:
+        return scheme
+    if not (said <= ON or said <= OFF) or (scheme == "rediss" and said <= OFF) or scheme == "unix":
+        raise BadConnectionString(
+            "?ssl= or ?tls= does not agree with the rest; write rediss:// for TLS and redis:// without, and remove it"
+        )
+    return "rediss" if said <= ON else scheme
+
+
+def _number(path: str, given: dict[str, str]) -> int:
+    said = {number for number in (path, given.pop("db", ""), given.pop("database", "")) if number}
+    if len(said) > 1 or not all(re.fullmatch(r"[0-9]{1,4}", number) for number in said):
+        raise BadConnectionString(f"its database must be one number; write {FORM}")
+    return int(said.pop()) if said else 0
+
+
+def _host(authority: str) -> str:
+    hosts, ports = hosts_of(authority)
+    if len(hosts) > 1:
+        raise BadConnectionString(f"names several hosts; write the primary's own URL, {FORM}")
+    host = hosts[0] if hosts else ""
+    if host.startswith("/"):
+        raise BadConnectionString("a socket is written as unix:///run/redis.sock?db=0")
+    port = f":{ports[0]}" if ports and ports[0] else ""
+    return (f"[{host}]" if ":" in host else host or "localhost") + port
+
+
+def _socket(authority: str, path: str) -> str:
+    if authority or not path.strip("/"):
+        raise BadConnectionString("a socket is written as unix:///run/redis.sock?db=0")
+    return quote(path)
