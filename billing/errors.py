@@ -24,8 +24,16 @@ _ID = re.compile(r"[\x21-\x3f\x41-\x7e]{1,80}")
 
 def _shown(given: str) -> str:
     """What is no id of anybody's is not repeated: it may be a name, an address, a card number or a secret."""
-    may_be_shown = _ID.fullmatch(given) and not may_hold_card_number(given) and secret_in(given) is None
-    return repr(given) if may_be_shown else "that was given"
+    return repr(given) if _ID.fullmatch(given) and not _is_delicate(given) else "that was given"
+
+
+def _told(column: object) -> str:
+    """A column's value. Its row may have been written past our functions, or by an older version."""
+    return "what is not shown" if isinstance(column, str) and _is_delicate(column) else repr(column)
+
+
+def _is_delicate(text: str) -> bool:
+    return may_hold_card_number(text) or secret_in(text) is not None
 
 
 class BillingError(Exception):
@@ -60,7 +68,9 @@ class RequestReused(BillingError):
     """
 
     def __init__(self, request_id: str, differences: Mapping[str, tuple[object, object]]) -> None:
-        told = ", ".join(f"{name}: first {first!r}, now {now!r}" for name, (first, now) in differences.items())
+        told = ", ".join(
+            f"{name}: first {_told(first)}, now {_told(now)}" for name, (first, now) in differences.items()
+        )
         super().__init__(f"request id {_shown(request_id)} was first used with other parameters ({told})")
         self.request_id = request_id
         self.differences = dict(differences)

@@ -44,6 +44,13 @@ def secret_in(text: str) -> str | None:
     return next((name for name, shape in _SHAPES.items() if shape.search(text)), None)
 
 
+def without_secrets(text: str) -> str:
+    """The text with the name of each secret in its place: for messages that quote what a person typed."""
+    for name, shape in _SHAPES.items():
+        text = shape.sub(f"[{name}]", text)
+    return text
+
+
 def instead_of(name: str) -> str:
     """What to do instead of passing this kind of secret."""
     return KINDS[name][1]

@@ -13,6 +13,7 @@ import warnings
 import typer
 from typer.exceptions import TyperException
 
+from billing.provider_secrets import without_secrets
 from jobs.cli import access, archive, demo, doctor, operators, processes, quarantine, requests, standin, usage
 from jobs.cli.output import say, tell
 
@@ -56,7 +57,7 @@ def main() -> None:
         status = app(prog_name=usage.COMMAND, standalone_mode=False)
     except TyperException as error:
         if words := usage.complaint(error):
-            tell(words)
+            tell(without_secrets(words))
         sys.exit(2)
     except Exception as error:  # noqa: BLE001 - nothing is swallowed: it ends the process
         from jobs.cli.complaints import complaint
@@ -65,7 +66,7 @@ def main() -> None:
         if told is None:
             _confess(error)
             sys.exit(1)
-        tell(f"billing: {told}")
+        tell(f"billing: {without_secrets(told)}")
         sys.exit(2)
     sys.exit(status)
 

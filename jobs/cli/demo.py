@@ -86,7 +86,8 @@ def _show(outcome: "Outcome") -> None:
     for offence in outcome.offences:
         say(f"{offence.kind.upper()} {offence.id}: {offence.told}")
     for story in outcome.stories:
-        say(f"\n$ billing explain {story.status.id}")
+        say("")
+        say(f"$ billing explain {story.status.id}")
         operators.show(story)
     n = len(outcome.offences)
     verdict = counted(n, "difference") if n else "nothing is double, lost or stuck"

@@ -28,17 +28,18 @@ def tell(line: str) -> None:
 
 
 def visible(text: str) -> str:
-    """Rows were written by others: what could move a terminal's cursor or hide a word is shown as its code."""
+    """Rows were written by others: what could move a terminal's cursor, hide a word, or begin a line that looks like
+    ours is shown as its code."""
     if text.isprintable():
         return text
-    return "".join(
-        each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode() for each in text
-    )
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def print_json(value: object) -> None:
-    """Times in RFC 3339, states as their words, dataclasses as objects."""
-    say(json.dumps(_plain(value), indent=2, ensure_ascii=False))
+    """Times in RFC 3339, states as their words, dataclasses as objects. As safe for a terminal as `visible`, and JSON
+    all the same: what is not printable stands inside its texts only, and is escaped there."""
+    for line in json.dumps(_plain(value), indent=2, ensure_ascii=False).split("\n"):
+        say("".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in line))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -126,21 +126,26 @@ def up(
             for name, value in environment.items():
                 say(f"export {name}='{value}'")
             if is_standin(environment["STRIPE_API_BASE"]):
-                say("\n# and then, for example:")
+                say("")
+                say("# and then, for example:")
                 for line in _EXAMPLES:
                     say(line.replace("billing ", f"{_program()} "))
             count = counted(len(stack.processes), "process of the service runs", "processes of the service run")
-            tell(f"\n{count}; their logs: {stack.servers.directory}")
+            tell("")
+            tell(f"{count}; their logs: {stack.servers.directory}")
             tell("paste the lines above into another terminal. Ctrl-C ends everything.")
         stop, ended = Stop(), None
         while not stop.requested() and ended is None:
             ended = next((child for child in stack.processes if child.poll() is not None), None)
             time.sleep(0.2)
         if ended is not None:
-            tell(f"{ended.name} ended with status {ended.poll()}:\n{ended.output()[-2000:]}")
+            tell(f"{ended.name} ended with status {ended.poll()}:")
+            for line in ended.output()[-2000:].splitlines():
+                tell(line)
     if not as_json:
         ours = [name for name, value in environment.items() if os.environ.get(name) != value]
-        say("\n# everything is gone; where you pasted the lines above, they lead nowhere now:")
+        say("")
+        say("# everything is gone; where you pasted the lines above, they lead nowhere now:")
         say(f"unset {' '.join(ours)}")
     if ended is not None:
         raise typer.Exit(1)

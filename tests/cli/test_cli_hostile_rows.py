@@ -1,8 +1,14 @@
 """What an application's own login can write is shown to a person as it is, and breaks no command."""
 
+import contextlib
+import io
 import json
 
 from house import House
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from jobs.cli.output import print_json, print_table, say
 
 UNREADABLE = f'{{"minor": {"9" * 5000}}}'
 
@@ -69,3 +75,33 @@ def test_no_row_can_move_the_cursor_of_a_terminal(run, house: House) -> None:
         assert ran.status == 0
         assert not any(sign in ran.out for sign in "\x1b\x07\x9b\u202e\r"), command
         assert "\\x1b[31mred" in ran.out
+
+
+def test_no_row_can_begin_a_line_or_spoil_what_a_program_reads(run, house: House) -> None:
+    """A reason with a line break could look like a fact of ours; and JSON stays JSON, with the very text in it."""
+    capture, forged = house.ask_for_capture(), "x\n2026-01-01 00:00:00.000  capture.captured: the money was taken"
+    hostile = f"{forged}\x1b[2J\x9b31m\u202e\u2028\xa0\x7f\U000e0041"
+    house.plan()
+    house.execute("UPDATE billing.work SET state = 'quarantined', reason = :reason", reason=hostile)
+    for command in (["explain", capture], ["quarantine", "list"]):
+        ran = run(*command)
+        assert not any(line.startswith("2026-01-01") for line in ran.out.splitlines()), command
+        told = run(*command, "--json").out
+        assert all(sign.isprintable() for sign in told.replace("\n", "")), command
+        reasons = json.loads(told)["work"] if command[0] == "explain" else json.loads(told)
+        assert [each["reason"] for each in reasons] == [hostile]
+
+
+@given(text=st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=30))
+@example(text="a\nb\x1b[31m\x9b\u202e")
+@settings(max_examples=300, deadline=None)
+def test_whatever_a_text_holds_it_is_one_line_that_a_terminal_does_not_act_on(text: str) -> None:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        say(f"({text})")
+        print_json({"reason": text})
+        print_table("told", ("reason",), [(f"({text})",)])
+    said, *json_lines = out.getvalue().split("\n")
+    assert all(sign.isprintable() for sign in said)
+    assert json.loads("\n".join(json_lines[:3])) == {"reason": text}
+    assert all(sign.isprintable() for sign in "".join(json_lines))

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 from stripe_secrets import stripe_secrets
 
 import billing
 from billing.provider_ids import SHAPES, IdKind, is_id, provider_id
-from billing.provider_secrets import KINDS, secret_in
+from billing.provider_secrets import KINDS, secret_in, without_secrets
 from billing.switches import pull
 from billing.tables import Capture, Fact, Invoice, Switch
 
@@ -139,3 +139,22 @@ def test_the_ids_of_shops_are_never_taken_for_a_secret(request: pytest.FixtureRe
 def test_an_unknown_id_that_is_a_secret_is_not_repeated() -> None:
     for value in SECRETS.values():
         assert value not in str(billing.UnknownEntity(value))
+
+
+def test_a_secret_in_an_old_row_is_not_repeated_when_its_request_comes_again(session: Session) -> None:
+    capture(session)
+    session.execute(text("ALTER TABLE billing.captures DROP CONSTRAINT captures_payment_intent_shape"))
+    session.execute(text("UPDATE billing.captures SET payment_intent = :old"), {"old": SECRETS["short payment intent"]})
+    with pytest.raises(billing.RequestReused) as refused:
+        capture(session)
+    session.rollback()
+    assert "payment_intent: first what is not shown, now 'pi_1'" in str(refused.value)
+    assert refused.value.differences["payment_intent"] == (SECRETS["short payment intent"], "pi_1")
+
+
+def test_what_a_person_typed_is_quoted_without_its_secrets() -> None:
+    for value in SECRETS.values():
+        told = without_secrets(f"--line '{value}=0': the amount must be positive, not 0")
+        assert told.startswith("--line '[a")
+        assert "bcdfghjk" not in told
+    assert without_secrets("--line 'order_secret_santa=0'") == "--line 'order_secret_santa=0'"

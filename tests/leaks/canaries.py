@@ -1,4 +1,4 @@
-"""Twelve kinds of what must not get out, different at every place where they are planted, and the search for them."""
+"""Thirteen kinds of what must not get out, different at every place where they are planted, and the search for them."""
 
 import base64
 import random
@@ -7,8 +7,10 @@ import urllib.parse
 from dataclasses import dataclass
 from functools import cache
 
+from stripe_secrets import stripe_secrets
+
 KINDS = (
-    *("stripe_key", "dsn_password", "redis_password", "s3_secret", "bearer"),
+    *("stripe_key", "stripe_secret", "dsn_password", "redis_password", "s3_secret", "bearer"),
     *("card", "cvc", "iban", "email", "name", "address", "phone"),
 )
 _PREFIXES = {
@@ -43,11 +45,21 @@ class Canaries:
         chance = random.Random(f"card {self.place}")
         return [card(brand, chance) for brand in _PREFIXES]
 
+    @property
+    def secret_word(self) -> str:
+        return "".join(random.Random(f"secret {self.place}").choices("bcdfghjklmnpqrstvwxz", k=9))
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """Every kind that Stripe hands out."""
+        return stripe_secrets(self.secret_word)
+
     def __getitem__(self, kind: str) -> str:
         own = "".join(random.Random(self.place).choices("bcdfghjklmnpqrstvwxz", k=8))
         digits = "".join(random.Random(f"{kind} {self.place}").choices("0123456789", k=9))
         return {
             "stripe_key": f"sk_test_canary{own}",
+            "stripe_secret": self.secrets["payment intent"],
             "dsn_password": f"dsnpw-{own}",
             "redis_password": f"redispw-{own}",
             "s3_secret": f"s3secret-{own}",
@@ -70,7 +82,7 @@ class Canaries:
     @property
     def uncarded(self) -> str:
         """Without what is refused at the border."""
-        return "; ".join(self[kind] for kind in KINDS if kind != "card")
+        return "; ".join(self[kind] for kind in KINDS if kind not in ("card", "stripe_key", "stripe_secret"))
 
 
 def grouped(number: str, mark: str) -> str:
@@ -87,6 +99,7 @@ def search(canaries: Canaries, written: bytes) -> list[str]:
 @cache
 def _forms(canaries: Canaries) -> dict[str, set[bytes]]:
     values = {kind: [canaries[kind], canaries[kind].replace(" ", "")] for kind in KINDS}
+    values["stripe_secret"].append(canaries.secret_word)
     values["card"] = [grouped(number, mark) for number in canaries.cards for mark in ("", " ", "-")]
     return {kind: {form for value in several for form in _written(value)} for kind, several in values.items()}
 

@@ -28,7 +28,7 @@ def about_a_person(canaries: Canaries) -> dict[str, Any]:
         "customer_address": address,
         "description": canaries.text,
         "statement_descriptor": canaries["card"],
-        "client_secret": canaries["stripe_key"],
+        "client_secret": canaries["stripe_secret"],
         "payment_method_data": method,
         "last_payment_error": {"message": canaries.text},
         "note": canaries.text,
@@ -57,9 +57,10 @@ def hostile(data: Mapping[str, Any]) -> dict[str, Any]:
         "currency": HOSTILE["email"],
         "amount_received": int(HOSTILE["card"]),
         "total": int(HOSTILE["card"]),
-        "latest_charge": HOSTILE["card"],
+        # Of the very shape that an id or a code has.
+        "latest_charge": HOSTILE["stripe_secret"],
         "number": HOSTILE["card"],
-        "cancellation_reason": HOSTILE.text,
+        "cancellation_reason": HOSTILE["stripe_key"],
         "metadata": {"billing_operation": HOSTILE.text},
     }
 
@@ -107,9 +108,11 @@ class Provider:
         elif way == "hostile_error":
             codes = {
                 "type": "card_error",
-                "code": HOSTILE.text,
+                "code": HOSTILE["stripe_key"],
                 "decline_code": HOSTILE["card"],
                 "param": HOSTILE["email"],
+                "message": HOSTILE.text,
+                "charge": HOSTILE["stripe_secret"],
             }
             status, content = 402, json.dumps({"error": codes}).encode()
         else:

@@ -48,7 +48,7 @@ ALLOWED = {
     STAFF: {"switches.actor", "switches.reason", "facts.actor", "facts.payload"},
     REQUEST: {"captures.request_id"},
     # A fact of another program that writes to our table; ours hold nothing of the kind.
-    PLANNED: {"facts.payload"},
+    PLANNED: {"facts.payload", "facts.correlation_id"},
 }
 # Postgres' own files hold its rows, as SQL shows them.
 ROWS_ON_DISK = "file base/"
@@ -211,6 +211,14 @@ def break_things(service: Service) -> None:
         payload=json.dumps({"capture_before": PLANNED.text, "authorised": True, **provider.about_a_person(PLANNED)}),
     )
     eventually(lambda: "fact.unplannable" in _log(service, "relay"), "planning fails")
+    # One that is archived, with secrets where ids of their very shape stand.
+    ids = {"payment_intent": PLANNED["stripe_secret"], "charge": "ch_1_secret_" + PLANNED.secret_word}
+    house.execute(
+        "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, correlation_id, payload)"
+        " VALUES ('capture.looked', 'capture', 'cap_planned', 2, 'other', :key, CAST(:payload AS jsonb))",
+        key=PLANNED["stripe_key"],
+        payload=json.dumps({**ids, "why": PLANNED["stripe_key"], "step": PLANNED["stripe_key"]}),
+    )
     house.execute("ALTER TABLE billing.captures ADD CONSTRAINT never CHECK (state <> 'captured') NOT VALID")
     with database.transaction(house.engine) as session:
         billing.request_capture(
@@ -243,6 +251,15 @@ def speak_to_it(service: Service, asked: list[str]) -> None:
     # Bare, it may be an order number: see docs/inputs.md.
     in_fours = canaries.grouped(card, "-")
     for arguments in (
+        *((*capture, "--payment-intent", secret, "--request-id", "x") for secret in ARGUMENTS.secrets.values()),
+        *((*capture, "--payment-intent", "pi_1", "--request-id", secret) for secret in ARGUMENTS.secrets.values()),
+        (*capture, "--payment-intent", "pi_1", "--request-id", "x", "--correlation-id", ARGUMENTS["stripe_secret"]),
+        (*("invoice", "issue", "--customer", "cus_1", "--line", f"{ARGUMENTS['stripe_key']}=1"), *issue),
+        (*("invoice", "issue", "--customer", ARGUMENTS["stripe_secret"], "--line", "a=1"), *issue),
+        *(("explain", ARGUMENTS[kind]) for kind in ("stripe_key", "stripe_secret")),
+        *(("status", ARGUMENTS[kind]) for kind in ("stripe_key", "stripe_secret")),
+        ("switch", "pull", "captures", "--reason", f"leaked: {ARGUMENTS['stripe_key']}"),
+        ("switch", "pull", f"account:{ARGUMENTS['stripe_key']}", "--reason", "x"),
         (*capture, "--payment-intent", card, "--request-id", "x"),
         (*capture, "--payment-intent", "pi_1", "--request-id", in_fours),
         (*capture, "--payment-intent", "pi_1", "--request-id", email),
