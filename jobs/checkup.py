@@ -143,7 +143,16 @@ def _revision(connection: Connection) -> Finding:
     if found != head:
         mend = "run `billing migrate`" if found < head else "install the version of billing that this database is for"
         return Finding("schema", Level.FAIL, f"revision {found}, and this version wants {head}", mend)
+    if broken := connection.scalars(text(_NOT_VALID)).all():
+        told = f"revision {found}; rows from before it break {', '.join(broken)}"
+        return Finding("schema", Level.WARN, told, "have them corrected, then ALTER TABLE ... VALIDATE CONSTRAINT ...")
     return Finding("schema", Level.OK, f"revision {found}")
+
+
+_NOT_VALID = """
+    SELECT conname FROM pg_constraint
+     WHERE connamespace = 'billing'::regnamespace AND contype = 'c' AND NOT convalidated ORDER BY conname
+    """
 
 
 def _stamp(runtime: Runtime, connection: Connection) -> Finding:

@@ -148,3 +148,10 @@ def test_another_environments_redis_fails(run, house):
     ran = run("doctor", "--json")
     assert sick(ran, "fail") == ["redis"]
     assert ran.status == 1
+
+
+def test_rows_that_a_migration_had_to_leave_are_named_by_their_constraint(run, house):
+    house.execute("ALTER TABLE billing.captures ADD CONSTRAINT captures_new_shape CHECK (currency <> 'USD') NOT VALID")
+    schema = parts(run("doctor", "--json"))["schema"]
+    assert (schema["level"], "captures_new_shape" in schema["told"]) == ("warn", True)
+    assert "VALIDATE CONSTRAINT" in schema["mend"]
