@@ -75,7 +75,7 @@ _opaque = _like(r"(?=.*\d)[A-Za-z0-9_.:-]{1,128}")
 
 
 def _id_of(*kinds: str) -> Shape:
-    return _like(rf"(?:{'|'.join(kinds)})_[A-Za-z0-9_]{{1,128}}")
+    return _like(rf"(?!.*_secret)(?:{'|'.join(kinds)})_[A-Za-z0-9_]{{1,128}}")
 
 
 def _provider_id(kind: IdKind) -> Shape:

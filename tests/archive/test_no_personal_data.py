@@ -119,6 +119,8 @@ def test_unknown_payload_keys_and_values_of_another_shape_never_get_there(archiv
         ({"number": "ABC123-0001"}, {"number": "ABC123-0001"}),
         ({"step": "delete_stray:in_1"}, {"step": "delete_stray:in_1"}),
         ({"scope": "account:own"}, {"scope": "account:own"}),
+        ({"payment_intent": "pi_1_secret_bcdfghjk", "charge": "ch_1_secret_bcdfghjk"}, {}),
+        ({"why": "sk_test_bcdfghjk", "step": "whsec_bcdfghjkbcdfghjk", "learned": "rk_live_bcdfghjk"}, {}),
         ({"capture_before": "2026-11-25T10:00:00+00:00"}, {"capture_before": "2026-11-25T10:00:00+00:00"}),
         ({"payment_intent": "pi_1\n"}, {}),
     ],
