@@ -25,7 +25,7 @@ TOPICS = {
     "invoice.requested": "somebody asked for an invoice",
     "invoice.drafted": "Stripe holds a draft of ours",
     "invoice.lines_added": "the draft carries our lines, and its total is ours",
-    "invoice.lines_differ": "Stripe's total differs from ours; the draft is to be deleted",
+    "invoice.lines_differ": "the draft is not as asked, or was refused; it is to be deleted",
     "invoice.finalized": "the invoice is open and has its number",
     "invoice.sent": "Stripe sent it to the customer",
     "invoice.paid": "it was paid before it was sent, so nothing is sent",

@@ -63,7 +63,7 @@ def refuse(case: Case, why: str) -> list[Fact]:
 
 
 def differ(case: Case, why: str, theirs: object = None) -> list[Fact]:
-    """The draft is ours and wrong: it is deleted before the invoice counts as refused."""
+    """The draft is ours and of no use: it is deleted before the invoice counts as refused."""
     row = invoice_of(case)
     row.reason = why
     money = {"minor": row.total_minor, "theirs": theirs}
@@ -364,16 +364,25 @@ def _object_of(event: Json) -> str:
 
 
 def _apply_finalize(case: Case, outcome: Learned, invoice: Json, why: str) -> list[Fact]:
-    row, number = invoice_of(case), invoice.get("number")
-    if isinstance(number, str) and invoice.get("status") != "void":
+    row, shown = invoice_of(case), _shown(invoice)
+    status, number = shown.get("status"), shown.get("number")
+    if isinstance(number, str) and status != "void":
         # Kept for a refused one, too: it may be payable, so it is never made a second time.
         row.number = number
     if outcome is not Learned.SUCCEEDED:
-        return refuse(case, why)
+        # A draft that lies about could be finalised by mistake: it goes first.
+        return differ(case, why) if status in (None, "draft") and why != "gone" else refuse(case, why)
     money = {"minor": row.total_minor, "currency": row.currency}
     finalized = _moved(case, InvoiceState.FINALIZED, "finalized", number=number, **money)
     # A credit balance, or a total below the least that can be charged, leaves nothing to pay.
-    return [*finalized, *_paid(case)] if invoice.get("status") == "paid" else finalized
+    return [*finalized, *_paid(case)] if status == "paid" else finalized
+
+
+def _shown(data: Json) -> Json:
+    """The invoice that an answer is, or that is attached to its error."""
+    error = data.get("error")
+    attached = error.get("invoice") if isinstance(error, Mapping) else None
+    return attached if isinstance(attached, Mapping) else data
 
 
 def _apply_send(case: Case, outcome: Learned, invoice: Json, why: str) -> list[Fact]:

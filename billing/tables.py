@@ -109,6 +109,7 @@ class InvoiceState(StrEnum):
     DRAFTED = "drafted"
     LINES_ADDED = "lines_added"
     LINES_DIFFER = "lines_differ"
+    """The draft is not as asked, or Stripe refuses to finalise it: it is deleted before the invoice is refused."""
     FINALIZED = "finalized"
     SENT = "sent"
     PAID = "paid"

@@ -205,7 +205,7 @@ NEXT: dict[type, dict[str, set[str]]] = {
     InvoiceState: {
         "requested": {"drafted", "refused"},
         "drafted": {"lines_added", "lines_differ", "refused"},
-        "lines_added": {"finalized", "paid", "refused"},
+        "lines_added": {"finalized", "paid", "lines_differ", "refused"},
         "lines_differ": {"refused"},
         "finalized": {"sent", "paid", "refused"},
         "sent": set(),

@@ -7,6 +7,7 @@ import pytest
 from house import House, eventually
 from worker import KILLED, fork_worker, fresh_key_per_attempt, reap
 
+from billing.gateway import Budget, Request, boot_clock
 from billing.tables import Capture, Invoice
 
 BOUNDARIES = ("commit.before", "send.before", "send.after", "commit.after")
@@ -75,6 +76,58 @@ def test_a_worker_killed_at_any_boundary_of_an_invoice_leaves_one_finalised_invo
     for operation in died.values():
         _one_invoice(house, operation)
         _told_without_a_gap(house, operation)
+
+
+def test_a_worker_killed_at_any_boundary_of_an_invoice_that_a_credit_balance_pays_finalises_it_once(
+    house: House,
+) -> None:
+    customer = house.customer()
+    credit = Request(
+        "POST", f"/v1/customers/{customer}/balance_transactions", "amount=-9000000&currency=eur", key=f"of-{customer}"
+    )
+    house.gateway().send(credit, Budget(boot_clock() + 5, boot_clock() + 10))
+
+    def ask() -> str:
+        return house.ask_for_invoice(customer)
+
+    died = _die_everywhere(house, ask, "invoices")
+    for charged in (True, False):
+        died[f"in /finalize, done={charged}"] = _die_in_the_call(house, ask, "invoices", "/finalize", charged=charged)
+    print(f"paid invoice: {len(died)} crash points: {', '.join(died)}")
+    assert len(died) >= 12
+    assert set(house.settle(*died.values(), within_s=60)) == {"paid"}
+    for operation in died.values():
+        invoice = house.row(Invoice, operation)
+        assert invoice.number
+        assert len(house.effects("invoice.finalized", invoice.stripe_invoice)) == 1
+        assert [topic for topic in house.topics(operation) if topic == "paid"] == ["paid"]
+        _told_without_a_gap(house, operation)
+    assert house.posts("/send") == []
+
+
+def test_a_worker_killed_at_any_boundary_of_an_invoice_that_stripe_refuses_to_make_ends_as_refused(
+    house: House,
+) -> None:
+    """The customer has no address. A refusal that nobody saw is replayed, looked into, and had anew under a new key."""
+    answer = house.gateway().send(
+        Request("POST", "/v1/customers", "name=Test", key="nobody-to-write-to"),
+        Budget(boot_clock() + 5, boot_clock() + 10),
+    )
+    customer = str(answer.data["id"])  # type: ignore[union-attr, index]
+
+    def ask() -> str:
+        return house.ask_for_invoice(customer)
+
+    died = _die_everywhere(house, ask, "invoices")
+    for charged in (True, False):
+        died[f"in the call, done={charged}"] = _die_in_the_call(house, ask, "invoices", "/v1/invoices", charged=charged)
+    print(f"refused invoice: {len(died)} crash points: {', '.join(died)}")
+    assert len(died) >= 8
+    assert set(house.settle(*died.values(), within_s=60)) == {"refused"}
+    for operation in died.values():
+        assert [topic for topic in house.topics(operation) if topic == "refused"] == ["refused"]
+        _told_without_a_gap(house, operation)
+    assert house.effects("invoice.created") == []
 
 
 def test_a_worker_that_mints_a_fresh_key_per_attempt_is_found_out(house: House) -> None:

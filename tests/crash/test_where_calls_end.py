@@ -3,11 +3,15 @@
 from collections.abc import Callable
 
 import pytest
-from house import House
+from house import House, eventually
+from structlog.testing import capture_logs
 from worker import KILLED, fork_worker, reap
 
-from billing.gateway import Budget, Request, Response, boot_clock
+from billing import database
+from billing.explain import explain
+from billing.gateway import Answer, Budget, Request, Response, boot_clock
 from billing.tables import Invoice, RecordState
+from jobs import quarantine
 
 
 def by_hand(house: House, path: str, body: str = "", method: str = "POST") -> str:
@@ -46,15 +50,11 @@ def test_an_invoice_to_a_customer_without_an_address_is_refused_at_once(house: H
 
 
 def test_an_invoice_that_was_refused_for_want_of_an_address_is_made_when_there_is_one(house: House) -> None:
-    from billing import database
-    from jobs import quarantine
-
     whose = customer(house, "name=Test")
     invoice = house.ask_for_invoice(whose)
     house.settle(invoice)
     by_hand(house, f"/v1/customers/{whose}", "email=test%40example.com")
-    with database.transaction(house.engine) as session:
-        quarantine.reopen_invoice(session, invoice, actor="anna", reason="the address was added")
+    reopen(house, invoice)
     assert house.settle(invoice) == ["sent"]
 
 
@@ -74,14 +74,15 @@ def test_a_refusal_after_a_lost_answer_to_a_create_is_looked_into(house: House) 
 
 
 class Refusing:
-    """The real gateway, but the first POST to this path is refused without being sent, as Stripe refuses a form."""
+    """The real gateway, but requests to this path are refused without being sent, as Stripe refuses a form."""
 
-    def __init__(self, house: House, path_end: str) -> None:
-        self._gateway, self._path_end, self.times = house.gateway(), path_end, 0
+    def __init__(self, house: House, path_end: str, *, method: str = "POST", most: int = 1) -> None:
+        self._gateway, self._refused, self._most, self.times = house.gateway(), (method, path_end), most, 0
         self.livemode, self.api_version = self._gateway.livemode, self._gateway.api_version
 
-    def send(self, request: Request, budget: Budget):  # type: ignore[no-untyped-def]
-        if request.method == "POST" and request.path.endswith(self._path_end) and not self.times:
+    def send(self, request: Request, budget: Budget) -> Answer:
+        method, path_end = self._refused
+        if request.method == method and request.path.endswith(path_end) and self.times < self._most:
             self.times += 1
             data = {"error": {"type": "invalid_request_error"}}
             return Response(400, b'{"error":{"type":"invalid_request_error"}}', data, "req_refused", False)
@@ -209,6 +210,145 @@ def test_an_invoice_that_other_hands_touched_ends(
     assert all(effect["amount"] in (0, 4501, 4578) for effect in house.effects("invoice.finalized"))
 
 
+# Refused under every key.
+
+
+def test_a_send_that_stripe_refuses_under_every_key_is_refused_and_sent_when_a_person_says_so(house: House) -> None:
+    """The customer's address was taken away after the draft was made, say: a 400 that names nothing."""
+    invoice = house.ask_for_invoice()
+    refusing = Refusing(house, "/send", most=99)
+    assert house.settle(invoice, gateway=refusing) == ["refused"]
+    assert house.status(invoice).reason == "refused_each_time"
+    assert refusing.times == 4
+    assert house.row(Invoice, invoice).number
+    reopen(house, invoice)
+    assert house.settle(invoice) == ["sent"]
+    assert len(house.effects("invoice.finalized")) == 1
+
+
+def test_a_draft_that_stripe_refuses_to_finalise_is_deleted_before_the_invoice_is_refused(house: House) -> None:
+    invoice = house.ask_for_invoice()
+    assert house.settle(invoice, gateway=Refusing(house, "/finalize", most=99)) == ["refused"]
+    assert house.status(invoice).reason == "refused_each_time"
+    draft = house.row(Invoice, invoice).stripe_invoice
+    assert [effect["id"] for effect in house.effects("invoice.deleted")] == [draft]
+    reopen(house, invoice)
+    assert house.settle(invoice) == ["sent"]
+
+
+def test_a_draft_that_cannot_be_deleted_is_told_to_a_person_and_done_when_it_is_gone(house: House) -> None:
+    invoice = house.ask_for_invoice()
+    draft = stopped_after(house, invoice, 2)
+    _edited(house, draft)
+    refusing = Refusing(house, f"/v1/invoices/{draft}", method="DELETE", most=99)
+
+    def told() -> bool:
+        house.relay.round()
+        house.work_off("invoices", refusing)
+        return "undecided" in house.topics(invoice)
+
+    eventually(told, "a person is told")
+    assert refusing.times == 4
+    assert house.status(invoice).next.endswith("(parked: it could not be decided so far)")
+    by_hand(house, f"/v1/invoices/{draft}", method="DELETE")
+    assert house.settle(invoice) == ["refused"]
+    assert house.topics(invoice).count("undecided") == 1
+
+
+# Captures.
+
+
+def _intent(house: House, more: str = "&payment_method=pm_card_visa&confirm=true") -> str:
+    return by_hand(house, "/v1/payment_intents", f"amount=1999&currency=usd&capture_method=manual{more}")
+
+
+def _canceled(why: str) -> Callable[[House], str]:
+    def canceled(house: House) -> str:
+        intent = _intent(house)
+        by_hand(house, f"/v1/payment_intents/{intent}/cancel", f"cancellation_reason={why}")
+        return intent
+
+    return canceled
+
+
+def _lapsed(house: House) -> str:
+    intent = _intent(house)
+    house.standin.advance(8 * 24 * 3600)
+    return intent
+
+
+def _captured(body: str) -> Callable[[House], str]:
+    def captured(house: House) -> str:
+        intent = _intent(house)
+        by_hand(house, f"/v1/payment_intents/{intent}/capture", body)
+        return intent
+
+    return captured
+
+
+def _captured_in_part(house: House) -> str:
+    several = "&payment_method_options[card][request_multicapture]=if_available"
+    intent = _intent(house, f"{several}&payment_method=pm_card_visa&confirm=true")
+    by_hand(house, f"/v1/payment_intents/{intent}/capture", "amount_to_capture=500&final_capture=false")
+    return intent
+
+
+def _of_euros(house: House) -> str:
+    return house.intents(currency="eur")[0]
+
+
+PERSON, REFUSED = "conflict", "refused"
+_ACTION = "&payment_method=pm_card_authenticationRequired&confirm=true"
+INTENTS: list[tuple[str, Callable[[House], str], str, str, str | None]] = [
+    ("no method", lambda house: _intent(house, ""), REFUSED, REFUSED, "status: expected requires_capture, found "),
+    (
+        "not confirmed",
+        lambda house: _intent(house, "&payment_method=pm_card_visa"),
+        REFUSED,
+        REFUSED,
+        "found requires_confirmation",
+    ),
+    ("not authenticated", lambda house: _intent(house, _ACTION), REFUSED, REFUSED, "found requires_action"),
+    *((f"canceled, {why}", _canceled(why), "canceled", "canceled", None) for why in ("duplicate", "abandoned")),
+    ("lapsed", _lapsed, "expired", "expired", None),
+    ("captured by hand", _captured(""), "captured", "captured", None),
+    (
+        "another amount captured by hand",
+        _captured("amount_to_capture=500"),
+        PERSON,
+        PERSON,
+        "amount_received: expected 1999, found 500",
+    ),
+    (
+        "captured for another",
+        _captured(f"metadata[billing_operation]=cap_{'9' * 32}"),
+        PERSON,
+        PERSON,
+        f"found cap_{'9' * 32}",
+    ),
+    ("a part captured", _captured_in_part, PERSON, REFUSED, "amount_received: expected 0, found 500"),
+    ("another currency", _of_euros, PERSON, REFUSED, "currency: expected usd, found eur"),
+    ("unknown", lambda _house: "pi_nobody", REFUSED, REFUSED, "no_such_payment_intent"),
+]
+
+
+@pytest.mark.parametrize("answer", ["lost", "given"])
+@pytest.mark.parametrize("known", [True, False], ids=["authorisation brought", "authorisation read"])
+@pytest.mark.parametrize(("made", "brought", "read", "reason"), [pytest.param(*row[1:], id=row[0]) for row in INTENTS])
+def test_a_capture_of_whatever_intent_ends(
+    house: House, made: Callable[[House], str], brought: str, read: str, reason: str | None, known: bool, answer: str
+) -> None:
+    intent = made(house)
+    if answer == "lost":
+        house.standin.add_fault("drop_after_commit", path=f"/v1/payment_intents/{intent}", times=1)
+    capture = house.ask_for_capture(intent) if known else house.ask_for_capture(intent, authorisation=None)
+    assert ended(house, capture) == (brought if known else read)
+    shown = str(house.status(capture).reason)
+    # Where Stripe's own refusal ends it, the reason is Stripe's code.
+    assert reason is None or reason in shown or shown == "payment_intent_unexpected_state", shown
+    assert sum(house.captured(capture).values()) <= 1
+
+
 def ended(house: House, entity_id: str) -> str:
     """Its state when nothing is done about it any more: it is final, or a person is asked."""
     queue = "captures" if entity_id.startswith("cap_") else "invoices"
@@ -218,7 +358,27 @@ def ended(house: House, entity_id: str) -> str:
         house.work_off(queue)
         return house.status(entity_id).final or house.status(entity_id).state == "conflict"
 
-    from house import eventually
-
     eventually(turn, f"{entity_id} ended")
     return str(house.status(entity_id).state)
+
+
+def reopen(house: House, invoice: str) -> None:
+    with database.transaction(house.engine) as session:
+        quarantine.reopen_invoice(session, invoice, actor="anna", reason="mended at Stripe")
+
+
+def test_what_differs_is_told_wherever_a_person_looks(house: House) -> None:
+    capture = house.ask_for_capture(_captured("amount_to_capture=500")(house))
+    with capture_logs() as lines:
+        assert ended(house, capture) == "conflict"
+    differs = "amount_received: expected 1999, found 500"
+    whole = f"found_different: captured_otherwise: {differs}"
+    assert house.status(capture).reason == whole
+    with database.transaction(house.engine) as session:
+        (listed,) = quarantine.listed(session)
+        story = explain(session, capture)
+    assert listed.reason == f"conflict: {whole}"
+    assert story.calls[-1].conclusion == whole
+    conflict = story.facts[-1].payload
+    assert (conflict["why"], conflict["differs"]) == ("found_different", f"captured_otherwise: {differs}")
+    assert [line["why"] for line in lines if line["event"] == "operation.settled"] == [whole]

@@ -7,13 +7,14 @@ import pytest
 from protocol_model import CAPTURING, NOON, TERMS, capture, case_of, error, intent, response
 from test_answers import invoice, invoice_case
 
-from billing import effects, invoices
+from billing import captures, effects, invoices
+from billing.capture_steps import CAPTURE, READ_AUTHORISATION
 from billing.effects import Call, Report, Result, Standing, Turn
 from billing.gateway import Answer, Budget, NoAnswer, NotSent, Request, boot_clock
-from billing.idempotency import Learned
+from billing.idempotency import MAX_ROTATIONS, Learned
 from billing.invoice_steps import ADD_LINES
 from billing.records import plan, request_of
-from billing.steps import Case, Finding
+from billing.steps import Case, Finding, Step
 from billing.tables import CaptureState, InvoiceState, RecordState
 
 SECOND = timedelta(seconds=1)
@@ -253,6 +254,52 @@ def test_a_record_is_resent_under_the_api_version_it_was_first_sent_under():
     begun(case)
     case.records[0].api_version = "2026-09-30.endive"
     assert getattr(request_of(case.records[0]), "api_version", None) == "2026-09-30.endive"
+
+
+@pytest.mark.parametrize("step", [CAPTURE, READ_AUTHORISATION], ids=lambda step: step.name)
+@pytest.mark.parametrize("learned", [Learned.LOOK_UNANSWERED, Learned.UNPROVABLE])
+def test_what_eight_looks_could_not_decide_is_told_once_and_looked_at_on(step: Step, learned: Learned):
+    case = case_of(capture(authorised_minor=None if step is READ_AUTHORISATION else 1999))
+    operation = captures.OPERATION
+    now, standings = NOON, []
+    result = effects.prepare(turn(case, now, operation=operation))
+    if step is CAPTURE:
+        assert result.call is not None
+        told(case, result.call, error(500, replayed=True), now)
+    for _ in range(20):
+        if result.call is None or not result.call.looking:
+            result = effects.prepare(turn(case, now, operation=operation), look=True)
+        assert result.call is not None
+        result = told(case, result.call, Finding(learned, why="status 500"), now)
+        assert (result.call, case.row.state) == (None, CaptureState.REQUESTED)
+        standings.append(result.standing)
+        assert case.records[0].look_at is not None
+        assert now < case.records[0].look_at <= now + timedelta(hours=1)
+        now = case.records[0].look_at
+    assert set(standings[10:]) == {Standing.PARKED}
+    assert topics(case).count("capture.undecided") == 1
+
+
+def test_a_draft_that_cannot_be_deleted_is_asked_for_four_times_and_then_told_once():
+    """Each refusal is looked into, and the draft is still there. At once and for ever, it used to be."""
+    case = invoice_case(state=InvoiceState.LINES_DIFFER, reason="total_differs")
+    operation, deletes = invoices.OPERATION, 0
+    for _ in range(30):
+        record = case.open
+        look = record is not None and record.look_at is not None
+        call = effects.prepare(turn(case, NOON, operation=operation), look=look).call
+        assert call is not None
+        if call.looking:
+            result = told(case, call, Finding(Learned.ABSENT, invoice()))
+        else:
+            deletes += 1
+            result = told(case, call, error(400))
+    assert (deletes, result.standing) == (MAX_ROTATIONS + 1, Standing.PARKED)
+    assert topics(case).count("invoice.undecided") == 1
+    look = effects.prepare(turn(case, NOON, operation=operation), look=True).call
+    assert look is not None
+    assert told(case, look, Finding(Learned.FOUND_OURS)).standing is Standing.CONCLUDED
+    assert case.row.state == InvoiceState.REFUSED
 
 
 class _Showing:

@@ -1,0 +1,334 @@
+"""Every state in which a call can find its object at Stripe has an end, played on the real steps and shown in the docs.
+
+Each row is played as a look of a call whose answer was lost, after every send of it is over. The page
+docs/states-at-stripe.md is compared with what came out.
+"""
+
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stripe
+from protocol_model import INTENT, NOON, TERMS, capture, case_of, error, intent, response
+from test_answers import INVOICE, invoice, invoice_case, line, sent
+from test_steps import ACCOUNT, NOT_FOUND, Script, event, page
+
+from billing import captures, effects, invoices
+from billing.answers import read_answer
+from billing.capture_steps import CAPTURE, READ_AUTHORISATION
+from billing.effects import Call, Report, Standing, Turn
+from billing.gateway import Answer
+from billing.idempotency import Learned
+from billing.invoice_steps import ADD_LINES, CREATE, DELETE_DRAFT, FINALIZE, SEND
+from billing.invoice_strays import delete_stray, list_strays
+from billing.records import request_of
+from billing.steps import Case, Operation, Reader, Step
+from billing.tables import Capture, Record, RecordState
+
+DOCS = Path(__file__).parents[2] / "docs" / "states-at-stripe.md"
+LATER = NOON + timedelta(hours=2)
+
+CALLS: dict[str, tuple[Step, str | None, Operation]] = {
+    "read the authorisation": (READ_AUTHORISATION, None, captures.OPERATION),
+    "capture": (CAPTURE, None, captures.OPERATION),
+    "create a draft": (CREATE, "requested", invoices.OPERATION),
+    "list strays": (list_strays("before_lines"), "drafted", invoices.OPERATION),
+    "delete a stray": (delete_stray("in_2"), "drafted", invoices.OPERATION),
+    "add lines": (ADD_LINES, "drafted", invoices.OPERATION),
+    "finalise": (FINALIZE, "lines_added", invoices.OPERATION),
+    "send": (SEND, "finalized", invoices.OPERATION),
+    "delete the draft": (DELETE_DRAFT, "lines_differ", invoices.OPERATION),
+}
+
+# Ends, in the words of the page.
+AGAIN = "asked again"
+DELETED_AGAIN = "deleted again"
+PERSON = "a person decides"
+WAITS = "looked at again; a person is told"
+ONWARD = "the next step"
+
+
+@dataclass(frozen=True)
+class Row:
+    call: str
+    found: str
+    end: str
+    shown: Any = None
+    """The object as Stripe shows it; None where there is none."""
+    answers: Any = None
+    """Further answers, by path."""
+
+    def __str__(self) -> str:
+        return f"{self.call}: {self.found}"
+
+
+def _values(cls: type, field: str) -> Iterator[str]:
+    """The values that the SDK's annotations know for this field."""
+    for part in typing.get_args(cls.__annotations__[field]):
+        yield from typing.get_args(part)
+
+
+INTENT_STATUSES = tuple(_values(stripe.PaymentIntent, "status"))
+CANCELLATIONS = tuple(_values(stripe.PaymentIntent, "cancellation_reason"))
+INVOICE_STATUSES = tuple(_values(stripe.Invoice, "status"))
+NOT_AUTHORISED = ("requires_payment_method", "requires_confirmation", "requires_action")
+
+
+def untouched(status: str, **more: Any) -> dict[str, Any]:
+    return intent(**{"status": status, "amount_received": 0, "amount_capturable": 1999, "metadata": {}, **more})
+
+
+def _of_captures() -> Iterator[Row]:
+    for call in ("read the authorisation", "capture"):
+        reading = call == "read the authorisation"
+        for status in NOT_AUTHORISED:
+            yield Row(call, f"`{status}`", "refused", untouched(status))
+        yield Row(call, "`processing`", WAITS, untouched("processing"))
+        yield Row(call, "`requires_capture`", ONWARD if reading else AGAIN, untouched("requires_capture"))
+        yield Row(
+            call,
+            "`requires_capture`, a part of it captured by somebody",
+            "refused" if reading else PERSON,
+            untouched("requires_capture", amount_received=500),
+        )
+        for why in CANCELLATIONS:
+            end = "expired" if why in ("automatic", "expired") else "canceled"
+            yield Row(call, f"`canceled`, `{why}`", end, untouched("canceled", cancellation_reason=why))
+        yield Row(
+            call,
+            "a status that is not known",
+            "refused" if reading else WAITS,
+            untouched("requires_review"),
+        )
+        yield Row(call, "no such intent, the account is ours", "refused")
+    yield Row(
+        "read the authorisation",
+        "`requires_capture`, less than asked",
+        "refused",
+        untouched("requires_capture", amount_capturable=1998),
+    )
+    yield Row("read the authorisation", "another currency", "refused", untouched("requires_capture", currency="eur"))
+    yield Row("read the authorisation", "`succeeded`", ONWARD, intent())
+    yield Row("capture", "`succeeded`, ours", "captured", intent())
+    yield Row("capture", "`succeeded`, our amount, of nobody we know", "captured", intent(metadata={}))
+    yield Row("capture", "`succeeded`, another amount", PERSON, intent(amount_received=1998))
+    yield Row("capture", "`succeeded`, another currency", PERSON, intent(currency="eur"))
+    another = {"billing_operation": "cap_" + "9" * 32}
+    yield Row("capture", "`succeeded`, for another operation of ours", PERSON, intent(metadata=another))
+    yield Row("capture", "`canceled`, a part of it captured", PERSON, intent(status="canceled", amount_received=5))
+
+
+def _listed(*shown: Any, events: tuple[Any, ...] = (), **more: Answer) -> dict[str, Answer]:
+    return {"/v1/events": page(*events), "/v1/invoices": page(*shown), **more}
+
+
+def _of_drafts() -> Iterator[Row]:
+    one = {"/v1/invoices/in_1": response(200, invoice())}
+    other = invoice(currency="eur")
+    yield Row("create a draft", "a draft of ours", ONWARD, answers={**_listed(invoice()), **one})
+    yield Row("create a draft", "neither an event with our key nor a draft of ours", AGAIN, answers=_listed())
+    yield Row(
+        "create a draft",
+        "a draft of ours that is not as asked",
+        AGAIN + "; the draft is deleted as a stray",
+        answers={**_listed(other), "/v1/invoices/in_1": response(200, other)},
+    )
+    opened = invoice(currency="eur", status="open")
+    yield Row(
+        "create a draft",
+        "an open invoice of ours that is not as asked",
+        PERSON,
+        answers={**_listed(opened), "/v1/invoices/in_1": response(200, opened)},
+    )
+    gone = {"/v1/invoices/in_1": NOT_FOUND, "/v1/account": ACCOUNT}
+    yield Row("create a draft", "a draft of ours that is deleted", AGAIN, answers={**_listed(invoice()), **gone})
+    nobody = {"/v1/invoices": error(400, code="resource_missing", param="customer"), "/v1/account": ACCOUNT}
+    yield Row("create a draft", "no such customer", AGAIN, answers={**_listed(), **nobody})
+    yield Row("list strays", "none", ONWARD, answers={"/v1/invoices": page(invoice())})
+    yield Row("list strays", "drafts of ours", "each is deleted", answers={"/v1/invoices": page(invoice(id="in_2"))})
+    yield Row("list strays", "no such customer", ONWARD, answers=nobody)
+    for call, its in (("delete a stray", "in_2"), ("delete the draft", "in_1")):
+        done = ONWARD if its == "in_2" else "refused"
+        yield Row(call, "gone", done)
+        yield Row(call, "`draft`", DELETED_AGAIN, invoice(id=its))
+        yield Row(call, "`void`", done, invoice(id=its, status="void"))
+        for status in ("open", "paid", "uncollectible"):
+            yield Row(call, f"`{status}`", PERSON, invoice(id=its, status=status))
+
+
+def _of_lines() -> Iterator[Row]:
+    def having(*lines: Any, **changes: Any) -> Any:
+        total = sum(each["amount"] for each in lines)
+        return invoice(
+            **{"lines": {"data": list(lines), "has_more": False}, "subtotal": total, "total": total} | changes
+        )
+
+    foreign = {"id": "il_9", "object": "line_item", "amount": 100, "metadata": {}}
+    yield Row("add lines", "`draft` with our lines", ONWARD, having(line(0, 100), line(1, 200)))
+    yield Row("add lines", "`draft` without lines", AGAIN, having())
+    yield Row(
+        "add lines",
+        "`draft` with lines of somebody",
+        AGAIN + "; its total will differ, and it is deleted",
+        having(foreign),
+    )
+    yield Row("add lines", "`draft` with some of our lines", PERSON, having(line(0, 100)))
+    yield Row("add lines", "`draft` with our lines and others", PERSON, having(line(0, 100), line(1, 200), foreign))
+    yield Row("add lines", "`draft` with our lines and a tax", PERSON, having(line(0, 100), line(1, 200), total=330))
+    for status in ("open", "paid", "void", "uncollectible"):
+        ours = having(line(0, 100), line(1, 200), status=status)
+        yield Row("add lines", f"`{status}` with our lines", ONWARD + ", which finds it so", ours)
+        yield Row("add lines", f"`{status}` without our lines", "refused", having(status=status))
+        yield Row("add lines", f"`{status}` with some of our lines", PERSON, having(line(0, 100), status=status))
+    yield Row("add lines", "gone", "refused")
+
+
+def _of_finalised() -> Iterator[Row]:
+    def events(key: str | None) -> dict[str, Answer]:
+        return {"/v1/events": page(event("in_1", key))}
+
+    none = {"/v1/events": page()}
+    yield Row("finalise", "`draft`", AGAIN + "; a refused draft is deleted", invoice())
+    yield Row("finalise", "`open`, by us", ONWARD, invoice(status="open"), events("ours"))
+    yield Row("finalise", "`open`, by somebody or by Stripe", ONWARD, invoice(status="open"), events(None))
+    yield Row("finalise", "`paid`", "paid", invoice(status="paid"), none)
+    yield Row("send", "`draft`", PERSON, invoice())
+    yield Row("send", "`open`, sent by us", "sent", invoice(status="open"), events("ours"))
+    yield Row("send", "`open`, sent by somebody or by Stripe", "sent", invoice(status="open"), events(None))
+    yield Row("send", "`open`, not sent", AGAIN, invoice(status="open"), none)
+    yield Row("send", "`paid`, sent by us", "sent", invoice(status="paid"), events("ours"))
+    yield Row("send", "`paid`, sent by somebody", "paid", invoice(status="paid"), events(None))
+    yield Row("send", "`paid`, not sent", "paid", invoice(status="paid"), none)
+    for call in ("finalise", "send"):
+        yield Row(call, "`void`", "refused", invoice(status="void"))
+        yield Row(call, "`uncollectible`", "refused", invoice(status="uncollectible"))
+        yield Row(call, "another total", PERSON, invoice(status="open", total=330))
+        yield Row(call, "another currency", PERSON, invoice(status="open", currency="eur"))
+        yield Row(call, "gone", "refused")
+
+
+ROWS = [*_of_captures(), *_of_drafts(), *_of_lines(), *_of_finalised()]
+
+
+def in_hand(row: Row) -> tuple[Case, Step, Operation, Record]:
+    """A call of this step, sent once; its answer said nothing."""
+    step, state, operation = CALLS[row.call]
+    case = invoice_case(state=state) if state else case_of(capture(authorised_minor=None if step.only_looks else 1999))
+    if state in ("requested", "drafted"):
+        case.row.create_generation = None if state == "requested" else 1
+    record = sent(case, step)
+    record.lease_until = record.lease_s = None
+    record.state, record.learned, record.look_only = RecordState.IN_DOUBT, Learned.ASK, True
+    record.unreported, record.last_reported_at, record.answer_status = 0, NOON, 500
+    return case, step, operation, record
+
+
+def script(row: Row, record: Record) -> Script:
+    path = f"/v1/payment_intents/{INTENT}" if row.call in ("capture", "read the authorisation") else "/v1/invoices/in_1"
+    path = "/v1/invoices/in_2" if row.call == "delete a stray" else path
+    answers: dict[str, Any] = {path: response(200, row.shown) if row.shown else NOT_FOUND, "/v1/account": ACCOUNT}
+    further = {name: _with_our_key(answer, record.key) for name, answer in (row.answers or {}).items()}
+    return Script({**answers, **further})
+
+
+def _with_our_key(answer: Any, key: str) -> Any:
+    for each in (answer.data or {}).get("data", ()):
+        if each.get("object") == "event" and (each["request"] or {}).get("idempotency_key") == "ours":
+            return page({**each, "request": {"id": "req_1", "idempotency_key": key}})
+    return answer
+
+
+def played(row: Row) -> tuple[str, Case, Record, str]:
+    """What a look makes of it: in the words of the page, with the case, the record and the reason."""
+    case, step, operation, record = in_hand(row)
+    record.looks = 8
+    call = Call(record.id, operation, step, case, record.fence, request_of(record), True, 10, LATER, "acct_1")
+    record.lease_until, record.lease_s = LATER + TERMS.timing.lease, TERMS.timing.lease_s
+    before, finding = case.row.state, step.look(case, Reader(script(row, record), "acct_1"), False)
+    result = effects.settle(Turn(operation, case, LATER, TERMS, may_send=True), Report(call, finding, 1))
+    return _end(row, case, record, before, result), case, record, finding.why
+
+
+def _end(row: Row, case: Case, record: Record, before: str, result: effects.Result) -> str:
+    if result.standing is Standing.CONFLICT:
+        return PERSON
+    if result.standing is Standing.PARKED:
+        return WAITS
+    if record.state == RecordState.DISPROVED:
+        return AGAIN
+    if record.concluded_at is None:
+        assert result.standing is Standing.AGAIN, result
+        return DELETED_AGAIN if row.call.startswith("delete") else AGAIN
+    if result.standing is Standing.CONCLUDED:
+        return str(case.row.state)
+    if row.call == "list strays" and (record.conclusion or "").removeprefix("strays:"):
+        return "each is deleted"
+    assert result.call is not None
+    assert case.row.state != before or isinstance(case.row, Capture) or "stray" in row.call
+    return ONWARD
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_whatever_a_call_finds_has_an_end(row: Row):
+    end, *_ = played(row)
+    assert row.end.startswith(end)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.end.startswith(PERSON)], ids=str)
+def test_what_a_person_decides_names_the_field_that_differs_with_what_was_expected_and_found(row: Row):
+    _, case, record, why = played(row)
+    assert ": expected " in why, why
+    assert ", found " in why, why
+    assert record.conclusion == f"{record.learned}: {why}"
+    conflict = case.facts[-1].payload
+    assert (conflict["why"], conflict["differs"]) == (record.learned, why)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.shown and not CALLS[row.call][0].only_looks], ids=str)
+@pytest.mark.parametrize("attached", [False, True], ids=["a success that shows it", "a refusal that shows it"])
+def test_an_answer_that_shows_the_same_state_ends_it_in_the_same_way_or_is_looked_into(row: Row, attached: bool):
+    case, step, operation, record = in_hand(row)
+    record.learned, record.look_only = Learned.NOTHING, False
+    before = case.row.state
+    kind = "payment_intent" if isinstance(case.row, Capture) else "invoice"
+    answer = error(400, **{kind: row.shown}) if attached else response(200, row.shown)
+    reading = read_answer(step, case, record, answer)
+    assert reading.learned is not None
+    if reading.learned is Learned.ASK:
+        return
+    record.lease_until, record.lease_s = LATER, TERMS.timing.lease_s
+    call = Call(record.id, operation, step, case, record.fence, request_of(record), False, 10, NOON, "acct_1")
+    result = effects.settle(Turn(operation, case, LATER, TERMS, may_send=True), Report(call, answer, 1))
+    end = _end(row, case, record, before, result)
+    if row.end.startswith(end) or end == PERSON:
+        return
+    if attached:
+        # A refusal that shows an untouched intent is believed at once.
+        assert (step, end, row.end) == (CAPTURE, "refused", AGAIN)
+    else:
+        # A success is our own doing, whoever else might have done the same; lines that differ go with their draft.
+        assert end in ("captured", "sent", ONWARD)
+
+
+@pytest.mark.parametrize("status", INTENT_STATUSES)
+@pytest.mark.parametrize("call", ["read the authorisation", "capture"])
+def test_every_status_of_an_intent_that_the_sdk_knows_is_played(call: str, status: str):
+    assert any(row.call == call and row.shown and row.shown["status"] == status for row in ROWS)
+
+
+@pytest.mark.parametrize("status", INVOICE_STATUSES)
+@pytest.mark.parametrize("call", ["add lines", "finalise", "send", "delete a stray", "delete the draft"])
+def test_every_status_of_an_invoice_that_the_sdk_knows_is_played(call: str, status: str):
+    assert any(row.call == call and row.shown and row.shown["status"] == status for row in ROWS)
+
+
+def test_the_page_shows_every_row():
+    table = "\n".join(
+        f"| {row.call} | {row.found} | {row.end} |" for row in sorted(ROWS, key=lambda r: [*CALLS].index(r.call))
+    )
+    assert table in DOCS.read_text(), f"docs/states-at-stripe.md should have:\n{table}"
+    assert INVOICE.startswith("inv_")
