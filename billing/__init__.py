@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         RequestReused,
         UnknownEntity,
         WrongDatabase,
+        WrongSession,
     )
     from billing.invoices import InvoiceReceipt, Line, SendInvoice, issue_invoice
     from billing.money import Money
@@ -44,6 +45,7 @@ _ROOMS = {
         "RequestReused",
         "UnknownEntity",
         "WrongDatabase",
+        "WrongSession",
     ),
     "billing.invoices": ("InvoiceReceipt", "Line", "SendInvoice", "issue_invoice"),
     "billing.money": ("Money",),
@@ -69,6 +71,7 @@ __all__ = [
     "Status",
     "UnknownEntity",
     "WrongDatabase",
+    "WrongSession",
     "issue_invoice",
     "request_capture",
     "status",

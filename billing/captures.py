@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import select
@@ -10,34 +10,61 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from billing import ids, store
+from billing.asking import asked, the_session
 from billing.capture_steps import CAPTURE, READ_AUTHORISATION, iso
-from billing.errors import AuthorisationTaken, InvalidAmount, InvalidText, RequestReused
+from billing.errors import AuthorisationTaken, InvalidAmount, InvalidRequest, InvalidText, RequestReused
 from billing.facts import told
-from billing.money import Money, check_request, no_money
+from billing.money import Money, no_money
 from billing.provider_ids import IdKind, NoSuchShape, is_id, provider_id
 from billing.steps import Case, Operation, Step
 from billing.tables import Capture, CaptureState
-from billing.timing import may_be_real
+from billing.timing import EARLIEST, LATEST, may_be_real
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Authorisation:
     """What the caller's confirm answer said: how much may be captured, in which currency, and until when.
 
-    `amount_capturable` in minor units. `capture_before` is Stripe's own
-    `charge.payment_method_details.card.capture_before`, never computed; None where the payment method has none.
+    Each as Stripe's SDK hands it over: `amount_capturable` in minor units; the currency in lower case or in capitals;
+    `capture_before` is Stripe's own `charge.payment_method_details.card.capture_before`, never computed, in seconds
+    since 1970 or as a time with a time zone. It is kept as a time in UTC; None where the payment method has none.
+
+    Raises InvalidAmount, InvalidCurrency and InvalidText.
     """
 
     amount_capturable: int
     currency: str
     capture_before: datetime | None
 
-    def __post_init__(self) -> None:
-        Money(self.amount_capturable, self.currency)
-        if self.capture_before is not None and self.capture_before.tzinfo is None:
-            raise InvalidText("capture_before must carry a time zone")
-        if self.capture_before is not None and not 2000 <= self.capture_before.year < 2200:
-            raise InvalidText(f"capture_before must be Stripe's own value, not {self.capture_before}")
+    def __init__(self, amount_capturable: int, currency: str, capture_before: datetime | int | None) -> None:
+        money = Money(amount_capturable, currency)
+        object.__setattr__(self, "amount_capturable", money.minor)
+        object.__setattr__(self, "currency", money.currency)
+        object.__setattr__(self, "capture_before", _moment(capture_before))
+
+
+def _moment(given: object) -> datetime | None:
+    """A time as Stripe says it, in UTC; else InvalidText."""
+    match given:
+        case None:
+            return None
+        case int() if not isinstance(given, bool):
+            if not EARLIEST.timestamp() <= given < LATEST.timestamp():
+                raise InvalidText("capture_before must be Stripe's own seconds since 1970, in this century or the next")
+            return datetime.fromtimestamp(int.__index__(given), UTC)
+        case datetime():
+            if given.utcoffset() is None:
+                raise InvalidText("capture_before must carry a time zone; Stripe's own seconds are taken as they are")
+            # Compared before it is moved to UTC, which cannot be done at the ends of the calendar.
+            if not may_be_real(given):
+                raise InvalidText(
+                    "capture_before must be Stripe's own value, and this is not in this century or the next"
+                )
+            return given.astimezone(UTC)
+        case _:
+            raise InvalidText(
+                f"capture_before must be seconds since 1970 or a datetime with a time zone, not {type(given).__name__}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +90,25 @@ def request_capture(
     """Ask, inside the caller's own transaction, for an authorisation to be captured in full or in part.
 
     The rest of a partly captured authorisation is released by Stripe. Without `authorisation` it is read
-    from Stripe once before anything is sent. The same `request_id` again returns the same receipt.
+    from Stripe once before anything is sent. The same `request_id` again returns the same receipt. Without a
+    `correlation_id` the request id is one.
 
     Raises RequestReused (same request id, other parameters), AuthorisationTaken, and InvalidRequest before
     anything is written; the caller's transaction stays usable. (Above READ COMMITTED, Postgres itself may ask for
     the transaction to be repeated, as for any other.)
     """
+    session = the_session(session)
     if not isinstance(amount, Money):
         raise InvalidAmount(f"amount must be billing.Money, not {type(amount).__name__}")
-    provider_id("payment_intent", payment_intent)
-    check_request(request_id, correlation_id, account, actor)
+    payment_intent = provider_id("payment_intent", payment_intent)
+    by = asked(request_id, correlation_id, account, actor)
     if authorisation is not None:
+        if not isinstance(authorisation, Authorisation):
+            raise InvalidRequest(f"authorisation must be billing.Authorisation, not {type(authorisation).__name__}")
         _within(amount, authorisation)
     values: dict[str, Any] = {
-        "account": account,
-        "request_id": request_id,
+        "account": by.account,
+        "request_id": by.request_id,
         "payment_intent": payment_intent,
         "amount_minor": amount.minor,
         "currency": amount.currency,
@@ -89,11 +120,11 @@ def request_capture(
             "authorised_currency": authorisation.currency,
             "capture_before": authorisation.capture_before,
         }
-    row = Capture(id=ids.new("cap"), correlation_id=correlation_id, version=0)
+    row = Capture(id=ids.new("cap"), correlation_id=by.correlation_id, version=0)
     # A conflict is asked about, not caught: a caught integrity error would spoil the caller's transaction.
     written = session.scalar(
         insert(Capture)
-        .values(id=row.id, correlation_id=correlation_id, version=1, **values, **known)
+        .values(id=row.id, correlation_id=by.correlation_id, version=1, **values, **known)
         .on_conflict_do_nothing()
         .returning(Capture.id)
     )
@@ -102,17 +133,17 @@ def request_capture(
     requested = told(
         row,
         "requested",
-        actor=actor,
+        actor=by.actor,
         minor=amount.minor,
         currency=amount.currency,
         payment_intent=payment_intent,
-        account=account,
+        account=by.account,
         authorised=authorisation is not None,
         capture_before=iso(authorisation.capture_before) if authorisation else None,
     )
     # Not by the ORM: it would name, and read back, columns that are none of the application's business.
     store.save(session, (), [requested])
-    return CaptureReceipt(ids.CaptureId(row.id), request_id, new=True)
+    return CaptureReceipt(ids.CaptureId(row.id), by.request_id, new=True)
 
 
 def _within(amount: Money, authorisation: Authorisation) -> None:

@@ -4,7 +4,8 @@
     ├── InvalidRequest          nothing was written; the caller's transaction is usable
     │   ├── InvalidAmount
     │   ├── InvalidCurrency
-    │   └── InvalidText
+    │   ├── InvalidText
+    │   └── WrongSession        a TypeError, too
     ├── RequestReused           this request id was first used with other parameters
     ├── AuthorisationTaken      another capture holds this authorisation
     ├── UnknownEntity           no capture, invoice or switch has this id
@@ -49,11 +50,21 @@ class InvalidAmount(InvalidRequest):
 
 
 class InvalidCurrency(InvalidRequest):
-    """A currency that is not on the allow-list of `billing.money`."""
+    """No presentment currency of Stripe's; docs/currencies.md lists them."""
 
 
 class InvalidText(InvalidRequest):
-    """An id or a description that is empty, too long, or not plain text."""
+    """An id or a text that is empty, too long, or holds what cannot be stored or sent."""
+
+
+class WrongSession(InvalidRequest, TypeError):
+    """Something else than a session of SQLAlchemy's was passed: asynchronous, a connection, an engine, a factory."""
+
+    def __init__(self, given: str, instead: str) -> None:
+        super().__init__(
+            f"session must be a sqlalchemy.orm.Session in a transaction of yours, not {given}"
+            + (f"; {instead}" if instead else "")
+        )
 
 
 class PossibleCardNumber(UserWarning):

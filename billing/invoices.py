@@ -1,7 +1,8 @@
 """One invoice in four calls: draft, all lines, finalise, send; each under its own key, compared before it counts."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import select
@@ -9,25 +10,32 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from billing import ids, store
+from billing.asking import asked, the_session
 from billing.errors import InvalidAmount, InvalidRequest, RequestReused
 from billing.facts import told
 from billing.invoice_steps import ADD_LINES, CREATE, DELETE_DRAFT, FINALIZE, SEND, differ, refuse
 from billing.invoice_strays import delete_stray, list_strays, stray_step
-from billing.money import Money, check_request, no_money, plain_text
+from billing.money import Money, no_money
 from billing.provider_ids import IdKind, NoSuchShape, is_id, provider_id
 from billing.steps import Case, Operation, Step
 from billing.tables import MAX_DAYS, MAX_DESCRIPTION, MAX_LINES, Fact, Invoice, InvoiceLine, InvoiceState
+from billing.texts import plain_text
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line: what it is for, and a positive amount in the invoice's currency."""
+    """One line: what it is for, in 1 to 500 characters of any language, and an amount in the invoice's currency.
+
+    Line ends and tabs stay; docs/inputs.md says what is made alike and what is refused. Raises InvalidText and
+    InvalidAmount.
+    """
 
     description: str
     amount: Money
 
     def __post_init__(self) -> None:
-        plain_text("a line's description", self.description, MAX_DESCRIPTION)
+        description = plain_text("a line's description", self.description, MAX_DESCRIPTION, lines=True)
+        object.__setattr__(self, "description", description)
         if not isinstance(self.amount, Money):
             raise InvalidAmount(f"a line's amount must be billing.Money, not {type(self.amount).__name__}")
 
@@ -39,8 +47,10 @@ class SendInvoice:
     days_until_due: int
 
     def __post_init__(self) -> None:
-        if type(self.days_until_due) is not int or not 0 < self.days_until_due <= MAX_DAYS:
+        days: object = self.days_until_due
+        if not isinstance(days, int) or isinstance(days, bool) or not 0 < days <= MAX_DAYS:
             raise InvalidRequest(f"days_until_due must be a whole number from 1 to {MAX_DAYS}")
+        object.__setattr__(self, "days_until_due", int.__index__(days))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +66,7 @@ def issue_invoice(
     session: Session,
     *,
     customer: str,
-    lines: Sequence[Line],
+    lines: Iterable[Line],
     collect: SendInvoice,
     request_id: str,
     correlation_id: str | None = None,
@@ -65,29 +75,32 @@ def issue_invoice(
 ) -> InvoiceReceipt:
     """Ask, inside the caller's own transaction, for an invoice to be drafted, finalised and sent by Stripe.
 
-    1 to 100 lines, all in one currency. The same `request_id` again returns the same receipt.
+    1 to 100 lines, all in one currency. The same `request_id` again returns the same receipt. Without a
+    `correlation_id` the request id is one.
 
     Raises RequestReused (same request id, other parameters) and InvalidRequest before anything is written;
     the caller's transaction stays usable.
     """
-    provider_id("customer", customer)
-    check_request(request_id, correlation_id, account, actor)
+    session = the_session(session)
+    customer = provider_id("customer", customer)
+    by = asked(request_id, correlation_id, account, actor)
+    lines = _read_once(lines)
     total = _total(lines)
     if not isinstance(collect, SendInvoice):
         raise InvalidRequest(f"collect must be billing.SendInvoice, not {type(collect).__name__}")
     values: dict[str, Any] = {
-        "account": account,
-        "request_id": request_id,
+        "account": by.account,
+        "request_id": by.request_id,
         "customer": customer,
         "currency": total.currency,
         "total_minor": total.minor,
         "days_until_due": collect.days_until_due,
     }
-    row = Invoice(id=ids.new("inv"), correlation_id=correlation_id, version=0)
+    row = Invoice(id=ids.new("inv"), correlation_id=by.correlation_id, version=0)
     # A conflict is asked about, not caught: a caught integrity error would spoil the caller's transaction.
     written = session.scalar(
         insert(Invoice)
-        .values(id=row.id, correlation_id=correlation_id, version=1, **values)
+        .values(id=row.id, correlation_id=by.correlation_id, version=1, **values)
         .on_conflict_do_nothing()
         .returning(Invoice.id)
     )
@@ -108,24 +121,36 @@ def issue_invoice(
     requested = told(
         row,
         "requested",
-        actor=actor,
+        actor=by.actor,
         minor=total.minor,
         currency=total.currency,
         customer=customer,
-        account=account,
+        account=by.account,
         lines=len(lines),
     )
     # Not by the ORM: it would name, and read back, columns that are none of the application's business.
     store.save(session, (), [requested])
-    return InvoiceReceipt(ids.InvoiceId(row.id), request_id, new=True)
+    return InvoiceReceipt(ids.InvoiceId(row.id), by.request_id, new=True)
+
+
+def _read_once(lines: Iterable[Line]) -> list[Line]:
+    """A generator can be read only once, and an endless one is not read to its end."""
+    try:
+        each = iter(lines)
+    except TypeError:
+        raise InvalidRequest(f"lines must be 1 to {MAX_LINES} of billing.Line, not {type(lines).__name__}") from None
+    return list(islice(each, MAX_LINES + 1))
 
 
 def _total(lines: Sequence[Line]) -> Money:
-    if not all(isinstance(line, Line) for line in lines) or not 0 < len(lines) <= MAX_LINES:
-        raise InvalidRequest(f"an invoice has 1 to {MAX_LINES} lines, each a billing.Line")
+    if not 0 < len(lines) <= MAX_LINES:
+        raise InvalidRequest(f"lines must be 1 to {MAX_LINES}, not {'more' if lines else 'none'}")
+    for line in lines:
+        if not isinstance(line, Line):
+            raise InvalidRequest(f"lines must each be a billing.Line, not {type(line).__name__}")
     currencies = {line.amount.currency for line in lines}
     if len(currencies) > 1:
-        raise InvalidRequest(f"all lines of an invoice are in one currency, not {', '.join(sorted(currencies))}")
+        raise InvalidRequest(f"lines must all be in one currency, not in {', '.join(sorted(currencies))}")
     return Money(sum(line.amount.minor for line in lines), currencies.pop())
 
 

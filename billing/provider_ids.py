@@ -88,7 +88,7 @@ def provider_id(name: str, value: object) -> str:
     # An id of Stripe's has letters among its digits: none is taken for a card number by chance.
     if may_hold_card_number(value):
         raise InvalidText(f"{name} must not hold a row of digits that is a card number; leave it out")
-    return value
+    return str.__str__(value)
 
 
 def object_path(kind: IdKind, of: object, *rest: str) -> str:

@@ -7,7 +7,8 @@ from enum import StrEnum
 from sqlalchemy import select
 from sqlalchemy.orm import Session, load_only
 
-from billing.errors import UnknownEntity
+from billing.asking import the_session
+from billing.errors import InvalidText, UnknownEntity
 from billing.operations import by_id
 from billing.tables import Capture, CaptureState, Invoice, InvoiceState, Record, RecordState, Work, WorkState
 
@@ -66,8 +67,12 @@ _OF_WORK = load_only(Work.state, Work.due_at, Work.reason)
 
 
 def status(session: Session, entity_id: str) -> Status:
-    """How the capture or invoice with this id stands. Raises UnknownEntity."""
-    operation = by_id(entity_id)
+    """How the capture or invoice with this id stands. Raises UnknownEntity, and InvalidRequest for wrong types."""
+    session = the_session(session)
+    if not isinstance(entity_id, str):
+        raise InvalidText(f"entity_id must be the id of a receipt, cap_... or inv_..., not {type(entity_id).__name__}")
+    # What is no id cannot be asked for either: Postgres takes no half surrogates and no NUL.
+    operation = by_id(entity_id) if entity_id.isascii() and entity_id.isprintable() else None
     row = session.get(operation.table, entity_id) if operation else None
     if not isinstance(row, Capture | Invoice):
         raise UnknownEntity(entity_id)

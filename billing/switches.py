@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 from billing import database, ids, store
 from billing.errors import InvalidText, UnknownEntity
 from billing.facts import told
-from billing.money import plain_text
 from billing.provider_ids import provider_id
 from billing.tables import Record, RecordState, Switch, SwitchState
+from billing.texts import plain_text
 
 EVERYTHING = "everything"
 _PREFIXES = {"captures": "cap_", "invoices": "inv_"}
@@ -63,8 +63,7 @@ def pull(session: Session, scope: str, *, actor: str, reason: str, probes: bool 
     prepared before may still be called, what comes after is not prepared. `probes`: the system pulled it,
     and a successful probe of the provider releases it.
     """
-    plain_text("reason", reason, 500)
-    plain_text("actor", actor, 255)
+    reason, actor = plain_text("reason", reason, 500), plain_text("actor", actor, 255)
     session.execute(_LOCK, {"scope": known_scope(scope)})
     account = scope.removeprefix("account:") if scope.startswith("account:") and scope != "account:own" else None
     while True:
@@ -92,8 +91,7 @@ def pull(session: Session, scope: str, *, actor: str, reason: str, probes: bool 
 
 def release(session: Session, scope: str, *, actor: str, reason: str) -> Switch:
     """Release the brake of a scope. Raises UnknownEntity when it is not pulled."""
-    plain_text("reason", reason, 500)
-    plain_text("actor", actor, 255)
+    reason, actor = plain_text("reason", reason, 500), plain_text("actor", actor, 255)
     session.execute(_LOCK, {"scope": scope})
     row = session.scalars(
         select(Switch).where(Switch.scope == scope, Switch.state == SwitchState.PULLED).with_for_update()

@@ -28,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from billing.currencies import MOST_MINOR
 from billing.provider_ids import SHAPES, IdKind
 from billing.timing import EARLIEST, LATEST
 
@@ -39,10 +40,6 @@ MAX_DESCRIPTION = 500
 """Characters of a line's description."""
 
 MAX_DAYS = 365
-
-AMOUNT_MOST = 999_999_999_999
-"""Twelve digits: the largest amount that Stripe takes in any currency. Which currency has which is for `billing.money`,
-whose list grows without a migration."""
 
 
 class Table(DeclarativeBase):
@@ -85,11 +82,11 @@ def _own_id(kind: str) -> CheckConstraint:
 
 
 def _amount(column: str) -> CheckConstraint:
-    return CheckConstraint(f"{column} <= {AMOUNT_MOST}", name=f"{column}_range")
+    return CheckConstraint(f"{column} <= {MOST_MINOR}", name=f"{column}_range")
 
 
 def _currency(column: str) -> CheckConstraint:
-    """Only its form: what service moves which currency is `billing.money`'s, and is asked before the first call."""
+    """Only its form: which currencies there are is for `billing.currencies`, and is asked before the first call."""
     return CheckConstraint(f"{column} ~ '^[A-Z]{{3}}$'", name=f"{column}_shape")
 
 

@@ -27,10 +27,10 @@ from billing import database, effects, invoices, store
 from billing.errors import InvalidRequest, UnknownEntity
 from billing.facts import told
 from billing.idempotency import Learned, lease_alive
-from billing.money import plain_text
 from billing.operations import operation_of
 from billing.steps import Case
 from billing.tables import Capture, CaptureState, Invoice, Record, RecordState, Work, WorkState
+from billing.texts import plain_text
 from jobs import work as pieces
 
 
@@ -98,8 +98,7 @@ def replay(session: Session, work_id: str, *, actor: str, reason: str) -> Replay
 
     Raises UnknownEntity, and InvalidRequest when it is not in quarantine or a call of it may be in the air.
     """
-    plain_text("reason", reason, 500)
-    plain_text("actor", actor, 255)
+    reason, actor = plain_text("reason", reason, 500), plain_text("actor", actor, 255)
     work = pieces.locked(session, [work_id]).get(work_id)
     if work is None:
         raise UnknownEntity(work_id)
@@ -123,8 +122,7 @@ def reopen_invoice(session: Session, invoice_id: str, *, actor: str, reason: str
 
     Raises UnknownEntity, and InvalidRequest when it is not refused or was never planned.
     """
-    plain_text("reason", reason, 500)
-    plain_text("actor", actor, 255)
+    reason, actor = plain_text("reason", reason, 500), plain_text("actor", actor, 255)
     work_id = session.scalar(select(Work.id).where(Work.entity_id == invoice_id).order_by(Work.id.desc()).limit(1))
     if work_id is None or not invoice_id.startswith("inv_"):
         raise UnknownEntity(invoice_id)

@@ -10,9 +10,9 @@ import billing
 from bench import false_alarms
 from billing.cards import is_card_number, may_hold_card_number
 from billing.errors import InvalidText, PossibleCardNumber
-from billing.money import opaque_id, plain_text
 from billing.provider_ids import provider_id
 from billing.standin.api.customers import cards as of_the_standin
+from billing.texts import opaque_id, plain_text
 
 # The networks' own published test numbers.
 CARDS = (

@@ -1,5 +1,6 @@
 """Amounts as they are written on a command line: whole minor units, and a currency."""
 
+import re
 from typing import TYPE_CHECKING
 
 import typer
@@ -8,12 +9,16 @@ if TYPE_CHECKING:
     from billing import Money
 
 
+def is_whole(text: str) -> bool:
+    """Whether this can be read as a whole number, and is no longer than any amount could be."""
+    return re.fullmatch(r"[+-]?[0-9]{1,18}", text.strip()) is not None
+
+
 def minor_units(text: str) -> int:
     """For Typer, which puts the parameter's name before it."""
-    try:
-        return int(text)
-    except ValueError:
-        raise typer.BadParameter(f"is in minor units, a whole number: 1999 is 19.99 USD; not {text!r}") from None
+    if not is_whole(text):
+        raise typer.BadParameter("is in minor units, a whole number of up to 12 digits: 1999 is 19.99 USD")
+    return int(text)
 
 
 def money(minor: int, currency: str, *, amount_as: str = "--amount", currency_as: str = "--currency") -> "Money":
@@ -22,8 +27,8 @@ def money(minor: int, currency: str, *, amount_as: str = "--amount", currency_as
     from billing.errors import InvalidAmount, InvalidCurrency
 
     try:
-        return Money(minor, currency.upper())
-    except InvalidCurrency:
-        raise typer.BadParameter(f"{currency_as} {currency!r} is not a currency this service moves") from None
-    except InvalidAmount as error:
-        raise typer.BadParameter(f"{amount_as} {str(error).removeprefix('an amount ')}") from None
+        return Money(minor, currency)
+    except (InvalidAmount, InvalidCurrency) as error:
+        # `Money` begins its sentence with what it is about.
+        first, _, rest = str(error).partition(" ")
+        raise typer.BadParameter(f"{amount_as if first == 'amount' else currency_as} {rest}") from None

@@ -58,15 +58,12 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 
 def amount(minor: int | None, currency: str | None) -> str:
     """`19.99 USD`; the bare number where the currency is not one of ours."""
-    from billing.money import EXPONENTS
+    from billing.currencies import CURRENCIES
+    from billing.money import shown
 
     if minor is None:
         return ""
-    places = EXPONENTS.get(currency or "")
-    if not places:
-        return f"{minor} {currency or ''}".strip()
-    whole, part = divmod(abs(minor), 10**places)
-    return f"{'-' if minor < 0 else ''}{whole}.{part:0{places}d} {currency}"
+    return shown(minor, currency) if currency and currency in CURRENCIES else f"{minor} {currency or ''}".strip()
 
 
 def counted(count: int, one: str, many: str = "") -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.cli.amounts import minor_units, money
+from jobs.cli.amounts import is_whole, minor_units, money
 from jobs.cli.output import ASKING, Actor, AsJson, Reason, amount, clock, print_json, say, tell, the_actor
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def issue(
     import billing
     from jobs.cli.opening import opened, patiently
 
-    lines = [_line(text, currency) for text in line]
+    lines = [_line(number, text, currency) for number, text in enumerate(line, start=1)]
     with opened() as runtime:
         receipt = patiently(
             runtime,
@@ -122,7 +122,7 @@ def issue(
             ),
         )
         if not as_json:
-            total = amount(sum(each.amount.minor for each in lines), currency.upper())
+            total = amount(sum(each.amount.minor for each in lines), lines[0].amount.currency)
             say(f"{receipt.invoice_id}: {total} to {customer}" + ("" if receipt.new else ", asked for before"))
         _report(runtime, receipt.invoice_id, wait, timeout_s, as_json)
 
@@ -228,13 +228,14 @@ def _missing(what_is_next: str) -> str:
     return ""
 
 
-def _line(text: str, currency: str) -> "Line":
+def _line(number: int, text: str, currency: str) -> "Line":
+    """The line; what is wrong with it is said by its number, because its text may name a person."""
     import billing
     from billing.errors import InvalidText
 
     description, equals, minor = text.rpartition("=")
-    option = f"--line {text!r}"
-    if not equals or not minor.strip().isdecimal():
+    option = f"--line {number}"
+    if not equals or not is_whole(minor):
         raise typer.BadParameter(f"{option} is not DESCRIPTION=MINOR_UNITS, such as '3 seats=4500'")
     try:
         return billing.Line(description.strip(), money(int(minor), currency, amount_as=f"{option}: the amount"))

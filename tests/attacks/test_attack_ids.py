@@ -59,7 +59,7 @@ HOSTILE_CAPTURES: dict[str, dict[str, Any]] = {
 }
 UNKNOWN_MONEY: dict[str, dict[str, Any]] = {
     "currency: unknown": {"currency": "XXX", "authorised_currency": "XXX"},
-    "amount: above this currency's": {"amount_minor": 99_999_999_999},
+    "amount: not in whole tens": {"amount_minor": 5124, "currency": "KWD", "authorised_currency": "KWD"},
     "amount: not in whole hundreds": {"amount_minor": 150, "currency": "UGX", "authorised_currency": "UGX"},
 }
 

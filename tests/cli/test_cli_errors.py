@@ -132,28 +132,33 @@ ISSUE = ("invoice", "issue", "--customer", "c", "--currency", "EUR", *DUE_14)
         (("status", "--timeout"), "billing: --timeout needs a value"),
         (("status", "x", "--timeout", "soon"), "billing status: --timeout must be a valid number"),
         (("status", "x", "--timeout", "-1"), "billing status: --timeout must be greater than or equal to 0"),
-        ((*CAPTURE[:4], "0", *CAPTURE[5:]), "billing capture: --amount must be positive, not 0"),
+        ((*CAPTURE[:4], "0", *CAPTURE[5:]), "billing capture: --amount must be positive"),
         (
             (*CAPTURE[:4], "1.5", *CAPTURE[5:]),
-            "billing capture: --amount is in minor units, a whole number: 1999 is 19.99 USD; not '1.5'",
+            "billing capture: --amount is in minor units, a whole number of up to 12 digits: 1999 is 19.99 USD",
         ),
         (
-            (*CAPTURE[:6], "XXX", *CAPTURE[7:]),
-            "billing capture: --currency 'XXX' is not a currency this service moves",
+            (*CAPTURE[:6], "EURO", *CAPTURE[7:]),
+            "billing capture: --currency must be one of Stripe's presentment currencies, by its code of three letters: "
+            "use 'EUR' (docs/currencies.md lists them)",
         ),
         (
             (*CAPTURE[:2], "pi/1", *CAPTURE[3:]),
             "billing: --payment-intent must be the id of a payment intent, pi_...; letters, digits and _ only, at most "
             "255 characters",
         ),
-        ((*ISSUE, "--line", "foo=0"), "billing invoice issue: --line 'foo=0': the amount must be positive, not 0"),
+        ((*ISSUE, "--line", "foo=0"), "billing invoice issue: --line 1: the amount must be positive"),
         (
-            (*ISSUE, "--line", "foo"),
-            "billing invoice issue: --line 'foo' is not DESCRIPTION=MINOR_UNITS, such as '3 seats=4500'",
+            (*ISSUE, "--line", "x=1", "--line", "foo"),
+            "billing invoice issue: --line 2 is not DESCRIPTION=MINOR_UNITS, such as '3 seats=4500'",
+        ),
+        (
+            (*ISSUE, "--line", f"foo={'9' * 5000}"),
+            "billing invoice issue: --line 1 is not DESCRIPTION=MINOR_UNITS, such as '3 seats=4500'",
         ),
         (
             ("standin", "authorise", "19.99", "USD"),
-            "billing standin authorise: AMOUNT is in minor units, a whole number: 1999 is 19.99 USD; not '19.99'",
+            "billing standin authorise: AMOUNT is in minor units, a whole number of up to 12 digits: 1999 is 19.99 USD",
         ),
     ],
     ids=lambda given: " ".join(given[-3:]) if isinstance(given, tuple) else "",

@@ -87,7 +87,7 @@ BAD: dict[str, dict[str, Any]] = {
     "too many lines": {"lines": LINES * 101},
     "not a line": {"lines": ["Repair"]},
     "two currencies": {"lines": [*LINES, billing.Line("A bell", billing.Money(900, "USD"))]},
-    "a total above the maximum": {"lines": [billing.Line("A castle", billing.Money(99_999_999, "EUR"))] * 2},
+    "a total above the maximum": {"lines": [billing.Line("A castle", billing.Money(999_999_999_999, "EUR"))] * 2},
     "no customer": {"customer": ""},
     "a customer with a space": {"customer": "cus 1"},
     "no collection": {"collect": None},
@@ -110,12 +110,6 @@ def test_what_cannot_be_invoiced_is_refused_before_anything_is_written(session: 
 def test_days_until_due_are_a_whole_number_of_days_within_a_year(days: Any):
     with pytest.raises(billing.InvalidRequest):
         billing.SendInvoice(days)
-
-
-@pytest.mark.parametrize("description", ["", "   ", "x" * 501, "two\nlines", "tab\there", "\x00", "\ud800", None, 5])
-def test_the_text_of_a_line_is_plain_text(description: Any):
-    with pytest.raises(billing.InvalidText):
-        billing.Line(description, billing.Money(100, "EUR"))
 
 
 @pytest.mark.parametrize("amount", [100, 1.5, None, "1 EUR"])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from house import House, eventually
 
+from billing.tables import Capture
 from jobs.local.supervisor import Child
 
 Line = dict[str, Any]
@@ -84,15 +85,21 @@ def test_the_life_of_an_operation_is_read_by_its_correlation_id(house: House, li
         assert by_entity == [line for line in found if line.get("correlation_id") == name]
 
 
-def test_the_search_would_see_a_line_without_its_correlation_id(house: House, lines: Callable[[], list[Line]]) -> None:
-    """The control: an operation that was asked for without one has lines, and a grep for another finds none of them."""
+def test_without_a_correlation_id_an_order_is_found_by_its_request_id(
+    house: House, lines: Callable[[], list[Line]]
+) -> None:
+    """And a grep for another finds none of its lines."""
     capture = house.ask_for_capture()
+    request_id = house.row(Capture, capture).request_id
 
     def finished() -> list[Line]:
         return [line for line in lines() if line.get("standing") == "concluded"]
 
     (last,) = eventually(finished, "it is captured")
-    assert (last["operation_id"], last["correlation_id"]) == (capture, None)
+    assert (last["operation_id"], last["correlation_id"]) == (capture, request_id)
+    by_entity = [line for line in lines() if line.get("operation_id") == capture]
+    assert by_entity == [line for line in lines() if line.get("correlation_id") == request_id]
+    assert {"operation.planned", "operation.prepared", "operation.settled"} <= {line["event"] for line in by_entity}
     assert told(lines(), "story-plain") == []
 
 
