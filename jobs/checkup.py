@@ -20,7 +20,8 @@ from billing import database
 from billing.cards import may_hold_card_number
 from billing.errors import WrongDatabase
 from billing.gateway import Budget, Request, Response, boot_clock
-from jobs import archiving, bells, grants, migrate
+from billing.tables import SCHEMA
+from jobs import archiving, bells, grants, migrate, own_schema
 from jobs.runtime import Runtime
 from jobs.secrets import SecretError, check_stripe_key
 from jobs.settings import SettingsError
@@ -97,6 +98,7 @@ def _postgres(runtime: Runtime) -> Iterator[Finding]:
                 return
             yield _stamp(runtime, connection)
             yield _access(runtime, connection)
+            yield _own_schema(connection)
     except SQLAlchemyError as error:
         yield Finding("postgres", Level.FAIL, _first_line(error), "start it, or correct DATABASE_URL")
         return
@@ -183,6 +185,17 @@ _LOGIN = text(
     "SELECT current_user, pg_has_role(current_user, relowner, 'MEMBER')"
     "  FROM pg_class WHERE oid = 'billing.installation'::regclass"
 )
+
+
+def _own_schema(connection: Connection) -> Finding:
+    """Whether nobody else's tables lie in our schema, and no login looks there for its own."""
+    if others := own_schema.strangers(connection):
+        told = f"{own_schema.named(others)} lies in the schema {SCHEMA}, and is not ours"
+        return Finding("neighbours", Level.WARN, told, f"ALTER TABLE {SCHEMA}.{others[0]} SET SCHEMA public")
+    if own_schema.leads_here(connection):
+        told = f"the login {SCHEMA} looks for its own tables in our schema"
+        return Finding("neighbours", Level.WARN, told, f"run `billing migrate`, or {own_schema.mend(connection)}")
+    return Finding("neighbours", Level.OK, f"the schema {SCHEMA} is ours alone")
 
 
 def _redis(runtime: Runtime) -> Finding:

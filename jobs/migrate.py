@@ -7,13 +7,15 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
 import migrations
 from billing import database
+from billing.errors import WrongDatabase
 from billing.tables import SCHEMA
-from jobs import grants
+from jobs import grants, own_schema
 
 
 @contextmanager
@@ -33,14 +35,23 @@ def _connected(database_url: str) -> Iterator[tuple[Config, Connection]]:
 def upgrade(database_url: str, *, environment: str, livemode: bool) -> str:
     """Run every migration that is missing and stamp the database; safe to run twice and at once. Returns the revision.
 
-    Raises WrongDatabase when the database is stamped for another environment.
+    Raises WrongDatabase when the database is stamped for another environment, when somebody else's tables lie in our
+    schema, and when it stands at a revision that this version does not know.
     """
     with _connected(database_url) as (config, connection):
-        if connection.scalar(text("SELECT to_regclass('billing.installation')")) is not None:
+        installed = connection.scalar(text("SELECT to_regclass('billing.installation')")) is not None
+        own_schema.claim(connection, installed=installed)
+        if installed:
             with Session(connection) as session:
                 database.stamp(session, environment=environment, livemode=livemode)
                 session.commit()
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError:
+            raise WrongDatabase(
+                "DATABASE_URL: this database stands at a revision that this version does not know; install the version "
+                f"that it is for, or put {SCHEMA}.alembic_version right if something else wrote into it"
+            ) from None
         with Session(connection) as session:
             database.stamp(session, environment=environment, livemode=livemode)
             session.commit()

@@ -7,7 +7,18 @@ import pytest
 from billing.cards import may_hold_card_number
 from jobs import bells
 
-PARTS = ["python", "settings", "stripe key", "postgres", "clock", "schema", "installation", "access", "facts"]
+PARTS = [
+    "python",
+    "settings",
+    "stripe key",
+    "postgres",
+    "clock",
+    "schema",
+    "installation",
+    "access",
+    "neighbours",
+    "facts",
+]
 PARTS += ["facts set aside", "quarantine", "undecided", "unanswered", "switches", "running work"]
 PARTS += ["ids", "redis", "stripe", "archive"]
 

@@ -1,0 +1,119 @@
+"""The schema `billing` is ours alone: nobody's tables lie in it, and no login looks there for its own.
+
+Postgres looks for a name without a schema in search_path, which is `"$user", public` unless somebody said otherwise.
+So a login that is called `billing` finds our tables before its application's: its ORM takes our `invoices` for its
+own, makes what is missing among ours, and its Alembic reads our version table. The schema of its name holds nothing of
+its own, so `claim` takes `$user` out of its path, in this database alone.
+Source: postgresql.org/docs/current/ddl-schemas.html, "The Schema Search Path".
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import ProgrammingError
+
+from billing.errors import WrongDatabase
+from billing.tables import SCHEMA
+from jobs.grants import COLUMNS
+
+_USER = "$user"
+DEFAULT = f'"{_USER}", public'
+
+
+def claim(connection: Connection, *, installed: bool) -> None:
+    """Before migrations: see that the schema is ours alone, and that a login of its name looks elsewhere.
+
+    Raises WrongDatabase where that is not so and nothing was installed yet; later, `billing doctor` says it. Commits.
+    """
+    others = strangers(connection)
+    if others and not installed:
+        raise WrongDatabase(
+            f"DATABASE_URL: the schema {SCHEMA} of this database must be this service's alone, and {named(others)} "
+            f"lies in it; move it away: ALTER TABLE {SCHEMA}.{others[0]} SET SCHEMA public"
+        )
+    path = _path(connection)
+    if path is not None and _USER in path and not _taken_out(connection, path) and not installed:
+        raise WrongDatabase(
+            f"DATABASE_URL: the login {SCHEMA} looks for its own tables in the schema {SCHEMA}, which is this "
+            f"service's; have an administrator run: {mend(connection)}"
+        )
+    # Nor does this session take anybody's table for one of ours.
+    connection.execute(text("SET search_path = pg_catalog"))
+    connection.commit()
+
+
+def strangers(connection: Connection) -> list[str]:
+    """The tables, views and sequences in our schema that no version of ours has made; by name."""
+    known = {"schema": SCHEMA, "ours": list(COLUMNS)}
+    return list(connection.scalars(_STRANGERS, known))
+
+
+def leads_here(connection: Connection) -> bool:
+    """Whether a login that is called like our schema looks in it for its own tables."""
+    return _USER in (_path(connection) or ())
+
+
+def mend(connection: Connection) -> str:
+    """What an administrator runs, so that such a login looks elsewhere."""
+    database = connection.scalar(text("SELECT quote_ident(current_database())"))
+    return f"ALTER ROLE {SCHEMA} IN DATABASE {database} SET search_path = public"
+
+
+def named(names: Sequence[str]) -> str:
+    return names[0] + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
+
+
+def _path(connection: Connection) -> list[str] | None:
+    """The path that such a login begins with here; None where there is no such login."""
+    row = connection.execute(_PATH, {"schema": SCHEMA, "default": DEFAULT}).one_or_none()
+    return None if row is None else [part.strip().strip('"') for part in str(row[0]).split(",")]
+
+
+def _taken_out(connection: Connection, path: Sequence[str]) -> bool:
+    """True once it is; False where this login may not change that one."""
+    rest = [sql.Identifier(name) for name in path if name not in (_USER, "")]
+    raw = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+    statement = sql.SQL("ALTER ROLE {role} IN DATABASE {database} SET search_path = {rest}").format(
+        role=sql.Identifier(SCHEMA),
+        database=sql.Identifier(str(connection.scalar(text("SELECT current_database()")))),
+        rest=sql.SQL(", ").join(rest) if rest else sql.Literal(""),
+    )
+    try:
+        with connection.begin_nested():
+            connection.exec_driver_sql(statement.as_string(raw))
+    except ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) != "42501":
+            raise
+        return False
+    return True
+
+
+_STRANGERS = text(
+    """
+    SELECT c.relname FROM pg_class AS c
+     WHERE c.relnamespace = to_regnamespace(:schema) AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+       AND NOT c.relname = ANY (:ours)
+       -- What belongs to a column of another table goes with it.
+       AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.objid = c.oid AND d.deptype IN ('a', 'i') AND c.relkind = 'S')
+     ORDER BY c.relname
+    """
+)
+# The most particular of what was said for this login holds, and then what this session itself began with, if that is
+# the server's own word.
+_PATH = text(
+    """
+    SELECT coalesce(
+             (SELECT substring(said FROM '^search_path=(.*)$')
+                FROM pg_db_role_setting AS s, unnest(s.setconfig) AS said
+               WHERE s.setrole IN (r.oid, 0) AND s.setdatabase IN (d.oid, 0) AND said LIKE 'search\\_path=%'
+               ORDER BY s.setrole <> 0 DESC, s.setdatabase <> 0 DESC LIMIT 1),
+             (SELECT reset_val FROM pg_settings
+               WHERE name = 'search_path' AND source IN ('default', 'configuration file', 'command line')),
+             :default)
+      FROM pg_roles AS r, pg_database AS d
+     WHERE r.rolname = :schema AND r.rolcanlogin AND d.datname = current_database()
+    """
+)
