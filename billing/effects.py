@@ -14,7 +14,7 @@ from enum import StrEnum
 from billing.answers import Kind, Reading, learn, learn_from_look, read_answer
 from billing.differences import because
 from billing.facts import told
-from billing.gateway import Answer, Budget, Gateway, Request, Response, boot_clock
+from billing.gateway import Answer, Budget, Gateway, NotSent, Request, Response, boot_clock
 from billing.idempotency import (
     Conflict,
     Done,
@@ -96,6 +96,19 @@ class Report:
     took_ms: int
     error: str | None = None
     """The class of an exception that escaped a call: a bug of ours, counted as an attempt."""
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the provider answered: with a whole body of its own, and no failure of its own. None: not asked."""
+        if isinstance(self.came_back, Finding) and self.came_back.answer is None:
+            return True if self.came_back.learned is not Learned.LOOK_UNANSWERED else None
+        match self.came_back.answer if isinstance(self.came_back, Finding) else self.came_back:
+            case Response(status=status, data=data):
+                return status < 500 and data is not None
+            case NotSent(unreached=False):
+                return None
+            case _:
+                return None if self.error else False
 
 
 @dataclass(slots=True)

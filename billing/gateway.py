@@ -112,6 +112,8 @@ class NotSent:
     """Not one byte of the request left this process."""
 
     why: str
+    unreached: bool = False
+    """No connection to the provider could be made."""
 
 
 Answer = Response | NoAnswer | NotSent

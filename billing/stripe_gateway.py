@@ -10,7 +10,7 @@ import urllib3
 
 from billing.excerpts import encoded, excerpt
 from billing.gateway import Answer, Budget, KeyUnavailable, NoAnswer, NotSent, Request, Response
-from billing.transport import OverBudget, TooLate, exchange, open_pool
+from billing.transport import OverBudget, TooLate, Unreached, exchange, open_pool
 
 API_VERSION = "2026-10-28.endive"
 """Pinned with the SDK's minor version: another version is another contract."""
@@ -82,6 +82,8 @@ class StripeGateway:
             self._client.raw_request(request.method.lower(), request.path, **options)
         except TooLate:
             return NotSent("too late to start")
+        except Unreached as error:
+            return NotSent(f"no connection: {error}", unreached=True)
         except stripe.StripeError as error:
             # Whatever class it is: bytes that came back are read by us, and without any nothing is known.
             return self._http.brought_back() or NoAnswer(type(error.__cause__ or error).__name__)

@@ -41,6 +41,8 @@ class Timing:
     horizon_s: float = 23 * 3600.0
     """A key this old is never sent again. Stripe may forget keys after 24 hours; one hour of margin.
     Source: docs.stripe.com/api/idempotent_requests."""
+    probe_s: float = 5.0
+    """While the provider answers nothing at all, one call is made so often, and after its first answer all of them."""
     transaction_timeout_s: float = 2.0
     reading_timeout_s: float = 10.0
     """The longest statement of an archiver or a command. They read much more at once, and nobody waits for them."""
@@ -96,6 +98,7 @@ SHORT = Timing(
     retry_max_s=1,
     look_first_s=0.5,
     look_max_s=2,
+    probe_s=0.5,
     linger_s=0.3,
     transaction_timeout_s=1,
 )

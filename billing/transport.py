@@ -16,11 +16,18 @@ from billing.gateway import Budget, boot_clock
 
 CONNECT_TIMEOUT_S = 3.0
 READ_TIMEOUT_S = 20.0
+IDLE_S = 60.0
+"""A connection that was not used for so long is not used again: what forgets connections on the way (a NAT, a balancer)
+does so after minutes, and tells nobody."""
 _CHUNK = 65_536
 
 
 class TooLate(Exception):
     """The call may no longer start; not one byte of it left. Never crosses the gateway."""
+
+
+class Unreached(Exception):
+    """No connection was made, so not one byte of the call left. Never crosses the gateway."""
 
 
 class OverBudget(Exception):
@@ -89,13 +96,29 @@ _WATCH = _Watch()
 class _LastLook:
     """Connects first, and checks the not-after as the last act before a byte is written."""
 
+    # http.client would open another connection in the middle of a request whose own was closed.
+    auto_open = 0
+    opened_at = used_at = float("-inf")
+
+    def connect(self) -> None:
+        """TLS included. What fails here has failed before the first byte of the request."""
+        try:
+            super().connect()  # type: ignore[misc]
+        except Exception as error:
+            if _in_hand.writing:
+                raise
+            raise Unreached(type(error).__name__) from error
+        self.opened_at = boot_clock()
+
     def request(self, *args: Any, **kwargs: Any) -> None:
         connection: Any = self
         if connection.is_closed:
             connection.connect()
         if boot_clock() > _in_hand.budget.not_after:
             raise TooLate
+        self.used_at = boot_clock()
         _in_hand.watched = _WATCH.over(connection.sock, _in_hand.budget.over_at)
+        _in_hand.writing = True
         super().request(*args, **kwargs)  # type: ignore[misc]
 
 
@@ -107,15 +130,31 @@ class _SecureConnection(_LastLook, HTTPSConnection):
     pass
 
 
-class _Pool(HTTPConnectionPool):
+class _Kept:
+    """Connections are kept for the next call, and not trusted for long. One that falls silent speaks for all that were
+    open at that time: else each of them would hold a call for its whole budget before the next is tried."""
+
+    silent_at = float("-inf")
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection = super()._get_conn(timeout)  # type: ignore[misc]
+        if connection.opened_at <= self.silent_at or boot_clock() > connection.used_at + IDLE_S:
+            connection.close()
+        return connection
+
+
+class _Pool(_Kept, HTTPConnectionPool):
     ConnectionCls = _Connection
 
 
-class _SecurePool(HTTPSConnectionPool):
+class _SecurePool(_Kept, HTTPSConnectionPool):
     ConnectionCls = _SecureConnection
 
 
-def open_pool(base_url: str, connections: int) -> HTTPConnectionPool:
+Pool = _Pool | _SecurePool
+
+
+def open_pool(base_url: str, connections: int) -> Pool:
     """Kept connections to one host, no more than there are crew threads. Proxies and netrc are never consulted."""
     url = urllib3.util.parse_url(base_url)
     settings: dict[str, Any] = {"maxsize": connections, "retries": False}
@@ -125,30 +164,36 @@ def open_pool(base_url: str, connections: int) -> HTTPConnectionPool:
 
 
 def exchange(
-    pool: HTTPConnectionPool, budget: Budget, method: str, path: str, headers: Mapping[str, str], body: str
+    pool: Pool, budget: Budget, method: str, path: str, headers: Mapping[str, str], body: str
 ) -> tuple[bytes, int, Mapping[str, str]]:
     """Send once and read the whole answer. Status, body and headers come back whatever the status is.
 
-    Raises TooLate (nothing was sent), OverBudget, and what urllib3 raises for a broken exchange.
+    Raises TooLate and Unreached (nothing was sent), OverBudget, and what urllib3 raises for a broken exchange.
     """
-    _in_hand.budget = budget
+    _in_hand.budget, _in_hand.writing = budget, False
     left = budget.over_at - boot_clock()
     if left <= 0:
         raise TooLate
     _in_hand.watched = None
-    whole = True
+    began = boot_clock()
     try:
         answer = _exchange(pool, budget, left, method, path, headers, body)
-    finally:
-        if _in_hand.watched is not None:
-            whole = _WATCH.done(_in_hand.watched)
-    if not whole:
+    except Exception as error:
+        if _was_cut() or isinstance(error, urllib3.exceptions.ReadTimeoutError | OverBudget):
+            pool.silent_at = max(pool.silent_at, began)
+        raise
+    if _was_cut():
+        pool.silent_at = max(pool.silent_at, began)
         raise OverBudget
     return answer
 
 
+def _was_cut() -> bool:
+    return _in_hand.watched is not None and not _WATCH.done(_in_hand.watched)
+
+
 def _exchange(
-    pool: HTTPConnectionPool,
+    pool: Pool,
     budget: Budget,
     left: float,
     method: str,

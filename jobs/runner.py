@@ -29,7 +29,7 @@ from jobs import work as pieces
 from jobs.contracts import BY_NAME, KNOWN, urgency_of
 from jobs.guards import STOPPED, No, say_no
 from jobs.logs import about
-from jobs.pace import Pace
+from jobs.pace import Pace, Reach
 from jobs.verdicts import VERDICTS, Verdict, pause
 
 log = structlog.get_logger()
@@ -53,8 +53,12 @@ class Runner:
     terms: Terms
     pace: Pace
     chance: random.Random
+    reach: Reach = field(init=False)
     claimed: tuple[Work, ...] = ()
     """What the last `start` claimed, whether it went well or not."""
+
+    def __post_init__(self) -> None:
+        self.reach = Reach(self.terms.timing.probe_s)
 
     def start(self, session: Session, queue: str, free: int, in_air: Counter[str | None]) -> Outcome:
         """Claim up to `free` pieces, looks first, and prepare their calls. The caller commits, then calls."""

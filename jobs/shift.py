@@ -119,6 +119,7 @@ class Shift:
         # So many claims are of one piece each, after a claim of more has failed.
         self._one_by_one = 0
         self._control = Control()
+        self._stragglers: set[Held] = set()
         self._later: list[Report] = []
         self._later_at = 0.0
         self._found = True
@@ -134,10 +135,12 @@ class Shift:
             reports = self._collect(crew, LOOK_AGAIN_S if self._wants_more() else ALL_BUSY_S)
             reports += self._again()
             if reports:
+                answers_again = [self._runner.reach.learn(reached=report.reached) for report in reports]
                 self._settle(reports, crew)
+                self._after_a_silence(any(answers_again))
             ending = control.stop_requested() or bool(self._written_off) or boot_clock() > began + self._slice_s
-            if not ending and self._wants_more():
-                claimed = self._claim(crew)
+            if not ending:
+                claimed = self._claim(crew) if self._wants_more() else 0
                 if claimed or self._in_air:
                     idle_since = boot_clock()
                 ending = not self._in_air and boot_clock() > idle_since + self._timing.linger_s
@@ -184,12 +187,12 @@ class Shift:
 
     def _wants_more(self) -> bool:
         """Not for every single answer: a claim is dear, and for now there are calls ahead."""
-        return self._free() > self._ahead // 2
+        return self._runner.reach.room(self._free()) > 0 and self._free() > self._ahead // 2
 
     def _claim(self, crew: Crew) -> int:
         before = boot_clock()
         in_air = Counter(held.call.case.row.account for held in self._in_air.values())
-        free = 1 if self._one_by_one else self._free()
+        free = self._runner.reach.room(1 if self._one_by_one else self._free())
         try:
             if not self._found and not self._anything():
                 return 0
@@ -200,6 +203,8 @@ class Shift:
             self._not_claimed(error)
             return 0
         self._hand_over(crew, outcome, before)
+        if outcome.claimed:
+            self._runner.reach.prepared()
         self._found = bool(outcome.claimed)
         # What failed is among those that were claimed together, or another worker has it by now.
         self._one_by_one = max(0, self._one_by_one - 1) if outcome.claimed else 0
@@ -337,6 +342,23 @@ class Shift:
             with transaction(self._engine) as session:
                 switches.pull(session, scope, actor="billing", reason=reason, probes=status == 401)
         except SQLAlchemyError as error:
+            self._pause(error)
+
+    def _after_a_silence(self, answers_again: bool) -> None:
+        """The provider answers again: what waits only for it is due now, and once more when those calls are over that
+        were in the air at that moment. They were made in the silence."""
+        if answers_again:
+            self._stragglers = set(self._in_air)
+        elif not self._stragglers or not self._stragglers.isdisjoint(self._in_air):
+            return
+        else:
+            self._stragglers = set()
+        try:
+            with transaction(self._engine) as session:
+                woken = pieces.wake(session, self._queue)
+            log.info("provider.found", queue=self._queue, woken=woken)
+        except SQLAlchemyError as error:
+            # Not tried again: what waits comes back after its own pause.
             self._pause(error)
 
     def _pause(self, error: Exception) -> None:

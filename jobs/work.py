@@ -81,6 +81,30 @@ _DUE = text(
 )
 
 
+def wake(session: Session, queue: str) -> int:
+    """Make due what of this queue waits only because nothing was answered: sends that come again after a pause, and
+    looks that were not answered. What waits for proof, a person or a sibling waits on. At most 1000 of each."""
+    connection, values = session.connection(), {"queue": queue}
+    return sum(connection.exec_driver_sql(statement, values).rowcount for statement in (_WAKE_WORK, _WAKE_LOOKS))
+
+
+_WAKE_WORK = """
+    UPDATE billing.work SET state = 'ready', due_at = NULL, tries = 0, state_since = clock_timestamp()
+     WHERE id IN (SELECT w.id FROM billing.work AS w JOIN billing.idempotency_records AS r ON r.work_id = w.id
+                   WHERE w.queue = %(queue)s AND w.state = 'waiting' AND w.due_at IS NOT NULL
+                     AND r.concluded_at IS NULL AND r.learned = 'nothing'
+                   ORDER BY w.due_at LIMIT 1000 FOR UPDATE OF w SKIP LOCKED)
+    """
+# A lease says that somebody looks at this moment.
+_WAKE_LOOKS = """
+    UPDATE billing.idempotency_records SET look_at = clock_timestamp()
+     WHERE id IN (SELECT id FROM billing.idempotency_records
+                   WHERE queue = %(queue)s AND concluded_at IS NULL AND look_at > clock_timestamp()
+                     AND learned = 'look_unanswered' AND lease_until IS NULL
+                   ORDER BY look_at LIMIT 1000 FOR UPDATE SKIP LOCKED)
+    """
+
+
 def take_back(session: Session, most: int = SWEEP_MOST) -> int:
     """Work whose call was never reported goes back to ready; that counts as an attempt: a worker died on it."""
     return _changed(session, _TAKE_BACK, most=most)

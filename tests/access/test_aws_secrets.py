@@ -14,8 +14,9 @@ from aws_server import Aws, error, serving
 from billing.tables import WorkState
 from jobs import aws_secrets
 from jobs.runtime import Runtime
-from jobs.secrets import Secret, SecretMissing
+from jobs.secrets import Secret, SecretAway, SecretMissing
 from jobs.settings import Settings
+from jobs.waiting import Away, away
 
 CANARY = "sk_test_canary7b2e"
 VARIABLES = {
@@ -140,6 +141,24 @@ def test_a_server_that_is_away_or_silent_is_given_up(aws: Aws, monkeypatch: pyte
         quick = aws_secrets._CONFIG.merge(aws_secrets.Config(read_timeout=0.2))
         monkeypatch.setattr(aws_secrets, "_CONFIG", quick)
         assert refused("aws-ssm:/key").endswith("AWS could not be asked (ReadTimeoutError)")
+
+
+def test_a_store_that_is_away_is_waited_for_at_the_start_and_one_that_says_no_is_not(
+    aws: Aws, monkeypatch: pytest.MonkeyPatch
+):
+    secret = Secret.referred("aws-sm:billing#key", "BILLING_STRIPE_KEY")
+    for fails_with in (error("InternalFailure", CANARY, 500), error("ThrottlingException", CANARY), (502, b"")):
+        aws.fails_with = fails_with
+        with pytest.raises(SecretAway) as raised:
+            secret.reveal()
+        assert away(raised.value) == Away("secrets", "BILLING_STRIPE_KEY")
+    aws.fails_with = error("AccessDeniedException", CANARY)
+    with pytest.raises(SecretMissing) as refusal:
+        secret.reveal()
+    assert away(refusal.value) is None
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://127.0.0.1:1")
+    with pytest.raises(SecretAway):
+        secret.reveal()
 
 
 @pytest.mark.parametrize(

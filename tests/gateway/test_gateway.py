@@ -241,12 +241,6 @@ def test_a_reset_connection_is_no_answer():
         assert isinstance(gateway(server.url).send(POST, budget()), NoAnswer)
 
 
-def test_a_refused_connection_is_no_answer():
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    assert isinstance(gateway(f"http://127.0.0.1:{port}").send(POST, budget()), NoAnswer | NotSent)
-
-
 # Nobody else is talked to.
 
 

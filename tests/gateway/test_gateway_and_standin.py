@@ -9,7 +9,7 @@ import pytest
 from billing import effects
 from billing.captures import OPERATION
 from billing.effects import Report, Standing, Turn
-from billing.gateway import Budget, NoAnswer, Request, Response, boot_clock
+from billing.gateway import Budget, NotSent, Request, Response, boot_clock
 from billing.idempotency import Learned
 from billing.records import Terms
 from billing.standin.control import Control
@@ -188,6 +188,6 @@ def test_the_other_mode_shows_nothing_of_ours(control: Control, stack: LocalServ
     assert answer.status == 404
 
 
-def test_a_stand_in_that_is_gone_is_no_answer():
+def test_a_stand_in_that_is_gone_was_sent_nothing():
     door = StripeGateway(lambda: "sk_test_x", "http://127.0.0.1:9", livemode=False, connections=1)
-    assert isinstance(door.send(Request("POST", "/v1/x", "", "key"), budget()), NoAnswer)
+    assert isinstance(door.send(Request("POST", "/v1/x", "", "key"), budget()), NotSent)

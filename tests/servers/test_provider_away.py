@@ -1,0 +1,246 @@
+"""While the provider is silent little is asked of it; once it answers, what waited only for it is due at once."""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from house import House, eventually
+from proxy import Proxy
+from sqlalchemy import select
+
+from billing import database
+from billing.stripe_gateway import StripeGateway
+from billing.tables import Fact, Record
+from jobs import work as pieces
+from jobs.local.supervisor import Child
+from jobs.pace import Pace, Reach
+from jobs.runner import Runner
+from jobs.shift import Control, Shift
+
+CREW = 4
+
+
+@pytest.fixture
+def stripe(house: House) -> Iterator[Proxy]:
+    """Between the processes and the stand-in."""
+    base = urlsplit(house.stripe_api_base)
+    with Proxy(base.hostname or "", base.port or 0) as proxy:
+        yield proxy
+
+
+class Clock:
+    """The boot clock of a `Reach`, that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Worker:
+    """A worker in this process, whose shifts share what a worker process keeps between them."""
+
+    def __init__(self, house: House, proxy: Proxy) -> None:
+        self.clock = Clock()
+        self.runner = Runner(house.terms, Pace(CREW), random.Random(1))
+        self.runner.reach = self.reach = Reach(house.timing.probe_s, self.clock)
+        self._house = house
+        base = f"http://127.0.0.1:{proxy.port}"
+        self._gateway = StripeGateway(lambda: "sk_test_away", base, livemode=False, connections=CREW)
+
+    def take_a_shift(self, queue: str = "captures") -> int:
+        engine = self._house.engines["worker"]
+        return Shift(engine, self._gateway, self.runner, queue, crew=CREW, slice_s=60).run(Control())
+
+    def finds_the_provider_silent(self) -> None:
+        for _ in range(Reach.FAILURES):
+            self.reach.learn(reached=False)
+        self.clock.now += self._house.timing.probe_s
+
+
+def attempts(house: House, *captures: str) -> Counter[str]:
+    with database.transaction(house.engine) as session:
+        query = select(Fact.entity_id).where(Fact.entity_id.in_(captures), Fact.topic.like("%.attempted"))
+        return Counter(session.scalars(query))
+
+
+# Whether it is silent.
+
+
+def test_a_provider_that_answers_some_calls_is_never_taken_for_silent() -> None:
+    clock, chance = Clock(), random.Random(7)
+    reach = Reach(5.0, clock)
+    for _ in range(2000):
+        clock.now += 0.2
+        reach.learn(reached=chance.random() < 0.2)
+        assert reach.room(32) == 32 or clock.now >= reach._answered_at + 5.0
+
+
+def test_a_silent_provider_is_asked_once_in_a_while_and_everything_once_it_answers() -> None:
+    clock = Clock()
+    reach = Reach(5.0, clock)
+    assert [reach.learn(reached=False) for _ in range(100)] == [False] * 100
+    assert reach.room(32) == 32, "for a moment it may be anything"
+    clock.now += 5.0
+    assert [reach.room(32), reach.room(0)] == [1, 0]
+    reach.prepared()
+    clock.now += 4.9
+    assert reach.room(32) == 0
+    clock.now += 0.1
+    assert reach.room(32) == 1, "though the one before may still be in the air"
+    reach.prepared()
+    assert reach.room(32) == 0
+    assert reach.learn(reached=None) is False, "what was not asked shows nothing"
+    assert reach.learn(reached=True) is True
+    assert reach.learn(reached=True) is False, "said once"
+    assert reach.room(32) == 32
+
+
+def test_few_failures_make_no_silence() -> None:
+    clock = Clock()
+    reach = Reach(5.0, clock)
+    for _ in range(Reach.FAILURES - 1):
+        reach.learn(reached=False)
+    clock.now += 3600
+    assert reach.room(32) == 32, "one operation that fails by itself stops no other"
+    assert reach.learn(reached=True) is True, "and what it waited with goes on"
+
+
+# What a worker does about it.
+
+
+def test_while_the_provider_refuses_connections_one_operation_is_tried_and_the_others_are_left_alone(
+    house: House, stripe: Proxy
+) -> None:
+    captures = [house.ask_for_capture(intent) for intent in house.intents(20)]
+    house.plan()
+    worker = Worker(house, stripe)
+    stripe.refuse()
+    worker.finds_the_provider_silent()
+    worker.take_a_shift()
+    assert attempts(house, *captures).total() == 1
+    assert house.states_of_work() == {"ready": 19, "waiting": 1}
+    (tried,) = attempts(house, *captures)
+    record = house.record(tried)
+    assert (record.state, record.unanswered, record.unreported) == ("planned", 0, 0), "nothing is in doubt"
+    worker.clock.now += house.timing.probe_s
+    worker.take_a_shift()
+    assert attempts(house, *captures).total() == 2
+    # It is well again, and the first answer lets all the others follow in the same shift.
+    stripe.heal()
+    worker.clock.now += house.timing.probe_s
+    worker.take_a_shift()
+    assert {house.status(capture).state for capture in captures} == {"captured"}
+    assert attempts(house, *captures).total() == 20 + 2
+    assert len(house.posts("/capture")) == 20
+
+
+def test_the_first_answer_after_a_silence_makes_due_what_waited_only_for_the_provider(
+    house: House, stripe: Proxy
+) -> None:
+    stripe.hang()
+    in_doubt = [house.ask_for_capture(intent) for intent in house.intents(3)]
+    looking = house.ask_for_capture(authorisation=None)
+    proving = house.ask_for_capture()
+    house.plan()
+    worker = Worker(house, stripe)
+    worker.take_a_shift()
+    assert {house.record(one).learned for one in in_doubt} == {"nothing"}
+    assert house.record(looking).learned == "look_unanswered"
+    # As after hours of it; and one whose look did see something waits for its proof.
+    house.execute("UPDATE billing.work SET state = 'waiting', due_at = now() + interval '300 s', tries = 20")
+    house.execute("UPDATE billing.work SET due_at = NULL WHERE entity_id IN (:a, :b)", a=looking, b=proving)
+    house.execute("UPDATE billing.idempotency_records SET look_at = now() + interval '1 h' WHERE learned <> 'nothing'")
+    house.execute(
+        "UPDATE billing.idempotency_records SET learned = 'absent', look_only = true, look_at = now() + interval '1 h'"
+        " WHERE operation_id = :one",
+        one=proving,
+    )
+    stripe.heal()
+    new = house.ask_for_capture()
+    house.plan()
+    worker.finds_the_provider_silent()
+    worker.take_a_shift()
+    assert [house.status(each).state for each in (new, *in_doubt, looking)] == ["captured"] * 5
+    assert attempts(house, new, *in_doubt) == {new: 1, **dict.fromkeys(in_doubt, 2)}
+    assert house.work(proving).state == "waiting"
+    assert house.record(proving).looks == 0, "its proof is not mature: it waits on"
+    assert [house.captured(each) for each in (new, *in_doubt, looking)] == [{1999: 1}] * 5
+
+
+def test_nobody_else_is_woken(house: House, stripe: Proxy) -> None:
+    """What a person, a sibling, a brake or somebody's lease keeps waiting waits on."""
+    stripe.refuse()
+    captures = [house.ask_for_capture(intent) for intent in house.intents(5)]
+    house.plan()
+    worker = Worker(house, stripe)
+    worker.take_a_shift()
+    later = "now() + interval '300 s'"
+    for state, capture in zip(("held", "parked", "quarantined"), captures, strict=False):
+        house.execute(f"UPDATE billing.work SET state = '{state}', due_at = {later} WHERE entity_id = :o", o=capture)
+    house.execute(
+        f"UPDATE billing.idempotency_records SET learned = 'look_unanswered', look_at = {later}, lease_until = {later},"
+        " lease_s = 300 WHERE operation_id = :one",
+        one=captures[3],
+    )
+    house.execute(f"UPDATE billing.work SET state = 'waiting', due_at = {later} WHERE entity_id = :o", o=captures[4])
+    house.execute("UPDATE billing.work SET queue = 'invoices' WHERE entity_id = :o", o=captures[4])
+
+    def all_of_it() -> list[tuple[object, ...]]:
+        with database.transaction(house.engine) as session:
+            looks = {r.operation_id: r.look_at for r in session.scalars(select(Record))}
+        return [(house.work(each).state, house.work(each).due_at, looks[each]) for each in captures]
+
+    before = all_of_it()
+    with database.transaction(house.engines["worker"]) as session:
+        assert pieces.wake(session, "captures") == 0
+    assert all_of_it() == before
+    with database.transaction(house.engines["worker"]) as session:
+        assert pieces.wake(session, "invoices") == 1, "the control"
+
+
+# The real processes.
+
+FAULTS: dict[str, Callable[[Proxy], None]] = {
+    "hangs": Proxy.hang,
+    "refuses": Proxy.refuse,
+    "cuts-bodies": lambda proxy: setattr(proxy, "cut_after", 400),
+    "cuts-headers": lambda proxy: setattr(proxy, "cut_after", 30),
+    "strands": Proxy.strand,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_queue_clears_after_the_provider_was_away_with_few_more_attempts(
+    house: House, stripe: Proxy, spawn: Callable[..., Child], fault: str
+) -> None:
+    base = {"STRIPE_API_BASE": f"http://127.0.0.1:{stripe.port}", "BILLING_LOG_LEVEL": "info"}
+    spawn("relay")
+    worker = spawn("worker", "captures", BILLING_CREW_CAPTURES="8", **base)
+    house.standin.add_fault("latency", path="/capture$", seconds=0.3)
+    first = [house.ask_for_capture(intent) for intent in house.intents(8)]
+    eventually(
+        lambda: all(house.status(each).state == "captured" for each in first), "it works; 8 connections are kept"
+    )
+    house.standin.clear_faults()
+    FAULTS[fault](stripe)
+    captures = [house.ask_for_capture(intent) for intent in house.intents(30)]
+    if fault != "strands":
+        eventually(lambda: "provider.silent" in worker.output(), "it is noticed")
+        more = [house.ask_for_capture(intent) for intent in house.intents(30)]
+        eventually(lambda: house.status(more[-1]).work is not None, "they are planned")
+        captures += more
+    eventually(lambda: attempts(house, *captures), "something was tried")
+    stripe.heal()
+    before = attempts(house, *captures)
+    captures.append(house.ask_for_capture())
+    eventually(lambda: all(house.status(each).state == "captured" for each in captures), "the queue is empty", 60)
+    after = attempts(house, *captures) - before
+    # One that was in the air at that moment, and one that is answered.
+    assert max(after.values()) <= 2
+    assert after[captures[-1]] <= 2
+    assert [house.captured(each) for each in captures] == [{1999: 1}] * len(captures)
+    assert worker.poll() is None
