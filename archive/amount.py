@@ -43,8 +43,8 @@ class Amount:
     _grown: bool = False
 
     def read(self, step: Step[T]) -> T:
-        """Statements that need no transaction around them. Raises what Postgres raises, if one row is too slow."""
-        return self._take(step, database.glance)
+        """Of one moment, however many statements it takes. Raises what Postgres raises, if one row is too slow."""
+        return self._take(step, database.snapshot)
 
     def write(self, step: Step[T]) -> T:
         """In one transaction: all of it, or with fewer rows. Raises as `read`."""

@@ -8,14 +8,12 @@ belongs to another day (a relay may stamp the later one first, and a clock may s
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from functools import partial
 from typing import Any, TypeAlias
 
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.orm import Session
 
 from archive import set_aside
-from archive.amount import Amount
 from archive.retention import CLASSES
 from billing.tables import RETENTION_CLASS
 
@@ -50,11 +48,16 @@ def due(session: Session, wait_s: float) -> list[Due]:
     return [Due(*row) for row in session.execute(_DUE, {"classes": list(CLASSES), "wait_s": wait_s})]
 
 
-def search(amount: Amount, due: Due, wait_s: float) -> Found:
-    """The oldest facts of this class; none where the oldest that may be archived has not waited for `wait_s`."""
+def search(session: Session, rows: int, *, due: Due, wait_s: float) -> Found:
+    """The oldest facts of this class, about so many; none where the oldest of them has not waited for `wait_s`.
+
+    All of it sees one moment: an earlier fact of an entity that is planned, or committed, while its later one is found
+    would be passed otherwise.
+    """
     found, held, after = Found(due), dict[Entity, int](), 0
-    for page in _pages(amount, due, wait_s):
-        for early in _unplanned(amount, after, page[-1].id):
+    values: dict[str, Any] = {"retention_class": due.retention_class, "wait_s": wait_s}
+    while page := _page(session, rows, _WAITING, after=after, **values):
+        for early in _unplanned(session, rows, after, page[-1].id):
             held.setdefault((early.entity_type, early.entity_id), early.id)
         for row in page:
             entity_of = (row.entity_type, row.entity_id)
@@ -71,28 +74,19 @@ def search(amount: Amount, due: Due, wait_s: float) -> Found:
                 held.setdefault(entity_of, row.id)
         after = page[-1].id
         found.pages += 1
-        if len(found.facts) >= amount.rows or (found.facts and found.pages >= PAGES):
+        if len(found.facts) >= rows or (found.facts and found.pages >= PAGES):
             break
     return found
 
 
-def _pages(amount: Amount, due: Due, wait_s: float) -> Iterator[Sequence[Row[Any]]]:
-    """The planned facts of a class that wait, in the order of their ids."""
-    values: dict[str, Any] = {"retention_class": due.retention_class, "wait_s": wait_s}
-    after = 0
-    while page := amount.read(partial(_page, statement=_WAITING, after=after, **values)):
-        yield page
-        after = page[-1].id
-
-
-def _unplanned(amount: Amount, after: int, before: int) -> Iterator[Row[Any]]:
+def _unplanned(session: Session, rows: int, after: int, before: int) -> Iterator[Row[Any]]:
     """The facts between these two that no relay has planned, of every class."""
-    while page := amount.read(partial(_page, statement=_UNPLANNED, after=after, before=before)):
+    while page := _page(session, rows, _UNPLANNED, after=after, before=before):
         yield from page
         after = page[-1].id
 
 
-def _page(session: Session, rows: int, *, statement: TextClause, **values: Any) -> Sequence[Row[Any]]:
+def _page(session: Session, rows: int, statement: TextClause, **values: Any) -> Sequence[Row[Any]]:
     return session.execute(statement, {"rows": rows, **values}).all()
 
 

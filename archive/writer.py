@@ -4,11 +4,13 @@ Claim (Postgres) → object → read back → manifest → read back → confirm
 anybody: a key that is taken is read and compared. Nothing is deleted from Postgres.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC
 from functools import partial
 
 import structlog
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from archive import backlog, batches, manifests, records, set_aside
@@ -23,12 +25,12 @@ from billing.tables import ArchiveBatch
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Round:
-    """How many facts were archived, and the batches that could not be finished."""
+    """How many facts were archived, and what kept a class from going on."""
 
-    archived: int
-    differing: list[EvidenceDiffers] = field(default_factory=list)
+    archived: int = 0
+    troubles: list[EvidenceDiffers | DBAPIError] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,31 +48,34 @@ class Writer:
     patience_s: float
 
     def round(self) -> Round:
-        """Finish what others have left behind, then claim one batch and write it. Raises StoreAway and StoreRefused.
+        """Finish what others have left behind, then claim one batch and write it.
 
-        A batch that differs stands in nobody's way but its class's.
+        A batch that differs, or a row that Postgres itself cannot read, stands in nobody's way but its class's. Raises
+        StoreAway, StoreRefused, and what a Postgres raises that is away.
         """
+        done = Round()
         with database.transaction(self.amount.engine) as session:
             found = batches.left_behind(session, self.patience_s)
-        archived = [self._tried(batch) for batch in found]
-        if (claimed := self.claim()) is not None:
-            archived.append(self._tried(claimed))
-        return Round(
-            sum(rows for rows in archived if isinstance(rows, int)),
-            [error for error in archived if isinstance(error, EvidenceDiffers)],
-        )
+        for batch in found:
+            self._add(done, partial(self.finish, batch))
+        before = done.archived
+        for due in self.due():
+            if done.archived == before:
+                self._add(done, partial(self._next, due))
+        return done
 
-    def claim(self) -> ArchiveBatch | None:
-        """The next batch, of the class whose facts have waited longest. What cannot be archived is set aside.
+    def due(self) -> list[backlog.Due]:
+        """Classes that may have a batch, those whose facts have waited longest first."""
+        return self.amount.read(lambda session, _: backlog.due(session, self.wait_s))
+
+    def claim(self, due: backlog.Due) -> ArchiveBatch | None:
+        """The next batch of this class. What cannot be archived is set aside.
 
         None when nothing has waited for `wait_s`, or somebody else claims.
         """
-        for due in self.amount.read(lambda session, _: backlog.due(session, self.wait_s)):
-            found = backlog.search(self.amount, due, self.wait_s)
-            set_aside.mark(self.amount, found.troubled)
-            if found.facts:
-                return self.amount.write(partial(self._claim, found=found))
-        return None
+        found = self.amount.read(partial(backlog.search, due=due, wait_s=self.wait_s))
+        set_aside.mark(self.amount, found.troubled)
+        return self.amount.write(partial(self._claim, found=found)) if found.facts else None
 
     def put_back(self) -> int:
         """Let facts that were set aside, and could be archived now, wait again. Returns how many."""
@@ -123,12 +128,21 @@ class Writer:
     def _claim(self, session: Session, rows: int, *, found: backlog.Found) -> ArchiveBatch | None:
         return batches.claim(session, self.policy, found, most=rows)
 
-    def _tried(self, batch: ArchiveBatch) -> int | EvidenceDiffers:
+    def _next(self, due: backlog.Due) -> int:
+        batch = self.claim(due)
+        return 0 if batch is None else self.finish(batch)
+
+    def _add(self, done: Round, step: Callable[[], int]) -> None:
         self.amount.beat()
         try:
-            return self.finish(batch)
+            done.archived += step()
         except EvidenceDiffers as error:
-            return error
+            done.troubles.append(error)
+        except DBAPIError as error:
+            code = database.sqlstate(error)
+            if code is None or (error.connection_invalidated and code not in database.TOO_SLOW):
+                raise
+            done.troubles.append(error)
 
     def _read_back(self, key: str, lock: Lock) -> Stored:
         self.amount.beat()

@@ -147,6 +147,13 @@ def glance(engine: Engine) -> Iterator[Session]:
         yield session
 
 
+@contextmanager
+def snapshot(engine: Engine) -> Iterator[Session]:
+    """For reading: every statement sees the database as it was at the first. Nothing is committed."""
+    with Session(engine.execution_options(isolation_level="REPEATABLE READ")) as session:
+        yield session
+
+
 def sqlstate(error: BaseException) -> str | None:
     """Postgres' own code for what went wrong; None where it could say nothing, as with a connection that is lost."""
     code = getattr(getattr(error, "orig", None) or error, "sqlstate", None)

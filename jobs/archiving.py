@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from archive import retention
 from archive.amount import Amount
@@ -115,9 +115,9 @@ def run(
                 if done.archived:
                     # While there is more, the next batch follows at once.
                     pause_s = 0.0
-                elif done.differing:
+                elif done.troubles:
                     pause_s = AGAIN_S
-                told = _tell(done.differing, told)
+                told = _tell(done.troubles, told)
             except (StoreAway, SQLAlchemyError) as error:
                 _tell_trouble(error)
                 pause_s = AGAIN_S
@@ -128,7 +128,7 @@ def run(
 def run_once(runtime: Runtime) -> int:
     """Archive everything that a relay has planned, now, and what was left behind. Returns how many facts that were.
 
-    Raises EvidenceDiffers where a batch cannot be finished, after everything else was done.
+    Raises what keeps a class from going on, EvidenceDiffers most likely, after everything else was done.
     """
     with archiver(runtime) as writer:
         eager = replace(writer, wait_s=0.0, patience_s=0.0)
@@ -137,11 +137,11 @@ def run_once(runtime: Runtime) -> int:
         while True:
             done = eager.round()
             archived += done.archived
-            differing = {str(error) for error in done.differing}
-            if not done.archived and differing <= stuck:
+            troubles = {str(error) for error in done.troubles}
+            if not done.archived and troubles <= stuck:
                 break
-            stuck |= differing
-        for error in done.differing:
+            stuck |= troubles
+        for error in done.troubles:
             raise error
         return archived
 
@@ -152,12 +152,16 @@ def _put_back(writer: Writer) -> bool:
     return True
 
 
-def _tell(differing: list[EvidenceDiffers], told: set[str]) -> set[str]:
+def _tell(troubles: list[EvidenceDiffers | DBAPIError], told: set[str]) -> set[str]:
     """One line for each that was not told before. Returns what stands now."""
-    for error in differing:
-        if str(error) not in told:
+    for error in troubles:
+        if str(error) in told:
+            continue
+        if isinstance(error, EvidenceDiffers):
             log.error("evidence.differs", key=error.key, told=str(error))
-    return {str(error) for error in differing}
+        else:
+            _tell_trouble(error)
+    return {str(error) for error in troubles}
 
 
 def _tell_trouble(error: StoreAway | SQLAlchemyError) -> None:

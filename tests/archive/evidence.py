@@ -90,9 +90,15 @@ class Archive:
     def round(self, store: Store | None = None, **changed: Any) -> int:
         """One round of a writer. Raises the first difference that it met."""
         done = self.writer(store, **changed).round()
-        for differs in done.differing:
-            raise differs
+        for trouble in done.troubles:
+            raise trouble
         return done.archived
+
+    def claim(self, most: int = MOST_ROWS) -> ArchiveBatch | None:
+        """Claim a batch without archiving it: it stays open and keeps its class."""
+        writer = self.writer(amount=self.amount(most))
+        claimed = (writer.claim(due) for due in writer.due())
+        return next((batch for batch in claimed if batch is not None), None)
 
     def archive_all(self) -> int:
         writer, archived = self.writer(), 0

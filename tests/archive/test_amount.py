@@ -3,6 +3,7 @@
 Slowness is made and not waited for: each row of the table costs the archiver some milliseconds in Postgres.
 """
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,10 @@ from sqlalchemy import text
 
 from archive import backlog
 from archive.amount import FITTING, Amount
+from archive.errors import StoreAway
 from billing import database
+from billing.timing import SHORT
+from jobs import archiving
 
 # A hundred rows take a second, and no statement may. Where a policy holds, only leakproof functions use an index.
 EACH_ROW_READ_IS_SLOW = """
@@ -27,6 +31,15 @@ EACH_ROW_MARKED_IS_SLOW = """
     CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN PERFORM pg_sleep(0.01); RETURN NEW; END $$;
     CREATE TRIGGER slow BEFORE UPDATE OF batch_no ON billing.facts FOR EACH ROW EXECUTE FUNCTION public.slow()
+"""
+AN_INVOICE_CANNOT_BE_READ = """
+    ALTER FUNCTION pg_catalog.split_part LEAKPROOF;
+    CREATE FUNCTION public.slow(kind text, version bigint) RETURNS boolean LANGUAGE plpgsql COST 1 LEAKPROOF AS $$
+        BEGIN
+            IF kind = 'invoice' AND version = 2 THEN RAISE 'missing chunk' USING ERRCODE = 'XX001'; END IF;
+            RETURN true; END $$;
+    CREATE POLICY slow ON billing.facts TO billing_archiver USING (public.slow(entity_type, entity_version));
+    ALTER TABLE billing.facts ENABLE ROW LEVEL SECURITY
 """
 FAST_AGAIN = """
     DROP POLICY IF EXISTS slow ON billing.facts;
@@ -42,8 +55,9 @@ LIMITS = {
 
 
 def run(archive: Archive, statements: str) -> None:
-    for statement in statements.split(";\n"):
-        archive.house.execute(statement.replace(":", "\\:"))
+    with database.transaction(archive.house.engine) as session:
+        connection: Any = session.connection().connection.dbapi_connection
+        connection.execute(statements)
 
 
 def tell_many(
@@ -85,7 +99,7 @@ def test_an_archiver_halves_what_it_takes_until_it_fits(
 def test_a_batch_that_was_claimed_large_is_read_in_pieces(archive: Archive, slow: Any) -> None:
     """By an older version, or before the machine was busy; nobody can make it smaller."""
     tell_many(archive)
-    batch = archive.writer().claim()
+    batch = archive.claim()
     assert batch is not None
     assert batch.rows == 100
     slow(EACH_ROW_READ_IS_SLOW)
@@ -154,7 +168,7 @@ def test_a_claim_reads_no_more_than_it_takes_however_much_waits(archive: Archive
     archive.house.execute("UPDATE billing.facts SET menu = NULL WHERE id BETWEEN 2000 AND 2010")
     before = rows_read(archive)
     (due, _) = archive.amount().read(lambda session, _: backlog.due(session, 0.0))
-    found = backlog.search(archive.amount(most=10), due, 0.0)
+    found = archive.amount(most=10).read(partial(backlog.search, due=due, wait_s=0.0))
     assert found.facts == list(range(1, 11))
     assert rows_read(archive) - before <= 50
 
@@ -163,16 +177,50 @@ def test_a_class_that_stands_still_is_not_read_past_by_the_others(archive: Archi
     archive.tell("capture.requested", of="cap_first")
     tell_many(archive, 3_000)
     archive.tell("invoice.requested", of="inv_1")
-    first = archive.writer(amount=archive.amount(most=10)).claim()
-    second = archive.writer(amount=archive.amount(most=10)).claim()
+    first = archive.claim(10)
+    second = archive.claim(10)
     assert first is not None
     assert second is not None
     assert (first.retention_class, second.retention_class) == ("capture", "attempt")
     before = rows_read(archive)
-    third = archive.writer(amount=archive.amount(most=10)).claim()
+    third = archive.claim(10)
     assert third is not None
     assert third.retention_class == "invoice"
     assert rows_read(archive) - before <= 50
+
+
+def test_a_row_that_postgres_itself_cannot_read_holds_up_its_class_only(
+    archive: Archive, slow: Any, lines: Lines
+) -> None:
+    """As where a page of the table is damaged."""
+    archive.tell("invoice.requested", "invoice.sent", of="inv_1")
+    archive.tell("capture.requested")
+    slow(AN_INVOICE_CANNOT_BE_READ)
+    done = archive.writer().round()
+    assert done.archived == 1
+    assert [database.sqlstate(trouble) for trouble in done.troubles] == ["XX001"]
+    told = archiving._tell(done.troubles, set())
+    assert lines.of("archive.failed") == [
+        {"event": "archive.failed", "level": "warning", "error": "DataCorrupted", "sqlstate": "XX001"}
+    ]
+    archiving._tell(archive.writer().round().troubles, told)
+    assert len(lines.of("archive.failed")) == 1
+
+
+def test_a_server_that_is_away_is_told_apart_from_one_that_is_too_slow(archive: Archive, lines: Lines) -> None:
+    archive.in_sessions_with()
+    with pytest.raises(sqlalchemy.exc.OperationalError) as too_slow:
+        fails_above(0, archive.amount(most=1))
+    nowhere = database.open_engine("postgresql://x@127.0.0.1:1/x", SHORT, name="x", pooled=False)
+    with pytest.raises(sqlalchemy.exc.OperationalError) as away:
+        archive.round(amount=Amount(nowhere))
+    for error in (too_slow.value, away.value, StoreAway("x")):
+        archiving._tell_trouble(error)
+    assert [(line["event"], line["error"], line["sqlstate"]) for line in lines] == [
+        ("archive.failed", "QueryCanceled", "57014"),
+        ("archive.away", "OperationalError", None),
+        ("archive.away", "StoreAway", None),
+    ]
 
 
 def rows_read(archive: Archive) -> int:

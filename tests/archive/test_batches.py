@@ -7,7 +7,7 @@ import sqlalchemy.exc
 from evidence import Archive
 from house import House
 from outside import in_order
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
 from archive.errors import EvidenceDiffers
@@ -16,7 +16,7 @@ from billing import database
 
 def claimed(archive: Archive, most: int = 10) -> tuple[str, int, int, int] | None:
     """Claim a batch without archiving it: it stays open and keeps its class."""
-    batch = archive.writer(amount=archive.amount(most)).claim()
+    batch = archive.claim(most)
     return batch and (batch.retention_class, batch.number, batch.first_seq, batch.last_seq)
 
 
@@ -142,6 +142,32 @@ def test_a_transaction_that_commits_late_is_in_a_later_batch(archive: Archive) -
     rows = archive.outside.facts()["capture"]
     assert [row["entity_id"] for row in rows] == ["cap_1", "cap_late"]
     assert rows[0]["fact_id"] > rows[1]["fact_id"]  # what a watermark would have lost
+
+
+def test_an_earlier_fact_that_is_committed_during_the_search_is_not_passed(archive: Archive) -> None:
+    """Its id is older than what was searched already, and the later fact of its entity lies still ahead."""
+    archive.in_sessions_with()
+    archive.tell("capture.requested", of="cap_2")
+    insert = (
+        "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload, menu)"
+        " VALUES ('capture.requested', 'capture', 'cap_1', {}, 'billing', '{{}}', 1)"
+    )
+    with Session(archive.house.engine) as late:
+        late.connection().exec_driver_sql(insert.format(1))
+        archive.tell("capture.requested", of="cap_3", at="now() - interval '1 day'")
+        passed: list[str] = []
+
+        @event.listens_for(archive.engine, "after_cursor_execute")
+        def _(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+            if "AS trouble" in statement and not passed:
+                passed.append(statement)
+                late.commit()
+                archive.house.execute(insert.format(2))
+
+        assert archive.round(amount=archive.amount(2)) == 1
+    assert passed
+    archive.archive_all()
+    in_order(archive.outside.facts())
 
 
 def test_facts_are_gathered_until_the_oldest_has_waited(archive: Archive) -> None:

@@ -166,7 +166,7 @@ def test_a_batch_that_was_claimed_with_such_a_fact_is_finished_without_its_paylo
     for n, (payload, _) in enumerate(PAYLOADS.values()):
         if len(payload) < 100_000:
             insert(archive, n, '{"minor": 1}')
-    batch = archive.writer().claim()
+    batch = archive.claim()
     assert batch is not None
     for n, (payload, _) in enumerate(PAYLOADS.values()):
         archive.house.execute(

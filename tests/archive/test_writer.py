@@ -89,7 +89,7 @@ def test_an_archiver_that_dies_anywhere_is_finished_by_the_next(archive: Archive
 
 def claim(archive: Archive) -> tuple[Any, Any]:
     writer = archive.writer()
-    batch = writer.claim()
+    batch = archive.claim()
     assert batch is not None
     return batch, records.table(batches.facts_of(writer.amount, batch))
 
