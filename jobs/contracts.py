@@ -156,7 +156,7 @@ def urgency(fact: Fact, timing: Timing) -> datetime:
             return fact.happened_at - timedelta(days=365)
         return urgency_of(_deadline(fact.payload.get("capture_before")), fact.happened_at, timing)
     except OverflowError as error:
-        raise Unplannable("capture_before is out of range: it must be Stripe's own value") from error
+        raise Unplannable("capture_before or happened_at is out of range") from error
 
 
 def urgency_of(capture_before: datetime | None, created_at: datetime, timing: Timing) -> datetime:

@@ -46,7 +46,7 @@ def complaint(error: Exception) -> str | None:
                 f"DATABASE_URL: Postgres ended a statement that took too long ({type(error.orig).__name__}, "
                 f"{database.sqlstate(error)}); try again when it has less to do"
             )
-        case sqlalchemy.exc.OperationalError() | sqlalchemy.exc.InterfaceError():
+        case sqlalchemy.exc.OperationalError() | sqlalchemy.exc.InterfaceError() | sqlalchemy.exc.InternalError():
             return (
                 f"DATABASE_URL: Postgres cannot be used ({_reason(error.orig or error)}); start it or correct "
                 "DATABASE_URL, or let `billing up` start one"

@@ -15,6 +15,7 @@ from jobs.verdicts import Trouble, trouble
 
 T = TypeVar("T")
 _TRIES = 20
+_SLOW_TRIES = 3
 """A captain holds a row for some milliseconds, and a connection of ours waits 200 ms for it: this is 4 s."""
 
 
@@ -40,12 +41,15 @@ def opened() -> Iterator[Runtime]:
 
 
 def patiently(runtime: Runtime, step: Callable[[Session], T]) -> T:
-    """`step` in a transaction of its own, again when the workers held what it needs."""
+    """`step` in a transaction of its own, again when the workers held what it needs, or a busy machine was too slow."""
+    slow = 0
     for tries_left in reversed(range(_TRIES)):
         try:
             with database.transaction(runtime.engine) as session:
                 return step(session)
         except DBAPIError as error:
-            if trouble(error) is not Trouble.REPEAT or not tries_left:
+            kind = trouble(error)
+            slow += kind is Trouble.HALVE
+            if kind not in (Trouble.REPEAT, Trouble.HALVE) or not tries_left or slow == _SLOW_TRIES:
                 raise
     raise AssertionError("the last try returns or raises")

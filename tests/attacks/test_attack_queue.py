@@ -4,11 +4,14 @@ import contextlib
 import random
 from collections import Counter
 from datetime import UTC, datetime
+from typing import ClassVar
 
+import psycopg
 import pytest
 from house import House, eventually
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.orm import Session
 from worker import KILLED, fork_worker, reap
 
 import billing
@@ -20,7 +23,7 @@ from jobs import planning
 from jobs import work as pieces
 from jobs.contracts import MENU
 from jobs.pace import Pace
-from jobs.runner import Runner
+from jobs.runner import Outcome, Runner
 from jobs.shift import Control, Shift
 
 
@@ -69,6 +72,39 @@ def test_only_the_row_that_cannot_be_prepared_is_set_aside(house: House) -> None
             runner.set_aside(session, "could not be prepared")
     other_engine.dispose()
     assert house.work(innocent).state == WorkState.READY
+
+
+class Failing(Runner):
+    """A runner whose first claim fails after it claimed; it remembers how much each claim asked for."""
+
+    def __init__(self, house: House, error: Exception) -> None:
+        super().__init__(house.terms, Pace(4), random.Random(1))
+        Failing.sizes, Failing.error = [], error
+
+    sizes: ClassVar[list[int]]
+    error: ClassVar[Exception | None]
+
+    def start(self, session: Session, queue: str, free: int, in_air: Counter[str | None]) -> Outcome:
+        Failing.sizes.append(free)
+        outcome = super().start(session, queue, free, in_air)
+        error, Failing.error = Failing.error, None
+        if error is not None:
+            raise error
+        return outcome
+
+
+@pytest.mark.parametrize("error", [ValueError("one of the rows"), psycopg.errors.QueryCanceled("too slow")])
+def test_after_a_claim_that_failed_so_many_are_claimed_one_by_one_and_then_as_before(
+    house: House, error: Exception
+) -> None:
+    """The row that was to blame may be in another worker's hands by then, and too slow is no row's fault."""
+    captures = [house.ask_for_capture(intent) for intent in house.intents(14)]
+    house.plan()
+    runner = Failing(house, error)
+    Shift(house.engine, house.gateway(), runner, "captures", crew=4, slice_s=60).run(Control())
+    assert {house.status(capture).state for capture in captures} == {"captured"}
+    assert runner.sizes[:8] == [6, 1, 1, 1, 1, 1, 1, runner.sizes[7]]
+    assert runner.sizes[7] > 1
 
 
 def test_two_new_contracts_of_one_topic_are_both_planned_for_old_facts(

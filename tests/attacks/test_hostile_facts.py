@@ -28,7 +28,11 @@ UNPLANNABLE = {
     "a deadline that is a number": ("capture.requested", BEFORE % 1, "capture_before must be null or a time"),
     "a deadline that is a list": ("capture.requested", BEFORE % "[]", "capture_before must be null or a time"),
     "a deadline without a zone": ("capture.requested", BEFORE % '"2026-01-31"', "capture_before must be null or"),
-    "a deadline in year 1": ("capture.requested", BEFORE % '"0001-01-01T00:00:00Z"', "capture_before is out of range"),
+    "a deadline in year 1": (
+        "capture.requested",
+        BEFORE % '"0001-01-01T00:00:00Z"',
+        "capture_before or happened_at is out of range",
+    ),
     "an account that is an object": ("capture.requested", '{"account": {}}', "account must be text or null, not dict"),
     "a switch with a list": ("switch.pulled", "[]", "the payload is list, not an object"),
 }
@@ -86,8 +90,7 @@ def test_each_fact_that_cannot_be_planned_is_set_aside_alone_and_told_once(unche
         assert why in told[bad[kind]][1], kind
 
 
-def test_a_fact_that_postgres_itself_cannot_hand_over_is_set_aside_alone(house: House) -> None:
-    """A time that Python has no word for fails the reading of the whole batch."""
+def test_a_fact_from_a_time_that_python_has_no_value_for_is_set_aside_alone(house: House) -> None:
     first, bad, last = (house.ask_for_capture() for _ in range(3))
     house.execute("UPDATE billing.facts SET happened_at = 'infinity' WHERE entity_id = :id", id=bad)
     with structlog.testing.capture_logs() as lines:

@@ -3,12 +3,18 @@
 import contextlib
 import io
 import json
+from typing import Any
 
+import psycopg
+import pytest
+import sqlalchemy.exc
 from house import House
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jobs.cli.output import print_json, print_table, say
+
+import billing.explain as stories
 
 UNREADABLE = f'{{"minor": {"9" * 5000}}}'
 
@@ -62,6 +68,24 @@ def test_a_fact_that_was_set_aside_is_named_by_the_story_and_by_the_doctor(run, 
     assert f"(capture.requested of {capture})" in found["told"]
     assert found["told"].endswith(" and 1 more")
     assert "fact.unplannable" in found["mend"]
+
+
+def test_a_command_that_a_busy_machine_interrupts_is_tried_again(
+    run, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture = house.ask_for_capture()
+    really, errors = stories.explain, [psycopg.errors.IdleInTransactionSessionTimeout, psycopg.errors.QueryCanceled]
+
+    def interrupted(*arguments: Any) -> Any:
+        if errors:
+            raise sqlalchemy.exc.InternalError("SELECT", {}, errors.pop()("a timeout"))
+        return really(*arguments)
+
+    monkeypatch.setattr(stories, "explain", interrupted)
+    assert run("explain", capture).status == 0
+    errors += [psycopg.errors.TransactionTimeout] * 10
+    ran = run("explain", capture)
+    assert (ran.status, ran.err.splitlines()[0][:50]) == (2, "billing: DATABASE_URL: Postgres cannot be used (a ")
 
 
 def test_no_row_can_move_the_cursor_of_a_terminal(run, house: House) -> None:
