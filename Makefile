@@ -4,6 +4,7 @@
 PYTHON ?= python3
 ARGS ?=
 SECONDS ?= 300
+COUNT ?= 50
 SEED ?= $(shell date +%s)
 
 VENV := .venv
@@ -42,6 +43,9 @@ chaos: $(INSTALLED) ## five minutes of random kills, flushes and cut connections
 conformance: $(INSTALLED) ## compare the stand-in with Stripe's public API; STRIPE_TEST_KEY_REF=env:NAME asks a Stripe sandbox
 	@$(if $(STRIPE_TEST_KEY_REF),:,echo "asking the stand-in; to ask Stripe: make conformance STRIPE_TEST_KEY_REF=env:MY_STRIPE_TEST_KEY")
 	@STRIPE_TEST_KEY_REF=$(STRIPE_TEST_KEY_REF) $(BIN)/python -m pytest -W default -o timeout=600 $(ARGS) tests/conformance
+
+mutants: $(INSTALLED) ## put small slips into the code, one at a time, and print those that no quick test finds; SEED=1 COUNT=50 ARGS="--only shift"
+	@$(BIN)/python -m bench.mutants --seed $(SEED) --count $(COUNT) $(ARGS)
 
 bench: $(INSTALLED) ## measure captures beside RQ as usual, Huey and the bare floor; ARGS=--quick for two minutes
 	@$(BIN)/python -m bench $(ARGS)

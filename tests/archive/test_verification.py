@@ -135,6 +135,13 @@ class Attacker:
     def forge(self, number: int, **changed: Any) -> None:
         self.replace(manifests.key("capture", number), replace(self.manifest(number), **changed).body())
 
+    def skip_a_fact(self) -> None:
+        """Postgres knows none of the class, so that the chain alone can say that a number is left out."""
+        self.forget(1)
+        last = self.manifest(3)
+        moved = replace(last, first_seq=last.first_seq + 1, last_seq=last.last_seq + 1)
+        self.replace(m(3), replace(moved, key=manifests.object_key(moved)).body())
+
     def swap(self, one: str, other: str) -> None:
         first, second = self.archive.outside.body(one), self.archive.outside.body(other)
         self.replace(one, second)
@@ -149,10 +156,10 @@ class Attacker:
         self.destroy(self.key(3))
         self.destroy(manifests.key("capture", 3))
 
-    def rewrite_from(self, number: int) -> None:
-        """Other money in every batch from this one on, in the bucket and in Postgres."""
+    def rewrite(self, number: int, to: int = 3) -> None:
+        """Other money in these batches, in the bucket and in Postgres."""
         previous = manifests.digest(self.archive.outside.body(manifests.key("capture", number - 1)))
-        for n in range(number, 4):
+        for n in range(number, to + 1):
             body = b"other rows"
             version = self.replace(self.key(n), body)
             sha256 = manifests.digest(body)
@@ -239,6 +246,15 @@ ATTACKS = [
     Attack("another end", lambda a: a.sql("locked_until = now()"), m(2), "says locked_until", quick=True),
     Attack("another day", lambda a: a.sql("event_date = '2026-11-03'"), m(2), "event_date 2026-11-03", False, True),
     Attack("a manifest's lock", lambda a: a.sql("manifest_locked_until = '2099-01-01'"), m(2), "until 2099-01-01"),
+    Attack(
+        "a stricter lock of a manifest", lambda a: a.sql("manifest_lock_mode = 'COMPLIANCE'"), m(2), "in COMPLIANCE"
+    ),
+    Attack(
+        "one batch written anew in both", lambda a: a.rewrite(2, to=2), m(3), "to follow from manifest 2", quick=True
+    ),
+    Attack(
+        "a gap where Postgres has forgotten", lambda a: a.skip_a_fact(), m(3), "to follow from manifest 2", False, True
+    ),
     Attack("the tail cut off the bucket", lambda a: a.cut_the_tail(), m(3), "found none", False, True),
     Attack("the tail cut off Postgres", lambda a: a.forget(3), m(3), "expected a batch 3 of capture", quick=True),
     Attack("a class cut off Postgres", lambda a: a.forget(1), m(1), "expected a batch 1 of capture", False, True),
@@ -264,11 +280,23 @@ def test_what_was_done_to_the_bucket_or_to_postgres_is_found_and_named(archive: 
         assert bool(verify_copies(archive).findings) is attack.quick
 
 
+def test_where_postgres_knows_no_digest_the_version_that_was_there_first_is_taken_for_ours(archive: Archive) -> None:
+    a_history(archive)
+    attacker = Attacker(archive)
+    ours = attacker.version(m(2))
+    attacker.forget(1)
+    forged = attacker.put(m(2), b"forged")
+    told = [line for line in verify(archive).told if m(2) in line]
+    assert len(told) == 2
+    assert f"{m(2)} (version {forged}): expected version {ours} alone" in told[0]
+    assert f"{m(2)} (version {ours}): expected a batch 2 of capture in Postgres" in told[1]
+
+
 # What no verification of bucket and Postgres alone can see.
 
 TOGETHER = {
     "the tail cut off both": lambda a: (a.cut_the_tail(), a.forget(3)),
-    "a suffix written anew in both": lambda a: a.rewrite_from(2),
+    "a suffix written anew in both": lambda a: a.rewrite(2),
 }
 
 
@@ -430,6 +458,8 @@ def test_a_long_listing_is_read_page_by_page_and_batches_are_held_a_page_at_a_ti
         assert sorted(verified.told) == sorted(expected.told)
         assert verified.counts.facts == expected.counts.facts
         assert max(store.sizes) == most
+        with database.transaction(archive.house.engine) as session:
+            assert len(agreement.batches_after(session, "capture", 2)) == most
         assert sum(store.sizes) == 18
 
 

@@ -1,0 +1,137 @@
+"""Runs slips against the quick suites, one at a time, and prints those that nothing finds."""
+
+import argparse
+import difflib
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from bench.mutants.slips import Slip, slips
+
+ROOT = Path(__file__).parents[2]
+ROAD = ("relay", "planning", "work", "shift", "runner", "verdicts", "guards", "pace", "bells")
+# A slip in the mapped tables changes no table: migrations make them. The stand-in is judged by a suite of its own.
+NOT_ASKED = ("billing/tables.py", "billing/standin/")
+SUITES = ("tests/protocol", "tests/test_closed_world.py", "tests/face", "tests/gateway", "tests/attacks")
+"""From the quickest to the slowest: the first test that fails ends the run. Those of RQ
+stand aside: they wait for timeouts, and where the machine is busy they would fail without the slip.
+"""
+_LEFT_BEHIND = shutil.ignore_patterns(".venv", ".git", "__pycache__", ".*_cache", ".hypothesis")
+OUTPUT = "output-of-the-tests.txt"
+SURVIVED, FOUND, TOO_LONG = "SURVIVED", "found", "too long"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.mutants", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="which slips are chosen")
+    parser.add_argument("--count", type=int, default=50, help="how many")
+    parser.add_argument("--only", default="", metavar="PATTERN", help="of the files whose path fits, of any package")
+    parser.add_argument("--suites", nargs="+", default=SUITES, metavar="PATH", help="what is asked")
+    parser.add_argument("--list", action="store_true", help="show what would be run, and run nothing")
+    asked = parser.parse_args()
+    known = [slip for path in _files(asked.only) for slip in slips(ROOT, path)]
+    chosen = choose(known, asked.seed, asked.count)
+    print(f"seed {asked.seed}: {len(chosen)} of {len(known)} slips", flush=True)
+    if asked.list:
+        for slip in chosen:
+            print(told(slip))
+        return
+    # Ended politely, it ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
+        copy = Path(shutil.copytree(ROOT, Path(directory) / "checkout", ignore=_LEFT_BEHIND))
+        report(run(copy, chosen, asked.suites))
+
+
+def _files(only: str) -> list[str]:
+    """Of billing and the road of work; with `only` of any package."""
+    packages = ("billing", "archive", "jobs") if only else ("billing",)
+    found = {path.relative_to(ROOT).as_posix() for package in packages for path in (ROOT / package).rglob("*.py")}
+    road = {f"jobs/{name}.py" for name in ROAD}
+    return sorted(path for path in found | road if re.search(only, path) and not path.startswith(NOT_ASKED))
+
+
+def choose(known: Iterable[Slip], seed: int, count: int) -> list[Slip]:
+    """So many, from one kind after the other: there are 500 arguments for each ORDER BY, and it is no worse a slip."""
+    chance = random.Random(seed)  # noqa: S311 - a choice that can be repeated
+    kinds: dict[str, list[Slip]] = {}
+    for slip in known:
+        kinds.setdefault(slip.kind, []).append(slip)
+    for of_kind in kinds.values():
+        chance.shuffle(of_kind)
+    chosen: list[Slip] = []
+    while len(chosen) < count and any(kinds.values()):
+        chosen += [of_kind.pop() for of_kind in kinds.values() if of_kind]
+    return chosen[:count]
+
+
+def run(copy: Path, chosen: Sequence[Slip], suites: Sequence[str]) -> list[tuple[Slip, str]]:
+    """Each slip with what became of it. Ends the program where the tests fail without any."""
+    began = time.monotonic()
+    if _tests(copy, suites, limit_s=3600) != SURVIVED:
+        output = (copy / OUTPUT).read_text(encoding="utf-8", errors="replace")
+        sys.exit(f"{output[-5000:]}\nthese suites fail without any slip, so they can show nothing")
+    whole_s = time.monotonic() - began
+    print(f"without a slip they take {whole_s:.0f} s", flush=True)
+    results = []
+    for n, slip in enumerate(chosen, start=1):
+        source = (copy / slip.path).read_bytes()
+        (copy / slip.path).write_bytes(slip.put_into(source))
+        began = time.monotonic()
+        # A slip may wait for what never comes. On a busy machine a run may take three times as long as the first.
+        result = _tests(copy, suites, limit_s=60 + 3 * whole_s)
+        (copy / slip.path).write_bytes(source)
+        results.append((slip, result))
+        took_s = time.monotonic() - began
+        print(f"{n:4} {result:8} {took_s:5.0f} s  {slip.path}:{slip.line} {slip.kind}", flush=True)
+    return results
+
+
+def _tests(copy: Path, suites: Sequence[str], limit_s: float) -> str:
+    # No compiled files: one that is as old and as long as its source is taken for the source's.
+    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    program = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *suites]
+    # A session of its own: what is ended at the limit is this run and whatever it has started.
+    with (copy / OUTPUT).open("wb") as output:
+        tests = subprocess.Popen(  # noqa: S603
+            program, cwd=copy, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        return FOUND if tests.wait(limit_s) else SURVIVED
+    except subprocess.TimeoutExpired:
+        return TOO_LONG
+    finally:
+        if tests.poll() is None:
+            os.killpg(tests.pid, signal.SIGKILL)
+            tests.wait()
+
+
+def report(results: Sequence[tuple[Slip, str]]) -> None:
+    for slip, result in results:
+        if result == SURVIVED:
+            print(f"\nNothing finds:\n{told(slip)}")
+    kinds = Counter((slip.kind, result) for slip, result in results)
+    print(f"\n{'kind':20} {FOUND:>8} {TOO_LONG:>8} {SURVIVED:>8}")
+    for kind in sorted({slip.kind for slip, _ in results}):
+        print(f"{kind:20}" + "".join(f" {kinds[kind, result]:8}" for result in (FOUND, TOO_LONG, SURVIVED)))
+    totals = Counter(result for _, result in results)
+    print(f"{'all':20}" + "".join(f" {totals[result]:8}" for result in (FOUND, TOO_LONG, SURVIVED)))
+
+
+def told(slip: Slip) -> str:
+    """Where it is, and the lines that differ."""
+    changed = difflib.ndiff(slip.before.splitlines(), slip.after.splitlines())
+    return "\n".join([f"{slip.path}:{slip.line}  {slip.kind}", *(f"  {line}" for line in changed if line[0] in "-+")])
+
+
+if __name__ == "__main__":
+    main()
