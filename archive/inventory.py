@@ -15,7 +15,7 @@ from archive.store import Listed
 
 _TABLE = """
     CREATE TABLE listed (
-        key TEXT, version TEXT, marker INTEGER, size INTEGER, written TEXT, accounted INTEGER,
+        key TEXT, version TEXT, marker INTEGER, size INTEGER, written TEXT, place INTEGER, accounted INTEGER,
         PRIMARY KEY (key, version)
     ) WITHOUT ROWID
 """
@@ -28,6 +28,7 @@ class Inventory:
     def __init__(self) -> None:
         self._database = sqlite3.connect("", isolation_level=None)
         self._database.execute(_TABLE)
+        self._places = 0
 
     def __enter__(self) -> "Inventory":
         return self
@@ -38,16 +39,24 @@ class Inventory:
         self._database.close()
 
     def add(self, entries: Iterable[Listed]) -> None:
-        rows = [(each.key, each.version, each.marker, each.size, each.written.isoformat()) for each in entries]
+        rows = [
+            (each.key, each.version, each.marker, each.size, each.written.isoformat(), place)
+            for place, each in enumerate(entries, start=self._places)
+        ]
+        self._places += len(rows)
         self._database.execute("BEGIN")
         # A page that is asked for again lists the same once more.
-        self._database.executemany("INSERT OR REPLACE INTO listed VALUES (?, ?, ?, ?, ?, 0)", rows)
+        self._database.executemany("INSERT OR REPLACE INTO listed VALUES (?, ?, ?, ?, ?, ?, 0)", rows)
         self._database.execute("COMMIT")
 
     def of(self, key: str) -> list[Listed]:
-        """What lies at this key, the oldest first. It is accounted for: whoever asks tells what is wrong with it."""
+        """What lies at this key, the oldest first. It is accounted for: whoever asks tells what is wrong with it.
+
+        S3 tells times in whole seconds, and lists the newest version of a key first.
+        Source: docs.aws.amazon.com/AmazonS3/latest/userguide/list-obj-version-enabled-bucket.html.
+        """
         self._database.execute("UPDATE listed SET accounted = 1 WHERE key = ?", [key])
-        return list(self._listed("WHERE key = ? ORDER BY written, version", key))
+        return list(self._listed("WHERE key = ? ORDER BY written, place DESC", key))
 
     def manifest_numbers(self, retention_class: str, after: int, most: int) -> list[int]:
         """The next so many numbers of this class under which a version or a marker lies, in order."""
@@ -60,7 +69,7 @@ class Inventory:
 
     def unaccounted(self) -> Iterator[Listed]:
         """What nobody has asked for, by key."""
-        return self._listed("WHERE NOT accounted ORDER BY key, written, version")
+        return self._listed("WHERE NOT accounted ORDER BY key, written, place DESC")
 
     def _listed(self, where: str, *values: Any) -> Iterator[Listed]:
         for key, version, marker, size, written in self._database.execute(_LISTED + where, values):

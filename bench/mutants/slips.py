@@ -21,8 +21,13 @@ FLIPPED = {
 SHIFTED = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt}
 
 _IS_SQL = re.compile(r"\b(SELECT|UPDATE|INSERT INTO|WHERE|ORDER BY|IS (NOT )?NULL|clock_timestamp)\b")
+_END_OF_ORDER = r"\s+LIMIT|\s+FOR UPDATE|\)|\"|\n|\Z"
 _SQL = (
-    ("order dropped", re.compile(r"\s*\bORDER BY (?:[^()\n\"]|\([^()]*\))*?(?=\s+LIMIT|\s+FOR UPDATE|\)|\"|\n)"), ""),
+    (
+        "order dropped",
+        re.compile(r"\s*\bORDER BY (?:[^()\n\"]|\([^()]*\))*?(?=\s+LIMIT|\s+FOR UPDATE|\)|\"|\n|\Z)"),
+        "",
+    ),
     ("limit dropped", re.compile(r"\s+LIMIT (?:%\(\w+\)s|:\w+|\d+)"), ""),
     ("lock dropped", re.compile(r"\s+FOR UPDATE(?: OF \w+)?(?: SKIP LOCKED)?"), ""),
     ("lock waits", re.compile(r"\s+SKIP LOCKED"), ""),
@@ -31,7 +36,10 @@ _SQL = (
     ("condition negated", re.compile(r"NOT EXISTS"), "EXISTS"),
     ("comparison shifted", re.compile(r"(?<=\s)<=(?=\s)"), "<"),
     ("comparison shifted", re.compile(r"(?<=\s)<(?=\s)"), "<="),
+    ("comparison shifted", re.compile(r"(?<=\s)>=(?=\s)"), ">"),
+    ("comparison shifted", re.compile(r"(?<=\s)>(?=\s)"), ">="),
     ("comparison flipped", re.compile(r"(?<=\s)>=?(?=\s)"), "<"),
+    ("comparison flipped", re.compile(r"(?<=\s)=(?=\s)"), "<>"),
     ("duplicates kept", re.compile(r"\bDISTINCT "), ""),
 )
 
@@ -53,8 +61,14 @@ class Slip:
 
 
 def slips(root: Path, path: str) -> list[Slip]:
-    """Every slip of this file that leaves it Python, in the order of the file."""
+    """Every slip of this file of Python or of SQL that leaves a program, in the order of the file."""
     source = (root / path).read_bytes()
+    if path.endswith(".sql"):
+        text = source.decode()
+        changed = [(kind, after) for kind, after in _in_sql(text) if _in_its_comments(text) == _in_its_comments(after)]
+        return [
+            Slip(path, 1 + _first_difference(text, after), kind, 0, len(source), text, after) for kind, after in changed
+        ]
     tree = ast.parse(source)
     starts = [0]
     for line in source.splitlines(keepends=True):
@@ -132,9 +146,7 @@ def _typed_instead(node: ast.expr | ast.stmt, text: str) -> Iterator[tuple[str, 
         case ast.Constant(value=float(value)):
             yield "constant doubled", str(value * 2)
         case ast.Constant(value=str()) | ast.JoinedStr() if _IS_SQL.search(text):
-            for kind, there, instead in _SQL:
-                for match in there.finditer(text):
-                    yield kind, text[: match.start()] + instead + text[match.end() :]
+            yield from _in_sql(text)
         case ast.Expr(value=ast.Call() | ast.YieldFrom()):
             yield "statement dropped", "pass"
         case ast.AugAssign():
@@ -150,6 +162,16 @@ def _typed_instead(node: ast.expr | ast.stmt, text: str) -> Iterator[tuple[str, 
                 swapped = ast.unparse(ast.Call(func, [args[1], args[0], *args[2:]], keywords))
                 if swapped != ast.unparse(node):
                     yield "arguments swapped", swapped
+
+
+def _in_sql(text: str) -> Iterator[tuple[str, str]]:
+    for kind, there, instead in _SQL:
+        for match in there.finditer(text):
+            yield kind, text[: match.start()] + instead + text[match.end() :]
+
+
+def _in_its_comments(sql: str) -> list[str]:
+    return [line for line in sql.splitlines() if line.startswith("--")]
 
 
 def _first_difference(before: str, after: str) -> int:

@@ -68,6 +68,55 @@ def test_since_is_in_the_range_and_until_is_not(archive: Archive) -> None:
     assert ask(archive, "captures_by_day", last_moment, "2026-11-02").rows == [("2026-11-01", "USD", 1, 1)]
 
 
+def test_answers_come_in_the_order_of_their_columns(archive: Archive) -> None:
+    """Two people who ask the same can compare their answers line by line."""
+    currencies = ["USD", "JPY", "EUR", "CHF", "SEK", "GBP", "AUD", "CAD", "NOK", "DKK"]
+    for n, currency in enumerate(currencies):
+        at = f"'2026-11-0{2 - n % 2} 12:00+00'"
+        archive.tell(*["capture.attempted"] * (n % 4), *["capture.looked"] * (n % 3), of=f"cap_{n}", at=at)
+        for _ in range(3 - n % 3):
+            archive.tell("capture.captured", of=f"cap_{n}", at=at, minor=1, currency=currency, payment_intent=f"pi_{n}")
+    archive.archive_all()
+    by_day = ask(archive, "captures_by_day").rows
+    assert by_day == sorted(by_day, key=lambda row: row[:2])
+    assert len(by_day) == len(currencies)
+    effort = ask(archive, "attempts_per_capture").rows
+    assert effort == sorted(effort)
+    assert len(effort) == 10
+    proof = ask(archive, "duplicate_proof").rows
+    assert [row[:3] for row in proof] == [
+        (what, n, 4 if n == 3 else 3) for what in ("authorisation", "capture") for n in (1, 2, 3)
+    ]
+    # Of many the first, so that two who ask are told the same one.
+    assert [row[3] for row in proof] == [None, "pi_1", "pi_0", None, "cap_1", "cap_0"]
+
+
+@pytest.mark.parametrize("name", ["attempts_per_capture", "duplicate_proof"])
+def test_what_was_captured_in_a_range_decides_and_all_that_belongs_to_it_counts(archive: Archive, name: str) -> None:
+    a_small_history(archive)
+    how_many = lambda *bounds: sum(row[2] for row in ask(archive, name, *bounds).rows)  # noqa: E731 - three lines read it
+    each = {"attempts_per_capture": 1, "duplicate_proof": 3}[name]
+    assert how_many("2026-11-01T23:59:59.999999", "2026-11-02") == 1 * each
+    assert how_many("2026-11-02", None) == 1 * each
+    assert how_many(None, "2026-11-02") == 2 * each
+    assert how_many("2026-11-02T00:00:00.000001", None) == 0
+
+
+def test_a_replayed_answer_and_another_step_are_no_second_success(archive: Archive) -> None:
+    a_small_history(archive)
+    for step, learned, replayed in (
+        ("capture", "succeeded", True),
+        ("read", "succeeded", False),
+        ("capture", "x", False),
+    ):
+        archive.tell("capture.attempted", of="cap_1", step=step, learned=learned, replayed=replayed)
+    archive.archive_all()
+    assert ("provider success", 1, 3, None) in ask(archive, "duplicate_proof").rows
+    archive.tell("capture.late_answer", of="cap_1", step="capture", learned="succeeded", replayed=False)
+    archive.archive_all()
+    assert ("provider success", 2, 1, "cap_1") in ask(archive, "duplicate_proof").rows
+
+
 def test_something_taken_twice_is_seen_and_named_even_when_half_of_it_lies_outside_the_range(archive: Archive) -> None:
     """The control of the proof."""
     a_small_history(archive)

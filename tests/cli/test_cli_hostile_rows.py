@@ -12,9 +12,8 @@ from house import House
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jobs.cli.output import print_json, print_table, say
-
 import billing.explain as stories
+from jobs.cli.output import print_json, print_table, say
 
 UNREADABLE = f'{{"minor": {"9" * 5000}}}'
 
