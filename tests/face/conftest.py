@@ -39,8 +39,8 @@ def engine(_engine: Engine) -> Engine:
     tables = ", ".join(f"billing.{name.name}" for name in Table.metadata.sorted_tables if name.name != "installation")
     with _engine.begin() as connection:
         connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
-        connection.execute(text("DROP TABLE IF EXISTS orders"))
-        connection.execute(text("CREATE TABLE orders (id text PRIMARY KEY)"))
+        connection.execute(text("DROP TABLE IF EXISTS public.orders"))
+        connection.execute(text("CREATE TABLE public.orders (id text PRIMARY KEY)"))
     return _engine
 
 

@@ -28,9 +28,9 @@ def rows(session: Session, table: type = Capture) -> int:
 
 def still_usable(session: Session) -> None:
     """The caller's own work goes on in the same transaction, and is committed."""
-    session.execute(text("INSERT INTO orders VALUES ('42')"))
+    session.execute(text("INSERT INTO public.orders VALUES ('42')"))
     session.commit()
-    assert session.scalar(text("SELECT count(*) FROM orders")) == 1
+    assert session.scalar(text("SELECT count(*) FROM public.orders")) == 1
 
 
 def test_a_wish_is_one_row_and_one_fact(session: Session):
