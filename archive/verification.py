@@ -43,7 +43,7 @@ def from_bucket(
     with Inventory() as inventory, ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="verify") as pool:
         _list(versions, inventory, progress)
         for name in CLASSES:
-            walk = _Walk(name, archived.get(name, 0), versions, inventory, ask, counts, heads)
+            walk = _Walk(name, archived[name], versions, inventory, ask, counts, heads)
             while links := walk.links():
                 yield from walk.along(links, pool)
                 progress(f"{name}: {links[-1].number} batches checked")
