@@ -84,7 +84,7 @@ class Relay:
 
     def round(self) -> int:
         """One round of everything; returns how many rows it moved."""
-        unplanned, unstamped, sweeps, claimable = self._in_a_glance(self._everything)
+        unplanned, unstamped, sweeps, claimable = self._look_around()
         moved = sum(self._swept(sweep, pieces.SWEEP_MOST) for sweep in sweeps)
         if unplanned:
             moved += self._plan()
@@ -97,6 +97,16 @@ class Relay:
             self._ring(queue, claimable[queue])
         self._fed = any(claimable.values()) and all(not n or n >= self.crews[queue] for queue, n in claimable.items())
         return moved
+
+    def _look_around(self) -> tuple[bool, bool, list[pieces.Sweep], dict[str, int]]:
+        try:
+            return self._in_a_glance(self._everything)
+        except SQLAlchemyError as error:
+            if trouble(error) is not Trouble.HALVE or time.monotonic() >= self._stopped_at:
+                raise
+            # So much waits that looking for what brakes stop took too long; the rest of the round does not need it.
+            log.warning("brakes.postponed", error=type(error).__name__, sqlstate=database.sqlstate(error))
+            return self._in_a_glance(self._everything)
 
     def _rest(self) -> None:
         """Until the next round. While somebody may wait, a new wish is planned at once, and the rest ends."""

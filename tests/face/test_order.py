@@ -582,6 +582,27 @@ def test_where_looking_for_what_brakes_stop_is_slow_it_is_done_rarely(house: Hou
     assert asked == [True, False, False, True]
 
 
+def test_where_looking_for_what_brakes_stop_takes_too_long_the_round_goes_on_without(house: House, monkeypatch: Any):
+    """A million pieces of ready work and one pulled brake were read through for more than two seconds."""
+    clock = [100.0]
+    monkeypatch.setattr(relay.time, "monotonic", lambda: clock[0])
+    really = pieces.glance
+
+    def too_slow(session: Any, *arguments: Any, stopped_too: bool, **more: Any) -> Any:
+        if stopped_too:
+            clock[0] += 2
+            session.execute(text("SELECT pg_sleep(9)"))
+        return really(session, *arguments, stopped_too=stopped_too, **more)
+
+    monkeypatch.setattr(relay.pieces, "glance", too_slow)
+    capture = house.ask_for_capture("pi_1")
+    with structlog.testing.capture_logs() as lines:
+        house.relay.round()
+        house.relay.round()
+    assert house.work(capture).state == "ready"
+    assert [(line["event"], line["sqlstate"]) for line in lines] == [("brakes.postponed", "57014")]
+
+
 def test_a_sweep_that_takes_too_long_takes_half_and_keeps_no_other_waiting(house: House, monkeypatch: Any):
     monkeypatch.setattr(pieces, "SWEEP_MOST", 8)
     waiting = [house.ask_for_capture(f"pi_{n}") for n in range(3)]
