@@ -75,6 +75,9 @@ def issue_invoice(
 ) -> InvoiceReceipt:
     """Ask, inside the caller's own transaction, for an invoice to be drafted, finalised and sent by Stripe.
 
+    Stripe refuses to make it for a customer without an e-mail address, and does not send what a credit balance has
+    paid: it ends as `refused`, or as `paid`.
+
     1 to 100 lines, all in one currency. The same `request_id` again returns the same receipt. Without a
     `correlation_id` the request id is one.
 

@@ -84,7 +84,10 @@ class Shop:
             return receipt.capture_id
 
     def bill(self, customer: str, month: str, seats: int) -> str:
-        """Invoice a subscription for one month; asking again for the same month asks for nothing new."""
+        """Invoice a subscription for one month; asking again for the same month asks for nothing new.
+
+        Stripe sends it by e-mail: to a customer without an address it is refused, and `billing.status` says so.
+        """
         with Session(self.engine) as session, session.begin():
             receipt = billing.issue_invoice(
                 session,
