@@ -36,10 +36,14 @@ KINDS: dict[str, tuple[str, str]] = {
 
 _SHAPES = {name: re.compile(rf"(?<![0-9A-Za-z]){shape}", re.ASCII) for name, (shape, _) in KINDS.items()}
 
+_MARKS = ("secret_", "_live_", "_test_", "_org_", "whsec_", "ac_", "rt_")
+"""One of them is in every secret."""
+
 
 def secret_in(text: str) -> str | None:
     """What kind of Stripe's secrets stands in this text, by its name in `KINDS`; None where there is none."""
-    if "_" not in text:
+    # Of nearly every text this is all that is asked: each of an answer's ids comes by here.
+    if "_" not in text or not any(mark in text for mark in _MARKS):
         return None
     return next((name for name, shape in _SHAPES.items() if shape.search(text)), None)
 
