@@ -29,8 +29,8 @@ YOUNG_S = 30.0
 STUCK_S = {"production": 120.0, "short": 10.0}
 """A loop that has not turned for so long ends its process. The longest that it legitimately takes are a relay's ten
 transactions of 2 s each, and a connection that is not made: 5 s for each address of a name that took 30 s to find."""
-ARCHIVER_STUCK_S = {"production": 600.0, "short": 20.0}
-"""A batch is six requests to S3, each of which may take 23 s, and is repeated after a conflict."""
+ARCHIVER_STUCK_S = {"production": 600.0, "short": 40.0}
+"""A batch is six requests to S3, each of which may take 23 s and is repeated after a conflict; a statement takes 10."""
 STUCK_STATUS = 3
 """The exit status of a process that its watchdog has ended."""
 _TICKS = 30
