@@ -33,6 +33,15 @@ def test_a_capture_is_asked_for_once_and_its_status_follows(ask, run, house):
     assert house.captured(first["id"]) == {1999: 1}
 
 
+def test_an_order_number_with_a_cards_digits_is_asked_for_with_one_line_of_warning(run_apart, house):
+    base = ("capture", "--payment-intent", house.intents()[0], "--amount", "1999", "--currency", "usd", "--json")
+    ran = run_apart(*base, "--request-id", "4539148803436467")
+    assert (ran.status, json.loads(ran.out)["state"]) == (0, "requested")
+    (line,) = ran.err.splitlines()
+    assert line.startswith("billing: warning: --request-id may be a card number: ")
+    assert "4539" not in line
+
+
 def test_the_fact_names_who_asked(ask, house, monkeypatch):
     monkeypatch.setenv("LOGNAME", "grace")
     capture_id = json.loads(ask("--json").out)["id"]

@@ -147,6 +147,17 @@ def test_a_request_of_before_correlation_ids_were_filled_in_is_the_same_request(
     assert ask_invoice(session, correlation_id="another").invoice_id == other.invoice_id
 
 
+def test_an_order_number_with_a_card_s_digits_is_taken_with_a_warning_at_the_place_that_asks(session: Session):
+    """As a cart's own number of 16 digits may have them."""
+    with pytest.warns(billing.PossibleCardNumber, match=r"^request_id may be a card number") as warned:
+        billing.request_capture(
+            session, payment_intent="pi_1", amount=billing.Money(2000, "usd"), request_id="4539148803436467"
+        )
+    assert [warning.filename for warning in warned] == [__file__]
+    session.commit()
+    assert session.scalar(select(Capture.request_id)) == "4539148803436467"
+
+
 # Sessions.
 
 
