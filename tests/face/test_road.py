@@ -140,6 +140,8 @@ def test_once_a_switch_has_committed_nothing_new_is_prepared(engine: Engine, run
     assert not claim(engine, runner).calls
     assert works(engine) == {capture_id: "held"}
     with transaction(engine) as session:
+        # Whoever asks why nothing happens is told which switch, and why it was pulled.
+        assert session.scalars(select(Work)).one().reason == f"{scope}: a test"
         switches.release(session, scope, actor="ops", reason="over")
         assert pieces.let_go(session) == 1
     assert len(claim(engine, runner).calls) == 1
