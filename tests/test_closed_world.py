@@ -449,10 +449,11 @@ def catalogue() -> dict[int, tuple[str, str]]:
 
 
 def test_the_failure_catalogue_is_complete():
-    assert sorted(catalogue()) == list(range(1, 88))
+    assert sorted(catalogue()) == list(range(1, len(catalogue()) + 1))
+    assert len(catalogue()) == len(_ROW.findall((DOCS / "failures.md").read_text()))
 
 
-@pytest.mark.parametrize("number", range(1, 88))
+@pytest.mark.parametrize("number", sorted(catalogue()))
 def test_every_failure_names_its_tests_or_says_why_not(number: int):
     words, where = catalogue()[number]
     assert len(words) > 10

@@ -84,7 +84,8 @@ def test_a_command_that_a_busy_machine_interrupts_is_tried_again(
     assert run("explain", capture).status == 0
     errors += [psycopg.errors.TransactionTimeout] * 10
     ran = run("explain", capture)
-    assert (ran.status, ran.err.splitlines()[0][:50]) == (2, "billing: DATABASE_URL: Postgres cannot be used (a ")
+    assert ran.status == 2
+    assert "Postgres ended a statement that took too long (TransactionTimeout, 25P04)" in ran.err
 
 
 def test_no_row_can_move_the_cursor_of_a_terminal(run, house: House) -> None:
