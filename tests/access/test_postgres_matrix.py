@@ -126,6 +126,12 @@ TRIES = [
     # Facts and their marks.
     one("mark a fact as planned", "UPDATE billing.facts SET menu = 1", "relay"),
     one("mark a fact as archived", "UPDATE billing.facts SET batch_no = 1, archive_seq = 1", "archiver"),
+    one("set a fact aside from the archive", "UPDATE billing.facts SET batch_no = 0", "archiver"),
+    one(
+        "name what is set aside",
+        "SELECT id, topic FROM billing.facts WHERE batch_no = 0",
+        "relay archiver reader operator",
+    ),
     one("change what happened", "UPDATE billing.facts SET payload = '{}'"),
     one("change when it happened", "UPDATE billing.facts SET happened_at = now()"),
     one("change who did it", "UPDATE billing.facts SET actor = 'nobody'"),

@@ -173,6 +173,16 @@ def test_a_claim_reads_no_more_than_it_takes_however_much_waits(archive: Archive
     assert rows_read(archive) - before <= 50
 
 
+def test_a_batch_is_made_of_the_few_facts_of_a_day_without_reading_all_that_follow(archive: Archive) -> None:
+    tell_many(archive, 3_000)
+    archive.house.execute("UPDATE billing.facts SET happened_at = now() - interval '1 day' WHERE id <= 2")
+    before = rows_read(archive)
+    batch = archive.claim(10)
+    assert batch is not None
+    assert batch.rows == 2
+    assert rows_read(archive) - before <= 50
+
+
 def test_a_class_that_stands_still_is_not_read_past_by_the_others(archive: Archive) -> None:
     archive.tell("capture.requested", of="cap_first")
     tell_many(archive, 3_000)
