@@ -1,6 +1,7 @@
 """Which facts go into which batch, and with which numbers."""
 
 from datetime import UTC, datetime, time, timedelta
+from functools import partial
 
 import pytest
 import sqlalchemy.exc
@@ -10,6 +11,7 @@ from outside import in_order
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
+from archive import backlog, batches
 from archive.errors import EvidenceDiffers
 from billing import database
 
@@ -197,6 +199,21 @@ def test_only_one_archiver_claims_at_a_time(archive: Archive) -> None:
         other.connection().exec_driver_sql("SELECT pg_advisory_xact_lock(hashtextextended('billing.archive', 0))")
         assert claimed(archive) is None
     assert claimed(archive) == ("capture", 1, 1, 1)
+
+
+def test_a_search_that_somebody_else_s_claim_has_overtaken_is_given_up(archive: Archive) -> None:
+    """Theirs is of facts that were planned meanwhile, so nothing of ours was taken; but the class has a batch open."""
+    archive.tell("capture.requested", of="cap_2", at="now() - interval '1 hour'")
+    archive.house.execute("UPDATE billing.facts SET menu = NULL")
+    archive.tell("capture.requested")
+    (due,) = archive.writer().due()
+    found = archive.amount().read(partial(backlog.search, due=due, wait_s=0.0))
+    archive.house.execute("UPDATE billing.facts SET menu = 1")
+    theirs = archive.claim(1)
+    assert theirs is not None
+    with database.transaction(archive.engine) as session:
+        assert batches.claim(session, archive.policy, found, most=10) is None
+    assert archive.archive_all() == 2
 
 
 def test_a_batch_has_at_most_so_many_facts(archive: Archive) -> None:
