@@ -21,7 +21,14 @@ ROOT = Path(__file__).parents[2]
 ROAD = ("relay", "planning", "work", "shift", "runner", "verdicts", "guards", "pace", "bells")
 # A slip in the mapped tables changes no table: migrations make them. The stand-in is judged by a suite of its own.
 NOT_ASKED = ("billing/tables.py", "billing/standin/")
-SUITES = ("tests/protocol", "tests/test_closed_world.py", "tests/face", "tests/gateway", "tests/attacks")
+SUITES = (
+    "tests/protocol",
+    "tests/test_closed_world.py",
+    "tests/test_cards.py",
+    "tests/face",
+    "tests/gateway",
+    "tests/attacks",
+)
 """From the quickest to the slowest: the first test that fails ends the run. Those of RQ
 stand aside: they wait for timeouts, and where the machine is busy they would fail without the slip.
 """
