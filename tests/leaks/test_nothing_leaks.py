@@ -238,6 +238,8 @@ def break_things(service: Service) -> None:
             payment_intent=house.intents()[0],
             amount=billing.Money(1999, "USD"),
             request_id=f"{REQUEST['phone']}-{REQUEST['iban']}",
+            # Without one the request id is it, and is logged and archived: docs/inputs.md.
+            correlation_id="order-of-canaries",
             authorisation=billing.Authorisation(1999, "USD", None),
         )
     eventually(lambda: "settle.kept" in _log(service, "worker-captures"), "settling fails", 60)
