@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import Row, func, select, text, update
 from sqlalchemy.orm import Session
 
-from archive.amount import Amount
 from archive.backlog import Found
+from archive.batch_size import BatchSize
 from archive.errors import EvidenceDiffers
 from archive.retention import CLASSES, Policy
 from archive.set_aside import PAYLOAD_TROUBLE
@@ -79,7 +79,7 @@ def claim(session: Session, policy: Policy, found: Found, *, most: int) -> Archi
     return batch
 
 
-def facts_of(amount: Amount, batch: ArchiveBatch) -> list[Row[Any]]:
+def facts_of(batch_size: BatchSize, batch: ArchiveBatch) -> list[Row[Any]]:
     """The facts of this batch in the order of their numbers, read piece by piece: what is claimed does not change.
 
     Raises EvidenceDiffers if they are not those claimed. A batch that an older version claimed may hold a payload that
@@ -88,7 +88,7 @@ def facts_of(amount: Amount, batch: ArchiveBatch) -> list[Row[Any]]:
     rows: list[Row[Any]] = []
     after = batch.first_fact - 1
     while after < batch.last_fact:
-        piece, after = amount.read(partial(_piece, batch=batch, after=after))
+        piece, after = batch_size.read(partial(_piece, batch=batch, after=after))
         rows += piece
     if [row.archive_seq for row in rows] != list(range(batch.first_seq, batch.last_seq + 1)):
         raise EvidenceDiffers(name(batch), f"{batch.rows} facts were claimed, and Postgres now holds others")

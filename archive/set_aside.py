@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from archive.amount import Amount
+from archive.batch_size import BatchSize
 from billing.tables import SET_ASIDE
 
 log = structlog.get_logger()
@@ -71,23 +71,23 @@ class SetAside:
     facts: list[Aside]
 
 
-def mark(amount: Amount, found: Iterable[tuple[int, str]]) -> None:
+def mark(batch_size: BatchSize, found: Iterable[tuple[int, str]]) -> None:
     """Set these facts aside: one line of the log for each, whoever else finds them at the same time."""
     waiting = dict(found)
     while waiting:
-        tried, marked = amount.write(partial(_mark, ids=list(waiting)))
+        tried, marked = batch_size.write(partial(_mark, ids=list(waiting)))
         for fact_id in marked:
             log.error("fact.set_aside", fact_id=fact_id, why=waiting[fact_id])
         for fact_id in tried:
             del waiting[fact_id]
 
 
-def put_back(amount: Amount) -> int:
+def put_back(batch_size: BatchSize) -> int:
     """Let facts wait again that were set aside and could be archived now. Returns how many."""
     after: int | None = 0
     back = 0
     while after is not None:
-        after, mended = amount.write(partial(_put_back, after=after))
+        after, mended = batch_size.write(partial(_put_back, after=after))
         back += mended
     return back
 

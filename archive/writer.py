@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from archive import backlog, batches, manifests, records, set_aside
-from archive.amount import Amount
+from archive.batch_size import BatchSize
 from archive.errors import EvidenceDiffers
 from archive.manifests import Source
 from archive.retention import Lock, Policy
@@ -37,10 +37,10 @@ class Round:
 class Writer:
     """`wait_s`: how long facts are gathered before a batch is made of them. `patience_s`: how long a batch is left to
     whoever claimed it. Both are 0 for somebody who wants everything archived now.
-    `amount`: of which database, and how many facts are taken at once.
+    `batch_size`: of which database, and how many facts are taken at once.
     """
 
-    amount: Amount
+    batch_size: BatchSize
     store: Store
     policy: Policy
     source: Source
@@ -54,7 +54,7 @@ class Writer:
         StoreAway, StoreRefused, and what a Postgres raises that is away.
         """
         done = Round()
-        with database.transaction(self.amount.engine) as session:
+        with database.transaction(self.batch_size.engine) as session:
             found = batches.left_behind(session, self.patience_s)
         for batch in found:
             self._add(done, partial(self.finish, batch))
@@ -66,35 +66,35 @@ class Writer:
 
     def due(self) -> list[backlog.Due]:
         """Classes that may have a batch, those whose facts have waited longest first."""
-        return self.amount.read(lambda session, _: backlog.due(session, self.wait_s))
+        return self.batch_size.read(lambda session, _: backlog.due(session, self.wait_s))
 
     def claim(self, due: backlog.Due) -> ArchiveBatch | None:
         """The next batch of this class. What cannot be archived is set aside.
 
         None when nothing has waited for `wait_s`, or somebody else claims.
         """
-        found = self.amount.read(partial(backlog.search, due=due, wait_s=self.wait_s))
-        set_aside.mark(self.amount, found.troubled)
-        return self.amount.write(partial(self._claim, found=found)) if found.facts else None
+        found = self.batch_size.read(partial(backlog.search, due=due, wait_s=self.wait_s))
+        set_aside.mark(self.batch_size, found.troubled)
+        return self.batch_size.write(partial(self._claim, found=found)) if found.facts else None
 
     def put_back(self) -> int:
         """Let facts that were set aside, and could be archived now, wait again. Returns how many."""
-        return set_aside.put_back(self.amount)
+        return set_aside.put_back(self.batch_size)
 
     def finish(self, batch: ArchiveBatch) -> int:
         """Write what is missing of a claimed batch, and confirm it. Returns its number of facts."""
-        facts = batches.facts_of(self.amount, batch)
+        facts = batches.facts_of(self.batch_size, batch)
         for fact in facts:
             if fact.trouble is not None:
                 log.error("fact.unreadable", fact_id=fact.id, batch=batches.name(batch), why=fact.trouble)
         rows = records.table(facts)
-        with database.transaction(self.amount.engine) as session:
+        with database.transaction(self.batch_size.engine) as session:
             previous = batches.previous_manifest(session, batch)
         key = manifests.object_key(batch)
         body = records.parquet(rows)
         # SeaweedFS and S3 give the lock's end back in whole seconds of UTC, as it was given to them.
         lock = Lock(batch.lock_mode, batch.locked_until.astimezone(UTC))
-        self.amount.beat()
+        self.batch_size.beat()
         self.store.put_once(key, body, lock)
         found = self._read_back(key, lock)
         if found.body != body:
@@ -110,11 +110,11 @@ class Writer:
         ).body()
         manifest_key = manifests.key(batch.retention_class, batch.number)
         manifest_lock = Lock(batch.manifest_lock_mode, batch.manifest_locked_until.astimezone(UTC))
-        self.amount.beat()
+        self.batch_size.beat()
         self.store.put_once(manifest_key, manifest, manifest_lock)
         if self._read_back(manifest_key, manifest_lock).body != manifest:
             raise EvidenceDiffers(manifest_key, "another manifest lies there")
-        with database.transaction(self.amount.engine) as session:
+        with database.transaction(self.batch_size.engine) as session:
             batches.confirm(
                 session,
                 batch,
@@ -133,7 +133,7 @@ class Writer:
         return 0 if batch is None else self.finish(batch)
 
     def _add(self, done: Round, step: Callable[[], int]) -> None:
-        self.amount.beat()
+        self.batch_size.beat()
         try:
             done.archived += step()
         except EvidenceDiffers as error:
@@ -145,7 +145,7 @@ class Writer:
             done.troubles.append(error)
 
     def _read_back(self, key: str, lock: Lock) -> Stored:
-        self.amount.beat()
+        self.batch_size.beat()
         found = self.store.get(key)
         if found.lock is None or not found.lock.holds(lock):
             raise EvidenceDiffers(key, f"it is not locked as it must be ({lock.mode} until {lock.until:%Y-%m-%d})")

@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from archive import retention
-from archive.amount import Amount
+from archive.batch_size import BatchSize
 from archive.cache import Cache
 from archive.errors import EvidenceDiffers, StoreAway
 from archive.manifests import Source
@@ -87,8 +87,8 @@ def archiver(runtime: Runtime, beat: Callable[[], None] = lambda: None) -> Itera
     with opened(settings) as store:
         store.check(settings.environment)
         source = Source(settings.environment, ours.identity)
-        amount, patience_s = Amount(runtime.engine, beat=beat), PATIENCE_S[settings.timing]
-        yield Writer(amount, store, rules, source, settings.archive_wait_s, patience_s)
+        batch_size, patience_s = BatchSize(runtime.engine, beat=beat), PATIENCE_S[settings.timing]
+        yield Writer(batch_size, store, rules, source, settings.archive_wait_s, patience_s)
 
 
 def run(

@@ -21,7 +21,7 @@ from dying import Watched, watched_commits
 from sqlalchemy.exc import SQLAlchemyError
 
 from archive import retention
-from archive.amount import Amount
+from archive.batch_size import BatchSize
 from archive.errors import StoreAway
 from archive.manifests import Source
 from archive.store import Store
@@ -51,7 +51,7 @@ def live(seed: str, tell: int) -> None:
     engine = database.open_engine(url, SHORT, name="archiver")
     watched: Store = Watched(store, passes)  # type: ignore[assignment]
     terms = {"wait_s": 0.0, "patience_s": 0.3}
-    writer = Writer(Amount(engine), watched, retention.load(), Source("test", "ins_test"), **terms)
+    writer = Writer(BatchSize(engine), watched, retention.load(), Source("test", "ins_test"), **terms)
     with watched_commits(passes):
         while True:
             try:

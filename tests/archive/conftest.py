@@ -12,7 +12,7 @@ import pytest
 from evidence import Archive, Lines
 from house import House, drop_database, make_database
 
-from archive import amount, set_aside, writer
+from archive import batch_size, set_aside, writer
 from archive.store import Store
 from billing.tables import Table
 from jobs import archiving
@@ -51,7 +51,7 @@ def shared_store(s3: SeaweedFS) -> Iterator[Store]:
 def lines(monkeypatch: pytest.MonkeyPatch) -> Lines:
     """What the archiver logs."""
     lines = Lines()
-    for room in (amount, set_aside, writer, archiving):
+    for room in (batch_size, set_aside, writer, archiving):
         monkeypatch.setattr(room, "log", lines)
     return lines
 

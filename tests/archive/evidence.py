@@ -12,7 +12,7 @@ from outside import Outside
 from sqlalchemy import Engine, select
 
 from archive import batches, retention
-from archive.amount import MOST_ROWS, Amount
+from archive.batch_size import MOST_ROWS, BatchSize
 from archive.cache import Cache
 from archive.manifests import Source
 from archive.store import Store
@@ -54,7 +54,7 @@ class Archive:
 
     def writer(self, store: Store | None = None, **changed: Any) -> Writer:
         terms = {"policy": self.policy, "wait_s": 0.0, "patience_s": 0.0, **changed}
-        terms.setdefault("amount", self.amount())
+        terms.setdefault("batch_size", self.batch_size())
         return Writer(store=store or self.store, source=Source("test", "ins_test"), **terms)
 
     def cache(self, fresh: bool = True) -> Cache:
@@ -75,8 +75,8 @@ class Archive:
                 menu=menu,
             )
 
-    def amount(self, most: int = MOST_ROWS) -> Amount:
-        return Amount(self.engine, rows=most, most=most)
+    def batch_size(self, most: int = MOST_ROWS) -> BatchSize:
+        return BatchSize(self.engine, rows=most, most=most)
 
     def in_sessions_with(self, **settings: str) -> None:
         """From now on the archiver's sessions have these settings of Postgres, as a role or a database may."""
@@ -96,7 +96,7 @@ class Archive:
 
     def claim(self, most: int = MOST_ROWS) -> ArchiveBatch | None:
         """Claim a batch without archiving it: it stays open and keeps its class."""
-        writer = self.writer(amount=self.amount(most))
+        writer = self.writer(batch_size=self.batch_size(most))
         claimed = (writer.claim(due) for due in writer.due())
         return next((batch for batch in claimed if batch is not None), None)
 

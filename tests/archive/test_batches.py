@@ -68,7 +68,7 @@ def test_numbers_follow_the_order_in_which_facts_were_written_whatever_the_order
     archive.house.execute("CLUSTER billing.facts USING facts_entity_type_entity_id_entity_version_key")
     archive.house.execute("UPDATE billing.facts SET menu = 3 WHERE id = 2")
     for most in (2, 3, 10):
-        assert archive.round(amount=archive.amount(most)) > 0
+        assert archive.round(batch_size=archive.batch_size(most)) > 0
     rows = archive.outside.facts()["capture"]
     assert [row["fact_id"] for row in rows] == list(range(1, 8))
     assert [row["archive_seq"] for row in rows] == list(range(1, 8))
@@ -80,7 +80,7 @@ def test_the_class_whose_facts_have_waited_longest_comes_first(archive: Archive)
     archive.tell("invoice.sent", of="inv_1")
     archive.tell("switch.pulled", of="swi_1")
     order = []
-    while archive.round(amount=archive.amount(1)):
+    while archive.round(batch_size=archive.batch_size(1)):
         order.append(max((batch for batch in archive.known()), key=lambda batch: batch.claimed_at).retention_class)
     assert order == ["invoice", "capture", "invoice", "admin"]
 
@@ -105,7 +105,7 @@ def test_a_fact_that_waits_is_looked_past_on_every_page(archive: Archive) -> Non
     archive.tell("capture.requested", menu=None)
     archive.tell(*["capture.refused"] * 20)
     archive.tell("capture.requested", of="cap_2")
-    assert archive.round(amount=archive.amount(2)) == 1
+    assert archive.round(batch_size=archive.batch_size(2)) == 1
     archive.house.execute("UPDATE billing.facts SET menu = 1")
     assert archive.archive_all() == 21
     in_order(archive.outside.facts())
@@ -166,7 +166,7 @@ def test_an_earlier_fact_that_is_committed_during_the_search_is_not_passed(archi
                 late.commit()
                 archive.house.execute(insert.format(2))
 
-        assert archive.round(amount=archive.amount(2)) == 1
+        assert archive.round(batch_size=archive.batch_size(2)) == 1
     assert passed
     archive.archive_all()
     in_order(archive.outside.facts())
@@ -207,7 +207,7 @@ def test_a_search_that_somebody_else_s_claim_has_overtaken_is_given_up(archive: 
     archive.house.execute("UPDATE billing.facts SET menu = NULL")
     archive.tell("capture.requested")
     (due,) = archive.writer().due()
-    found = archive.amount().read(partial(backlog.search, due=due, wait_s=0.0))
+    found = archive.batch_size().read(partial(backlog.search, due=due, wait_s=0.0))
     archive.house.execute("UPDATE billing.facts SET menu = 1")
     theirs = archive.claim(1)
     assert theirs is not None

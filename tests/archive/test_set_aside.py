@@ -218,7 +218,7 @@ def test_whatever_is_committed_is_in_the_bucket_once_or_is_named(archive: Archiv
             continue
         (good if fits else bad).add(fact_id)
         if chance.random() < 0.1:
-            archive.round(amount=archive.amount(most=chance.choice([1, 2, 7, 50])))
+            archive.round(batch_size=archive.batch_size(most=chance.choice([1, 2, 7, 50])))
     archive.archive_all()
     facts = archive.outside.facts()
     archived = [row["fact_id"] for rows in facts.values() for row in rows]

@@ -92,7 +92,7 @@ def claim(archive: Archive) -> tuple[Any, Any]:
     writer = archive.writer()
     batch = archive.claim()
     assert batch is not None
-    return batch, records.table(batches.facts_of(writer.amount, batch))
+    return batch, records.table(batches.facts_of(writer.batch_size, batch))
 
 
 def put_other(archive: Archive, key: str, body: bytes, until: datetime) -> None:

@@ -31,7 +31,7 @@ MOST_FITTING = 1024
 
 
 @dataclass(slots=True)
-class Amount:
+class BatchSize:
     """One per archiver. `beat` is called after every try, because a process that tries for long is alive."""
 
     engine: Engine
@@ -70,7 +70,7 @@ class Amount:
             self._needed = min(2 * self._needed, MOST_FITTING)
         self.rows, self._fitted, self._grown = max(1, self.rows // 2), 0, False
         kind = type(error.orig or error).__name__
-        log.warning("amount.halved", rows=self.rows, error=kind, sqlstate=database.sqlstate(error))
+        log.warning("batch.halved", rows=self.rows, error=kind, sqlstate=database.sqlstate(error))
 
     def _fit(self) -> None:
         self._fitted += 1
@@ -80,4 +80,4 @@ class Amount:
             # What was tried last has held.
             self._needed = FITTING
         self.rows, self._fitted, self._grown = min(2 * self.rows, self.most), 0, True
-        log.info("amount.doubled", rows=self.rows)
+        log.info("batch.doubled", rows=self.rows)

@@ -13,7 +13,7 @@ from outside import in_order
 from sqlalchemy import text
 
 from archive import backlog
-from archive.amount import FITTING, Amount
+from archive.batch_size import FITTING, BatchSize
 from archive.errors import StoreAway
 from billing import database
 from billing.timing import SHORT
@@ -84,15 +84,21 @@ def test_an_archiver_halves_what_it_takes_until_it_fits(
     tell_many(archive)
     slow(how)
     archive.in_sessions_with(**{limit: "300ms"})
-    writer = archive.writer(amount=archive.amount(most=128))
+    writer = archive.writer(batch_size=archive.batch_size(most=128))
     archived = 0
     while moved := writer.round().archived:
         archived += moved
     assert archived == 100
     in_order(archive.outside.facts())
-    told = lines.of("amount.halved")
+    told = lines.of("batch.halved")
     error, sqlstate = LIMITS[limit]
-    assert told[0] == {"event": "amount.halved", "level": "warning", "rows": 64, "error": error, "sqlstate": sqlstate}
+    assert told[0] == {
+        "event": "batch.halved",
+        "level": "warning",
+        "rows": 64,
+        "error": error,
+        "sqlstate": sqlstate,
+    }
     assert min(line["rows"] for line in told) <= 32
 
 
@@ -110,15 +116,15 @@ def test_a_batch_that_was_claimed_large_is_read_in_pieces(archive: Archive, slow
 
 
 def test_it_takes_more_again_once_that_fits(archive: Archive, lines: Lines) -> None:
-    amount = archive.amount(most=8)
-    amount.rows = 1
+    batch_size = archive.batch_size(most=8)
+    batch_size.rows = 1
     for _ in range(3 * FITTING):
-        amount.read(lambda session, _: session.execute(text("SELECT")))
-    assert lines == [{"event": "amount.doubled", "level": "info", "rows": rows} for rows in (2, 4, 8)]
+        batch_size.read(lambda session, _: session.execute(text("SELECT")))
+    assert lines == [{"event": "batch.doubled", "level": "info", "rows": rows} for rows in (2, 4, 8)]
 
 
-def fails_above(rows: int, amount: Amount) -> None:
-    """Many statements, of which Postgres ends those that take more rows than this. It changes the amount's session."""
+def fails_above(rows: int, batch_size: BatchSize) -> None:
+    """Many statements, of which Postgres ends those that take more rows than this. It changes its session."""
 
     def step(session: Any, taken: int) -> None:
         session.execute(text("SET statement_timeout = '1ms'" if taken > rows else "RESET statement_timeout"))
@@ -126,12 +132,12 @@ def fails_above(rows: int, amount: Amount) -> None:
             session.execute(text("SELECT pg_sleep(5)"))
 
     for _ in range(20 * FITTING):
-        amount.read(step)
+        batch_size.read(step)
 
 
 def test_it_tries_more_ever_more_rarely_where_that_never_fits(archive: Archive, lines: Lines) -> None:
     archive.in_sessions_with()
-    fails_above(4, archive.amount(most=16))
+    fails_above(4, archive.batch_size(most=16))
     changes = [line["rows"] for line in lines]
     assert changes[:2] == [8, 4]
     assert changes[2:] == [8, 4] * (len(changes[2:]) // 2)
@@ -140,22 +146,22 @@ def test_it_tries_more_ever_more_rarely_where_that_never_fits(archive: Archive, 
 
 def test_one_row_that_is_too_slow_is_an_error_and_what_else_goes_wrong_is_not_tried_with_less(archive: Archive) -> None:
     archive.in_sessions_with()
-    amount = archive.amount(most=4)
+    batch_size = archive.batch_size(most=4)
     with pytest.raises(sqlalchemy.exc.OperationalError, match="statement timeout"):
-        fails_above(0, amount)
-    assert amount.rows == 1
-    amount = archive.amount(most=4)
+        fails_above(0, batch_size)
+    assert batch_size.rows == 1
+    batch_size = archive.batch_size(most=4)
     with pytest.raises(sqlalchemy.exc.ProgrammingError):
-        amount.read(lambda session, _: session.execute(text("SELECT FROM billing.nothing")))
-    assert amount.rows == 4
+        batch_size.read(lambda session, _: session.execute(text("SELECT FROM billing.nothing")))
+    assert batch_size.rows == 4
 
 
 def test_every_try_is_a_beat(archive: Archive) -> None:
     archive.in_sessions_with()
     beats: list[int] = []
-    amount = Amount(archive.engine, rows=4, most=4, beat=lambda: beats.append(1))
+    batch_size = BatchSize(archive.engine, rows=4, most=4, beat=lambda: beats.append(1))
     with pytest.raises(sqlalchemy.exc.OperationalError):
-        fails_above(0, amount)
+        fails_above(0, batch_size)
     assert len(beats) == 3
 
 
@@ -167,8 +173,8 @@ def test_a_claim_reads_no_more_than_it_takes_however_much_waits(archive: Archive
     archive.tell("invoice.requested", of="inv_1")
     archive.house.execute("UPDATE billing.facts SET menu = NULL WHERE id BETWEEN 2000 AND 2010")
     before = rows_read(archive)
-    (due, _) = archive.amount().read(lambda session, _: backlog.due(session, 0.0))
-    found = archive.amount(most=10).read(partial(backlog.search, due=due, wait_s=0.0))
+    (due, _) = archive.batch_size().read(lambda session, _: backlog.due(session, 0.0))
+    found = archive.batch_size(most=10).read(partial(backlog.search, due=due, wait_s=0.0))
     assert found.facts == list(range(1, 11))
     assert rows_read(archive) - before <= 50
 
@@ -220,10 +226,10 @@ def test_a_row_that_postgres_itself_cannot_read_holds_up_its_class_only(
 def test_a_server_that_is_away_is_told_apart_from_one_that_is_too_slow(archive: Archive, lines: Lines) -> None:
     archive.in_sessions_with()
     with pytest.raises(sqlalchemy.exc.OperationalError) as too_slow:
-        fails_above(0, archive.amount(most=1))
+        fails_above(0, archive.batch_size(most=1))
     nowhere = database.open_engine("postgresql://x@127.0.0.1:1/x", SHORT, name="x", pooled=False)
     with pytest.raises(sqlalchemy.exc.OperationalError) as away:
-        archive.round(amount=Amount(nowhere))
+        archive.round(batch_size=BatchSize(nowhere))
     for error in (too_slow.value, away.value, StoreAway("x")):
         archiving._tell_trouble(error)
     assert [(line["event"], line["error"], line["sqlstate"]) for line in lines] == [
