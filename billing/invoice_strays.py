@@ -2,7 +2,8 @@
 
 from billing.gateway import encode
 from billing.idempotency import Learned, Rules
-from billing.invoice_steps import CREATE, invoice_of, invoices_of, is_ours, judge_deleted, look_for_deleted, named
+from billing.invoice_case import invoice_of, is_ours, named
+from billing.invoice_draft_steps import CREATE, invoices_of, judge_deleted, look_for_deleted
 from billing.provider_ids import IdKind, object_path
 from billing.steps import Ask, Case, Finding, Reader, Step, Unread
 

@@ -13,7 +13,9 @@ from billing import ids, store
 from billing.asking import asked, the_session
 from billing.errors import InvalidAmount, InvalidRequest, RequestReused
 from billing.facts import told
-from billing.invoice_steps import ADD_LINES, CREATE, DELETE_DRAFT, FINALIZE, SEND, differ, refuse
+from billing.invoice_case import differ, refuse
+from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
+from billing.invoice_final_steps import FINALIZE, SEND
 from billing.invoice_strays import delete_stray, list_strays, stray_step
 from billing.money import Money, no_money
 from billing.provider_ids import IdKind, NoSuchShape, is_id, provider_id

@@ -25,7 +25,8 @@ from billing.capture_steps import _STATES, CAPTURE, READ_AUTHORISATION
 from billing.effects import Standing
 from billing.gateway import Budget, NoAnswer, NotSent, Request, Response, boot_clock
 from billing.idempotency import DEFINITE, Learned
-from billing.invoice_steps import ADD_LINES, CREATE, DELETE_DRAFT, FINALIZE, SEND
+from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
+from billing.invoice_final_steps import FINALIZE, SEND
 from billing.operations import OPERATIONS
 from billing.probes import PROBE
 from billing.steps import Case, Step
@@ -260,13 +261,13 @@ def test_every_definite_outcome_of_a_capture_has_its_state():
 
 
 def told_in_code() -> set[str]:
-    """Every text that `told` or `_moved` is given as a topic, and the states of a capture that are told as such."""
+    """Every text that `told` or `move` is given as a topic, and the states of a capture that are told as such."""
     topics = {str(state) for state in CaptureState if state != CaptureState.REQUESTED}
     for path in [*(ROOT / "billing").glob("*.py"), *(ROOT / "jobs").glob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
                 continue
-            if node.func.id in ("told", "_moved", "_attempted"):
+            if node.func.id in ("told", "move", "_attempted"):
                 named = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "topic")]
                 topics |= {
                     each.value for each in named if isinstance(each, ast.Constant) and isinstance(each.value, str)

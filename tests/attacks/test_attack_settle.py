@@ -11,7 +11,7 @@ from billing import database, store
 from billing.effects import Report
 from billing.gateway import Answer, Budget, NotSent, Request, boot_clock
 from billing.idempotency import Learned
-from billing.invoice_steps import CREATE
+from billing.invoice_draft_steps import CREATE
 from billing.operations import operation_of
 from billing.steps import Reader
 from billing.timing import Timing

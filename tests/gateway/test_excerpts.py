@@ -111,7 +111,17 @@ NOT_OF_ANSWERS = {"/v1/account", "Idempotent-Replayed", "Original-Request", "Req
 
 
 def test_everything_that_is_read_of_an_answer_is_on_the_list() -> None:
-    pages = ("answers", "capture_steps", "gateway", "invoice_steps", "invoice_strays", "probes", "steps")
+    pages = (
+        "answers",
+        "capture_steps",
+        "gateway",
+        "invoice_case",
+        "invoice_draft_steps",
+        "invoice_final_steps",
+        "invoice_strays",
+        "probes",
+        "steps",
+    )
     read = set().union(*(names_read(ROOT / "billing" / f"{page}.py") for page in pages))
     assert {"latest_charge", "amount_received", "billing_line", "has_more"} <= read
     assert read - NOT_OF_ANSWERS - SHAPES.keys() - CONTAINERS == set()

@@ -10,7 +10,8 @@ from billing.answers import Kind, Reading, learn, learn_from_look, read_answer
 from billing.capture_steps import CAPTURE
 from billing.gateway import Answer, NoAnswer, NotSent
 from billing.idempotency import Learned
-from billing.invoice_steps import ADD_LINES, CREATE, DELETE_DRAFT, FINALIZE, SEND
+from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
+from billing.invoice_final_steps import FINALIZE, SEND
 from billing.records import mark_sent, plan
 from billing.steps import Case, Finding, Step
 from billing.tables import Invoice, InvoiceLine, InvoiceState, Record

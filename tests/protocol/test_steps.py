@@ -12,7 +12,8 @@ from billing import invoices, probes
 from billing.capture_steps import CAPTURE, READ_AUTHORISATION
 from billing.gateway import Answer, NoAnswer
 from billing.idempotency import Learned
-from billing.invoice_steps import ADD_LINES, CREATE, DELETE_DRAFT, FINALIZE, SEND
+from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
+from billing.invoice_final_steps import FINALIZE, SEND
 from billing.invoice_strays import delete_stray, list_strays, stray_step
 from billing.steps import Case, Finding, Reader, Step
 from billing.tables import CaptureState, Record, Switch, SwitchState

@@ -12,7 +12,7 @@ from billing.capture_steps import CAPTURE, READ_AUTHORISATION
 from billing.effects import Call, Report, Result, Standing, Turn
 from billing.gateway import Answer, Budget, NoAnswer, NotSent, Request, boot_clock
 from billing.idempotency import MAX_ROTATIONS, Learned
-from billing.invoice_steps import ADD_LINES
+from billing.invoice_draft_steps import ADD_LINES
 from billing.records import plan, request_of
 from billing.steps import Case, Finding, Step
 from billing.tables import CaptureState, InvoiceState, RecordState

@@ -23,7 +23,8 @@ from billing.capture_steps import CAPTURE, READ_AUTHORISATION
 from billing.effects import Call, Report, Standing, Turn
 from billing.gateway import Answer
 from billing.idempotency import Learned
-from billing.invoice_steps import ADD_LINES, CREATE, DELETE_DRAFT, FINALIZE, SEND
+from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
+from billing.invoice_final_steps import FINALIZE, SEND
 from billing.invoice_strays import delete_stray, list_strays
 from billing.records import request_of
 from billing.steps import Case, Operation, Reader, Step

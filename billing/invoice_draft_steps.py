@@ -1,11 +1,25 @@
-"""The provider calls of an invoice: how each is asked for, judged, looked for and applied."""
+"""The calls that make an invoice's draft: create it, add every line, compare it with ours, or delete it.
+
+A duplicate draft is harmless: it is deleted before it could be finalised.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from billing.differences import Difference, because, differences, reason
-from billing.facts import told
+from billing.differences import Difference, differences, reason
 from billing.idempotency import Learned, Rules
+from billing.invoice_case import (
+    differ,
+    invoice_of,
+    is_ours,
+    key_of,
+    move,
+    named,
+    object_of,
+    path_of,
+    read_invoice,
+    refuse,
+)
 from billing.provider_ids import IdKind, is_id, object_path
 from billing.steps import (
     METADATA_KEY,
@@ -24,53 +38,6 @@ from billing.steps import (
     sure_of_the_account,
 )
 from billing.tables import Fact, Invoice, InvoiceState
-
-
-def invoice_of(case: Case) -> Invoice:
-    assert isinstance(case.row, Invoice)
-    return case.row
-
-
-def _path(case: Case, *verb: str) -> str:
-    return object_path(IdKind.INVOICE, invoice_of(case).stripe_invoice, *verb)
-
-
-def named(invoice_id: object) -> str:
-    """The id by which Stripe named an invoice. Raises Unread where it is none: the look is not finished."""
-    if not is_id(IdKind.INVOICE, invoice_id):
-        raise Unread(None, "the provider named an invoice by what is no invoice's id")
-    return str(invoice_id)
-
-
-def is_ours(case: Case, invoice: Json) -> bool:
-    metadata = invoice.get("metadata")
-    return isinstance(metadata, Mapping) and metadata.get(METADATA_KEY) == invoice_of(case).id
-
-
-def _read(case: Case, read: Reader, livemode: bool) -> Json:
-    return see(read, _path(case), ("invoice", str(invoice_of(case).stripe_invoice)), livemode=livemode)
-
-
-def _moved(case: Case, state: InvoiceState, topic: str, **payload: Any) -> list[Fact]:
-    row = invoice_of(case)
-    row.state = state
-    return [told(row, topic, stripe_invoice=row.stripe_invoice, **payload)]
-
-
-def refuse(case: Case, why: str) -> list[Fact]:
-    invoice_of(case).reason = why
-    return _moved(case, InvoiceState.REFUSED, "refused", **because(why))
-
-
-def differ(case: Case, why: str, theirs: object = None) -> list[Fact]:
-    """The draft is ours and of no use: it is deleted before the invoice counts as refused."""
-    row = invoice_of(case)
-    row.reason = why
-    money = {"minor": row.total_minor, "theirs": theirs}
-    return _moved(case, InvoiceState.LINES_DIFFER, "lines_differ", **money, **because(why))
-
-
-# Create the draft. A duplicate draft is harmless: it is deleted before it could be finalised.
 
 
 def _ask_to_create(case: Case) -> Ask:
@@ -104,7 +71,7 @@ def _look_for_draft(case: Case, read: Reader, livemode: bool) -> Finding:
     created = case.created
     try:
         for event in read.pages("/v1/events", {"types": ["invoice.created"], **created}):
-            if _key_of(event) in case.keys and (found := _made(case, read, _object_of(event), livemode)):
+            if key_of(event) in case.keys and (found := _made(case, read, object_of(event), livemode)):
                 return found
         for invoice in invoices_of(row, read, created):
             if is_ours(case, invoice) and (found := _made(case, read, str(invoice.get("id")), livemode)):
@@ -146,7 +113,7 @@ def _apply_create(case: Case, outcome: Learned, invoice: Json, why: str) -> list
         return refuse(case, _NO_CODE if why == "invalid_request_error" else why)
     row.stripe_invoice = str(invoice["id"])
     row.create_generation = case.generations("create")[-1].generation
-    return _moved(case, InvoiceState.DRAFTED, "drafted", generation=row.create_generation)
+    return move(case, InvoiceState.DRAFTED, "drafted", generation=row.create_generation)
 
 
 # Stripe names neither a code nor a parameter when the customer has no address; its text is never read.
@@ -169,7 +136,7 @@ def _ask_to_add_lines(case: Case) -> Ask:
         }
         for line in case.lines
     ]
-    return Ask("POST", _path(case, "add_lines"), {"lines": lines}, row.stripe_invoice)
+    return Ask("POST", path_of(case, "add_lines"), {"lines": lines}, row.stripe_invoice)
 
 
 def _not_our_lines(case: Case, invoice: Json) -> list[Difference]:
@@ -215,9 +182,9 @@ def _judge_lines(case: Case, invoice: Json) -> Judgement:
 
 def _look_for_lines(case: Case, read: Reader, livemode: bool) -> Finding:
     try:
-        invoice = dict(_read(case, read, livemode))
+        invoice = dict(read_invoice(case, read, livemode))
         if _has_more(invoice):
-            every = list(read.pages(_path(case, "lines"), {}))
+            every = list(read.pages(path_of(case, "lines"), {}))
             invoice["lines"] = {"data": every, "has_more": False}
     except Unread as unread:
         return Finding(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
@@ -242,7 +209,7 @@ def _look_for_lines(case: Case, read: Reader, livemode: bool) -> Finding:
 def _apply_lines(case: Case, outcome: Learned, invoice: Json, why: str) -> list[Fact]:
     row = invoice_of(case)
     if outcome is Learned.SUCCEEDED:
-        return _moved(case, InvoiceState.LINES_ADDED, "lines_added", minor=row.total_minor, currency=row.currency)
+        return move(case, InvoiceState.LINES_ADDED, "lines_added", minor=row.total_minor, currency=row.currency)
     if why == "gone" or why.startswith("not_a_draft"):
         return refuse(case, why)
     return differ(case, why or "total_differs", theirs=invoice.get("total"))
@@ -271,137 +238,6 @@ def judge_deleted(invoice_id: str, data: Json) -> Judgement:
     return judgement(differences(data, id=invoice_id, deleted=True))
 
 
-# Finalise and send: afterwards the amounts cannot change, and each is proven ours by an event with our key.
-
-
-def _judge_open(case: Case, invoice: Json) -> Judgement:
-    row = invoice_of(case)
-    wrong = differences(invoice, object="invoice", id=row.stripe_invoice, currency=row.currency.lower())
-    if wrong or invoice.get("status") not in _FINALISED:
-        return judgement(wrong, Learned.ASK)
-    return judgement(differences(invoice, total=row.total_minor))
-
-
-_FINALISED = ("open", "paid")
-
-
-def _refused_open(case: Case, error: Json) -> Learned:
-    invoice = error.get("invoice")
-    if isinstance(invoice, Mapping) and invoice.get("status") in ("void", "uncollectible"):
-        return Learned.REFUSED
-    return Learned.ASK
-
-
-def _look_for_finalized(case: Case, read: Reader, livemode: bool) -> Finding:
-    try:
-        invoice = _read(case, read, livemode)
-        if invoice.get("status") == "draft":
-            return Finding(Learned.ABSENT, invoice)
-        if ended := _no_longer_open(case, invoice):
-            return ended
-        whose = _whose(case, read, "invoice.finalized")
-    except Unread as unread:
-        return Finding(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
-    except Gone:
-        return Finding(Learned.IMPOSSIBLE, why="gone")
-    # It is finalised. Without an event that tells whose doing it was, it was somebody's.
-    return Finding(whose or Learned.FOUND_FREE, invoice)
-
-
-def _look_for_sent(case: Case, read: Reader, livemode: bool) -> Finding:
-    try:
-        invoice = _read(case, read, livemode)
-        if invoice.get("status") == "draft":
-            # It was finalised, and no finalised invoice becomes a draft.
-            return Finding(Learned.FOUND_DIFFERENT, invoice, _not_open(invoice))
-        if ended := _no_longer_open(case, invoice):
-            return ended
-        whose = _whose(case, read, "invoice.sent")
-    except Unread as unread:
-        return Finding(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
-    except Gone:
-        return Finding(Learned.IMPOSSIBLE, why="gone")
-    if whose is not Learned.FOUND_OURS and invoice.get("status") == "paid":
-        # Whoever has paid needs no letter that asks for it.
-        return Finding(Learned.FOUND_FREE, invoice, PAID)
-    return Finding(whose or Learned.ABSENT, invoice)
-
-
-def _no_longer_open(case: Case, invoice: Json) -> Finding | None:
-    """What ends finalising and sending alike: somebody took it back or gave it up, or it is not what we asked for."""
-    row = invoice_of(case)
-    if invoice.get("status") not in _FINALISED:
-        return Finding(Learned.IMPOSSIBLE, invoice, _not_open(invoice))
-    if wrong := differences(invoice, total=row.total_minor, currency=row.currency.lower()):
-        return Finding(Learned.FOUND_DIFFERENT, invoice, reason("total_differs", wrong))
-    return None
-
-
-def _not_open(invoice: Json) -> str:
-    return reason("not_open", differences(invoice, status="open"))
-
-
-def _whose(case: Case, read: Reader, kind: str) -> Learned | None:
-    """Whether events of this kind say that we did it, or somebody; None where there is none. Raises Unread."""
-    events = read.pages("/v1/events", {"types": [kind], **case.created})
-    about_it = [event for event in events if _object_of(event) == invoice_of(case).stripe_invoice]
-    if any(_key_of(event) in case.keys for event in about_it):
-        return Learned.FOUND_OURS
-    # Somebody did it, or Stripe's own repair did (those events carry no request).
-    return Learned.FOUND_FREE if about_it else None
-
-
-def _key_of(event: Json) -> str | None:
-    request = event.get("request")
-    key = request.get("idempotency_key") if isinstance(request, Mapping) else None
-    return key if isinstance(key, str) else None
-
-
-def _object_of(event: Json) -> str:
-    data = event.get("data")
-    subject = data.get("object") if isinstance(data, Mapping) else None
-    return str(subject.get("id")) if isinstance(subject, Mapping) else ""
-
-
-def _apply_finalize(case: Case, outcome: Learned, invoice: Json, why: str) -> list[Fact]:
-    row, shown = invoice_of(case), _shown(invoice)
-    status, number = shown.get("status"), shown.get("number")
-    if isinstance(number, str) and status != "void":
-        # Kept for a refused one, too: it may be payable, so it is never made a second time.
-        row.number = number
-    if outcome is not Learned.SUCCEEDED:
-        # A draft that lies about could be finalised by mistake: it goes first.
-        return differ(case, why) if status in (None, "draft") and why != "gone" else refuse(case, why)
-    money = {"minor": row.total_minor, "currency": row.currency}
-    finalized = _moved(case, InvoiceState.FINALIZED, "finalized", number=number, **money)
-    # A credit balance, or a total below the least that can be charged, leaves nothing to pay.
-    return [*finalized, *_paid(case)] if status == "paid" else finalized
-
-
-def _shown(data: Json) -> Json:
-    """The invoice that an answer is, or that is attached to its error."""
-    error = data.get("error")
-    attached = error.get("invoice") if isinstance(error, Mapping) else None
-    return attached if isinstance(attached, Mapping) else data
-
-
-def _apply_send(case: Case, outcome: Learned, invoice: Json, why: str) -> list[Fact]:
-    if outcome is not Learned.SUCCEEDED:
-        return refuse(case, why)
-    if why == PAID:
-        return _paid(case)
-    row = invoice_of(case)
-    return _moved(case, InvoiceState.SENT, "sent", minor=row.total_minor, currency=row.currency, number=row.number)
-
-
-def _paid(case: Case) -> list[Fact]:
-    row = invoice_of(case)
-    return _moved(case, InvoiceState.PAID, "paid", minor=row.total_minor, currency=row.currency, number=row.number)
-
-
-PAID = "paid"
-"""Why a send is as good as done although nobody sent it."""
-
 CREATE = Step(
     name="create",
     ask=_ask_to_create,
@@ -420,26 +256,9 @@ ADD_LINES = Step(
     look=_look_for_lines,
     apply=_apply_lines,
 )
-FINALIZE = Step(
-    name="finalize",
-    ask=lambda case: Ask("POST", _path(case, "finalize"), {"auto_advance": False}, invoice_of(case).stripe_invoice),
-    judge=_judge_open,
-    refusal=_refused_open,
-    look=_look_for_finalized,
-    apply=_apply_finalize,
-)
-SEND = Step(
-    name="send",
-    ask=lambda case: Ask("POST", _path(case, "send"), {}, invoice_of(case).stripe_invoice),
-    judge=_judge_open,
-    refusal=_refused_open,
-    look=_look_for_sent,
-    apply=_apply_send,
-    rules=Rules(proof_settles=True),
-)
 DELETE_DRAFT = Step(
     name="delete_draft",
-    ask=lambda case: Ask("DELETE", _path(case), {}, invoice_of(case).stripe_invoice),
+    ask=lambda case: Ask("DELETE", path_of(case), {}, invoice_of(case).stripe_invoice),
     judge=lambda case, data: judge_deleted(str(invoice_of(case).stripe_invoice), data),
     look=lambda case, read, livemode: look_for_deleted(str(invoice_of(case).stripe_invoice), read, livemode),
     apply=_apply_delete,

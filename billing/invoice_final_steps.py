@@ -1,0 +1,147 @@
+"""The calls that make a draft an invoice: finalise it and send it.
+
+Afterwards its amounts cannot change, and each call is proven ours by an event with our key.
+"""
+
+from collections.abc import Mapping
+
+from billing.differences import differences, reason
+from billing.idempotency import Learned, Rules
+from billing.invoice_case import differ, invoice_of, key_of, move, object_of, path_of, read_invoice, refuse
+from billing.steps import Ask, Case, Finding, Gone, Json, Judgement, Reader, Step, Unread, judgement
+from billing.tables import Fact, InvoiceState
+
+
+def _judge_open(case: Case, invoice: Json) -> Judgement:
+    row = invoice_of(case)
+    wrong = differences(invoice, object="invoice", id=row.stripe_invoice, currency=row.currency.lower())
+    if wrong or invoice.get("status") not in _FINALISED:
+        return judgement(wrong, Learned.ASK)
+    return judgement(differences(invoice, total=row.total_minor))
+
+
+_FINALISED = ("open", "paid")
+
+
+def _refused_open(case: Case, error: Json) -> Learned:
+    invoice = error.get("invoice")
+    if isinstance(invoice, Mapping) and invoice.get("status") in ("void", "uncollectible"):
+        return Learned.REFUSED
+    return Learned.ASK
+
+
+def _look_for_finalized(case: Case, read: Reader, livemode: bool) -> Finding:
+    try:
+        invoice = read_invoice(case, read, livemode)
+        if invoice.get("status") == "draft":
+            return Finding(Learned.ABSENT, invoice)
+        if ended := _no_longer_open(case, invoice):
+            return ended
+        whose = _whose(case, read, "invoice.finalized")
+    except Unread as unread:
+        return Finding(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
+    except Gone:
+        return Finding(Learned.IMPOSSIBLE, why="gone")
+    # It is finalised. Without an event that tells whose doing it was, it was somebody's.
+    return Finding(whose or Learned.FOUND_FREE, invoice)
+
+
+def _look_for_sent(case: Case, read: Reader, livemode: bool) -> Finding:
+    try:
+        invoice = read_invoice(case, read, livemode)
+        if invoice.get("status") == "draft":
+            # It was finalised, and no finalised invoice becomes a draft.
+            return Finding(Learned.FOUND_DIFFERENT, invoice, _not_open(invoice))
+        if ended := _no_longer_open(case, invoice):
+            return ended
+        whose = _whose(case, read, "invoice.sent")
+    except Unread as unread:
+        return Finding(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
+    except Gone:
+        return Finding(Learned.IMPOSSIBLE, why="gone")
+    if whose is not Learned.FOUND_OURS and invoice.get("status") == "paid":
+        # Whoever has paid needs no letter that asks for it.
+        return Finding(Learned.FOUND_FREE, invoice, PAID)
+    return Finding(whose or Learned.ABSENT, invoice)
+
+
+def _no_longer_open(case: Case, invoice: Json) -> Finding | None:
+    """What ends finalising and sending alike: somebody took it back or gave it up, or it is not what we asked for."""
+    row = invoice_of(case)
+    if invoice.get("status") not in _FINALISED:
+        return Finding(Learned.IMPOSSIBLE, invoice, _not_open(invoice))
+    if wrong := differences(invoice, total=row.total_minor, currency=row.currency.lower()):
+        return Finding(Learned.FOUND_DIFFERENT, invoice, reason("total_differs", wrong))
+    return None
+
+
+def _not_open(invoice: Json) -> str:
+    return reason("not_open", differences(invoice, status="open"))
+
+
+def _whose(case: Case, read: Reader, kind: str) -> Learned | None:
+    """Whether events of this kind say that we did it, or somebody; None where there is none. Raises Unread."""
+    events = read.pages("/v1/events", {"types": [kind], **case.created})
+    about_it = [event for event in events if object_of(event) == invoice_of(case).stripe_invoice]
+    if any(key_of(event) in case.keys for event in about_it):
+        return Learned.FOUND_OURS
+    # Somebody did it, or Stripe's own repair did (those events carry no request).
+    return Learned.FOUND_FREE if about_it else None
+
+
+def _apply_finalize(case: Case, outcome: Learned, invoice: Json, why: str) -> list[Fact]:
+    row, shown = invoice_of(case), _shown(invoice)
+    status, number = shown.get("status"), shown.get("number")
+    if isinstance(number, str) and status != "void":
+        # Kept for a refused one, too: it may be payable, so it is never made a second time.
+        row.number = number
+    if outcome is not Learned.SUCCEEDED:
+        # A draft that lies about could be finalised by mistake: it goes first.
+        return differ(case, why) if status in (None, "draft") and why != "gone" else refuse(case, why)
+    money = {"minor": row.total_minor, "currency": row.currency}
+    finalized = move(case, InvoiceState.FINALIZED, "finalized", number=number, **money)
+    # A credit balance, or a total below the least that can be charged, leaves nothing to pay.
+    return [*finalized, *_paid(case)] if status == "paid" else finalized
+
+
+def _shown(data: Json) -> Json:
+    """The invoice that an answer is, or that is attached to its error."""
+    error = data.get("error")
+    attached = error.get("invoice") if isinstance(error, Mapping) else None
+    return attached if isinstance(attached, Mapping) else data
+
+
+def _apply_send(case: Case, outcome: Learned, invoice: Json, why: str) -> list[Fact]:
+    if outcome is not Learned.SUCCEEDED:
+        return refuse(case, why)
+    if why == PAID:
+        return _paid(case)
+    row = invoice_of(case)
+    return move(case, InvoiceState.SENT, "sent", minor=row.total_minor, currency=row.currency, number=row.number)
+
+
+def _paid(case: Case) -> list[Fact]:
+    row = invoice_of(case)
+    return move(case, InvoiceState.PAID, "paid", minor=row.total_minor, currency=row.currency, number=row.number)
+
+
+PAID = "paid"
+"""Why a send is as good as done although nobody sent it."""
+
+FINALIZE = Step(
+    name="finalize",
+    ask=lambda case: Ask("POST", path_of(case, "finalize"), {"auto_advance": False}, invoice_of(case).stripe_invoice),
+    judge=_judge_open,
+    refusal=_refused_open,
+    look=_look_for_finalized,
+    apply=_apply_finalize,
+)
+SEND = Step(
+    name="send",
+    ask=lambda case: Ask("POST", path_of(case, "send"), {}, invoice_of(case).stripe_invoice),
+    judge=_judge_open,
+    refusal=_refused_open,
+    look=_look_for_sent,
+    apply=_apply_send,
+    rules=Rules(proof_settles=True),
+)
