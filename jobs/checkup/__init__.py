@@ -1,0 +1,22 @@
+"""Reaches every part that the service stands on, and says of each how it is and how it is mended."""
+
+from collections.abc import Iterator
+
+from jobs.checkup import archive, postgres, servers
+from jobs.checkup.findings import Finding, Level
+from jobs.runtime import Runtime
+
+__all__ = ["Finding", "Level", "examine"]
+
+
+def examine(runtime: Runtime) -> Iterator[Finding]:
+    """Every part in turn; a part that cannot be reached is a finding, never an exception."""
+    yield servers.python()
+    yield Finding("settings", Level.OK, f"environment {runtime.settings.environment}, timing {runtime.settings.timing}")
+    key = servers.stripe_key(runtime)
+    yield key
+    yield from postgres.postgres(runtime)
+    yield servers.redis(runtime)
+    if key.level is Level.OK:
+        yield servers.stripe(runtime)
+    yield from archive.archive(runtime)

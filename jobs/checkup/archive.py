@@ -1,0 +1,74 @@
+"""The archive: its bucket, its lock, retention, what could not be archived, and how far behind it is."""
+
+from collections.abc import Iterator
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from archive import batches, set_aside
+from archive.errors import ArchiveError, BadRetention
+from archive.set_aside import SetAside
+from billing import database
+from billing.errors import WrongDatabase
+from jobs import archiving
+from jobs.checkup.findings import NAMED, Finding, Level, first_line
+from jobs.runtime import Runtime
+from jobs.secrets import SecretError
+from jobs.settings import SettingsError
+
+LAG_WARN_S = 60.0
+"""Besides the time for which facts are gathered on purpose."""
+
+
+def archive(runtime: Runtime) -> Iterator[Finding]:
+    """Bucket, lock, retention and lag; one line where there is no bucket."""
+    settings = runtime.settings
+    if settings.archive_bucket is None:
+        yield Finding("archive", Level.OK, "no bucket is set (BILLING_ARCHIVE_BUCKET): facts are in Postgres only")
+        return
+    try:
+        with archiving.opened(settings) as store:
+            store.check(settings.environment)
+            yield Finding("bucket", Level.OK, f"{store.bucket}, for {settings.environment}")
+            broken = store.probe_lock()
+        if broken is None:
+            yield Finding("bucket's lock", Level.OK, "a locked object could not be deleted")
+        else:
+            mend = "this is no evidence: use a server that enforces Object Lock"
+            yield Finding("bucket's lock", Level.FAIL, f"not enforced: {broken}", mend)
+    except (ArchiveError, SecretError, SettingsError) as error:
+        yield Finding("bucket", Level.FAIL, "cannot be used", str(error))
+    try:
+        rules = archiving.policy(settings).rules
+        told = ", ".join(f"{name} {rule.keep_days} d {rule.mode.lower()}" for name, rule in rules.items())
+        yield Finding("retention", Level.OK, told)
+    except BadRetention as error:
+        yield Finding("retention", Level.FAIL, "cannot be followed", str(error))
+    try:
+        with database.transaction(runtime.engine) as session:
+            lag = batches.lag(session)
+        with database.transaction(runtime.engine) as session:
+            aside = set_aside.named(session)
+    except (SettingsError, SecretError, WrongDatabase):
+        return  # said already
+    except SQLAlchemyError as error:
+        yield Finding("archive", Level.FAIL, first_line(error), "see the server's log")
+        return
+    yield _facts_not_archived(aside)
+    if lag.waiting and lag.oldest_age_s > settings.archive_wait_s + LAG_WARN_S:
+        told = f"{lag.waiting} facts wait, the oldest for {lag.oldest_age_s:.0f} s"
+        yield Finding("archive", Level.WARN, told, "start an archiver (`billing archive run`), or read its log")
+    else:
+        yield Finding("archive", Level.OK, f"{lag.waiting} facts wait" if lag.waiting else "everything is archived")
+
+
+def _facts_not_archived(aside: SetAside) -> Finding:
+    """Facts that the archiver could not take, and passed."""
+    if not aside.count:
+        return Finding("facts not archived", Level.OK, "none")
+    facts = "fact is" if aside.count == 1 else "facts are"
+    named = "; ".join(f"fact {fact.fact_id}: {set_aside.words(fact.why)}" for fact in aside.facts[:NAMED])
+    more = f"; and {aside.count - NAMED} more" if aside.count > NAMED else ""
+    told = f"{aside.count} {facts} set aside, because they cannot be archived: {named}{more}"
+    return Finding(
+        "facts not archived", Level.WARN, told, "billing archive status; mend the row, then start an archiver anew"
+    )

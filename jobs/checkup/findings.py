@@ -1,0 +1,33 @@
+"""What the doctor says of one part: how it is, and how it is mended."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+NAMED = 3
+"""So many ids stand in a finding."""
+
+
+class Level(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One part: how it is, and for everything but `ok` what to do about it."""
+
+    part: str
+    level: Level
+    told: str
+    mend: str = ""
+
+
+def some(ids: list[str], count: int) -> str:
+    """The first of `count` ids, and how many more there are."""
+    return ", ".join(ids) + (f" and {count - len(ids)} more" if count > len(ids) else "")
+
+
+def first_line(error: Exception) -> str:
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+    return " ".join(lines[0].split()) if lines else type(error).__name__

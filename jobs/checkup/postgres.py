@@ -1,0 +1,129 @@
+"""Postgres: the server, its clock, our schema in it, and who may what; then the questions to its rows."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from billing import database
+from billing.errors import WrongDatabase
+from billing.tables import SCHEMA
+from jobs import grants, migrate, own_schema
+from jobs.checkup import rows
+from jobs.checkup.findings import Finding, Level, first_line
+from jobs.checkup.servers import ignored_parameters
+from jobs.runtime import Runtime
+from jobs.secrets import SecretError
+from jobs.settings import SettingsError
+
+POSTGRES_LEAST = 16
+SKEW_WARN_S = 2.0
+"""The database's clock alone judges leases; a skew confuses people who compare logs, and Stripe's signatures."""
+
+
+def postgres(runtime: Runtime) -> Iterator[Finding]:
+    try:
+        with runtime.engine.connect() as connection:
+            yield _version(runtime, connection)
+            yield _clock(connection)
+            revision = _revision(connection)
+            yield revision
+            if revision.told == _NEVER_SET_UP:
+                return
+            yield _stamp(runtime, connection)
+            yield _access(runtime, connection)
+            yield _own_schema(connection)
+    except SQLAlchemyError as error:
+        yield Finding("postgres", Level.FAIL, first_line(error), "start it, or correct DATABASE_URL")
+        return
+    except (SettingsError, SecretError, WrongDatabase) as error:
+        yield Finding("postgres", Level.FAIL, "cannot be tried", str(error))
+        return
+    for look in rows.LOOKS:
+        try:
+            with database.transaction(runtime.engine) as session:
+                yield look(session)
+        except SQLAlchemyError as error:
+            yield Finding(look.__name__.strip("_"), Level.FAIL, first_line(error), "see the server's log")
+
+
+def _version(runtime: Runtime, connection: Connection) -> Finding:
+    number = int(connection.scalar(text("SELECT current_setting('server_version_num')")) or 0) // 10_000
+    if number < POSTGRES_LEAST:
+        return Finding("postgres", Level.FAIL, f"version {number}", f"Postgres {POSTGRES_LEAST} or later is needed")
+    return Finding("postgres", Level.OK, f"version {number}{ignored_parameters(runtime, 'DATABASE_URL')}")
+
+
+def _clock(connection: Connection) -> Finding:
+    before = datetime.now(UTC)
+    theirs: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    after = datetime.now(UTC)
+    skew = max((before - theirs).total_seconds(), (theirs - after).total_seconds(), 0.0)
+    if skew > SKEW_WARN_S:
+        return Finding("clock", Level.WARN, f"{skew:.1f} s between this machine and Postgres", "let both follow NTP")
+    return Finding("clock", Level.OK, "this machine and Postgres agree")
+
+
+_NEVER_SET_UP = "this database has no billing tables"
+
+
+def _revision(connection: Connection) -> Finding:
+    found, head = migrate.revision_of(connection), migrate.head()
+    if found is None:
+        return Finding("schema", Level.FAIL, _NEVER_SET_UP, "run `billing migrate`")
+    if found != head:
+        mend = "run `billing migrate`" if found < head else "install the version of billing that this database is for"
+        return Finding("schema", Level.FAIL, f"revision {found}, and this version wants {head}", mend)
+    if broken := connection.scalars(text(_NOT_VALID)).all():
+        told = f"revision {found}; rows from before it break {', '.join(broken)}"
+        return Finding("schema", Level.WARN, told, "have them corrected, then ALTER TABLE ... VALIDATE CONSTRAINT ...")
+    return Finding("schema", Level.OK, f"revision {found}")
+
+
+_NOT_VALID = """
+    SELECT conname FROM pg_constraint
+     WHERE connamespace = 'billing'::regnamespace AND contype = 'c' AND NOT convalidated ORDER BY conname
+    """
+
+
+def _stamp(runtime: Runtime, connection: Connection) -> Finding:
+    settings = runtime.settings
+    try:
+        with Session(connection) as session:
+            row = database.check_stamp(session, environment=settings.environment, livemode=settings.livemode)
+            told = f"{row.environment}, {'live' if row.livemode else 'test'} mode, {row.identity}"
+    except WrongDatabase as error:
+        return Finding("installation", Level.FAIL, "this database is not ours", str(error))
+    return Finding("installation", Level.OK, told)
+
+
+def _access(runtime: Runtime, connection: Connection) -> Finding:
+    """Whether the kinds of process may what they must and no more, and whether we are one of them."""
+    if wrong := grants.differences(connection):
+        told = wrong[0] + (f", and {len(wrong) - 1} more" if len(wrong) > 1 else "")
+        return Finding("access", Level.WARN, told, "run `billing migrate`; REVOKE what is too much: docs/access.md")
+    login, everything = connection.execute(_LOGIN).one()
+    if everything and runtime.settings.livemode:
+        told = f"{login} may do everything in this database"
+        return Finding("access", Level.WARN, told, "use an operator's login: docs/access.md")
+    return Finding("access", Level.OK, f"each kind of process may what it must, and no more; this is {login}")
+
+
+# A member of the owner may whatever the owner may; a superuser is a member of everybody.
+_LOGIN = text(
+    "SELECT current_user, pg_has_role(current_user, relowner, 'MEMBER')"
+    "  FROM pg_class WHERE oid = 'billing.installation'::regclass"
+)
+
+
+def _own_schema(connection: Connection) -> Finding:
+    """Whether nobody else's tables lie in our schema, and no login looks there for its own."""
+    if others := own_schema.strangers(connection):
+        told = f"{own_schema.named(others)} lies in the schema {SCHEMA}, and is not ours"
+        return Finding("neighbours", Level.WARN, told, f"ALTER TABLE {SCHEMA}.{others[0]} SET SCHEMA public")
+    if own_schema.leads_here(connection):
+        told = f"the login {SCHEMA} looks for its own tables in our schema"
+        return Finding("neighbours", Level.WARN, told, f"run `billing migrate`, or {own_schema.mend(connection)}")
+    return Finding("neighbours", Level.OK, f"the schema {SCHEMA} is ours alone")

@@ -1,0 +1,134 @@
+"""What the rows in Postgres say: facts and calls that wait, work that stands still, ids that may be card numbers."""
+
+import re
+from collections.abc import Callable
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from billing.cards import may_hold_card_number
+from jobs.checkup.findings import NAMED, Finding, Level, some
+
+FACTS_WARN_S = 10.0
+"""A relay plans facts within a second."""
+UNANSWERED_WARN_S = 300.0
+"""A lost answer is asked for again within seconds, and a dead worker's call is taken up within a minute."""
+IDS_LOOKED_AT, IDS_LEAST, IDS_SHARE = 1000, 20, 0.9
+"""Of numbers of other kinds at most a third have a card's first digits and check digit, and of card numbers all."""
+
+
+def _facts(session: Session) -> Finding:
+    count, age_s = session.execute(
+        text(
+            # A time that is none has no age.
+            "SELECT count(*), coalesce(extract(epoch FROM clock_timestamp()"
+            "                          - min(happened_at) FILTER (WHERE isfinite(happened_at))), 0)"
+            "  FROM (SELECT happened_at FROM billing.facts WHERE menu IS NULL ORDER BY id LIMIT 10000) AS f"
+        )
+    ).one()
+    if age_s > FACTS_WARN_S:
+        told = f"{count} {'is' if count == 1 else 'are'} not planned, the oldest for {age_s:.0f} s"
+        return Finding("facts", Level.WARN, told, "start a relay (`billing relay`), or a newer one for new topics")
+    return Finding("facts", Level.OK, f"{count} not planned yet" if count else "all are planned")
+
+
+def _facts_set_aside(session: Session) -> Finding:
+    """Facts that cannot be planned: whatever they ask for is not done."""
+    part = "facts set aside"
+    first = session.execute(_SET_ASIDE, {"most": NAMED}).all()
+    if not first:
+        return Finding(part, Level.OK, "none")
+    count: int = session.execute(text("SELECT count(*) FROM billing.facts WHERE menu < 0")).scalar_one()
+    told = some([f"{fact_id} ({topic} of {entity_id})" for fact_id, topic, entity_id in first], count)
+    mend = "the relay's log says why (fact.unplannable); what to do: docs/cli.md, billing doctor"
+    return Finding(part, Level.WARN, f"{count} {'fact is' if count == 1 else 'facts are'} set aside: {told}", mend)
+
+
+_SET_ASIDE = text("SELECT id, topic, entity_id FROM billing.facts WHERE menu < 0 ORDER BY id LIMIT :most")
+
+
+def _undecided(session: Session) -> Finding:
+    count, ids, _ = _calls(session, "parked_at IS NOT NULL", by="parked_at")
+    if not count:
+        return Finding("undecided", Level.OK, "none")
+    what = "call" if count == 1 else "calls"
+    told = f"{count} {what} could not be decided so far, and Stripe is asked again and again: {some(ids, count)}"
+    return Finding("undecided", Level.WARN, told, f"billing explain {ids[0]}; all: billing quarantine list --undecided")
+
+
+def _unanswered(session: Session) -> Finding:
+    """Calls that may have had an effect which is not known here: in the air, or in doubt."""
+    count, ids, age_s = _calls(session, "state IN ('sent', 'in_doubt') AND first_sent_at IS NOT NULL", "first_sent_at")
+    if not count:
+        return Finding("unanswered", Level.OK, "none")
+    told = f"{count} {'call' if count == 1 else 'calls'}, the oldest for {age_s:.0f} s"
+    if age_s <= UNANSWERED_WARN_S:
+        return Finding("unanswered", Level.OK, told)
+    mend = f"billing explain {ids[0]}; start workers if none run"
+    return Finding("unanswered", Level.WARN, f"{told}: {some(ids, count)}", mend)
+
+
+def _calls(session: Session, which: str, by: str) -> tuple[int, list[str], float]:
+    """Open calls: how many, the operations of the oldest, and the age of the oldest."""
+    statement = (
+        f"SELECT count(*), (array_agg(operation_id ORDER BY {by}))[1\\:{NAMED}],"  # noqa: S608 - constants of this page
+        f" coalesce(extract(epoch FROM clock_timestamp() - min({by})), 0)"
+        f"  FROM billing.idempotency_records WHERE concluded_at IS NULL AND {which}"
+    )
+    count, ids, age_s = session.execute(text(statement)).one()
+    return count, ids or [], float(age_s)
+
+
+def _counted(part: str, statement: str, told: tuple[str, str], mend: str) -> Callable[[Session], Finding]:
+    """`told`: of one, and of several."""
+
+    def look(session: Session) -> Finding:
+        count: int = session.execute(text(statement)).scalar_one()
+        words = told[count != 1].format(count)
+        return Finding(part, Level.WARN, words, mend) if count else Finding(part, Level.OK, "none")
+
+    look.__name__ = part
+    return look
+
+
+_quarantined = _counted(
+    "quarantine",
+    "SELECT count(*) FROM billing.work WHERE state = 'quarantined'",
+    ("1 piece of work waits for a person", "{} pieces of work wait for a person"),
+    "billing quarantine list",
+)
+_switches = _counted(
+    "switches",
+    "SELECT count(*) FROM billing.switches WHERE state = 'pulled'",
+    ("1 is pulled: nothing is sent in its scope", "{} are pulled: nothing is sent in their scope"),
+    "billing switch list",
+)
+_stale = _counted(
+    "running work",
+    "SELECT count(*) FROM billing.work AS w JOIN billing.idempotency_records AS r ON r.id = w.record_id"
+    " WHERE w.state = 'running' AND (r.lease_until IS NULL OR r.lease_until < clock_timestamp() - interval '10 s')",
+    ("1 piece is left by a dead worker and not taken back", "{} pieces are left by dead workers and not taken back"),
+    "start a relay (`billing relay`)",
+)
+
+
+def _ids(session: Session) -> Finding:
+    """One id that may be a card number tells nothing; nearly all of many do: somebody passes card numbers as ids."""
+    ids = session.scalars(_NEWEST_IDS, {"count": IDS_LOOKED_AT}).all()
+    as_long = [each for each in ids if re.fullmatch(r"[^0-9]*[0-9]{14,19}[^0-9]*", each)]
+    suspected = sum(map(may_hold_card_number, as_long))
+    if len(as_long) >= IDS_LEAST and suspected >= IDS_SHARE * len(as_long):
+        told = f"{suspected} of the newest {len(as_long)} request and correlation ids of that length are card numbers"
+        return Finding("ids", Level.WARN, told, "pass order numbers or random ids instead: docs/inputs.md")
+    return Finding("ids", Level.OK, "no series of card numbers among the newest")
+
+
+_NEWEST_IDS = text(
+    "SELECT DISTINCT i.id FROM ("
+    "(SELECT request_id, correlation_id FROM billing.captures ORDER BY id DESC LIMIT :count)"
+    " UNION ALL (SELECT request_id, correlation_id FROM billing.invoices ORDER BY id DESC LIMIT :count)"
+    ") AS newest, unnest(ARRAY[newest.request_id, newest.correlation_id]) AS i (id) WHERE i.id IS NOT NULL"
+)
+
+
+LOOKS = (_facts, _facts_set_aside, _quarantined, _undecided, _unanswered, _switches, _stale, _ids)
