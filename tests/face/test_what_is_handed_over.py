@@ -75,6 +75,9 @@ def test_an_authorisation_keeps_when_it_lapses_as_one_time_in_utc(given: Any):
 class Nowhere(tzinfo):
     """Its times are naive in all but name."""
 
+    def __repr__(self) -> str:
+        return "Nowhere()"  # it names a test, and every run names its tests alike
+
     def utcoffset(self, _: datetime | None) -> None:
         return None
 
