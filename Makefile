@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 ARGS ?=
+# Each has servers of its own and takes whole files (tests/conftest.py). One more than there are cores, because most tests wait.
+WORKERS ?= 3
 SECONDS ?= 300
 COUNT ?= 50
 SEED ?= $(shell date +%s)
@@ -29,8 +31,8 @@ help: ## list the targets
 demo: $(INSTALLED) ## take some hundred captures and invoices through faults, kills and a flush, and count twice
 	@$(BIN)/billing demo $(ARGS)
 
-test: $(INSTALLED) ## run all tests on real servers; ARGS="-k invoice" narrows it
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(INSTALLED) ## run all tests on real servers; ARGS="-k invoice" narrows it, WORKERS=0 runs them in one process
+	@PYTHONHASHSEED=0 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 chaos: $(INSTALLED) ## five minutes of random kills, flushes and cut connections, then archivers and stand-in; SECONDS=60 SEED=1 change it
 	@BILLING_TEST_CHAOS_S=$(SECONDS) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s \

@@ -31,21 +31,26 @@ def configure(level: str = "info", style: Literal["json", "console"] = "json") -
     logging.basicConfig(level=logging.WARNING, handlers=[Libraries()])
     # Another library's debug lines print bodies: the SDK's own are never shown below WARNING.
     logging.getLogger("stripe").setLevel(logging.WARNING)
+    _PROCESSORS[:] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _without_messages,
+        # Both escape control characters: no field can begin another line, or colour one.
+        structlog.processors.JSONRenderer()
+        if style == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), repr_native_str=True),
+    ]
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _without_messages,
-            # Both escape control characters: no field can begin another line, or colour one.
-            structlog.processors.JSONRenderer()
-            if style == "json"
-            else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), repr_native_str=True),
-        ],
+        processors=_PROCESSORS,
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+# One list for good: a logger keeps the list that it was first used with.
+_PROCESSORS: list[structlog.typing.Processor] = []
 
 
 def own_the_process() -> None:

@@ -18,11 +18,22 @@ from jobs.local.servers import StandIn as StandInServer
 from jobs.local.supervisor import Child
 from jobs.settings import Settings, variable
 
+STANDIN_TESTS = Path(__file__).parent / "standin"
+
 logs.configure("warning")
 # Where no keys are set the SDK of AWS looks for a role: not by asking the network that a test runs in.
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 # Wherever in the tests the local servers are started, the stand-in's answers are judged.
 StandInServer.program = verdicts.JUDGED
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, those of a file stay together. So do all of the stand-in's: the last of
+    them judges what the others have asked of the one that they share."""
+    for item in items:
+        alone = STANDIN_TESTS if item.path.is_relative_to(STANDIN_TESTS) else item.path
+        item.add_marker(pytest.mark.xdist_group(alone.relative_to(STANDIN_TESTS.parent).as_posix()))
 
 
 @pytest.fixture(scope="session")
