@@ -4,11 +4,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 import verdicts
 from house import House, drop_database, make_database, make_template
+from xdist.scheduler import LoadFileScheduling
 
 from billing.standin.control import Control as StandIn
 from jobs import logs
@@ -18,8 +20,6 @@ from jobs.local.servers import StandIn as StandInServer
 from jobs.local.supervisor import Child
 from jobs.settings import Settings, variable
 
-STANDIN_TESTS = Path(__file__).parent / "standin"
-
 logs.configure("warning")
 # Where no keys are set the SDK of AWS looks for a role: not by asking the network that a test runs in.
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
@@ -27,13 +27,16 @@ os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 StandInServer.program = verdicts.JUDGED
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes share the tests, those of a file stay together. So do all of the stand-in's: the last of
+class _FilesStayTogether(LoadFileScheduling):
+    """Where several processes share the tests, each takes whole files. The stand-in's are taken as one: the last of
     them judges what the others have asked of the one that they share."""
-    for item in items:
-        alone = STANDIN_TESTS if item.path.is_relative_to(STANDIN_TESTS) else item.path
-        item.add_marker(pytest.mark.xdist_group(alone.relative_to(STANDIN_TESTS.parent).as_posix()))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/standin" if nodeid.startswith("tests/standin/") else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    return _FilesStayTogether(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from house import House
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from billing import database, effects
+from billing import database, effects, transport
 from billing.gateway import Answer, Budget, Gateway, Request
 from jobs.pace import Pace
 from jobs.runner import Runner
@@ -69,6 +69,8 @@ def fork_worker(
     if pid:
         return pid
     try:
+        # A lock that another thread of the parent held at this moment would be held for ever in here.
+        transport._WATCH = transport._Watch()
         mutate()
         boundaries = Boundaries(at, do)
         engine = database.open_engine(house.url, house.timing, name="victim")
