@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -53,7 +54,8 @@ def die() -> None:
 
 
 def stop() -> None:
-    os.kill(os.getpid(), signal.SIGSTOP)
+    # Of this very thread: sent to the process, another thread may take it, and this one run on for a moment.
+    signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 
 def fork_worker(
