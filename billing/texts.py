@@ -100,7 +100,7 @@ def _no_card_number(name: str, value: str) -> str:
             "another id, because ids are stored and logged. If it is an order number, letters between its digits or "
             "another length end this warning",
             PossibleCardNumber,
-            # Past this function, `opaque_id`, `billing.requests` and the function that was asked.
+            # Past this function, `opaque_id`, `billing.asking` and the function that was asked.
             stacklevel=5,
         )
     return value
