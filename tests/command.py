@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from house import House
 
+from jobs import logs
 from jobs.cli import main
 
 
@@ -41,7 +42,8 @@ def settings(house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> di
 
 @pytest.fixture
 def run(settings: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command as `billing ...` would, and take what it wrote."""
+    """Run a command as `billing ...` would, and take what it wrote. The tests' own logging stays as it is."""
+    monkeypatch.setattr(logs, "configure", lambda *_: None)
 
     def run(*arguments: str) -> Ran:
         monkeypatch.setattr(sys, "argv", ["billing", *arguments])

@@ -33,8 +33,12 @@ def opened() -> Iterator[Runtime]:
     """A runtime for one command, on a database that is ours. Raises WrongDatabase and what Postgres raises."""
     runtime = open_runtime("cli")
     try:
-        with database.transaction(runtime.engine) as session:
-            database.check_stamp(session, environment=runtime.settings.environment, livemode=runtime.settings.livemode)
+        patiently(
+            runtime,
+            lambda session: database.check_stamp(
+                session, environment=runtime.settings.environment, livemode=runtime.settings.livemode
+            ),
+        )
         yield runtime
     finally:
         runtime.close()

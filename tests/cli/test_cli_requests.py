@@ -57,7 +57,9 @@ def test_the_same_request_with_another_amount_is_refused(ask):
 
 def test_waiting_for_a_capture_that_is_refused_ends_with_status_1(ask, run, house):
     house.gateway()
-    capture_id = json.loads(ask("--json", amount="99999").out)["id"]
+    asked = ask("--json", amount="99999")
+    assert asked.status == 0, asked.err
+    capture_id = json.loads(asked.out)["id"]
     assert house.settle(capture_id) == ["refused"]
     told = run("status", capture_id, "--wait", "--json")
     assert told.status == 1

@@ -600,7 +600,9 @@ def test_where_looking_for_what_brakes_stop_takes_too_long_the_round_goes_on_wit
         house.relay.round()
         house.relay.round()
     assert house.work(capture).state == "ready"
-    assert [(line["event"], line["sqlstate"]) for line in lines] == [("brakes.postponed", "57014")]
+    assert [(line["event"], line["sqlstate"]) for line in lines if line["log_level"] != "info"] == [
+        ("brakes.postponed", "57014")
+    ]
 
 
 def test_a_sweep_that_takes_too_long_takes_half_and_keeps_no_other_waiting(house: House, monkeypatch: Any):
@@ -637,4 +639,6 @@ def test_a_sweep_that_fails_for_a_single_row_is_an_alarm_and_keeps_no_other_wait
     with structlog.testing.capture_logs() as lines:
         house.relay.round()
     assert house.work(late).state == "ready"
-    assert [(line["event"], line["sqlstate"]) for line in lines] == [("sweep.stuck", "23514")]
+    assert [(line["event"], line["sqlstate"]) for line in lines if line["log_level"] != "info"] == [
+        ("sweep.stuck", "23514")
+    ]
