@@ -16,25 +16,24 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ONLY_BINARY=:all: PIP
 WORKDIR /build
 RUN python -m venv /opt/builder && python -m venv --without-pip /opt/billing
 
-COPY requirements-build.lock ./
-RUN /opt/builder/bin/pip install -r requirements-build.lock
+COPY requirements/build.lock requirements/
+RUN /opt/builder/bin/pip install -r requirements/build.lock
 
 # Before our own code, which changes every day: these layers stay.
-COPY requirements.lock ./
-RUN /opt/builder/bin/pip --python /opt/billing install -r requirements.lock
+COPY requirements/product.lock requirements/
+RUN /opt/builder/bin/pip --python /opt/billing install -r requirements/product.lock
 
 COPY LICENSE README.md pyproject.toml ./
 COPY archive/ archive/
 COPY billing/ billing/
 COPY jobs/ jobs/
-COPY migrations/ migrations/
 RUN /opt/builder/bin/hatchling build -t wheel -d /wheel \
     && PIP_REQUIRE_HASHES=0 /opt/builder/bin/pip --python /opt/billing install --no-deps --no-index /wheel/*.whl
 
 
 FROM build AS build-standin
-COPY requirements-standin.lock ./
-RUN /opt/builder/bin/pip --python /opt/billing install -r requirements-standin.lock
+COPY requirements/standin.lock requirements/
+RUN /opt/builder/bin/pip --python /opt/billing install -r requirements/standin.lock
 
 
 FROM ${PYTHON} AS runtime

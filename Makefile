@@ -67,10 +67,10 @@ format: $(INSTALLED) ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 
 lock: $(UV) ## write all locks anew from pyproject.toml; ARGS=--upgrade takes newer versions, too
-	$(COMPILE) $(ARGS) -o requirements.lock pyproject.toml
-	$(COMPILE) $(ARGS) --group standin -o requirements-standin.lock
-	$(COMPILE) $(ARGS) --group build -o requirements-build.lock
-	$(COMPILE) $(ARGS) --all-extras --group standin --group build -o requirements-dev.lock pyproject.toml
+	$(COMPILE) $(ARGS) -o requirements/product.lock pyproject.toml
+	$(COMPILE) $(ARGS) --group standin -o requirements/standin.lock
+	$(COMPILE) $(ARGS) --group build -o requirements/build.lock
+	$(COMPILE) $(ARGS) --all-extras --group standin --group build -o requirements/dev.lock pyproject.toml
 
 secrets: $(INSTALLED) ## make what docker-compose.yml keeps in secrets/; what is there stays
 	@$(BIN)/billing access generate secrets $(ARGS)
@@ -80,9 +80,9 @@ clean: ## remove the virtual environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(INSTALLED): requirements-dev.lock pyproject.toml | $(BIN)/python
-	@echo "installing what requirements-dev.lock names into $(VENV)"
-	@$(PIP) install --require-hashes -r requirements-dev.lock
+$(INSTALLED): requirements/dev.lock pyproject.toml | $(BIN)/python
+	@echo "installing what requirements/dev.lock names into $(VENV)"
+	@$(PIP) install --require-hashes -r requirements/dev.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@echo "$(CURDIR)" > $@
 

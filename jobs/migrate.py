@@ -11,8 +11,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
-import migrations
-from billing import database
+from billing import database, migrations
 from billing.errors import WrongDatabase
 from billing.tables import SCHEMA
 from jobs import grants, own_schema

@@ -10,9 +10,9 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-PRODUCT, EVERYTHING = "requirements.lock", "requirements-dev.lock"
+PRODUCT, EVERYTHING = "requirements/product.lock", "requirements/dev.lock"
 # What the images need besides: the one in its last stage, the other in its first.
-STANDIN, BUILD = "requirements-standin.lock", "requirements-build.lock"
+STANDIN, BUILD = "requirements/standin.lock", "requirements/build.lock"
 LOCKS = [PRODUCT, STANDIN, BUILD, EVERYTHING]
 
 

@@ -19,7 +19,7 @@ CLASS = (
     "(CASE WHEN split_part(topic, '.', 2) IN ('attempted', 'attempt_lapsed', 'looked', 'late_answer') THEN 'attempt'"
     " WHEN entity_type IN ('capture', 'invoice') THEN entity_type ELSE 'admin' END)"
 )
-INDEXES = {
+INDEXES: dict[str, tuple[list[str | sa.TextClause], str]] = {
     "facts_unarchived_by_class": ([sa.text(CLASS), "id"], "batch_no IS NULL AND menu IS NOT NULL"),
     "facts_unarchivable": (["id"], "batch_no = 0"),
 }
