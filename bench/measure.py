@@ -16,7 +16,7 @@ from redis import Redis
 
 from bench import bare_job, meter
 from bench.sides import ENVIRONMENT, SIDES, Ground, Ours, Side, settled
-from jobs import migrate
+from jobs.access import migrate
 from jobs.local.servers import LocalServers
 from jobs.local.supervisor import Child, Supervisor, wait_until
 

@@ -23,7 +23,8 @@ from billing.timing import Timing
 _NETWORK = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 """A peer whose machine or path is gone is noticed after 11 s of silence, or after 10 s (in ms) of sending into it:
 before a lease of 15 s ends, not after the kernel's two hours, or fifteen minutes. What the URL says goes first.
-Source: postgresql.org/docs/current/libpq-connect.html. A peer that acknowledges and never answers: `jobs.health`."""
+Source: postgresql.org/docs/current/libpq-connect.html. A peer that acknowledges and never answers:
+`jobs.process.health`."""
 
 TOO_SLOW = frozenset({"57014", "25P03", "25P04"})
 """Postgres ended a statement or a transaction because it took too long: `statement_timeout` (or somebody cancelled it),

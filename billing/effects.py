@@ -36,7 +36,7 @@ from billing.tables import Fact, Record, RecordState
 
 
 class Standing(StrEnum):
-    """How an operation stands after a prepare or a settle. `jobs.verdicts` says what becomes of its work."""
+    """How an operation stands after a prepare or a settle. `jobs.road.verdicts` says what becomes of its work."""
 
     CALLING = "calling"
     """A call is in hand: `Result.call`."""

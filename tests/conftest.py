@@ -14,11 +14,11 @@ from xdist.scheduler import LoadFileScheduling
 
 from billing.standin.control import Control as StandIn
 from jobs import logs
+from jobs.config.settings import Settings, variable
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.servers import LocalServers
 from jobs.local.servers import StandIn as StandInServer
 from jobs.local.supervisor import Child
-from jobs.settings import Settings, variable
 
 logs.configure("warning")
 # Where no keys are set the SDK of AWS looks for a role: not by asking the network that a test runs in.

@@ -20,13 +20,13 @@ from billing.standin.control import Control as StandIn
 from billing.stripe_gateway import API_VERSION, StripeGateway
 from billing.tables import Fact, Record, Work
 from billing.timing import SHORT, Timing
-from jobs import bells
 from jobs.local.servers import LocalServers
-from jobs.pace import Pace
-from jobs.planning import plan, stamp_the_rest
-from jobs.relay import Relay
-from jobs.runner import Runner
-from jobs.shift import Control, Shift
+from jobs.road.pace import Pace
+from jobs.road.planning import plan, stamp_the_rest
+from jobs.road.relay import Relay
+from jobs.road.runner import Runner
+from jobs.road.shift import Control, Shift
+from jobs.rq import bells
 
 TEMPLATE = "billing_template"
 QUEUES = ("captures", "invoices")
@@ -263,7 +263,7 @@ def acting_as(kind: str, url: str, timing: Timing = SHORT, **settings: str) -> E
 
 def make_template(stack: LocalServers) -> None:
     """A migrated, stamped database that every test's own is copied from."""
-    from jobs import migrate
+    from jobs.access import migrate
 
     admin_url = make_url(stack.environment["DATABASE_URL"])
     with psycopg.connect(_plain(admin_url), autocommit=True) as admin:

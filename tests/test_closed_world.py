@@ -33,8 +33,8 @@ from billing.steps import Case, Step
 from billing.stripe_gateway import StripeGateway
 from billing.tables import BatchState, Capture, CaptureState, InvoiceState, Record, RecordState, SwitchState, WorkState
 from billing.timing import PRODUCTION, SHORT, Timing
-from jobs import contracts, guards, verdicts
-from jobs.verdicts import VERDICTS, Trouble, Verdict, trouble
+from jobs.road import contracts, guards, verdicts
+from jobs.road.verdicts import VERDICTS, Trouble, Verdict, trouble
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -180,7 +180,7 @@ def test_every_standing_has_a_verdict_and_every_verdict_is_used():
 
 
 def test_every_verdict_is_judged_by_name():
-    source = inspect.getsource(__import__("jobs.runner", fromlist=["Runner"]).Runner._judge)
+    source = inspect.getsource(__import__("jobs.road.runner", fromlist=["Runner"]).Runner._judge)
     for verdict in Verdict:
         assert f"Verdict.{verdict.name}" in source, verdict
 
@@ -197,7 +197,7 @@ NEXT: dict[type, dict[str, set[str]]] = {
     CaptureState: {
         "requested": {"captured", "declined", "refused", "expired", "canceled"},
         "captured": set(),
-        # By a person only, after a late answer that contradicts them: see `jobs.quarantine`.
+        # By a person only, after a late answer that contradicts them: see `jobs.road.quarantine`.
         "declined": {"requested"},
         "refused": {"requested"},
         "expired": {"requested"},

@@ -13,9 +13,9 @@ from psycopg.pq import Conninfo
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import make_url
 
-from jobs import connection_strings, postgres_url, redis_url
-from jobs.bells import open_redis
-from jobs.connection_strings import BadConnectionString
+from jobs.config import connection_strings, postgres_url, redis_url
+from jobs.config.connection_strings import BadConnectionString
+from jobs.rq.bells import open_redis
 
 DOC = Path(__file__).parents[1] / "docs" / "settings.md"
 

@@ -18,16 +18,26 @@ BELOW = {
     "jobs": {"archive", "billing"},
 }
 
+# The folders of jobs, from the lowest floor up. Each imports itself and what lies on a lower floor.
+FLOORS = (
+    {"jobs.logs", "jobs.config"},
+    {"jobs.rq"},
+    {"jobs.access", "jobs.road"},
+    {"jobs.process"},
+    {"jobs.checkup", "jobs.local"},
+    {"jobs.cli"},
+)
+
 # What comes from outside comes in through few doors. A package in a row opens all its modules.
 DOORS = {
     "stripe": {"billing.stripe_gateway"},
     "urllib3": {"billing.transport", "billing.stripe_gateway", "billing.standin"},
-    "boto3": {"archive.store", "jobs.aws_secrets"},
-    "botocore": {"archive.store", "jobs.aws_secrets"},
+    "boto3": {"archive.store", "jobs.config.aws_secrets"},
+    "botocore": {"archive.store", "jobs.config.aws_secrets"},
     "pyarrow": {"archive"},
     "duckdb": {"archive.queries"},
     "redis": {"jobs"},
-    "rq": {"jobs.bells", "jobs.rq3"},
+    "rq": {"jobs.rq.bells", "jobs.rq.overrides"},
     "typer": {"jobs.cli"},
     "uvicorn": {"billing.standin"},
     "httptools": {"billing.standin"},
@@ -100,8 +110,8 @@ def told(imports: list[Import]) -> list[str]:
 
 
 def test_the_source_was_read():
-    assert {"billing.money", "jobs.settings"} <= set(MODULES)
-    assert any(found.by == "jobs.runtime" and found.of == "billing.stripe_gateway" for found in IMPORTS)
+    assert {"billing.money", "jobs.config.settings"} <= set(MODULES)
+    assert any(found.by == "jobs.process.runtime" and found.of == "billing.stripe_gateway" for found in IMPORTS)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -109,6 +119,19 @@ def test_imports_go_down_only(package):
     allowed = BELOW[package] | {package}
     own = [found for found in IMPORTS if within(found.by, {package}) and within(found.of, set(PACKAGES))]
     assert told([found for found in own if not within(found.of, allowed)]) == []
+
+
+def test_every_room_of_jobs_lies_on_a_floor_and_imports_only_what_is_below():
+    rooms = [module for module in MODULES if module.startswith("jobs.")]
+    assert [room for room in rooms if not any(within(room, floor) for floor in FLOORS)] == []
+    up = []
+    for height, floor in enumerate(FLOORS):
+        below = set().union(*FLOORS[:height])
+        for found in IMPORTS:
+            if within(found.by, floor) and within(found.of, {"jobs"}) and found.of != "jobs":
+                own = next(folder for folder in floor if within(found.by, {folder}))
+                up += [] if within(found.of, below | {own}) else [found]
+    assert told(up) == []
 
 
 @pytest.mark.parametrize("library", DOORS)

@@ -16,7 +16,7 @@ import billing
 from billing import database
 from billing.errors import WrongDatabase
 from billing.timing import SHORT
-from jobs import migrate
+from jobs.access import migrate
 
 __all__ = ["run", "run_apart", "settings"]
 

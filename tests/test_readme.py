@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from house import House
 
-from jobs.settings import Settings, variable
+from jobs.config.settings import Settings, variable
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(path for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")))
@@ -40,7 +40,11 @@ def test_every_link_of_our_pages_leads_to_a_file(page: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "place"),
-    [("next_move", "billing/idempotency.py"), ("claim_ready", "jobs/work.py"), ("VERDICTS", "jobs/verdicts.py")],
+    [
+        ("next_move", "billing/idempotency.py"),
+        ("claim_ready", "jobs/road/work_queue.py"),
+        ("VERDICTS", "jobs/road/verdicts.py"),
+    ],
 )
 def test_the_three_pages_that_carry_it_hold_what_the_readme_says(name: str, place: str) -> None:
     assert f"[`{name}`]({place})" in (ROOT / "README.md").read_text()

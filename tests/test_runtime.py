@@ -7,8 +7,8 @@ from house import House, eventually
 
 from billing.gateway import Budget, NotSent, Request, boot_clock
 from billing.tables import WorkState
-from jobs.runtime import Runtime
-from jobs.settings import Settings
+from jobs.config.settings import Settings
+from jobs.process.runtime import Runtime
 
 GET = Request("GET", "/v1/account")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs import secrets
-from jobs.secrets import (
+from jobs.config import secrets
+from jobs.config.secrets import (
     SCHEMES,
     BadReference,
     Secret,

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobs.service_links import is_link
-from jobs.settings import Settings, SettingsError, load, variable
+from jobs.config.service_links import is_link
+from jobs.config.settings import Settings, SettingsError, load, variable
 
 pytestmark = pytest.mark.usefixtures("nothing_set")
 

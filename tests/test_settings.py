@@ -8,8 +8,8 @@ import pytest
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from jobs.secrets import SecretMissing
-from jobs.settings import Settings, SettingsError, load, variable
+from jobs.config.secrets import SecretMissing
+from jobs.config.settings import Settings, SettingsError, load, variable
 
 pytestmark = pytest.mark.usefixtures("nothing_set")
 

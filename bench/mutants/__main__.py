@@ -18,7 +18,7 @@ from pathlib import Path
 from bench.mutants.slips import Slip, slips
 
 ROOT = Path(__file__).parents[2]
-ROAD = ("relay", "planning", "work", "shift", "runner", "verdicts", "guards", "pace", "bells")
+ROAD = "jobs/road/"
 # A slip in the mapped tables changes no table: migrations make them. The stand-in is judged by a suite of its own.
 NOT_ASKED = ("billing/tables.py", "billing/migrations/", "billing/standin/")
 SUITES = (
@@ -62,11 +62,10 @@ def main() -> None:
 
 def _files(only: str) -> list[str]:
     """Of billing and the road of work; with `only` of any package."""
-    packages = ("billing", "archive", "jobs") if only else ("billing",)
+    packages = ("billing", "archive", "jobs") if only else ("billing", ROAD)
     files = [path for package in packages for path in (ROOT / package).rglob("*") if path.suffix in (".py", ".sql")]
     found = {path.relative_to(ROOT).as_posix() for path in files}
-    road = {f"jobs/{name}.py" for name in ROAD}
-    return sorted(path for path in found | road if re.search(only, path) and not path.startswith(NOT_ASKED))
+    return sorted(path for path in found if re.search(only, path) and not path.startswith(NOT_ASKED))
 
 
 def choose(known: Iterable[Slip], seed: int, count: int) -> list[Slip]:

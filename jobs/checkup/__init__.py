@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from jobs.checkup import archive, postgres, servers
 from jobs.checkup.findings import Finding, Level
-from jobs.runtime import Runtime
+from jobs.process.runtime import Runtime
 
 __all__ = ["Finding", "Level", "examine"]
 

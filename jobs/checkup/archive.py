@@ -9,11 +9,11 @@ from archive.errors import ArchiveError, BadRetention
 from archive.set_aside import SetAside
 from billing import database
 from billing.errors import WrongDatabase
-from jobs import archiving
 from jobs.checkup.findings import NAMED, Finding, Level, first_line
-from jobs.runtime import Runtime
-from jobs.secrets import SecretError
-from jobs.settings import SettingsError
+from jobs.config.secrets import SecretError
+from jobs.config.settings import SettingsError
+from jobs.process import archiving
+from jobs.process.runtime import Runtime
 
 LAG_WARN_S = 60.0
 """Besides the time for which facts are gathered on purpose."""

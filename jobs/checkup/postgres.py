@@ -10,13 +10,13 @@ from sqlalchemy.orm import Session
 from billing import database
 from billing.errors import WrongDatabase
 from billing.tables import SCHEMA
-from jobs import grants, migrate, own_schema
+from jobs.access import grants, migrate, own_schema
 from jobs.checkup import rows
 from jobs.checkup.findings import Finding, Level, first_line
 from jobs.checkup.servers import ignored_parameters
-from jobs.runtime import Runtime
-from jobs.secrets import SecretError
-from jobs.settings import SettingsError
+from jobs.config.secrets import SecretError
+from jobs.config.settings import SettingsError
+from jobs.process.runtime import Runtime
 
 POSTGRES_LEAST = 16
 SKEW_WARN_S = 2.0

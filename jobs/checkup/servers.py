@@ -6,11 +6,11 @@ import sys
 from redis.exceptions import RedisError
 
 from billing.gateway import Budget, Request, Response, boot_clock
-from jobs import bells
 from jobs.checkup.findings import Finding, Level, first_line
-from jobs.runtime import Runtime
-from jobs.secrets import SecretError, check_stripe_key
-from jobs.settings import SettingsError
+from jobs.config.secrets import SecretError, check_stripe_key
+from jobs.config.settings import SettingsError
+from jobs.process.runtime import Runtime
+from jobs.rq import bells
 
 PYTHON_LEAST = (3, 11)
 

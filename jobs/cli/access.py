@@ -8,7 +8,7 @@ import typer
 from jobs.cli.output import RUNNING, AsJson, counted, print_json, say
 
 if TYPE_CHECKING:
-    from jobs.credentials import Written
+    from jobs.access.credentials import Written
 
 Directory = Annotated[Path, typer.Argument(metavar="DIRECTORY", help="Where the secrets lie, a file each.")]
 ENVIRONMENTS = ("development", "test", "staging", "production")
@@ -45,7 +45,7 @@ def generate(
       billing access generate secrets --postgres db.internal:5432/shop --redis cache.internal:6379 \\
           --environment production
     """
-    from jobs import credentials
+    from jobs.access import credentials
 
     if environment not in ENVIRONMENTS:
         raise typer.BadParameter(f"--environment must be one of {', '.join(ENVIRONMENTS)}")
@@ -76,7 +76,7 @@ def apply(directory: Directory, as_json: AsJson = False) -> None:
       DATABASE_URL=file:$PWD/secrets/owner_database_url \\
           billing access apply secrets
     """
-    from jobs import credentials
+    from jobs.access import credentials
     from jobs.cli.opening import open_runtime
 
     runtime = open_runtime("access")
@@ -103,7 +103,7 @@ def policy(
     Example:
       billing access policy archiver --bucket evidence
     """
-    from jobs.access import S3_KINDS, s3_policy
+    from jobs.access.kinds import S3_KINDS, s3_policy
 
     if kind not in S3_KINDS:
         raise typer.BadParameter(f"{kind!r} has none; there are: {', '.join(sorted(S3_KINDS))}", param_hint="KIND")

@@ -31,8 +31,8 @@ def setup(as_json: AsJson = False) -> None:
     Example:
       billing archive setup
     """
-    from jobs import archiving
-    from jobs.settings import load
+    from jobs.config.settings import load
+    from jobs.process import archiving
 
     settings = load()
     with archiving.opened(settings) as store:
@@ -57,10 +57,10 @@ def run(
       billing archive run
       billing archive run --once
     """
-    from jobs import archiving
     from jobs.cli.complaints import complaint
     from jobs.cli.opening import open_runtime
     from jobs.cli.processes import Stop
+    from jobs.process import archiving
 
     stop = Stop()
     runtime = open_runtime("archiver", logs_too=True)
@@ -153,8 +153,8 @@ def query(
       billing archive query captures_by_day --csv > november.csv
     """
     from archive.queries import ask
-    from jobs import archiving
-    from jobs.settings import load
+    from jobs.config.settings import load
+    from jobs.process import archiving
 
     settings = load()
     bounds = {"since": _moment("--since", since), "until": _moment("--until", until)}

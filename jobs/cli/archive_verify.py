@@ -42,8 +42,8 @@ def verify(
     """
     from archive import agreement, verification
     from archive.findings import Heads
-    from jobs import archiving
     from jobs.cli.opening import opened, patiently
+    from jobs.process import archiving
 
     heads, counts = Heads(map(_kept, expect_head or ())), agreement.Counts()
     with opened() as runtime, archiving.opened(runtime.settings) as store:

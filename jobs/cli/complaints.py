@@ -8,11 +8,11 @@ import sqlalchemy.exc
 from archive.errors import ArchiveError
 from billing import database
 from billing.errors import BillingError, InvalidRequest, PossibleCardNumber
-from jobs.bells import WrongEnvironment
-from jobs.credentials import AccessError
+from jobs.access.credentials import AccessError
+from jobs.config.secrets import SecretError
+from jobs.config.settings import SettingsError
 from jobs.local.supervisor import LocalServerError
-from jobs.secrets import SecretError
-from jobs.settings import SettingsError
+from jobs.rq.bells import WrongEnvironment
 
 # These say by themselves which setting is wrong and how it is mended.
 _SPEAKING: tuple[type[Exception], ...] = (

@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 
 from billing import database
 from jobs import logs
-from jobs.runtime import Runtime
-from jobs.settings import load
-from jobs.verdicts import Trouble, trouble
+from jobs.config.settings import load
+from jobs.process.runtime import Runtime
+from jobs.road.verdicts import Trouble, trouble
 
 T = TypeVar("T")
 _TRIES = 20

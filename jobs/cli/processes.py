@@ -27,7 +27,7 @@ def migrate(as_json: AsJson = False) -> None:
     Example:
       DATABASE_URL=postgresql://... billing migrate
     """
-    from jobs import migrate as migrations
+    from jobs.access import migrate as migrations
     from jobs.cli.opening import open_runtime
 
     runtime = open_runtime("migrate")
@@ -70,7 +70,7 @@ def worker(queue: Annotated[str, typer.Argument(metavar="QUEUE", help="captures 
     """
     from jobs.cli.complaints import complaint
     from jobs.cli.opening import open_runtime
-    from jobs.contracts import QUEUES
+    from jobs.road.contracts import QUEUES
 
     if queue not in QUEUES:
         raise typer.BadParameter(f"{queue!r} is no queue; there are: {', '.join(QUEUES)}", param_hint="QUEUE")
@@ -105,9 +105,9 @@ def up(
     """
     import os
 
+    from jobs.config.settings import SettingsError
     from jobs.local.checkout import is_standin
     from jobs.local.stack import Stack
-    from jobs.settings import SettingsError
 
     more = {}
     if os.environ.get("STRIPE_API_BASE"):
@@ -182,9 +182,9 @@ def health(
       billing health worker-captures
       billing health worker-captures --alive
     """
-    from jobs.contracts import QUEUES
-    from jobs.health import YOUNG_S, State, standing
-    from jobs.settings import load
+    from jobs.config.settings import load
+    from jobs.process.health import YOUNG_S, State, standing
+    from jobs.road.contracts import QUEUES
 
     roles = ["relay", "archiver", *(f"worker-{queue}" for queue in QUEUES)]
     if role not in roles:

@@ -36,7 +36,7 @@ def list_quarantined(
       billing quarantine list --undecided
     """
     from jobs.cli.opening import opened, patiently
-    from jobs.quarantine import listed
+    from jobs.road.quarantine import listed
 
     if undecided:
         _list_undecided(most, as_json)
@@ -57,7 +57,7 @@ def list_quarantined(
 
 def _list_undecided(most: int, as_json: bool) -> None:
     from jobs.cli.opening import opened, patiently
-    from jobs.quarantine import undecided
+    from jobs.road.quarantine import undecided
 
     with opened() as runtime:
         calls = patiently(runtime, lambda session: undecided(session, most))
@@ -106,8 +106,8 @@ def replay(work_id: WorkId, reason: Reason, actor: Actor = "", as_json: AsJson =
       billing quarantine replay wrk_0198f0c2... \\
           --reason "refunded by hand at Stripe, INC-12"
     """
-    from jobs import quarantine
     from jobs.cli.opening import opened, patiently
+    from jobs.road import quarantine
 
     with opened() as runtime:
         replayed = patiently(

@@ -10,7 +10,7 @@ from jobs.cli.output import ASKING, Actor, AsJson, Reason, amount, clock, print_
 
 if TYPE_CHECKING:
     from billing import Line, Status
-    from jobs.runtime import Runtime
+    from jobs.process.runtime import Runtime
 
 RequestId = Annotated[
     str, typer.Option(help="Your own name for this request. Asking again with the same one asks for nothing new.")
@@ -145,7 +145,7 @@ def reopen(
     """
     from billing.explain import find
     from jobs.cli.opening import opened, patiently
-    from jobs.quarantine import reopen_invoice
+    from jobs.road.quarantine import reopen_invoice
 
     with opened() as runtime:
         found = patiently(runtime, lambda session: find(session, invoice))

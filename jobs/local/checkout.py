@@ -8,7 +8,7 @@ from billing.ids import new
 from billing.money import Money
 from billing.standin.control import Control, ControlError
 from jobs.local.supervisor import LocalServerError
-from jobs.runtime import Runtime
+from jobs.process.runtime import Runtime
 
 
 def is_standin(url: str) -> bool:

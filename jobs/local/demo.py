@@ -19,13 +19,14 @@ from billing.errors import UnknownEntity
 from billing.explain import Explanation, explain
 from billing.standin.control import Control, ControlError
 from billing.tables import CaptureState
-from jobs import archiving, bells
 from jobs.local.count import Asked, Effects, Offence, compare, compare_archived
 from jobs.local.shopping import Order, Shop
 from jobs.local.stack import Stack
 from jobs.local.supervisor import Child, LocalServerError
 from jobs.local.tally import Progress, Tally
-from jobs.runtime import Runtime
+from jobs.process import archiving
+from jobs.process.runtime import Runtime
+from jobs.rq import bells
 
 WAVES = 15
 LEAST_PER_WAVE = 8

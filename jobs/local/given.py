@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 import psycopg
 from redis import Redis, exceptions
 
-from jobs import postgres_url, redis_url
-from jobs.connection_strings import BadConnectionString
+from jobs.config import postgres_url, redis_url
+from jobs.config.connection_strings import BadConnectionString
+from jobs.config.secrets import bare
 from jobs.local.supervisor import LocalServerError
-from jobs.secrets import bare
 
 PATIENCE_S = 5
 

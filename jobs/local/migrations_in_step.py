@@ -7,7 +7,7 @@ import sys
 
 from alembic.util.exc import CommandError
 
-from jobs import migrate
+from jobs.access import migrate
 from jobs.local.postgres import Postgres
 from jobs.local.supervisor import LocalServerError, Supervisor
 

@@ -36,7 +36,7 @@ class SeaweedFS(LocalServer):
 
     name = "seaweedfs"
     identities: Path | None = None
-    """Who else has keys and may what, in its own form (`jobs.credentials`). To be set before the start."""
+    """Who else has keys and may what, in its own form (`jobs.access.credentials`). To be set before the start."""
 
     @property
     def url(self) -> str:

@@ -20,7 +20,7 @@ from typing import ClassVar, Self, TypeVar
 import redis
 from sqlalchemy.engine import make_url
 
-from jobs import credentials
+from jobs.access import credentials
 from jobs.local import given as theirs
 from jobs.local.postgres import Postgres
 from jobs.local.seaweed import SeaweedFS

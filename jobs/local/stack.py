@@ -1,6 +1,6 @@
 """The whole service on one machine: local servers, a relay, workers and an archiver, each a process of its own.
 
-Each process has a login of its own on each of our servers, and may there what its kind may (`jobs.access`).
+Each process has a login of its own on each of our servers, and may there what its kind may (`jobs.access.kinds`).
 
     with Stack() as stack:
         stack.start_processes()
@@ -19,15 +19,16 @@ from sqlalchemy import text
 
 from billing import database, ids
 from billing.timing import SHORT
-from jobs import archiving, credentials, migrate
-from jobs.contracts import QUEUES
+from jobs.access import credentials, migrate
+from jobs.config.secrets import Secret
+from jobs.config.settings import PREFIX, Settings, SettingsError
 from jobs.local.given import check
 from jobs.local.janitor import Janitor
 from jobs.local.servers import LocalServers
 from jobs.local.supervisor import Child
-from jobs.runtime import Runtime
-from jobs.secrets import Secret
-from jobs.settings import PREFIX, Settings, SettingsError
+from jobs.process import archiving
+from jobs.process.runtime import Runtime
+from jobs.road.contracts import QUEUES
 
 STRIPE_KEY = "sk_test_local"
 """The stand-in takes any well-formed key."""

@@ -10,8 +10,8 @@ from sqlalchemy.engine import make_url
 
 from billing import database
 from billing.timing import SHORT
-from jobs import credentials
-from jobs.access import KINDS
+from jobs.access import credentials
+from jobs.access.kinds import KINDS
 from jobs.local.servers import LocalServers
 
 

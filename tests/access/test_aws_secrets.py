@@ -12,11 +12,11 @@ import pytest
 from aws_server import Aws, error, serving
 
 from billing.tables import WorkState
-from jobs import aws_secrets
-from jobs.runtime import Runtime
-from jobs.secrets import Secret, SecretAway, SecretMissing
-from jobs.settings import Settings
-from jobs.waiting import Away, away
+from jobs.config import aws_secrets
+from jobs.config.secrets import Secret, SecretAway, SecretMissing
+from jobs.config.settings import Settings
+from jobs.process.runtime import Runtime
+from jobs.process.waiting import Away, away
 
 CANARY = "sk_test_canary7b2e"
 VARIABLES = {
@@ -212,7 +212,7 @@ def test_the_closed_world_was_read():
 
 def test_boto3_is_loaded_by_whoever_refers_to_aws_and_by_nobody_else():
     script = (
-        "import sys; from jobs.secrets import Secret\n"
+        "import sys; from jobs.config.secrets import Secret\n"
         "Secret.referred('aws-sm:a#b', 'X'); Secret.referred('env:PATH', 'X').reveal()\n"
         "print('boto3' in sys.modules)"
     )

@@ -10,10 +10,10 @@ from house import make_database
 from logins import set_up, tear_down
 from sqlalchemy.engine import make_url
 
-from jobs import credentials
-from jobs.access import KINDS, S3_KINDS
-from jobs.credentials import AccessError
-from jobs.secrets import Secret
+from jobs.access import credentials
+from jobs.access.credentials import AccessError
+from jobs.access.kinds import KINDS, S3_KINDS
+from jobs.config.secrets import Secret
 
 FILES = {
     "postgres_password",

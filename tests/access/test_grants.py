@@ -11,11 +11,11 @@ from sqlalchemy.exc import ProgrammingError
 
 from billing import database
 from billing.tables import Table
-from jobs import grants
-from jobs.access import KINDS
+from jobs.access import grants
+from jobs.access.kinds import KINDS
+from jobs.access.migrate import wrong_grants
 from jobs.local.postgres import Postgres
 from jobs.local.supervisor import Supervisor
-from jobs.migrate import wrong_grants
 
 
 @pytest.fixture

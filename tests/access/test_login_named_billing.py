@@ -12,7 +12,7 @@ from sqlalchemy import Column, Integer, MetaData, Table, create_engine, inspect
 from sqlalchemy.engine import Engine, make_url
 
 from billing.errors import WrongDatabase
-from jobs import migrate
+from jobs.access import migrate
 from jobs.local.postgres import Postgres
 from jobs.local.supervisor import Supervisor
 

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
-from jobs.access import KINDS
+from jobs.access.kinds import KINDS
 
 EVERYBODY = frozenset(KINDS)
 

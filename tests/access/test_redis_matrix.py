@@ -7,8 +7,8 @@ import pytest
 import redis
 from redis.exceptions import NoPermissionError, ResponseError
 
-from jobs import credentials
-from jobs.access import KINDS, redis_rule
+from jobs.access import credentials
+from jobs.access.kinds import KINDS, redis_rule
 from jobs.local.servers import Valkey
 from jobs.local.supervisor import Supervisor
 

@@ -12,8 +12,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from archive.store import Store
-from jobs import credentials
-from jobs.access import S3_KINDS, s3_policy
+from jobs.access import credentials
+from jobs.access.kinds import S3_KINDS, s3_policy
 from jobs.local.seaweed import REGION, SeaweedFS
 from jobs.local.supervisor import Supervisor
 

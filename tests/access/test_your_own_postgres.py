@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 
 import billing
 from billing.tables import WorkState
+from jobs.access.migrate import wrong_grants
 from jobs.local.postgres import Postgres
 from jobs.local.supervisor import Supervisor
-from jobs.migrate import wrong_grants
 
 KINDS = ("application", "operator", "relay", "worker", "archiver", "reader")
 

@@ -15,9 +15,9 @@ from house import House, drop_database, make_database
 from archive import batch_size, set_aside, writer
 from archive.store import Store
 from billing.tables import Table
-from jobs import archiving
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.servers import LocalServers
+from jobs.process import archiving
 
 
 @pytest.fixture(scope="session")

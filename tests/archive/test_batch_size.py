@@ -17,7 +17,7 @@ from archive.batch_size import FITTING, BatchSize
 from archive.errors import StoreAway
 from billing import database
 from billing.timing import SHORT
-from jobs import archiving
+from jobs.process import archiving
 
 # A hundred rows take a second, and no statement may. Where a policy holds, only leakproof functions use an index.
 EACH_ROW_READ_IS_SLOW = """

@@ -26,7 +26,7 @@ from billing import database
 from billing.timing import SHORT
 from jobs.local.servers import LocalServers
 from jobs.local.supervisor import Child
-from jobs.planning import plan, stamp_the_rest
+from jobs.road.planning import plan, stamp_the_rest
 
 ARCHIVE_S = float(os.environ.get("BILLING_TEST_ARCHIVE_S", "6"))
 SEED = int(os.environ.get("BILLING_TEST_SEED", "20261125"))

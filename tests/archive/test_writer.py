@@ -17,7 +17,7 @@ from archive.errors import EvidenceDiffers, StoreAway, StoreRefused
 from archive.retention import Lock, Mode, Policy, Rule
 from archive.store import Store
 from billing import database
-from jobs import archiving
+from jobs.process import archiving
 
 # Looking for what is left behind and reading the facts commit nothing, and are places to die all the same.
 PLACES = [

@@ -8,7 +8,7 @@ from sqlalchemy import event, select, text
 from billing import database, switches
 from billing.gateway import Answer, Budget, Request
 from billing.tables import Switch, SwitchState
-from jobs import work as pieces
+from jobs.road import work_queue
 
 
 class Through:
@@ -74,7 +74,7 @@ def test_a_brake_holds_in_a_database_whose_default_isolation_is_repeatable_read(
     house.ask_for_capture()
     house.plan()
     with database.transaction(house.engine) as captain:
-        claimed = pieces.claim_ready(captain, "captures", ["take_capture:1"], 1)
+        claimed = work_queue.claim_ready(captain, "captures", ["take_capture:1"], 1)
         _pull(house, "captures", actor="anna", probes=False)  # committed before the captain takes its lock
         assert switches.pulled(captain, set(claimed[0].scopes)), "the captain does not see a committed brake"
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from billing import database, ids, switches
 from billing.errors import InvalidRequest
 from billing.tables import Capture, Invoice
-from jobs import quarantine
+from jobs.road import quarantine
 
 FINE: dict[str, Any] = {
     "payment_intent": "pi_1",

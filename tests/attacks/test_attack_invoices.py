@@ -10,7 +10,7 @@ import billing
 from billing import database
 from billing.gateway import Answer, Budget, Request, Response
 from billing.tables import Invoice
-from jobs import quarantine
+from jobs.road import quarantine
 
 
 def _ask(house: House, count: int, currency: str = "EUR", minor: int = 100, **more: object) -> str:

@@ -14,7 +14,7 @@ from worker import KILLED, fork_worker, reap
 import billing
 from billing import database, switches
 from billing.errors import BillingError
-from jobs import quarantine
+from jobs.road import quarantine
 
 ORPHANS = text(
     """

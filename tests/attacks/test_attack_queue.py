@@ -19,12 +19,11 @@ from billing import database, store
 from billing.effects import Call, Report
 from billing.gateway import NoAnswer
 from billing.tables import WorkState
-from jobs import planning
-from jobs import work as pieces
-from jobs.contracts import MENU
-from jobs.pace import Pace
-from jobs.runner import Outcome, Runner
-from jobs.shift import Control, Shift
+from jobs.road import planning, work_queue
+from jobs.road.contracts import MENU
+from jobs.road.pace import Pace
+from jobs.road.runner import Outcome, Runner
+from jobs.road.shift import Control, Shift
 
 
 def test_one_caller_s_absurd_deadline_does_not_stop_the_relay_for_everybody(house: House) -> None:
@@ -65,7 +64,7 @@ def test_only_the_row_that_cannot_be_prepared_is_set_aside(house: House) -> None
         _start_and_commit(house, runner)
     other_engine = database.open_engine(house.url, house.timing, name="other-worker")
     with database.transaction(other_engine) as other:
-        claimed = pieces.claim_ready(other, "captures", ["take_capture:1"], 1)  # it is preparing it right now
+        claimed = work_queue.claim_ready(other, "captures", ["take_capture:1"], 1)  # it is preparing it right now
         assert [work.entity_id for work in claimed] == [poisoned]
         # Waiting in vain for its lock is fine; taking another row is not.
         with contextlib.suppress(OperationalError), database.transaction(house.engine) as session:
@@ -151,7 +150,7 @@ def test_a_look_that_kills_its_worker_is_counted_or_put_off(house: House) -> Non
         def over() -> bool:
             house.relay.round()
             with database.transaction(house.engine) as session:
-                return bool(pieces.claimable(session, ["take_capture:1"], {"captures": 1})["captures"])
+                return bool(work_queue.claimable(session, ["take_capture:1"], {"captures": 1})["captures"])
 
         eventually(over, "the look is due again")
         assert reap(fork_worker(house, "captures", at="send.before:1")) == KILLED

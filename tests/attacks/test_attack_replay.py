@@ -8,7 +8,7 @@ from worker import fork_worker, reap, stop
 
 from billing import database
 from billing.tables import RecordState
-from jobs import quarantine
+from jobs.road import quarantine
 
 
 def test_a_disproved_generation_is_disproved_again_after_a_replay(house: House) -> None:

@@ -16,9 +16,9 @@ from billing.operations import operation_of
 from billing.steps import Reader
 from billing.timing import Timing
 from jobs.local.servers import LocalServers
-from jobs.pace import Pace
-from jobs.runner import Runner
-from jobs.shift import Control, Shift
+from jobs.road.pace import Pace
+from jobs.road.runner import Runner
+from jobs.road.shift import Control, Shift
 
 
 def _runner(house: House) -> Runner:

@@ -12,7 +12,8 @@ from sqlalchemy import text
 
 from billing import database, ids
 from billing.facts import PAYLOAD_MOST
-from jobs import migrate, planning
+from jobs.access import migrate
+from jobs.road import planning
 
 DEEP = "[" * 2000 + "]" * 2000
 LONG = "9" * 5000

@@ -12,9 +12,9 @@ from billing import database, ids, store
 from billing.gateway import Answer, Budget, Request
 from billing.operations import operation_of
 from billing.tables import MAX_DESCRIPTION, MAX_LINES
-from jobs import migrate
-from jobs.pace import Pace
-from jobs.runner import Runner
+from jobs.access import migrate
+from jobs.road.pace import Pace
+from jobs.road.runner import Runner
 
 MANY = "SELECT n, 'a seat', 1 FROM generate_series(0, 19999) AS n"
 LONG = "SELECT 0, repeat('x', 5000000), 1"

@@ -20,7 +20,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from billing import database, ids
-from jobs.planning import STARTING
+from jobs.road.planning import STARTING
 
 __all__ = ["run", "settings"]
 

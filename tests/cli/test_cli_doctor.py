@@ -5,7 +5,7 @@ import json
 import pytest
 
 from billing.cards import may_hold_card_number
-from jobs import bells
+from jobs.rq import bells
 
 PARTS = [
     "python",

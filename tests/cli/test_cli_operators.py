@@ -180,8 +180,8 @@ def prepare(house, *queues: str) -> None:
     import random
     from collections import Counter
 
-    from jobs.pace import Pace
-    from jobs.runner import Runner
+    from jobs.road.pace import Pace
+    from jobs.road.runner import Runner
 
     for queue in queues or ("captures", "invoices"):
         with database.transaction(house.engine) as session:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from house import eventually
 
-from jobs.health import YOUNG_S
 from jobs.local.supervisor import Supervisor
+from jobs.process.health import YOUNG_S
 
 
 @pytest.fixture

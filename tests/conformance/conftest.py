@@ -1,7 +1,7 @@
 """Stripe's public API, asked at one address: the stand-in's, or Stripe's own with the key of a sandbox.
 
     make conformance                                              on the stand-in, as in every run of the tests
-    make conformance STRIPE_TEST_KEY_REF=env:MY_STRIPE_TEST_KEY   on a Stripe sandbox; any reference of jobs/secrets.py
+    make conformance STRIPE_TEST_KEY_REF=env:MY_STRIPE_TEST_KEY   on a Stripe sandbox; any reference of docs/settings.md
 
 With STRIPE_TEST_API_BASE as well, another server is asked as if it were Stripe.
 What is written here holds at both, so nothing looks behind the API: whether something happened twice is asked of the

@@ -15,7 +15,7 @@ import stripe
 import urllib3
 
 from billing.stripe_gateway import API_VERSION
-from jobs.secrets import Secret, SecretError
+from jobs.config.secrets import Secret, SecretError
 
 SETTING = "STRIPE_TEST_KEY_REF"
 STRIPE = "https://api.stripe.com"

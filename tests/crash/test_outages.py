@@ -8,9 +8,9 @@ from pathlib import Path
 import psycopg
 from house import House, eventually
 
-from jobs import bells
 from jobs.local.servers import LocalServers
 from jobs.local.supervisor import Child
+from jobs.rq import bells
 
 
 def _settled(house: House, captures: list[str], states: tuple[str, ...] = ("captured",)) -> Callable[[], bool]:

@@ -16,8 +16,8 @@ from worker import fork_worker, reap, stop
 from billing import database, effects
 from billing.gateway import Answer, Budget, Request, boot_clock
 from billing.tables import RecordState, WorkState
-from jobs.pace import Pace
-from jobs.runner import Runner
+from jobs.road.pace import Pace
+from jobs.road.runner import Runner
 
 
 def test_two_workers_on_the_same_queue_send_each_capture_once(house: House) -> None:

@@ -11,7 +11,7 @@ from billing import database
 from billing.explain import explain
 from billing.gateway import Answer, Budget, Request, Response, boot_clock
 from billing.tables import Invoice, RecordState
-from jobs import quarantine
+from jobs.road import quarantine
 
 
 def by_hand(house: House, path: str, body: str = "", method: str = "POST") -> str:

@@ -15,9 +15,9 @@ from sqlalchemy.orm import Session
 
 from billing import database, effects, transport
 from billing.gateway import Answer, Budget, Gateway, Request
-from jobs.pace import Pace
-from jobs.runner import Runner
-from jobs.shift import Control, Shift
+from jobs.road.pace import Pace
+from jobs.road.runner import Runner
+from jobs.road.shift import Control, Shift
 
 KILLED = -signal.SIGKILL
 

@@ -11,11 +11,11 @@ from files import COMPOSE, FILE, LASTING, OURS, PROJECT, SERVICES, VERSION, read
 from packaging.requirements import Requirement
 
 from billing.timing import PRODUCTION
-from jobs import settings
-from jobs.contracts import QUEUES
+from jobs.config import settings
 from jobs.local import postgres, seaweed
-from jobs.shift import LAST_CHANCE_S
-from jobs.workers import WORKER_TIMEOUT_S
+from jobs.road.contracts import QUEUES
+from jobs.road.shift import LAST_CHANCE_S
+from jobs.rq.workers import WORKER_TIMEOUT_S
 
 PUBLISHED = {"postgres": ["127.0.0.1:5432:5432"], "standin": ["127.0.0.1:12111:12111"]}
 

@@ -9,8 +9,8 @@ import pytest
 from files import COMPOSE, FILE, OURS, ROOT, SERVICES, VERSION, entrypoint, read, refused
 from typer.main import get_command
 
-from jobs import settings
 from jobs.cli import app
+from jobs.config import settings
 
 README = (ROOT / "README.md").read_text().partition("## Deploy it")[2].partition("\n## ")[0]
 PAGE = (ROOT / "docs" / "deployment.md").read_text()

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from billing.database import open_engine
 from billing.tables import Table
 from billing.timing import SHORT
-from jobs import migrate
+from jobs.access import migrate
 from jobs.local.servers import LocalServers
 
 DATABASE = "face"

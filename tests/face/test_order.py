@@ -23,12 +23,11 @@ from billing.idempotency import Learned
 from billing.steps import Finding
 from billing.tables import Fact, Record, Work
 from billing.timing import PRODUCTION, SHORT
-from jobs import planning, quarantine, relay
-from jobs import work as pieces
-from jobs.contracts import KNOWN
-from jobs.pace import Pace
-from jobs.runner import Runner
-from jobs.verdicts import Verdict, pause
+from jobs.road import planning, quarantine, relay, work_queue
+from jobs.road.contracts import KNOWN
+from jobs.road.pace import Pace
+from jobs.road.runner import Runner
+from jobs.road.verdicts import Verdict, pause
 
 NOT_NOW = Response(429, b"{}", {"error": {"type": "rate_limit_error"}}, "req_1", replayed=False)
 
@@ -251,23 +250,23 @@ def parked(engine: Engine, runner: Runner) -> list[str]:
 
 
 def park_unknown(session: Any, most: int) -> int:
-    return pieces.park_unknown(session, KNOWN, most)
+    return work_queue.park_unknown(session, KNOWN, most)
 
 
 @pytest.mark.parametrize(
     ("given", "sweep", "becomes"),
     [
-        (overdue, pieces.make_due_ready, "ready"),
-        (left_by_the_dead, pieces.take_back, "ready"),
-        (braked, pieces.hold, "held"),
-        (held, pieces.let_go, "ready"),
+        (overdue, work_queue.make_due_ready, "ready"),
+        (left_by_the_dead, work_queue.take_back, "ready"),
+        (braked, work_queue.hold, "held"),
+        (held, work_queue.let_go, "ready"),
         (of_another_version, park_unknown, "parked"),
         (parked, park_unknown, "ready"),
     ],
     ids=lambda each: getattr(each, "__name__", str(each)),
 )
 def test_a_sweep_moves_no_more_than_it_may_and_the_first_first(
-    engine: Engine, runner: Runner, given: Callable[..., list[str]], sweep: pieces.Sweep, becomes: str
+    engine: Engine, runner: Runner, given: Callable[..., list[str]], sweep: work_queue.Sweep, becomes: str
 ):
     in_order = given(engine, runner)
     for moved in (1, 2):
@@ -284,17 +283,17 @@ def test_what_is_stopped_and_unanswered_is_looked_at_no_more_than_so_many_at_onc
     execute(engine, "UPDATE billing.idempotency_records SET look_at = NULL")
     for moved in (1, 1, 1, 0):
         with transaction(engine) as session:
-            assert pieces.look_at_the_stopped(session, 1) == moved
+            assert work_queue.look_at_the_stopped(session, 1) == moved
 
 
 def test_a_sweep_leaves_what_is_not_its_own(engine: Engine, runner: Runner):
     wish(engine)
-    for sweep in (pieces.make_due_ready, pieces.take_back, pieces.hold, pieces.let_go, park_unknown):
+    for sweep in (work_queue.make_due_ready, work_queue.take_back, work_queue.hold, work_queue.let_go, park_unknown):
         with transaction(engine) as session:
             assert sweep(session, 1000) == 0, sweep
     execute(engine, "UPDATE billing.work SET state = 'waiting', due_at = clock_timestamp() + interval '1 hour'")
     with transaction(engine) as session:
-        assert pieces.make_due_ready(session) == 0
+        assert work_queue.make_due_ready(session) == 0
 
 
 def test_facts_are_planned_in_the_order_in_which_they_were_written(engine: Engine, monkeypatch: pytest.MonkeyPatch):
@@ -333,9 +332,9 @@ def test_what_is_claimable_is_counted_by_queue_and_no_further_than_needed(engine
     for number in (1, 2, 3):
         wish(engine, number)
     with transaction(engine) as session:
-        assert pieces.claimable(session, KNOWN, {"invoices": 9, "captures": 9}) == {"invoices": 0, "captures": 4}
-        assert pieces.claimable(session, KNOWN, {"captures": 2, "invoices": 9}) == {"captures": 3, "invoices": 0}
-        assert pieces.claimable(session, ["issue_invoice:1"], {"captures": 9}) == {"captures": 1}
+        assert work_queue.claimable(session, KNOWN, {"invoices": 9, "captures": 9}) == {"invoices": 0, "captures": 4}
+        assert work_queue.claimable(session, KNOWN, {"captures": 2, "invoices": 9}) == {"captures": 3, "invoices": 0}
+        assert work_queue.claimable(session, ["issue_invoice:1"], {"captures": 9}) == {"captures": 1}
 
 
 def test_work_is_locked_in_the_order_of_its_ids_whoever_asks_for_it(engine: Engine, runner: Runner):
@@ -350,7 +349,7 @@ def test_work_is_locked_in_the_order_of_its_ids_whoever_asks_for_it(engine: Engi
         with transaction(engine) as session:
             session.execute(text("SET LOCAL lock_timeout = '30s'"))
             session.execute(text("SET LOCAL statement_timeout = '30s'"))
-            pieces.locked(session, [second, first])
+            work_queue.locked(session, [second, first])
 
     with psycopg.connect(plain) as holder, psycopg.connect(plain) as witness:
         holder.execute("SELECT 1 FROM billing.work WHERE id = %s FOR UPDATE", (second,))
@@ -566,14 +565,14 @@ def test_where_looking_for_what_brakes_stop_is_slow_it_is_done_rarely(house: Hou
     asked: list[bool] = []
     clock = [100.0]
     monkeypatch.setattr(relay.time, "monotonic", lambda: clock[0])
-    really = pieces.glance
+    really = work_queue.glance
 
     def slow(*arguments: Any, stopped_too: bool, **more: Any) -> Any:
         asked.append(stopped_too)
         clock[0] += 1.0 if stopped_too else 0.001
         return really(*arguments, stopped_too=stopped_too, **more)
 
-    monkeypatch.setattr(relay.pieces, "glance", slow)
+    monkeypatch.setattr(relay.work_queue, "glance", slow)
     for _ in range(3):
         house.relay.round()
     assert asked == [True, False, False]
@@ -586,7 +585,7 @@ def test_where_looking_for_what_brakes_stop_takes_too_long_the_round_goes_on_wit
     """A million pieces of ready work and one pulled brake were read through for more than two seconds."""
     clock = [100.0]
     monkeypatch.setattr(relay.time, "monotonic", lambda: clock[0])
-    really = pieces.glance
+    really = work_queue.glance
 
     def too_slow(session: Any, *arguments: Any, stopped_too: bool, **more: Any) -> Any:
         if stopped_too:
@@ -594,7 +593,7 @@ def test_where_looking_for_what_brakes_stop_takes_too_long_the_round_goes_on_wit
             session.execute(text("SELECT pg_sleep(9)"))
         return really(session, *arguments, stopped_too=stopped_too, **more)
 
-    monkeypatch.setattr(relay.pieces, "glance", too_slow)
+    monkeypatch.setattr(relay.work_queue, "glance", too_slow)
     capture = house.ask_for_capture("pi_1")
     with structlog.testing.capture_logs() as lines:
         house.relay.round()
@@ -606,7 +605,7 @@ def test_where_looking_for_what_brakes_stop_takes_too_long_the_round_goes_on_wit
 
 
 def test_a_sweep_that_takes_too_long_takes_half_and_keeps_no_other_waiting(house: House, monkeypatch: Any):
-    monkeypatch.setattr(pieces, "SWEEP_MOST", 8)
+    monkeypatch.setattr(work_queue, "SWEEP_MOST", 8)
     waiting = [house.ask_for_capture(f"pi_{n}") for n in range(3)]
     house.plan()
     house.execute("UPDATE billing.work SET state = 'waiting', due_at = now() - interval '1 s'")

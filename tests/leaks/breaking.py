@@ -11,9 +11,9 @@ from sqlalchemy import text
 from billing import database
 from billing.gateway import Answer, Budget, Request
 from jobs.cli.opening import open_runtime
-from jobs.pace import Pace
-from jobs.runner import Runner
-from jobs.shift import Control, Shift
+from jobs.road.pace import Pace
+from jobs.road.runner import Runner
+from jobs.road.shift import Control, Shift
 
 words = sys.stdin.read()
 

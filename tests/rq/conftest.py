@@ -10,7 +10,7 @@ import pytest
 import redis
 from bell_tower import ENVIRONMENT, Valkey, Worker
 
-from jobs import bells
+from jobs.rq import bells
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 import redis
 from bell_tower import ENVIRONMENT, PREFIX, Valkey, Worker, wait_until
 
-from jobs import bells
-from jobs.workers import run_worker
+from jobs.rq import bells
+from jobs.rq.workers import run_worker
 
 
 def test_bells_are_counted_until_they_are_heard(
@@ -43,7 +43,7 @@ def test_an_answered_bell_leaves_no_key_behind(
 
 def test_an_idle_worker_takes_its_shift_at_once(worker: Worker, ring: Callable[..., None]) -> None:
     bells.choose_prefix(ENVIRONMENT)
-    from jobs.rq3 import BLOCK_S
+    from jobs.rq.overrides import BLOCK_S
 
     waits_ms = []
     for count in range(1, 31):

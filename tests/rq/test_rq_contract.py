@@ -1,4 +1,4 @@
-"""RQ is still the RQ that `jobs/rq3.py` was written for. A new version is allowed when tests/rq passes."""
+"""RQ is still the RQ that `jobs/rq/overrides.py` was written for. A new version is allowed when tests/rq passes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from bell_tower import ENVIRONMENT
 
-from jobs import bells
+from jobs.rq import bells
 
 # Every method of RQ that is overridden or called, and the names of its parameters.
 SIGNATURES = {
@@ -79,7 +79,7 @@ def test_a_method_takes_what_it_took(classes: dict[str, type], name: str) -> Non
 
 
 def test_every_override_is_listed(classes: dict[str, type]) -> None:
-    from jobs.rq3 import BellJob, NoDeathPenalty, ShiftWorker
+    from jobs.rq.overrides import BellJob, NoDeathPenalty, ShiftWorker
 
     for ours, theirs in (
         (BellJob, "Job"), (ShiftWorker, "SimpleWorker"), (NoDeathPenalty, "BaseDeathPenalty")

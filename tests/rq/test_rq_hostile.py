@@ -27,7 +27,7 @@ from bell_tower import ENVIRONMENT, HERE, PREFIX, Valkey, Worker, wait_until
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jobs import bells
+from jobs.rq import bells
 
 RQ = f"{PREFIX}rq3"
 
@@ -255,7 +255,7 @@ def test_an_id_that_rq_cannot_read_ends_the_worker_once_and_not_with_success(
 @example({b"data": payload("shift", None), b"status": b"queued", b"webhooks": b"[]"})
 def test_no_hash_whatever_it_says_runs_or_breaks_anything(hash_: dict[bytes, bytes]) -> None:
     bells.choose_prefix(ENVIRONMENT)
-    from jobs.rq3 import FIELDS, PAYLOAD, STATUSES, BellJob, NotABell
+    from jobs.rq.overrides import FIELDS, PAYLOAD, STATUSES, BellJob, NotABell
 
     job = BellJob("bell_1", connection=redis.Redis(), serializer="json")
     taken: list[str] = []

@@ -11,7 +11,7 @@ import pytest
 import redis
 from bell_tower import ENVIRONMENT, PREFIX, Valkey, Worker, wait_until
 
-from jobs import bells
+from jobs.rq import bells
 
 
 def away(valkey: Valkey, seconds: float = 1.5) -> None:
@@ -137,7 +137,7 @@ def test_a_silent_redis_delays_a_shift_by_three_seconds_at_most(
 
 def test_rq_does_not_prolong_the_patience_of_a_client(client: redis.Redis) -> None:
     bells.choose_prefix(ENVIRONMENT)
-    from jobs.rq3 import ShiftWorker
+    from jobs.rq.overrides import ShiftWorker
 
     before = client.connection_pool.connection_kwargs["socket_timeout"]
     ShiftWorker(client, "captures", lambda worker: None)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import redis
 from bell_tower import ENVIRONMENT, Worker, wait_until
 
-from jobs import bells
+from jobs.rq import bells
 
 # BILLING_TEST_RESTARTS=100 for a long night.
 RESTARTS = int(os.environ.get("BILLING_TEST_RESTARTS", "10"))
@@ -70,7 +70,7 @@ def test_an_idle_worker_shows_that_it_lives_and_sees_a_stop_within_a_second(work
     assert worker.exit_code() == 0
     # Between two looks for a stop it waits for a bell, and for nothing else.
     bells.choose_prefix(ENVIRONMENT)
-    from jobs.rq3 import BLOCK_S
+    from jobs.rq.overrides import BLOCK_S
 
     assert BLOCK_S <= 1
 

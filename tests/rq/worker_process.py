@@ -10,8 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from jobs import bells, logs
-from jobs.workers import ShiftControl, run_worker
+from jobs import logs
+from jobs.rq import bells
+from jobs.rq.workers import ShiftControl, run_worker
 
 url, environment, queue = sys.argv[1:4]
 folder = Path(sys.argv[4])
@@ -40,8 +41,8 @@ def take_shift(control: ShiftControl) -> str:
 if __name__ == "__main__":
     logs.configure("info")
     bells.choose_prefix(environment)
-    from jobs import rq3
+    from jobs.rq import overrides
 
     # The promise is every 10 s. A test should not take that long.
-    vars(rq3).update(KEEP_ALIVE_EVERY_S=0.1, BELL_TIMEOUT_S=int(sys.argv[5]))
+    vars(overrides).update(KEEP_ALIVE_EVERY_S=0.1, BELL_TIMEOUT_S=int(sys.argv[5]))
     sys.exit(run_worker(url, environment, queue, take_shift, (folder / "beat").touch))

@@ -7,8 +7,8 @@ from house import House
 from proxy import Proxy
 from sqlalchemy.engine import make_url
 
-from jobs.health import Standing, standing
 from jobs.local.servers import LocalServers
+from jobs.process.health import Standing, standing
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import threading
 import time
 
 from jobs import logs
-from jobs.health import Beat
+from jobs.process.health import Beat
 
 directory, stuck_after_s, how = sys.argv[1:]
 logs.configure("info")

@@ -13,11 +13,11 @@ from sqlalchemy import select
 from billing import database
 from billing.stripe_gateway import StripeGateway
 from billing.tables import Fact, Record
-from jobs import work as pieces
 from jobs.local.supervisor import Child
-from jobs.pace import Pace, Reach
-from jobs.runner import Runner
-from jobs.shift import Control, Shift
+from jobs.road import work_queue
+from jobs.road.pace import Pace, Reach
+from jobs.road.runner import Runner
+from jobs.road.shift import Control, Shift
 
 CREW = 4
 
@@ -196,10 +196,10 @@ def test_nobody_else_is_woken(house: House, stripe: Proxy) -> None:
 
     before = all_of_it()
     with database.transaction(house.engines["worker"]) as session:
-        assert pieces.wake(session, "captures") == 0
+        assert work_queue.wake(session, "captures") == 0
     assert all_of_it() == before
     with database.transaction(house.engines["worker"]) as session:
-        assert pieces.wake(session, "invoices") == 1, "the control"
+        assert work_queue.wake(session, "invoices") == 1, "the control"
 
 
 # The real processes.

@@ -15,9 +15,9 @@ from proxy import Proxy
 from archive.store import Store
 from billing import database
 from billing.timing import SHORT
-from jobs.health import STUCK_STATUS, Standing, State, beat_file
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.supervisor import Child
+from jobs.process.health import STUCK_STATUS, Standing, State, beat_file
 
 PROGRAM = Path(__file__).with_name("stuck_process.py")
 
@@ -56,8 +56,8 @@ def test_a_relay_and_a_worker_whose_postgres_never_answers_again_end_and_nothing
     postgres.hang()
     house.standin.release()
     assert (relay.wait(60), worker.wait(60)) == (STUCK_STATUS, STUCK_STATUS)
-    assert any(place.startswith("jobs/relay.py:") for place in places(relay))
-    assert any(place.startswith("jobs/shift.py:") for place in places(worker))
+    assert any(place.startswith("jobs/road/relay.py:") for place in places(relay))
+    assert any(place.startswith("jobs/road/shift.py:") for place in places(worker))
     # Whatever restarts them finds a server that answers again.
     spawn("relay"), spawn("worker", "captures")
     eventually(lambda: {house.status(capture).state for capture in captures} == {"captured"}, "all captured", 60)
@@ -76,7 +76,7 @@ def test_an_archiver_whose_postgres_never_answers_again_ends(
     eventually(lambda: postgres.received > 2000, "it asks Postgres, again and again")
     postgres.hang()
     assert archiver.wait(90) == STUCK_STATUS
-    assert any(place.startswith("jobs/archiving.py:") for place in places(archiver))
+    assert any(place.startswith("jobs/process/archiving.py:") for place in places(archiver))
 
 
 def test_a_worker_that_waits_for_postgres_with_answers_in_hand_is_not_stuck(
@@ -156,7 +156,7 @@ def test_a_peer_that_is_gone_is_noticed_before_a_lease_ends(house: House) -> Non
 
 
 def test_the_state_of_an_older_version_is_read(tmp_path: Path) -> None:
-    from jobs.health import standing
+    from jobs.process.health import standing
 
     (tmp_path / "relay").write_text("4711")
     assert standing("relay", str(tmp_path)).state is State.BEATING

@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 
 from archive.errors import StoreAway, StoreRefused
 from jobs.cli import app
-from jobs.health import Beat, Standing, State
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.servers import LocalServers
 from jobs.local.supervisor import Child
-from jobs.waiting import Away, away, until_ready
+from jobs.process.health import Beat, Standing, State
+from jobs.process.waiting import Away, away, until_ready
 
 ROLES = {"relay": ("relay",), "worker-captures": ("worker", "captures"), "archiver": ("archive", "run")}
 S3 = {"BILLING_ARCHIVE_BUCKET": "waiting", "S3_ENDPOINT_URL": "http://127.0.0.1:1"}

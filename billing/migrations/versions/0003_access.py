@@ -26,7 +26,7 @@ CREATE = """
     END $$
     """
 
-# As it was decided for this revision; what holds today is compared with `jobs.grants`.
+# As it was decided for this revision; what holds today is compared with `jobs.access.grants`.
 GRANTS = """
     REVOKE ALL ON SCHEMA billing FROM PUBLIC;
     REVOKE ALL ON ALL TABLES IN SCHEMA billing FROM PUBLIC;

@@ -2,7 +2,7 @@
 
     claim → guards → prepare → (commit) → call → (commit) settle → judge → conclude
 
-The captain of a shift runs `start` and `finish`; `call` runs in its crew. `except Exception` stands here
+The captain of a shift runs `start` and `finish`; `make_call` runs in its crew. `except Exception` stands here
 once: what escapes a call is a bug of ours, is counted as an attempt, and never ends a shift.
 """
 
@@ -25,12 +25,12 @@ from billing.steps import Case, Finding, Operation
 from billing.tables import Capture, Work, WorkState
 from billing.timing import may_be_real
 from jobs import logs
-from jobs import work as pieces
-from jobs.contracts import BY_NAME, KNOWN, urgency_of
-from jobs.guards import STOPPED, No, say_no
 from jobs.logs import about
-from jobs.pace import Pace, Reach
-from jobs.verdicts import VERDICTS, Verdict, pause
+from jobs.road import work_queue
+from jobs.road.contracts import BY_NAME, KNOWN, urgency_of
+from jobs.road.guards import STOPPED, No, say_no
+from jobs.road.pace import Pace, Reach
+from jobs.road.verdicts import VERDICTS, Verdict, pause
 
 log = structlog.get_logger()
 
@@ -61,10 +61,10 @@ class Runner:
         self.reach = Reach(self.terms.timing.probe_s)
 
     def start(self, session: Session, queue: str, free: int, in_air: Counter[str | None]) -> Outcome:
-        """Claim up to `free` pieces, looks first, and prepare their calls. The caller commits, then calls."""
+        """Claim up to `free` work_queue, looks first, and prepare their calls. The caller commits, then calls."""
         self.claimed = ()
-        looking = pieces.claim_looks(session, queue, free)
-        ready = pieces.claim_ready(session, queue, KNOWN, free - len(looking)) if len(looking) < free else []
+        looking = work_queue.claim_looks(session, queue, free)
+        ready = work_queue.claim_ready(session, queue, KNOWN, free - len(looking)) if len(looking) < free else []
         claimed = {work.id: work for work in (*ready, *looking)}
         self.claimed = tuple(claimed.values())
         if not claimed:
@@ -79,7 +79,9 @@ class Runner:
             # Popped, so that two pieces of work for one operation never share a turn.
             case = cases.pop(work.entity_id, None)
             if case is None or case.work_id != work.id:
-                pieces.move(work, WorkState.QUARANTINED, now, reason="its operation is unknown, or in hand elsewhere")
+                work_queue.move(
+                    work, WorkState.QUARANTINED, now, reason="its operation is unknown, or in hand elsewhere"
+                )
                 aside.append(work)
                 _quarantined(session, work)
                 continue
@@ -87,7 +89,7 @@ class Runner:
             no = say_no(work, BY_NAME.get((work.contract, work.version)), pulled)
             if no is None and not look and not self.pace.has_room(case.row.account, in_air[case.row.account]):
                 after = pause(Verdict.SOON, 0, self.terms.timing, self.chance)
-                pieces.move(work, WorkState.WAITING, now, reason="the provider throttles this account", after=after)
+                work_queue.move(work, WorkState.WAITING, now, reason="the provider throttles this account", after=after)
                 aside.append(work)
                 continue
             turn = Turn(operation_of(work.entity_id), case, now, self.terms, may_send=no is None)
@@ -100,15 +102,15 @@ class Runner:
     def set_aside(self, session: Session, why: str) -> None:
         """Quarantine what the last `start` claimed; its record is looked at later, so that it is not claimed again."""
         now = database.now(session)
-        for work in pieces.locked(session, [work.id for work in self.claimed]).values():
-            pieces.move(work, WorkState.QUARANTINED, now, reason=why)
+        for work in work_queue.locked(session, [work.id for work in self.claimed]).values():
+            work_queue.move(work, WorkState.QUARANTINED, now, reason=why)
             _quarantined(session, work)
             store.save(session, [work])
             store.look_later(session, work.id, now, self.terms.timing)
 
     def finish(self, session: Session, reports: Sequence[Report]) -> Outcome:
         """Settle what the crew brought back, together; next steps are prepared in the same transaction."""
-        works = pieces.locked(session, {report.call.case.work_id for report in reports})
+        works = work_queue.locked(session, {report.call.case.work_id for report in reports})
         pulled = switches.pulled(session, {scope for work in works.values() for scope in work.scopes})
         cases = _load(session, works.values())
         now = database.now(session)
@@ -166,28 +168,28 @@ class Runner:
                 # A look by the record's own clock leaves the work as it is: nothing is being sent.
                 if result.call is not None and (not result.call.looking or result.call.step.only_looks):
                     work.record_id = result.call.record_id
-                    pieces.move(work, WorkState.RUNNING, now)
+                    work_queue.move(work, WorkState.RUNNING, now)
             case Verdict.DONE:
-                pieces.move(work, WorkState.DONE, now, reason=why or None)
+                work_queue.move(work, WorkState.DONE, now, reason=why or None)
             case Verdict.AT_ONCE:
-                pieces.move(work, WorkState.READY, now, reason=why or None)
+                work_queue.move(work, WorkState.READY, now, reason=why or None)
             case Verdict.SOON | Verdict.RETRY:
                 work.tries += 1
                 after = pause(verdict, work.tries, self.terms.timing, self.chance)
-                pieces.move(work, WorkState.WAITING, now, reason=why or None, after=after)
+                work_queue.move(work, WorkState.WAITING, now, reason=why or None, after=after)
             case Verdict.LOOK:
-                pieces.move(work, WorkState.WAITING, now, reason=why or None)
+                work_queue.move(work, WorkState.WAITING, now, reason=why or None)
             case Verdict.HOLD:
-                pieces.move(work, WorkState.HELD, now, reason=why or "switched off")
+                work_queue.move(work, WorkState.HELD, now, reason=why or "switched off")
             case Verdict.PARK:
-                pieces.move(work, WorkState.PARKED, now, reason=why)
+                work_queue.move(work, WorkState.PARKED, now, reason=why)
             case Verdict.QUARANTINE:
                 reason = f"{result.standing}: {why}"
                 if (work.state, work.reason) != (WorkState.QUARANTINED, reason):
-                    pieces.move(work, WorkState.QUARANTINED, now, reason=reason)
+                    work_queue.move(work, WorkState.QUARANTINED, now, reason=reason)
 
 
-def call(gateway: Gateway, in_hand: Call, budget: Budget) -> Report:
+def make_call(gateway: Gateway, in_hand: Call, budget: Budget) -> Report:
     """One call in the crew. Whatever escapes it is reported, never raised: an answer may have been on its way."""
     try:
         return effects.call(gateway, in_hand, budget)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from billing.tables import Work, WorkState
-from jobs.contracts import Contract
-from jobs.verdicts import Verdict
+from jobs.road.contracts import Contract
+from jobs.road.verdicts import Verdict
 
 
 @dataclass(frozen=True, slots=True)

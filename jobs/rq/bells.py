@@ -18,7 +18,7 @@ from redis.retry import Retry
 SHIFT = "shift"
 
 # Longer than the longest shift: a slice of 10 min, a call budget of 30 s, and the settling. RQ only learns
-# from it how long a bell may be busy; nothing is ever interrupted by it (rq3.NoDeathPenalty).
+# from it how long a bell may be busy; nothing is ever interrupted by it (overrides.NoDeathPenalty).
 BELL_TIMEOUT_S = 15 * 60
 # An answered bell leaves no key behind; a refused one is looked at within a minute or not at all.
 ANSWERED_TTL_S = 0

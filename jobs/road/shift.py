@@ -22,12 +22,11 @@ from billing.database import glance, now, transaction
 from billing.effects import Call, Report
 from billing.gateway import Budget, Gateway, Response, boot_clock
 from billing.tables import WorkState
-from jobs import runner as running
-from jobs import work as pieces
-from jobs.contracts import KNOWN
 from jobs.logs import about
-from jobs.runner import Outcome, Runner
-from jobs.verdicts import Trouble, trouble
+from jobs.road import work_queue
+from jobs.road.contracts import KNOWN
+from jobs.road.runner import Outcome, Runner, make_call
+from jobs.road.verdicts import Trouble, trouble
 
 log = structlog.get_logger()
 
@@ -90,7 +89,7 @@ class Crew:
 
     def _work(self) -> None:
         while (handed := self._calls.get()) is not None:
-            self.reports.put(running.call(self._gateway, *handed))
+            self.reports.put(make_call(self._gateway, *handed))
 
 
 class Shift:
@@ -213,7 +212,7 @@ class Shift:
     def _anything(self) -> bool:
         """Asked before a claim where the last one found nothing: most looks find nothing again."""
         with glance(self._engine) as session:
-            return pieces.claimable(session, KNOWN, {self._queue: 1})[self._queue] > 0
+            return work_queue.claimable(session, KNOWN, {self._queue: 1})[self._queue] > 0
 
     def _not_claimed(self, error: Exception) -> None:
         """One row that cannot be prepared must not stop its queue: found one by one, and set aside for a person.
@@ -306,10 +305,10 @@ class Shift:
         while True:
             try:
                 with transaction(self._engine) as session:
-                    work = pieces.locked(session, [report.call.case.work_id])[report.call.case.work_id]
+                    work = work_queue.locked(session, [report.call.case.work_id])[report.call.case.work_id]
                     body, status = (answer.kept, answer.status) if answer else (None, None)
                     if store.keep_unsettled(session, report, body, status, why):
-                        pieces.move(work, WorkState.QUARANTINED, now(session), reason=why)
+                        work_queue.move(work, WorkState.QUARANTINED, now(session), reason=why)
                         store.save(session, [work])
                 return
             except SQLAlchemyError as again:
@@ -355,7 +354,7 @@ class Shift:
             self._stragglers = set()
         try:
             with transaction(self._engine) as session:
-                woken = pieces.wake(session, self._queue)
+                woken = work_queue.wake(session, self._queue)
             log.info("provider.found", queue=self._queue, woken=woken)
         except SQLAlchemyError as error:
             # Not tried again: what waits comes back after its own pause.

@@ -10,10 +10,10 @@ from typing import Protocol
 
 import structlog
 
-from jobs.bells import check_stamp, choose_prefix, open_redis
 from jobs.logs import Libraries
+from jobs.rq.bells import check_stamp, choose_prefix, open_redis
 
-# Longer than a worker blocks for a bell (rq3.BLOCK_S), and much shorter than a lease: a captain may have to
+# Longer than a worker blocks for a bell (overrides.BLOCK_S), and much shorter than a lease: a captain may have to
 # sit it out when Redis falls silent during a shift.
 WORKER_TIMEOUT_S = 3.0
 
@@ -53,7 +53,7 @@ def run_worker(
     `beat` is called between shifts, every second or so: it shows that the worker lives.
     """
     choose_prefix(environment)
-    from jobs.rq3 import ShiftWorker  # noqa: PLC0415 - imports RQ: not before its prefix is chosen
+    from jobs.rq.overrides import ShiftWorker  # noqa: PLC0415 - imports RQ: not before its prefix is chosen
 
     rq_log = logging.getLogger("rq")
     rq_log.handlers, rq_log.propagate = [Libraries()], False  # without a handler RQ writes to stdout

@@ -15,9 +15,9 @@ import structlog
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from archive.errors import StoreAway
-from jobs.health import Beat
-from jobs.secrets import SecretAway
-from jobs.verdicts import Trouble, trouble
+from jobs.config.secrets import SecretAway
+from jobs.process.health import Beat
+from jobs.road.verdicts import Trouble, trouble
 
 log = structlog.get_logger()
 

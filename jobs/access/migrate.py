@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from billing import database, migrations
 from billing.errors import WrongDatabase
 from billing.tables import SCHEMA
-from jobs import grants, own_schema
+from jobs.access import grants, own_schema
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def check(database_url: str) -> None:
 
 
 def wrong_grants(database_url: str) -> list[str]:
-    """One line for each right in this database that is not as `jobs.grants` says."""
+    """One line for each right in this database that is not as `jobs.access.grants` says."""
     with _connected(database_url) as (_, connection):
         return grants.differences(connection)
 

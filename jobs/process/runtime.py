@@ -19,16 +19,17 @@ from billing.records import Terms
 from billing.stripe_gateway import API_VERSION, StripeGateway
 from billing.tables import Installation
 from billing.timing import PRODUCTION, SHORT, Timing
-from jobs import bells, postgres_url, redis_url, workers
-from jobs.connection_strings import Address, BadConnectionString
-from jobs.health import ARCHIVER_STUCK_S, STUCK_S, Beat
-from jobs.pace import Pace
-from jobs.relay import Relay
-from jobs.runner import Runner
-from jobs.secrets import Secret, SecretError, check_stripe_key
-from jobs.settings import Settings, SettingsError, variable
-from jobs.shift import Control, Shift
-from jobs.waiting import until_ready
+from jobs.config import postgres_url, redis_url
+from jobs.config.connection_strings import Address, BadConnectionString
+from jobs.config.secrets import Secret, SecretError, check_stripe_key
+from jobs.config.settings import Settings, SettingsError, variable
+from jobs.process.health import ARCHIVER_STUCK_S, STUCK_S, Beat
+from jobs.process.waiting import until_ready
+from jobs.road.pace import Pace
+from jobs.road.relay import Relay
+from jobs.road.runner import Runner
+from jobs.road.shift import Control, Shift
+from jobs.rq import bells, workers
 
 log = structlog.get_logger()
 

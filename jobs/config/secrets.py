@@ -237,7 +237,7 @@ def _check_privacy(path: str, opened: int, setting: str) -> None:
 
 
 def _from_aws(place: str, setting: str, *, scheme: str) -> str:
-    from jobs import aws_secrets  # noqa: PLC0415 - half a second, for those who use it
+    from jobs.config import aws_secrets  # noqa: PLC0415 - half a second, for those who use it
 
     read = {"aws-sm": aws_secrets.from_secrets_manager, "aws-ssm": aws_secrets.from_parameter_store}[scheme]
     try:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import quote, urlencode
 
-from jobs.connection_strings import (
+from jobs.config.connection_strings import (
     ANYTHING,
     OFF,
     ON,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import URL
 
-from jobs.connection_strings import (
+from jobs.config.connection_strings import (
     ANYTHING,
     NUMBER,
     OFF,

@@ -31,7 +31,7 @@ from billing.operations import operation_of
 from billing.steps import Case
 from billing.tables import Capture, CaptureState, Invoice, Record, RecordState, Work, WorkState
 from billing.texts import plain_text
-from jobs import work as pieces
+from jobs.road import work_queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def replay(session: Session, work_id: str, *, actor: str, reason: str) -> Replay
     Raises UnknownEntity, and InvalidRequest when it is not in quarantine or a call of it may be in the air.
     """
     reason, actor = plain_text("reason", reason, 500), plain_text("actor", actor, 255)
-    work = pieces.locked(session, [work_id]).get(work_id)
+    work = work_queue.locked(session, [work_id]).get(work_id)
     if work is None:
         raise UnknownEntity(work_id)
     if work.state != WorkState.QUARANTINED:
@@ -111,7 +111,7 @@ def replay(session: Session, work_id: str, *, actor: str, reason: str) -> Replay
         raise InvalidRequest(f"a call of {work.entity_id} may be in the air; try again in a minute")
     done = [_put_right(session, case, record) for record in case.records if record.state in _FOR_A_PERSON]
     work.attempts = 0
-    pieces.move(work, WorkState.READY, now, reason=f"replayed by {actor}")
+    work_queue.move(work, WorkState.READY, now, reason=f"replayed by {actor}")
     replayed = told(case.row, "replayed", actor=actor, reason=reason, work_id=work.id, done=done)
     store.save(session, [work, case.row, *case.records], [replayed])
     return Replayed(work.id, work.entity_id, done or ["its attempts start again"])
@@ -126,7 +126,7 @@ def reopen_invoice(session: Session, invoice_id: str, *, actor: str, reason: str
     work_id = session.scalar(select(Work.id).where(Work.entity_id == invoice_id).order_by(Work.id.desc()).limit(1))
     if work_id is None or not invoice_id.startswith("inv_"):
         raise UnknownEntity(invoice_id)
-    work = pieces.locked(session, [work_id])[work_id]
+    work = work_queue.locked(session, [work_id])[work_id]
     case = _case(session, work)
     assert isinstance(case.row, Invoice)
     _refuse_if_unfit(case)
@@ -134,7 +134,7 @@ def reopen_invoice(session: Session, invoice_id: str, *, actor: str, reason: str
         raise InvalidRequest(f"a call of {invoice_id} is not concluded; see `billing explain {invoice_id}`")
     reopened = list(invoices.reopen(case.row, actor=actor, reason=reason))
     work.attempts = 0
-    pieces.move(work, WorkState.READY, database.now(session), reason=f"reopened by {actor}")
+    work_queue.move(work, WorkState.READY, database.now(session), reason=f"reopened by {actor}")
     store.save(session, [work, case.row, *case.records], reopened)
     return Replayed(work.id, invoice_id, ["a new draft is made under a new key"])
 

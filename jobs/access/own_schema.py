@@ -17,7 +17,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from billing.errors import WrongDatabase
 from billing.tables import SCHEMA
-from jobs.grants import COLUMNS
+from jobs.access.grants import COLUMNS
 
 _USER = "$user"
 DEFAULT = f'"{_USER}", public'

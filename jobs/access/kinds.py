@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.bells import STAMP, key_prefix
+from jobs.rq.bells import STAMP, key_prefix
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,11 @@ from archive.manifests import Source
 from archive.store import Store
 from archive.writer import Writer
 from billing import database
-from jobs.runtime import Runtime
-from jobs.secrets import Secret
-from jobs.settings import Settings, SettingsError
-from jobs.verdicts import Trouble, trouble
-from jobs.waiting import until_ready
+from jobs.config.secrets import Secret
+from jobs.config.settings import Settings, SettingsError
+from jobs.process.runtime import Runtime
+from jobs.process.waiting import until_ready
+from jobs.road.verdicts import Trouble, trouble
 
 log = structlog.get_logger()
 

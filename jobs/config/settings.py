@@ -30,10 +30,10 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from jobs import connection_strings, postgres_url, redis_url
-from jobs.connection_strings import Address
-from jobs.secrets import SCHEMES, SUPPORTED, BadReference, Secret, bare
-from jobs.service_links import is_link
+from jobs.config import connection_strings, postgres_url, redis_url
+from jobs.config.connection_strings import Address
+from jobs.config.secrets import SCHEMES, SUPPORTED, BadReference, Secret, bare
+from jobs.config.service_links import is_link
 
 PREFIX = "BILLING_"
 CONFIG = "BILLING_CONFIG"
@@ -176,7 +176,7 @@ class Settings(BaseSettings):
         32, ge=1, le=256, description="provider calls that one captures worker has in the air, 1 to 256"
     )
     crew_invoices: int = Field(8, ge=1, le=256, description="the same for an invoices worker, 1 to 256")
-    # A bell is trusted for 15 minutes (jobs/bells.py): the slice, the last call and its settling must fit.
+    # A bell is trusted for 15 minutes (jobs/rq/bells.py): the slice, the last call and its settling must fit.
     slice_captures_s: float = Field(
         600, gt=0, le=600, description="seconds after which a captures shift ends, at most 600"
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from billing.tables import SCHEMA, Table
-from jobs.access import KINDS
+from jobs.access.kinds import KINDS
 
 Columns = frozenset[str]
 

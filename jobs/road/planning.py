@@ -17,9 +17,9 @@ from billing.facts import PAYLOAD_TEXT, TOPICS, UnreadablePayload, read_payload
 from billing.tables import Fact
 from billing.timing import Timing
 from jobs import logs
-from jobs import work as pieces
-from jobs.contracts import MENU, MENU_NUMBER, Unplannable, planned_by, work_for
-from jobs.verdicts import Trouble, trouble
+from jobs.road import work_queue
+from jobs.road.contracts import MENU, MENU_NUMBER, Unplannable, planned_by, work_for
+from jobs.road.verdicts import Trouble, trouble
 
 log = structlog.get_logger()
 
@@ -79,7 +79,7 @@ def plan(session: Session, timing: Timing, which: Which = UNPLANNED) -> int:
             planned.append(row.id)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is about this fact, and nothing is swallowed
             failed[row.id] = error
-    pieces.plan(session, rows)
+    work_queue.plan(session, rows)
     if planned:
         session.execute(_STAMP, {"ids": planned, "menu": MENU_NUMBER})
     logs.once_committed(session, lambda: _tell(rows))

@@ -19,11 +19,11 @@ from sqlalchemy.orm import Session
 from billing import database
 from billing.database import glance, transaction
 from billing.timing import Timing
-from jobs import bells, planning
-from jobs import work as pieces
-from jobs.contracts import KNOWN, QUEUES
-from jobs.planning import PASSED_OVER, STARTING
-from jobs.verdicts import Trouble, trouble
+from jobs.road import planning, work_queue
+from jobs.road.contracts import KNOWN, QUEUES
+from jobs.road.planning import PASSED_OVER, STARTING
+from jobs.road.verdicts import Trouble, trouble
+from jobs.rq import bells
 
 log = structlog.get_logger()
 
@@ -85,20 +85,20 @@ class Relay:
     def round(self) -> int:
         """One round of everything; returns how many rows it moved."""
         unplanned, unstamped, sweeps, claimable = self._look_around()
-        moved = sum(self._swept(sweep, pieces.SWEEP_MOST) for sweep in sweeps)
+        moved = sum(self._swept(sweep, work_queue.SWEEP_MOST) for sweep in sweeps)
         if unplanned:
             moved += self._plan()
         if unstamped and time.monotonic() >= min(self._busy_until, self._stamped_at + STAMP_EVERY_S):
             self._stamped_at = time.monotonic()
             self._swept(planning.stamp_the_rest, planning.STAMP_MOST)
         if moved:
-            claimable = self._in_a_glance(lambda session: pieces.claimable(session, KNOWN, self._most))
+            claimable = self._in_a_glance(lambda session: work_queue.claimable(session, KNOWN, self._most))
         for queue in QUEUES:
             self._ring(queue, claimable[queue])
         self._fed = any(claimable.values()) and all(not n or n >= self.crews[queue] for queue, n in claimable.items())
         return moved
 
-    def _look_around(self) -> tuple[bool, bool, list[pieces.Sweep], dict[str, int]]:
+    def _look_around(self) -> tuple[bool, bool, list[work_queue.Sweep], dict[str, int]]:
         try:
             return self._in_a_glance(self._everything)
         except SQLAlchemyError as error:
@@ -115,7 +115,7 @@ class Relay:
             return
         until = time.monotonic() + ROUND_PAUSE_S
         while time.monotonic() < until:
-            if not self._fed and self._in_a_glance(lambda session: pieces.unplanned(session, STARTING)):
+            if not self._fed and self._in_a_glance(lambda session: work_queue.unplanned(session, STARTING)):
                 self._busy_until = time.monotonic() + BUSY_FOR_S
                 self._plan()
                 return
@@ -128,12 +128,12 @@ class Relay:
     def _most(self) -> dict[str, int]:
         return {queue: self.crews[queue] * self.workers[queue] for queue in QUEUES}
 
-    def _everything(self, session: Session) -> tuple[bool, bool, list[pieces.Sweep], dict[str, int]]:
+    def _everything(self, session: Session) -> tuple[bool, bool, list[work_queue.Sweep], dict[str, int]]:
         began = time.monotonic()
         stopped_too = began >= self._stopped_at
         unknown_too = stopped_too and began >= self._unknown_at
         try:
-            return pieces.glance(
+            return work_queue.glance(
                 session,
                 KNOWN,
                 self._most,
@@ -154,7 +154,7 @@ class Relay:
         with glance(self.engine) as session:
             return ask(session)
 
-    def _swept(self, sweep: pieces.Sweep, most: int) -> int:
+    def _swept(self, sweep: work_queue.Sweep, most: int) -> int:
         """One sweep in a transaction of its own: of half as many rows after one that failed, of more after one that
         went well. One that fails keeps no other waiting. Returns how many rows it moved.
         """

@@ -20,7 +20,7 @@ from psycopg import sql
 from sqlalchemy import URL, Connection, Engine, make_url, text
 from sqlalchemy.exc import ArgumentError
 
-from jobs.access import KINDS, S3_KINDS, Kind, redis_keys, redis_rule, s3_policy
+from jobs.access.kinds import KINDS, S3_KINDS, Kind, redis_keys, redis_rule, s3_policy
 
 OWNER = "postgres"
 """The superuser of a Postgres that was made for this service alone, as in its official image."""

@@ -2,7 +2,7 @@
 
 RQ picks the process, wakes it and shows it in `rq info`. It holds no work, runs nothing that Redis names and
 interrupts nothing. Each override says which fact of RQ 3.0.0 it answers (file:line, or a public issue,
-rq/rq#n); `tests/rq` holds each to it. Import it through `jobs.workers`: RQ's key prefix comes first.
+rq/rq#n); `tests/rq` holds each to it. Import it through `jobs.rq.workers`: RQ's key prefix comes first.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rq.timeouts import BaseDeathPenalty
 from rq.utils import now
 from rq.worker import SimpleWorker, WorkerStatus
 
-from jobs.bells import ANSWERED_TTL_S, BELL_TIMEOUT_S, REFUSED_TTL_S, SHIFT
+from jobs.rq.bells import ANSWERED_TTL_S, BELL_TIMEOUT_S, REFUSED_TTL_S, SHIFT
 
 BLOCK_S = 1  # the longest wait for a bell, and so for a stop to be seen
 RECONNECT_S = 0.2  # between two attempts while Redis is away
