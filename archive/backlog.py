@@ -92,7 +92,7 @@ def _page(session: Session, rows: int, statement: TextClause, **values: Any) -> 
 
 # A time ahead of the clock, which may have stepped back, has waited: it could be long until it is past.
 _YOUNG = "happened_at BETWEEN clock_timestamp() - make_interval(secs => :wait_s) AND clock_timestamp()"
-_IN_THE_BACKLOG = "batch_no IS NULL AND menu IS NOT NULL"
+_IN_THE_BACKLOG = "batch_no IS NULL AND planned_version IS NOT NULL"
 _DUE = text(
     f"""
     SELECT c.class, coalesce(newest.number, 0)
@@ -119,5 +119,5 @@ _WAITING = text(
 )
 _UNPLANNED = text(
     "SELECT id, entity_type, entity_id FROM billing.facts"
-    " WHERE menu IS NULL AND id > :after AND id < :before ORDER BY id LIMIT :rows"
+    " WHERE planned_version IS NULL AND id > :after AND id < :before ORDER BY id LIMIT :rows"
 )

@@ -193,16 +193,18 @@ _STANDING = text(
 _LAG = text(
     f"""
     SELECT least(waiting.facts + claimed.facts, :most), greatest(oldest.age_s, claimed.age_s, 0)::float, unplanned.facts
-      FROM (SELECT count(*) AS facts FROM (SELECT FROM billing.facts WHERE batch_no IS NULL AND menu IS NOT NULL
+      FROM (SELECT count(*) AS facts FROM (SELECT FROM billing.facts
+                                            WHERE batch_no IS NULL AND planned_version IS NOT NULL
                                             LIMIT :most) AS f) AS waiting,
            (SELECT extract(epoch FROM clock_timestamp() - min(first.happened_at)) AS age_s
               FROM unnest(CAST(:classes AS text[])) AS c (class),
-                   LATERAL (SELECT happened_at FROM billing.facts WHERE batch_no IS NULL AND menu IS NOT NULL
+                   LATERAL (SELECT happened_at FROM billing.facts WHERE batch_no IS NULL AND planned_version IS NOT NULL
                                AND {RETENTION_CLASS} = c.class ORDER BY id LIMIT 1) AS first
              WHERE isfinite(first.happened_at)) AS oldest,
            (SELECT coalesce(sum(rows), 0)::bigint AS facts,
                    extract(epoch FROM clock_timestamp() - min(claimed_at)) AS age_s
               FROM billing.archive_batches WHERE state = 'claimed') AS claimed,
-           (SELECT count(*) AS facts FROM (SELECT FROM billing.facts WHERE menu IS NULL LIMIT :most) AS f) AS unplanned
+           (SELECT count(*) AS facts FROM (SELECT FROM billing.facts
+                                            WHERE planned_version IS NULL LIMIT :most) AS f) AS unplanned
     """
 )

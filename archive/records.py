@@ -84,7 +84,8 @@ def _provider_id(kind: IdKind) -> Shape:
 
 PAYLOAD: dict[str, Shape] = {
     "account": _provider_id(IdKind.ACCOUNT),
-    "authorised": _yes_or_no,
+    "authorized": _yes_or_no,
+    "authorised": _yes_or_no,  # in facts of before migration 0010
     "capture_before": _time,
     "charge": _id_of("ch", "py"),
     "currency": _currency,

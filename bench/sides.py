@@ -192,7 +192,7 @@ class Ours(Side):
                     payment_intent=f"pi_{uuid4().hex}",
                     amount=billing.Money(AMOUNT, "USD"),
                     request_id=f"order-{uuid4().hex}",
-                    authorisation=billing.Authorisation(AMOUNT, "USD", None),
+                    authorization=billing.Authorization(AMOUNT, "USD", None),
                 ).capture_id
                 for _ in range(count)
             ]
@@ -200,7 +200,7 @@ class Ours(Side):
         return Asked([str(one) for one in ids], str(transaction_id))
 
     def at_rest(self) -> bool:
-        return not self.ground.one("SELECT count(*) FROM billing.facts WHERE menu IS NULL")[0]
+        return not self.ground.one("SELECT count(*) FROM billing.facts WHERE planned_version IS NULL")[0]
 
     def stop(self) -> None:
         super().stop()

@@ -1,7 +1,7 @@
 """What the Stripe stand-in costs: `make bench ARGS=--standin`, half a minute.
 
 The SDK's own requests are recorded once, byte for byte, and replayed by a load tool with other ids and keys over kept
-connections: first every authorisation (create and confirm), then its capture, each with an idempotency key. Beside it
+connections: first every authorization (create and confirm), then its capture, each with an idempotency key. Beside it
 the same captures go to `responder`, which does nothing but answer: the price of an HTTP server in Python.
 """
 

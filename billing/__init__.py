@@ -12,9 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from billing.captures import Authorisation, CaptureReceipt, request_capture
+    from billing.captures import Authorization, CaptureReceipt, request_capture
     from billing.errors import (
-        AuthorisationTaken,
+        AuthorizationTaken,
         BillingError,
         InvalidAmount,
         InvalidCurrency,
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 # Loaded when they are asked for: whoever wants `billing.standin` only need not pay for SQLAlchemy. No name here may
 # be a room's, too: the import system would put the room in its place.
 _ROOMS = {
-    "billing.captures": ("Authorisation", "CaptureReceipt", "request_capture"),
+    "billing.captures": ("Authorization", "CaptureReceipt", "request_capture"),
     "billing.errors": (
-        "AuthorisationTaken",
+        "AuthorizationTaken",
         "BillingError",
         "InvalidAmount",
         "InvalidCurrency",
@@ -54,8 +54,8 @@ _ROOMS = {
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
-    "Authorisation",
-    "AuthorisationTaken",
+    "Authorization",
+    "AuthorizationTaken",
     "BillingError",
     "CaptureReceipt",
     "InvalidAmount",

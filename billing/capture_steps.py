@@ -1,4 +1,4 @@
-"""The provider calls of a capture: reading the authorisation, and taking the money."""
+"""The provider calls of a capture: reading the authorization, and taking the money."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -15,11 +15,11 @@ from billing.steps import (
     Finding,
     Gone,
     Json,
-    Judgement,
+    Judgment,
     Reader,
     Step,
     Unread,
-    judgement,
+    judgment,
     see,
 )
 from billing.tables import Capture, CaptureState, Fact
@@ -34,10 +34,10 @@ def _path(case: Case, *verb: str) -> str:
     return object_path(IdKind.PAYMENT_INTENT, _capture(case).payment_intent, *verb)
 
 
-# The authorisation, read once where the caller did not bring it.
+# The authorization, read once where the caller did not bring it.
 
 
-def _read_authorisation(case: Case, read: Reader, livemode: bool) -> Finding:
+def _read_authorization(case: Case, read: Reader, livemode: bool) -> Finding:
     row = _capture(case)
     try:
         intent = see(
@@ -63,24 +63,24 @@ def _read_authorisation(case: Case, read: Reader, livemode: bool) -> Finding:
     if status == "requires_capture" and (wrong := differences(intent, amount_received=0)):
         return Finding(Learned.REFUSED, intent, reason("captured_in_part", wrong))
     if status == "requires_capture" and (wrong := below(intent, "amount_capturable", row.amount_minor)):
-        return Finding(Learned.REFUSED, intent, reason("more_than_authorised", wrong))
+        return Finding(Learned.REFUSED, intent, reason("more_than_authorized", wrong))
     # A succeeded intent goes on too: Stripe refuses to capture it, and the look that follows compares.
     return Finding(Learned.SUCCEEDED, intent)
 
 
-def _apply_authorisation(case: Case, outcome: Learned, intent: Json, why: str) -> list[Fact]:
+def _apply_authorization(case: Case, outcome: Learned, intent: Json, why: str) -> list[Fact]:
     row = _capture(case)
     if outcome is not Learned.SUCCEEDED:
         return _apply_capture(case, outcome, intent, why)
-    row.authorised_minor = _whole(intent, "amount_capturable")
-    row.authorised_currency = str(intent.get("currency")).upper()
+    row.authorized_minor = _whole(intent, "amount_capturable")
+    row.authorized_currency = str(intent.get("currency")).upper()
     row.capture_before = capture_before(intent)
     return [
         told(
             row,
-            "authorisation_read",
-            minor=row.authorised_minor,
-            currency=row.authorised_currency,
+            "authorization_read",
+            minor=row.authorized_minor,
+            currency=row.authorized_currency,
             capture_before=iso(row.capture_before),
         ),
     ]
@@ -103,12 +103,12 @@ def _ask_to_capture(case: Case) -> Ask:
     return Ask("POST", _path(case, "capture"), parameters, row.payment_intent)
 
 
-def _judge_capture(case: Case, intent: Json) -> Judgement:
+def _judge_capture(case: Case, intent: Json) -> Judgment:
     row = _capture(case)
     wrong = differences(intent, object="payment_intent", id=row.payment_intent, currency=row.currency.lower())
     if wrong or intent.get("status") != "succeeded":
-        return judgement(wrong, Learned.ASK)
-    return judgement(differences(intent, amount_received=row.amount_minor))
+        return judgment(wrong, Learned.ASK)
+    return judgment(differences(intent, amount_received=row.amount_minor))
 
 
 def _refused_capture(case: Case, error: Json) -> Learned:
@@ -118,7 +118,7 @@ def _refused_capture(case: Case, error: Json) -> Learned:
         return Learned.ASK
     if intent.get("status") == "canceled":
         return _lapsed_or_canceled(case, intent)
-    if intent.get("status") in _NOT_AUTHORISED:
+    if intent.get("status") in _NOT_AUTHORIZED:
         return Learned.REFUSED
     if intent.get("status") == "requires_capture":
         expired = error.get("code") in ("charge_expired_for_capture", "capture_charge_authorization_expired")
@@ -135,7 +135,7 @@ def _look_for_capture(case: Case, read: Reader, livemode: bool) -> Finding:
     except Gone as gone:
         # Stripe deletes no intent. Unless the account is known to be ours, its key may be another's.
         return Finding(Learned.IMPOSSIBLE if gone.sure else Learned.UNPROVABLE, why="no_such_payment_intent")
-    untouched = ("canceled", "requires_capture", *_NOT_AUTHORISED)
+    untouched = ("canceled", "requires_capture", *_NOT_AUTHORIZED)
     match intent.get("status"):
         case "succeeded":
             return _captured_by_whom(row, intent)
@@ -148,7 +148,7 @@ def _look_for_capture(case: Case, read: Reader, livemode: bool) -> Finding:
             return Finding(learned, intent, "canceled_at_stripe")
         case "requires_capture":
             return Finding(Learned.ABSENT, intent)
-        case status if status in _NOT_AUTHORISED:
+        case status if status in _NOT_AUTHORIZED:
             return Finding(Learned.IMPOSSIBLE, intent, _not_capturable(intent))
         case _:
             # Processing, or a status that Stripe invents tomorrow: it proves nothing.
@@ -166,7 +166,7 @@ def _captured_by_whom(row: Capture, intent: Json) -> Finding:
     return Finding(Learned.FOUND_OURS, intent)
 
 
-_NOT_AUTHORISED = ("requires_payment_method", "requires_confirmation", "requires_action")
+_NOT_AUTHORIZED = ("requires_payment_method", "requires_confirmation", "requires_action")
 """Nothing is held that could be captured, whatever was held before."""
 
 
@@ -175,7 +175,7 @@ def _not_capturable(intent: Json) -> str:
 
 
 def _lapsed_or_canceled(case: Case, intent: Json) -> Learned:
-    """Stripe cancels a lapsed authorisation by itself. Reasons: docs.stripe.com/api/payment_intents/object."""
+    """Stripe cancels a lapsed authorization by itself. Reasons: docs.stripe.com/api/payment_intents/object."""
     lapsed = intent.get("cancellation_reason") in ("automatic", "expired")
     return Learned.EXPIRED if lapsed else Learned.CANCELED
 
@@ -218,11 +218,11 @@ def iso(moment: datetime | None) -> str | None:
     return moment.isoformat() if moment else None
 
 
-READ_AUTHORISATION = Step(
-    name="read_authorisation",
+READ_AUTHORIZATION = Step(
+    name="read_authorization",
     ask=lambda case: Ask("GET", _path(case)),
-    look=_read_authorisation,
-    apply=_apply_authorisation,
+    look=_read_authorization,
+    apply=_apply_authorization,
     rules=Rules(replays=False),
 )
 CAPTURE = Step(

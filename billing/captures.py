@@ -1,4 +1,4 @@
-"""Taking the money that a customer has authorised, once."""
+"""Taking the money that a customer has authorized, once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from billing import ids, store
 from billing.asking import asked, the_session
-from billing.capture_steps import CAPTURE, READ_AUTHORISATION, iso
-from billing.errors import AuthorisationTaken, InvalidAmount, InvalidRequest, InvalidText, RequestReused
+from billing.capture_steps import CAPTURE, READ_AUTHORIZATION, iso
+from billing.errors import AuthorizationTaken, InvalidAmount, InvalidRequest, InvalidText, RequestReused
 from billing.facts import told
 from billing.money import Money, no_money
 from billing.provider_ids import IdKind, NoSuchShape, is_id, provider_id
@@ -22,7 +22,7 @@ from billing.timing import EARLIEST, LATEST, may_be_real
 
 
 @dataclass(frozen=True, slots=True, init=False)
-class Authorisation:
+class Authorization:
     """What the caller's confirm answer said: how much may be captured, in which currency, and until when.
 
     Each as Stripe's SDK hands it over: `amount_capturable` in minor units; the currency in lower case or in capitals;
@@ -83,17 +83,17 @@ def request_capture(
     amount: Money,
     request_id: str,
     correlation_id: str | None = None,
-    authorisation: Authorisation | None = None,
+    authorization: Authorization | None = None,
     account: str | None = None,
     actor: str = "application",
 ) -> CaptureReceipt:
-    """Ask, inside the caller's own transaction, for an authorisation to be captured in full or in part.
+    """Ask, inside the caller's own transaction, for an authorization to be captured in full or in part.
 
-    The rest of a partly captured authorisation is released by Stripe. Without `authorisation` it is read
+    The rest of a partly captured authorization is released by Stripe. Without `authorization` it is read
     from Stripe once before anything is sent. The same `request_id` again returns the same receipt. Without a
     `correlation_id` the request id is one.
 
-    Raises RequestReused (same request id, other parameters), AuthorisationTaken, and InvalidRequest before
+    Raises RequestReused (same request id, other parameters), AuthorizationTaken, and InvalidRequest before
     anything is written; the caller's transaction stays usable. (Above READ COMMITTED, Postgres itself may ask for
     the transaction to be repeated, as for any other.)
     """
@@ -102,10 +102,10 @@ def request_capture(
         raise InvalidAmount(f"amount must be billing.Money, not {type(amount).__name__}")
     payment_intent = provider_id("payment_intent", payment_intent)
     by = asked(request_id, correlation_id, account, actor)
-    if authorisation is not None:
-        if not isinstance(authorisation, Authorisation):
-            raise InvalidRequest(f"authorisation must be billing.Authorisation, not {type(authorisation).__name__}")
-        _within(amount, authorisation)
+    if authorization is not None:
+        if not isinstance(authorization, Authorization):
+            raise InvalidRequest(f"authorization must be billing.Authorization, not {type(authorization).__name__}")
+        _within(amount, authorization)
     values: dict[str, Any] = {
         "account": by.account,
         "request_id": by.request_id,
@@ -114,11 +114,11 @@ def request_capture(
         "currency": amount.currency,
     }
     known: dict[str, Any] = {}
-    if authorisation is not None:
+    if authorization is not None:
         known = {
-            "authorised_minor": authorisation.amount_capturable,
-            "authorised_currency": authorisation.currency,
-            "capture_before": authorisation.capture_before,
+            "authorized_minor": authorization.amount_capturable,
+            "authorized_currency": authorization.currency,
+            "capture_before": authorization.capture_before,
         }
     row = Capture(id=ids.new("cap"), correlation_id=by.correlation_id, version=0)
     # A conflict is asked about, not caught: a caught integrity error would spoil the caller's transaction.
@@ -138,19 +138,19 @@ def request_capture(
         currency=amount.currency,
         payment_intent=payment_intent,
         account=by.account,
-        authorised=authorisation is not None,
-        capture_before=iso(authorisation.capture_before) if authorisation else None,
+        authorized=authorization is not None,
+        capture_before=iso(authorization.capture_before) if authorization else None,
     )
     # Not by the ORM: it would name, and read back, columns that are none of the application's business.
     store.save(session, (), [requested])
     return CaptureReceipt(ids.CaptureId(row.id), by.request_id, new=True)
 
 
-def _within(amount: Money, authorisation: Authorisation) -> None:
-    if amount.currency != authorisation.currency:
-        raise InvalidAmount(f"{amount} cannot be captured from an authorisation in {authorisation.currency}")
-    if amount.minor > authorisation.amount_capturable:
-        raise InvalidAmount(f"{amount} is more than the {authorisation.amount_capturable} that may be captured")
+def _within(amount: Money, authorization: Authorization) -> None:
+    if amount.currency != authorization.currency:
+        raise InvalidAmount(f"{amount} cannot be captured from an authorization in {authorization.currency}")
+    if amount.minor > authorization.amount_capturable:
+        raise InvalidAmount(f"{amount} is more than the {authorization.amount_capturable} that may be captured")
 
 
 def _already_there(session: Session, values: Mapping[str, Any]) -> CaptureReceipt:
@@ -168,7 +168,7 @@ def _already_there(session: Session, values: Mapping[str, Any]) -> CaptureReceip
                 Capture.state.not_in([CaptureState.DECLINED, CaptureState.REFUSED, CaptureState.CANCELED]),
             )
         ).first()
-        raise AuthorisationTaken(values["payment_intent"], holder or "unknown")
+        raise AuthorizationTaken(values["payment_intent"], holder or "unknown")
     differences = {name: (getattr(first, name), now) for name, now in values.items() if getattr(first, name) != now}
     if differences:
         raise RequestReused(values["request_id"], differences)
@@ -180,7 +180,7 @@ def next_step(case: Case) -> Step | None:
     assert isinstance(row, Capture), "the operation's own table"
     if row.state != CaptureState.REQUESTED:
         return None
-    return READ_AUTHORISATION if row.authorised_minor is None else CAPTURE
+    return READ_AUTHORIZATION if row.authorized_minor is None else CAPTURE
 
 
 def unfit(case: Case) -> str | None:
@@ -196,6 +196,6 @@ def unfit(case: Case) -> str | None:
     return no_money(row.amount_minor, row.currency)
 
 
-_BY_NAME = {step.name: step for step in (READ_AUTHORISATION, CAPTURE)}
+_BY_NAME = {step.name: step for step in (READ_AUTHORIZATION, CAPTURE)}
 
 OPERATION = Operation("capture", "cap", Capture, next_step, _BY_NAME.__getitem__, unfit=unfit)

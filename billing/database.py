@@ -27,7 +27,7 @@ Source: postgresql.org/docs/current/libpq-connect.html. A peer that acknowledges
 `jobs.process.health`."""
 
 TOO_SLOW = frozenset({"57014", "25P03", "25P04"})
-"""Postgres ended a statement or a transaction because it took too long: `statement_timeout` (or somebody cancelled it),
+"""Postgres ended a statement or a transaction because it took too long: `statement_timeout` (or somebody canceled it),
 `idle_in_transaction_session_timeout`, `transaction_timeout`. Nothing of it was written.
 Source: postgresql.org/docs/current/errcodes-appendix.html"""
 

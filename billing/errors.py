@@ -7,7 +7,7 @@
     │   ├── InvalidText
     │   └── WrongSession        a TypeError, too
     ├── RequestReused           this request id was first used with other parameters
-    ├── AuthorisationTaken      another capture holds this authorisation
+    ├── AuthorizationTaken      another capture holds this authorization
     ├── UnknownEntity           no capture, invoice or switch has this id
     └── WrongDatabase           this database belongs to another environment, or was never set up
 
@@ -87,11 +87,11 @@ class RequestReused(BillingError):
         self.differences = dict(differences)
 
 
-class AuthorisationTaken(BillingError):
-    """One authorisation is captured by one capture, until that one is declined, refused or canceled."""
+class AuthorizationTaken(BillingError):
+    """One authorization is captured by one capture, until that one is declined, refused or canceled."""
 
     def __init__(self, payment_intent: str, holder: str) -> None:
-        super().__init__(f"the authorisation {payment_intent} already belongs to capture {holder}")
+        super().__init__(f"the authorization {payment_intent} already belongs to capture {holder}")
         self.payment_intent = payment_intent
         self.holder = holder
 

@@ -21,7 +21,7 @@ Shape = Callable[[Any], bool]
 MOST = 10**12
 """Above every amount and time that Stripe knows, and a digit short of a card number."""
 UNREADABLE = "unreadable"
-"""Stands for an invoice's number of another shape: that it has one says that it was finalised."""
+"""Stands for an invoice's number of another shape: that it has one says that it was finalized."""
 SOMEBODY_ELSES = "somebody_elses"
 """Stands for a value of metadata that is none of ours: that there is one must be seen, what it says must not."""
 

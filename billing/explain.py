@@ -140,11 +140,11 @@ def _all(ids: Iterable[str]) -> list[str]:
 def _facts(session: Session, row: Capture | Invoice) -> list[Told]:
     # With its type, so that the index of their numbers finds them.
     mine = (Fact.entity_type == ENTITY_TYPES[type(row)], Fact.entity_id == row.id)
-    columns = (Fact.happened_at, Fact.entity_version, Fact.topic, Fact.actor, Fact.menu, PAYLOAD_TEXT)
+    columns = (Fact.happened_at, Fact.entity_version, Fact.topic, Fact.actor, Fact.planned_version, PAYLOAD_TEXT)
     rows = session.execute(select(*columns).where(*mine).order_by(Fact.entity_version))
     return [
-        Told(at, version, topic, TOPICS.get(topic, ""), actor, _payload(payload), set_aside=(menu or 0) < 0)
-        for at, version, topic, actor, menu, payload in rows
+        Told(at, version, topic, TOPICS.get(topic, ""), actor, _payload(payload), set_aside=(planned_version or 0) < 0)
+        for at, version, topic, actor, planned_version, payload in rows
     ]
 
 
@@ -167,7 +167,7 @@ def _request(session: Session, row: Capture | Invoice) -> dict[str, Any]:
             "payment_intent": row.payment_intent,
             "minor": row.amount_minor,
             "currency": row.currency,
-            "authorised_minor": row.authorised_minor,
+            "authorized_minor": row.authorized_minor,
             "capture_before": row.capture_before,
             "charge": row.charge,
         }

@@ -15,13 +15,14 @@ ENTITY_TYPES: dict[type, str] = {Capture: "capture", Invoice: "invoice", Switch:
 
 # Every topic that this code writes, with what it means. Closed: `told` refuses any other.
 TOPICS = {
-    "capture.requested": "somebody asked for an authorisation to be captured",
-    "capture.authorisation_read": "the authorisation was read from Stripe",
+    "capture.requested": "somebody asked for an authorization to be captured",
+    "capture.authorization_read": "the authorization was read from Stripe",
+    "capture.authorisation_read": "the same, as it was spelled before migration 0010",
     "capture.captured": "the money was taken",
     "capture.declined": "the issuer said no",
     "capture.refused": "the capture is impossible",
-    "capture.expired": "the authorisation lapsed before it was captured",
-    "capture.canceled": "the authorisation was canceled",
+    "capture.expired": "the authorization lapsed before it was captured",
+    "capture.canceled": "the authorization was canceled",
     "invoice.requested": "somebody asked for an invoice",
     "invoice.drafted": "Stripe holds a draft of ours",
     "invoice.lines_added": "the draft carries our lines, and its total is ours",

@@ -201,7 +201,7 @@ def next_move(
     if not rules.replays:
         return _while_it_may_be_repeated(record, learned, now, timing, rules)
     if record.deadline is not None and now >= record.deadline:
-        # Too late to send. The authorisation lapses by itself, and a look will show it.
+        # Too late to send. The authorization lapses by itself, and a look will show it.
         long_past = now >= record.deadline + timedelta(seconds=timing.past_deadline_s)
         if learned in _UNCHANGED:
             again = now + look_backoff(record, timing)

@@ -1,6 +1,6 @@
 """The calls that make an invoice's draft: create it, add every line, compare it with ours, or delete it.
 
-A duplicate draft is harmless: it is deleted before it could be finalised.
+A duplicate draft is harmless: it is deleted before it could be finalized.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,12 +28,12 @@ from billing.steps import (
     Finding,
     Gone,
     Json,
-    Judgement,
+    Judgment,
     Reader,
     Step,
     Unread,
     is_missing,
-    judgement,
+    judgment,
     see,
     sure_of_the_account,
 )
@@ -45,7 +45,7 @@ def _ask_to_create(case: Case) -> Ask:
     parameters = {
         "customer": row.customer,
         "currency": row.currency.lower(),
-        # Stripe would finalise a half-built draft by itself after an hour.
+        # Stripe would finalize a half-built draft by itself after an hour.
         "auto_advance": False,
         "collection_method": "send_invoice",
         "days_until_due": row.days_until_due,
@@ -123,7 +123,7 @@ _NO_CODE = (
 )
 
 
-# Add every line in one call, and compare Stripe's invoice with ours before it can be finalised.
+# Add every line in one call, and compare Stripe's invoice with ours before it can be finalized.
 
 
 def _ask_to_add_lines(case: Case) -> Ask:
@@ -169,15 +169,15 @@ def _has_more(invoice: Json) -> bool:
     return lines.get("has_more") is not False if isinstance(lines, Mapping) else True
 
 
-def _judge_lines(case: Case, invoice: Json) -> Judgement:
+def _judge_lines(case: Case, invoice: Json) -> Judgment:
     if wrong := differences(invoice, object="invoice", id=invoice_of(case).stripe_invoice):
-        return judgement(wrong)
+        return judgment(wrong)
     if invoice.get("status") != "draft" or _has_more(invoice):
-        return Judgement(Learned.ASK)
+        return Judgment(Learned.ASK)
     if wrong := _not_our_lines(case, invoice):
         # The one definite answer that is bad news: the lines are there, and they are not worth what we asked.
-        return Judgement(Learned.REFUSED, reason("total_differs", wrong))
-    return Judgement(Learned.SUCCEEDED)
+        return Judgment(Learned.REFUSED, reason("total_differs", wrong))
+    return Judgment(Learned.SUCCEEDED)
 
 
 def _look_for_lines(case: Case, read: Reader, livemode: bool) -> Finding:
@@ -227,21 +227,21 @@ def look_for_deleted(invoice_id: str, read: Reader, livemode: bool) -> Finding:
     except Gone:
         return Finding(Learned.FOUND_OURS)
     if invoice.get("status") == "void":
-        # Somebody finalised it and took it back: nothing of it can be paid any more.
+        # Somebody finalized it and took it back: nothing of it can be paid any more.
         return Finding(Learned.FOUND_FREE, invoice)
     if wrong := differences(invoice, status="draft"):
         return Finding(Learned.FOUND_DIFFERENT, invoice, reason("not_a_draft", wrong))
     return Finding(Learned.ABSENT, invoice)
 
 
-def judge_deleted(invoice_id: str, data: Json) -> Judgement:
-    return judgement(differences(data, id=invoice_id, deleted=True))
+def judge_deleted(invoice_id: str, data: Json) -> Judgment:
+    return judgment(differences(data, id=invoice_id, deleted=True))
 
 
 CREATE = Step(
     name="create",
     ask=_ask_to_create,
-    judge=lambda case, invoice: judgement(_not_as_created(case, invoice)),
+    judge=lambda case, invoice: judgment(_not_as_created(case, invoice)),
     look=_look_for_draft,
     apply=_apply_create,
     creates=True,

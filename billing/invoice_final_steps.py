@@ -1,4 +1,4 @@
-"""The calls that make a draft an invoice: finalise it and send it.
+"""The calls that make a draft an invoice: finalize it and send it.
 
 Afterwards its amounts cannot change, and each call is proven ours by an event with our key.
 """
@@ -8,19 +8,19 @@ from collections.abc import Mapping
 from billing.differences import differences, reason
 from billing.idempotency import Learned, Rules
 from billing.invoice_case import differ, invoice_of, key_of, move, object_of, path_of, read_invoice, refuse
-from billing.steps import Ask, Case, Finding, Gone, Json, Judgement, Reader, Step, Unread, judgement
+from billing.steps import Ask, Case, Finding, Gone, Json, Judgment, Reader, Step, Unread, judgment
 from billing.tables import Fact, InvoiceState
 
 
-def _judge_open(case: Case, invoice: Json) -> Judgement:
+def _judge_open(case: Case, invoice: Json) -> Judgment:
     row = invoice_of(case)
     wrong = differences(invoice, object="invoice", id=row.stripe_invoice, currency=row.currency.lower())
-    if wrong or invoice.get("status") not in _FINALISED:
-        return judgement(wrong, Learned.ASK)
-    return judgement(differences(invoice, total=row.total_minor))
+    if wrong or invoice.get("status") not in _FINALIZED:
+        return judgment(wrong, Learned.ASK)
+    return judgment(differences(invoice, total=row.total_minor))
 
 
-_FINALISED = ("open", "paid")
+_FINALIZED = ("open", "paid")
 
 
 def _refused_open(case: Case, error: Json) -> Learned:
@@ -42,7 +42,7 @@ def _look_for_finalized(case: Case, read: Reader, livemode: bool) -> Finding:
         return Finding(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
     except Gone:
         return Finding(Learned.IMPOSSIBLE, why="gone")
-    # It is finalised. Without an event that tells whose doing it was, it was somebody's.
+    # It is finalized. Without an event that tells whose doing it was, it was somebody's.
     return Finding(whose or Learned.FOUND_FREE, invoice)
 
 
@@ -50,7 +50,7 @@ def _look_for_sent(case: Case, read: Reader, livemode: bool) -> Finding:
     try:
         invoice = read_invoice(case, read, livemode)
         if invoice.get("status") == "draft":
-            # It was finalised, and no finalised invoice becomes a draft.
+            # It was finalized, and no finalized invoice becomes a draft.
             return Finding(Learned.FOUND_DIFFERENT, invoice, _not_open(invoice))
         if ended := _no_longer_open(case, invoice):
             return ended
@@ -66,9 +66,9 @@ def _look_for_sent(case: Case, read: Reader, livemode: bool) -> Finding:
 
 
 def _no_longer_open(case: Case, invoice: Json) -> Finding | None:
-    """What ends finalising and sending alike: somebody took it back or gave it up, or it is not what we asked for."""
+    """What ends finalizing and sending alike: somebody took it back or gave it up, or it is not what we asked for."""
     row = invoice_of(case)
-    if invoice.get("status") not in _FINALISED:
+    if invoice.get("status") not in _FINALIZED:
         return Finding(Learned.IMPOSSIBLE, invoice, _not_open(invoice))
     if wrong := differences(invoice, total=row.total_minor, currency=row.currency.lower()):
         return Finding(Learned.FOUND_DIFFERENT, invoice, reason("total_differs", wrong))
@@ -96,7 +96,7 @@ def _apply_finalize(case: Case, outcome: Learned, invoice: Json, why: str) -> li
         # Kept for a refused one, too: it may be payable, so it is never made a second time.
         row.number = number
     if outcome is not Learned.SUCCEEDED:
-        # A draft that lies about could be finalised by mistake: it goes first.
+        # A draft that lies about could be finalized by mistake: it goes first.
         return differ(case, why) if status in (None, "draft") and why != "gone" else refuse(case, why)
     money = {"minor": row.total_minor, "currency": row.currency}
     finalized = move(case, InvoiceState.FINALIZED, "finalized", number=number, **money)

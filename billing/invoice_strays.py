@@ -1,4 +1,4 @@
-"""Drafts of ours that a lost answer left behind: listed and deleted, so that only one can be finalised."""
+"""Drafts of ours that a lost answer left behind: listed and deleted, so that only one can be finalized."""
 
 from billing.gateway import encode
 from billing.idempotency import Learned, Rules

@@ -1,4 +1,4 @@
-"""One invoice in four calls: draft, all lines, finalise, send; each under its own key, compared before it counts."""
+"""One invoice in four calls: draft, all lines, finalize, send; each under its own key, compared before it counts."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,7 +75,7 @@ def issue_invoice(
     account: str | None = None,
     actor: str = "application",
 ) -> InvoiceReceipt:
-    """Ask, inside the caller's own transaction, for an invoice to be drafted, finalised and sent by Stripe.
+    """Ask, inside the caller's own transaction, for an invoice to be drafted, finalized and sent by Stripe.
 
     Stripe refuses to make it for a customer without an e-mail address, and does not send what a credit balance has
     paid: it ends as `refused`, or as `paid`.
@@ -207,7 +207,7 @@ def _unfit(lines: Sequence[InvoiceLine]) -> str | None:
 
 
 def next_step(case: Case) -> Step | None:
-    """By the row's state. Where several drafts may exist, others go before lines are added and before finalising."""
+    """By the row's state. Where several drafts may exist, others go before lines are added and before finalizing."""
     row = case.row
     assert isinstance(row, Invoice)
     match row.state:
@@ -228,7 +228,7 @@ def next_step(case: Case) -> Step | None:
 def reopen(row: Invoice, *, actor: str, reason: str) -> Iterator[Any]:
     """Have a refused invoice tried again, as a person's decision: the next create has a new generation and key.
 
-    One that was finalised before it was refused goes on from there: a second one would be payable, too.
+    One that was finalized before it was refused goes on from there: a second one would be payable, too.
     Yields the facts. Raises InvalidRequest when the invoice is not refused.
     """
     if row.state != InvoiceState.REFUSED:

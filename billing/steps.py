@@ -175,7 +175,7 @@ def sure_of_the_account(read: Reader) -> bool:
     return read.account is not None
 
 
-class Judgement(NamedTuple):
+class Judgment(NamedTuple):
     """What a 2xx about the right mode says of its step: SUCCEEDED, ASK (not in the end state), MISMATCH or REFUSED."""
 
     learned: Learned
@@ -183,9 +183,9 @@ class Judgement(NamedTuple):
     """For MISMATCH and REFUSED, the fields that differ."""
 
 
-def judgement(differing: Sequence[Difference], otherwise: Learned = Learned.SUCCEEDED) -> Judgement:
+def judgment(differing: Sequence[Difference], otherwise: Learned = Learned.SUCCEEDED) -> Judgment:
     """MISMATCH that names the fields, where there are any."""
-    return Judgement(Learned.MISMATCH, listed(differing)) if differing else Judgement(otherwise)
+    return Judgment(Learned.MISMATCH, listed(differing)) if differing else Judgment(otherwise)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ class Step:
     """(case, definite outcome, the object that shows it, why) -> the row is changed, and the facts say so."""
     look: Callable[[Case, Reader, bool], Finding]
     """(case, reader, livemode) -> what the provider's state says about this step's effect."""
-    judge: Callable[[Case, Json], Judgement] | None = None
+    judge: Callable[[Case, Json], Judgment] | None = None
     """None: a step that only looks."""
     refusal: Callable[[Case, Json], Learned] = lambda _case, _error: Learned.ASK
     """A 400 about state, by the object attached to the error -> a definite outcome when it excludes our effect."""

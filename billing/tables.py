@@ -106,7 +106,7 @@ class InvoiceState(StrEnum):
     DRAFTED = "drafted"
     LINES_ADDED = "lines_added"
     LINES_DIFFER = "lines_differ"
-    """The draft is not as asked, or Stripe refuses to finalise it: it is deleted before the invoice is refused."""
+    """The draft is not as asked, or Stripe refuses to finalize it: it is deleted before the invoice is refused."""
     FINALIZED = "finalized"
     SENT = "sent"
     PAID = "paid"
@@ -159,15 +159,15 @@ class Entity:
 
 
 class Capture(Entity, Table):
-    """One wish to take money that a customer has authorised."""
+    """One wish to take money that a customer has authorized."""
 
     __tablename__ = "captures"
     __table_args__ = (
         UniqueConstraint("account", "request_id", postgresql_nulls_not_distinct=True),
-        # One capture per authorisation: the last wall against a double charge. Captured, in doubt,
+        # One capture per authorization: the last wall against a double charge. Captured, in doubt,
         # parked, in conflict and quarantined all occupy it.
         Index(
-            "captures_one_per_authorisation",
+            "captures_one_per_authorization",
             "account",
             "payment_intent",
             "capture_no",
@@ -182,8 +182,8 @@ class Capture(Entity, Table):
         _id_of(IdKind.CHARGE),
         _amount("amount_minor"),
         _currency("currency"),
-        _amount("authorised_minor"),
-        _currency("authorised_currency"),
+        _amount("authorized_minor"),
+        _currency("authorized_currency"),
         CheckConstraint(
             f"capture_before BETWEEN '{EARLIEST - _A_DAY}' AND '{LATEST + _A_DAY}'", name="capture_before_real"
         ),
@@ -195,9 +195,9 @@ class Capture(Entity, Table):
     capture_no: Mapped[int] = mapped_column(server_default=text("1"))
     amount_minor: Mapped[int]
     currency: Mapped[str] = mapped_column(String(3))
-    # The authorisation, as the caller knew it or as it was read from Stripe once.
-    authorised_minor: Mapped[int | None]
-    authorised_currency: Mapped[str | None] = mapped_column(String(3))
+    # The authorization, as the caller knew it or as it was read from Stripe once.
+    authorized_minor: Mapped[int | None]
+    authorized_currency: Mapped[str | None] = mapped_column(String(3))
     capture_before: Mapped[datetime | None]
     state: Mapped[str] = mapped_column(String(20), server_default=CaptureState.REQUESTED)
     charge: Mapped[str | None] = mapped_column(String(255))
@@ -205,7 +205,7 @@ class Capture(Entity, Table):
 
 
 class Invoice(Entity, Table):
-    """One invoice: drafted, filled, compared, finalised and sent by Stripe under our keys."""
+    """One invoice: drafted, filled, compared, finalized and sent by Stripe under our keys."""
 
     __tablename__ = "invoices"
     __table_args__ = (
@@ -370,23 +370,23 @@ class Fact(Table):
     __tablename__ = "facts"
     __table_args__ = (
         UniqueConstraint("entity_type", "entity_id", "entity_version"),
-        Index("facts_unplanned", "id", postgresql_where=text("menu IS NULL")),
+        Index("facts_unplanned", "id", postgresql_where=text("planned_version IS NULL")),
         # By class, because a class may stand still while the others go on.
         Index(
             "facts_unarchived_by_class",
             text(f"({RETENTION_CLASS})"),
             "id",
-            postgresql_where=text("batch_no IS NULL AND menu IS NOT NULL"),
+            postgresql_where=text("batch_no IS NULL AND planned_version IS NOT NULL"),
         ),
         Index("facts_unarchivable", "id", postgresql_where=text(f"batch_no = {SET_ASIDE}")),
-        Index("facts_set_aside", "id", postgresql_where=text("menu < 0")),
+        Index("facts_set_aside", "id", postgresql_where=text("planned_version < 0")),
         # Of what is still to be planned: a row from before these rules can be stamped and archived like any other.
         CheckConstraint(
-            "menu IS NOT NULL OR (jsonb_typeof(payload) = 'object' AND length(payload::text) <= 16384)",
+            "planned_version IS NOT NULL OR (jsonb_typeof(payload) = 'object' AND length(payload::text) <= 16384)",
             name="payload_bounded",
         ),
         CheckConstraint(
-            "menu IS NOT NULL OR (topic ~ '^[a-z_]+[.][a-z_]+$' AND entity_type ~ '^[a-z_]+$'"
+            "planned_version IS NOT NULL OR (topic ~ '^[a-z_]+[.][a-z_]+$' AND entity_type ~ '^[a-z_]+$'"
             " AND entity_id ~ '^[a-z]+_[A-Za-z0-9_]+$')",
             name="names_shaped",
         ),
@@ -404,8 +404,8 @@ class Fact(Table):
     correlation_id: Mapped[str | None] = mapped_column(String(255))
     payload: Mapped[dict[str, Any]]
     happened_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
-    # The menu number of the relay that planned it; negative when planning it failed, and it was set aside.
-    menu: Mapped[int | None]
+    # The version of the contracts of the relay that planned it; negative when planning it failed, and it was set aside.
+    planned_version: Mapped[int | None]
     # Which batch of its retention class it is archived in (0: none, it is set aside), and its number in that class.
     batch_no: Mapped[int | None]
     archive_seq: Mapped[int | None]

@@ -35,7 +35,7 @@ class Timing:
     deadline_margin_s: float = 3600.0
     """So long before `capture_before` a capture is urgent, and looked at once before it is sent."""
     past_deadline_s: float = 3600.0
-    """So long after `capture_before` an unchanged authorisation is left to a person."""
+    """So long after `capture_before` an unchanged authorization is left to a person."""
     grace_s: float = 3600.0
     """Work without a deadline ages as if it had one this far after its creation, so nothing starves."""
     horizon_s: float = 23 * 3600.0

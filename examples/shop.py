@@ -4,11 +4,11 @@
 
 Its orders and the service's tables lie in one database, so an order that is shipped and the wish for its money
 are written together, or not at all. Workers of the service do the rest: the shop itself asks Stripe only at its
-checkout, where the customer's card is authorised.
+checkout, where the customer's card is authorized.
 
     DATABASE_URL       postgresql://..., migrated by `billing migrate`
     STRIPE_API_BASE    where the stand-in listens; needed unless PAYMENT_INTENT is set
-    PAYMENT_INTENT     an authorisation over 19.99 USD of your own, pi_...
+    PAYMENT_INTENT     an authorization over 19.99 USD of your own, pi_...
 """
 
 import argparse
@@ -30,7 +30,7 @@ class Table(DeclarativeBase):
 
 
 class Order(Table):
-    """One order of the shop. The authorisation was made at the checkout, by confirming a PaymentIntent."""
+    """One order of the shop. The authorization was made at the checkout, by confirming a PaymentIntent."""
 
     __tablename__ = "orders"
 
@@ -113,7 +113,7 @@ class Shop:
             return (session.scalar(select(func.max(Order.number))) or 0) + 1
 
 
-def authorise(stripe: str, amount: billing.Money) -> str:
+def authorize(stripe: str, amount: billing.Money) -> str:
     """What happens at a checkout, in one plain request: a card is charged nothing, and its money is held for us.
 
     `capture_method=manual` is what makes it a hold. In a real shop the customer's browser confirms the intent
@@ -133,7 +133,7 @@ def authorise(stripe: str, amount: billing.Money) -> str:
         sys.exit(f"STRIPE_API_BASE is set, and nothing answers at {stripe}; `billing up` starts a stand-in")
     intent = answer.json()
     if intent.get("status") != "requires_capture":
-        sys.exit(f"the card was not authorised at {stripe}: {intent}")
+        sys.exit(f"the card was not authorized at {stripe}: {intent}")
     return str(intent["id"])
 
 
@@ -150,7 +150,7 @@ def main() -> None:
     if not payment_intent:
         if not stripe:
             sys.exit("neither PAYMENT_INTENT nor STRIPE_API_BASE is set; `billing up` starts a stand-in and prints it")
-        payment_intent = authorise(stripe, billing.Money(1999, "USD"))
+        payment_intent = authorize(stripe, billing.Money(1999, "USD"))
     # postgresql:// means psycopg 3 to SQLAlchemy 2.1.
     shop = Shop(create_engine(url))
     shop.open()

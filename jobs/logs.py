@@ -36,7 +36,7 @@ def configure(level: str = "info", style: Literal["json", "console"] = "json") -
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _without_messages,
-        # Both escape control characters: no field can begin another line, or colour one.
+        # Both escape control characters: no field can begin another line, or color one.
         structlog.processors.JSONRenderer()
         if style == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), repr_native_str=True),

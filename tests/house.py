@@ -86,7 +86,7 @@ class House:
         return StripeGateway(lambda: "sk_test_house", self.stripe_api_base, livemode=False, connections=8)
 
     def intents(self, count: int = 1, *, amount: int = 1999, currency: str = "usd", **more: Any) -> list[str]:
-        made = self.standin.authorisations(count=count, amount=amount, currency=currency, **more)
+        made = self.standin.authorizations(count=count, amount=amount, currency=currency, **more)
         return [intent if isinstance(intent, str) else intent["id"] for intent in made]
 
     def customer(self) -> str:
@@ -108,7 +108,7 @@ class House:
 
     def ask_for_capture(self, intent: str | None = None, amount: int = 1999, **more: Any) -> str:
         self._asked += 1
-        more.setdefault("authorisation", billing.Authorisation(1999, "USD", None))
+        more.setdefault("authorization", billing.Authorization(1999, "USD", None))
         with database.transaction(self.engines["application"]) as session:
             return billing.request_capture(
                 session,

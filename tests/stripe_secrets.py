@@ -21,7 +21,7 @@ def stripe_secrets(word: str = "bcdfghjk") -> dict[str, str]:
         "an object of tomorrow": f"newthing_1Lb6vsAY1pjOSNXVWF3nUtkV_secret_{long}",
         "secret key": f"sk_test_{long}",
         "live secret key": f"sk_live_51{long}",
-        "organisation's key": f"sk_org_live_{long}",
+        "organization's key": f"sk_org_live_{long}",
         "restricted key": f"rk_live_51{long}",
         "publishable key": f"pk_test_{long}",
         "dashboard's key": f"uk_live_{long}",

@@ -21,7 +21,7 @@ from urllib3.exceptions import HTTPError
 from billing import answers, effects, facts, idempotency, invoice_strays
 from billing import tables as schema
 from billing.answers import Kind, read_answer
-from billing.capture_steps import _STATES, CAPTURE, READ_AUTHORISATION
+from billing.capture_steps import _STATES, CAPTURE, READ_AUTHORIZATION
 from billing.effects import Standing
 from billing.gateway import Budget, NoAnswer, NotSent, Request, Response, boot_clock
 from billing.idempotency import DEFINITE, Learned
@@ -294,12 +294,12 @@ def test_every_topic_says_what_it_means():
 # Contracts.
 
 
-@pytest.mark.parametrize("contract", contracts.MENU, ids=lambda contract: contract.name)
+@pytest.mark.parametrize("contract", contracts.CONTRACTS, ids=lambda contract: contract.name)
 def test_a_contract_carries_ids_only_and_names_what_exists(contract: contracts.Contract):
     assert contract.topic in facts.TOPICS
     assert contract.operation in OPERATIONS
     assert contract.queue in contracts.QUEUES
-    assert contract.since <= contracts.MENU_NUMBER
+    assert contract.since <= contracts.CONTRACTS_VERSION
     prefix = OPERATIONS[contract.operation].prefix
     assert set(contract.payload.model_fields) == {contract.entity}
     for name, field in contract.payload.model_fields.items():
@@ -317,8 +317,8 @@ def test_a_contract_carries_ids_only_and_names_what_exists(contract: contracts.C
 
 
 def test_contracts_have_different_names_and_each_operation_has_one():
-    assert len(contracts.BY_NAME) == len(contracts.MENU)
-    assert {contract.operation for contract in contracts.MENU} == set(OPERATIONS)
+    assert len(contracts.BY_NAME) == len(contracts.CONTRACTS)
+    assert {contract.operation for contract in contracts.CONTRACTS} == set(OPERATIONS)
 
 
 def test_a_guard_stops_everything_that_a_person_or_a_switch_has_stopped():
@@ -328,7 +328,7 @@ def test_a_guard_stops_everything_that_a_person_or_a_switch_has_stopped():
 # Steps.
 
 STEPS: list[Step] = [
-    READ_AUTHORISATION,
+    READ_AUTHORIZATION,
     CAPTURE,
     CREATE,
     ADD_LINES,
@@ -438,25 +438,25 @@ def test_every_kind_of_answer_and_of_move_is_matched():
     assert NotSent.__name__ in inspect.getsource(answers.read_answer)
 
 
-# The failure catalogue.
+# The failure catalog.
 
 _ROW = re.compile(r"^\| *(\d+) *\| *([^|]+?) *\| *([^|]+?) *\|$", re.MULTILINE)
 _TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 
 
-def catalogue() -> dict[int, tuple[str, str]]:
+def catalog() -> dict[int, tuple[str, str]]:
     rows = _ROW.findall((DOCS / "failures.md").read_text())
     return {int(number): (words, where) for number, words, where in rows}
 
 
-def test_the_failure_catalogue_is_complete():
-    assert sorted(catalogue()) == list(range(1, len(catalogue()) + 1))
-    assert len(catalogue()) == len(_ROW.findall((DOCS / "failures.md").read_text()))
+def test_the_failure_catalog_is_complete():
+    assert sorted(catalog()) == list(range(1, len(catalog()) + 1))
+    assert len(catalog()) == len(_ROW.findall((DOCS / "failures.md").read_text()))
 
 
-@pytest.mark.parametrize("number", sorted(catalogue()))
+@pytest.mark.parametrize("number", sorted(catalog()))
 def test_every_failure_names_its_tests_or_says_why_not(number: int):
-    words, where = catalogue()[number]
+    words, where = catalog()[number]
     assert len(words) > 10
     tests = _TEST.findall(where)
     excused = ("does not apply", "owned by a later part", "to be written")

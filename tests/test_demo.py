@@ -89,7 +89,7 @@ def test_a_demo_that_is_ended_leaves_nothing(clean, place, number):
     with started as demo:
         assert demo.stderr is not None
         for line in demo.stderr:
-            if "cards are authorised" in line:
+            if "cards are authorized" in line:
                 break
         demo.send_signal(number)
         demo.stderr.read()

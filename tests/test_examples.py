@@ -64,7 +64,7 @@ def test_the_example_runs_as_a_program(house):
     assert ran.stdout.splitlines()[-1] == "order 1: its money is requested; a relay plans the work"
 
 
-def test_the_example_authorises_a_card_of_its_own_each_time_and_sees_the_money_move(house):
+def test_the_example_authorizes_a_card_of_its_own_each_time_and_sees_the_money_move(house):
     given = {"DATABASE_URL": house.url, "STRIPE_API_BASE": house.stripe_api_base}
     for number in (1, 2):
         program = subprocess.Popen(

@@ -62,7 +62,7 @@ def test_an_application_asks_through_it_with_its_own_engine(pooled, house, engin
         with Session(application) as session, session.begin():
             receipts.append(billing.request_capture(session, **asked))
             assert billing.request_capture(session, **asked).capture_id == receipts[-1].capture_id
-            with pytest.raises(billing.AuthorisationTaken):
+            with pytest.raises(billing.AuthorizationTaken):
                 billing.request_capture(session, **asked | {"request_id": "another"})
     with Session(application) as session:
         assert {billing.status(session, receipt.capture_id).state for receipt in receipts} == {"requested"}

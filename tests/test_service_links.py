@@ -1,4 +1,4 @@
-"""A neighbour named like us puts variables into our environment: they are no settings, and a misspelt one still is."""
+"""A neighbor named like us puts variables into our environment: they are no settings, and a misspelt one still is."""
 
 import random
 import string

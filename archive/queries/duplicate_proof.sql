@@ -1,10 +1,10 @@
 -- reads: capture, attempt
 -- Whether anything captured in this time was captured more than once, ever: every line must say 1 time.
 -- 'capture': how often one of our captures says that it was captured.
--- 'authorisation': how often one PaymentIntent was captured.
+-- 'authorization': how often one PaymentIntent was captured.
 -- 'provider success': how often the provider took the money of one capture, replays of an answer left out.
 WITH taken AS (
-    SELECT entity_id, payload ->> 'payment_intent' AS authorisation FROM facts
+    SELECT entity_id, payload ->> 'payment_intent' AS authorization FROM facts
      WHERE topic = 'capture.captured' AND happened_at >= $since AND happened_at < $until
 ), counted AS (
     SELECT 'capture' AS what, entity_id AS id, count(*) AS times
@@ -12,9 +12,9 @@ WITH taken AS (
      WHERE topic = 'capture.captured' AND entity_id IN (SELECT entity_id FROM taken)
      GROUP BY entity_id
     UNION ALL
-    SELECT 'authorisation', payload ->> 'payment_intent', count(*)
+    SELECT 'authorization', payload ->> 'payment_intent', count(*)
       FROM facts
-     WHERE topic = 'capture.captured' AND payload ->> 'payment_intent' IN (SELECT authorisation FROM taken)
+     WHERE topic = 'capture.captured' AND payload ->> 'payment_intent' IN (SELECT authorization FROM taken)
      GROUP BY payload ->> 'payment_intent'
     UNION ALL
     SELECT 'provider success', entity_id, count(*)

@@ -1,4 +1,4 @@
-"""What comes with time, asked for by nobody: an authorisation runs out, an invoice is finalized by itself.
+"""What comes with time, asked for by nobody: an authorization runs out, an invoice is finalized by itself.
 
 A job is a function of a `Call` like the answerer of a route; its call has the job's own time, and no request.
 """

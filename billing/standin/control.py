@@ -112,7 +112,7 @@ class Control:
         return self._ask("GET", "clock")
 
     def advance(self, seconds: float, *, expire: bool = True) -> Json:
-        """Move the clock forward. `expire=False`: authorisations run out, but nobody cancels them until told to."""
+        """Move the clock forward. `expire=False`: authorizations run out, but nobody cancels them until told to."""
         return self._ask("POST", "clock", {"advance_s": seconds, "expire": expire})
 
     def keys(self) -> Json:
@@ -150,7 +150,7 @@ class Control:
         """0 for an index that is never behind, 3600 for an outage: what it does not know yet stays unknown so long."""
         return self._ask("POST", "search", {"lag_s": seconds})
 
-    def authorisations(
+    def authorizations(
         self,
         count: int = 1,
         *,
@@ -165,7 +165,7 @@ class Control:
     ) -> list[str]:
         """Make confirmed intents that wait to be captured, and return their ids."""
         asked = {name: value for name, value in locals().items() if name != "self" and value is not None}
-        ids: list[str] = self._ask("POST", "authorisations", asked, timeout=120)["payment_intents"]
+        ids: list[str] = self._ask("POST", "authorizations", asked, timeout=120)["payment_intents"]
         return ids
 
     def webhooks(

@@ -21,11 +21,11 @@ class Moves(StrEnum):
 # Every kind of effect. Captured is what moved in, given back what moved out; whatever else happened moved nothing:
 # an invoice is paid by the capture of its intent, so adding both would count the money twice.
 EFFECTS: Mapping[str, Moves | None] = {
-    "authorisation": Moves.HELD,
-    "capture": Moves.IN,  # of an authorisation, or of an intent that is captured at once
+    "authorization": Moves.HELD,
+    "capture": Moves.IN,  # of an authorization, or of an intent that is captured at once
     "release": Moves.LET_GO,  # the rest, after the last capture
     "payment_intent.canceled": Moves.LET_GO,
-    "authorisation.expired": Moves.LET_GO,
+    "authorization.expired": Moves.LET_GO,
     "refund": Moves.OUT,
     "refund.failed": Moves.IN,  # the bank sent the refund back
     "payout": None,  # from the account's balance to its own bank

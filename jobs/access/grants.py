@@ -69,14 +69,14 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         "application": May(
             see=_all("captures"),
             write=_these(
-                "id account correlation_id version request_id payment_intent amount_minor currency authorised_minor"
-                " authorised_currency capture_before"
+                "id account correlation_id version request_id payment_intent amount_minor currency authorized_minor"
+                " authorized_currency capture_before"
             ),
         ),
         "worker": May(
             see=_all("captures"),
             change=_these(
-                "state state_since reason version charge authorised_minor authorised_currency capture_before"
+                "state state_since reason version charge authorized_minor authorized_currency capture_before"
             ),
         ),
         "reader": May(see=_all("captures")),
@@ -125,7 +125,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
     },
     "facts": {
         "application": _TELL,
-        "relay": May(see=_all("facts"), change=_these("menu")),
+        "relay": May(see=_all("facts"), change=_these("planned_version")),
         "worker": _TELL,
         "archiver": May(see=_all("facts"), change=_these("batch_no archive_seq")),
         "reader": May(see=_all("facts")),

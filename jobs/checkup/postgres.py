@@ -122,8 +122,8 @@ def _own_schema(connection: Connection) -> Finding:
     """Whether nobody else's tables lie in our schema, and no login looks there for its own."""
     if others := own_schema.strangers(connection):
         told = f"{own_schema.named(others)} lies in the schema {SCHEMA}, and is not ours"
-        return Finding("neighbours", Level.WARN, told, f"ALTER TABLE {SCHEMA}.{others[0]} SET SCHEMA public")
+        return Finding("neighbors", Level.WARN, told, f"ALTER TABLE {SCHEMA}.{others[0]} SET SCHEMA public")
     if own_schema.leads_here(connection):
         told = f"the login {SCHEMA} looks for its own tables in our schema"
-        return Finding("neighbours", Level.WARN, told, f"run `billing migrate`, or {own_schema.mend(connection)}")
-    return Finding("neighbours", Level.OK, f"the schema {SCHEMA} is ours alone")
+        return Finding("neighbors", Level.WARN, told, f"run `billing migrate`, or {own_schema.mend(connection)}")
+    return Finding("neighbors", Level.OK, f"the schema {SCHEMA} is ours alone")

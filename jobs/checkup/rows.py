@@ -23,7 +23,7 @@ def _facts(session: Session) -> Finding:
             # A time that is none has no age.
             "SELECT count(*), coalesce(extract(epoch FROM clock_timestamp()"
             "                          - min(happened_at) FILTER (WHERE isfinite(happened_at))), 0)"
-            "  FROM (SELECT happened_at FROM billing.facts WHERE menu IS NULL ORDER BY id LIMIT 10000) AS f"
+            "  FROM (SELECT happened_at FROM billing.facts WHERE planned_version IS NULL ORDER BY id LIMIT 10000) AS f"
         )
     ).one()
     if age_s > FACTS_WARN_S:
@@ -38,13 +38,13 @@ def _facts_set_aside(session: Session) -> Finding:
     first = session.execute(_SET_ASIDE, {"most": NAMED}).all()
     if not first:
         return Finding(part, Level.OK, "none")
-    count: int = session.execute(text("SELECT count(*) FROM billing.facts WHERE menu < 0")).scalar_one()
+    count: int = session.execute(text("SELECT count(*) FROM billing.facts WHERE planned_version < 0")).scalar_one()
     told = some([f"{fact_id} ({topic} of {entity_id})" for fact_id, topic, entity_id in first], count)
     mend = "the relay's log says why (fact.unplannable); what to do: docs/cli.md, billing doctor"
     return Finding(part, Level.WARN, f"{count} {'fact is' if count == 1 else 'facts are'} set aside: {told}", mend)
 
 
-_SET_ASIDE = text("SELECT id, topic, entity_id FROM billing.facts WHERE menu < 0 ORDER BY id LIMIT :most")
+_SET_ASIDE = text("SELECT id, topic, entity_id FROM billing.facts WHERE planned_version < 0 ORDER BY id LIMIT :most")
 
 
 def _undecided(session: Session) -> Finding:

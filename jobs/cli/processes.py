@@ -100,7 +100,7 @@ def up(
       billing up
     \b
       # in another terminal, after the lines that it printed:
-      billing standin authorise 1999 USD
+      billing standin authorize 1999 USD
       billing doctor
     """
     import os
@@ -152,7 +152,7 @@ def up(
 
 
 _EXAMPLES = (
-    "billing capture --payment-intent $(billing standin authorise 1999 USD) --amount 1999 --currency USD \\",
+    "billing capture --payment-intent $(billing standin authorize 1999 USD) --amount 1999 --currency USD \\",
     "    --request-id order-1 --wait",
     'billing invoice issue --customer $(billing standin customer) --line "3 seats=4500" --currency EUR \\',
     "    --days-until-due 14 --request-id seats-1 --wait",

@@ -34,7 +34,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def capture(
-    payment_intent: Annotated[str, typer.Option(help="The authorised PaymentIntent, pi_...")],
+    payment_intent: Annotated[str, typer.Option(help="The authorized PaymentIntent, pi_...")],
     amount_minor: Annotated[
         int,
         typer.Option(
@@ -52,7 +52,7 @@ def capture(
     timeout_s: Timeout = 120.0,
     as_json: AsJson = False,
 ) -> None:
-    """Ask for an authorisation to be captured, in full or in part. Only asks: workers carry it out.
+    """Ask for an authorization to be captured, in full or in part. Only asks: workers carry it out.
 
     \b
     Example:
@@ -95,7 +95,7 @@ def issue(
     timeout_s: Timeout = 120.0,
     as_json: AsJson = False,
 ) -> None:
-    """Ask for an invoice to be drafted, filled, compared, finalised and sent by Stripe.
+    """Ask for an invoice to be drafted, filled, compared, finalized and sent by Stripe.
 
     \b
     Example:

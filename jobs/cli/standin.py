@@ -10,12 +10,12 @@ from jobs.cli.output import TRYING, AsJson, print_json, say
 
 def add_to(app: typer.Typer) -> None:
     standin = typer.Typer(no_args_is_help=True, help="Make up a card or a customer, at the Stripe stand-in only.")
-    standin.command()(authorise)
+    standin.command()(authorize)
     standin.command()(customer)
     app.add_typer(standin, name="standin", rich_help_panel=TRYING)
 
 
-def authorise(
+def authorize(
     amount_minor: Annotated[
         int,
         typer.Argument(metavar="AMOUNT", parser=minor_units, help="In minor units: 1999 is 19.99 USD, 500 is 500 JPY."),
@@ -23,13 +23,13 @@ def authorise(
     currency: Annotated[str, typer.Argument(metavar="CURRENCY", help="ISO code, such as USD.")],
     as_json: AsJson = False,
 ) -> None:
-    """Authorise a card, as a shop's checkout does, and print the PaymentIntent that can now be captured.
+    """Authorize a card, as a shop's checkout does, and print the PaymentIntent that can now be captured.
 
     Where STRIPE_API_BASE is anything but the stand-in it is refused, and nothing is sent.
 
     \b
     Example:
-      billing standin authorise 1999 USD
+      billing standin authorize 1999 USD
     """
     from jobs.cli.opening import open_runtime
     from jobs.local import checkout
@@ -37,7 +37,7 @@ def authorise(
     amount = money(amount_minor, currency, amount_as="AMOUNT", currency_as="CURRENCY")
     runtime = open_runtime("standin")
     try:
-        intent = checkout.authorise(runtime, amount)
+        intent = checkout.authorize(runtime, amount)
     finally:
         runtime.close()
     print_json({"payment_intent": intent, "minor": amount.minor, "currency": amount.currency}) if as_json else say(

@@ -1,4 +1,4 @@
-"""Variables that Kubernetes and Docker give every container for a neighbour whose name begins like our settings.
+"""Variables that Kubernetes and Docker give every container for a neighbor whose name begins like our settings.
 
 A Service named `billing`, or `billing-relay`, puts BILLING_PORT, BILLING_SERVICE_HOST and others into every pod of its
 namespace. They are no settings, and no mistake. They are known by name and value together, so that a misspelt setting
@@ -38,15 +38,15 @@ _OF_A_CONTAINER = re.compile(r"([A-Z0-9_]+?)_ENV_.+")
 
 
 def is_link(name: str, environment: Mapping[str, str]) -> bool:
-    """True if this variable of the environment was put there for a neighbour."""
+    """True if this variable of the environment was put there for a neighbor."""
     value = environment[name]
     if any(named.fullmatch(name) and formed.fullmatch(value) for named, formed in _FORMS):
         return True
     if _HOST.fullmatch(name):
         return _is_address(value)
-    # The neighbour's own variables have any form; they come with its name, which has one.
-    neighbour = _OF_A_CONTAINER.fullmatch(name)
-    its_name = f"{neighbour[1]}_NAME" if neighbour else ""
+    # The neighbor's own variables have any form; they come with its name, which has one.
+    neighbor = _OF_A_CONTAINER.fullmatch(name)
+    its_name = f"{neighbor[1]}_NAME" if neighbor else ""
     return its_name in environment and is_link(its_name, environment)
 
 

@@ -3,7 +3,7 @@
 They come from BILLING_* variables and the URLs DATABASE_URL, REDIS_URL, STRIPE_API_BASE and S3_ENDPOINT_URL, then from
 `billing.toml` in the working directory, or the file that BILLING_CONFIG names.
 A setting that nobody knows is an error: a misspelt name must not leave a default in force. What Kubernetes and Docker
-put into the environment for a neighbour of our name is none (`service_links`).
+put into the environment for a neighbor of our name is none (`service_links`).
 """
 
 import difflib

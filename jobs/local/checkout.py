@@ -1,4 +1,4 @@
-"""What a shop's checkout would have done, done at the stand-in: a card is authorised, a customer is known.
+"""What a shop's checkout would have done, done at the stand-in: a card is authorized, a customer is known.
 
 Nothing here is ever sent to Stripe itself: whoever listens at STRIPE_API_BASE has to answer as the stand-in first.
 """
@@ -21,14 +21,14 @@ def is_standin(url: str) -> bool:
         return False
 
 
-def authorise(runtime: Runtime, amount: Money) -> str:
+def authorize(runtime: Runtime, amount: Money) -> str:
     """A confirmed PaymentIntent that waits to be captured. Raises LocalServerError where no stand-in listens."""
     control = _control(runtime)
     account = runtime.settings.stripe_account
     try:
-        (intent,) = control.authorisations(amount=amount.minor, currency=amount.currency.lower(), account=account)
+        (intent,) = control.authorizations(amount=amount.minor, currency=amount.currency.lower(), account=account)
     except ControlError as error:
-        raise LocalServerError(f"the stand-in authorises no {amount}: {error}") from None
+        raise LocalServerError(f"the stand-in authorizes no {amount}: {error}") from None
     return intent
 
 

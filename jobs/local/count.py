@@ -82,17 +82,17 @@ def _invoices(asked: Sequence[Asked], by_kind: Mapping[str, Effects]) -> list[Of
         mine = of_wish.pop(wish.id, [])
         offences += _state(wish)
         wanted = wish.state in (InvoiceState.FINALIZED, InvoiceState.SENT, InvoiceState.PAID)
-        offences += _effects(wish, [finalized[stripe_id] for stripe_id in mine], wanted=wanted, verb="finalised")
+        offences += _effects(wish, [finalized[stripe_id] for stripe_id in mine], wanted=wanted, verb="finalized")
         for stripe_id in mine:
             if stripe_id != wish.provider_object:
-                offences.append(Offence("wrong", wish.id, f"{stripe_id} was finalised for it, and it knows of another"))
+                offences.append(Offence("wrong", wish.id, f"{stripe_id} was finalized for it, and it knows of another"))
             # One that is paid may have been sent by somebody before.
             if wish.state != InvoiceState.PAID and (stripe_id in sent) != (wish.state == InvoiceState.SENT):
                 offences.append(Offence("lost", wish.id, f"{stripe_id}: sent and said to be sent differ"))
     for strangers in of_wish.values():
-        offences += [Offence("unasked", stripe_id, "finalised, and nobody had asked") for stripe_id in strangers]
+        offences += [Offence("unasked", stripe_id, "finalized, and nobody had asked") for stripe_id in strangers]
     # An e-mail too many is a nuisance, not money; still, it is counted.
-    offences += [Offence("double", i, f"finalised or sent {n} times in all") for i, n in times.items() if n > 2]
+    offences += [Offence("double", i, f"finalized or sent {n} times in all") for i, n in times.items() if n > 2]
     created, gone = ({e["id"] for e in by_kind.get(f"invoice.{kind}", ())} for kind in ("created", "deleted"))
     offences += [Offence("stuck", i, "a draft that lies about") for i in sorted(created - gone - set(finalized))]
     return offences

@@ -105,9 +105,9 @@ class _Story:
 
     def play(self) -> None:
         shop = self._shop
-        shop.authorise(self._plan.captures)
+        shop.authorize(self._plan.captures)
         customer = shop.customer()
-        self._tell(f"{len(shop.orders)} cards are authorised; {shop.faults.total()} captures will meet a fault")
+        self._tell(f"{len(shop.orders)} cards are authorized; {shop.faults.total()} captures will meet a fault")
         waves = list(_waves(shop.orders, self._plan.invoices))
         self._roll_back(waves[0][0], customer)
         for number, (orders, invoices) in enumerate(waves):

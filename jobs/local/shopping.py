@@ -1,4 +1,4 @@
-"""The application of the demo: it authorises cards, asks for captures and invoices, and orders what goes wrong."""
+"""The application of the demo: it authorizes cards, asks for captures and invoices, and orders what goes wrong."""
 
 import random
 from collections import Counter
@@ -42,7 +42,7 @@ class Order:
 
     payment_intent: str
     amount: billing.Money
-    authorisation: billing.Authorisation | None
+    authorization: billing.Authorization | None
     expected: str = CaptureState.CAPTURED
     fault: str | None = None
     capture_id: str = ""
@@ -69,15 +69,15 @@ class Shop:
     def __post_init__(self) -> None:
         self._chance = random.Random(self.seed)  # noqa: S311 - a repeatable run, no secret
 
-    def authorise(self, count: int) -> None:
-        """Cards are authorised at the stand-in; some are declined by the bank, some holds are let go again."""
+    def authorize(self, count: int) -> None:
+        """Cards are authorized at the stand-in; some are declined by the bank, some holds are let go again."""
         chance = self._chance
         stillborn, canceled = max(1, count // 50), max(1, count // 50)
         for price, currency in PRICES:
             share = (count - stillborn) // len(PRICES) + (currency == "USD") * ((count - stillborn) % len(PRICES))
-            for intent in self.standin.authorisations(share, amount=price, currency=currency.lower()) if share else ():
+            for intent in self.standin.authorizations(share, amount=price, currency=currency.lower()) if share else ():
                 minor = price if chance.random() < 0.85 else chance.randrange(price // 2, price)
-                known = billing.Authorisation(price, currency, None) if chance.random() < 0.7 else None
+                known = billing.Authorization(price, currency, None) if chance.random() < 0.7 else None
                 self.orders.append(Order(intent, billing.Money(minor, currency), known))
         chance.shuffle(self.orders)
         for order in self.orders[:canceled]:
@@ -85,7 +85,7 @@ class Shop:
             order.expected = CaptureState.CANCELED
         self._order_faults(self.orders[canceled:])
         for _ in range(stillborn):
-            # The bank said no to the authorisation; the shop did not look, and asks for the money all the same.
+            # The bank said no to the authorization; the shop did not look, and asks for the money all the same.
             order = Order(self._declined_intent(), billing.Money(1999, "USD"), None, CaptureState.REFUSED)
             self.orders.append(order)
         chance.shuffle(self.orders)
@@ -106,7 +106,7 @@ class Shop:
 
     def take_behind_our_back(self) -> str:
         """Money that moves and that nobody asked for: the count must find it. Returns its payment intent."""
-        (intent,) = self.standin.authorisations(1)
+        (intent,) = self.standin.authorizations(1)
         self._post(f"/v1/payment_intents/{intent}/capture")
         return intent
 
@@ -115,18 +115,18 @@ class Shop:
             session,
             payment_intent=order.payment_intent,
             amount=order.amount,
-            authorisation=order.authorisation,
+            authorization=order.authorization,
             request_id=request_id or f"{self.tag}-{order.payment_intent}",
         )
 
     def _ask_again(self, session: Session, order: Order) -> None:
-        """The same request is the same receipt; another one for the same authorisation is refused."""
+        """The same request is the same receipt; another one for the same authorization is refused."""
         assert not self._request(session, order).new
         self.refused["the same request, asked twice"] += 1
         try:
             self._request(session, order, f"{self.tag}-second-{order.payment_intent}")
-        except billing.AuthorisationTaken:
-            self.refused["a second capture of one authorisation"] += 1
+        except billing.AuthorizationTaken:
+            self.refused["a second capture of one authorization"] += 1
 
     def _invoice(self, session: Session, customer: str) -> None:
         chance = self._chance
@@ -158,7 +158,7 @@ class Shop:
         self.standin.add_faults([{"fault": "drop_before", **reads}])
 
     def _let_some_hang(self) -> None:
-        whole = [o for o in self.orders if o.expected == CaptureState.CAPTURED and o.authorisation and not o.fault]
+        whole = [o for o in self.orders if o.expected == CaptureState.CAPTURED and o.authorization and not o.fault]
         self.hanging = whole[: len(HANGING)]
         for fault, order in zip(HANGING, self.hanging, strict=False):
             self._strike(order, fault)

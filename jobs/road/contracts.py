@@ -1,4 +1,4 @@
-"""The menu: which fact starts which contract, and under which conditions it is carried out.
+"""The contracts: which fact starts which, and under which conditions it is carried out.
 
 A contract is a promise between the process that plans a piece of work and the one that carries it out,
 which may be of another version. Its payload holds ids only.
@@ -15,8 +15,8 @@ from billing.switches import scopes_of
 from billing.tables import Fact
 from billing.timing import Timing
 
-MENU_NUMBER = 1
-"""Raised with every contract that is added; a fact is stamped with the menu that planned it."""
+CONTRACTS_VERSION = 1
+"""Raised with every contract that is added; a fact is stamped with the version that planned it."""
 
 
 class Unplannable(ValueError):
@@ -43,7 +43,7 @@ class OneSwitch(Payload):
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """One row of the menu. `since` is the menu number that brought it."""
+    """One kind of work. `since` is the `CONTRACTS_VERSION` that brought it."""
 
     name: str
     version: int
@@ -65,7 +65,7 @@ class Contract:
         return self.operation != "switch" or bool(fact.get("probes"))
 
 
-MENU = (
+CONTRACTS = (
     Contract(
         name="take_capture",
         version=1,
@@ -77,7 +77,7 @@ MENU = (
         queue="captures",
         max_attempts=5,
         owner="payments",
-        purpose="take the money of one authorisation, once",
+        purpose="take the money of one authorization, once",
     ),
     Contract(
         name="issue_invoice",
@@ -90,7 +90,7 @@ MENU = (
         queue="invoices",
         max_attempts=5,
         owner="billing",
-        purpose="draft, fill, finalise and send one invoice",
+        purpose="draft, fill, finalize and send one invoice",
     ),
     Contract(
         name="probe_provider",
@@ -110,15 +110,15 @@ MENU = (
 QUEUES = ("captures", "invoices")
 """Each has workers of its own, so that one noisy workload cannot starve another. One queue per worker process."""
 
-BY_NAME = {(contract.name, contract.version): contract for contract in MENU}
+BY_NAME = {(contract.name, contract.version): contract for contract in CONTRACTS}
 KNOWN = [f"{name}:{version}" for name, version in BY_NAME]
 
 
-def planned_by(fact: Fact, menu: Sequence[Contract] = MENU) -> list[Contract]:
-    """The contracts of the menu that this fact starts."""
+def planned_by(fact: Fact, contracts: Sequence[Contract] = CONTRACTS) -> list[Contract]:
+    """Those of the contracts that this fact starts."""
     return [
         contract
-        for contract in menu
+        for contract in contracts
         if (contract.topic, contract.fact_version) == (fact.topic, fact.version) and contract.wanted(fact.payload)
     ]
 
@@ -149,14 +149,19 @@ def work_for(fact: Fact, contract: Contract, timing: Timing) -> dict[str, Any]:
 def urgency(fact: Fact, timing: Timing) -> datetime:
     """By when it should be done: the deadline less its margin, or its age plus grace so that nothing starves.
 
-    A capture whose authorisation is unknown comes first, and only to be read. Raises Unplannable.
+    A capture whose authorization is unknown comes first, and only to be read. Raises Unplannable.
     """
     try:
-        if fact.topic == "capture.requested" and not fact.payload.get("authorised"):
+        if fact.topic == "capture.requested" and not _authorized(fact.payload):
             return fact.happened_at - timedelta(days=365)
         return urgency_of(_deadline(fact.payload.get("capture_before")), fact.happened_at, timing)
     except OverflowError as error:
         raise Unplannable("capture_before or happened_at is out of range") from error
+
+
+def _authorized(payload: Mapping[str, Any]) -> bool:
+    """An application of the version before migration 0010 spells it otherwise."""
+    return bool(payload.get("authorized") or payload.get("authorised"))
 
 
 def urgency_of(capture_before: datetime | None, created_at: datetime, timing: Timing) -> datetime:

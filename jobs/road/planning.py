@@ -1,7 +1,8 @@
 """Facts become work: a batch in one transaction, and whatever one fact raises sets that fact aside, alone.
 
 An application writes facts with its own login, so a fact may hold anything that fits its columns. What is set aside
-bears the menu's number as a negative one: no relay tries it again, `billing doctor` names it, the log says why.
+bears the version of our contracts as a negative number: no relay tries it again, `billing doctor` names it, the log
+says why.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,12 +19,12 @@ from billing.tables import Fact
 from billing.timing import Timing
 from jobs import logs
 from jobs.road import work_queue
-from jobs.road.contracts import MENU, MENU_NUMBER, Unplannable, planned_by, work_for
+from jobs.road.contracts import CONTRACTS, CONTRACTS_VERSION, Unplannable, planned_by, work_for
 from jobs.road.verdicts import Trouble, trouble
 
 log = structlog.get_logger()
 
-STARTING = sorted({contract.topic for contract in MENU})
+STARTING = sorted({contract.topic for contract in CONTRACTS})
 """The topics that may start work; the others are only stamped."""
 PASSED_OVER = sorted(TOPICS.keys() - set(STARTING))
 
@@ -37,16 +38,20 @@ Which = ColumnElement[bool]
 
 # A topic or version that no code here knows stays unplanned, for a newer relay.
 UNPLANNED: Which = and_(
-    Fact.menu.is_(None), Fact.version == 1, Fact.topic == func.any(bindparam("topics", STARTING, type_=ARRAY(TEXT)))
+    Fact.planned_version.is_(None),
+    Fact.version == 1,
+    Fact.topic == func.any(bindparam("topics", STARTING, type_=ARRAY(TEXT))),
 )
 
 
 def catch_up(engine: Engine, timing: Timing) -> int:
-    """Plan what an older menu stamped, for contracts that are new since: when a relay starts, until none is left."""
-    topics = {contract.topic for contract in MENU if contract.since > 1}
+    """Plan what an older version stamped, for contracts that are new since: when a relay starts, until none is left."""
+    topics = {contract.topic for contract in CONTRACTS if contract.since > 1}
     if not topics:
         return 0
-    return plan_next(engine, timing, and_(Fact.topic.in_(topics), Fact.menu > 0, Fact.menu < MENU_NUMBER))
+    return plan_next(
+        engine, timing, and_(Fact.topic.in_(topics), Fact.planned_version > 0, Fact.planned_version < CONTRACTS_VERSION)
+    )
 
 
 def plan_next(engine: Engine, timing: Timing, which: Which = UNPLANNED) -> int:
@@ -66,9 +71,9 @@ def plan_next(engine: Engine, timing: Timing, which: Which = UNPLANNED) -> int:
 
 
 def plan(session: Session, timing: Timing, which: Which = UNPLANNED) -> int:
-    """Turn a batch of facts, the oldest first, into work, and stamp them with this menu's number, in one transaction.
+    """Turn a batch of facts, the oldest first, into work and stamp them with the version of our contracts.
 
-    Returns how many facts were stamped.
+    All in the caller's transaction. Returns how many facts were stamped.
     """
     rows: list[dict[str, Any]] = []
     planned: list[int] = []
@@ -81,7 +86,7 @@ def plan(session: Session, timing: Timing, which: Which = UNPLANNED) -> int:
             failed[row.id] = error
     work_queue.plan(session, rows)
     if planned:
-        session.execute(_STAMP, {"ids": planned, "menu": MENU_NUMBER})
+        session.execute(_STAMP, {"ids": planned, "planned_version": CONTRACTS_VERSION})
     logs.once_committed(session, lambda: _tell(rows))
     _set_aside(session, failed)
     return len(planned) + len(failed)
@@ -89,12 +94,12 @@ def plan(session: Session, timing: Timing, which: Which = UNPLANNED) -> int:
 
 def stamp_the_rest(session: Session, most: int = STAMP_MOST) -> int:
     """Stamp facts that start nothing, which is most of them, without reading them. Returns how many."""
-    values = {"topics": PASSED_OVER, "menu": MENU_NUMBER, "most": most}
+    values = {"topics": PASSED_OVER, "planned_version": CONTRACTS_VERSION, "most": most}
     return session.connection().exec_driver_sql(_STAMP_THE_REST, values).rowcount
 
 
 def _started_by(row: Row[Any], timing: Timing) -> list[dict[str, Any]]:
-    """The rows of work that this fact starts and that no older menu has planned already."""
+    """The rows of work that this fact starts and that no older version has planned already."""
     fact = Fact(
         id=row.id,
         topic=row.topic,
@@ -104,8 +109,8 @@ def _started_by(row: Row[Any], timing: Timing) -> list[dict[str, Any]]:
         happened_at=row.happened_at,
         payload=read_payload(row.payload_text),
     )
-    menu = [contract for contract in MENU if contract.since > (row.menu or 0)]
-    return [work_for(fact, contract, timing) for contract in planned_by(fact, menu)]
+    unplanned = [contract for contract in CONTRACTS if contract.since > (row.planned_version or 0)]
+    return [work_for(fact, contract, timing) for contract in planned_by(fact, unplanned)]
 
 
 def _plan_alone(engine: Engine, timing: Timing, which: Which, fact_id: int) -> int:
@@ -131,7 +136,7 @@ def _blames_a_row(error: Exception) -> bool:
 def _set_aside(session: Session, failed: Mapping[int, Exception]) -> int:
     if not failed:
         return 0
-    stamped = session.execute(_SET_ASIDE, {"ids": list(failed), "menu": -MENU_NUMBER}).all()
+    stamped = session.execute(_SET_ASIDE, {"ids": list(failed), "planned_version": -CONTRACTS_VERSION}).all()
     logs.once_committed(session, lambda: _alarm(stamped, failed))
     return len(stamped)
 
@@ -172,17 +177,18 @@ _COLUMNS = (
     Fact.entity_id,
     Fact.correlation_id,
     Fact.happened_at,
-    Fact.menu,
+    Fact.planned_version,
     PAYLOAD_TEXT,
 )
-_STAMP = text("UPDATE billing.facts SET menu = :menu WHERE id = ANY (:ids)")
+_STAMP = text("UPDATE billing.facts SET planned_version = :planned_version WHERE id = ANY (:ids)")
 # Whoever was faster keeps the last word.
 _SET_ASIDE = text(
-    "UPDATE billing.facts SET menu = :menu WHERE id = ANY (:ids) AND coalesce(menu, 1) > 0"
-    " RETURNING id, topic, entity_id, correlation_id"
+    "UPDATE billing.facts SET planned_version = :planned_version"
+    " WHERE id = ANY (:ids) AND coalesce(planned_version, 1) > 0 RETURNING id, topic, entity_id, correlation_id"
 )
 _STAMP_THE_REST = """
-    UPDATE billing.facts SET menu = %(menu)s
-     WHERE id IN (SELECT id FROM billing.facts WHERE menu IS NULL AND version = 1 AND topic = ANY (%(topics)s)
+    UPDATE billing.facts SET planned_version = %(planned_version)s
+     WHERE id IN (SELECT id FROM billing.facts
+                   WHERE planned_version IS NULL AND version = 1 AND topic = ANY (%(topics)s)
                    ORDER BY id LIMIT %(most)s FOR UPDATE SKIP LOCKED)
     """

@@ -10,7 +10,7 @@ protocol's own table, decides what comes next, and if it finds the same as befor
   again, as history. If a later call of this operation is open, that one is looked at before it is sent again, and
   so finds whatever the late one did. If none is open and the operation failed here (the money may
   have moved after all), the concluded call itself is opened again to be looked at, and the capture counts as
-  requested until then. That is refused when another capture has taken the authorisation meanwhile: those two
+  requested until then. That is refused when another capture has taken the authorization meanwhile: those two
   are settled by hand. An invoice that failed stays refused; see `reopen_invoice`.
 
 An invoice that was refused is not in quarantine: its work is done. `reopen_invoice` has it made again, under
@@ -191,7 +191,7 @@ def _restore(record: Record, *, disproved: bool) -> None:
 
 
 def _refuse_if_taken(session: Session, row: Capture) -> None:
-    """A capture that becomes requested again holds its authorisation again; the index allows one."""
+    """A capture that becomes requested again holds its authorization again; the index allows one."""
     holder = session.scalar(
         select(Capture.id).where(
             Capture.account.is_not_distinct_from(row.account),
@@ -203,5 +203,5 @@ def _refuse_if_taken(session: Session, row: Capture) -> None:
     )
     if holder is not None:
         raise InvalidRequest(
-            f"{holder} has taken the authorisation {row.payment_intent} since; settle the two by hand at Stripe"
+            f"{holder} has taken the authorization {row.payment_intent} since; settle the two by hand at Stripe"
         )

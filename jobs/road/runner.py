@@ -154,7 +154,7 @@ class Runner:
         row = result.case.row
         deadline = row.capture_before if isinstance(row, Capture) else None
         if deadline is not None and may_be_real(deadline) and work.urgency < work.created_at:
-            # Planned before its authorisation was known; from now on its deadline counts.
+            # Planned before its authorization was known; from now on its deadline counts.
             work.urgency = urgency_of(deadline, work.created_at, self.terms.timing)
         if no is not None and verdict in (Verdict.HOLD, Verdict.LOOK, Verdict.AT_ONCE):
             # A guard's no replaces only a verdict that could send now or waits for the guard. RETRY and SOON

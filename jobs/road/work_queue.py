@@ -177,7 +177,7 @@ _LET_GO = text(
 
 
 def park_unknown(session: Session, known: Collection[str], most: int = SWEEP_MOST) -> int:
-    """Park ready work of contracts that this menu does not know, and lift what it knows by now."""
+    """Park ready work of contracts that this version does not know, and lift what it knows by now."""
     connection, values = session.connection(), {"known": list(known), "most": most}
     return sum(connection.exec_driver_sql(statement, values).rowcount for statement in (_PARK, _LIFT))
 
@@ -219,7 +219,9 @@ def unplanned(session: Session, starting: Collection[str]) -> bool:
     return bool(session.connection().exec_driver_sql(f"SELECT {_UNPLANNED}", {"starting": list(starting)}).scalar_one())
 
 
-_UNPLANNED = "EXISTS (SELECT FROM billing.facts WHERE menu IS NULL AND version = 1 AND topic = ANY (%(starting)s))"
+_UNPLANNED = (
+    "EXISTS (SELECT FROM billing.facts WHERE planned_version IS NULL AND version = 1 AND topic = ANY (%(starting)s))"
+)
 
 
 def glance(
@@ -258,7 +260,7 @@ def glance(
 
 _GLANCE = f"""
     SELECT {_UNPLANNED},
-           EXISTS (SELECT FROM billing.facts WHERE menu IS NULL AND version = 1 AND topic = ANY (%(rest)s)),
+           EXISTS (SELECT FROM billing.facts WHERE planned_version IS NULL AND version = 1 AND topic = ANY (%(rest)s)),
            EXISTS (SELECT FROM {_IS_DUE}), EXISTS (SELECT FROM {_WENT_SILENT}),
            %(stopped_too)s AND EXISTS (SELECT FROM billing.switches WHERE state = 'pulled')
                            AND EXISTS (SELECT FROM {_IS_BRAKED}),

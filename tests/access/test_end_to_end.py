@@ -53,7 +53,7 @@ def refusals(whole):
 
 
 def test_a_capture_and_an_invoice_are_carried_out_and_archived_without_one_refusal(whole, administrator, refusals):
-    intent = billing(whole, "operator", "standin", "authorise", "1999", "USD").stdout.strip()
+    intent = billing(whole, "operator", "standin", "authorize", "1999", "USD").stdout.strip()
     customer = billing(whole, "operator", "standin", "customer").stdout.strip()
     base = ("capture", "--payment-intent", intent, "--amount", "1999", "--currency", "USD", "--request-id", "order-1")
     capture = billing(whole, "application", *base, "--wait")

@@ -71,7 +71,7 @@ def test_nobody_may_change_what_was_asked_sent_or_told():
             "body",
             "fingerprint",
         },
-        "facts": grants.COLUMNS["facts"] - {"menu", "batch_no", "archive_seq"},
+        "facts": grants.COLUMNS["facts"] - {"planned_version", "batch_no", "archive_seq"},
     }
     for table, columns in fixed.items():
         for kind in KINDS:
@@ -95,7 +95,10 @@ def test_an_operator_may_whatever_application_and_reader_may():
         ("GRANT CREATE ON SCHEMA billing TO billing_relay", "relay may CREATE in the schema, and must not"),
         ("GRANT billing_worker TO billing_reader", "reader may ACT as billing_worker, and must not"),
         ("ALTER ROLE billing_reader BYPASSRLS", "reader may EVERYTHING as its attributes allow, and must not"),
-        ("REVOKE UPDATE (menu) ON billing.facts FROM billing_relay", "relay cannot UPDATE facts.menu"),
+        (
+            "REVOKE UPDATE (planned_version) ON billing.facts FROM billing_relay",
+            "relay cannot UPDATE facts.planned_version",
+        ),
         ("REVOKE SELECT ON billing.work FROM billing_worker", "worker cannot SELECT work.attempts"),
     ],
 )

@@ -44,7 +44,7 @@ TRIES = [
         " VALUES ('cap_2', 'order-2', 'pi_2', 1, 'USD', 'captured')",
     ),
     one(
-        "ask for a second capture of an authorisation",
+        "ask for a second capture of an authorization",
         "INSERT INTO billing.captures (id, request_id, payment_intent, amount_minor, currency, capture_no)"
         " VALUES ('cap_2', 'order-2', 'pi_1', 1, 'USD', 2)",
     ),
@@ -62,7 +62,7 @@ TRIES = [
     one("tell a fact", f"INSERT INTO billing.facts ({FACT}) VALUES ({FACT_VALUES})", "application worker operator"),
     one(
         "tell a fact that no relay will plan",
-        f"INSERT INTO billing.facts ({FACT}, menu) VALUES ({FACT_VALUES}, 1)",
+        f"INSERT INTO billing.facts ({FACT}, planned_version) VALUES ({FACT_VALUES}, 1)",
     ),
     one(
         "tell a fact that no archiver will archive",
@@ -75,7 +75,7 @@ TRIES = [
     # What was asked, stays.
     one("raise an amount", "UPDATE billing.captures SET amount_minor = 1000000"),
     one("change a currency", "UPDATE billing.captures SET currency = 'EUR'"),
-    one("lead a capture to another authorisation", "UPDATE billing.captures SET payment_intent = 'pi_3'"),
+    one("lead a capture to another authorization", "UPDATE billing.captures SET payment_intent = 'pi_3'"),
     one("rename a request", "UPDATE billing.captures SET request_id = 'order-3'"),
     one("raise an invoice", "UPDATE billing.invoices SET total_minor = 1000000"),
     one("send an invoice to somebody else", "UPDATE billing.invoices SET customer = 'cus_3'"),
@@ -124,7 +124,7 @@ TRIES = [
     one("open a call again", "UPDATE billing.idempotency_records SET concluded_at = NULL", "worker operator"),
     one("delete a call", "DELETE FROM billing.idempotency_records"),
     # Facts and their marks.
-    one("mark a fact as planned", "UPDATE billing.facts SET menu = 1", "relay"),
+    one("mark a fact as planned", "UPDATE billing.facts SET planned_version = 1", "relay"),
     one("mark a fact as archived", "UPDATE billing.facts SET batch_no = 1, archive_seq = 1", "archiver"),
     one("set a fact aside from the archive", "UPDATE billing.facts SET batch_no = 0", "archiver"),
     one(

@@ -82,7 +82,7 @@ def test_an_application_asks_with_its_own_login_in_its_own_transaction(template,
             asked = {"payment_intent": "pi_1", "amount": billing.Money(1999, "USD"), "request_id": "order-1"}
             receipt = billing.request_capture(session, **asked)
             assert billing.request_capture(session, **asked).capture_id == receipt.capture_id
-            with pytest.raises(billing.AuthorisationTaken):
+            with pytest.raises(billing.AuthorizationTaken):
                 billing.request_capture(session, **asked | {"request_id": "order-2"})
             assert billing.status(session, receipt.capture_id).state == "requested"
     finally:

@@ -61,18 +61,21 @@ class Archive:
         self._caches += fresh
         return Cache(self.store, self.directory / str(self._caches))
 
-    def tell(self, *topics: str, of: str = "cap_1", at: str = "now()", menu: int | None = 1, **payload: Any) -> None:
+    def tell(
+        self, *topics: str, of: str = "cap_1", at: str = "now()", planned_version: int | None = 1, **payload: Any
+    ) -> None:
         """Facts of one entity, as if they had happened and a relay had planned them."""
         for topic in topics:
             self.house.execute(
                 "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload, happened_at,"
-                " menu) SELECT :topic, :kind, CAST(:of AS text), 1 + count(*), 'billing', CAST(:payload AS jsonb),"
-                f" {at}, :menu FROM billing.facts WHERE entity_id = :of",
+                " planned_version)"
+                " SELECT :topic, :kind, CAST(:of AS text), 1 + count(*), 'billing', CAST(:payload AS jsonb),"
+                f" {at}, :planned_version FROM billing.facts WHERE entity_id = :of",
                 kind=topic.partition(".")[0],
                 topic=topic,
                 of=of,
                 payload=json.dumps(payload),
-                menu=menu,
+                planned_version=planned_version,
             )
 
     def batch_size(self, most: int = MOST_ROWS) -> BatchSize:

@@ -64,7 +64,7 @@ def tell_many(
     archive: Archive, count: int = 100, entity: str = "'cap_' || n % 7", version: str = "(n + 6) / 7"
 ) -> None:
     archive.house.execute(
-        "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload, menu)"
+        "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload, planned_version)"
         f" SELECT 'capture.attempted', 'capture', {entity}, {version}, 'billing', '{{}}', 1"
         f"  FROM generate_series(1, {count}) AS n"
     )
@@ -172,7 +172,7 @@ def test_every_try_is_a_beat(archive: Archive) -> None:
 def test_a_claim_reads_no_more_than_it_takes_however_much_waits(archive: Archive, entity: str, version: str) -> None:
     tell_many(archive, 3_000, entity, version)
     archive.tell("invoice.requested", of="inv_1")
-    archive.house.execute("UPDATE billing.facts SET menu = NULL WHERE id BETWEEN 2000 AND 2010")
+    archive.house.execute("UPDATE billing.facts SET planned_version = NULL WHERE id BETWEEN 2000 AND 2010")
     before = rows_read(archive)
     (due, _) = archive.batch_size().read(lambda session, _: backlog.due(session, 0.0))
     found = archive.batch_size(most=10).read(partial(backlog.search, due=due, wait_s=0.0))

@@ -64,9 +64,9 @@ def test_numbers_follow_the_order_in_which_facts_were_written_whatever_the_order
     for n in range(1, 8):
         archive.tell("capture.requested", of=f"cap_{n}")
     # An update moves a row to the end of the table.
-    archive.house.execute("UPDATE billing.facts SET menu = 2 WHERE id IN (1, 4)")
+    archive.house.execute("UPDATE billing.facts SET planned_version = 2 WHERE id IN (1, 4)")
     archive.house.execute("CLUSTER billing.facts USING facts_entity_type_entity_id_entity_version_key")
-    archive.house.execute("UPDATE billing.facts SET menu = 3 WHERE id = 2")
+    archive.house.execute("UPDATE billing.facts SET planned_version = 3 WHERE id = 2")
     for most in (2, 3, 10):
         assert archive.round(batch_size=archive.batch_size(most)) > 0
     rows = archive.outside.facts()["capture"]
@@ -92,7 +92,7 @@ def test_a_fact_from_a_clock_that_was_ahead_has_waited(archive: Archive) -> None
 
 
 def test_a_fact_that_waits_does_not_hold_up_more_than_its_entity(archive: Archive) -> None:
-    archive.tell("capture.requested", menu=None)
+    archive.tell("capture.requested", planned_version=None)
     archive.tell("capture.captured", at="now() - interval '1 hour'", minor=1, currency="USD")
     archive.tell("capture.requested", of="cap_2")
     # Nor does it make a batch of each fact that comes: the oldest that could go is what waits.
@@ -102,22 +102,22 @@ def test_a_fact_that_waits_does_not_hold_up_more_than_its_entity(archive: Archiv
 
 
 def test_a_fact_that_waits_is_looked_past_on_every_page(archive: Archive) -> None:
-    archive.tell("capture.requested", menu=None)
+    archive.tell("capture.requested", planned_version=None)
     archive.tell(*["capture.refused"] * 20)
     archive.tell("capture.requested", of="cap_2")
     assert archive.round(batch_size=archive.batch_size(2)) == 1
-    archive.house.execute("UPDATE billing.facts SET menu = 1")
+    archive.house.execute("UPDATE billing.facts SET planned_version = 1")
     assert archive.archive_all() == 21
     in_order(archive.outside.facts())
 
 
 def test_a_fact_that_no_relay_has_planned_is_not_archived_and_neither_is_what_follows_it(archive: Archive) -> None:
-    archive.tell("capture.requested", menu=None)
+    archive.tell("capture.requested", planned_version=None)
     archive.tell("capture.captured", minor=1, currency="USD")
-    archive.tell("capture.requested", of="cap_2", menu=-1)  # planning it failed: that is a fact, too
+    archive.tell("capture.requested", of="cap_2", planned_version=-1)  # planning it failed: that is a fact, too
     assert archive.archive_all() == 1
     assert archive.lag().unplanned == 1
-    archive.house.execute("UPDATE billing.facts SET menu = 1")
+    archive.house.execute("UPDATE billing.facts SET planned_version = 1")
     assert archive.archive_all() == 2
     assert [row["entity_id"] for row in archive.outside.facts()["capture"]] == ["cap_2", "cap_1", "cap_1"]
 
@@ -134,7 +134,7 @@ def test_a_clock_that_steps_back_over_midnight_does_not_change_the_order_of_an_e
 def test_a_transaction_that_commits_late_is_in_a_later_batch(archive: Archive) -> None:
     with Session(archive.house.engine) as late:
         late.connection().exec_driver_sql(
-            "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload, menu)"
+            "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload, planned_version)"
             " VALUES ('capture.requested', 'capture', 'cap_late', 1, 'billing', '{}', 1)"
         )
         archive.tell("capture.requested")
@@ -151,7 +151,7 @@ def test_an_earlier_fact_that_is_committed_during_the_search_is_not_passed(archi
     archive.in_sessions_with()
     archive.tell("capture.requested", of="cap_2")
     insert = (
-        "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload, menu)"
+        "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload, planned_version)"
         " VALUES ('capture.requested', 'capture', 'cap_1', {}, 'billing', '{{}}', 1)"
     )
     with Session(archive.house.engine) as late:
@@ -204,11 +204,11 @@ def test_only_one_archiver_claims_at_a_time(archive: Archive) -> None:
 def test_a_search_that_somebody_else_s_claim_has_overtaken_is_given_up(archive: Archive) -> None:
     """Theirs is of facts that were planned meanwhile, so nothing of ours was taken; but the class has a batch open."""
     archive.tell("capture.requested", of="cap_2", at="now() - interval '1 hour'")
-    archive.house.execute("UPDATE billing.facts SET menu = NULL")
+    archive.house.execute("UPDATE billing.facts SET planned_version = NULL")
     archive.tell("capture.requested")
     (due,) = archive.writer().due()
     found = archive.batch_size().read(partial(backlog.search, due=due, wait_s=0.0))
-    archive.house.execute("UPDATE billing.facts SET menu = 1")
+    archive.house.execute("UPDATE billing.facts SET planned_version = 1")
     theirs = archive.claim(1)
     assert theirs is not None
     with database.transaction(archive.engine) as session:

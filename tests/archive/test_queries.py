@@ -50,7 +50,7 @@ def test_the_queries_tell_what_happened(archive: Archive) -> None:
     assert by_day.rows == [("2026-11-01", "USD", 2, 2000), ("2026-11-02", "JPY", 1, 500)]
     assert ask(archive, "attempts_per_capture").rows == [(1, 0, 2), (2, 1, 1)]
     assert ask(archive, "duplicate_proof").rows == [
-        ("authorisation", 1, 3, None),
+        ("authorization", 1, 3, None),
         ("capture", 1, 3, None),
         ("provider success", 1, 3, None),
     ]
@@ -85,7 +85,7 @@ def test_answers_come_in_the_order_of_their_columns(archive: Archive) -> None:
     assert len(effort) == 10
     proof = ask(archive, "duplicate_proof").rows
     assert [row[:3] for row in proof] == [
-        (what, n, 4 if n == 3 else 3) for what in ("authorisation", "capture") for n in (1, 2, 3)
+        (what, n, 4 if n == 3 else 3) for what in ("authorization", "capture") for n in (1, 2, 3)
     ]
     # Of many the first, so that two who ask are told the same one.
     assert [row[3] for row in proof] == [None, "pi_1", "pi_0", None, "cap_1", "cap_0"]
@@ -127,7 +127,7 @@ def test_something_taken_twice_is_seen_and_named_even_when_half_of_it_lies_outsi
     archive.archive_all()
     rows = ask(archive, "duplicate_proof", "2026-11-03", None).rows
     assert rows == [
-        ("authorisation", 2, 1, "pi_cap_1"),
+        ("authorization", 2, 1, "pi_cap_1"),
         ("capture", 2, 1, "cap_1"),
         ("provider success", 2, 1, "cap_1"),
     ]

@@ -61,7 +61,7 @@ def insert(archive: Archive, version: int, payload: str = "{}", of: str = "cap_1
         )
     with database.transaction(archive.house.engine) as session:
         fact_id: int = session.scalars(text("SELECT max(id) FROM billing.facts")).one()
-        session.execute(text("UPDATE billing.facts SET menu = 1 WHERE id = :id"), {"id": fact_id})
+        session.execute(text("UPDATE billing.facts SET planned_version = 1 WHERE id = :id"), {"id": fact_id})
     return fact_id
 
 

@@ -21,8 +21,8 @@ FINE: dict[str, Any] = {
     "account": None,
     "amount_minor": 1999,
     "currency": "USD",
-    "authorised_minor": 1999,
-    "authorised_currency": "USD",
+    "authorized_minor": 1999,
+    "authorized_currency": "USD",
     "capture_before": None,
 }
 NO_IDS = {
@@ -58,9 +58,9 @@ HOSTILE_CAPTURES: dict[str, dict[str, Any]] = {
     "currency: small letters": {"currency": "usd"},
 }
 UNKNOWN_MONEY: dict[str, dict[str, Any]] = {
-    "currency: unknown": {"currency": "XXX", "authorised_currency": "XXX"},
-    "amount: not in whole tens": {"amount_minor": 5124, "currency": "KWD", "authorised_currency": "KWD"},
-    "amount: not in whole hundreds": {"amount_minor": 150, "currency": "UGX", "authorised_currency": "UGX"},
+    "currency: unknown": {"currency": "XXX", "authorized_currency": "XXX"},
+    "amount: not in whole tens": {"amount_minor": 5124, "currency": "KWD", "authorized_currency": "KWD"},
+    "amount: not in whole hundreds": {"amount_minor": 150, "currency": "UGX", "authorized_currency": "UGX"},
 }
 
 
@@ -70,7 +70,7 @@ def write(house: House, request_id: str, **changes: Any) -> str:
     values = ", ".join(f"CAST(:{name} AS timestamptz)" if name == "capture_before" else f":{name}" for name in row)
     with database.transaction(house.engines["application"]) as session:
         session.execute(text(f"INSERT INTO billing.captures ({', '.join(row)}, version) VALUES ({values}, 1)"), row)
-        tell(session, "capture.requested", row["id"], authorised=row["authorised_minor"] is not None)
+        tell(session, "capture.requested", row["id"], authorized=row["authorized_minor"] is not None)
     return str(row["id"])
 
 
@@ -168,8 +168,8 @@ def test_an_old_row_of_which_no_request_can_be_made_is_set_aside_alone_and_nothi
 
 
 def _perhaps_to_be_read(n: int) -> dict[str, Any]:
-    """Every other one's authorisation is not known: the first thing that is asked for is another."""
-    return {"authorised_minor": None, "authorised_currency": None} if n % 2 else {}
+    """Every other one's authorization is not known: the first thing that is asked for is another."""
+    return {"authorized_minor": None, "authorized_currency": None} if n % 2 else {}
 
 
 def test_a_call_in_doubt_whose_row_went_bad_asks_for_nothing_and_is_kept_for_a_person(house: House) -> None:
@@ -267,7 +267,7 @@ def test_a_switch_for_an_account_that_is_none_asks_for_nothing_and_can_be_releas
         switches.release(session, "account:x", actor="ada", reason="x")
 
 
-def test_a_row_with_a_time_that_python_has_not_is_read_and_so_are_its_neighbours(house: House) -> None:
+def test_a_row_with_a_time_that_python_has_not_is_read_and_so_are_its_neighbors(house: House) -> None:
     fine = house.ask_for_capture()
     with before_the_constraints(house):
         bad = [write(house, f"t-{n}", payment_intent=f"pi_{n}", capture_before=time) for n, time in enumerate(TIMES)]

@@ -80,7 +80,7 @@ def _outcome(house: House, count: int) -> str:
 
 
 class Uncollectible:
-    """Everything as it is, but a finalised invoice reads as uncollectible (which can still be paid)."""
+    """Everything as it is, but a finalized invoice reads as uncollectible (which can still be paid)."""
 
     def __init__(self, house: House) -> None:
         self._gateway = house.gateway()
@@ -94,8 +94,8 @@ class Uncollectible:
         return answer
 
 
-def test_an_invoice_that_was_finalised_at_stripe_is_never_made_a_second_time(house: House) -> None:
-    """Finalised, answer lost, marked uncollectible (payable!) by a person: we say refused; reopen makes another."""
+def test_an_invoice_that_was_finalized_at_stripe_is_never_made_a_second_time(house: House) -> None:
+    """Finalized, answer lost, marked uncollectible (payable!) by a person: we say refused; reopen makes another."""
     invoice = house.ask_for_invoice()
     house.standin.add_fault("500_with_effect", method="POST", path="/finalize$", times=1)
     assert house.settle(invoice, gateway=Uncollectible(house)) == ["refused"]

@@ -67,8 +67,8 @@ def test_nothing_is_ever_left_without_an_owner(house: House, seed: int) -> None:
     def ask() -> None:
         if chance.random() < 0.5:
             deadline = datetime.now(UTC) + timedelta(seconds=chance.choice([2, 1800, 86400]))
-            authorisation = chance.choice([None, billing.Authorisation(1999, "USD", deadline)])
-            operations.append(house.ask_for_capture(authorisation=authorisation))
+            authorization = chance.choice([None, billing.Authorization(1999, "USD", deadline)])
+            operations.append(house.ask_for_capture(authorization=authorization))
         else:
             operations.append(house.ask_for_invoice(customer))
 

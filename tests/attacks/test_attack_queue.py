@@ -20,7 +20,7 @@ from billing.effects import Call, Report
 from billing.gateway import NoAnswer
 from billing.tables import WorkState
 from jobs.road import planning, work_queue
-from jobs.road.contracts import MENU
+from jobs.road.contracts import CONTRACTS
 from jobs.road.pace import Pace
 from jobs.road.runner import Outcome, Runner
 from jobs.road.shift import Control, Shift
@@ -29,7 +29,7 @@ from jobs.road.shift import Control, Shift
 def test_one_caller_s_absurd_deadline_does_not_stop_the_relay_for_everybody(house: House) -> None:
     """`datetime.min` is a common 'no date' of a caller; deadline - margin overflows, and the relay dies on it."""
     with pytest.raises(billing.InvalidText):
-        billing.Authorisation(1999, "USD", datetime.min.replace(tzinfo=UTC))
+        billing.Authorization(1999, "USD", datetime.min.replace(tzinfo=UTC))
     poison = house.ask_for_capture()
     house.execute(
         'UPDATE billing.facts SET payload = payload || \'{"capture_before": "0001-01-01T00:00:00+00:00"}\''
@@ -113,10 +113,10 @@ def test_two_new_contracts_of_one_topic_are_both_planned_for_old_facts(
 
     capture = house.ask_for_capture()
     house.plan()
-    first = replace(MENU[0], name="first_new", since=2)
-    second = replace(MENU[0], name="second_new", since=2)
-    monkeypatch.setattr(planning, "MENU", (*MENU, first, second))
-    monkeypatch.setattr(planning, "MENU_NUMBER", 2)
+    first = replace(CONTRACTS[0], name="first_new", since=2)
+    second = replace(CONTRACTS[0], name="second_new", since=2)
+    monkeypatch.setattr(planning, "CONTRACTS", (*CONTRACTS, first, second))
+    monkeypatch.setattr(planning, "CONTRACTS_VERSION", 2)
     for _ in range(3):
         planning.catch_up(house.engine, house.timing)
     with database.transaction(house.engine) as session:

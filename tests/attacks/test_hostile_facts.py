@@ -17,7 +17,7 @@ from jobs.road import planning
 
 DEEP = "[" * 2000 + "]" * 2000
 LONG = "9" * 5000
-BEFORE = '{"authorised": true, "capture_before": %s}'
+BEFORE = '{"authorized": true, "capture_before": %s}'
 UNPLANNABLE = {
     "a list": ("capture.requested", "[]", "the payload is list, not an object"),
     "null": ("capture.requested", "null", "the payload is NoneType, not an object"),
@@ -62,10 +62,10 @@ def unchecked(house: House) -> House:
     return house
 
 
-def menu_of(house: House, entity_id: str) -> int | None:
+def planned_version_of(house: House, entity_id: str) -> int | None:
     with database.transaction(house.engine) as session:
         return session.execute(
-            text("SELECT menu FROM billing.facts WHERE entity_id = :id"), {"id": entity_id}
+            text("SELECT planned_version FROM billing.facts WHERE entity_id = :id"), {"id": entity_id}
         ).scalar_one()
 
 
@@ -82,7 +82,7 @@ def test_each_fact_that_cannot_be_planned_is_set_aside_alone_and_told_once(unche
         house.relay.round()
         house.relay.round()
     assert {house.work(capture).state for capture in (before, after)} == {"ready"}
-    assert {menu_of(house, entity_id) for entity_id in bad.values()} == {-1}
+    assert {planned_version_of(house, entity_id) for entity_id in bad.values()} == {-1}
     assert {alarm["log_level"] for alarm in alarms(lines)} == {"error"}
     told = {alarm["operation_id"]: (alarm["topic"], alarm["why"]) for alarm in alarms(lines)}
     assert len(told) == len(alarms(lines)) == len(bad)
@@ -98,7 +98,7 @@ def test_a_fact_from_a_time_that_python_has_no_value_for_is_set_aside_alone(hous
         house.relay.round()
         house.relay.round()
     assert {house.work(capture).state for capture in (first, last)} == {"ready"}
-    assert menu_of(house, bad) == -1
+    assert planned_version_of(house, bad) == -1
     assert [alarm["operation_id"] for alarm in alarms(lines)] == [bad]
 
 
@@ -108,7 +108,7 @@ def test_a_fact_whose_work_cannot_be_written_is_set_aside_alone(house: House) ->
     with structlog.testing.capture_logs() as lines:
         house.relay.round()
     assert {house.work(capture).state for capture in (first, last)} == {"ready"}
-    assert menu_of(house, bad) == -1
+    assert planned_version_of(house, bad) == -1
     assert [(alarm["operation_id"], alarm["why"]) for alarm in alarms(lines)] == [(bad, "IntegrityError")]
 
 
@@ -118,7 +118,7 @@ def test_no_fact_is_blamed_for_a_database_that_is_older_than_the_code(house: Hou
     with pytest.raises(sqlalchemy.exc.ProgrammingError):
         planning.plan_next(house.engine, house.timing)
     house.execute("ALTER TABLE billing.work RENAME COLUMN urgency_of_tomorrow TO urgency")
-    assert menu_of(house, capture) is None
+    assert planned_version_of(house, capture) is None
     assert house.settle(capture) == ["captured"]
 
 
@@ -135,7 +135,7 @@ def test_a_batch_that_is_too_slow_is_planned_one_by_one_and_no_fact_is_blamed(ho
     with structlog.testing.capture_logs() as lines:
         house.relay.round()
     assert {house.work(capture).state for capture in (first, last)} == {"ready"}
-    assert menu_of(house, slow) is None
+    assert planned_version_of(house, slow) is None
     assert [line["event"] for line in lines if line["log_level"] != "info"] == ["fact.postponed"]
     house.execute("DROP TRIGGER slow ON billing.work")
     assert house.settle(slow) == ["captured"]
@@ -178,7 +178,7 @@ def test_old_facts_that_break_the_rules_are_stamped_and_archived_like_any_other(
     house = unchecked
     passed_over, bad = write_fact(house, "[]", "capture.attempted"), write_fact(house, "[]")
     house.plan()
-    assert (menu_of(house, passed_over), menu_of(house, bad)) == (1, -1)
+    assert (planned_version_of(house, passed_over), planned_version_of(house, bad)) == (1, -1)
     house.execute("DELETE FROM billing.alembic_version")
     house.execute("INSERT INTO billing.alembic_version VALUES ('0003')")
     migrate.upgrade(house.url, environment="test", livemode=False)
@@ -191,7 +191,7 @@ def test_the_migration_sets_aside_what_waits_and_breaks_its_rules(unchecked: Hou
     house.execute("DROP INDEX billing.facts_set_aside")
     house.execute("UPDATE billing.alembic_version SET version_num = '0003'")
     migrate.upgrade(house.url, environment="test", livemode=False)
-    assert (menu_of(house, bad), menu_of(house, good)) == (-1, None)
+    assert (planned_version_of(house, bad), planned_version_of(house, good)) == (-1, None)
     with pytest.raises(sqlalchemy.exc.IntegrityError):
         write_fact(house, "[]")
 
@@ -200,5 +200,5 @@ def test_the_index_of_what_is_set_aside_serves_the_doctor_s_question(house: Hous
     plain = house.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(plain) as connection:
         connection.execute("SET enable_seqscan = off")
-        plan = connection.execute("EXPLAIN SELECT count(*) FROM billing.facts WHERE menu < 0").fetchall()
+        plan = connection.execute("EXPLAIN SELECT count(*) FROM billing.facts WHERE planned_version < 0").fetchall()
     assert "facts_set_aside" in str(plan)

@@ -94,7 +94,7 @@ def test_of_too_many_or_too_long_lines_no_more_is_loaded_than_shows_it(unchecked
     assert [line.description for line in cases[long].lines] == [None]
 
 
-def test_lines_that_come_after_the_draft_have_it_deleted_and_nothing_finalised(unchecked: House) -> None:
+def test_lines_that_come_after_the_draft_have_it_deleted_and_nothing_finalized(unchecked: House) -> None:
     """The application's login may add lines to an invoice that is being made."""
     house = unchecked
     invoice = house.ask_for_invoice()

@@ -64,7 +64,7 @@ SCALARS = st.one_of(
     st.integers(0, 40_000).map(lambda size: json.dumps("x" * size)),
 )
 KEYS = st.one_of(
-    st.sampled_from(["account", "authorised", "capture_before", "probes", "scope", "minor", "currency", "why"]), TEXTS
+    st.sampled_from(["account", "authorized", "capture_before", "probes", "scope", "minor", "currency", "why"]), TEXTS
 )
 OBJECTS = st.dictionaries(KEYS.map(json.dumps), SCALARS, max_size=6).map(
     lambda fields: "{" + ",".join(f"{name}:{value}" for name, value in fields.items()) + "}"
@@ -99,8 +99,8 @@ def captures(draw: st.DrawFn) -> dict[str, Any]:
         "payment_intent": draw(TEXTS),
         "amount_minor": draw(WHOLE),
         "currency": draw(st.sampled_from(["USD", "usd", "JPY", "XYZ", "", "\r\n", "€"])),
-        "authorised_minor": draw(st.none() | WHOLE),
-        "authorised_currency": draw(st.sampled_from([None, "USD", "EUR", ""])),
+        "authorized_minor": draw(st.none() | WHOLE),
+        "authorized_currency": draw(st.sampled_from([None, "USD", "EUR", ""])),
         "capture_before": draw(st.none() | MOMENTS),
         "account": draw(st.none() | TEXTS),
         "correlation_id": draw(st.none() | TEXTS),
@@ -222,13 +222,15 @@ def set_aside_without_a_reason(house: House, lines: Any) -> list[int]:
     """Set aside in this batch, and not told; afterwards they count no more."""
     told = {line["fact_id"]: line["why"] for line in lines if line["event"] == "fact.unplannable"}
     with database.transaction(house.engine) as session:
-        aside = session.scalars(text("UPDATE billing.facts SET menu = 1 WHERE menu < 0 RETURNING id")).all()
+        aside = session.scalars(
+            text("UPDATE billing.facts SET planned_version = 1 WHERE planned_version < 0 RETURNING id")
+        ).all()
     return [fact_id for fact_id in aside if not told.get(fact_id)]
 
 
 def unplanned(house: House) -> int:
     with database.transaction(house.engine) as session:
-        count = "SELECT count(*) FROM billing.facts WHERE menu IS NULL AND topic = ANY (:starting)"
+        count = "SELECT count(*) FROM billing.facts WHERE planned_version IS NULL AND topic = ANY (:starting)"
         return session.scalars(text(count), {"starting": STARTING}).one()
 
 

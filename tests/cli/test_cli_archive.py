@@ -258,7 +258,8 @@ def test_once_archives_everything_else_before_it_says_that_a_class_stands_still(
     client.put_object(Bucket=bucket, Key="manifests/v1/capture/000000000001.json", Body=b"{}")
     client.close()
     house.execute(
-        "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload, menu, happened_at)"
+        "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload,"
+        " planned_version, happened_at)"
         " SELECT entity || '.refused', entity, entity || n, 1, 'billing', '{}', 1, now() - n * interval '1 day'"
         "  FROM generate_series(1, 3) AS n, unnest(ARRAY['capture', 'invoice']) AS entity"
     )

@@ -16,7 +16,7 @@ PARTS = [
     "schema",
     "installation",
     "access",
-    "neighbours",
+    "neighbors",
     "facts",
 ]
 PARTS += ["facts set aside", "quarantine", "undecided", "unanswered", "switches", "running work"]
@@ -45,7 +45,7 @@ def test_what_waits_for_a_person_or_a_process_is_a_warning_with_its_mend(run, ho
     first, second, third = (house.ask_for_capture() for _ in range(3))
     house.plan()
     house.ask_for_capture()
-    house.execute("UPDATE billing.facts SET happened_at = happened_at - interval '1 min' WHERE menu IS NULL")
+    house.execute("UPDATE billing.facts SET happened_at = happened_at - interval '1 min' WHERE planned_version IS NULL")
     house.standin.add_fault("drop_before", method="POST")
     house.work_off()
     house.execute("UPDATE billing.work SET state = 'quarantined' WHERE entity_id = :id", id=first)

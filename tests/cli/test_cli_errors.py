@@ -157,8 +157,8 @@ ISSUE = ("invoice", "issue", "--customer", "c", "--currency", "EUR", *DUE_14)
             "billing invoice issue: --line 1 is not DESCRIPTION=MINOR_UNITS, such as '3 seats=4500'",
         ),
         (
-            ("standin", "authorise", "19.99", "USD"),
-            "billing standin authorise: AMOUNT is in minor units, a whole number of up to 12 digits: 1999 is 19.99 USD",
+            ("standin", "authorize", "19.99", "USD"),
+            "billing standin authorize: AMOUNT is in minor units, a whole number of up to 12 digits: 1999 is 19.99 USD",
         ),
     ],
     ids=lambda given: " ".join(given[-3:]) if isinstance(given, tuple) else "",

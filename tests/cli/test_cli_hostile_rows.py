@@ -60,7 +60,7 @@ def test_a_fact_that_was_set_aside_is_named_by_the_story_and_by_the_doctor(run, 
     assert "next: nothing: its fact was set aside as unplannable" in told
     assert "SET ASIDE: it could not be planned" in told
     write_facts(house, "cap_1", {f"capture.requested{n}": "[]" for n in "abc"})
-    house.execute("UPDATE billing.facts SET menu = -1")
+    house.execute("UPDATE billing.facts SET planned_version = -1")
     (found,) = [each for each in json.loads(run("doctor", "--json").out) if each["part"] == "facts set aside"]
     assert found["level"] == "warn"
     assert found["told"].startswith("4 facts are set aside: ")

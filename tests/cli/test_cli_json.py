@@ -54,7 +54,7 @@ ARGUMENTS = {
     "quarantine list": lambda house: quarantined(house)[1:],
     "quarantine replay": lambda house: [*quarantined(house), "--reason", "mended"],
     "quarantine show": quarantined,
-    "standin authorise": lambda house: ["1999", "USD", "--json"],
+    "standin authorize": lambda house: ["1999", "USD", "--json"],
     "standin customer": nothing,
     "status": settled,
     "switch list": nothing,

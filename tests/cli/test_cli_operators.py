@@ -44,7 +44,7 @@ def test_a_captured_payment_is_explained_with_keys_request_ids_and_facts(run, ho
     for words in ("19.99 USD, captured", record.key, record.request_ids[0], "capture.captured: the money was taken"):
         assert words in told.out
     assert "next: nothing, this is final" in told.out
-    assert "  authorised: 19.99 USD" in told.out
+    assert "  authorized: 19.99 USD" in told.out
     by_intent, by_request, by_work, by_record = (
         json.loads(run("explain", name, "--json").out)
         for name in (intent, "order-1", house.work(capture_id).id, record.id)
@@ -301,7 +301,7 @@ def test_a_late_success_after_a_refusal_is_looked_at_and_believed(run, house):
     assert house.settle(capture_id) == ["captured"]
 
 
-def test_a_late_success_is_not_replayed_when_another_capture_holds_the_authorisation(run, house):
+def test_a_late_success_is_not_replayed_when_another_capture_holds_the_authorization(run, house):
     (intent,) = house.intents()
     capture_id = house.ask_for_capture(intent)
     house.standin.add_fault("402_declined", path="/capture$", times=1)

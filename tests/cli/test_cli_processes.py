@@ -126,13 +126,13 @@ def test_an_address_that_is_left_over_from_an_earlier_up_is_named(run, monkeypat
 
 
 def test_a_card_and_a_customer_are_made_up_at_the_stand_in(run, house):
-    intent = run("standin", "authorise", "1999", "usd").out.strip()
-    assert [effect["amount"] for effect in house.effects("authorisation", intent)] == [1999]
+    intent = run("standin", "authorize", "1999", "usd").out.strip()
+    assert [effect["amount"] for effect in house.effects("authorization", intent)] == [1999]
     assert run("standin", "customer").out.startswith("cus_")
 
 
 @pytest.mark.parametrize("base", ["https://api.stripe.com", "http://127.0.0.1:1"])
-@pytest.mark.parametrize("what", [("authorise", "1999", "USD"), ("customer",)], ids=lambda what: what[0])
+@pytest.mark.parametrize("what", [("authorize", "1999", "USD"), ("customer",)], ids=lambda what: what[0])
 def test_nothing_is_made_up_anywhere_else(run, monkeypatch, base, what):
     monkeypatch.setenv("STRIPE_API_BASE", base)
     told = run("standin", *what)

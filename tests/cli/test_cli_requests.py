@@ -63,7 +63,7 @@ def test_waiting_for_a_capture_that_is_refused_ends_with_status_1(ask, run, hous
     assert house.settle(capture_id) == ["refused"]
     told = run("status", capture_id, "--wait", "--json")
     assert told.status == 1
-    assert json.loads(told.out)["reason"].startswith("more_than_authorised: amount_capturable: ")
+    assert json.loads(told.out)["reason"].startswith("more_than_authorized: amount_capturable: ")
 
 
 def test_waiting_gives_up_and_says_what_is_missing(ask, run, house):

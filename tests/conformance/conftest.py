@@ -88,7 +88,7 @@ def customer(client: stripe.StripeClient, label: str) -> str:
 
 
 @pytest.fixture
-def authorise(client: stripe.StripeClient, customer: str, label: str) -> Callable[..., stripe.PaymentIntent]:
+def authorize(client: stripe.StripeClient, customer: str, label: str) -> Callable[..., stripe.PaymentIntent]:
     """A PaymentIntent of 10.00 USD, confirmed with a test card and waiting to be captured; parameters change it."""
 
     def intent(**changes: Any) -> stripe.PaymentIntent:

@@ -132,7 +132,7 @@ def check_reached(place: Place) -> None:
 
 
 def payment(**changes: Any) -> dict[str, Any]:
-    """Parameters for a payment of 10.00 USD that is authorised at once and captured by hand.
+    """Parameters for a payment of 10.00 USD that is authorized at once and captured by hand.
 
     Without redirects a PaymentIntent can be confirmed where nobody is there to return to a page.
     """

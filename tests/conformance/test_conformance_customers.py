@@ -69,8 +69,8 @@ def test_an_invoice_is_sent_only_to_who_has_an_email_address(client, label):
     assert refused(client.v1.invoices.create, **asked).message.startswith("Missing email.")
 
 
-def test_the_refunds_of_a_charge_are_expanded(client, authorise):
-    intent = client.v1.payment_intents.capture(authorise().id).id
+def test_the_refunds_of_a_charge_are_expanded(client, authorize):
+    intent = client.v1.payment_intents.capture(authorize().id).id
     made = client.v1.refunds.create(params={"payment_intent": intent, "amount": 300}).id
     asked = {"expand": ["latest_charge.refunds"]}
     charge = client.v1.payment_intents.retrieve(intent, params=asked).latest_charge

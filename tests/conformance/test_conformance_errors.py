@@ -99,8 +99,8 @@ def test_metadata_has_its_limits(raw, form):
     assert told(raw("POST", PATH, {**CREATE, **form}))[:2] == (400, INVALID)
 
 
-def test_a_zero_amount_names_its_parameter(raw, authorise, unknown):
-    answer = raw("POST", f"{PATH}/{authorise().id}/capture", {"amount_to_capture": "0"})
+def test_a_zero_amount_names_its_parameter(raw, authorize, unknown):
+    answer = raw("POST", f"{PATH}/{authorize().id}/capture", {"amount_to_capture": "0"})
     unknown("a capture of nothing", (400, INVALID, "parameter_invalid_integer", "amount"), told(answer))
 
 

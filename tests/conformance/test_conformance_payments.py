@@ -1,4 +1,4 @@
-"""PaymentIntents are authorised, captured once or let go; what was captured can be given back.
+"""PaymentIntents are authorized, captured once or let go; what was captured can be given back.
 
 docs.stripe.com/payments/place-a-hold-on-a-payment-method, docs.stripe.com/declines/codes, docs.stripe.com/refunds
 """
@@ -27,45 +27,45 @@ def test_an_intent_waits_for_a_payment_method_for_its_confirmation_and_for_its_c
     assert (intent.status, intent.amount_capturable, intent.amount_received) == ("requires_capture", 1000, 0)
 
 
-def test_an_authorisation_says_until_when_it_may_be_captured(client, authorise):
-    intent = authorise(expand=["latest_charge"])
+def test_an_authorization_says_until_when_it_may_be_captured(client, authorize):
+    intent = authorize(expand=["latest_charge"])
     charge = intent.latest_charge
     assert (charge.status, charge.captured, charge.paid, charge.amount_captured) == ("succeeded", False, True, 0)
     assert charge.payment_method_details.card.capture_before > charge.created
     assert client.v1.charges.retrieve(charge.id).payment_intent == intent.id
 
 
-def test_a_capture_takes_everything(client, authorise):
-    intent = client.v1.payment_intents.capture(authorise().id, params={"expand": ["latest_charge"]})
+def test_a_capture_takes_everything(client, authorize):
+    intent = client.v1.payment_intents.capture(authorize().id, params={"expand": ["latest_charge"]})
     assert (intent.status, intent.amount_received, intent.amount_capturable) == ("succeeded", 1000, 0)
     assert (intent.latest_charge.captured, intent.latest_charge.amount_captured) == (True, 1000)
 
 
-def test_a_smaller_capture_releases_the_rest(client, authorise):
-    held = authorise().id
+def test_a_smaller_capture_releases_the_rest(client, authorize):
+    held = authorize().id
     intent = client.v1.payment_intents.capture(held, params={"amount_to_capture": 600})
     assert (intent.status, intent.amount_received, intent.amount_capturable) == ("succeeded", 600, 0)
     error = refused(client.v1.payment_intents.capture, held, params={"amount_to_capture": 400})
     assert (error.code, error.payment_intent["amount_received"]) == ("payment_intent_unexpected_state", 600)
 
 
-def test_a_second_capture_is_refused_with_the_intent_as_it_is(client, authorise):
-    held = authorise().id
+def test_a_second_capture_is_refused_with_the_intent_as_it_is(client, authorize):
+    held = authorize().id
     client.v1.payment_intents.capture(held)
     error = refused(client.v1.payment_intents.capture, held)
     assert (error.type, error.code) == ("invalid_request_error", "payment_intent_unexpected_state")
     assert (error.payment_intent["id"], error.payment_intent["status"]) == (held, "succeeded")
 
 
-def test_more_than_was_authorised_cannot_be_captured(client, authorise):
-    held = authorise().id
+def test_more_than_was_authorized_cannot_be_captured(client, authorize):
+    held = authorize().id
     error = refused(client.v1.payment_intents.capture, held, params={"amount_to_capture": 1001})
     assert (error.code, error.payment_intent["amount_capturable"]) == ("amount_too_large", 1000)
     assert client.v1.payment_intents.retrieve(held).status == "requires_capture"
 
 
-def test_nothing_and_less_cannot_be_captured(client, authorise):
-    held = authorise().id
+def test_nothing_and_less_cannot_be_captured(client, authorize):
+    held = authorize().id
     assert refused(client.v1.payment_intents.capture, held, params={"amount_to_capture": 0}).type == (
         "invalid_request_error"
     )
@@ -74,7 +74,7 @@ def test_nothing_and_less_cannot_be_captured(client, authorise):
     assert client.v1.payment_intents.retrieve(held).amount_capturable == 1000
 
 
-def test_what_is_not_authorised_cannot_be_captured(client):
+def test_what_is_not_authorized_cannot_be_captured(client):
     made = client.v1.payment_intents.create(params={"amount": 1000, "currency": "usd"}).id
     error = refused(client.v1.payment_intents.capture, made)
     assert (error.code, error.payment_intent["status"]) == (
@@ -83,8 +83,8 @@ def test_what_is_not_authorised_cannot_be_captured(client):
     )
 
 
-def test_a_cancelled_authorisation_lets_everything_go(client, authorise):
-    held = authorise().id
+def test_a_canceled_authorization_lets_everything_go(client, authorize):
+    held = authorize().id
     intent = client.v1.payment_intents.cancel(held, params={"cancellation_reason": "duplicate"})
     assert (intent.status, intent.amount_capturable, intent.amount_received) == ("canceled", 0, 0)
     assert (intent.cancellation_reason, intent.canceled_at >= intent.created) == ("duplicate", True)
@@ -93,8 +93,8 @@ def test_a_cancelled_authorisation_lets_everything_go(client, authorise):
         assert (error.code, error.payment_intent["status"]) == ("payment_intent_unexpected_state", "canceled")
 
 
-def test_what_was_captured_cannot_be_cancelled(client, authorise):
-    held = authorise().id
+def test_what_was_captured_cannot_be_canceled(client, authorize):
+    held = authorize().id
     client.v1.payment_intents.capture(held)
     error = refused(client.v1.payment_intents.cancel, held)
     assert (error.code, error.payment_intent["status"]) == ("payment_intent_unexpected_state", "succeeded")
@@ -111,8 +111,8 @@ def test_what_was_captured_cannot_be_cancelled(client, authorise):
         ("pm_card_chargeDeclinedIncorrectCvc", "incorrect_cvc", None),
     ],
 )
-def test_a_decline_names_its_code_and_leaves_its_rows(client, authorise, card, code, decline_code):
-    error = refused(authorise, payment_method=card)
+def test_a_decline_names_its_code_and_leaves_its_rows(client, authorize, card, code, decline_code):
+    error = refused(authorize, payment_method=card)
     assert (error.type, error.code) == ("card_error", code)
     if decline_code:
         assert error.decline_code == decline_code
@@ -123,14 +123,14 @@ def test_a_decline_names_its_code_and_leaves_its_rows(client, authorise, card, c
     assert (charge.status, charge.paid, charge.captured) == ("failed", False, False)
 
 
-def test_a_declined_intent_can_be_confirmed_with_another_card(client, authorise):
-    declined = refused(authorise, payment_method="pm_card_visa_chargeDeclined").payment_intent["id"]
+def test_a_declined_intent_can_be_confirmed_with_another_card(client, authorize):
+    declined = refused(authorize, payment_method="pm_card_visa_chargeDeclined").payment_intent["id"]
     intent = client.v1.payment_intents.confirm(declined, params={"payment_method": "pm_card_visa"})
     assert (intent.status, intent.last_payment_error) == ("requires_capture", None)
 
 
-def test_a_bank_that_wants_to_see_the_customer_is_not_satisfied_off_session(authorise):
-    error = refused(authorise, payment_method="pm_card_authenticationRequired", off_session=True)
+def test_a_bank_that_wants_to_see_the_customer_is_not_satisfied_off_session(authorize):
+    error = refused(authorize, payment_method="pm_card_authenticationRequired", off_session=True)
     assert (error.type, error.code) == ("card_error", "authentication_required")
 
 
@@ -141,8 +141,8 @@ def test_payment_method_types_are_gone(raw):
     assert raw("POST", "/v1/payment_intents", form, version="2025-03-31.basil").status == 200
 
 
-def test_without_an_agreement_there_is_one_capture(raw, authorise, unknown):
-    answer = raw("POST", f"/v1/payment_intents/{authorise().id}/capture", {"final_capture": "false"})
+def test_without_an_agreement_there_is_one_capture(raw, authorize, unknown):
+    answer = raw("POST", f"/v1/payment_intents/{authorize().id}/capture", {"final_capture": "false"})
     found = (answer.status, answer.json().get("error", {}).get("param"))
     unknown("final_capture=false where several captures were not asked for", (400, "final_capture"), found)
 
@@ -151,9 +151,9 @@ def test_without_an_agreement_there_is_one_capture(raw, authorise, unknown):
 
 
 @pytest.fixture
-def captured(client, authorise):
+def captured(client, authorize):
     """The id of an intent of which 10.00 USD were taken."""
-    return client.v1.payment_intents.capture(authorise().id).id
+    return client.v1.payment_intents.capture(authorize().id).id
 
 
 def charge_of(client, intent):
@@ -182,8 +182,8 @@ def test_never_more_is_given_back_than_was_captured(client, captured):
     assert (charge_of(client, captured).amount_refunded, charge_of(client, captured).refunded) == (1000, True)
 
 
-def test_a_partial_capture_limits_what_is_given_back(client, authorise):
-    intent = client.v1.payment_intents.capture(authorise().id, params={"amount_to_capture": 600}).id
+def test_a_partial_capture_limits_what_is_given_back(client, authorize):
+    intent = client.v1.payment_intents.capture(authorize().id, params={"amount_to_capture": 600}).id
     assert client.v1.refunds.create(params={"payment_intent": intent}).amount == 600
 
 

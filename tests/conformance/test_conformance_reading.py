@@ -47,8 +47,8 @@ def test_a_list_filters_by_time(client, customer, five):
     assert ids(earlier) == []
 
 
-def test_a_list_expands_each_of_its_objects(client, customer, authorise):
-    authorise()
+def test_a_list_expands_each_of_its_objects(client, customer, authorize):
+    authorize()
     listed = client.v1.payment_intents.list(params={"customer": customer, "expand": ["data.latest_charge"]})
     assert [intent.latest_charge.amount for intent in listed.data] == [1000]
 
@@ -89,8 +89,8 @@ def test_the_event_of_a_lost_answer_is_found_by_its_key(client, label, eventuall
     assert client.v1.events.retrieve(event.id).data.object["metadata"]["label"] == label
 
 
-def test_a_capture_and_a_replay_of_it_are_told_once(client, authorise, label, eventually):
-    held = authorise()
+def test_a_capture_and_a_replay_of_it_are_told_once(client, authorize, label, eventually):
+    held = authorize()
     for _ in range(2):
         client.v1.payment_intents.capture(held.id, options={"idempotency_key": label})
     asked = {"types": ["payment_intent.succeeded", "charge.captured"], "created": {"gte": held.created}, "limit": 100}
@@ -103,8 +103,8 @@ def test_a_capture_and_a_replay_of_it_are_told_once(client, authorise, label, ev
     assert eventually(mine, "both events of the capture") == ["charge.captured", "payment_intent.succeeded"]
 
 
-def test_an_event_shows_its_object_as_it_was_then(client, authorise, eventually):
-    held = authorise()
+def test_an_event_shows_its_object_as_it_was_then(client, authorize, eventually):
+    held = authorize()
     client.v1.payment_intents.cancel(held.id)
     asked = {"type": "payment_intent.*", "created": {"gte": held.created}, "limit": 100}
 
@@ -121,8 +121,8 @@ def test_an_event_shows_its_object_as_it_was_then(client, authorise, eventually)
 # Search.
 
 
-def test_search_finds_by_metadata_in_the_end(client, authorise, label, eventually):
-    held = authorise()
+def test_search_finds_by_metadata_in_the_end(client, authorize, label, eventually):
+    held = authorize()
     query = f'metadata["label"]:"{label}" AND amount>=1000 AND -currency:"eur"'
     found = eventually(lambda: client.v1.payment_intents.search(params={"query": query}).data, "the intent is found")
     assert [intent.id for intent in found] == [held.id]
@@ -172,8 +172,8 @@ def test_what_the_language_of_search_allows(raw, written, query, unknown):
     unknown(f"search with {written}", 400, answer.status)
 
 
-def test_which_version_search_shows(client, authorise, label, eventually, unknown):
-    held = authorise()
+def test_which_version_search_shows(client, authorize, label, eventually, unknown):
+    held = authorize()
     query = f'metadata["label"]:"{label}" AND status:"requires_capture"'
     eventually(lambda: client.v1.payment_intents.search(params={"query": query}).data, "the intent is found")
     client.v1.payment_intents.cancel(held.id)

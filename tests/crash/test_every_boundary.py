@@ -59,7 +59,7 @@ def test_a_worker_killed_at_any_boundary_of_a_capture_takes_the_money_once(house
         _told_without_a_gap(house, operation)
 
 
-def test_a_worker_killed_at_any_boundary_of_an_invoice_leaves_one_finalised_invoice(house: House) -> None:
+def test_a_worker_killed_at_any_boundary_of_an_invoice_leaves_one_finalized_invoice(house: House) -> None:
     """[48, 49]"""
     customer = house.customer()
 
@@ -78,7 +78,7 @@ def test_a_worker_killed_at_any_boundary_of_an_invoice_leaves_one_finalised_invo
         _told_without_a_gap(house, operation)
 
 
-def test_a_worker_killed_at_any_boundary_of_an_invoice_that_a_credit_balance_pays_finalises_it_once(
+def test_a_worker_killed_at_any_boundary_of_an_invoice_that_a_credit_balance_pays_finalizes_it_once(
     house: House,
 ) -> None:
     customer = house.customer()
@@ -161,7 +161,7 @@ def _finished(house: House, operation: str) -> bool:
 
 
 def _one_invoice(house: House, operation: str) -> None:
-    """Exactly one draft survived; it was finalised and sent once, with the right lines and the right key history."""
+    """Exactly one draft survived; it was finalized and sent once, with the right lines and the right key history."""
     invoice = house.row(Invoice, operation)
     made = {effect["id"] for effect in house.effects("invoice.created") if _is_of(effect, operation)}
     deleted = {effect["id"] for effect in house.effects("invoice.deleted")}

@@ -1,4 +1,4 @@
-"""Invoices under lost answers, strangers' hands and strays: one finalised invoice with the right lines, or none."""
+"""Invoices under lost answers, strangers' hands and strays: one finalized invoice with the right lines, or none."""
 
 import pytest
 from house import House
@@ -71,7 +71,7 @@ def test_a_total_that_differs_is_refused_and_the_draft_deleted_and_only_a_person
     assert len(house.effects("invoice.finalized")) == 1
 
 
-def test_an_invoice_that_somebody_else_finalised_and_sent_is_not_sent_twice(house: House) -> None:
+def test_an_invoice_that_somebody_else_finalized_and_sent_is_not_sent_twice(house: House) -> None:
     """[49]"""
     invoice = house.ask_for_invoice()
     house.standin.add_fault("drop_before", method="POST", path=STEPS["finalize"], times=1)

@@ -1,4 +1,4 @@
-"""Answers about an invoice that lie: at most one is finalised, and it is the one that was asked for."""
+"""Answers about an invoice that lie: at most one is finalized, and it is the one that was asked for."""
 
 import pytest
 from house import House

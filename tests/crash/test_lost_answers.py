@@ -8,7 +8,7 @@ from billing import database
 from billing.tables import RecordState, Switch, WorkState
 
 
-def test_a_capture_with_a_known_authorisation_costs_exactly_one_provider_call(house: House) -> None:
+def test_a_capture_with_a_known_authorization_costs_exactly_one_provider_call(house: House) -> None:
     capture = house.ask_for_capture()
     before = len(house.standin.requests())
     assert house.settle(capture) == ["captured"]
@@ -16,11 +16,11 @@ def test_a_capture_with_a_known_authorisation_costs_exactly_one_provider_call(ho
     assert house.captured(capture) == {1999: 1}
 
 
-def test_an_unknown_authorisation_is_read_once_and_a_part_of_it_is_captured(house: House) -> None:
-    capture = house.ask_for_capture(amount=500, authorisation=None)
+def test_an_unknown_authorization_is_read_once_and_a_part_of_it_is_captured(house: House) -> None:
+    capture = house.ask_for_capture(amount=500, authorization=None)
     assert house.settle(capture) == ["captured"]
     assert house.captured(capture) == {500: 1}
-    assert house.topics(capture) == ["requested", "looked", "authorisation_read", "attempted", "captured"]
+    assert house.topics(capture) == ["requested", "looked", "authorization_read", "attempted", "captured"]
 
 
 @pytest.mark.parametrize("fault", ["drop_before", "drop_after_commit", "truncate_body", "502_html", "200_html"])
@@ -172,7 +172,7 @@ def test_a_redirect_is_not_followed_and_not_believed(house: House) -> None:
     assert house.captured(capture) == {1999: 1}
 
 
-def test_an_authorisation_that_somebody_else_captured_is_success_without_a_second_capture(house: House) -> None:
+def test_an_authorization_that_somebody_else_captured_is_success_without_a_second_capture(house: House) -> None:
     """[29]"""
     capture = house.ask_for_capture(intent := house.intents()[0])
     _capture_by_hand(house, intent, 1999)
@@ -181,7 +181,7 @@ def test_an_authorisation_that_somebody_else_captured_is_success_without_a_secon
     assert len(house.effects("capture", intent)) == 1
 
 
-def test_an_authorisation_that_somebody_else_captured_for_another_amount_is_a_conflict(house: House) -> None:
+def test_an_authorization_that_somebody_else_captured_for_another_amount_is_a_conflict(house: House) -> None:
     """[29, 33]"""
     capture = house.ask_for_capture(intent := house.intents()[0])
     _capture_by_hand(house, intent, 500)
@@ -190,26 +190,26 @@ def test_an_authorisation_that_somebody_else_captured_for_another_amount_is_a_co
     assert house.status(capture).state == "conflict"
 
 
-def test_a_canceled_authorisation_ends_the_capture(house: House) -> None:
+def test_a_canceled_authorization_ends_the_capture(house: House) -> None:
     """[30]"""
     capture = house.ask_for_capture(intent := house.intents()[0])
     _post(house, f"/v1/payment_intents/{intent}/cancel", "")
     assert house.settle(capture) == ["canceled"]
 
 
-def test_a_lapsed_authorisation_ends_the_capture_as_expired(house: House) -> None:
+def test_a_lapsed_authorization_ends_the_capture_as_expired(house: House) -> None:
     """[27]"""
     capture = house.ask_for_capture()
     house.standin.advance(8 * 24 * 3600)
     assert house.settle(capture) == ["expired"]
 
 
-def test_more_than_is_authorised_is_refused_before_anything_is_sent(house: House) -> None:
+def test_more_than_is_authorized_is_refused_before_anything_is_sent(house: House) -> None:
     """[32, 33]"""
-    capture = house.ask_for_capture(amount=2000, authorisation=None)
+    capture = house.ask_for_capture(amount=2000, authorization=None)
     assert house.settle(capture) == ["refused"]
     assert house.status(capture).reason == (
-        "more_than_authorised: amount_capturable: expected at least 2000, found 1999"
+        "more_than_authorized: amount_capturable: expected at least 2000, found 1999"
     )
     assert house.posts("/capture") == []
 

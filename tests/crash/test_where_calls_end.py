@@ -92,7 +92,7 @@ class Refusing:
 # Paid before it was sent.
 
 
-def test_an_invoice_that_a_credit_balance_pays_at_its_finalisation_is_paid(house: House) -> None:
+def test_an_invoice_that_a_credit_balance_pays_at_its_finalization_is_paid(house: House) -> None:
     invoice = house.ask_for_invoice(customer(house, credit=5000))
     assert house.settle(invoice) == ["paid"]
     row = house.row(Invoice, invoice)
@@ -110,7 +110,7 @@ def test_a_credit_balance_that_pays_a_part_leaves_an_invoice_that_is_sent(house:
 
 
 @pytest.mark.parametrize("fault", ["drop_after_commit", "500_with_effect", "500_saved"])
-def test_a_lost_answer_to_a_finalisation_that_a_credit_balance_pays_ends_as_paid(house: House, fault: str) -> None:
+def test_a_lost_answer_to_a_finalization_that_a_credit_balance_pays_ends_as_paid(house: House, fault: str) -> None:
     invoice = house.ask_for_invoice(customer(house, credit=5000))
     house.standin.add_fault(fault, method="POST", path="/finalize$", times=1)
     assert house.settle(invoice) == ["paid"]
@@ -157,12 +157,12 @@ def test_an_open_invoice_that_somebody_gave_up_is_refused_and_names_its_status(
     assert house.status(invoice).reason == reason
 
 
-def _finalised(house: House, draft: str) -> None:
+def _finalized(house: House, draft: str) -> None:
     by_hand(house, f"/v1/invoices/{draft}/finalize", "auto_advance=false")
 
 
 def _voided(house: House, draft: str) -> None:
-    _finalised(house, draft)
+    _finalized(house, draft)
     by_hand(house, f"/v1/invoices/{draft}/void")
 
 
@@ -171,7 +171,7 @@ def _deleted(house: House, draft: str) -> None:
 
 
 def _advanced(house: House, draft: str) -> None:
-    """Stripe itself finalises it an hour later, and sends it another hour later."""
+    """Stripe itself finalizes it an hour later, and sends it another hour later."""
     by_hand(house, f"/v1/invoices/{draft}", "auto_advance=true")
     house.standin.advance(3 * 3600)
 
@@ -186,14 +186,14 @@ def _without_customer(house: House, draft: str) -> None:
 
 
 HANDS: list[tuple[str, int, Callable[[House, str], None], str, str | None]] = [
-    ("finalised before its lines", 2, _finalised, "refused", "not_a_draft: status: expected draft, found paid"),
+    ("finalized before its lines", 2, _finalized, "refused", "not_a_draft: status: expected draft, found paid"),
     ("deleted before its lines", 2, _deleted, "refused", "gone"),
     ("edited before its lines", 2, _edited, "refused", "total_differs: subtotal: expected 4501, found 4578;"),
-    ("finalised before we did", 3, _finalised, "sent", None),
-    ("voided before we finalised it", 3, _voided, "refused", "not_open: status: expected open, found void"),
-    ("deleted before we finalised it", 3, _deleted, "refused", "gone"),
-    ("finalised and sent by Stripe", 3, _advanced, "sent", None),
-    ("edited before we finalised it", 3, _edited, "conflict", "mismatch: total: expected 4501, found 4578"),
+    ("finalized before we did", 3, _finalized, "sent", None),
+    ("voided before we finalized it", 3, _voided, "refused", "not_open: status: expected open, found void"),
+    ("deleted before we finalized it", 3, _deleted, "refused", "gone"),
+    ("finalized and sent by Stripe", 3, _advanced, "sent", None),
+    ("edited before we finalized it", 3, _edited, "conflict", "mismatch: total: expected 4501, found 4578"),
     ("its customer deleted", 3, _without_customer, "refused", "resource_missing: customer"),
 ]
 
@@ -226,7 +226,7 @@ def test_a_send_that_stripe_refuses_under_every_key_is_refused_and_sent_when_a_p
     assert len(house.effects("invoice.finalized")) == 1
 
 
-def test_a_draft_that_stripe_refuses_to_finalise_is_deleted_before_the_invoice_is_refused(house: House) -> None:
+def test_a_draft_that_stripe_refuses_to_finalize_is_deleted_before_the_invoice_is_refused(house: House) -> None:
     invoice = house.ask_for_invoice()
     assert house.settle(invoice, gateway=Refusing(house, "/finalize", most=99)) == ["refused"]
     assert house.status(invoice).reason == "refused_each_time"
@@ -333,7 +333,7 @@ INTENTS: list[tuple[str, Callable[[House], str], str, str, str | None]] = [
 
 
 @pytest.mark.parametrize("answer", ["lost", "given"])
-@pytest.mark.parametrize("known", [True, False], ids=["authorisation brought", "authorisation read"])
+@pytest.mark.parametrize("known", [True, False], ids=["authorization brought", "authorization read"])
 @pytest.mark.parametrize(("made", "brought", "read", "reason"), [pytest.param(*row[1:], id=row[0]) for row in INTENTS])
 def test_a_capture_of_whatever_intent_ends(
     house: House, made: Callable[[House], str], brought: str, read: str, reason: str | None, known: bool, answer: str
@@ -341,7 +341,7 @@ def test_a_capture_of_whatever_intent_ends(
     intent = made(house)
     if answer == "lost":
         house.standin.add_fault("drop_after_commit", path=f"/v1/payment_intents/{intent}", times=1)
-    capture = house.ask_for_capture(intent) if known else house.ask_for_capture(intent, authorisation=None)
+    capture = house.ask_for_capture(intent) if known else house.ask_for_capture(intent, authorization=None)
     assert ended(house, capture) == (brought if known else read)
     shown = str(house.status(capture).reason)
     # Where Stripe's own refusal ends it, the reason is Stripe's code.

@@ -56,7 +56,7 @@ def test_a_health_check_finds_no_relay_where_none_runs(deployment: Deployment) -
 
 
 def test_a_capture_and_an_invoice_go_through(deployment: Deployment) -> None:
-    (intent,) = deployment.standin.authorisations(count=1, amount=1999, currency="usd")
+    (intent,) = deployment.standin.authorizations(count=1, amount=1999, currency="usd")
     made = deployment.run("operator", "standin", "customer")
     assert made.wait(60.0) == 0, made.output()
     application = database.open_engine(deployment.url("application_database_url"), PRODUCTION, name="application")

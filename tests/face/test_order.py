@@ -68,7 +68,7 @@ def in_doubt(engine: Engine, runner: Runner, *numbers: int) -> list[str]:
 
 
 def test_the_most_urgent_ready_work_is_claimed_first(engine: Engine, runner: Runner):
-    """A capture an hour before its authorisation lapses does not wait behind a backlog."""
+    """A capture an hour before its authorization lapses does not wait behind a backlog."""
     old, middle, urgent = (wish(engine, number) for number in range(3))
     let_urgency_be(engine, urgent, middle, old)
     claimed = [claim(engine, runner, free=1).calls[0].case.row.id for _ in range(3)]
@@ -88,13 +88,13 @@ def test_a_deadline_comes_before_what_has_none_and_what_is_to_be_read_before_bot
     with transaction(engine) as session:
         asked = []
         for number, known in enumerate([None, datetime.now(UTC) + timedelta(minutes=70), "unknown"]):
-            authorisation = None if known == "unknown" else billing.Authorisation(2000, "USD", known)  # type: ignore[arg-type]
+            authorization = None if known == "unknown" else billing.Authorization(2000, "USD", known)  # type: ignore[arg-type]
             receipt = billing.request_capture(
                 session,
                 payment_intent=f"pi_{number}",
                 amount=billing.Money(2000, "USD"),
                 request_id=f"order-{number}",
-                authorisation=authorisation,
+                authorization=authorization,
             )
             asked.append(receipt.capture_id)
         planning.plan(session, SHORT)
@@ -306,7 +306,7 @@ def test_facts_are_planned_in_the_order_in_which_they_were_written(engine: Engin
             for n in range(3)
         ]
     # Written anew, so that they no longer lie in their order.
-    execute(engine, "UPDATE billing.facts SET menu = NULL WHERE entity_id = :id", id=asked[0])
+    execute(engine, "UPDATE billing.facts SET planned_version = NULL WHERE entity_id = :id", id=asked[0])
     planned = []
     for _ in range(3):
         assert planning.plan_next(engine, SHORT) == 1
@@ -414,11 +414,11 @@ def test_the_receipt_of_a_brake_lists_first_what_ends_first(engine: Engine, runn
 def test_a_story_is_told_in_the_order_in_which_it_happened(engine: Engine, runner: Runner):
     capture = wish(engine, known=False)
     (read,) = claim(engine, runner).calls
-    authorised = {"amount_capturable": 2000, "currency": "usd", "latest_charge": None}
-    (call,) = report(engine, runner, read, Finding(Learned.SUCCEEDED, authorised)).calls
+    authorized = {"amount_capturable": 2000, "currency": "usd", "latest_charge": None}
+    (call,) = report(engine, runner, read, Finding(Learned.SUCCEEDED, authorized)).calls
     report(engine, runner, call, captured(call))
     # Written anew, so that they no longer lie in their order.
-    execute(engine, "UPDATE billing.facts SET menu = menu WHERE entity_version < 3")
+    execute(engine, "UPDATE billing.facts SET planned_version = planned_version WHERE entity_version < 3")
     execute(engine, "UPDATE billing.idempotency_records SET looks = looks WHERE generation = 1")
     with transaction(engine) as session:
         story = explain(session, capture)
@@ -538,7 +538,7 @@ def test_while_somebody_waits_facts_that_start_nothing_are_stamped_once_a_second
         house.relay._busy_until = clock[0] + 10
         house.relay.round()
         with transaction(house.engine) as session:
-            return len(session.scalars(select(Fact.id).where(Fact.menu.is_(None))).all())
+            return len(session.scalars(select(Fact.id).where(Fact.planned_version.is_(None))).all())
 
     assert unstamped() == 0
     assert unstamped() == 1

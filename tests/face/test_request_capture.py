@@ -39,19 +39,19 @@ def test_a_wish_is_one_row_and_one_fact(session: Session):
     row = session.scalars(select(Capture)).one()
     assert receipt == billing.CaptureReceipt(receipt.capture_id, "order-1", new=True)
     assert (row.id, row.payment_intent, row.amount_minor, row.currency) == (receipt.capture_id, "pi_1", 2000, "USD")
-    assert (row.state, row.account, row.authorised_minor) == (CaptureState.REQUESTED, "acct_1", None)
+    assert (row.state, row.account, row.authorized_minor) == (CaptureState.REQUESTED, "acct_1", None)
     fact = session.scalars(select(Fact)).one()
     assert (fact.topic, fact.entity_id, fact.entity_version) == ("capture.requested", row.id, row.version)
-    assert (fact.actor, fact.correlation_id, fact.menu) == ("application", "trace-1", None)
+    assert (fact.actor, fact.correlation_id, fact.planned_version) == ("application", "trace-1", None)
 
 
-def test_what_is_known_of_the_authorisation_is_kept_as_it_was_told(session: Session):
-    ask(session, authorisation=billing.Authorisation(2500, "USD", SOON))
+def test_what_is_known_of_the_authorization_is_kept_as_it_was_told(session: Session):
+    ask(session, authorization=billing.Authorization(2500, "USD", SOON))
     session.commit()
     row = session.scalars(select(Capture)).one()
-    assert (row.authorised_minor, row.authorised_currency, row.capture_before) == (2500, "USD", SOON)
+    assert (row.authorized_minor, row.authorized_currency, row.capture_before) == (2500, "USD", SOON)
     fact = session.scalars(select(Fact)).one()
-    assert (fact.payload["authorised"], fact.payload["capture_before"]) == (True, SOON.isoformat())
+    assert (fact.payload["authorized"], fact.payload["capture_before"]) == (True, SOON.isoformat())
 
 
 def test_a_wish_that_is_rolled_back_was_never_made(session: Session):
@@ -96,10 +96,10 @@ def test_the_same_request_of_another_account_is_another_wish(session: Session):
     assert other.capture_id != first.capture_id
 
 
-def test_an_authorisation_is_asked_for_once(session: Session):
+def test_an_authorization_is_asked_for_once(session: Session):
     first = ask(session)
     session.commit()
-    with pytest.raises(billing.AuthorisationTaken, match=first.capture_id) as taken:
+    with pytest.raises(billing.AuthorizationTaken, match=first.capture_id) as taken:
         ask(session, request_id="order-2")
     assert (taken.value.payment_intent, taken.value.holder) == ("pi_1", first.capture_id)
     still_usable(session)
@@ -107,14 +107,14 @@ def test_an_authorisation_is_asked_for_once(session: Session):
 
 
 @pytest.mark.parametrize("state", list(CaptureState))
-def test_only_a_capture_that_took_nothing_gives_its_authorisation_back(session: Session, state: CaptureState):
+def test_only_a_capture_that_took_nothing_gives_its_authorization_back(session: Session, state: CaptureState):
     ask(session)
     session.execute(text("UPDATE billing.captures SET state = :state"), {"state": state})
     session.commit()
     if state in ("declined", "refused", "canceled"):
         assert ask(session, request_id="order-2").new
     else:
-        with pytest.raises(billing.AuthorisationTaken):
+        with pytest.raises(billing.AuthorizationTaken):
             ask(session, request_id="order-2")
 
 
@@ -158,20 +158,20 @@ def test_an_actor_that_is_not_one_is_refused_before_anything_is_written(session:
 
 
 @pytest.mark.parametrize(
-    "authorisation",
+    "authorization",
     [(1999, "USD"), (5000, "EUR")],
     ids=["too little", "another currency"],
 )
-def test_more_than_was_authorised_is_refused_before_anything_is_written(session: Session, authorisation: Any):
+def test_more_than_was_authorized_is_refused_before_anything_is_written(session: Session, authorization: Any):
     with pytest.raises(billing.InvalidAmount):
-        ask(session, authorisation=billing.Authorisation(*authorisation, None))
+        ask(session, authorization=billing.Authorization(*authorization, None))
     still_usable(session)
     assert rows(session) == 0
 
 
 def test_a_deadline_without_a_time_zone_is_refused():
     with pytest.raises(billing.InvalidText, match="time zone"):
-        billing.Authorisation(2000, "USD", datetime(2026, 1, 7))  # noqa: DTZ001
+        billing.Authorization(2000, "USD", datetime(2026, 1, 7))  # noqa: DTZ001
 
 
 def together(engine: Engine, first: Callable[[Session], Any], second: Callable[[Session], Any]) -> list[Any]:
@@ -217,10 +217,10 @@ def test_two_transactions_with_the_same_request_get_the_same_receipt(crowded: En
     assert first.capture_id == second.capture_id
 
 
-def test_two_transactions_with_different_requests_do_not_share_an_authorisation(crowded: Engine):
+def test_two_transactions_with_different_requests_do_not_share_an_authorization(crowded: Engine):
     first, second = together(crowded, ask, lambda session: ask(session, request_id="order-2"))
     assert first.new
-    assert isinstance(second, billing.AuthorisationTaken)
+    assert isinstance(second, billing.AuthorizationTaken)
     assert second.holder == first.capture_id
 
 
@@ -249,7 +249,7 @@ def test_the_database_refuses_a_second_capture_even_when_the_face_is_bypassed(se
         "INSERT INTO billing.captures (id, request_id, payment_intent, amount_minor, currency)"
         " SELECT 'cap_other', 'another', payment_intent, amount_minor, currency FROM billing.captures"
     )
-    with pytest.raises(IntegrityError, match="captures_one_per_authorisation"):
+    with pytest.raises(IntegrityError, match="captures_one_per_authorization"):
         session.execute(copy)
 
 

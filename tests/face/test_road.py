@@ -33,9 +33,9 @@ def runner() -> Runner:
 
 
 def wish(engine: Engine, number: int = 1, *, known: bool = True) -> str:
-    authorisation = billing.Authorisation(2000, "USD", None) if known else None
+    authorization = billing.Authorization(2000, "USD", None) if known else None
     with transaction(engine) as session:
-        receipt = ask(session, payment_intent=f"pi_{number}", request_id=f"order-{number}", authorisation=authorisation)
+        receipt = ask(session, payment_intent=f"pi_{number}", request_id=f"order-{number}", authorization=authorization)
         plan(session, SHORT)
     return receipt.capture_id
 
@@ -81,7 +81,7 @@ def test_one_wish_from_the_request_to_the_money(engine: Engine, runner: Runner):
         told = session.execute(select(Fact.topic, Fact.entity_version, Fact.payload).order_by(Fact.id)).all()
     assert [topic for topic, _, _ in told] == ["capture.requested", "capture.attempted", "capture.captured"]
     assert [version for _, version, _ in told] == [1, 2, 3]
-    allowed = {"minor", "currency", "payment_intent", "account", "authorised", "capture_before"}
+    allowed = {"minor", "currency", "payment_intent", "account", "authorized", "capture_before"}
     assert set(told[0].payload) == allowed
     assert set(told[2].payload) == {"minor", "currency", "payment_intent", "charge", "why"}
 
@@ -100,7 +100,7 @@ def test_what_is_committed_before_a_call_is_what_a_second_connection_sees(engine
 def test_a_fact_is_planned_once_however_often_a_relay_comes_by(engine: Engine):
     wish(engine)
     with transaction(engine) as session:
-        session.execute(text("UPDATE billing.facts SET menu = NULL"))
+        session.execute(text("UPDATE billing.facts SET planned_version = NULL"))
         plan(session, SHORT)
     assert len(works(engine)) == 1
 
@@ -168,8 +168,8 @@ def test_a_switch_pulled_between_two_steps_stops_the_second(engine: Engine, runn
     assert read.looking
     with transaction(engine) as session:
         switches.pull(session, "captures", actor="ops", reason="a test")
-    authorised = {"amount_capturable": 2000, "currency": "usd", "latest_charge": None}
-    outcome = report(engine, runner, read, Finding(Learned.SUCCEEDED, authorised))
+    authorized = {"amount_capturable": 2000, "currency": "usd", "latest_charge": None}
+    outcome = report(engine, runner, read, Finding(Learned.SUCCEEDED, authorized))
     assert not outcome.calls
     assert works(engine) == {capture_id: "held"}
 

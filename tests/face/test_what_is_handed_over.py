@@ -46,7 +46,7 @@ def test_what_the_sdk_answers_to_a_confirm_is_passed_on_as_it_is(session: Sessio
         session,
         payment_intent=intent.id,
         amount=billing.Money(intent.amount_capturable, intent.currency),
-        authorisation=billing.Authorisation(
+        authorization=billing.Authorization(
             intent.amount_capturable, intent.currency, charge.payment_method_details.card.capture_before
         ),
         account="",
@@ -54,7 +54,7 @@ def test_what_the_sdk_answers_to_a_confirm_is_passed_on_as_it_is(session: Sessio
     session.commit()
     row = session.scalars(select(Capture)).one()
     assert (row.payment_intent, row.amount_minor, row.currency, row.account) == ("pi_3Mtw", 2000, "USD", None)
-    assert (row.authorised_minor, row.authorised_currency, row.capture_before) == (2000, "USD", UNTIL)
+    assert (row.authorized_minor, row.authorized_currency, row.capture_before) == (2000, "USD", UNTIL)
     fact = session.scalars(select(Fact)).one()
     assert fact.payload["capture_before"] == "2026-01-07T00:00:00+00:00"
 
@@ -64,12 +64,12 @@ def test_what_the_sdk_answers_to_a_confirm_is_passed_on_as_it_is(session: Sessio
     [1_767_744_000, UNTIL, UNTIL.astimezone(timezone(timedelta(hours=-9)))],
     ids=["seconds", "UTC", "elsewhere"],
 )
-def test_an_authorisation_keeps_when_it_lapses_as_one_time_in_utc(given: Any):
-    kept = billing.Authorisation(2000, "Usd", given)
+def test_an_authorization_keeps_when_it_lapses_as_one_time_in_utc(given: Any):
+    kept = billing.Authorization(2000, "Usd", given)
     assert (kept.capture_before, kept.currency) == (UNTIL, "USD")
     assert kept.capture_before is not None
     assert kept.capture_before.tzinfo is UTC
-    assert kept == billing.Authorisation(2000, "USD", UNTIL)
+    assert kept == billing.Authorization(2000, "USD", UNTIL)
 
 
 class Nowhere(tzinfo):
@@ -93,7 +93,7 @@ class Nowhere(tzinfo):
 )
 def test_a_deadline_that_cannot_be_stripes_is_refused_by_name(given: Any):
     with pytest.raises(billing.InvalidText, match=r"^capture_before must "):
-        billing.Authorisation(2000, "USD", given)
+        billing.Authorization(2000, "USD", given)
 
 
 @pytest.mark.parametrize("lines", [iter, tuple, lambda lines: (line for line in lines), dict.fromkeys])
@@ -264,15 +264,15 @@ def a_capture(chance: random.Random) -> dict[str, Any]:
     def money() -> Any:
         return billing.Money(maybe(chance, 2000), maybe(chance, "usd"))
 
-    def authorisation() -> Any:
-        return billing.Authorisation(maybe(chance, 2000), maybe(chance, "usd"), maybe(chance, 1_767_744_000))
+    def authorization() -> Any:
+        return billing.Authorization(maybe(chance, 2000), maybe(chance, "usd"), maybe(chance, 1_767_744_000))
 
     return {
         "payment_intent": maybe(chance, "pi_1"),
         "amount": money() if chance.random() < 0.9 else anything(chance),
         "request_id": maybe(chance, "order-1"),
         "correlation_id": maybe(chance, None),
-        "authorisation": authorisation() if chance.random() < 0.5 else maybe(chance, None),
+        "authorization": authorization() if chance.random() < 0.5 else maybe(chance, None),
         "account": maybe(chance, ""),
         "actor": maybe(chance, "till 3"),
     }

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
-Behaviour = Callable[[socket.socket, bytes], None]
+Behavior = Callable[[socket.socket, bytes], None]
 
 
 class HostileServer:
     """`behave` gets the connection and the whole request, once per request, until it closes the connection."""
 
-    def __init__(self, behave: Behaviour) -> None:
+    def __init__(self, behave: Behavior) -> None:
         self._behave = behave
         self.requests: list[bytes] = []
         self.connections = 0
@@ -42,7 +42,7 @@ class HostileServer:
         self._thread.join(5)
 
     def wait(self, seconds: float) -> bool:
-        """A pause of a behaviour; True when the test is over."""
+        """A pause of a behavior; True when the test is over."""
         return self._stopping.wait(seconds)
 
     def _accept(self) -> None:

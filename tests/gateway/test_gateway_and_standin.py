@@ -44,7 +44,7 @@ def budget() -> Budget:
 
 
 def a_case(control: Control, **changes: Any) -> Case:
-    (intent,) = control.authorisations(amount=1999)
+    (intent,) = control.authorizations(amount=1999)
     values: dict[str, Any] = {
         "id": f"cap_{intent[3:].ljust(32, '0')}",
         "account": None,
@@ -53,7 +53,7 @@ def a_case(control: Control, **changes: Any) -> Case:
         "capture_no": 1,
         "amount_minor": 1999,
         "currency": "USD",
-        "authorised_minor": 1999,
+        "authorized_minor": 1999,
         "state": CaptureState.REQUESTED,
         "version": 1,
         "correlation_id": None,
@@ -156,7 +156,7 @@ def test_a_decline_or_a_state_is_told_with_its_object(control: Control, door: St
     assert case.row.state == CaptureState.CANCELED
 
 
-def test_more_than_was_authorised_is_refused(control: Control, door: StripeGateway):
+def test_more_than_was_authorized_is_refused(control: Control, door: StripeGateway):
     case = a_case(control, amount_minor=5000)
     result, _ = step(door, case)
     assert (result.standing, case.row.state) == (Standing.CONCLUDED, CaptureState.REFUSED)

@@ -200,7 +200,7 @@ def ask(service: Service, stripe: Provider) -> list[str]:
     house.standin.add_fault("500_saved", path=f"{saved}/capture$", times=1)
     stripe.behave |= {page: "page", error: "hostile_error", lie: "hostile_object"}
     asked = [house.ask_for_capture(intent) for intent in (plain, declined, page, error, lie, saved)]
-    asked.append(house.ask_for_capture(house.intents()[0], authorisation=None))
+    asked.append(house.ask_for_capture(house.intents()[0], authorization=None))
     with database.transaction(house.engine) as session:
         invoice = billing.issue_invoice(
             session,
@@ -220,7 +220,7 @@ def break_things(service: Service) -> None:
     house.execute(
         "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload) VALUES"
         " ('capture.requested', 'capture', 'cap_planned', 1, 'other', CAST(:payload AS jsonb))",
-        payload=json.dumps({"capture_before": PLANNED.text, "authorised": True, **provider.about_a_person(PLANNED)}),
+        payload=json.dumps({"capture_before": PLANNED.text, "authorized": True, **provider.about_a_person(PLANNED)}),
     )
     eventually(lambda: "fact.unplannable" in _log(service, "relay"), "planning fails")
     # One that is archived, with secrets where ids of their very shape stand.
@@ -240,7 +240,7 @@ def break_things(service: Service) -> None:
             request_id=f"{REQUEST['phone']}-{REQUEST['iban']}",
             # Without one the request id is it, and is logged and archived: docs/inputs.md.
             correlation_id="order-of-canaries",
-            authorisation=billing.Authorisation(1999, "USD", None),
+            authorization=billing.Authorization(1999, "USD", None),
         )
     eventually(lambda: "settle.kept" in _log(service, "worker-captures"), "settling fails", 60)
 
@@ -374,7 +374,7 @@ def test_nothing_that_is_secret_or_about_a_person_is_written_anywhere(
 
 def _all_archived(house: House) -> bool:
     with database.transaction(house.engine) as session:
-        left = "SELECT count(*) FROM billing.facts WHERE batch_no IS NULL AND menu > 0"
+        left = "SELECT count(*) FROM billing.facts WHERE batch_no IS NULL AND planned_version > 0"
         return not session.connection().exec_driver_sql(left).scalar_one()
 
 

@@ -97,8 +97,8 @@ def test_kill_gives_no_warning(supervisor):
 
 
 def test_waiting_ends_at_once_and_shows_the_last_words_when_the_process_dies(supervisor):
-    child = supervisor.spawn("broken", python("import sys; sys.exit('no such colour')"))
-    with pytest.raises(LocalServerError, match=r"broken ended with status 1:\nno such colour"):
+    child = supervisor.spawn("broken", python("import sys; sys.exit('no such color')"))
+    with pytest.raises(LocalServerError, match=r"broken ended with status 1:\nno such color"):
         child.wait_for_output("ready", timeout_s=60)
 
 

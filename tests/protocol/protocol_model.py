@@ -19,7 +19,7 @@ from billing.effects import Call, Report, Standing, Turn
 from billing.gateway import Answer, NoAnswer, NotSent, Request, Response
 from billing.idempotency import Learned, Rules
 from billing.records import Terms
-from billing.steps import Ask, Case, Finding, Judgement, Operation, Step
+from billing.steps import Ask, Case, Finding, Judgment, Operation, Step
 from billing.tables import Capture, CaptureState, Record
 from billing.timing import PRODUCTION, Timing
 
@@ -29,7 +29,7 @@ INTENT = "pi_1"
 
 
 def capture(**changes: Any) -> Capture:
-    """A capture whose authorisation is known, in memory only."""
+    """A capture whose authorization is known, in memory only."""
     values: dict[str, Any] = {
         "id": "cap_" + "0" * 32,
         "account": None,
@@ -38,8 +38,8 @@ def capture(**changes: Any) -> Capture:
         "capture_no": 1,
         "amount_minor": 1999,
         "currency": "USD",
-        "authorised_minor": 1999,
-        "authorised_currency": "USD",
+        "authorized_minor": 1999,
+        "authorized_currency": "USD",
         "capture_before": None,
         "state": CaptureState.REQUESTED,
         "version": 1,
@@ -101,7 +101,7 @@ def _look_for_take(_case: Case, read: Any, _livemode: bool) -> Finding:
 TAKE = Step(
     name="take",
     ask=lambda case: Ask("POST", "/v1/take", {"amount": 1999}, INTENT),
-    judge=lambda _case, data: Judgement(Learned.SUCCEEDED if data.get("takes") else Learned.MISMATCH),
+    judge=lambda _case, data: Judgment(Learned.SUCCEEDED if data.get("takes") else Learned.MISMATCH),
     look=_look_for_take,
     apply=_take_applied,
 )

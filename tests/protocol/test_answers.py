@@ -139,11 +139,11 @@ SUCCESSES: list[tuple[str, Step, Any, Learned]] = [
     ("a tax on top", ADD_LINES, invoice(total=330), Learned.REFUSED),
     ("a total as text", ADD_LINES, invoice(total="300"), Learned.REFUSED),
     ("lines in another currency", ADD_LINES, invoice(currency="eur"), Learned.REFUSED),
-    ("finalised", FINALIZE, invoice(status="open"), Learned.SUCCEEDED),
-    ("finalised and paid", FINALIZE, invoice(status="paid"), Learned.SUCCEEDED),
-    ("not finalised", FINALIZE, invoice(status="draft"), Learned.ASK),
-    ("finalised with another total", FINALIZE, invoice(status="open", total=301), Learned.MISMATCH),
-    ("another invoice finalised", FINALIZE, invoice(status="open", id="in_2"), Learned.MISMATCH),
+    ("finalized", FINALIZE, invoice(status="open"), Learned.SUCCEEDED),
+    ("finalized and paid", FINALIZE, invoice(status="paid"), Learned.SUCCEEDED),
+    ("not finalized", FINALIZE, invoice(status="draft"), Learned.ASK),
+    ("finalized with another total", FINALIZE, invoice(status="open", total=301), Learned.MISMATCH),
+    ("another invoice finalized", FINALIZE, invoice(status="open", id="in_2"), Learned.MISMATCH),
     ("sent", SEND, invoice(status="open"), Learned.SUCCEEDED),
     ("sent, but a draft", SEND, invoice(status="draft"), Learned.ASK),
     ("sent with another currency", SEND, invoice(status="open", currency="eur"), Learned.MISMATCH),
@@ -361,7 +361,7 @@ def test_a_404_about_an_intent_that_was_read_before_is_looked_at():
     case = case_of(capture())
     case.records.append(
         Record(
-            step="read_authorisation", generation=1, key="k", concluded_at=NOON, state="answered", learned="succeeded"
+            step="read_authorization", generation=1, key="k", concluded_at=NOON, state="answered", learned="succeeded"
         )
     )
     assert read(CAPTURE, error(404, code="resource_missing"), case=case).learned is Learned.ASK

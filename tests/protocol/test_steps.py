@@ -9,7 +9,7 @@ from protocol_model import INTENT, NOON, capture, case_of, error, intent, respon
 from test_answers import INVOICE, invoice, invoice_case, line, sent
 
 from billing import invoices, probes
-from billing.capture_steps import CAPTURE, READ_AUTHORISATION
+from billing.capture_steps import CAPTURE, READ_AUTHORIZATION
 from billing.gateway import Answer, NoAnswer
 from billing.idempotency import Learned
 from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
@@ -132,20 +132,20 @@ def test_a_capture_that_carries_another_operation_of_ours_is_claimed():
     assert looked(CAPTURE, case_of(capture()), {PATH: response(200, shown)}).learned is Learned.FOUND_CLAIMED
 
 
-AUTHORISATIONS: list[tuple[str, dict[str, Any], Learned, str]] = [
+AUTHORIZATIONS: list[tuple[str, dict[str, Any], Learned, str]] = [
     ("enough", {"amount_capturable": 1999}, Learned.SUCCEEDED, ""),
     ("more than enough", {"amount_capturable": 5000}, Learned.SUCCEEDED, ""),
     (
         "too little",
         {"amount_capturable": 1998},
         Learned.REFUSED,
-        "more_than_authorised: amount_capturable: expected at least 1999, found 1998",
+        "more_than_authorized: amount_capturable: expected at least 1999, found 1998",
     ),
     (
         "nothing said",
         {"amount_capturable": None},
         Learned.REFUSED,
-        "more_than_authorised: amount_capturable: expected at least 1999, found nothing",
+        "more_than_authorized: amount_capturable: expected at least 1999, found nothing",
     ),
     (
         "another currency",
@@ -180,29 +180,29 @@ AUTHORISATIONS: list[tuple[str, dict[str, Any], Learned, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "learned", "why"), [pytest.param(*row[1:], id=row[0]) for row in AUTHORISATIONS])
-def test_what_is_read_of_an_authorisation(changes: dict[str, Any], learned: Learned, why: str):
+@pytest.mark.parametrize(("changes", "learned", "why"), [pytest.param(*row[1:], id=row[0]) for row in AUTHORIZATIONS])
+def test_what_is_read_of_an_authorization(changes: dict[str, Any], learned: Learned, why: str):
     shown = intent(**{"status": "requires_capture", "amount_received": 0, **changes})
-    finding = looked(READ_AUTHORISATION, case_of(capture(authorised_minor=None)), {PATH: response(200, shown)})
+    finding = looked(READ_AUTHORIZATION, case_of(capture(authorized_minor=None)), {PATH: response(200, shown)})
     assert (finding.learned, finding.why) == (learned, why)
 
 
 def test_the_deadline_is_stripes_own_word_and_never_computed():
     charge = {"payment_method_details": {"card": {"capture_before": 1_767_700_000}}}
     shown = intent(status="requires_capture", amount_capturable=1999, amount_received=0, latest_charge=charge)
-    case = case_of(capture(authorised_minor=None))
-    finding = looked(READ_AUTHORISATION, case, {PATH: response(200, shown)})
-    READ_AUTHORISATION.apply(case, finding.learned, finding.data, finding.why)
+    case = case_of(capture(authorized_minor=None))
+    finding = looked(READ_AUTHORIZATION, case, {PATH: response(200, shown)})
+    READ_AUTHORIZATION.apply(case, finding.learned, finding.data, finding.why)
     assert case.row.capture_before == datetime.fromtimestamp(1_767_700_000, UTC)
-    assert (case.row.authorised_minor, case.row.authorised_currency) == (1999, "USD")
+    assert (case.row.authorized_minor, case.row.authorized_currency) == (1999, "USD")
     assert case.row.state == CaptureState.REQUESTED
 
 
 @pytest.mark.parametrize("charge", [None, "ch_1", {}, {"payment_method_details": {"card": {"capture_before": True}}}])
 def test_where_stripe_says_no_deadline_there_is_none(charge: Any):
     shown = intent(status="requires_capture", amount_capturable=1999, amount_received=0, latest_charge=charge)
-    case = case_of(capture(authorised_minor=None))
-    READ_AUTHORISATION.apply(case, Learned.SUCCEEDED, shown, "")
+    case = case_of(capture(authorized_minor=None))
+    READ_AUTHORIZATION.apply(case, Learned.SUCCEEDED, shown, "")
     assert case.row.capture_before is None
 
 
@@ -324,7 +324,7 @@ def test_a_draft_that_is_gone_takes_its_lines_with_it():
     assert (finding.learned, finding.why) == (Learned.IMPOSSIBLE, "gone")
 
 
-# Finalise and send.
+# Finalize and send.
 
 
 def opened(step: Step) -> Case:
@@ -333,7 +333,7 @@ def opened(step: Step) -> Case:
     return case
 
 
-def test_a_draft_was_not_finalised_and_nothing_else_is_asked():
+def test_a_draft_was_not_finalized_and_nothing_else_is_asked():
     assert looked(FINALIZE, opened(FINALIZE), {"/v1/invoices/in_1": response(200, invoice())}).learned is Learned.ABSENT
 
 
@@ -350,7 +350,7 @@ def test_a_draft_was_not_finalised_and_nothing_else_is_asked():
         (SEND, "no event", Learned.ABSENT),
     ],
 )
-def test_finalising_and_sending_are_ours_by_an_event_with_our_key(step: Step, key: str | None, learned: Learned):
+def test_finalizing_and_sending_are_ours_by_an_event_with_our_key(step: Step, key: str | None, learned: Learned):
     case = opened(step)
     events = {"no event": [event("in_7", case.records[0].key)]}.get(
         key or "", [event("in_1", case.records[0].key if key == "ours" else key)]
@@ -444,7 +444,7 @@ def test_after_a_second_try_strays_are_listed_and_deleted_one_by_one_before_line
         assert step.ask(case).path == f"/v1/invoices/{stray}"
         concluded(case, step.name, number)
     assert invoices.next_step(case) is ADD_LINES
-    # A late arrival shows itself before the invoice is finalised.
+    # A late arrival shows itself before the invoice is finalized.
     case.row.state = "lines_added"
     again = invoices.next_step(case)
     assert again is not None

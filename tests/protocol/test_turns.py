@@ -8,7 +8,7 @@ from protocol_model import CAPTURING, NOON, TERMS, capture, case_of, error, inte
 from test_answers import invoice, invoice_case
 
 from billing import captures, effects, invoices
-from billing.capture_steps import CAPTURE, READ_AUTHORISATION
+from billing.capture_steps import CAPTURE, READ_AUTHORIZATION
 from billing.effects import Call, Report, Result, Standing, Turn
 from billing.gateway import Answer, Budget, NoAnswer, NotSent, Request, boot_clock
 from billing.idempotency import MAX_ROTATIONS, Learned
@@ -106,7 +106,7 @@ def test_a_call_never_starts_past_the_horizon_of_its_key():
     assert call.not_after_s == 3
 
 
-def test_a_call_never_starts_after_the_authorisation_has_lapsed():
+def test_a_call_never_starts_after_the_authorization_has_lapsed():
     case = case_of(capture(capture_before=NOON + 2 * SECOND))
     look = begun(case) if effects.prepare(turn(case)).call else begun(case, look=True)
     told(case, look, Finding(Learned.ABSENT, intent(status="requires_capture", amount_received=0)))
@@ -241,7 +241,7 @@ def test_lines_that_were_only_refused_for_our_credentials_are_added_a_day_later(
     assert case.row.state == InvoiceState.DRAFTED
 
 
-def test_an_invoice_that_was_refused_after_it_was_finalised_is_not_made_a_second_time():
+def test_an_invoice_that_was_refused_after_it_was_finalized_is_not_made_a_second_time():
     """Sending it was refused; it is open and payable. Made again, the customer has two."""
     case = invoice_case(state=InvoiceState.REFUSED, number="A-0001", reason="customer_has_no_email")
     list(invoices.reopen(case.row, actor="ops", reason="the address was added"))
@@ -256,10 +256,10 @@ def test_a_record_is_resent_under_the_api_version_it_was_first_sent_under():
     assert getattr(request_of(case.records[0]), "api_version", None) == "2026-09-30.endive"
 
 
-@pytest.mark.parametrize("step", [CAPTURE, READ_AUTHORISATION], ids=lambda step: step.name)
+@pytest.mark.parametrize("step", [CAPTURE, READ_AUTHORIZATION], ids=lambda step: step.name)
 @pytest.mark.parametrize("learned", [Learned.LOOK_UNANSWERED, Learned.UNPROVABLE])
 def test_what_eight_looks_could_not_decide_is_told_once_and_looked_at_on(step: Step, learned: Learned):
-    case = case_of(capture(authorised_minor=None if step is READ_AUTHORISATION else 1999))
+    case = case_of(capture(authorized_minor=None if step is READ_AUTHORIZATION else 1999))
     operation = captures.OPERATION
     now, standings = NOON, []
     result = effects.prepare(turn(case, now, operation=operation))

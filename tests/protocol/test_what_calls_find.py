@@ -19,7 +19,7 @@ from test_steps import ACCOUNT, NOT_FOUND, Script, event, page
 
 from billing import captures, effects, invoices
 from billing.answers import read_answer
-from billing.capture_steps import CAPTURE, READ_AUTHORISATION
+from billing.capture_steps import CAPTURE, READ_AUTHORIZATION
 from billing.effects import Call, Report, Standing, Turn
 from billing.gateway import Answer
 from billing.idempotency import Learned
@@ -34,13 +34,13 @@ DOCS = Path(__file__).parents[2] / "docs" / "states-at-stripe.md"
 LATER = NOON + timedelta(hours=2)
 
 CALLS: dict[str, tuple[Step, str | None, Operation]] = {
-    "read the authorisation": (READ_AUTHORISATION, None, captures.OPERATION),
+    "read the authorization": (READ_AUTHORIZATION, None, captures.OPERATION),
     "capture": (CAPTURE, None, captures.OPERATION),
     "create a draft": (CREATE, "requested", invoices.OPERATION),
     "list strays": (list_strays("before_lines"), "drafted", invoices.OPERATION),
     "delete a stray": (delete_stray("in_2"), "drafted", invoices.OPERATION),
     "add lines": (ADD_LINES, "drafted", invoices.OPERATION),
-    "finalise": (FINALIZE, "lines_added", invoices.OPERATION),
+    "finalize": (FINALIZE, "lines_added", invoices.OPERATION),
     "send": (SEND, "finalized", invoices.OPERATION),
     "delete the draft": (DELETE_DRAFT, "lines_differ", invoices.OPERATION),
 }
@@ -76,7 +76,7 @@ def _values(cls: type, field: str) -> Iterator[str]:
 INTENT_STATUSES = tuple(_values(stripe.PaymentIntent, "status"))
 CANCELLATIONS = tuple(_values(stripe.PaymentIntent, "cancellation_reason"))
 INVOICE_STATUSES = tuple(_values(stripe.Invoice, "status"))
-NOT_AUTHORISED = ("requires_payment_method", "requires_confirmation", "requires_action")
+NOT_AUTHORIZED = ("requires_payment_method", "requires_confirmation", "requires_action")
 
 
 def untouched(status: str, **more: Any) -> dict[str, Any]:
@@ -84,9 +84,9 @@ def untouched(status: str, **more: Any) -> dict[str, Any]:
 
 
 def _of_captures() -> Iterator[Row]:
-    for call in ("read the authorisation", "capture"):
-        reading = call == "read the authorisation"
-        for status in NOT_AUTHORISED:
+    for call in ("read the authorization", "capture"):
+        reading = call == "read the authorization"
+        for status in NOT_AUTHORIZED:
             yield Row(call, f"`{status}`", "refused", untouched(status))
         yield Row(call, "`processing`", WAITS, untouched("processing"))
         yield Row(call, "`requires_capture`", ONWARD if reading else AGAIN, untouched("requires_capture"))
@@ -107,13 +107,13 @@ def _of_captures() -> Iterator[Row]:
         )
         yield Row(call, "no such intent, the account is ours", "refused")
     yield Row(
-        "read the authorisation",
+        "read the authorization",
         "`requires_capture`, less than asked",
         "refused",
         untouched("requires_capture", amount_capturable=1998),
     )
-    yield Row("read the authorisation", "another currency", "refused", untouched("requires_capture", currency="eur"))
-    yield Row("read the authorisation", "`succeeded`", ONWARD, intent())
+    yield Row("read the authorization", "another currency", "refused", untouched("requires_capture", currency="eur"))
+    yield Row("read the authorization", "`succeeded`", ONWARD, intent())
     yield Row("capture", "`succeeded`, ours", "captured", intent())
     yield Row("capture", "`succeeded`, our amount, of nobody we know", "captured", intent(metadata={}))
     yield Row("capture", "`succeeded`, another amount", PERSON, intent(amount_received=1998))
@@ -188,15 +188,15 @@ def _of_lines() -> Iterator[Row]:
     yield Row("add lines", "gone", "refused")
 
 
-def _of_finalised() -> Iterator[Row]:
+def _of_finalized() -> Iterator[Row]:
     def events(key: str | None) -> dict[str, Answer]:
         return {"/v1/events": page(event("in_1", key))}
 
     none = {"/v1/events": page()}
-    yield Row("finalise", "`draft`", AGAIN + "; a refused draft is deleted", invoice())
-    yield Row("finalise", "`open`, by us", ONWARD, invoice(status="open"), events("ours"))
-    yield Row("finalise", "`open`, by somebody or by Stripe", ONWARD, invoice(status="open"), events(None))
-    yield Row("finalise", "`paid`", "paid", invoice(status="paid"), none)
+    yield Row("finalize", "`draft`", AGAIN + "; a refused draft is deleted", invoice())
+    yield Row("finalize", "`open`, by us", ONWARD, invoice(status="open"), events("ours"))
+    yield Row("finalize", "`open`, by somebody or by Stripe", ONWARD, invoice(status="open"), events(None))
+    yield Row("finalize", "`paid`", "paid", invoice(status="paid"), none)
     yield Row("send", "`draft`", PERSON, invoice())
     yield Row("send", "`open`, sent by us", "sent", invoice(status="open"), events("ours"))
     yield Row("send", "`open`, sent by somebody or by Stripe", "sent", invoice(status="open"), events(None))
@@ -204,7 +204,7 @@ def _of_finalised() -> Iterator[Row]:
     yield Row("send", "`paid`, sent by us", "sent", invoice(status="paid"), events("ours"))
     yield Row("send", "`paid`, sent by somebody", "paid", invoice(status="paid"), events(None))
     yield Row("send", "`paid`, not sent", "paid", invoice(status="paid"), none)
-    for call in ("finalise", "send"):
+    for call in ("finalize", "send"):
         yield Row(call, "`void`", "refused", invoice(status="void"))
         yield Row(call, "`uncollectible`", "refused", invoice(status="uncollectible"))
         yield Row(call, "another total", PERSON, invoice(status="open", total=330))
@@ -212,13 +212,13 @@ def _of_finalised() -> Iterator[Row]:
         yield Row(call, "gone", "refused")
 
 
-ROWS = [*_of_captures(), *_of_drafts(), *_of_lines(), *_of_finalised()]
+ROWS = [*_of_captures(), *_of_drafts(), *_of_lines(), *_of_finalized()]
 
 
 def in_hand(row: Row) -> tuple[Case, Step, Operation, Record]:
     """A call of this step, sent once; its answer said nothing."""
     step, state, operation = CALLS[row.call]
-    case = invoice_case(state=state) if state else case_of(capture(authorised_minor=None if step.only_looks else 1999))
+    case = invoice_case(state=state) if state else case_of(capture(authorized_minor=None if step.only_looks else 1999))
     if state in ("requested", "drafted"):
         case.row.create_generation = None if state == "requested" else 1
     record = sent(case, step)
@@ -229,7 +229,7 @@ def in_hand(row: Row) -> tuple[Case, Step, Operation, Record]:
 
 
 def script(row: Row, record: Record) -> Script:
-    path = f"/v1/payment_intents/{INTENT}" if row.call in ("capture", "read the authorisation") else "/v1/invoices/in_1"
+    path = f"/v1/payment_intents/{INTENT}" if row.call in ("capture", "read the authorization") else "/v1/invoices/in_1"
     path = "/v1/invoices/in_2" if row.call == "delete a stray" else path
     answers: dict[str, Any] = {path: response(200, row.shown) if row.shown else NOT_FOUND, "/v1/account": ACCOUNT}
     further = {name: _with_our_key(answer, record.key) for name, answer in (row.answers or {}).items()}
@@ -316,13 +316,13 @@ def test_an_answer_that_shows_the_same_state_ends_it_in_the_same_way_or_is_looke
 
 
 @pytest.mark.parametrize("status", INTENT_STATUSES)
-@pytest.mark.parametrize("call", ["read the authorisation", "capture"])
+@pytest.mark.parametrize("call", ["read the authorization", "capture"])
 def test_every_status_of_an_intent_that_the_sdk_knows_is_played(call: str, status: str):
     assert any(row.call == call and row.shown and row.shown["status"] == status for row in ROWS)
 
 
 @pytest.mark.parametrize("status", INVOICE_STATUSES)
-@pytest.mark.parametrize("call", ["add lines", "finalise", "send", "delete a stray", "delete the draft"])
+@pytest.mark.parametrize("call", ["add lines", "finalize", "send", "delete a stray", "delete the draft"])
 def test_every_status_of_an_invoice_that_the_sdk_knows_is_played(call: str, status: str):
     assert any(row.call == call and row.shown and row.shown["status"] == status for row in ROWS)
 

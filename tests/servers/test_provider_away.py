@@ -143,7 +143,7 @@ def test_the_first_answer_after_a_silence_makes_due_what_waited_only_for_the_pro
 ) -> None:
     stripe.hang()
     in_doubt = [house.ask_for_capture(intent) for intent in house.intents(3)]
-    looking = house.ask_for_capture(authorisation=None)
+    looking = house.ask_for_capture(authorization=None)
     proving = house.ask_for_capture()
     house.plan()
     worker = Worker(house, stripe)

@@ -127,8 +127,8 @@ def raw(_raw: Raw, control: Control) -> Raw:
 
 @pytest.fixture
 def intent(control: Control) -> str:
-    """The id of an authorisation of 10.00 USD that waits to be captured."""
-    return control.authorisations(amount=1000)[0]
+    """The id of an authorization of 10.00 USD that waits to be captured."""
+    return control.authorizations(amount=1000)[0]
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ class Machine(AddingUp):
     def begin(self):
         """Something for every rule to act on."""
         for caller in (CALLERS[0], CALLERS[2]):
-            self.authorise(caller, 1, 1000)
+            self.authorize(caller, 1, 1000)
             self.customer(caller, "new", None)
             self.invoice(-1, True, "none", None)
             self.line(-1, 500, "none", None)
@@ -66,13 +66,13 @@ class Machine(AddingUp):
         self.ask(caller, "/v1/payment_intents", form, run, key, fault, malformed=bool(bad))
 
     @rule(caller=callers, n=st.integers(1, 2), amount=st.integers(1, 5000))
-    def authorise(self, caller, n, amount):
+    def authorize(self, caller, n, amount):
         books = books_of(caller)
-        for intent in self.control.authorisations(n, amount=amount, livemode=books.livemode, account=books.account):
+        for intent in self.control.authorizations(n, amount=amount, livemode=books.livemode, account=books.account):
             payment = Payment(books, amount, "manual", id=intent, card=VISA)
             self.payments.append(payment)
             payment.ask_the_bank(self.clock())
-            self.due.update([("payment_intent.created", intent, amount), ("authorisation", intent, amount)])
+            self.due.update([("payment_intent.created", intent, amount), ("authorization", intent, amount)])
         self.settle()
 
     @rule(i=which, card=st.sampled_from([None, VISA, DECLINED, ASKS, REFUND_FAILS]), key=keys, fault=faults)

@@ -180,9 +180,9 @@ class Asking(RuleBasedStateMachine):
     def money_is_conserved(self):
         for payment in self.payments:
             sums = self.ledger[payment.id]
-            ended = sums["release"] + sums["payment_intent.canceled"] + sums["authorisation.expired"]
-            if sums["authorisation"]:
-                assert sums["authorisation"] == sums["capture"] + ended + payment.held
+            ended = sums["release"] + sums["payment_intent.canceled"] + sums["authorization.expired"]
+            if sums["authorization"]:
+                assert sums["authorization"] == sums["capture"] + ended + payment.held
             assert sums["capture"] == payment.captured >= payment.refunded >= 0
         for bill in self.bills:
             assert bill.status != "paid" or bill.due == bill.paid >= bill.post

@@ -75,7 +75,7 @@ class Payment:
             return Verdict(402, "card_declined", (("decline", self.amount),))
         if self.capture_method == "manual":
             self.status, self.held, self.held_until = "requires_capture", self.amount, int(now) + HOLD
-            return done(("authorisation", self.amount))
+            return done(("authorization", self.amount))
         self.status, self.captured, self.captures = "succeeded", self.amount, 1
         return done(("capture", self.amount), *(self.paid() if self.paid else ()))
 
@@ -118,7 +118,7 @@ class Payment:
             self.refunded -= amount
             yield "refund.failed", amount
         if self.status == "requires_capture" and self.held_until is not None and self.held_until <= now:
-            yield from self.end("authorisation.expired")
+            yield from self.end("authorization.expired")
 
     def borders(self) -> Iterator[float]:
         yield from (at for at, _ in self.failing)

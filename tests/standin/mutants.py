@@ -10,7 +10,7 @@ from billing.standin import __main__ as program
 from billing.standin import app, errors, faults, idempotency, lists
 from billing.standin.api.invoices import payments
 from billing.standin.api.ledger import balance
-from billing.standin.api.payments import authorisations, captures, refunds
+from billing.standin.api.payments import authorizations, captures, refunds
 from billing.standin.call import Call
 from billing.standin.objects import Charge, Intent
 
@@ -53,7 +53,7 @@ def a_decline_is_not_saved() -> None:
 
 
 def a_partial_capture_forgets_to_release() -> None:
-    take = authorisations.take
+    take = authorizations.take
 
     def greedy(call: Call, intent: Intent, charge: Charge, amount: int, **changes: object) -> Intent:
         taken = take(call, intent, charge, amount, **changes)  # type: ignore[arg-type]
@@ -62,7 +62,7 @@ def a_partial_capture_forgets_to_release() -> None:
     captures.take = greedy  # type: ignore[assignment]
 
 
-def more_can_be_captured_than_was_authorised() -> None:
+def more_can_be_captured_than_was_authorized() -> None:
     capture = captures.capture
 
     def generous(call: Call) -> dict[str, object]:
@@ -81,8 +81,8 @@ def more_can_be_refunded_than_was_captured() -> None:
     )
 
 
-def an_authorisation_never_expires() -> None:
-    authorisations.expire = lambda call: None
+def an_authorization_never_expires() -> None:
+    authorizations.expire = lambda call: None
 
 
 def voiding_an_invoice_leaves_its_payment() -> None:
@@ -101,7 +101,7 @@ def a_500_without_effect_is_saved() -> None:
 
 
 def a_fee_is_rounded_down() -> None:
-    authorisations.fee_of = lambda amount: amount * balance.FEE_PER_MILLE // 1000 + balance.FEE_FIXED
+    authorizations.fee_of = lambda amount: amount * balance.FEE_PER_MILLE // 1000 + balance.FEE_FIXED
 
 
 def a_list_loses_its_last_row() -> None:
@@ -143,9 +143,9 @@ MUTANTS: dict[str, Callable[[], None]] = {
         other_parameters_are_taken_for_the_same,
         a_decline_is_not_saved,
         a_partial_capture_forgets_to_release,
-        more_can_be_captured_than_was_authorised,
+        more_can_be_captured_than_was_authorized,
         more_can_be_refunded_than_was_captured,
-        an_authorisation_never_expires,
+        an_authorization_never_expires,
         voiding_an_invoice_leaves_its_payment,
         a_500_without_effect_is_saved,
         a_fee_is_rounded_down,

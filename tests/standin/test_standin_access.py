@@ -65,8 +65,8 @@ def test_an_api_key_may_belong_to_another_account(client_for, control):
     assert client_for("sk_test_a").v1.accounts.retrieve_current().id != "acct_b"
 
 
-def test_live_authorisations_can_be_made_for_tests_of_live_mode(client_for, control):
-    made = control.authorisations(livemode=True)[0]
+def test_live_authorizations_can_be_made_for_tests_of_live_mode(client_for, control):
+    made = control.authorizations(livemode=True)[0]
     assert client_for(LIVE).v1.payment_intents.capture(made).livemode
 
 

@@ -13,7 +13,7 @@ def refused(control, route, asked):
 
 
 BODIES = [
-    ("faults", {"fault": "424", "colour": "red"}, "there is no `colour`: known are fault, seconds"),
+    ("faults", {"fault": "424", "color": "red"}, "there is no `color`: known are fault, seconds"),
     ("faults", [{"fault": "424"}, {"fault": "425"}], "`[1].fault` is one of drop_before"),
     ("release", {"id": "held_1"}, "there is no `id`: known are ids, then"),
     ("release", {"ids": "held_1"}, "`ids` is a list"),
@@ -39,14 +39,14 @@ BODIES = [
     ),
     ("search", {}, "`lag_s` is missing"),
     ("search", {"lag_s": -1}, "`lag_s` is a number from 0 to 31,536,000"),
-    ("authorisations", {"ammount": 5}, "there is no `ammount`"),
-    ("authorisations", {"amount": 10.5}, "`amount` is a whole number from 1 to 99,999,999"),
-    ("authorisations", {"count": 0}, "`count` is a whole number from 1 to 200,000"),
-    ("authorisations", {"off_session": "true"}, "`off_session` is true or false"),
-    ("authorisations", {"metadata": {"a": 1}}, "`metadata.a` is a text"),
-    ("authorisations", {"account": "them"}, "`account` is an account's id"),
-    ("authorisations", {"customer": "cus_none"}, "No such customer: 'cus_none'"),
-    ("authorisations", {"card": "pm_card_none"}, "`card` is one of Stripe's test cards"),
+    ("authorizations", {"ammount": 5}, "there is no `ammount`"),
+    ("authorizations", {"amount": 10.5}, "`amount` is a whole number from 1 to 99,999,999"),
+    ("authorizations", {"count": 0}, "`count` is a whole number from 1 to 200,000"),
+    ("authorizations", {"off_session": "true"}, "`off_session` is true or false"),
+    ("authorizations", {"metadata": {"a": 1}}, "`metadata.a` is a text"),
+    ("authorizations", {"account": "them"}, "`account` is an account's id"),
+    ("authorizations", {"customer": "cus_none"}, "No such customer: 'cus_none'"),
+    ("authorizations", {"card": "pm_card_none"}, "`card` is one of Stripe's test cards"),
     ("authentications", {}, "`payment_intent` is missing"),
     ("authentications", {"payment_intent": "pi_x"}, "`outcome` is missing"),
     ("authentications", {"payment_intent": "pi_x", "outcome": "no"}, "`outcome` is one of succeeded, failed"),
@@ -59,7 +59,7 @@ BODIES = [
     ("webhooks", {"duplicates": {"each": 2}}, "there is no `duplicates.each`: known are probability, every"),
     ("webhooks", {"twins": {}}, '`twins` is {"probability": 0 to 1}, {"every": n} or null'),
     ("webhooks", {"delay_s": 1e9}, "`delay_s` is a number from 0 to 604,800"),
-    ("webhooks", {"colour": 1}, "there is no `colour`: known are seed, duplicates"),
+    ("webhooks", {"color": 1}, "there is no `color`: known are seed, duplicates"),
     ("deliveries", {"event": "evt_x"}, "`endpoint` is missing"),
     ("deliveries", {"event": "evt_x", "endpoint": "we_x"}, "`endpoint`: there is no endpoint 'we_x'"),
     ("secrets", {"endpoint": 5}, "`endpoint` is a text"),
@@ -80,7 +80,7 @@ def test_what_cannot_be_is_refused_by_its_name(control, route, asked, says):
     [
         ("health?x=1", "there is no `x`: nothing can be said here"),
         ("effects?kinds=capture", "there is no `kinds`: known are kind, after"),
-        ("effects?kind=captures", "`kind` is one of authorisation, capture, release"),
+        ("effects?kind=captures", "`kind` is one of authorization, capture, release"),
         ("effects?kind=", "`kind` is one of"),
         ("effects?after=1&after=2", "`after` is there twice"),
         ("effects?after=x", "`after` is a whole number from 0"),
@@ -116,7 +116,7 @@ def test_a_kind_of_effect_that_never_happened_has_none(control, kind):
 
 
 def test_a_misspelt_kind_of_effect_is_no_proof_of_anything(control, intent):
-    with pytest.raises(ControlError, match="`kind` is one of authorisation, capture, "):
+    with pytest.raises(ControlError, match="`kind` is one of authorization, capture, "):
         control.effects("captures")
 
 

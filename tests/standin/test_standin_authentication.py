@@ -38,7 +38,7 @@ def test_with_a_return_url_the_customer_is_sent_to_a_page(client):
 
 @pytest.mark.parametrize(
     ("capture_method", "status", "kind"),
-    [("manual", "requires_capture", "authorisation"), ("automatic", "succeeded", "capture")],
+    [("manual", "requires_capture", "authorization"), ("automatic", "succeeded", "capture")],
 )
 def test_a_customer_who_proves_to_be_the_one_is_charged(client, control, capture_method, status, kind):
     intent = asked(client, capture_method=capture_method)

@@ -38,7 +38,7 @@ def balance(client, status):
     ],
 )
 def test_a_capture_is_entered_with_its_fee(client, control, amount, currency, fee):
-    intent = control.authorisations(amount=amount, currency=currency)[0]
+    intent = control.authorizations(amount=amount, currency=currency)[0]
     captured = client.v1.payment_intents.capture(
         intent, params={"expand": ["latest_charge", "latest_charge.balance_transaction"]}
     )
@@ -56,7 +56,7 @@ def test_a_partial_capture_is_entered_as_what_was_captured(client, intent):
 
 
 def test_only_money_that_moved_is_entered(client, control):
-    held, gone = control.authorisations(2)
+    held, gone = control.authorizations(2)
     client.v1.payment_intents.cancel(gone)
     assert (
         client.v1.payment_intents.retrieve(held, params={"expand": ["latest_charge"]}).latest_charge.captured is False
@@ -65,7 +65,7 @@ def test_only_money_that_moved_is_entered(client, control):
 
 
 def test_entries_are_found_by_what_made_them(client, control):
-    dollars, euros = control.authorisations(amount=1000), control.authorisations(amount=500, currency="eur")
+    dollars, euros = control.authorizations(amount=1000), control.authorizations(amount=500, currency="eur")
     for intent in dollars + euros:
         client.v1.payment_intents.capture(intent)
     refund = client.v1.refunds.create(params={"payment_intent": dollars[0], "amount": 100})
@@ -100,10 +100,10 @@ def test_money_is_pending_for_two_days_and_then_goes_to_the_bank(client, control
 
 def test_a_payout_is_the_sum_of_what_is_in_it(client, control):
     for count, currency in ((3, "usd"), (2, "eur")):
-        for intent in control.authorisations(count, amount=10_00, currency=currency):
+        for intent in control.authorizations(count, amount=10_00, currency=currency):
             client.v1.payment_intents.capture(intent)
     control.advance(DAY)
-    for intent in control.authorisations(2, amount=25_00):
+    for intent in control.authorizations(2, amount=25_00):
         client.v1.payment_intents.capture(intent)
     client.v1.refunds.create(params={"payment_intent": intent, "amount": 700})
     control.advance(5 * DAY)
@@ -122,7 +122,7 @@ def test_a_payout_is_the_sum_of_what_is_in_it(client, control):
 
 
 def test_nothing_goes_out_while_the_balance_is_negative(client, control):
-    first = control.authorisations(amount=1000)[0]
+    first = control.authorizations(amount=1000)[0]
     client.v1.payment_intents.capture(first)
     control.advance(3 * DAY)
     client.v1.refunds.create(params={"payment_intent": first})
@@ -130,7 +130,7 @@ def test_nothing_goes_out_while_the_balance_is_negative(client, control):
     assert [payout.amount for payout in client.v1.payouts.list().data] == [941]
     assert balance(client, "available") == {"usd": -1000}
     # What comes in later is set against it, and stands in the payout with it.
-    for intent in control.authorisations(2, amount=1000):
+    for intent in control.authorizations(2, amount=1000):
         client.v1.payment_intents.capture(intent)
     control.advance(3 * DAY)
     payout = client.v1.payouts.list().data[0]
@@ -140,7 +140,7 @@ def test_nothing_goes_out_while_the_balance_is_negative(client, control):
 
 def test_payouts_are_listed_by_status_and_by_arrival(client, control):
     for _ in range(2):
-        client.v1.payment_intents.capture(control.authorisations()[0])
+        client.v1.payment_intents.capture(control.authorizations()[0])
         control.advance(2 * DAY)
     new, old = client.v1.payouts.list().data
     assert [payout.id for payout in client.v1.payouts.list(params={"status": "paid"}).data] == [old.id]

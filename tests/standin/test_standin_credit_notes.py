@@ -168,7 +168,7 @@ def test_what_was_given_back_cannot_be_voided(client, paid):
     assert client.v1.credit_notes.retrieve(note.id).status == "issued"
 
 
-def test_a_credit_note_is_labelled_listed_and_told_of(client, customer, invoice):
+def test_a_credit_note_is_labeled_listed_and_told_of(client, customer, invoice):
     one, two = credit(client, invoice, amount=1), credit(client, invoice, amount=2)
     changed = client.v1.credit_notes.update(one.id, params={"memo": "m", "metadata": {"a": "b"}})
     assert (changed.memo, changed.metadata["a"]) == ("m", "b")

@@ -168,7 +168,7 @@ def test_a_fault_strikes_a_get_as_well(raw, control, intent):
 
 
 def test_a_rule_matches_method_path_and_key(raw, control):
-    one, two = control.authorisations(2)
+    one, two = control.authorizations(2)
     control.add_fault("500_no_effect", method="POST", path=f"^/v1/payment_intents/{one}/capture$", key="^svc:")
     assert raw("GET", f"/v1/payment_intents/{one}", key="svc:1").status == 200
     assert raw("POST", f"/v1/payment_intents/{two}/capture", key="svc:2").status == 200

@@ -58,7 +58,7 @@ def test_other_parameters_under_a_used_key_are_refused(client, raw, control, int
 
 
 def test_another_path_under_a_used_key_is_refused(raw, control):
-    one, two = control.authorisations(2)
+    one, two = control.authorizations(2)
     raw("POST", f"/v1/payment_intents/{one}/capture", key="k")
     for path in (f"/v1/payment_intents/{two}/capture", f"/v1/payment_intents/{one}/cancel"):
         assert raw("POST", path, key="k").json()["error"]["type"] == "idempotency_error"

@@ -105,7 +105,7 @@ def test_the_payment_method_of_another_customer_is_refused(client, customer, dra
 
 
 def test_charges_are_listed_by_intent_and_by_customer(client, control, customer):
-    mine, other = control.authorisations(customer=customer)[0], control.authorisations()[0]
+    mine, other = control.authorizations(customer=customer)[0], control.authorizations()[0]
     charge = client.v1.payment_intents.retrieve(mine).latest_charge
     assert [each.id for each in client.v1.charges.list(params={"customer": customer}).data] == [charge]
     listed = client.v1.charges.list(params={"payment_intent": other, "expand": ["data.payment_intent"]})

@@ -1,4 +1,4 @@
-"""PaymentIntents: authorised, captured once or let go, with the errors Stripe gives."""
+"""PaymentIntents: authorized, captured once or let go, with the errors Stripe gives."""
 
 import pytest
 import stripe
@@ -27,7 +27,7 @@ def test_a_confirmed_manual_intent_waits_to_be_captured(client, control):
     charge = intent.latest_charge
     assert (charge.status, charge.captured, charge.payment_intent) == ("succeeded", False, intent.id)
     assert charge.payment_method_details.card.capture_before == charge.created + 7 * DAY
-    assert kinds(control) == ["payment_intent.created", "authorisation"]
+    assert kinds(control) == ["payment_intent.created", "authorization"]
 
 
 def test_the_steps_create_and_confirm_may_be_taken_one_by_one(client, customer):
@@ -72,7 +72,7 @@ def test_a_partial_capture_releases_the_rest_for_good(client, control, intent):
 
 
 def test_a_capture_merges_metadata(client, control):
-    intent = control.authorisations(metadata={"order": "7", "old": "x"})[0]
+    intent = control.authorizations(metadata={"order": "7", "old": "x"})[0]
     captured = client.v1.payment_intents.capture(intent, params={"metadata": {"op_id": "cap_1", "old": ""}})
     assert captured.metadata.to_dict() == {"order": "7", "op_id": "cap_1"}
     assert control.effects("capture")[0]["metadata"] == {"order": "7", "op_id": "cap_1"}
@@ -173,7 +173,7 @@ def test_a_card_can_be_declined_only_when_charged(client, customer):
 
 def test_the_window_depends_on_brand_and_on_who_initiated(client, control):
     def window(**asked):
-        intent = client.v1.payment_intents.retrieve(control.authorisations(**asked)[0])
+        intent = client.v1.payment_intents.retrieve(control.authorizations(**asked)[0])
         charge = client.v1.charges.retrieve(intent.latest_charge)
         return charge.payment_method_details.card.capture_before - charge.created
 
@@ -192,7 +192,7 @@ def test_the_window_depends_on_brand_and_on_who_initiated(client, control):
     ],
 )
 def test_the_window_is_longer_for_yen_in_japan(client, control, card, currency, window):
-    intent = client.v1.payment_intents.retrieve(control.authorisations(card=card, currency=currency)[0])
+    intent = client.v1.payment_intents.retrieve(control.authorizations(card=card, currency=currency)[0])
     charge = client.v1.charges.retrieve(intent.latest_charge)
     assert charge.payment_method_details.card.capture_before - charge.created == window
 
@@ -214,13 +214,13 @@ def test_a_longer_window_can_be_asked_for(client, card, window):
     assert (details.capture_before - charge.created, details.extended_authorization.status) == (window, "enabled")
 
 
-def test_an_authorisation_ends_when_the_clock_passes_capture_before(client, control, intent):
+def test_an_authorization_ends_when_the_clock_passes_capture_before(client, control, intent):
     control.advance(7 * DAY - 60)
     assert client.v1.payment_intents.retrieve(intent).status == "requires_capture"
     control.advance(60)
     expired = client.v1.payment_intents.retrieve(intent)
     assert (expired.status, expired.cancellation_reason) == ("canceled", "expired")
-    assert control.effects("authorisation.expired")[0]["id"] == intent
+    assert control.effects("authorization.expired")[0]["id"] == intent
     events = client.v1.events.list(params={"types": ["charge.expired", "payment_intent.canceled"]}).data
     assert [event.type for event in events] == ["payment_intent.canceled", "charge.expired"]
     assert events[0].request.idempotency_key is None
@@ -229,7 +229,7 @@ def test_an_authorisation_ends_when_the_clock_passes_capture_before(client, cont
     assert refused.value.error.code == "payment_intent_unexpected_state"
 
 
-def test_an_authorisation_that_ran_out_unnoticed_cannot_be_captured(client, control, intent):
+def test_an_authorization_that_ran_out_unnoticed_cannot_be_captured(client, control, intent):
     control.advance(8 * DAY, expire=False)
     with pytest.raises(stripe.InvalidRequestError) as refused:
         client.v1.payment_intents.capture(intent)
@@ -239,7 +239,7 @@ def test_an_authorisation_that_ran_out_unnoticed_cannot_be_captured(client, cont
     assert client.v1.payment_intents.retrieve(intent).status == "canceled"
 
 
-def test_a_captured_authorisation_never_expires(client, control, intent):
+def test_a_captured_authorization_never_expires(client, control, intent):
     client.v1.payment_intents.capture(intent)
     control.advance(30 * DAY)
     assert client.v1.payment_intents.retrieve(intent).status == "succeeded"

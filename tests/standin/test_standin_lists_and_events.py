@@ -5,7 +5,7 @@ import stripe
 
 
 def test_a_list_is_newest_first_and_pages_with_a_cursor(client, control):
-    made = control.authorisations(7)
+    made = control.authorizations(7)
     first = client.v1.payment_intents.list(params={"limit": 3})
     assert [intent.id for intent in first.data] == made[:3:-1]
     assert first.has_more
@@ -15,17 +15,17 @@ def test_a_list_is_newest_first_and_pages_with_a_cursor(client, control):
 
 
 def test_a_list_pages_backwards_too(client, control):
-    made = control.authorisations(5)
+    made = control.authorizations(5)
     page = client.v1.payment_intents.list(params={"limit": 2, "ending_before": made[0]})
     assert ([intent.id for intent in page.data], page.has_more) == ([made[2], made[1]], True)
 
 
 def test_a_list_filters_by_customer_and_by_time(client, control, customer):
-    old = control.authorisations(2, customer=customer)
+    old = control.authorizations(2, customer=customer)
     control.advance(3600)
     since = int(control.clock()["now"])
-    new = control.authorisations(1, customer=customer)
-    control.authorisations(2)
+    new = control.authorizations(1, customer=customer)
+    control.authorizations(2)
     listed = client.v1.payment_intents.list(params={"customer": customer, "created": {"gte": since}})
     assert [intent.id for intent in listed.data] == new
     listed = client.v1.payment_intents.list(params={"customer": customer, "created": {"lt": since}})
@@ -33,7 +33,7 @@ def test_a_list_filters_by_customer_and_by_time(client, control, customer):
 
 
 def test_a_list_expands_each_of_its_objects(client, control):
-    control.authorisations(2)
+    control.authorizations(2)
     listed = client.v1.payment_intents.list(params={"expand": ["data.latest_charge"]})
     assert [intent.latest_charge.amount for intent in listed.data] == [1999, 1999]
 

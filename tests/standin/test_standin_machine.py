@@ -1,7 +1,7 @@
 """Random requests, keys, faults and clock moves, each compared with a model that was written without the stand-in.
 
 After every step: what really happened is what the model expects, no key has two effects within its day, replays are
-the same to the byte, authorised = captured + released + held, and captured >= refunded. After every run: lists, the
+the same to the byte, authorized = captured + released + held, and captured >= refunded. After every run: lists, the
 ledger and the balance add up, and nobody has seen anything of anybody else's. The same machine finds each of the broken
 stand-ins of `mutants.py`.
 

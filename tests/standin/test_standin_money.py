@@ -7,7 +7,7 @@ import pytest
 DAY = 86_400
 STEPS = 200
 CARDS = ["pm_card_visa", "pm_card_amex", "pm_card_refundFail", "pm_card_pendingRefund", "pm_card_chargeDeclined"]
-LET_GO = ("release", "payment_intent.canceled", "authorisation.expired")
+LET_GO = ("release", "payment_intent.canceled", "authorization.expired")
 
 
 class Shop:
@@ -80,7 +80,7 @@ def shop(raw, control, request):
     return shop
 
 
-def test_what_was_authorised_was_captured_let_go_or_is_still_held(shop):
+def test_what_was_authorized_was_captured_let_go_or_is_still_held(shop):
     sums = {}
     for effect in shop.control.effects():
         sums.setdefault(effect["id"], {}).setdefault(effect["kind"], []).append(effect["amount"])
@@ -88,18 +88,18 @@ def test_what_was_authorised_was_captured_let_go_or_is_still_held(shop):
     for intent in shop.everything("payment_intents"):
         did = {kind: sum(amounts) for kind, amounts in sums[intent["id"]].items()}
         assert did.get("capture", 0) == intent["amount_received"]
-        if "authorisation" in did:
+        if "authorization" in did:
             ended = did.get("capture", 0) + sum(did.get(kind, 0) for kind in LET_GO)
-            assert did["authorisation"] == ended + intent["amount_capturable"]
+            assert did["authorization"] == ended + intent["amount_capturable"]
             held += intent["amount_capturable"]
     # The seeds are such that something of everything happened.
     assert held
-    assert {"authorisation", "capture", "decline", "refund", *LET_GO} <= {
+    assert {"authorization", "capture", "decline", "refund", *LET_GO} <= {
         effect["kind"] for effect in shop.control.effects()
     }
 
 
-def test_no_more_is_refunded_than_was_captured_and_no_more_captured_than_authorised(shop):
+def test_no_more_is_refunded_than_was_captured_and_no_more_captured_than_authorized(shop):
     refunded = {}
     for refund in shop.everything("refunds"):
         if refund["status"] != "failed":

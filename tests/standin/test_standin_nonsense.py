@@ -175,7 +175,7 @@ ADMIN = {
     "clock": "advance_s expire",
     "keys": "accepted expired accounts permissions",
     "search": "lag_s",
-    "authorisations": "count amount currency customer metadata card off_session livemode account",
+    "authorizations": "count amount currency customer metadata card off_session livemode account",
     "authentications": "payment_intent outcome livemode account",
     "webhooks": "seed duplicates twins delay_s shuffle_s outage before_response parallel timeout_s",
     "deliveries": "event endpoint",

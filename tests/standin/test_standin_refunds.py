@@ -79,7 +79,7 @@ def test_more_than_is_left_is_refused(client, control):
 
 
 def test_only_what_was_captured_can_be_refunded(client, control):
-    intent = control.authorisations(amount=1000)[0]
+    intent = control.authorizations(amount=1000)[0]
     client.v1.payment_intents.capture(intent, params={"amount_to_capture": 400})
     with pytest.raises(stripe.InvalidRequestError) as refused:
         client.v1.refunds.create(params={"payment_intent": intent, "amount": 401})
@@ -87,7 +87,7 @@ def test_only_what_was_captured_can_be_refunded(client, control):
     assert client.v1.refunds.create(params={"payment_intent": intent}).amount == 400
 
 
-def test_an_authorisation_is_canceled_and_not_refunded(client, intent):
+def test_an_authorization_is_canceled_and_not_refunded(client, intent):
     with pytest.raises(stripe.InvalidRequestError) as refused:
         client.v1.refunds.create(params={"payment_intent": intent})
     assert "You must cancel the PaymentIntent" in refused.value.user_message
@@ -199,7 +199,7 @@ def test_a_refund_happens_once_for_each_key(client, control):
 
 def test_a_charge_shows_its_refunds_where_they_are_asked_for(client, control, intent):
     client.v1.payment_intents.capture(intent)
-    other = control.authorisations(amount=1000)[0]
+    other = control.authorizations(amount=1000)[0]
     client.v1.payment_intents.capture(other)
     client.v1.refunds.create(params={"payment_intent": other})
     made = [client.v1.refunds.create(params={"payment_intent": intent, "amount": 50}).id for _ in range(11)]

@@ -26,7 +26,7 @@ def test_what_paid_without_a_customer_cannot_pay_again(client, control, capture_
     assert "It may not be used again." in refused(client.v1.payment_intents.create, **paying(method))
     intent = client.v1.payment_intents.create(params={"amount": 500, "currency": "usd"})
     assert "It may not be used again." in refused(client.v1.payment_intents.confirm, intent.id, payment_method=method)
-    assert len(control.effects("authorisation") + control.effects("capture")) == 1
+    assert len(control.effects("authorization") + control.effects("capture")) == 1
 
 
 def test_nor_can_it_be_attached_any_more(client, control, customer):
@@ -107,8 +107,8 @@ def test_a_customer_who_is_gone_gets_no_card(client, control, customer):
     assert control.effects("payment_method.attached") == []
 
 
-def test_cards_made_for_many_authorisations_are_used_up(client, control):
-    made = control.authorisations(3)
+def test_cards_made_for_many_authorizations_are_used_up(client, control):
+    made = control.authorizations(3)
     methods = {client.v1.payment_intents.retrieve(each).payment_method for each in made}
     assert len(methods) == 3
     for method in methods:

@@ -32,7 +32,7 @@ def asked(raw, things, **params):
 
 
 def test_what_was_just_made_is_listed_but_not_found(client, control):
-    made = control.authorisations(metadata={"op": "7"})
+    made = control.authorizations(metadata={"op": "7"})
     assert found(client, 'metadata["op"]:"7"') == []
     assert [intent.id for intent in client.v1.payment_intents.list().data] == made
     control.advance(LAG_S)
@@ -40,7 +40,7 @@ def test_what_was_just_made_is_listed_but_not_found(client, control):
 
 
 def test_search_is_behind_with_everything(client, control, customer):
-    control.authorisations(customer=customer)
+    control.authorizations(customer=customer)
     client.v1.invoices.create(params={"customer": customer})
     things = (client.v1.payment_intents, client.v1.charges, client.v1.invoices, client.v1.customers)
     asked = {"query": "created>0", "expand": ["total_count"]}
@@ -64,7 +64,7 @@ def test_each_version_is_known_in_its_own_time(client, control, intent):
     client.v1.payment_intents.cancel(intent)
     control.advance(LAG_S)
     assert found(client, 'status:"canceled"') == [intent]
-    second = control.authorisations()[0]
+    second = control.authorizations()[0]
     control.advance(LAG_S - 4)
     client.v1.payment_intents.cancel(second)
     control.advance(4)
@@ -76,14 +76,14 @@ def test_each_version_is_known_in_its_own_time(client, control, intent):
 def test_in_an_outage_the_index_stands_still_and_never_goes_back(client, control, intent):
     control.advance(LAG_S)
     assert control.set_search_lag(3600) == {"lag_s": 3600, "behind": 0}
-    late = control.authorisations()[0]
+    late = control.authorizations()[0]
     control.advance(3000)
     assert found(client, "amount>0") == [intent]
     assert control.search()["behind"] > 0
     control.advance(600)
     assert found(client, "amount>0") == [late, intent]
     control.set_search_lag(0)
-    now = control.authorisations()[0]
+    now = control.authorizations()[0]
     assert found(client, "amount>0") == [now, late, intent]
 
 
@@ -114,9 +114,9 @@ def test_the_lag_is_an_option(start):
 
 
 def test_search_sees_its_own_account_and_mode(client_for, control):
-    control.authorisations(livemode=True)
-    control.authorisations(account="acct_other")
-    mine = control.authorisations()
+    control.authorizations(livemode=True)
+    control.authorizations(account="acct_other")
+    mine = control.authorizations()
     control.advance(LAG_S)
     assert found(client_for(), "amount>0") == mine
 
@@ -151,9 +151,9 @@ def test_search_sees_its_own_account_and_mode(client_for, control):
 )
 def test_the_query_language(search, control, query, which):
     made = {
-        "a": control.authorisations(amount=500, metadata={"op": "one"})[0],
-        "b": control.authorisations(amount=700, metadata={"op": 'two "2"'})[0],
-        "c": control.authorisations(amount=900, currency="eur")[0],
+        "a": control.authorizations(amount=500, metadata={"op": "one"})[0],
+        "b": control.authorizations(amount=700, metadata={"op": 'two "2"'})[0],
+        "c": control.authorizations(amount=900, currency="eur")[0],
     }
     assert search("payment_intents", query) == [made[each] for each in which]
 
@@ -168,7 +168,7 @@ def test_strings_are_found_by_a_part(search, client):
 
 
 def test_charges_are_found_by_card_and_by_what_became_of_them(search, client, control, intent):
-    held = control.authorisations(card="pm_card_mastercard")[0]
+    held = control.authorizations(card="pm_card_mastercard")[0]
     client.v1.payment_intents.capture(intent)
     taken, waiting = (client.v1.payment_intents.retrieve(each).latest_charge for each in (intent, held))
     assert search("charges", 'payment_method_details.card.brand:"visa"') == [taken]
@@ -231,7 +231,7 @@ def test_a_field_that_search_does_not_know_is_named(raw):
 
 
 def test_pages_follow_a_token(client, control):
-    made = control.authorisations(7)
+    made = control.authorizations(7)
     control.advance(LAG_S)
     first = client.v1.payment_intents.search(params={"query": "amount>0", "limit": 3})
     assert [intent.id for intent in first.data] == made[:3:-1]
@@ -253,7 +253,7 @@ def test_a_page_survives_that_its_objects_are_deleted(client, control, customer)
 
 
 def test_a_token_is_of_use_to_its_own_query_only(client, control, raw):
-    control.authorisations(2)
+    control.authorizations(2)
     control.advance(LAG_S)
     token = client.v1.payment_intents.search(params={"query": "amount>0", "limit": 1}).next_page
     for query, page in (("amount>1", token), ("amount>0", "mine"), ("amount>0", token[:-1]), ("amount>0", "é")):
@@ -262,7 +262,7 @@ def test_a_token_is_of_use_to_its_own_query_only(client, control, raw):
 
 
 def test_the_count_and_objects_are_expanded_on_demand(client, control):
-    control.authorisations(3)
+    control.authorizations(3)
     control.advance(LAG_S)
     params = {"query": "amount>0", "limit": 2, "expand": ["total_count", "data.latest_charge"]}
     told = client.v1.payment_intents.search(params=params)

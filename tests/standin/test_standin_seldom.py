@@ -114,7 +114,7 @@ def test_lines_that_are_refused_for_their_metadata_leave_nothing(client, control
 
 def test_what_was_put_off_is_no_older_than_what_came_since(client, control):
     """An event that is found by its key must not vanish behind one that looks older."""
-    control.authorisations()
+    control.authorizations()
     control.advance(40 * DAY, expire=False)
     client.v1.payment_intents.create(params={"amount": 5, "currency": "usd"}, options={"idempotency_key": "k1"})
     since = int(control.clock()["now"]) - 60
@@ -125,7 +125,7 @@ def test_what_was_put_off_is_no_older_than_what_came_since(client, control):
 
     assert keys() == ["k1"]
     control.advance(0, expire=True)
-    assert len(control.effects("authorisation.expired")) == 1
+    assert len(control.effects("authorization.expired")) == 1
     assert keys() == ["k1"]
 
 

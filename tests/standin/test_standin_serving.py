@@ -179,7 +179,7 @@ def test_the_admin_side_says_what_it_knows(raw, control):
     assert raw("POST", "/_standin/faults", b"{", api_key=None).status == 400
     for asked in ({"count": 0}, {"amount": "many"}, {"customer": "cus_none"}, {"card": "pm_card_visa_chargeDeclined"}):
         with pytest.raises(ControlError):
-            control._ask("POST", "authorisations", asked)
+            control._ask("POST", "authorizations", asked)
     with pytest.raises(ControlError):
         control.advance(-1)
     assert control.effects() == []
@@ -200,10 +200,10 @@ def test_requests_are_remembered_with_what_was_asked(raw, control, intent):
     assert control.effects(after=effect["n"] - 1) == [effect]
 
 
-def test_many_authorisations_are_made_at_once(client, control, customer):
-    made = control.authorisations(500, amount=250, currency="eur", customer=customer, metadata={"demo": "1"})
+def test_many_authorizations_are_made_at_once(client, control, customer):
+    made = control.authorizations(500, amount=250, currency="eur", customer=customer, metadata={"demo": "1"})
     assert len(set(made)) == 500
     intent = client.v1.payment_intents.retrieve(made[-1])
     assert (intent.amount, intent.currency, intent.customer, intent.metadata["demo"]) == (250, "eur", customer, "1")
     assert intent.status == "requires_capture"
-    assert len(control.effects("authorisation")) == 500
+    assert len(control.effects("authorization")) == 500

@@ -1,4 +1,4 @@
-"""Several captures of one authorisation: what is taken, what stays held, and what is let go in the end."""
+"""Several captures of one authorization: what is taken, what stays held, and what is let go in the end."""
 
 import pytest
 import stripe
@@ -9,7 +9,7 @@ SEVERAL = {"card": {"request_multicapture": "if_available"}}
 
 @pytest.fixture
 def several(client):
-    """An authorisation of 10.00 USD that may be captured several times."""
+    """An authorization of 10.00 USD that may be captured several times."""
     return client.v1.payment_intents.create(
         params={
             "amount": 1000,
@@ -32,10 +32,10 @@ def money(control):
     sums = {}
     for effect in control.effects():
         if effect["kind"] in (
-            "authorisation",
+            "authorization",
             "capture",
             "release",
-            "authorisation.expired",
+            "authorization.expired",
             "payment_intent.canceled",
         ):
             sums.setdefault(effect["kind"], []).append(effect["amount"])
@@ -61,7 +61,7 @@ def test_each_capture_takes_its_part_and_the_rest_stays_held(client, control, se
         "charge.captured",
         "payment_intent.succeeded",
     ]
-    assert money(control) == {"authorisation": [1000], "capture": [700, 200], "release": [100]}
+    assert money(control) == {"authorization": [1000], "capture": [700, 200], "release": [100]}
 
 
 def test_each_capture_has_an_entry_of_its_own(client, several):
@@ -80,7 +80,7 @@ def test_the_rest_can_be_let_go_by_capturing_nothing(client, control, several):
     client.v1.payment_intents.capture(several, params={"amount_to_capture": 700, "final_capture": False})
     done = client.v1.payment_intents.capture(several, params={"amount_to_capture": 0})
     assert (done.status, done.amount_received) == ("succeeded", 700)
-    assert money(control) == {"authorisation": [1000], "capture": [700], "release": [300]}
+    assert money(control) == {"authorization": [1000], "capture": [700], "release": [300]}
     assert len(client.v1.balance_transactions.list().data) == 1
 
 
@@ -90,7 +90,7 @@ def test_nothing_cannot_be_captured_at_first(raw, control, several, final):
         "POST", f"/v1/payment_intents/{several}/capture", {"amount_to_capture": "0", "final_capture": final}, key="k"
     )
     assert (answer.status, answer.json()["error"]["code"]) == (400, "parameter_invalid_integer")
-    assert money(control) == {"authorisation": [1000]}
+    assert money(control) == {"authorization": [1000]}
     # Validation is not saved under the key.
     assert raw("POST", f"/v1/payment_intents/{several}/capture", {"amount_to_capture": "1"}, key="k").status == 200
 
@@ -110,7 +110,7 @@ def test_the_end_of_the_window_ends_a_partly_captured_intent_in_success(client, 
     ended = client.v1.payment_intents.retrieve(several, params={"expand": ["latest_charge"]})
     assert (ended.status, ended.amount_received, ended.amount_capturable) == ("succeeded", 700, 0)
     assert (ended.latest_charge.captured, ended.canceled_at) == (True, None)
-    assert money(control) == {"authorisation": [1000], "capture": [700], "release": [300]}
+    assert money(control) == {"authorization": [1000], "capture": [700], "release": [300]}
     assert [each for each in told(client, latest) if not each.startswith("payout")] == [
         "charge.updated",
         "payment_intent.amount_capturable_updated",
@@ -122,13 +122,13 @@ def test_the_end_of_the_window_ends_a_partly_captured_intent_in_success(client, 
 def test_the_end_of_the_window_cancels_what_was_never_captured(client, control, several):
     control.advance(7 * DAY)
     assert client.v1.payment_intents.retrieve(several).cancellation_reason == "expired"
-    assert money(control) == {"authorisation": [1000], "authorisation.expired": [1000]}
+    assert money(control) == {"authorization": [1000], "authorization.expired": [1000]}
 
 
 def test_canceling_after_a_capture_lets_go_of_the_rest(client, control, several):
     client.v1.payment_intents.capture(several, params={"amount_to_capture": 700, "final_capture": False})
     assert client.v1.payment_intents.cancel(several).status == "succeeded"
-    assert money(control) == {"authorisation": [1000], "capture": [700], "release": [300]}
+    assert money(control) == {"authorization": [1000], "capture": [700], "release": [300]}
 
 
 def test_what_was_captured_can_be_refunded_before_the_end(client, several):
@@ -143,7 +143,7 @@ def test_what_was_captured_can_be_refunded_before_the_end(client, several):
     assert client.v1.charges.retrieve(charge.id).refunded is True
 
 
-def test_an_authorisation_is_captured_fifty_times_at_most(client, control, several):
+def test_an_authorization_is_captured_fifty_times_at_most(client, control, several):
     for _ in range(50):
         client.v1.payment_intents.capture(several, params={"amount_to_capture": 1, "final_capture": False})
     with pytest.raises(stripe.InvalidRequestError):
@@ -162,7 +162,7 @@ def test_without_asking_for_it_there_is_one_capture(client, control, asked):
         client.v1.payment_intents.capture(intent.id, params={"amount_to_capture": 700, "final_capture": False})
     assert refused.value.param == "final_capture"
     client.v1.payment_intents.capture(intent.id, params={"amount_to_capture": 700})
-    assert money(control) == {"authorisation": [1000], "capture": [700], "release": [300]}
+    assert money(control) == {"authorization": [1000], "capture": [700], "release": [300]}
 
 
 def test_it_can_be_asked_for_when_confirming(client):

@@ -92,7 +92,7 @@ def test_a_saved_answer_is_replayed_as_it_was_whatever_version_asks(raw, intent)
 def test_a_webhook_is_of_its_endpoints_version_and_the_event_of_the_accounts(client, control, receiver, hook, raw):
     hook(BEFORE_LATEST_CHARGE, "payment_intent.succeeded")
     hook(ACACIA, "payment_intent.succeeded")
-    client.v1.payment_intents.capture(control.authorisations()[0])
+    client.v1.payment_intents.capture(control.authorizations()[0])
     control.wait_webhooks()
     told = {each.path[1:]: each.event for each in receiver.all()}
     assert {path: event["api_version"] for path, event in told.items()} == {
@@ -113,7 +113,7 @@ def test_a_late_webhook_shows_the_object_as_it_was_then(client, control, receive
     hook(BEFORE_LATEST_CHARGE, "payment_intent.amount_capturable_updated")
     hook(stripe.api_version, "payment_intent.amount_capturable_updated")
     control.set_webhooks(outage=True)
-    client.v1.payment_intents.capture(control.authorisations()[0])
+    client.v1.payment_intents.capture(control.authorizations()[0])
     control.set_webhooks(outage=False)
     control.wait_webhooks()
     told = {each.path[1:]: each.event["data"]["object"] for each in receiver.all()}
@@ -228,7 +228,7 @@ def test_every_event_can_be_told_in_the_oldest_version(raw, control, customer, r
     raw("DELETE", f"/v1/invoiceitems/{item}")
     draft = raw("POST", "/v1/invoices", {"customer": customer}).json()["id"]
     raw("DELETE", f"/v1/invoices/{draft}")
-    control.authorisations()
+    control.authorizations()
     raw("DELETE", f"/v1/customers/{customer}")
     control.advance(10 * 24 * 3600)
     told = control.wait_webhooks()

@@ -35,7 +35,7 @@ def types(webhooks):
 
 def test_a_webhook_is_what_the_official_library_accepts(client, control, receiver, listen):
     endpoint = listen("payment_intent.succeeded")
-    intent = control.authorisations()[0]
+    intent = control.authorizations()[0]
     client.v1.payment_intents.capture(intent, options={"idempotency_key": "order:7"})
     webhook = receiver.next()
     event = client.construct_event(webhook.body, webhook.headers["Stripe-Signature"], endpoint.secret)
@@ -56,7 +56,7 @@ def test_a_webhook_is_what_the_official_library_accepts(client, control, receive
 
 def test_a_webhook_verifies_after_the_clock_was_moved(client, control, receiver, listen):
     endpoint = listen("charge.expired")
-    control.authorisations()
+    control.authorizations()
     control.advance(8 * 24 * HOUR)
     webhook = receiver.next()
     stamp = int(webhook.headers["Stripe-Signature"].split(",")[0].removeprefix("t="))
@@ -67,7 +67,7 @@ def test_a_webhook_verifies_after_the_clock_was_moved(client, control, receiver,
 def test_each_endpoint_hears_what_it_asked_for_in_the_order_of_the_events(client, control, receiver, listen):
     listen("charge.captured", "charge.succeeded", path="/charges")
     listen(path="/all")
-    client.v1.payment_intents.capture(control.authorisations()[0])
+    client.v1.payment_intents.capture(control.authorizations()[0])
     control.wait_webhooks()
     heard = receiver.all()
     assert types(each for each in heard if each.path == "/charges") == ["charge.succeeded", "charge.captured"]

@@ -42,7 +42,7 @@ ROUTES: dict[str, Route] = {
     "POST keys": Route(changes.post_keys, changes.KEYS),
     "GET search": Route(views.get_search),
     "POST search": Route(changes.post_search, changes.SEARCH),
-    "POST authorisations": Route(changes.post_authorisations, changes.AUTHORISATIONS),
+    "POST authorizations": Route(changes.post_authorizations, changes.AUTHORIZATIONS),
     "POST authentications": Route(changes.post_authentications, changes.AUTHENTICATION),
     "GET webhooks": Route(webhooks.get_webhooks, webhooks.ATTEMPTS_OF),
     "POST webhooks": Route(webhooks.post_webhooks, fields.table(SETTINGS)),

@@ -8,7 +8,7 @@ from billing.standin.access import ACCOUNT, API_KEY, READ, RESTRICTED_KEY, WRITE
 from billing.standin.api import ROUTES
 from billing.standin.api.customers import payment_methods
 from billing.standin.api.customers.cards import by_token
-from billing.standin.api.payments import authorisations, intents, refusals
+from billing.standin.api.payments import authorizations, intents, refusals
 from billing.standin.books import Books
 from billing.standin.call import Call
 from billing.standin.errors import StripeError
@@ -20,7 +20,7 @@ from billing.standin.waiting import Ending
 
 from .views import get_clock, get_keys, get_search
 
-COUNT_MAX = 200_000  # authorisations in one go; 200,000 take about 7 s and 800 MB
+COUNT_MAX = 200_000  # authorizations in one go; 200,000 take about 7 s and 800 MB
 ADVANCED_MAX_S = 100 * 365 * 86_400  # in all; times stay numbers that JSON and a calendar can hold
 
 RELEASE = fields.table(
@@ -41,7 +41,7 @@ KEYS = fields.table(
     }
 )
 _WHERE = {"account": ACCOUNT, "livemode": fields.flag}
-AUTHORISATIONS = fields.table(
+AUTHORIZATIONS = fields.table(
     {
         **_WHERE,
         "count": fields.whole(1, COUNT_MAX),
@@ -84,9 +84,9 @@ async def post_clock(state: State, asked: Json) -> Json:
     clock.advance(seconds)
     if "expire" in asked:
         if asked["expire"]:
-            agenda.resume(authorisations.expire, state.world.now())
+            agenda.resume(authorizations.expire, state.world.now())
         else:
-            agenda.pause(authorisations.expire)
+            agenda.pause(authorizations.expire)
     state.clockwork.clock_moved()
     return await get_clock(state, {})
 
@@ -102,7 +102,7 @@ async def post_search(state: State, asked: Json) -> Json:
     return await get_search(state, {})
 
 
-async def post_authorisations(state: State, asked: Json) -> Json:
+async def post_authorizations(state: State, asked: Json) -> Json:
     books = _books(state, asked)
     call = Call(state.world, books, (), {}, state.world.now(), None, None)
     card = by_token(asked.get("card", "pm_card_visa"))
@@ -145,7 +145,7 @@ async def post_authentications(state: State, asked: Json) -> Json:
     # The bank may still say no, once it knows who asks: nobody is there to be told but the intent.
     with suppress(StripeError):
         if asked["outcome"] == "succeeded":
-            authorisations.authorise(call, intent, method, off_session=False, authenticated=True)
+            authorizations.authorize(call, intent, method, off_session=False, authenticated=True)
         else:
             refusals.not_authenticated(call, intent, method)
     return {"payment_intent": shown(books.intents.get(intent.id) or intent)}

@@ -3,7 +3,7 @@
 from typing import Any
 
 from billing.standin import errors, fields, forms
-from billing.standin.api.payments import authorisations
+from billing.standin.api.payments import authorizations
 from billing.standin.faults import Rule
 from billing.standin.history import EFFECTS, Effect
 from billing.standin.objects import Json
@@ -52,7 +52,7 @@ async def get_clock(state: State, asked: Json) -> Json:
     return {
         "now": clock.time(),
         "advanced_s": clock.advanced_s,
-        "expiry_paused": state.world.agenda.paused(authorisations.expire),
+        "expiry_paused": state.world.agenda.paused(authorizations.expire),
         "keys_kept": len(state.idempotency),
     }
 

@@ -1,4 +1,4 @@
-"""Stripe's test cards, and how long each one's authorisation lasts."""
+"""Stripe's test cards, and how long each one's authorization lasts."""
 
 import re
 
@@ -177,7 +177,7 @@ def misspelt(number: str) -> bool:
 
 
 def window(card: Card, currency: str, *, merchant_initiated: bool, extended: bool) -> int:
-    """Seconds from authorisation to `capture_before`. In Japan is, decided here, whose card and currency are."""
+    """Seconds from authorization to `capture_before`. In Japan is, decided here, whose card and currency are."""
     visa = card.brand == "visa"
     if currency == "jpy" and card.country == "JP" and card.brand != "amex":
         return WINDOW_JAPAN

@@ -31,7 +31,7 @@ LINES = Table({**PAGE, "expand": expand()})
 
 
 def add_lines(call: Call) -> Json:
-    invoice, books = _labelled(call, editable(the_invoice(call))), call.books
+    invoice, books = _labeled(call, editable(the_invoice(call))), call.books
     lines = _asked_lines(call)
     items: list[InvoiceItem] = []
     for n, asked in enumerate(lines):
@@ -49,7 +49,7 @@ def add_lines(call: Call) -> Json:
 
 
 def update_lines(call: Call) -> Json:
-    invoice = _labelled(call, editable(the_invoice(call)))
+    invoice = _labeled(call, editable(the_invoice(call)))
     items = [
         changed(_on(invoice, asked["id"], f"lines[{n}][id]").item, asked, f"lines[{n}][amount]")
         for n, asked in enumerate(_asked_lines(call))
@@ -69,7 +69,7 @@ def update_line(call: Call) -> Json:
 
 
 def remove_lines(call: Call) -> Json:
-    invoice = _labelled(call, editable(the_invoice(call)))
+    invoice = _labeled(call, editable(the_invoice(call)))
     behaviors = {asked["id"]: asked["behavior"] for asked in _asked_lines(call)}
     removed = [_on(invoice, line_id, "lines") for line_id in behaviors]
     for line in removed:
@@ -111,7 +111,7 @@ def _on(invoice: Invoice, line_id: str, param: str, *, status: int = 400) -> Lin
     raise errors.no_such("invoice line item", line_id, param, status=status)
 
 
-def _labelled(call: Call, invoice: Invoice) -> Invoice:
+def _labeled(call: Call, invoice: Invoice) -> Invoice:
     """Before anything else happens: too much metadata is refused, and a refusal leaves nothing behind."""
     if "invoice_metadata" not in call.params:
         return invoice

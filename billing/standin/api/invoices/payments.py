@@ -1,6 +1,6 @@
 """Invoice payments: the PaymentIntent that stands behind a final invoice, kept in step with what remains to be paid."""
 
-from billing.standin.api.payments.authorisations import let_go
+from billing.standin.api.payments.authorizations import let_go
 from billing.standin.call import Call
 from billing.standin.expansion import paths
 from billing.standin.lists import page
@@ -61,7 +61,7 @@ def intent_of(call: Call, invoice: Invoice) -> Intent | None:
 
 
 def keep_in_step(call: Call, invoice: Invoice) -> None:
-    """What remains has changed (the API's `is_default`: the default payment is synchronised with it)."""
+    """What remains has changed (the API's `is_default`: the default payment is synchronized with it)."""
     intent = intent_of(call, invoice)
     payment = call.books.invoice_payments.get(invoice.payment or "")
     if intent is None or payment is None:

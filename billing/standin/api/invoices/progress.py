@@ -5,7 +5,7 @@ Source: docs.stripe.com/invoicing/integration/automatic-advancement-collection.
 
 from billing.standin import errors
 from billing.standin.api.customers import balances, payment_methods
-from billing.standin.api.payments.authorisations import authorise
+from billing.standin.api.payments.authorizations import authorize
 from billing.standin.call import Call
 from billing.standin.objects import Customer, Invoice, PaymentMethod, shown
 from billing.standin.parameters import AMOUNT_MAX
@@ -71,7 +71,7 @@ def charge(call: Call, invoice: Invoice, method: PaymentMethod) -> None:
     """
     intent = payments.intent_of(call, invoice)
     assert intent is not None  # something remains, so there is one
-    intent = authorise(call, intent._replace(payment_method=method.id), method, off_session=False)
+    intent = authorize(call, intent._replace(payment_method=method.id), method, off_session=False)
     if intent.status == "requires_action":
         raise errors.invoice_requires_action(shown(intent))
 

@@ -1,4 +1,4 @@
-"""PaymentIntents and charges: authorised, captured, let go, refunded."""
+"""PaymentIntents and charges: authorized, captured, let go, refunded."""
 
 from billing.standin.call import Route, Routes
 

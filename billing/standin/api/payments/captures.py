@@ -1,4 +1,4 @@
-"""What the merchant does with an authorisation: capture it, in one part or several, or cancel it."""
+"""What the merchant does with an authorization: capture it, in one part or several, or cancel it."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from billing.standin.parameters import (
     short_text,
 )
 
-from .authorisations import let_go, take
+from .authorizations import let_go, take
 
 CAPTURES_MAX = 50  # docs.stripe.com/payments/multicapture
 

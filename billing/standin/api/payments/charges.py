@@ -1,4 +1,4 @@
-"""Charges: what the bank answered to an authorisation, until when it may be captured, and what came of it."""
+"""Charges: what the bank answered to an authorization, until when it may be captured, and what came of it."""
 
 from billing.standin.call import Call
 from billing.standin.expansion import paths

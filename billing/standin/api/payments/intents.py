@@ -28,7 +28,7 @@ from billing.standin.parameters import (
 )
 
 from . import refusals
-from .authorisations import authorise
+from .authorizations import authorize
 
 _expand = expand(*paths("payment_intent"))
 
@@ -146,7 +146,7 @@ def create(call: Call) -> Json:
     call.event("payment_intent.created", intent)
     call.effect("payment_intent.created", intent, intent.amount)
     if asked.get("confirm") and method:
-        intent = authorise(call, intent, method, off_session=_off_session(call))
+        intent = authorize(call, intent, method, off_session=_off_session(call))
     return shown(intent)
 
 
@@ -209,7 +209,7 @@ def confirm(call: Call) -> Json:
     intent = intent._replace(
         payment_method=method.id, card_options=_card_options(intent.card_options, asked), **changes
     )
-    return shown(authorise(call, intent, method, off_session=_off_session(call)))
+    return shown(authorize(call, intent, method, off_session=_off_session(call)))
 
 
 def get(call: Call) -> Json:

@@ -1,4 +1,4 @@
-"""Asking the bank for an authorisation, and how it ends: taken, in one part or several, let go, or run out."""
+"""Asking the bank for an authorization, and how it ends: taken, in one part or several, let go, or run out."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from . import refusals
 BACKGROUND_S = 5
 
 
-def authorise(
+def authorize(
     call: Call, intent: Intent, method: PaymentMethod, *, off_session: bool, authenticated: bool = False
 ) -> Intent:
     """Ask the bank; `capture_method` says whether the money is taken at once. Raises the decline.
@@ -118,7 +118,7 @@ def let_go(call: Call, intent: Intent, reason: str | None, effect: str) -> Inten
 
 
 def expire(call: Call) -> None:
-    """The authorisation's time is over, unless it was captured or canceled before.
+    """The authorization's time is over, unless it was captured or canceled before.
 
     Source: docs.stripe.com/changelog/basil/2025-03-31 (`expired`, formerly `automatic`; and no refund is made).
     """
@@ -128,7 +128,7 @@ def expire(call: Call) -> None:
     charge = call.books.charges.get(intent.latest_charge or "")
     if charge is not None and not charge.amount_captured:
         call.event("charge.expired", charge)
-    let_go(call, intent, "expired", "authorisation.expired")
+    let_go(call, intent, "expired", "authorization.expired")
 
 
 def settle(call: Call) -> None:
@@ -145,7 +145,7 @@ def _held(call: Call, intent: Intent, charge: Charge, off_session: bool) -> Inte
     call.world.agenda.note(capture_before, expire, call.books, intent.id)
     charge = call.books.charges.put(charge._replace(capture_before=capture_before))
     intent = call.books.intents.put(intent._replace(status="requires_capture", amount_capturable=intent.amount))
-    call.effect("authorisation", intent, intent.amount)
+    call.effect("authorization", intent, intent.amount)
     call.event("charge.succeeded", charge)
     call.event("payment_intent.amount_capturable_updated", intent)
     return intent

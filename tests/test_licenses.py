@@ -1,4 +1,4 @@
-"""docs/licences.md tells the licence of everything that is installed with the service."""
+"""docs/licenses.md tells the license of everything that is installed with the service."""
 
 import re
 
@@ -6,7 +6,7 @@ import pytest
 from packaging.utils import canonicalize_name
 from test_locks import EVERYTHING, PRODUCT, ROOT, asked_of, pins_of
 
-LISTED = set(re.findall(r"^\| `?([A-Za-z0-9-]+)`? \|", (ROOT / "docs" / "licences.md").read_text(), re.MULTILINE))
+LISTED = set(re.findall(r"^\| `?([A-Za-z0-9-]+)`? \|", (ROOT / "docs" / "licenses.md").read_text(), re.MULTILINE))
 
 
 @pytest.mark.parametrize("name", sorted(pins_of((ROOT / PRODUCT).read_text())))
