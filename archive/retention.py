@@ -16,7 +16,7 @@ CLASSES = {
     "attempt": "single provider calls and looks: effort, and evidence in a dispute",
     "capture": "the life of a capture",
     "invoice": "the life of an invoice",
-    "admin": "brakes, and whatever else a person did",
+    "admin": "switches, and whatever else a person did",
 }
 """A class is locked and expires as a whole, so what is kept for another time lies in another object."""
 

@@ -30,28 +30,28 @@ class Rate:
 
 def digits(count: int, first: str = "") -> Scheme:
     """`first`, and then so many random digits that there are `count`."""
-    return lambda chance: first + "".join(chance.choices("0123456789", k=count - len(first)))
+    return lambda rng: first + "".join(rng.choices("0123456789", k=count - len(first)))
 
 
 def grouped(*lengths: int, mark: str = "-", first: str = "") -> Scheme:
     whole = digits(sum(lengths), first)
 
-    def scheme(chance: random.Random) -> str:
-        rest = iter(whole(chance))
+    def scheme(rng: random.Random) -> str:
+        rest = iter(whole(rng))
         return mark.join("".join(next(rest) for _ in range(length)) for length in lengths)
 
     return scheme
 
 
 def one_of(*schemes: Scheme) -> Scheme:
-    return lambda chance: chance.choice(schemes)(chance)
+    return lambda rng: rng.choice(schemes)(rng)
 
 
 def ean13(prefixes: range) -> Scheme:
     """Source: GS1 General Specifications, the check digit of GTINs."""
 
-    def scheme(chance: random.Random) -> str:
-        body = digits(12, str(chance.choice(prefixes)))(chance)
+    def scheme(rng: random.Random) -> str:
+        body = digits(12, str(rng.choice(prefixes)))(rng)
         weighed = sum(int(digit) * (3 if place % 2 else 1) for place, digit in enumerate(body))
         return body + str(-weighed % 10)
 
@@ -61,63 +61,61 @@ def ean13(prefixes: range) -> Scheme:
 def luhn(count: int, first: str = "") -> Scheme:
     """Checked as card numbers are: Norway's KID (mod 10), Sweden's OCR, Denmark's FIK, and IMEIs."""
 
-    def scheme(chance: random.Random) -> str:
-        body = digits(count - 1, first)(chance)
+    def scheme(rng: random.Random) -> str:
+        body = digits(count - 1, first)(rng)
         doubled = [int(digit) * (2 - place % 2) for place, digit in enumerate(reversed(body))]
         return body + str(-sum(value // 10 + value % 10 for value in doubled) % 10)
 
     return scheme
 
 
-def finnish(chance: random.Random) -> str:
+def finnish(rng: random.Random) -> str:
     """Source: Finance Finland, the check digit of the national reference: weights 7, 3, 1 from the right."""
-    body = digits(chance.randrange(12, 20), str(chance.randrange(1, 10)))(chance)
+    body = digits(rng.randrange(12, 20), str(rng.randrange(1, 10)))(rng)
     weighed = sum(int(digit) * (7, 3, 1)[place % 3] for place, digit in enumerate(reversed(body)))
     return body + str(-weighed % 10)
 
 
-def swiss_qr(chance: random.Random) -> str:
+def swiss_qr(rng: random.Random) -> str:
     """Source: Swiss Payment Standards, QR reference: 27 digits, the last by a modulo 10, recursive."""
-    table, carry, body = (0, 9, 4, 6, 8, 2, 7, 1, 3, 5), 0, digits(26)(chance)
+    table, carry, body = (0, 9, 4, 6, 8, 2, 7, 1, 3, 5), 0, digits(26)(rng)
     for digit in body:
         carry = table[(carry + int(digit)) % 10]
     return body + str((10 - carry) % 10)
 
 
-def belgian(chance: random.Random) -> str:
+def belgian(rng: random.Random) -> str:
     """Source: Febelfin, structured communication: ten digits and their remainder by 97."""
-    body = digits(10)(chance)
+    body = digits(10)(rng)
     whole = f"{body}{int(body) % 97 or 97:02d}"
     return f"+++{whole[:3]}/{whole[3:7]}/{whole[7:]}+++"
 
 
-def creditor(chance: random.Random) -> str:
+def creditor(rng: random.Random) -> str:
     """Source: ISO 11649: RF, two check digits, and the reference."""
-    body = digits(chance.randrange(12, 22))(chance)
+    body = digits(rng.randrange(12, 22))(rng)
     return f"RF{98 - int(body + '271500') % 97:02d}{body}"
 
 
-def timestamp(chance: random.Random) -> str:
-    return str(chance.randrange(1_500_000_000, 2_000_000_000) * 10 ** chance.choice((3, 6, 9)) + chance.randrange(1000))
+def timestamp(rng: random.Random) -> str:
+    return str(rng.randrange(1_500_000_000, 2_000_000_000) * 10 ** rng.choice((3, 6, 9)) + rng.randrange(1000))
 
 
 SCHEMES: Mapping[str, Scheme] = {
     "hosted shop's order id, 13 digits": digits(13),
-    "the same with a prefix": lambda chance: f"order-{digits(13)(chance)}",
+    "the same with a prefix": lambda rng: f"order-{digits(13)(rng)}",
     "marketplace order, 3-7-7": grouped(3, 7, 7),
     "marketplace order, 2-5-5": grouped(2, 5, 5),
     "marketplace order, 7-8": grouped(7, 8),
     "marketplace order, 6-8-10": grouped(6, 8, 10),
-    "app store order, GPA.4-4-4-5": lambda chance: f"GPA.{grouped(4, 4, 4, 5)(chance)}",
+    "app store order, GPA.4-4-4-5": lambda rng: f"GPA.{grouped(4, 4, 4, 5)(rng)}",
     "order number of 12 digits": digits(12),
     "order number of 14 digits": digits(14),
     "order number of 15 digits": digits(15),
     "order number of 16 digits": digits(16),
     "order number of 17 to 19 digits": one_of(digits(17), digits(18), digits(19)),
     "16 digits that begin with 4": digits(16, "4"),
-    "day and counter, 8-8": lambda chance: (
-        f"2026{chance.randrange(1, 13):02d}{chance.randrange(1, 29):02d}-" + digits(8)(chance)
-    ),
+    "day and counter, 8-8": lambda rng: f"2026{rng.randrange(1, 13):02d}{rng.randrange(1, 29):02d}-" + digits(8)(rng),
     "milliseconds, micro- or nanoseconds": timestamp,
     "EAN-13, Germany": ean13(range(400, 441)),
     "EAN-13, Japan": ean13(range(450, 460)),
@@ -134,8 +132,8 @@ SCHEMES: Mapping[str, Scheme] = {
     "payment reference, Belgium (+++)": belgian,
     "payment reference, Netherlands, 16 digits": digits(16),
     "payment reference, ISO 11649 (RF)": creditor,
-    "UUID": lambda chance: "-".join(f"{chance.getrandbits(4 * n):0{n}x}" for n in (8, 4, 4, 4, 12)),
-    "id of Stripe's kind": lambda chance: "pi_" + "".join(chance.choices("0123456789abcdefABCDEF", k=24)),
+    "UUID": lambda rng: "-".join(f"{rng.getrandbits(4 * n):0{n}x}" for n in (8, 4, 4, 4, 12)),
+    "id of Stripe's kind": lambda rng: "pi_" + "".join(rng.choices("0123456789abcdefABCDEF", k=24)),
 }
 """Schemes that exist: of each at most 1 in 10,000 may be refused as an id."""
 
@@ -151,8 +149,8 @@ ALL: Mapping[str, Scheme] = SCHEMES | WRITTEN_AS_A_CARD
 
 
 def rate(name: str) -> Rate:
-    chance = random.Random(f"{SEED} {name}")  # noqa: S311
-    made = [ALL[name](chance) for _ in range(EACH)]
+    rng = random.Random(f"{SEED} {name}")  # noqa: S311
+    made = [ALL[name](rng) for _ in range(EACH)]
     refused = sum(map(is_card_number, made))
     suspected = sum(map(may_hold_card_number, made))
     in_text = sum(may_hold_card_number(f"Provision {each}, Position 1") for each in made)

@@ -4,7 +4,7 @@
         receipt = billing.request_capture(session, payment_intent="pi_…", amount=billing.Money(1999, "USD"),
                                           request_id="order-42")
 
-The wish is written in the caller's own transaction; jobs carry it out. This is the whole face that
+The request is written in the caller's own transaction; jobs carry it out. This is the whole face that
 application code needs; operators use the `billing` command.
 """
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from billing.differences import differences, listed
 from billing.gateway import Answer, NoAnswer, NotSent, Response
 from billing.idempotency import Learned
-from billing.steps import Case, Finding, Json, Step
+from billing.steps import Json, LoadedOperation, LookResult, Step
 from billing.tables import Record
 
 
@@ -55,7 +55,7 @@ _STATE_CODES = frozenset(
 _OBJECTS = ("payment_intent", "invoice", "charge")
 
 
-def read_answer(step: Step, case: Case, record: Record, answer: Answer) -> Reading:
+def read_answer(step: Step, loaded: LoadedOperation, record: Record, answer: Answer) -> Reading:
     """First match wins, and the last row takes everything else. Statuses and codes only, never texts."""
     match answer:
         case NotSent(why):
@@ -68,7 +68,7 @@ def read_answer(step: Step, case: Case, record: Record, answer: Answer) -> Readi
         return Reading(Kind.NO_ANSWER, why=f"status {status} without an error of Stripe's")
     match status:
         case 200 | 201 | 202 if answer.data is not None:
-            return _success(step, case, record, answer, answer.data)
+            return _success(step, loaded, record, answer, answer.data)
         case 402:
             return Reading(Kind.LEARNED, Learned.DECLINED, why, answer.data, replayed=answer.replayed)
         case 400 if answer.error_type == "idempotency_error":
@@ -77,7 +77,7 @@ def read_answer(step: Step, case: Case, record: Record, answer: Answer) -> Readi
             # No object was there before, so there is no state that this could be about.
             return Reading(Kind.LEARNED, Learned.REFUSED, why, answer.data)
         case 400 if _is_about_state(answer):
-            learned = step.refusal(case, _error(answer))
+            learned = step.refusal(loaded, _error(answer))
             return Reading(Kind.LEARNED, learned, why, answer.data, replayed=answer.replayed)
         case 401 | 403:
             return Reading(Kind.MISCONFIGURED, why=why, status=status)
@@ -100,9 +100,9 @@ def read_answer(step: Step, case: Case, record: Record, answer: Answer) -> Readi
     )
 
 
-def _success(step: Step, case: Case, record: Record, answer: Response, data: Json) -> Reading:
+def _success(step: Step, loaded: LoadedOperation, record: Record, answer: Response, data: Json) -> Reading:
     assert step.judge is not None, "a step that only looks has no answer to a send"
-    learned, why = step.judge(case, data)
+    learned, why = step.judge(loaded, data)
     # Only a deleted object carries no livemode; everything else must say that it is of our mode.
     wrong_mode = [] if data.get("deleted") is True else differences(data, livemode=record.livemode)
     if wrong_mode:
@@ -147,5 +147,5 @@ def learn(record: Record, reading: Reading) -> None:
     record.replayed = record.replayed or reading.replayed
 
 
-def learn_from_look(record: Record, finding: Finding) -> None:
+def learn_from_look(record: Record, finding: LookResult) -> None:
     record.learned = finding.learned

@@ -5,17 +5,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from billing.differences import because, below, differences, reason
-from billing.facts import told
+from billing.facts import new_fact
 from billing.idempotency import Learned, Rules
 from billing.provider_ids import IdKind, object_path
 from billing.steps import (
     METADATA_KEY,
     Ask,
-    Case,
-    Finding,
     Gone,
     Json,
     Judgment,
+    LoadedOperation,
+    LookResult,
     Reader,
     Step,
     Unread,
@@ -25,58 +25,58 @@ from billing.steps import (
 from billing.tables import Capture, CaptureState, Fact
 
 
-def _capture(case: Case) -> Capture:
-    assert isinstance(case.row, Capture)
-    return case.row
+def _capture(loaded: LoadedOperation) -> Capture:
+    assert isinstance(loaded.row, Capture)
+    return loaded.row
 
 
-def _path(case: Case, *verb: str) -> str:
-    return object_path(IdKind.PAYMENT_INTENT, _capture(case).payment_intent, *verb)
+def _path(loaded: LoadedOperation, *verb: str) -> str:
+    return object_path(IdKind.PAYMENT_INTENT, _capture(loaded).payment_intent, *verb)
 
 
 # The authorization, read once where the caller did not bring it.
 
 
-def _read_authorization(case: Case, read: Reader, livemode: bool) -> Finding:
-    row = _capture(case)
+def _read_authorization(loaded: LoadedOperation, read: Reader, livemode: bool) -> LookResult:
+    row = _capture(loaded)
     try:
         intent = see(
             read,
-            f"{_path(case)}?expand[0]=latest_charge",
+            f"{_path(loaded)}?expand[0]=latest_charge",
             ("payment_intent", row.payment_intent),
             livemode=livemode,
         )
     except Unread as unread:
-        return Finding(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
+        return LookResult(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
     except Gone as gone:
-        return Finding(Learned.REFUSED if gone.sure else Learned.LOOK_UNANSWERED, why="no_such_payment_intent")
+        return LookResult(Learned.REFUSED if gone.sure else Learned.LOOK_UNANSWERED, why="no_such_payment_intent")
     status = intent.get("status")
     if status == "canceled":
-        return Finding(_lapsed_or_canceled(case, intent), intent, "canceled_at_stripe")
+        return LookResult(_lapsed_or_canceled(loaded, intent), intent, "canceled_at_stripe")
     if status == "processing":
         # Its bank has not answered yet: it becomes capturable, or not.
-        return Finding(Learned.UNPROVABLE, intent, _not_capturable(intent))
+        return LookResult(Learned.UNPROVABLE, intent, _not_capturable(intent))
     if status not in ("requires_capture", "succeeded"):
-        return Finding(Learned.REFUSED, intent, _not_capturable(intent))
+        return LookResult(Learned.REFUSED, intent, _not_capturable(intent))
     if wrong := differences(intent, currency=row.currency.lower()):
-        return Finding(Learned.REFUSED, intent, reason("currency_differs", wrong))
+        return LookResult(Learned.REFUSED, intent, reason("currency_differs", wrong))
     if status == "requires_capture" and (wrong := differences(intent, amount_received=0)):
-        return Finding(Learned.REFUSED, intent, reason("captured_in_part", wrong))
+        return LookResult(Learned.REFUSED, intent, reason("captured_in_part", wrong))
     if status == "requires_capture" and (wrong := below(intent, "amount_capturable", row.amount_minor)):
-        return Finding(Learned.REFUSED, intent, reason("more_than_authorized", wrong))
+        return LookResult(Learned.REFUSED, intent, reason("more_than_authorized", wrong))
     # A succeeded intent goes on too: Stripe refuses to capture it, and the look that follows compares.
-    return Finding(Learned.SUCCEEDED, intent)
+    return LookResult(Learned.SUCCEEDED, intent)
 
 
-def _apply_authorization(case: Case, outcome: Learned, intent: Json, why: str) -> list[Fact]:
-    row = _capture(case)
+def _apply_authorization(loaded: LoadedOperation, outcome: Learned, intent: Json, why: str) -> list[Fact]:
+    row = _capture(loaded)
     if outcome is not Learned.SUCCEEDED:
-        return _apply_capture(case, outcome, intent, why)
+        return _apply_capture(loaded, outcome, intent, why)
     row.authorized_minor = _whole(intent, "amount_capturable")
     row.authorized_currency = str(intent.get("currency")).upper()
     row.capture_before = capture_before(intent)
     return [
-        told(
+        new_fact(
             row,
             "authorization_read",
             minor=row.authorized_minor,
@@ -97,27 +97,27 @@ def capture_before(intent: Json) -> datetime | None:
 # The capture.
 
 
-def _ask_to_capture(case: Case) -> Ask:
-    row = _capture(case)
+def _ask_to_capture(loaded: LoadedOperation) -> Ask:
+    row = _capture(loaded)
     parameters = {"amount_to_capture": row.amount_minor, "metadata": {METADATA_KEY: row.id}}
-    return Ask("POST", _path(case, "capture"), parameters, row.payment_intent)
+    return Ask("POST", _path(loaded, "capture"), parameters, row.payment_intent)
 
 
-def _judge_capture(case: Case, intent: Json) -> Judgment:
-    row = _capture(case)
+def _judge_capture(loaded: LoadedOperation, intent: Json) -> Judgment:
+    row = _capture(loaded)
     wrong = differences(intent, object="payment_intent", id=row.payment_intent, currency=row.currency.lower())
     if wrong or intent.get("status") != "succeeded":
         return judgment(wrong, Learned.ASK)
     return judgment(differences(intent, amount_received=row.amount_minor))
 
 
-def _refused_capture(case: Case, error: Json) -> Learned:
+def _refused_capture(loaded: LoadedOperation, error: Json) -> Learned:
     """By the intent inside the refusal; nothing of it must have been received."""
     intent = error.get("payment_intent")
-    if not isinstance(intent, Mapping) or differences(intent, id=_capture(case).payment_intent, amount_received=0):
+    if not isinstance(intent, Mapping) or differences(intent, id=_capture(loaded).payment_intent, amount_received=0):
         return Learned.ASK
     if intent.get("status") == "canceled":
-        return _lapsed_or_canceled(case, intent)
+        return _lapsed_or_canceled(loaded, intent)
     if intent.get("status") in _NOT_AUTHORIZED:
         return Learned.REFUSED
     if intent.get("status") == "requires_capture":
@@ -126,44 +126,44 @@ def _refused_capture(case: Case, error: Json) -> Learned:
     return Learned.ASK
 
 
-def _look_for_capture(case: Case, read: Reader, livemode: bool) -> Finding:
-    row = _capture(case)
+def _look_for_capture(loaded: LoadedOperation, read: Reader, livemode: bool) -> LookResult:
+    row = _capture(loaded)
     try:
-        intent = see(read, _path(case), ("payment_intent", row.payment_intent), livemode=livemode)
+        intent = see(read, _path(loaded), ("payment_intent", row.payment_intent), livemode=livemode)
     except Unread as unread:
-        return Finding(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
+        return LookResult(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
     except Gone as gone:
         # Stripe deletes no intent. Unless the account is known to be ours, its key may be another's.
-        return Finding(Learned.IMPOSSIBLE if gone.sure else Learned.UNPROVABLE, why="no_such_payment_intent")
+        return LookResult(Learned.IMPOSSIBLE if gone.sure else Learned.UNPROVABLE, why="no_such_payment_intent")
     untouched = ("canceled", "requires_capture", *_NOT_AUTHORIZED)
     match intent.get("status"):
         case "succeeded":
             return _captured_by_whom(row, intent)
         case status if status in untouched and (wrong := differences(intent, amount_received=0)):
             # Somebody captured a part and left the rest open, which our own capture never does.
-            return Finding(Learned.FOUND_DIFFERENT, intent, reason("captured_in_part", wrong))
+            return LookResult(Learned.FOUND_DIFFERENT, intent, reason("captured_in_part", wrong))
         case "canceled":
-            expired = _lapsed_or_canceled(case, intent) is Learned.EXPIRED
+            expired = _lapsed_or_canceled(loaded, intent) is Learned.EXPIRED
             learned = Learned.IMPOSSIBLE_EXPIRED if expired else Learned.IMPOSSIBLE_CANCELED
-            return Finding(learned, intent, "canceled_at_stripe")
+            return LookResult(learned, intent, "canceled_at_stripe")
         case "requires_capture":
-            return Finding(Learned.ABSENT, intent)
+            return LookResult(Learned.ABSENT, intent)
         case status if status in _NOT_AUTHORIZED:
-            return Finding(Learned.IMPOSSIBLE, intent, _not_capturable(intent))
+            return LookResult(Learned.IMPOSSIBLE, intent, _not_capturable(intent))
         case _:
             # Processing, or a status that Stripe invents tomorrow: it proves nothing.
-            return Finding(Learned.UNPROVABLE, intent, reason("not_over", differences(intent, status="succeeded")))
+            return LookResult(Learned.UNPROVABLE, intent, reason("not_over", differences(intent, status="succeeded")))
 
 
-def _captured_by_whom(row: Capture, intent: Json) -> Finding:
+def _captured_by_whom(row: Capture, intent: Json) -> LookResult:
     if wrong := differences(intent, amount_received=row.amount_minor, currency=row.currency.lower()):
-        return Finding(Learned.FOUND_DIFFERENT, intent, reason("captured_otherwise", wrong))
+        return LookResult(Learned.FOUND_DIFFERENT, intent, reason("captured_otherwise", wrong))
     metadata = intent.get("metadata")
     if not isinstance(metadata, Mapping) or metadata.get(METADATA_KEY) is None:
-        return Finding(Learned.FOUND_FREE, intent)
+        return LookResult(Learned.FOUND_FREE, intent)
     if wrong := differences(intent, within="metadata", **{METADATA_KEY: row.id}):
-        return Finding(Learned.FOUND_CLAIMED, intent, reason("captured_for_another", wrong))
-    return Finding(Learned.FOUND_OURS, intent)
+        return LookResult(Learned.FOUND_CLAIMED, intent, reason("captured_for_another", wrong))
+    return LookResult(Learned.FOUND_OURS, intent)
 
 
 _NOT_AUTHORIZED = ("requires_payment_method", "requires_confirmation", "requires_action")
@@ -174,7 +174,7 @@ def _not_capturable(intent: Json) -> str:
     return reason("not_capturable", differences(intent, status="requires_capture"))
 
 
-def _lapsed_or_canceled(case: Case, intent: Json) -> Learned:
+def _lapsed_or_canceled(loaded: LoadedOperation, intent: Json) -> Learned:
     """Stripe cancels a lapsed authorization by itself. Reasons: docs.stripe.com/api/payment_intents/object."""
     lapsed = intent.get("cancellation_reason") in ("automatic", "expired")
     return Learned.EXPIRED if lapsed else Learned.CANCELED
@@ -189,15 +189,15 @@ _STATES = {
 }
 
 
-def _apply_capture(case: Case, outcome: Learned, intent: Json, why: str) -> list[Fact]:
-    row = _capture(case)
+def _apply_capture(loaded: LoadedOperation, outcome: Learned, intent: Json, why: str) -> list[Fact]:
+    row = _capture(loaded)
     row.state, row.reason = _STATES[outcome], why or None
     if outcome is not Learned.SUCCEEDED:
-        return [told(row, row.state, minor=row.amount_minor, currency=row.currency, **because(why))]
+        return [new_fact(row, row.state, minor=row.amount_minor, currency=row.currency, **because(why))]
     charge = intent.get("latest_charge")
     row.charge = charge if isinstance(charge, str) else None
     return [
-        told(
+        new_fact(
             row,
             "captured",
             minor=row.amount_minor,
@@ -220,7 +220,7 @@ def iso(moment: datetime | None) -> str | None:
 
 READ_AUTHORIZATION = Step(
     name="read_authorization",
-    ask=lambda case: Ask("GET", _path(case)),
+    ask=lambda loaded: Ask("GET", _path(loaded)),
     look=_read_authorization,
     apply=_apply_authorization,
     rules=Rules(replays=False),

@@ -13,10 +13,10 @@ from billing import ids, store
 from billing.asking import asked, the_session
 from billing.capture_steps import CAPTURE, READ_AUTHORIZATION, iso
 from billing.errors import AuthorizationTaken, InvalidAmount, InvalidRequest, InvalidText, RequestReused
-from billing.facts import told
+from billing.facts import new_fact
 from billing.money import Money, no_money
 from billing.provider_ids import IdKind, NoSuchShape, is_id, provider_id
-from billing.steps import Case, Operation, Step
+from billing.steps import LoadedOperation, Operation, Step
 from billing.tables import Capture, CaptureState
 from billing.timing import EARLIEST, LATEST, may_be_real
 
@@ -69,7 +69,7 @@ def _moment(given: object) -> datetime | None:
 
 @dataclass(frozen=True, slots=True)
 class CaptureReceipt:
-    """The wish is written; it becomes true after the caller's transaction commits. `new` is False the second time."""
+    """What was asked for, true once the caller's transaction commits. `new` is False where it was asked for before."""
 
     capture_id: ids.CaptureId
     request_id: str
@@ -130,7 +130,7 @@ def request_capture(
     )
     if written is None:
         return _already_there(session, values)
-    requested = told(
+    requested = new_fact(
         row,
         "requested",
         actor=by.actor,
@@ -175,21 +175,21 @@ def _already_there(session: Session, values: Mapping[str, Any]) -> CaptureReceip
     return CaptureReceipt(ids.CaptureId(first.id), first.request_id, new=False)
 
 
-def next_step(case: Case) -> Step | None:
-    row = case.row
+def next_step(loaded: LoadedOperation) -> Step | None:
+    row = loaded.row
     assert isinstance(row, Capture), "the operation's own table"
     if row.state != CaptureState.REQUESTED:
         return None
     return READ_AUTHORIZATION if row.authorized_minor is None else CAPTURE
 
 
-def unfit(case: Case) -> str | None:
+def unfit(loaded: LoadedOperation) -> str | None:
     """As `Operation.unfit`. Money and deadline count until the first call: what went out is seen through."""
-    row = case.row
+    row = loaded.row
     assert isinstance(row, Capture), "the operation's own table"
     if not is_id(IdKind.PAYMENT_INTENT, row.payment_intent):
         return str(NoSuchShape(IdKind.PAYMENT_INTENT))
-    if case.records:
+    if loaded.records:
         return None
     if row.capture_before is not None and not may_be_real(row.capture_before):
         return "capture_before is no time that Stripe can have named"

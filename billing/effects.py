@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from billing.answers import Kind, Reading, learn, learn_from_look, read_answer
 from billing.differences import because
-from billing.facts import told
+from billing.facts import new_fact
 from billing.gateway import Answer, Budget, Gateway, NotSent, Request, Response, boot_clock
 from billing.idempotency import (
     Conflict,
@@ -31,7 +31,7 @@ from billing.idempotency import (
 )
 from billing.provider_ids import IdKind, NoSuchShape, is_id
 from billing.records import Terms, conclude, mark_sent, plan, remember, request_of, rotate
-from billing.steps import Case, Finding, Json, Operation, Reader, Step
+from billing.steps import Json, LoadedOperation, LookResult, Operation, Reader, Step
 from billing.tables import Fact, Record, RecordState
 
 
@@ -75,7 +75,7 @@ class Call:
     record_id: str
     operation: Operation
     step: Step
-    case: Case
+    loaded: LoadedOperation
     fence: int
     request: Request
     looking: bool
@@ -92,7 +92,7 @@ class Report:
     """What the crew brought back, and how long it took."""
 
     call: Call
-    came_back: Answer | Finding
+    came_back: Answer | LookResult
     took_ms: int
     error: str | None = None
     """The class of an exception that escaped a call: a bug of ours, counted as an attempt."""
@@ -100,9 +100,9 @@ class Report:
     @property
     def reached(self) -> bool | None:
         """Whether the provider answered: with a whole body of its own, and no failure of its own. None: not asked."""
-        if isinstance(self.came_back, Finding) and self.came_back.answer is None:
+        if isinstance(self.came_back, LookResult) and self.came_back.answer is None:
             return True if self.came_back.learned is not Learned.LOOK_UNANSWERED else None
-        match self.came_back.answer if isinstance(self.came_back, Finding) else self.came_back:
+        match self.came_back.answer if isinstance(self.came_back, LookResult) else self.came_back:
             case Response(status=status, data=data):
                 return status < 500 and data is not None
             case NotSent(unreached=False):
@@ -113,7 +113,7 @@ class Report:
 
 @dataclass(slots=True)
 class Result:
-    case: Case
+    loaded: LoadedOperation
     standing: Standing
     call: Call | None = None
     opened: Record | None = None
@@ -129,14 +129,14 @@ class Result:
 def call(gateway: Gateway, in_hand: Call, budget: Budget) -> Report:
     """Send it or look, once, within the budget. Holds no connection and no lock."""
     began = boot_clock()
-    came_back: Answer | Finding
+    came_back: Answer | LookResult
     if in_hand.looking:
         account = in_hand.request.account
         whose = account or in_hand.own_account
         # A look that starts late harms nobody; only its whole length is bounded.
         whole = Budget(not_after=budget.over_at, over_at=budget.over_at)
         read = Reader(lambda path: gateway.send(Request("GET", path, account=account), whole), whose)
-        came_back = in_hand.step.look(in_hand.case, read, gateway.livemode)
+        came_back = in_hand.step.look(in_hand.loaded, read, gateway.livemode)
     else:
         came_back = gateway.send(in_hand.request, budget)
     return Report(in_hand, came_back, int((boot_clock() - began) * 1000))
@@ -150,7 +150,7 @@ class Turn:
     """
 
     operation: Operation
-    case: Case
+    loaded: LoadedOperation
     now: datetime
     terms: Terms
     may_send: bool
@@ -161,34 +161,34 @@ def prepare(turn: Turn, *, look: bool = False) -> Result:
 
     `look` when the record's own clock asked for it.
     """
-    case = turn.case
-    if case.in_conflict:
-        return Result(case, Standing.CONFLICT)
-    record = case.open
-    if (why := unfit(turn.operation, case)) is not None:
+    loaded = turn.loaded
+    if loaded.in_conflict:
+        return Result(loaded, Standing.CONFLICT)
+    record = loaded.open
+    if (why := unfit(turn.operation, loaded)) is not None:
         if record is not None and record.unanswered:
             # A look cannot be made either, and is not tried at once again: only a person can put it right.
             record.look_at = turn.now + timedelta(seconds=turn.terms.timing.look_max_s)
-        return Result(case, Standing.UNFIT, why=why)
+        return Result(loaded, Standing.UNFIT, why=why)
     if record is None:
         return _next(turn)
     if record.state == RecordState.SENT and not lease_alive(record, turn.now):
         # Its crew is dead or asleep: the lease ran out and no report ever came.
         record.state = RecordState.IN_DOUBT
-        case.facts.append(told(case.row, "attempt_lapsed", step=record.step, generation=record.generation))
+        loaded.facts.append(new_fact(loaded.row, "attempt_lapsed", step=record.step, generation=record.generation))
     step = turn.operation.steps(record.step)
     if look and not lease_alive(record, turn.now):
         return _begin(turn, record, step, looking=True)
     return _act(turn, record, step, begin=True)
 
 
-def unfit(operation: Operation, case: Case) -> str | None:
+def unfit(operation: Operation, loaded: LoadedOperation) -> str | None:
     """What no request can be made of, in its row or in the call that is open; see `Operation.unfit`."""
-    if case.row.account is not None and not is_id(IdKind.ACCOUNT, case.row.account):
+    if loaded.row.account is not None and not is_id(IdKind.ACCOUNT, loaded.row.account):
         return str(NoSuchShape(IdKind.ACCOUNT))
-    if (why := operation.unfit(case)) is not None:
+    if (why := operation.unfit(loaded)) is not None:
         return why
-    part = request_of(case.open).unfit if case.open is not None else None
+    part = request_of(loaded.open).unfit if loaded.open is not None else None
     return f"the {part} of its open call is not one that we write" if part is not None else None
 
 
@@ -198,36 +198,36 @@ def settle(turn: Turn, report: Report) -> Result:
     A report whose fence is no longer the record's is kept as a fact, and changes nothing but that it may
     show a contradiction.
     """
-    case, step = turn.case, report.call.step
-    record = next(record for record in case.records if record.id == report.call.record_id)
+    loaded, step = turn.loaded, report.call.step
+    record = next(record for record in loaded.records if record.id == report.call.record_id)
     if record.fence != report.call.fence:
-        return _late(report, case, record)
+        return _late(report, loaded, record)
     if record.lease_until is None:
-        return Result(case, Standing.LATE, why="settled already")
+        return Result(loaded, Standing.LATE, why="settled already")
     record.lease_until = record.lease_s = None
     if record.state == RecordState.CONFLICT:
-        # A late answer has shown a contradiction while this call was in the air: it stays one.
-        if not isinstance(report.came_back, Finding):
-            case.facts.append(_attempted(case, record, report, read_answer(step, case, record, report.came_back)))
+        # A late answer has shown a contradiction while this call was in flight: it stays one.
+        if not isinstance(report.came_back, LookResult):
+            loaded.facts.append(_attempted(loaded, record, report, read_answer(step, loaded, record, report.came_back)))
             remember(record, report.came_back)
             record.unreported -= 1
-        return Result(case, Standing.CONFLICT, why="a late answer contradicts it")
-    if isinstance(report.came_back, Finding):
+        return Result(loaded, Standing.CONFLICT, why="a late answer contradicts it")
+    if isinstance(report.came_back, LookResult):
         return _settle_look(turn, report, report.came_back, record)
-    reading = read_answer(step, case, record, report.came_back)
+    reading = read_answer(step, loaded, record, report.came_back)
     remember(record, report.came_back)
     record.unreported -= 1
     record.last_reported_at = turn.now
     learn(record, reading)
     record.state = RecordState.IN_DOUBT if record.unanswered else RecordState.PLANNED
-    case.facts.append(_attempted(case, record, report, reading))
+    loaded.facts.append(_attempted(loaded, record, report, reading))
     match reading.kind:
         case Kind.NOT_SENT:
-            return Result(case, Standing.NOT_SENT, why=reading.why)
+            return Result(loaded, Standing.NOT_SENT, why=reading.why)
         case Kind.THROTTLED:
-            return Result(case, Standing.THROTTLED, why=reading.why, throttled=True)
+            return Result(loaded, Standing.THROTTLED, why=reading.why, throttled=True)
         case Kind.MISCONFIGURED:
-            return Result(case, Standing.MISCONFIGURED, why=reading.why, misconfigured=reading.status)
+            return Result(loaded, Standing.MISCONFIGURED, why=reading.why, misconfigured=reading.status)
         case Kind.LEARNED:
             return _act(turn, record, step, data=reading.data, why=reading.why)
         case Kind.NO_ANSWER:
@@ -237,13 +237,13 @@ def settle(turn: Turn, report: Report) -> Result:
             return result
 
 
-def _settle_look(turn: Turn, report: Report, finding: Finding, record: Record) -> Result:
-    case, step = turn.case, report.call.step
+def _settle_look(turn: Turn, report: Report, finding: LookResult, record: Record) -> Result:
+    loaded, step = turn.loaded, report.call.step
     learn_from_look(record, finding)
     record.looked_at = report.call.prepared_at
-    case.facts.append(
-        told(
-            case.row,
+    loaded.facts.append(
+        new_fact(
+            loaded.row,
             "looked",
             step=record.step,
             generation=record.generation,
@@ -274,8 +274,8 @@ def _act(
     `begin`: the call may start in this very transaction; a settle leaves it to the queue and its guards. `opened`:
     the record was made in this transaction and is inserted last. `data` and `why` are of the answer in hand.
     """
-    case, now = turn.case, turn.now
-    rotations = sum(r.state == RecordState.DISPROVED for r in case.generations(record.step))
+    loaded, now = turn.loaded, turn.now
+    rotations = sum(r.state == RecordState.DISPROVED for r in loaded.generations(record.step))
     move = next_move(record, now, turn.terms.timing, step.rules, rotations)
     match move:
         case Send() | Resend():
@@ -283,43 +283,43 @@ def _act(
                 return _begin(turn, record, step, looking=step.only_looks, opened=opened)
             if record.unanswered and not turn.may_send:
                 record.look_at = now + look_backoff(record, turn.terms.timing) if record.looks else now
-                return Result(case, Standing.LOOKING, opened=opened)
+                return Result(loaded, Standing.LOOKING, opened=opened)
             record.look_at = None
-            return Result(case, Standing.AGAIN if turn.may_send else Standing.BLOCKED, opened=opened)
+            return Result(loaded, Standing.AGAIN if turn.may_send else Standing.BLOCKED, opened=opened)
         case Wait(_):
-            return Result(case, Standing.WAITING)
+            return Result(loaded, Standing.WAITING)
         case Look(at, for_margin):
             record.look_at = at
             record.margin_looked = record.margin_looked or for_margin
-            return Result(case, Standing.LOOKING, opened=opened, why=why)
+            return Result(loaded, Standing.LOOKING, opened=opened, why=why)
         case Park(look_at):
             record.look_at = look_at
             first = record.parked_at is None
             if first:
                 record.parked_at = now
-                case.facts.append(told(case.row, "undecided", step=record.step, generation=record.generation))
-            return Result(case, Standing.PARKED, opened=opened, why=why, newly_undecided=first)
+                loaded.facts.append(new_fact(loaded.row, "undecided", step=record.step, generation=record.generation))
+            return Result(loaded, Standing.PARKED, opened=opened, why=why, newly_undecided=first)
         case Conflict():
-            return _conflict(case, record, f"{record.learned}: {why}" if why else record.learned)
+            return _conflict(loaded, record, f"{record.learned}: {why}" if why else record.learned)
         case Rotate():
-            successor = rotate(case, record, now, turn.terms)
+            successor = rotate(loaded, record, now, turn.terms)
             return _act(turn, successor, step, begin=begin, opened=successor)
         case Done(outcome, by_itself):
-            conclude(case, record, step, outcome, data or {}, why or by_itself, now)
+            conclude(loaded, record, step, outcome, data or {}, why or by_itself, now)
             return _next(turn)
 
 
 def _next(turn: Turn) -> Result:
     """The row says what comes next; its record is written and, if the guards allow, its call begins."""
-    if turn.case.in_conflict:
-        return Result(turn.case, Standing.CONFLICT, why="an earlier call of it is in conflict")
-    if ruled_out := turn.operation.rule_out(turn.case):
-        turn.case.row.state_since = turn.now
-        turn.case.facts.extend(ruled_out)
-    step = turn.operation.next_step(turn.case)
+    if turn.loaded.in_conflict:
+        return Result(turn.loaded, Standing.CONFLICT, why="an earlier call of it is in conflict")
+    if ruled_out := turn.operation.rule_out(turn.loaded):
+        turn.loaded.row.state_since = turn.now
+        turn.loaded.facts.extend(ruled_out)
+    step = turn.operation.next_step(turn.loaded)
     if step is None:
-        return Result(turn.case, Standing.CONCLUDED, why=turn.case.row.reason or "")
-    record = plan(turn.case, step, turn.terms)
+        return Result(turn.loaded, Standing.CONCLUDED, why=turn.loaded.row.reason or "")
+    record = plan(turn.loaded, step, turn.terms)
     return _act(turn, record, step, begin=True, opened=record)
 
 
@@ -335,27 +335,29 @@ def _begin(turn: Turn, record: Record, step: Step, *, looking: bool, opened: Rec
     request = request_of(record)
     own = turn.terms.own_account
     in_hand = Call(
-        record.id, turn.operation, step, turn.case, record.fence, request, looking, not_after_s, turn.now, own
+        record.id, turn.operation, step, turn.loaded, record.fence, request, looking, not_after_s, turn.now, own
     )
-    return Result(turn.case, Standing.CALLING, call=in_hand, opened=opened)
+    return Result(turn.loaded, Standing.CALLING, call=in_hand, opened=opened)
 
 
-def _conflict(case: Case, record: Record, why: str) -> Result:
+def _conflict(loaded: LoadedOperation, record: Record, why: str) -> Result:
     record.state, record.look_at = RecordState.CONFLICT, None
     if record.concluded_at is None:
         record.conclusion = why
-    case.facts.append(told(case.row, "conflict", step=record.step, generation=record.generation, **because(why)))
-    return Result(case, Standing.CONFLICT, why=why)
+    loaded.facts.append(
+        new_fact(loaded.row, "conflict", step=record.step, generation=record.generation, **because(why))
+    )
+    return Result(loaded, Standing.CONFLICT, why=why)
 
 
-def _late(report: Report, case: Case, record: Record) -> Result:
+def _late(report: Report, loaded: LoadedOperation, record: Record) -> Result:
     """Somebody else took this call over while we were away. Nothing is thrown away, and nothing is overwritten."""
-    if isinstance(report.came_back, Finding):
-        return Result(case, Standing.LATE)
-    reading = read_answer(report.call.step, case, record, report.came_back)
+    if isinstance(report.came_back, LookResult):
+        return Result(loaded, Standing.LATE)
+    reading = read_answer(report.call.step, loaded, record, report.came_back)
     # `unreported` stays: a report that is settled twice (its commit's answer was lost) must not count for another.
     remember(record, report.came_back, late=True)
-    case.facts.append(_attempted(case, record, report, reading, topic="late_answer"))
+    loaded.facts.append(_attempted(loaded, record, report, reading, topic="late_answer"))
     succeeded = record.state == RecordState.ANSWERED and record.learned in (
         Learned.SUCCEEDED,
         Learned.FOUND_OURS,
@@ -363,14 +365,16 @@ def _late(report: Report, case: Case, record: Record) -> Result:
     )
     contradicts = reading.learned is Learned.SUCCEEDED and record.concluded_at is not None and not succeeded
     if contradicts or reading.learned is Learned.MISMATCH:
-        return _conflict(case, record, "late_success" if contradicts else f"late_mismatch: {reading.why}")
-    return Result(case, Standing.LATE)
+        return _conflict(loaded, record, "late_success" if contradicts else f"late_mismatch: {reading.why}")
+    return Result(loaded, Standing.LATE)
 
 
-def _attempted(case: Case, record: Record, report: Report, reading: Reading, *, topic: str = "attempted") -> Fact:
+def _attempted(
+    loaded: LoadedOperation, record: Record, report: Report, reading: Reading, *, topic: str = "attempted"
+) -> Fact:
     response = report.came_back if isinstance(report.came_back, Response) else None
-    return told(
-        case.row,
+    return new_fact(
+        loaded.row,
         topic,
         step=record.step,
         generation=record.generation,

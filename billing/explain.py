@@ -15,7 +15,7 @@ from billing.tables import MAX_LINES, Capture, Fact, Invoice, InvoiceLine, Recor
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class ExplainedWork:
     """One piece of work, as the jobs have it."""
 
     id: str
@@ -28,7 +28,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class ProviderCall:
+class ExplainedCall:
     """One generation of one step. `request_ids` are Stripe's: what its support asks for."""
 
     id: str
@@ -50,7 +50,7 @@ class ProviderCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ExplainedFact:
     """One fact, with what its topic means. `set_aside`: it could not be planned, and starts nothing.
 
     A payload that cannot be read is told as `{"unreadable": why}`.
@@ -71,9 +71,9 @@ class Explanation:
 
     status: Status
     request: dict[str, Any]
-    work: list[Piece]
-    calls: list[ProviderCall]
-    facts: list[Told]
+    work: list[ExplainedWork]
+    calls: list[ExplainedCall]
+    facts: list[ExplainedFact]
     also: list[str]
 
 
@@ -93,7 +93,7 @@ def explain(session: Session, name: str) -> Explanation:
     return Explanation(
         status=stands,
         request=_request(session, row),
-        work=[Piece(w.id, w.contract, w.queue, w.state, w.attempts, w.due_at, w.reason) for w in works],
+        work=[ExplainedWork(w.id, w.contract, w.queue, w.state, w.attempts, w.due_at, w.reason) for w in works],
         calls=[_call(record) for record in records],
         facts=facts,
         also=others,
@@ -137,13 +137,15 @@ def _all(ids: Iterable[str]) -> list[str]:
     return sorted((each for each in ids if each.startswith(("cap_", "inv_"))), reverse=True)
 
 
-def _facts(session: Session, row: Capture | Invoice) -> list[Told]:
+def _facts(session: Session, row: Capture | Invoice) -> list[ExplainedFact]:
     # With its type, so that the index of their numbers finds them.
     mine = (Fact.entity_type == ENTITY_TYPES[type(row)], Fact.entity_id == row.id)
     columns = (Fact.happened_at, Fact.entity_version, Fact.topic, Fact.actor, Fact.planned_version, PAYLOAD_TEXT)
     rows = session.execute(select(*columns).where(*mine).order_by(Fact.entity_version))
     return [
-        Told(at, version, topic, TOPICS.get(topic, ""), actor, _payload(payload), set_aside=(planned_version or 0) < 0)
+        ExplainedFact(
+            at, version, topic, TOPICS.get(topic, ""), actor, _payload(payload), set_aside=(planned_version or 0) < 0
+        )
         for at, version, topic, actor, planned_version, payload in rows
     ]
 
@@ -189,8 +191,8 @@ def _request(session: Session, row: Capture | Invoice) -> dict[str, Any]:
     }
 
 
-def _call(record: Record) -> ProviderCall:
-    return ProviderCall(
+def _call(record: Record) -> ExplainedCall:
+    return ExplainedCall(
         id=record.id,
         step=record.step,
         generation=record.generation,

@@ -50,7 +50,7 @@ TOPICS = {
 }
 
 
-def told(
+def new_fact(
     entity: Capture | Invoice | Switch,
     topic: str,
     *,
@@ -78,7 +78,7 @@ def told(
 
 
 PAYLOAD_MOST = 16_384
-"""Characters of a payload as JSON; Postgres takes no more. The longest of ours, a brake with its reason, has 3,000."""
+"""Characters of a payload as JSON; Postgres takes no more. The longest of ours, a switch with its reason, has 3,000."""
 _LEVELS_MOST = 4
 """Ours are flat, but for one list of sentences."""
 

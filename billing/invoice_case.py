@@ -4,19 +4,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from billing.differences import because
-from billing.facts import told
+from billing.facts import new_fact
 from billing.provider_ids import IdKind, is_id, object_path
-from billing.steps import METADATA_KEY, Case, Json, Reader, Unread, see
+from billing.steps import METADATA_KEY, Json, LoadedOperation, Reader, Unread, see
 from billing.tables import Fact, Invoice, InvoiceState
 
 
-def invoice_of(case: Case) -> Invoice:
-    assert isinstance(case.row, Invoice)
-    return case.row
+def invoice_of(loaded: LoadedOperation) -> Invoice:
+    assert isinstance(loaded.row, Invoice)
+    return loaded.row
 
 
-def path_of(case: Case, *verb: str) -> str:
-    return object_path(IdKind.INVOICE, invoice_of(case).stripe_invoice, *verb)
+def path_of(loaded: LoadedOperation, *verb: str) -> str:
+    return object_path(IdKind.INVOICE, invoice_of(loaded).stripe_invoice, *verb)
 
 
 def named(invoice_id: object) -> str:
@@ -26,32 +26,32 @@ def named(invoice_id: object) -> str:
     return str(invoice_id)
 
 
-def is_ours(case: Case, invoice: Json) -> bool:
+def is_ours(loaded: LoadedOperation, invoice: Json) -> bool:
     metadata = invoice.get("metadata")
-    return isinstance(metadata, Mapping) and metadata.get(METADATA_KEY) == invoice_of(case).id
+    return isinstance(metadata, Mapping) and metadata.get(METADATA_KEY) == invoice_of(loaded).id
 
 
-def read_invoice(case: Case, read: Reader, livemode: bool) -> Json:
-    return see(read, path_of(case), ("invoice", str(invoice_of(case).stripe_invoice)), livemode=livemode)
+def read_invoice(loaded: LoadedOperation, read: Reader, livemode: bool) -> Json:
+    return see(read, path_of(loaded), ("invoice", str(invoice_of(loaded).stripe_invoice)), livemode=livemode)
 
 
-def move(case: Case, state: InvoiceState, topic: str, **payload: Any) -> list[Fact]:
-    row = invoice_of(case)
+def move(loaded: LoadedOperation, state: InvoiceState, topic: str, **payload: Any) -> list[Fact]:
+    row = invoice_of(loaded)
     row.state = state
-    return [told(row, topic, stripe_invoice=row.stripe_invoice, **payload)]
+    return [new_fact(row, topic, stripe_invoice=row.stripe_invoice, **payload)]
 
 
-def refuse(case: Case, why: str) -> list[Fact]:
-    invoice_of(case).reason = why
-    return move(case, InvoiceState.REFUSED, "refused", **because(why))
+def refuse(loaded: LoadedOperation, why: str) -> list[Fact]:
+    invoice_of(loaded).reason = why
+    return move(loaded, InvoiceState.REFUSED, "refused", **because(why))
 
 
-def differ(case: Case, why: str, theirs: object = None) -> list[Fact]:
+def differ(loaded: LoadedOperation, why: str, theirs: object = None) -> list[Fact]:
     """The draft is ours and of no use: it is deleted before the invoice counts as refused."""
-    row = invoice_of(case)
+    row = invoice_of(loaded)
     row.reason = why
     money = {"minor": row.total_minor, "theirs": theirs}
-    return move(case, InvoiceState.LINES_DIFFER, "lines_differ", **money, **because(why))
+    return move(loaded, InvoiceState.LINES_DIFFER, "lines_differ", **money, **because(why))
 
 
 def key_of(event: Json) -> str | None:

@@ -24,11 +24,11 @@ from billing.provider_ids import IdKind, is_id, object_path
 from billing.steps import (
     METADATA_KEY,
     Ask,
-    Case,
-    Finding,
     Gone,
     Json,
     Judgment,
+    LoadedOperation,
+    LookResult,
     Reader,
     Step,
     Unread,
@@ -40,8 +40,8 @@ from billing.steps import (
 from billing.tables import Fact, Invoice, InvoiceState
 
 
-def _ask_to_create(case: Case) -> Ask:
-    row = invoice_of(case)
+def _ask_to_create(loaded: LoadedOperation) -> Ask:
+    row = invoice_of(loaded)
     parameters = {
         "customer": row.customer,
         "currency": row.currency.lower(),
@@ -56,8 +56,8 @@ def _ask_to_create(case: Case) -> Ask:
     return Ask("POST", "/v1/invoices", parameters)
 
 
-def _not_as_created(case: Case, invoice: Json) -> list[Difference]:
-    row = invoice_of(case)
+def _not_as_created(loaded: LoadedOperation, invoice: Json) -> list[Difference]:
+    row = invoice_of(loaded)
     wrong = differences(invoice, object="invoice", customer=row.customer, currency=row.currency.lower())
     wrong += differences(invoice, within="metadata", **{METADATA_KEY: row.id})
     if not is_id(IdKind.INVOICE, invoice.get("id")):
@@ -65,20 +65,20 @@ def _not_as_created(case: Case, invoice: Json) -> list[Difference]:
     return wrong
 
 
-def _look_for_draft(case: Case, read: Reader, livemode: bool) -> Finding:
+def _look_for_draft(loaded: LoadedOperation, read: Reader, livemode: bool) -> LookResult:
     """First the events that carry our keys (30 days), then the customer's list by metadata. Never search: it lags."""
-    row = invoice_of(case)
-    created = case.created
+    row = invoice_of(loaded)
+    created = loaded.created
     try:
         for event in read.pages("/v1/events", {"types": ["invoice.created"], **created}):
-            if key_of(event) in case.keys and (found := _made(case, read, object_of(event), livemode)):
+            if key_of(event) in loaded.keys and (found := _made(loaded, read, object_of(event), livemode)):
                 return found
         for invoice in invoices_of(row, read, created):
-            if is_ours(case, invoice) and (found := _made(case, read, str(invoice.get("id")), livemode)):
+            if is_ours(loaded, invoice) and (found := _made(loaded, read, str(invoice.get("id")), livemode)):
                 return found
     except Unread as unread:
-        return Finding(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
-    return Finding(Learned.ABSENT)
+        return LookResult(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
+    return LookResult(Learned.ABSENT)
 
 
 def invoices_of(row: Invoice, read: Reader, which: Json) -> Iterator[Json]:
@@ -92,28 +92,28 @@ def invoices_of(row: Invoice, read: Reader, which: Json) -> Iterator[Json]:
             raise
 
 
-def _made(case: Case, read: Reader, invoice_id: str, livemode: bool) -> Finding | None:
+def _made(loaded: LoadedOperation, read: Reader, invoice_id: str, livemode: bool) -> LookResult | None:
     """What our create made, if it still exists; a draft that we deleted before is none. One that is not as it was asked
     for is a stray, and goes before lines are added; if it is not even a draft any more, a person decides."""
     try:
         invoice = see(read, object_path(IdKind.INVOICE, named(invoice_id)), ("invoice", invoice_id), livemode=livemode)
     except Gone:
         return None
-    wrong = _not_as_created(case, invoice)
+    wrong = _not_as_created(loaded, invoice)
     if not wrong:
-        return Finding(Learned.FOUND_OURS, invoice)
+        return LookResult(Learned.FOUND_OURS, invoice)
     if invoice.get("status") in ("draft", "void"):
         return None
-    return Finding(Learned.FOUND_DIFFERENT, invoice, reason("created_otherwise", wrong))
+    return LookResult(Learned.FOUND_DIFFERENT, invoice, reason("created_otherwise", wrong))
 
 
-def _apply_create(case: Case, outcome: Learned, invoice: Json, why: str) -> list[Fact]:
-    row = invoice_of(case)
+def _apply_create(loaded: LoadedOperation, outcome: Learned, invoice: Json, why: str) -> list[Fact]:
+    row = invoice_of(loaded)
     if outcome is not Learned.SUCCEEDED:
-        return refuse(case, _NO_CODE if why == "invalid_request_error" else why)
+        return refuse(loaded, _NO_CODE if why == "invalid_request_error" else why)
     row.stripe_invoice = str(invoice["id"])
-    row.create_generation = case.generations("create")[-1].generation
-    return move(case, InvoiceState.DRAFTED, "drafted", generation=row.create_generation)
+    row.create_generation = loaded.generations("create")[-1].generation
+    return move(loaded, InvoiceState.DRAFTED, "drafted", generation=row.create_generation)
 
 
 # Stripe names neither a code nor a parameter when the customer has no address; its text is never read.
@@ -126,28 +126,28 @@ _NO_CODE = (
 # Add every line in one call, and compare Stripe's invoice with ours before it can be finalized.
 
 
-def _ask_to_add_lines(case: Case) -> Ask:
-    row = invoice_of(case)
+def _ask_to_add_lines(loaded: LoadedOperation) -> Ask:
+    row = invoice_of(loaded)
     lines = [
         {
             "amount": line.amount_minor,
             "description": line.description,
             "metadata": {METADATA_KEY: row.id, "billing_line": str(line.position)},
         }
-        for line in case.lines
+        for line in loaded.lines
     ]
-    return Ask("POST", path_of(case, "add_lines"), {"lines": lines}, row.stripe_invoice)
+    return Ask("POST", path_of(loaded, "add_lines"), {"lines": lines}, row.stripe_invoice)
 
 
-def _not_our_lines(case: Case, invoice: Json) -> list[Difference]:
+def _not_our_lines(loaded: LoadedOperation, invoice: Json) -> list[Difference]:
     """In which way it is not: our currency, exactly our lines with our amounts, and Stripe's totals are our total."""
-    row, lines = invoice_of(case), _lines_of(invoice)
+    row, lines = invoice_of(loaded), _lines_of(invoice)
     wrong = differences(invoice, currency=row.currency.lower(), subtotal=row.total_minor, total=row.total_minor)
-    if len(lines) != len(case.lines) or _has_more(invoice):
+    if len(lines) != len(loaded.lines) or _has_more(invoice):
         more = " and more" if _has_more(invoice) else ""
-        wrong.append(Difference("lines", str(len(case.lines)), f"{len(lines)}{more}"))
+        wrong.append(Difference("lines", str(len(loaded.lines)), f"{len(lines)}{more}"))
     found = {line["metadata"].get("billing_line"): line for line in lines}
-    for line in case.lines:
+    for line in loaded.lines:
         position = str(line.position)
         shown = {"amount": None, "metadata": {}, **found.get(position, {})}
         owner = differences(shown, within="metadata", **{METADATA_KEY: row.id})
@@ -169,69 +169,69 @@ def _has_more(invoice: Json) -> bool:
     return lines.get("has_more") is not False if isinstance(lines, Mapping) else True
 
 
-def _judge_lines(case: Case, invoice: Json) -> Judgment:
-    if wrong := differences(invoice, object="invoice", id=invoice_of(case).stripe_invoice):
+def _judge_lines(loaded: LoadedOperation, invoice: Json) -> Judgment:
+    if wrong := differences(invoice, object="invoice", id=invoice_of(loaded).stripe_invoice):
         return judgment(wrong)
     if invoice.get("status") != "draft" or _has_more(invoice):
         return Judgment(Learned.ASK)
-    if wrong := _not_our_lines(case, invoice):
+    if wrong := _not_our_lines(loaded, invoice):
         # The one definite answer that is bad news: the lines are there, and they are not worth what we asked.
         return Judgment(Learned.REFUSED, reason("total_differs", wrong))
     return Judgment(Learned.SUCCEEDED)
 
 
-def _look_for_lines(case: Case, read: Reader, livemode: bool) -> Finding:
+def _look_for_lines(loaded: LoadedOperation, read: Reader, livemode: bool) -> LookResult:
     try:
-        invoice = dict(read_invoice(case, read, livemode))
+        invoice = dict(read_invoice(loaded, read, livemode))
         if _has_more(invoice):
-            every = list(read.pages(path_of(case, "lines"), {}))
+            every = list(read.pages(path_of(loaded, "lines"), {}))
             invoice["lines"] = {"data": every, "has_more": False}
     except Unread as unread:
-        return Finding(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
+        return LookResult(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
     except Gone:
-        return Finding(Learned.IMPOSSIBLE, why="gone")
-    wrong = _not_our_lines(case, invoice)
+        return LookResult(Learned.IMPOSSIBLE, why="gone")
+    wrong = _not_our_lines(loaded, invoice)
     if not wrong:
-        return Finding(Learned.FOUND_OURS, invoice)
-    ours = any(line["metadata"].get(METADATA_KEY) == invoice_of(case).id for line in _lines_of(invoice))
+        return LookResult(Learned.FOUND_OURS, invoice)
+    ours = any(line["metadata"].get(METADATA_KEY) == invoice_of(loaded).id for line in _lines_of(invoice))
     differing = reason("total_differs", wrong)
     if not_a_draft := differences(invoice, status="draft"):
         if ours:
-            return Finding(Learned.FOUND_DIFFERENT, invoice, reason("total_differs", [*not_a_draft, *wrong]))
-        return Finding(Learned.IMPOSSIBLE, invoice, reason("not_a_draft", not_a_draft))
-    record = case.open
+            return LookResult(Learned.FOUND_DIFFERENT, invoice, reason("total_differs", [*not_a_draft, *wrong]))
+        return LookResult(Learned.IMPOSSIBLE, invoice, reason("not_a_draft", not_a_draft))
+    record = loaded.open
     if record is not None and record.unanswered == 0 and 200 <= (record.answer_status or 0) < 300:
         # The lines were added, and this is what became of them.
-        return Finding(Learned.IMPOSSIBLE, invoice, differing)
-    return Finding(Learned.FOUND_DIFFERENT, invoice, differing) if ours else Finding(Learned.ABSENT, invoice)
+        return LookResult(Learned.IMPOSSIBLE, invoice, differing)
+    return LookResult(Learned.FOUND_DIFFERENT, invoice, differing) if ours else LookResult(Learned.ABSENT, invoice)
 
 
-def _apply_lines(case: Case, outcome: Learned, invoice: Json, why: str) -> list[Fact]:
-    row = invoice_of(case)
+def _apply_lines(loaded: LoadedOperation, outcome: Learned, invoice: Json, why: str) -> list[Fact]:
+    row = invoice_of(loaded)
     if outcome is Learned.SUCCEEDED:
-        return move(case, InvoiceState.LINES_ADDED, "lines_added", minor=row.total_minor, currency=row.currency)
+        return move(loaded, InvoiceState.LINES_ADDED, "lines_added", minor=row.total_minor, currency=row.currency)
     if why == "gone" or why.startswith("not_a_draft"):
-        return refuse(case, why)
-    return differ(case, why or "total_differs", theirs=invoice.get("total"))
+        return refuse(loaded, why)
+    return differ(loaded, why or "total_differs", theirs=invoice.get("total"))
 
 
-def _apply_delete(case: Case, _outcome: Learned, _data: Json, _why: str) -> list[Fact]:
-    return refuse(case, invoice_of(case).reason or "total_differs")
+def _apply_delete(loaded: LoadedOperation, _outcome: Learned, _data: Json, _why: str) -> list[Fact]:
+    return refuse(loaded, invoice_of(loaded).reason or "total_differs")
 
 
-def look_for_deleted(invoice_id: str, read: Reader, livemode: bool) -> Finding:
+def look_for_deleted(invoice_id: str, read: Reader, livemode: bool) -> LookResult:
     try:
         invoice = see(read, object_path(IdKind.INVOICE, named(invoice_id)), ("invoice", invoice_id), livemode=livemode)
     except Unread as unread:
-        return Finding(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
+        return LookResult(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
     except Gone:
-        return Finding(Learned.FOUND_OURS)
+        return LookResult(Learned.FOUND_OURS)
     if invoice.get("status") == "void":
         # Somebody finalized it and took it back: nothing of it can be paid any more.
-        return Finding(Learned.FOUND_FREE, invoice)
+        return LookResult(Learned.FOUND_FREE, invoice)
     if wrong := differences(invoice, status="draft"):
-        return Finding(Learned.FOUND_DIFFERENT, invoice, reason("not_a_draft", wrong))
-    return Finding(Learned.ABSENT, invoice)
+        return LookResult(Learned.FOUND_DIFFERENT, invoice, reason("not_a_draft", wrong))
+    return LookResult(Learned.ABSENT, invoice)
 
 
 def judge_deleted(invoice_id: str, data: Json) -> Judgment:
@@ -241,7 +241,7 @@ def judge_deleted(invoice_id: str, data: Json) -> Judgment:
 CREATE = Step(
     name="create",
     ask=_ask_to_create,
-    judge=lambda case, invoice: judgment(_not_as_created(case, invoice)),
+    judge=lambda loaded, invoice: judgment(_not_as_created(loaded, invoice)),
     look=_look_for_draft,
     apply=_apply_create,
     creates=True,
@@ -258,9 +258,9 @@ ADD_LINES = Step(
 )
 DELETE_DRAFT = Step(
     name="delete_draft",
-    ask=lambda case: Ask("DELETE", path_of(case), {}, invoice_of(case).stripe_invoice),
-    judge=lambda case, data: judge_deleted(str(invoice_of(case).stripe_invoice), data),
-    look=lambda case, read, livemode: look_for_deleted(str(invoice_of(case).stripe_invoice), read, livemode),
+    ask=lambda loaded: Ask("DELETE", path_of(loaded), {}, invoice_of(loaded).stripe_invoice),
+    judge=lambda loaded, data: judge_deleted(str(invoice_of(loaded).stripe_invoice), data),
+    look=lambda loaded, read, livemode: look_for_deleted(str(invoice_of(loaded).stripe_invoice), read, livemode),
     apply=_apply_delete,
     rules=Rules(replays=False),
 )

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from billing.differences import differences, reason
 from billing.idempotency import Learned, Rules
 from billing.invoice_case import differ, invoice_of, key_of, move, object_of, path_of, read_invoice, refuse
-from billing.steps import Ask, Case, Finding, Gone, Json, Judgment, Reader, Step, Unread, judgment
+from billing.steps import Ask, Gone, Json, Judgment, LoadedOperation, LookResult, Reader, Step, Unread, judgment
 from billing.tables import Fact, InvoiceState
 
 
-def _judge_open(case: Case, invoice: Json) -> Judgment:
-    row = invoice_of(case)
+def _judge_open(loaded: LoadedOperation, invoice: Json) -> Judgment:
+    row = invoice_of(loaded)
     wrong = differences(invoice, object="invoice", id=row.stripe_invoice, currency=row.currency.lower())
     if wrong or invoice.get("status") not in _FINALIZED:
         return judgment(wrong, Learned.ASK)
@@ -23,55 +23,55 @@ def _judge_open(case: Case, invoice: Json) -> Judgment:
 _FINALIZED = ("open", "paid")
 
 
-def _refused_open(case: Case, error: Json) -> Learned:
+def _refused_open(loaded: LoadedOperation, error: Json) -> Learned:
     invoice = error.get("invoice")
     if isinstance(invoice, Mapping) and invoice.get("status") in ("void", "uncollectible"):
         return Learned.REFUSED
     return Learned.ASK
 
 
-def _look_for_finalized(case: Case, read: Reader, livemode: bool) -> Finding:
+def _look_for_finalized(loaded: LoadedOperation, read: Reader, livemode: bool) -> LookResult:
     try:
-        invoice = read_invoice(case, read, livemode)
+        invoice = read_invoice(loaded, read, livemode)
         if invoice.get("status") == "draft":
-            return Finding(Learned.ABSENT, invoice)
-        if ended := _no_longer_open(case, invoice):
+            return LookResult(Learned.ABSENT, invoice)
+        if ended := _no_longer_open(loaded, invoice):
             return ended
-        whose = _whose(case, read, "invoice.finalized")
+        whose = _whose(loaded, read, "invoice.finalized")
     except Unread as unread:
-        return Finding(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
+        return LookResult(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
     except Gone:
-        return Finding(Learned.IMPOSSIBLE, why="gone")
+        return LookResult(Learned.IMPOSSIBLE, why="gone")
     # It is finalized. Without an event that tells whose doing it was, it was somebody's.
-    return Finding(whose or Learned.FOUND_FREE, invoice)
+    return LookResult(whose or Learned.FOUND_FREE, invoice)
 
 
-def _look_for_sent(case: Case, read: Reader, livemode: bool) -> Finding:
+def _look_for_sent(loaded: LoadedOperation, read: Reader, livemode: bool) -> LookResult:
     try:
-        invoice = read_invoice(case, read, livemode)
+        invoice = read_invoice(loaded, read, livemode)
         if invoice.get("status") == "draft":
             # It was finalized, and no finalized invoice becomes a draft.
-            return Finding(Learned.FOUND_DIFFERENT, invoice, _not_open(invoice))
-        if ended := _no_longer_open(case, invoice):
+            return LookResult(Learned.FOUND_DIFFERENT, invoice, _not_open(invoice))
+        if ended := _no_longer_open(loaded, invoice):
             return ended
-        whose = _whose(case, read, "invoice.sent")
+        whose = _whose(loaded, read, "invoice.sent")
     except Unread as unread:
-        return Finding(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
+        return LookResult(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
     except Gone:
-        return Finding(Learned.IMPOSSIBLE, why="gone")
+        return LookResult(Learned.IMPOSSIBLE, why="gone")
     if whose is not Learned.FOUND_OURS and invoice.get("status") == "paid":
         # Whoever has paid needs no letter that asks for it.
-        return Finding(Learned.FOUND_FREE, invoice, PAID)
-    return Finding(whose or Learned.ABSENT, invoice)
+        return LookResult(Learned.FOUND_FREE, invoice, PAID)
+    return LookResult(whose or Learned.ABSENT, invoice)
 
 
-def _no_longer_open(case: Case, invoice: Json) -> Finding | None:
+def _no_longer_open(loaded: LoadedOperation, invoice: Json) -> LookResult | None:
     """What ends finalizing and sending alike: somebody took it back or gave it up, or it is not what we asked for."""
-    row = invoice_of(case)
+    row = invoice_of(loaded)
     if invoice.get("status") not in _FINALIZED:
-        return Finding(Learned.IMPOSSIBLE, invoice, _not_open(invoice))
+        return LookResult(Learned.IMPOSSIBLE, invoice, _not_open(invoice))
     if wrong := differences(invoice, total=row.total_minor, currency=row.currency.lower()):
-        return Finding(Learned.FOUND_DIFFERENT, invoice, reason("total_differs", wrong))
+        return LookResult(Learned.FOUND_DIFFERENT, invoice, reason("total_differs", wrong))
     return None
 
 
@@ -79,29 +79,29 @@ def _not_open(invoice: Json) -> str:
     return reason("not_open", differences(invoice, status="open"))
 
 
-def _whose(case: Case, read: Reader, kind: str) -> Learned | None:
+def _whose(loaded: LoadedOperation, read: Reader, kind: str) -> Learned | None:
     """Whether events of this kind say that we did it, or somebody; None where there is none. Raises Unread."""
-    events = read.pages("/v1/events", {"types": [kind], **case.created})
-    about_it = [event for event in events if object_of(event) == invoice_of(case).stripe_invoice]
-    if any(key_of(event) in case.keys for event in about_it):
+    events = read.pages("/v1/events", {"types": [kind], **loaded.created})
+    about_it = [event for event in events if object_of(event) == invoice_of(loaded).stripe_invoice]
+    if any(key_of(event) in loaded.keys for event in about_it):
         return Learned.FOUND_OURS
     # Somebody did it, or Stripe's own repair did (those events carry no request).
     return Learned.FOUND_FREE if about_it else None
 
 
-def _apply_finalize(case: Case, outcome: Learned, invoice: Json, why: str) -> list[Fact]:
-    row, shown = invoice_of(case), _shown(invoice)
+def _apply_finalize(loaded: LoadedOperation, outcome: Learned, invoice: Json, why: str) -> list[Fact]:
+    row, shown = invoice_of(loaded), _shown(invoice)
     status, number = shown.get("status"), shown.get("number")
     if isinstance(number, str) and status != "void":
         # Kept for a refused one, too: it may be payable, so it is never made a second time.
         row.number = number
     if outcome is not Learned.SUCCEEDED:
         # A draft that lies about could be finalized by mistake: it goes first.
-        return differ(case, why) if status in (None, "draft") and why != "gone" else refuse(case, why)
+        return differ(loaded, why) if status in (None, "draft") and why != "gone" else refuse(loaded, why)
     money = {"minor": row.total_minor, "currency": row.currency}
-    finalized = move(case, InvoiceState.FINALIZED, "finalized", number=number, **money)
+    finalized = move(loaded, InvoiceState.FINALIZED, "finalized", number=number, **money)
     # A credit balance, or a total below the least that can be charged, leaves nothing to pay.
-    return [*finalized, *_paid(case)] if status == "paid" else finalized
+    return [*finalized, *_paid(loaded)] if status == "paid" else finalized
 
 
 def _shown(data: Json) -> Json:
@@ -111,18 +111,18 @@ def _shown(data: Json) -> Json:
     return attached if isinstance(attached, Mapping) else data
 
 
-def _apply_send(case: Case, outcome: Learned, invoice: Json, why: str) -> list[Fact]:
+def _apply_send(loaded: LoadedOperation, outcome: Learned, invoice: Json, why: str) -> list[Fact]:
     if outcome is not Learned.SUCCEEDED:
-        return refuse(case, why)
+        return refuse(loaded, why)
     if why == PAID:
-        return _paid(case)
-    row = invoice_of(case)
-    return move(case, InvoiceState.SENT, "sent", minor=row.total_minor, currency=row.currency, number=row.number)
+        return _paid(loaded)
+    row = invoice_of(loaded)
+    return move(loaded, InvoiceState.SENT, "sent", minor=row.total_minor, currency=row.currency, number=row.number)
 
 
-def _paid(case: Case) -> list[Fact]:
-    row = invoice_of(case)
-    return move(case, InvoiceState.PAID, "paid", minor=row.total_minor, currency=row.currency, number=row.number)
+def _paid(loaded: LoadedOperation) -> list[Fact]:
+    row = invoice_of(loaded)
+    return move(loaded, InvoiceState.PAID, "paid", minor=row.total_minor, currency=row.currency, number=row.number)
 
 
 PAID = "paid"
@@ -130,7 +130,9 @@ PAID = "paid"
 
 FINALIZE = Step(
     name="finalize",
-    ask=lambda case: Ask("POST", path_of(case, "finalize"), {"auto_advance": False}, invoice_of(case).stripe_invoice),
+    ask=lambda loaded: Ask(
+        "POST", path_of(loaded, "finalize"), {"auto_advance": False}, invoice_of(loaded).stripe_invoice
+    ),
     judge=_judge_open,
     refusal=_refused_open,
     look=_look_for_finalized,
@@ -138,7 +140,7 @@ FINALIZE = Step(
 )
 SEND = Step(
     name="send",
-    ask=lambda case: Ask("POST", path_of(case, "send"), {}, invoice_of(case).stripe_invoice),
+    ask=lambda loaded: Ask("POST", path_of(loaded, "send"), {}, invoice_of(loaded).stripe_invoice),
     judge=_judge_open,
     refusal=_refused_open,
     look=_look_for_sent,

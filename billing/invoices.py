@@ -12,14 +12,14 @@ from sqlalchemy.orm import Session
 from billing import ids, store
 from billing.asking import asked, the_session
 from billing.errors import InvalidAmount, InvalidRequest, RequestReused
-from billing.facts import told
+from billing.facts import new_fact
 from billing.invoice_case import differ, refuse
 from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
 from billing.invoice_strays import delete_stray, list_strays, stray_step
 from billing.money import Money, no_money
 from billing.provider_ids import IdKind, NoSuchShape, is_id, provider_id
-from billing.steps import Case, Operation, Step
+from billing.steps import LoadedOperation, Operation, Step
 from billing.tables import MAX_DAYS, MAX_DESCRIPTION, MAX_LINES, Fact, Invoice, InvoiceLine, InvoiceState
 from billing.texts import plain_text
 
@@ -57,7 +57,7 @@ class SendInvoice:
 
 @dataclass(frozen=True, slots=True)
 class InvoiceReceipt:
-    """The wish is written; it becomes true after the caller's transaction commits. `new` is False the second time."""
+    """What was asked for, true once the caller's transaction commits. `new` is False where it was asked for before."""
 
     invoice_id: ids.InvoiceId
     request_id: str
@@ -123,7 +123,7 @@ def issue_invoice(
             for position, line in enumerate(lines)
         ],
     )
-    requested = told(
+    requested = new_fact(
         row,
         "requested",
         actor=by.actor,
@@ -184,16 +184,16 @@ def _already_there(session: Session, values: Mapping[str, Any], lines: Sequence[
     return InvoiceReceipt(ids.InvoiceId(first.id), first.request_id, new=False)
 
 
-def rule_out(case: Case) -> list[Fact]:
+def rule_out(loaded: LoadedOperation) -> list[Fact]:
     """Lines that were written past `issue_invoice` and that no call of ours can carry: the invoice is refused.
 
     Without a call where none was made. Where there is a draft, it is deleted first, as one whose total differs.
     """
-    row = case.row
+    row = loaded.row
     assert isinstance(row, Invoice)
-    if row.state not in (InvoiceState.REQUESTED, InvoiceState.DRAFTED) or (why := _unfit(case.lines)) is None:
+    if row.state not in (InvoiceState.REQUESTED, InvoiceState.DRAFTED) or (why := _unfit(loaded.lines)) is None:
         return []
-    return list(refuse(case, why) if row.state == InvoiceState.REQUESTED else differ(case, why))
+    return list(refuse(loaded, why) if row.state == InvoiceState.REQUESTED else differ(loaded, why))
 
 
 def _unfit(lines: Sequence[InvoiceLine]) -> str | None:
@@ -206,17 +206,17 @@ def _unfit(lines: Sequence[InvoiceLine]) -> str | None:
     return None
 
 
-def next_step(case: Case) -> Step | None:
+def next_step(loaded: LoadedOperation) -> Step | None:
     """By the row's state. Where several drafts may exist, others go before lines are added and before finalizing."""
-    row = case.row
+    row = loaded.row
     assert isinstance(row, Invoice)
     match row.state:
         case InvoiceState.REQUESTED:
             return CREATE
         case InvoiceState.DRAFTED:
-            return stray_step(case, "before_lines") or ADD_LINES
+            return stray_step(loaded, "before_lines") or ADD_LINES
         case InvoiceState.LINES_ADDED:
-            return stray_step(case, "before_finalize") or FINALIZE
+            return stray_step(loaded, "before_finalize") or FINALIZE
         case InvoiceState.LINES_DIFFER:
             return DELETE_DRAFT
         case InvoiceState.FINALIZED:
@@ -238,18 +238,18 @@ def reopen(row: Invoice, *, actor: str, reason: str) -> Iterator[Any]:
         row.state = InvoiceState.FINALIZED
     else:
         row.state, row.stripe_invoice, row.create_generation = InvoiceState.REQUESTED, None, None
-    yield told(row, "reopened", actor=actor, reason=reason)
+    yield new_fact(row, "reopened", actor=actor, reason=reason)
 
 
-def unfit(case: Case) -> str | None:
+def unfit(loaded: LoadedOperation) -> str | None:
     """As `Operation.unfit`. Money counts until the first call: what went out is seen through."""
-    row = case.row
+    row = loaded.row
     assert isinstance(row, Invoice)
     if not is_id(IdKind.CUSTOMER, row.customer):
         return str(NoSuchShape(IdKind.CUSTOMER))
     if row.stripe_invoice is not None and not is_id(IdKind.INVOICE, row.stripe_invoice):
         return str(NoSuchShape(IdKind.INVOICE))
-    if case.records:
+    if loaded.records:
         return None
     if not 0 < row.days_until_due <= MAX_DAYS:
         return f"days_until_due is not from 1 to {MAX_DAYS}"

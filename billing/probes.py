@@ -1,31 +1,31 @@
 """Asking the provider whether our credentials work again; a switch that the system pulled is released by it."""
 
-from billing.facts import told
+from billing.facts import new_fact
 from billing.gateway import Response
 from billing.idempotency import Learned, Rules
-from billing.steps import Ask, Case, Finding, Json, Operation, Reader, Step
+from billing.steps import Ask, Json, LoadedOperation, LookResult, Operation, Reader, Step
 from billing.tables import Fact, Switch, SwitchState
 
 
-def _look(_case: Case, read: Reader, _livemode: bool) -> Finding:
+def _look(_loaded: LoadedOperation, read: Reader, _livemode: bool) -> LookResult:
     answer = read.get("/v1/account")
     if isinstance(answer, Response) and answer.status == 200 and (answer.data or {}).get("object") == "account":
-        return Finding(Learned.SUCCEEDED, answer.data or {})
+        return LookResult(Learned.SUCCEEDED, answer.data or {})
     why = f"status {answer.status}" if isinstance(answer, Response) else answer.why
-    return Finding(Learned.LOOK_UNANSWERED, why=why, answer=answer)
+    return LookResult(Learned.LOOK_UNANSWERED, why=why, answer=answer)
 
 
-def _apply(case: Case, _outcome: Learned, _data: Json, _why: str) -> list[Fact]:
-    row = case.row
+def _apply(loaded: LoadedOperation, _outcome: Learned, _data: Json, _why: str) -> list[Fact]:
+    row = loaded.row
     assert isinstance(row, Switch), "the operation's own table"
     if row.state != SwitchState.PULLED or not row.probes:
-        return []  # a person took it over while the probe was in the air
+        return []  # a person took it over while the probe was in flight
     row.state = SwitchState.RELEASED
-    return [told(row, "released", scope=row.scope, why="the provider accepts our credentials again")]
+    return [new_fact(row, "released", scope=row.scope, why="the provider accepts our credentials again")]
 
 
-def _next_step(case: Case) -> Step | None:
-    row = case.row
+def _next_step(loaded: LoadedOperation) -> Step | None:
+    row = loaded.row
     assert isinstance(row, Switch), "the operation's own table"
     # A person who took the switch over releases it.
     return PROBE if row.state == SwitchState.PULLED and row.probes else None
@@ -33,7 +33,7 @@ def _next_step(case: Case) -> Step | None:
 
 PROBE = Step(
     name="probe",
-    ask=lambda _case: Ask("GET", "/v1/account"),
+    ask=lambda _loaded: Ask("GET", "/v1/account"),
     look=_look,
     apply=_apply,
     # The switch itself is what a person is told.

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from billing import ids
-from billing.facts import told
+from billing.facts import new_fact
 from billing.gateway import Answer, Request, Response
 from billing.idempotency import Learned, key_for, look_backoff
-from billing.steps import Case, Json, Step
+from billing.steps import Json, LoadedOperation, Step
 from billing.tables import Record, RecordState
 from billing.timing import Timing
 
@@ -25,19 +25,19 @@ class Terms:
     """The provider's id of our own account: a key of another one gets 404 for everything that is ours."""
 
 
-def plan(case: Case, step: Step, terms: Terms) -> Record:
+def plan(loaded: LoadedOperation, step: Step, terms: Terms) -> Record:
     """The first generation of a step: its parameters are encoded now, once, and sent as they are ever after."""
-    ask = step.ask(case)
-    return _next_generation(case, step.name, terms, (ask.method, ask.path, ask.body), ask.provider_object)
+    ask = step.ask(loaded)
+    return _next_generation(loaded, step.name, terms, (ask.method, ask.path, ask.body), ask.provider_object)
 
 
-def rotate(case: Case, record: Record, now: datetime, terms: Terms) -> Record:
+def rotate(loaded: LoadedOperation, record: Record, now: datetime, terms: Terms) -> Record:
     """Proven absent: the old generation is disproved, and the next one asks for the same, to the byte."""
     record.state, record.concluded_at, record.conclusion = RecordState.DISPROVED, now, "absent"
     record.look_at = None
-    case.facts.append(told(case.row, "disproved", step=record.step, generation=record.generation))
+    loaded.facts.append(new_fact(loaded.row, "disproved", step=record.step, generation=record.generation))
     asked = (record.method, record.path, record.body)
-    return _next_generation(case, record.step, terms, asked, record.provider_object)
+    return _next_generation(loaded, record.step, terms, asked, record.provider_object)
 
 
 def mark_sent(record: Record, now: datetime, timing: Timing, *, looking: bool, only_looks: bool) -> None:
@@ -61,16 +61,18 @@ def mark_sent(record: Record, now: datetime, timing: Timing, *, looking: bool, o
         record.last_prepared_at = now
 
 
-def conclude(case: Case, record: Record, step: Step, outcome: Learned, data: Json, why: str, now: datetime) -> None:
+def conclude(
+    loaded: LoadedOperation, record: Record, step: Step, outcome: Learned, data: Json, why: str, now: datetime
+) -> None:
     """A definite outcome: the record is answered, the row changes, and the facts tell it."""
     record.state, record.concluded_at, record.look_at = RecordState.ANSWERED, now, None
     record.conclusion = why or outcome
     if record.provider_object is None and record.method == "POST" and isinstance(data.get("id"), str):
         record.provider_object = str(data["id"])
-    told_now = step.apply(case, outcome, data, why)
+    told_now = step.apply(loaded, outcome, data, why)
     if told_now:
-        case.row.state_since = now
-    case.facts.extend(told_now)
+        loaded.row.state_since = now
+    loaded.facts.extend(told_now)
 
 
 def remember(record: Record, answer: Answer, *, late: bool = False) -> None:
@@ -88,20 +90,20 @@ def request_of(record: Record) -> Request:
 
 
 def _next_generation(
-    case: Case, step: str, terms: Terms, asked: tuple[str, str, str], provider_object: str | None
+    loaded: LoadedOperation, step: str, terms: Terms, asked: tuple[str, str, str], provider_object: str | None
 ) -> Record:
     # One counter per operation, so that no step ever meets a key of an earlier life.
-    generation = max((record.generation for record in case.records), default=0) + 1
+    generation = max((record.generation for record in loaded.records), default=0) + 1
     method, path, body = asked
-    account = case.row.account
+    account = loaded.row.account
     record = Record(
         id=ids.new("rec"),
-        operation_id=case.row.id,
+        operation_id=loaded.row.id,
         step=step,
         generation=generation,
-        work_id=case.work_id,
-        queue=case.queue,
-        key=key_for(terms.service, terms.environment, case.row.id, step, generation),
+        work_id=loaded.work_id,
+        queue=loaded.queue,
+        key=key_for(terms.service, terms.environment, loaded.row.id, step, generation),
         method=method,
         path=path,
         body=body,
@@ -110,7 +112,7 @@ def _next_generation(
         livemode=terms.livemode,
         api_version=terms.api_version,
         provider_object=provider_object,
-        deadline=getattr(case.row, "capture_before", None),
+        deadline=getattr(loaded.row, "capture_before", None),
         state=RecordState.PLANNED,
         learned=Learned.NOTHING,
         sends=0,
@@ -125,5 +127,5 @@ def _next_generation(
         fence=0,
         request_ids=[],
     )
-    case.records.append(record)
+    loaded.records.append(record)
     return record

@@ -23,7 +23,7 @@ Stripe holds can always be led back to what was asked."""
 
 
 @dataclass(slots=True)
-class Case:
+class LoadedOperation:
     """One operation in hand: its row, every record of its calls in order, and the work that asks for it."""
 
     row: Row
@@ -76,7 +76,7 @@ class Ask(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class LookResult:
     """What a look saw, with the object that shows it."""
 
     learned: Learned
@@ -193,14 +193,14 @@ class Step:
     """One kind of provider call. All functions are pure but `look`, which only reads at the provider."""
 
     name: str
-    ask: Callable[[Case], Ask]
-    apply: Callable[[Case, Learned, Json, str], list[Fact]]
-    """(case, definite outcome, the object that shows it, why) -> the row is changed, and the facts say so."""
-    look: Callable[[Case, Reader, bool], Finding]
-    """(case, reader, livemode) -> what the provider's state says about this step's effect."""
-    judge: Callable[[Case, Json], Judgment] | None = None
+    ask: Callable[[LoadedOperation], Ask]
+    apply: Callable[[LoadedOperation, Learned, Json, str], list[Fact]]
+    """(operation, definite outcome, the object that shows it, why) -> the row is changed, and the facts say so."""
+    look: Callable[[LoadedOperation, Reader, bool], LookResult]
+    """(operation, reader, livemode) -> what the provider's state says about this step's effect."""
+    judge: Callable[[LoadedOperation, Json], Judgment] | None = None
     """None: a step that only looks."""
-    refusal: Callable[[Case, Json], Learned] = lambda _case, _error: Learned.ASK
+    refusal: Callable[[LoadedOperation, Json], Learned] = lambda _loaded, _error: Learned.ASK
     """A 400 about state, by the object attached to the error -> a definite outcome when it excludes our effect."""
     creates: bool = False
     """It makes a new object: a refusal of its first send can hide no effect, because no object was there before."""
@@ -221,12 +221,12 @@ class Operation:
     prefix: str
     """What its ids begin with: `cap`."""
     table: type[Row]
-    next_step: Callable[[Case], Step | None]
+    next_step: Callable[[LoadedOperation], Step | None]
     """By the row's own state, which is the recovery point. None: concluded."""
     steps: Callable[[str], Step]
     """The step of this name; a record from before a restart is resolved through it."""
-    rule_out: Callable[[Case], list[Fact]] = lambda _case: []
+    rule_out: Callable[[LoadedOperation], list[Fact]] = lambda _loaded: []
     """Before each new step: rows that no call of ours can carry change the row's state, and the facts say so."""
-    unfit: Callable[[Case], str | None] = lambda _case: None
+    unfit: Callable[[LoadedOperation], str | None] = lambda _loaded: None
     """Before any call: what of its row no request can be made of, in words that do not repeat it. Nothing of the row is
     changed then, which its constraints would not allow: its work is a person's."""

@@ -14,25 +14,25 @@ from sqlalchemy.orm import Session
 
 from billing.effects import Report, Result, Standing
 from billing.idempotency import Learned
-from billing.steps import Case, Finding, Operation
+from billing.steps import LoadedOperation, LookResult, Operation
 from billing.tables import MAX_DESCRIPTION, MAX_LINES, Invoice, InvoiceLine, Record, RecordState, Table, Work
 from billing.timing import Timing
 
 T = TypeVar("T", bound=Table)
 
 
-def load(session: Session, operation: Operation, wanted: Mapping[str, tuple[str, str]]) -> dict[str, Case]:
+def load(session: Session, operation: Operation, wanted: Mapping[str, tuple[str, str]]) -> dict[str, LoadedOperation]:
     """Lock and load operations: `wanted` maps operation id -> (work id, queue). Unknown ids are absent."""
     names = list(wanted)
     found: list[Any] = rows(session, operation.table, "WHERE id = ANY (%s) ORDER BY id FOR NO KEY UPDATE", (names,))
-    cases = {row.id: Case(row, [], *wanted[row.id]) for row in found}
+    operations = {row.id: LoadedOperation(row, [], *wanted[row.id]) for row in found}
     of_these = "WHERE operation_id = ANY (%s) ORDER BY operation_id, generation FOR NO KEY UPDATE"
     for record in rows(session, Record, of_these, (names,)):
-        cases[record.operation_id].records.append(record)
+        operations[record.operation_id].records.append(record)
     if operation.table is Invoice:
         for line in rows(session, InvoiceLine, "ORDER BY invoice_id, position", (names,), source=_LINES):
-            cases[line.invoice_id].lines.append(line)
-    return cases
+            operations[line.invoice_id].lines.append(line)
+    return operations
 
 
 # Only so much is ever loaded: one line more than there may be shows that there are too many, and a description that is
@@ -95,10 +95,10 @@ def write(session: Session, results: Sequence[Result]) -> Sequence[Result]:
 def save_all(session: Session, results: Sequence[Result], works: Iterable[Work] = ()) -> None:
     """Write facts, changed rows, and changed work, in one statement: round trips cost more than what they carry."""
     # Two answers about one operation may be settled together, and share its case.
-    cases = {id(result.case): result.case for result in results}.values()
+    operations = {id(result.loaded): result.loaded for result in results}.values()
     opened = {id(result.opened) for result in results}
-    rows = [row for case in cases for row in (case.row, *case.records) if id(row) not in opened]
-    save(session, [*rows, *works], [fact for case in cases for fact in case.facts])
+    rows = [row for loaded in operations for row in (loaded.row, *loaded.records) if id(row) not in opened]
+    save(session, [*rows, *works], [fact for loaded in operations for fact in loaded.facts])
 
 
 def save(session: Session, rows: Iterable[Table], new: Sequence[Table] = ()) -> None:
@@ -162,7 +162,7 @@ def _by_object(result: Result) -> tuple[str, str, str]:
 def claimed_elsewhere(session: Session, report: Report) -> str | None:
     """The other operation whose record already concluded with this very effect on this very object."""
     finding = report.came_back
-    if not isinstance(finding, Finding) or finding.learned is not Learned.FOUND_FREE:
+    if not isinstance(finding, LookResult) or finding.learned is not Learned.FOUND_FREE:
         return None
     request = report.call.request
     provider_object = finding.data.get("id")
@@ -170,7 +170,7 @@ def claimed_elsewhere(session: Session, report: Report) -> str | None:
         Record.account.is_not_distinct_from(request.account),
         Record.provider_object == provider_object,
         Record.step == report.call.step.name,
-        Record.operation_id != report.call.case.row.id,
+        Record.operation_id != report.call.loaded.row.id,
         Record.state == RecordState.ANSWERED,
         Record.learned.in_([Learned.SUCCEEDED, Learned.FOUND_OURS, Learned.FOUND_FREE]),
     )

@@ -27,7 +27,7 @@ class StripeGateway:
     """Calls Stripe through its SDK. Make one per process, after any fork; safe for many threads.
 
     `key` is called for every request; `refused` after an answer says 401, so that a rotated key can be read
-    again. `connections` is how many calls may be in the air at once. Raises nothing for whatever comes back.
+    again. `connections` is how many calls may be in flight at once. Raises nothing for whatever comes back.
     """
 
     api_version = API_VERSION

@@ -1,4 +1,4 @@
-"""Brakes: once a switch has committed, nothing new is prepared in its scope."""
+"""Switches: once a switch has committed, nothing new is prepared in its scope."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from billing import database, ids, store
 from billing.errors import InvalidText, UnknownEntity
-from billing.facts import told
+from billing.facts import new_fact
 from billing.provider_ids import provider_id
 from billing.tables import Record, RecordState, Switch, SwitchState
 from billing.texts import plain_text
@@ -24,13 +24,13 @@ LISTED = 1000
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """What a brake cannot stop any more. `calls` are those in the air, at most `LISTED` of them:
+    """What a switch cannot stop any more. `calls` are those in flight, at most `LISTED` of them:
     (operation, step, when its lease ends)."""
 
-    in_the_air: int
+    in_flight: int
     """Prepared before: it may be going out now, or may have gone out of a worker that died since."""
     in_doubt: int
-    """Sent, without an answer that says what happened: looked at, and not sent again while the brake is pulled."""
+    """Sent, without an answer that says what happened: looked at, and not sent again while the switch is pulled."""
     calls: list[tuple[str, str, datetime | None]]
 
 
@@ -55,7 +55,7 @@ def known_scope(scope: str) -> str:
 
 
 def pull(session: Session, scope: str, *, actor: str, reason: str, probes: bool = False) -> Switch:
-    """Pull the brake of a scope; pulling it twice returns the first. The fact names actor and reason.
+    """Pull the switch of a scope; pulling it twice returns the first. The fact names actor and reason.
 
     A person who pulls what the system pulled takes it over: no probe releases it any more.
 
@@ -75,7 +75,7 @@ def pull(session: Session, scope: str, *, actor: str, reason: str, probes: bool 
             .returning(Switch.id)
         )
         if written is not None:
-            pulled = told(row, "pulled", actor=actor, scope=scope, reason=reason, probes=probes, account=account)
+            pulled = new_fact(row, "pulled", actor=actor, scope=scope, reason=reason, probes=probes, account=account)
             store.save(session, (), [pulled])
             return session.get_one(Switch, row.id)
         held = select(Switch).where(Switch.scope == scope, Switch.state == SwitchState.PULLED).with_for_update()
@@ -84,13 +84,13 @@ def pull(session: Session, scope: str, *, actor: str, reason: str, probes: bool 
             continue  # a probe released it in this moment
         if first.probes and not probes:
             first.probes, first.actor, first.reason = False, actor, reason
-            store.save(session, (), [told(first, "pulled", actor=actor, scope=scope, reason=reason, probes=False)])
+            store.save(session, (), [new_fact(first, "pulled", actor=actor, scope=scope, reason=reason, probes=False)])
             session.flush()
         return first
 
 
 def release(session: Session, scope: str, *, actor: str, reason: str) -> Switch:
-    """Release the brake of a scope. Raises UnknownEntity when it is not pulled."""
+    """Release the switch of a scope. Raises UnknownEntity when it is not pulled."""
     reason, actor = plain_text("reason", reason, 500), plain_text("actor", actor, 255)
     session.execute(_LOCK, {"scope": scope})
     row = session.scalars(
@@ -99,7 +99,7 @@ def release(session: Session, scope: str, *, actor: str, reason: str) -> Switch:
     if row is None:
         raise UnknownEntity(scope)
     row.state, row.state_since = SwitchState.RELEASED, database.now(session)
-    store.save(session, (), [told(row, "released", actor=actor, scope=scope, reason=reason)])
+    store.save(session, (), [new_fact(row, "released", actor=actor, scope=scope, reason=reason)])
     session.flush()
     return row
 
@@ -127,7 +127,7 @@ def unanswered(session: Session, scope: str) -> Unanswered:
         .limit(LISTED)
     )
     return Unanswered(
-        in_the_air=counted.get(RecordState.SENT, 0),
+        in_flight=counted.get(RecordState.SENT, 0),
         in_doubt=counted.get(RecordState.IN_DOUBT, 0),
         calls=[(operation_id, step, until) for operation_id, step, until in rows],
     )

@@ -159,7 +159,7 @@ class Entity:
 
 
 class Capture(Entity, Table):
-    """One wish to take money that a customer has authorized."""
+    """One request to take money that a customer has authorized."""
 
     __tablename__ = "captures"
     __table_args__ = (
@@ -252,7 +252,7 @@ class InvoiceLine(Table):
 
 
 class Switch(Entity, Table):
-    """A brake: while it is pulled, nothing new is prepared in its scope."""
+    """A switch: while it is pulled, nothing new is prepared in its scope."""
 
     __tablename__ = "switches"
     __table_args__ = (

@@ -2,7 +2,7 @@
 
     python examples/shop.py        # in a terminal with the lines that `billing up` printed
 
-Its orders and the service's tables lie in one database, so an order that is shipped and the wish for its money
+Its orders and the service's tables lie in one database, so an order that is shipped and the request for its money
 are written together, or not at all. Workers of the service do the rest: the shop itself asks Stripe only at its
 checkout, where the customer's card is authorized.
 

@@ -55,7 +55,7 @@ class House:
         self.stripe_api_base = stack.environment["STRIPE_API_BASE"]
         self.redis_url = stack.environment["REDIS_URL"]
         self.engine: Engine = database.open_engine(url, timing, name="test")
-        _be_patient(self.engine)
+        be_patient(self.engine)
         # In every test each process may what its kind may, and no more; the test itself is the owner.
         self.engines = {kind: acting_as(kind, url, timing) for kind in ("application", "relay", "worker", "archiver")}
         self.redis: Redis = bells.open_redis(self.redis_url)
@@ -238,8 +238,8 @@ class House:
         return Counter(effect["amount"] for effect in self.effects("capture", intent))
 
 
-def _be_patient(engine: Engine) -> None:
-    """The test's own sessions look and ask while others work: on a busy machine they are idle for long."""
+def be_patient(engine: Engine) -> None:
+    """A test's thread may stand still between two statements: on a busy machine for longer than 2 s."""
 
     @event.listens_for(engine, "connect")
     def _(connection: Any, _record: Any) -> None:
@@ -250,6 +250,7 @@ def _be_patient(engine: Engine) -> None:
 def acting_as(kind: str, url: str, timing: Timing = SHORT, **settings: str) -> Engine:
     """An engine of the owner's that is held to what this kind of process may; `settings` are Postgres' own."""
     engine = database.open_engine(url, timing, name=f"test-{kind}", paging=kind == "archiver")
+    be_patient(engine)
 
     @event.listens_for(engine, "connect")
     def _(connection: Any, _record: Any) -> None:

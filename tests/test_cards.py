@@ -66,9 +66,9 @@ def test_times_counters_and_longer_rows_are_none(text: str) -> None:
 
 
 def test_no_random_id_is_taken_for_one() -> None:
-    chance = random.Random(1)
+    rng = random.Random(1)
     for _ in range(50_000):
-        made = uuid.UUID(int=chance.getrandbits(128))
+        made = uuid.UUID(int=rng.getrandbits(128))
         assert not may_hold_card_number(f"order-{made}")
         assert not may_hold_card_number(f"cap_{made.hex}")
         assert not may_hold_card_number(f"pi_{made.hex[:24]}")
@@ -137,9 +137,9 @@ def test_an_order_number_says_in_a_text_what_it_is() -> None:
 
 @pytest.mark.parametrize("name", false_alarms.SCHEMES)
 def test_of_every_scheme_of_order_numbers_at_most_one_in_ten_thousand_is_refused_as_an_id(name: str) -> None:
-    chance = random.Random(f"bound {name}")
+    rng = random.Random(f"bound {name}")
     scheme = false_alarms.SCHEMES[name]
-    made = (scheme(chance) for _ in range(false_alarms.EACH))
+    made = (scheme(rng) for _ in range(false_alarms.EACH))
     assert sum(map(is_card_number, made)) <= false_alarms.EACH / 10_000
 
 

@@ -29,7 +29,7 @@ from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
 from billing.operations import OPERATIONS
 from billing.probes import PROBE
-from billing.steps import Case, Step
+from billing.steps import LoadedOperation, Step
 from billing.stripe_gateway import StripeGateway
 from billing.tables import BatchState, Capture, CaptureState, InvoiceState, Record, RecordState, SwitchState, WorkState
 from billing.timing import PRODUCTION, SHORT, Timing
@@ -73,7 +73,7 @@ def test_every_error_of_the_sdk_is_read_by_the_bytes_that_came_back(
     assert (
         read_answer(
             CAPTURE,
-            Case(Capture(payment_intent="pi_1", currency="USD"), [], "", ""),
+            LoadedOperation(Capture(payment_intent="pi_1", currency="USD"), [], "", ""),
             Record(unanswered=1, livemode=False),
             answer,
         ).kind

@@ -142,9 +142,9 @@ def test_one_doctored_effect_is_found(effects, kind, of):
     [("requested", "captured", "stuck"), ("refused", "captured", "lost"), ("captured", "declined", "lost")],
 )
 def test_a_wish_that_did_not_end_as_it_must_is_found(state, expected, kind):
-    wish = Asked("cap_1", "pi_1", 1999, "USD", state, expected)
+    request = Asked("cap_1", "pi_1", 1999, "USD", state, expected)
     effects = [TAKEN] if state == "captured" else []
-    assert kind in {offence.kind for offence in compare([wish], [], effects)}
+    assert kind in {offence.kind for offence in compare([request], [], effects)}
 
 
 def test_evidence_that_adds_up_differs_in_nothing():

@@ -70,12 +70,12 @@ def _files(only: str) -> list[str]:
 
 def choose(known: Iterable[Slip], seed: int, count: int) -> list[Slip]:
     """So many, from one kind after the other: there are 500 arguments for each ORDER BY, and it is no worse a slip."""
-    chance = random.Random(seed)  # noqa: S311 - a choice that can be repeated
+    rng = random.Random(seed)  # noqa: S311 - a choice that can be repeated
     kinds: dict[str, list[Slip]] = {}
     for slip in known:
         kinds.setdefault(slip.kind, []).append(slip)
     for of_kind in kinds.values():
-        chance.shuffle(of_kind)
+        rng.shuffle(of_kind)
     chosen: list[Slip] = []
     while len(chosen) < count and any(kinds.values()):
         chosen += [of_kind.pop() for of_kind in kinds.values() if of_kind]

@@ -57,7 +57,7 @@ def _undecided(session: Session) -> Finding:
 
 
 def _unanswered(session: Session) -> Finding:
-    """Calls that may have had an effect which is not known here: in the air, or in doubt."""
+    """Calls that may have had an effect which is not known here: in flight, or in doubt."""
     count, ids, age_s = _calls(session, "state IN ('sent', 'in_doubt') AND first_sent_at IS NOT NULL", "first_sent_at")
     if not count:
         return Finding("unanswered", Level.OK, "none")

@@ -15,7 +15,7 @@ from typer.exceptions import TyperException
 
 from billing.provider_secrets import without_secrets
 from jobs.cli import access, archive, demo, doctor, operators, processes, quarantine, requests, standin, usage
-from jobs.cli.output import say, tell
+from jobs.cli.output import print_error, print_line
 
 app = typer.Typer(
     name=usage.COMMAND,
@@ -36,9 +36,9 @@ def _version(wanted: bool) -> None:
         from importlib.metadata import PackageNotFoundError, version
 
         try:
-            say(f"billing {version('billing-reference')}")
+            print_line(f"billing {version('billing-reference')}")
         except PackageNotFoundError:
-            say("billing (not installed)")
+            print_line("billing (not installed)")
         raise typer.Exit
 
 
@@ -57,7 +57,7 @@ def main() -> None:
         status = app(prog_name=usage.COMMAND, standalone_mode=False)
     except TyperException as error:
         if words := usage.complaint(error):
-            tell(without_secrets(words))
+            print_error(without_secrets(words))
         sys.exit(2)
     except Exception as error:  # noqa: BLE001 - nothing is swallowed: it ends the process
         from jobs.cli.complaints import complaint
@@ -66,7 +66,7 @@ def main() -> None:
         if told is None:
             _confess(error)
             sys.exit(1)
-        tell(f"billing: {without_secrets(told)}")
+        print_error(f"billing: {without_secrets(told)}")
         sys.exit(2)
     sys.exit(status)
 
@@ -76,7 +76,7 @@ def _warn(warning: Warning | str, category: type[Warning]) -> None:
     from jobs.cli.complaints import complaint
 
     told = complaint(warning) if isinstance(warning, Warning) else None
-    tell(f"billing: warning: {told or category.__name__}")
+    print_error(f"billing: warning: {told or category.__name__}")
 
 
 def _confess(error: Exception) -> None:
@@ -90,6 +90,6 @@ def _confess(error: Exception) -> None:
     if structlog.is_configured():
         logs.log.critical("process.crashed", exc_info=error)
     else:
-        tell("billing: this is a bug, please report it with these lines")
+        print_error("billing: this is a bug, please report it with these lines")
         for line in logs.told(error):
-            tell(json.dumps(line))
+            print_error(json.dumps(line))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.cli.output import RUNNING, AsJson, counted, print_json, say
+from jobs.cli.output import RUNNING, AsJson, counted, print_json, print_line
 
 if TYPE_CHECKING:
     from jobs.access.credentials import Written
@@ -61,9 +61,11 @@ def generate(
         print_json({"directory": str(directory), "environment": environment, "files": written})
         return
     new = [each.name for each in written if each.new]
-    say(f"{directory}: {counted(len(new), 'file is', 'files are')} new, {len(written) - len(new)} were there and stay")
+    print_line(
+        f"{directory}: {counted(len(new), 'file is', 'files are')} new, {len(written) - len(new)} were there and stay"
+    )
     for name in new:
-        say(f"  {name}")
+        print_line(f"  {name}")
 
 
 def apply(directory: Directory, as_json: AsJson = False) -> None:
@@ -89,7 +91,7 @@ def apply(directory: Directory, as_json: AsJson = False) -> None:
         return
     for each in applied:
         how = "is new" if each.new else "has the password of its file"
-        say(f"{each.login} {how}; it may what {each.kind} may")
+        print_line(f"{each.login} {how}; it may what {each.kind} may")
 
 
 def policy(

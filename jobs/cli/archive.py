@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.cli.archive_verify import verify
-from jobs.cli.output import FINANCE, AsJson, clock, print_json, print_table, say, tell
+from jobs.cli.output import FINANCE, AsJson, clock, print_error, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from archive.queries import Answer
@@ -40,7 +40,7 @@ def setup(as_json: AsJson = False) -> None:
     if as_json:
         print_json({"bucket": store.bucket, "environment": settings.environment, "made": made})
     else:
-        say(f"{store.bucket} {'was made' if made else 'is there'}, locks, and belongs to {settings.environment}")
+        print_line(f"{store.bucket} {'was made' if made else 'is there'}, locks, and belongs to {settings.environment}")
 
 
 def run(
@@ -74,7 +74,7 @@ def run(
     if as_json:
         print_json({"archived": archived})
     else:
-        say(f"{archived} facts were archived")
+        print_line(f"{archived} facts were archived")
 
 
 def status(as_json: AsJson = False) -> None:
@@ -98,7 +98,7 @@ def status(as_json: AsJson = False) -> None:
     if as_json:
         print_json({"lag": lag, "classes": classes, "set_aside": aside})
         return
-    say(
+    print_line(
         f"{_counted(lag.waiting)} facts wait to be archived"
         + (f", the oldest for {lag.oldest_age_s:.0f} s" if lag.waiting else "")
         + (f"; {_counted(lag.unplanned)} wait for a relay first" if lag.unplanned else "")
@@ -172,9 +172,11 @@ def query(
 
 
 def _show_source(answer: "Answer") -> None:
-    tell(f"query {answer.query}, sha256 {answer.query_sha256}")
+    print_error(f"query {answer.query}, sha256 {answer.query_sha256}")
     for part in answer.evidence:
-        tell(f"{part.retention_class}: {part.facts} facts, manifests {part.first} to {part.last}, head {part.head}")
+        print_error(
+            f"{part.retention_class}: {part.facts} facts, manifests {part.first} to {part.last}, head {part.head}"
+        )
 
 
 def _print_csv(answer: "Answer") -> None:

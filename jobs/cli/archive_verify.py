@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.cli.output import AsJson, counted, print_json, say, tell
+from jobs.cli.output import AsJson, counted, print_error, print_json, print_line
 
 if TYPE_CHECKING:
     from archive.agreement import Counts
@@ -79,16 +79,16 @@ def _in_json(findings: "Iterator[Finding]", counts: "Counts", heads: "Heads", fr
 def _in_words(findings: "Iterator[Finding]", counts: "Counts", heads: "Heads", from_cache: bool) -> bool:
     number = 0
     for number, finding in enumerate(findings, start=1):  # noqa: B007 - the last number is how many there were
-        say(f"DIFFERS {finding}")
+        print_line(f"DIFFERS {finding}")
     there = f"{counted(counts.facts, 'fact')} in {counted(counts.objects, 'object')}"
     if number:
-        say(f"{counted(number, 'difference')}; {there} were checked")
+        print_line(f"{counted(number, 'difference')}; {there} were checked")
     else:
-        say(f"{there} are as their manifests and Postgres say")
+        print_line(f"{there} are as their manifests and Postgres say")
     if counts.unfinished:
-        say(f"{counted(counts.unfinished, 'batch', 'batches')} that an archiver is writing: not checked yet")
+        print_line(f"{counted(counts.unfinished, 'batch', 'batches')} that an archiver is writing: not checked yet")
     for line in _cannot_see(heads, from_cache):
-        say(f"NOT SEEN {line}")
+        print_line(f"NOT SEEN {line}")
     return bool(number)
 
 
@@ -126,6 +126,6 @@ def _now_and_then() -> Callable[[str], None]:
         nonlocal last
         if time.monotonic() - last >= PROGRESS_S:
             last = time.monotonic()
-            tell(how_far)
+            print_error(how_far)
 
     return progress

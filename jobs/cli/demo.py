@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.cli import operators
-from jobs.cli.output import TRYING, AsJson, amount, counted, print_json, print_table, say, tell
+from jobs.cli.output import TRYING, AsJson, amount, counted, print_error, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ def demo(
     from jobs.local.demo import Plan, run
 
     chosen = secrets.randbelow(1_000_000) if seed is None else seed
-    tell(f"seed {chosen}: {counted(captures, 'capture')}, {counted(invoices, 'invoice')}")
+    print_error(f"seed {chosen}: {counted(captures, 'capture')}, {counted(invoices, 'invoice')}")
     with _watching(captures + invoices) as (told, watch):
         outcome = run(Plan(captures, invoices, chosen, cheat), told, watch)
     if as_json:
@@ -78,20 +78,20 @@ def _show(outcome: "Outcome") -> None:
     )
     for part in outcome.evidence:
         told = f"{part.facts} facts of class {part.retention_class}, manifests 1 to {part.last}"
-        say(f"archive: {told}, head {part.head[:16]}…")
-    say("")
-    say("faults: " + ", ".join(f"{n} {name}" for name, n in outcome.faults.most_common()))
-    say(f"keys: {outcome.keys_resent} sent again, {outcome.keys_replaced} replaced after a proven absence")
-    say("refused: " + ", ".join(f"{n} {what}" for what, n in outcome.refused.items()))
+        print_line(f"archive: {told}, head {part.head[:16]}…")
+    print_line("")
+    print_line("faults: " + ", ".join(f"{n} {name}" for name, n in outcome.faults.most_common()))
+    print_line(f"keys: {outcome.keys_resent} sent again, {outcome.keys_replaced} replaced after a proven absence")
+    print_line("refused: " + ", ".join(f"{n} {what}" for what, n in outcome.refused.items()))
     for offence in outcome.offences:
-        say(f"{offence.kind.upper()} {offence.id}: {offence.told}")
+        print_line(f"{offence.kind.upper()} {offence.id}: {offence.told}")
     for story in outcome.stories:
-        say("")
-        say(f"$ billing explain {story.status.id}")
+        print_line("")
+        print_line(f"$ billing explain {story.status.id}")
         operators.show(story)
     n = len(outcome.offences)
     verdict = counted(n, "difference") if n else "nothing is double, lost or stuck"
-    say(f"{verdict}. {outcome.seconds} s, seed {outcome.seed}")
+    print_line(f"{verdict}. {outcome.seconds} s, seed {outcome.seed}")
 
 
 @contextmanager
@@ -109,9 +109,9 @@ def _watching(total: int) -> "Iterator[tuple[Callable[[str], None], Callable[[Pr
             tenth = 10 * _final(progress) // total
             if tenth not in tenths:
                 tenths.append(tenth)
-                tell(_line(progress, total))
+                print_error(_line(progress, total))
 
-        yield tell, sometimes
+        yield print_error, sometimes
         return
     with Live(console=console, refresh_per_second=10, transient=True) as live:
 

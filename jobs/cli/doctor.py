@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from jobs.cli.output import ON_CALL, AsJson, print_json, say
+from jobs.cli.output import ON_CALL, AsJson, print_json, print_line
 
 if TYPE_CHECKING:
     from jobs.checkup import Finding
@@ -53,4 +53,6 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 def _show(finding: "Finding") -> None:
-    say(f"{_MARKS[finding.level]}  {finding.part:<14} {finding.told}" + (f" -> {finding.mend}" if finding.mend else ""))
+    print_line(
+        f"{_MARKS[finding.level]}  {finding.part:<14} {finding.told}" + (f" -> {finding.mend}" if finding.mend else "")
+    )

@@ -1,4 +1,4 @@
-"""Commands for whoever is on call: explain one payment, and pull the brake."""
+"""Commands for whoever is on call: explain one payment, and pull the switch."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,13 +13,13 @@ from jobs.cli.output import (
     clock,
     counted,
     print_json,
+    print_line,
     print_table,
-    say,
     the_actor,
 )
 
 if TYPE_CHECKING:
-    from billing.explain import Explanation, Told
+    from billing.explain import ExplainedFact, Explanation
 
 Scope = Annotated[
     str, typer.Argument(metavar="SCOPE", help="everything, captures, invoices, account:own or account:acct_...")
@@ -28,7 +28,7 @@ Scope = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     switch = typer.Typer(
-        no_args_is_help=True, help="The brakes: while one is pulled, nothing new is prepared in its scope."
+        no_args_is_help=True, help="The switches: while one is pulled, nothing new is prepared in its scope."
     )
     switch.command()(pull)
     switch.command()(release)
@@ -66,27 +66,29 @@ def show(story: "Explanation") -> None:
     """The story for a person. Amounts in full units, times in UTC."""
     now, asked = story.status, dict(story.request)
     money = amount(asked.pop("minor"), asked["currency"])
-    say(f"{now.id}: {money}, {now.state} since {clock(now.since)} UTC" + (f" ({now.reason})" if now.reason else ""))
-    say(f"next: {now.next}")
+    print_line(
+        f"{now.id}: {money}, {now.state} since {clock(now.since)} UTC" + (f" ({now.reason})" if now.reason else "")
+    )
+    print_line(f"next: {now.next}")
     if story.also:
-        say(f"the same name also leads to: {', '.join(story.also)}")
-    say("")
-    say("asked")
+        print_line(f"the same name also leads to: {', '.join(story.also)}")
+    print_line("")
+    print_line("asked")
     lines = asked.pop("lines", [])
     currency = asked.pop("currency")
     for label, value in asked.items():
         if value is not None:
             money_too = amount(value, currency) if label.endswith("_minor") else _shown(value)
-            say(f"  {label.removesuffix('_minor')}: {money_too}")
+            print_line(f"  {label.removesuffix('_minor')}: {money_too}")
     for line in lines:
-        say(f"  line: {amount(line, currency)}")
-    say("")
+        print_line(f"  line: {amount(line, currency)}")
+    print_line("")
     print_table(
         "work",
         ("id", "contract", "state", "attempts", "due", "reason"),
         [(w.id, w.contract, w.state, w.attempts, clock(w.due_at), w.reason) for w in story.work],
     )
-    say("")
+    print_line("")
     print_table(
         "provider calls",
         ("step", "generation", "state", "sends", "looks", "status", "Stripe request ids", "first sent", "conclusion"),
@@ -106,19 +108,19 @@ def show(story: "Explanation") -> None:
         ],
     )
     for call in story.calls:
-        say(f"key g{call.generation}: {call.key}")
-    say("")
-    say("facts")
+        print_line(f"key g{call.generation}: {call.key}")
+    print_line("")
+    print_line("facts")
     for fact in story.facts:
         by = "" if fact.actor == "billing" else f", by {fact.actor}"
         aside = ", SET ASIDE: it could not be planned" if fact.set_aside else ""
-        say(f"  {clock(fact.at)}  {fact.topic}: {fact.meaning}{by}{_details(fact, currency)}{aside}")
+        print_line(f"  {clock(fact.at)}  {fact.topic}: {fact.meaning}{by}{_details(fact, currency)}{aside}")
 
 
 def pull(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
-    """Pull the brake: nothing new is prepared in this scope from now on. Looks at Stripe go on.
+    """Pull the switch: nothing new is prepared in this scope from now on. Looks at Stripe go on.
 
-    The receipt lists the calls that were prepared before and may be in the air, says when the last of them can
+    The receipt lists the calls that were prepared before and may be in flight, says when the last of them can
     start and end, and how many are in doubt. Pulling it twice returns the first.
 
     \b
@@ -144,35 +146,35 @@ def pull(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = Fals
             "unanswered": [
                 {"operation_id": operation, "step": step, "lease_until": until} for operation, step, until in left.calls
             ],
-            "in_the_air": left.in_the_air,
+            "in_flight": left.in_flight,
             "in_doubt": left.in_doubt,
-            "last_could_start_at": last_start if left.in_the_air else None,
-            "last_could_end_at": last_end if left.in_the_air else None,
+            "last_could_start_at": last_start if left.in_flight else None,
+            "last_could_end_at": last_end if left.in_flight else None,
         }
         print_json(receipt)
         return
-    say(f"{scope} is pulled since {clock(row.pulled_at)} UTC by {row.actor}: {row.reason}")
+    print_line(f"{scope} is pulled since {clock(row.pulled_at)} UTC by {row.actor}: {row.reason}")
     if row.reason != reason:
-        say(f"it was pulled before, and stays with its first reason: {row.reason}")
-    if left.in_the_air:
-        say(
-            f"{counted(left.in_the_air, 'call is', 'calls are')} in the air, prepared before; the last could start "
+        print_line(f"it was pulled before, and stays with its first reason: {row.reason}")
+    if left.in_flight:
+        print_line(
+            f"{counted(left.in_flight, 'call is', 'calls are')} in flight, prepared before; the last could start "
             f"until {clock(last_start)} and end until {clock(last_end)} UTC:"
         )
         for operation, step, until in left.calls:
-            say(f"  {operation} {step}, lease until {clock(until)}")
-        if left.in_the_air > len(left.calls):
-            say(f"  and {left.in_the_air - len(left.calls)} more")
+            print_line(f"  {operation} {step}, lease until {clock(until)}")
+        if left.in_flight > len(left.calls):
+            print_line(f"  and {left.in_flight - len(left.calls)} more")
     else:
-        say("no call is in the air")
+        print_line("no call is in flight")
     if left.in_doubt:
-        say(f"{counted(left.in_doubt, 'call is', 'calls are')} in doubt and will be looked at, not sent")
+        print_line(f"{counted(left.in_doubt, 'call is', 'calls are')} in doubt and will be looked at, not sent")
     else:
-        say("no call is in doubt")
+        print_line("no call is in doubt")
 
 
 def release(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
-    """Release the brake: what was held is taken up again.
+    """Release the switch: what was held is taken up again.
 
     \b
     Example:
@@ -189,11 +191,11 @@ def release(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = F
             )
         except UnknownEntity:
             raise typer.BadParameter(f"{scope} is not pulled; `billing switch list` shows what is") from None
-    print_json(_switch(row)) if as_json else say(f"{scope} is released; what was held is taken up again")
+    print_json(_switch(row)) if as_json else print_line(f"{scope} is released; what was held is taken up again")
 
 
 def list_switches(as_json: AsJson = False) -> None:
-    """The brakes that are pulled now.
+    """The switches that are pulled now.
 
     \b
     Example:
@@ -220,7 +222,7 @@ def list_switches(as_json: AsJson = False) -> None:
             [(row.scope, clock(row.pulled_at), row.actor, row.reason) for row in rows],
         )
     else:
-        say("no switch is pulled")
+        print_line("no switch is pulled")
 
 
 def _switch(row: Any) -> dict[str, Any]:
@@ -238,7 +240,7 @@ def _open(learned: str, look_at: str) -> str:
     return f"open, last learned: {learned}" + (f", looked at {look_at}" if look_at else "")
 
 
-def _details(fact: "Told", currency: str) -> str:
+def _details(fact: "ExplainedFact", currency: str) -> str:
     """The payload in words, with the amount as people write it; in the request's currency where it names none."""
     payload = {name: value for name, value in fact.payload.items() if value not in (None, "", [], False)}
     words = []

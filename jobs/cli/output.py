@@ -17,12 +17,12 @@ Reason = Annotated[str, typer.Option(help="Why; it is kept as a fact.")]
 Actor = Annotated[str, typer.Option(help="Who; by default the user of this shell.", show_default=False)]
 
 
-def say(line: str = "") -> None:
+def print_line(line: str = "") -> None:
     """One plain line on standard output."""
     print(visible(line), flush=True)
 
 
-def tell(line: str) -> None:
+def print_error(line: str) -> None:
     """One plain line on standard error: progress, and what is not the answer itself."""
     print(visible(line), file=sys.stderr, flush=True)
 
@@ -39,7 +39,7 @@ def print_json(value: object) -> None:
     """Times in RFC 3339, states as their words, dataclasses as objects. As safe for a terminal as `visible`, and JSON
     all the same: what is not printable stands inside its texts only, and is escaped there."""
     for line in json.dumps(_plain(value), indent=2, ensure_ascii=False).split("\n"):
-        say("".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in line))
+        print_line("".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in line))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.cli.output import RUNNING, TRYING, AsJson, counted, print_json, say, tell
+from jobs.cli.output import RUNNING, TRYING, AsJson, counted, print_error, print_json, print_line
 
 
 def add_to(app: typer.Typer) -> None:
@@ -36,7 +36,7 @@ def migrate(as_json: AsJson = False) -> None:
     if as_json:
         print_json({"revision": revision, "environment": settings.environment, "livemode": settings.livemode})
     else:
-        say(f"the database is at revision {revision}, and belongs to {settings.environment}")
+        print_line(f"the database is at revision {revision}, and belongs to {settings.environment}")
 
 
 def relay() -> None:
@@ -124,29 +124,29 @@ def up(
             print_json({"environment": environment, "processes": {c.name: c.pid for c in stack.processes}})
         else:
             for name, value in environment.items():
-                say(f"export {name}='{value}'")
+                print_line(f"export {name}='{value}'")
             if is_standin(environment["STRIPE_API_BASE"]):
-                say("")
-                say("# and then, for example:")
+                print_line("")
+                print_line("# and then, for example:")
                 for line in _EXAMPLES:
-                    say(line.replace("billing ", f"{_program()} "))
+                    print_line(line.replace("billing ", f"{_program()} "))
             count = counted(len(stack.processes), "process of the service runs", "processes of the service run")
-            tell("")
-            tell(f"{count}; their logs: {stack.servers.directory}")
-            tell("paste the lines above into another terminal. Ctrl-C ends everything.")
+            print_error("")
+            print_error(f"{count}; their logs: {stack.servers.directory}")
+            print_error("paste the lines above into another terminal. Ctrl-C ends everything.")
         stop, ended = Stop(), None
         while not stop.requested() and ended is None:
             ended = next((child for child in stack.processes if child.poll() is not None), None)
             time.sleep(0.2)
         if ended is not None:
-            tell(f"{ended.name} ended with status {ended.poll()}:")
+            print_error(f"{ended.name} ended with status {ended.poll()}:")
             for line in ended.output()[-2000:].splitlines():
-                tell(line)
+                print_error(line)
     if not as_json:
         ours = [name for name, value in environment.items() if os.environ.get(name) != value]
-        say("")
-        say("# everything is gone; where you pasted the lines above, they lead nowhere now:")
-        say(f"unset {' '.join(ours)}")
+        print_line("")
+        print_line("# everything is gone; where you pasted the lines above, they lead nowhere now:")
+        print_line(f"unset {' '.join(ours)}")
     if ended is not None:
         raise typer.Exit(1)
 
@@ -203,7 +203,7 @@ def health(
         )
     else:
         age = f"its last beat is {found.age_s or 0.0:.0f} s old"
-        say(
+        print_line(
             f"{role}: "
             + {
                 State.ABSENT: "no such process has beaten on this machine",

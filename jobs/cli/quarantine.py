@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.cli.output import ON_CALL, Actor, AsJson, Reason, clock, print_json, print_table, say, the_actor
+from jobs.cli.output import ON_CALL, Actor, AsJson, Reason, clock, print_json, print_line, print_table, the_actor
 
 WorkId = Annotated[str, typer.Argument(metavar="WORK_ID", help="wrk_...")]
 
@@ -52,7 +52,7 @@ def list_quarantined(
             [(row.id, row.entity_id, row.contract, row.attempts, clock(row.since), row.reason) for row in rows],
         )
     else:
-        say("nothing is in quarantine")
+        print_line("nothing is in quarantine")
 
 
 def _list_undecided(most: int, as_json: bool) -> None:
@@ -73,7 +73,7 @@ def _list_undecided(most: int, as_json: bool) -> None:
             ],
         )
     else:
-        say("no call is undecided")
+        print_line("no call is undecided")
 
 
 def show(work_id: WorkId, as_json: AsJson = False) -> None:
@@ -116,6 +116,6 @@ def replay(work_id: WorkId, reason: Reason, actor: Actor = "", as_json: AsJson =
     if as_json:
         print_json(replayed)
         return
-    say(f"{work_id} is ready again, for {replayed.entity_id}")
+    print_line(f"{work_id} is ready again, for {replayed.entity_id}")
     for sentence in replayed.done:
-        say(f"  {sentence}")
+        print_line(f"  {sentence}")

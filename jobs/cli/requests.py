@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.cli.amounts import is_whole, minor_units, money
-from jobs.cli.output import ASKING, Actor, AsJson, Reason, amount, clock, print_json, say, tell, the_actor
+from jobs.cli.output import ASKING, Actor, AsJson, Reason, amount, clock, print_error, print_json, print_line, the_actor
 
 if TYPE_CHECKING:
     from billing import Line, Status
@@ -77,7 +77,7 @@ def capture(
             ),
         )
         if not as_json:
-            say(
+            print_line(
                 f"{receipt.capture_id}: {amount_asked} of {payment_intent}"
                 + ("" if receipt.new else ", asked for before")
             )
@@ -123,7 +123,7 @@ def issue(
         )
         if not as_json:
             total = amount(sum(each.amount.minor for each in lines), lines[0].amount.currency)
-            say(f"{receipt.invoice_id}: {total} to {customer}" + ("" if receipt.new else ", asked for before"))
+            print_line(f"{receipt.invoice_id}: {total} to {customer}" + ("" if receipt.new else ", asked for before"))
         _report(runtime, receipt.invoice_id, wait, timeout_s, as_json)
 
 
@@ -156,7 +156,7 @@ def reopen(
         replayed = patiently(
             runtime, lambda session: reopen_invoice(session, invoice_id, actor=the_actor(actor), reason=reason)
         )
-    print_json(replayed) if as_json else say(f"{invoice_id} is reopened: {'; '.join(replayed.done)}")
+    print_json(replayed) if as_json else print_line(f"{invoice_id} is reopened: {'; '.join(replayed.done)}")
 
 
 def status(
@@ -192,7 +192,7 @@ def _report(runtime: "Runtime", entity_id: str, wait: bool, timeout_s: float, as
             break
         line = f"{now.state}: {now.next}"
         if line != shown:
-            tell(f"  {time.monotonic() - began:5.1f} s  {line}")
+            print_error(f"  {time.monotonic() - began:5.1f} s  {line}")
             shown = line
         time.sleep(POLL_S)
     if as_json:
@@ -200,20 +200,20 @@ def _report(runtime: "Runtime", entity_id: str, wait: bool, timeout_s: float, as
     else:
         _show(now)
     if wait and _stuck(now):
-        tell(f"waiting is of no use; next: {now.next}")
+        print_error(f"waiting is of no use; next: {now.next}")
     elif wait and not now.final:
-        tell(f"not final after {timeout_s:g} s; next: {now.next}{_missing(now.next)}")
+        print_error(f"not final after {timeout_s:g} s; next: {now.next}{_missing(now.next)}")
     if wait and now.state not in ("captured", "sent", "paid"):
         raise typer.Exit(1)
 
 
 def _show(now: "Status") -> None:
-    say(f"{now.id}: {now.state}, since {clock(now.since)} UTC" + (f" ({now.reason})" if now.reason else ""))
-    say(f"next: {now.next}")
+    print_line(f"{now.id}: {now.state}, since {clock(now.since)} UTC" + (f" ({now.reason})" if now.reason else ""))
+    print_line(f"next: {now.next}")
 
 
 def _stuck(now: "Status") -> bool:
-    """It stays as it is until a person acts: decides, releases a brake, installs a newer worker."""
+    """It stays as it is until a person acts: decides, releases a switch, installs a newer worker."""
     from billing.tables import WorkState
 
     if now.final:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from jobs.cli.amounts import minor_units, money
-from jobs.cli.output import TRYING, AsJson, print_json, say
+from jobs.cli.output import TRYING, AsJson, print_json, print_line
 
 
 def add_to(app: typer.Typer) -> None:
@@ -40,9 +40,9 @@ def authorize(
         intent = checkout.authorize(runtime, amount)
     finally:
         runtime.close()
-    print_json({"payment_intent": intent, "minor": amount.minor, "currency": amount.currency}) if as_json else say(
-        intent
-    )
+    print_json(
+        {"payment_intent": intent, "minor": amount.minor, "currency": amount.currency}
+    ) if as_json else print_line(intent)
 
 
 def customer(as_json: AsJson = False) -> None:
@@ -62,4 +62,4 @@ def customer(as_json: AsJson = False) -> None:
         made = checkout.customer(runtime)
     finally:
         runtime.close()
-    print_json({"customer": made}) if as_json else say(made)
+    print_json({"customer": made}) if as_json else print_line(made)

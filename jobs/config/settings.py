@@ -173,7 +173,7 @@ class Settings(BaseSettings):
     )
 
     crew_captures: int = Field(
-        32, ge=1, le=256, description="provider calls that one captures worker has in the air, 1 to 256"
+        32, ge=1, le=256, description="provider calls that one captures worker has in flight, 1 to 256"
     )
     crew_invoices: int = Field(8, ge=1, le=256, description="the same for an invoices worker, 1 to 256")
     # A bell is trusted for 15 minutes (jobs/rq/bells.py): the slice, the last call and its settling must fit.

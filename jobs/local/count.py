@@ -1,6 +1,6 @@
 """Independent counts and their differences: what was asked (Postgres), what moved (the stand-in), what is archived.
 
-Nothing here trusts the service: an effect without a wish, a wish without an effect, an effect too many and an
+Nothing here trusts the service: an effect without a request, a request without an effect, an effect too many and an
 amount that differs are all found from the two lists alone.
 """
 
@@ -62,10 +62,10 @@ def _captures(asked: Sequence[Asked], taken: Effects) -> list[Offence]:
     by_intent: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for effect in taken:
         by_intent[effect["id"]].append(effect)
-    for wish in asked:
-        found = by_intent.pop(wish.provider_object or "", [])
-        offences += _state(wish)
-        offences += _effects(wish, found, wanted=wish.state == CaptureState.CAPTURED, verb="taken")
+    for request in asked:
+        found = by_intent.pop(request.provider_object or "", [])
+        offences += _state(request)
+        offences += _effects(request, found, wanted=request.state == CaptureState.CAPTURED, verb="taken")
     for intent, found in by_intent.items():
         offences.append(Offence("unasked", intent, f"taken {len(found)} times, and nobody had asked"))
     return offences
@@ -75,21 +75,21 @@ def _invoices(asked: Sequence[Asked], by_kind: Mapping[str, Effects]) -> list[Of
     offences: list[Offence] = []
     finalized, sent = ({e["id"]: e for e in by_kind.get(f"invoice.{kind}", ())} for kind in ("finalized", "sent"))
     times = Counter(e["id"] for kind in ("finalized", "sent") for e in by_kind.get(f"invoice.{kind}", ()))
-    of_wish: dict[str, list[str]] = defaultdict(list)
+    of_request: dict[str, list[str]] = defaultdict(list)
     for stripe_id, effect in finalized.items():
-        of_wish[effect["metadata"].get("billing_operation", "")].append(stripe_id)
-    for wish in asked:
-        mine = of_wish.pop(wish.id, [])
-        offences += _state(wish)
-        wanted = wish.state in (InvoiceState.FINALIZED, InvoiceState.SENT, InvoiceState.PAID)
-        offences += _effects(wish, [finalized[stripe_id] for stripe_id in mine], wanted=wanted, verb="finalized")
+        of_request[effect["metadata"].get("billing_operation", "")].append(stripe_id)
+    for request in asked:
+        mine = of_request.pop(request.id, [])
+        offences += _state(request)
+        wanted = request.state in (InvoiceState.FINALIZED, InvoiceState.SENT, InvoiceState.PAID)
+        offences += _effects(request, [finalized[stripe_id] for stripe_id in mine], wanted=wanted, verb="finalized")
         for stripe_id in mine:
-            if stripe_id != wish.provider_object:
-                offences.append(Offence("wrong", wish.id, f"{stripe_id} was finalized for it, and it knows of another"))
+            if stripe_id != request.provider_object:
+                offences.append(Offence("wrong", request.id, f"{stripe_id} was finalized, and it knows of another"))
             # One that is paid may have been sent by somebody before.
-            if wish.state != InvoiceState.PAID and (stripe_id in sent) != (wish.state == InvoiceState.SENT):
-                offences.append(Offence("lost", wish.id, f"{stripe_id}: sent and said to be sent differ"))
-    for strangers in of_wish.values():
+            if request.state != InvoiceState.PAID and (stripe_id in sent) != (request.state == InvoiceState.SENT):
+                offences.append(Offence("lost", request.id, f"{stripe_id}: sent and said to be sent differ"))
+    for strangers in of_request.values():
         offences += [Offence("unasked", stripe_id, "finalized, and nobody had asked") for stripe_id in strangers]
     # An e-mail too many is a nuisance, not money; still, it is counted.
     offences += [Offence("double", i, f"finalized or sent {n} times in all") for i, n in times.items() if n > 2]
@@ -98,26 +98,28 @@ def _invoices(asked: Sequence[Asked], by_kind: Mapping[str, Effects]) -> list[Of
     return offences
 
 
-def _state(wish: Asked) -> list[Offence]:
-    if wish.state == wish.expected:
+def _state(request: Asked) -> list[Offence]:
+    if request.state == request.expected:
         return []
-    final = wish.state in {*CaptureState, *_INVOICES_END} - {CaptureState.REQUESTED}
+    final = request.state in {*CaptureState, *_INVOICES_END} - {CaptureState.REQUESTED}
     kind = "lost" if final else "stuck"
-    return [Offence(kind, wish.id, f"it is {wish.state}, and should be {wish.expected}")]
+    return [Offence(kind, request.id, f"it is {request.state}, and should be {request.expected}")]
 
 
-def _effects(wish: Asked, found: Effects, *, wanted: bool, verb: str) -> list[Offence]:
+def _effects(request: Asked, found: Effects, *, wanted: bool, verb: str) -> list[Offence]:
     offences: list[Offence] = []
     if len(found) > 1:
-        offences.append(Offence("double", wish.id, f"{verb} {len(found)} times"))
+        offences.append(Offence("double", request.id, f"{verb} {len(found)} times"))
     if wanted and not found:
-        offences.append(Offence("lost", wish.id, f"said to be {verb}, and it was not"))
+        offences.append(Offence("lost", request.id, f"said to be {verb}, and it was not"))
     if found and not wanted:
-        offences.append(Offence("wrong", wish.id, f"{verb} at the provider, and it is {wish.state} here"))
+        offences.append(Offence("wrong", request.id, f"{verb} at the provider, and it is {request.state} here"))
     for effect in found:
         theirs = (effect["amount"], str(effect["currency"]).upper())
-        if theirs != (wish.minor, wish.currency):
-            offences.append(Offence("wrong", wish.id, f"{verb} {theirs} instead of {(wish.minor, wish.currency)}"))
-        if effect["metadata"].get("billing_operation") != wish.id:
-            offences.append(Offence("wrong", wish.id, f"{verb} in the name of another operation"))
+        if theirs != (request.minor, request.currency):
+            offences.append(
+                Offence("wrong", request.id, f"{verb} {theirs} instead of {(request.minor, request.currency)}")
+            )
+        if effect["metadata"].get("billing_operation") != request.id:
+            offences.append(Offence("wrong", request.id, f"{verb} in the name of another operation"))
     return offences

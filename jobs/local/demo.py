@@ -131,14 +131,14 @@ class _Story:
             resent, replaced = self._tally.keys(session)
         effects = self._standin.effects()
         archived = self._ask_the_archive()
-        captures = [wish for wish in asked if wish.id.startswith("cap_")]
-        invoices = [wish for wish in asked if wish.id.startswith("inv_")]
-        forgotten = sorted(expected.keys() - {wish.id for wish in asked})
+        captures = [request for request in asked if request.id.startswith("cap_")]
+        invoices = [request for request in asked if request.id.startswith("inv_")]
+        forgotten = sorted(expected.keys() - {request.id for request in asked})
         offences = compare(captures, invoices, effects)
         offences += [Offence("lost", lost, "asked for, and Postgres does not know it") for lost in forgotten]
         sums, count, evidence = archived or (None, 0, [])
         if sums is not None:
-            taken = sum(wish.state == CaptureState.CAPTURED for wish in captures)
+            taken = sum(request.state == CaptureState.CAPTURED for request in captures)
             offences += compare_archived(_sum_asked(captures), taken, sums, count)
         return Outcome(
             archived=sums,
@@ -146,8 +146,8 @@ class _Story:
             evidence=evidence,
             seed=self._plan.seed,
             seconds=round(time.monotonic() - began, 1),
-            captures=Counter(wish.state for wish in captures),
-            invoices=Counter(wish.state for wish in invoices),
+            captures=Counter(request.state for request in captures),
+            invoices=Counter(request.state for request in invoices),
             asked=_sum_asked(captures),
             moved=_sum_moved(effects),
             effects=Counter(effect["kind"] for effect in effects),
@@ -270,9 +270,9 @@ def _waves(orders: list[Order], invoices: int) -> Iterator[tuple[list[Order], in
 
 def _sum_asked(captures: Iterable[Asked]) -> Counter[str]:
     sums: Counter[str] = Counter()
-    for wish in captures:
-        if wish.state == CaptureState.CAPTURED:
-            sums[wish.currency] += wish.minor
+    for request in captures:
+        if request.state == CaptureState.CAPTURED:
+            sums[request.currency] += request.minor
     return sums
 
 

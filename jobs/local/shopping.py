@@ -64,22 +64,22 @@ class Shop:
     faults: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     """What the face refused, as it must."""
-    _chance: random.Random = field(init=False)
+    _rng: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
-        self._chance = random.Random(self.seed)  # noqa: S311 - a repeatable run, no secret
+        self._rng = random.Random(self.seed)  # noqa: S311 - a repeatable run, no secret
 
     def authorize(self, count: int) -> None:
         """Cards are authorized at the stand-in; some are declined by the bank, some holds are let go again."""
-        chance = self._chance
+        rng = self._rng
         stillborn, canceled = max(1, count // 50), max(1, count // 50)
         for price, currency in PRICES:
             share = (count - stillborn) // len(PRICES) + (currency == "USD") * ((count - stillborn) % len(PRICES))
             for intent in self.standin.authorizations(share, amount=price, currency=currency.lower()) if share else ():
-                minor = price if chance.random() < 0.85 else chance.randrange(price // 2, price)
-                known = billing.Authorization(price, currency, None) if chance.random() < 0.7 else None
+                minor = price if rng.random() < 0.85 else rng.randrange(price // 2, price)
+                known = billing.Authorization(price, currency, None) if rng.random() < 0.7 else None
                 self.orders.append(Order(intent, billing.Money(minor, currency), known))
-        chance.shuffle(self.orders)
+        rng.shuffle(self.orders)
         for order in self.orders[:canceled]:
             self._post(f"/v1/payment_intents/{order.payment_intent}/cancel")
             order.expected = CaptureState.CANCELED
@@ -88,14 +88,14 @@ class Shop:
             # The bank said no to the authorization; the shop did not look, and asks for the money all the same.
             order = Order(self._declined_intent(), billing.Money(1999, "USD"), None, CaptureState.REFUSED)
             self.orders.append(order)
-        chance.shuffle(self.orders)
+        rng.shuffle(self.orders)
         self._let_some_hang()
 
     def customer(self) -> str:
         return str(self._post("/v1/customers", "name=Demo&email=demo%40example.com")["id"])
 
     def ask(self, session: Session, orders: Sequence[Order], customer: str, invoices: int) -> None:
-        """One transaction of an application: what it sells, and the wishes that follow. The caller commits."""
+        """One transaction of an application: what it sells, and the requests that follow. The caller commits."""
         for order in orders:
             receipt = self._request(session, order)
             order.capture_id = receipt.capture_id
@@ -129,11 +129,11 @@ class Shop:
             self.refused["a second capture of one authorization"] += 1
 
     def _invoice(self, session: Session, customer: str) -> None:
-        chance = self._chance
-        currency = chance.choice(["EUR", "USD"])
+        rng = self._rng
+        currency = rng.choice(["EUR", "USD"])
         lines = [
-            billing.Line(f"{n + 1} seats", billing.Money(chance.randrange(100, 9000), currency))
-            for n in range(chance.randrange(1, 5))
+            billing.Line(f"{n + 1} seats", billing.Money(rng.randrange(100, 9000), currency))
+            for n in range(rng.randrange(1, 5))
         ]
         receipt = billing.issue_invoice(
             session,
@@ -144,7 +144,7 @@ class Shop:
         )
         self.invoices[receipt.invoice_id] = InvoiceState.SENT
         if len(self.invoices) % 2:
-            fault, step = chance.choice(INVOICE_FAULTS), chance.choice(INVOICE_STEPS)
+            fault, step = rng.choice(INVOICE_FAULTS), rng.choice(INVOICE_STEPS)
             self._add([{"fault": fault, "method": "POST", "key": f":{receipt.invoice_id}:{step}:", "times": 1}])
 
     def _order_faults(self, orders: Sequence[Order]) -> None:

@@ -1,4 +1,4 @@
-"""How the demo's wishes stand in Postgres: while it runs, and in the end."""
+"""How the demo's requests stand in Postgres: while it runs, and in the end."""
 
 from collections import Counter
 from collections.abc import Mapping

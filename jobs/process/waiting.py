@@ -85,7 +85,7 @@ def until_ready(
     After each failure `forget` drops connections and secrets, so that a login that was changed meanwhile is used.
     Each outage is logged once with what `complain` says about it, and its end once. Raises what waiting cannot mend.
     """
-    chance, tries = random.Random(), 0  # noqa: S311 - jitter, no secret
+    rng, tries = random.Random(), 0  # noqa: S311 - jitter, no secret
     said: Away | None = None
     began = time.monotonic()
     while not stop_requested():
@@ -101,7 +101,7 @@ def until_ready(
             forget()
             tries += 1
             beat.waits_for(found.server)
-            _rest(chance.uniform(0.5, 1.0) * min(LONGEST_S, FIRST_S * 2**tries), stop_requested, beat)
+            _rest(rng.uniform(0.5, 1.0) * min(LONGEST_S, FIRST_S * 2**tries), stop_requested, beat)
         else:
             if said is not None:
                 log.info("server.found", server=said.server, after_s=round(time.monotonic() - began, 1))

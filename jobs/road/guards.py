@@ -9,8 +9,8 @@ from jobs.road.verdicts import Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class No:
-    """The first guard that said no, and what becomes of the work if nothing of it is in the air."""
+class Refusal:
+    """The first guard that said no, and what becomes of the work if nothing of it is in flight."""
 
     verdict: Verdict
     reason: str
@@ -20,15 +20,15 @@ STOPPED = (WorkState.HELD, WorkState.QUARANTINED, WorkState.PARKED)
 """Claimed only to be looked at; a person, a release or a new version lets it send again."""
 
 
-def say_no(work: Work, contract: Contract | None, pulled: Mapping[str, str]) -> No | None:
+def check_guards(work: Work, contract: Contract | None, pulled: Mapping[str, str]) -> Refusal | None:
     """None: it may send. The deadline is judged in `billing.idempotency`, where it turns a send into a look."""
     if contract is None:
-        return No(Verdict.PARK, "unknown contract version")
+        return Refusal(Verdict.PARK, "unknown contract version")
     if work.state in STOPPED:
-        return No(Verdict.LEAVE, work.reason or work.state)
+        return Refusal(Verdict.LEAVE, work.reason or work.state)
     for scope in work.scopes:
         if scope in pulled:
-            return No(Verdict.HOLD, f"{scope}: {pulled[scope]}")
+            return Refusal(Verdict.HOLD, f"{scope}: {pulled[scope]}")
     if work.attempts >= contract.max_attempts:
-        return No(Verdict.QUARANTINE, f"{work.attempts} workers or attempts failed on it: {work.reason or ''}")
+        return Refusal(Verdict.QUARANTINE, f"{work.attempts} workers or attempts failed on it: {work.reason or ''}")
     return None

@@ -1,4 +1,4 @@
-"""How many calls may be in the air: fewer for an account that is throttled, one while the provider is silent."""
+"""How many calls may be in flight: fewer for an account that is throttled, one while the provider is silent."""
 
 from collections.abc import Callable
 
@@ -16,10 +16,10 @@ class Pace:
         self._crew = float(crew)
         self._window: dict[str | None, float] = {}
 
-    def has_room(self, account: str | None, in_air: int) -> bool:
+    def has_room(self, account: str | None, in_flight: int) -> bool:
         """Whether one more call may be prepared beside the `in_air` ones. Without throttling the crew is the bound."""
         window = self._window.get(account, self._crew)
-        return window >= self._crew or in_air < int(window)
+        return window >= self._crew or in_flight < int(window)
 
     def learn(self, account: str | None, *, throttled: bool) -> None:
         """One answer: half the window after a throttled one, a little more after any other."""

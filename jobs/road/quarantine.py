@@ -25,10 +25,10 @@ from sqlalchemy.orm import Session
 
 from billing import database, effects, invoices, store
 from billing.errors import InvalidRequest, UnknownEntity
-from billing.facts import told
+from billing.facts import new_fact
 from billing.idempotency import Learned, lease_alive
 from billing.operations import operation_of
-from billing.steps import Case
+from billing.steps import LoadedOperation
 from billing.tables import Capture, CaptureState, Invoice, Record, RecordState, Work, WorkState
 from billing.texts import plain_text
 from jobs.road import work_queue
@@ -96,7 +96,7 @@ def undecided(session: Session, most: int = 100) -> list[Undecided]:
 def replay(session: Session, work_id: str, *, actor: str, reason: str) -> Replayed:
     """Put quarantined work back, under the locks of work, operation and records. The fact names actor and reason.
 
-    Raises UnknownEntity, and InvalidRequest when it is not in quarantine or a call of it may be in the air.
+    Raises UnknownEntity, and InvalidRequest when it is not in quarantine or a call of it may be in flight.
     """
     reason, actor = plain_text("reason", reason, 500), plain_text("actor", actor, 255)
     work = work_queue.locked(session, [work_id]).get(work_id)
@@ -104,16 +104,16 @@ def replay(session: Session, work_id: str, *, actor: str, reason: str) -> Replay
         raise UnknownEntity(work_id)
     if work.state != WorkState.QUARANTINED:
         raise InvalidRequest(f"work {work_id} is {work.state}, not quarantined")
-    case = _case(session, work)
-    _refuse_if_unfit(case)
+    loaded = _loaded(session, work)
+    _refuse_if_unfit(loaded)
     now = database.now(session)
-    if any(lease_alive(record, now) for record in case.records):
-        raise InvalidRequest(f"a call of {work.entity_id} may be in the air; try again in a minute")
-    done = [_put_right(session, case, record) for record in case.records if record.state in _FOR_A_PERSON]
+    if any(lease_alive(record, now) for record in loaded.records):
+        raise InvalidRequest(f"a call of {work.entity_id} may be in flight; try again in a minute")
+    done = [_put_right(session, loaded, record) for record in loaded.records if record.state in _FOR_A_PERSON]
     work.attempts = 0
     work_queue.move(work, WorkState.READY, now, reason=f"replayed by {actor}")
-    replayed = told(case.row, "replayed", actor=actor, reason=reason, work_id=work.id, done=done)
-    store.save(session, [work, case.row, *case.records], [replayed])
+    replayed = new_fact(loaded.row, "replayed", actor=actor, reason=reason, work_id=work.id, done=done)
+    store.save(session, [work, loaded.row, *loaded.records], [replayed])
     return Replayed(work.id, work.entity_id, done or ["its attempts start again"])
 
 
@@ -127,49 +127,49 @@ def reopen_invoice(session: Session, invoice_id: str, *, actor: str, reason: str
     if work_id is None or not invoice_id.startswith("inv_"):
         raise UnknownEntity(invoice_id)
     work = work_queue.locked(session, [work_id])[work_id]
-    case = _case(session, work)
-    assert isinstance(case.row, Invoice)
-    _refuse_if_unfit(case)
-    if case.open is not None or case.in_conflict:
+    loaded = _loaded(session, work)
+    assert isinstance(loaded.row, Invoice)
+    _refuse_if_unfit(loaded)
+    if loaded.open is not None or loaded.in_conflict:
         raise InvalidRequest(f"a call of {invoice_id} is not concluded; see `billing explain {invoice_id}`")
-    reopened = list(invoices.reopen(case.row, actor=actor, reason=reason))
+    reopened = list(invoices.reopen(loaded.row, actor=actor, reason=reason))
     work.attempts = 0
     work_queue.move(work, WorkState.READY, database.now(session), reason=f"reopened by {actor}")
-    store.save(session, [work, case.row, *case.records], reopened)
+    store.save(session, [work, loaded.row, *loaded.records], reopened)
     return Replayed(work.id, invoice_id, ["a new draft is made under a new key"])
 
 
 _FOR_A_PERSON = (RecordState.UNSETTLED, RecordState.CONFLICT)
 
 
-def _case(session: Session, work: Work) -> Case:
+def _loaded(session: Session, work: Work) -> LoadedOperation:
     operation = operation_of(work.entity_id)
-    case = store.load(session, operation, {work.entity_id: (work.id, work.queue)}).get(work.entity_id)
-    if case is None:
+    loaded = store.load(session, operation, {work.entity_id: (work.id, work.queue)}).get(work.entity_id)
+    if loaded is None:
         raise UnknownEntity(work.entity_id)
-    return case
+    return loaded
 
 
-def _refuse_if_unfit(case: Case) -> None:
+def _refuse_if_unfit(loaded: LoadedOperation) -> None:
     """The database takes no change of such a row, and a worker would only set it aside again."""
-    why = effects.unfit(operation_of(case.row.id), case)
+    why = effects.unfit(operation_of(loaded.row.id), loaded)
     if why is not None:
-        raise InvalidRequest(f"{case.row.id} cannot be carried out as it is: {why}; have its row corrected first")
+        raise InvalidRequest(f"{loaded.row.id} cannot be carried out as it is: {why}; have its row corrected first")
 
 
-def _put_right(session: Session, case: Case, record: Record) -> str:
+def _put_right(session: Session, loaded: LoadedOperation, record: Record) -> str:
     name = f"{record.step} g{record.generation}"
     if record.concluded_at is None:
         _only_look(record)
         return f"{name} is in doubt: Stripe is looked at, and this key is never sent again"
     # Concluded earlier, and contradicted later.
     disproved = record.conclusion == "absent"
-    later = case.open
+    later = loaded.open
     if later is not None:
         _restore(record, disproved=disproved)
         _only_look(later)
         return f"{name} is history; {later.step} g{later.generation} is looked at before anything is sent"
-    row = case.row
+    row = loaded.row
     if isinstance(row, Capture) and row.state not in (CaptureState.REQUESTED, CaptureState.CAPTURED):
         _refuse_if_taken(session, row)
         record.concluded_at = record.conclusion = None

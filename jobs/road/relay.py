@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 ROUND_PAUSE_S = 0.05
 LOOK_AGAIN_S = 0.002
-"""Between two rounds the relay looks for new wishes this often; not while a queue has a crew's worth of work ahead:
+"""Between two rounds the relay looks for new requests this often; not while a queue has a crew's worth of work ahead:
 what is planned later starts no later. What another queue waits for comes with the next round."""
 IDLE_PAUSE_S = 0.5
 """With nothing planned for a second: a wake-up costs more than what it asks, so an idle relay wakes rarely."""
@@ -42,8 +42,8 @@ STAMP_EVERY_S = 1.0
 BUSY_FOR_S = 1.0
 SLOW_GLANCE_S = 0.1
 GLANCE_REST = 20
-"""Looking for what brakes stop reads all that is ready or held. Where that was slow, a million pieces wait, say, it is
-done again only after so many times as long: brakes are obeyed at the claim, and planning and ringing do not wait."""
+"""Looking for what switches stop reads all that is ready or held. Where that was slow (a million rows wait, say) it is
+done again only after so many times as long: switches are obeyed at the claim, and planning and ringing do not wait."""
 RING_AGAIN_S = 1.0
 """While work stays claimable, a queue is rung at most this often: a bell may have been lost with Redis."""
 
@@ -104,12 +104,12 @@ class Relay:
         except SQLAlchemyError as error:
             if trouble(error) is not Trouble.HALVE or time.monotonic() >= self._stopped_at:
                 raise
-            # So much waits that looking for what brakes stop took too long; the rest of the round does not need it.
-            log.warning("brakes.postponed", error=type(error).__name__, sqlstate=database.sqlstate(error))
+            # So much waits that looking for what switches stop took too long; the rest of the round does not need it.
+            log.warning("switches.postponed", error=type(error).__name__, sqlstate=database.sqlstate(error))
             return self._in_a_glance(self._everything)
 
     def _rest(self) -> None:
-        """Until the next round. While somebody may wait, a new wish is planned at once, and the rest ends."""
+        """Until the next round. While somebody may wait, a new request is planned at once, and the rest ends."""
         if time.monotonic() >= self._busy_until:
             time.sleep(IDLE_PAUSE_S)
             return

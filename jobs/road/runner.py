@@ -21,14 +21,14 @@ from billing.gateway import Budget, Gateway, NoAnswer
 from billing.idempotency import Learned
 from billing.operations import operation_of
 from billing.records import Terms
-from billing.steps import Case, Finding, Operation
+from billing.steps import LoadedOperation, LookResult, Operation
 from billing.tables import Capture, Work, WorkState
 from billing.timing import may_be_real
 from jobs import logs
 from jobs.logs import about
 from jobs.road import work_queue
 from jobs.road.contracts import BY_NAME, KNOWN, urgency_of
-from jobs.road.guards import STOPPED, No, say_no
+from jobs.road.guards import STOPPED, Refusal, check_guards
 from jobs.road.pace import Pace, Reach
 from jobs.road.verdicts import VERDICTS, Verdict, pause
 
@@ -52,7 +52,7 @@ class Runner:
 
     terms: Terms
     pace: Pace
-    chance: random.Random
+    rng: random.Random
     reach: Reach = field(init=False)
     claimed: tuple[Work, ...] = ()
     """What the last `start` claimed, whether it went well or not."""
@@ -60,7 +60,7 @@ class Runner:
     def __post_init__(self) -> None:
         self.reach = Reach(self.terms.timing.probe_s)
 
-    def start(self, session: Session, queue: str, free: int, in_air: Counter[str | None]) -> Outcome:
+    def start(self, session: Session, queue: str, free: int, in_flight: Counter[str | None]) -> Outcome:
         """Claim up to `free` work_queue, looks first, and prepare their calls. The caller commits, then calls."""
         self.claimed = ()
         looking = work_queue.claim_looks(session, queue, free)
@@ -69,16 +69,16 @@ class Runner:
         self.claimed = tuple(claimed.values())
         if not claimed:
             return Outcome()
-        looks, in_air = {work.id for work in looking}, in_air.copy()
+        looks, in_flight = {work.id for work in looking}, in_flight.copy()
         pulled = switches.pulled(session, {scope for work in claimed.values() for scope in work.scopes})
-        cases = _load(session, claimed.values())
+        operations = _load(session, claimed.values())
         now = database.now(session)
-        results: list[tuple[Work, Result, No | None]] = []
+        results: list[tuple[Work, Result, Refusal | None]] = []
         aside: list[Work] = []
         for work in claimed.values():
             # Popped, so that two pieces of work for one operation never share a turn.
-            case = cases.pop(work.entity_id, None)
-            if case is None or case.work_id != work.id:
+            loaded = operations.pop(work.entity_id, None)
+            if loaded is None or loaded.work_id != work.id:
                 work_queue.move(
                     work, WorkState.QUARANTINED, now, reason="its operation is unknown, or in hand elsewhere"
                 )
@@ -86,16 +86,20 @@ class Runner:
                 _quarantined(session, work)
                 continue
             look = work.id in looks
-            no = say_no(work, BY_NAME.get((work.contract, work.version)), pulled)
-            if no is None and not look and not self.pace.has_room(case.row.account, in_air[case.row.account]):
-                after = pause(Verdict.SOON, 0, self.terms.timing, self.chance)
+            refusal = check_guards(work, BY_NAME.get((work.contract, work.version)), pulled)
+            if (
+                refusal is None
+                and not look
+                and not self.pace.has_room(loaded.row.account, in_flight[loaded.row.account])
+            ):
+                after = pause(Verdict.SOON, 0, self.terms.timing, self.rng)
                 work_queue.move(work, WorkState.WAITING, now, reason="the provider throttles this account", after=after)
                 aside.append(work)
                 continue
-            turn = Turn(operation_of(work.entity_id), case, now, self.terms, may_send=no is None)
+            turn = Turn(operation_of(work.entity_id), loaded, now, self.terms, may_send=refusal is None)
             result = effects.prepare(turn, look=look)
-            in_air[case.row.account] += result.call is not None
-            results.append((work, result, no))
+            in_flight[loaded.row.account] += result.call is not None
+            results.append((work, result, refusal))
         store.save(session, aside)
         return self._conclude(session, results, now, claimed=len(claimed))
 
@@ -110,27 +114,27 @@ class Runner:
 
     def finish(self, session: Session, reports: Sequence[Report]) -> Outcome:
         """Settle what the crew brought back, together; next steps are prepared in the same transaction."""
-        works = work_queue.locked(session, {report.call.case.work_id for report in reports})
+        works = work_queue.locked(session, {report.call.loaded.work_id for report in reports})
         pulled = switches.pulled(session, {scope for work in works.values() for scope in work.scopes})
-        cases = _load(session, works.values())
+        operations = _load(session, works.values())
         now = database.now(session)
-        results: list[tuple[Work, Result, No | None]] = []
+        results: list[tuple[Work, Result, Refusal | None]] = []
         for told in sorted(reports, key=lambda report: report.call.record_id):
             report = _checked(session, told)
-            work = works[report.call.case.work_id]
+            work = works[report.call.loaded.work_id]
             work.attempts += report.error is not None
-            case = cases[work.entity_id]
-            no = say_no(work, BY_NAME.get((work.contract, work.version)), pulled)
-            turn = Turn(report.call.operation, case, now, self.terms, may_send=no is None)
+            loaded = operations[work.entity_id]
+            refusal = check_guards(work, BY_NAME.get((work.contract, work.version)), pulled)
+            turn = Turn(report.call.operation, loaded, now, self.terms, may_send=refusal is None)
             result = effects.settle(turn, report)
-            self.pace.learn(case.row.account, throttled=result.throttled)
-            results.append((work, result, no))
+            self.pace.learn(loaded.row.account, throttled=result.throttled)
+            results.append((work, result, refusal))
         return self._conclude(session, results, now, reports=reports)
 
     def _conclude(
         self,
         session: Session,
-        results: Sequence[tuple[Work, Result, No | None]],
+        results: Sequence[tuple[Work, Result, Refusal | None]],
         now: datetime,
         *,
         claimed: int = 0,
@@ -138,28 +142,28 @@ class Runner:
     ) -> Outcome:
         unwritten = store.write(session, [result for _, result, _ in results])
         outcome = Outcome(claimed=claimed)
-        for work, result, no in results:
-            self._judge(work, result, no, now)
+        for work, result, refusal in results:
+            self._judge(work, result, refusal, now)
             if result.call is not None:
                 outcome.calls.append(result.call)
-            elif result.misconfigured and result.case.row.id.startswith(("cap_", "inv_")):
-                outcome.refused_accounts[result.case.row.account] = result.misconfigured
+            elif result.misconfigured and result.loaded.row.id.startswith(("cap_", "inv_")):
+                outcome.refused_accounts[result.loaded.row.account] = result.misconfigured
         store.save_all(session, unwritten, [work for work, _, _ in results])
         logs.once_committed(session, lambda: _tell(results, reports, now))
         return outcome
 
-    def _judge(self, work: Work, result: Result, no: No | None, now: datetime) -> None:
+    def _judge(self, work: Work, result: Result, refusal: Refusal | None, now: datetime) -> None:
         """The one place where a piece of work changes its state because of how its operation stands."""
         verdict, why = VERDICTS[result.standing], result.why
-        row = result.case.row
+        row = result.loaded.row
         deadline = row.capture_before if isinstance(row, Capture) else None
         if deadline is not None and may_be_real(deadline) and work.urgency < work.created_at:
             # Planned before its authorization was known; from now on its deadline counts.
             work.urgency = urgency_of(deadline, work.created_at, self.terms.timing)
-        if no is not None and verdict in (Verdict.HOLD, Verdict.LOOK, Verdict.AT_ONCE):
+        if refusal is not None and verdict in (Verdict.HOLD, Verdict.LOOK, Verdict.AT_ONCE):
             # A guard's no replaces only a verdict that could send now or waits for the guard. RETRY and SOON
             # come back through the claim, where it is asked again; a look has the record's own clock.
-            verdict, why = no.verdict, no.reason
+            verdict, why = refusal.verdict, refusal.reason
         stopped = work.state in STOPPED and verdict not in (Verdict.DONE, Verdict.QUARANTINE)
         if stopped or verdict is Verdict.LEAVE:
             return
@@ -175,7 +179,7 @@ class Runner:
                 work_queue.move(work, WorkState.READY, now, reason=why or None)
             case Verdict.SOON | Verdict.RETRY:
                 work.tries += 1
-                after = pause(verdict, work.tries, self.terms.timing, self.chance)
+                after = pause(verdict, work.tries, self.terms.timing, self.rng)
                 work_queue.move(work, WorkState.WAITING, now, reason=why or None, after=after)
             case Verdict.LOOK:
                 work_queue.move(work, WorkState.WAITING, now, reason=why or None)
@@ -194,20 +198,20 @@ def make_call(gateway: Gateway, in_hand: Call, budget: Budget) -> Report:
     try:
         return effects.call(gateway, in_hand, budget)
     except Exception as error:
-        log.error("call.crashed", step=in_hand.step.name, **about(in_hand.case.row), exc_info=True)
+        log.error("call.crashed", step=in_hand.step.name, **about(in_hand.loaded.row), exc_info=True)
         name = type(error).__name__
-        unknown = Finding(Learned.LOOK_UNANSWERED, why=name) if in_hand.looking else NoAnswer(name)
+        unknown = LookResult(Learned.LOOK_UNANSWERED, why=name) if in_hand.looking else NoAnswer(name)
         return Report(in_hand, unknown, 0, error=name)
 
 
-def _load(session: Session, works: Iterable[Work]) -> dict[str, Case]:
+def _load(session: Session, works: Iterable[Work]) -> dict[str, LoadedOperation]:
     by_operation: dict[Operation, dict[str, tuple[str, str]]] = defaultdict(dict)
     for work in works:
         by_operation[operation_of(work.entity_id)][work.entity_id] = (work.id, work.queue)
-    cases: dict[str, Case] = {}
+    operations: dict[str, LoadedOperation] = {}
     for operation, wanted in by_operation.items():
-        cases |= store.load(session, operation, wanted)
-    return cases
+        operations |= store.load(session, operation, wanted)
+    return operations
 
 
 def _checked(session: Session, report: Report) -> Report:
@@ -215,17 +219,17 @@ def _checked(session: Session, report: Report) -> Report:
     other = store.claimed_elsewhere(session, report)
     if other is None:
         return report
-    assert isinstance(report.came_back, Finding)
+    assert isinstance(report.came_back, LookResult)
     claimed = replace(report.came_back, learned=Learned.FOUND_CLAIMED, why=f"claimed_by_another: {other}")
     return replace(report, came_back=claimed)
 
 
-def _tell(results: Sequence[tuple[Work, Result, No | None]], reports: Sequence[Report], now: datetime) -> None:
+def _tell(results: Sequence[tuple[Work, Result, Refusal | None]], reports: Sequence[Report], now: datetime) -> None:
     """One line for each: a call is in hand, or how its operation stands without one. What a person must know is an
     error once, and not again at each look."""
-    took_ms = {report.call.case.row.id: report.took_ms for report in reports}
+    took_ms = {report.call.loaded.row.id: report.took_ms for report in reports}
     for work, result, _ in results:
-        row, call, took = result.case.row, result.call, took_ms.get(result.case.row.id)
+        row, call, took = result.loaded.row, result.call, took_ms.get(result.loaded.row.id)
         if call is not None:
             step, looking = call.step.name, call.looking
             log.info("operation.prepared", **about(row), state=row.state, step=step, looking=looking, took_ms=took)

@@ -2,7 +2,7 @@
 
 The captain claims a batch and commits, hands the calls to the crew, collects what comes back, settles it in
 groups and commits. A shift ends when its queue is empty, when it is told to stop, or after its slice; always
-with no call in the air.
+with no call in flight.
 """
 
 import os
@@ -33,7 +33,7 @@ log = structlog.get_logger()
 LOOK_AGAIN_S = 0.002
 """With room in its crew the captain looks for new work this often: waiting for answers alone cost 120 ms at p50."""
 GATHER_S = 0.04
-"""After a first answer, while many calls are in the air: what comes within it is settled in the same transaction.
+"""After a first answer, while many calls are in flight: what comes within it is settled in the same transaction.
 A wake-up and a transaction cost several times what one more row in it does."""
 MANY = 8
 ALL_BUSY_S = 0.1
@@ -54,7 +54,7 @@ class Control:
 
 
 Held = tuple[str, int]
-"""A call in the air: its record and its fence."""
+"""A call in flight: its record and its fence."""
 
 
 def _held(call: Call) -> Held:
@@ -62,7 +62,7 @@ def _held(call: Call) -> Held:
 
 
 @dataclass(frozen=True, slots=True)
-class InAir:
+class InFlight:
     call: Call
     over_at: float
 
@@ -112,7 +112,7 @@ class Shift:
         self._ahead = crew // 2
         self._timing = runner.terms.timing
         # By record and fence: a shift may take over from itself what it took too long to prolong.
-        self._in_air: dict[Held, InAir] = {}
+        self._in_flight: dict[Held, InFlight] = {}
         self._written_off: dict[Held, Call] = {}
         self._renewed_at = boot_clock()
         # So many claims are of one piece each, after a claim of more has failed.
@@ -140,12 +140,12 @@ class Shift:
             ending = control.stop_requested() or bool(self._written_off) or boot_clock() > began + self._slice_s
             if not ending:
                 claimed = self._claim(crew) if self._wants_more() else 0
-                if claimed or self._in_air:
+                if claimed or self._in_flight:
                     idle_since = boot_clock()
-                ending = not self._in_air and boot_clock() > idle_since + self._timing.linger_s
+                ending = not self._in_flight and boot_clock() > idle_since + self._timing.linger_s
             self._renew()
             control.keep_alive()
-            if ending and not self._in_air and not self._later:
+            if ending and not self._in_flight and not self._later:
                 break
         self._await_the_written_off(crew)
         crew.dismiss()
@@ -158,7 +158,7 @@ class Shift:
             self._settle(reports, None)
         if self._written_off:
             for (record_id, _), call in self._written_off.items():
-                log.error("call.abandoned", **about(call.case.row), step=call.step.name, record_id=record_id)
+                log.error("call.abandoned", **about(call.loaded.row), step=call.step.name, record_id=record_id)
             self._leave(1)
 
     def _again(self) -> list[Report]:
@@ -174,7 +174,7 @@ class Shift:
         reports: list[Report] = []
         try:
             reports.append(crew.reports.get(timeout=wait_s))
-            together_until = boot_clock() + (GATHER_S if len(self._in_air) >= MANY else 0.0)
+            together_until = boot_clock() + (GATHER_S if len(self._in_flight) >= MANY else 0.0)
             while len(reports) < GROUP:
                 reports.append(crew.reports.get(timeout=max(0.0, together_until - boot_clock())))
         except queue.Empty:
@@ -182,7 +182,7 @@ class Shift:
         return reports
 
     def _free(self) -> int:
-        return self._crew + self._ahead - len(self._in_air)
+        return self._crew + self._ahead - len(self._in_flight)
 
     def _wants_more(self) -> bool:
         """Not for every single answer: a claim is dear, and for now there are calls ahead."""
@@ -190,13 +190,13 @@ class Shift:
 
     def _claim(self, crew: Crew) -> int:
         before = boot_clock()
-        in_air = Counter(held.call.case.row.account for held in self._in_air.values())
+        in_flight = Counter(held.call.loaded.row.account for held in self._in_flight.values())
         free = self._runner.reach.room(1 if self._one_by_one else self._free())
         try:
             if not self._found and not self._anything():
                 return 0
             with transaction(self._engine) as session:
-                outcome = self._runner.start(session, self._queue, free, in_air)
+                outcome = self._runner.start(session, self._queue, free, in_flight)
         except Exception as error:  # noqa: BLE001 - judged by the one table; nothing is swallowed
             # Whether or not it committed: no call was started. What was prepared comes back by its lease.
             self._not_claimed(error)
@@ -239,7 +239,7 @@ class Shift:
         """Start what a committed transaction prepared. The clock was read before that transaction began."""
         for call in outcome.calls:
             over_at = boot_clock() + self._timing.call_budget_s
-            self._in_air[_held(call)] = InAir(call, over_at)
+            self._in_flight[_held(call)] = InFlight(call, over_at)
             crew.hand(call, Budget(not_after=before + call.not_after_s, over_at=over_at))
         for account, status in outcome.refused_accounts.items():
             self._switch_off(account, status)
@@ -250,7 +250,7 @@ class Shift:
         No answer is ever thrown away: smaller groups, then row by row, then kept.
         """
         for report in reports:
-            self._in_air.pop(_held(report.call), None)
+            self._in_flight.pop(_held(report.call), None)
             self._written_off.pop(_held(report.call), None)
         groups = [reports]
         while groups:
@@ -269,7 +269,7 @@ class Shift:
     def _after(self, error: Exception, group: list[Report]) -> list[list[Report]]:
         """What is to be settled again after a failed transaction, and in which groups."""
         kind = trouble(error)
-        alone = about(group[0].call.case.row) if len(group) == 1 else {}
+        alone = about(group[0].call.loaded.row) if len(group) == 1 else {}
         log.warning("settle.failed", trouble=str(kind), error=type(error).__name__, calls=len(group), **alone)
         match kind:
             case Trouble.RECONNECT:
@@ -301,11 +301,13 @@ class Shift:
         """The answer cannot be applied: kept on its record, and its work is quarantined, in a commit of its own."""
         answer = report.came_back if isinstance(report.came_back, Response) else None
         why = f"could not be settled: {type(error).__name__}"
-        log.error("settle.kept", error=type(error).__name__, step=report.call.step.name, **about(report.call.case.row))
+        log.error(
+            "settle.kept", error=type(error).__name__, step=report.call.step.name, **about(report.call.loaded.row)
+        )
         while True:
             try:
                 with transaction(self._engine) as session:
-                    work = work_queue.locked(session, [report.call.case.work_id])[report.call.case.work_id]
+                    work = work_queue.locked(session, [report.call.loaded.work_id])[report.call.loaded.work_id]
                     body, status = (answer.kept, answer.status) if answer else (None, None)
                     if store.keep_unsettled(session, report, body, status, why):
                         work_queue.move(work, WorkState.QUARANTINED, now(session), reason=why)
@@ -319,11 +321,11 @@ class Shift:
     def _renew(self) -> None:
         """Prolong the leases of calls within their budget; what is over it is left to lapse and written off."""
         boot = boot_clock()
-        for key in [key for key, held in self._in_air.items() if boot > held.over_at + self._timing.margin_s]:
-            self._written_off[key] = self._in_air.pop(key).call
-        if not self._in_air or boot < self._renewed_at + self._timing.lease_s / 3:
+        for key in [key for key, held in self._in_flight.items() if boot > held.over_at + self._timing.margin_s]:
+            self._written_off[key] = self._in_flight.pop(key).call
+        if not self._in_flight or boot < self._renewed_at + self._timing.lease_s / 3:
             return
-        held = [key for key, in_air in self._in_air.items() if boot <= in_air.over_at]
+        held = [key for key, in_flight in self._in_flight.items() if boot <= in_flight.over_at]
         try:
             with transaction(self._engine) as session:
                 store.renew(session, held, self._timing)
@@ -345,10 +347,10 @@ class Shift:
 
     def _after_a_silence(self, answers_again: bool) -> None:
         """The provider answers again: what waits only for it is due now, and once more when those calls are over that
-        were in the air at that moment. They were made in the silence."""
+        were in flight at that moment. They were made in the silence."""
         if answers_again:
-            self._stragglers = set(self._in_air)
-        elif not self._stragglers or not self._stragglers.isdisjoint(self._in_air):
+            self._stragglers = set(self._in_flight)
+        elif not self._stragglers or not self._stragglers.isdisjoint(self._in_flight):
             return
         else:
             self._stragglers = set()
@@ -369,7 +371,7 @@ class Shift:
         )
         # An answer in hand is kept for as long as it takes, and whoever waits is not stuck.
         self._control.keep_alive()
-        time.sleep(min(0.1, self._timing.retry_first_s) * self._runner.chance.uniform(0.5, 1.5))
+        time.sleep(min(0.1, self._timing.retry_first_s) * self._runner.rng.uniform(0.5, 1.5))
 
 
 def _halves(group: list[Report]) -> list[list[Report]]:

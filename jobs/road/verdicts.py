@@ -102,7 +102,7 @@ def trouble(error: Exception) -> Trouble:
     return Trouble.DATA
 
 
-def pause(verdict: Verdict, tries: int, timing: Timing, chance: random.Random) -> timedelta:
+def pause(verdict: Verdict, tries: int, timing: Timing, rng: random.Random) -> timedelta:
     """How long until the work is ready again. Full jitter: a fleet that failed together does not return together.
 
     Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
@@ -111,5 +111,5 @@ def pause(verdict: Verdict, tries: int, timing: Timing, chance: random.Random) -
         return timedelta(seconds=timing.retry_first_s)
     if verdict is Verdict.RETRY:
         most = min(timing.retry_max_s, timing.retry_first_s * 2 ** min(tries, 20))
-        return timedelta(seconds=chance.uniform(0, most))
+        return timedelta(seconds=rng.uniform(0, most))
     return timedelta(0)

@@ -105,14 +105,14 @@ _WAKE_LOOKS = """
     """
 
 
-def take_back(session: Session, most: int = SWEEP_MOST) -> int:
+def rescue_lapsed(session: Session, most: int = SWEEP_MOST) -> int:
     """Work whose call was never reported goes back to ready; that counts as an attempt: a worker died on it."""
-    return _changed(session, _TAKE_BACK, most=most)
+    return _changed(session, _RESCUE_LAPSED, most=most)
 
 
 _WENT_SILENT = f"""billing.work AS w JOIN billing.idempotency_records AS r ON r.id = w.record_id
                    WHERE w.state = 'running' AND {_LEASE_OVER}"""
-_TAKE_BACK = text(
+_RESCUE_LAPSED = text(
     f"""
     UPDATE billing.work
        SET state = 'ready', attempts = attempts + 1, reason = 'its worker went silent',
@@ -129,7 +129,7 @@ def hold(session: Session, most: int = SWEEP_MOST) -> int:
 
 
 _PULLED = "(SELECT coalesce(array_agg(scope), '{}')::text[] FROM billing.switches WHERE state = 'pulled')"
-_IS_BRAKED = f"""billing.work WHERE (state = 'ready' OR state = 'waiting' AND due_at IS NOT NULL)
+_IS_SWITCHED_OFF = f"""billing.work WHERE (state = 'ready' OR state = 'waiting' AND due_at IS NOT NULL)
                        AND scopes && {_PULLED}"""
 _HOLD = text(
     f"""
@@ -137,22 +137,22 @@ _HOLD = text(
        SET state = 'held', reason = s.scope || ': ' || coalesce(s.reason, ''), state_since = clock_timestamp()
       FROM billing.switches AS s
      WHERE s.state = 'pulled' AND s.scope = ANY (w.scopes)
-       AND w.id IN (SELECT id FROM {_IS_BRAKED}
+       AND w.id IN (SELECT id FROM {_IS_SWITCHED_OFF}
                      ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED)
     """
 )
 
 
-def look_at_the_stopped(session: Session, most: int = SWEEP_MOST) -> int:
-    """What is held, parked or quarantined and unanswered is looked at: a brake stops sends, not the truth."""
-    return _changed(session, _LOOK_AT_THE_STOPPED, most=most)
+def look_at_stopped(session: Session, most: int = SWEEP_MOST) -> int:
+    """What is held, parked or quarantined and unanswered is looked at: a switch stops sends, not the truth."""
+    return _changed(session, _LOOK_AT_STOPPED, most=most)
 
 
 _STOPPED_AND_UNSEEN = f"""billing.work AS w
      WHERE w.id = r.work_id AND w.state IN ('held', 'parked', 'quarantined')
        AND r.concluded_at IS NULL AND r.look_at IS NULL AND r.unanswered > 0
        AND r.state IN ('sent', 'in_doubt') AND {_LEASE_OVER}"""
-_LOOK_AT_THE_STOPPED = text(
+_LOOK_AT_STOPPED = text(
     f"""
     UPDATE billing.idempotency_records SET look_at = clock_timestamp()
      WHERE id IN (SELECT r.id FROM billing.idempotency_records AS r, {_STOPPED_AND_UNSEEN}
@@ -161,13 +161,13 @@ _LOOK_AT_THE_STOPPED = text(
 )
 
 
-def let_go(session: Session, most: int = SWEEP_MOST) -> int:
+def release_held(session: Session, most: int = SWEEP_MOST) -> int:
     """What no pulled switch stops any more is ready again."""
-    return _changed(session, _LET_GO, most=most)
+    return _changed(session, _RELEASE_HELD, most=most)
 
 
 _IS_FREE = f"billing.work WHERE state = 'held' AND NOT scopes && {_PULLED}"
-_LET_GO = text(
+_RELEASE_HELD = text(
     f"""
     UPDATE billing.work SET state = 'ready', reason = NULL, due_at = NULL, state_since = clock_timestamp()
      WHERE id IN (SELECT id FROM {_IS_FREE}
@@ -238,7 +238,7 @@ def glance(
 
     Whether facts of the topics `starting` are unplanned, and facts of the `rest` unstamped; the sweeps that
     would move something; how much of each queue is claimable, counted up to `most`. By the predicates of those
-    who do it. `stopped_too`: whether to look for what a brake stops or stops no more, which may read all that is
+    who do it. `stopped_too`: whether to look for what a switch stops or stops no more, which may read all that is
     ready or held; `unknown_too`: for unknown contracts, which reads all that is ready.
     """
     values: dict[str, Any] = {"known": list(known), "queues": list(most), "mosts": list(most.values())}
@@ -249,7 +249,7 @@ def glance(
     def park_the_unknown(session: Session, most: int) -> int:
         return park_unknown(session, known, most)
 
-    sweeps: Sequence[Sweep] = (make_due_ready, take_back, hold, look_at_the_stopped, let_go, park_the_unknown)
+    sweeps: Sequence[Sweep] = (make_due_ready, rescue_lapsed, hold, look_at_stopped, release_held, park_the_unknown)
     return (
         unplanned,
         unstamped,
@@ -263,7 +263,7 @@ _GLANCE = f"""
            EXISTS (SELECT FROM billing.facts WHERE planned_version IS NULL AND version = 1 AND topic = ANY (%(rest)s)),
            EXISTS (SELECT FROM {_IS_DUE}), EXISTS (SELECT FROM {_WENT_SILENT}),
            %(stopped_too)s AND EXISTS (SELECT FROM billing.switches WHERE state = 'pulled')
-                           AND EXISTS (SELECT FROM {_IS_BRAKED}),
+                           AND EXISTS (SELECT FROM {_IS_SWITCHED_OFF}),
            %(stopped_too)s AND EXISTS (SELECT FROM billing.idempotency_records AS r, {_STOPPED_AND_UNSEEN}),
            %(stopped_too)s AND EXISTS (SELECT FROM {_IS_FREE}),
            %(unknown_too)s AND EXISTS (SELECT FROM billing.work WHERE {_IS_UNKNOWN} OR {_IS_KNOWN_BY_NOW}),

@@ -101,7 +101,7 @@ def test_a_process_is_given_references_to_its_own_secrets_and_to_no_others(whole
         assert {name.split("_")[0] for name in named} == {kind}
 
 
-def test_an_operator_brakes_releases_looks_and_examines(whole, administrator, refusals):
+def test_an_operator_pulls_a_switch_releases_it_looks_and_examines(whole, administrator, refusals):
     for arguments in (
         ("switch", "pull", "invoices", "--reason", "INC-12"),
         ("switch", "list"),

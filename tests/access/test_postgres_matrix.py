@@ -100,7 +100,7 @@ TRIES = [
     one("say which call work is about", "UPDATE billing.work SET record_id = 'rec_1'", "worker"),
     one("lead work to another capture", "UPDATE billing.work SET entity_id = 'cap_3'"),
     one("change work's arguments", "UPDATE billing.work SET arguments = '{}'"),
-    one("take work out of a brake's scope", "UPDATE billing.work SET scopes = '{}'"),
+    one("take work out of a switch's scope", "UPDATE billing.work SET scopes = '{}'"),
     one("delete work", "DELETE FROM billing.work"),
     # Calls and their keys.
     one(
@@ -153,16 +153,16 @@ TRIES = [
     one("shorten a lock", "UPDATE billing.archive_batches SET locked_until = now()"),
     one("renumber a batch", "UPDATE billing.archive_batches SET last_fact = 9"),
     one("delete a batch", "DELETE FROM billing.archive_batches"),
-    # Brakes.
+    # Switches.
     one(
-        "pull a brake",
+        "pull a switch",
         "INSERT INTO billing.switches (id, scope, actor, reason, probes, version)"
         " VALUES ('swi_2', 'invoices', 'ada', 'why', false, 1)",
         "worker operator",
     ),
-    one("release a brake", "UPDATE billing.switches SET state = 'released'", "worker operator"),
-    one("move a brake", "UPDATE billing.switches SET scope = 'invoices'"),
-    one("delete a brake", "DELETE FROM billing.switches"),
+    one("release a switch", "UPDATE billing.switches SET state = 'released'", "worker operator"),
+    one("move a switch", "UPDATE billing.switches SET scope = 'invoices'"),
+    one("delete a switch", "DELETE FROM billing.switches"),
     # Reading.
     one("read captures", "SELECT * FROM billing.captures", "application worker reader operator"),
     one("read invoices", "SELECT * FROM billing.invoices", "application worker reader operator"),
@@ -185,7 +185,7 @@ TRIES = [
     one("read a key", "SELECT key FROM billing.idempotency_records", "worker operator"),
     one("read what was sent", "SELECT body FROM billing.idempotency_records", "worker operator"),
     one("read a stored answer", "SELECT answer FROM billing.idempotency_records"),
-    one("read brakes", "SELECT scope, state, reason FROM billing.switches", "relay worker reader operator"),
+    one("read switches", "SELECT scope, state, reason FROM billing.switches", "relay worker reader operator"),
     one("read batches", "SELECT * FROM billing.archive_batches", "archiver reader operator"),
     one("read the schema's version", "SELECT * FROM billing.alembic_version", "operator"),
     Try("read whose database it is", "SELECT * FROM billing.installation", EVERYBODY),

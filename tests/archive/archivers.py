@@ -39,10 +39,10 @@ ANYWHERE = "anywhere"
 def live(seed: str, tell: int) -> None:
     """Archive until death. The last place is written to `tell`."""
     url, bucket, endpoint = sys.argv[1:4]
-    chance = random.Random(seed)
+    rng = random.Random(seed)
 
     def passes(place: str) -> None:
-        if chance.random() < DEATH:
+        if rng.random() < DEATH:
             os.write(tell, place.encode())
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -64,7 +64,7 @@ def live(seed: str, tell: int) -> None:
 
 def main() -> None:
     deaths: Counter[str] = Counter()
-    chance = random.Random(sys.argv[4])
+    rng = random.Random(sys.argv[4])
     child = 0
 
     def end(*_: object) -> None:
@@ -87,7 +87,7 @@ def main() -> None:
                 traceback.print_exc()
             os._exit(3)
         os.close(tell)
-        signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.05, LIFE_S))
+        signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.05, LIFE_S))
         # Not reaped before the alarm is off: its number could be another's by then.
         os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -177,25 +177,25 @@ def test_a_batch_that_was_claimed_with_such_a_fact_is_finished_without_its_paylo
     assert len(lines.of("fact.unreadable")) == batch.rows
 
 
-def hostile(chance: random.Random) -> tuple[dict[str, Any], bool]:
+def hostile(rng: random.Random) -> tuple[dict[str, Any], bool]:
     """A fact as anybody may write it, and whether it can be archived; by rules that the archiver does not share."""
     fact: dict[str, Any] = {
-        "payload": chance.choice(["{}", '{"minor": 5, "currency": "EUR"}', '{"who": "Canary Caruso", "minor": true}']),
-        "of": f"cap_{chance.randint(1, 4)}",
-        "topic": chance.choice(["capture.attempted", "capture.captured", "invoice.sent", "switch.pulled"]),
-        "actor": chance.choice(["billing", CANARY, "\u202e", "x" * 255]),
-        "correlation_id": chance.choice([None, "order-1", CANARY, "4242424242424242", "a\nb", "😀" * 100]),
+        "payload": rng.choice(["{}", '{"minor": 5, "currency": "EUR"}', '{"who": "Canary Caruso", "minor": true}']),
+        "of": f"cap_{rng.randint(1, 4)}",
+        "topic": rng.choice(["capture.attempted", "capture.captured", "invoice.sent", "switch.pulled"]),
+        "actor": rng.choice(["billing", CANARY, "\u202e", "x" * 255]),
+        "correlation_id": rng.choice([None, "order-1", CANARY, "4242424242424242", "a\nb", "😀" * 100]),
     }
     good = True
-    match chance.randint(0, 9):
+    match rng.randint(0, 9):
         case 0 | 1 | 2:
-            fact["payload"], good = chance.choice(list(PAYLOADS.values())[:10])[0], False
+            fact["payload"], good = rng.choice(list(PAYLOADS.values())[:10])[0], False
         case 3:
-            fact["of"], good = chance.choice([CANARY, " ", "cap_4242 4242 4242 4242", "💳", "-- '; \\"]), False
+            fact["of"], good = rng.choice([CANARY, " ", "cap_4242 4242 4242 4242", "💳", "-- '; \\"]), False
         case 4:
-            fact["entity_type"], good = chance.choice(["Capture", "ca pture", ""]), False
+            fact["entity_type"], good = rng.choice(["Capture", "ca pture", ""]), False
         case 5:
-            fact["version_of_it"] = chance.choice([-(2**63), 2**63 - 1, -1])
+            fact["version_of_it"] = rng.choice([-(2**63), 2**63 - 1, -1])
         case _:
             pass
     return fact, good
@@ -205,10 +205,10 @@ def test_whatever_is_committed_is_in_the_bucket_once_or_is_named(archive: Archiv
     """The checker reads the bucket by `outside`, and knows from the generator which facts are good."""
     print(f"seed {SEED}")
     without_checks(archive)
-    chance = random.Random(SEED)
+    rng = random.Random(SEED)
     good, bad = set[int](), set[int]()
     for n in range(150):
-        fact, fits = hostile(chance)
+        fact, fits = hostile(rng)
         version = fact.pop("version_of_it", 0) or n
         try:
             fact_id = insert(archive, version, **fact)
@@ -217,8 +217,8 @@ def test_whatever_is_committed_is_in_the_bucket_once_or_is_named(archive: Archiv
                 raise
             continue
         (good if fits else bad).add(fact_id)
-        if chance.random() < 0.1:
-            archive.round(batch_size=archive.batch_size(most=chance.choice([1, 2, 7, 50])))
+        if rng.random() < 0.1:
+            archive.round(batch_size=archive.batch_size(most=rng.choice([1, 2, 7, 50])))
     archive.archive_all()
     facts = archive.outside.facts()
     archived = [row["fact_id"] for rows in facts.values() for row in rows]

@@ -55,21 +55,21 @@ class Writers:
                 connection.execute("INSERT INTO entity SELECT %s || '_' || n FROM generate_series(1, 20) n", [kind[:3]])
 
     def write(self, seed: str) -> None:
-        chance = random.Random(seed)
+        rng = random.Random(seed)
         with psycopg.connect(self._url) as connection:
             while not self._stop.is_set():
-                self._one_transaction(connection, chance)
+                self._one_transaction(connection, rng)
 
-    def _one_transaction(self, connection: psycopg.Connection, chance: random.Random) -> None:
-        topic = chance.choice(TOPICS)
-        entity = f"{topic[:3]}_{chance.randint(1, 20)}"
-        facts = [self._tell(connection, topic, entity) for _ in range(chance.randint(1, 3))]
-        if chance.random() < 0.1:
+    def _one_transaction(self, connection: psycopg.Connection, rng: random.Random) -> None:
+        topic = rng.choice(TOPICS)
+        entity = f"{topic[:3]}_{rng.randint(1, 20)}"
+        facts = [self._tell(connection, topic, entity) for _ in range(rng.randint(1, 3))]
+        if rng.random() < 0.1:
             with connection.transaction(force_rollback=True):
                 self._tell(connection, topic, entity)
         # Late, mostly a little; now and then so late that the others are far ahead.
-        self._stop.wait(chance.choice([0.0, 0.0, 0.005, 0.02, 0.1, 0.1, 0.6 if chance.random() < 0.2 else 0.0]))
-        if chance.random() < 0.2:
+        self._stop.wait(rng.choice([0.0, 0.0, 0.005, 0.02, 0.1, 0.1, 0.6 if rng.random() < 0.2 else 0.0]))
+        if rng.random() < 0.2:
             connection.rollback()
             self.rolled_back += len(facts)
         else:

@@ -103,7 +103,7 @@ def test_an_invoice_that_was_finalized_at_stripe_is_never_made_a_second_time(hou
     with database.transaction(house.engine) as session:
         quarantine.reopen_invoice(session, invoice, actor="anna", reason="the customer wants it after all")
     house.settle(invoice)
-    assert len(house.effects("invoice.finalized")) == 1, "two payable invoices for one wish"
+    assert len(house.effects("invoice.finalized")) == 1, "two payable invoices for one request"
 
 
 def test_a_connected_account_and_a_lost_answer(house: House) -> None:

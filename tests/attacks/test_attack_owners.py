@@ -59,36 +59,36 @@ def orphans(house: House) -> list[tuple[str, str]]:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("seed", [int(s) for s in os.environ.get("REVIEW_SEEDS", "1").split()])
 def test_nothing_is_ever_left_without_an_owner(house: House, seed: int) -> None:  # noqa: PLR0915
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     customer = house.customer()
     operations: list[str] = []
     log: list[str] = []
 
     def ask() -> None:
-        if chance.random() < 0.5:
-            deadline = datetime.now(UTC) + timedelta(seconds=chance.choice([2, 1800, 86400]))
-            authorization = chance.choice([None, billing.Authorization(1999, "USD", deadline)])
+        if rng.random() < 0.5:
+            deadline = datetime.now(UTC) + timedelta(seconds=rng.choice([2, 1800, 86400]))
+            authorization = rng.choice([None, billing.Authorization(1999, "USD", deadline)])
             operations.append(house.ask_for_capture(authorization=authorization))
         else:
             operations.append(house.ask_for_invoice(customer))
 
     def fault() -> None:
-        path = chance.choice(["/capture$", "/v1/invoices$", "/add_lines$", "/finalize$", "/send$", "/v1/(pay|inv|acc)"])
-        name = chance.choice(FAULTS)
+        path = rng.choice(["/capture$", "/v1/invoices$", "/add_lines$", "/finalize$", "/send$", "/v1/(pay|inv|acc)"])
+        name = rng.choice(FAULTS)
         log.append(f"fault {name} {path}")
-        house.standin.add_fault(name, path=path, times=chance.randint(1, 4))
+        house.standin.add_fault(name, path=path, times=rng.randint(1, 4))
 
     def switch() -> None:
-        scope = chance.choice(["captures", "invoices", "everything", "account:own"])
+        scope = rng.choice(["captures", "invoices", "everything", "account:own"])
         with contextlib.suppress(BillingError), database.transaction(house.engine) as session:
-            if chance.random() < 0.4:
+            if rng.random() < 0.4:
                 switches.pull(session, scope, actor="fuzz", reason="fuzz")
             else:
                 switches.release(session, scope, actor="fuzz", reason="fuzz")
 
     def crash() -> None:
-        at = f"{chance.choice(['commit.before', 'send.before', 'send.after', 'commit.after'])}:{chance.randint(1, 4)}"
-        queue = chance.choice(["captures", "invoices"])
+        at = f"{rng.choice(['commit.before', 'send.before', 'send.after', 'commit.after'])}:{rng.randint(1, 4)}"
+        queue = rng.choice(["captures", "invoices"])
         log.append(f"crash {queue} {at}")
         reap(fork_worker(house, queue, at=at))
 
@@ -101,12 +101,12 @@ def test_nothing_is_ever_left_without_an_owner(house: House, seed: int) -> None:
 
     def work() -> None:
         house.relay.round()
-        house.work_off(chance.choice(["captures", "invoices"]))
+        house.work_off(rng.choice(["captures", "invoices"]))
 
     moves = [ask, ask, fault, fault, switch, crash, replay_all, work, work, work, house.relay.round]
     until = time.monotonic() + float(os.environ.get("REVIEW_SECONDS", "8"))
     while time.monotonic() < until:
-        move = chance.choice(moves)
+        move = rng.choice(moves)
         move()
         log.append(getattr(move, "__name__", "?"))
         assert orphans(house) == [], log

@@ -83,9 +83,9 @@ class Failing(Runner):
     sizes: ClassVar[list[int]]
     error: ClassVar[Exception | None]
 
-    def start(self, session: Session, queue: str, free: int, in_air: Counter[str | None]) -> Outcome:
+    def start(self, session: Session, queue: str, free: int, in_flight: Counter[str | None]) -> Outcome:
         Failing.sizes.append(free)
-        outcome = super().start(session, queue, free, in_air)
+        outcome = super().start(session, queue, free, in_flight)
         error, Failing.error = Failing.error, None
         if error is not None:
             raise error
@@ -219,7 +219,7 @@ def test_one_locked_row_does_not_keep_the_others_of_its_group_from_settling(hous
     shift = Shift(engine, house.gateway(), runner, "captures", crew=4, slice_s=5)
     thread = threading.Thread(target=shift.run, args=(Control(),))
     thread.start()
-    eventually(lambda: len(house.posts("/capture")) == 4, "all in the air")
+    eventually(lambda: len(house.posts("/capture")) == 4, "all in flight")
     engine_2 = database.open_engine(house.url, house.timing, name="person")
     try:
         with engine_2.connect() as person:

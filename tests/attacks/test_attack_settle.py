@@ -51,8 +51,8 @@ def test_a_report_of_a_call_that_this_shift_took_over_from_itself_does_not_hide_
 ) -> None:
     """Leases are renewed by the captain; when it cannot for 15 s, its own lapsed call comes back to it.
 
-    Two calls of one record are in the air then, `_in_air` knows one, and the first report forgets the second:
-    the shift ends with a call in the air, and what that brings back is thrown away.
+    Two calls of one record are in flight then, `_in_air` knows one, and the first report forgets the second:
+    the shift ends with a call in flight, and what that brings back is thrown away.
     """
     timing = Timing(
         lease_s=0.6, not_after_s=0.5, call_budget_s=20, margin_s=1, settle_s=1, retry_first_s=0.1, retry_max_s=0.2,
@@ -138,7 +138,7 @@ def test_the_look_for_a_draft_reads_only_the_events_of_the_time_when_it_was_sent
     house.work_off("invoices")
     with database.transaction(house.engine) as session:
         work = house.work(invoice)
-        case = store.load(session, operation_of(invoice), {invoice: (work.id, work.queue)})[invoice]
+        loaded = store.load(session, operation_of(invoice), {invoice: (work.id, work.queue)})[invoice]
     asked: list[str] = []
     gateway = house.gateway()
 
@@ -146,7 +146,7 @@ def test_the_look_for_a_draft_reads_only_the_events_of_the_time_when_it_was_sent
         asked.append(path)
         return gateway.send(Request("GET", path), Budget(boot_clock() + 5, boot_clock() + 10))
 
-    assert CREATE.look(case, Reader(get), False).learned is Learned.FOUND_OURS
+    assert CREATE.look(loaded, Reader(get), False).learned is Learned.FOUND_OURS
     events = [path for path in asked if path.startswith("/v1/events")]
     assert events
     assert all("created[lte]" in path or "created[lt]" in path for path in events), events

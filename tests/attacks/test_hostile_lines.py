@@ -67,7 +67,7 @@ def test_lines_that_no_call_can_carry_refuse_their_invoice_in_the_claim_itself(u
     with database.transaction(house.engines["worker"]) as session:
         claimed = runner.start(session, "invoices", 8, Counter())
     assert claimed.claimed == len(unfit) + 1
-    assert [call.case.row.id for call in claimed.calls] == [good]
+    assert [call.loaded.row.id for call in claimed.calls] == [good]
     for invoice_id, why in unfit.items():
         status = house.status(invoice_id)
         assert (status.state, status.final, status.reason) == ("refused", True, why)

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import billing.explain as stories
-from jobs.cli.output import print_json, print_table, say
+from jobs.cli.output import print_json, print_line, print_table
 
 UNREADABLE = f'{{"minor": {"9" * 5000}}}'
 
@@ -122,7 +122,7 @@ def test_no_row_can_begin_a_line_or_spoil_what_a_program_reads(run, house: House
 def test_whatever_a_text_holds_it_is_one_line_that_a_terminal_does_not_act_on(text: str) -> None:
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        say(f"({text})")
+        print_line(f"({text})")
         print_json({"reason": text})
         print_table("told", ("reason",), [(f"({text})",)])
     said, *json_lines = out.getvalue().split("\n")

@@ -1,4 +1,4 @@
-"""What whoever is on call asks and does: explain, the brakes, the quarantine."""
+"""What whoever is on call asks and does: explain, the switches, the quarantine."""
 
 import json
 
@@ -116,7 +116,7 @@ def test_a_pulled_switch_holds_and_a_released_one_lets_go(run, house):
     assert run("switch", "list").out == "no switch is pulled\n"
 
 
-def test_the_receipt_of_a_pulled_switch_lists_the_calls_in_the_air(run, house):
+def test_the_receipt_of_a_pulled_switch_lists_the_calls_in_flight(run, house):
     capture_id = house.ask_for_capture()
     invoice_id = house.ask_for_invoice()
     house.plan()
@@ -129,7 +129,7 @@ def test_the_receipt_of_a_pulled_switch_lists_the_calls_in_the_air(run, house):
     assert invoice_id in told.out
 
 
-def test_the_receipt_counts_what_is_in_the_air_and_what_is_in_doubt_in_its_scope(run, house):
+def test_the_receipt_counts_what_is_in_flight_and_what_is_in_doubt_in_its_scope(run, house):
     house.standin.add_fault("drop_after_commit", path="/capture$", times=1)
     doubtful = house.ask_for_capture()
     house.plan()
@@ -139,14 +139,14 @@ def test_the_receipt_counts_what_is_in_the_air_and_what_is_in_doubt_in_its_scope
     house.plan()
     prepare(house, "invoices")
     told = run("switch", "pull", "captures", "--reason", "INC-12").out
-    assert "no call is in the air\n" in told
+    assert "no call is in flight\n" in told
     assert "1 call is in doubt and will be looked at, not sent" in told
     told = run("switch", "pull", "invoices", "--reason", "INC-12").out
-    assert "1 call is in the air, prepared before; the last could start until" in told
+    assert "1 call is in flight, prepared before; the last could start until" in told
     assert "no call is in doubt" in told
     for scope, counts in {"everything": (1, 1), "account:own": (1, 1), "account:acct_1": (0, 0)}.items():
         told = json.loads(run("switch", "pull", scope, "--reason", "INC-12", "--json").out)
-        assert (told["in_the_air"], told["in_doubt"]) == counts, scope
+        assert (told["in_flight"], told["in_doubt"]) == counts, scope
 
 
 def test_the_receipt_counts_more_calls_than_it_lists(run, house, monkeypatch):
@@ -158,11 +158,11 @@ def test_the_receipt_counts_more_calls_than_it_lists(run, house, monkeypatch):
     house.plan()
     prepare(house)
     told = run("switch", "pull", "captures", "--reason", "INC-12").out
-    assert "2 calls are in the air" in told
+    assert "2 calls are in flight" in told
     assert told.splitlines()[-2:] == ["  and 1 more", "no call is in doubt"]
 
 
-def test_a_brake_that_was_pulled_before_stays_with_its_first_reason(run, house):
+def test_a_switch_that_was_pulled_before_stays_with_its_first_reason(run, house):
     assert "pulled before" not in run("switch", "pull", "captures", "--reason", "INC-12").out
     again = run("switch", "pull", "captures", "--reason", "INC-13")
     assert again.status == 0
@@ -313,14 +313,14 @@ def test_a_late_success_is_not_replayed_when_another_capture_holds_the_authoriza
     assert house.status(capture_id).state == "conflict"
 
 
-def test_work_whose_call_may_be_in_the_air_is_not_replayed(run, house):
+def test_work_whose_call_may_be_in_flight_is_not_replayed(run, house):
     capture_id = house.ask_for_capture()
     house.plan()
     prepare(house)
     house.execute("UPDATE billing.work SET state = 'quarantined' WHERE entity_id = :id", id=capture_id)
     told = run("quarantine", "replay", house.work(capture_id).id, "--reason", "INC-12")
     assert told.status == 2
-    assert "in the air" in told.err
+    assert "in flight" in told.err
 
 
 def test_work_that_is_not_quarantined_is_not_replayed(run, house):

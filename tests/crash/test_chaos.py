@@ -35,9 +35,9 @@ FAULTS = [
 def test_random_faults_leave_nothing_double_lost_or_stuck(
     house: House, spawn: Callable[..., Child], template: LocalServers
 ) -> None:
-    chance = random.Random(SEED)
+    rng = random.Random(SEED)
     print(f"seed {SEED}, {CHAOS_S:g} s")
-    house.standin.add_faults([{**fault, "seed": chance.randrange(2**31)} for fault in FAULTS])
+    house.standin.add_faults([{**fault, "seed": rng.randrange(2**31)} for fault in FAULTS])
     processes = {role: spawn(*role) for role in (("relay",), ("worker", "captures"), ("worker", "invoices"))}
     customer = house.customer_despite_faults()
     captures: list[str] = []
@@ -70,12 +70,12 @@ def test_random_faults_leave_nothing_double_lost_or_stuck(
     }
     end = time.monotonic() + CHAOS_S
     while time.monotonic() < end:
-        captures += [house.ask_for_capture(intent) for intent in house.intents(chance.randint(1, 8))]
+        captures += [house.ask_for_capture(intent) for intent in house.intents(rng.randint(1, 8))]
         invoices.append(house.ask_for_invoice(customer))
-        name = chance.choice(sorted(kinds))
+        name = rng.choice(sorted(kinds))
         kinds[name]()
         faults[name] += 1
-        pause = time.monotonic() + chance.uniform(0.2, 0.8)
+        pause = time.monotonic() + rng.uniform(0.2, 0.8)
         eventually(lambda until=pause: time.monotonic() > until, "the next fault")
     house.standin.clear_faults()
     waiting = set(captures + invoices)

@@ -37,7 +37,7 @@ def test_a_relay_whose_connection_is_cut_while_it_rests_goes_on(house: House, sp
     relay = spawn("relay")
     captures = []
     for number in range(1, 6):
-        # Within a second of a wish it looks for the next one, and that is mostly what it does.
+        # Within a second of a request it looks for the next one, and that is mostly what it does.
         captures.append(house.ask_for_capture())
         eventually(lambda: house.status(captures[-1]).work is not None, "it is planned")
         with psycopg.connect(house.url, autocommit=True) as postgres:
@@ -57,7 +57,7 @@ def test_a_postgres_that_restarts_under_the_workers_costs_no_money_and_no_work(
     house.standin.add_fault("latency", path="/capture$", seconds=0.3, probability=0.5, seed=1)
     relay, worker = spawn("relay"), spawn("worker", "captures")
     captures = [house.ask_for_capture(intent) for intent in house.intents(60)]
-    eventually(lambda: len(house.effects("capture")) > 5, "some captures are in the air")
+    eventually(lambda: len(house.effects("capture")) > 5, "some captures are in flight")
     house.engine.dispose()
     template.postgres.restart()
     eventually(lambda: len(house.effects("capture")) > 40, "they go on")
@@ -76,12 +76,12 @@ def test_a_worker_told_to_stop_finishes_its_calls_and_claims_nothing_more(
     worker = spawn("worker", "captures")
     house.standin.add_fault("latency_after", path="/capture$", seconds=0.8)
     captures = [house.ask_for_capture(intent) for intent in house.intents(80)]
-    eventually(lambda: len(house.posts("/capture")) >= 10, "calls in the air")
+    eventually(lambda: len(house.posts("/capture")) >= 10, "calls in flight")
     worker.send(signal.SIGTERM)
     worker.send(signal.SIGTERM)
     assert worker.wait(15) == 0
     states = Counter(house.status(capture).state for capture in captures)
-    assert set(states) <= {"captured", "requested"}, "nothing is left in the air"
+    assert set(states) <= {"captured", "requested"}, "nothing is left in flight"
     assert 0 < states["captured"] < 80
     house.standin.clear_faults()
     spawn("worker", "captures")
@@ -95,7 +95,7 @@ def test_a_killed_worker_is_followed_within_its_lease(house: House, spawn: Calla
     worker = spawn("worker", "captures")
     house.standin.add_fault("hold_after", path="/capture$", times=5)
     captures = [house.ask_for_capture(intent) for intent in house.intents(5)]
-    eventually(lambda: len(house.standin.held()) == 5, "five calls in the air")
+    eventually(lambda: len(house.standin.held()) == 5, "five calls in flight")
     worker.kill()
     house.standin.release()
     spawn("worker", "captures")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from house import be_patient
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
@@ -28,6 +29,7 @@ def _engine(stack: LocalServers) -> Iterator[Engine]:
     mine = url.rpartition("/")[0] + f"/{DATABASE}"
     migrate.upgrade(mine, environment="test", livemode=False)
     engine = open_engine(mine, SHORT, name="face")
+    be_patient(engine)
     yield engine
     engine.dispose()
     admin.dispose()

@@ -11,7 +11,7 @@ import pytest
 import structlog
 from house import House, eventually
 from sqlalchemy import Engine, select, text
-from test_road import TERMS, captured, claim, report, wish, works
+from test_road import TERMS, captured, claim, new_request, report, works
 
 import billing
 from billing import switches
@@ -20,7 +20,7 @@ from billing.effects import Standing
 from billing.explain import explain
 from billing.gateway import NoAnswer, Response
 from billing.idempotency import Learned
-from billing.steps import Finding
+from billing.steps import LookResult
 from billing.tables import Fact, Record, Work
 from billing.timing import PRODUCTION, SHORT
 from jobs.road import planning, quarantine, relay, work_queue
@@ -56,7 +56,7 @@ def let_urgency_be(engine: Engine, *capture_ids: str) -> None:
 
 def in_doubt(engine: Engine, runner: Runner, *numbers: int) -> list[str]:
     """Captures whose sends were lost, all to be looked at; their work is stopped."""
-    captures = [wish(engine, number) for number in numbers]
+    captures = [new_request(engine, number) for number in numbers]
     for call in claim(engine, runner).calls:
         report(engine, runner, call, NoAnswer("reset"))
     execute(engine, "UPDATE billing.work SET state = 'held', due_at = NULL")
@@ -69,18 +69,18 @@ def in_doubt(engine: Engine, runner: Runner, *numbers: int) -> list[str]:
 
 def test_the_most_urgent_ready_work_is_claimed_first(engine: Engine, runner: Runner):
     """A capture an hour before its authorization lapses does not wait behind a backlog."""
-    old, middle, urgent = (wish(engine, number) for number in range(3))
+    old, middle, urgent = (new_request(engine, number) for number in range(3))
     let_urgency_be(engine, urgent, middle, old)
-    claimed = [claim(engine, runner, free=1).calls[0].case.row.id for _ in range(3)]
+    claimed = [claim(engine, runner, free=1).calls[0].loaded.row.id for _ in range(3)]
     assert claimed == [urgent, middle, old]
 
 
 def test_of_equally_urgent_work_the_oldest_is_claimed_first(engine: Engine, runner: Runner):
-    first, second, third = (wish(engine, number) for number in range(3))
+    first, second, third = (new_request(engine, number) for number in range(3))
     execute(engine, "UPDATE billing.work SET urgency = '2030-01-01Z'")
     # Written anew, so that they no longer lie in their order.
     execute(engine, "UPDATE billing.work SET tries = 0 WHERE entity_id = :id", id=first)
-    claimed = [claim(engine, runner, free=1).calls[0].case.row.id for _ in range(3)]
+    claimed = [claim(engine, runner, free=1).calls[0].loaded.row.id for _ in range(3)]
     assert claimed == [first, second, third]
 
 
@@ -98,7 +98,7 @@ def test_a_deadline_comes_before_what_has_none_and_what_is_to_be_read_before_bot
             )
             asked.append(receipt.capture_id)
         planning.plan(session, SHORT)
-    claimed = [claim(engine, runner, free=1).calls[0].case.row.id for _ in range(3)]
+    claimed = [claim(engine, runner, free=1).calls[0].loaded.row.id for _ in range(3)]
     assert claimed == [asked[2], asked[1], asked[0]]
 
 
@@ -112,24 +112,24 @@ def test_the_look_that_is_longest_due_is_claimed_first(engine: Engine, runner: R
             s=seconds,
             id=capture_id,
         )
-    claimed = [claim(engine, runner, free=1).calls[0].case.row.id for _ in range(3)]
+    claimed = [claim(engine, runner, free=1).calls[0].loaded.row.id for _ in range(3)]
     assert claimed == [captures[1], captures[2], captures[0]]
 
 
 def test_looks_and_ready_work_share_the_room_and_looks_come_first(engine: Engine, runner: Runner):
     looks = in_doubt(engine, runner, 0, 1)
-    ready = [wish(engine, number) for number in (2, 3, 4)]
+    ready = [new_request(engine, number) for number in (2, 3, 4)]
     calls = claim(engine, runner, free=3).calls
     assert [call.looking for call in calls].count(True) == 2
-    assert {call.case.row.id for call in calls if call.looking} == set(looks)
-    assert {call.case.row.id for call in calls if not call.looking} == {ready[0]}
+    assert {call.loaded.row.id for call in calls if call.looking} == set(looks)
+    assert {call.loaded.row.id for call in calls if not call.looking} == {ready[0]}
     assert len(claim(engine, runner, free=1).calls) == 1
 
 
 # The pace of an account.
 
 
-def test_a_throttled_answer_halves_what_an_account_has_in_the_air_and_others_raise_it_slowly():
+def test_a_throttled_answer_halves_what_an_account_has_in_flight_and_others_raise_it_slowly():
     pace = Pace(8)
     assert pace.has_room(None, 100), "without throttling the crew is the bound"
     pace.learn(None, throttled=True)
@@ -149,7 +149,7 @@ def test_a_throttled_look_slows_its_account_down_as_a_throttled_send_does(engine
     in_doubt(engine, runner, 0)
     (look,) = claim(engine, runner).calls
     assert look.looking
-    report(engine, runner, look, Finding(Learned.LOOK_UNANSWERED, why="status 429", answer=NOT_NOW))
+    report(engine, runner, look, LookResult(Learned.LOOK_UNANSWERED, why="status 429", answer=NOT_NOW))
     assert (runner.pace.has_room(None, 3), runner.pace.has_room(None, 4)) == (True, False)
 
 
@@ -157,12 +157,12 @@ def test_a_look_whose_credentials_are_refused_switches_its_account_off(engine: E
     in_doubt(engine, runner, 0)
     (look,) = claim(engine, runner).calls
     refused = Response(401, b"{}", {"error": {}}, "req_1", replayed=False)
-    outcome = report(engine, runner, look, Finding(Learned.LOOK_UNANSWERED, why="status 401", answer=refused))
+    outcome = report(engine, runner, look, LookResult(Learned.LOOK_UNANSWERED, why="status 401", answer=refused))
     assert outcome.refused_accounts == {None: 401}
 
 
 def test_an_account_that_is_throttled_gets_no_more_than_its_room_in_one_claim(engine: Engine, runner: Runner):
-    captures = [wish(engine, number) for number in range(6)]
+    captures = [new_request(engine, number) for number in range(6)]
     runner.pace.learn(None, throttled=True)
     outcome = claim(engine, runner)
     assert (outcome.claimed, len(outcome.calls)) == (6, 4)
@@ -189,7 +189,7 @@ def test_each_try_may_wait_twice_as_long_as_the_one_before_up_to_the_longest_pau
 
 
 def test_work_that_is_tried_again_counts_its_tries_and_waits(engine: Engine, runner: Runner):
-    wish(engine)
+    new_request(engine)
     for tries in (1, 2):
         (call,) = claim(engine, runner).calls
         report(engine, runner, call, NoAnswer("reset"))
@@ -205,7 +205,7 @@ def test_work_that_is_tried_again_counts_its_tries_and_waits(engine: Engine, run
 
 
 def overdue(engine: Engine, runner: Runner) -> list[str]:
-    captures = [wish(engine, number) for number in range(3)]
+    captures = [new_request(engine, number) for number in range(3)]
     for seconds, capture_id in zip((10, 30, 20), captures, strict=True):
         execute(
             engine,
@@ -218,33 +218,33 @@ def overdue(engine: Engine, runner: Runner) -> list[str]:
 
 
 def left_by_the_dead(engine: Engine, runner: Runner) -> list[str]:
-    captures = [wish(engine, number) for number in range(3)]
+    captures = [new_request(engine, number) for number in range(3)]
     claim(engine, runner)
     execute(engine, "UPDATE billing.idempotency_records SET lease_until = clock_timestamp()")
     return captures
 
 
-def braked(engine: Engine, runner: Runner) -> list[str]:
-    captures = [wish(engine, number) for number in range(3)]
+def switched_off(engine: Engine, runner: Runner) -> list[str]:
+    captures = [new_request(engine, number) for number in range(3)]
     with transaction(engine) as session:
         switches.pull(session, "captures", actor="ops", reason="a test")
     return captures
 
 
 def held(engine: Engine, runner: Runner) -> list[str]:
-    captures = [wish(engine, number) for number in range(3)]
+    captures = [new_request(engine, number) for number in range(3)]
     execute(engine, "UPDATE billing.work SET state = 'held'")
     return captures
 
 
 def of_another_version(engine: Engine, runner: Runner) -> list[str]:
-    captures = [wish(engine, number) for number in range(3)]
+    captures = [new_request(engine, number) for number in range(3)]
     execute(engine, "UPDATE billing.work SET version = 2")
     return captures
 
 
 def parked(engine: Engine, runner: Runner) -> list[str]:
-    captures = [wish(engine, number) for number in range(3)]
+    captures = [new_request(engine, number) for number in range(3)]
     execute(engine, "UPDATE billing.work SET state = 'parked'")
     return captures
 
@@ -257,9 +257,9 @@ def park_unknown(session: Any, most: int) -> int:
     ("given", "sweep", "becomes"),
     [
         (overdue, work_queue.make_due_ready, "ready"),
-        (left_by_the_dead, work_queue.take_back, "ready"),
-        (braked, work_queue.hold, "held"),
-        (held, work_queue.let_go, "ready"),
+        (left_by_the_dead, work_queue.rescue_lapsed, "ready"),
+        (switched_off, work_queue.hold, "held"),
+        (held, work_queue.release_held, "ready"),
         (of_another_version, park_unknown, "parked"),
         (parked, park_unknown, "ready"),
     ],
@@ -283,12 +283,18 @@ def test_what_is_stopped_and_unanswered_is_looked_at_no_more_than_so_many_at_onc
     execute(engine, "UPDATE billing.idempotency_records SET look_at = NULL")
     for moved in (1, 1, 1, 0):
         with transaction(engine) as session:
-            assert work_queue.look_at_the_stopped(session, 1) == moved
+            assert work_queue.look_at_stopped(session, 1) == moved
 
 
 def test_a_sweep_leaves_what_is_not_its_own(engine: Engine, runner: Runner):
-    wish(engine)
-    for sweep in (work_queue.make_due_ready, work_queue.take_back, work_queue.hold, work_queue.let_go, park_unknown):
+    new_request(engine)
+    for sweep in (
+        work_queue.make_due_ready,
+        work_queue.rescue_lapsed,
+        work_queue.hold,
+        work_queue.release_held,
+        park_unknown,
+    ):
         with transaction(engine) as session:
             assert sweep(session, 1000) == 0, sweep
     execute(engine, "UPDATE billing.work SET state = 'waiting', due_at = clock_timestamp() + interval '1 hour'")
@@ -316,7 +322,7 @@ def test_facts_are_planned_in_the_order_in_which_they_were_written(engine: Engin
 
 
 def test_facts_that_start_nothing_are_stamped_so_many_at_a_time(engine: Engine, runner: Runner):
-    wish(engine)
+    new_request(engine)
     (call,) = claim(engine, runner).calls
     report(engine, runner, call, captured(call))
     for moved in (1, 1, 0):
@@ -330,7 +336,7 @@ def test_facts_that_start_nothing_are_stamped_so_many_at_a_time(engine: Engine, 
 def test_what_is_claimable_is_counted_by_queue_and_no_further_than_needed(engine: Engine, runner: Runner):
     in_doubt(engine, runner, 0)
     for number in (1, 2, 3):
-        wish(engine, number)
+        new_request(engine, number)
     with transaction(engine) as session:
         assert work_queue.claimable(session, KNOWN, {"invoices": 9, "captures": 9}) == {"invoices": 0, "captures": 4}
         assert work_queue.claimable(session, KNOWN, {"captures": 2, "invoices": 9}) == {"captures": 3, "invoices": 0}
@@ -340,7 +346,7 @@ def test_what_is_claimable_is_counted_by_queue_and_no_further_than_needed(engine
 def test_work_is_locked_in_the_order_of_its_ids_whoever_asks_for_it(engine: Engine, runner: Runner):
     """Two who lock the same rows in different orders would end in a deadlock."""
     for number in range(2):
-        wish(engine, number)
+        new_request(engine, number)
     with transaction(engine) as session:
         first, second = sorted(session.scalars(select(Work.id)))
     plain = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
@@ -395,8 +401,8 @@ def test_the_longest_waiting_are_listed_first_and_no_more_than_asked_for(engine:
         assert [each.entity_id for each in quarantine.undecided(session, 2)] == longest[:2]
 
 
-def test_the_receipt_of_a_brake_lists_first_what_ends_first(engine: Engine, runner: Runner):
-    captures = [wish(engine, number) for number in range(3)]
+def test_the_receipt_of_a_switch_lists_first_what_ends_first(engine: Engine, runner: Runner):
+    captures = [new_request(engine, number) for number in range(3)]
     claim(engine, runner)
     for seconds, capture_id in zip((30, 10, 20), captures, strict=True):
         execute(
@@ -412,10 +418,10 @@ def test_the_receipt_of_a_brake_lists_first_what_ends_first(engine: Engine, runn
 
 
 def test_a_story_is_told_in_the_order_in_which_it_happened(engine: Engine, runner: Runner):
-    capture = wish(engine, known=False)
+    capture = new_request(engine, known=False)
     (read,) = claim(engine, runner).calls
     authorized = {"amount_capturable": 2000, "currency": "usd", "latest_charge": None}
-    (call,) = report(engine, runner, read, Finding(Learned.SUCCEEDED, authorized)).calls
+    (call,) = report(engine, runner, read, LookResult(Learned.SUCCEEDED, authorized)).calls
     report(engine, runner, call, captured(call))
     # Written anew, so that they no longer lie in their order.
     execute(engine, "UPDATE billing.facts SET planned_version = planned_version WHERE entity_version < 3")
@@ -440,7 +446,7 @@ def test_an_undecided_operation_is_told_once_and_not_again_at_every_look(engine:
             )
             (look,) = claim(engine, runner).calls
             assert look.looking
-            report(engine, runner, look, Finding(Learned.UNPROVABLE))
+            report(engine, runner, look, LookResult(Learned.UNPROVABLE))
     with transaction(engine) as session:
         told = session.scalars(select(Fact.topic).where(Fact.entity_id == capture)).all()
         assert told.count("capture.undecided") == 1
@@ -458,11 +464,11 @@ def test_what_is_quarantined_is_told_once_although_it_is_looked_at(engine: Engin
                 "UPDATE billing.idempotency_records SET look_at = clock_timestamp() - interval '1 s', look_only = true",
             )
             (look,) = claim(engine, runner).calls
-            report(engine, runner, look, Finding(Learned.UNPROVABLE))
+            report(engine, runner, look, LookResult(Learned.UNPROVABLE))
     assert [line["standing"] for line in lines if line["log_level"] == "error"] == [str(Standing.PARKED)]
 
 
-def test_a_brake_that_is_pulled_twice_is_told_once(engine: Engine):
+def test_a_switch_that_is_pulled_twice_is_told_once(engine: Engine):
     for _ in range(2):
         with transaction(engine) as session:
             switches.pull(session, "captures", actor="ops", reason="a test")
@@ -471,7 +477,7 @@ def test_a_brake_that_is_pulled_twice_is_told_once(engine: Engine):
 
 
 def test_a_call_that_was_never_reported_is_told_once(engine: Engine, runner: Runner):
-    capture = wish(engine)
+    capture = new_request(engine)
     claim(engine, runner)
     execute(engine, "UPDATE billing.idempotency_records SET lease_until = clock_timestamp(), look_at = now()")
     execute(engine, "UPDATE billing.work SET state = 'held'")
@@ -560,7 +566,7 @@ def test_contracts_that_nobody_knows_are_looked_for_once_a_second(house: House, 
     assert house.work(capture).state == "parked"
 
 
-def test_where_looking_for_what_brakes_stop_is_slow_it_is_done_rarely(house: House, monkeypatch: Any):
+def test_where_looking_for_what_switches_stop_is_slow_it_is_done_rarely(house: House, monkeypatch: Any):
     """Among a million pieces of ready work it reads them all; planning, taking back and ringing do not wait for it."""
     asked: list[bool] = []
     clock = [100.0]
@@ -581,8 +587,8 @@ def test_where_looking_for_what_brakes_stop_is_slow_it_is_done_rarely(house: Hou
     assert asked == [True, False, False, True]
 
 
-def test_where_looking_for_what_brakes_stop_takes_too_long_the_round_goes_on_without(house: House, monkeypatch: Any):
-    """A million pieces of ready work and one pulled brake were read through for more than two seconds."""
+def test_where_looking_for_what_switches_stop_takes_too_long_the_round_goes_on_without(house: House, monkeypatch: Any):
+    """A million pieces of ready work and one pulled switch were read through for more than two seconds."""
     clock = [100.0]
     monkeypatch.setattr(relay.time, "monotonic", lambda: clock[0])
     really = work_queue.glance
@@ -600,7 +606,7 @@ def test_where_looking_for_what_brakes_stop_takes_too_long_the_round_goes_on_wit
         house.relay.round()
     assert house.work(capture).state == "ready"
     assert [(line["event"], line["sqlstate"]) for line in lines if line["log_level"] != "info"] == [
-        ("brakes.postponed", "57014")
+        ("switches.postponed", "57014")
     ]
 
 

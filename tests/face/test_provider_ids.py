@@ -118,12 +118,12 @@ def test_ids_are_taken_as_stripe_gives_them_up_to_255_characters() -> None:
 def test_the_ids_of_shops_are_never_taken_for_a_secret(request: pytest.FixtureRequest) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
     for _ in range(500):
-        made = uuid.UUID(int=chance.getrandbits(128), version=4)
+        made = uuid.UUID(int=rng.getrandbits(128), version=4)
         for prefix in ("sk", "rk", "pk", "ac", "rt", "ek", "cs", "pi", "secret", "order_secret", "desk_live"):
-            for tail in (made.hex, str(made), "".join(chance.choices(letters, k=27)), str(chance.randrange(10**9))):
+            for tail in (made.hex, str(made), "".join(rng.choices(letters, k=27)), str(rng.randrange(10**9))):
                 assert secret_in(f"{prefix}_{tail}") is None
     for plain in (
         "order_secret_santa2026",

@@ -1,4 +1,4 @@
-"""The road of one wish through Postgres: planned, claimed, prepared, settled; no provider and no process."""
+"""The road of one request through Postgres: planned, claimed, prepared, settled; no provider and no process."""
 
 import random
 from collections import Counter
@@ -16,7 +16,7 @@ from billing.effects import Call, Report
 from billing.gateway import Answer, NoAnswer, Response
 from billing.idempotency import Learned
 from billing.records import Terms
-from billing.steps import Finding
+from billing.steps import LookResult
 from billing.tables import Capture, Fact, Record, Switch, Work
 from billing.timing import SHORT
 from jobs.road import work_queue
@@ -32,7 +32,7 @@ def runner() -> Runner:
     return Runner(TERMS, Pace(8), random.Random(1))
 
 
-def wish(engine: Engine, number: int = 1, *, known: bool = True) -> str:
+def new_request(engine: Engine, number: int = 1, *, known: bool = True) -> str:
     authorization = billing.Authorization(2000, "USD", None) if known else None
     with transaction(engine) as session:
         receipt = ask(session, payment_intent=f"pi_{number}", request_id=f"order-{number}", authorization=authorization)
@@ -45,7 +45,7 @@ def claim(engine: Engine, runner: Runner, queue: str = "captures", free: int = 8
         return runner.start(session, queue, free, Counter())
 
 
-def report(engine: Engine, runner: Runner, call: Call, came_back: Answer | Finding) -> Outcome:
+def report(engine: Engine, runner: Runner, call: Call, came_back: Answer | LookResult) -> Outcome:
     with transaction(engine) as session:
         return runner.finish(session, [Report(call, came_back, 1)])
 
@@ -70,7 +70,7 @@ def works(engine: Engine) -> dict[str, str]:
 
 
 def test_one_wish_from_the_request_to_the_money(engine: Engine, runner: Runner):
-    capture_id = wish(engine)
+    capture_id = new_request(engine)
     (call,) = claim(engine, runner).calls
     assert works(engine) == {capture_id: "running"}
     assert not claim(engine, runner).claimed
@@ -87,7 +87,7 @@ def test_one_wish_from_the_request_to_the_money(engine: Engine, runner: Runner):
 
 
 def test_what_is_committed_before_a_call_is_what_a_second_connection_sees(engine: Engine, runner: Runner):
-    wish(engine)
+    new_request(engine)
     (call,) = claim(engine, runner).calls
     with transaction(engine) as session:
         record = session.scalars(select(Record)).one()
@@ -98,7 +98,7 @@ def test_what_is_committed_before_a_call_is_what_a_second_connection_sees(engine
 
 
 def test_a_fact_is_planned_once_however_often_a_relay_comes_by(engine: Engine):
-    wish(engine)
+    new_request(engine)
     with transaction(engine) as session:
         session.execute(text("UPDATE billing.facts SET planned_version = NULL"))
         plan(session, SHORT)
@@ -107,7 +107,7 @@ def test_a_fact_is_planned_once_however_often_a_relay_comes_by(engine: Engine):
 
 def test_no_two_captains_get_the_same_work(engine: Engine, runner: Runner):
     for number in range(4):
-        wish(engine, number)
+        new_request(engine, number)
     with transaction(engine) as first, transaction(engine) as second:
         one = runner.start(first, "captures", 3, Counter())
         two = runner.start(second, "captures", 3, Counter())
@@ -116,11 +116,11 @@ def test_no_two_captains_get_the_same_work(engine: Engine, runner: Runner):
 
 
 def test_a_dead_workers_call_is_asked_again_with_the_same_key(engine: Engine, runner: Runner):
-    wish(engine)
+    new_request(engine)
     (first,) = claim(engine, runner).calls
     with transaction(engine) as session:
         session.execute(text("UPDATE billing.idempotency_records SET lease_until = clock_timestamp()"))
-        assert work_queue.take_back(session) == 1
+        assert work_queue.rescue_lapsed(session) == 1
     (second,) = claim(engine, runner).calls
     assert second.request == first.request
     assert second.fence == first.fence + 1
@@ -134,7 +134,7 @@ def test_a_dead_workers_call_is_asked_again_with_the_same_key(engine: Engine, ru
 
 @pytest.mark.parametrize("scope", ["everything", "captures", "account:own"])
 def test_once_a_switch_has_committed_nothing_new_is_prepared(engine: Engine, runner: Runner, scope: str):
-    capture_id = wish(engine)
+    capture_id = new_request(engine)
     with transaction(engine) as session:
         switches.pull(session, scope, actor="ops", reason="a test")
     assert not claim(engine, runner).calls
@@ -143,39 +143,39 @@ def test_once_a_switch_has_committed_nothing_new_is_prepared(engine: Engine, run
         # Whoever asks why nothing happens is told which switch, and why it was pulled.
         assert session.scalars(select(Work)).one().reason == f"{scope}: a test"
         switches.release(session, scope, actor="ops", reason="over")
-        assert work_queue.let_go(session) == 1
+        assert work_queue.release_held(session) == 1
     assert len(claim(engine, runner).calls) == 1
 
 
 def test_what_is_unanswered_is_looked_at_behind_a_pulled_switch(engine: Engine, runner: Runner):
-    capture_id = wish(engine)
+    capture_id = new_request(engine)
     (call,) = claim(engine, runner).calls
     report(engine, runner, call, NoAnswer("reset"))
     with transaction(engine) as session:
         switches.pull(session, "captures", actor="ops", reason="a test")
         assert work_queue.hold(session) == 1
-        assert work_queue.look_at_the_stopped(session) == 1
+        assert work_queue.look_at_stopped(session) == 1
     (look,) = claim(engine, runner).calls
     assert look.looking
     assert works(engine) == {capture_id: "held"}
-    report(engine, runner, look, Finding(Learned.FOUND_OURS, captured(call).data or {}))
+    report(engine, runner, look, LookResult(Learned.FOUND_OURS, captured(call).data or {}))
     assert works(engine) == {capture_id: "done"}
 
 
 def test_a_switch_pulled_between_two_steps_stops_the_second(engine: Engine, runner: Runner):
-    capture_id = wish(engine, known=False)
+    capture_id = new_request(engine, known=False)
     (read,) = claim(engine, runner).calls
     assert read.looking
     with transaction(engine) as session:
         switches.pull(session, "captures", actor="ops", reason="a test")
     authorized = {"amount_capturable": 2000, "currency": "usd", "latest_charge": None}
-    outcome = report(engine, runner, read, Finding(Learned.SUCCEEDED, authorized))
+    outcome = report(engine, runner, read, LookResult(Learned.SUCCEEDED, authorized))
     assert not outcome.calls
     assert works(engine) == {capture_id: "held"}
 
 
 def test_refused_credentials_hold_the_work_and_count_no_attempt(engine: Engine, runner: Runner):
-    capture_id = wish(engine)
+    capture_id = new_request(engine)
     (call,) = claim(engine, runner).calls
     outcome = report(engine, runner, call, Response(401, b"{}", {"error": {}}, "req_1", replayed=False))
     assert outcome.refused_accounts == {None: 401}
@@ -185,7 +185,7 @@ def test_refused_credentials_hold_the_work_and_count_no_attempt(engine: Engine, 
         assert session.scalars(select(Record)).one().state == "planned"
 
 
-def test_a_brake_that_a_person_pulls_stays_pulled_although_the_system_pulled_it_first(engine: Engine):
+def test_a_switch_that_a_person_pulls_stays_pulled_although_the_system_pulled_it_first(engine: Engine):
     with transaction(engine) as session:
         switches.pull(session, "account:own", actor="billing", reason="refused credentials", probes=True)
     with transaction(engine) as session:
@@ -198,27 +198,27 @@ def test_a_brake_that_a_person_pulls_stays_pulled_although_the_system_pulled_it_
 
 def test_work_that_cannot_be_prepared_does_not_stop_the_others(engine: Engine, runner: Runner):
     """A newer version has begun a step that this one does not know; or a row of ours has a bug."""
-    poisoned = wish(engine, 1)
+    poisoned = new_request(engine, 1)
     (call,) = claim(engine, runner).calls
     report(engine, runner, call, NoAnswer("reset"))
     with transaction(engine) as session:
         session.execute(text("UPDATE billing.idempotency_records SET step = 'a step of tomorrow'"))
         session.execute(text("UPDATE billing.work SET state = 'ready', due_at = NULL"))
-    healthy = wish(engine, 2)
+    healthy = new_request(engine, 2)
     with pytest.raises(KeyError):
         claim(engine, runner, free=1)
     with transaction(engine) as session:
         runner.set_aside(session, "could not be prepared")
     (call,) = claim(engine, runner).calls
-    assert call.case.row.id == healthy
+    assert call.loaded.row.id == healthy
     assert works(engine)[poisoned] in ("quarantined", "parked")
 
 
 def test_two_operations_never_call_about_the_same_object_at_once(engine: Engine, runner: Runner):
     """An invoice of another operation holds it, say; the second waits, and its other work is committed."""
-    first = wish(engine, 1)
+    first = new_request(engine, 1)
     (call,) = claim(engine, runner).calls
-    second = wish(engine, 2)
+    second = new_request(engine, 2)
     with transaction(engine) as session:
         session.execute(
             text("UPDATE billing.captures SET payment_intent = 'pi_1', capture_no = 2 WHERE id = :id"), {"id": second}

@@ -1,4 +1,4 @@
-"""How a wish stands, in one word, in every state that its row, its records and its work can have."""
+"""How a request stands, in one word, in every state that its row, its records and its work can have."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -88,8 +88,8 @@ def test_an_invoice_shows_how_far_it_is(session: Session, state: InvoiceState):
 
 RECORDS: list[tuple[str, dict[str, Any], str]] = [
     ("written, never sent", {"state": RecordState.PLANNED, "unanswered": 0}, "requested"),
-    ("in the air", {"state": RecordState.SENT}, "in_progress"),
-    ("in the air again", {"state": RecordState.SENT, "unanswered": 2}, "in_doubt"),
+    ("in flight", {"state": RecordState.SENT}, "in_progress"),
+    ("in flight again", {"state": RecordState.SENT, "unanswered": 2}, "in_doubt"),
     ("unanswered", {"state": RecordState.IN_DOUBT}, "in_doubt"),
     ("an answer that could not be applied", {"state": RecordState.UNSETTLED}, "in_doubt"),
     ("contradicted", {"state": RecordState.CONFLICT}, "conflict"),

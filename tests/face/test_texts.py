@@ -11,7 +11,7 @@ from test_issue_invoice import ask
 
 import billing
 from billing.invoice_draft_steps import ADD_LINES
-from billing.steps import Case
+from billing.steps import LoadedOperation
 from billing.tables import Invoice, InvoiceLine
 from billing.texts import plain_text
 
@@ -49,7 +49,7 @@ def test_what_people_write_is_taken_and_kept_as_it_is(session: Session, descript
 def test_what_is_taken_is_sent_as_it_is(description: str):
     row, line = Invoice(id="inv_1", stripe_invoice="in_1"), InvoiceLine(position=0, description=description)
     line.amount_minor = 100
-    body = ADD_LINES.ask(Case(row, [], "wrk_1", "invoices", [line])).body
+    body = ADD_LINES.ask(LoadedOperation(row, [], "wrk_1", "invoices", [line])).body
     assert parse_qs(body, strict_parsing=True)["lines[0][description]"] == [description]
 
 

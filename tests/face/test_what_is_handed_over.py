@@ -237,61 +237,61 @@ class Stubborn:
     __hash__ = None  # type: ignore[assignment]
 
 
-def anything(chance: random.Random) -> Any:
+def anything(rng: random.Random) -> Any:
     """Wrong types and hostile texts, and now and then what is right."""
     characters = "a1_-.:/?#%@ \n\t\r\x00\x1b\x7f\x85\u00a0\u202e\u2028\ufeff\ud800\uffff\U0001f600'\";\\"
     made: list[Callable[[], Any]] = [
         lambda: None,
-        lambda: chance.choice([True, False, 0, -1, 1, 2**63, 10**5000, -(10**5000), 1.5, float("nan"), float("inf")]),
-        lambda: "".join(chance.choices(characters, k=chance.randrange(0, 30))),
-        lambda: chance.choice(["pi_", "cus_", "acct_", "order-"]) + "".join(chance.choices(characters[:12], k=4)),
-        lambda: "x" * chance.choice([255, 256, 100_000]),
-        lambda: chance.choice(
+        lambda: rng.choice([True, False, 0, -1, 1, 2**63, 10**5000, -(10**5000), 1.5, float("nan"), float("inf")]),
+        lambda: "".join(rng.choices(characters, k=rng.randrange(0, 30))),
+        lambda: rng.choice(["pi_", "cus_", "acct_", "order-"]) + "".join(rng.choices(characters[:12], k=4)),
+        lambda: "x" * rng.choice([255, 256, 100_000]),
+        lambda: rng.choice(
             [b"pi_1", bytearray(b"1"), [], [[]], {}, {"a": 1}, set(), object(), Stubborn(), Stubborn, print]
         ),
-        lambda: datetime.fromtimestamp(chance.randrange(0, 2**32), UTC),
+        lambda: datetime.fromtimestamp(rng.randrange(0, 2**32), UTC),
         lambda: stripe.PaymentIntent.construct_from(INTENT, None),
-        lambda: chance.choice(["pi_1", "cus_1", "acct_1", "order-1", "usd", 1_767_744_000, 2000]),
+        lambda: rng.choice(["pi_1", "cus_1", "acct_1", "order-1", "usd", 1_767_744_000, 2000]),
     ]
-    return chance.choice(made)()
+    return rng.choice(made)()
 
 
-def maybe(chance: random.Random, right: Any, share: float = 0.6) -> Any:
-    return right if chance.random() < share else anything(chance)
+def maybe(rng: random.Random, right: Any, share: float = 0.6) -> Any:
+    return right if rng.random() < share else anything(rng)
 
 
-def a_capture(chance: random.Random) -> dict[str, Any]:
+def a_capture(rng: random.Random) -> dict[str, Any]:
     def money() -> Any:
-        return billing.Money(maybe(chance, 2000), maybe(chance, "usd"))
+        return billing.Money(maybe(rng, 2000), maybe(rng, "usd"))
 
     def authorization() -> Any:
-        return billing.Authorization(maybe(chance, 2000), maybe(chance, "usd"), maybe(chance, 1_767_744_000))
+        return billing.Authorization(maybe(rng, 2000), maybe(rng, "usd"), maybe(rng, 1_767_744_000))
 
     return {
-        "payment_intent": maybe(chance, "pi_1"),
-        "amount": money() if chance.random() < 0.9 else anything(chance),
-        "request_id": maybe(chance, "order-1"),
-        "correlation_id": maybe(chance, None),
-        "authorization": authorization() if chance.random() < 0.5 else maybe(chance, None),
-        "account": maybe(chance, ""),
-        "actor": maybe(chance, "till 3"),
+        "payment_intent": maybe(rng, "pi_1"),
+        "amount": money() if rng.random() < 0.9 else anything(rng),
+        "request_id": maybe(rng, "order-1"),
+        "correlation_id": maybe(rng, None),
+        "authorization": authorization() if rng.random() < 0.5 else maybe(rng, None),
+        "account": maybe(rng, ""),
+        "actor": maybe(rng, "till 3"),
     }
 
 
-def an_invoice(chance: random.Random) -> dict[str, Any]:
+def an_invoice(rng: random.Random) -> dict[str, Any]:
     def line() -> Any:
-        if chance.random() < 0.1:
-            return anything(chance)
-        return billing.Line(maybe(chance, "3 seats\u00a0"), billing.Money(maybe(chance, 100, 0.9), "eur"))
+        if rng.random() < 0.1:
+            return anything(rng)
+        return billing.Line(maybe(rng, "3 seats\u00a0"), billing.Money(maybe(rng, 100, 0.9), "eur"))
 
     return {
-        "customer": maybe(chance, "cus_1"),
-        "lines": [line() for _ in range(chance.randrange(0, 4))] if chance.random() < 0.9 else anything(chance),
-        "collect": billing.SendInvoice(maybe(chance, 30, 0.8)) if chance.random() < 0.9 else anything(chance),
-        "request_id": maybe(chance, "order-1"),
-        "correlation_id": maybe(chance, None),
-        "account": maybe(chance, ""),
-        "actor": maybe(chance, "till 3"),
+        "customer": maybe(rng, "cus_1"),
+        "lines": [line() for _ in range(rng.randrange(0, 4))] if rng.random() < 0.9 else anything(rng),
+        "collect": billing.SendInvoice(maybe(rng, 30, 0.8)) if rng.random() < 0.9 else anything(rng),
+        "request_id": maybe(rng, "order-1"),
+        "correlation_id": maybe(rng, None),
+        "account": maybe(rng, ""),
+        "actor": maybe(rng, "till 3"),
     }
 
 
@@ -304,11 +304,11 @@ def an_invoice(chance: random.Random) -> dict[str, Any]:
 def test_whatever_is_passed_is_kept_as_it_was_meant_or_gets_a_named_error_and_nothing_is_written(
     session: Session, asking: Callable[..., Any], made: Callable[[random.Random], dict[str, Any]]
 ):
-    chance = random.Random(f"{SEED} {made.__name__}")
+    rng = random.Random(f"{SEED} {made.__name__}")
     kept = refused = longest = 0
     for number in range(1500):
         try:
-            asked = made(chance)
+            asked = made(rng)
             receipt = asking(session, **asked)
         except billing.InvalidRequest as error:
             refused += 1

@@ -22,9 +22,9 @@ _PREFIXES = {
 }
 
 
-def card(brand: str, chance: random.Random) -> str:
+def card(brand: str, rng: random.Random) -> str:
     prefix, length = _PREFIXES[brand]
-    digits = prefix + "".join(chance.choice("0123456789") for _ in range(length - len(prefix) - 1))
+    digits = prefix + "".join(rng.choice("0123456789") for _ in range(length - len(prefix) - 1))
     return digits + str(next(n for n in range(10) if luhn(digits + str(n))))
 
 
@@ -42,8 +42,8 @@ class Canaries:
 
     @property
     def cards(self) -> list[str]:
-        chance = random.Random(f"card {self.place}")
-        return [card(brand, chance) for brand in _PREFIXES]
+        rng = random.Random(f"card {self.place}")
+        return [card(brand, rng) for brand in _PREFIXES]
 
     @property
     def secret_word(self) -> str:

@@ -19,7 +19,7 @@ from billing.effects import Call, Report, Standing, Turn
 from billing.gateway import Answer, NoAnswer, NotSent, Request, Response
 from billing.idempotency import Learned, Rules
 from billing.records import Terms
-from billing.steps import Ask, Case, Finding, Judgment, Operation, Step
+from billing.steps import Ask, Judgment, LoadedOperation, LookResult, Operation, Step
 from billing.tables import Capture, CaptureState, Record
 from billing.timing import PRODUCTION, Timing
 
@@ -50,8 +50,8 @@ def capture(**changes: Any) -> Capture:
     return Capture(**{**values, **changes})
 
 
-def case_of(row: Any, *records: Record) -> Case:
-    return Case(row, list(records), "wrk_1", "captures")
+def loaded_with(row: Any, *records: Record) -> LoadedOperation:
+    return LoadedOperation(row, list(records), "wrk_1", "captures")
 
 
 def intent(**changes: Any) -> dict[str, Any]:
@@ -86,22 +86,22 @@ def error(status: int, *, replayed: bool = False, **fields: Any) -> Response:
 # The operation of the simulation: it takes money, and no state at the provider would stop a second take.
 
 
-def _take_applied(case: Case, outcome: Learned, _data: Any, why: str) -> list[Any]:
-    case.row.state = CaptureState.CAPTURED if outcome is Learned.SUCCEEDED else CaptureState.REFUSED
+def _take_applied(loaded: LoadedOperation, outcome: Learned, _data: Any, why: str) -> list[Any]:
+    loaded.row.state = CaptureState.CAPTURED if outcome is Learned.SUCCEEDED else CaptureState.REFUSED
     return []
 
 
-def _look_for_take(_case: Case, read: Any, _livemode: bool) -> Finding:
+def _look_for_take(_loaded: LoadedOperation, read: Any, _livemode: bool) -> LookResult:
     answer = read.get("/v1/takes")
     if not isinstance(answer, Response) or answer.status != 200 or answer.data is None:
-        return Finding(Learned.LOOK_UNANSWERED)
-    return Finding(Learned.FOUND_OURS if answer.data["takes"] else Learned.ABSENT, answer.data)
+        return LookResult(Learned.LOOK_UNANSWERED)
+    return LookResult(Learned.FOUND_OURS if answer.data["takes"] else Learned.ABSENT, answer.data)
 
 
 TAKE = Step(
     name="take",
-    ask=lambda case: Ask("POST", "/v1/take", {"amount": 1999}, INTENT),
-    judge=lambda _case, data: Judgment(Learned.SUCCEEDED if data.get("takes") else Learned.MISMATCH),
+    ask=lambda loaded: Ask("POST", "/v1/take", {"amount": 1999}, INTENT),
+    judge=lambda _loaded, data: Judgment(Learned.SUCCEEDED if data.get("takes") else Learned.MISMATCH),
     look=_look_for_take,
     apply=_take_applied,
 )
@@ -113,7 +113,7 @@ def _operation_of(step: Step) -> Operation:
         "capture",
         "cap",
         Capture,
-        lambda case: step if case.row.state == CaptureState.REQUESTED else None,
+        lambda loaded: step if loaded.row.state == CaptureState.REQUESTED else None,
         {step.name: step}.__getitem__,
     )
 
@@ -218,7 +218,7 @@ class World:
         self.now = NOON
         self.timing, self.operation = timing, operation
         self.terms = replace(TERMS, timing=timing)
-        self.case = case_of(capture())
+        self.loaded = loaded_with(capture())
         self.provider = Provider(self)
         self._fates, self._pauses, self._holds = list(schedule.fates), list(schedule.pauses), list(schedule.holds)
         self._events: list[tuple[datetime, int, Callable[[], None]]] = []
@@ -238,7 +238,7 @@ class World:
             self._round()
             if len(self.provider.effects) > 1:
                 raise Violation(f"two effects: {self.provider.effects}")
-            if self.case.row.state == CaptureState.REFUSED and self.provider.effects:
+            if self.loaded.row.state == CaptureState.REFUSED and self.provider.effects:
                 raise Violation(f"refused, and it happened: {self.provider.effects}")
         if self.standing is not Standing.PARKED:
             raise Violation(f"it neither ended nor was parked: {self.standing}")
@@ -256,7 +256,7 @@ class World:
             self._wait()
 
     def _look_due(self) -> bool:
-        record = self.case.open
+        record = self.loaded.open
         return (
             record is not None
             and record.look_at is not None
@@ -274,7 +274,7 @@ class World:
 
     def _wait(self) -> None:
         """Until the next thing that can happen."""
-        record = self.case.open
+        record = self.loaded.open
         moments = [moment for moment, _, _ in self._events[:1]]
         if self.ready_at is not None:
             moments.append(self.ready_at)
@@ -295,7 +295,7 @@ class World:
         heapq.heappush(self._events, (self.now + timedelta(seconds=seconds), next(self._number), event))
 
     def _turn(self) -> Turn:
-        return Turn(self.operation, self.case, self.now, self.terms, may_send=self._may_send)
+        return Turn(self.operation, self.loaded, self.now, self.terms, may_send=self._may_send)
 
     @property
     def _may_send(self) -> bool:
@@ -326,7 +326,7 @@ class World:
                 self.ready_at = self.now + timedelta(seconds=200)
 
     def _call(self, call: Call) -> None:
-        record = next(r for r in self.case.records if r.id == call.record_id)
+        record = next(r for r in self.loaded.records if r.id == call.record_id)
         for other, until in self.in_hand:
             if self.now < until and other.fence != call.fence:
                 raise Violation("two calls in hand at once, both with a living lease")
@@ -342,13 +342,13 @@ class World:
 
     # Fates of calls. How late anything may happen is exactly what the protocol rests on.
 
-    def _report(self, call: Call, came_back: Answer | Finding, after_s: float) -> None:
+    def _report(self, call: Call, came_back: Answer | LookResult, after_s: float) -> None:
         def settle() -> None:
             self.in_hand = [(other, until) for other, until in self.in_hand if other is not call]
             running = self.running
             if running is not None and (running.id, running.fence) == (call.record_id, call.fence):
                 self.running = None
-            if isinstance(came_back, Finding):
+            if isinstance(came_back, LookResult):
                 self.trace.append(f"{self.now - NOON} saw {came_back.learned}")
             result = effects.settle(self._turn(), Report(call, came_back, 1))
             if result.standing is Standing.LATE:
@@ -361,7 +361,7 @@ class World:
         if fate.startswith("died"):
             return
         unread = fate not in ("answered", "lost_after", "409")
-        found = Finding(Learned.LOOK_UNANSWERED) if unread else call.step.look(self.case, self, False)
+        found = LookResult(Learned.LOOK_UNANSWERED) if unread else call.step.look(self.loaded, self, False)
         self._report(call, found, 0.1)
 
     def get(self, path: str, _parameters: Any = None) -> Answer:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from protocol_model import INTENT, NOON, TERMS, capture, case_of, error, intent, response
+from protocol_model import INTENT, NOON, TERMS, capture, error, intent, loaded_with, response
 
 from billing.answers import Kind, Reading, learn, learn_from_look, read_answer
 from billing.capture_steps import CAPTURE
@@ -13,7 +13,7 @@ from billing.idempotency import Learned
 from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
 from billing.records import mark_sent, plan
-from billing.steps import Case, Finding, Step
+from billing.steps import LoadedOperation, LookResult, Step
 from billing.tables import Invoice, InvoiceLine, InvoiceState, Record
 from billing.timing import PRODUCTION, SHORT
 
@@ -40,13 +40,13 @@ def invoice_row(**changes: Any) -> Invoice:
     return Invoice(**{**values, **changes})
 
 
-def invoice_case(**changes: Any) -> Case:
-    case = case_of(invoice_row(**changes))
-    case.lines = [
+def invoice_case(**changes: Any) -> LoadedOperation:
+    loaded = loaded_with(invoice_row(**changes))
+    loaded.lines = [
         InvoiceLine(invoice_id=INVOICE, position=position, description="work", amount_minor=amount)
         for position, amount in enumerate((100, 200))
     ]
-    return case
+    return loaded
 
 
 def line(position: int, amount: int, operation: str = INVOICE) -> dict[str, Any]:
@@ -72,17 +72,17 @@ def invoice(**changes: Any) -> dict[str, Any]:
     return {**shown, **changes}
 
 
-def sent(case: Case, step: Step, times: int = 1) -> Record:
+def sent(loaded: LoadedOperation, step: Step, times: int = 1) -> Record:
     """A record of this step whose sends have not been answered."""
-    record = plan(case, step, TERMS)
+    record = plan(loaded, step, TERMS)
     for _ in range(times):
         mark_sent(record, NOON, PRODUCTION, looking=False, only_looks=step.only_looks)
     return record
 
 
-def read(step: Step, answer: Answer, *, times: int = 1, case: Case | None = None) -> Reading:
-    case = case or (case_of(capture()) if step is CAPTURE else invoice_case())
-    return read_answer(step, case, sent(case, step, times), answer)
+def read(step: Step, answer: Answer, *, times: int = 1, loaded: LoadedOperation | None = None) -> Reading:
+    loaded = loaded or (loaded_with(capture()) if step is CAPTURE else invoice_case())
+    return read_answer(step, loaded, sent(loaded, step, times), answer)
 
 
 # 2xx, for every step.
@@ -162,9 +162,9 @@ def test_a_success_counts_only_as_exactly_what_was_asked(step: Step, body: Any, 
 
 def test_true_is_not_one():
     row = capture(amount_minor=1)
-    reading = read(CAPTURE, response(200, intent(amount_received=True)), case=case_of(row))
+    reading = read(CAPTURE, response(200, intent(amount_received=True)), loaded=loaded_with(row))
     assert reading.learned is Learned.MISMATCH
-    assert read(CAPTURE, response(200, intent(amount_received=1)), case=case_of(row)).learned is Learned.SUCCEEDED
+    assert read(CAPTURE, response(200, intent(amount_received=1)), loaded=loaded_with(row)).learned is Learned.SUCCEEDED
 
 
 def test_a_replayed_success_is_definite_where_it_shows_what_matters_and_is_read_again_where_not():
@@ -358,22 +358,22 @@ def test_a_page_of_a_proxy_declines_and_refuses_nothing(status: int):
 
 def test_a_404_about_an_intent_that_was_read_before_is_looked_at():
     """A key of another account gets 404 for everything; the account has to be asked first."""
-    case = case_of(capture())
-    case.records.append(
+    loaded = loaded_with(capture())
+    loaded.records.append(
         Record(
             step="read_authorization", generation=1, key="k", concluded_at=NOON, state="answered", learned="succeeded"
         )
     )
-    assert read(CAPTURE, error(404, code="resource_missing"), case=case).learned is Learned.ASK
+    assert read(CAPTURE, error(404, code="resource_missing"), loaded=loaded).learned is Learned.ASK
 
 
 # What is remembered of it.
 
 
 def learned_record(answer: Answer, *, times: int = 1, step: Step = CAPTURE) -> Record:
-    case = case_of(capture()) if step is CAPTURE else invoice_case()
-    record = sent(case, step, times)
-    learn(record, read_answer(step, case, record, answer))
+    loaded = loaded_with(capture()) if step is CAPTURE else invoice_case()
+    record = sent(loaded, step, times)
+    learn(record, read_answer(step, loaded, record, answer))
     return record
 
 
@@ -413,10 +413,10 @@ def test_what_replays_an_error_is_never_sent_again():
         if replayed and row[2] is Kind.NO_ANSWER:
             assert record.look_only
     # Once replayed, always replayed: a later answer does not make the key young again.
-    case = case_of(capture())
-    record = sent(case, CAPTURE, 2)
+    loaded = loaded_with(capture())
+    record = sent(loaded, CAPTURE, 2)
     for answer in (error(500, replayed=True), NoAnswer("reset")):
-        learn(record, read_answer(CAPTURE, case, record, answer))
+        learn(record, read_answer(CAPTURE, loaded, record, answer))
     assert record.replayed
     assert record.look_only
 
@@ -424,13 +424,13 @@ def test_what_replays_an_error_is_never_sent_again():
 def test_a_look_counts_and_teaches_and_changes_no_send():
     record = learned_record(NoAnswer("reset"), times=2)
     mark_sent(record, NOON, SHORT, looking=True, only_looks=False)
-    learn_from_look(record, Finding(Learned.ABSENT))
+    learn_from_look(record, LookResult(Learned.ABSENT))
     assert (record.learned, record.looks, record.unanswered, record.look_only) == (Learned.ABSENT, 1, 2, False)
 
 
 def test_the_capture_is_asked_for_in_the_same_bytes_every_time():
-    case = case_of(capture())
-    ask = CAPTURE.ask(case)
+    loaded = loaded_with(capture())
+    ask = CAPTURE.ask(loaded)
     assert (ask.method, ask.path) == ("POST", f"/v1/payment_intents/{INTENT}/capture")
-    assert ask.body == f"amount_to_capture=1999&metadata[billing_operation]={case.row.id}"
-    assert CAPTURE.ask(case).body == ask.body
+    assert ask.body == f"amount_to_capture=1999&metadata[billing_operation]={loaded.row.id}"
+    assert CAPTURE.ask(loaded).body == ask.body

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
-from protocol_model import TERMS, capture, case_of, response
+from protocol_model import TERMS, capture, loaded_with, response
 from test_turns import begun
 
 from billing.effects import Report
@@ -27,7 +27,7 @@ class _Crew:
 def _shift(finish: Any, clock: list[float]) -> shifts.Shift:
     runner = Runner(TERMS, Pace(4), random.Random(1))
     shift = shifts.Shift(None, None, runner, "captures", crew=4, slice_s=1)  # type: ignore[arg-type]
-    shift._runner = mock.Mock(spec=Runner, terms=TERMS, chance=random.Random(1), finish=finish)
+    shift._runner = mock.Mock(spec=Runner, terms=TERMS, rng=random.Random(1), finish=finish)
     return shift
 
 
@@ -50,8 +50,8 @@ def test_a_next_step_that_waited_for_postgres_is_not_started_late():
     Meanwhile others may have found the first call abandoned, proven it absent, and replaced its key.
     """
     clock = [1000.0]
-    reports = [Report(begun(case_of(capture())), response(200, {}), 1) for _ in range(2)]
-    following = begun(case_of(capture()))
+    reports = [Report(begun(loaded_with(capture())), response(200, {}), 1) for _ in range(2)]
+    following = begun(loaded_with(capture()))
     outcomes: Iterator[Any] = iter([ValueError("one of the rows"), Outcome(calls=[following]), Outcome()])
 
     def finish(_session: Any, group: Any) -> Outcome:

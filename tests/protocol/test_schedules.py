@@ -26,12 +26,12 @@ pauses = st.lists(st.sampled_from(PAUSES), max_size=14)
 def ended(world: World) -> None:
     """One effect, told as such, and every record but the last disproved."""
     assert len(world.provider.effects) == 1
-    assert world.case.row.state == CaptureState.CAPTURED
-    *older, last = world.case.records
+    assert world.loaded.row.state == CaptureState.CAPTURED
+    *older, last = world.loaded.records
     assert last.state == RecordState.ANSWERED
     assert all(record.state == RecordState.DISPROVED for record in older)
-    assert [record.generation for record in world.case.records] == list(range(1, len(older) + 2))
-    versions = [fact.entity_version for fact in world.case.facts]
+    assert [record.generation for record in world.loaded.records] == list(range(1, len(older) + 2))
+    versions = [fact.entity_version for fact in world.loaded.facts]
     assert versions == list(range(2, len(versions) + 2))
 
 
@@ -49,7 +49,7 @@ def test_random_schedules_take_money_once_and_end():
             ended(world)
         except AssertionError as failure:
             raise AssertionError(f"seed {seed}: {failure}") from failure
-        disproved += len(world.case.records) - 1
+        disproved += len(world.loaded.records) - 1
     # The schedules reach what is dangerous: keys that are replaced.
     assert disproved > 100
 
@@ -66,10 +66,10 @@ def test_every_fate_by_itself_ends(fate: str, late: float, times: int):
 
 def ended_or_refused(world: World) -> None:
     """As `ended`; or nothing happened, the provider's last word was a 400, and that is what we say."""
-    if world.case.row.state != CaptureState.REFUSED:
+    if world.loaded.row.state != CaptureState.REFUSED:
         ended(world)
         return
-    *older, last = world.case.records
+    *older, last = world.loaded.records
     assert (world.provider.effects, last.answer_status, last.state) == ([], 400, RecordState.ANSWERED)
     assert all(record.state == RecordState.DISPROVED for record in older)
     if last.learned == Learned.REFUSED:
@@ -92,7 +92,7 @@ def test_a_refusal_ends_it_only_where_nothing_happened(operation: Operation):
             ended_or_refused(world := World(Schedule(fates, []), operation=operation).run())
         except AssertionError as failure:
             raise AssertionError(f"seed {seed}: {failure}") from failure
-        refused += world.case.row.state == CaptureState.REFUSED
+        refused += world.loaded.row.state == CaptureState.REFUSED
     assert 50 < refused < 500
 
 
@@ -100,13 +100,13 @@ def test_a_refusal_ends_it_only_where_nothing_happened(operation: Operation):
 def test_what_is_refused_under_every_key_is_refused_and_not_asked_for_ever(refusal: str):
     world = World(Schedule([(refusal, 0.0), ("answered", 0.0)] * 20, [])).run()
     ended_or_refused(world)
-    assert world.case.row.state == CaptureState.REFUSED
+    assert world.loaded.row.state == CaptureState.REFUSED
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_what_creates_is_refused_at_once_when_nothing_was_sent_before(refusal: str):
     world = World(Schedule([(refusal, 0.0)], []), operation=MAKING).run()
-    assert (world.case.row.state, len(world.case.records)) == (CaptureState.REFUSED, 1)
+    assert (world.loaded.row.state, len(world.loaded.records)) == (CaptureState.REFUSED, 1)
 
 
 def test_a_refusal_after_a_lost_answer_says_nothing_about_what_was_created():
@@ -158,7 +158,7 @@ def _a_missing_answer_is_taken_for_a_no() -> list[Any]:
 
     def settle(turn: Any, report: Any) -> Any:
         result = real(turn, report)
-        record = turn.case.open
+        record = turn.loaded.open
         if result.standing is effects.Standing.IN_DOUBT and record is not None:
             record.state, record.concluded_at = RecordState.DISPROVED, turn.now
         return result
@@ -169,8 +169,8 @@ def _a_missing_answer_is_taken_for_a_no() -> list[Any]:
 def _a_refusal_is_believed_at_any_send() -> list[Any]:
     real = effects.read_answer
 
-    def believe(step: Any, case: Any, record: Any, answer: Any) -> Any:
-        reading = real(step, case, record, answer)
+    def believe(step: Any, loaded: Any, record: Any, answer: Any) -> Any:
+        reading = real(step, loaded, record, answer)
         refused = getattr(answer, "status", None) == 400
         return replace(reading, learned=Learned.REFUSED) if refused else reading
 
@@ -226,7 +226,7 @@ def test_a_dead_crew_does_not_shorten_the_wait_for_a_request_that_is_still_on_it
 def test_the_model_has_no_guard_of_its_own():
     """Its provider takes money as often as it is asked under new keys; only the protocol stops a second time."""
     world = World(Schedule([], []))
-    request = effects.request_of(effects.plan(world.case, TAKE, world.terms))
+    request = effects.request_of(effects.plan(world.loaded, TAKE, world.terms))
     for key in ("a", "b"):
         world.provider.execute(replace(request, key=key))
     assert len(world.provider.effects) == 2

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from protocol_model import INTENT, NOON, capture, case_of, error, intent, response
+from protocol_model import INTENT, NOON, capture, error, intent, loaded_with, response
 from test_answers import INVOICE, invoice, invoice_case, line, sent
 
 from billing import invoices, probes
@@ -15,7 +15,7 @@ from billing.idempotency import Learned
 from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
 from billing.invoice_strays import delete_stray, list_strays, stray_step
-from billing.steps import Case, Finding, Reader, Step
+from billing.steps import LoadedOperation, LookResult, Reader, Step
 from billing.tables import CaptureState, Record, Switch, SwitchState
 
 PATH = f"/v1/payment_intents/{INTENT}"
@@ -37,8 +37,8 @@ class Script:
         return answer.pop(0) if isinstance(answer, list) else answer
 
 
-def looked(step: Step, case: Case, answers: Mapping[str, Any]) -> Finding:
-    return step.look(case, Reader(Script(answers)), False)
+def looked(step: Step, loaded: LoadedOperation, answers: Mapping[str, Any]) -> LookResult:
+    return step.look(loaded, Reader(Script(answers)), False)
 
 
 def page(*items: Any, more: bool = False) -> Answer:
@@ -98,7 +98,7 @@ LOOKS: list[tuple[str, Answer, Learned]] = [
 
 @pytest.mark.parametrize(("answer", "learned"), [pytest.param(*row[1:], id=row[0]) for row in LOOKS])
 def test_what_a_look_at_a_capture_says(answer: Answer, learned: Learned):
-    assert looked(CAPTURE, case_of(capture()), {PATH: answer}).learned is learned
+    assert looked(CAPTURE, loaded_with(capture()), {PATH: answer}).learned is learned
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_what_a_look_at_a_capture_says(answer: Answer, learned: Learned):
 )
 def test_an_intent_that_is_gone_is_believed_only_when_the_account_answers(account: Answer, learned: Learned):
     answers = {PATH: NOT_FOUND, "/v1/account": account}
-    assert looked(CAPTURE, case_of(capture()), answers).learned is learned
+    assert looked(CAPTURE, loaded_with(capture()), answers).learned is learned
 
 
 @pytest.mark.parametrize(
@@ -123,13 +123,13 @@ def test_an_intent_that_is_gone_is_believed_only_when_the_account_answers(accoun
 def test_an_intent_is_gone_for_certain_only_in_the_account_that_is_known_to_be_ours(answers_as: str, learned: Learned):
     script = {PATH: NOT_FOUND, "/v1/account": response(200, {"object": "account", "id": answers_as})}
     read = Reader(lambda path: script[path], account="acct_ours")
-    assert CAPTURE.look(case_of(capture()), read, False).learned is learned
+    assert CAPTURE.look(loaded_with(capture()), read, False).learned is learned
 
 
 def test_a_capture_that_carries_another_operation_of_ours_is_claimed():
     """Its record may be in conflict, or lost with a database: the metadata still names whose it is."""
     shown = intent(metadata={"billing_operation": "cap_" + "9" * 32})
-    assert looked(CAPTURE, case_of(capture()), {PATH: response(200, shown)}).learned is Learned.FOUND_CLAIMED
+    assert looked(CAPTURE, loaded_with(capture()), {PATH: response(200, shown)}).learned is Learned.FOUND_CLAIMED
 
 
 AUTHORIZATIONS: list[tuple[str, dict[str, Any], Learned, str]] = [
@@ -183,57 +183,57 @@ AUTHORIZATIONS: list[tuple[str, dict[str, Any], Learned, str]] = [
 @pytest.mark.parametrize(("changes", "learned", "why"), [pytest.param(*row[1:], id=row[0]) for row in AUTHORIZATIONS])
 def test_what_is_read_of_an_authorization(changes: dict[str, Any], learned: Learned, why: str):
     shown = intent(**{"status": "requires_capture", "amount_received": 0, **changes})
-    finding = looked(READ_AUTHORIZATION, case_of(capture(authorized_minor=None)), {PATH: response(200, shown)})
+    finding = looked(READ_AUTHORIZATION, loaded_with(capture(authorized_minor=None)), {PATH: response(200, shown)})
     assert (finding.learned, finding.why) == (learned, why)
 
 
 def test_the_deadline_is_stripes_own_word_and_never_computed():
     charge = {"payment_method_details": {"card": {"capture_before": 1_767_700_000}}}
     shown = intent(status="requires_capture", amount_capturable=1999, amount_received=0, latest_charge=charge)
-    case = case_of(capture(authorized_minor=None))
-    finding = looked(READ_AUTHORIZATION, case, {PATH: response(200, shown)})
-    READ_AUTHORIZATION.apply(case, finding.learned, finding.data, finding.why)
-    assert case.row.capture_before == datetime.fromtimestamp(1_767_700_000, UTC)
-    assert (case.row.authorized_minor, case.row.authorized_currency) == (1999, "USD")
-    assert case.row.state == CaptureState.REQUESTED
+    loaded = loaded_with(capture(authorized_minor=None))
+    finding = looked(READ_AUTHORIZATION, loaded, {PATH: response(200, shown)})
+    READ_AUTHORIZATION.apply(loaded, finding.learned, finding.data, finding.why)
+    assert loaded.row.capture_before == datetime.fromtimestamp(1_767_700_000, UTC)
+    assert (loaded.row.authorized_minor, loaded.row.authorized_currency) == (1999, "USD")
+    assert loaded.row.state == CaptureState.REQUESTED
 
 
 @pytest.mark.parametrize("charge", [None, "ch_1", {}, {"payment_method_details": {"card": {"capture_before": True}}}])
 def test_where_stripe_says_no_deadline_there_is_none(charge: Any):
     shown = intent(status="requires_capture", amount_capturable=1999, amount_received=0, latest_charge=charge)
-    case = case_of(capture(authorized_minor=None))
-    READ_AUTHORIZATION.apply(case, Learned.SUCCEEDED, shown, "")
-    assert case.row.capture_before is None
+    loaded = loaded_with(capture(authorized_minor=None))
+    READ_AUTHORIZATION.apply(loaded, Learned.SUCCEEDED, shown, "")
+    assert loaded.row.capture_before is None
 
 
 # Invoices: the draft.
 
 
-def created(times: int = 1) -> Case:
-    case = invoice_case(stripe_invoice=None, create_generation=None, state="requested")
-    sent(case, CREATE, times)
-    return case
+def created(times: int = 1) -> LoadedOperation:
+    loaded = invoice_case(stripe_invoice=None, create_generation=None, state="requested")
+    sent(loaded, CREATE, times)
+    return loaded
 
 
 def test_a_draft_is_found_by_an_event_with_our_key():
-    case = created()
+    loaded = created()
     answers = {
-        "/v1/events": page(event("in_9", "somebody else's"), event("in_1", case.records[0].key, 2)),
+        "/v1/events": page(event("in_9", "somebody else's"), event("in_1", loaded.records[0].key, 2)),
         "/v1/invoices/in_1": response(200, invoice()),
     }
-    finding = looked(CREATE, case, answers)
+    finding = looked(CREATE, loaded, answers)
     assert (finding.learned, finding.data["id"]) == (Learned.FOUND_OURS, "in_1")
 
 
 def test_every_page_of_events_is_read_before_a_draft_is_absent():
-    case = created()
+    loaded = created()
     script = Script(
         {
-            "/v1/events": [page(event("in_8", None, 1), more=True), page(event("in_1", case.records[0].key, 2))],
+            "/v1/events": [page(event("in_8", None, 1), more=True), page(event("in_1", loaded.records[0].key, 2))],
             "/v1/invoices/in_1": response(200, invoice()),
         }
     )
-    assert CREATE.look(case, Reader(script), False).learned is Learned.FOUND_OURS
+    assert CREATE.look(loaded, Reader(script), False).learned is Learned.FOUND_OURS
     since = int((NOON - timedelta(minutes=5)).timestamp())
     until = int((NOON + timedelta(hours=1)).timestamp())
     lists = f"created[gte]={since}&created[lte]={until}&limit=100"
@@ -268,23 +268,23 @@ def test_a_draft_is_absent_only_when_both_lists_were_read_to_the_end(broken: str
 
 
 def test_a_draft_that_was_deleted_since_is_absent():
-    case = created()
+    loaded = created()
     answers = {
-        "/v1/events": page(event("in_1", case.records[0].key)),
+        "/v1/events": page(event("in_1", loaded.records[0].key)),
         "/v1/invoices": page(),
         "/v1/invoices/in_1": NOT_FOUND,
         "/v1/account": ACCOUNT,
     }
-    assert looked(CREATE, case, answers).learned is Learned.ABSENT
+    assert looked(CREATE, loaded, answers).learned is Learned.ABSENT
 
 
 # The lines.
 
 
-def added(times: int = 1) -> Case:
-    case = invoice_case()
-    sent(case, ADD_LINES, times)
-    return case
+def added(times: int = 1) -> LoadedOperation:
+    loaded = invoice_case()
+    sent(loaded, ADD_LINES, times)
+    return loaded
 
 
 def with_lines(*lines: Any, **changes: Any) -> Answer:
@@ -327,10 +327,10 @@ def test_a_draft_that_is_gone_takes_its_lines_with_it():
 # Finalize and send.
 
 
-def opened(step: Step) -> Case:
-    case = invoice_case(state="finalized" if step is SEND else "lines_added")
-    sent(case, step)
-    return case
+def opened(step: Step) -> LoadedOperation:
+    loaded = invoice_case(state="finalized" if step is SEND else "lines_added")
+    sent(loaded, step)
+    return loaded
 
 
 def test_a_draft_was_not_finalized_and_nothing_else_is_asked():
@@ -351,22 +351,22 @@ def test_a_draft_was_not_finalized_and_nothing_else_is_asked():
     ],
 )
 def test_finalizing_and_sending_are_ours_by_an_event_with_our_key(step: Step, key: str | None, learned: Learned):
-    case = opened(step)
-    events = {"no event": [event("in_7", case.records[0].key)]}.get(
-        key or "", [event("in_1", case.records[0].key if key == "ours" else key)]
+    loaded = opened(step)
+    events = {"no event": [event("in_7", loaded.records[0].key)]}.get(
+        key or "", [event("in_1", loaded.records[0].key if key == "ours" else key)]
     )
     answers = {"/v1/invoices/in_1": response(200, invoice(status="open")), "/v1/events": page(*events)}
-    assert looked(step, case, answers).learned is learned
+    assert looked(step, loaded, answers).learned is learned
 
 
 def test_an_event_under_a_key_of_an_earlier_generation_is_ours():
-    case = opened(SEND)
-    case.records.insert(0, Record(step="send", generation=0, key="an earlier key", concluded_at=NOON))
+    loaded = opened(SEND)
+    loaded.records.insert(0, Record(step="send", generation=0, key="an earlier key", concluded_at=NOON))
     answers = {
         "/v1/invoices/in_1": response(200, invoice(status="open")),
         "/v1/events": page(event("in_1", "an earlier key")),
     }
-    assert looked(SEND, case, answers).learned is Learned.FOUND_OURS
+    assert looked(SEND, loaded, answers).learned is Learned.FOUND_OURS
 
 
 @pytest.mark.parametrize("step", [FINALIZE, SEND], ids=lambda step: step.name)
@@ -390,32 +390,32 @@ def test_an_invoice_that_is_not_as_asked_is_not_taken_for_done(step: Step, shown
 
 @pytest.mark.parametrize("step", [DELETE_DRAFT, delete_stray("in_1")], ids=["ours", "stray"])
 def test_a_deleted_draft_is_seen_by_its_absence(step: Step):
-    case = invoice_case(state="lines_differ")
+    loaded = invoice_case(state="lines_differ")
     gone = {"/v1/invoices/in_1": NOT_FOUND, "/v1/account": ACCOUNT}
-    assert looked(step, case, gone).learned is Learned.FOUND_OURS
-    assert looked(step, case, {**gone, "/v1/account": error(403)}).learned is Learned.LOOK_UNANSWERED
-    assert looked(step, case, {"/v1/invoices/in_1": response(200, invoice())}).learned is Learned.ABSENT
+    assert looked(step, loaded, gone).learned is Learned.FOUND_OURS
+    assert looked(step, loaded, {**gone, "/v1/account": error(403)}).learned is Learned.LOOK_UNANSWERED
+    assert looked(step, loaded, {"/v1/invoices/in_1": response(200, invoice())}).learned is Learned.ABSENT
     opened = response(200, invoice(status="open"))
-    assert looked(step, case, {"/v1/invoices/in_1": opened}).learned is Learned.FOUND_DIFFERENT
+    assert looked(step, loaded, {"/v1/invoices/in_1": opened}).learned is Learned.FOUND_DIFFERENT
 
 
 def test_strays_are_the_other_drafts_of_this_operation_on_all_pages():
-    case = invoice_case()
-    sent(case, CREATE)
+    loaded = invoice_case()
+    sent(loaded, CREATE)
     answers = {
         "/v1/invoices": [
             page(invoice(), invoice(id="in_3"), invoice(id="in_4", metadata={}), more=True),
             page(invoice(id="in_5", metadata={"billing_operation": "inv_9"}), invoice(id="in_6")),
         ]
     }
-    finding = looked(list_strays("before_lines"), case, answers)
+    finding = looked(list_strays("before_lines"), loaded, answers)
     assert (finding.learned, finding.why) == (Learned.SUCCEEDED, "strays:in_3 in_6")
     broken = {"/v1/invoices": [page(invoice(), more=True), error(500)]}
-    assert looked(list_strays("before_lines"), case, broken).learned is Learned.LOOK_UNANSWERED
+    assert looked(list_strays("before_lines"), loaded, broken).learned is Learned.LOOK_UNANSWERED
 
 
-def concluded(case: Case, name: str, generation: int, conclusion: str = "succeeded") -> None:
-    case.records.append(
+def concluded(loaded: LoadedOperation, name: str, generation: int, conclusion: str = "succeeded") -> None:
+    loaded.records.append(
         Record(
             step=name, generation=generation, key=f"k{generation}", looks=0, concluded_at=NOON, conclusion=conclusion
         )
@@ -423,30 +423,30 @@ def concluded(case: Case, name: str, generation: int, conclusion: str = "succeed
 
 
 def test_where_the_draft_was_made_at_the_first_try_nobody_lists_strays():
-    case = invoice_case()
-    concluded(case, "create", 1)
-    assert stray_step(case, "before_lines") is None
-    assert invoices.next_step(case) is ADD_LINES
+    loaded = invoice_case()
+    concluded(loaded, "create", 1)
+    assert stray_step(loaded, "before_lines") is None
+    assert invoices.next_step(loaded) is ADD_LINES
 
 
 def test_after_a_second_try_strays_are_listed_and_deleted_one_by_one_before_lines_are_added():
-    case = invoice_case(create_generation=2)
-    concluded(case, "create", 1, "absent")
-    concluded(case, "create", 2)
-    listing = invoices.next_step(case)
+    loaded = invoice_case(create_generation=2)
+    concluded(loaded, "create", 1, "absent")
+    concluded(loaded, "create", 2)
+    listing = invoices.next_step(loaded)
     assert listing is not None
     assert listing.name == "list_strays_before_lines"
-    concluded(case, listing.name, 3, "strays:in_3 in_6")
+    concluded(loaded, listing.name, 3, "strays:in_3 in_6")
     for number, stray in ((4, "in_3"), (5, "in_6")):
-        step = invoices.next_step(case)
+        step = invoices.next_step(loaded)
         assert step is not None
         assert step.name == f"delete_stray:{stray}"
-        assert step.ask(case).path == f"/v1/invoices/{stray}"
-        concluded(case, step.name, number)
-    assert invoices.next_step(case) is ADD_LINES
+        assert step.ask(loaded).path == f"/v1/invoices/{stray}"
+        concluded(loaded, step.name, number)
+    assert invoices.next_step(loaded) is ADD_LINES
     # A late arrival shows itself before the invoice is finalized.
-    case.row.state = "lines_added"
-    again = invoices.next_step(case)
+    loaded.row.state = "lines_added"
+    again = invoices.next_step(loaded)
     assert again is not None
     assert again.name == "list_strays_before_finalize"
 
@@ -454,8 +454,8 @@ def test_after_a_second_try_strays_are_listed_and_deleted_one_by_one_before_line
 # The probe.
 
 
-def switch() -> Case:
-    return case_of(
+def switch() -> LoadedOperation:
+    return loaded_with(
         Switch(id="swi_1", scope="account:own", state=SwitchState.PULLED, probes=True, version=1, correlation_id=None)
     )
 
@@ -481,10 +481,10 @@ def test_a_page_of_a_proxy_is_not_our_account():
 
 def test_a_404_that_stripe_did_not_write_is_no_absence():
     nobody = {PATH: response(404, None, body=b"<html>not found</html>"), "/v1/account": response(200, {})}
-    assert looked(CAPTURE, case_of(capture()), nobody).learned is Learned.LOOK_UNANSWERED
+    assert looked(CAPTURE, loaded_with(capture()), nobody).learned is Learned.LOOK_UNANSWERED
 
 
-def test_a_brake_that_a_person_has_taken_over_is_not_probed_any_more():
-    case = switch()
-    case.row.probes = False
-    assert probes.OPERATION.next_step(case) is None
+def test_a_switch_that_a_person_has_taken_over_is_not_probed_any_more():
+    loaded = switch()
+    loaded.row.probes = False
+    assert probes.OPERATION.next_step(loaded) is None

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from protocol_model import CAPTURING, NOON, TERMS, capture, case_of, error, intent, response
+from protocol_model import CAPTURING, NOON, TERMS, capture, error, intent, loaded_with, response
 from test_answers import invoice, invoice_case
 
 from billing import captures, effects, invoices
@@ -14,35 +14,37 @@ from billing.gateway import Answer, Budget, NoAnswer, NotSent, Request, boot_clo
 from billing.idempotency import MAX_ROTATIONS, Learned
 from billing.invoice_draft_steps import ADD_LINES
 from billing.records import plan, request_of
-from billing.steps import Case, Finding, Step
+from billing.steps import LoadedOperation, LookResult, Step
 from billing.tables import CaptureState, InvoiceState, RecordState
 
 SECOND = timedelta(seconds=1)
 DAY = timedelta(days=1)
 
 
-def turn(case: Case, now: Any = NOON, *, may_send: bool = True, operation: Any = CAPTURING) -> Turn:
-    return Turn(operation, case, now, TERMS, may_send=may_send)
+def turn(loaded: LoadedOperation, now: Any = NOON, *, may_send: bool = True, operation: Any = CAPTURING) -> Turn:
+    return Turn(operation, loaded, now, TERMS, may_send=may_send)
 
 
-def begun(case: Case, now: Any = NOON, **options: Any) -> Call:
-    result = effects.prepare(turn(case, now), **options)
+def begun(loaded: LoadedOperation, now: Any = NOON, **options: Any) -> Call:
+    result = effects.prepare(turn(loaded, now), **options)
     assert result.call is not None, result
     return result.call
 
 
-def told(case: Case, call: Call, came_back: Answer | Finding, now: Any = NOON, *, may_send: bool = True) -> Result:
-    return effects.settle(turn(case, now, may_send=may_send, operation=call.operation), Report(call, came_back, 1))
+def told(
+    loaded: LoadedOperation, call: Call, came_back: Answer | LookResult, now: Any = NOON, *, may_send: bool = True
+) -> Result:
+    return effects.settle(turn(loaded, now, may_send=may_send, operation=call.operation), Report(call, came_back, 1))
 
 
-def topics(case: Case) -> list[str]:
-    return [fact.topic for fact in case.facts]
+def topics(loaded: LoadedOperation) -> list[str]:
+    return [fact.topic for fact in loaded.facts]
 
 
 def test_before_the_call_the_record_says_that_it_may_have_gone_out():
-    case = case_of(capture())
-    call = begun(case)
-    record = case.records[0]
+    loaded = loaded_with(capture())
+    call = begun(loaded)
+    record = loaded.records[0]
     assert (record.state, record.sends, record.unanswered, record.unreported) == (RecordState.SENT, 1, 1, 1)
     assert record.first_sent_at == record.last_prepared_at == NOON
     assert record.lease_until == NOON + TERMS.timing.lease
@@ -55,13 +57,13 @@ def test_before_the_call_the_record_says_that_it_may_have_gone_out():
 
 
 def test_a_success_concludes_record_row_and_fact_together():
-    case = case_of(capture())
-    result = told(case, begun(case), response(200, intent()))
+    loaded = loaded_with(capture())
+    result = told(loaded, begun(loaded), response(200, intent()))
     assert result.standing is Standing.CONCLUDED
-    assert (case.row.state, case.row.charge) == (CaptureState.CAPTURED, "ch_1")
-    assert (case.records[0].state, case.records[0].concluded_at) == (RecordState.ANSWERED, NOON)
-    assert topics(case) == ["capture.attempted", "capture.captured"]
-    assert case.records[0].request_ids == ["req_1"]
+    assert (loaded.row.state, loaded.row.charge) == (CaptureState.CAPTURED, "ch_1")
+    assert (loaded.records[0].state, loaded.records[0].concluded_at) == (RecordState.ANSWERED, NOON)
+    assert topics(loaded) == ["capture.attempted", "capture.captured"]
+    assert loaded.records[0].request_ids == ["req_1"]
 
 
 @pytest.mark.parametrize(
@@ -81,89 +83,89 @@ def test_a_success_concludes_record_row_and_fact_together():
     ],
 )
 def test_each_answer_has_its_standing(answer: Answer, standing: Standing):
-    case = case_of(capture())
-    result = told(case, begun(case), answer)
+    loaded = loaded_with(capture())
+    result = told(loaded, begun(loaded), answer)
     assert result.standing is standing
     assert result.call is None
-    assert case.records[0].unreported == 0
-    assert case.records[0].lease_until is None
+    assert loaded.records[0].unreported == 0
+    assert loaded.records[0].lease_until is None
 
 
 def test_the_first_send_is_timed_once_per_generation():
-    case = case_of(capture())
-    told(case, begun(case), NoAnswer("reset"))
-    begun(case, NOON + 5 * SECOND)
-    assert case.records[0].first_sent_at == NOON
-    assert case.records[0].last_prepared_at == NOON + 5 * SECOND
-    assert case.records[0].sends == 2
+    loaded = loaded_with(capture())
+    told(loaded, begun(loaded), NoAnswer("reset"))
+    begun(loaded, NOON + 5 * SECOND)
+    assert loaded.records[0].first_sent_at == NOON
+    assert loaded.records[0].last_prepared_at == NOON + 5 * SECOND
+    assert loaded.records[0].sends == 2
 
 
 def test_a_call_never_starts_past_the_horizon_of_its_key():
-    case = case_of(capture())
-    told(case, begun(case), NoAnswer("reset"))
+    loaded = loaded_with(capture())
+    told(loaded, begun(loaded), NoAnswer("reset"))
     horizon = timedelta(seconds=TERMS.timing.horizon_s)
-    call = begun(case, NOON + horizon - 3 * SECOND)
+    call = begun(loaded, NOON + horizon - 3 * SECOND)
     assert call.not_after_s == 3
 
 
 def test_a_call_never_starts_after_the_authorization_has_lapsed():
-    case = case_of(capture(capture_before=NOON + 2 * SECOND))
-    look = begun(case) if effects.prepare(turn(case)).call else begun(case, look=True)
-    told(case, look, Finding(Learned.ABSENT, intent(status="requires_capture", amount_received=0)))
-    assert begun(case).not_after_s <= 2
+    loaded = loaded_with(capture(capture_before=NOON + 2 * SECOND))
+    look = begun(loaded) if effects.prepare(turn(loaded)).call else begun(loaded, look=True)
+    told(loaded, look, LookResult(Learned.ABSENT, intent(status="requires_capture", amount_received=0)))
+    assert begun(loaded).not_after_s <= 2
 
 
 def test_a_pulled_switch_turns_what_is_unanswered_into_a_look_and_leaves_the_rest():
-    case = case_of(capture())
-    assert effects.prepare(turn(case, may_send=False)).standing is Standing.BLOCKED
-    assert case.records[0].sends == 0
-    told(case, begun(case), NoAnswer("reset"))
-    assert effects.prepare(turn(case, may_send=False)).standing is Standing.LOOKING
-    assert case.records[0].look_at == NOON
+    loaded = loaded_with(capture())
+    assert effects.prepare(turn(loaded, may_send=False)).standing is Standing.BLOCKED
+    assert loaded.records[0].sends == 0
+    told(loaded, begun(loaded), NoAnswer("reset"))
+    assert effects.prepare(turn(loaded, may_send=False)).standing is Standing.LOOKING
+    assert loaded.records[0].look_at == NOON
 
 
 def test_a_second_crew_waits_for_the_lease_and_then_asks_with_the_same_key_and_bytes():
-    case = case_of(capture())
-    first = begun(case)
-    assert effects.prepare(turn(case, NOON + 14 * SECOND)).standing is Standing.WAITING
-    second = begun(case, NOON + 16 * SECOND)
+    loaded = loaded_with(capture())
+    first = begun(loaded)
+    assert effects.prepare(turn(loaded, NOON + 14 * SECOND)).standing is Standing.WAITING
+    second = begun(loaded, NOON + 16 * SECOND)
     assert second.request == first.request
     assert second.fence == first.fence + 1
-    assert "capture.attempt_lapsed" in topics(case)
+    assert "capture.attempt_lapsed" in topics(loaded)
 
 
 def test_a_report_without_its_fence_changes_nothing_and_is_told():
-    case = case_of(capture())
-    first = begun(case)
-    begun(case, NOON + 16 * SECOND)
-    assert told(case, first, response(200, intent())).standing is Standing.LATE
-    assert case.row.state == CaptureState.REQUESTED
-    assert case.records[0].unreported >= 1
-    assert topics(case)[-1] == "capture.late_answer"
-    assert case.records[0].answer_status is None
+    loaded = loaded_with(capture())
+    first = begun(loaded)
+    begun(loaded, NOON + 16 * SECOND)
+    assert told(loaded, first, response(200, intent())).standing is Standing.LATE
+    assert loaded.row.state == CaptureState.REQUESTED
+    assert loaded.records[0].unreported >= 1
+    assert topics(loaded)[-1] == "capture.late_answer"
+    assert loaded.records[0].answer_status is None
 
 
 def test_a_late_success_of_a_disproved_key_is_a_conflict():
-    case = case_of(capture())
-    first = begun(case)
+    loaded = loaded_with(capture())
+    first = begun(loaded)
     later = NOON + TERMS.timing.abandoned + SECOND
-    case.records[0].look_only = True
-    look = begun(case, later, look=True)
-    absent = Finding(Learned.ABSENT, intent(status="requires_capture", amount_received=0))
-    assert told(case, look, absent, later).standing is Standing.AGAIN
-    assert [record.state for record in case.records] == [RecordState.DISPROVED, RecordState.PLANNED]
-    assert case.records[1].body == case.records[0].body
-    assert case.records[1].key != case.records[0].key
-    assert told(case, first, response(200, intent()), later).standing is Standing.CONFLICT
-    assert effects.prepare(turn(case, later)).standing is Standing.CONFLICT
+    loaded.records[0].look_only = True
+    look = begun(loaded, later, look=True)
+    absent = LookResult(Learned.ABSENT, intent(status="requires_capture", amount_received=0))
+    assert told(loaded, look, absent, later).standing is Standing.AGAIN
+    assert [record.state for record in loaded.records] == [RecordState.DISPROVED, RecordState.PLANNED]
+    assert loaded.records[1].body == loaded.records[0].body
+    assert loaded.records[1].key != loaded.records[0].key
+    assert told(loaded, first, response(200, intent()), later).standing is Standing.CONFLICT
+    assert effects.prepare(turn(loaded, later)).standing is Standing.CONFLICT
 
 
 def test_a_late_success_after_a_success_is_no_conflict():
-    case = case_of(capture())
-    first = begun(case)
-    told(case, begun(case, NOON + 16 * SECOND), response(200, intent(), replayed=True))
-    assert told(case, first, response(200, intent())).standing is Standing.LATE
-    assert case.row.state == CaptureState.CAPTURED
+    loaded = loaded_with(capture())
+    first = begun(loaded)
+    told(loaded, begun(loaded, NOON + 16 * SECOND), response(200, intent(), replayed=True))
+    assert told(loaded, first, response(200, intent())).standing is Standing.LATE
+    assert loaded.row.state == CaptureState.CAPTURED
 
 
 # Holes that were found, each until it is mended.
@@ -171,135 +173,135 @@ def test_a_late_success_after_a_success_is_no_conflict():
 
 def test_a_key_is_replaced_only_after_a_look_that_began_when_absence_was_mature():
     """Held after a look, released a day later: what was read before the last send had settled proves nothing."""
-    case = case_of(capture())
-    told(case, begun(case), NoAnswer("ReadTimeoutError"))
-    look = begun(case, NOON + SECOND, look=True)
-    absent = Finding(Learned.ABSENT, intent(status="requires_capture", amount_received=0))
-    told(case, look, absent, NOON + SECOND, may_send=False)
-    result = effects.prepare(turn(case, NOON + DAY))
+    loaded = loaded_with(capture())
+    told(loaded, begun(loaded), NoAnswer("ReadTimeoutError"))
+    look = begun(loaded, NOON + SECOND, look=True)
+    absent = LookResult(Learned.ABSENT, intent(status="requires_capture", amount_received=0))
+    told(loaded, look, absent, NOON + SECOND, may_send=False)
+    result = effects.prepare(turn(loaded, NOON + DAY))
     assert result.standing is Standing.LOOKING
-    assert len(case.records) == 1
+    assert len(loaded.records) == 1
 
 
 def test_a_slow_look_does_not_mature_while_it_is_being_read():
-    case = case_of(capture())
-    told(case, begun(case), NoAnswer("ReadTimeoutError"))
-    case.records[0].look_only = True
+    loaded = loaded_with(capture())
+    told(loaded, begun(loaded), NoAnswer("ReadTimeoutError"))
+    loaded.records[0].look_only = True
     settled = NOON + timedelta(seconds=TERMS.timing.settle_s)
-    look = begun(case, settled - 2 * SECOND, look=True)
-    absent = Finding(Learned.ABSENT, intent(status="requires_capture", amount_received=0))
-    assert told(case, look, absent, settled + 2 * SECOND).standing is Standing.LOOKING
-    assert len(case.records) == 1
+    look = begun(loaded, settled - 2 * SECOND, look=True)
+    absent = LookResult(Learned.ABSENT, intent(status="requires_capture", amount_received=0))
+    assert told(loaded, look, absent, settled + 2 * SECOND).standing is Standing.LOOKING
+    assert len(loaded.records) == 1
 
 
 def test_a_late_report_that_is_settled_twice_counts_once():
     """Its commit succeeded, and the answer to the commit was lost."""
-    case = case_of(capture())
-    first = begun(case)
-    begun(case, NOON + 16 * SECOND)
-    begun(case, NOON + 32 * SECOND)
+    loaded = loaded_with(capture())
+    first = begun(loaded)
+    begun(loaded, NOON + 16 * SECOND)
+    begun(loaded, NOON + 32 * SECOND)
     for _ in range(2):
-        told(case, first, NoAnswer("reset"), NOON + 33 * SECOND)
-    assert case.records[0].unreported >= 2
+        told(loaded, first, NoAnswer("reset"), NOON + 33 * SECOND)
+    assert loaded.records[0].unreported >= 2
 
 
 def test_a_conflict_stays_one_when_the_call_in_hand_comes_back():
-    case = case_of(capture())
-    first = begun(case)
-    second = begun(case, NOON + 16 * SECOND)
-    assert told(case, first, response(200, intent(id="pi_2"))).standing is Standing.CONFLICT
-    assert told(case, second, response(200, intent())).standing is Standing.CONFLICT
-    assert case.in_conflict
+    loaded = loaded_with(capture())
+    first = begun(loaded)
+    second = begun(loaded, NOON + 16 * SECOND)
+    assert told(loaded, first, response(200, intent(id="pi_2"))).standing is Standing.CONFLICT
+    assert told(loaded, second, response(200, intent())).standing is Standing.CONFLICT
+    assert loaded.in_conflict
 
 
 def test_an_operation_in_conflict_begins_no_next_step():
     """The second call of an invoice comes back while a disproved call of it turned out to have succeeded."""
-    case = invoice_case()
-    old = plan(case, ADD_LINES, TERMS)
+    loaded = invoice_case()
+    old = plan(loaded, ADD_LINES, TERMS)
     old.state, old.concluded_at = RecordState.CONFLICT, NOON
-    record = plan(case, ADD_LINES, TERMS)
+    record = plan(loaded, ADD_LINES, TERMS)
     operation = invoices.OPERATION
-    call = effects._begin(turn(case, operation=operation), record, ADD_LINES, looking=False).call
+    call = effects._begin(turn(loaded, operation=operation), record, ADD_LINES, looking=False).call
     assert call is not None
-    result = told(case, call, response(200, invoice()))
+    result = told(loaded, call, response(200, invoice()))
     assert result.standing is Standing.CONFLICT
     assert result.call is None
 
 
 def test_lines_that_were_only_refused_for_our_credentials_are_added_a_day_later():
-    case = invoice_case()
+    loaded = invoice_case()
     operation = invoices.OPERATION
-    call = effects.prepare(turn(case, operation=operation)).call
+    call = effects.prepare(turn(loaded, operation=operation)).call
     assert call is not None
-    assert told(case, call, error(401)).standing is Standing.MISCONFIGURED
-    assert effects.prepare(turn(case, NOON + DAY, operation=operation)).standing is Standing.LOOKING
-    look = effects.prepare(turn(case, NOON + DAY, operation=operation), look=True).call
+    assert told(loaded, call, error(401)).standing is Standing.MISCONFIGURED
+    assert effects.prepare(turn(loaded, NOON + DAY, operation=operation)).standing is Standing.LOOKING
+    look = effects.prepare(turn(loaded, NOON + DAY, operation=operation), look=True).call
     assert look is not None
     empty = invoice(subtotal=0, total=0, lines={"data": [], "has_more": False})
     report = effects.call(_Showing(empty), look, Budget(boot_clock() + 5, boot_clock() + 5))
-    told(case, look, report.came_back, NOON + DAY)
-    assert case.row.state == InvoiceState.DRAFTED
+    told(loaded, look, report.came_back, NOON + DAY)
+    assert loaded.row.state == InvoiceState.DRAFTED
 
 
 def test_an_invoice_that_was_refused_after_it_was_finalized_is_not_made_a_second_time():
     """Sending it was refused; it is open and payable. Made again, the customer has two."""
-    case = invoice_case(state=InvoiceState.REFUSED, number="A-0001", reason="customer_has_no_email")
-    list(invoices.reopen(case.row, actor="ops", reason="the address was added"))
-    assert case.row.state == InvoiceState.FINALIZED
-    assert case.row.stripe_invoice == "in_1"
+    loaded = invoice_case(state=InvoiceState.REFUSED, number="A-0001", reason="customer_has_no_email")
+    list(invoices.reopen(loaded.row, actor="ops", reason="the address was added"))
+    assert loaded.row.state == InvoiceState.FINALIZED
+    assert loaded.row.stripe_invoice == "in_1"
 
 
 def test_a_record_is_resent_under_the_api_version_it_was_first_sent_under():
-    case = case_of(capture())
-    begun(case)
-    case.records[0].api_version = "2026-09-30.endive"
-    assert getattr(request_of(case.records[0]), "api_version", None) == "2026-09-30.endive"
+    loaded = loaded_with(capture())
+    begun(loaded)
+    loaded.records[0].api_version = "2026-09-30.endive"
+    assert getattr(request_of(loaded.records[0]), "api_version", None) == "2026-09-30.endive"
 
 
 @pytest.mark.parametrize("step", [CAPTURE, READ_AUTHORIZATION], ids=lambda step: step.name)
 @pytest.mark.parametrize("learned", [Learned.LOOK_UNANSWERED, Learned.UNPROVABLE])
 def test_what_eight_looks_could_not_decide_is_told_once_and_looked_at_on(step: Step, learned: Learned):
-    case = case_of(capture(authorized_minor=None if step is READ_AUTHORIZATION else 1999))
+    loaded = loaded_with(capture(authorized_minor=None if step is READ_AUTHORIZATION else 1999))
     operation = captures.OPERATION
     now, standings = NOON, []
-    result = effects.prepare(turn(case, now, operation=operation))
+    result = effects.prepare(turn(loaded, now, operation=operation))
     if step is CAPTURE:
         assert result.call is not None
-        told(case, result.call, error(500, replayed=True), now)
+        told(loaded, result.call, error(500, replayed=True), now)
     for _ in range(20):
         if result.call is None or not result.call.looking:
-            result = effects.prepare(turn(case, now, operation=operation), look=True)
+            result = effects.prepare(turn(loaded, now, operation=operation), look=True)
         assert result.call is not None
-        result = told(case, result.call, Finding(learned, why="status 500"), now)
-        assert (result.call, case.row.state) == (None, CaptureState.REQUESTED)
+        result = told(loaded, result.call, LookResult(learned, why="status 500"), now)
+        assert (result.call, loaded.row.state) == (None, CaptureState.REQUESTED)
         standings.append(result.standing)
-        assert case.records[0].look_at is not None
-        assert now < case.records[0].look_at <= now + timedelta(hours=1)
-        now = case.records[0].look_at
+        assert loaded.records[0].look_at is not None
+        assert now < loaded.records[0].look_at <= now + timedelta(hours=1)
+        now = loaded.records[0].look_at
     assert set(standings[10:]) == {Standing.PARKED}
-    assert topics(case).count("capture.undecided") == 1
+    assert topics(loaded).count("capture.undecided") == 1
 
 
 def test_a_draft_that_cannot_be_deleted_is_asked_for_four_times_and_then_told_once():
     """Each refusal is looked into, and the draft is still there. At once and for ever, it used to be."""
-    case = invoice_case(state=InvoiceState.LINES_DIFFER, reason="total_differs")
+    loaded = invoice_case(state=InvoiceState.LINES_DIFFER, reason="total_differs")
     operation, deletes = invoices.OPERATION, 0
     for _ in range(30):
-        record = case.open
+        record = loaded.open
         look = record is not None and record.look_at is not None
-        call = effects.prepare(turn(case, NOON, operation=operation), look=look).call
+        call = effects.prepare(turn(loaded, NOON, operation=operation), look=look).call
         assert call is not None
         if call.looking:
-            result = told(case, call, Finding(Learned.ABSENT, invoice()))
+            result = told(loaded, call, LookResult(Learned.ABSENT, invoice()))
         else:
             deletes += 1
-            result = told(case, call, error(400))
+            result = told(loaded, call, error(400))
     assert (deletes, result.standing) == (MAX_ROTATIONS + 1, Standing.PARKED)
-    assert topics(case).count("invoice.undecided") == 1
-    look = effects.prepare(turn(case, NOON, operation=operation), look=True).call
+    assert topics(loaded).count("invoice.undecided") == 1
+    look = effects.prepare(turn(loaded, NOON, operation=operation), look=True).call
     assert look is not None
-    assert told(case, look, Finding(Learned.FOUND_OURS)).standing is Standing.CONCLUDED
-    assert case.row.state == InvoiceState.REFUSED
+    assert told(loaded, look, LookResult(Learned.FOUND_OURS)).standing is Standing.CONCLUDED
+    assert loaded.row.state == InvoiceState.REFUSED
 
 
 class _Showing:
@@ -316,9 +318,9 @@ class _Showing:
 
 
 def test_a_look_has_its_whole_budget():
-    case = case_of(capture())
-    begun(case)
-    look = begun(case, NOON + 20 * SECOND, look=True)
+    loaded = loaded_with(capture())
+    begun(loaded)
+    look = begun(loaded, NOON + 20 * SECOND, look=True)
     gateway = _Showing(intent())
     effects.call(gateway, look, Budget(not_after=boot_clock() + 10, over_at=boot_clock() + 30))
     assert all(budget.not_after >= budget.over_at for budget in gateway.budgets)

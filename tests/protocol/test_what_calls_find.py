@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import stripe
-from protocol_model import INTENT, NOON, TERMS, capture, case_of, error, intent, response
+from protocol_model import INTENT, NOON, TERMS, capture, error, intent, loaded_with, response
 from test_answers import INVOICE, invoice, invoice_case, line, sent
 from test_steps import ACCOUNT, NOT_FOUND, Script, event, page
 
@@ -27,7 +27,7 @@ from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
 from billing.invoice_strays import delete_stray, list_strays
 from billing.records import request_of
-from billing.steps import Case, Operation, Reader, Step
+from billing.steps import LoadedOperation, Operation, Reader, Step
 from billing.tables import Capture, Record, RecordState
 
 DOCS = Path(__file__).parents[2] / "docs" / "states-at-stripe.md"
@@ -215,17 +215,19 @@ def _of_finalized() -> Iterator[Row]:
 ROWS = [*_of_captures(), *_of_drafts(), *_of_lines(), *_of_finalized()]
 
 
-def in_hand(row: Row) -> tuple[Case, Step, Operation, Record]:
+def in_hand(row: Row) -> tuple[LoadedOperation, Step, Operation, Record]:
     """A call of this step, sent once; its answer said nothing."""
     step, state, operation = CALLS[row.call]
-    case = invoice_case(state=state) if state else case_of(capture(authorized_minor=None if step.only_looks else 1999))
+    loaded = (
+        invoice_case(state=state) if state else loaded_with(capture(authorized_minor=None if step.only_looks else 1999))
+    )
     if state in ("requested", "drafted"):
-        case.row.create_generation = None if state == "requested" else 1
-    record = sent(case, step)
+        loaded.row.create_generation = None if state == "requested" else 1
+    record = sent(loaded, step)
     record.lease_until = record.lease_s = None
     record.state, record.learned, record.look_only = RecordState.IN_DOUBT, Learned.ASK, True
     record.unreported, record.last_reported_at, record.answer_status = 0, NOON, 500
-    return case, step, operation, record
+    return loaded, step, operation, record
 
 
 def script(row: Row, record: Record) -> Script:
@@ -243,18 +245,18 @@ def _with_our_key(answer: Any, key: str) -> Any:
     return answer
 
 
-def played(row: Row) -> tuple[str, Case, Record, str]:
+def played(row: Row) -> tuple[str, LoadedOperation, Record, str]:
     """What a look makes of it: in the words of the page, with the case, the record and the reason."""
-    case, step, operation, record = in_hand(row)
+    loaded, step, operation, record = in_hand(row)
     record.looks = 8
-    call = Call(record.id, operation, step, case, record.fence, request_of(record), True, 10, LATER, "acct_1")
+    call = Call(record.id, operation, step, loaded, record.fence, request_of(record), True, 10, LATER, "acct_1")
     record.lease_until, record.lease_s = LATER + TERMS.timing.lease, TERMS.timing.lease_s
-    before, finding = case.row.state, step.look(case, Reader(script(row, record), "acct_1"), False)
-    result = effects.settle(Turn(operation, case, LATER, TERMS, may_send=True), Report(call, finding, 1))
-    return _end(row, case, record, before, result), case, record, finding.why
+    before, finding = loaded.row.state, step.look(loaded, Reader(script(row, record), "acct_1"), False)
+    result = effects.settle(Turn(operation, loaded, LATER, TERMS, may_send=True), Report(call, finding, 1))
+    return _end(row, loaded, record, before, result), loaded, record, finding.why
 
 
-def _end(row: Row, case: Case, record: Record, before: str, result: effects.Result) -> str:
+def _end(row: Row, loaded: LoadedOperation, record: Record, before: str, result: effects.Result) -> str:
     if result.standing is Standing.CONFLICT:
         return PERSON
     if result.standing is Standing.PARKED:
@@ -265,11 +267,11 @@ def _end(row: Row, case: Case, record: Record, before: str, result: effects.Resu
         assert result.standing is Standing.AGAIN, result
         return DELETED_AGAIN if row.call.startswith("delete") else AGAIN
     if result.standing is Standing.CONCLUDED:
-        return str(case.row.state)
+        return str(loaded.row.state)
     if row.call == "list strays" and (record.conclusion or "").removeprefix("strays:"):
         return "each is deleted"
     assert result.call is not None
-    assert case.row.state != before or isinstance(case.row, Capture) or "stray" in row.call
+    assert loaded.row.state != before or isinstance(loaded.row, Capture) or "stray" in row.call
     return ONWARD
 
 
@@ -281,30 +283,30 @@ def test_whatever_a_call_finds_has_an_end(row: Row):
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.end.startswith(PERSON)], ids=str)
 def test_what_a_person_decides_names_the_field_that_differs_with_what_was_expected_and_found(row: Row):
-    _, case, record, why = played(row)
+    _, loaded, record, why = played(row)
     assert ": expected " in why, why
     assert ", found " in why, why
     assert record.conclusion == f"{record.learned}: {why}"
-    conflict = case.facts[-1].payload
+    conflict = loaded.facts[-1].payload
     assert (conflict["why"], conflict["differs"]) == (record.learned, why)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.shown and not CALLS[row.call][0].only_looks], ids=str)
 @pytest.mark.parametrize("attached", [False, True], ids=["a success that shows it", "a refusal that shows it"])
 def test_an_answer_that_shows_the_same_state_ends_it_in_the_same_way_or_is_looked_into(row: Row, attached: bool):
-    case, step, operation, record = in_hand(row)
+    loaded, step, operation, record = in_hand(row)
     record.learned, record.look_only = Learned.NOTHING, False
-    before = case.row.state
-    kind = "payment_intent" if isinstance(case.row, Capture) else "invoice"
+    before = loaded.row.state
+    kind = "payment_intent" if isinstance(loaded.row, Capture) else "invoice"
     answer = error(400, **{kind: row.shown}) if attached else response(200, row.shown)
-    reading = read_answer(step, case, record, answer)
+    reading = read_answer(step, loaded, record, answer)
     assert reading.learned is not None
     if reading.learned is Learned.ASK:
         return
     record.lease_until, record.lease_s = LATER, TERMS.timing.lease_s
-    call = Call(record.id, operation, step, case, record.fence, request_of(record), False, 10, NOON, "acct_1")
-    result = effects.settle(Turn(operation, case, LATER, TERMS, may_send=True), Report(call, answer, 1))
-    end = _end(row, case, record, before, result)
+    call = Call(record.id, operation, step, loaded, record.fence, request_of(record), False, 10, NOON, "acct_1")
+    result = effects.settle(Turn(operation, loaded, LATER, TERMS, may_send=True), Report(call, answer, 1))
+    end = _end(row, loaded, record, before, result)
     if row.end.startswith(end) or end == PERSON:
         return
     if attached:

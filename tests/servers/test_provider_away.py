@@ -71,11 +71,11 @@ def attempts(house: House, *captures: str) -> Counter[str]:
 
 
 def test_a_provider_that_answers_some_calls_is_never_taken_for_silent() -> None:
-    clock, chance = Clock(), random.Random(7)
+    clock, rng = Clock(), random.Random(7)
     reach = Reach(5.0, clock)
     for _ in range(2000):
         clock.now += 0.2
-        reach.learn(reached=chance.random() < 0.2)
+        reach.learn(reached=rng.random() < 0.2)
         assert reach.room(32) == 32 or clock.now >= reach._answered_at + 5.0
 
 
@@ -90,7 +90,7 @@ def test_a_silent_provider_is_asked_once_in_a_while_and_everything_once_it_answe
     clock.now += 4.9
     assert reach.room(32) == 0
     clock.now += 0.1
-    assert reach.room(32) == 1, "though the one before may still be in the air"
+    assert reach.room(32) == 1, "though the one before may still be in flight"
     reach.prepared()
     assert reach.room(32) == 0
     assert reach.learn(reached=None) is False, "what was not asked shows nothing"
@@ -172,7 +172,7 @@ def test_the_first_answer_after_a_silence_makes_due_what_waited_only_for_the_pro
 
 
 def test_nobody_else_is_woken(house: House, stripe: Proxy) -> None:
-    """What a person, a sibling, a brake or somebody's lease keeps waiting waits on."""
+    """What a person, a sibling, a switch or somebody's lease keeps waiting waits on."""
     stripe.refuse()
     captures = [house.ask_for_capture(intent) for intent in house.intents(5)]
     house.plan()
@@ -239,7 +239,7 @@ def test_the_queue_clears_after_the_provider_was_away_with_few_more_attempts(
     captures.append(house.ask_for_capture())
     eventually(lambda: all(house.status(each).state == "captured" for each in captures), "the queue is empty", 60)
     after = attempts(house, *captures) - before
-    # One that was in the air at that moment, and one that is answered.
+    # One that was in flight at that moment, and one that is answered.
     assert max(after.values()) <= 2
     assert after[captures[-1]] <= 2
     assert [house.captured(each) for each in captures] == [{1999: 1}] * len(captures)

@@ -52,7 +52,7 @@ def test_a_relay_and_a_worker_whose_postgres_never_answers_again_end_and_nothing
     house.standin.add_fault("hold_after", path="/capture$", times=3)
     relay, worker = spawn("relay", **through), spawn("worker", "captures", **through)
     captures = [house.ask_for_capture(intent) for intent in house.intents(20)]
-    eventually(lambda: len(house.standin.held()) == 3, "three calls are in the air")
+    eventually(lambda: len(house.standin.held()) == 3, "three calls are in flight")
     postgres.hang()
     house.standin.release()
     assert (relay.wait(60), worker.wait(60)) == (STUCK_STATUS, STUCK_STATUS)
@@ -90,7 +90,7 @@ def test_a_worker_that_waits_for_postgres_with_answers_in_hand_is_not_stuck(
     spawn("relay")
     worker = spawn("worker", "captures", BILLING_TIMING="production", **through)
     captures = [house.ask_for_capture(intent) for intent in house.intents(3)]
-    eventually(lambda: len(house.standin.held()) == 3, "three calls are in the air")
+    eventually(lambda: len(house.standin.held()) == 3, "three calls are in flight")
     postgres.refuse()
     house.standin.release()
     eventually(lambda: "settle.failed" in worker.output(), "it has an answer and nowhere to write it")

@@ -1,4 +1,4 @@
-"""Review: the brake that a person pulls must hold, whatever a machine finds out meanwhile."""
+"""Review: the switch that a person pulls must hold, whatever a machine finds out meanwhile."""
 
 from collections.abc import Callable
 
@@ -51,10 +51,10 @@ def test_a_probe_does_not_release_a_switch_that_a_person_took_over(house: House)
 
     eventually(looked_again, "the probe looks again")
     assert (_switch(house).state, _switch(house).actor) == (SwitchState.PULLED, "anna")
-    assert house.posts("/capture") == [], f"{capture} was sent although a person had pulled the brake"
+    assert house.posts("/capture") == [], f"{capture} was sent although a person had pulled the switch"
 
 
-def test_a_probe_in_the_air_does_not_release_a_switch_that_a_person_took_over(house: House) -> None:
+def test_a_probe_in_flight_does_not_release_a_switch_that_a_person_took_over(house: House) -> None:
     _pull(house, "account:own", actor="billing", probes=True)
     house.plan()
 
@@ -66,7 +66,7 @@ def test_a_probe_in_the_air_does_not_release_a_switch_that_a_person_took_over(ho
     assert _switch(house).state == SwitchState.PULLED
 
 
-def test_a_brake_holds_in_a_database_whose_default_isolation_is_repeatable_read(house: House) -> None:
+def test_a_switch_holds_in_a_database_whose_default_isolation_is_repeatable_read(house: House) -> None:
     """The service shares the application's database, and its default isolation may be set there."""
     name = house.engine.url.database
     house.execute(f"ALTER DATABASE \"{name}\" SET default_transaction_isolation = 'repeatable read'")
@@ -76,11 +76,11 @@ def test_a_brake_holds_in_a_database_whose_default_isolation_is_repeatable_read(
     with database.transaction(house.engine) as captain:
         claimed = work_queue.claim_ready(captain, "captures", ["take_capture:1"], 1)
         _pull(house, "captures", actor="anna", probes=False)  # committed before the captain takes its lock
-        assert switches.pulled(captain, set(claimed[0].scopes)), "the captain does not see a committed brake"
+        assert switches.pulled(captain, set(claimed[0].scopes)), "the captain does not see a committed switch"
 
 
 def test_the_probe_of_a_connected_account_asks_that_account(house: House) -> None:
-    """Asking our own account instead releases the brake at once, while the connected one still refuses us."""
+    """Asking our own account instead releases the switch at once, while the connected one still refuses us."""
     _pull(house, "account:acct_shop1", actor="billing", probes=True)
     house.plan()
     gateway = Through(house)
@@ -125,7 +125,7 @@ def test_no_capture_is_refused_for_good_while_the_key_is_of_another_account(hous
     assert "refused" not in states
 
 
-def test_a_brake_pulled_in_the_moment_when_a_probe_releases_it_is_pulled(house: House) -> None:
+def test_a_switch_pulled_in_the_moment_when_a_probe_releases_it_is_pulled(house: House) -> None:
     """A probe releases without the scope's lock: between the insert and the read of `pull`."""
     _pull(house, "account:own", actor="billing", probes=True)
     other = database.open_engine(house.url, house.timing, name="captain")
