@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from billing.errors import UnknownEntity
-from billing.facts import ENTITY_TYPES, PAYLOAD_TEXT, TOPICS, UnreadablePayload, read_payload
+from billing.facts import ENTITY_TYPES, OLD_TOPICS, PAYLOAD_TEXT, TOPICS, UnreadablePayload, read_payload
 from billing.standing import Status, status
 from billing.tables import MAX_LINES, Capture, Fact, Invoice, InvoiceLine, Record, Work
 
@@ -142,9 +142,16 @@ def _facts(session: Session, row: Capture | Invoice) -> list[ExplainedFact]:
     mine = (Fact.entity_type == ENTITY_TYPES[type(row)], Fact.entity_id == row.id)
     columns = (Fact.happened_at, Fact.entity_version, Fact.topic, Fact.actor, Fact.planned_version, PAYLOAD_TEXT)
     rows = session.execute(select(*columns).where(*mine).order_by(Fact.entity_version))
+    meanings = TOPICS | OLD_TOPICS
     return [
         ExplainedFact(
-            at, version, topic, TOPICS.get(topic, ""), actor, _payload(payload), set_aside=(planned_version or 0) < 0
+            at,
+            version,
+            topic,
+            meanings.get(topic, ""),
+            actor,
+            _payload(payload),
+            set_aside=(planned_version or 0) < 0,
         )
         for at, version, topic, actor, planned_version, payload in rows
     ]

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 import verdicts
-from house import House, drop_database, make_database, make_template
+from house import House, drop_database, make_database, make_old_database, make_template
+from sqlalchemy.engine import make_url
 from xdist.scheduler import LoadFileScheduling
 
 from billing.standin.control import Control as StandIn
 from jobs import logs
+from jobs.access import migrate
 from jobs.config.settings import Settings, variable
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.servers import LocalServers
@@ -81,6 +84,28 @@ def database_url(template: LocalServers) -> Iterator[str]:
     name = f"test_{uuid4().hex}"
     yield make_database(template, name)
     drop_database(template, name)
+
+
+@pytest.fixture
+def migrated(template: LocalServers) -> Iterator[Callable[..., House]]:
+    """`migrated("0003", *rows)`: a service on a database into which an older version, that of this revision, wrote rows
+    by these statements, and which was migrated since."""
+    made: list[tuple[str, House]] = []
+
+    def migrated(revision: str, *rows: str) -> House:
+        name = f"test_{uuid4().hex}"
+        url = make_old_database(template, name, revision)
+        with psycopg.connect(make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)) as old:
+            for statement in rows:
+                old.execute(statement)  # type: ignore[call-overload]
+        migrate.upgrade(url, environment="test", livemode=False)
+        made.append((name, House(template, url)))
+        return made[-1][1]
+
+    yield migrated
+    for name, house in made:
+        house.close()
+        drop_database(template, name)
 
 
 @pytest.fixture

@@ -273,6 +273,18 @@ def make_template(stack: LocalServers) -> None:
     migrate.upgrade(url, environment="test", livemode=False)
 
 
+def make_old_database(stack: LocalServers, name: str, revision: str) -> str:
+    """As an older version left it: only the migrations up to this one have run."""
+    from jobs.access import migrate
+
+    admin_url = make_url(stack.environment["DATABASE_URL"])
+    with psycopg.connect(_plain(admin_url), autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    url = admin_url.set(database=name).render_as_string(hide_password=False)
+    migrate.upgrade(url, environment="test", livemode=False, to=revision)
+    return url
+
+
 def make_database(stack: LocalServers, name: str) -> str:
     admin_url = make_url(stack.environment["DATABASE_URL"])
     with psycopg.connect(_plain(admin_url), autocommit=True) as admin:

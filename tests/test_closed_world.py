@@ -33,7 +33,7 @@ from billing.steps import LoadedOperation, Step
 from billing.stripe_gateway import StripeGateway
 from billing.tables import BatchState, Capture, CaptureState, InvoiceState, Record, RecordState, SwitchState, WorkState
 from billing.timing import PRODUCTION, SHORT, Timing
-from jobs.road import contracts, guards, verdicts
+from jobs.road import contracts, guards, planning, verdicts
 from jobs.road.verdicts import VERDICTS, Trouble, Verdict, trouble
 
 ROOT = Path(__file__).parents[1]
@@ -261,13 +261,13 @@ def test_every_definite_outcome_of_a_capture_has_its_state():
 
 
 def told_in_code() -> set[str]:
-    """Every text that `told` or `move` is given as a topic, and the states of a capture that are told as such."""
+    """Every text that `new_fact` or `move` is given as a topic, and the states of a capture that are told as such."""
     topics = {str(state) for state in CaptureState if state != CaptureState.REQUESTED}
-    for path in [*(ROOT / "billing").glob("*.py"), *(ROOT / "jobs").glob("*.py")]:
+    for path in [*(ROOT / "billing").glob("*.py"), *(ROOT / "jobs").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
                 continue
-            if node.func.id in ("told", "move", "_attempted"):
+            if node.func.id in ("new_fact", "move", "_attempted"):
                 named = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "topic")]
                 topics |= {
                     each.value for each in named if isinstance(each, ast.Constant) and isinstance(each.value, str)
@@ -284,7 +284,12 @@ def test_every_topic_is_told_somewhere_and_every_told_topic_is_known():
 
 def test_a_topic_that_is_not_known_cannot_be_told():
     with pytest.raises(KeyError):
-        facts.told(schema.Capture(id="cap_1", version=0), "celebrated")
+        facts.new_fact(schema.Capture(id="cap_1", version=0), "celebrated")
+
+
+def test_a_topic_of_an_older_version_is_stamped_and_explained_and_never_written():
+    assert facts.OLD_TOPICS.keys() <= set(planning.PASSED_OVER)
+    assert not facts.OLD_TOPICS.keys() & facts.TOPICS.keys()
 
 
 def test_every_topic_says_what_it_means():
@@ -364,7 +369,7 @@ def test_only_what_the_provider_replays_by_key_is_resent_under_it(step: Step):
 
 def test_every_learned_state_is_produced_somewhere():
     sources = "".join(path.read_text() for path in (ROOT / "billing").glob("*.py"))
-    sources += (ROOT / "jobs" / "runner.py").read_text()
+    sources += (ROOT / "jobs" / "road" / "runner.py").read_text()
     for learned in Learned:
         assert sources.count(f"Learned.{learned.name}") >= 2, learned
 

@@ -161,7 +161,7 @@ def test_a_bad_value_in_the_file_is_found_there(refused, tmp_path):
     (tmp_path / "billing.toml").write_text("crew_captures = 1000\n")
     assert refused() == (
         "crew_captures in the settings file: not valid; expected provider calls that one captures worker has in "
-        "the air, 1 to 256"
+        "flight, 1 to 256"
     )
 
 

@@ -4,7 +4,7 @@
 -- 'authorization': how often one PaymentIntent was captured.
 -- 'provider success': how often the provider took the money of one capture, replays of an answer left out.
 WITH taken AS (
-    SELECT entity_id, payload ->> 'payment_intent' AS authorization FROM facts
+    SELECT entity_id, payload ->> 'payment_intent' AS payment_intent FROM facts
      WHERE topic = 'capture.captured' AND happened_at >= $since AND happened_at < $until
 ), counted AS (
     SELECT 'capture' AS what, entity_id AS id, count(*) AS times
@@ -14,7 +14,7 @@ WITH taken AS (
     UNION ALL
     SELECT 'authorization', payload ->> 'payment_intent', count(*)
       FROM facts
-     WHERE topic = 'capture.captured' AND payload ->> 'payment_intent' IN (SELECT authorization FROM taken)
+     WHERE topic = 'capture.captured' AND payload ->> 'payment_intent' IN (SELECT payment_intent FROM taken)
      GROUP BY payload ->> 'payment_intent'
     UNION ALL
     SELECT 'provider success', entity_id, count(*)

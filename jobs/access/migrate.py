@@ -31,8 +31,10 @@ def _connected(database_url: str) -> Iterator[tuple[Config, Connection]]:
         engine.dispose()
 
 
-def upgrade(database_url: str, *, environment: str, livemode: bool) -> str:
+def upgrade(database_url: str, *, environment: str, livemode: bool, to: str = "head") -> str:
     """Run every migration that is missing and stamp the database; safe to run twice and at once. Returns the revision.
+
+    `to` an older revision: for tests that fill a database as an older version did.
 
     Raises WrongDatabase when the database is stamped for another environment, when somebody else's tables lie in our
     schema, and when it stands at a revision that this version does not know.
@@ -45,7 +47,7 @@ def upgrade(database_url: str, *, environment: str, livemode: bool) -> str:
                 database.stamp(session, environment=environment, livemode=livemode)
                 session.commit()
         try:
-            command.upgrade(config, "head")
+            command.upgrade(config, to)
         except CommandError:
             raise WrongDatabase(
                 "DATABASE_URL: this database stands at a revision that this version does not know; install the version "
@@ -54,7 +56,7 @@ def upgrade(database_url: str, *, environment: str, livemode: bool) -> str:
         with Session(connection) as session:
             database.stamp(session, environment=environment, livemode=livemode)
             session.commit()
-    return head()
+    return head() if to == "head" else to
 
 
 def check(database_url: str) -> None:

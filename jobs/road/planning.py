@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import Session
 
 from billing.database import transaction
-from billing.facts import PAYLOAD_TEXT, TOPICS, UnreadablePayload, read_payload
+from billing.facts import OLD_TOPICS, PAYLOAD_TEXT, TOPICS, UnreadablePayload, read_payload
 from billing.tables import Fact
 from billing.timing import Timing
 from jobs import logs
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 STARTING = sorted({contract.topic for contract in CONTRACTS})
 """The topics that may start work; the others are only stamped."""
-PASSED_OVER = sorted(TOPICS.keys() - set(STARTING))
+PASSED_OVER = sorted((TOPICS | OLD_TOPICS).keys() - set(STARTING))
 
 BATCH = 500
 STAMP_MOST = 10_000

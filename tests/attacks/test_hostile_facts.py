@@ -1,6 +1,7 @@
 """An application writes facts with its own login: whatever one of them holds harms that one only."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -12,8 +13,9 @@ from sqlalchemy import text
 
 from billing import database, ids
 from billing.facts import PAYLOAD_MOST
-from jobs.access import migrate
 from jobs.road import planning
+
+Migrated = Callable[..., House]
 
 DEEP = "[" * 2000 + "]" * 2000
 LONG = "9" * 5000
@@ -173,27 +175,26 @@ def test_a_fact_without_a_topic_or_an_id_of_ours_is_not_even_written(house: Hous
             write_fact(house, "{}", topic, entity_id)
 
 
-def test_old_facts_that_break_the_rules_are_stamped_and_archived_like_any_other(unchecked: House) -> None:
+def test_old_facts_that_break_the_rules_are_stamped_and_archived_like_any_other(migrated: Migrated) -> None:
     """A constraint is judged again at every update: it must not stop the marks of rows from before it."""
-    house = unchecked
-    passed_over, bad = write_fact(house, "[]", "capture.attempted"), write_fact(house, "[]")
-    house.plan()
-    assert (planned_version_of(house, passed_over), planned_version_of(house, bad)) == (1, -1)
-    house.execute("DELETE FROM billing.alembic_version")
-    house.execute("INSERT INTO billing.alembic_version VALUES ('0003')")
-    migrate.upgrade(house.url, environment="test", livemode=False)
+    house = migrated("0003", old_fact("cap_1", "capture.attempted", menu="1"), old_fact("cap_2", menu="-1"))
+    assert [planned_version_of(house, entity_id) for entity_id in ("cap_1", "cap_2")] == [1, -1]
     house.execute("UPDATE billing.facts SET batch_no = 1, archive_seq = id")
 
 
-def test_the_migration_sets_aside_what_waits_and_breaks_its_rules(unchecked: House) -> None:
-    house = unchecked
-    bad, good = write_fact(house, "[]", "capture.attempted"), house.ask_for_capture()
-    house.execute("DROP INDEX billing.facts_set_aside")
-    house.execute("UPDATE billing.alembic_version SET version_num = '0003'")
-    migrate.upgrade(house.url, environment="test", livemode=False)
-    assert (planned_version_of(house, bad), planned_version_of(house, good)) == (-1, None)
+def test_the_migration_sets_aside_what_waits_and_breaks_its_rules(migrated: Migrated) -> None:
+    house = migrated("0003", old_fact("cap_1", "capture.attempted"), old_fact("cap_2", payload="{}"))
+    assert [planned_version_of(house, entity_id) for entity_id in ("cap_1", "cap_2")] == [-1, None]
     with pytest.raises(sqlalchemy.exc.IntegrityError):
         write_fact(house, "[]")
+
+
+def old_fact(entity_id: str, topic: str = "capture.requested", payload: str = "[]", menu: str = "NULL") -> str:
+    """The statement by which a version before the constraints could write a fact."""
+    return (
+        "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload, menu)"
+        f" VALUES ('{topic}', 'capture', '{entity_id}', 1, 'application', '{payload}', {menu})"
+    )
 
 
 def test_the_index_of_what_is_set_aside_serves_the_doctor_s_question(house: House) -> None:

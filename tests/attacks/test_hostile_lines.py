@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 import sqlalchemy.exc
@@ -12,7 +13,6 @@ from billing import database, ids, store
 from billing.gateway import Answer, Budget, Request
 from billing.operations import operation_of
 from billing.tables import MAX_DESCRIPTION, MAX_LINES
-from jobs.access import migrate
 from jobs.road.pace import Pace
 from jobs.road.runner import Runner
 
@@ -135,11 +135,17 @@ def test_lines_out_of_bounds_are_not_even_written(house: House) -> None:
             write_lines(session, invoice, f"SELECT {position}, '{description}', 1")
 
 
-def test_the_migration_leaves_old_lines_as_they_are_and_bounds_new_ones(unchecked: House) -> None:
-    house = unchecked
-    invoice = write_invoice(house, "SELECT 100, repeat('x', 501), 1")
-    house.execute("UPDATE billing.alembic_version SET version_num = '0004'")
-    migrate.upgrade(house.url, environment="test", livemode=False)
+def test_the_migration_leaves_old_lines_as_they_are_and_bounds_new_ones(migrated: Callable[..., House]) -> None:
+    invoice = ids.new("inv")
+    house = migrated(
+        "0003",
+        "INSERT INTO billing.invoices (id, request_id, customer, currency, total_minor, days_until_due, version)"
+        f" VALUES ('{invoice}', 'x', 'cus_1', 'EUR', 4501, 14, 1)",
+        "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload)"
+        f" VALUES ('invoice.requested', 'invoice', '{invoice}', 1, 'application', '{{}}')",
+        "INSERT INTO billing.invoice_lines (invoice_id, position, description, amount_minor)"
+        f" VALUES ('{invoice}', 100, repeat('x', 501), 1)",
+    )
     with (
         pytest.raises(sqlalchemy.exc.IntegrityError, match="_bounded"),
         database.transaction(house.engines["application"]) as session,
