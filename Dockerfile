@@ -9,50 +9,58 @@
 ARG PYTHON=python:3.11-slim
 
 
-# What builds stays here: only /opt/billing leaves this stage. Everything is checked against its hash, the builder of our
-# own package too, and nothing is compiled: where a wheel is missing the build ends.
-FROM ${PYTHON} AS build
+# What builds stays in the stages that build: only /opt/venv leaves them. Everything is checked against its hash, the
+# builder of our own packages too, and nothing is compiled: where a wheel is missing the build ends.
+FROM ${PYTHON} AS builder
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ONLY_BINARY=:all: PIP_REQUIRE_HASHES=1
 WORKDIR /build
-RUN python -m venv /opt/builder && python -m venv --without-pip /opt/billing
+RUN python -m venv /opt/builder && python -m venv --without-pip /opt/venv
 
 COPY requirements/build.lock requirements/
 RUN /opt/builder/bin/pip install -r requirements/build.lock
 
+
+FROM builder AS build
 # Before our own code, which changes every day: these layers stay.
 COPY requirements/product.lock requirements/
-RUN /opt/builder/bin/pip --python /opt/billing install -r requirements/product.lock
+RUN /opt/builder/bin/pip --python /opt/venv install -r requirements/product.lock
 
 COPY LICENSE README.md pyproject.toml ./
 COPY archive/ archive/
 COPY billing/ billing/
 COPY jobs/ jobs/
 RUN /opt/builder/bin/hatchling build -t wheel -d /wheel \
-    && PIP_REQUIRE_HASHES=0 /opt/builder/bin/pip --python /opt/billing install --no-deps --no-index /wheel/*.whl
+    && PIP_REQUIRE_HASHES=0 /opt/builder/bin/pip --python /opt/venv install --no-deps --no-index /wheel/*.whl
 
 
-FROM build AS build-standin
-COPY requirements/standin.lock requirements/
-RUN /opt/builder/bin/pip --python /opt/billing install -r requirements/standin.lock
+# A distribution of its own: nothing of the service is in its image, and nothing of it in the service's.
+FROM builder AS build-standin
+COPY stripe_standin/requirements.lock ./
+RUN /opt/builder/bin/pip --python /opt/venv install -r requirements.lock
+
+COPY stripe_standin/LICENSE stripe_standin/README.md stripe_standin/pyproject.toml ./
+COPY stripe_standin/src/ src/
+RUN /opt/builder/bin/hatchling build -t wheel -d /wheel \
+    && PIP_REQUIRE_HASHES=0 /opt/builder/bin/pip --python /opt/venv install --no-deps --no-index /wheel/*.whl
 
 
 FROM ${PYTHON} AS runtime
 # The user has a number, so that whoever starts the image can see that it is not root, and a name, for libraries that ask.
 RUN groupadd --gid 10001 billing \
     && useradd --uid 10001 --gid 10001 --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin billing
-ENV PATH=/opt/billing/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 # Empty: `billing.toml` is looked for where a command is run.
 WORKDIR /srv
 USER 10001:10001
 
 
 FROM runtime AS standin
-COPY --from=build-standin /opt/billing /opt/billing
-ENTRYPOINT ["python", "-m", "billing.standin"]
+COPY --from=build-standin /opt/venv /opt/venv
+ENTRYPOINT ["stripe-standin"]
 
 
 # The last stage is what `docker build .` makes.
 FROM runtime AS service
-COPY --from=build /opt/billing /opt/billing
+COPY --from=build /opt/venv /opt/venv
 ENTRYPOINT ["billing"]
 CMD ["--help"]

@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 ARGS ?=
-# Each has servers of its own and takes whole files (tests/conftest.py). One more than there are cores, because most tests wait.
+# Each has servers of its own and takes whole files (conftest.py). One more than there are cores, because most tests wait.
 WORKERS ?= 3
 SECONDS ?= 300
 COUNT ?= 50
@@ -23,10 +23,10 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --no-head
 .DEFAULT_GOAL := help
 # A half-made virtual environment is not taken for a whole one.
 .DELETE_ON_ERROR:
-.PHONY: help demo test chaos conformance bench false-alarms mutants check format lock secrets clean
+.PHONY: help demo test chaos conformance bench bench-standin false-alarms mutants check format lock secrets clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## take some hundred captures and invoices through faults, kills and a flush, and count twice
 	@$(BIN)/billing demo $(ARGS)
@@ -40,17 +40,20 @@ chaos: $(INSTALLED) ## five minutes of random kills, flushes and cut connections
 	@BILLING_TEST_ARCHIVE_S=$$(($(SECONDS) / 10 + 6)) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s \
 		-o timeout=$$(($(SECONDS) + 300)) tests/archive/test_two_archivers.py
 	@BILLING_TEST_MACHINE_S=$$(($(SECONDS) / 5)) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s \
-		-o timeout=$$(($(SECONDS) + 300)) tests/standin/test_standin_machine.py -k whatever
+		-o timeout=$$(($(SECONDS) + 300)) stripe_standin/tests/test_standin_machine.py -k whatever
 
 conformance: $(INSTALLED) ## compare the stand-in with Stripe's public API; STRIPE_TEST_KEY_REF=env:NAME asks a Stripe sandbox
 	@$(if $(STRIPE_TEST_KEY_REF),:,echo "asking the stand-in; to ask Stripe: make conformance STRIPE_TEST_KEY_REF=env:MY_STRIPE_TEST_KEY")
-	@STRIPE_TEST_KEY_REF=$(STRIPE_TEST_KEY_REF) $(BIN)/python -m pytest -W default -o timeout=600 $(ARGS) tests/conformance
+	@STRIPE_TEST_KEY_REF=$(STRIPE_TEST_KEY_REF) $(BIN)/python -m pytest -W default -o timeout=600 $(ARGS) stripe_standin/conformance
 
 mutants: $(INSTALLED) ## put small slips into the code, one at a time, and print those that no quick test finds; SEED=1 COUNT=50 ARGS="--only shift"
 	@$(BIN)/python -m bench.mutants --seed $(SEED) --count $(COUNT) $(ARGS)
 
 bench: $(INSTALLED) ## measure captures beside RQ as usual, Huey and the bare floor; ARGS=--quick for two minutes
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-standin: $(INSTALLED) ## measure what the stand-in costs, half a minute
+	@$(BIN)/python stripe_standin/bench/costs.py $(ARGS)
 
 false-alarms: $(INSTALLED) ## count how often order numbers and other ids are taken for a card number, from a fixed seed
 	@$(BIN)/python -m bench.false_alarms
@@ -66,11 +69,11 @@ format: $(INSTALLED) ## format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: $(UV) ## write all locks anew from pyproject.toml; ARGS=--upgrade takes newer versions, too
+lock: $(UV) ## write all locks anew from both pyproject.toml; ARGS=--upgrade takes newer versions, too
 	$(COMPILE) $(ARGS) -o requirements/product.lock pyproject.toml
-	$(COMPILE) $(ARGS) --group standin -o requirements/standin.lock
+	$(COMPILE) $(ARGS) -o stripe_standin/requirements.lock stripe_standin/pyproject.toml
 	$(COMPILE) $(ARGS) --group build -o requirements/build.lock
-	$(COMPILE) $(ARGS) --all-extras --group standin --group build -o requirements/dev.lock pyproject.toml
+	$(COMPILE) $(ARGS) --all-extras --group build -o requirements/dev.lock pyproject.toml stripe_standin/pyproject.toml
 
 secrets: $(INSTALLED) ## make what docker-compose.yml keeps in secrets/; what is there stays
 	@$(BIN)/billing access generate secrets $(ARGS)
@@ -80,10 +83,11 @@ clean: ## remove the virtual environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(INSTALLED): requirements/dev.lock pyproject.toml | $(BIN)/python
+# The service and the stand-in are two distributions, and neither asks for the other: a checkout installs both.
+$(INSTALLED): requirements/dev.lock pyproject.toml stripe_standin/pyproject.toml | $(BIN)/python
 	@echo "installing what requirements/dev.lock names into $(VENV)"
 	@$(PIP) install --require-hashes -r requirements/dev.lock
-	@$(PIP) install --no-deps --no-build-isolation -e .
+	@$(PIP) install --no-deps --no-build-isolation -e . -e stripe_standin
 	@echo "$(CURDIR)" > $@
 
 # Its programs have their path written into them, so a checkout that was moved needs a new one.

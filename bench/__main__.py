@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench import report, standin
+from bench import report
 from bench.measure import Bench, Load, bench
 from bench.report import Findings
 from bench.sides import SIDES, Baseline, Ours, Rival, Side
@@ -95,7 +95,6 @@ def main() -> None:
     options = argparse.ArgumentParser(prog="make bench", description="Measure captures beside what else one would use.")
     options.add_argument("--quick", action="store_true", help="one round, within 2 minutes; not appended")
     options.add_argument("--tiny", action="store_true", help="a few captures: whether it runs at all")
-    options.add_argument("--standin", action="store_true", help="what the Stripe stand-in costs, and nothing else")
     options.add_argument("--json", action="store_true", help="the numbers on standard output instead of the table")
     options.add_argument("--append", metavar="FILE", type=Path, help="append the table to this file")
     names = [side.name for side in SIDES]
@@ -103,10 +102,6 @@ def main() -> None:
     chosen = options.parse_args()
     plan = TINY if chosen.tiny else QUICK if chosen.quick else FULL
     plan = replace(plan, sides=tuple(side for side in SIDES if side.name in chosen.only))
-    if chosen.standin:
-        costs = standin.measure(*((1, 300) if chosen.tiny else ()))
-        print(json.dumps(standin.numbers(costs), indent=2) if chosen.json else standin.page(costs))
-        return
     began = time.monotonic()
     try:
         with bench(lambda line: print(line, file=sys.stderr, flush=True)) as at:

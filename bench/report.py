@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.goals import Goal
 from bench.measure import Load, Run
 
 LEASE_S = 15
@@ -27,36 +28,6 @@ class Findings:
     recovered_s: float | None = None
     machine: dict[str, str] = field(default_factory=dict)
     took_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """`value` is None where it was not measured. `more` when more is better."""
-
-    what: str
-    must: float
-    stretch: float | None
-    value: float | None
-    unit: str = ""
-    more: bool = False
-
-    @property
-    def verdict(self) -> str:
-        if self.value is None:
-            return "not measured"
-        if self.stretch is not None and self._reaches(self.stretch):
-            return "stretch"
-        return "must" if self._reaches(self.must) else "**missed**"
-
-    def _reaches(self, goal: float) -> bool:
-        assert self.value is not None
-        return self.value >= goal if self.more else self.value <= goal
-
-    def row(self) -> str:
-        sign = "≥" if self.more else "≤"
-        stretch = "" if self.stretch is None else f"{sign} {self.stretch:g}{self.unit}"
-        value = "" if self.value is None else f"{self.value:.3g}{self.unit}"
-        return f"| {self.what} | {sign} {self.must:g}{self.unit} | {stretch} | {value} | {self.verdict} |"
 
 
 def goals(found: Findings) -> list[Goal]:

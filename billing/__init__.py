@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from billing.money import Money
     from billing.standing import Status, status
 
-# Loaded when they are asked for: whoever wants `billing.standin` only need not pay for SQLAlchemy. No name here may
+# Loaded when they are asked for: whoever wants `stripe_standin` only need not pay for SQLAlchemy. No name here may
 # be a room's, too: the import system would put the room in its place.
 _ROOMS = {
     "billing.captures": ("Authorization", "CaptureReceipt", "request_capture"),

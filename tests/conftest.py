@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -12,9 +11,7 @@ import pytest
 import verdicts
 from house import House, drop_database, make_database, make_old_database, make_template
 from sqlalchemy.engine import make_url
-from xdist.scheduler import LoadFileScheduling
 
-from billing.standin.control import Control as StandIn
 from jobs import logs
 from jobs.access import migrate
 from jobs.config.settings import Settings, variable
@@ -22,24 +19,13 @@ from jobs.local.seaweed import SeaweedFS
 from jobs.local.servers import LocalServers
 from jobs.local.servers import StandIn as StandInServer
 from jobs.local.supervisor import Child
+from stripe_standin.control import Control as StandIn
 
 logs.configure("warning")
 # Where no keys are set the SDK of AWS looks for a role: not by asking the network that a test runs in.
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 # Wherever in the tests the local servers are started, the stand-in's answers are judged.
 StandInServer.program = verdicts.JUDGED
-
-
-class _FilesStayTogether(LoadFileScheduling):
-    """Where several processes share the tests, each takes whole files. The stand-in's are taken as one: the last of
-    them judges what the others have asked of the one that they share."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return "tests/standin" if nodeid.startswith("tests/standin/") else super()._split_scope(nodeid)
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
-    return _FilesStayTogether(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -52,13 +38,6 @@ def stack() -> Iterator[LocalServers]:
         if not os.environ.get("STRIPE_API_BASE"):  # one of your own has no judge
             verdicts.watch(servers.standin.url)
         yield servers
-
-
-@pytest.fixture(autouse=True)
-def every_answer_fits_the_schema() -> Iterator[None]:
-    """A test in which a watched stand-in broke the schema of the SDK has failed, whatever it looked at."""
-    yield
-    verdicts.assert_none()
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,6 @@ import billing
 from billing import database
 from billing.gateway import Budget, Gateway, Request, boot_clock
 from billing.records import Terms
-from billing.standin.control import Control as StandIn
 from billing.stripe_gateway import API_VERSION, StripeGateway
 from billing.tables import Fact, Record, Work
 from billing.timing import SHORT, Timing
@@ -27,6 +26,7 @@ from jobs.road.relay import Relay
 from jobs.road.runner import Runner
 from jobs.road.shift import Control, Shift
 from jobs.rq import bells
+from stripe_standin.control import Control as StandIn
 
 TEMPLATE = "billing_template"
 QUEUES = ("captures", "invoices")

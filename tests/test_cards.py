@@ -11,8 +11,8 @@ from bench import false_alarms
 from billing.cards import is_card_number, may_hold_card_number
 from billing.errors import InvalidText, PossibleCardNumber
 from billing.provider_ids import provider_id
-from billing.standin.api.customers import cards as of_the_standin
 from billing.texts import opaque_id, plain_text
+from stripe_standin.api.customers import cards as of_the_standin
 
 # The networks' own published test numbers.
 CARDS = (

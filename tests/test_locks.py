@@ -1,4 +1,4 @@
-"""All locks meet what pyproject.toml asks for, name no host, and can be checked byte by byte. Offline."""
+"""All locks meet what both pyproject.toml ask for, name no host, and can be checked byte by byte. Offline."""
 
 import re
 import tomllib
@@ -10,23 +10,24 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+STANDIN_PROJECT = tomllib.loads((ROOT / "stripe_standin" / "pyproject.toml").read_text())
 PRODUCT, EVERYTHING = "requirements/product.lock", "requirements/dev.lock"
 # What the images need besides: the one in its last stage, the other in its first.
-STANDIN, BUILD = "requirements/standin.lock", "requirements/build.lock"
+STANDIN, BUILD = "stripe_standin/requirements.lock", "requirements/build.lock"
 LOCKS = [PRODUCT, STANDIN, BUILD, EVERYTHING]
 
 
 def asked_of(lock: str) -> list[Requirement]:
-    groups = PROJECT["dependency-groups"]
     asked = {
         PRODUCT: PROJECT["project"]["dependencies"],
-        STANDIN: groups["standin"],
+        STANDIN: STANDIN_PROJECT["project"]["dependencies"],
         # The package itself is installed without a network, so its builder must be there.
-        BUILD: groups["build"] + PROJECT["build-system"]["requires"],
+        BUILD: PROJECT["dependency-groups"]["build"] + PROJECT["build-system"]["requires"],
     }
     if lock != EVERYTHING:
         return [Requirement(line) for line in asked[lock]]
-    everything = [*asked.values(), *PROJECT["project"]["optional-dependencies"].values()]
+    extras = [project["project"]["optional-dependencies"] for project in (PROJECT, STANDIN_PROJECT)]
+    everything = [*asked.values(), *(lines for extra in extras for lines in extra.values())]
     return [Requirement(line) for lines in everything for line in lines]
 
 

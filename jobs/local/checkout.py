@@ -6,9 +6,9 @@ Nothing here is ever sent to Stripe itself: whoever listens at STRIPE_API_BASE h
 from billing.gateway import Budget, Request, Response, boot_clock
 from billing.ids import new
 from billing.money import Money
-from billing.standin.control import Control, ControlError
 from jobs.local.supervisor import LocalServerError
 from jobs.process.runtime import Runtime
+from stripe_standin.control import Control, ControlError
 
 
 def is_standin(url: str) -> bool:

@@ -17,7 +17,6 @@ from archive.queries import Read, ask
 from billing import database
 from billing.errors import UnknownEntity
 from billing.explain import Explanation, explain
-from billing.standin.control import Control, ControlError
 from billing.tables import CaptureState
 from jobs.local.count import Asked, Effects, Offence, compare, compare_archived
 from jobs.local.shopping import Order, Shop
@@ -27,6 +26,7 @@ from jobs.local.tally import Progress, Tally
 from jobs.process import archiving
 from jobs.process.runtime import Runtime
 from jobs.rq import bells
+from stripe_standin.control import Control, ControlError
 
 WAVES = 15
 LEAST_PER_WAVE = 8

@@ -90,10 +90,10 @@ class Valkey(LocalServer):
 
 
 class StandIn(LocalServer):
-    """Our Stripe stand-in (`billing.standin`). It holds everything in memory: a restart forgets it."""
+    """Our Stripe stand-in (`stripe_standin`). It holds everything in memory: a restart forgets it."""
 
     name = "standin"
-    program: ClassVar[Sequence[str]] = (sys.executable, "-m", "billing.standin")
+    program: ClassVar[Sequence[str]] = (sys.executable, "-m", "stripe_standin")
 
     @property
     def url(self) -> str:

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 import billing
 from billing.gateway import Budget, Gateway, Request, Response, boot_clock
-from billing.standin.control import Control
 from billing.tables import CaptureState, InvoiceState
+from stripe_standin.control import Control
 
 # What happens to the first request of a call, and to how many in a hundred. Half of the answers that are
 # lost are about money that was taken.

@@ -4,7 +4,7 @@ import pytest
 from house import House
 from test_invoices import STEPS
 
-from billing.standin.hostile import LIES
+from stripe_standin.hostile import LIES
 
 # A lie about what the step does not judge by (a draft has no amounts, and is a draft), or that a look finds out.
 SENT = {("create", "other_amount"), *((step, "not_end_state") for step in STEPS)}

@@ -17,12 +17,12 @@ import psycopg
 from files import SERVICES, entrypoint, environment, seconds, secrets_of
 from psycopg import sql
 
-from billing.standin.control import Control, ControlError
 from jobs.local.postgres import Postgres
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.server import _free_port, from_wheel
 from jobs.local.servers import Valkey
 from jobs.local.supervisor import Child, Supervisor
+from stripe_standin.control import Control, ControlError
 
 PROGRAMS = Path(sys.executable).parent
 NOTHING_ELSE = {"PATH": f"{PROGRAMS}:/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}

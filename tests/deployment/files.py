@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+STANDIN_PROJECT = tomllib.loads((ROOT / "stripe_standin" / "pyproject.toml").read_text())
 VERSION = PROJECT["project"]["version"]
 
 

@@ -12,13 +12,13 @@ from billing.effects import Report, Standing, Turn
 from billing.gateway import Budget, NotSent, Request, Response, boot_clock
 from billing.idempotency import Learned
 from billing.records import Terms
-from billing.standin.control import Control
-from billing.standin.hostile import LIES
 from billing.steps import Case
 from billing.stripe_gateway import API_VERSION, StripeGateway
 from billing.tables import Capture, CaptureState
 from billing.timing import SHORT
 from jobs.local.servers import LocalServers
+from stripe_standin.control import Control
+from stripe_standin.hostile import LIES
 
 TERMS = Terms("billing", "test", livemode=False, api_version=API_VERSION, timing=SHORT)
 

@@ -1,0 +1,42 @@
+"""The judges behind the tests' stand-ins (`validated.py`), and whether an answer broke the SDK's schema."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import urllib3
+
+# A program to start instead of `python -m stripe_standin`, with the same options.
+JUDGED = (sys.executable, str(Path(__file__).with_name("validated.py")))
+
+# Whose judges are asked when a test ends, and how many violations each has told: one fails one test.
+_told: dict[str, int] = {}
+_http = urllib3.PoolManager(retries=False)
+
+
+def watch(url: str) -> None:
+    """Ask the judge at this address whenever a test ends."""
+    _told[url] = 0
+
+
+def assert_none(url: str | None = None) -> None:
+    """Every answer fitted the schema: at this address, or at those that are watched, since they were asked last.
+
+    The error names route, field and reason of each that did not.
+    """
+    broken = []
+    for asked in [url] if url else list(_told):
+        violations = ask(asked)["violations"]
+        broken += [_line(each) for each in violations[_told.get(asked, 0) :]]
+        if asked in _told:
+            _told[asked] = len(violations)
+    assert not broken, "\n".join(["an answer broke the schema of the SDK:", *broken])
+
+
+def ask(url: str) -> dict[str, Any]:
+    answer: dict[str, Any] = _http.request("GET", f"{url}/_schema", timeout=10).json()
+    return answer
+
+
+def _line(each: dict[str, Any]) -> str:
+    return f"{each['method']} {each['path']} ({each['status']}), {each['pointer'] or 'as a whole'}: {each['message']}"

@@ -1,0 +1,34 @@
+"""An invoice found, changed, and told of: what the rooms of invoices share."""
+
+from stripe_standin import errors
+from stripe_standin.call import Call
+from stripe_standin.objects import Invoice, Line
+
+
+def the_invoice(call: Call, param: str = "invoice") -> Invoice:
+    """The one in the path. `param` is what the refusal names, which differs from route to route (recorded)."""
+    return call.books.find(call.books.invoices, call.ids[0], param)
+
+
+def editable(invoice: Invoice) -> Invoice:
+    if invoice.status != "draft":
+        raise not_editable()
+    return invoice
+
+
+def not_editable() -> errors.StripeError:
+    return errors.wrong_state("Invalid invoice: This invoice is no longer editable", code="invoice_not_editable")
+
+
+def with_lines(invoice: Invoice, lines: tuple[Line, ...]) -> Invoice:
+    total = sum(line.item.amount for line in lines)
+    return invoice._replace(lines=lines, total=total, due=max(total, 0))
+
+
+def told(call: Call, invoice: Invoice, event: str, effect: str | None = None, amount: int | None = None) -> Invoice:
+    """Keep this version, and tell what happened to it; an effect is of `amount`, or of the whole invoice."""
+    call.books.invoices.put(invoice)
+    call.event(event, invoice)
+    if effect is not None:
+        call.effect(effect, invoice, invoice.total if amount is None else amount)
+    return invoice

@@ -1,0 +1,130 @@
+"""What a credit note would be: its lines, how much of it was paid, and whether it can be. Nothing is kept yet."""
+
+from decimal import ROUND_HALF_UP, Decimal
+
+from stripe_standin import errors
+from stripe_standin.call import Call
+from stripe_standin.errors import money
+from stripe_standin.objects import NO_METADATA, Charge, CreditNote, Invoice, Json
+from stripe_standin.objects.credit_notes import CreditLine
+from stripe_standin.parameters import merged
+
+
+def drafted(call: Call) -> tuple[Invoice, CreditNote]:
+    """The invoice, and the note that is asked for. Raises what cannot be."""
+    asked, books = call.params, call.books
+    invoice = books.find(books.invoices, asked["invoice"], "invoice", status=400)
+    if invoice.status not in ("open", "paid"):
+        raise errors.wrong_state(
+            f"You can only create a credit note for an open or a paid invoice; this one is {invoice.status}.",
+            param="invoice",
+        )
+    if ("amount" in asked) == bool(asked.get("lines")):
+        raise errors.bad_request("One of `amount` and `lines` must be provided, and not both.", "amount")
+    lines = tuple(_line(call, invoice, line, n) for n, line in enumerate(asked.get("lines", ())))
+    if not lines:
+        only = {"unit_amount": asked["amount"], "type": "custom_line_item"}
+        lines = (_line(call, invoice, only, 0),)
+    _within(call, invoice, lines)
+    whole = sum(line.amount for line in lines)
+    most = invoice.remaining + _creditable(call, invoice)
+    if not 0 < whole <= most:
+        raise errors.wrong_state(
+            f"The credit note amount ({money(whole, invoice.currency)}) must be more than nothing, and at most what "
+            f"can be credited of this invoice ({money(most, invoice.currency)}).",
+            param="amount",
+        )
+    pre = min(whole, invoice.remaining)
+    given = sum(asked.get(name, 0) for name in ("refund_amount", "credit_amount", "out_of_band_amount"))
+    if given != whole - pre:
+        raise errors.wrong_state(
+            "The sum of credit amount, refund amount and out of band amount "
+            f"({money(given, invoice.currency)}) must equal the post payment amount of the credit note "
+            f"({money(whole - pre, invoice.currency)})."
+        )
+    if asked.get("refund_amount") and charge_of(call, invoice) is None:
+        raise errors.wrong_state("There is no payment of this invoice that could be refunded.", param="refund_amount")
+    note = CreditNote(
+        id=call.world.new_id("cn"),
+        created=call.now,
+        livemode=invoice.livemode,
+        customer=invoice.customer,
+        currency=invoice.currency,
+        invoice=invoice.id,
+        number=f"{invoice.number}-CN-{len(invoice.credit_notes) + 1:02}",
+        pre=pre,
+        post=whole - pre,
+        lines=lines,
+        metadata=merged(NO_METADATA, asked.get("metadata")),
+        effective_at=asked.get("effective_at", call.now),
+        memo=asked.get("memo"),
+        reason=asked.get("reason"),
+        out_of_band=asked.get("out_of_band_amount"),
+    )
+    return invoice, note
+
+
+def _line(call: Call, invoice: Invoice, asked: Json, n: int) -> CreditLine:
+    """An amount of an invoice's line, or units of it; or units of something else, at a price of their own."""
+    line = None
+    if asked["type"] == "invoice_line_item":
+        named = asked.get("invoice_line_item")
+        line = next((each for each in invoice.lines if each.id == named), None)
+        if line is None:
+            raise errors.no_such("invoice line item", named or "", f"lines[{n}][invoice_line_item]", status=400)
+    unit = None
+    if line is None:
+        given = asked.get("unit_amount", asked.get("unit_amount_decimal"))
+        if given is None:
+            raise errors.missing_parameter(f"lines[{n}][unit_amount]")
+        unit = Decimal(given)
+    elif "amount" not in asked:
+        unit = Decimal(line.item.unit_amount)
+    elif "quantity" in asked:
+        raise errors.bad_request(
+            "You may only specify one of these parameters: amount, quantity.", f"lines[{n}][amount]"
+        )
+    quantity: int = asked.get("quantity", 1)
+    worth = asked["amount"] if unit is None else int((unit * quantity).to_integral_value(ROUND_HALF_UP))
+    return CreditLine(
+        id=call.world.new_id("cnli"),
+        amount=worth,
+        description=line.item.description if line is not None else asked.get("description"),
+        quantity=None if unit is None else quantity,
+        unit_amount=None if unit is None else f"{unit:f}",
+        line=line.id if line is not None else None,
+        metadata=merged(NO_METADATA, asked.get("metadata")),
+    )
+
+
+def _within(call: Call, invoice: Invoice, lines: tuple[CreditLine, ...]) -> None:
+    """A line is credited up to its own amount, of which a discount's is less than nothing."""
+    for n, line in enumerate(lines):
+        named = next((each for each in invoice.lines if each.id == line.line), None)
+        if named is None:
+            continue
+        most = named.item.amount
+        before = [each for note in _notes(call, invoice) for each in note.lines]
+        credited = sum(each.amount for each in (*before, *lines) if each.line == named.id)
+        if not min(most, 0) <= credited <= max(most, 0):
+            raise errors.wrong_state("A line can be credited up to its own amount.", param=f"lines[{n}][amount]")
+
+
+def _creditable(call: Call, invoice: Invoice) -> int:
+    """What has been paid and neither credited nor refunded: refunds made beside credit notes count, too."""
+    by_notes = sum(amount for note in _notes(call, invoice) for _, amount in note.refunds)
+    charge = charge_of(call, invoice)
+    refunded = charge.amount_refunded if charge is not None else 0
+    return invoice.paid - invoice.post_credited - max(refunded - by_notes, 0)
+
+
+def _notes(call: Call, invoice: Invoice) -> list[CreditNote]:
+    found = (call.books.credit_notes.get(each) for each in invoice.credit_notes)
+    return [note for note in found if note is not None and note.status == "issued"]
+
+
+def charge_of(call: Call, invoice: Invoice) -> Charge | None:
+    """What was taken for this invoice."""
+    payment = call.books.invoice_payments.get(invoice.payment or "")
+    intent = call.books.intents.get(payment.intent) if payment is not None and payment.status == "paid" else None
+    return call.books.charges.get(intent.latest_charge or "") if intent is not None else None

@@ -1,0 +1,226 @@
+"""Invoice items: what is to be billed, pending or on a draft. Their texts are recorded ones."""
+
+from collections.abc import Iterable
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+from stripe_standin import errors
+from stripe_standin.call import Call
+from stripe_standin.expansion import paths
+from stripe_standin.lists import page
+from stripe_standin.objects import NO_METADATA, Invoice, InvoiceItem, Json, Line, shown
+from stripe_standin.parameters import (
+    AMOUNT_MAX,
+    PAGE,
+    Reader,
+    Table,
+    boolean,
+    currency,
+    decimal,
+    expand,
+    line_amount,
+    merged,
+    metadata,
+    moment,
+    natural,
+    nested,
+    text,
+)
+
+from .changes import editable, told, with_lines
+
+LINES_MAX = 250  # per invoice (docs.stripe.com/api/invoiceitems/create)
+
+_expand = expand(*paths("invoice_item"))
+LINE: dict[str, Reader] = {
+    "amount": line_amount,
+    "description": text,
+    "discountable": boolean,
+    "metadata": metadata,
+    "period": nested(Table({"start": natural, "end": natural}, required=("start", "end"))),
+    "quantity": natural,
+}
+_ITEM: dict[str, Reader] = {**LINE, "unit_amount_decimal": decimal}
+CREATE = Table({**_ITEM, "currency": currency, "customer": text, "invoice": text, "expand": _expand})
+UPDATE = Table({**_ITEM, "expand": _expand})
+GET = Table({"expand": _expand})
+DELETE = Table({})
+LIST = Table(
+    {
+        **PAGE,
+        "created": moment,
+        "customer": text,
+        "invoice": text,
+        "pending": boolean,
+        "expand": expand(*paths("invoice_item", data=True)),
+    }
+)
+
+
+def create(call: Call) -> Json:
+    asked, books = call.params, call.books
+    invoice = None
+    if asked.get("invoice"):
+        invoice = editable(books.find(books.invoices, asked["invoice"], "invoice", status=400))
+    named = asked.get("customer") or (invoice.customer if invoice else None)
+    if named is None:
+        raise errors.missing_parameter("customer")
+    customer = books.find(books.customers, named, "customer", status=400)
+    money = asked.get("currency") or (invoice.currency if invoice else customer.currency) or "usd"
+    if invoice and (customer.id, money) != (invoice.customer, invoice.currency):
+        raise errors.wrong_state("An invoice item has the customer and the currency of its invoice.", param="invoice")
+    item = made(call, customer.id, money, asked, "amount")
+    if invoice:
+        invoice = attached(call, invoice, [item])
+        item = invoice.lines[0].item
+    books.invoice_items.put(item)
+    call.event("invoiceitem.created", item)
+    call.effect("invoiceitem.created", item, item.amount)
+    if invoice:
+        told(call, invoice, "invoice.updated")
+    return shown(item)
+
+
+def update(call: Call) -> Json:
+    item = _item(call)
+    invoice = _draft_of(call, item)
+    item = call.books.invoice_items.put(changed(item, call.params, "amount"))
+    if invoice:
+        told(call, with_items(invoice, [item]), "invoice.updated")
+    return shown(item)
+
+
+def delete(call: Call) -> Json:
+    item = _item(call)
+    invoice = call.books.invoices.get(item.invoice) if item.invoice else None
+    if item.invoice and (invoice is None or invoice.status != "draft"):
+        raise errors.wrong_state(
+            "Can't delete an invoice item that is attached to an invoice that is no longer editable",
+            code="invoice_not_editable",
+        )
+    gone(call, item)
+    call.effect("invoiceitem.deleted", item, item.amount)
+    if invoice:
+        told(call, without(invoice, {item.id}), "invoice.updated")
+    return {"id": item.id, "object": "invoiceitem", "deleted": True}
+
+
+def get(call: Call) -> Json:
+    return shown(_item(call))
+
+
+def list_(call: Call) -> Json:
+    asked = call.params
+    pending = asked.get("pending")
+    return page(
+        call.books.invoice_items,
+        asked,
+        "/v1/invoiceitems",
+        "customer",
+        "invoice",
+        where=lambda item: pending in (None, item.invoice is None),
+    )
+
+
+# What an invoice asks of its items.
+
+
+def pending(call: Call, customer: str, money: str | None) -> list[InvoiceItem]:
+    """Up to 250 items that belong to no invoice yet, the newest first; all in one currency, `money` or the newest's."""
+    found: list[InvoiceItem] = []
+    for item in call.books.invoice_items.newest_first():
+        if item.customer == customer and item.invoice is None and item.currency == (money or item.currency):
+            money = item.currency
+            found.append(item)
+            if len(found) == LINES_MAX:
+                break
+    return found
+
+
+def attached(call: Call, invoice: Invoice, items: Iterable[InvoiceItem]) -> Invoice:
+    """The draft with these in front of its lines. Raises if they are too many; nothing is kept yet."""
+    added = tuple(Line(call.world.new_id("il"), item._replace(invoice=invoice.id)) for item in items)
+    if len(invoice.lines) + len(added) > LINES_MAX:
+        raise errors.wrong_state(f"An invoice can have at most {LINES_MAX} lines.", param="lines")
+    return with_lines(invoice, added + invoice.lines)
+
+
+def _item(call: Call) -> InvoiceItem:
+    return call.books.find(call.books.invoice_items, call.ids[0], "id")
+
+
+def made(call: Call, customer: str, money: str, asked: Json, named: str) -> InvoiceItem:
+    item = InvoiceItem(
+        id=call.world.new_id("ii"),
+        created=call.now,
+        livemode=call.books.livemode,
+        customer=customer,
+        currency=money,
+        amount=0,
+        unit_amount="",
+        quantity=1,
+        description=None,
+        discountable=True,
+        metadata=NO_METADATA,
+        period_start=call.now,
+        period_end=call.now,
+        invoice=None,
+    )
+    if "amount" not in asked and "unit_amount_decimal" not in asked:
+        raise errors.missing_parameter(named)
+    return changed(item, asked, named)
+
+
+def changed(item: InvoiceItem, asked: Json, named: str) -> InvoiceItem:
+    """The item as asked for. `named` is what a refusal calls the amount; nothing has begun yet."""
+    changes: dict[str, Any] = {name: asked[name] for name in ("description", "discountable") if name in asked}
+    if "metadata" in asked:
+        changes["metadata"] = merged(item.metadata, asked["metadata"])
+    if "period" in asked:
+        start, end = asked["period"]["start"], asked["period"]["end"]
+        if end < start:
+            raise errors.bad_request("A period ends at its start or later.", "period")
+        changes |= {"period_start": start, "period_end": end}
+    return item._replace(**changes, **_price(item, asked, named))
+
+
+def _price(item: InvoiceItem, asked: Json, named: str) -> dict[str, Any]:
+    """An amount, or units and what each costs. An amount is one unit."""
+    if "amount" in asked:
+        for other in ("quantity", "unit_amount_decimal"):
+            if other in asked:
+                raise errors.bad_request(f"You may only specify one of these parameters: amount, {other}.", named)
+        return {"amount": asked["amount"], "unit_amount": str(asked["amount"]), "quantity": 1}
+    if "quantity" not in asked and "unit_amount_decimal" not in asked:
+        return {}
+    unit = asked["unit_amount_decimal"] if "unit_amount_decimal" in asked else Decimal(item.unit_amount)
+    quantity = asked.get("quantity", item.quantity)
+    amount = int((unit * quantity).to_integral_value(ROUND_HALF_UP))
+    if abs(amount) > AMOUNT_MAX:
+        raise errors.bad_request("Amount must be no more than 99999999.", "unit_amount_decimal", "amount_too_large")
+    return {"amount": amount, "unit_amount": f"{unit:f}", "quantity": quantity}
+
+
+def _draft_of(call: Call, item: InvoiceItem) -> Invoice | None:
+    """The draft it is on, if it is on one. Raises if it cannot be changed any more."""
+    if item.invoice is None:
+        return None
+    invoice = call.books.invoices.get(item.invoice)
+    if invoice is None:
+        # The items of a deleted draft stay with it (recorded).
+        raise errors.wrong_state("This invoice item has been deleted.")
+    return editable(invoice)
+
+
+def with_items(invoice: Invoice, items: list[InvoiceItem]) -> Invoice:
+    changed = {item.id: item for item in items}
+    return with_lines(invoice, tuple(Line(line.id, changed.get(line.item.id, line.item)) for line in invoice.lines))
+
+
+def without(invoice: Invoice, items: set[str]) -> Invoice:
+    return with_lines(invoice, tuple(line for line in invoice.lines if line.item.id not in items))
+
+
+def gone(call: Call, item: InvoiceItem) -> None:
+    call.books.invoice_items.remove(item.id)
+    call.event("invoiceitem.deleted", item)

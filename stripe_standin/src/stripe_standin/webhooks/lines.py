@@ -1,0 +1,253 @@
+"""Who is told what happened, and when: each event to each endpoint that asked for it, until it is delivered.
+
+Every endpoint has a line: what is due stands in the order of its time, and is attempted one after the other, so that
+a receiver who hangs holds up nobody else. What is not due yet waits on the agenda. All times are those of the
+stand-in's clock; only a receiver's time to answer is real.
+"""
+
+import asyncio
+import heapq
+import math
+import random
+from collections import deque
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import orjson
+
+from stripe_standin import versions
+from stripe_standin.books import Books
+from stripe_standin.call import Call
+from stripe_standin.clockwork import Clockwork
+from stripe_standin.history import API_VERSION, Event
+from stripe_standin.objects import Endpoint, Json, shown
+from stripe_standin.world import World
+
+from . import deliveries
+from .deliveries import Delivery, Outcome
+from .disorder import Disorder
+from .event_types import ALL
+
+# docs.stripe.com/webhooks: in live mode for up to three days, ever less often; in a sandbox three times over a few
+# hours. The steps are not published: these double, the last comes after 2 days 20 hours, or 3.5 hours.
+RETRIES_LIVE_S = tuple(240 * 2**n for n in range(10))
+RETRIES_TEST_S = (1_800, 3_600, 7_200)
+
+ATTEMPTS_KEPT = 10_000
+# Not delivered yet, of all endpoints together; 100,000 take about 60 MB, and more
+# where older versions are told, which keep a snapshot each.
+# What comes on top is not sent.
+DELIVERIES_MAX = 100_000
+
+
+class Attempt(NamedTuple):
+    """One attempt, as /_standin shows it. `number` counts the attempts of its delivery."""
+
+    n: int
+    at: float
+    event: Event
+    endpoint: str
+    number: int
+    by_hand: bool
+    outcome: Outcome
+
+
+class Place(NamedTuple):
+    """Where a delivery stands in its line: by the time it is due, then by the order of coming."""
+
+    due: int
+    n: int
+    delivery: Delivery
+
+
+@dataclass
+class Line:
+    places: list[Place] = field(default_factory=list)
+    flying: dict[asyncio.Task[None], Delivery] = field(default_factory=dict)
+
+
+class Webhooks:
+    def __init__(self, world: World, clockwork: Clockwork, seed: int | None) -> None:
+        self._world = world
+        self._clockwork = clockwork
+        self._seed = seed
+        self._lines: dict[str, Line] = {}
+        world.listeners.append(self.happened)
+        self.clear()
+
+    def clear(self) -> None:
+        """As at the start. What is on its way has no effect any more, whatever is answered."""
+        self.stop()
+        self.disorder = Disorder(random.getrandbits(32) if self._seed is None else self._seed)
+        self.attempts: deque[Attempt] = deque(maxlen=ATTEMPTS_KEPT)
+        self.attempted = 0
+        self._numbered = 0
+
+    def stop(self) -> None:
+        """Nothing is attempted any more, and nobody waits for what is on its way."""
+        for line in self._lines.values():
+            for task in line.flying:
+                task.cancel()
+        self._lines = {}
+        self._waiting: dict[str, Delivery] = {}
+
+    def happened(self, call: Call, event: Event) -> None:
+        """Plan who is told of it. Nobody listens: nothing is kept."""
+        if not len(call.books.endpoints):
+            return
+        self._tell(call, event)
+        if self.disorder.twinned():
+            # Now and then there are two Event objects for one thing (docs.stripe.com/webhooks).
+            self._tell(call, call.books.events.put(event._replace(id=self._world.new_id("evt"))))
+
+    def resend(self, books: Books, endpoint: Endpoint, event: Event) -> None:
+        """Once, by hand. Automatic attempts go on until one of them succeeds (docs: process undelivered events)."""
+        version = endpoint.api_version or API_VERSION
+        snapshot = _snapshot(event, version, books)
+        self._line_up(self._delivery(books, endpoint.id, event, version, snapshot, by_hand=True), self._world.now())
+
+    def arranged(self) -> None:
+        """The disorder was changed: what it held back may go."""
+        for line in self._lines.values():
+            self._go_on(line)
+
+    def counts(self) -> Json:
+        """How many deliveries are due or on their way, and how many wait for their time."""
+        due = sum(len(line.places) + len(line.flying) for line in self._lines.values())
+        return {"due": due, "scheduled": len(self._waiting)}
+
+    async def quiet(self, seconds: float | None = None, request_id: str | None = None) -> None:
+        """Return once nothing is due, or nothing of one request; after `seconds` at the latest.
+
+        An outage holds back whatever is due: nobody waits for that.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = None if seconds is None else loop.time() + seconds
+        while flying := self._busy(request_id):
+            left = None if deadline is None else deadline - loop.time()
+            if left is not None and left <= 0:
+                return
+            await asyncio.wait(flying, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+
+    def _busy(self, request_id: str | None) -> list[asyncio.Task[None]]:
+        """The attempts to wait for: those of lines with a delivery that is wanted."""
+        found: list[asyncio.Task[None]] = []
+        for line in self._lines.values():
+            due = [] if self.disorder.outage else [place.delivery for place in line.places]
+            wanted = (each for each in (*line.flying.values(), *due))
+            if any(request_id in (None, each.event.request_id) for each in wanted):
+                found += line.flying
+        return found
+
+    def _tell(self, call: Call, event: Event) -> None:
+        books = call.books
+        snapshots: dict[str, bytes | None] = {}
+        for endpoint in reversed(list(books.endpoints.newest_first())):
+            wanted = endpoint.enabled_events
+            if endpoint.status != "enabled" or (event.type not in wanted and ALL not in wanted):
+                continue
+            books.undelivered.setdefault(event.id, set()).add(endpoint.id)
+            version = endpoint.api_version or API_VERSION
+            if version not in snapshots:
+                snapshots[version] = _snapshot(event, version, books)
+            for _ in range(2 if self.disorder.duplicated() else 1):
+                delivery = self._delivery(books, endpoint.id, event, version, snapshots[version])
+                late_s = call.webhooks_late_s + self.disorder.lateness()
+                self._schedule(delivery, call.now + math.ceil(late_s))
+
+    def _delivery(
+        self,
+        books: Books,
+        endpoint_id: str,
+        event: Event,
+        version: str,
+        snapshot: bytes | None,
+        *,
+        by_hand: bool = False,
+    ) -> Delivery:
+        self._numbered += 1
+        return Delivery(f"delivery_{self._numbered}", books, endpoint_id, event, version, snapshot, by_hand)
+
+    def _schedule(self, delivery: Delivery, due: int) -> None:
+        if sum(self.counts().values()) >= DELIVERIES_MAX:
+            self._note(delivery, Outcome(None, f"not sent: {DELIVERIES_MAX:,} deliveries are waiting already"))
+        elif due <= self._world.clock.time():
+            self._line_up(delivery, due)
+        else:
+            self._waiting[delivery.id] = delivery
+            self._world.agenda.note(due, self._come_due, delivery.books, delivery.id)
+
+    def _come_due(self, call: Call) -> None:
+        delivery = self._waiting.pop(call.ids[0], None)
+        if delivery is not None:
+            self._line_up(delivery, call.now)
+
+    def _line_up(self, delivery: Delivery, due: int) -> None:
+        line = self._lines.setdefault(delivery.endpoint_id, Line())
+        self._numbered += 1
+        heapq.heappush(line.places, Place(due, self._numbered, delivery))
+        self._go_on(line)
+
+    def _go_on(self, line: Line) -> None:
+        while line.places and len(line.flying) < self.disorder.parallel and not self.disorder.outage:
+            place = heapq.heappop(line.places)
+            task = asyncio.get_running_loop().create_task(self._attempt(line, place))
+            line.flying[task] = place.delivery
+
+    async def _attempt(self, line: Line, place: Place) -> None:
+        delivery = place.delivery
+        endpoint = delivery.books.endpoints.get(delivery.endpoint_id)
+        # One that is disabled or deleted when its retry is due gets none any more (docs.stripe.com/webhooks).
+        if endpoint is not None and endpoint.status == "enabled":
+            now = self._world.now()
+            secrets = [each.value for each in endpoint.secrets if each.until is None or each.until > now]
+            sent = deliveries.body(delivery)
+            signed = deliveries.signature(sent, secrets)
+            outcome = await deliveries.send(endpoint.url, sent, signed, self.disorder.timeout_s)
+            if self._lines.get(delivery.endpoint_id) is not line:
+                return  # everything was forgotten meanwhile
+            self._attempted(delivery, place.due, outcome)
+        task = asyncio.current_task()
+        if task is not None:
+            line.flying.pop(task, None)
+        self._go_on(line)
+        self._clockwork.set_alarm()
+
+    def _attempted(self, delivery: Delivery, due: int, outcome: Outcome) -> None:
+        books, event = delivery.books, delivery.event
+        self._note(delivery, outcome)
+        if outcome.delivered:
+            missing = books.undelivered.get(event.id)
+            if missing is not None:
+                missing.discard(delivery.endpoint_id)
+                if not missing:
+                    del books.undelivered[event.id]
+            return
+        retries = RETRIES_LIVE_S if books.livemode else RETRIES_TEST_S
+        if not delivery.by_hand and delivery.attempts <= len(retries):
+            # Counted from when it was due, not from now: a clock that was moved makes no attempt later.
+            self._schedule(delivery, due + retries[delivery.attempts - 1])
+
+    def _note(self, delivery: Delivery, outcome: Outcome) -> None:
+        delivery.attempts += 1
+        self.attempted += 1
+        self.attempts.append(
+            Attempt(
+                self.attempted,
+                self._world.clock.time(),
+                delivery.event,
+                delivery.endpoint_id,
+                delivery.attempts,
+                delivery.by_hand,
+                outcome,
+            )
+        )
+
+
+def _snapshot(event: Event, version: str, books: Books) -> bytes | None:
+    """What an older version shows may need other rows than the event's, as they are now: so it is taken now."""
+    if not versions.older(version):
+        return None
+    told = orjson.dumps(versions.as_of(shown(event.row), version, books))
+    # A copy: what orjson gives holds on to 8 kB, however short it is.
+    return bytes(memoryview(told))

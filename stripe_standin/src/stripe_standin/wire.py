@@ -1,0 +1,79 @@
+"""Closing a connection without a word. ASGI has no way to say it, so the protocol hands us its transport.
+
+`close` sends what was written and then ends; `abort` sends nothing more. To the client both are an end of
+file where an answer should be, as when a server or the network dies.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+EXTENSION = "standin.transport"
+
+Headers = list[tuple[bytes, bytes]]
+Answer = tuple[int, Headers, bytes]
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol, with the connection's transport among the scope's extensions."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {EXTENSION: self.transport}  # type: ignore[dict-item]
+
+
+async def read(receive: Receive) -> bytes | None:
+    """The whole body, or None when the client left before it was complete: half a request is none."""
+    parts: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def answer(send: Send, whole: Answer) -> None:
+    status, headers, body = whole
+    headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def answer_half(scope: Scope, receive: Receive, send: Send, whole: Answer) -> None:
+    """Announce the whole body, send the first half of it, and end the connection."""
+    status, headers, body = whole
+    headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
+    _transport(scope).close()
+    await client_left(receive)
+
+
+async def drop(scope: Scope, receive: Receive) -> None:
+    """End the connection without a byte of an answer."""
+    _transport(scope).abort()
+    # uvicorn answers for whoever returns without an answer, until it has noticed the end itself.
+    await client_left(receive)
+
+
+async def client_left(receive: Receive) -> None:
+    """Return when the connection has ended, from either side."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _transport(scope: Scope) -> asyncio.Transport:
+    transport = scope.get("extensions", {}).get(EXTENSION)
+    if transport is None:
+        raise RuntimeError("serve the stand-in with http=stripe_standin.wire.Protocol, or faults cannot drop")
+    return transport  # type: ignore[no-any-return]
