@@ -1,52 +1,64 @@
-"""What a shop's checkout would have done, done at the stand-in: a card is authorized, a customer is known.
+"""What a shop's checkout would have done, done at a stand-in for Stripe: a card is authorized, a customer is known.
 
-Nothing here is ever sent to Stripe itself: whoever listens at STRIPE_API_BASE has to answer as the stand-in first.
+Nothing here is ever sent to Stripe itself: whoever listens at STRIPE_API_BASE has to answer as a stand-in first. It is
+spoken to over HTTP, so it may run anywhere, and need not be installed here.
 """
+
+import http.client
+import json
+from collections.abc import Mapping
+from urllib.parse import urlencode, urlsplit
 
 from billing.gateway import Budget, Request, Response, boot_clock
 from billing.ids import new
 from billing.money import Money
 from jobs.local.supervisor import LocalServerError
 from jobs.process.runtime import Runtime
-from stripe_standin.control import Control, ControlError
+
+PATIENCE_S = 10
 
 
 def is_standin(url: str) -> bool:
-    """Whether the stand-in, and not Stripe, listens there. Stripe speaks https, and the stand-in never does."""
-    if not url.startswith("http://"):
+    """Whether a stand-in, and not Stripe, listens there. Stripe speaks https, and a stand-in never does."""
+    address = urlsplit(url)
+    if address.scheme != "http":
         return False
+    connection = http.client.HTTPConnection(address.netloc, timeout=PATIENCE_S)
     try:
-        return bool(Control(url).health().get("ok"))
-    except ControlError:
+        connection.request("GET", "/_standin/health")
+        return json.loads(connection.getresponse().read()).get("ok") is True
+    except (OSError, http.client.HTTPException, ValueError, AttributeError):
         return False
+    finally:
+        connection.close()
 
 
 def authorize(runtime: Runtime, amount: Money) -> str:
     """A confirmed PaymentIntent that waits to be captured. Raises LocalServerError where no stand-in listens."""
-    control = _control(runtime)
-    account = runtime.settings.stripe_account
-    try:
-        (intent,) = control.authorizations(amount=amount.minor, currency=amount.currency.lower(), account=account)
-    except ControlError as error:
-        raise LocalServerError(f"the stand-in authorizes no {amount}: {error}") from None
-    return intent
+    card = {"payment_method": "pm_card_visa", "capture_method": "manual", "confirm": "true"}
+    # Without redirects it can be confirmed where nobody is there to return to a page.
+    card |= {"automatic_payment_methods[enabled]": "true", "automatic_payment_methods[allow_redirects]": "never"}
+    return _made(runtime, "payment_intents", {"amount": amount.minor, "currency": amount.currency.lower(), **card})
 
 
 def customer(runtime: Runtime) -> str:
     """A customer to whom invoices can be sent. Raises LocalServerError where no stand-in listens."""
-    _control(runtime)
-    body = "name=Example&email=customer%40example.com"
-    request = Request("POST", "/v1/customers", body, key=new("customer"), account=runtime.settings.stripe_account)
-    answer = runtime.gateway(connections=1).send(request, Budget(boot_clock() + 5, boot_clock() + 10))
-    if not isinstance(answer, Response) or answer.status != 200 or not answer.data:
-        raise LocalServerError(f"the stand-in makes no customer: {answer}")
-    return str(answer.data["id"])
+    return _made(runtime, "customers", {"name": "Example", "email": "customer@example.com"})
 
 
-def _control(runtime: Runtime) -> Control:
-    url = runtime.settings.stripe_api_base
+def _made(runtime: Runtime, what: str, parameters: Mapping[str, str | int]) -> str:
+    """The id of a new object."""
+    url, account = runtime.settings.stripe_api_base, runtime.settings.stripe_account
     if runtime.settings.livemode or not is_standin(url):
         raise LocalServerError(
             f"STRIPE_API_BASE={url} is not the stand-in, and only there a card is made up; `billing up` starts one"
         )
-    return Control(url)
+    request = Request("POST", f"/v1/{what}", urlencode(parameters), key=new("checkout"), account=account)
+    answer = runtime.gateway(connections=1).send(request, Budget(boot_clock() + 5, boot_clock() + PATIENCE_S))
+    match answer:
+        case Response(status=200, data={"id": str(made)}):
+            return made
+        case Response():
+            raise LocalServerError(f"the stand-in answers {answer.status} ({answer.error_code}) to POST {request.path}")
+        case _:
+            raise LocalServerError(f"the stand-in does not answer POST {request.path}: {answer}")
