@@ -8,78 +8,28 @@ The request is written in the caller's own transaction; jobs carry it out. This 
 application code needs; operators use the `billing` command.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from billing.captures import Authorization, CaptureReceipt, request_capture
-    from billing.errors import (
-        AuthorizationTaken,
-        BillingError,
-        InvalidAmount,
-        InvalidCurrency,
-        InvalidRequest,
-        InvalidText,
-        PossibleCardNumber,
-        RequestReused,
-        UnknownEntity,
-        WrongDatabase,
-        WrongSession,
-    )
-    from billing.invoices import InvoiceReceipt, Line, SendInvoice, issue_invoice
-    from billing.money import Money
-    from billing.standing import Status, status
-
-# Loaded when they are asked for: whoever wants `stripe_standin` only need not pay for SQLAlchemy. No name here may
-# be a room's, too: the import system would put the room in its place.
-_ROOMS = {
-    "billing.captures": ("Authorization", "CaptureReceipt", "request_capture"),
-    "billing.errors": (
-        "AuthorizationTaken",
-        "BillingError",
-        "InvalidAmount",
-        "InvalidCurrency",
-        "InvalidRequest",
-        "InvalidText",
-        "PossibleCardNumber",
-        "RequestReused",
-        "UnknownEntity",
-        "WrongDatabase",
-        "WrongSession",
-    ),
-    "billing.invoices": ("InvoiceReceipt", "Line", "SendInvoice", "issue_invoice"),
-    "billing.money": ("Money",),
-    "billing.standing": ("Status", "status"),
-}
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
-
-__all__ = [
-    "Authorization",
-    "AuthorizationTaken",
-    "BillingError",
-    "CaptureReceipt",
-    "InvalidAmount",
-    "InvalidCurrency",
-    "InvalidRequest",
-    "InvalidText",
-    "InvoiceReceipt",
-    "Line",
-    "Money",
-    "PossibleCardNumber",
-    "RequestReused",
-    "SendInvoice",
-    "Status",
-    "UnknownEntity",
-    "WrongDatabase",
-    "WrongSession",
-    "issue_invoice",
-    "request_capture",
-    "status",
-]
-
-
-def __getattr__(name: str) -> Any:
-    room = _ROOM_OF.get(name)
-    if room is None:
-        raise AttributeError(f"module 'billing' has no attribute {name!r}")
-    return getattr(import_module(room), name)
+# `import X as X` tells a type checker that X is public.
+#
+# `billing.status` is the function. Python binds a module to its name in the package only when the module is loaded, and
+# that has happened by the time the function is bound here: `import billing.status` later on changes nothing.
+from billing.captures import Authorization as Authorization
+from billing.captures import CaptureReceipt as CaptureReceipt
+from billing.captures import request_capture as request_capture
+from billing.errors import AuthorizationTaken as AuthorizationTaken
+from billing.errors import BillingError as BillingError
+from billing.errors import InvalidAmount as InvalidAmount
+from billing.errors import InvalidCurrency as InvalidCurrency
+from billing.errors import InvalidRequest as InvalidRequest
+from billing.errors import InvalidText as InvalidText
+from billing.errors import PossibleCardNumber as PossibleCardNumber
+from billing.errors import RequestReused as RequestReused
+from billing.errors import UnknownEntity as UnknownEntity
+from billing.errors import WrongDatabase as WrongDatabase
+from billing.errors import WrongSession as WrongSession
+from billing.invoices import InvoiceReceipt as InvoiceReceipt
+from billing.invoices import Line as Line
+from billing.invoices import SendInvoice as SendInvoice
+from billing.invoices import issue_invoice as issue_invoice
+from billing.money import Money as Money
+from billing.status import Status as Status
+from billing.status import status as status

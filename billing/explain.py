@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from billing.errors import UnknownEntity
 from billing.facts import ENTITY_TYPES, OLD_TOPICS, PAYLOAD_TEXT, TOPICS, UnreadablePayload, read_payload
-from billing.standing import Status, status
+from billing.status import Status, status
 from billing.tables import MAX_LINES, Capture, Fact, Invoice, InvoiceLine, Record, Work
 
 

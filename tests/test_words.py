@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from billing import tables
-from billing.standing import Doubt
+from billing.status import Doubt
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("billing", "archive", "jobs")

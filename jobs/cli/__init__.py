@@ -13,7 +13,6 @@ import warnings
 import typer
 from typer.exceptions import TyperException
 
-from billing.provider_secrets import without_secrets
 from jobs.cli import access, archive, demo, doctor, operators, processes, quarantine, requests, standin, usage
 from jobs.cli.output import print_error, print_line
 
@@ -57,7 +56,7 @@ def main() -> None:
         status = app(prog_name=usage.COMMAND, standalone_mode=False)
     except TyperException as error:
         if words := usage.complaint(error):
-            print_error(without_secrets(words))
+            _print_safely(words)
         sys.exit(2)
     except Exception as error:  # noqa: BLE001 - nothing is swallowed: it ends the process
         from jobs.cli.complaints import complaint
@@ -66,9 +65,16 @@ def main() -> None:
         if told is None:
             _confess(error)
             sys.exit(1)
-        print_error(f"billing: {without_secrets(told)}")
+        _print_safely(f"billing: {told}")
         sys.exit(2)
     sys.exit(status)
+
+
+def _print_safely(words: str) -> None:
+    """What quotes an argument or an answer may quote a secret with it."""
+    from billing.provider_secrets import without_secrets
+
+    print_error(without_secrets(words))
 
 
 def _warn(warning: Warning | str, category: type[Warning]) -> None:

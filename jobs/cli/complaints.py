@@ -39,6 +39,11 @@ def complaint(error: Exception) -> str | None:
             return _line(f"{_PARAMETERS.get(first, first)} {rest}")
         case _ if isinstance(error, _SPEAKING):
             return _line(str(error))
+        case ModuleNotFoundError(name=str(name)) if name.partition(".")[0] == "stripe_standin":
+            return (
+                "the Stripe stand-in is not installed, and the service comes without it: run `pip install "
+                "./stripe_standin` in a checkout; `billing up` needs none where STRIPE_API_BASE is set"
+            )
         case WrongEnvironment():
             return _line(f"REDIS_URL, or BILLING_ENVIRONMENT: {error}")
         case sqlalchemy.exc.DBAPIError() if database.sqlstate(error) in database.TOO_SLOW:

@@ -14,6 +14,7 @@ import secrets
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import ClassVar, Self, TypeVar
 
@@ -100,7 +101,8 @@ class StandIn(LocalServer):
         return f"http://127.0.0.1:{self.port}"
 
     def _prepare(self) -> None:
-        """It needs nothing."""
+        """It is a distribution of its own. Raises ModuleNotFoundError where that is not installed."""
+        import_module("stripe_standin.control")
 
     def _spawn(self) -> Child:
         program = [*self.program, "--port", str(self.port)]
