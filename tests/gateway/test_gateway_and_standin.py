@@ -12,7 +12,7 @@ from billing.effects import Report, Standing, Turn
 from billing.gateway import Budget, NotSent, Request, Response, boot_clock
 from billing.idempotency import Learned
 from billing.records import Terms
-from billing.steps import Case
+from billing.steps import LoadedOperation
 from billing.stripe_gateway import API_VERSION, StripeGateway
 from billing.tables import Capture, CaptureState
 from billing.timing import SHORT
@@ -43,7 +43,7 @@ def budget() -> Budget:
     return Budget(until, until)
 
 
-def a_case(control: Control, **changes: Any) -> Case:
+def an_operation(control: Control, **changes: Any) -> LoadedOperation:
     (intent,) = control.authorizations(amount=1999)
     values: dict[str, Any] = {
         "id": f"cap_{intent[3:].ljust(32, '0')}",
@@ -59,12 +59,12 @@ def a_case(control: Control, **changes: Any) -> Case:
         "correlation_id": None,
         **changes,
     }
-    return Case(Capture(**values), [], "wrk_1", "captures")
+    return LoadedOperation(Capture(**values), [], "wrk_1", "captures")
 
 
-def step(door: StripeGateway, case: Case, *, look: bool = False) -> tuple[effects.Result, Report]:
+def step(door: StripeGateway, loaded: LoadedOperation, *, look: bool = False) -> tuple[effects.Result, Report]:
     """One prepare, call and settle, at the time of now."""
-    turn = Turn(OPERATION, case, datetime.now(UTC), TERMS, may_send=True)
+    turn = Turn(OPERATION, loaded, datetime.now(UTC), TERMS, may_send=True)
     prepared = effects.prepare(turn, look=look)
     assert prepared.call is not None, prepared
     report = effects.call(door, prepared.call, budget())
@@ -72,38 +72,38 @@ def step(door: StripeGateway, case: Case, *, look: bool = False) -> tuple[effect
 
 
 def test_a_capture_is_taken_once_and_its_answer_replayed(control: Control, door: StripeGateway):
-    case = a_case(control)
-    result, report = step(door, case)
+    loaded = an_operation(control)
+    result, report = step(door, loaded)
     assert result.standing is Standing.CONCLUDED
-    assert case.row.state == CaptureState.CAPTURED
+    assert loaded.row.state == CaptureState.CAPTURED
     again = door.send(report.call.request, budget())
     assert isinstance(again, Response)
     assert again.replayed
     assert [effect["amount"] for effect in control.effects("capture")] == [1999]
-    assert control.effects("capture")[0]["metadata"]["billing_operation"] == case.row.id
+    assert control.effects("capture")[0]["metadata"]["billing_operation"] == loaded.row.id
 
 
 @pytest.mark.parametrize(
     "lie", [lie for lie in LIES if lie not in ("not_end_state",)], ids=lambda lie: lie.replace("_", " ")
 )
 def test_a_success_about_something_else_is_a_conflict(control: Control, door: StripeGateway, lie: str):
-    case = a_case(control)
+    loaded = an_operation(control)
     control.add_fault(lie, path="/capture$", times=1)
-    result, _ = step(door, case)
+    result, _ = step(door, loaded)
     assert result.standing is Standing.CONFLICT
-    assert case.row.state == CaptureState.REQUESTED
-    assert case.records[0].learned == Learned.MISMATCH
-    assert case.records[0].concluded_at is None
+    assert loaded.row.state == CaptureState.REQUESTED
+    assert loaded.records[0].learned == Learned.MISMATCH
+    assert loaded.records[0].concluded_at is None
 
 
 def test_a_success_that_is_not_the_end_is_looked_at(control: Control, door: StripeGateway):
-    case = a_case(control)
+    loaded = an_operation(control)
     control.add_fault("not_end_state", path="/capture$", times=1)
-    result, _ = step(door, case)
+    result, _ = step(door, loaded)
     assert result.standing is Standing.LOOKING
-    result, _ = step(door, case, look=True)
+    result, _ = step(door, loaded, look=True)
     assert result.standing is Standing.CONCLUDED
-    assert case.row.state == CaptureState.CAPTURED
+    assert loaded.row.state == CaptureState.CAPTURED
     assert len(control.effects("capture")) == 1
 
 
@@ -128,50 +128,50 @@ FAULTS = [
 
 @pytest.mark.parametrize(("fault", "standing"), FAULTS, ids=[fault for fault, _ in FAULTS])
 def test_every_fault_is_overcome_with_one_effect(control: Control, door: StripeGateway, fault: str, standing: Standing):
-    case = a_case(control)
+    loaded = an_operation(control)
     control.add_fault(fault, path="/capture$", times=1)
-    result, _ = step(door, case)
+    result, _ = step(door, loaded)
     assert result.standing is standing
     for _ in range(4):
         if result.standing is Standing.CONCLUDED:
             break
-        result, _ = step(door, case, look=result.standing is Standing.LOOKING)
+        result, _ = step(door, loaded, look=result.standing is Standing.LOOKING)
     assert result.standing is Standing.CONCLUDED
-    assert case.row.state == CaptureState.CAPTURED
+    assert loaded.row.state == CaptureState.CAPTURED
     assert [effect["amount"] for effect in control.effects("capture")] == [1999]
 
 
 def test_a_redirect_of_the_provider_is_not_followed(control: Control, door: StripeGateway):
     control.add_fault("redirect_307", path="/capture$", times=1, location="http://127.0.0.1:9/stranger")
-    result, _ = step(door, a_case(control))
+    result, _ = step(door, an_operation(control))
     assert result.standing is Standing.IN_DOUBT
 
 
 def test_a_decline_or_a_state_is_told_with_its_object(control: Control, door: StripeGateway):
-    case = a_case(control)
-    cancel = Request("POST", f"/v1/payment_intents/{case.row.payment_intent}/cancel", "", "cancel")
+    loaded = an_operation(control)
+    cancel = Request("POST", f"/v1/payment_intents/{loaded.row.payment_intent}/cancel", "", "cancel")
     assert isinstance(door.send(cancel, budget()), Response)
-    result, _ = step(door, case)
+    result, _ = step(door, loaded)
     assert result.standing is Standing.CONCLUDED
-    assert case.row.state == CaptureState.CANCELED
+    assert loaded.row.state == CaptureState.CANCELED
 
 
 def test_more_than_was_authorized_is_refused(control: Control, door: StripeGateway):
-    case = a_case(control, amount_minor=5000)
-    result, _ = step(door, case)
-    assert (result.standing, case.row.state) == (Standing.CONCLUDED, CaptureState.REFUSED)
-    assert case.row.reason == "amount_too_large: amount_to_capture"
+    loaded = an_operation(control, amount_minor=5000)
+    result, _ = step(door, loaded)
+    assert (result.standing, loaded.row.state) == (Standing.CONCLUDED, CaptureState.REFUSED)
+    assert loaded.row.reason == "amount_too_large: amount_to_capture"
     assert not control.effects("capture")
 
 
 def test_what_a_person_captured_in_the_dashboard_counts_as_done(control: Control, door: StripeGateway):
-    case = a_case(control)
-    by_hand = Request("POST", f"/v1/payment_intents/{case.row.payment_intent}/capture", "", "by-hand")
+    loaded = an_operation(control)
+    by_hand = Request("POST", f"/v1/payment_intents/{loaded.row.payment_intent}/capture", "", "by-hand")
     assert isinstance(door.send(by_hand, budget()), Response)
-    result, _ = step(door, case)
+    result, _ = step(door, loaded)
     assert result.standing is Standing.LOOKING
-    result, _ = step(door, case, look=True)
-    assert (result.standing, case.row.state, case.row.reason) == (
+    result, _ = step(door, loaded, look=True)
+    assert (result.standing, loaded.row.state, loaded.row.reason) == (
         Standing.CONCLUDED,
         CaptureState.CAPTURED,
         "already_done",
@@ -180,9 +180,9 @@ def test_what_a_person_captured_in_the_dashboard_counts_as_done(control: Control
 
 
 def test_the_other_mode_shows_nothing_of_ours(control: Control, stack: LocalServers):
-    case = a_case(control)
+    loaded = an_operation(control)
     live = StripeGateway(lambda: "sk_live_standin", stack.environment["STRIPE_API_BASE"], livemode=True, connections=1)
-    answer = live.send(Request("GET", f"/v1/payment_intents/{case.row.payment_intent}"), budget())
+    answer = live.send(Request("GET", f"/v1/payment_intents/{loaded.row.payment_intent}"), budget())
     live._http.close()
     assert isinstance(answer, Response)
     assert answer.status == 404
