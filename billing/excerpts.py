@@ -6,84 +6,53 @@ Stripe's own log has the rest, under the request id.
 """
 
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from billing.cards import may_hold_card_number
-from billing.provider_ids import SHAPES as IDS
 from billing.provider_ids import IdKind
-from billing.provider_secrets import secret_in
+from billing.shapes import Shape, code, id_of, invoice_number, like, whole, yes_or_no
 from billing.timing import EARLIEST, LATEST
 
-Shape = Callable[[Any], bool]
-
-MOST = 10**12
-"""Above every amount and time that Stripe knows, and a digit short of a card number."""
 UNREADABLE = "unreadable"
 """Stands for an invoice's number of another shape: that it has one says that it was finalized."""
 SOMEBODY_ELSES = "somebody_elses"
 """Stands for a value of metadata that is none of ours: that there is one must be seen, what it says must not."""
 
 
-def _like(pattern: str) -> Shape:
-    compiled = re.compile(pattern, re.ASCII)
-
-    def fits(value: Any) -> bool:
-        return (
-            isinstance(value, str)
-            and compiled.fullmatch(value) is not None
-            and not may_hold_card_number(value)
-            and secret_in(value) is None
-        )
-
-    return fits
-
-
-def _whole(value: Any) -> bool:
-    return type(value) is int and abs(value) < MOST
-
-
 def _time(value: Any) -> bool:
     """Seconds since 1970, as Stripe tells times."""
-    return _whole(value) and EARLIEST.timestamp() <= value < LATEST.timestamp()
+    return whole(value) and EARLIEST.timestamp() <= value < LATEST.timestamp()
 
 
-def _yes_or_no(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-_id = _like(IDS[IdKind.CHARGE])
-_code = _like(r"[a-z][a-z0-9_.]{0,79}")
+_id = id_of(IdKind.CHARGE)
 
 SHAPES: dict[str, Shape] = {
-    "amount": _whole,
-    "amount_capturable": _whole,
-    "amount_received": _whole,
-    "billing_line": _like(r"\d{1,4}"),
-    "billing_operation": _like(r"[a-z]{3}_[A-Za-z0-9_]{1,36}"),
-    "cancellation_reason": _code,
+    "amount": whole,
+    "amount_capturable": whole,
+    "amount_received": whole,
+    "billing_line": like(r"\d{1,4}"),
+    "billing_operation": like(r"[a-z]{3}_[A-Za-z0-9_]{1,36}"),
+    "cancellation_reason": code,
     "capture_before": _time,
     "charge": _id,
-    "code": _code,
-    "currency": _like(r"[a-z]{3}"),
+    "code": code,
+    "currency": like(r"[a-z]{3}"),
     "customer": _id,
-    "decline_code": _code,
-    "deleted": _yes_or_no,
-    "has_more": _yes_or_no,
+    "decline_code": code,
+    "deleted": yes_or_no,
+    "has_more": yes_or_no,
     "id": _id,
     # Compared with ours, which look like this whatever the service is called.
-    "idempotency_key": _like(r"[a-z0-9][A-Za-z0-9_:.-]{0,254}"),
+    "idempotency_key": like(r"[a-z0-9][A-Za-z0-9_:.-]{0,254}"),
     "latest_charge": _id,
-    "livemode": _yes_or_no,
-    # A prefix of letters and digits, and a counter.
-    "number": _like(r"[A-Z0-9]{1,32}-[0-9A-Z-]{1,30}"),
-    "object": _code,
-    "param": _like(r"[a-z][a-z0-9_\[\]]{0,79}"),
-    "status": _code,
-    "subtotal": _whole,
-    "total": _whole,
-    "type": _code,
+    "livemode": yes_or_no,
+    "number": invoice_number,
+    "object": code,
+    "param": like(r"[a-z][a-z0-9_\[\]]{0,79}"),
+    "status": code,
+    "subtotal": whole,
+    "total": whole,
+    "type": code,
 }
 CONTAINERS = frozenset(
     {

@@ -125,6 +125,7 @@ def test_unknown_payload_keys_and_values_of_another_shape_never_get_there(archiv
         ({"why": "sk_test_bcdfghjk", "step": "whsec_bcdfghjkbcdfghjk", "learned": "rk_live_bcdfghjk"}, {}),
         ({"capture_before": "2026-11-25T10:00:00+00:00"}, {"capture_before": "2026-11-25T10:00:00+00:00"}),
         ({"payment_intent": "pi_1\n"}, {}),
+        ({"payment_intent": f"pi_{CARD}", "charge": f"ch_{CARD}", "minor": int(CARD), "why": f"a_{CARD}"}, {}),
     ],
 )
 def test_a_value_is_kept_only_where_it_looks_as_it_must(payload, kept) -> None:

@@ -15,7 +15,7 @@ from test_request_capture import ask
 
 import billing
 from billing.currencies import CURRENCIES, MOST_MINOR
-from billing.excerpts import MOST
+from billing.shapes import MOST
 from billing.tables import Capture
 from stripe_standin.parameters import CURRENCIES as OF_A_US_ACCOUNT
 

@@ -1,0 +1,54 @@
+"""Shapes of values that may be kept, whoever said them: the provider in an answer, or we in a fact.
+
+No text that fits one of them can be a sentence, a card number or one of Stripe's secrets.
+`billing.excerpts` lists what of an answer comes in, and `archive.records` what of a fact is archived.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from billing.cards import may_hold_card_number
+from billing.provider_ids import SHAPES, IdKind
+from billing.provider_secrets import secret_in
+
+Shape = Callable[[Any], bool]
+
+MOST = 10**12
+"""Above every amount and time that Stripe knows, and a digit short of a card number."""
+
+
+def like(pattern: str) -> Shape:
+    """A text that this pattern matches as a whole, and that may hold neither a card number nor a secret."""
+    compiled = re.compile(pattern, re.ASCII)
+
+    def fits(value: Any) -> bool:
+        return (
+            isinstance(value, str)
+            and compiled.fullmatch(value) is not None
+            and not may_hold_card_number(value)
+            and secret_in(value) is None
+        )
+
+    return fits
+
+
+def whole(value: Any) -> bool:
+    """A whole number that is no row of digits: an amount, a count, a time in seconds."""
+    return type(value) is int and abs(value) < MOST
+
+
+def yes_or_no(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def id_of(kind: IdKind) -> Shape:
+    """An id of Stripe's of this kind; any id of Stripe's has a charge's shape."""
+    return like(SHAPES[kind])
+
+
+invoice_number = like(r"[A-Z0-9]{1,32}-[0-9A-Z-]{1,30}")
+"""A prefix of letters and digits, and a counter: Stripe's numbers for invoices."""
+
+code = like(r"[a-z][a-z0-9_]{0,79}")
+"""A word of ours or of Stripe's for a state, a reason or an outcome; never a sentence, and no name with a dot."""
