@@ -23,7 +23,6 @@ from jobs.access import credentials, migrate
 from jobs.config.secrets import Secret
 from jobs.config.settings import PREFIX, Settings, SettingsError
 from jobs.local.given import check
-from jobs.local.janitor import Janitor
 from jobs.local.servers import LocalServers
 from jobs.local.supervisor import Child
 from jobs.process import archiving
@@ -61,14 +60,13 @@ class Stack:
         self.servers = LocalServers(durable=durable, given=given, s3=self.archives, users=ENVIRONMENT)
         self._more = dict(more or {})
         self.processes: list[Child] = []
-        self._janitor: Janitor | None = None
         self._started = 0
 
     def __enter__(self) -> Self:
         check(self._given)
         self.servers.start()
         try:
-            self._janitor = Janitor(self.servers.directory)
+            self.servers.supervisor.watch_directory()
             (self.servers.directory / "billing.toml").touch()
             migrate.upgrade(self.servers.environment["DATABASE_URL"], environment=ENVIRONMENT, livemode=False)
             if not self._given.get("DATABASE_URL"):
@@ -88,8 +86,6 @@ class Stack:
         """Processes first, so that each settles what it has in hand; then the servers, and the directory goes."""
         self.servers.supervisor.stop([child for child in self.processes if child.poll() is None], grace_s)
         self.servers.stop()
-        if self._janitor is not None:
-            self._janitor.dismiss()
 
     @property
     def environment(self) -> dict[str, str]:

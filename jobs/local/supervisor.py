@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from jobs.local.rundir import RunDirectory
+from jobs.local.run_directory import RunDirectory
 
 _LEASH = Path(__file__).with_name("leash.py")
 KILLED_WAIT_S = 10.0  # a killed process is gone at once, unless the disk hangs
@@ -189,6 +189,10 @@ class Supervisor:
         self._children = [other for other in self._children if other.poll() is None]
         self._children.append(child)
         return child
+
+    def watch_directory(self) -> None:
+        """Have the directory removed as soon as this process is killed, not only by the next run."""
+        self._run_directory.watch()
 
     def stop(self, children: Sequence[Child], grace_s: float = 5.0) -> None:
         """Ask all of them at once, then wait for each; what still runs after `grace_s` is killed."""

@@ -159,6 +159,16 @@ def test_the_directory_of_a_dead_run_is_removed_by_the_next(supervisor):
         assert not left_behind.exists()
 
 
+def test_a_directory_that_is_watched_goes_as_soon_as_its_run_is_killed(supervisor):
+    code = "import os\nfrom jobs.local.supervisor import Supervisor\nrun = Supervisor()\nrun.watch_directory()\n"
+    code += "(run.directory / 'more').mkdir()\nprint(run.directory, flush=True)\nos.kill(os.getpid(), 9)\n"
+    temporary = {"TMPDIR": str(supervisor.directory.parent)}
+    dead = supervisor.spawn("dead", python(code), {**os.environ, **temporary})
+    assert dead.wait() == -signal.SIGKILL
+    left_behind = Path(dead.output().strip())
+    wait_until(lambda: not left_behind.exists(), "the watcher to remove what is left")
+
+
 def test_the_directory_of_a_living_run_is_left_alone(supervisor):
     with Supervisor():
         assert supervisor.directory.exists()

@@ -1,18 +1,28 @@
-"""A private directory of one run, removed in the end, or by the next run if this one is killed."""
+"""A private directory of one run, removed in the end, however the run ends.
+
+Its owner removes it. If the owner is killed, a small process that watches it does, where one was asked for; and what
+is left even then goes with the next run of this user.
+"""
 
 import contextlib
 import fcntl
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 
 _PREFIX = "billing-"
 _OWNER = "owner.lock"
+_CLEANING_S = 10
+"""So long a watcher tries: the servers of a killed run are still ending, and may still write."""
 
 
 class RunDirectory:
-    """Made under the system's temporary directory, for this user alone, after the sweep of dead ones."""
+    """Made under the system's temporary directory, for this user alone, after the sweep of abandoned ones."""
 
     def __init__(self) -> None:
         _sweep(Path(tempfile.gettempdir()))
@@ -23,23 +33,35 @@ class RunDirectory:
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         # It gets its name when it is held, so that no sweep ever sees it free while we live.
         unnamed.rename(self.path / _OWNER)
+        self._watcher: subprocess.Popen[bytes] | None = None
+
+    def watch(self) -> None:
+        """Start the process that removes the directory as soon as we are killed."""
+        self._watcher = subprocess.Popen(  # noqa: S603 - our own page, and no shell
+            [sys.executable, "-I", "-S", __file__, str(self.path)],
+            stdin=subprocess.PIPE,
+            # Ctrl-C ends us, and we end it.
+            start_new_session=True,
+        )
 
     def remove(self) -> None:
         """Remove the directory with all that is in it. Its processes must have ended."""
         _remove(self.path)
         os.close(self._lock)
+        if self._watcher is not None:
+            self._watcher.communicate()
 
 
 def _sweep(temporary: Path) -> None:
     """Remove what runs of this user left behind that did not live to remove it."""
     for path in temporary.glob(f"{_PREFIX}*"):
-        # Not ours, alive, or just being removed by somebody else: all of these are left alone.
         with contextlib.suppress(OSError):
             if path.lstat().st_uid == os.geteuid() and not path.is_symlink():
                 _remove_if_abandoned(path)
 
 
 def _remove_if_abandoned(path: Path) -> None:
+    """Raises OSError where it is not ours, its owner lives, or somebody else is removing it."""
     lock = os.open(path / _OWNER, os.O_RDWR | os.O_NOFOLLOW)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -59,3 +81,19 @@ def _remove(path: Path) -> None:
             inner.unlink()
     if [inner.name for inner in path.iterdir()] == [_OWNER]:
         shutil.rmtree(path)
+
+
+def _watch(path: Path) -> None:
+    """Wait for the end of our input, which is the end of the owner, and remove what it left."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    sys.stdin.buffer.read()
+    give_up = time.monotonic() + _CLEANING_S
+    while path.exists() and time.monotonic() < give_up:
+        with contextlib.suppress(OSError):
+            _remove_if_abandoned(path)
+        time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    _watch(Path(sys.argv[1]))
