@@ -50,20 +50,25 @@ def _moment(given: object) -> datetime | None:
             return None
         case int() if not isinstance(given, bool):
             if not EARLIEST.timestamp() <= given < LATEST.timestamp():
-                raise InvalidText("capture_before must be Stripe's own seconds since 1970, in this century or the next")
+                raise InvalidText(
+                    "capture_before", "must be Stripe's own seconds since 1970, in this century or the next"
+                )
             return datetime.fromtimestamp(int.__index__(given), UTC)
         case datetime():
             if given.utcoffset() is None:
-                raise InvalidText("capture_before must carry a time zone; Stripe's own seconds are taken as they are")
+                raise InvalidText(
+                    "capture_before", "must carry a time zone; Stripe's own seconds are taken as they are"
+                )
             # Compared before it is moved to UTC, which cannot be done at the ends of the calendar.
             if not may_be_real(given):
                 raise InvalidText(
-                    "capture_before must be Stripe's own value, and this is not in this century or the next"
+                    "capture_before", "must be Stripe's own value, and this is not in this century or the next"
                 )
             return given.astimezone(UTC)
         case _:
             raise InvalidText(
-                f"capture_before must be seconds since 1970 or a datetime with a time zone, not {type(given).__name__}"
+                "capture_before",
+                f"must be seconds since 1970 or a datetime with a time zone, not {type(given).__name__}",
             )
 
 
@@ -99,12 +104,12 @@ def request_capture(
     """
     session = the_session(session)
     if not isinstance(amount, Money):
-        raise InvalidAmount(f"amount must be billing.Money, not {type(amount).__name__}")
+        raise InvalidAmount("amount", f"must be billing.Money, not {type(amount).__name__}")
     payment_intent = provider_id("payment_intent", payment_intent)
     by = asked(request_id, correlation_id, account, actor)
     if authorization is not None:
         if not isinstance(authorization, Authorization):
-            raise InvalidRequest(f"authorization must be billing.Authorization, not {type(authorization).__name__}")
+            raise InvalidRequest("authorization", f"must be billing.Authorization, not {type(authorization).__name__}")
         _within(amount, authorization)
     values: dict[str, Any] = {
         "account": by.account,
@@ -148,9 +153,11 @@ def request_capture(
 
 def _within(amount: Money, authorization: Authorization) -> None:
     if amount.currency != authorization.currency:
-        raise InvalidAmount(f"{amount} cannot be captured from an authorization in {authorization.currency}")
+        raise InvalidAmount("amount", f"{amount} cannot be captured from an authorization in {authorization.currency}")
     if amount.minor > authorization.amount_capturable:
-        raise InvalidAmount(f"{amount} is more than the {authorization.amount_capturable} that may be captured")
+        raise InvalidAmount(
+            "amount", f"{amount} is more than the {authorization.amount_capturable} that may be captured"
+        )
 
 
 def _already_there(session: Session, values: Mapping[str, Any]) -> CaptureReceipt:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
 from billing import ids, poolers
-from billing.errors import WrongDatabase
+from billing.errors import NotInstalled, OtherAccount, OtherEnvironment
 from billing.tables import Installation
 from billing.timing import Timing
 
@@ -49,7 +49,7 @@ def open_engine(
     `statement_timeout_s`: the longest statement of whoever reads a lot while nobody waits for its locks; else it is the
     protocol's, which ends a transaction before a lease can end. How long a transaction may be idle is always that.
     `paging=True` for whoever reads a long queue page by page along an index.
-    Connecting raises WrongDatabase where a pooler stands between that keeps none of this.
+    Connecting raises KeepsNoSession where a pooler stands between that keeps none of this.
     """
     settings = {
         "lock_timeout": "200ms",
@@ -168,7 +168,7 @@ def now(session: Session) -> datetime:
 
 
 def stamp(session: Session, *, environment: str, livemode: bool) -> None:
-    """Write whose database this is, once. Raises WrongDatabase when it is stamped for another environment."""
+    """Write whose database this is, once. Raises OtherEnvironment when it is stamped for another one."""
     session.execute(
         insert(Installation)
         .values(id=1, environment=environment, livemode=livemode, identity=ids.new("ins"))
@@ -178,39 +178,29 @@ def stamp(session: Session, *, environment: str, livemode: bool) -> None:
 
 
 def stamp_account(session: Session, account: str) -> None:
-    """Write whose Stripe account this database is about, once. Raises WrongDatabase for a key of another account."""
+    """Write whose Stripe account this database is about, once. Raises OtherAccount for a key of another one."""
     row = session.scalars(select(Installation).with_for_update()).one()
     if row.stripe_account is None:
         row.stripe_account = account
     if row.stripe_account != account:
-        raise WrongDatabase(
-            f"BILLING_STRIPE_KEY: this key belongs to the Stripe account {account}, and this database to "
-            f"{row.stripe_account}; use a key of that account, or another database"
-        )
+        raise OtherAccount(row.stripe_account, account)
 
 
 def check_stamp(session: Session, *, environment: str, livemode: bool) -> Installation:
-    """The installation row. Raises WrongDatabase when it is missing, or says something else."""
+    """The installation row. Raises NotInstalled when it is missing, and OtherEnvironment when it is another's."""
     try:
         row = session.scalars(select(Installation)).one_or_none()
     except ProgrammingError as error:
         found = MISSING.get(getattr(error.orig, "sqlstate", None) or "")
         if found is None:
             raise
-        raise WrongDatabase(f"DATABASE_URL: this database {found}; run `billing migrate`") from error
+        raise NotInstalled(found) from error
     if row is None:
-        raise WrongDatabase("DATABASE_URL: this database was never set up; run `billing migrate`")
+        raise NotInstalled("was never set up")
     if (row.environment, row.livemode) != (environment, livemode):
-        raise WrongDatabase(
-            f"DATABASE_URL: this database belongs to environment {row.environment!r} ({_mode(row.livemode)}), "
-            f"and BILLING_ENVIRONMENT says {environment!r} ({_mode(livemode)}); point one of them elsewhere"
-        )
+        raise OtherEnvironment((row.environment, row.livemode), (environment, livemode))
     return row
 
 
 MISSING = {"42P01": "has no billing tables", "42703": "has the tables of an older version"}
 """By SQLSTATE: no such table, and no such column. Anything else says something else."""
-
-
-def _mode(livemode: bool) -> str:
-    return "live mode" if livemode else "test mode"

@@ -9,9 +9,14 @@
     ├── RequestReused           this request id was first used with other parameters
     ├── AuthorizationTaken      another capture holds this authorization
     ├── UnknownEntity           no capture, invoice or switch has this id
-    └── WrongDatabase           this database belongs to another environment, or was never set up
+    └── WrongDatabase           this process must not use this database
+        ├── NotInstalled        it has none of our tables, those of an older version, or no stamp
+        ├── OtherEnvironment    it is stamped for another environment or mode
+        ├── OtherAccount        it is about the money of another Stripe account
+        └── KeepsNoSession      a pooler answers there that forgets a session's settings
 
-A decline is an outcome, not an error: it is a state of the capture.
+A decline is an outcome, not an error: it is a state of the capture. An error has fields, and makes its message of them;
+whoever shows it (`jobs.cli.complaints`) adds how a parameter or a setting is called there.
 """
 
 import re
@@ -42,7 +47,12 @@ class BillingError(Exception):
 
 
 class InvalidRequest(BillingError):
-    """Refused before anything was written."""
+    """Refused before anything was written: `subject`, a parameter or the id of what was asked about, and `problem`."""
+
+    def __init__(self, subject: str, problem: str) -> None:
+        super().__init__(f"{subject} {problem}")
+        self.subject = subject
+        self.problem = problem
 
 
 class InvalidAmount(InvalidRequest):
@@ -61,15 +71,21 @@ class WrongSession(InvalidRequest, TypeError):
     """Something else than a session of SQLAlchemy's was passed: asynchronous, a connection, an engine, a factory."""
 
     def __init__(self, given: str, instead: str) -> None:
-        super().__init__(
-            f"session must be a sqlalchemy.orm.Session in a transaction of yours, not {given}"
-            + (f"; {instead}" if instead else "")
-        )
+        what = f"must be a sqlalchemy.orm.Session in a transaction of yours, not {given}"
+        super().__init__("session", f"{what}; {instead}" if instead else what)
 
 
 class PossibleCardNumber(UserWarning):
     """An id was taken that may be a card number by its digits. Shown once for each place that asks, as Python's
     warnings are; `warnings.simplefilter("error", billing.PossibleCardNumber)` refuses it instead."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(
+            f"{subject} may be a card number: it has the length, first digits and check digit of one. If it is one, "
+            "use another id, because ids are stored and logged. If it is an order number, letters between its digits "
+            "or another length end this warning"
+        )
+        self.subject = subject
 
 
 class RequestReused(BillingError):
@@ -105,4 +121,51 @@ class UnknownEntity(BillingError):
 
 
 class WrongDatabase(BillingError):
-    """The database's own stamp says that this process must not use it."""
+    """This process must not use this database."""
+
+
+class NotInstalled(WrongDatabase):
+    """What a migration makes is not there. `found` says what is, as in "has no billing tables"."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(f"this database {found}; run `billing migrate`")
+        self.found = found
+
+
+class OtherEnvironment(WrongDatabase):
+    """Its stamp and this process differ; each is (environment, livemode)."""
+
+    def __init__(self, stamped: tuple[str, bool], ours: tuple[str, bool]) -> None:
+        super().__init__(
+            f"this database belongs to {_environment(*stamped)}, and this process to {_environment(*ours)}; "
+            "point one of them elsewhere"
+        )
+        self.stamped = stamped
+        self.ours = ours
+
+
+class OtherAccount(WrongDatabase):
+    """The key in use is of another Stripe account than the one that this database is about."""
+
+    def __init__(self, stamped: str, ours: str) -> None:
+        super().__init__(
+            f"this key belongs to the Stripe account {ours}, and this database to {stamped}; "
+            "use a key of that account, or another database"
+        )
+        self.stamped = stamped
+        self.ours = ours
+
+
+class KeepsNoSession(WrongDatabase):
+    """A connection pooler that gives its connections to somebody else after each transaction."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a connection pooler answers there that keeps no settings of a session, and this process needs a "
+            "connection of its own; write the address of Postgres itself (often port 5432, where a pooler has 6432 "
+            "or 6543), or the pooler's for sessions. An application that asks may stay behind it"
+        )
+
+
+def _environment(name: str, livemode: bool) -> str:
+    return f"environment {name!r} ({'live' if livemode else 'test'} mode)"

@@ -39,7 +39,7 @@ class Line:
         description = plain_text("a line's description", self.description, MAX_DESCRIPTION, lines=True)
         object.__setattr__(self, "description", description)
         if not isinstance(self.amount, Money):
-            raise InvalidAmount(f"a line's amount must be billing.Money, not {type(self.amount).__name__}")
+            raise InvalidAmount("a line's amount", f"must be billing.Money, not {type(self.amount).__name__}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class SendInvoice:
     def __post_init__(self) -> None:
         days: object = self.days_until_due
         if not isinstance(days, int) or isinstance(days, bool) or not 0 < days <= MAX_DAYS:
-            raise InvalidRequest(f"days_until_due must be a whole number from 1 to {MAX_DAYS}")
+            raise InvalidRequest("days_until_due", f"must be a whole number from 1 to {MAX_DAYS}")
         object.__setattr__(self, "days_until_due", int.__index__(days))
 
 
@@ -92,7 +92,7 @@ def issue_invoice(
     lines = _read_once(lines)
     total = _total(lines)
     if not isinstance(collect, SendInvoice):
-        raise InvalidRequest(f"collect must be billing.SendInvoice, not {type(collect).__name__}")
+        raise InvalidRequest("collect", f"must be billing.SendInvoice, not {type(collect).__name__}")
     values: dict[str, Any] = {
         "account": by.account,
         "request_id": by.request_id,
@@ -143,19 +143,19 @@ def _read_once(lines: Iterable[Line]) -> list[Line]:
     try:
         each = iter(lines)
     except TypeError:
-        raise InvalidRequest(f"lines must be 1 to {MAX_LINES} of billing.Line, not {type(lines).__name__}") from None
+        raise InvalidRequest("lines", f"must be 1 to {MAX_LINES} of billing.Line, not {type(lines).__name__}") from None
     return list(islice(each, MAX_LINES + 1))
 
 
 def _total(lines: Sequence[Line]) -> Money:
     if not 0 < len(lines) <= MAX_LINES:
-        raise InvalidRequest(f"lines must be 1 to {MAX_LINES}, not {'more' if lines else 'none'}")
+        raise InvalidRequest("lines", f"must be 1 to {MAX_LINES}, not {'more' if lines else 'none'}")
     for line in lines:
         if not isinstance(line, Line):
-            raise InvalidRequest(f"lines must each be a billing.Line, not {type(line).__name__}")
+            raise InvalidRequest("lines", f"must each be a billing.Line, not {type(line).__name__}")
     currencies = {line.amount.currency for line in lines}
     if len(currencies) > 1:
-        raise InvalidRequest(f"lines must all be in one currency, not in {', '.join(sorted(currencies))}")
+        raise InvalidRequest("lines", f"must all be in one currency, not in {', '.join(sorted(currencies))}")
     return Money(sum(line.amount.minor for line in lines), currencies.pop())
 
 
@@ -232,7 +232,7 @@ def reopen(row: Invoice, *, actor: str, reason: str) -> Iterator[Any]:
     Yields the facts. Raises InvalidRequest when the invoice is not refused.
     """
     if row.state != InvoiceState.REFUSED:
-        raise InvalidRequest(f"invoice {row.id} is {row.state}, not refused")
+        raise InvalidRequest(f"invoice {row.id}", f"is {row.state}, not refused")
     row.reason = None
     if row.number is not None:
         row.state = InvoiceState.FINALIZED

@@ -25,13 +25,14 @@ class Money:
         object.__setattr__(self, "currency", known_currency("currency", self.currency))
         currency = CURRENCIES[self.currency]
         if self.minor <= 0:
-            raise InvalidAmount("amount must be positive")
+            raise InvalidAmount("amount", "must be positive")
         if self.minor > currency.most_minor:
-            raise InvalidAmount(f"amount must be at most {currency.most_minor} minor units of {currency.code}")
+            raise InvalidAmount("amount", f"must be at most {currency.most_minor} minor units of {currency.code}")
         if self.minor % currency.step:
             raise InvalidAmount(
-                f"amount in {currency.code} must be divisible by {currency.step}, because Stripe takes no smaller part "
-                f"of it; {self.minor} is not"
+                "amount",
+                f"in {currency.code} must be divisible by {currency.step}, because Stripe takes no smaller part "
+                f"of it; {self.minor} is not",
             )
 
     def __str__(self) -> str:
@@ -42,19 +43,20 @@ def whole(name: str, value: object) -> int:
     """The value as a plain int, if it is a whole number of minor units; else InvalidAmount."""
     # True is an int to Python, and no amount.
     if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidAmount(f"{name} must be a whole number of minor units, not {type(value).__name__}")
+        raise InvalidAmount(name, f"must be a whole number of minor units, not {type(value).__name__}")
     return int.__index__(value)
 
 
 def known_currency(name: str, value: object) -> str:
     """The code in capitals, if it is a currency of Stripe's; else InvalidCurrency."""
     if not isinstance(value, str):
-        raise InvalidCurrency(f"{name} must be a currency's code such as 'USD', not {type(value).__name__}")
+        raise InvalidCurrency(name, f"must be a currency's code such as 'USD', not {type(value).__name__}")
     code = in_capitals(value)
     if code not in CURRENCIES:
         raise InvalidCurrency(
-            f"{name} must be one of Stripe's presentment currencies, by its code of three letters"
-            f"{suggestion(value)} (docs/currencies.md lists them)"
+            name,
+            f"must be one of Stripe's presentment currencies, by its code of three letters"
+            f"{suggestion(value)} (docs/currencies.md lists them)",
         )
     return CURRENCIES[code].code
 

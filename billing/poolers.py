@@ -12,19 +12,14 @@ import psycopg
 from sqlalchemy import Dialect, Engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
-from billing.errors import WrongDatabase
+from billing.errors import KeepsNoSession
 
 # The words of PgBouncer, and of Amazon's RDS Proxy.
 _SETTINGS_REFUSED = re.compile(r"unsupported startup parameter|command-line options", re.IGNORECASE)
-_FOUND = (
-    "DATABASE_URL: a connection pooler answers there that keeps no settings of a session, and this process needs a "
-    "connection of its own; write the address of Postgres itself (often port 5432, where a pooler has 6432 or 6543), "
-    "or the pooler's for sessions. An application that asks may stay behind it"
-)
 
 
 def refuse(engine: Engine, *, lock_timeout: str) -> None:
-    """Let every connection of this engine be one that keeps its settings; else connecting raises WrongDatabase.
+    """Let every connection of this engine be one that keeps its settings; else connecting raises KeepsNoSession.
 
     `lock_timeout` is the one of them that is looked at, as Postgres shows it: "200ms".
     """
@@ -35,7 +30,7 @@ def refuse(engine: Engine, *, lock_timeout: str) -> None:
             connection: Any = dialect.connect(*arguments, **named)
         except psycopg.OperationalError as error:
             if _SETTINGS_REFUSED.search(str(error)):
-                raise WrongDatabase(_FOUND) from None
+                raise KeepsNoSession from None
             raise
         # One round trip, and no transaction.
         connection.autocommit = True
@@ -43,5 +38,5 @@ def refuse(engine: Engine, *, lock_timeout: str) -> None:
         connection.autocommit = False
         if held != (lock_timeout,):
             connection.close()
-            raise WrongDatabase(_FOUND)
+            raise KeepsNoSession
         return connection  # type: ignore[no-any-return]

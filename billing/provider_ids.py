@@ -84,10 +84,10 @@ def provider_id(name: str, value: object) -> str:
     instead, and never repeats it."""
     kind = IdKind(name)
     if not isinstance(value, str) or not is_id(kind, value) or secret_in(value) is not None:
-        raise InvalidText(f"{name} must be the id of {_WANTED[kind]}{_what_it_is(kind, value)}")
+        raise InvalidText(name, f"must be the id of {_WANTED[kind]}{_what_it_is(kind, value)}")
     # An id of Stripe's has letters among its digits: none is taken for a card number by chance.
     if may_hold_card_number(value):
-        raise InvalidText(f"{name} must not hold a row of digits that is a card number; leave it out")
+        raise InvalidText(name, "must not hold a row of digits that is a card number; leave it out")
     return str.__str__(value)
 
 

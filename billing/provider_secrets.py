@@ -9,7 +9,7 @@ import re
 # Slovakia) are no secrets. Each names what to do instead.
 # Sources: docs.stripe.com/keys, /webhooks/signature, /terminal/features/connecting, /connect/oauth-reference, and the
 # `client_secret` of each object in docs.stripe.com/api.
-_API_KEY = "API keys belong into BILLING_STRIPE_KEY, by reference"
+_API_KEY = "API keys belong into the settings of the service, by reference"
 _CLIENT_SECRET = "pass the id, which ends before `_secret_`"  # noqa: S105
 _LEAVE_OUT = "leave it out"
 _MIXED = r"(?=[0-9A-Za-z]*[A-Z])(?=[0-9A-Za-z]*[a-z])(?=[0-9A-Za-z]*\d)[0-9A-Za-z]{32,}"

@@ -70,7 +70,9 @@ def status(session: Session, entity_id: str) -> Status:
     """How the capture or invoice with this id stands. Raises UnknownEntity, and InvalidRequest for wrong types."""
     session = the_session(session)
     if not isinstance(entity_id, str):
-        raise InvalidText(f"entity_id must be the id of a receipt, cap_... or inv_..., not {type(entity_id).__name__}")
+        raise InvalidText(
+            "entity_id", f"must be the id of a receipt, cap_... or inv_..., not {type(entity_id).__name__}"
+        )
     # What is no id cannot be asked for either: Postgres takes no half surrogates and no NUL.
     operation = by_id(entity_id) if entity_id.isascii() and entity_id.isprintable() else None
     row = session.get(operation.table, entity_id) if operation else None

@@ -51,7 +51,7 @@ def known_scope(scope: str) -> str:
     if scope.startswith("account:"):
         provider_id("account", scope.removeprefix("account:"))
         return scope
-    raise InvalidText(f"scope must be everything, {', '.join(KINDS)} or account:<id>")
+    raise InvalidText("scope", f"must be everything, {', '.join(KINDS)} or account:<id>")
 
 
 def pull(session: Session, scope: str, *, actor: str, reason: str, probes: bool = False) -> Switch:

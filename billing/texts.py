@@ -36,11 +36,11 @@ def opaque_id(name: str, value: object, most: int = 255) -> str:
     255 because request and provider ids end up in idempotency keys, which Stripe caps there. No message of this page
     repeats the value: it may be what it must not be.
     """
-    wanted = f"{name} must be 1 to {most} printable ASCII characters without spaces and @"
+    wanted = f"must be 1 to {most} printable ASCII characters without spaces and @"
     if not isinstance(value, str):
-        raise InvalidText(f"{wanted}, not {type(value).__name__}")
+        raise InvalidText(name, f"{wanted}, not {type(value).__name__}")
     if len(value) > most or not _OPAQUE_ID.fullmatch(value):
-        raise InvalidText(wanted)
+        raise InvalidText(name, wanted)
     return _no_card_number(name, _no_secret(name, str.__str__(value)))
 
 
@@ -52,19 +52,19 @@ def plain_text(name: str, value: object, most: int, *, lines: bool = False) -> s
     control characters, half surrogates, noncharacters and overrides of direction, by name and position.
     """
     if not isinstance(value, str):
-        raise InvalidText(f"{name} must be text, not {type(value).__name__}")
+        raise InvalidText(name, f"must be text, not {type(value).__name__}")
     text = _LINE_ENDS.sub("\n", value).replace(_BYTE_ORDER_MARK, "")
     if not lines:
         text = re.sub("[\n\t]", " ", text)
     if not 0 < len(text) <= most:
-        raise InvalidText(f"{name} must be 1 to {most} characters long")
+        raise InvalidText(name, f"must be 1 to {most} characters long")
     # Nearly every text is printable, and this is the quickest way to know.
     if not text.isprintable():
         for position, character in enumerate(text, start=1):
             if (what := _refused(character)) is not None:
-                raise InvalidText(f"{name} must not hold {what}, which is character {position} of it; leave it out")
+                raise InvalidText(name, f"must not hold {what}, which is character {position} of it; leave it out")
     if all(character.isspace() or unicodedata.category(character) == "Cf" for character in text):
-        raise InvalidText(f"{name} must hold something that can be seen, not only spaces and marks")
+        raise InvalidText(name, "must hold something that can be seen, not only spaces and marks")
     return _no_card_number_in_text(name, _no_secret(name, text))
 
 
@@ -90,16 +90,13 @@ def _no_card_number(name: str, value: str) -> str:
     and refusing it would be a payment that a shop cannot take."""
     if is_card_number(value):
         raise InvalidText(
-            f"{name} must not be a card number, and this is one that is published for tests or is grouped as cards "
-            "are; ids are stored and logged, so use another one (an order number of this form is taken without its "
-            "separators)"
+            name,
+            "must not be a card number, and this is one that is published for tests or is grouped as cards are; ids "
+            "are stored and logged, so use another one (an order number of this form is taken without its separators)",
         )
     if may_hold_card_number(value):
         warnings.warn(
-            f"{name} may be a card number: it has the length, first digits and check digit of one. If it is one, use "
-            "another id, because ids are stored and logged. If it is an order number, letters between its digits or "
-            "another length end this warning",
-            PossibleCardNumber,
+            PossibleCardNumber(name),
             # Past this function, `opaque_id`, `billing.asking` and the function that was asked.
             stacklevel=5,
         )
@@ -109,8 +106,9 @@ def _no_card_number(name: str, value: str) -> str:
 def _no_card_number_in_text(name: str, value: str) -> str:
     if may_hold_card_number(value):
         raise InvalidText(
-            f"{name} must not hold a row of digits that may be a card number; leave it out, or, if it is another "
-            "number, say which right before it, as in 'order 123'"
+            name,
+            "must not hold a row of digits that may be a card number; leave it out, or, if it is another number, say "
+            "which right before it, as in 'order 123'",
         )
     return value
 
@@ -118,5 +116,5 @@ def _no_card_number_in_text(name: str, value: str) -> str:
 def _no_secret(name: str, value: str) -> str:
     secret = secret_in(value)
     if secret is not None:
-        raise InvalidText(f"{name} must not hold {secret}; {instead_of(secret)}")
+        raise InvalidText(name, f"must not hold {secret}; {instead_of(secret)}")
     return value

@@ -20,7 +20,7 @@ from jobs.access import migrate
 
 __all__ = ["run", "run_apart", "settings"]
 
-NEEDS = "DATABASE_URL: a connection pooler answers there that keeps no settings of a session"
+NEEDS = "a connection pooler answers there that keeps no settings of a session"
 
 
 @pytest.fixture(params=POOLERS)
@@ -90,7 +90,7 @@ def test_every_command_behind_it_says_so_in_one_line(pooled, run_apart, monkeypa
     monkeypatch.setenv("DATABASE_URL", pooled)
     ran = run_apart(*command)
     assert ran.status == 2
-    assert ran.err.startswith(f"billing: {NEEDS}"), ran.err
+    assert ran.err.startswith(f"billing: DATABASE_URL: {NEEDS}"), ran.err
     assert len(ran.err.splitlines()) == 1
 
 
@@ -98,7 +98,7 @@ def test_the_doctor_behind_it_names_the_pooler(pooled, run, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", pooled)
     ran = run("doctor")
     assert ran.status == 1
-    assert f"cannot be tried -> {NEEDS}" in ran.out
+    assert f"cannot be tried -> DATABASE_URL: {NEEDS}" in ran.out
 
 
 def test_a_database_url_with_options_keeps_them_before_our_own(house):

@@ -38,8 +38,11 @@ def postgres(runtime: Runtime) -> Iterator[Finding]:
     except SQLAlchemyError as error:
         yield Finding("postgres", Level.FAIL, first_line(error), "start it, or correct DATABASE_URL")
         return
-    except (SettingsError, SecretError, WrongDatabase) as error:
+    except (SettingsError, SecretError) as error:
         yield Finding("postgres", Level.FAIL, "cannot be tried", str(error))
+        return
+    except WrongDatabase as error:
+        yield Finding("postgres", Level.FAIL, "cannot be tried", f"DATABASE_URL: {error}")
         return
     for look in rows.LOOKS:
         try:
@@ -95,7 +98,7 @@ def _stamp(runtime: Runtime, connection: Connection) -> Finding:
             row = database.check_stamp(session, environment=settings.environment, livemode=settings.livemode)
             told = f"{row.environment}, {'live' if row.livemode else 'test'} mode, {row.identity}"
     except WrongDatabase as error:
-        return Finding("installation", Level.FAIL, "this database is not ours", str(error))
+        return Finding("installation", Level.FAIL, "this database is not ours", f"DATABASE_URL: {error}")
     return Finding("installation", Level.OK, told)
 
 

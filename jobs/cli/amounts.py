@@ -29,6 +29,5 @@ def money(minor: int, currency: str, *, amount_as: str = "--amount", currency_as
     try:
         return Money(minor, currency)
     except (InvalidAmount, InvalidCurrency) as error:
-        # `Money` begins its sentence with what it is about.
-        first, _, rest = str(error).partition(" ")
-        raise typer.BadParameter(f"{amount_as if first == 'amount' else currency_as} {rest}") from None
+        option = amount_as if error.subject == "amount" else currency_as
+        raise typer.BadParameter(f"{option} {error.problem}") from None

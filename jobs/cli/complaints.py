@@ -7,14 +7,30 @@ import sqlalchemy.exc
 
 from archive.errors import ArchiveError
 from billing import database
-from billing.errors import BillingError, InvalidRequest, PossibleCardNumber
+from billing.errors import (
+    BillingError,
+    InvalidRequest,
+    KeepsNoSession,
+    NotInstalled,
+    OtherAccount,
+    OtherEnvironment,
+    PossibleCardNumber,
+)
 from jobs.access.credentials import AccessError
 from jobs.config.secrets import SecretError
 from jobs.config.settings import SettingsError
 from jobs.local.supervisor import LocalServerError
 from jobs.rq.bells import WrongEnvironment
 
-# These say by themselves which setting is wrong and how it is mended.
+_SETTINGS: dict[type[Exception], str] = {
+    NotInstalled: "DATABASE_URL",
+    OtherEnvironment: "DATABASE_URL, or BILLING_ENVIRONMENT",
+    OtherAccount: "BILLING_STRIPE_KEY",
+    KeepsNoSession: "DATABASE_URL",
+    WrongEnvironment: "REDIS_URL, or BILLING_ENVIRONMENT",
+}
+"""The setting that leads to what this error is about."""
+# These say by themselves what is wrong and how it is mended.
 _SPEAKING: tuple[type[Exception], ...] = (
     AccessError,
     ArchiveError,
@@ -23,7 +39,7 @@ _SPEAKING: tuple[type[Exception], ...] = (
     SecretError,
     LocalServerError,
 )
-_PARAMETERS = {
+_OPTIONS = {
     name: f"--{name.replace('_', '-')}"
     for name in ("payment_intent", "customer", "days_until_due", "request_id", "correlation_id", "reason", "actor")
 } | {"scope": "SCOPE"}
@@ -34,9 +50,10 @@ def complaint(error: Exception) -> str | None:
     """One line that names the setting and the mend; None for an error, or a warning, that is a bug of ours."""
     match error:
         case InvalidRequest() | PossibleCardNumber():
-            # What our functions call a parameter begins their sentence about it.
-            first, _, rest = str(error).partition(" ")
-            return _line(f"{_PARAMETERS.get(first, first)} {rest}")
+            told = str(error).removeprefix(error.subject)
+            return _line(f"{_OPTIONS.get(error.subject, error.subject)}{told}")
+        case _ if type(error) in _SETTINGS:
+            return _line(f"{_SETTINGS[type(error)]}: {error}")
         case _ if isinstance(error, _SPEAKING):
             return _line(str(error))
         case ModuleNotFoundError(name=str(name)) if name.partition(".")[0] == "stripe_standin":
@@ -44,8 +61,6 @@ def complaint(error: Exception) -> str | None:
                 "the Stripe stand-in is not installed, and the service comes without it: run `pip install "
                 "./stripe_standin` in a checkout; `billing up` needs none where STRIPE_API_BASE is set"
             )
-        case WrongEnvironment():
-            return _line(f"REDIS_URL, or BILLING_ENVIRONMENT: {error}")
         case sqlalchemy.exc.DBAPIError() if database.sqlstate(error) in database.TOO_SLOW:
             return (
                 f"DATABASE_URL: Postgres ended a statement that took too long ({type(error.orig).__name__}, "
@@ -57,7 +72,7 @@ def complaint(error: Exception) -> str | None:
                 "DATABASE_URL, or let `billing up` start one"
             )
         case sqlalchemy.exc.ProgrammingError() if _sqlstate(error) in database.MISSING:
-            return f"DATABASE_URL: this database {database.MISSING[_sqlstate(error)]}; run `billing migrate`"
+            return complaint(NotInstalled(database.MISSING[_sqlstate(error)]))
         case sqlalchemy.exc.ProgrammingError() if _sqlstate(error) == "42501":
             return f"DATABASE_URL: {_reason(error.orig or error)}; use the login of whoever may (docs/access.md)"
         case redis.exceptions.NoPermissionError():

@@ -103,12 +103,12 @@ def replay(session: Session, work_id: str, *, actor: str, reason: str) -> Replay
     if work is None:
         raise UnknownEntity(work_id)
     if work.state != WorkState.QUARANTINED:
-        raise InvalidRequest(f"work {work_id} is {work.state}, not quarantined")
+        raise InvalidRequest(f"work {work_id}", f"is {work.state}, not quarantined")
     loaded = _loaded(session, work)
     _refuse_if_unfit(loaded)
     now = database.now(session)
     if any(lease_alive(record, now) for record in loaded.records):
-        raise InvalidRequest(f"a call of {work.entity_id} may be in flight; try again in a minute")
+        raise InvalidRequest(work.entity_id, "may have a call in flight; try again in a minute")
     done = [_put_right(session, loaded, record) for record in loaded.records if record.state in _FOR_A_PERSON]
     work.attempts = 0
     work_queue.move(work, WorkState.READY, now, reason=f"replayed by {actor}")
@@ -131,7 +131,7 @@ def reopen_invoice(session: Session, invoice_id: str, *, actor: str, reason: str
     assert isinstance(loaded.row, Invoice)
     _refuse_if_unfit(loaded)
     if loaded.open is not None or loaded.in_conflict:
-        raise InvalidRequest(f"a call of {invoice_id} is not concluded; see `billing explain {invoice_id}`")
+        raise InvalidRequest(invoice_id, f"has a call that is not concluded; see `billing explain {invoice_id}`")
     reopened = list(invoices.reopen(loaded.row, actor=actor, reason=reason))
     work.attempts = 0
     work_queue.move(work, WorkState.READY, database.now(session), reason=f"reopened by {actor}")
@@ -154,7 +154,7 @@ def _refuse_if_unfit(loaded: LoadedOperation) -> None:
     """The database takes no change of such a row, and a worker would only set it aside again."""
     why = effects.unfit(operation_of(loaded.row.id), loaded)
     if why is not None:
-        raise InvalidRequest(f"{loaded.row.id} cannot be carried out as it is: {why}; have its row corrected first")
+        raise InvalidRequest(loaded.row.id, f"cannot be carried out as it is: {why}; have its row corrected first")
 
 
 def _put_right(session: Session, loaded: LoadedOperation, record: Record) -> str:
@@ -203,5 +203,5 @@ def _refuse_if_taken(session: Session, row: Capture) -> None:
     )
     if holder is not None:
         raise InvalidRequest(
-            f"{holder} has taken the authorization {row.payment_intent} since; settle the two by hand at Stripe"
+            holder, f"has taken the authorization {row.payment_intent} since; settle the two by hand at Stripe"
         )

@@ -1,7 +1,17 @@
 """What cannot be done as asked is told in one line that names the setting; exit status 2, and never a traceback."""
 
+import ast
+import re
+from pathlib import Path
+
 import pytest
 from sqlalchemy.engine import make_url
+
+from billing.errors import InvalidText, PossibleCardNumber, WrongDatabase
+from jobs.cli import complaints
+from jobs.config.settings import Settings, variable
+
+BILLING = Path(__file__).parents[2] / "billing"
 
 CAPTURE = ("capture", "--payment-intent", "pi_1", "--amount", "1999", "--currency", "USD", "--request-id", "order-1")
 
@@ -44,7 +54,10 @@ def test_a_database_of_another_environment_is_refused(run, monkeypatch):
     monkeypatch.setenv("BILLING_ENVIRONMENT", "staging")
     monkeypatch.setenv("BILLING_STRIPE_KEY", "env:KEY")
     line = one_line(run(*CAPTURE))
-    assert "belongs to environment 'test' (test mode), and BILLING_ENVIRONMENT says 'staging' (test mode)" in line
+    told = (
+        "this database belongs to environment 'test' (test mode), and this process to environment 'staging' (test mode)"
+    )
+    assert line.startswith(f"billing: DATABASE_URL, or BILLING_ENVIRONMENT: {told}")
 
 
 def test_a_database_that_was_never_set_up_says_how_to(run, settings, monkeypatch, stack):
@@ -231,3 +244,36 @@ def test_whatever_stands_in_a_redis_url_is_no_bug_of_ours(run, monkeypatch, quer
     refused = "FAIL  settings       cannot be used -> REDIS_URL: ?anything= is no parameter that is known here"
     assert (refused if query.startswith("anything") else "FAIL  redis          Error 111 connecting") in ran.out
     assert ran.err == ""
+
+
+def texts(page: Path) -> list[str]:
+    """Every text of this page that is no docstring."""
+    tree = ast.parse(page.read_text())
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in docstrings]
+    return [node.value for node in constants if isinstance(node.value, str)]
+
+
+@pytest.mark.parametrize("page", sorted(BILLING.glob("*.py")), ids=lambda page: page.stem)
+def test_no_message_of_the_domain_names_a_setting_or_an_option(page):
+    """Who asks through a program of his own has neither; the command adds how a setting or an option is called."""
+    settings = "|".join(map(re.escape, map(variable, Settings.model_fields)))
+    named = re.compile(rf"\b(?:{settings})\b|(?<![\w-])--[a-z]")
+    assert [told for told in texts(page) if named.search(told)] == []
+
+
+@pytest.mark.parametrize("kind", WrongDatabase.__subclasses__(), ids=lambda kind: kind.__name__)
+def test_the_command_knows_the_setting_of_every_database_that_is_refused(kind):
+    assert complaints._SETTINGS[kind]
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (InvalidText("request_id", "must be shorter"), "--request-id must be shorter"),
+        (InvalidText("lines", "must be fewer"), "lines must be fewer"),
+        (PossibleCardNumber("correlation_id"), "--correlation-id may be a card number: "),
+    ],
+)
+def test_a_parameter_is_called_as_its_option(told, expected):
+    assert (complaints.complaint(told) or "").startswith(expected)
