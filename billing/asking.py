@@ -1,13 +1,21 @@
-"""What every request has in common, made fit or refused before anything is written."""
+"""What every request has in common: it is made fit or refused before anything is written, and it is written once."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session, sessionmaker
 
-from billing.errors import WrongSession
+from billing.errors import RequestReused, WrongSession
 from billing.provider_ids import provider_id
+from billing.tables import Capture, Invoice
 from billing.texts import opaque_id, plain_text
+
+R = TypeVar("R", Capture, Invoice)
+Differing = dict[str, tuple[object, object]]
+"""By the parameter's name: what was asked for first, and what now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,55 @@ def asked(request_id: object, correlation_id: object, account: object, actor: ob
 
 def _is_none(value: object) -> bool:
     return value is None or (isinstance(value, str) and not value)
+
+
+def write_once(
+    session: Session,
+    row: R,
+    by: Asked,
+    parameters: Mapping[str, Any],
+    *,
+    known: Mapping[str, Any] | None = None,
+    differing: Callable[[R], Differing] = lambda _first: {},
+) -> R | None:
+    """Write a request, or find the one that was written under its request id.
+
+    Returns `row` itself where it was written: its id and correlation id are given, and a first fact is to tell of it.
+    Else the row from before, if it asks for the same. None where neither is so: another rule of the table forbids it.
+
+    `parameters` are the columns that make the request. What is `known` besides is written, too, and not compared.
+    `differing` compares what lies in other tables.
+
+    Raises RequestReused, which names the parameters that differ; the caller's transaction stays usable.
+    """
+    table = type(row)
+    # A conflict is asked about, not caught: a caught integrity error would spoil the caller's transaction.
+    written = session.scalar(
+        insert(table)
+        .values(
+            id=row.id,
+            correlation_id=row.correlation_id,
+            version=1,
+            account=by.account,
+            request_id=by.request_id,
+            **parameters,
+            **(known or {}),
+        )
+        .on_conflict_do_nothing()
+        .returning(table.id)
+    )
+    if written is not None:
+        return row
+    first = session.scalars(
+        select(table).where(table.account.is_not_distinct_from(by.account), table.request_id == by.request_id)
+    ).one_or_none()
+    if first is None:
+        return None
+    pairs = {name: (getattr(first, name), now) for name, now in parameters.items()}
+    differences = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]} | differing(first)
+    if differences:
+        raise RequestReused(by.request_id, differences)
+    return first
 
 
 def the_session(session: object) -> Session:

@@ -1,23 +1,21 @@
 """Taking the money that a customer has authorized, once."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from billing import ids, store
-from billing.asking import asked, the_session
+from billing.asking import asked, the_session, write_once
 from billing.capture_steps import CAPTURE, READ_AUTHORIZATION, iso
-from billing.errors import AuthorizationTaken, InvalidAmount, InvalidRequest, InvalidText, RequestReused
+from billing.errors import AuthorizationTaken, InvalidAmount, InvalidRequest, InvalidText
 from billing.facts import new_fact
 from billing.money import Money, no_money
 from billing.provider_ids import IdKind, NoSuchShape, is_id, provider_id
 from billing.steps import LoadedOperation, Operation, Step
-from billing.tables import Capture, CaptureState
+from billing.tables import FREES_THE_AUTHORIZATION, Capture, CaptureState
 from billing.timing import EARLIEST, LATEST, may_be_real
 
 
@@ -111,13 +109,7 @@ def request_capture(
         if not isinstance(authorization, Authorization):
             raise InvalidRequest("authorization", f"must be billing.Authorization, not {type(authorization).__name__}")
         _within(amount, authorization)
-    values: dict[str, Any] = {
-        "account": by.account,
-        "request_id": by.request_id,
-        "payment_intent": payment_intent,
-        "amount_minor": amount.minor,
-        "currency": amount.currency,
-    }
+    parameters = {"payment_intent": payment_intent, "amount_minor": amount.minor, "currency": amount.currency}
     known: dict[str, Any] = {}
     if authorization is not None:
         known = {
@@ -126,15 +118,11 @@ def request_capture(
             "capture_before": authorization.capture_before,
         }
     row = Capture(id=ids.new("cap"), correlation_id=by.correlation_id, version=0)
-    # A conflict is asked about, not caught: a caught integrity error would spoil the caller's transaction.
-    written = session.scalar(
-        insert(Capture)
-        .values(id=row.id, correlation_id=by.correlation_id, version=1, **values, **known)
-        .on_conflict_do_nothing()
-        .returning(Capture.id)
-    )
+    written = write_once(session, row, by, parameters, known=known)
     if written is None:
-        return _already_there(session, values)
+        raise AuthorizationTaken(payment_intent, holder_of(session, by.account, payment_intent) or "unknown")
+    if written is not row:
+        return CaptureReceipt(ids.CaptureId(written.id), by.request_id, new=False)
     requested = new_fact(
         row,
         "requested",
@@ -160,26 +148,16 @@ def _within(amount: Money, authorization: Authorization) -> None:
         )
 
 
-def _already_there(session: Session, values: Mapping[str, Any]) -> CaptureReceipt:
-    first = session.scalars(
-        select(Capture).where(
-            Capture.account.is_not_distinct_from(values["account"]),
-            Capture.request_id == values["request_id"],
+def holder_of(session: Session, account: str | None, payment_intent: str, *, capture_no: int = 1) -> str | None:
+    """The id of the capture that occupies this authorization; None where it is free."""
+    return session.scalar(
+        select(Capture.id).where(
+            Capture.account.is_not_distinct_from(account),
+            Capture.payment_intent == payment_intent,
+            Capture.capture_no == capture_no,
+            Capture.state.not_in(FREES_THE_AUTHORIZATION),
         )
-    ).one_or_none()
-    if first is None:
-        holder = session.scalars(
-            select(Capture.id).where(
-                Capture.account.is_not_distinct_from(values["account"]),
-                Capture.payment_intent == values["payment_intent"],
-                Capture.state.not_in([CaptureState.DECLINED, CaptureState.REFUSED, CaptureState.CANCELED]),
-            )
-        ).first()
-        raise AuthorizationTaken(values["payment_intent"], holder or "unknown")
-    differences = {name: (getattr(first, name), now) for name, now in values.items() if getattr(first, name) != now}
-    if differences:
-        raise RequestReused(values["request_id"], differences)
-    return CaptureReceipt(ids.CaptureId(first.id), first.request_id, new=False)
+    )
 
 
 def next_step(loaded: LoadedOperation) -> Step | None:

@@ -6,9 +6,6 @@ import uuid_utils
 
 CaptureId = NewType("CaptureId", str)
 InvoiceId = NewType("InvoiceId", str)
-SwitchId = NewType("SwitchId", str)
-RecordId = NewType("RecordId", str)
-WorkId = NewType("WorkId", str)
 
 
 def new(kind: str) -> str:

@@ -1,6 +1,6 @@
 """One invoice in four calls: draft, all lines, finalize, send; each under its own key, compared before it counts."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -10,8 +10,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from billing import ids, store
-from billing.asking import asked, the_session
-from billing.errors import InvalidAmount, InvalidRequest, RequestReused
+from billing.asking import Differing, asked, the_session, write_once
+from billing.errors import InvalidAmount, InvalidRequest
 from billing.facts import new_fact
 from billing.invoice_case import differ, refuse
 from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
@@ -93,24 +93,19 @@ def issue_invoice(
     total = _total(lines)
     if not isinstance(collect, SendInvoice):
         raise InvalidRequest("collect", f"must be billing.SendInvoice, not {type(collect).__name__}")
-    values: dict[str, Any] = {
-        "account": by.account,
-        "request_id": by.request_id,
+    parameters = {
         "customer": customer,
         "currency": total.currency,
         "total_minor": total.minor,
         "days_until_due": collect.days_until_due,
     }
     row = Invoice(id=ids.new("inv"), correlation_id=by.correlation_id, version=0)
-    # A conflict is asked about, not caught: a caught integrity error would spoil the caller's transaction.
-    written = session.scalar(
-        insert(Invoice)
-        .values(id=row.id, correlation_id=by.correlation_id, version=1, **values)
-        .on_conflict_do_nothing()
-        .returning(Invoice.id)
+    written = write_once(
+        session, row, by, parameters, differing=lambda first: _differing_lines(session, first.id, lines)
     )
-    if written is None:
-        return _already_there(session, values, lines)
+    assert written is not None, "nothing but its request id makes an invoice unique"
+    if written is not row:
+        return InvoiceReceipt(ids.InvoiceId(written.id), by.request_id, new=False)
     session.execute(
         insert(InvoiceLine),
         [
@@ -159,29 +154,17 @@ def _total(lines: Sequence[Line]) -> Money:
     return Money(sum(line.amount.minor for line in lines), currencies.pop())
 
 
-def _already_there(session: Session, values: Mapping[str, Any], lines: Sequence[Line]) -> InvoiceReceipt:
-    first = session.scalars(
-        select(Invoice).where(
-            Invoice.account.is_not_distinct_from(values["account"]),
-            Invoice.request_id == values["request_id"],
-        )
-    ).one()
-    differences = {name: (getattr(first, name), now) for name, now in values.items() if getattr(first, name) != now}
-    stored = [
-        (line.description, line.amount_minor)
-        for line in session.scalars(
-            select(InvoiceLine)
-            .where(InvoiceLine.invoice_id == first.id)
-            .order_by(InvoiceLine.position)
-            .limit(MAX_LINES + 1)
-        )
-    ]
-    asked = [(line.description, line.amount.minor) for line in lines]
-    if stored != asked:
-        differences["lines"] = (len(stored), "other lines" if len(stored) == len(asked) else len(asked))
-    if differences:
-        raise RequestReused(values["request_id"], differences)
-    return InvoiceReceipt(ids.InvoiceId(first.id), first.request_id, new=False)
+def _differing_lines(session: Session, invoice_id: str, lines: Sequence[Line]) -> Differing:
+    stored = session.execute(
+        select(InvoiceLine.description, InvoiceLine.amount_minor)
+        .where(InvoiceLine.invoice_id == invoice_id)
+        .order_by(InvoiceLine.position)
+        .limit(MAX_LINES + 1)
+    ).all()
+    now = [(line.description, line.amount.minor) for line in lines]
+    if [tuple(line) for line in stored] == now:
+        return {}
+    return {"lines": (len(stored), "other lines" if len(stored) == len(now) else len(now))}
 
 
 def rule_out(loaded: LoadedOperation) -> list[Fact]:

@@ -4,6 +4,7 @@ All of it lives in the Postgres schema `billing`, always qualified, because the 
 application's database. Times are judged by the database's clock. Minimum server: Postgres 16.
 """
 
+from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -63,9 +64,12 @@ class Table(DeclarativeBase):
     }
 
 
+def _listed(states: Iterable[StrEnum]) -> str:
+    return ", ".join(f"'{state}'" for state in states)
+
+
 def _one_of(column: str, states: type[StrEnum]) -> CheckConstraint:
-    listed = ", ".join(f"'{state}'" for state in states)
-    return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
+    return CheckConstraint(f"{column} IN ({_listed(states)})", name=f"{column}_known")
 
 
 _A_DAY = timedelta(days=1)  # the border judges by the year that the caller's time zone has
@@ -97,6 +101,10 @@ class CaptureState(StrEnum):
     REFUSED = "refused"
     EXPIRED = "expired"
     CANCELED = "canceled"
+
+
+FREES_THE_AUTHORIZATION = (CaptureState.DECLINED, CaptureState.REFUSED, CaptureState.CANCELED)
+"""In every other state a capture occupies its authorization, and no second one can ask for it."""
 
 
 class InvoiceState(StrEnum):
@@ -172,7 +180,7 @@ class Capture(Entity, Table):
             "payment_intent",
             "capture_no",
             unique=True,
-            postgresql_where=text("state NOT IN ('declined', 'refused', 'canceled')"),
+            postgresql_where=text(f"state NOT IN ({_listed(FREES_THE_AUTHORIZATION)})"),
             postgresql_nulls_not_distinct=True,
         ),
         CheckConstraint("amount_minor > 0", name="amount_positive"),

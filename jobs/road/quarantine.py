@@ -23,7 +23,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from billing import database, effects, invoices, store
+from billing import captures, database, effects, invoices, store
 from billing.errors import InvalidRequest, UnknownEntity
 from billing.facts import new_fact
 from billing.idempotency import Learned, lease_alive
@@ -192,16 +192,8 @@ def _restore(record: Record, *, disproved: bool) -> None:
 
 def _refuse_if_taken(session: Session, row: Capture) -> None:
     """A capture that becomes requested again holds its authorization again; the index allows one."""
-    holder = session.scalar(
-        select(Capture.id).where(
-            Capture.account.is_not_distinct_from(row.account),
-            Capture.payment_intent == row.payment_intent,
-            Capture.capture_no == row.capture_no,
-            Capture.id != row.id,
-            Capture.state.not_in([CaptureState.DECLINED, CaptureState.REFUSED, CaptureState.CANCELED]),
-        )
-    )
-    if holder is not None:
+    holder = captures.holder_of(session, row.account, row.payment_intent, capture_no=row.capture_no)
+    if holder not in (None, row.id):
         raise InvalidRequest(
-            holder, f"has taken the authorization {row.payment_intent} since; settle the two by hand at Stripe"
+            str(holder), f"has taken the authorization {row.payment_intent} since; settle the two by hand at Stripe"
         )
