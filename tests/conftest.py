@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -99,7 +99,10 @@ def house(template: LocalServers, database_url: str) -> Iterator[House]:
 
 @pytest.fixture
 def spawn(template: LocalServers, house: House) -> Iterator[Callable[..., Child]]:
-    """Start a process of the service on this house: `spawn("worker", "captures")`, with more settings if need be."""
+    """Start a process of the service on this house: `spawn("worker", "captures")`, with more settings if need be.
+
+    `program` is the `billing` command of another environment.
+    """
     started: list[Child] = []
     environment = {
         "DATABASE_URL": house.url,
@@ -110,9 +113,10 @@ def spawn(template: LocalServers, house: House) -> Iterator[Callable[..., Child]
         "BILLING_HEALTH_DIRECTORY": str(template.directory / "health"),
     }
 
-    def start(*arguments: str, **more: str) -> Child:
-        program = [sys.executable, "-m", "jobs.cli", *arguments]
-        started.append(template.spawn("-".join(arguments), program, {**environment, **more}))
+    def start(
+        *arguments: str, program: Sequence[str | Path] = (sys.executable, "-m", "jobs.cli"), **more: str
+    ) -> Child:
+        started.append(template.spawn("-".join(arguments), [*program, *arguments], {**environment, **more}))
         return started[-1]
 
     yield start

@@ -4,10 +4,6 @@ import fnmatch
 import json
 import re
 import shlex
-import subprocess
-import sys
-import zipfile
-from pathlib import Path
 
 import pytest
 from files import (
@@ -135,18 +131,6 @@ def test_the_python_is_the_one_that_the_locks_are_made_for() -> None:
 
 def test_the_version_in_the_example_is_the_project_s() -> None:
     assert re.findall(r"-t (\S+) \.", DOCKERFILE) == [FILE["x-images"]["service"]] == [f"billing-reference:{VERSION}"]
-
-
-def test_the_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:
-    command = next(line for line in stages()["build"].all("RUN") if "hatchling build" in line).partition("&&")[0]
-    program = Path(sys.executable).with_name("hatchling")
-    asked = [str(program), *shlex.split(command)[1:-1], str(tmp_path)]
-    subprocess.run(asked, cwd=ROOT, check=True, capture_output=True, timeout=200)
-    (wheel,) = tmp_path.glob("*.whl")
-    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.is_file()]
-    wanted = {str(path.relative_to(ROOT)) for path in files if "__pycache__" not in path.parts}
-    assert wanted <= set(zipfile.ZipFile(wheel).namelist())
-    assert {"archive/retention.toml", "billing/py.typed"} <= wanted
 
 
 def test_the_reader_of_these_tests_sees_what_the_file_says() -> None:
