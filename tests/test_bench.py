@@ -24,3 +24,11 @@ def test_the_tiniest_benchmark_measures_every_side() -> None:
     assert {goal["what"] for goal in found["goals"] if goal["value"] is None} == {
         "kill -9 of a worker → its calls made again"
     }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_what_the_stand_in_costs_is_measured() -> None:
+    program = [sys.executable, "stripe_standin/bench/costs.py", "--tiny", "--json"]
+    run = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+    assert run.returncode == 0, run.stderr
+    assert all(goal["value"] > 0 for goal in json.loads(run.stdout)["goals"])

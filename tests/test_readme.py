@@ -9,7 +9,7 @@ from house import House
 from jobs.config.settings import Settings, variable
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted(path for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")))
+PAGES = sorted(page for folder in (ROOT, ROOT / "docs", ROOT / "stripe_standin") for page in folder.glob("*.md"))
 LINK = re.compile(r"\[[^\]]*\]\(([^)#]+)(?:#[^)]*)?\)")
 
 

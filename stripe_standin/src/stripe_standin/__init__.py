@@ -1,7 +1,7 @@
 """A stand-in for Stripe: an HTTP server in memory that the real `stripe` SDK talks to.
 
-It is a product of its own: nothing here imports the rest of `billing`, or the `stripe` package.
-Start it with `python -m stripe_standin`; the README shows the rest.
+It is a distribution of its own: nothing here imports the service beside which it lies, or the `stripe` package.
+Start it with `stripe-standin` or `python -m stripe_standin`; the README shows the rest.
 
     app            the life of one request, and the ASGI door
     serving, wire  the HTTP server around it; closing a connection without a word

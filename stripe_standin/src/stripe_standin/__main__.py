@@ -1,4 +1,4 @@
-"""`python -m stripe_standin`: serve the stand-in until told to stop."""
+"""`stripe-standin`, or `python -m stripe_standin`: serve the stand-in until told to stop."""
 
 import argparse
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from .world import REQUESTS_KEPT, REQUESTS_KEPT_MAX, Settings
 DESCRIPTION = """\
 A stand-in for Stripe, in memory, for development and tests: no account, no network.
 
-  python -m stripe_standin --port 12111
+  stripe-standin --port 12111
 
 Point the real SDK at it:
 
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None, create: Callable[[Settings], Standi
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "python -m stripe_standin",
+        "stripe-standin",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
