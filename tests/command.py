@@ -1,5 +1,6 @@
 """The command in this process, with the settings of one test's own service."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,9 +16,19 @@ from jobs.cli import main
 
 @dataclass(frozen=True)
 class Ran:
+    """What a command ended with: its status, and what it wrote to both outputs."""
+
     status: int
     out: str
     err: str
+
+    @property
+    def json(self) -> Any:
+        """What `--json` printed. If that is no JSON the test fails with what the command said instead."""
+        try:
+            return json.loads(self.out)
+        except ValueError:
+            pytest.fail(f"no JSON: status {self.status}\nstdout: {self.out}\nstderr: {self.err}")
 
 
 Run = Callable[..., Ran]

@@ -54,8 +54,7 @@ class House:
         self.timing = timing
         self.stripe_api_base = stack.environment["STRIPE_API_BASE"]
         self.redis_url = stack.environment["REDIS_URL"]
-        self.engine: Engine = database.open_engine(url, timing, name="test")
-        be_patient(self.engine)
+        self.engine: Engine = patient_engine(url, timing, name="test")
         # In every test each process may what its kind may, and no more; the test itself is the owner.
         self.engines = {kind: acting_as(kind, url, timing) for kind in ("application", "relay", "worker", "archiver")}
         self.redis: Redis = bells.open_redis(self.redis_url)
@@ -238,19 +237,24 @@ class House:
         return Counter(effect["amount"] for effect in self.effects("capture", intent))
 
 
-def be_patient(engine: Engine) -> None:
-    """A test's thread may stand still between two statements: on a busy machine for longer than 2 s."""
+def patient_engine(url: str, timing: Timing = SHORT, *, name: str, **options: Any) -> Engine:
+    """An engine of the service's, as `database.open_engine` opens it, whose sessions may be idle in a transaction.
+
+    A test's thread may stand still between two statements: on a busy machine for longer than such a session lives.
+    """
+    engine = database.open_engine(url, timing, name=name, **options)
 
     @event.listens_for(engine, "connect")
     def _(connection: Any, _record: Any) -> None:
         connection.execute("SET idle_in_transaction_session_timeout = 0")
         connection.commit()
 
+    return engine
+
 
 def acting_as(kind: str, url: str, timing: Timing = SHORT, **settings: str) -> Engine:
     """An engine of the owner's that is held to what this kind of process may; `settings` are Postgres' own."""
-    engine = database.open_engine(url, timing, name=f"test-{kind}", paging=kind == "archiver")
-    be_patient(engine)
+    engine = patient_engine(url, timing, name=f"test-{kind}", paging=kind == "archiver")
 
     @event.listens_for(engine, "connect")
     def _(connection: Any, _record: Any) -> None:

@@ -72,11 +72,11 @@ def test_no_secret_is_there_twice(billing, secrets):
 def test_what_is_there_stays_and_only_what_is_missing_is_made(billing, secrets):
     billing("access", "generate", str(secrets))
     before = contents(secrets)
-    again = json.loads(billing("access", "generate", str(secrets), "--json").out)
+    again = billing("access", "generate", str(secrets), "--json").json
     assert not any(each["new"] for each in again["files"])
     assert contents(secrets) == before
     (secrets / "worker_redis_url").unlink()
-    again = json.loads(billing("access", "generate", str(secrets), "--json").out)
+    again = billing("access", "generate", str(secrets), "--json").json
     # By hand, a password is changed in this way: remove its file, generate, tell the servers.
     assert {each["name"] for each in again["files"] if each["new"]} == {"worker_redis_url", "redis.acl"}
     after = contents(secrets)
@@ -210,7 +210,7 @@ def test_apply_says_what_it_did_and_says_it_as_json_too(run, monkeypatch, templa
     told = run("access", "apply", str(new_place.secrets))
     assert told.status == 0, told.err
     assert told.out.splitlines()[0] == f"billing_application_{name} is new; it may what application may"
-    again = json.loads(run("access", "apply", str(new_place.secrets), "--json").out)
+    again = run("access", "apply", str(new_place.secrets), "--json").json
     assert [(each["kind"], each["new"]) for each in again] == [(kind, False) for kind in KINDS]
 
 
@@ -244,7 +244,7 @@ def test_whoever_may_not_make_logins_is_told_so_in_one_line(run, monkeypatch, te
 def test_a_policy_is_printed_for_aws(billing, name):
     told = billing("access", "policy", name, "--bucket", "evidence")
     assert told.status == 0
-    assert json.loads(told.out)["Version"] == "2012-10-17"
+    assert told.json["Version"] == "2012-10-17"
     assert "arn:aws:s3:::evidence" in told.out
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psycopg
 from evidence import Archive
-from house import eventually
+from house import eventually, patient_engine
 from outside import in_order
 from sqlalchemy.engine import make_url
 from test_verification import verify
@@ -109,7 +109,7 @@ class Threads:
 
 
 def be_relay(url: str, done: threading.Event) -> None:
-    engine = database.open_engine(url, SHORT, name="relay")
+    engine = patient_engine(url, SHORT, name="relay")
     while not done.is_set():
         with database.transaction(engine) as session:
             plan(session, SHORT)

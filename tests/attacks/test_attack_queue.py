@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import psycopg
 import pytest
-from house import House, eventually
+from house import House, eventually, patient_engine
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
@@ -62,7 +62,7 @@ def test_only_the_row_that_cannot_be_prepared_is_set_aside(house: House) -> None
     runner = Runner(house.terms, Pace(1), random.Random(1))
     with pytest.raises(IntegrityError, match="broken"):
         _start_and_commit(house, runner)
-    other_engine = database.open_engine(house.url, house.timing, name="other-worker")
+    other_engine = patient_engine(house.url, house.timing, name="other-worker")
     with database.transaction(other_engine) as other:
         claimed = work_queue.claim_ready(other, "captures", ["take_capture:1"], 1)  # it is preparing it right now
         assert [work.entity_id for work in claimed] == [poisoned]
@@ -128,7 +128,7 @@ def test_a_connection_to_a_primary_that_became_read_only_is_given_up(house: Hous
     """After a failover the old server may keep its connections; 25006 on a pooled one must not be for ever."""
     capture = house.ask_for_capture()
     house.plan()
-    engine = database.open_engine(house.url, house.timing, name="worker")
+    engine = patient_engine(house.url, house.timing, name="worker")
     with engine.connect() as connection:
         connection.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
         connection.commit()
@@ -215,12 +215,12 @@ def test_one_locked_row_does_not_keep_the_others_of_its_group_from_settling(hous
     import threading
 
     runner = Runner(house.terms, Pace(4), random.Random(1))
-    engine = database.open_engine(house.url, house.timing, name="worker")
+    engine = patient_engine(house.url, house.timing, name="worker")
     shift = Shift(engine, house.gateway(), runner, "captures", crew=4, slice_s=5)
     thread = threading.Thread(target=shift.run, args=(Control(),))
     thread.start()
     eventually(lambda: len(house.posts("/capture")) == 4, "all in flight")
-    engine_2 = database.open_engine(house.url, house.timing, name="person")
+    engine_2 = patient_engine(house.url, house.timing, name="person")
     try:
         with engine_2.connect() as person:
             person.execute(text("SET idle_in_transaction_session_timeout = 0"))

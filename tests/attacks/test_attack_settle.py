@@ -4,7 +4,7 @@ import random
 import threading
 from collections import Counter
 
-from house import House, drop_database, eventually, make_database
+from house import House, drop_database, eventually, make_database, patient_engine
 from sqlalchemy.exc import OperationalError
 
 from billing import database, store
@@ -94,7 +94,7 @@ def test_a_report_of_a_call_that_this_shift_took_over_from_itself_does_not_hide_
         return renew(*args)  # type: ignore[arg-type]
 
     store.renew = cannot_renew  # type: ignore[assignment]
-    engine = database.open_engine(house.url, timing, name="watcher")
+    engine = patient_engine(house.url, timing, name="watcher")
     try:
         thread = threading.Thread(target=shift.run, args=(control,))
         thread.start()

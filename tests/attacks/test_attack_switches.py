@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from house import House, eventually
+from house import House, eventually, patient_engine
 from sqlalchemy import event, select, text
 
 from billing import database, switches
@@ -128,7 +128,7 @@ def test_no_capture_is_refused_for_good_while_the_key_is_of_another_account(hous
 def test_a_switch_pulled_in_the_moment_when_a_probe_releases_it_is_pulled(house: House) -> None:
     """A probe releases without the scope's lock: between the insert and the read of `pull`."""
     _pull(house, "account:own", actor="billing", probes=True)
-    other = database.open_engine(house.url, house.timing, name="captain")
+    other = patient_engine(house.url, house.timing, name="captain")
 
     def release_now(_c: object, _cursor: object, statement: str, *_: object) -> None:
         if statement.startswith("INSERT INTO billing.switches"):

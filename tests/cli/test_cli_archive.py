@@ -46,20 +46,20 @@ def taken(house: House) -> str:
 
 
 def parts(ran) -> dict[str, tuple[str, str]]:
-    return {finding["part"]: (finding["level"], finding["told"]) for finding in json.loads(ran.out)}
+    return {finding["part"]: (finding["level"], finding["told"]) for finding in ran.json}
 
 
 def test_from_an_empty_bucket_to_an_answer(run, run_apart, house, bucket, taken):
     today = datetime.now(UTC).date()
     assert run("archive", "setup").out == f"{bucket} was made, locks, and belongs to test\n"
-    assert json.loads(run("archive", "setup", "--json").out) == {"bucket": bucket, "environment": "test", "made": False}
+    assert run("archive", "setup", "--json").json == {"bucket": bucket, "environment": "test", "made": False}
     assert run("archive", "status").out.startswith("3 facts wait to be archived, the oldest for ")
-    assert json.loads(run_apart("archive", "run", "--once", "--json").out) == {"archived": 3}
-    told = json.loads(run("archive", "status", "--json").out)
+    assert run_apart("archive", "run", "--once", "--json").json == {"archived": 3}
+    told = run("archive", "status", "--json").json
     assert told["lag"] == {"waiting": 0, "oldest_age_s": 0.0, "unplanned": 0}
     heads = {each["retention_class"]: each["head"] for each in told["classes"]}
     assert heads.keys() == {"attempt", "capture"}
-    answer = json.loads(run("archive", "query", "captures_by_day", "--json").out)
+    answer = run("archive", "query", "captures_by_day", "--json").json
     assert answer["rows"] == [[str(today), "USD", 1, 1999]]
     assert [(read["retention_class"], read["head"]) for read in answer["evidence"]] == [("capture", heads["capture"])]
     as_csv = run("archive", "query", "captures_by_day", "--csv", "--since", str(today))
@@ -91,10 +91,8 @@ FIRST = "manifests/v1/capture/000000000001.json"
 def test_verify_names_what_differs_and_ends_with_1(run, run_apart, house, bucket, taken, administrator):
     run("archive", "setup")
     run_apart("archive", "run", "--once")
-    before = json.loads(run("archive", "verify", "--json").out)
-    heads = {
-        each["retention_class"]: each["head"] for each in json.loads(run("archive", "status", "--json").out)["classes"]
-    }
+    before = run("archive", "verify", "--json").json
+    heads = {each["retention_class"]: each["head"] for each in run("archive", "status", "--json").json["classes"]}
     assert before == {
         "facts": 3,
         "objects": 2,
@@ -110,7 +108,7 @@ def test_verify_names_what_differs_and_ends_with_1(run, run_apart, house, bucket
     version = administrator.head_object(Bucket=bucket, Key=FIRST)["VersionId"]
     ran = run("archive", "verify", "--json")
     assert ran.status == 1
-    assert json.loads(ran.out)["differences"] == [
+    assert ran.json["differences"] == [
         {
             "key": FIRST,
             "version": version,
@@ -140,14 +138,14 @@ def test_verify_asks_s3_and_from_cache_asks_the_copies(run, run_apart, bucket, t
     assert "found no such version" in ran.out
     quick = run("archive", "verify", "--from-cache", "--json")
     assert quick.status == 0
-    assert json.loads(quick.out)["from_cache"]
-    assert "are not looked for with --from-cache" in json.loads(quick.out)["cannot_see"][1]
+    assert quick.json["from_cache"]
+    assert "are not looked for with --from-cache" in quick.json["cannot_see"][1]
 
 
 def test_verify_compares_with_heads_that_were_kept_elsewhere(run, run_apart, bucket, taken):
     run("archive", "setup")
     run_apart("archive", "run", "--once")
-    told = json.loads(run("archive", "status", "--json").out)["classes"]
+    told = run("archive", "status", "--json").json["classes"]
     kept = [f"--expect-head={each['retention_class']}={each['head'].upper()}" for each in told]
     for form in ((), ("--from-cache",)):
         ran = run("archive", "verify", *form, *kept)
@@ -176,7 +174,7 @@ def test_verify_names_a_bounded_number_of_differences_in_json(run, bucket, admin
     run("archive", "setup")
     for n in range(3):
         administrator.put_object(Bucket=bucket, Key=f"stray-{n}", Body=b"")
-    told = json.loads(run("archive", "verify", "--json").out)
+    told = run("archive", "verify", "--json").json
     assert [each["key"] for each in told["differences"]] == ["stray-0", "stray-1"]
     assert told["differences_left_out"] == 1
 
@@ -230,13 +228,13 @@ def test_a_fact_that_cannot_be_archived_is_named_by_status_and_doctor(run, run_a
     run("archive", "setup")
     for check in house.checks_of("facts"):
         house.execute(f'ALTER TABLE billing.facts DROP CONSTRAINT "{check}"')
-    assert json.loads(run("archive", "status", "--json").out)["set_aside"] == {"count": 0, "facts": []}
+    assert run("archive", "status", "--json").json["set_aside"] == {"count": 0, "facts": []}
     assert parts(run("doctor", "--json"))["facts not archived"] == ("ok", "none")
     house.execute("UPDATE billing.facts SET payload = '[]' WHERE topic = 'capture.attempted'")
     ran = run_apart("archive", "run", "--once", "--json")
-    assert json.loads(ran.out) == {"archived": 2}
+    assert ran.json == {"archived": 2}
     (line,) = [json.loads(line) for line in ran.err.splitlines() if "fact.set_aside" in line]
-    (fact,) = json.loads(run("archive", "status", "--json").out)["set_aside"]["facts"]
+    (fact,) = run("archive", "status", "--json").json["set_aside"]["facts"]
     assert fact == {"fact_id": line["fact_id"], "topic": "capture.attempted", "why": "payload_not_an_object"}
     assert "its payload is not a JSON object" in run("archive", "status").out
     level, told = parts(run("doctor", "--json"))["facts not archived"]
@@ -246,8 +244,8 @@ def test_a_fact_that_cannot_be_archived_is_named_by_status_and_doctor(run, run_a
     assert "fact.set_aside" not in run_apart("archive", "run", "--once").err
     house.execute("UPDATE billing.facts SET payload = '{}' WHERE topic = 'capture.attempted'")
     assert "mended" in run("archive", "status").out
-    assert json.loads(run_apart("archive", "run", "--once", "--json").out) == {"archived": 1}
-    assert json.loads(run("archive", "status", "--json").out)["set_aside"]["count"] == 0
+    assert run_apart("archive", "run", "--once", "--json").json == {"archived": 1}
+    assert run("archive", "status", "--json").json["set_aside"]["count"] == 0
 
 
 def test_once_archives_everything_else_before_it_says_that_a_class_stands_still(run, run_apart, house, bucket, s3):
@@ -271,7 +269,7 @@ def test_once_archives_everything_else_before_it_says_that_a_class_stands_still(
 
 
 def told_classes(run) -> list[dict[str, Any]]:
-    classes: list[dict[str, Any]] = json.loads(run("archive", "status", "--json").out)["classes"]
+    classes: list[dict[str, Any]] = run("archive", "status", "--json").json["classes"]
     return classes
 
 
@@ -303,7 +301,7 @@ def test_an_archiver_beats_archives_and_ends_with_0(run, bucket, house, settings
         eventually(lambda: run("health", "archiver").status == 0, "it beats")
         house.settle(house.ask_for_capture())
         house.plan()
-        eventually(lambda: json.loads(run("archive", "status", "--json").out)["lag"]["waiting"] == 0, "all is archived")
+        eventually(lambda: run("archive", "status", "--json").json["lag"]["waiting"] == 0, "all is archived")
         archiver.send(signal.SIGTERM)
         assert archiver.wait() == 0
         assert run("health", "archiver").status == 1

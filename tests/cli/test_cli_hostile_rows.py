@@ -47,7 +47,7 @@ def test_a_story_is_told_whatever_its_facts_hold(run, house: House) -> None:
     assert ran.status == 0
     assert "unreadable the payload is nested too deeply, or holds a number that is too long" in ran.out
     assert "unreadable the payload is list, not an object" in ran.out
-    facts = json.loads(run("explain", capture, "--json").out)["facts"]
+    facts = run("explain", capture, "--json").json["facts"]
     assert [fact["topic"] for fact in facts] == ["capture.requested", *payloads]
     assert not any(fact["set_aside"] for fact in facts)
 
@@ -61,7 +61,7 @@ def test_a_fact_that_was_set_aside_is_named_by_the_story_and_by_the_doctor(run, 
     assert "SET ASIDE: it could not be planned" in told
     write_facts(house, "cap_1", {f"capture.requested{n}": "[]" for n in "abc"})
     house.execute("UPDATE billing.facts SET planned_version = -1")
-    (found,) = [each for each in json.loads(run("doctor", "--json").out) if each["part"] == "facts set aside"]
+    (found,) = [each for each in run("doctor", "--json").json if each["part"] == "facts set aside"]
     assert found["level"] == "warn"
     assert found["told"].startswith("4 facts are set aside: ")
     assert f"(capture.requested of {capture})" in found["told"]

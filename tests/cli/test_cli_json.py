@@ -1,6 +1,5 @@
 """Every command that prints data prints it as JSON, too, and a program can read it."""
 
-import json
 from typing import Any
 
 import pytest
@@ -88,4 +87,4 @@ def test_what_a_command_prints_as_json_can_be_read(run, house, name):
     ran = run(*name.split(), *ARGUMENTS[name](house))
     # A process that does not beat is bad news, told as data all the same.
     assert ran.status == (1 if name == "health" else 0), ran.err
-    assert json.loads(ran.out)
+    assert ran.json

@@ -1,7 +1,5 @@
 """What whoever is on call asks and does: explain, the switches, the quarantine."""
 
-import json
-
 import pytest
 
 from billing import database
@@ -46,8 +44,7 @@ def test_a_captured_payment_is_explained_with_keys_request_ids_and_facts(run, ho
     assert "next: nothing, this is final" in told.out
     assert "  authorized: 19.99 USD" in told.out
     by_intent, by_request, by_work, by_record = (
-        json.loads(run("explain", name, "--json").out)
-        for name in (intent, "order-1", house.work(capture_id).id, record.id)
+        run("explain", name, "--json").json for name in (intent, "order-1", house.work(capture_id).id, record.id)
     )
     assert by_intent == by_request == by_work == by_record
     assert by_intent["status"]["id"] == capture_id
@@ -59,7 +56,7 @@ def test_an_invoice_is_found_by_the_id_that_stripe_gave_it(run, house):
     invoice_id = house.ask_for_invoice()
     house.settle(invoice_id)
     stripe_id = house.effects("invoice.sent")[0]["id"]
-    story = json.loads(run("explain", stripe_id, "--json").out)
+    story = run("explain", stripe_id, "--json").json
     assert story["status"]["id"] == invoice_id
     assert [call["step"] for call in story["calls"]] == ["create", "add_lines", "finalize", "send"]
 
@@ -101,7 +98,7 @@ def test_who_has_no_name_here_is_asked_for_one(run, house, monkeypatch):
 
 
 def test_a_pulled_switch_holds_and_a_released_one_lets_go(run, house):
-    told = json.loads(run("switch", "pull", "captures", "--reason", "INC-12", "--actor", "grace", "--json").out)
+    told = run("switch", "pull", "captures", "--reason", "INC-12", "--actor", "grace", "--json").json
     assert (told["actor"], told["unanswered"], told["last_could_start_at"]) == ("grace", [], None)
     capture_id = house.ask_for_capture()
     house.relay.round()
@@ -109,7 +106,7 @@ def test_a_pulled_switch_holds_and_a_released_one_lets_go(run, house):
     assert house.work(capture_id).state == WorkState.HELD
     assert "held" not in run("status", capture_id).out
     assert "nothing until the switch is released (captures: INC-12)" in run("status", capture_id).out
-    assert [row["scope"] for row in json.loads(run("switch", "list", "--json").out)] == ["captures"]
+    assert [row["scope"] for row in run("switch", "list", "--json").json] == ["captures"]
     assert "INC-12" in run("switch", "list").out
     assert run("switch", "release", "captures", "--reason", "mended").status == 0
     assert house.settle(capture_id) == ["captured"]
@@ -121,7 +118,7 @@ def test_the_receipt_of_a_pulled_switch_lists_the_calls_in_flight(run, house):
     invoice_id = house.ask_for_invoice()
     house.plan()
     prepare(house)
-    told = json.loads(run("switch", "pull", "captures", "--reason", "INC-12", "--json").out)
+    told = run("switch", "pull", "captures", "--reason", "INC-12", "--json").json
     assert [call["operation_id"] for call in told["unanswered"]] == [capture_id]
     assert told["last_could_start_at"] < told["last_could_end_at"]
     told = run("switch", "pull", "everything", "--reason", "INC-12")
@@ -145,7 +142,7 @@ def test_the_receipt_counts_what_is_in_flight_and_what_is_in_doubt_in_its_scope(
     assert "1 call is in flight, prepared before; the last could start until" in told
     assert "no call is in doubt" in told
     for scope, counts in {"everything": (1, 1), "account:own": (1, 1), "account:acct_1": (0, 0)}.items():
-        told = json.loads(run("switch", "pull", scope, "--reason", "INC-12", "--json").out)
+        told = run("switch", "pull", scope, "--reason", "INC-12", "--json").json
         assert (told["in_flight"], told["in_doubt"]) == counts, scope
 
 
@@ -197,9 +194,9 @@ def test_quarantined_work_is_listed_and_shown(run, house):
     house.plan()
     work_id = quarantine(house, capture_id)
     assert work_id in run("quarantine", "list").out
-    assert [row["entity_id"] for row in json.loads(run("quarantine", "list", "--json").out)] == [capture_id]
+    assert [row["entity_id"] for row in run("quarantine", "list", "--json").json] == [capture_id]
     assert run("quarantine", "show", work_id).out.startswith(capture_id)
-    assert json.loads(run("quarantine", "show", work_id, "--json").out)["status"]["id"] == capture_id
+    assert run("quarantine", "show", work_id, "--json").json["status"]["id"] == capture_id
 
 
 def test_an_undecided_call_is_not_in_quarantine_and_is_listed_apart(run, house):
@@ -211,14 +208,14 @@ def test_an_undecided_call_is_not_in_quarantine_and_is_listed_apart(run, house):
     house.execute("UPDATE billing.idempotency_records SET parked_at = now() WHERE operation_id = :id", id=capture_id)
     assert run("quarantine", "list").out == "nothing is in quarantine\n"
     assert capture_id in run("quarantine", "list", "--undecided").out
-    (call,) = json.loads(run("quarantine", "list", "--undecided", "--json").out)
+    (call,) = run("quarantine", "list", "--undecided", "--json").json
     assert (call["entity_id"], call["step"], call["generation"]) == (capture_id, "capture", 1)
 
 
 def replay(run, work_id: str) -> list[str]:
     told = run("quarantine", "replay", work_id, "--reason", "INC-12", "--actor", "grace", "--json")
     assert told.status == 0, told.err
-    return json.loads(told.out)["done"]
+    return told.json["done"]
 
 
 def test_work_that_used_up_its_attempts_starts_again(run, house):

@@ -66,7 +66,7 @@ def test_a_process_that_no_longer_beats_is_not_healthy(start, run, settings):
 
 
 def test_migrating_twice_changes_nothing(run, house):
-    first, second = (json.loads(run("migrate", "--json").out) for _ in range(2))
+    first, second = (run("migrate", "--json").json for _ in range(2))
     assert first == second
     assert first["environment"] == "test"
 

@@ -1,7 +1,5 @@
 """Asking from a shell is the same as asking from an application: once, and with the same answers."""
 
-import json
-
 import pytest
 from sqlalchemy import select
 
@@ -21,10 +19,10 @@ def ask(run, house):
 
 
 def test_a_capture_is_asked_for_once_and_its_status_follows(ask, run, house):
-    first = json.loads(ask("--json").out)
+    first = ask("--json").json
     assert first["state"] == "requested"
     assert first["next"] == "a relay plans the work"
-    assert json.loads(ask("--json").out)["id"] == first["id"]
+    assert ask("--json").json["id"] == first["id"]
     assert "asked for before" in ask().out
     house.settle(first["id"])
     told = run("status", "order-1", "--wait")
@@ -36,7 +34,7 @@ def test_a_capture_is_asked_for_once_and_its_status_follows(ask, run, house):
 def test_an_order_number_with_a_cards_digits_is_asked_for_with_one_line_of_warning(run_apart, house):
     base = ("capture", "--payment-intent", house.intents()[0], "--amount", "1999", "--currency", "usd", "--json")
     ran = run_apart(*base, "--request-id", "4539148803436467")
-    assert (ran.status, json.loads(ran.out)["state"]) == (0, "requested")
+    assert (ran.status, ran.json["state"]) == (0, "requested")
     (line,) = ran.err.splitlines()
     assert line.startswith("billing: warning: --request-id may be a card number: ")
     assert "4539" not in line
@@ -44,7 +42,7 @@ def test_an_order_number_with_a_cards_digits_is_asked_for_with_one_line_of_warni
 
 def test_the_fact_names_who_asked(ask, house, monkeypatch):
     monkeypatch.setenv("LOGNAME", "grace")
-    capture_id = json.loads(ask("--json").out)["id"]
+    capture_id = ask("--json").json["id"]
     assert house.facts(capture_id)[0].actor == "grace"
 
 
@@ -59,11 +57,11 @@ def test_waiting_for_a_capture_that_is_refused_ends_with_status_1(ask, run, hous
     house.gateway()
     asked = ask("--json", amount="99999")
     assert asked.status == 0, asked.err
-    capture_id = json.loads(asked.out)["id"]
+    capture_id = asked.json["id"]
     assert house.settle(capture_id) == ["refused"]
     told = run("status", capture_id, "--wait", "--json")
     assert told.status == 1
-    assert json.loads(told.out)["reason"].startswith("more_than_authorized: amount_capturable: ")
+    assert told.json["reason"].startswith("more_than_authorized: amount_capturable: ")
 
 
 def test_waiting_gives_up_and_says_what_is_missing(ask, run, house):
@@ -78,7 +76,7 @@ def test_waiting_gives_up_and_says_what_is_missing(ask, run, house):
 
 
 def test_waiting_ends_at_once_where_a_person_has_to_act(ask, run, house):
-    capture_id = json.loads(ask("--json").out)["id"]
+    capture_id = ask("--json").json["id"]
     run("switch", "pull", "captures", "--reason", "INC-12")
     house.plan()
     house.work_off()
@@ -92,14 +90,14 @@ def test_waiting_ends_at_once_where_a_person_has_to_act(ask, run, house):
 
 
 def test_waiting_for_a_conflict_ends_at_once(ask, run, house):
-    capture_id = json.loads(ask("--json").out)["id"]
+    capture_id = ask("--json").json["id"]
     house.standin.add_fault("other_amount", path="/capture$", times=1)
     house.plan()
     house.work_off()
     house.work_off()
     told = run("status", capture_id, "--wait", "--json")
     assert told.status == 1
-    assert json.loads(told.out)["state"] == "conflict"
+    assert told.json["state"] == "conflict"
     assert "a person decides" in told.err
 
 
@@ -107,10 +105,10 @@ def test_an_invoice_is_issued_with_its_lines(run, house):
     base = ("invoice", "issue", "--customer", house.customer(), "--line", "3 seats = 20=4500", "--line", "fee=1")
     told = run(*base, "--currency", "EUR", "--days-until-due", "14", "--request-id", "sub-7", "--json")
     assert told.status == 0
-    invoice_id = json.loads(told.out)["id"]
+    invoice_id = told.json["id"]
     assert house.settle(invoice_id) == ["sent"]
     assert [effect["amount"] for effect in house.effects("invoice.sent")] == [4501]
-    story = json.loads(run("explain", "sub-7", "--json").out)
+    story = run("explain", "sub-7", "--json").json
     assert story["request"]["lines"] == [4500, 1]
     with database.transaction(house.engine) as session:
         lines = session.scalars(select(InvoiceLine).order_by(InvoiceLine.position))

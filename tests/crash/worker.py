@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from uuid import uuid4
 
-from house import House
+from house import House, patient_engine
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from billing import database, effects, transport
+from billing import effects, transport
 from billing.gateway import Answer, Budget, Gateway, Request
 from jobs.road.pace import Pace
 from jobs.road.runner import Runner
@@ -75,7 +75,7 @@ def fork_worker(
         transport._WATCH = transport._Watch()
         mutate()
         boundaries = Boundaries(at, do)
-        engine = database.open_engine(house.url, house.timing, name="victim")
+        engine = patient_engine(house.url, house.timing, name="victim")
         # Only transactions that wrote something: looking for work and finding none is no boundary.
         wrote: set[str] = set()
         event.listen(engine, "before_cursor_execute", lambda *told: _writes(told[2]) and wrote.add("something"))

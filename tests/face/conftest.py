@@ -3,36 +3,23 @@
 from collections.abc import Iterator
 
 import pytest
-from house import be_patient
+from house import drop_database, make_database, patient_engine
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from billing.database import open_engine
 from billing.tables import Table
-from billing.timing import SHORT
-from jobs.access import migrate
 from jobs.local.servers import LocalServers
 
 DATABASE = "face"
 
 
 @pytest.fixture(scope="session")
-def _engine(stack: LocalServers) -> Iterator[Engine]:
-    """A database of these tests' own on the server of all."""
-    url = stack.environment["DATABASE_URL"]
-    admin = open_engine(url, SHORT, name="face-admin", pooled=False)
-    with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)"))
-        # Its statement timeout is the protocol's; making a database may take longer.
-        connection.execute(text("SET statement_timeout = 0"))
-        connection.execute(text(f"CREATE DATABASE {DATABASE}"))
-    mine = url.rpartition("/")[0] + f"/{DATABASE}"
-    migrate.upgrade(mine, environment="test", livemode=False)
-    engine = open_engine(mine, SHORT, name="face")
-    be_patient(engine)
+def _engine(template: LocalServers) -> Iterator[Engine]:
+    """A database of these tests' own, which they share."""
+    engine = patient_engine(make_database(template, DATABASE), name="face")
     yield engine
     engine.dispose()
-    admin.dispose()
+    drop_database(template, DATABASE)
 
 
 @pytest.fixture
