@@ -3,8 +3,9 @@
 
 PYTHON ?= python3
 ARGS ?=
-# Each has servers of its own and takes whole files (conftest.py). One more than there are cores, because most tests wait.
-WORKERS ?= 3
+# Each has servers of its own and takes whole files (conftest.py). One more than the two cores that we count on,
+# because most tests wait. What ARGS names is done sooner in one process than three have started their servers.
+WORKERS ?= $(if $(strip $(ARGS)),0,3)
 SECONDS ?= 300
 COUNT ?= 50
 SEED ?= $(shell date +%s)
@@ -20,6 +21,9 @@ UV := $(VENV)/uv/bin/uv
 UV_VERSION := 0.13.9
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --no-header --generate-hashes
 
+# Hundreds of processes are started by the tests, and each would compile all of our code anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 # A half-made virtual environment is not taken for a whole one.
 .DELETE_ON_ERROR:
@@ -31,7 +35,7 @@ help: ## list the targets
 demo: $(INSTALLED) ## take some hundred captures and invoices through faults, kills and a flush, and count twice
 	@$(BIN)/billing demo $(ARGS)
 
-test: $(INSTALLED) ## run all tests on real servers; ARGS="-k invoice" narrows it, WORKERS=0 runs them in one process
+test: $(INSTALLED) ## run all tests on real servers, in three processes; ARGS=tests/protocol or ARGS="-k invoice" narrows it
 	@PYTHONHASHSEED=0 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 chaos: $(INSTALLED) ## five minutes of random kills, flushes and cut connections, then archivers and stand-in; SECONDS=60 SEED=1 change it

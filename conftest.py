@@ -1,4 +1,4 @@
-"""What the suites of both distributions have in common."""
+"""What the suites of both distributions have in common: who runs what, and the judge of the stand-in's answers."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,17 +7,45 @@ import pytest
 import verdicts
 from xdist.scheduler import LoadFileScheduling
 
+LONG = (
+    "stripe_standin/tests/",
+    "tests/access/test_end_to_end.py",
+    "tests/cli/test_cli_archive.py",
+    "tests/crash/",
+    "tests/leaks/",
+    "tests/cli/test_cli_processes.py",
+    "tests/rq/",
+    "tests/test_demo.py",
+    "tests/test_bench.py",
+    "tests/cli/test_cli_errors.py",
+    "tests/archive/",
+    "tests/deployment/test_processes.py",
+    "tests/test_poolers.py",
+)
+"""What takes longest is begun first, in this order, so that no process is left with it when the others are done."""
+ONE_BY_ONE = ("tests/test_demo.py", "tests/cli/test_cli_processes.py", "tests/crash/test_every_boundary.py")
+"""Files of few long tests that share nothing: each may run in another process."""
 
-class _FilesStayTogether(LoadFileScheduling):
+
+class _Schedule(LoadFileScheduling):
     """Where several processes share the tests, each takes whole files. The stand-in's are taken as one: the last of
     them judges what the others have asked of the one that they share."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "stripe_standin/tests" if nodeid.startswith("stripe_standin/tests/") else super()._split_scope(nodeid)
+        if nodeid.startswith("stripe_standin/tests/"):
+            return "stripe_standin/tests"
+        return nodeid if nodeid.startswith(ONE_BY_ONE) else super()._split_scope(nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
-    return _FilesStayTogether(config, log)
+    config.option.loadscopereorder = False  # by the number of tests, which says nothing about ours
+    return _Schedule(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: next((n for n, long in enumerate(LONG) if item.nodeid.startswith(long)), len(LONG)))
 
 
 @pytest.fixture(autouse=True)

@@ -61,6 +61,7 @@ def _outcome(house: House, count: int) -> str:
     invoice = _ask(house, count)
     house.plan()
     assert reap(fork_worker(house, "invoices", at="commit.after:2")) == KILLED
+    house.age(invoice, house.timing.lease_s)
     draft = house.row(Invoice, invoice).stripe_invoice
     from billing.gateway import boot_clock
 

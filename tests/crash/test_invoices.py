@@ -52,6 +52,7 @@ def test_a_total_that_differs_is_refused_and_the_draft_deleted_and_only_a_person
     invoice = house.ask_for_invoice()
     house.plan()
     assert reap(fork_worker(house, "invoices", at="commit.after:2")) == KILLED
+    house.age(invoice, house.timing.lease_s)
     draft = house.row(Invoice, invoice).stripe_invoice
     _by_hand(house, f"/v1/invoices/{draft}/add_lines", "lines[0][amount]=77&lines[0][description]=by hand")
     assert house.settle(invoice) == ["refused"]
@@ -88,6 +89,7 @@ def test_a_draft_that_was_deleted_by_somebody_else_refuses_the_invoice(house: Ho
     invoice = house.ask_for_invoice()
     house.plan()
     assert reap(fork_worker(house, "invoices", at="commit.after:2")) == KILLED
+    house.age(invoice, house.timing.lease_s)
     draft = house.row(Invoice, invoice).stripe_invoice
     _by_hand(house, f"/v1/invoices/{draft}", "", method="DELETE")
     assert house.settle(invoice) == ["refused"]

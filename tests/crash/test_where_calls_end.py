@@ -31,9 +31,10 @@ def customer(house: House, fields: str = "name=Test&email=test%40example.com", c
 
 
 def stopped_after(house: House, invoice: str, commits: int) -> str:
-    """A worker that died after so many commits of this invoice; returns the draft's id."""
+    """A worker died after so many commits of this invoice, and its lease is over; returns the draft's id."""
     house.plan()
     assert reap(fork_worker(house, "invoices", at=f"commit.after:{commits}")) == KILLED
+    house.age(invoice, house.timing.lease_s)
     return str(house.row(Invoice, invoice).stripe_invoice)
 
 

@@ -3,11 +3,12 @@
 import json
 import threading
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Self
 
 import urllib3
 from canaries import Canaries
+from http_server import HttpServer
 
 ANSWER, ERROR, PAGE, HEADER, HOSTILE = (
     Canaries(f"provider's {place}") for place in ("answer", "error", "page", "header", "hostile")
@@ -83,7 +84,7 @@ class Provider:
 
             def log_message(self, *_: object) -> None: ...
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = HttpServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Self:
