@@ -1,4 +1,4 @@
-"""Review: invoices with many lines, odd currencies and connected accounts, and the ways back from a refusal."""
+"""Invoices with many lines, odd currencies and connected accounts end like any other, and so do those put back."""
 
 import json
 from dataclasses import replace
@@ -49,7 +49,7 @@ def test_many_lines_and_a_lost_answer(house: House, fault: str) -> None:
 
 
 def test_a_wrong_total_with_many_lines_is_deleted_as_one_with_few_is(house: House) -> None:
-    """More than ten lines: the 200 shows ten, so it is looked at, and our own lines are called a conflict."""
+    """Of more than ten lines an answer shows ten: the others are read before the total is compared."""
     few, many = _outcome(house, 3), _outcome(house, 12)
     assert few == "refused"
     assert many == "refused"
@@ -96,7 +96,7 @@ class Uncollectible:
 
 
 def test_an_invoice_that_was_finalized_at_stripe_is_never_made_a_second_time(house: House) -> None:
-    """Finalized, answer lost, marked uncollectible (payable!) by a person: we say refused; reopen makes another."""
+    """The answer is lost and a person marks it uncollectible, which can still be paid: no reopening makes another."""
     invoice = house.ask_for_invoice()
     house.standin.add_fault("500_with_effect", method="POST", path="/finalize$", times=1)
     assert house.settle(invoice, gateway=Uncollectible(house)) == ["refused"]
@@ -108,7 +108,7 @@ def test_an_invoice_that_was_finalized_at_stripe_is_never_made_a_second_time(hou
 
 
 def test_a_connected_account_and_a_lost_answer(house: House) -> None:
-    """Captures and invoices of a connected account, with the answers lost."""
+    """Captures and invoices of a connected account are found again under their account."""
     from billing.gateway import boot_clock
 
     house.standin.add_fault("drop_after_commit", method="POST", path="(add_lines|finalize|send)$", times=3)

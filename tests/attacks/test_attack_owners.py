@@ -1,4 +1,4 @@
-"""Review: whatever happens, every operation that is not final has somebody or something that moves it on."""
+"""Whatever happens, every operation that is not final has somebody or something that moves it on."""
 
 import contextlib
 import os
@@ -146,7 +146,7 @@ def _may_last(house: House, operation: str, state: str) -> bool:
 
 
 def test_a_clock_that_jumped_ahead_and_back_delays_nothing_for_longer_than_its_longest_pause(house: House) -> None:
-    """Leases and first sends have a rule for it; `due_at` and `look_at` written meanwhile lie a year ahead."""
+    """`due_at` and `look_at` that were written meanwhile lie a year ahead, and are no promise."""
     retried, looked = [house.ask_for_capture(intent) for intent in house.intents(2)]
     house.plan()
     house.execute(

@@ -1,4 +1,4 @@
-"""Review: what must not stop, or wrongly quarantine, a whole queue."""
+"""One bad row, clock, connection or person does not stop a whole queue, and quarantines nothing of others."""
 
 import contextlib
 import random
@@ -27,7 +27,7 @@ from jobs.road.shift import Control, Shift
 
 
 def test_one_caller_s_absurd_deadline_does_not_stop_the_relay_for_everybody(house: House) -> None:
-    """`datetime.min` is a common 'no date' of a caller; deadline - margin overflows, and the relay dies on it."""
+    """`datetime.min` is a common 'no date' of a caller, and no time can be subtracted from it."""
     with pytest.raises(billing.InvalidText):
         billing.Authorization(1999, "USD", datetime.min.replace(tzinfo=UTC))
     poison = house.ask_for_capture()
@@ -54,7 +54,7 @@ def test_a_missing_grant_or_migration_quarantines_nothing(house: House) -> None:
 
 
 def test_only_the_row_that_cannot_be_prepared_is_set_aside(house: House) -> None:
-    """Two workers meet one poisoned row: while one has it locked, the other sets an innocent one aside."""
+    """Two workers meet one poisoned row: while one has it locked, the other leaves the innocent ones alone."""
     poisoned, innocent = [house.ask_for_capture(intent) for intent in house.intents(2)]
     house.plan()
     house.execute("UPDATE billing.work SET urgency = urgency - interval '1 day' WHERE entity_id = :id", id=poisoned)
@@ -125,7 +125,7 @@ def test_two_new_contracts_of_one_topic_are_both_planned_for_old_facts(
 
 
 def test_a_connection_to_a_primary_that_became_read_only_is_given_up(house: House) -> None:
-    """After a failover the old server may keep its connections; 25006 on a pooled one must not be for ever."""
+    """After a failover the old server may keep its connections, and answers 25006 on each for ever."""
     capture = house.ask_for_capture()
     house.plan()
     engine = patient_engine(house.url, house.timing, name="worker")
@@ -139,7 +139,7 @@ def test_a_connection_to_a_primary_that_became_read_only_is_given_up(house: Hous
 
 
 def test_a_look_that_kills_its_worker_is_counted_or_put_off(house: House) -> None:
-    """A poisonous look is claimed first, by every worker, as soon as the dead one's lease is over."""
+    """A look that kills its worker would be claimed first, by every worker, as soon as the dead one's lease is over."""
     capture = house.ask_for_capture()
     house.standin.add_fault("not_end_state", path="/capture$", times=1)
     house.plan()
@@ -181,7 +181,7 @@ def _sent(house: House) -> tuple[str, Call]:
 
 
 def test_a_look_that_cannot_be_settled_does_not_count_as_the_report_of_a_send(house: House) -> None:
-    """Else the sleeper whose send it is no longer delays the proof of absence."""
+    """The send may still be on its way: until it is reported, its absence is not proven."""
     capture, look = _sent(house)
     assert house.record(capture).unreported == 1
     with database.transaction(house.engine) as session:
@@ -190,7 +190,7 @@ def test_a_look_that_cannot_be_settled_does_not_count_as_the_report_of_a_send(ho
 
 
 def test_keeping_an_answer_twice_is_keeping_it_once(house: House) -> None:
-    """The commit's answer was lost: `_keep` does it again, and eats another send's report."""
+    """Where the commit's answer was lost it is done again, and takes no other send's report."""
     capture = house.ask_for_capture()
     house.plan()
     runner = Runner(house.terms, Pace(1), random.Random(1))
@@ -208,7 +208,7 @@ def test_keeping_an_answer_twice_is_keeping_it_once(house: House) -> None:
 
 
 def test_one_locked_row_does_not_keep_the_others_of_its_group_from_settling(house: House) -> None:
-    """A person in psql holds one row; 55P03 repeats the whole group, and no lease is renewed meanwhile."""
+    """A person in psql holds one row for as long as the others need."""
     captures = [house.ask_for_capture(intent) for intent in house.intents(4)]
     house.plan()
     house.standin.add_fault("latency_after", path="/capture$", seconds=0.3)

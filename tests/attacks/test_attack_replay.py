@@ -1,4 +1,4 @@
-"""Review: what a person puts back is what it was before it was contradicted."""
+"""What a person puts back is what it was before it was contradicted."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from jobs.road import quarantine
 
 
 def test_a_disproved_generation_is_disproved_again_after_a_replay(house: House) -> None:
-    """Else it counts as answered, and neither as a rotation nor as history."""
+    """It counts as a rotation and as history, not as answered."""
     capture = house.ask_for_capture()
     house.plan()
     pid = fork_worker(house, "captures", at="send.after:1", do=stop)

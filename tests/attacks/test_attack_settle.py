@@ -1,4 +1,4 @@
-"""Review: reports that come twice, late, or to a shift that has claimed the same record again."""
+"""A report that comes twice, late, or to a shift that has claimed the same record again is settled once."""
 
 import random
 import threading
@@ -26,10 +26,7 @@ def _runner(house: House) -> Runner:
 
 
 def test_a_report_that_is_settled_twice_counts_once(house: House) -> None:
-    """Only the captain's own reading guards this (`settled_already`); `settle` itself takes its own fence again.
-
-    One look at a stale replica after a lost commit is enough, and `unanswered` says nothing was sent.
-    """
+    """Also where the captain could not see that its commit had reached Postgres, and settles again."""
     capture = house.ask_for_capture()
     house.plan()
     runner = _runner(house)
@@ -49,10 +46,9 @@ def test_a_report_that_is_settled_twice_counts_once(house: House) -> None:
 def test_a_report_of_a_call_that_this_shift_took_over_from_itself_does_not_hide_the_new_one(
     template: LocalServers,
 ) -> None:
-    """Leases are renewed by the captain; when it cannot for 15 s, its own lapsed call comes back to it.
+    """A captain that cannot renew its leases claims its own lapsed call again: two calls of one record are in flight.
 
-    Two calls of one record are in flight then, `_in_air` knows one, and the first report forgets the second:
-    the shift ends with a call in flight, and what that brings back is thrown away.
+    The shift waits for both, and keeps what both bring back.
     """
     timing = Timing(
         lease_s=0.6, not_after_s=0.5, call_budget_s=20, margin_s=1, settle_s=1, retry_first_s=0.1, retry_max_s=0.2,
@@ -128,9 +124,8 @@ def test_a_report_of_a_call_that_this_shift_took_over_from_itself_does_not_hide_
 
 
 def test_the_look_for_a_draft_reads_only_the_events_of_the_time_when_it_was_sent(house: House) -> None:
-    """Without an upper bound it pages through every invoice.created of the account since; later than 30 s, for ever.
-
-    Only our own keys count here, and nobody sends them after `last_prepared_at` + not-after.
+    """However many invoices the account has made since: only events with our keys count, and nobody sends those after
+    `last_prepared_at` + not-after.
     """
     invoice = house.ask_for_invoice()
     house.standin.add_fault("drop_after_commit", method="POST", path="/v1/invoices$", times=1)

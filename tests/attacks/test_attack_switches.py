@@ -1,4 +1,4 @@
-"""Review: the switch that a person pulls must hold, whatever a machine finds out meanwhile."""
+"""The switch that a person pulls holds, whatever a machine finds out meanwhile."""
 
 from collections.abc import Callable
 
@@ -35,7 +35,7 @@ def _switch(house: House) -> Switch:
 
 
 def test_a_probe_does_not_release_a_switch_that_a_person_took_over(house: House) -> None:
-    """The system pulls for a 401, a probe waits for its next look; a person takes over; the probe releases it."""
+    """The service pulls it for a 401, a person takes it over, and then the probe that was on its way succeeds."""
     _pull(house, "account:own", actor="billing", probes=True)
     house.standin.add_fault("401", path="/account$", times=1)
     house.plan()
@@ -51,7 +51,7 @@ def test_a_probe_does_not_release_a_switch_that_a_person_took_over(house: House)
 
     eventually(looked_again, "the probe looks again")
     assert (_switch(house).state, _switch(house).actor) == (SwitchState.PULLED, "anna")
-    assert house.posts("/capture") == [], f"{capture} was sent although a person had pulled the switch"
+    assert house.posts("/capture") == [], f"a person had pulled the switch before {capture} was sent"
 
 
 def test_a_probe_in_flight_does_not_release_a_switch_that_a_person_took_over(house: House) -> None:
@@ -80,7 +80,7 @@ def test_a_switch_holds_in_a_database_whose_default_isolation_is_repeatable_read
 
 
 def test_the_probe_of_a_connected_account_asks_that_account(house: House) -> None:
-    """Asking our own account instead releases the switch at once, while the connected one still refuses us."""
+    """An answer of our own account says nothing about the connected one, which still refuses us."""
     _pull(house, "account:acct_shop1", actor="billing", probes=True)
     house.plan()
     gateway = Through(house)
@@ -89,7 +89,7 @@ def test_the_probe_of_a_connected_account_asks_that_account(house: House) -> Non
 
 
 def test_a_key_of_another_account_never_turns_a_taken_capture_into_a_refusal(house: House) -> None:
-    """[40] The answer of a capture is lost; a key of another Stripe account is deployed; GET and resend say 404."""
+    """[40] The answer of a capture is lost, a key of another account is deployed, and whatever is asked is a 404."""
     house.standin.set_keys(accounts={"sk_test_other": "acct_other"})
     capture = house.ask_for_capture()
     house.standin.add_fault("drop_after_commit", path="/capture$", times=1)
@@ -126,7 +126,7 @@ def test_no_capture_is_refused_for_good_while_the_key_is_of_another_account(hous
 
 
 def test_a_switch_pulled_in_the_moment_when_a_probe_releases_it_is_pulled(house: House) -> None:
-    """A probe releases without the scope's lock: between the insert and the read of `pull`."""
+    """A probe releases without the scope's lock, which may be between the insert and the read of `pull`."""
     _pull(house, "account:own", actor="billing", probes=True)
     other = patient_engine(house.url, house.timing, name="captain")
 

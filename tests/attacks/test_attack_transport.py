@@ -1,4 +1,4 @@
-"""Review: the thread that cuts connections over their budget, on TLS and on connections that are used again."""
+"""The thread that cuts calls over their budget harms no other call, on TLS and on connections that are used again."""
 
 import contextlib
 import socket
@@ -80,9 +80,9 @@ def trickling_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[s
 def test_a_tls_connection_that_is_cut_is_no_answer_and_not_a_bug(
     trickling_tls: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`SSLSocket.shutdown` forgets its TLS object first: a read after that is a ValueError, not an OSError.
+    """`SSLSocket.shutdown` drops its TLS object first, and a read after that raises ValueError, which is no OSError.
 
-    What escapes the gateway counts as an attempt, so a slow Stripe would quarantine captures.
+    What escapes the gateway counts as an attempt: a slow Stripe must not quarantine captures.
     """
     door = StripeGateway(lambda: "sk_test_1", trickling_tls, livemode=False, connections=1)
     for _ in range(20):
@@ -92,9 +92,8 @@ def test_a_tls_connection_that_is_cut_is_no_answer_and_not_a_bug(
 
 
 def test_cutting_a_tls_connection_never_lets_a_byte_through_in_the_clear(trickling_tls: str) -> None:
-    """`SSLSocket.shutdown` drops the TLS object before it shuts down; whoever writes in between writes plain text:
-
-    the API key and the request of the next call on that connection (see the race below).
+    """`SSLSocket.shutdown` drops its TLS object before it shuts down: what is written in between would be plain text,
+    the API key of the next call on that connection.
     """
     port = int(trickling_tls.rpartition(":")[2])
     sent_in_the_clear: list[bytes] = []
@@ -125,7 +124,7 @@ def test_cutting_a_tls_connection_never_lets_a_byte_through_in_the_clear(trickli
 
 
 def test_the_watch_never_cuts_a_connection_that_another_call_uses_by_now() -> None:
-    """A's answer is whole and its connection is back in the pool, A's entry is still watched: B takes it up."""
+    """One call's answer is whole and its connection is in the pool; another takes it while the first is watched."""
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
     listening = socket.create_server(("127.0.0.1", 0))
     second_came, cut = threading.Event(), threading.Event()

@@ -283,7 +283,7 @@ def test_what_eight_looks_could_not_decide_is_told_once_and_looked_at_on(step: S
 
 
 def test_a_draft_that_cannot_be_deleted_is_asked_for_four_times_and_then_told_once():
-    """Each refusal is looked into, and the draft is still there. At once and for ever, it used to be."""
+    """Each refusal is looked into, the draft is still there, and it is not tried for ever."""
     loaded = invoice_case(state=InvoiceState.LINES_DIFFER, reason="total_differs")
     operation, deletes = invoices.OPERATION, 0
     for _ in range(30):
