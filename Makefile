@@ -38,9 +38,11 @@ demo: $(INSTALLED) ## take some hundred captures and invoices through faults, ki
 test: $(INSTALLED) ## run all tests on real servers, in three processes; ARGS=tests/protocol or ARGS="-k invoice" narrows it
 	@PYTHONHASHSEED=0 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-chaos: $(INSTALLED) ## five minutes of random kills, flushes and cut connections, then archivers and stand-in; SECONDS=60 SEED=1 change it
+chaos: $(INSTALLED) ## five minutes of random kills, flushes and cut connections, then owners, archivers and stand-in; SECONDS=60 SEED=1 change it
 	@BILLING_TEST_CHAOS_S=$(SECONDS) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s \
 		-o timeout=$$(($(SECONDS) + 300)) tests/crash/test_chaos.py
+	@BILLING_TEST_OWNERS_S=$$(($(SECONDS) / 5)) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest \
+		-o timeout=$$(($(SECONDS) + 300)) tests/attacks/test_attack_owners.py
 	@BILLING_TEST_ARCHIVE_S=$$(($(SECONDS) / 10 + 6)) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s \
 		-o timeout=$$(($(SECONDS) + 300)) tests/archive/test_two_archivers.py
 	@BILLING_TEST_MACHINE_S=$$(($(SECONDS) / 5)) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s \

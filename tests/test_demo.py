@@ -94,7 +94,7 @@ def test_a_demo_that_is_ended_leaves_nothing(clean, place, number):
         demo.send_signal(number)
         demo.stderr.read()
     assert demo.returncode != 0
-    eventually(lambda: left(place) == [], f"nothing is left of {place}", 30)
+    eventually(lambda: left(place) == [], f"nothing is left of {place}")
 
 
 # The control: the count itself is wrong in no way that it would have to notice.

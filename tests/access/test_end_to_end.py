@@ -64,7 +64,7 @@ def test_a_capture_and_an_invoice_are_carried_out_and_archived_without_one_refus
     invoice = billing(whole, "application", *asked, "--days-until-due", "14", "--request-id", "seats-1", "--wait")
     assert invoice.returncode == 0, invoice.stderr
     status = lambda: json.loads(billing(whole, "reader", "archive", "status", "--json").stdout)  # noqa: E731
-    eventually(lambda: not any(status()["lag"].values()), "everything is archived", 60)
+    eventually(lambda: not any(status()["lag"].values()), "everything is archived")
     assert {part["retention_class"] for part in status()["classes"]} >= {"capture", "invoice"}
     verified = billing(whole, "reader", "archive", "verify")
     assert verified.returncode == 0, verified.stdout + verified.stderr

@@ -164,7 +164,7 @@ def test_every_committed_fact_is_archived_once_and_in_order_and_a_watermark_woul
         eventually(lambda: time.monotonic() > end, "the time is over", ARCHIVE_S + 5)
         stop.set()
         writing.join()
-        eventually(all_archived, "everything is archived", 60)
+        eventually(all_archived, "everything is archived")
     finally:
         stop.set()
         done.set()

@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from house import House
+from house import PATIENCE_S, House
 from sqlalchemy import text
 from worker import KILLED, fork_worker, reap
 
@@ -56,8 +56,7 @@ def orphans(house: House) -> list[tuple[str, str]]:
         return [tuple(row) for row in session.execute(ORPHANS)]
 
 
-@pytest.mark.timeout(240)
-@pytest.mark.parametrize("seed", [int(s) for s in os.environ.get("REVIEW_SEEDS", "1").split()])
+@pytest.mark.parametrize("seed", [int(os.environ.get("BILLING_TEST_SEED", "1"))])
 def test_nothing_is_ever_left_without_an_owner(house: House, seed: int) -> None:  # noqa: PLR0915
     rng = random.Random(seed)
     customer = house.customer()
@@ -104,7 +103,7 @@ def test_nothing_is_ever_left_without_an_owner(house: House, seed: int) -> None:
         house.work_off(rng.choice(["captures", "invoices"]))
 
     moves = [ask, ask, fault, fault, switch, crash, replay_all, work, work, work, house.relay.round]
-    until = time.monotonic() + float(os.environ.get("REVIEW_SECONDS", "8"))
+    until = time.monotonic() + float(os.environ.get("BILLING_TEST_OWNERS_S", "5"))
     while time.monotonic() < until:
         move = rng.choice(moves)
         move()
@@ -114,7 +113,7 @@ def test_nothing_is_ever_left_without_an_owner(house: House, seed: int) -> None:
     with database.transaction(house.engine) as session:
         for scope in session.scalars(text("SELECT scope FROM billing.switches WHERE state = 'pulled'")).all():
             switches.release(session, scope, actor="fuzz", reason="end")
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         replay_all()
         for queue in ("captures", "invoices"):

@@ -4,7 +4,7 @@ import random
 import threading
 from collections import Counter
 
-from house import House, drop_database, eventually, make_database, patient_engine
+from house import PATIENCE_S, House, drop_database, eventually, make_database, patient_engine
 from sqlalchemy.exc import OperationalError
 
 from billing import database, store
@@ -71,7 +71,7 @@ def test_a_report_of_a_call_that_this_shift_took_over_from_itself_does_not_hide_
             number, self.came = self.came, self.came + 1
             answer = self.gateway.send(request, budget)
             if number < 2:
-                self.go[number].wait(10)
+                self.go[number].wait(PATIENCE_S)
             return answer
 
     class StopWhenTold(Control):
@@ -110,14 +110,14 @@ def test_a_report_of_a_call_that_this_shift_took_over_from_itself_does_not_hide_
 
         time.sleep(0.5)
         slow.go[1].set()
-        thread.join(15)
+        thread.join(PATIENCE_S)
         record = house.record(capture)
         assert record.state == "answered", f"its answer came back and was thrown away; {record.state}"
     finally:
         store.renew = renew
         for event in slow.go:
             event.set()
-        thread.join(15)
+        thread.join(PATIENCE_S)
         engine.dispose()
         house.close()
         drop_database(template, name)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from house import PATIENCE_S
 
 from billing import transport
 from billing.gateway import Budget, NoAnswer, Request, Response, boot_clock
@@ -113,7 +114,7 @@ def test_cutting_a_tls_connection_never_lets_a_byte_through_in_the_clear(trickli
     with socket.create_connection(("127.0.0.1", port)) as raw, context.wrap_socket(raw) as connection:
         connection.watched = True  # type: ignore[attr-defined]
         transport._WATCH.over(connection, boot_clock() - 1)
-        until = boot_clock() + 2
+        until = boot_clock() + PATIENCE_S
         while threading.get_ident() in transport._WATCH._watched and boot_clock() < until:
             pass
         import time
@@ -135,7 +136,7 @@ def test_the_watch_never_cuts_a_connection_that_another_call_uses_by_now() -> No
         connection.sendall(answer)
         if connection.recv(65_536):
             second_came.set()
-            cut.wait(3)
+            cut.wait(PATIENCE_S)
             with contextlib.suppress(OSError):
                 connection.sendall(answer)
         connection.close()
@@ -151,7 +152,7 @@ def test_the_watch_never_cuts_a_connection_that_another_call_uses_by_now() -> No
         if threading.current_thread().name == "A":
             a_released.set()
             # A is between giving its connection back and telling the watch; its budget passes now.
-            cut.wait(3)
+            cut.wait(PATIENCE_S)
         return done(entry)  # type: ignore[arg-type]
 
     transport._WATCH.done = slow_done  # type: ignore[method-assign]
@@ -160,12 +161,12 @@ def test_the_watch_never_cuts_a_connection_that_another_call_uses_by_now() -> No
             name="A", target=lambda: results.update(a=door.send(POST, Budget(boot_clock() + 5, boot_clock() + 0.3)))
         )
         a.start()
-        assert a_released.wait(3)
+        assert a_released.wait(PATIENCE_S)
         b = threading.Thread(
             name="B", target=lambda: results.update(b=door.send(POST, Budget(boot_clock() + 5, boot_clock() + 10)))
         )
         b.start()
-        assert second_came.wait(3)
+        assert second_came.wait(PATIENCE_S)
         import time
 
         time.sleep(0.6)

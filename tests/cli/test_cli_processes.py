@@ -80,7 +80,7 @@ def test_up_prints_what_another_terminal_needs_and_leaves_nothing(start, run, mo
     for name, value in told["environment"].items():
         monkeypatch.setenv(name, value)
     eventually(lambda: run("doctor").status == 0, "everything is reached")
-    eventually(lambda: run("health", "worker-invoices").status == 0, "the worker beats", 30)
+    eventually(lambda: run("health", "worker-invoices").status == 0, "the worker beats")
     process.send(signal.SIGINT)
     assert process.wait() == 0
     assert [pid for pid in told["processes"].values() if Path("/proc", str(pid)).exists()] == []

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
-from house import House, eventually
+from house import PATIENCE_S, House, eventually
 
 from jobs.local.servers import LocalServers
 from jobs.local.supervisor import Child
@@ -79,7 +79,7 @@ def test_a_worker_told_to_stop_finishes_its_calls_and_claims_nothing_more(
     eventually(lambda: len(house.posts("/capture")) >= 10, "calls in flight")
     worker.send(signal.SIGTERM)
     worker.send(signal.SIGTERM)
-    assert worker.wait(15) == 0
+    assert worker.wait(PATIENCE_S) == 0
     states = Counter(house.status(capture).state for capture in captures)
     assert set(states) <= {"captured", "requested"}, "nothing is left in flight"
     assert 0 < states["captured"] < 80

@@ -186,7 +186,7 @@ def test_a_kept_connection_that_is_dead_leaves_doubt(silently: bool) -> None:
 
     with HostileServer(once) as server:
         door = _gateway(server.url)
-        assert isinstance(door.send(POST, Budget(boot_clock() + 1, boot_clock() + 1)), Response)
+        assert isinstance(door.send(POST, Budget(boot_clock() + 30, boot_clock() + 30)), Response)
         assert isinstance(door.send(POST, Budget(boot_clock() + 1, boot_clock() + 1)), NoAnswer)
         assert (len(server.requests), server.connections) == (2, 1)
 

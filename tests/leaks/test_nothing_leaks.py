@@ -21,7 +21,7 @@ import provider
 import psycopg
 import pytest
 from canaries import KINDS, Canaries
-from house import House, eventually
+from house import PATIENCE_S, House, eventually
 from outside import Outside
 from provider import Provider
 from sqlalchemy.engine import make_url
@@ -133,9 +133,9 @@ class Service:
         with said.open("wb") as out:
             program = [sys.executable, "-m", "jobs.cli", *words]
             child = subprocess.Popen(program, stdout=out, stderr=subprocess.STDOUT, env=environment)
-            eventually(lambda: said.stat().st_size and b"\n" in said.read_bytes(), f"{words} says something", 60)
+            eventually(lambda: said.stat().st_size and b"\n" in said.read_bytes(), f"{words} says something")
             child.terminate()
-            assert child.wait(60) is not None
+            assert child.wait(PATIENCE_S) is not None
         self._kept(said.read_text(), words[0])
 
     def run_apart(self, *words: str, stdin: str = "", **changed: str) -> str:
@@ -242,7 +242,7 @@ def break_things(service: Service) -> None:
             correlation_id="order-of-canaries",
             authorization=billing.Authorization(1999, "USD", None),
         )
-    eventually(lambda: "settle.kept" in _log(service, "worker-captures"), "settling fails", 60)
+    eventually(lambda: "settle.kept" in _log(service, "worker-captures"), "settling fails")
 
 
 def _log(service: Service, name: str) -> str:
@@ -348,7 +348,7 @@ def test_nothing_that_is_secret_or_about_a_person_is_written_anywhere(
     send_a_stranger(service)
     speak_to_it(service, asked)
     break_things(service)
-    eventually(lambda: _all_archived(house), "all facts are archived", 30)
+    eventually(lambda: _all_archived(house), "all facts are archived")
     processes.pop(1).terminate()
     house.ask_for_capture()
     eventually(lambda: house.states_of_work()["ready"], "there is work for the broken worker")

@@ -45,7 +45,7 @@ def test_the_life_of_an_operation_is_read_by_its_correlation_id(house: House, li
     names = {"story-lost": lost, "story-saved": saved, "story-declined": declined, "story-plain": plain}
     captures = {name: house.ask_for_capture(intent, correlation_id=name) for name, intent in names.items()}
     captures["story-invoice"] = house.ask_for_invoice(correlation_id="story-invoice")
-    eventually(lambda: all(house.status(entity).final for entity in captures.values()), "all are final", 60)
+    eventually(lambda: all(house.status(entity).final for entity in captures.values()), "all are final")
 
     def finished() -> bool:
         ends = [line for line in lines() if line.get("standing") == "concluded"]
@@ -109,7 +109,7 @@ def test_a_claim_or_a_settling_that_fails_is_told_with_both_ids_and_no_words_of_
     """A row that cannot be written: the answer is kept, and the work goes to a person."""
     house.execute("ALTER TABLE billing.captures ADD CONSTRAINT never CHECK (state <> 'captured')")
     capture = house.ask_for_capture(correlation_id="story-stuck")
-    eventually(lambda: house.states_of_work()["quarantined"], "it is put aside", 60)
+    eventually(lambda: house.states_of_work()["quarantined"], "it is put aside")
     found = eventually(lambda: [line for line in lines() if line["event"] == "settle.kept"], "it is told")
     assert [(line["operation_id"], line["correlation_id"]) for line in found] == [(capture, "story-stuck")]
     failed = [line for line in lines() if line["event"] == "settle.failed"]

@@ -237,7 +237,7 @@ def test_the_queue_clears_after_the_provider_was_away_with_few_more_attempts(
     stripe.heal()
     before = attempts(house, *captures)
     captures.append(house.ask_for_capture())
-    eventually(lambda: all(house.status(each).state == "captured" for each in captures), "the queue is empty", 60)
+    eventually(lambda: all(house.status(each).state == "captured" for each in captures), "the queue is empty")
     after = attempts(house, *captures) - before
     # One that was in flight at that moment, and one that is answered.
     assert max(after.values()) <= 2

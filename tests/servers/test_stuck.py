@@ -60,7 +60,7 @@ def test_a_relay_and_a_worker_whose_postgres_never_answers_again_end_and_nothing
     assert any(place.startswith("jobs/road/shift.py:") for place in places(worker))
     # Whatever restarts them finds a server that answers again.
     spawn("relay"), spawn("worker", "captures")
-    eventually(lambda: {house.status(capture).state for capture in captures} == {"captured"}, "all captured", 60)
+    eventually(lambda: {house.status(capture).state for capture in captures} == {"captured"}, "all captured")
     assert [house.captured(capture) for capture in captures] == [{1999: 1}] * 20
 
 
@@ -99,7 +99,7 @@ def test_a_worker_that_waits_for_postgres_with_answers_in_hand_is_not_stuck(
         last = beats.stat().st_mtime_ns
         eventually(lambda last=last: beats.stat().st_mtime_ns > last, "it beats while it waits")
     postgres.heal()
-    eventually(lambda: {house.status(capture).state for capture in captures} == {"captured"}, "all captured", 60)
+    eventually(lambda: {house.status(capture).state for capture in captures} == {"captured"}, "all captured")
     assert len(house.posts("/capture")) == 3, "no answer was thrown away"
 
 
