@@ -65,11 +65,11 @@ false-alarms: $(INSTALLED) ## count how often order numbers and other ids are ta
 	@$(BIN)/python -m bench.false_alarms
 
 check: $(INSTALLED) ## format, lint, types, import directions, locks and migrations in step
-	$(BIN)/ruff format --check --output-format concise .
-	$(BIN)/ruff check --output-format concise .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest --quiet tests/test_layers.py tests/test_locks.py
-	$(BIN)/python -m jobs.local.migrations_in_step
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet --output-format concise .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/python -m pytest --quiet tests/test_layers.py tests/test_locks.py
+	@$(BIN)/python -m jobs.local.migrations_in_step
 
 format: $(INSTALLED) ## format the code and mend what ruff can mend
 	$(BIN)/ruff format .
