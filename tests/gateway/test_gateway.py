@@ -427,8 +427,8 @@ def test_threads_get_their_own_answers():
         def work(thread: int) -> None:
             for number in range(25):
                 name = f"key_{thread}x{number}"
-                result = door.send(Request("POST", "/v1/x", f"n.{name}", name), budget())
-                if not isinstance(result, Response) or result.data != {"id": name, "object": f"n.{name}"}:
+                result = door.send(Request("POST", "/v1/x", f"n_{name}", name), budget())
+                if not isinstance(result, Response) or result.data != {"id": name, "object": f"n_{name}"}:
                     wrong.append(f"{name}: {result}")
 
         threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
