@@ -3,6 +3,7 @@
 import contextlib
 import random
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import ClassVar
 
@@ -18,6 +19,7 @@ import billing
 from billing import database, store
 from billing.effects import Call, Report
 from billing.gateway import NoAnswer
+from billing.records import Terms
 from billing.tables import WorkState
 from jobs.road import planning, work_queue
 from jobs.road.contracts import CONTRACTS
@@ -73,11 +75,16 @@ def test_only_the_row_that_cannot_be_prepared_is_set_aside(house: House) -> None
     assert house.work(innocent).state == WorkState.READY
 
 
+def lingering(house: House) -> Terms:
+    """For a shift that has to stay for long enough to try again, also on a busy machine."""
+    return replace(house.terms, timing=replace(house.timing, linger_s=1.0))
+
+
 class Failing(Runner):
     """A runner whose first claim fails after it claimed; it remembers how much each claim asked for."""
 
     def __init__(self, house: House, error: Exception) -> None:
-        super().__init__(house.terms, Pace(4), random.Random(1))
+        super().__init__(lingering(house), Pace(4), random.Random(1))
         Failing.sizes, Failing.error = [], error
 
     sizes: ClassVar[list[int]]
@@ -109,8 +116,6 @@ def test_after_a_claim_that_failed_so_many_are_claimed_one_by_one_and_then_as_be
 def test_two_new_contracts_of_one_topic_are_both_planned_for_old_facts(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dataclasses import replace
-
     capture = house.ask_for_capture()
     house.plan()
     first = replace(CONTRACTS[0], name="first_new", since=2)
@@ -132,7 +137,7 @@ def test_a_connection_to_a_primary_that_became_read_only_is_given_up(house: Hous
     with engine.connect() as connection:
         connection.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
         connection.commit()
-    runner = Runner(house.terms, Pace(1), random.Random(1))
+    runner = Runner(lingering(house), Pace(1), random.Random(1))
     Shift(engine, house.gateway(), runner, "captures", crew=1, slice_s=2).run(Control())
     engine.dispose()
     assert house.status(capture).state == "captured"
