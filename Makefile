@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 # A half-made virtual environment is not taken for a whole one.
 .DELETE_ON_ERROR:
-.PHONY: help demo test chaos conformance bench bench-standin false-alarms mutants check format lock secrets clean
+.PHONY: help demo test chaos conformance bench bench-standin false-alarms mutants size check format lock secrets clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ bench-standin: $(INSTALLED) ## measure what the stand-in costs, half a minute
 
 false-alarms: $(INSTALLED) ## count how often order numbers and other ids are taken for a card number, from a fixed seed
 	@$(BIN)/python -m bench.false_alarms
+
+size: $(INSTALLED) ## count the code of one capture's way, the service, the stand-in and the tests; ARGS=--write tells README
+	@$(BIN)/python -m bench.size $(ARGS)
 
 check: $(INSTALLED) ## format, lint, types, import directions, locks and migrations in step
 	@$(BIN)/ruff format --check --quiet .

@@ -1,0 +1,37 @@
+"""README says how much code there is, and `make size` counts it."""
+
+import pytest
+
+from bench import size
+
+SOURCE = '''"""What it is."""
+
+# Why.
+LIMIT = 7
+"""How many."""
+
+
+def statement() -> str:
+    """What it asks."""
+    return (  # once
+        """
+SELECT id
+
+  FROM facts"""
+    )
+'''
+
+
+def test_what_is_left_without_blank_lines_comments_and_docstrings_is_counted() -> None:
+    assert size.code_lines(SOURCE) == len(["LIMIT", "def", "return (", '"""', "SELECT", "FROM", ")"])
+
+
+@pytest.mark.parametrize("part", size.parts())
+def test_readme_states_the_size_of_each_part_to_a_hundred_lines(part: str) -> None:
+    assert abs(size.stated()[part] - size.sizes()[part]) <= 100, "make size ARGS=--write writes README's line anew"
+
+
+def test_every_file_on_the_way_of_one_capture_is_there_once() -> None:
+    files = size.files_of_one_capture()
+    assert len(files) == len(set(files)) > 15
+    assert [path for path in files if not path.exists()] == []
