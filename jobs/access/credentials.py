@@ -140,17 +140,15 @@ def apply(engine: Engine, directory: Path) -> list[Login]:
 
 
 def _check_login(connection: Connection, kind: Kind, login: str) -> None:
-    """A login that may more by itself is somebody else's, or was changed by hand: a person decides."""
+    """A login with extra rights is somebody else's, or was changed by hand: needs a decision."""
     more = connection.scalars(_MAY_MORE, {"login": login, "role": kind.role}).all()
     if more:
-        raise AccessError(
-            f"the login {login} is there and {more[0]}; take that from it, or drop it, and run this again"
-        )
+        raise AccessError(f"the login {login} exists and {more[0]}; revoke that, or drop the login, and run this again")
 
 
 _MAY_MORE = text(
     """
-    SELECT 'may do more than its group (' || a.what || ')'
+    SELECT 'has rights beyond its group (' || a.what || ')'
       FROM pg_roles AS r,
            LATERAL (VALUES ('SUPERUSER', rolsuper), ('CREATEROLE', rolcreaterole), ('CREATEDB', rolcreatedb),
                            ('REPLICATION', rolreplication), ('BYPASSRLS', rolbypassrls)) AS a (what, has)

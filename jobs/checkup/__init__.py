@@ -1,4 +1,4 @@
-"""Reaches every part that the service stands on, and says of each how it is and how it is mended."""
+"""What `billing doctor` checks: every part of the service, with its state and how to correct it."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The archive: its bucket, its lock, retention, what could not be archived, and how far behind it is."""
+"""The archive: its bucket and lock, retention, facts that could not be archived, and lag."""
 
 from collections.abc import Iterator
 
@@ -33,7 +33,7 @@ def archive(runtime: Runtime) -> Iterator[Finding]:
         if broken is None:
             yield Finding("bucket's lock", Level.OK, "a locked object could not be deleted")
         else:
-            mend = "this is no evidence: use a server that enforces Object Lock"
+            mend = "use a server that enforces Object Lock; without it the archive is no evidence"
             yield Finding("bucket's lock", Level.FAIL, f"not enforced: {broken}", mend)
     except (ArchiveError, SecretError, SettingsError) as error:
         yield Finding("bucket", Level.FAIL, "cannot be used", str(error))
@@ -42,7 +42,7 @@ def archive(runtime: Runtime) -> Iterator[Finding]:
         told = ", ".join(f"{name} {rule.keep_days} d {rule.mode.lower()}" for name, rule in rules.items())
         yield Finding("retention", Level.OK, told)
     except BadRetention as error:
-        yield Finding("retention", Level.FAIL, "cannot be followed", str(error))
+        yield Finding("retention", Level.FAIL, "cannot be used", str(error))
     try:
         with database.transaction(runtime.engine) as session:
             lag = batches.lag(session)
@@ -70,5 +70,5 @@ def _facts_not_archived(aside: SetAside) -> Finding:
     more = f"; and {aside.count - NAMED} more" if aside.count > NAMED else ""
     told = f"{aside.count} {facts} set aside, because they cannot be archived: {named}{more}"
     return Finding(
-        "facts not archived", Level.WARN, told, "billing archive status; mend the row, then start an archiver anew"
+        "facts not archived", Level.WARN, told, "billing archive status; correct the row, then restart an archiver"
     )

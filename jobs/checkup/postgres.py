@@ -1,4 +1,4 @@
-"""Postgres: the server, its clock, our schema in it, and who may what; then the questions to its rows."""
+"""Postgres: the server, its clock, our schema, the rights of each login, and then what the rows say."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -81,7 +81,7 @@ def _revision(connection: Connection) -> Finding:
         return Finding("schema", Level.FAIL, f"revision {found}, and this version wants {head}", mend)
     if broken := connection.scalars(text(_NOT_VALID)).all():
         told = f"revision {found}; rows from before it break {', '.join(broken)}"
-        return Finding("schema", Level.WARN, told, "have them corrected, then ALTER TABLE ... VALIDATE CONSTRAINT ...")
+        return Finding("schema", Level.WARN, told, "correct these rows, then ALTER TABLE ... VALIDATE CONSTRAINT ...")
     return Finding("schema", Level.OK, f"revision {found}")
 
 
@@ -103,15 +103,15 @@ def _stamp(runtime: Runtime, connection: Connection) -> Finding:
 
 
 def _access(runtime: Runtime, connection: Connection) -> Finding:
-    """Whether the kinds of process may what they must and no more, and whether we are one of them."""
+    """Whether each kind of process has exactly its rights, and whether this login is one of them."""
     if wrong := grants.differences(connection):
         told = wrong[0] + (f", and {len(wrong) - 1} more" if len(wrong) > 1 else "")
-        return Finding("access", Level.WARN, told, "run `billing migrate`; REVOKE what is too much: docs/access.md")
+        return Finding("access", Level.WARN, told, "run `billing migrate`; REVOKE the extra rights: docs/access.md")
     login, everything = connection.execute(_LOGIN).one()
     if everything and runtime.settings.livemode:
-        told = f"{login} may do everything in this database"
+        told = f"{login} has all rights in this database"
         return Finding("access", Level.WARN, told, "use an operator's login: docs/access.md")
-    return Finding("access", Level.OK, f"each kind of process may what it must, and no more; this is {login}")
+    return Finding("access", Level.OK, f"each kind of process has exactly its rights; this is {login}")
 
 
 # A member of the owner may whatever the owner may; a superuser is a member of everybody.
@@ -124,9 +124,9 @@ _LOGIN = text(
 def _own_schema(connection: Connection) -> Finding:
     """Whether nobody else's tables lie in our schema, and no login looks there for its own."""
     if others := own_schema.strangers(connection):
-        told = f"{own_schema.named(others)} lies in the schema {SCHEMA}, and is not ours"
+        told = f"the schema {SCHEMA} holds {own_schema.named(others)}, which is not ours"
         return Finding("neighbors", Level.WARN, told, f"ALTER TABLE {SCHEMA}.{others[0]} SET SCHEMA public")
     if own_schema.leads_here(connection):
-        told = f"the login {SCHEMA} looks for its own tables in our schema"
+        told = f"the login {SCHEMA} searches our schema for its own tables"
         return Finding("neighbors", Level.WARN, told, f"run `billing migrate`, or {own_schema.mend(connection)}")
-    return Finding("neighbors", Level.OK, f"the schema {SCHEMA} is ours alone")
+    return Finding("neighbors", Level.OK, f"the schema {SCHEMA} holds only our tables")

@@ -1,4 +1,4 @@
-"""What the rows in Postgres say: facts and calls that wait, work that stands still, ids that may be card numbers."""
+"""What the rows in Postgres say: facts and calls that wait, stopped work, ids that may be card numbers."""
 
 import re
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def _undecided(session: Session) -> Finding:
     if not count:
         return Finding("undecided", Level.OK, "none")
     what = "call" if count == 1 else "calls"
-    told = f"{count} {what} could not be decided so far, and Stripe is asked again and again: {some(ids, count)}"
+    told = f"{count} {what} could not be decided so far; Stripe is asked again and again: {some(ids, count)}"
     return Finding("undecided", Level.WARN, told, f"billing explain {ids[0]}; all: billing quarantine list --undecided")
 
 
@@ -94,7 +94,7 @@ def _counted(part: str, statement: str, told: tuple[str, str], mend: str) -> Cal
 _quarantined = _counted(
     "quarantine",
     "SELECT count(*) FROM billing.work WHERE state = 'quarantined'",
-    ("1 piece of work waits for a person", "{} pieces of work wait for a person"),
+    ("1 piece of work needs a decision", "{} pieces of work need a decision"),
     "billing quarantine list",
 )
 _switches = _counted(
@@ -107,7 +107,7 @@ _stale = _counted(
     "running work",
     "SELECT count(*) FROM billing.work AS w JOIN billing.idempotency_records AS r ON r.id = w.record_id"
     " WHERE w.state = 'running' AND (r.lease_until IS NULL OR r.lease_until < clock_timestamp() - interval '10 s')",
-    ("1 piece is left by a dead worker and not taken back", "{} pieces are left by dead workers and not taken back"),
+    ("1 piece of a dead worker was not returned", "{} pieces of dead workers were not returned"),
     "start a relay (`billing relay`)",
 )
 
@@ -118,7 +118,7 @@ def _ids(session: Session) -> Finding:
     as_long = [each for each in ids if re.fullmatch(r"[^0-9]*[0-9]{14,19}[^0-9]*", each)]
     suspected = sum(map(may_hold_card_number, as_long))
     if len(as_long) >= IDS_LEAST and suspected >= IDS_SHARE * len(as_long):
-        told = f"{suspected} of the newest {len(as_long)} request and correlation ids of that length are card numbers"
+        told = f"{suspected} of the newest {len(as_long)} request and correlation ids of that length look like cards"
         return Finding("ids", Level.WARN, told, "pass order numbers or random ids instead: docs/inputs.md")
     return Finding("ids", Level.OK, "no series of card numbers among the newest")
 

@@ -33,7 +33,7 @@ def stripe_key(runtime: Runtime) -> Finding:
 
 def ignored_parameters(runtime: Runtime, setting: str) -> str:
     names = runtime.ignored.get(setting)
-    return f"; of {setting} this is for other clients, and ignored: {', '.join(names)}" if names else ""
+    return f"; ignored in {setting}, for other clients: {', '.join(names)}" if names else ""
 
 
 def redis(runtime: Runtime) -> Finding:
@@ -59,7 +59,9 @@ def stripe(runtime: Runtime) -> Finding:
     request = Request("GET", "/v1/account", account=runtime.settings.stripe_account)
     answer = runtime.gateway(connections=1).send(request, Budget(now + 5, now + 10))
     if not isinstance(answer, Response):
-        return Finding("stripe", Level.FAIL, f"{where}: {answer.why}", "correct STRIPE_API_BASE, or let us out to it")
+        return Finding(
+            "stripe", Level.FAIL, f"{where}: {answer.why}", "correct STRIPE_API_BASE, or allow connections to it"
+        )
     if answer.status != 200 or answer.data is None:
         mend = (
             "BILLING_STRIPE_KEY is refused: use a valid one" if answer.status in (401, 403) else "see Stripe's status"

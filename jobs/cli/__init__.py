@@ -1,10 +1,10 @@
-"""The `billing` command: one door for everything that a person or a container asks of the service.
+"""The `billing` command, for people, scripts and containers.
 
-Each room holds a few commands. What a command needs is imported when it runs, so that `--help` and
+Each module holds a few commands. A command imports what it needs when it runs, so that `--help` and
 `--version` answer at once.
 
-Exit status: 0, it is so; 1, it was done or asked and the answer is bad news; 2, it could not be done as
-asked (usage, settings, a server away, an unknown id), and nothing was changed. One line on standard error says why.
+Exit status: 0, done, and the answer is good; 1, done, and the answer is bad; 2, not done (usage, settings, a server
+away, an unknown id), nothing was changed, and one line on standard error says why.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Set up who may do what: a secret for every kind of process, and a login for each in Postgres."""
+"""`billing access`: secrets for every kind of process, and its login in Postgres."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +10,7 @@ from jobs.cli.output import RUNNING, AsJson, counted, print_json, print_line
 if TYPE_CHECKING:
     from jobs.access.credentials import Written
 
-Directory = Annotated[Path, typer.Argument(metavar="DIRECTORY", help="Where the secrets lie, a file each.")]
+Directory = Annotated[Path, typer.Argument(metavar="DIRECTORY", help="The directory of the secrets, a file for each.")]
 ENVIRONMENTS = ("development", "test", "staging", "production")
 
 
@@ -26,18 +26,17 @@ def generate(
     postgres: Annotated[
         str, typer.Option(metavar="HOST:PORT/DATABASE", help="Where the processes find Postgres.")
     ] = "postgres:5432/billing",
-    redis: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where they find Redis or Valkey.")] = "valkey:6379",
+    redis: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where Redis or Valkey is.")] = "valkey:6379",
     environment: Annotated[
         str,
-        typer.Option(envvar="BILLING_ENVIRONMENT", help="The one whose keys they may touch in Redis."),
+        typer.Option(envvar="BILLING_ENVIRONMENT", help="The environment whose keys in Redis they may use."),
     ] = "development",
     as_json: AsJson = False,
 ) -> None:
-    """Make the secrets of every kind of process: passwords, URLs and keys, a file each. Safe to repeat.
+    """Make the secrets of every kind of process: passwords, URLs and keys, a file for each. Safe to repeat.
 
-    What is there stays as it is; what is missing is made. The directory is for you alone. It asks no server:
-    redis.acl and s3.json are what Valkey and SeaweedFS are to be started with, and `billing access apply` tells
-    Postgres.
+    Existing files stay; missing ones are made. Only you can enter the directory. It asks no server: start Valkey
+    with redis.acl and SeaweedFS with s3.json, and run `billing access apply` for Postgres.
 
     \b
     Examples:
@@ -69,9 +68,9 @@ def generate(
 
 
 def apply(directory: Directory, as_json: AsJson = False) -> None:
-    """Create a login in Postgres for each kind of process, or set its password to what its file says. Safe to repeat.
+    """Create a login in Postgres for each kind of process, or set its password from its file. Safe to repeat.
 
-    DATABASE_URL is the owner's; the database is migrated first. What is sent is a SCRAM verifier, never a password.
+    It needs the owner's DATABASE_URL, and `billing migrate` before it. It sends a SCRAM verifier, never a password.
 
     \b
     Example:
@@ -91,15 +90,15 @@ def apply(directory: Directory, as_json: AsJson = False) -> None:
         return
     for each in applied:
         how = "is new" if each.new else "has the password of its file"
-        print_line(f"{each.login} {how}; it may what {each.kind} may")
+        print_line(f"{each.login} {how}; it has the rights of {each.kind}")
 
 
 def policy(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="archiver, operator, reader or setup")],
-    bucket: Annotated[str, typer.Option(help="The bucket of the evidence.")],
+    bucket: Annotated[str, typer.Option(help="The archive's bucket.")],
     as_json: AsJson = False,
 ) -> None:
-    """Print the policy of a kind of process for AWS IAM, as JSON in any case.
+    """Print the policy of a kind of process for AWS IAM. Always JSON.
 
     \b
     Example:

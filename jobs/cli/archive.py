@@ -1,4 +1,4 @@
-"""The evidence: set up its bucket, archive, see how far it is, ask it questions."""
+"""`billing archive`: set up the bucket, archive facts, show how far the archive is, and query it."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +15,7 @@ Moment = Annotated[str | None, typer.Option(metavar="TIME", help="2026-11-25, or
 
 
 def add_to(app: typer.Typer) -> None:
-    archive = typer.Typer(no_args_is_help=True, help="The evidence in S3: archive facts, and ask them questions.")
+    archive = typer.Typer(no_args_is_help=True, help="The archive in S3: write facts, query them, verify them.")
     for command in (setup, run, status, query, verify):
         archive.command()(command)
     app.add_typer(archive, name="archive", rich_help_panel=FINANCE)
@@ -24,8 +24,7 @@ def add_to(app: typer.Typer) -> None:
 def setup(as_json: AsJson = False) -> None:
     """Make the bucket, with Object Lock and this environment's tag. Safe to repeat.
 
-    A bucket that is there already must have been made with Object Lock; one that belongs to another environment
-    is refused.
+    It refuses a bucket that was made without Object Lock, or belongs to another environment.
 
     \b
     Example:
@@ -44,13 +43,13 @@ def setup(as_json: AsJson = False) -> None:
 
 
 def run(
-    once: Annotated[bool, typer.Option("--once", help="Archive what is there now, and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Archive what is there now, then end.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Be an archiver: copy facts to S3 under lock, batch by batch. Until SIGTERM or Ctrl-C.
+    """Run an archiver: it copies facts to S3 under lock, batch by batch. Until SIGTERM or Ctrl-C.
 
-    Any number may run, and any of them may be killed: whoever comes next finishes its batch. With --json, and
-    --once, it says how many facts were archived.
+    Any number may run, and any may be killed: the next one finishes its batch. With --once and --json it prints how
+    many facts were archived.
 
     \b
     Examples:
@@ -78,11 +77,11 @@ def run(
 
 
 def status(as_json: AsJson = False) -> None:
-    """How far the archive is: facts that wait, facts set aside, batches by class, the digest of each newest manifest.
+    """Show how far the archive is: facts that wait or are set aside, and the batches and head of each class.
 
-    Keep those digests elsewhere: with one of them it can be proven that nothing was cut off or rewritten since.
-    A fact that cannot be archived is set aside, with its reason; what follows it goes on. Once its row is mended, the
-    next archiver that starts takes it.
+    Store the heads elsewhere: with a stored head, `billing archive verify` can prove that nothing was cut off or
+    rewritten since. A fact that cannot be archived is set aside, with its reason; the others are archived. After its
+    row is corrected, the next archiver that starts takes it.
 
     \b
     Example:
@@ -140,11 +139,11 @@ def query(
     since: Moment = None,
     until: Moment = None,
     as_json: AsJson = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV; what it was computed from goes to stderr.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV; its source goes to standard error.")] = False,
 ) -> None:
-    """Ask the evidence one of the named questions, over what happened from --since to just before --until.
+    """Run a named query over the archived facts. --since is included, --until is not.
 
-    Every byte is checked against the chain of manifests first; Postgres is not asked. Amounts are minor units.
+    It first checks every byte against the chain of manifests, and does not ask Postgres. Amounts are in minor units.
 
     \b
     Examples:

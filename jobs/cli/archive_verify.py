@@ -1,4 +1,4 @@
-"""`billing archive verify`: whether the evidence is still what it was."""
+"""`billing archive verify`: whether the archive is unchanged."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -21,18 +21,18 @@ PROGRESS_S = 5.0
 
 def verify(
     from_cache: Annotated[
-        bool, typer.Option("--from-cache", help="The quick form: the chain and Postgres, by the copies that are here.")
+        bool, typer.Option("--from-cache", help="The quick form: compare the chain with Postgres and the copies here.")
     ] = False,
     expect_head: Annotated[
         list[str] | None,
-        typer.Option(metavar="CLASS=DIGEST", help="A head that was kept elsewhere; may be given several times."),
+        typer.Option(metavar="CLASS=DIGEST", help="A head that was stored elsewhere; may be given several times."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ask S3 for every version, object and lock, and compare them with the manifests and Postgres.
+    """Read every version, object and lock in S3, and compare them with the manifests and Postgres.
 
-    Every object is downloaded, whatever copies are here. Archivers may run meanwhile. Each difference is named; then
-    the exit status is 1. It is 2 where S3 or Postgres could not be asked. The last lines say what cannot be seen.
+    It downloads every object, even if there is a copy here. Archivers may run meanwhile. It names each difference; the
+    exit status is then 1. It is 2 if S3 or Postgres could not be asked. The last lines say what it cannot see.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""What is said, in one line, when a command cannot be done as asked. What this table does not know is a traceback."""
+"""The one line of error for a command that cannot be done. An error that is not in this table is a bug of ours."""
 
 import re
 
@@ -74,9 +74,9 @@ def complaint(error: Exception) -> str | None:
         case sqlalchemy.exc.ProgrammingError() if _sqlstate(error) in database.MISSING:
             return complaint(NotInstalled(database.MISSING[_sqlstate(error)]))
         case sqlalchemy.exc.ProgrammingError() if _sqlstate(error) == "42501":
-            return f"DATABASE_URL: {_reason(error.orig or error)}; use the login of whoever may (docs/access.md)"
+            return f"DATABASE_URL: {_reason(error.orig or error)}; use a login with this right (docs/access.md)"
         case redis.exceptions.NoPermissionError():
-            return "REDIS_URL: this user of Redis may not do that; use the one of whoever may (docs/access.md)"
+            return "REDIS_URL: this user of Redis has no right to do that; use one that has it (docs/access.md)"
         case redis.exceptions.RedisError():
             return (
                 f"REDIS_URL: Redis cannot be used ({_reason(error)}); start it or correct REDIS_URL, "

@@ -1,4 +1,4 @@
-"""`billing demo`: what happens is told line by line; on a terminal the numbers move beside it."""
+"""`billing demo`: prints each event on a line; on a terminal it shows moving counts below."""
 
 import secrets
 from contextlib import contextmanager
@@ -25,15 +25,15 @@ def demo(
     invoices: Annotated[int, typer.Option(min=0, max=5_000, help="How many invoices are asked for.")] = 40,
     seed: Annotated[int | None, typer.Option(help="Repeat the amounts and faults of an earlier run.")] = None,
     cheat: Annotated[
-        bool, typer.Option("--cheat", help="Take money behind the service's back, to see the count find it.")
+        bool, typer.Option("--cheat", help="Take money without the service, to see that the comparison finds it.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Captures and invoices through faults, a kill -9 and a flushed Redis; then three independent counts.
+    """Ask for captures and invoices, cause faults, a kill -9 and a flushed Redis, then compare three counts.
 
-    It starts real servers and processes on free ports of this machine, and leaves nothing. What was asked
-    (Postgres) is compared with what moved (the stand-in's own list) and what is archived (S3). Exit status 0 only
-    if nothing is double, lost or stuck.
+    It starts real servers and processes on free ports of this machine, and leaves nothing. It compares what was asked
+    (Postgres) with what moved (the stand-in's own list) and what is archived (S3). Exit status 0 only if nothing is
+    double, lost or stuck.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`billing doctor`: one line for each part, with the mend."""
+"""`billing doctor`: one line for each part, and how to correct it."""
 
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Reach every part and say how it is mended: settings, key, Postgres, Redis, Stripe, S3, and what waits.
+    """Check every part and say how to correct it: settings, key, Postgres, Redis, Stripe, S3, and waiting work.
 
-    It changes nothing, but that it leaves an empty object in the archive's bucket, to see whether the bucket really
-    refuses to delete what is locked. Exit status 1 if something fails; warnings leave it at 0.
+    It changes nothing, except that it leaves an empty object in the archive's bucket, to test that the bucket refuses
+    to delete locked objects. Exit status 1 if something fails; warnings leave it at 0.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Commands for whoever is on call: explain one payment, and pull the switch."""
+"""Commands for the person on call: explain one payment, and stop new sends."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,7 +28,7 @@ Scope = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     switch = typer.Typer(
-        no_args_is_help=True, help="The switches: while one is pulled, nothing new is prepared in its scope."
+        no_args_is_help=True, help="The switches: while one is pulled, nothing new is sent in its scope."
     )
     switch.command()(pull)
     switch.command()(release)
@@ -43,7 +43,7 @@ def explain(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """The whole story of one capture or invoice: request, work, provider calls, facts, and what happens next.
+    """Show everything about one capture or invoice: request, work, calls to Stripe, facts, and what happens next.
 
     \b
     Examples:
@@ -118,10 +118,10 @@ def show(story: "Explanation") -> None:
 
 
 def pull(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
-    """Pull the switch: nothing new is prepared in this scope from now on. Looks at Stripe go on.
+    """Pull the switch: nothing new is sent in this scope from now on. Looks at Stripe go on.
 
-    The receipt lists the calls that were prepared before and may be in flight, says when the last of them can
-    start and end, and how many are in doubt. Pulling it twice returns the first.
+    It lists the calls that were prepared before and may be in flight, the latest times at which they can start and
+    end, and how many calls are in doubt. Pulling twice shows the first pull.
 
     \b
     Examples:
@@ -155,7 +155,7 @@ def pull(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = Fals
         return
     print_line(f"{scope} is pulled since {clock(row.pulled_at)} UTC by {row.actor}: {row.reason}")
     if row.reason != reason:
-        print_line(f"it was pulled before, and stays with its first reason: {row.reason}")
+        print_line(f"it was pulled before, and keeps its first reason: {row.reason}")
     if left.in_flight:
         print_line(
             f"{counted(left.in_flight, 'call is', 'calls are')} in flight, prepared before; the last could start "
@@ -168,13 +168,13 @@ def pull(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = Fals
     else:
         print_line("no call is in flight")
     if left.in_doubt:
-        print_line(f"{counted(left.in_doubt, 'call is', 'calls are')} in doubt and will be looked at, not sent")
+        print_line(f"{counted(left.in_doubt, 'call is', 'calls are')} in doubt; Stripe is asked, and nothing is sent")
     else:
         print_line("no call is in doubt")
 
 
 def release(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
-    """Release the switch: what was held is taken up again.
+    """Release the switch: held work continues.
 
     \b
     Example:
@@ -191,11 +191,11 @@ def release(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = F
             )
         except UnknownEntity:
             raise typer.BadParameter(f"{scope} is not pulled; `billing switch list` shows what is") from None
-    print_json(_switch(row)) if as_json else print_line(f"{scope} is released; what was held is taken up again")
+    print_json(_switch(row)) if as_json else print_line(f"{scope} is released; held work continues")
 
 
 def list_switches(as_json: AsJson = False) -> None:
-    """The switches that are pulled now.
+    """List the switches that are pulled now.
 
     \b
     Example:

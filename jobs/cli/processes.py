@@ -1,4 +1,4 @@
-"""Commands that set up and run processes: migrate, relay, worker, up, and health for whoever watches them."""
+"""Commands that set up, run and watch processes: migrate, relay, worker, up, health."""
 
 import shutil
 import signal
@@ -19,9 +19,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def migrate(as_json: AsJson = False) -> None:
-    """Bring the database to this version's schema and stamp it for this environment. Safe to repeat.
+    """Bring the database to this version's schema and mark it as this environment's. Safe to repeat.
 
-    Only missing migrations run, under one lock. A database that is stamped for another environment is refused.
+    Only missing migrations run, under one lock. It refuses a database of another environment.
 
     \b
     Example:
@@ -40,7 +40,7 @@ def migrate(as_json: AsJson = False) -> None:
 
 
 def relay() -> None:
-    """Be a relay: turn facts into work, take back work of the dead, ring the bells. Until SIGTERM or Ctrl-C.
+    """Run a relay: it plans facts into work, returns work of dead workers, rings workers. Until SIGTERM or Ctrl-C.
 
     Any number of relays may run at once.
 
@@ -60,9 +60,9 @@ def relay() -> None:
 
 
 def worker(queue: Annotated[str, typer.Argument(metavar="QUEUE", help="captures or invoices")]) -> None:
-    """Be a worker of one queue. SIGTERM or Ctrl-C: it claims nothing more, settles its calls, and exits with 0.
+    """Run a worker of one queue. SIGTERM or Ctrl-C: it claims nothing more, settles its calls, exits with 0.
 
-    One process serves one queue. Run as many as you like; tell the relay with BILLING_WORKERS_CAPTURES.
+    One process serves one queue. Run as many as you like, and set BILLING_WORKERS_CAPTURES for the relay.
 
     \b
     Example:
@@ -86,14 +86,14 @@ def worker(queue: Annotated[str, typer.Argument(metavar="QUEUE", help="captures 
 def up(
     as_json: AsJson = False,
     durable: Annotated[
-        bool, typer.Option("--durable", help="Write to disk as in production; slower, and still gone at the end.")
+        bool, typer.Option("--durable", help="Write to disk as in production; slower, and still deleted at the end.")
     ] = False,
 ) -> None:
     """Start everything on this machine: Postgres, Valkey, S3, the Stripe stand-in, a relay, workers, an archiver.
 
     Until Ctrl-C; then nothing is left. DATABASE_URL, REDIS_URL, S3_ENDPOINT_URL and STRIPE_API_BASE each replace
-    one of the servers by your own; with a database of yours and no S3 of yours nothing is archived. It prints
-    what another terminal needs to use the other commands against it.
+    one of the servers by your own; with your own database but not your own S3, nothing is archived. It prints the
+    exports that another terminal needs for the other commands.
 
     \b
     Example:
@@ -168,14 +168,14 @@ def _program() -> str:
 def health(
     role: Annotated[str, typer.Argument(metavar="ROLE", help="relay, archiver, worker-captures or worker-invoices")],
     alive: Annotated[
-        bool, typer.Option("--alive", help="Whether it lives: 0 also while it waits for its servers.")
+        bool, typer.Option("--alive", help="For a liveness probe: 0 also while it waits for its servers.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Whether a process's loop turned within the last 30 s on this machine. Exit status 0 if so, else 1.
+    """Show whether a process on this machine is healthy: 0 if its last heartbeat is at most 30 s old, else 1.
 
-    A process that waits for a server before it starts is not ready: 1, and with --alive 0. It asks no server: what a
-    container's health check should ask, and often.
+    A process that waits for a server before it starts is not ready: 1, and with --alive 0. It asks no server, so a
+    container's health check can call it often.
 
     \b
     Examples:
@@ -202,11 +202,11 @@ def health(
             }
         )
     else:
-        age = f"its last beat is {found.age_s or 0.0:.0f} s old"
+        age = f"its last heartbeat is {found.age_s or 0.0:.0f} s old"
         print_line(
             f"{role}: "
             + {
-                State.ABSENT: "no such process has beaten on this machine",
+                State.ABSENT: "no such process runs on this machine",
                 State.STALE: f"{age}, and {YOUNG_S:.0f} s are allowed",
                 State.WAITING: f"not ready, it waits for {found.waits_for}; {age}",
                 State.BEATING: age,

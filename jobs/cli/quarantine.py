@@ -1,4 +1,4 @@
-"""Work that machines have given up on: list it, read it, and put it back with a reason."""
+"""`billing quarantine`: list the work that needs a decision, show it, and put it back with a reason."""
 
 from typing import Annotated
 
@@ -10,7 +10,7 @@ WorkId = Annotated[str, typer.Argument(metavar="WORK_ID", help="wrk_...")]
 
 
 def add_to(app: typer.Typer) -> None:
-    quarantine = typer.Typer(no_args_is_help=True, help="Work that waits for a person: list, show, replay.")
+    quarantine = typer.Typer(no_args_is_help=True, help="Work that needs a decision: list, show, replay.")
     quarantine.command("list")(list_quarantined)
     quarantine.command()(show)
     quarantine.command()(replay)
@@ -20,15 +20,14 @@ def add_to(app: typer.Typer) -> None:
 def list_quarantined(
     undecided: Annotated[
         bool,
-        typer.Option("--undecided", help="Instead: calls that could not be decided so far, and are looked at again."),
+        typer.Option("--undecided", help="List calls that could not be decided so far instead."),
     ] = False,
-    most: Annotated[int, typer.Option("--most", min=1, help="At most so many.")] = 100,
+    most: Annotated[int, typer.Option("--most", min=1, help="List at most this many.")] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """What is in quarantine, the longest waiting first, with the reason.
+    """List the work that needs a decision, the longest waiting first, with the reason.
 
-    An undecided call is not in quarantine: Stripe is asked about it again and again, and its work waits. A person
-    should know of it all the same.
+    An undecided call is not in quarantine: the service asks Stripe about it again and again, and its work waits.
 
     \b
     Examples:
@@ -65,7 +64,7 @@ def _list_undecided(most: int, as_json: bool) -> None:
         print_json(calls)
     elif calls:
         print_table(
-            "undecided; billing explain ID tells the story",
+            "undecided; billing explain ID shows everything",
             ("for", "step", "since", "sent at first", "looks", "looked at again"),
             [
                 (c.entity_id, f"{c.step} g{c.generation}", clock(c.since), clock(c.sent), c.looks, clock(c.look_at))
@@ -77,7 +76,7 @@ def _list_undecided(most: int, as_json: bool) -> None:
 
 
 def show(work_id: WorkId, as_json: AsJson = False) -> None:
-    """The whole story of one piece of work in quarantine: the same as `billing explain` for its operation.
+    """Show everything about one piece of work in quarantine, as `billing explain` does for its operation.
 
     \b
     Example:
@@ -96,7 +95,7 @@ def show(work_id: WorkId, as_json: AsJson = False) -> None:
 
 
 def replay(work_id: WorkId, reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
-    """Put quarantined work back. What may have happened at Stripe is looked at first; no old key is sent again.
+    """Put quarantined work back. What may have happened at Stripe is looked at before anything is sent.
 
     Attempts start again at 0. If the look finds what it found before, the work comes back here. Actor and reason
     are kept as a fact.

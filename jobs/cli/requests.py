@@ -1,4 +1,4 @@
-"""Asking for captures and invoices from a shell, and how they stand: the same face as the application's."""
+"""Asking for captures and invoices, and their status, through the same functions as an application."""
 
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 RequestId = Annotated[
     str, typer.Option(help="Your own name for this request. Asking again with the same one asks for nothing new.")
 ]
-Correlation = Annotated[str | None, typer.Option(help="An id that is carried through facts and logs.")]
+Correlation = Annotated[str | None, typer.Option(help="An id for facts and logs; by default the request id.")]
 Wait = Annotated[
     bool,
-    typer.Option("--wait", help="Wait until it is final, or a person has to act. Exit status 1 if it went otherwise."),
+    typer.Option("--wait", help="Wait until it is final, or a person has to act. Exit status 1 if it failed."),
 ]
-Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0, help="The longest to wait.")]
+Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait at most.")]
 POLL_S = 0.1
 
 
@@ -52,7 +52,7 @@ def capture(
     timeout_s: Timeout = 120.0,
     as_json: AsJson = False,
 ) -> None:
-    """Ask for an authorization to be captured, in full or in part. Only asks: workers carry it out.
+    """Ask for an authorization to be captured, in full or in part. Workers carry the request out.
 
     \b
     Example:
@@ -133,10 +133,10 @@ def reopen(
     actor: Actor = "",
     as_json: AsJson = False,
 ) -> None:
-    """Have a refused invoice made again, under a new key. A decision of a person, kept as a fact.
+    """Have a refused invoice made again, under a new key. Actor and reason are kept as a fact.
 
-    The first draft was deleted, or never was. What made it refused (a total that differs, a customer that is
-    gone) has to be mended first.
+    First correct what made Stripe refuse it, such as a total that differs or a customer that is gone. The first draft
+    was deleted, or never made.
 
     \b
     Example:
@@ -165,7 +165,7 @@ def status(
     timeout_s: Timeout = 120.0,
     as_json: AsJson = False,
 ) -> None:
-    """How a capture or an invoice stands, since when, and what happens next.
+    """Show the state of a capture or an invoice, since when, and what happens next.
 
     \b
     Examples:
@@ -200,7 +200,7 @@ def _report(runtime: "Runtime", entity_id: str, wait: bool, timeout_s: float, as
     else:
         _show(now)
     if wait and _stuck(now):
-        print_error(f"waiting is of no use; next: {now.next}")
+        print_error(f"waiting does not help; next: {now.next}")
     elif wait and not now.final:
         print_error(f"not final after {timeout_s:g} s; next: {now.next}{_missing(now.next)}")
     if wait and now.state not in ("captured", "sent", "paid"):

@@ -1,4 +1,4 @@
-"""`billing standin`: what a capture or an invoice needs to begin with, made up at the Stripe stand-in."""
+"""`billing standin`: make an authorization or a customer at the Stripe stand-in, to try the service with."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from jobs.cli.output import TRYING, AsJson, print_json, print_line
 
 
 def add_to(app: typer.Typer) -> None:
-    standin = typer.Typer(no_args_is_help=True, help="Make up a card or a customer, at the Stripe stand-in only.")
+    standin = typer.Typer(no_args_is_help=True, help="Make an authorization or a customer at the stand-in.")
     standin.command()(authorize)
     standin.command()(customer)
     app.add_typer(standin, name="standin", rich_help_panel=TRYING)
@@ -25,7 +25,7 @@ def authorize(
 ) -> None:
     """Authorize a card, as a shop's checkout does, and print the PaymentIntent that can now be captured.
 
-    Where STRIPE_API_BASE is anything but the stand-in it is refused, and nothing is sent.
+    If STRIPE_API_BASE is not the stand-in, it refuses and sends nothing.
 
     \b
     Example:
@@ -48,7 +48,7 @@ def authorize(
 def customer(as_json: AsJson = False) -> None:
     """Make a customer to whom invoices can be sent, and print the id.
 
-    Where STRIPE_API_BASE is anything but the stand-in it is refused, and nothing is sent.
+    If STRIPE_API_BASE is not the stand-in, it refuses and sends nothing.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""How a command is to be written: what is wrong with one, in one line, and help whose paragraphs flow."""
+"""Usage errors in one line, and help texts whose paragraphs are not broken in mid-sentence."""
 
 import inspect
 

@@ -189,12 +189,12 @@ def test_logins_of_two_databases_of_one_cluster_are_two(template, new_place, tmp
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ("ALTER ROLE {} SUPERUSER", r"is there and may do more than its group \(SUPERUSER\)"),
-        ("ALTER ROLE {} CREATEROLE", r"is there and may do more than its group \(CREATEROLE\)"),
-        ("GRANT billing_relay TO {}", r"is there and belongs to billing_relay; take that from it, or drop it"),
+        ("ALTER ROLE {} SUPERUSER", r"exists and has rights beyond its group \(SUPERUSER\)"),
+        ("ALTER ROLE {} CREATEROLE", r"exists and has rights beyond its group \(CREATEROLE\)"),
+        ("GRANT billing_relay TO {}", r"exists and belongs to billing_relay; revoke that, or drop the login"),
     ],
 )
-def test_a_login_that_may_more_is_left_to_a_person(template, new_place, change, told):
+def test_a_login_with_extra_rights_is_refused(template, new_place, change, told):
     set_up(template, new_place.owner, new_place.secrets)
     with new_place.connect("owner") as connection:
         (login,) = connection.execute("SELECT 'billing_worker_' || current_database()").fetchone()
@@ -209,7 +209,7 @@ def test_apply_says_what_it_did_and_says_it_as_json_too(run, monkeypatch, templa
     monkeypatch.setenv("DATABASE_URL", new_place.owner)
     told = run("access", "apply", str(new_place.secrets))
     assert told.status == 0, told.err
-    assert told.out.splitlines()[0] == f"billing_application_{name} is new; it may what application may"
+    assert told.out.splitlines()[0] == f"billing_application_{name} is new; it has the rights of application"
     again = run("access", "apply", str(new_place.secrets), "--json").json
     assert [(each["kind"], each["new"]) for each in again] == [(kind, False) for kind in KINDS]
 
@@ -237,7 +237,7 @@ def test_whoever_may_not_make_logins_is_told_so_in_one_line(run, monkeypatch, te
     ran = run("access", "apply", str(new_place.secrets))
     assert ran.status == 2
     assert ran.err.startswith("billing: DATABASE_URL: permission denied")
-    assert ran.err.endswith("use the login of whoever may (docs/access.md)\n")
+    assert ran.err.endswith("use a login with this right (docs/access.md)\n")
 
 
 @pytest.mark.parametrize("name", S3_KINDS)

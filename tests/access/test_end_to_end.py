@@ -113,7 +113,7 @@ def test_an_operator_pulls_a_switch_releases_it_looks_and_examines(whole, admini
     ):
         ran = billing(whole, "operator", *arguments)
         assert ran.returncode == 0, (arguments, ran.stdout, ran.stderr)
-    assert "each kind of process may what it must, and no more; this is billing_operator_postgres" in ran.stdout
+    assert "each kind of process has exactly its rights; this is billing_operator_postgres" in ran.stdout
     assert "a locked object could not be deleted" in ran.stdout
     assert refusals() == []
     assert administrator.acl_log() == []

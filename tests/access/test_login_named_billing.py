@@ -186,10 +186,10 @@ def test_the_doctor_names_what_lies_in_our_schema_and_a_login_that_looks_there(s
     install(shop.administrator)
     monkeypatch.setenv("DATABASE_URL", shop.administrator)
     doctor = lambda: " ".join(run("doctor").out.split())  # noqa: E731 - how wide its columns are is no matter
-    assert "ok neighbors the schema billing is ours alone" in doctor()
+    assert "ok neighbors the schema billing holds only our tables" in doctor()
     shop.run("ALTER ROLE billing IN DATABASE shop RESET search_path")
     mend = "run `billing migrate`, or ALTER ROLE billing IN DATABASE shop SET search_path = public"
-    assert f"WARN neighbors the login billing looks for its own tables in our schema -> {mend}" in doctor()
+    assert f"WARN neighbors the login billing searches our schema for its own tables -> {mend}" in doctor()
     shop.run("CREATE TABLE billing.orders (id int)")
-    told = "WARN neighbors orders lies in the schema billing, and is not ours -> ALTER TABLE billing.orders SET"
+    told = "WARN neighbors the schema billing holds orders, which is not ours -> ALTER TABLE billing.orders SET"
     assert told in doctor()

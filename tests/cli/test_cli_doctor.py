@@ -64,7 +64,7 @@ def test_what_waits_for_a_person_or_a_process_is_a_warning_with_its_mend(run, ho
     assert second in told["undecided"]["told"]
     assert f"billing explain {second}" in told["undecided"]["mend"]
     assert told["undecided"]["told"].startswith("1 call could not be decided")
-    assert told["quarantine"]["told"] == "1 piece of work waits for a person"
+    assert told["quarantine"]["told"] == "1 piece of work needs a decision"
     assert ran.status == 0
     assert all(finding["mend"] for finding in parts(ran).values() if finding["level"] != "ok")
     assert "billing quarantine list" in run("doctor").out

@@ -208,7 +208,7 @@ def test_what_hosting_writes_into_a_database_url_is_no_reason_to_migrate(run, mo
     ran = run("status", capture)
     assert ran.status == 0, ran.err
     ran = run("doctor")
-    assert ("ignored: " in ran.out) == (query not in ("ssl=false", "target_session_attrs=any"))
+    assert ("ignored in " in ran.out) == (query not in ("ssl=false", "target_session_attrs=any"))
 
 
 def test_several_hosts_are_tried_in_turn(run, monkeypatch, house):

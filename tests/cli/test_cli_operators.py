@@ -137,7 +137,7 @@ def test_the_receipt_counts_what_is_in_flight_and_what_is_in_doubt_in_its_scope(
     prepare(house, "invoices")
     told = run("switch", "pull", "captures", "--reason", "INC-12").out
     assert "no call is in flight\n" in told
-    assert "1 call is in doubt and will be looked at, not sent" in told
+    assert "1 call is in doubt; Stripe is asked, and nothing is sent" in told
     told = run("switch", "pull", "invoices", "--reason", "INC-12").out
     assert "1 call is in flight, prepared before; the last could start until" in told
     assert "no call is in doubt" in told
@@ -163,7 +163,7 @@ def test_a_switch_that_was_pulled_before_stays_with_its_first_reason(run, house)
     assert "pulled before" not in run("switch", "pull", "captures", "--reason", "INC-12").out
     again = run("switch", "pull", "captures", "--reason", "INC-13")
     assert again.status == 0
-    assert "it was pulled before, and stays with its first reason: INC-12" in again.out
+    assert "it was pulled before, and keeps its first reason: INC-12" in again.out
 
 
 def test_releasing_what_is_not_pulled_says_where_to_look(run, house):

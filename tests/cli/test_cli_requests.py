@@ -82,7 +82,7 @@ def test_waiting_ends_at_once_where_a_person_has_to_act(ask, run, house):
     house.work_off()
     held = run("status", capture_id, "--wait")
     assert held.status == 1
-    assert "waiting is of no use; next: nothing until the switch is released (captures: INC-12)" in held.err
+    assert "waiting does not help; next: nothing until the switch is released (captures: INC-12)" in held.err
     house.execute("UPDATE billing.work SET state = 'quarantined', reason = 'a test'")
     quarantined = run("status", capture_id, "--wait")
     assert quarantined.status == 1

@@ -52,7 +52,7 @@ def test_a_service_is_healthy_by_its_own_health_check(deployment: Deployment, na
 def test_a_health_check_finds_no_relay_where_none_runs(deployment: Deployment) -> None:
     asked = deployment.run("archiver", "health", "relay")
     assert asked.wait(PATIENT_S) == 1
-    assert "no such process has beaten" in asked.output()
+    assert "no such process runs" in asked.output()
 
 
 def test_a_capture_and_an_invoice_go_through(deployment: Deployment) -> None:
