@@ -1,4 +1,4 @@
-"""Whether Postgres and the manifests tell the same; and the quick verification, which asks only that of the copies."""
+"""Whether Postgres and the manifests agree; and the quick verification, which checks only that and the copies."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC

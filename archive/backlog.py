@@ -1,4 +1,4 @@
-"""Which facts go into the next batch of a class: found page by page, so that a long queue costs no more than a short.
+"""Which facts go into the next batch of a class, searched page by page: a long queue costs no more than a short one.
 
 A batch holds one class and one UTC day. Within a class, an entity's facts are numbered in their order: they are written
 under the entity's lock, so their ids rise, and a fact waits while an earlier one of its entity is not planned yet or

@@ -1,4 +1,4 @@
-"""A batch of facts: claimed once, numbered without gaps, and the same for whoever finishes it.
+"""A batch of facts: claimed once, numbered without gaps, and the same whichever archiver finishes it.
 
 The mark asks what is not archived, not what is new: a transaction that commits late is simply in a later batch.
 Every exporter that remembers the last id it saw loses such rows.

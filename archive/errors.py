@@ -1,4 +1,4 @@
-"""What may go wrong with the evidence, named by what is known about it.
+"""The errors of the archive, named by what is known about the evidence.
 
 ArchiveError
 ├── StoreAway        S3 did not answer, or not now: nothing is lost, try again

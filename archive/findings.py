@@ -1,4 +1,4 @@
-"""What a verification tells: each difference by key, version, what was expected and what was found; and the heads."""
+"""The result of a verification: each difference with key, version, expected and found; and the heads."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Every version and delete marker that the bucket lists, in a database of its own on disk.
+"""Every version and delete marker that the bucket lists, in a temporary database on disk.
 
 There may be millions, and they are asked for by key; in memory they would not fit. The database is a private
 temporary file that SQLite removes when it is closed, or when the process dies.

@@ -1,4 +1,4 @@
-"""One manifest per batch: what the object is, and the digest of the manifest before it, so that nothing goes missing.
+"""One manifest per batch: it describes the object and has the digest of the manifest before it, so that a gap shows.
 
 Chained, not signed yet: whoever keeps the newest digest (`head`) elsewhere can prove that the chain was cut or
 rewritten; the chain alone shows every other change.

@@ -1,4 +1,4 @@
-"""What of a fact is archived, and in what form: one explicit Parquet schema per version, and an allow-list.
+"""Which parts of a fact are archived, and in what form: one Parquet schema per version, and an allow-list.
 
 Nothing about a person gets here: a column or a payload key that is not listed is left out, and a value that does
 not look as its list says is left out, too. Never change a type or a meaning: add a nullable column, or make v2.

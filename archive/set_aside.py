@@ -1,4 +1,4 @@
-"""Facts that the archive cannot take: marked with a batch that is none, named with a reason, and passed.
+"""Facts that cannot be archived: marked with batch 0 and skipped, with a reason that commands show.
 
 An application may write any JSON as a fact, and an owner any time. Such a fact harms only itself: it has no number, so
 its class has no gap, and what follows it goes on. It stays in Postgres, and is tried again when an archiver starts.

@@ -1,4 +1,4 @@
-"""The bucket: written once, locked, read back. The only file of the archive that knows S3.
+"""The bucket: each object is written once, locked, and read back. The only file of the archive that knows S3.
 
 No call is repeated behind our back: whoever asked tries again, and sees that he does.
 """

@@ -1,4 +1,4 @@
-"""The whole verification: S3 itself is asked for every version, every manifest, every object and every lock.
+"""The whole verification: reads every version, manifest, object and lock in S3.
 
 An archiver may run meanwhile, and must not raise a false alarm. So the order is: Postgres is asked which batches are
 archived (they must lie in the bucket), then the bucket is listed, then Postgres is asked again (whatever was listed

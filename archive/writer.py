@@ -1,4 +1,4 @@
-"""One batch from its claim to its confirmation; a crash anywhere is finished by whoever comes next.
+"""One batch from its claim to its confirmation; after a crash the next archiver finishes it.
 
 Claim (Postgres) → object → read back → manifest → read back → confirm (Postgres). Each step may be done twice, by
 anybody: a key that is taken is read and compared. Nothing is deleted from Postgres.

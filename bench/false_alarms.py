@@ -1,7 +1,7 @@
 """How often a number that is no card number is taken for one: `make false-alarms`, or `python -m bench.false_alarms`.
 
 Each row is a scheme of order, article or payment numbers that shops use, made at random from a fixed seed in the form
-in which it is passed on. For each it says which share is refused as a caller's id, which is accepted with a warning, and
+in which it is passed on. For each it says which share is refused as a caller's id, accepted with a warning, and
 which is refused in a text. docs/inputs.md has this table; tests/test_cards.py holds it against this program.
 """
 
@@ -20,7 +20,7 @@ Scheme = Callable[[random.Random], str]
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Of `EACH` numbers of this scheme: how many are refused as an id, accepted with a warning, and refused in a text."""
+    """Of `EACH` numbers of this scheme: how many are refused as an id, accepted with a warning, refused in a text."""
 
     scheme: str
     refused_as_id: int

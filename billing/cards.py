@@ -1,4 +1,4 @@
-"""Card numbers, so that none is taken in: what counts as one, by the kind of field that it stands in.
+"""Card numbers, so that none is stored: what counts as one depends on the kind of field.
 
 Who stores, logs or archives a single card number has to guard all of it as card data. But an order number may have a
 card number's digits by chance: of random rows of 16 digits, one in forty. So there are two answers:

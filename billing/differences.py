@@ -1,4 +1,4 @@
-"""Where Stripe holds something else than was asked: the fields that differ, with what was expected and what was found.
+"""If Stripe holds something other than was asked: the fields that differ, with what was expected and what was found.
 
 One comparison serves answers and looks, and whoever has to decide reads its words: `total: expected 300, found 330`.
 A value is shown only in the shape that `billing.excerpts` lets in, so no reason can say anything about a person.

@@ -1,4 +1,4 @@
-"""What happened, appended in the same transaction as the change it tells of.
+"""Facts: each says what happened, and is written in the same transaction as the change.
 
 Jobs and the archive read the same stream. A payload holds ids, states, amounts and codes that we
 chose, never a provider's text or anything about a person.

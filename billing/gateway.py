@@ -1,4 +1,4 @@
-"""What billing needs of a payment provider: one door, and what may come back through it."""
+"""What billing needs from a payment provider: one protocol, and the values that may come back."""
 
 import hashlib
 import re

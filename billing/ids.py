@@ -1,4 +1,4 @@
-"""Names of things: opaque, time-ordered, and telling their kind (`cap_…`, `inv_…`)."""
+"""Ids: opaque, ordered by time, and with the prefix of their kind (`cap_…`, `inv_…`)."""
 
 from typing import NewType
 

@@ -1,4 +1,4 @@
-"""A connection pooler between us and Postgres that keeps no session: found out when a connection is made, and refused.
+"""Refuses a connection pooler that keeps no session, detected when a connection is made.
 
 Locks, timeouts and planner settings are a session's. A pooler in transaction mode gives the connection to somebody else
 after each transaction: it refuses our settings (PgBouncer), or drops them without a word, as it may be told to. Then no

@@ -1,4 +1,4 @@
-"""Stripe's ids: how each kind looks, at the border, in the database, and in every path that is asked for.
+"""Stripe's ids: the shape of each kind, checked in arguments, in the database, and in every path.
 
 An id is a part of a path, and anything else in its place would name another object or another action. So its shape is
 checked three times: when a caller passes it, by a constraint of its column, and when a path is built from it.

@@ -1,4 +1,4 @@
-"""Stripe's secrets, so that none is taken in: what holds one is refused by name, or left out.
+"""Stripe's secrets, so that none is stored: a text with one is refused by the secret's kind, or left out.
 
 One that is stored is in every backup, and one that is archived is there until its lock ends.
 """

@@ -1,4 +1,4 @@
-"""Switches: once a switch has committed, nothing new is prepared in its scope."""
+"""Switches: once a pulled switch is committed, nothing new is sent in its scope."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

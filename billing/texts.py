@@ -1,4 +1,4 @@
-"""What callers and people write: ids, and texts of one line or several. What cannot be stored or sent is refused."""
+"""Ids and texts from callers, of one line or several. What cannot be stored or sent is refused."""
 
 import re
 import unicodedata

@@ -1,4 +1,4 @@
-"""One JSON line per outcome: a static event name, ids instead of objects, and nobody's own words.
+"""One JSON line per outcome: a static event name, ids instead of objects, and no free text.
 
 docs/logs.md lists every event. A line about one operation carries its id and its correlation id (`about`); an exception
 is told by its kind and its place, because its message may quote a row, a parameter or a body.

@@ -1,4 +1,4 @@
-"""Named questions to the evidence: SQL over verified copies, by an engine that can reach nothing else.
+"""Named queries over the archive: SQL over verified copies, in an engine that can read nothing else.
 
 Each answer carries what it was computed from: the digest of its SQL, and the newest manifest of each class that it
 read. Whoever asks the same of the same manifests gets the same answer.

@@ -1,4 +1,4 @@
-"""The secrets of every kind of process: made once, into one directory, and applied to the database.
+"""The secrets of every kind of process: made once, in one directory, and set as passwords in the database.
 
 One file holds one secret and nothing else, so that each can be mounted where its process reads it. What is there
 stays: running it again makes what is missing. Two files say the same to servers and are written anew whenever they

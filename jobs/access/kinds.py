@@ -1,4 +1,4 @@
-"""Who may do what: the kinds of process, and what each may do in Redis and in S3. For Postgres see `grants`.
+"""The kinds of process, and what each may do in Redis and in S3. For Postgres see `grants`.
 
 A process that is taken over can do what its kind may, and nothing else. Each kind has a login of its own on each
 server that it needs, and none where it needs none:

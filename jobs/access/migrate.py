@@ -1,4 +1,4 @@
-"""Brings a database to this version of the schema, stamps it, and tells whether models and migrations agree."""
+"""Brings a database to this version's schema, marks its environment, and checks that models and migrations agree."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

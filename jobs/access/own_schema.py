@@ -1,4 +1,4 @@
-"""The schema `billing` is ours alone: nobody's tables lie in it, and no login looks there for its own.
+"""The schema `billing` holds only our tables, and no login searches it for its own.
 
 Postgres looks for a name without a schema in search_path, which is `"$user", public` unless somebody said otherwise.
 So a login that is called `billing` finds our tables before its application's: its ORM takes our `invoices` for its

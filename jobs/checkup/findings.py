@@ -1,4 +1,4 @@
-"""What the doctor says of one part: how it is, and how it is mended."""
+"""A finding: the state of one part, and how to correct it."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""Secrets that lie at AWS: in Secrets Manager, and in the Parameter Store of Systems Manager.
+"""Secrets at AWS: in Secrets Manager, and in the Parameter Store of Systems Manager.
 
 Credentials and region are those that the process has at AWS anyway: environment, profile, or the role of its task or
 machine. AWS_ENDPOINT_URL_SECRETS_MANAGER and AWS_ENDPOINT_URL_SSM are followed. `jobs.config.secrets` reads

@@ -1,4 +1,4 @@
-"""URLs of servers as hosting gives them, taken apart; `postgres_url` and `redis_url` put them together for our clients.
+"""Parses URLs as hosting providers write them; `postgres_url` and `redis_url` build the URLs for our clients.
 
 Other clients write parameters into the same URL. What ours knows is kept; what has one meaning here is translated; what
 only tells another client how to behave is ignored, and its name returned; everything else is refused in one line that

@@ -1,4 +1,5 @@
-"""DATABASE_URL as hosting gives it, made into what SQLAlchemy and libpq take. docs/settings.md has the tables, too.
+"""Makes a DATABASE_URL from a hosting provider into one for SQLAlchemy and libpq. The tables are in docs/settings.md,
+too.
 
 Source: postgresql.org/docs/current/libpq-connect.html; for what other clients write, the manuals of Prisma,
 node-postgres, JDBC, pgx, lib/pq, Rails, Django, Doctrine and SQLAlchemy.

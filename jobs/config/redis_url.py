@@ -1,4 +1,4 @@
-"""REDIS_URL as hosting gives it, made into what redis-py takes. docs/settings.md has the tables, too.
+"""Makes a REDIS_URL from a hosting provider into one for redis-py. The tables are in docs/settings.md, too.
 
 redis-py hands a parameter that it does not know to a function that does not take it, and lets one that it does know
 replace what our code says: how long a relay waits for an answer is not a URL's to change.

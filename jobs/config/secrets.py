@@ -1,4 +1,4 @@
-"""Secrets by reference: read late, in the process that needs them, into a type that does not show itself.
+"""Secrets by reference: read at first use, in the process that needs them, into a type that does not print its value.
 
     env:NAME               the environment variable NAME
     file:/run/secrets/x    a file

@@ -1,4 +1,4 @@
-"""Variables that Kubernetes and Docker give every container for a neighbor whose name begins like our settings.
+"""Variables that Kubernetes and Docker set for a service whose name begins like our settings.
 
 A Service named `billing`, or `billing-relay`, puts BILLING_PORT, BILLING_SERVICE_HOST and others into every pod of its
 namespace. They are no settings, and no mistake. They are known by name and value together, so that a misspelt setting

@@ -1,4 +1,4 @@
-"""All settings of a process: one frozen value, read once, complete and consistent or not at all.
+"""All settings of a process: one frozen value, read and checked once at the start.
 
 They come from BILLING_* variables and the URLs DATABASE_URL, REDIS_URL, STRIPE_API_BASE and S3_ENDPOINT_URL, then from
 `billing.toml` in the working directory, or the file that BILLING_CONFIG names.

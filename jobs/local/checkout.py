@@ -1,4 +1,4 @@
-"""What a shop's checkout would have done, done at a stand-in for Stripe: a card is authorized, a customer is known.
+"""Does at the stand-in what a shop's checkout does at Stripe: authorizes a card, makes a customer.
 
 Nothing here is ever sent to Stripe itself: whoever listens at STRIPE_API_BASE has to answer as a stand-in first. It is
 spoken to over HTTP, so it may run anywhere, and need not be installed here.

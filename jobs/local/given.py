@@ -1,4 +1,4 @@
-"""Servers of your own, by their variables: one that does not answer is named before anything is started."""
+"""Your own servers, named by environment variables: if one does not answer, it is named before anything starts."""
 
 import socket
 from collections.abc import Callable, Mapping

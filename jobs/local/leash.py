@@ -1,4 +1,4 @@
-"""Become another program on a short leash: it dies with the process that started it.
+"""Runs another program that the kernel ends when the process that started it ends.
 
 Run as a script, it drops root if asked to, asks the kernel for a signal on the parent's death, and
 turns into the wanted program under the same pid:

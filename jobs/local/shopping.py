@@ -1,4 +1,4 @@
-"""The application of the demo: it authorizes cards, asks for captures and invoices, and orders what goes wrong."""
+"""The application of the demo: it authorizes cards, asks for captures and invoices, and orders faults."""
 
 import random
 from collections import Counter

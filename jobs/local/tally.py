@@ -1,4 +1,4 @@
-"""How the demo's requests stand in Postgres: while it runs, and in the end."""
+"""Counts the demo's requests by state in Postgres, while it runs and at the end."""
 
 from collections import Counter
 from collections.abc import Mapping

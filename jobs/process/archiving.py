@@ -1,4 +1,4 @@
-"""The archive's processes put together: its bucket, the archiver that runs by itself, and the copies that are queried.
+"""Sets up what the archive's commands need: the bucket, a running archiver, and the copies for queries.
 
 Apart from `runtime`, because only these processes pay for what S3 and Parquet need: some 100 MB and half a second.
 """

@@ -1,5 +1,5 @@
-"""Whether a process's loop still turns: it touches a file and a health check reads its age; a watchdog ends a process
-whose loop stands still.
+"""Heartbeats: a process's loop writes a file whose age a health check reads; a watchdog ends a process whose loop
+hangs.
 
 A connection that stays open and never answers again (a hung pooler, a forgotten NAT entry) would hold a loop for ever,
 and nothing of the process's own ends that wait. What it had in hand is taken up by others: its leases run out.

@@ -1,4 +1,4 @@
-"""The one place where a process is put together: settings, database, Redis, provider, and what runs on them.
+"""The one place where a process is assembled: settings, database, Redis, gateway, and the loop that uses them.
 
 Nothing is opened before it is needed, and every process checks whose database and Redis it has before it does
 anything.

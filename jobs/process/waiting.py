@@ -1,4 +1,4 @@
-"""A process of the service waits for its servers before it starts: one way for relay, worker and archiver.
+"""How relay, worker and archiver wait for their servers before they start.
 
 A server that is away comes back by itself, and ending would only move the waiting into whatever restarts the
 process. What no waiting mends (another environment's database, a key of the wrong mode) is raised at once.

@@ -1,4 +1,4 @@
-"""Bells: RQ jobs without data that say "take a shift on this queue". And the door to Redis, their home.
+"""Bells: RQ jobs without data that say "take a shift on this queue"; and the connection to Redis.
 
 All work lies in Postgres; losing Redis costs one ring. RQ itself is imported when the first bell is rung
 or answered, never before: see `choose_prefix`.

@@ -1,4 +1,4 @@
-"""Everything that has to be otherwise in RQ 3.0.0, so that it wakes workers and does nothing else.
+"""Everything that is overridden in RQ 3.0.0, so that it wakes workers and does nothing else.
 
 RQ picks the process, wakes it and shows it in `rq info`. It holds no work, runs nothing that Redis names and
 interrupts nothing. Each override says which fact of RQ 3.0.0 it answers (file:line, or a public issue,

@@ -1,4 +1,4 @@
-"""A worker process: hears the bells of one queue and takes a shift for each, until it is told to stop."""
+"""A worker process: it takes a shift for each bell of its queue, until it is told to stop."""
 
 from __future__ import annotations
 
