@@ -7,8 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from billing import tables
+from archive import agreement, batch_size, set_aside, verification
+from billing import idempotency, switches, tables
+from billing.currencies import MOST_MINOR
 from billing.status import Doubt
+from billing.timing import PRODUCTION, SHORT
+from jobs.checkup import rows
+from jobs.cli import archive_verify
+from jobs.process import health, waiting
+from jobs.road.pace import Reach
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("billing", "archive", "jobs")
@@ -95,3 +102,72 @@ def test_a_diagram_is_of_a_known_kind_and_draws_only_what_it_declares(name: str,
         declared = set(re.findall(r"^\s*(\w+)[\[(]", body, re.MULTILINE))
         drawn = {each for pair in ARROW.findall(body) for each in pair}
         assert drawn == declared
+
+
+# Numbers. A page states them in words, the code has them as constants; whoever changes one is told where the other is.
+
+CARDINALS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+ORDINALS = ("", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+P = PRODUCTION
+STATED = {
+    "README.md": [
+        f"a first send {P.horizon_s / 3600:g} hours ago",
+    ],
+    "docs/protocol.md": [
+        f"| lease | {P.lease_s:g} s,",
+        f"| not-after | {P.not_after_s:g} s,",
+        f"| call budget | {P.call_budget_s:g} s ",
+        f"| margin | {P.margin_s:g} s |",
+        f"| settle time | {P.settle_s:g} s |",
+        f"| horizon | {P.horizon_s / 3600:g} h |",
+        f"| pause before the same key is sent again | {P.retry_first_s:g} s, doubling to {P.retry_max_s:g} s;",
+        f"| pause between looks that are not answered | {P.look_first_s:g} s, doubling to {P.look_max_s / 3600:g} h |",
+        f"| probe | {P.probe_s:g} s |",
+        f"| deadline margin | {P.deadline_margin_s / 3600:g} h |",
+        f"wait the settle time ({P.settle_s:g} s)",
+        f"from the {ORDINALS[idempotency.UNTOLD_LOOKS]} look on **Park**",
+        f"after {CARDINALS[idempotency.MAX_ROTATIONS]} rotations **Done**",
+        f"the {ORDINALS[idempotency.MAX_SERVER_ERRORS]} 5xx under one key",
+        f"its first send is {P.horizon_s / 3600:g} hours old",
+        f"answered nothing for {P.probe_s:g} s and {CARDINALS[Reach.FAILURES]} calls failed",
+        f"after at most {P.probe_s:g} s and the length of one call (up to {P.call_budget_s:g} s), not after "
+        f"{P.retry_max_s:g} s",
+        f"with more than {tables.MAX_LINES} lines, or with a description of more than {tables.MAX_DESCRIPTION} char",
+    ],
+    "docs/cli.md": [
+        f"its last heartbeat is at most {health.YOUNG_S:g} s old",
+        f"The limit is {health.STUCK_S['production']:g} s for relay and worker, and "
+        f"{health.ARCHIVER_STUCK_S['production']:g} s for an archiver "
+        f"({health.STUCK_S['short']:g} s and {health.ARCHIVER_STUCK_S['short']:g} s with BILLING_TIMING=short)",
+        f"pauses grow to {waiting.LONGEST_S:g} s",
+        f"`unanswered` with at most {switches.LISTED:,} of the calls in flight",
+        f"at most {archive_verify.MOST_IN_JSON:,}; `differences_left_out`",
+        f"the `count` (up to {set_aside.MOST_COUNTED:,}) and the oldest {set_aside.NAMED} `facts`",
+        f"up to {tables.MAX_LINES} |",
+        f"1 to {tables.MAX_DAYS} |",
+    ],
+    "docs/archive.md": [
+        f"A batch has up to {batch_size.MOST_ROWS:,} facts",
+        f"After {batch_size.FITTING} statements that fit",
+        f"the archiver may take {P.reading_timeout_s:g} s",
+        f"{CARDINALS[verification.DOWNLOADS]} at a time, and holds {agreement.PAGE} batches in memory",
+        set_aside.REASONS["payload_too_large"].partition("more than ")[2],
+        set_aside.REASONS["payload_too_deep"].partition("payload is ")[2],
+    ],
+    "docs/settings.md": [
+        f"may take {P.transaction_timeout_s:g} s for applications, relays and workers",
+        f"({SHORT.transaction_timeout_s:g} s with the short timing), and {P.reading_timeout_s:g} s for the archiver",
+    ],
+    "docs/inputs.md": [
+        f"1 to {tables.MAX_DESCRIPTION} characters of any language",
+        f"checks the newest {rows.IDS_LOOKED_AT:,} request ids",
+    ],
+    "docs/currencies.md": [
+        f"at most {MOST_MINOR:,} minor units",
+    ],
+}
+
+
+@pytest.mark.parametrize(("page", "stated"), [(page, text) for page, texts in STATED.items() for text in texts])
+def test_a_number_on_a_page_is_the_one_in_the_code(page: str, stated: str) -> None:
+    assert " ".join(stated.split()) in " ".join((ROOT / page).read_text().split())
