@@ -88,7 +88,7 @@ class Cache:
             log.warning("cache.differs", key=manifest.key)
         found = self._store.get(manifest.key, manifest.version)
         if found.sha256 != manifest.sha256:
-            raise EvidenceDiffers(manifest.key, "its bytes are not those that its manifest names")
+            raise EvidenceDiffers(manifest.key, "its bytes differ from what its manifest names")
         return self._keep(manifest.key, found.body)
 
     def _local(self, key: str) -> bytes | None:

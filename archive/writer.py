@@ -113,7 +113,7 @@ class Writer:
         self.batch_size.beat()
         self.store.put_once(manifest_key, manifest, manifest_lock)
         if self._read_back(manifest_key, manifest_lock).body != manifest:
-            raise EvidenceDiffers(manifest_key, "another manifest lies there")
+            raise EvidenceDiffers(manifest_key, "another manifest is there")
         with database.transaction(self.batch_size.engine) as session:
             batches.confirm(
                 session,
@@ -158,4 +158,4 @@ class Writer:
         except ValueError as error:
             raise EvidenceDiffers(key, str(error)) from None
         if not records.same(theirs, rows):
-            raise EvidenceDiffers(key, "other rows lie there than Postgres holds for this batch")
+            raise EvidenceDiffers(key, "its rows differ from those that Postgres holds for this batch")

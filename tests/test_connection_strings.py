@@ -103,23 +103,23 @@ def test_a_database_url_as_hosting_gives_it_is_what_its_owner_means(text, more):
         ("postgresql://app:can/ary@db.example/shop", "write %40 for @, %2F for /"),
         ("postgresql://app:can#ary@db.example/shop", "write %40 for @, %2F for /"),
         ("postgresql://app:can?ary@db.example/shop", "write %40 for @, %2F for /"),
-        ("postgresql://app:can%ary@db.example/shop", "a % in it begins no code"),
+        ("postgresql://app:can%ary@db.example/shop", "a % in it is not followed by"),
         ("postgresql://app:can%FFary@db.example/shop", "is not UTF-8"),
         ("postgresql://app:can%00ary@db.example/shop", "a control character"),
         ("postgresql://app:canary@db.example/shop?sslmode=canary", "?sslmode= must be one of disable, allow, prefer"),
         (f"{_AT}?ssl=true&sslmode=disable", "?ssl= and ?sslmode= say opposite things"),
-        (f"{_AT}?sslaccept=strict", "?sslaccept= is no parameter that is known here"),
-        (f"{_AT}?canary%40x=1", "a parameter of its is no parameter that is known here"),
-        (f"{_AT}?replication=database", "?replication= is no parameter"),
+        (f"{_AT}?sslaccept=strict", "?sslaccept= is not a known parameter"),
+        (f"{_AT}?canary%40x=1", "a parameter of its is not a known parameter"),
+        (f"{_AT}?replication=database", "?replication= is not a known parameter"),
         (f"{_AT}?keepalives_idle=canary", "?keepalives_idle= must be a whole number"),
-        (f"{_AT}?sslmode=require&sslmode=prefer", "?sslmode= stands in it twice"),
-        (f"{_AT}?dbname=canary", "?dbname= says something else"),
+        (f"{_AT}?sslmode=require&sslmode=prefer", "?sslmode= is in it twice"),
+        (f"{_AT}?dbname=canary", "?dbname= contradicts"),
         (f"{_AT}?host=canary", "names a host before and after the ?"),
         (f"{_AT}?port=1", "names a port before and after the ?"),
-        ("postgresql://app:canary@db.example:x/shop", "the port is no number"),
-        ("postgresql://app:canary@db.example:99999/shop", "the port is no number"),
+        ("postgresql://app:canary@db.example:x/shop", "the port is not a number"),
+        ("postgresql://app:canary@db.example:99999/shop", "the port is not a number"),
         ("postgresql://app:canary@a,b/shop?port=1,2,3", "more or fewer ports than hosts"),
-        ("postgresql://app:canary@[zz]:1/shop", "no host and port"),
+        ("postgresql://app:canary@[zz]:1/shop", "not a host and port"),
         ("postgresql://app:can ary@db.example/shop", "holds a blank"),
         ("postgresql://app:canary@db.example/shop/public", "more than a database's name"),
         ("db.example:5432/canary", "not a URL; write postgresql://"),
@@ -129,7 +129,7 @@ def test_a_database_url_that_cannot_be_meant_is_refused_by_the_part(text, named)
     with pytest.raises(BadConnectionString) as refused:
         postgres_url.read(text)
     assert named in str(refused.value)
-    assert "can" not in re.sub(r"cannot be taken", "", str(refused.value)).replace("canary%40x", "")
+    assert "can" not in re.sub(r"cannot be parsed", "", str(refused.value)).replace("canary%40x", "")
     assert "\n" not in str(refused.value)
 
 
@@ -190,9 +190,9 @@ def test_a_redis_url_as_hosting_gives_it_is_what_its_owner_means(text, more):
         ("rediss://r.example?ssl=false", "?ssl= or ?tls= does not agree"),
         ("redis://r.example?ssl_cert_reqs=none", "?ssl_cert_reqs= is for TLS; write rediss:// in place of redis://"),
         ("rediss://r.example?ssl_cert_reqs=canary", "?ssl_cert_reqs= must be one of none, optional, required"),
-        ("redis://r.example?canary=1", "is no parameter that is known here"),
+        ("redis://r.example?canary=1", "is not a known parameter"),
         ("redis://a.example,b.example/0", "names several hosts"),
-        ("redis://r.example:port/0", "the port is no number"),
+        ("redis://r.example:port/0", "the port is not a number"),
         ("unix://canary/redis.sock", "a socket is written as unix:///"),
         ("r.example:6379", "not a URL; write redis://"),
     ],
@@ -228,11 +228,11 @@ def test_a_slash_at_the_end_of_an_address_is_no_path(text, base):
         ("ftp://s3.example", "does not begin with https:// or http://"),
         ("https://s3.example/evidence", "must end after the host or the port; a bucket is named by"),
         ("https://key:canary@s3.example", "must not hold a user or password"),
-        ("https://s3.example?x=1", "no host and port"),
-        ("https://", "no host and port"),
-        ("https://-x.example", "no host and port"),
-        ("https://a,b", "no host and port"),
-        ("https://s3.example:0", "the port is no number"),
+        ("https://s3.example?x=1", "not a host and port"),
+        ("https://", "not a host and port"),
+        ("https://-x.example", "not a host and port"),
+        ("https://a,b", "not a host and port"),
+        ("https://s3.example:0", "the port is not a number"),
     ],
 )
 def test_an_address_that_cannot_be_meant_is_refused_by_the_part(text, named):

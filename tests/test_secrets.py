@@ -189,7 +189,7 @@ def open_place():
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
 def test_a_file_that_others_may_read_is_refused(open_place, mode):
-    with pytest.raises(SecretExposed, match=r"others may read it; chmod 600 .*/secret, or mount it below"):
+    with pytest.raises(SecretExposed, match=r"other users can read it; chmod 600 .*/secret, or mount it below"):
         refer(a_file(open_place, mode=mode)).reveal()
 
 
@@ -197,7 +197,7 @@ def test_a_file_that_others_may_read_is_refused(open_place, mode):
 def test_a_directory_that_others_may_pass_protects_nothing(open_place, mode):
     (open_place / "inner").mkdir()
     (open_place / "inner").chmod(mode)
-    with pytest.raises(SecretExposed, match="others may read it"):
+    with pytest.raises(SecretExposed, match="other users can read it"):
         refer(a_file(open_place / "inner", mode=0o444)).reveal()
 
 
@@ -217,7 +217,7 @@ def test_where_containers_mount_secrets_a_file_may_be_readable(tmp_path, monkeyp
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
 def test_a_file_that_others_may_write_is_refused_everywhere(tmp_path, monkeypatch, mode):
     monkeypatch.setattr(secrets, "MOUNTED", tmp_path)
-    with pytest.raises(SecretExposed, match="others may write it"):
+    with pytest.raises(SecretExposed, match="other users can write it"):
         refer(a_file(tmp_path, mode=mode)).reveal()
 
 
@@ -264,7 +264,7 @@ def test_a_test_key_is_refused_in_production(tmp_path):
     "value", ["pk_test_canary", "whsec_canary", "sk_canary", "sk_test_", "sk_test_can ary", "sk_test_canary'"]
 )
 def test_what_is_no_stripe_key_is_refused_without_repeating_it(value):
-    with pytest.raises(WrongStripeKey, match="no secret or restricted Stripe key") as refused:
+    with pytest.raises(WrongStripeKey, match="not a secret or restricted Stripe key") as refused:
         check_stripe_key(Secret.literal(value, "BILLING_STRIPE_KEY"), Surroundings("test"))
     assert "canary" not in str(refused.value)
     assert "\n" not in str(refused.value)

@@ -292,7 +292,7 @@ def test_a_url_or_a_key_with_a_newline_and_quotes_is_the_url_or_the_key(told, mo
             "S3_ENDPOINT_URL: its host begins with the bucket of BILLING_ARCHIVE_BUCKET",
         ),
         ({"STRIPE_API_BASE": "https://u:canary@h"}, "STRIPE_API_BASE: must not hold a user or password"),
-        ({"DATABASE_URL": "postgresql://u:can@ary@h/d"}, "DATABASE_URL: cannot be taken apart; in a user or password"),
+        ({"DATABASE_URL": "postgresql://u:can@ary@h/d"}, "DATABASE_URL: cannot be parsed; in a user or password"),
         ({"DATABASE_URL": "postgresql://u:canary@h/d?sslmode=x"}, "DATABASE_URL: ?sslmode= must be one of disable"),
         ({"REDIS_URL": "redis://:canary@h/cache"}, "REDIS_URL: its database must be one number"),
         ({"BILLING_CACHE_DIRECTORY": "/a\x1b[31m"}, "BILLING_CACHE_DIRECTORY: has a control character"),

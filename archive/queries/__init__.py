@@ -52,7 +52,7 @@ class Answer:
 def sql(name: str) -> str:
     """The text of this query. Raises BadQuestion."""
     if name not in NAMES:
-        raise BadQuestion(f"{name!r} is no query; there are: {', '.join(NAMES)}")
+        raise BadQuestion(f"{name!r} is not a query; choose one of: {', '.join(NAMES)}")
     return (_PLACE / f"{name}.sql").read_text(encoding="utf-8")
 
 

@@ -78,7 +78,7 @@ def for_redis(directory: Path, host: str, port: int, environment: str) -> Iterat
     _make(directory)
     users = directory / "redis.acl"
     if users.exists() and f"~{redis_keys(environment)} " not in users.read_text():
-        raise AccessError(f"{users} is for another environment than {environment}; say which with --environment")
+        raise AccessError(f"{users} is for another environment than {environment}; name it with --environment")
     # Whoever brings no password may see that the server lives, for a health check, and nothing else.
     lines = ["user default on nopass resetkeys resetchannels -@all +ping"]
     for name, kind in KINDS.items():
@@ -182,7 +182,7 @@ def place(option: str, given: str, pattern: str) -> tuple[str, ...]:
     found = re.fullmatch(pattern, given)
     if found is None:
         # Not shown: it may be a URL with a password.
-        raise AccessError(f"{option} is to be written as {_FORMS[pattern]}, without user or password")
+        raise AccessError(f"{option} must be written as {_FORMS[pattern]}, without user or password")
     return found.groups()
 
 
@@ -224,7 +224,7 @@ def _url(directory: Path, name: str) -> URL:
     except (ArgumentError, ValueError):
         # Not chained: that error shows the URL, and in it the password.
         raise AccessError(
-            f"{directory / name} holds no URL; remove it, and `billing access generate` makes another"
+            f"{directory / name} is not a URL; remove the file, and `billing access generate` makes a new one"
         ) from None
 
 

@@ -37,7 +37,7 @@ def upgrade(database_url: str, *, environment: str, livemode: bool, to: str = "h
     `to` an older revision: for tests that fill a database as an older version did.
 
     Raises WrongDatabase when the database is stamped for another environment, when somebody else's tables lie in our
-    schema, and when it stands at a revision that this version does not know.
+    schema, and when it has a revision that this version does not know.
     """
     with _connected(database_url) as (config, connection):
         installed = connection.scalar(text("SELECT to_regclass('billing.installation')")) is not None
@@ -50,8 +50,8 @@ def upgrade(database_url: str, *, environment: str, livemode: bool, to: str = "h
             command.upgrade(config, to)
         except CommandError:
             raise WrongDatabase(
-                "DATABASE_URL: this database stands at a revision that this version does not know; install the version "
-                f"that it is for, or put {SCHEMA}.alembic_version right if something else wrote into it"
+                "DATABASE_URL: this database has a revision that this version does not know; install the version "
+                f"that it is for, or correct {SCHEMA}.alembic_version if something else wrote into it"
             ) from None
         with Session(connection) as session:
             database.stamp(session, environment=environment, livemode=livemode)

@@ -31,14 +31,14 @@ def claim(connection: Connection, *, installed: bool) -> None:
     others = strangers(connection)
     if others and not installed:
         raise WrongDatabase(
-            f"DATABASE_URL: the schema {SCHEMA} of this database must be this service's alone, and {named(others)} "
-            f"lies in it; move it away: ALTER TABLE {SCHEMA}.{others[0]} SET SCHEMA public"
+            f"DATABASE_URL: the schema {SCHEMA} of this database must hold only this service's tables, and it holds "
+            f"{named(others)}; move it: ALTER TABLE {SCHEMA}.{others[0]} SET SCHEMA public"
         )
     path = _path(connection)
     if path is not None and _USER in path and not _taken_out(connection, path) and not installed:
         raise WrongDatabase(
-            f"DATABASE_URL: the login {SCHEMA} looks for its own tables in the schema {SCHEMA}, which is this "
-            f"service's; have an administrator run: {mend(connection)}"
+            f"DATABASE_URL: the login {SCHEMA} searches the schema {SCHEMA}, which is this service's, for its own "
+            f"tables; an administrator must run: {mend(connection)}"
         )
     # Nor does this session take anybody's table for one of ours.
     connection.execute(text("SET search_path = pg_catalog"))

@@ -107,5 +107,7 @@ def policy(
     from jobs.access.kinds import S3_KINDS, s3_policy
 
     if kind not in S3_KINDS:
-        raise typer.BadParameter(f"{kind!r} has none; there are: {', '.join(sorted(S3_KINDS))}", param_hint="KIND")
+        raise typer.BadParameter(
+            f"{kind!r} has no policy; choose one of: {', '.join(sorted(S3_KINDS))}", param_hint="KIND"
+        )
     print_json(s3_policy(kind, bucket))

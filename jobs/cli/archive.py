@@ -197,6 +197,6 @@ def _moment(option: str, text: str | None) -> datetime | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} is no time; write 2026-11-25 or 2026-11-25T10:00:00Z", param_hint=option
+            f"{text!r} is not a time; write 2026-11-25 or 2026-11-25T10:00:00Z", param_hint=option
         ) from None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

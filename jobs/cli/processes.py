@@ -73,7 +73,7 @@ def worker(queue: Annotated[str, typer.Argument(metavar="QUEUE", help="captures 
     from jobs.road.contracts import QUEUES
 
     if queue not in QUEUES:
-        raise typer.BadParameter(f"{queue!r} is no queue; there are: {', '.join(QUEUES)}", param_hint="QUEUE")
+        raise typer.BadParameter(f"{queue!r} is not a queue; choose one of: {', '.join(QUEUES)}", param_hint="QUEUE")
     stop = Stop()
     runtime = open_runtime(f"worker-{queue}", logs_too=True)
     try:
@@ -188,7 +188,7 @@ def health(
 
     roles = ["relay", "archiver", *(f"worker-{queue}" for queue in QUEUES)]
     if role not in roles:
-        raise typer.BadParameter(f"{role!r} is no role; there are: {', '.join(roles)}", param_hint="ROLE")
+        raise typer.BadParameter(f"{role!r} is not a role; choose one of: {', '.join(roles)}", param_hint="ROLE")
     found = standing(role, load().health_directory)
     healthy = found.state in ((State.BEATING, State.WAITING) if alive else (State.BEATING,))
     if as_json:

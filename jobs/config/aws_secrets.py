@@ -38,7 +38,7 @@ def from_secrets_manager(place: str) -> str:
         fields = json.loads(text)
     except ValueError:
         # Not chained: that error shows the text.
-        raise NotRead(f"what lies there is not JSON; leave out #{field}, or store it as JSON") from None
+        raise NotRead(f"it is not JSON; leave out #{field}, or store it as JSON") from None
     if not isinstance(fields, dict) or field not in fields:
         raise NotRead(f"there is no field {field!r} in it")
     return _usable(fields[field])
@@ -80,7 +80,7 @@ def _asked(service: str) -> Iterator[Any]:
 
 def _usable(found: object) -> str:
     if not isinstance(found, str):
-        raise NotRead("what lies there is not text")
+        raise NotRead("it is not text")
     if not found.strip():
         raise NotRead("what lies there is empty")
     return found

@@ -72,7 +72,7 @@ def split(text: str, form: str) -> Parts:
     login, _, hosts = authority.rpartition("@")
     behind = rest[len(authority) :]
     if "@" in login or "#" in behind or ("@" in behind and not login):
-        raise BadConnectionString(f"cannot be taken apart; {_ENCODE}")
+        raise BadConnectionString(f"cannot be parsed; {_ENCODE}")
     user, _, password = login.partition(":")
     path, _, query = behind.partition("?")
     return Parts(scheme.lower(), _plain(user), _plain(password), hosts, _plain(path), _pairs(query))
@@ -87,7 +87,7 @@ def sorted_out(
     """
     for name in query:
         if name not in kept and name not in translated and name not in ignored:
-            raise BadConnectionString(f"{_shown(name)} is no parameter that is known here; remove it")
+            raise BadConnectionString(f"{_shown(name)} is not a known parameter; remove it")
     heeded = {name: value for name, value in query.items() if name not in ignored and value}
     return heeded, tuple(sorted(name for name in query if name in ignored))
 
@@ -102,7 +102,7 @@ def check_values(values: Mapping[str, str], kept: Mapping[str, Expected]) -> Non
 def once(name: str, before: str, after: str) -> str:
     """What may stand before the ?, and after it as a parameter. Raises BadConnectionString where the two differ."""
     if before and after and before != after:
-        raise BadConnectionString(f"?{name}= says something else than what stands before the ?; remove one")
+        raise BadConnectionString(f"?{name}= contradicts the part before the ?; remove one")
     return before or after
 
 
@@ -127,7 +127,7 @@ def hosts_of(authority: str, mend: str = _ENCODE) -> tuple[list[str], list[int |
 
 def port_of(text: str, mend: str = _ENCODE) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 65536:
-        raise BadConnectionString(f"the port is no number from 1 to 65535; {mend}")
+        raise BadConnectionString(f"the port is not a number from 1 to 65535; {mend}")
     return int(text)
 
 
@@ -165,7 +165,7 @@ def _pairs(query: str) -> dict[str, str]:
         if pairs.setdefault(key, read) == read:
             continue
         if key != "host":
-            raise BadConnectionString(f"{_shown(key)} stands in it twice, with two values; remove one")
+            raise BadConnectionString(f"{_shown(key)} is in it twice, with two values; remove one")
         # SQLAlchemy's form of several hosts.
         pairs[key] += f",{read}"
     return pairs
@@ -174,11 +174,11 @@ def _pairs(query: str) -> dict[str, str]:
 def _plain(text: str) -> str:
     """Percent-decoded. What is no code at all is refused: one reader takes it as it stands, and the next fails."""
     if re.search(r"%(?![0-9A-Fa-f]{2})", text):
-        raise BadConnectionString(f"a % in it begins no code of two digits; {_ENCODE}")
+        raise BadConnectionString(f"a % in it is not followed by two hexadecimal digits; {_ENCODE}")
     try:
         plain = unquote(text, errors="strict")
     except UnicodeDecodeError:
-        raise BadConnectionString("a code with % in it is not UTF-8; encode it anew") from None
+        raise BadConnectionString("a % code in it is not UTF-8; encode it again") from None
     if not plain.isprintable():
         raise BadConnectionString("holds a control character; remove it")
     return plain
@@ -190,4 +190,4 @@ def _shown(name: str) -> str:
 
 
 def _no_host(mend: str) -> NoReturn:
-    raise BadConnectionString(f"what stands after // is no host and port; {mend}")
+    raise BadConnectionString(f"the part after // is not a host and port; {mend}")

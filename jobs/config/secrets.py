@@ -177,7 +177,7 @@ def check_stripe_key(secret: Secret, settings: _Environment) -> None:
     where = "the literal" if secret.shown == "literal" else f"what is at {secret.shown}"
     if found is None:
         raise WrongStripeKey(
-            secret.setting, f"{where} is no secret or restricted Stripe key; they begin with sk_ or rk_"
+            secret.setting, f"{where} is not a secret or restricted Stripe key; those begin with sk_ or rk_"
         )
     live = found[1] == "live"
     if live and not settings.livemode:
@@ -228,12 +228,14 @@ def _check_privacy(path: str, opened: int, setting: str) -> None:
     if not stat.S_ISREG(mode):
         raise SecretMissing(setting, f"file:{path}: not a regular file")
     if mode & 0o022:
-        raise SecretExposed(setting, f"file:{path}: others may write it; chmod 600 {path}")
+        raise SecretExposed(setting, f"file:{path}: other users can write it; chmod 600 {path}")
     place = Path(path).resolve()
     # Who may pass neither as its group nor as anybody comes to nothing below a directory.
     closed = any(not parent.stat().st_mode & 0o011 for parent in place.parents)
     if mode & 0o044 and not closed and not place.is_relative_to(MOUNTED.resolve()):
-        raise SecretExposed(setting, f"file:{path}: others may read it; chmod 600 {path}, or mount it below {MOUNTED}")
+        raise SecretExposed(
+            setting, f"file:{path}: other users can read it; chmod 600 {path}, or mount it below {MOUNTED}"
+        )
 
 
 def _from_aws(place: str, setting: str, *, scheme: str) -> str:

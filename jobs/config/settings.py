@@ -305,7 +305,7 @@ def _file_values(environment: Mapping[str, str]) -> dict[str, Any]:
         raise SettingsError(f"{path}: {error.strerror}; make it readable or remove it") from None
     except tomllib.TOMLDecodeError as error:
         where = error.args[0] if error.args else ""
-        raise SettingsError(f"{path}: not TOML ({where}); mend that line") from None
+        raise SettingsError(f"{path}: not TOML ({where}); correct that line") from None
     except UnicodeDecodeError:
         raise SettingsError(f"{path}: not text in UTF-8; save it as that") from None
 

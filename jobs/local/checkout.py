@@ -51,7 +51,7 @@ def _made(runtime: Runtime, what: str, parameters: Mapping[str, str | int]) -> s
     url, account = runtime.settings.stripe_api_base, runtime.settings.stripe_account
     if runtime.settings.livemode or not is_standin(url):
         raise LocalServerError(
-            f"STRIPE_API_BASE={url} is not the stand-in, and only there a card is made up; `billing up` starts one"
+            f"STRIPE_API_BASE={url} is not the stand-in, and cards are made only there; `billing up` starts one"
         )
     request = Request("POST", f"/v1/{what}", urlencode(parameters), key=new("checkout"), account=account)
     answer = runtime.gateway(connections=1).send(request, Budget(boot_clock() + 5, boot_clock() + PATIENCE_S))

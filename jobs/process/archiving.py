@@ -60,7 +60,7 @@ def _s3_key(secret: Secret) -> str | None:
     key = secret.reveal()
     if not (key.isascii() and key.isprintable() and " " not in key):
         # It goes into a header, and the SDK's error about that would show it.
-        raise SettingsError(f"{secret.setting}: no key of S3's; it has letters, digits and signs of ASCII only")
+        raise SettingsError(f"{secret.setting}: not an S3 key; those have only ASCII letters, digits and signs")
     return key
 
 

@@ -154,7 +154,7 @@ def _refuse_if_unfit(loaded: LoadedOperation) -> None:
     """The database takes no change of such a row, and a worker would only set it aside again."""
     why = effects.unfit(operation_of(loaded.row.id), loaded)
     if why is not None:
-        raise InvalidRequest(loaded.row.id, f"cannot be carried out as it is: {why}; have its row corrected first")
+        raise InvalidRequest(loaded.row.id, f"cannot be carried out as it is: {why}; correct its row first")
 
 
 def _put_right(session: Session, loaded: LoadedOperation, record: Record) -> str:

@@ -105,10 +105,10 @@ def test_a_generated_secret_can_be_referred_to_where_it_lies(billing, secrets):
     [
         (
             ("--postgres", "postgresql://a:hidden@b/c"),
-            "--postgres is to be written as HOST:PORT/DATABASE, without user",
+            "--postgres must be written as HOST:PORT/DATABASE, without user",
         ),
-        (("--postgres", "db"), "--postgres is to be written as HOST:PORT/DATABASE"),
-        (("--redis", "cache"), "--redis is to be written as HOST:PORT, without user or password"),
+        (("--postgres", "db"), "--postgres must be written as HOST:PORT/DATABASE"),
+        (("--redis", "cache"), "--redis must be written as HOST:PORT, without user or password"),
         (("--environment", "prod"), "--environment must be one of development, test, staging, production"),
         (("--postgres", f"db:5432/{'x' * 60}"), "would be longer than 63 bytes; rename the database"),
     ],
@@ -139,7 +139,7 @@ def test_the_users_of_one_environment_are_not_made_those_of_another(billing, sec
     before = contents(secrets)
     ran = billing("access", "generate", str(secrets))
     assert ran.status == 2
-    assert "redis.acl is for another environment than development; say which with --environment" in ran.err
+    assert "redis.acl is for another environment than development; name it with --environment" in ran.err
     assert contents(secrets) == before
 
 
@@ -228,7 +228,7 @@ def test_apply_without_what_it_needs_says_what_to_do(run, monkeypatch, template,
     (new_place.secrets / "application_database_url").write_text("no url")
     broken = run("access", "apply", str(new_place.secrets))
     assert broken.status == 2
-    assert "holds no URL; remove it, and `billing access generate` makes another" in broken.err
+    assert "is not a URL; remove the file, and `billing access generate` makes a new one" in broken.err
 
 
 def test_whoever_may_not_make_logins_is_told_so_in_one_line(run, monkeypatch, template, new_place):
@@ -251,7 +251,7 @@ def test_a_policy_is_printed_for_aws(billing, name):
 def test_a_kind_without_s3_has_no_policy(billing):
     told = billing("access", "policy", "worker", "--bucket", "evidence")
     assert told.status == 2
-    assert "'worker' has none; there are: archiver, operator, reader, setup" in told.err
+    assert "'worker' has no policy; choose one of: archiver, operator, reader, setup" in told.err
 
 
 def test_every_kind_that_goes_to_s3_has_keys(secrets):

@@ -157,7 +157,7 @@ def test_a_schema_of_our_name_that_holds_somebody_s_tables_is_not_taken_over(sho
     shop.run("CREATE SCHEMA billing AUTHORIZATION billing")
     shop.migrate("a1")
     assert shop.tables("billing") == {"orders", "alembic_version"}
-    with pytest.raises(WrongDatabase, match=r"orders lies in it; move it away: ALTER TABLE billing\.orders SET"):
+    with pytest.raises(WrongDatabase, match=r"it holds orders; move it: ALTER TABLE billing\.orders SET"):
         install(shop.administrator)
     assert shop.tables("billing") == {"orders", "alembic_version"}
 
@@ -178,7 +178,7 @@ def test_an_owner_who_may_not_change_that_login_is_told_what_an_administrator_ru
 def test_a_version_table_that_something_else_wrote_into_is_no_bug_of_ours(shop):
     install(shop.administrator)
     shop.run("UPDATE billing.alembic_version SET version_num = 'a1'")
-    with pytest.raises(WrongDatabase, match="stands at a revision that this version does not know"):
+    with pytest.raises(WrongDatabase, match="has a revision that this version does not know"):
         install(shop.administrator)
 
 

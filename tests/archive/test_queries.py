@@ -236,7 +236,7 @@ def test_a_downloaded_object_is_believed_only_with_the_digest_that_its_manifest_
     if warm:
         ask(archive, "captures_by_day")
     forge_the_newest(archive, sha256="0" * 64)
-    with pytest.raises(EvidenceDiffers, match=r"\.parquet: its bytes are not those that its manifest names"):
+    with pytest.raises(EvidenceDiffers, match=r"\.parquet: its bytes differ from what its manifest names"):
         ask(archive, "captures_by_day")
 
 

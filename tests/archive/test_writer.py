@@ -151,7 +151,7 @@ def test_another_manifest_in_our_place_is_refused(archive: Archive) -> None:
     tell_three(archive)
     batch, _ = claim(archive)
     put_other(archive, manifests.key("capture", 1), b"{}", batch.manifest_locked_until)
-    with pytest.raises(EvidenceDiffers, match="another manifest lies there"):
+    with pytest.raises(EvidenceDiffers, match="another manifest is there"):
         archive.round()
 
 

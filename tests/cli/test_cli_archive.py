@@ -384,5 +384,5 @@ def test_a_key_that_no_header_can_carry_is_refused_by_its_name(run, bucket, monk
     ran = run("archive", "setup")
     assert ran.status == 2
     assert ran.err == (
-        "billing: BILLING_S3_ACCESS_KEY: no key of S3's; it has letters, digits and signs of ASCII only\n"
+        "billing: BILLING_S3_ACCESS_KEY: not an S3 key; those have only ASCII letters, digits and signs\n"
     )

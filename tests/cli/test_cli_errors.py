@@ -140,7 +140,7 @@ ISSUE = ("invoice", "issue", "--customer", "c", "--currency", "EUR", *DUE_14)
             "billing capture: --amount is missing; `billing capture --help` shows an example",
         ),
         (("worker",), "billing worker: QUEUE is missing; `billing worker --help` shows an example"),
-        (("worker", "documents"), "billing worker: 'documents' is no queue; there are: captures, invoices"),
+        (("worker", "documents"), "billing worker: 'documents' is not a queue; choose one of: captures, invoices"),
         (("doctor", "now"), "billing doctor: got unexpected extra argument(s) (now)"),
         (("status", "--timeout"), "billing: --timeout needs a value"),
         (("status", "x", "--timeout", "soon"), "billing status: --timeout must be a valid number"),
@@ -181,7 +181,7 @@ def test_what_is_written_wrongly_is_told_in_one_line_that_names_it(run, argument
 
 
 def test_an_unknown_role_is_a_matter_of_usage(run):
-    assert "'baker' is no role" in one_line(run("health", "baker"))
+    assert "'baker' is not a role" in one_line(run("health", "baker"))
 
 
 def test_a_live_key_outside_of_production_is_refused_by_its_mode(run, monkeypatch):
@@ -241,7 +241,7 @@ def test_whatever_stands_in_a_redis_url_is_no_bug_of_ours(run, monkeypatch, quer
     """Nobody listens there: it is taken, and Redis is away, or it is refused by its name."""
     monkeypatch.setenv("REDIS_URL", f"rediss://127.0.0.1:1/0?{query}")
     ran = run("doctor")
-    refused = "FAIL  settings       cannot be used -> REDIS_URL: ?anything= is no parameter that is known here"
+    refused = "FAIL  settings       cannot be used -> REDIS_URL: ?anything= is not a known parameter"
     assert (refused if query.startswith("anything") else "FAIL  redis          Error 111 connecting") in ran.out
     assert ran.err == ""
 
