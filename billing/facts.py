@@ -13,7 +13,7 @@ from billing.tables import Capture, Fact, Invoice, Switch
 
 ENTITY_TYPES: dict[type, str] = {Capture: "capture", Invoice: "invoice", Switch: "switch"}
 
-# Every topic that this code writes, with what it means. Closed: `told` refuses any other.
+# Every topic that this code writes, with what it means. `new_fact` refuses any other.
 TOPICS = {
     "capture.requested": "somebody asked for an authorization to be captured",
     "capture.authorization_read": "the authorization was read from Stripe",

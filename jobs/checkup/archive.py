@@ -33,14 +33,14 @@ def archive(runtime: Runtime) -> Iterator[Finding]:
         if broken is None:
             yield Finding("bucket's lock", Level.OK, "a locked object could not be deleted")
         else:
-            mend = "use a server that enforces Object Lock; without it the archive is no evidence"
-            yield Finding("bucket's lock", Level.FAIL, f"not enforced: {broken}", mend)
+            fix = "use a server that enforces Object Lock; without it the archive is no evidence"
+            yield Finding("bucket's lock", Level.FAIL, f"not enforced: {broken}", fix)
     except (ArchiveError, SecretError, SettingsError) as error:
         yield Finding("bucket", Level.FAIL, "cannot be used", str(error))
     try:
         rules = archiving.policy(settings).rules
-        told = ", ".join(f"{name} {rule.keep_days} d {rule.mode.lower()}" for name, rule in rules.items())
-        yield Finding("retention", Level.OK, told)
+        message = ", ".join(f"{name} {rule.keep_days} d {rule.mode.lower()}" for name, rule in rules.items())
+        yield Finding("retention", Level.OK, message)
     except BadRetention as error:
         yield Finding("retention", Level.FAIL, "cannot be used", str(error))
     try:
@@ -55,8 +55,8 @@ def archive(runtime: Runtime) -> Iterator[Finding]:
         return
     yield _facts_not_archived(aside)
     if lag.waiting and lag.oldest_age_s > settings.archive_wait_s + LAG_WARN_S:
-        told = f"{lag.waiting} facts wait, the oldest for {lag.oldest_age_s:.0f} s"
-        yield Finding("archive", Level.WARN, told, "start an archiver (`billing archive run`), or read its log")
+        message = f"{lag.waiting} facts wait, the oldest for {lag.oldest_age_s:.0f} s"
+        yield Finding("archive", Level.WARN, message, "start an archiver (`billing archive run`), or read its log")
     else:
         yield Finding("archive", Level.OK, f"{lag.waiting} facts wait" if lag.waiting else "everything is archived")
 
@@ -68,7 +68,7 @@ def _facts_not_archived(aside: SetAside) -> Finding:
     facts = "fact is" if aside.count == 1 else "facts are"
     named = "; ".join(f"fact {fact.fact_id}: {set_aside.words(fact.why)}" for fact in aside.facts[:NAMED])
     more = f"; and {aside.count - NAMED} more" if aside.count > NAMED else ""
-    told = f"{aside.count} {facts} set aside, because they cannot be archived: {named}{more}"
+    message = f"{aside.count} {facts} set aside, because they cannot be archived: {named}{more}"
     return Finding(
-        "facts not archived", Level.WARN, told, "billing archive status; correct the row, then restart an archiver"
+        "facts not archived", Level.WARN, message, "billing archive status; correct the row, then restart an archiver"
     )

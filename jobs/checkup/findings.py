@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 NAMED = 3
-"""So many ids stand in a finding."""
+"""A finding names this many ids."""
 
 
 class Level(StrEnum):
@@ -15,12 +15,12 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One part: how it is, and for everything but `ok` what to do about it."""
+    """The state of one part, and how to correct it unless it is `ok`."""
 
     part: str
     level: Level
-    told: str
-    mend: str = ""
+    message: str
+    fix: str = ""
 
 
 def some(ids: list[str], count: int) -> str:

@@ -30,7 +30,7 @@ def postgres(runtime: Runtime) -> Iterator[Finding]:
             yield _clock(connection)
             revision = _revision(connection)
             yield revision
-            if revision.told == _NEVER_SET_UP:
+            if revision.message == _NEVER_SET_UP:
                 return
             yield _stamp(runtime, connection)
             yield _access(runtime, connection)
@@ -77,11 +77,13 @@ def _revision(connection: Connection) -> Finding:
     if found is None:
         return Finding("schema", Level.FAIL, _NEVER_SET_UP, "run `billing migrate`")
     if found != head:
-        mend = "run `billing migrate`" if found < head else "install the version of billing that this database is for"
-        return Finding("schema", Level.FAIL, f"revision {found}, and this version wants {head}", mend)
+        fix = "run `billing migrate`" if found < head else "install the version of billing that this database is for"
+        return Finding("schema", Level.FAIL, f"revision {found}, and this version wants {head}", fix)
     if broken := connection.scalars(text(_NOT_VALID)).all():
-        told = f"revision {found}; rows from before it break {', '.join(broken)}"
-        return Finding("schema", Level.WARN, told, "correct these rows, then ALTER TABLE ... VALIDATE CONSTRAINT ...")
+        message = f"revision {found}; rows from before it break {', '.join(broken)}"
+        return Finding(
+            "schema", Level.WARN, message, "correct these rows, then ALTER TABLE ... VALIDATE CONSTRAINT ..."
+        )
     return Finding("schema", Level.OK, f"revision {found}")
 
 
@@ -96,21 +98,21 @@ def _stamp(runtime: Runtime, connection: Connection) -> Finding:
     try:
         with Session(connection) as session:
             row = database.check_stamp(session, environment=settings.environment, livemode=settings.livemode)
-            told = f"{row.environment}, {'live' if row.livemode else 'test'} mode, {row.identity}"
+            message = f"{row.environment}, {'live' if row.livemode else 'test'} mode, {row.identity}"
     except WrongDatabase as error:
         return Finding("installation", Level.FAIL, "this database is not ours", f"DATABASE_URL: {error}")
-    return Finding("installation", Level.OK, told)
+    return Finding("installation", Level.OK, message)
 
 
 def _access(runtime: Runtime, connection: Connection) -> Finding:
     """Whether each kind of process has exactly its rights, and whether this login is one of them."""
     if wrong := grants.differences(connection):
-        told = wrong[0] + (f", and {len(wrong) - 1} more" if len(wrong) > 1 else "")
-        return Finding("access", Level.WARN, told, "run `billing migrate`; REVOKE the extra rights: docs/access.md")
+        message = wrong[0] + (f", and {len(wrong) - 1} more" if len(wrong) > 1 else "")
+        return Finding("access", Level.WARN, message, "run `billing migrate`; REVOKE the extra rights: docs/access.md")
     login, everything = connection.execute(_LOGIN).one()
     if everything and runtime.settings.livemode:
-        told = f"{login} has all rights in this database"
-        return Finding("access", Level.WARN, told, "use an operator's login: docs/access.md")
+        message = f"{login} has all rights in this database"
+        return Finding("access", Level.WARN, message, "use an operator's login: docs/access.md")
     return Finding("access", Level.OK, f"each kind of process has exactly its rights; this is {login}")
 
 
@@ -124,9 +126,9 @@ _LOGIN = text(
 def _own_schema(connection: Connection) -> Finding:
     """Whether nobody else's tables lie in our schema, and no login looks there for its own."""
     if others := own_schema.strangers(connection):
-        told = f"the schema {SCHEMA} holds {own_schema.named(others)}, which is not ours"
-        return Finding("neighbors", Level.WARN, told, f"ALTER TABLE {SCHEMA}.{others[0]} SET SCHEMA public")
+        message = f"the schema {SCHEMA} holds {own_schema.named(others)}, which is not ours"
+        return Finding("neighbors", Level.WARN, message, f"ALTER TABLE {SCHEMA}.{others[0]} SET SCHEMA public")
     if own_schema.leads_here(connection):
-        told = f"the login {SCHEMA} searches our schema for its own tables"
-        return Finding("neighbors", Level.WARN, told, f"run `billing migrate`, or {own_schema.mend(connection)}")
+        message = f"the login {SCHEMA} searches our schema for its own tables"
+        return Finding("neighbors", Level.WARN, message, f"run `billing migrate`, or {own_schema.mend(connection)}")
     return Finding("neighbors", Level.OK, f"the schema {SCHEMA} holds only our tables")

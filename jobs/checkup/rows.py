@@ -27,8 +27,8 @@ def _facts(session: Session) -> Finding:
         )
     ).one()
     if age_s > FACTS_WARN_S:
-        told = f"{count} {'is' if count == 1 else 'are'} not planned, the oldest for {age_s:.0f} s"
-        return Finding("facts", Level.WARN, told, "start a relay (`billing relay`), or a newer one for new topics")
+        message = f"{count} {'is' if count == 1 else 'are'} not planned, the oldest for {age_s:.0f} s"
+        return Finding("facts", Level.WARN, message, "start a relay (`billing relay`), or a newer one for new topics")
     return Finding("facts", Level.OK, f"{count} not planned yet" if count else "all are planned")
 
 
@@ -39,9 +39,9 @@ def _facts_set_aside(session: Session) -> Finding:
     if not first:
         return Finding(part, Level.OK, "none")
     count: int = session.execute(text("SELECT count(*) FROM billing.facts WHERE planned_version < 0")).scalar_one()
-    told = some([f"{fact_id} ({topic} of {entity_id})" for fact_id, topic, entity_id in first], count)
-    mend = "the relay's log says why (fact.unplannable); what to do: docs/cli.md, billing doctor"
-    return Finding(part, Level.WARN, f"{count} {'fact is' if count == 1 else 'facts are'} set aside: {told}", mend)
+    message = some([f"{fact_id} ({topic} of {entity_id})" for fact_id, topic, entity_id in first], count)
+    fix = "the relay's log says why (fact.unplannable); what to do: docs/cli.md, billing doctor"
+    return Finding(part, Level.WARN, f"{count} {'fact is' if count == 1 else 'facts are'} set aside: {message}", fix)
 
 
 _SET_ASIDE = text("SELECT id, topic, entity_id FROM billing.facts WHERE planned_version < 0 ORDER BY id LIMIT :most")
@@ -52,8 +52,10 @@ def _undecided(session: Session) -> Finding:
     if not count:
         return Finding("undecided", Level.OK, "none")
     what = "call" if count == 1 else "calls"
-    told = f"{count} {what} could not be decided so far; Stripe is asked again and again: {some(ids, count)}"
-    return Finding("undecided", Level.WARN, told, f"billing explain {ids[0]}; all: billing quarantine list --undecided")
+    message = f"{count} {what} could not be decided so far; Stripe is asked again and again: {some(ids, count)}"
+    return Finding(
+        "undecided", Level.WARN, message, f"billing explain {ids[0]}; all: billing quarantine list --undecided"
+    )
 
 
 def _unanswered(session: Session) -> Finding:
@@ -61,11 +63,11 @@ def _unanswered(session: Session) -> Finding:
     count, ids, age_s = _calls(session, "state IN ('sent', 'in_doubt') AND first_sent_at IS NOT NULL", "first_sent_at")
     if not count:
         return Finding("unanswered", Level.OK, "none")
-    told = f"{count} {'call' if count == 1 else 'calls'}, the oldest for {age_s:.0f} s"
+    message = f"{count} {'call' if count == 1 else 'calls'}, the oldest for {age_s:.0f} s"
     if age_s <= UNANSWERED_WARN_S:
-        return Finding("unanswered", Level.OK, told)
-    mend = f"billing explain {ids[0]}; start workers if none run"
-    return Finding("unanswered", Level.WARN, f"{told}: {some(ids, count)}", mend)
+        return Finding("unanswered", Level.OK, message)
+    fix = f"billing explain {ids[0]}; start workers if none run"
+    return Finding("unanswered", Level.WARN, f"{message}: {some(ids, count)}", fix)
 
 
 def _calls(session: Session, which: str, by: str) -> tuple[int, list[str], float]:
@@ -79,13 +81,13 @@ def _calls(session: Session, which: str, by: str) -> tuple[int, list[str], float
     return count, ids or [], float(age_s)
 
 
-def _counted(part: str, statement: str, told: tuple[str, str], mend: str) -> Callable[[Session], Finding]:
-    """`told`: of one, and of several."""
+def _counted(part: str, statement: str, message: tuple[str, str], fix: str) -> Callable[[Session], Finding]:
+    """`message`: of one, and of several."""
 
     def look(session: Session) -> Finding:
         count: int = session.execute(text(statement)).scalar_one()
-        words = told[count != 1].format(count)
-        return Finding(part, Level.WARN, words, mend) if count else Finding(part, Level.OK, "none")
+        words = message[count != 1].format(count)
+        return Finding(part, Level.WARN, words, fix) if count else Finding(part, Level.OK, "none")
 
     look.__name__ = part
     return look
@@ -118,8 +120,8 @@ def _ids(session: Session) -> Finding:
     as_long = [each for each in ids if re.fullmatch(r"[^0-9]*[0-9]{14,19}[^0-9]*", each)]
     suspected = sum(map(may_hold_card_number, as_long))
     if len(as_long) >= IDS_LEAST and suspected >= IDS_SHARE * len(as_long):
-        told = f"{suspected} of the newest {len(as_long)} request and correlation ids of that length look like cards"
-        return Finding("ids", Level.WARN, told, "pass order numbers or random ids instead: docs/inputs.md")
+        message = f"{suspected} of the newest {len(as_long)} request and correlation ids of that length look like cards"
+        return Finding("ids", Level.WARN, message, "pass order numbers or random ids instead: docs/inputs.md")
     return Finding("ids", Level.OK, "no series of card numbers among the newest")
 
 

@@ -39,7 +39,7 @@ def ignored_parameters(runtime: Runtime, setting: str) -> str:
 def redis(runtime: Runtime) -> Finding:
     try:
         information = runtime.redis.info("server")
-        told = f"version {information.get('valkey_version') or information.get('redis_version')}"
+        message = f"version {information.get('valkey_version') or information.get('redis_version')}"
         bells.check_stamp(runtime.redis, runtime.settings.environment)
         stamped = runtime.redis.get(bells.STAMP)
     except bells.WrongEnvironment as error:
@@ -49,8 +49,8 @@ def redis(runtime: Runtime) -> Finding:
     except RedisError as error:
         return Finding("redis", Level.FAIL, first_line(error), "start it, or correct REDIS_URL")
     if stamped is None:
-        return Finding("redis", Level.WARN, f"{told}, without a stamp", "start a relay: it stamps an empty Redis")
-    return Finding("redis", Level.OK, told + ignored_parameters(runtime, "REDIS_URL"))
+        return Finding("redis", Level.WARN, f"{message}, without a stamp", "start a relay: it stamps an empty Redis")
+    return Finding("redis", Level.OK, message + ignored_parameters(runtime, "REDIS_URL"))
 
 
 def stripe(runtime: Runtime) -> Finding:
@@ -63,8 +63,6 @@ def stripe(runtime: Runtime) -> Finding:
             "stripe", Level.FAIL, f"{where}: {answer.why}", "correct STRIPE_API_BASE, or allow connections to it"
         )
     if answer.status != 200 or answer.data is None:
-        mend = (
-            "BILLING_STRIPE_KEY is refused: use a valid one" if answer.status in (401, 403) else "see Stripe's status"
-        )
-        return Finding("stripe", Level.FAIL, f"{where} answers {answer.status}", mend)
+        fix = "BILLING_STRIPE_KEY is refused: use a valid one" if answer.status in (401, 403) else "see Stripe's status"
+        return Finding("stripe", Level.FAIL, f"{where} answers {answer.status}", fix)
     return Finding("stripe", Level.OK, f"{where}, account {answer.data.get('id')}")

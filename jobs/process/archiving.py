@@ -158,7 +158,7 @@ def _tell(troubles: list[EvidenceDiffers | DBAPIError], told: set[str]) -> set[s
         if str(error) in told:
             continue
         if isinstance(error, EvidenceDiffers):
-            log.error("evidence.differs", key=error.key, told=str(error))
+            log.error("evidence.differs", key=error.key, message=str(error))
         else:
             _tell_trouble(error)
     return {str(error) for error in troubles}

@@ -110,12 +110,12 @@ def until_ready(
     return None
 
 
-def _say(found: Away, error: Exception, told: str | None) -> None:
+def _say(found: Away, error: Exception, message: str | None) -> None:
     server, setting, kind = found.server, found.setting, type(error).__name__
     if found.refuses:
-        log.error("server.refused", server=server, setting=setting, error=kind, told=told)
+        log.error("server.refused", server=server, setting=setting, error=kind, message=message)
     else:
-        log.warning("server.awaited", server=server, setting=setting, error=kind, told=told)
+        log.warning("server.awaited", server=server, setting=setting, error=kind, message=message)
 
 
 def _rest(seconds: float, stop_requested: Callable[[], bool], beat: Beat) -> None:

@@ -46,7 +46,7 @@ def taken(house: House) -> str:
 
 
 def parts(ran) -> dict[str, tuple[str, str]]:
-    return {finding["part"]: (finding["level"], finding["told"]) for finding in ran.json}
+    return {finding["part"]: (finding["level"], finding["message"]) for finding in ran.json}
 
 
 def test_from_an_empty_bucket_to_an_answer(run, run_apart, house, bucket, taken):

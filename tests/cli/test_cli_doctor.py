@@ -61,12 +61,12 @@ def test_what_waits_for_a_person_or_a_process_is_a_warning_with_its_mend(run, ho
     ran = run("doctor", "--json")
     assert sick(ran, "warn") == ["facts", "quarantine", "undecided", "switches", "running work", "redis"]
     told = parts(ran)
-    assert second in told["undecided"]["told"]
-    assert f"billing explain {second}" in told["undecided"]["mend"]
-    assert told["undecided"]["told"].startswith("1 call could not be decided")
-    assert told["quarantine"]["told"] == "1 piece of work needs a decision"
+    assert second in told["undecided"]["message"]
+    assert f"billing explain {second}" in told["undecided"]["fix"]
+    assert told["undecided"]["message"].startswith("1 call could not be decided")
+    assert told["quarantine"]["message"] == "1 piece of work needs a decision"
     assert ran.status == 0
-    assert all(finding["mend"] for finding in parts(ran).values() if finding["level"] != "ok")
+    assert all(finding["fix"] for finding in parts(ran).values() if finding["level"] != "ok")
     assert "billing quarantine list" in run("doctor").out
 
 
@@ -83,8 +83,8 @@ def test_card_numbers_that_are_passed_as_ids_are_told_from_order_numbers_that_lo
     house.execute(insert, ids=[number for number in series if may_hold_card_number(number)])
     told = parts(run("doctor", "--json"))["ids"]
     assert told["level"] == "warn"
-    assert told["told"].startswith("40 of the newest 40 ")
-    assert "4539" not in told["told"] + told["mend"]
+    assert told["message"].startswith("40 of the newest 40 ")
+    assert "4539" not in told["message"] + told["fix"]
 
 
 def test_unanswered_calls_are_counted_with_the_age_of_the_oldest(run, house):
@@ -94,13 +94,13 @@ def test_unanswered_calls_are_counted_with_the_age_of_the_oldest(run, house):
     house.work_off()
     young = parts(run("doctor", "--json"))["unanswered"]
     assert young["level"] == "ok"
-    assert young["told"].startswith("5 calls, the oldest for ")
+    assert young["message"].startswith("5 calls, the oldest for ")
     for number, capture_id in enumerate(ids):
         house.age(capture_id, 1000 - number)
     old = parts(run("doctor", "--json"))["unanswered"]
     assert old["level"] == "warn"
-    assert old["told"].endswith(f": {', '.join(ids[:3])} and 2 more")
-    assert ids[0] in old["mend"]
+    assert old["message"].endswith(f": {', '.join(ids[:3])} and 2 more")
+    assert ids[0] in old["fix"]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_part_that_fails_is_named_with_its_mend_and_ends_with_status_1(run, mo
         monkeypatch.setenv(name, value)
     ran = run("doctor", "--json")
     assert sick(ran, "fail") == failing
-    assert parts(ran)[failing[0]]["mend"]
+    assert parts(ran)[failing[0]]["fix"]
     assert ran.status == 1
     assert run("doctor").status == 1
 
@@ -135,21 +135,21 @@ def test_a_key_that_stripe_refuses_fails(run, house):
     house.standin.set_keys(expired=["sk_test_house"])
     ran = run("doctor", "--json")
     assert sick(ran, "fail") == ["stripe"]
-    assert "BILLING_STRIPE_KEY" in parts(ran)["stripe"]["mend"]
+    assert "BILLING_STRIPE_KEY" in parts(ran)["stripe"]["fix"]
 
 
 def test_a_database_without_tables_fails(run, stack, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", stack.environment["DATABASE_URL"])
     ran = run("doctor", "--json")
     assert sick(ran, "fail") == ["schema"]
-    assert parts(ran)["schema"]["mend"] == "run `billing migrate`"
+    assert parts(ran)["schema"]["fix"] == "run `billing migrate`"
 
 
 def test_a_database_of_an_older_or_newer_version_fails(run, house):
     house.execute("UPDATE billing.alembic_version SET version_num = '0000'")
-    assert parts(run("doctor", "--json"))["schema"]["mend"] == "run `billing migrate`"
+    assert parts(run("doctor", "--json"))["schema"]["fix"] == "run `billing migrate`"
     house.execute("UPDATE billing.alembic_version SET version_num = '9999'")
-    assert "install the version" in parts(run("doctor", "--json"))["schema"]["mend"]
+    assert "install the version" in parts(run("doctor", "--json"))["schema"]["fix"]
 
 
 def test_another_environments_redis_fails(run, house):
@@ -162,5 +162,5 @@ def test_another_environments_redis_fails(run, house):
 def test_rows_that_a_migration_had_to_leave_are_named_by_their_constraint(run, house):
     house.execute("ALTER TABLE billing.captures ADD CONSTRAINT captures_new_shape CHECK (currency <> 'USD') NOT VALID")
     schema = parts(run("doctor", "--json"))["schema"]
-    assert (schema["level"], "captures_new_shape" in schema["told"]) == ("warn", True)
-    assert "VALIDATE CONSTRAINT" in schema["mend"]
+    assert (schema["level"], "captures_new_shape" in schema["message"]) == ("warn", True)
+    assert "VALIDATE CONSTRAINT" in schema["fix"]

@@ -63,10 +63,10 @@ def test_a_fact_that_was_set_aside_is_named_by_the_story_and_by_the_doctor(run, 
     house.execute("UPDATE billing.facts SET planned_version = -1")
     (found,) = [each for each in run("doctor", "--json").json if each["part"] == "facts set aside"]
     assert found["level"] == "warn"
-    assert found["told"].startswith("4 facts are set aside: ")
-    assert f"(capture.requested of {capture})" in found["told"]
-    assert found["told"].endswith(" and 1 more")
-    assert "fact.unplannable" in found["mend"]
+    assert found["message"].startswith("4 facts are set aside: ")
+    assert f"(capture.requested of {capture})" in found["message"]
+    assert found["message"].endswith(" and 1 more")
+    assert "fact.unplannable" in found["fix"]
 
 
 def test_a_command_that_a_busy_machine_interrupts_is_tried_again(

@@ -129,7 +129,7 @@ def test_a_login_that_is_refused_is_told_as_an_error_and_read_again_when_it_chan
     eventually(lambda: stands("relay").waits_for == "postgres", "it waits")
     (said,) = events(process, "server.awaited", "server.refused")
     assert (said["event"], said["level"]) == ("server.refused", "error")
-    assert said["told"].startswith("DATABASE_URL: Postgres cannot be used")
+    assert said["message"].startswith("DATABASE_URL: Postgres cannot be used")
     assert "not-the-password" not in process.output()
     file.write_text(house.url)
     eventually(lambda: stands("relay").state is State.BEATING, "the new password is used")
