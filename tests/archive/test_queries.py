@@ -150,7 +150,7 @@ def test_an_answer_says_what_it_was_computed_from(archive: Archive) -> None:
 
 def test_there_are_three_queries_and_no_other(archive: Archive) -> None:
     assert queries.NAMES == ["attempts_per_capture", "captures_by_day", "duplicate_proof"]
-    with pytest.raises(BadQuestion, match="there are: attempts_per_capture, "):
+    with pytest.raises(BadQuestion, match="choose one of: attempts_per_capture, "):
         ask(archive, "../secrets")
     with pytest.raises(BadQuestion, match="is not before"):
         ask(archive, "captures_by_day", "2026-11-02", "2026-11-02")

@@ -212,8 +212,8 @@ def test_what_is_missing_is_said_in_one_line_with_status_2(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("nothing",), "no query; there are"),
-        (("captures_by_day", "--since", "yesterday"), "is no time"),
+        (("nothing",), "not a query; choose one of"),
+        (("captures_by_day", "--since", "yesterday"), "is not a time"),
         (("captures_by_day", "--since", "2026-11-02", "--until", "2026-11-01"), "is not before"),
     ],
 )
