@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from billing import ids, store
+from billing import ids, row_io
 from billing.asking import asked, the_session, write_once
 from billing.capture_steps import CAPTURE, READ_AUTHORIZATION, iso
 from billing.errors import AuthorizationTaken, InvalidAmount, InvalidRequest, InvalidText
@@ -135,7 +135,7 @@ def request_capture(
         capture_before=iso(authorization.capture_before) if authorization else None,
     )
     # Not by the ORM: it would name, and read back, columns that are none of the application's business.
-    store.save(session, (), [requested])
+    row_io.save(session, (), [requested])
     return CaptureReceipt(ids.CaptureId(row.id), by.request_id, new=True)
 
 

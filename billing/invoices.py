@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from billing import ids, store
+from billing import ids, row_io
 from billing.asking import Differing, asked, the_session, write_once
 from billing.errors import InvalidAmount, InvalidRequest
 from billing.facts import new_fact
@@ -129,7 +129,7 @@ def issue_invoice(
         lines=len(lines),
     )
     # Not by the ORM: it would name, and read back, columns that are none of the application's business.
-    store.save(session, (), [requested])
+    row_io.save(session, (), [requested])
     return InvoiceReceipt(ids.InvoiceId(row.id), by.request_id, new=True)
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from billing import database, ids, store
+from billing import database, ids, row_io
 from billing.errors import InvalidText, UnknownEntity
 from billing.facts import new_fact
 from billing.provider_ids import provider_id
@@ -76,7 +76,7 @@ def pull(session: Session, scope: str, *, actor: str, reason: str, probes: bool 
         )
         if written is not None:
             pulled = new_fact(row, "pulled", actor=actor, scope=scope, reason=reason, probes=probes, account=account)
-            store.save(session, (), [pulled])
+            row_io.save(session, (), [pulled])
             return session.get_one(Switch, row.id)
         held = select(Switch).where(Switch.scope == scope, Switch.state == SwitchState.PULLED).with_for_update()
         first = session.scalars(held).one_or_none()
@@ -84,7 +84,7 @@ def pull(session: Session, scope: str, *, actor: str, reason: str, probes: bool 
             continue  # a probe released it in this moment
         if first.probes and not probes:
             first.probes, first.actor, first.reason = False, actor, reason
-            store.save(session, (), [new_fact(first, "pulled", actor=actor, scope=scope, reason=reason, probes=False)])
+            row_io.save(session, (), [new_fact(first, "pulled", actor=actor, scope=scope, reason=reason, probes=False)])
             session.flush()
         return first
 
@@ -99,7 +99,7 @@ def release(session: Session, scope: str, *, actor: str, reason: str) -> Switch:
     if row is None:
         raise UnknownEntity(scope)
     row.state, row.state_since = SwitchState.RELEASED, database.now(session)
-    store.save(session, (), [new_fact(row, "released", actor=actor, scope=scope, reason=reason)])
+    row_io.save(session, (), [new_fact(row, "released", actor=actor, scope=scope, reason=reason)])
     session.flush()
     return row
 

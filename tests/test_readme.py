@@ -42,13 +42,13 @@ def test_every_link_of_our_pages_leads_to_a_file(page: Path) -> None:
     ("name", "place"),
     [
         ("next_move", "billing/idempotency.py"),
-        ("claim_ready", "jobs/road/work_queue.py"),
+        ("claim_ready", "jobs/road/work_queue.sql"),
         ("VERDICTS", "jobs/road/verdicts.py"),
     ],
 )
 def test_the_three_pages_that_carry_it_hold_what_the_readme_says(name: str, place: str) -> None:
     assert f"[`{name}`]({place})" in (ROOT / "README.md").read_text()
-    assert re.search(rf"^(def )?{name}\b", (ROOT / place).read_text(), re.MULTILINE)
+    assert re.search(rf"^(def |-- name: )?{name}\b", (ROOT / place).read_text(), re.MULTILINE)
 
 
 def test_every_room_is_on_the_readme_s_map() -> None:

@@ -23,7 +23,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from billing import captures, database, effects, invoices, store
+from billing import captures, database, effects, invoices, row_io, store
 from billing.errors import InvalidRequest, UnknownEntity
 from billing.facts import new_fact
 from billing.idempotency import Learned, lease_alive
@@ -113,7 +113,7 @@ def replay(session: Session, work_id: str, *, actor: str, reason: str) -> Replay
     work.attempts = 0
     work_queue.move(work, WorkState.READY, now, reason=f"replayed by {actor}")
     replayed = new_fact(loaded.row, "replayed", actor=actor, reason=reason, work_id=work.id, done=done)
-    store.save(session, [work, loaded.row, *loaded.records], [replayed])
+    row_io.save(session, [work, loaded.row, *loaded.records], [replayed])
     return Replayed(work.id, work.entity_id, done or ["its attempts start again"])
 
 
@@ -135,7 +135,7 @@ def reopen_invoice(session: Session, invoice_id: str, *, actor: str, reason: str
     reopened = list(invoices.reopen(loaded.row, actor=actor, reason=reason))
     work.attempts = 0
     work_queue.move(work, WorkState.READY, database.now(session), reason=f"reopened by {actor}")
-    store.save(session, [work, loaded.row, *loaded.records], reopened)
+    row_io.save(session, [work, loaded.row, *loaded.records], reopened)
     return Replayed(work.id, invoice_id, ["a new draft is made under a new key"])
 
 

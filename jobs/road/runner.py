@@ -15,7 +15,7 @@ from datetime import datetime
 import structlog
 from sqlalchemy.orm import Session
 
-from billing import database, effects, store, switches
+from billing import database, effects, row_io, store, switches
 from billing.effects import Call, Report, Result, Standing, Turn
 from billing.gateway import Budget, Gateway, NoAnswer
 from billing.idempotency import Learned
@@ -100,7 +100,7 @@ class Runner:
             result = effects.prepare(turn, look=look)
             in_flight[loaded.row.account] += result.call is not None
             results.append((work, result, refusal))
-        store.save(session, aside)
+        row_io.save(session, aside)
         return self._conclude(session, results, now, claimed=len(claimed))
 
     def set_aside(self, session: Session, why: str) -> None:
@@ -109,7 +109,7 @@ class Runner:
         for work in work_queue.locked(session, [work.id for work in self.claimed]).values():
             work_queue.move(work, WorkState.QUARANTINED, now, reason=why)
             _quarantined(session, work)
-            store.save(session, [work])
+            row_io.save(session, [work])
             store.look_later(session, work.id, now, self.terms.timing)
 
     def finish(self, session: Session, reports: Sequence[Report]) -> Outcome:

@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from billing import database, store, switches
+from billing import database, row_io, store, switches
 from billing.database import glance, now, transaction
 from billing.effects import Call, Report
 from billing.gateway import Budget, Gateway, Response, boot_clock
@@ -311,7 +311,7 @@ class Shift:
                     body, status = (answer.kept, answer.status) if answer else (None, None)
                     if store.keep_unsettled(session, report, body, status, why):
                         work_queue.move(work, WorkState.QUARANTINED, now(session), reason=why)
-                        store.save(session, [work])
+                        row_io.save(session, [work])
                 return
             except SQLAlchemyError as again:
                 if trouble(again) is Trouble.DATA:

@@ -8,8 +8,10 @@ from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from billing import ids, store
+from billing import ids, row_io, statements
 from billing.tables import Work, WorkState
+
+SQL = statements.beside(__file__)
 
 SWEEP_MOST = 1000
 """Rows that one sweep moves in its transaction; a relay takes fewer where so many take too long."""
@@ -38,32 +40,17 @@ def plan(session: Session, rows: Iterable[Mapping[str, Any]]) -> int:
 
 def claim_ready(session: Session, queue: str, known: Collection[str], most: int) -> list[Work]:
     """Lock up to `most` ready pieces of a queue, the most urgent first. `known`: the contracts as `name:version`."""
-    return store.rows(session, Work, _READY, {"queue": queue, "known": list(known), "most": most})
-
-
-# The state is a literal, so that the partial index fits.
-_READY = """
-     WHERE queue = %(queue)s AND state = 'ready' AND contract || ':' || version = ANY (%(known)s)
-     ORDER BY urgency, id LIMIT %(most)s FOR UPDATE SKIP LOCKED
-    """
+    return row_io.load(session, Work, SQL["claim_ready"], queue=queue, known=list(known), most=most)
 
 
 def claim_looks(session: Session, queue: str, most: int) -> list[Work]:
     """Lock up to `most` pieces of work whose record is due to be looked at by its own clock."""
-    return store.rows(session, Work, _TO_LOOK_AT, {"queue": queue, "most": most})
-
-
-_TO_LOOK_AT = f"""
-      JOIN billing.idempotency_records AS r ON r.work_id = its.id
-     WHERE r.queue = %(queue)s AND {_LOOK_DUE}
-     ORDER BY r.look_at LIMIT %(most)s FOR UPDATE OF its SKIP LOCKED
-    """
+    return row_io.load(session, Work, SQL["claim_looks"], queue=queue, most=most)
 
 
 def locked(session: Session, work_ids: Collection[str]) -> dict[str, Work]:
-    """These pieces of work, locked in the order of their ids. What is changed is written by `store.save`."""
-    found = store.rows(session, Work, "WHERE id = ANY (%s) ORDER BY id FOR UPDATE", (list(work_ids),))
-    return {work.id: work for work in found}
+    """These pieces of work, locked in the order of their ids. What is changed is written by `row_io.save`."""
+    return {work.id: work for work in row_io.locked(session, Work, work_ids)}
 
 
 def make_due_ready(session: Session, most: int = SWEEP_MOST) -> int:

@@ -1,0 +1,39 @@
+r"""SQL on the way of a capture: whole statements with names, in `.sql` files, to be pasted into psql and explained.
+
+    -- name: wake_looks
+    -- A lease says that somebody looks at this moment.
+    UPDATE ... WHERE queue = :queue ...;
+
+A parameter is written as a variable of psql (there: `\set queue '''captures'''`), a cast as CAST(): after a parameter,
+`::` is read as a part of its name. A condition that several statements share stands in each of them in full.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import CursorResult, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session
+
+_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+_DIALECT = make_url("postgresql+psycopg://").get_dialect()()
+_COMMENT = re.compile(r"^ *--.*\n", re.MULTILINE)
+
+
+def beside(module: str) -> dict[str, str]:
+    """The statements of the `.sql` file beside this module (`__file__`), by name, written as the driver takes them."""
+    source = Path(module).with_suffix(".sql").read_text(encoding="utf-8")
+    _, *parts = _NAME.split(source)
+    return {name: _for_the_driver(statement) for name, statement in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def run(session: Session, statement: str, **values: Any) -> CursorResult[Any]:
+    """In the session's transaction, by the driver itself: SQLAlchemy would look each statement up in its cache."""
+    return session.connection().exec_driver_sql(statement, values)
+
+
+def _for_the_driver(statement: str) -> str:
+    """Without comments and the last semicolon; `:name` becomes `%(name)s`."""
+    plain = _COMMENT.sub("", statement).strip().removesuffix(";")
+    return str(text(plain).compile(dialect=_DIALECT))
