@@ -1,12 +1,11 @@
-"""How many rows one statement takes: half as many when Postgres finds them too slow, more again while they fit.
+"""The archiver's transactions, each with as many rows as fit: what Postgres finds too slow is done again with less.
 
-What fits depends on the machine, its load and the rows, so it is found out and not set. Whatever was too slow is undone
-and done again with less; so the archiver moves on as long as a single row fits.
+It is undone first, so the archiver moves on as long as a single row fits.
 """
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import structlog
@@ -15,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from billing import database
+from billing.batch_limit import BatchLimit
 
 log = structlog.get_logger()
 
@@ -30,17 +30,18 @@ MOST_FITTING = 1024
 """Each time that more did not fit after all, twice as many must; at most this."""
 
 
+def limited_to(most: int) -> BatchLimit:
+    """As an archiver takes more again: rarely, because each try that fails costs it seconds."""
+    return BatchLimit(most, FITTING, MOST_FITTING)
+
+
 @dataclass(slots=True)
 class BatchSize:
     """One per archiver. `beat` is called after every try, because a process that tries for long is alive."""
 
     engine: Engine
-    rows: int = MOST_ROWS
-    most: int = MOST_ROWS
+    limit: BatchLimit = field(default_factory=lambda: limited_to(MOST_ROWS))
     beat: Callable[[], None] = lambda: None
-    _fitted: int = 0
-    _needed: int = FITTING
-    _grown: bool = False
 
     def read(self, step: Step[T]) -> T:
         """Of one moment, however many statements it takes. Raises what Postgres raises, if one row is too slow."""
@@ -54,30 +55,16 @@ class BatchSize:
         while True:
             try:
                 with begun(self.engine) as session:
-                    result = step(session, self.rows)
+                    result = step(session, self.limit.rows)
             except DBAPIError as error:
                 self.beat()
-                if database.sqlstate(error) not in database.TOO_SLOW or self.rows == 1:
+                if database.sqlstate(error) not in database.TOO_SLOW or self.limit.rows == 1:
                     raise
-                self._halve(error)
+                self.limit.halve()
+                kind = type(error.orig or error).__name__
+                log.warning("batch.halved", rows=self.limit.rows, error=kind, sqlstate=database.sqlstate(error))
             else:
                 self.beat()
-                self._fit()
+                if self.limit.fit():
+                    log.info("batch.doubled", rows=self.limit.rows)
                 return result
-
-    def _halve(self, error: DBAPIError) -> None:
-        if self._grown:
-            self._needed = min(2 * self._needed, MOST_FITTING)
-        self.rows, self._fitted, self._grown = max(1, self.rows // 2), 0, False
-        kind = type(error.orig or error).__name__
-        log.warning("batch.halved", rows=self.rows, error=kind, sqlstate=database.sqlstate(error))
-
-    def _fit(self) -> None:
-        self._fitted += 1
-        if self.rows == self.most or self._fitted < self._needed:
-            return
-        if self._grown:
-            # What was tried last has held.
-            self._needed = FITTING
-        self.rows, self._fitted, self._grown = min(2 * self.rows, self.most), 0, True
-        log.info("batch.doubled", rows=self.rows)

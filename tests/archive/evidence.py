@@ -12,7 +12,7 @@ from outside import Outside
 from sqlalchemy import Engine, select
 
 from archive import batches, retention
-from archive.batch_size import MOST_ROWS, BatchSize
+from archive.batch_size import MOST_ROWS, BatchSize, limited_to
 from archive.cache import Cache
 from archive.manifests import Source
 from archive.store import Store
@@ -79,7 +79,7 @@ class Archive:
             )
 
     def batch_size(self, most: int = MOST_ROWS) -> BatchSize:
-        return BatchSize(self.engine, rows=most, most=most)
+        return BatchSize(self.engine, limited_to(most))
 
     def in_sessions_with(self, **settings: str) -> None:
         """From now on the archiver's sessions have these settings of Postgres, as a role or a database may."""

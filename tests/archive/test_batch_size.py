@@ -13,7 +13,7 @@ from outside import in_order
 from sqlalchemy import text
 
 from archive import backlog
-from archive.batch_size import FITTING, BatchSize
+from archive.batch_size import FITTING, BatchSize, limited_to
 from archive.errors import StoreAway
 from billing import database
 from billing.timing import SHORT
@@ -118,7 +118,7 @@ def test_a_batch_that_was_claimed_large_is_read_in_pieces(archive: Archive, slow
 
 def test_it_takes_more_again_once_that_fits(archive: Archive, lines: Lines) -> None:
     batch_size = archive.batch_size(most=8)
-    batch_size.rows = 1
+    batch_size.limit.rows = 1
     for _ in range(3 * FITTING):
         batch_size.read(lambda session, _: session.execute(text("SELECT")))
     assert lines == [{"event": "batch.doubled", "level": "info", "rows": rows} for rows in (2, 4, 8)]
@@ -150,17 +150,17 @@ def test_one_row_that_is_too_slow_is_an_error_and_what_else_goes_wrong_is_not_tr
     batch_size = archive.batch_size(most=4)
     with pytest.raises(sqlalchemy.exc.OperationalError, match="statement timeout"):
         fails_above(0, batch_size)
-    assert batch_size.rows == 1
+    assert batch_size.limit.rows == 1
     batch_size = archive.batch_size(most=4)
     with pytest.raises(sqlalchemy.exc.ProgrammingError):
         batch_size.read(lambda session, _: session.execute(text("SELECT FROM billing.nothing")))
-    assert batch_size.rows == 4
+    assert batch_size.limit.rows == 4
 
 
 def test_every_try_is_a_beat(archive: Archive) -> None:
     archive.in_sessions_with()
     beats: list[int] = []
-    batch_size = BatchSize(archive.engine, rows=4, most=4, beat=lambda: beats.append(1))
+    batch_size = BatchSize(archive.engine, limited_to(4), beat=lambda: beats.append(1))
     with pytest.raises(sqlalchemy.exc.OperationalError):
         fails_above(0, batch_size)
     assert len(beats) == 3
@@ -242,7 +242,7 @@ def test_a_server_that_is_away_is_told_apart_from_one_that_is_too_slow(archive: 
 
 def rows_read(archive: Archive) -> int:
     """Rows of `facts` that any session has read so far, by Postgres' own count."""
-    with database.glance(archive.engine) as session:
+    with database.autocommit(archive.engine) as session:
         session.execute(text("SELECT pg_stat_force_next_flush()"))
     with database.transaction(archive.house.engine) as session:
         query = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'facts'"
