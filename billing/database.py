@@ -142,7 +142,7 @@ def transaction(engine: Engine) -> Iterator[Session]:
 
 
 @contextmanager
-def glance(engine: Engine) -> Iterator[Session]:
+def autocommit(engine: Engine) -> Iterator[Session]:
     """For one statement that is its own transaction: a third of the round trips of `transaction`."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection, Session(connection) as session:
         yield session

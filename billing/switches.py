@@ -4,16 +4,18 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, func, or_, select, text
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from billing import database, ids, row_io
+from billing import database, ids, row_io, statements
 from billing.errors import InvalidText, UnknownEntity
 from billing.facts import new_fact
 from billing.provider_ids import provider_id
 from billing.tables import Record, RecordState, Switch, SwitchState
 from billing.texts import plain_text
+
+SQL = statements.beside(__file__)
 
 EVERYTHING = "everything"
 _PREFIXES = {"captures": "cap_", "invoices": "inv_"}
@@ -64,7 +66,7 @@ def pull(session: Session, scope: str, *, actor: str, reason: str, probes: bool 
     and a successful probe of the provider releases it.
     """
     reason, actor = plain_text("reason", reason, 500), plain_text("actor", actor, 255)
-    session.execute(_LOCK, {"scope": known_scope(scope)})
+    statements.run(session, SQL["lock"], scope=known_scope(scope))
     account = scope.removeprefix("account:") if scope.startswith("account:") and scope != "account:own" else None
     while True:
         row = Switch(id=ids.new("swi"), scope=scope, account=account, version=0)
@@ -92,7 +94,7 @@ def pull(session: Session, scope: str, *, actor: str, reason: str, probes: bool 
 def release(session: Session, scope: str, *, actor: str, reason: str) -> Switch:
     """Release the switch of a scope. Raises UnknownEntity when it is not pulled."""
     reason, actor = plain_text("reason", reason, 500), plain_text("actor", actor, 255)
-    session.execute(_LOCK, {"scope": scope})
+    statements.run(session, SQL["lock"], scope=scope)
     row = session.scalars(
         select(Switch).where(Switch.scope == scope, Switch.state == SwitchState.PULLED).with_for_update()
     ).one_or_none()
@@ -110,9 +112,9 @@ def pulled(session: Session, scopes: Collection[str]) -> dict[str, str]:
     The switches are read in a statement after the locks, so that a switch which committed while we waited
     is seen (read committed). Scopes are locked in sorted order; nobody upgrades shared to exclusive.
     """
-    names, connection = (sorted(scopes),), session.connection()
-    connection.exec_driver_sql(_LOCK_SHARED, names)
-    return {scope: reason or "" for scope, reason in connection.exec_driver_sql(_PULLED, names)}
+    names = sorted(scopes)
+    statements.run(session, SQL["lock_shared"], scopes=names)
+    return {row.scope: row.reason or "" for row in statements.run(session, SQL["pulled"], scopes=names)}
 
 
 def unanswered(session: Session, scope: str) -> Unanswered:
@@ -143,11 +145,3 @@ def _within(scope: str) -> ColumnElement[bool]:
         return any_kind
     account = scope.removeprefix("account:")
     return any_kind & (Record.account.is_(None) if account == "own" else Record.account == account)
-
-
-_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('billing.switch:' || :scope, 0))")
-_LOCK_SHARED = (
-    "SELECT pg_advisory_xact_lock_shared(hashtextextended('billing.switch:' || scope, 0))"
-    "  FROM unnest(%s::text[]) WITH ORDINALITY AS s (scope, place) ORDER BY place"
-)
-_PULLED = "SELECT scope, reason FROM billing.switches WHERE state = 'pulled' AND scope = ANY (%s)"

@@ -24,6 +24,7 @@ from jobs.local.servers import LocalServers
 from jobs.road.pace import Pace
 from jobs.road.planning import plan, stamp_the_rest
 from jobs.road.relay import Relay
+from jobs.road.ringer import Ringer
 from jobs.road.runner import Runner
 from jobs.road.shift import Control, Shift
 from jobs.rq import bells
@@ -70,11 +71,8 @@ class House:
         self.terms = Terms("billing", "test", False, API_VERSION, timing, self._own_account())
         self.relay = Relay(
             self.engines["relay"],
-            self.redis,
-            "test",
             timing,
-            workers=dict.fromkeys(QUEUES, 1),
-            crews=dict.fromkeys(QUEUES, 8),
+            Ringer(self.redis, "test", workers=dict.fromkeys(QUEUES, 1), crews=dict.fromkeys(QUEUES, 8)),
         )
         self._asked = 0
 

@@ -27,6 +27,7 @@ from jobs.process.health import ARCHIVER_STUCK_S, STUCK_S, Beat
 from jobs.process.waiting import until_ready
 from jobs.road.pace import Pace
 from jobs.road.relay import Relay
+from jobs.road.ringer import Ringer
 from jobs.road.runner import Runner
 from jobs.road.shift import Control, Shift
 from jobs.rq import bells, workers
@@ -159,11 +160,13 @@ class Runtime:
         settings = self.settings
         return Relay(
             self.engine,
-            self.redis,
-            settings.environment,
             self.timing,
-            workers={"captures": settings.workers_captures, "invoices": settings.workers_invoices},
-            crews={"captures": settings.crew_captures, "invoices": settings.crew_invoices},
+            Ringer(
+                self.redis,
+                settings.environment,
+                workers={"captures": settings.workers_captures, "invoices": settings.workers_invoices},
+                crews={"captures": settings.crew_captures, "invoices": settings.crew_invoices},
+            ),
         )
 
     def shift(self, queue: str, gateway: Gateway, runner: Runner) -> Shift:

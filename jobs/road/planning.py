@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, Engine, Row, Select, and_, bindparam, func, select, text
+from sqlalchemy import ColumnElement, Engine, Row, Select, and_, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import Session
 
+from billing import statements
 from billing.database import transaction
 from billing.facts import OLD_TOPICS, PAYLOAD_TEXT, TOPICS, UnreadablePayload, read_payload
 from billing.tables import Fact
@@ -23,6 +24,8 @@ from jobs.road.contracts import CONTRACTS, CONTRACTS_VERSION, Unplannable, plann
 from jobs.road.verdicts import Trouble, trouble
 
 log = structlog.get_logger()
+
+SQL = statements.beside(__file__)
 
 STARTING = sorted({contract.topic for contract in CONTRACTS})
 """The topics that may start work; the others are only stamped."""
@@ -86,7 +89,7 @@ def plan(session: Session, timing: Timing, which: Which = UNPLANNED) -> int:
             failed[row.id] = error
     work_queue.plan(session, rows)
     if planned:
-        session.execute(_STAMP, {"ids": planned, "planned_version": CONTRACTS_VERSION})
+        statements.run(session, SQL["stamp"], ids=planned, planned_version=CONTRACTS_VERSION)
     logs.once_committed(session, lambda: _tell(rows))
     _set_aside(session, failed)
     return len(planned) + len(failed)
@@ -94,8 +97,13 @@ def plan(session: Session, timing: Timing, which: Which = UNPLANNED) -> int:
 
 def stamp_the_rest(session: Session, most: int = STAMP_MOST) -> int:
     """Stamp facts that start nothing, which is most of them, without reading them. Returns how many."""
-    values = {"topics": PASSED_OVER, "planned_version": CONTRACTS_VERSION, "most": most}
-    return session.connection().exec_driver_sql(_STAMP_THE_REST, values).rowcount
+    values = {"passed_over": PASSED_OVER, "planned_version": CONTRACTS_VERSION, "most": most}
+    return statements.run(session, SQL["stamp_the_rest"], **values).rowcount
+
+
+def any_unplanned(session: Session) -> bool:
+    """Whether there are facts that may start work and that no relay has planned yet."""
+    return bool(statements.run(session, SQL["any_unplanned"], starting=STARTING).scalar_one())
 
 
 def _started_by(row: Row[Any], timing: Timing) -> list[dict[str, Any]]:
@@ -136,7 +144,7 @@ def _blames_a_row(error: Exception) -> bool:
 def _set_aside(session: Session, failed: Mapping[int, Exception]) -> int:
     if not failed:
         return 0
-    stamped = session.execute(_SET_ASIDE, {"ids": list(failed), "planned_version": -CONTRACTS_VERSION}).all()
+    stamped = statements.run(session, SQL["set_aside"], ids=list(failed), planned_version=-CONTRACTS_VERSION).all()
     logs.once_committed(session, lambda: _alarm(stamped, failed))
     return len(stamped)
 
@@ -180,15 +188,3 @@ _COLUMNS = (
     Fact.planned_version,
     PAYLOAD_TEXT,
 )
-_STAMP = text("UPDATE billing.facts SET planned_version = :planned_version WHERE id = ANY (:ids)")
-# Whoever was faster keeps the last word.
-_SET_ASIDE = text(
-    "UPDATE billing.facts SET planned_version = :planned_version"
-    " WHERE id = ANY (:ids) AND coalesce(planned_version, 1) > 0 RETURNING id, topic, entity_id, correlation_id"
-)
-_STAMP_THE_REST = """
-    UPDATE billing.facts SET planned_version = %(planned_version)s
-     WHERE id IN (SELECT id FROM billing.facts
-                   WHERE planned_version IS NULL AND version = 1 AND topic = ANY (%(topics)s)
-                   ORDER BY id LIMIT %(most)s FOR UPDATE SKIP LOCKED)
-    """

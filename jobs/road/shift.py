@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from billing import database, row_io, store, switches
-from billing.database import glance, now, transaction
+from billing.database import autocommit, now, transaction
 from billing.effects import Call, Report
 from billing.gateway import Budget, Gateway, Response, boot_clock
 from billing.tables import WorkState
@@ -211,7 +211,7 @@ class Shift:
 
     def _anything(self) -> bool:
         """Asked before a claim where the last one found nothing: most looks find nothing again."""
-        with glance(self._engine) as session:
+        with autocommit(self._engine) as session:
             return work_queue.claimable(session, KNOWN, {self._queue: 1})[self._queue] > 0
 
     def _not_claimed(self, error: Exception) -> None:

@@ -13,3 +13,34 @@ SELECT work.* FROM billing.work
    AND (r.lease_until IS NULL OR r.lease_until < clock_timestamp()
         OR r.lease_until > clock_timestamp() + make_interval(secs => r.lease_s + 1))
  ORDER BY r.look_at LIMIT :most FOR UPDATE OF work SKIP LOCKED;
+
+-- name: claimable
+-- By the conditions of both claims; a look's index fits what is said not to be null.
+SELECT (SELECT count(*)
+          FROM (SELECT FROM billing.work
+                 WHERE queue = q.name AND state = 'ready'
+                   AND contract || ':' || version = ANY (:known) LIMIT q.most) AS ready)
+     + (SELECT count(*)
+          FROM (SELECT FROM billing.idempotency_records AS r
+                 WHERE r.queue = q.name AND r.look_at IS NOT NULL AND r.concluded_at IS NULL
+                   AND (r.look_at <= clock_timestamp() OR r.look_at > clock_timestamp() + interval '2 hours')
+                   AND (r.lease_until IS NULL OR r.lease_until < clock_timestamp()
+                        OR r.lease_until > clock_timestamp() + make_interval(secs => r.lease_s + 1))
+                 LIMIT q.most) AS looks)
+  FROM unnest(CAST(:queues AS text[]), CAST(:mosts AS bigint[])) WITH ORDINALITY AS q (name, most, place)
+ ORDER BY q.place;
+
+-- name: wake_work
+UPDATE billing.work SET state = 'ready', due_at = NULL, tries = 0, state_since = clock_timestamp()
+ WHERE id IN (SELECT w.id FROM billing.work AS w JOIN billing.idempotency_records AS r ON r.work_id = w.id
+               WHERE w.queue = :queue AND w.state = 'waiting' AND w.due_at IS NOT NULL
+                 AND r.concluded_at IS NULL AND r.learned = 'nothing'
+               ORDER BY w.due_at LIMIT 1000 FOR UPDATE OF w SKIP LOCKED);
+
+-- name: wake_looks
+-- A lease says that somebody looks at this moment.
+UPDATE billing.idempotency_records SET look_at = clock_timestamp()
+ WHERE id IN (SELECT id FROM billing.idempotency_records
+               WHERE queue = :queue AND concluded_at IS NULL AND look_at > clock_timestamp()
+                 AND learned = 'look_unanswered' AND lease_until IS NULL
+               ORDER BY look_at LIMIT 1000 FOR UPDATE SKIP LOCKED);

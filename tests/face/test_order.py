@@ -11,10 +11,12 @@ import pytest
 import structlog
 from house import House, eventually
 from sqlalchemy import Engine, select, text
+from sqlalchemy.orm import Session
 from test_road import TERMS, captured, claim, new_request, report, works
 
 import billing
 from billing import switches
+from billing.batch_limit import BatchLimit
 from billing.database import transaction
 from billing.effects import Standing
 from billing.explain import explain
@@ -23,7 +25,8 @@ from billing.idempotency import Learned
 from billing.steps import LookResult
 from billing.tables import Fact, Record, Work
 from billing.timing import PRODUCTION, SHORT
-from jobs.road import planning, quarantine, relay, work_queue
+from jobs.road import backlog, cadence, housekeeping, planning, quarantine, ringer, work_queue
+from jobs.road.cadence import Dear
 from jobs.road.contracts import KNOWN
 from jobs.road.pace import Pace
 from jobs.road.runner import Runner
@@ -249,24 +252,20 @@ def parked(engine: Engine, runner: Runner) -> list[str]:
     return captures
 
 
-def park_unknown(session: Any, most: int) -> int:
-    return work_queue.park_unknown(session, KNOWN, most)
-
-
 @pytest.mark.parametrize(
     ("given", "sweep", "becomes"),
     [
-        (overdue, work_queue.make_due_ready, "ready"),
-        (left_by_the_dead, work_queue.rescue_lapsed, "ready"),
-        (switched_off, work_queue.hold, "held"),
-        (held, work_queue.release_held, "ready"),
-        (of_another_version, park_unknown, "parked"),
-        (parked, park_unknown, "ready"),
+        (overdue, housekeeping.make_due_ready, "ready"),
+        (left_by_the_dead, housekeeping.rescue_lapsed, "ready"),
+        (switched_off, housekeeping.hold, "held"),
+        (held, housekeeping.release_held, "ready"),
+        (of_another_version, housekeeping.park_unknown, "parked"),
+        (parked, housekeeping.park_unknown, "ready"),
     ],
     ids=lambda each: getattr(each, "__name__", str(each)),
 )
 def test_a_sweep_moves_no_more_than_it_may_and_the_first_first(
-    engine: Engine, runner: Runner, given: Callable[..., list[str]], sweep: work_queue.Sweep, becomes: str
+    engine: Engine, runner: Runner, given: Callable[..., list[str]], sweep: Callable[[Session, int], int], becomes: str
 ):
     in_order = given(engine, runner)
     for moved in (1, 2):
@@ -283,23 +282,23 @@ def test_what_is_stopped_and_unanswered_is_looked_at_no_more_than_so_many_at_onc
     execute(engine, "UPDATE billing.idempotency_records SET look_at = NULL")
     for moved in (1, 1, 1, 0):
         with transaction(engine) as session:
-            assert work_queue.look_at_stopped(session, 1) == moved
+            assert housekeeping.look_at_stopped(session, 1) == moved
 
 
 def test_a_sweep_leaves_what_is_not_its_own(engine: Engine, runner: Runner):
     new_request(engine)
     for sweep in (
-        work_queue.make_due_ready,
-        work_queue.rescue_lapsed,
-        work_queue.hold,
-        work_queue.release_held,
-        park_unknown,
+        housekeeping.make_due_ready,
+        housekeeping.rescue_lapsed,
+        housekeeping.hold,
+        housekeeping.release_held,
+        housekeeping.park_unknown,
     ):
         with transaction(engine) as session:
             assert sweep(session, 1000) == 0, sweep
     execute(engine, "UPDATE billing.work SET state = 'waiting', due_at = clock_timestamp() + interval '1 hour'")
     with transaction(engine) as session:
-        assert work_queue.make_due_ready(session) == 0
+        assert housekeeping.make_due_ready(session) == 0
 
 
 def test_facts_are_planned_in_the_order_in_which_they_were_written(engine: Engine, monkeypatch: pytest.MonkeyPatch):
@@ -495,11 +494,11 @@ def test_a_call_that_was_never_reported_is_told_once(engine: Engine, runner: Run
 
 def test_bells_are_rung_for_what_is_claimable_and_not_again_within_a_second(house: House, monkeypatch: Any):
     clock = [100.0]
-    monkeypatch.setattr(relay.time, "monotonic", lambda: clock[0])
+    house.relay.clock = lambda: clock[0]
     rung: list[tuple[str, int]] = []
-    monkeypatch.setattr(relay.bells, "bells_waiting", lambda *_: 0)
-    monkeypatch.setattr(relay.bells, "ring", lambda _redis, _environment, queue, count: rung.append((queue, count)))
-    house.relay.workers = {"captures": 3, "invoices": 3}
+    monkeypatch.setattr(ringer.bells, "bells_waiting", lambda *_: 0)
+    monkeypatch.setattr(ringer.bells, "ring", lambda _redis, _environment, queue, count: rung.append((queue, count)))
+    house.relay.ringer.workers = {"captures": 3, "invoices": 3}
     house.relay.round()
     assert rung == []
     for _ in range(17):
@@ -507,7 +506,7 @@ def test_bells_are_rung_for_what_is_claimable_and_not_again_within_a_second(hous
     house.relay.round()
     assert rung == [("captures", 3)], "17 pieces of work, 8 calls in each crew"
     house.relay.round()
-    clock[0] += relay.RING_AGAIN_S - 0.01
+    clock[0] += cadence.RING_AGAIN_S - 0.01
     house.relay.round()
     assert len(rung) == 1
     clock[0] += 0.02
@@ -520,20 +519,30 @@ def test_bells_are_rung_for_what_is_claimable_and_not_again_within_a_second(hous
     assert rung == [*[("captures", 3)] * 2, ("captures", 1)], "an empty queue forgets when it was rung"
 
 
+def test_a_queue_is_fed_when_a_whole_crew_has_work_and_nothing_is_counted_beyond_all_crews(house: House):
+    bells = ringer.Ringer(
+        house.redis, "test", workers={"captures": 3, "invoices": 1}, crews={"captures": 8, "invoices": 4}
+    )
+    assert bells.most == {"captures": 24, "invoices": 4}
+    assert [bells.fed({"captures": captures, "invoices": invoices}) for captures, invoices in (
+        (0, 0), (7, 0), (8, 0), (8, 3), (8, 4), (0, 4)
+    )] == [False, False, True, False, True, True]  # fmt: skip
+
+
 def test_a_relay_rings_only_the_bells_that_are_missing(house: House, monkeypatch: Any):
     rung: list[int] = []
-    monkeypatch.setattr(relay.bells, "bells_waiting", lambda *_: 2)
-    monkeypatch.setattr(relay.bells, "ring", lambda _redis, _environment, _queue, count: rung.append(count))
-    house.relay.workers = {"captures": 3, "invoices": 3}
+    monkeypatch.setattr(ringer.bells, "bells_waiting", lambda *_: 2)
+    monkeypatch.setattr(ringer.bells, "ring", lambda _redis, _environment, _queue, count: rung.append(count))
+    house.relay.ringer.workers = {"captures": 3, "invoices": 3}
     for number in range(24):
         house.ask_for_capture(f"pi_{number}")
     house.relay.round()
     assert rung == [1]
 
 
-def test_while_somebody_waits_facts_that_start_nothing_are_stamped_once_a_second(house: House, monkeypatch: Any):
+def test_while_somebody_waits_facts_that_start_nothing_are_stamped_once_a_second(house: House):
     clock = [100.0]
-    monkeypatch.setattr(relay.time, "monotonic", lambda: clock[0])
+    house.relay.clock = lambda: clock[0]
 
     def unstamped() -> int:
         house.execute(
@@ -541,27 +550,27 @@ def test_while_somebody_waits_facts_that_start_nothing_are_stamped_once_a_second
             " SELECT 'capture.looked', 'capture', 'cap_1', coalesce(max(entity_version), 0) + 1, 'test', '{}'"
             "   FROM billing.facts"
         )
-        house.relay._busy_until = clock[0] + 10
+        house.relay.cadence.busy_until = clock[0] + 10
         house.relay.round()
         with transaction(house.engine) as session:
             return len(session.scalars(select(Fact.id).where(Fact.planned_version.is_(None))).all())
 
     assert unstamped() == 0
     assert unstamped() == 1
-    clock[0] += relay.STAMP_EVERY_S
+    clock[0] += cadence.STAMP_EVERY_S
     assert unstamped() == 0
 
 
-def test_contracts_that_nobody_knows_are_looked_for_once_a_second(house: House, monkeypatch: Any):
+def test_contracts_that_nobody_knows_are_looked_for_once_a_second(house: House):
     clock = [100.0]
-    monkeypatch.setattr(relay.time, "monotonic", lambda: clock[0])
+    house.relay.clock = lambda: clock[0]
     house.relay.round()
     capture = house.ask_for_capture("pi_1")
     house.plan()
     house.execute("UPDATE billing.work SET version = 2")
     house.relay.round()
     assert house.work(capture).state == "ready"
-    clock[0] += relay.UNKNOWN_EVERY_S
+    clock[0] += cadence.UNKNOWN_EVERY_S
     house.relay.round()
     assert house.work(capture).state == "parked"
 
@@ -570,19 +579,19 @@ def test_where_looking_for_what_switches_stop_is_slow_it_is_done_rarely(house: H
     """Among a million pieces of ready work it reads them all; planning, taking back and ringing do not wait for it."""
     asked: list[bool] = []
     clock = [100.0]
-    monkeypatch.setattr(relay.time, "monotonic", lambda: clock[0])
-    really = work_queue.glance
+    house.relay.clock = lambda: clock[0]
+    really = backlog.look
 
-    def slow(*arguments: Any, stopped_too: bool, **more: Any) -> Any:
-        asked.append(stopped_too)
-        clock[0] += 1.0 if stopped_too else 0.001
-        return really(*arguments, stopped_too=stopped_too, **more)
+    def slow(session: Session, most: Any, dear: Dear) -> Any:
+        asked.append(dear.stopped)
+        clock[0] += 1.0 if dear.stopped else 0.001
+        return really(session, most, dear)
 
-    monkeypatch.setattr(relay.work_queue, "glance", slow)
+    monkeypatch.setattr(backlog, "look", slow)
     for _ in range(3):
         house.relay.round()
     assert asked == [True, False, False]
-    clock[0] += relay.GLANCE_REST
+    clock[0] += cadence.LOOK_REST
     house.relay.round()
     assert asked == [True, False, False, True]
 
@@ -590,16 +599,16 @@ def test_where_looking_for_what_switches_stop_is_slow_it_is_done_rarely(house: H
 def test_where_looking_for_what_switches_stop_takes_too_long_the_round_goes_on_without(house: House, monkeypatch: Any):
     """A million pieces of ready work and one pulled switch were read through for more than two seconds."""
     clock = [100.0]
-    monkeypatch.setattr(relay.time, "monotonic", lambda: clock[0])
-    really = work_queue.glance
+    house.relay.clock = lambda: clock[0]
+    really = backlog.look
 
-    def too_slow(session: Any, *arguments: Any, stopped_too: bool, **more: Any) -> Any:
-        if stopped_too:
+    def too_slow(session: Session, most: Any, dear: Dear) -> Any:
+        if dear.stopped:
             clock[0] += 2
             session.execute(text("SELECT pg_sleep(9)"))
-        return really(session, *arguments, stopped_too=stopped_too, **more)
+        return really(session, most, dear)
 
-    monkeypatch.setattr(relay.work_queue, "glance", too_slow)
+    monkeypatch.setattr(backlog, "look", too_slow)
     capture = house.ask_for_capture("pi_1")
     with structlog.testing.capture_logs() as lines:
         house.relay.round()
@@ -610,8 +619,8 @@ def test_where_looking_for_what_switches_stop_takes_too_long_the_round_goes_on_w
     ]
 
 
-def test_a_sweep_that_takes_too_long_takes_half_and_keeps_no_other_waiting(house: House, monkeypatch: Any):
-    monkeypatch.setattr(work_queue, "SWEEP_MOST", 8)
+def test_a_sweep_that_takes_too_long_takes_half_and_keeps_no_other_waiting(house: House):
+    house.relay.housekeeper.limits["make_due_ready"] = BatchLimit(8)
     waiting = [house.ask_for_capture(f"pi_{n}") for n in range(3)]
     house.plan()
     house.execute("UPDATE billing.work SET state = 'waiting', due_at = now() - interval '1 s'")
@@ -640,7 +649,7 @@ def test_a_sweep_that_fails_for_a_single_row_is_an_alarm_and_keeps_no_other_wait
     )
     house.execute(f"ALTER TABLE billing.work ADD CONSTRAINT broken CHECK (entity_id <> '{stuck}' OR state = 'waiting')")
     house.execute("UPDATE billing.work SET state = 'held' WHERE entity_id = :id", id=late)
-    house.relay._sizes["make_due_ready"] = 1
+    house.relay.housekeeper.limits["make_due_ready"] = BatchLimit(1)
     with structlog.testing.capture_logs() as lines:
         house.relay.round()
     assert house.work(late).state == "ready"

@@ -19,7 +19,7 @@ from billing.records import Terms
 from billing.steps import LookResult
 from billing.tables import Capture, Fact, Record, Switch, Work
 from billing.timing import SHORT
-from jobs.road import work_queue
+from jobs.road import housekeeping
 from jobs.road.pace import Pace
 from jobs.road.planning import plan
 from jobs.road.runner import Outcome, Runner
@@ -120,7 +120,7 @@ def test_a_dead_workers_call_is_asked_again_with_the_same_key(engine: Engine, ru
     (first,) = claim(engine, runner).calls
     with transaction(engine) as session:
         session.execute(text("UPDATE billing.idempotency_records SET lease_until = clock_timestamp()"))
-        assert work_queue.rescue_lapsed(session) == 1
+        assert housekeeping.rescue_lapsed(session) == 1
     (second,) = claim(engine, runner).calls
     assert second.request == first.request
     assert second.fence == first.fence + 1
@@ -143,7 +143,7 @@ def test_once_a_switch_has_committed_nothing_new_is_prepared(engine: Engine, run
         # Whoever asks why nothing happens is told which switch, and why it was pulled.
         assert session.scalars(select(Work)).one().reason == f"{scope}: a test"
         switches.release(session, scope, actor="ops", reason="over")
-        assert work_queue.release_held(session) == 1
+        assert housekeeping.release_held(session) == 1
     assert len(claim(engine, runner).calls) == 1
 
 
@@ -153,8 +153,8 @@ def test_what_is_unanswered_is_looked_at_behind_a_pulled_switch(engine: Engine, 
     report(engine, runner, call, NoAnswer("reset"))
     with transaction(engine) as session:
         switches.pull(session, "captures", actor="ops", reason="a test")
-        assert work_queue.hold(session) == 1
-        assert work_queue.look_at_stopped(session) == 1
+        assert housekeeping.hold(session) == 1
+        assert housekeeping.look_at_stopped(session) == 1
     (look,) = claim(engine, runner).calls
     assert look.looking
     assert works(engine) == {capture_id: "held"}
@@ -231,7 +231,7 @@ def test_two_operations_never_call_about_the_same_object_at_once(engine: Engine,
     report(engine, runner, call, captured(call))
     with transaction(engine) as session:
         session.execute(text("UPDATE billing.work SET due_at = clock_timestamp() WHERE state = 'waiting'"))
-        work_queue.make_due_ready(session)
+        housekeeping.make_due_ready(session)
     assert len(claim(engine, runner).calls) == 1
 
 

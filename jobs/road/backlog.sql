@@ -1,0 +1,58 @@
+-- name: look
+-- Each condition is the one by which the rows are then taken: in planning.sql, housekeeping.sql and work_queue.sql.
+SELECT EXISTS (SELECT FROM billing.facts
+                WHERE planned_version IS NULL AND version = 1 AND topic = ANY (:starting)) AS unplanned,
+
+       EXISTS (SELECT FROM billing.facts
+                WHERE planned_version IS NULL AND version = 1 AND topic = ANY (:passed_over)) AS unstamped,
+
+       EXISTS (SELECT FROM billing.work
+                WHERE state = 'waiting'
+                  AND (due_at <= clock_timestamp() OR due_at > clock_timestamp() + interval '2 hours')) AS due,
+
+       EXISTS (SELECT FROM billing.work AS w JOIN billing.idempotency_records AS r ON r.id = w.record_id
+                WHERE w.state = 'running'
+                  AND (r.lease_until IS NULL OR r.lease_until < clock_timestamp()
+                       OR r.lease_until > clock_timestamp() + make_interval(secs => r.lease_s + 1))) AS lapsed,
+
+       :stopped_too
+       AND EXISTS (SELECT FROM billing.switches WHERE state = 'pulled')
+       AND EXISTS (SELECT FROM billing.work
+                    WHERE (state = 'ready' OR state = 'waiting' AND due_at IS NOT NULL)
+                      AND scopes && (SELECT CAST(coalesce(array_agg(scope), '{}') AS text[])
+                                       FROM billing.switches WHERE state = 'pulled')) AS switched_off,
+
+       :stopped_too
+       AND EXISTS (SELECT FROM billing.idempotency_records AS r, billing.work AS w
+                    WHERE w.id = r.work_id AND w.state IN ('held', 'parked', 'quarantined')
+                      AND r.concluded_at IS NULL AND r.look_at IS NULL AND r.unanswered > 0
+                      AND r.state IN ('sent', 'in_doubt')
+                      AND (r.lease_until IS NULL OR r.lease_until < clock_timestamp()
+                           OR r.lease_until > clock_timestamp() + make_interval(secs => r.lease_s + 1))) AS unseen,
+
+       :stopped_too
+       AND EXISTS (SELECT FROM billing.work
+                    WHERE state = 'held'
+                      AND NOT scopes && (SELECT CAST(coalesce(array_agg(scope), '{}') AS text[])
+                                           FROM billing.switches WHERE state = 'pulled')) AS released,
+
+       :unknown_too
+       AND EXISTS (SELECT FROM billing.work
+                    WHERE state = 'ready' AND NOT contract || ':' || version = ANY (:known)
+                       OR state = 'parked' AND contract || ':' || version = ANY (:known)) AS unknown,
+
+       ARRAY (SELECT (SELECT count(*)
+                        FROM (SELECT FROM billing.work
+                               WHERE queue = q.name AND state = 'ready'
+                                 AND contract || ':' || version = ANY (:known) LIMIT q.most) AS ready)
+                   + (SELECT count(*)
+                        FROM (SELECT FROM billing.idempotency_records AS r
+                               WHERE r.queue = q.name AND r.look_at IS NOT NULL AND r.concluded_at IS NULL
+                                 AND (r.look_at <= clock_timestamp()
+                                      OR r.look_at > clock_timestamp() + interval '2 hours')
+                                 AND (r.lease_until IS NULL OR r.lease_until < clock_timestamp()
+                                      OR r.lease_until > clock_timestamp() + make_interval(secs => r.lease_s + 1))
+                               LIMIT q.most) AS looks)
+                FROM unnest(CAST(:queues AS text[]), CAST(:mosts AS bigint[]))
+                     WITH ORDINALITY AS q (name, most, place)
+               ORDER BY q.place) AS claimable;

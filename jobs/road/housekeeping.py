@@ -1,0 +1,118 @@
+"""The relay's sweeps: each puts rows right in Postgres that no worker will touch by itself.
+
+A sweep is one short transaction of at most so many rows, and takes none that somebody else has locked.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from billing import database, statements
+from billing.batch_limit import BatchLimit
+from billing.database import transaction
+from jobs.road.backlog import Backlog
+from jobs.road.contracts import KNOWN
+from jobs.road.planning import STAMP_MOST, stamp_the_rest
+from jobs.road.verdicts import Trouble, trouble
+
+log = structlog.get_logger()
+
+SQL = statements.beside(__file__)
+
+SWEEP_MOST = 1000
+
+
+def make_due_ready(session: Session, most: int = SWEEP_MOST) -> int:
+    """What has waited long enough is ready again; the longest overdue first."""
+    return statements.run(session, SQL["make_due_ready"], most=most).rowcount
+
+
+def rescue_lapsed(session: Session, most: int = SWEEP_MOST) -> int:
+    """Work whose call was never reported goes back to ready; that counts as an attempt: a worker died on it."""
+    return statements.run(session, SQL["rescue_lapsed"], most=most).rowcount
+
+
+def hold(session: Session, most: int = SWEEP_MOST) -> int:
+    """Store `held` for what a pulled switch stops; the guard before each call remains the truth."""
+    return statements.run(session, SQL["hold"], most=most).rowcount
+
+
+def look_at_stopped(session: Session, most: int = SWEEP_MOST) -> int:
+    """What is held, parked or quarantined and unanswered is looked at: a switch stops sends, not the truth."""
+    return statements.run(session, SQL["look_at_stopped"], most=most).rowcount
+
+
+def release_held(session: Session, most: int = SWEEP_MOST) -> int:
+    """What no pulled switch stops any more is ready again."""
+    return statements.run(session, SQL["release_held"], most=most).rowcount
+
+
+def park_unknown(session: Session, most: int = SWEEP_MOST, known: Collection[str] = KNOWN) -> int:
+    """Park ready work of contracts that this version does not know, and unpark what it knows by now."""
+    values = {"most": most, "known": list(known)}
+    return sum(statements.run(session, SQL[name], **values).rowcount for name in ("park_unknown", "unpark_known"))
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """`move` takes at most so many rows, and returns how many it moved; `wanted` says whether it would move any."""
+
+    move: Callable[[Session, int], int]
+    wanted: Callable[[Backlog], bool]
+    most: int = SWEEP_MOST
+
+    @property
+    def name(self) -> str:
+        return self.move.__name__
+
+
+SWEEPS = (
+    Sweep(make_due_ready, lambda backlog: backlog.due),
+    Sweep(rescue_lapsed, lambda backlog: backlog.lapsed),
+    Sweep(hold, lambda backlog: backlog.switched_off),
+    Sweep(look_at_stopped, lambda backlog: backlog.unseen),
+    Sweep(release_held, lambda backlog: backlog.released),
+    Sweep(park_unknown, lambda backlog: backlog.unknown),
+)
+STAMP = Sweep(stamp_the_rest, lambda backlog: backlog.unstamped, STAMP_MOST)
+"""By itself, because nobody waits for it."""
+
+
+@dataclass(slots=True)
+class Housekeeper:
+    """Runs sweeps, and remembers of each how many rows fit into its transaction."""
+
+    engine: Engine
+    limits: dict[str, BatchLimit] = field(
+        default_factory=lambda: {sweep.name: BatchLimit(sweep.most) for sweep in (*SWEEPS, STAMP)}
+    )
+
+    def tidy(self, backlog: Backlog) -> int:
+        """Every sweep that this backlog asks for. Returns how many rows they moved."""
+        return sum(self.run(sweep) for sweep in SWEEPS if sweep.wanted(backlog))
+
+    def run(self, sweep: Sweep) -> int:
+        """One sweep in a transaction of its own; one that fails keeps no other waiting. Returns how many rows it moved.
+
+        Raises what says that the database is away, busy or older than the code.
+        """
+        limit = self.limits[sweep.name]
+        try:
+            with transaction(self.engine) as session:
+                moved = sweep.move(session, limit.rows)
+        except SQLAlchemyError as error:
+            if trouble(error) not in (Trouble.HALVE, Trouble.DATA):
+                raise
+            about = {"sweep": sweep.name, "error": type(error).__name__, "sqlstate": database.sqlstate(error)}
+            if limit.rows > 1:
+                log.warning("sweep.halved", rows=limit.rows, **about)
+            else:
+                log.error("sweep.stuck", **about, exc_info=True)
+            limit.halve()
+            return 0
+        limit.fit()
+        return moved

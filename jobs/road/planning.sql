@@ -1,0 +1,17 @@
+-- name: any_unplanned
+SELECT EXISTS (SELECT FROM billing.facts WHERE planned_version IS NULL AND version = 1 AND topic = ANY (:starting));
+
+-- name: stamp
+UPDATE billing.facts SET planned_version = :planned_version WHERE id = ANY (:ids);
+
+-- name: set_aside
+-- Whoever was faster keeps the last word.
+UPDATE billing.facts SET planned_version = :planned_version
+ WHERE id = ANY (:ids) AND coalesce(planned_version, 1) > 0
+RETURNING id, topic, entity_id, correlation_id;
+
+-- name: stamp_the_rest
+UPDATE billing.facts SET planned_version = :planned_version
+ WHERE id IN (SELECT id FROM billing.facts
+               WHERE planned_version IS NULL AND version = 1 AND topic = ANY (:passed_over)
+               ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED);

@@ -1,0 +1,166 @@
+"""The SQL on the way of a capture: whole, explained by Postgres, found by index, and alike where it must be alike."""
+
+import random
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
+
+from billing import statements, store, switches
+from billing.database import transaction
+from billing.timing import SHORT
+from jobs.road import backlog, housekeeping, planning, work_queue
+from jobs.road.cadence import Dear
+from jobs.road.contracts import KNOWN
+
+ROOT = Path(__file__).parents[2]
+ROOMS = [store, switches, planning, backlog, housekeeping, work_queue]
+FILES = sorted(path for package in ("billing", "jobs") for path in (ROOT / package).rglob("*.sql"))
+ALL = [(f"{Path(room.__file__).stem}.{name}", sql) for room in ROOMS for name, sql in room.SQL.items()]
+
+every_statement = pytest.mark.parametrize("sql", [sql for _, sql in ALL], ids=[name for name, _ in ALL])
+
+READ_THROUGH = {"switches"}
+"""A few rows. Whatever else is read through would be read through when it has a million."""
+
+
+def test_every_file_of_statements_is_tested_here():
+    assert sorted(Path(room.__file__).with_suffix(".sql") for room in ROOMS) == FILES
+
+
+def test_every_statement_is_used_by_the_room_beside_it():
+    for room in ROOMS:
+        source = Path(room.__file__).read_text()
+        assert [name for name in room.SQL if f'"{name}"' not in source] == []
+
+
+def test_a_parameter_is_written_for_the_driver_and_a_comment_is_left_out(tmp_path: Path):
+    (tmp_path / "room.sql").write_text(
+        "-- name: first\n-- As :told.\nSELECT CAST(:x AS text), 'a:b', 7 % 2 -- name: no\n WHERE :x = 1;\n\n"
+        "-- name: second\nSELECT 1\n  -- why\n     , 2;\n"
+    )
+    assert statements.beside(str(tmp_path / "room.py")) == {
+        "first": "SELECT CAST(%(x)s AS text), 'a:b', 7 %% 2 -- name: no\n WHERE %(x)s = 1",
+        "second": "SELECT 1\n     , 2",
+    }
+
+
+def plain(sql: str) -> str:
+    """With one space for each gap."""
+    return " ".join(sql.split())
+
+
+def explained(session: Session, sql: str) -> list[str]:
+    """The plan for any values."""
+    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", sql)))
+    numbered = re.sub(r"%\((\w+)\)s", lambda found: f"${1 + names.index(found[1])}", sql).replace("%%", "%")
+    plan = session.connection().exec_driver_sql(f"EXPLAIN (GENERIC_PLAN, COSTS OFF) {numbered}")
+    return list(plan.scalars())
+
+
+@every_statement
+def test_a_statement_can_be_pasted_and_explained_and_reads_no_table_through(engine: Engine, sql: str):
+    with transaction(engine) as session:
+        scans = [line for line in explained(session, sql) if "Seq Scan" in line]
+    assert [line for line in scans if not any(f"on {table}" in line for table in READ_THROUGH)] == []
+
+
+# Conditions that stand in several statements.
+
+LEASE_OVER = plain(
+    """
+    (r.lease_until IS NULL OR r.lease_until < clock_timestamp()
+     OR r.lease_until > clock_timestamp() + make_interval(secs => r.lease_s + 1))
+    """
+)
+A_TIME_HAS_COME = r"\((\S+) <= clock_timestamp\(\) OR \1 > clock_timestamp\(\) \+ interval '2 hours'\)"
+WRITES_OR_WAKES = {"store.renew_leases", "work_queue.wake_looks"}
+
+
+def test_a_lease_and_a_due_time_are_judged_in_the_same_words_everywhere():
+    judging = {name: plain(sql) for name, sql in ALL if name not in WRITES_OR_WAKES}
+    assert sum(sql.count(LEASE_OVER) for sql in judging.values()) == 7
+    for name, sql in judging.items():
+        rest = re.sub(A_TIME_HAS_COME, "", sql.replace(LEASE_OVER, ""))
+        assert not re.search(r"(lease_until|due_at|look_at) [<>]|clock_timestamp\(\) [<>]", rest), name
+
+
+def scatter(session: Session, rng: random.Random) -> None:
+    """A few pieces of work with a record, each in any state whatever."""
+    times = ["NULL", *(f"clock_timestamp() + interval '{away}'" for away in ("-1 min", "1 min", "3 hours", "-1 day"))]
+    for table in ("work", "idempotency_records", "switches", "facts"):
+        session.execute(text(f"DELETE FROM billing.{table}"))
+    for scope in rng.sample(["captures", "account:acct_1"], rng.randint(0, 1)):
+        session.execute(text(f"INSERT INTO billing.switches (id, scope, actor) VALUES ('swi_1', '{scope}', 'x')"))
+    for n in range(rng.randint(1, 3)):
+        state = rng.choice(["waiting", "ready", "running", "held", "parked", "quarantined", "done"])
+        scopes = rng.choice(["{everything,captures}", "{everything,captures,account:acct_1}"])
+        session.execute(
+            text(
+                "INSERT INTO billing.work (id, contract, version, arguments, queue, entity_id, scopes, state, due_at,"
+                " urgency, record_id, dedupe_key) VALUES"
+                f" ('wrk_{n}', 'take_capture', {rng.choice([1, 1, 2])}, '{{}}', 'captures', 'cap_{n}', '{scopes}',"
+                f" '{state}', {rng.choice(times)}, now(), 'rec_{n}', '{n}')"
+            )
+        )
+        session.execute(
+            text(
+                "INSERT INTO billing.idempotency_records (id, operation_id, step, generation, work_id, queue, key,"
+                " method, path, body, fingerprint, livemode, api_version, state, unanswered, look_at, lease_until,"
+                " lease_s, concluded_at)"
+                f" VALUES ('rec_{n}', 'cap_{n}', 'capture', 1, 'wrk_{n}', 'captures', 'k{n}', 'POST', '/', '', '',"
+                f" false, '', '{rng.choice(['sent', 'in_doubt', 'planned'])}', {rng.choice([0, 1])},"
+                f" {rng.choice(times)}, {rng.choice(times)}, 15, {rng.choice(['NULL', 'NULL', 'now()'])})"
+            )
+        )
+        topic = rng.choice(["capture.requested", "capture.looked", "capture.from_a_newer_version"])
+        session.execute(
+            text(
+                "INSERT INTO billing.facts (topic, version, entity_type, entity_id, entity_version, actor, payload,"
+                f" planned_version) VALUES ('{topic}', {rng.choice([1, 1, 2])}, 'capture', 'cap_{n}', 1, 'x', '{{}}',"
+                f" {rng.choice(['NULL', '1'])})"
+            )
+        )
+
+
+def taken(session: Session, take: Any) -> int:
+    """How many rows it takes, and as if it had not."""
+    with session.begin_nested() as undone:
+        found = take()
+        undone.rollback()
+    return found if isinstance(found, int) else len(found)
+
+
+def test_what_a_relay_sees_is_what_is_then_taken_in_whatever_state_the_rows_are(engine: Engine):
+    rng, most = random.Random(11), {"captures": 9, "invoices": 9}
+    seen: list[backlog.Backlog] = []
+    for _ in range(250):
+        with Session(engine) as session:
+            scatter(session, rng)
+            now = backlog.look(session, most, Dear(stopped=True, unknown=True))
+            for sweep in (*housekeeping.SWEEPS, housekeeping.STAMP):
+                assert (taken(session, lambda move=sweep.move: move(session, 9)) > 0) == sweep.wanted(now), sweep.name
+            assert (taken(session, lambda: planning.plan(session, SHORT)) > 0) == now.unplanned
+            assert planning.any_unplanned(session) == now.unplanned
+            ready = taken(session, lambda: work_queue.claim_ready(session, "captures", KNOWN, 9))
+            looks = taken(session, lambda: work_queue.claim_looks(session, "captures", 9))
+            assert now.claimable == {"captures": ready + looks, "invoices": 0}
+            assert work_queue.claimable(session, KNOWN, most) == now.claimable
+        seen.append(now)
+    for field in fields(backlog.Backlog):
+        values = [getattr(each, field.name) for each in seen]
+        assert len(set(map(bool, values))) == 2 or field.name == "claimable", f"{field.name} was always the same"
+
+
+def test_what_is_dear_is_only_looked_for_when_asked(engine: Engine):
+    with Session(engine) as session:
+        scatter(session, random.Random(1))
+        session.execute(text("UPDATE billing.work SET state = 'held', version = 2, scopes = '{}'"))
+        session.execute(text("UPDATE billing.work SET state = 'ready' WHERE id = 'wrk_0'"))
+        for stopped, unknown in ((True, True), (False, False), (True, False)):
+            now = backlog.look(session, {"captures": 1}, Dear(stopped, unknown))
+            assert now.unknown is unknown
