@@ -1,8 +1,8 @@
 """How much code there is: `make size`, or `python -m bench.size`.
 
 A line counts when something of a statement stands on it. Blank lines, comments and docstrings do not count; a docstring
-is every statement that is nothing but a string. README.md states these numbers, rounded to hundreds, in a line that
-`--write` writes anew and tests/test_size.py compares.
+is every statement that is nothing but a string. SQL in a file of its own counts like SQL in a string. README.md states
+these numbers, rounded to hundreds, in a line that `--write` writes anew and tests/test_size.py compares.
 """
 
 import io
@@ -22,7 +22,16 @@ _LINE = re.compile(rf"^{re.escape(_OPENING)}.*$", re.MULTILINE)
 _LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING, tokenize.ENDMARKER}
 
 
-def code_lines(source: str) -> int:
+def code_lines(path: Path) -> int:
+    source = path.read_text()
+    return _lines_of_sql(source) if path.suffix == ".sql" else lines_of_python(source)
+
+
+def _lines_of_sql(source: str) -> int:
+    return sum(bool(line.strip()) and not line.strip().startswith("--") for line in source.splitlines())
+
+
+def lines_of_python(source: str) -> int:
     lines: set[int] = set()
     statement: list[tokenize.TokenInfo] = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -37,25 +46,26 @@ def code_lines(source: str) -> int:
 
 
 def files_of_one_capture() -> list[Path]:
-    """Those in the first table of README.md's map, from the request to the archive."""
+    """Those in the first table of README.md's map, from the request to the archive, each with its SQL."""
     table = README.read_text().partition("\n## The map\n")[2].partition("\n|---")[2].partition("\n\n")[0]
-    return [ROOT / link for link in re.findall(r"\]\(([^)]+\.py)\)", table)]
+    rooms = [ROOT / link for link in re.findall(r"\]\(([^)]+\.py)\)", table)]
+    return rooms + [path.with_suffix(".sql") for path in rooms if path.with_suffix(".sql").exists()]
 
 
 def parts() -> Mapping[str, list[Path]]:
     """What is counted, by the name that it has in README.md."""
-    service = [path for room in ("billing", "archive", "jobs") for path in _python(room)]
+    service = [path for room in ("billing", "archive", "jobs") for path in _code(room)]
     return {
         "the way of one capture": files_of_one_capture(),
         "the service": [path for path in service if MIGRATIONS not in path.parents],
-        "the stand-in": _python("stripe_standin/src"),
-        "the tests": [path for room in TESTS for path in _python(room)],
+        "the stand-in": _code("stripe_standin/src"),
+        "the tests": [path for room in TESTS for path in _code(room)],
     }
 
 
 def sizes() -> dict[str, int]:
     """Lines of code, by part."""
-    return {part: sum(code_lines(path.read_text()) for path in paths) for part, paths in parts().items()}
+    return {part: sum(map(code_lines, paths)) for part, paths in parts().items()}
 
 
 def line_of_readme() -> str:
@@ -77,8 +87,8 @@ def main() -> None:
         print(f"{sizes()[part]:14,}{in_all:14,}{len(paths):7}  {part}")
 
 
-def _python(room: str) -> list[Path]:
-    return sorted((ROOT / room).rglob("*.py"))
+def _code(room: str) -> list[Path]:
+    return sorted(path for path in (ROOT / room).rglob("*") if path.suffix in (".py", ".sql"))
 
 
 if __name__ == "__main__":

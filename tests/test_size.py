@@ -1,5 +1,7 @@
 """README says how much code there is, and `make size` counts it."""
 
+from pathlib import Path
+
 import pytest
 
 from bench import size
@@ -23,7 +25,12 @@ SELECT id
 
 
 def test_what_is_left_without_blank_lines_comments_and_docstrings_is_counted() -> None:
-    assert size.code_lines(SOURCE) == len(["LIMIT", "def", "return (", '"""', "SELECT", "FROM", ")"])
+    assert size.lines_of_python(SOURCE) == len(["LIMIT", "def", "return (", '"""', "SELECT", "FROM", ")"])
+
+
+def test_sql_in_a_file_of_its_own_is_counted_like_that_in_a_string(tmp_path: Path) -> None:
+    (tmp_path / "room.sql").write_text("-- name: first\n-- Why.\nSELECT id\n\n  FROM facts;\n")
+    assert size.code_lines(tmp_path / "room.sql") == len(["SELECT", "FROM"])
 
 
 @pytest.mark.parametrize("part", size.parts())

@@ -136,15 +136,6 @@ def fails_above(rows: int, batch_size: BatchSize) -> None:
         batch_size.read(step)
 
 
-def test_it_tries_more_ever_more_rarely_where_that_never_fits(archive: Archive, lines: Lines) -> None:
-    archive.in_sessions_with()
-    fails_above(4, archive.batch_size(most=16))
-    changes = [line["rows"] for line in lines]
-    assert changes[:2] == [8, 4]
-    assert changes[2:] == [8, 4] * (len(changes[2:]) // 2)
-    assert len(changes) <= 2 + 2 * 4  # after 16, 32, 64 and 128 statements that fitted
-
-
 def test_one_row_that_is_too_slow_is_an_error_and_what_else_goes_wrong_is_not_tried_with_less(archive: Archive) -> None:
     archive.in_sessions_with()
     batch_size = archive.batch_size(most=4)
