@@ -4,8 +4,9 @@
 PYTHON ?= python3
 ARGS ?=
 # Each has servers of its own and takes whole files (conftest.py). One more than the two cores that we count on,
-# because most tests wait. What ARGS names is done sooner in one process than three have started their servers.
-WORKERS ?= $(if $(strip $(ARGS)),0,3)
+# because most tests wait. What ARGS names is done sooner in one process than three have started their servers, and
+# servers of your own serve one.
+WORKERS ?= $(if $(strip $(ARGS)$(DATABASE_URL)$(REDIS_URL)$(STRIPE_API_BASE)$(S3_ENDPOINT_URL)),0,3)
 SECONDS ?= 300
 COUNT ?= 50
 SEED ?= $(shell date +%s)

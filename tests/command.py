@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,8 +73,13 @@ def run_apart(settings: dict[str, str]) -> Run:
     """The same in a process of its own: for commands that set up signals and logs."""
 
     def run(*arguments: str) -> Ran:
-        program = [sys.executable, "-m", "jobs.cli", *arguments]
-        ran = subprocess.run(program, capture_output=True, text=True, check=False, timeout=200)
-        return Ran(ran.returncode, ran.stdout, ran.stderr)
+        return in_a_process(arguments)
 
     return run
+
+
+def in_a_process(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Ran:
+    """The command with this environment, or with that of the tests."""
+    program = [sys.executable, "-m", "jobs.cli", *arguments]
+    ran = subprocess.run(program, env=environment, capture_output=True, text=True, check=False, timeout=200)
+    return Ran(ran.returncode, ran.stdout, ran.stderr)

@@ -1,15 +1,13 @@
 """Every process under its own login, on servers that hold each to its kind: the whole service still does its work."""
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 import redis
+from command import Ran, in_a_process
 from house import eventually
 
 from jobs.local.stack import Stack
@@ -33,12 +31,10 @@ def administrator(whole):
         yield client
 
 
-def billing(whole: Stack, kind: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def billing(whole: Stack, kind: str, *arguments: str) -> Ran:
     """The command in a terminal of this kind."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("BILLING_")}
-    environment = clean | whole.environment_of(kind)
-    program = [sys.executable, "-m", "jobs.cli", *arguments]
-    return subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+    return in_a_process(arguments, clean | whole.environment_of(kind))
 
 
 @pytest.fixture
@@ -53,21 +49,21 @@ def refusals(whole):
 
 
 def test_a_capture_and_an_invoice_are_carried_out_and_archived_without_one_refusal(whole, administrator, refusals):
-    intent = billing(whole, "operator", "standin", "authorize", "1999", "USD").stdout.strip()
-    customer = billing(whole, "operator", "standin", "customer").stdout.strip()
+    intent = billing(whole, "operator", "standin", "authorize", "1999", "USD").out.strip()
+    customer = billing(whole, "operator", "standin", "customer").out.strip()
     base = ("capture", "--payment-intent", intent, "--amount", "1999", "--currency", "USD", "--request-id", "order-1")
     capture = billing(whole, "application", *base, "--wait")
-    assert capture.returncode == 0, capture.stderr
+    assert capture.status == 0, capture.err
     again = billing(whole, "application", *base)
-    assert "asked for before" in again.stdout
+    assert "asked for before" in again.out
     asked = ("invoice", "issue", "--customer", customer, "--line", "3 seats=4500", "--currency", "EUR")
     invoice = billing(whole, "application", *asked, "--days-until-due", "14", "--request-id", "seats-1", "--wait")
-    assert invoice.returncode == 0, invoice.stderr
-    status = lambda: json.loads(billing(whole, "reader", "archive", "status", "--json").stdout)  # noqa: E731
+    assert invoice.status == 0, invoice.err
+    status = lambda: billing(whole, "reader", "archive", "status", "--json").json  # noqa: E731
     eventually(lambda: not any(status()["lag"].values()), "everything is archived")
     assert {part["retention_class"] for part in status()["classes"]} >= {"capture", "invoice"}
     verified = billing(whole, "reader", "archive", "verify")
-    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert verified.status == 0, verified.out + verified.err
     assert refusals() == []
     assert administrator.acl_log() == []
     assert all(child.poll() is None for child in whole.processes)
@@ -112,9 +108,9 @@ def test_an_operator_pulls_a_switch_releases_it_looks_and_examines(whole, admini
         ("doctor",),
     ):
         ran = billing(whole, "operator", *arguments)
-        assert ran.returncode == 0, (arguments, ran.stdout, ran.stderr)
-    assert "each kind of process has exactly its rights; this is billing_operator_postgres" in ran.stdout
-    assert "a locked object could not be deleted" in ran.stdout
+        assert ran.status == 0, (arguments, ran.out, ran.err)
+    assert "each kind of process has exactly its rights; this is billing_operator_postgres" in ran.out
+    assert "a locked object could not be deleted" in ran.out
     assert refusals() == []
     assert administrator.acl_log() == []
 
@@ -123,9 +119,9 @@ def test_an_operator_puts_back_what_lies_in_quarantine(whole, refusals):
     with psycopg.connect(whole.servers.postgres.url) as owner:
         owner.execute("UPDATE billing.work SET state = 'quarantined' WHERE contract = 'take_capture'")
         (work_id,) = owner.execute("SELECT id FROM billing.work WHERE state = 'quarantined'").fetchone()
-    assert billing(whole, "operator", "quarantine", "show", work_id).returncode == 0
+    assert billing(whole, "operator", "quarantine", "show", work_id).status == 0
     replayed = billing(whole, "operator", "quarantine", "replay", work_id, "--reason", "a test")
-    assert replayed.returncode == 0, replayed.stderr
+    assert replayed.status == 0, replayed.err
     with psycopg.connect(whole.servers.postgres.url) as owner:
         done = lambda: owner.execute("SELECT state FROM billing.work WHERE id = %s", (work_id,)).fetchone()  # noqa: E731
         owner.autocommit = True
@@ -153,9 +149,9 @@ def test_an_operator_puts_back_what_lies_in_quarantine(whole, refusals):
 )
 def test_whoever_may_not_is_told_so_in_one_line(whole, refusals, kind, arguments, told):
     ran = billing(whole, kind, *arguments)
-    assert ran.returncode == 2, ran.stdout + ran.stderr
-    assert told in ran.stderr
-    assert len([line for line in ran.stderr.splitlines() if line.startswith("billing: ")]) == 1
+    assert ran.status == 2, ran.out + ran.err
+    assert told in ran.err
+    assert len([line for line in ran.err.splitlines() if line.startswith("billing: ")]) == 1
     # The control of "not one refusal" above: this is where one would be seen.
     assert bool(refusals()) is ("permission denied" in told)
 
