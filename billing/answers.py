@@ -7,7 +7,7 @@ from enum import StrEnum
 from billing.differences import differences, listed
 from billing.gateway import Answer, NoAnswer, NotSent, Response
 from billing.idempotency import Learned
-from billing.steps import Json, LoadedOperation, LookResult, Step
+from billing.steps import Json, LoadedOperation, Step
 from billing.tables import Record
 
 
@@ -62,13 +62,13 @@ def read_answer(step: Step, loaded: LoadedOperation, record: Record, answer: Ans
             return Reading(Kind.NOT_SENT, why=why)
         case NoAnswer(why):
             return Reading(Kind.NO_ANSWER, why=why)
+    if answer.status in (200, 201, 202) and answer.data is not None:
+        return _success(step, loaded, record, answer, answer.data)
     status, why = answer.status, _reason(answer)
     if 400 <= status < 500 and not (answer.data and isinstance(answer.data.get("error"), Mapping)):
         # Not Stripe's way to refuse: some proxy on the way said it, and what it knows is nothing.
         return Reading(Kind.NO_ANSWER, why=f"status {status} without an error of Stripe's")
     match status:
-        case 200 | 201 | 202 if answer.data is not None:
-            return _success(step, loaded, record, answer, answer.data)
         case 402:
             return Reading(Kind.LEARNED, Learned.DECLINED, why, answer.data, replayed=answer.replayed)
         case 400 if answer.error_type == "idempotency_error":
@@ -128,24 +128,3 @@ def _reason(answer: Response) -> str:
 def _error(answer: Response) -> Json:
     error = answer.data.get("error") if answer.data else None
     return error if isinstance(error, dict) else {}
-
-
-def learn(record: Record, reading: Reading) -> None:
-    """Write what a send's own report taught us into its record. `unanswered` was raised when it was prepared."""
-    match reading.kind:
-        case Kind.LEARNED:
-            assert reading.learned is not None
-            record.learned = reading.learned
-            record.look_only = record.look_only or reading.learned is Learned.ASK
-            if reading.executed:
-                record.unanswered = 0
-        case Kind.NO_ANSWER:
-            record.server_errors += reading.server_error
-            record.look_only = record.look_only or reading.replayed
-        case Kind.THROTTLED | Kind.MISCONFIGURED | Kind.NOT_SENT:
-            record.unanswered -= 1
-    record.replayed = record.replayed or reading.replayed
-
-
-def learn_from_look(record: Record, finding: LookResult) -> None:
-    record.learned = finding.learned

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from billing.differences import because, below, differences, reason
+from billing.differences import below, differences, reason
 from billing.facts import new_fact
 from billing.idempotency import Learned, Rules
 from billing.provider_ids import IdKind, object_path
@@ -193,7 +193,7 @@ def _apply_capture(loaded: LoadedOperation, outcome: Learned, intent: Json, why:
     row = _capture(loaded)
     row.state, row.reason = _STATES[outcome], why or None
     if outcome is not Learned.SUCCEEDED:
-        return [new_fact(row, row.state, minor=row.amount_minor, currency=row.currency, **because(why))]
+        return [new_fact(row, row.state, minor=row.amount_minor, currency=row.currency, why=why)]
     charge = intent.get("latest_charge")
     row.charge = charge if isinstance(charge, str) else None
     return [
@@ -204,7 +204,7 @@ def _apply_capture(loaded: LoadedOperation, outcome: Learned, intent: Json, why:
             currency=row.currency,
             payment_intent=row.payment_intent,
             charge=row.charge,
-            **because(why),
+            why=why,
         )
     ]
 

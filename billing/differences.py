@@ -10,8 +10,6 @@ from typing import Any
 
 from billing.excerpts import SHAPES
 
-SHOWN = 500
-"""So many characters of a list of differences are kept in a fact."""
 _ABSENT = object()
 
 
@@ -56,12 +54,6 @@ def listed(differing: Sequence[Difference]) -> str:
 def reason(code: str, differing: Sequence[Difference]) -> str:
     """A reason as it is stored and shown: a code of ours, and after a colon what differs."""
     return f"{code}: {listed(differing)}"
-
-
-def because(why: str) -> dict[str, str]:
-    """The same in the payload of a fact: `why` is the code alone, which is archived, and `differs` the rest."""
-    code, _, differs = why.partition(": ")
-    return {"why": code[:SHOWN], "differs": differs[:SHOWN]} if differs else {"why": code[:SHOWN]}
 
 
 def _same(found: object, expected: object) -> bool:

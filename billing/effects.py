@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from billing.answers import Kind, Reading, learn, learn_from_look, read_answer
-from billing.differences import because
+from billing.answers import Kind, Reading, read_answer
 from billing.facts import new_fact
 from billing.gateway import Answer, Budget, Gateway, NotSent, Request, Response, boot_clock
 from billing.idempotency import (
+    EFFECT_IS_OURS,
     Conflict,
     Done,
     Learned,
@@ -30,9 +30,22 @@ from billing.idempotency import (
     next_move,
 )
 from billing.provider_ids import IdKind, NoSuchShape, is_id
-from billing.records import Terms, conclude, mark_sent, plan, remember, request_of, rotate
-from billing.steps import Json, LoadedOperation, LookResult, Operation, Reader, Step
-from billing.tables import Fact, Record, RecordState
+from billing.records import (
+    Terms,
+    conclude,
+    keep_answer,
+    learn_from_answer,
+    learn_from_look,
+    mark_conflict,
+    mark_lapsed,
+    mark_sent,
+    mark_undecided,
+    plan,
+    request_of,
+    rotate,
+)
+from billing.steps import LoadedOperation, LookResult, Operation, Reader, Step
+from billing.tables import Record, RecordState
 
 
 class Standing(StrEnum):
@@ -143,8 +156,8 @@ def call(gateway: Gateway, in_hand: Call, budget: Budget) -> Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """One operation's turn inside one transaction.
+class Context:
+    """What a prepare or a settle decides from: one operation, inside one transaction.
 
     `may_send` is the guards' word: without it nothing is sent, and what is unanswered is looked at.
     """
@@ -156,30 +169,25 @@ class Turn:
     may_send: bool
 
 
-def prepare(turn: Turn, *, look: bool = False) -> Result:
+def prepare(context: Context, *, look: bool = False) -> Result:
     """The next call of this operation, its record marked as sent and leased; or why there is none.
 
     `look` when the record's own clock asked for it.
     """
-    loaded = turn.loaded
+    loaded, record = context.loaded, context.loaded.open
     if loaded.in_conflict:
         return Result(loaded, Standing.CONFLICT)
-    record = loaded.open
-    if (why := unfit(turn.operation, loaded)) is not None:
+    if (why := unfit(context.operation, loaded)) is not None:
         if record is not None and record.unanswered:
             # A look cannot be made either, and is not tried at once again: only a person can put it right.
-            record.look_at = turn.now + timedelta(seconds=turn.terms.timing.look_max_s)
+            record.look_at = context.now + timedelta(seconds=context.terms.timing.look_max_s)
         return Result(loaded, Standing.UNFIT, why=why)
-    if record is None:
-        return _next(turn)
-    if record.state == RecordState.SENT and not lease_alive(record, turn.now):
-        # Its crew is dead or asleep: the lease ran out and no report ever came.
-        record.state = RecordState.IN_DOUBT
-        loaded.facts.append(new_fact(loaded.row, "attempt_lapsed", step=record.step, generation=record.generation))
-    step = turn.operation.steps(record.step)
-    if look and not lease_alive(record, turn.now):
-        return _begin(turn, record, step, looking=True)
-    return _act(turn, record, step, begin=True)
+    leased = record is not None and lease_alive(record, context.now)
+    if record is not None and record.state == RecordState.SENT and not leased:
+        mark_lapsed(loaded, record)
+    if record is not None and look and not leased:
+        return _begin(context, record, context.operation.steps(record.step), looking=True)
+    return _advance(context, record)
 
 
 def unfit(operation: Operation, loaded: LoadedOperation) -> str | None:
@@ -192,35 +200,32 @@ def unfit(operation: Operation, loaded: LoadedOperation) -> str | None:
     return f"the {part} of its open call is not one that we write" if part is not None else None
 
 
-def settle(turn: Turn, report: Report) -> Result:
+def settle(context: Context, report: Report) -> Result:
     """Apply what came back to freshly loaded rows, and prepare the next call where there is one.
 
     A report whose fence is no longer the record's is kept as a fact, and changes nothing but that it may
     show a contradiction.
     """
-    loaded, step = turn.loaded, report.call.step
-    record = next(record for record in loaded.records if record.id == report.call.record_id)
-    if record.fence != report.call.fence:
-        return _late(report, loaded, record)
+    loaded, call, came_back = context.loaded, report.call, report.came_back
+    record = next(record for record in loaded.records if record.id == call.record_id)
+    if record.fence != call.fence:
+        return _late(loaded, record, report)
     if record.lease_until is None:
         return Result(loaded, Standing.LATE, why="settled already")
     record.lease_until = record.lease_s = None
     if record.state == RecordState.CONFLICT:
         # A late answer has shown a contradiction while this call was in flight: it stays one.
-        if not isinstance(report.came_back, LookResult):
-            loaded.facts.append(_attempted(loaded, record, report, read_answer(step, loaded, record, report.came_back)))
-            remember(record, report.came_back)
-            record.unreported -= 1
+        if not isinstance(came_back, LookResult):
+            _note_answer(loaded, record, report, came_back)
         return Result(loaded, Standing.CONFLICT, why="a late answer contradicts it")
-    if isinstance(report.came_back, LookResult):
-        return _settle_look(turn, report, report.came_back, record)
-    reading = read_answer(step, loaded, record, report.came_back)
-    remember(record, report.came_back)
-    record.unreported -= 1
-    record.last_reported_at = turn.now
-    learn(record, reading)
-    record.state = RecordState.IN_DOUBT if record.unanswered else RecordState.PLANNED
-    loaded.facts.append(_attempted(loaded, record, report, reading))
+    if isinstance(came_back, LookResult):
+        learn_from_look(loaded, record, came_back, began_at=call.prepared_at, took_ms=report.took_ms)
+        result = _advance(context, record, came_back)
+        status = came_back.answer.status if isinstance(came_back.answer, Response) else None
+        result.misconfigured, result.throttled = status if status in (401, 403) else 0, status == 429
+        return result
+    reading = _note_answer(loaded, record, report, came_back)
+    learn_from_answer(record, reading, context.now)
     match reading.kind:
         case Kind.NOT_SENT:
             return Result(loaded, Standing.NOT_SENT, why=reading.why)
@@ -229,153 +234,123 @@ def settle(turn: Turn, report: Report) -> Result:
         case Kind.MISCONFIGURED:
             return Result(loaded, Standing.MISCONFIGURED, why=reading.why, misconfigured=reading.status)
         case Kind.LEARNED:
-            return _act(turn, record, step, data=reading.data, why=reading.why)
+            return _advance(context, record, reading)
         case Kind.NO_ANSWER:
-            result = _act(turn, record, step, why=reading.why)
+            result = _advance(context, record, reading)
             if result.standing is Standing.AGAIN:
                 result.standing = Standing.IN_DOUBT
             return result
 
 
-def _settle_look(turn: Turn, report: Report, finding: LookResult, record: Record) -> Result:
-    loaded, step = turn.loaded, report.call.step
-    learn_from_look(record, finding)
-    record.looked_at = report.call.prepared_at
-    loaded.facts.append(
-        new_fact(
-            loaded.row,
-            "looked",
-            step=record.step,
-            generation=record.generation,
-            learned=finding.learned,
-            took_ms=report.took_ms,
-            **because(finding.why),
-        )
-    )
-    result = _act(turn, record, step, data=finding.data, why=finding.why)
-    status = finding.answer.status if isinstance(finding.answer, Response) else None
-    result.misconfigured = status if status in (401, 403) else 0
-    result.throttled = status == 429
-    return result
+def _advance(context: Context, record: Record | None, seen: Reading | LookResult | None = None) -> Result:
+    """Do what `next_move` says, until a call is in hand or nothing is left to do now. No record: plan the next step.
 
-
-def _act(
-    turn: Turn,
-    record: Record,
-    step: Step,
-    *,
-    begin: bool = False,
-    opened: Record | None = None,
-    data: Json | None = None,
-    why: str = "",
-) -> Result:
-    """Do what `next_move` says, in a prepare, for the next step, or after an answer.
-
-    `begin`: the call may start in this very transaction; a settle leaves it to the queue and its guards. `opened`:
-    the record was made in this transaction and is inserted last. `data` and `why` are of the answer in hand.
+    `seen` is what the open record has just learned from. Its own call is not sent again in this transaction: that is
+    left to the queue and its guards. Only the call of a next step may begin at once.
     """
-    loaded, now = turn.loaded, turn.now
-    rotations = sum(r.state == RecordState.DISPROVED for r in loaded.generations(record.step))
-    move = next_move(record, now, turn.terms.timing, step.rules, rotations)
-    match move:
-        case Send() | Resend():
-            if turn.may_send and begin:
-                return _begin(turn, record, step, looking=step.only_looks, opened=opened)
-            if record.unanswered and not turn.may_send:
-                record.look_at = now + look_backoff(record, turn.terms.timing) if record.looks else now
+    loaded, now, timing = context.loaded, context.now, context.terms.timing
+    opened: Record | None = None
+    may_begin = seen is None
+    while True:
+        if record is None:
+            if loaded.in_conflict:
+                return Result(loaded, Standing.CONFLICT, why="an earlier call of it is in conflict")
+            if (following := _next_step(context)) is None:
+                return Result(loaded, Standing.CONCLUDED, why=loaded.row.reason or "")
+            record = opened = plan(loaded, following, context.terms)
+            may_begin = True
+        step, why = context.operation.steps(record.step), seen.why if seen else ""
+        match next_move(record, now, timing, step.rules, loaded.rotations(record.step)):
+            case Done(outcome, by_itself):
+                conclude(loaded, record, step, outcome, (seen and seen.data) or {}, why or by_itself, now)
+                record = seen = None
+            case Rotate():
+                record = opened = rotate(loaded, record, now, context.terms)
+                seen = None
+            case Send() | Resend() if may_begin and context.may_send:
+                return _begin(context, record, step, looking=step.only_looks, opened=opened)
+            case Send() | Resend() if context.may_send or not record.unanswered:
+                record.look_at = None
+                return Result(loaded, Standing.AGAIN if context.may_send else Standing.BLOCKED, opened=opened)
+            case Send() | Resend():
+                # It may not be sent again now; what the sends before have done is looked at all the same.
+                record.look_at = now + look_backoff(record, timing) if record.looks else now
                 return Result(loaded, Standing.LOOKING, opened=opened)
-            record.look_at = None
-            return Result(loaded, Standing.AGAIN if turn.may_send else Standing.BLOCKED, opened=opened)
-        case Wait(_):
-            return Result(loaded, Standing.WAITING)
-        case Look(at, for_margin):
-            record.look_at = at
-            record.margin_looked = record.margin_looked or for_margin
-            return Result(loaded, Standing.LOOKING, opened=opened, why=why)
-        case Park(look_at):
-            record.look_at = look_at
-            first = record.parked_at is None
-            if first:
-                record.parked_at = now
-                loaded.facts.append(new_fact(loaded.row, "undecided", step=record.step, generation=record.generation))
-            return Result(loaded, Standing.PARKED, opened=opened, why=why, newly_undecided=first)
-        case Conflict():
-            return _conflict(loaded, record, f"{record.learned}: {why}" if why else record.learned)
-        case Rotate():
-            successor = rotate(loaded, record, now, turn.terms)
-            return _act(turn, successor, step, begin=begin, opened=successor)
-        case Done(outcome, by_itself):
-            conclude(loaded, record, step, outcome, data or {}, why or by_itself, now)
-            return _next(turn)
+            case Wait():
+                return Result(loaded, Standing.WAITING)
+            case Look(at, for_margin):
+                record.look_at = at
+                record.margin_looked = record.margin_looked or for_margin
+                return Result(loaded, Standing.LOOKING, opened=opened, why=why)
+            case Park(look_at):
+                first = mark_undecided(loaded, record, look_at, now)
+                return Result(loaded, Standing.PARKED, opened=opened, why=why, newly_undecided=first)
+            case Conflict():
+                return _conflict(loaded, record, f"{record.learned}: {why}" if why else record.learned)
 
 
-def _next(turn: Turn) -> Result:
-    """The row says what comes next; its record is written and, if the guards allow, its call begins."""
-    if turn.loaded.in_conflict:
-        return Result(turn.loaded, Standing.CONFLICT, why="an earlier call of it is in conflict")
-    if ruled_out := turn.operation.rule_out(turn.loaded):
-        turn.loaded.row.state_since = turn.now
-        turn.loaded.facts.extend(ruled_out)
-    step = turn.operation.next_step(turn.loaded)
-    if step is None:
-        return Result(turn.loaded, Standing.CONCLUDED, why=turn.loaded.row.reason or "")
-    record = plan(turn.loaded, step, turn.terms)
-    return _act(turn, record, step, begin=True, opened=record)
+def _next_step(context: Context) -> Step | None:
+    """The row says what comes next. None: nothing does, it is concluded."""
+    if ruled_out := context.operation.rule_out(context.loaded):
+        context.loaded.row.state_since = context.now
+        context.loaded.facts.extend(ruled_out)
+    return context.operation.next_step(context.loaded)
 
 
-def _begin(turn: Turn, record: Record, step: Step, *, looking: bool, opened: Record | None = None) -> Result:
-    timing = turn.terms.timing
-    mark_sent(record, turn.now, timing, looking=looking, only_looks=step.only_looks)
+def _begin(context: Context, record: Record, step: Step, *, looking: bool, opened: Record | None = None) -> Result:
+    timing = context.terms.timing
+    mark_sent(record, context.now, timing, looking=looking, only_looks=step.only_looks)
     not_after_s = timing.not_after_s
     if record.first_sent_at is not None and not looking and step.rules.replays:
-        age_s = (turn.now - record.first_sent_at).total_seconds()
+        age_s = (context.now - record.first_sent_at).total_seconds()
         not_after_s = min(not_after_s, timing.horizon_s - age_s)
         if record.deadline is not None:
-            not_after_s = min(not_after_s, (record.deadline - turn.now).total_seconds())
-    request = request_of(record)
-    own = turn.terms.own_account
-    in_hand = Call(
-        record.id, turn.operation, step, turn.loaded, record.fence, request, looking, not_after_s, turn.now, own
+            not_after_s = min(not_after_s, (record.deadline - context.now).total_seconds())
+    call = Call(
+        record_id=record.id,
+        operation=context.operation,
+        step=step,
+        loaded=context.loaded,
+        fence=record.fence,
+        request=request_of(record),
+        looking=looking,
+        not_after_s=not_after_s,
+        prepared_at=context.now,
+        own_account=context.terms.own_account,
     )
-    return Result(turn.loaded, Standing.CALLING, call=in_hand, opened=opened)
+    return Result(context.loaded, Standing.CALLING, call=call, opened=opened)
 
 
 def _conflict(loaded: LoadedOperation, record: Record, why: str) -> Result:
-    record.state, record.look_at = RecordState.CONFLICT, None
-    if record.concluded_at is None:
-        record.conclusion = why
-    loaded.facts.append(
-        new_fact(loaded.row, "conflict", step=record.step, generation=record.generation, **because(why))
-    )
+    mark_conflict(loaded, record, why)
     return Result(loaded, Standing.CONFLICT, why=why)
 
 
-def _late(report: Report, loaded: LoadedOperation, record: Record) -> Result:
+def _late(loaded: LoadedOperation, record: Record, report: Report) -> Result:
     """Somebody else took this call over while we were away. Nothing is thrown away, and nothing is overwritten."""
     if isinstance(report.came_back, LookResult):
         return Result(loaded, Standing.LATE)
-    reading = read_answer(report.call.step, loaded, record, report.came_back)
-    # `unreported` stays: a report that is settled twice (its commit's answer was lost) must not count for another.
-    remember(record, report.came_back, late=True)
-    loaded.facts.append(_attempted(loaded, record, report, reading, topic="late_answer"))
-    succeeded = record.state == RecordState.ANSWERED and record.learned in (
-        Learned.SUCCEEDED,
-        Learned.FOUND_OURS,
-        Learned.FOUND_FREE,
-    )
+    reading = _note_answer(loaded, record, report, report.came_back, late=True)
+    succeeded = record.state == RecordState.ANSWERED and record.learned in EFFECT_IS_OURS
     contradicts = reading.learned is Learned.SUCCEEDED and record.concluded_at is not None and not succeeded
     if contradicts or reading.learned is Learned.MISMATCH:
         return _conflict(loaded, record, "late_success" if contradicts else f"late_mismatch: {reading.why}")
     return Result(loaded, Standing.LATE)
 
 
-def _attempted(
-    loaded: LoadedOperation, record: Record, report: Report, reading: Reading, *, topic: str = "attempted"
-) -> Fact:
-    response = report.came_back if isinstance(report.came_back, Response) else None
-    return new_fact(
+def _note_answer(
+    loaded: LoadedOperation, record: Record, report: Report, answer: Answer, *, late: bool = False
+) -> Reading:
+    """Read a send's answer, keep it, and tell it as a fact."""
+    reading = read_answer(report.call.step, loaded, record, answer)
+    keep_answer(record, answer, late=late)
+    if not late:
+        # A late report that is settled twice (its commit's answer was lost) must not count for another.
+        record.unreported -= 1
+    response = answer if isinstance(answer, Response) else None
+    attempted = new_fact(
         loaded.row,
-        topic,
+        "late_answer" if late else "attempted",
         step=record.step,
         generation=record.generation,
         outcome=reading.kind,
@@ -384,5 +359,7 @@ def _attempted(
         request_id=response.request_id if response else None,
         replayed=bool(response and response.replayed),
         took_ms=report.took_ms,
-        **because(reading.why),
+        why=reading.why,
     )
+    loaded.facts.append(attempted)
+    return reading

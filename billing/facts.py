@@ -52,15 +52,22 @@ TOPICS = {
 OLD_TOPICS = {"capture.authorisation_read": "the authorization was read from Stripe"}
 """What only older versions wrote: read for ever, because facts are never changed."""
 
+_WHY_MOST = 500
+"""Characters of a code, and of what differs; the latter may be a long list."""
+
 
 def new_fact(
     entity: Capture | Invoice | Switch,
     topic: str,
     *,
     actor: str = "billing",
+    why: str | None = None,
     **payload: Any,
 ) -> Fact:
     """The next fact about this entity; the caller adds it to the session that changes the entity.
+
+    `why` is a code of ours, and after a colon what differs, in words. In the payload they are apart, because only the
+    code is archived.
 
     The caller holds the entity's row lock, which is what makes `entity_version` gapless.
     Raises KeyError for a topic that is not in `TOPICS`.
@@ -69,6 +76,9 @@ def new_fact(
     full_topic = f"{kind}.{topic}"
     TOPICS[full_topic]
     entity.version = (entity.version or 0) + 1
+    if why is not None:
+        code, _, differs = why.partition(": ")
+        payload |= {"why": code[:_WHY_MOST]} | ({"differs": differs[:_WHY_MOST]} if differs else {})
     return Fact(
         topic=full_topic,
         entity_type=kind,

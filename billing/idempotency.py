@@ -33,50 +33,58 @@ REFUSED_EACH_TIME = "refused_each_time"
 
 
 class Learned(StrEnum):
-    """What the last answer or look told us. Stored on the record."""
+    """What the last answer or look told us, in five groups by what it allows. Stored on the record."""
 
+    # Nothing that decides: the record's counters and times say whether to send or to look.
     NOTHING = "nothing"
     """No answer has told anything yet; sends may be unanswered."""
     ASK = "ask"
     """An answer that says: look at the object. This generation is never sent again."""
-    MISMATCH = "mismatch"
-    """A success about another object, mode, amount or currency."""
+    LOOK_UNANSWERED = "look_unanswered"
 
-    # Definite answers.
+    # Definite: how it ended (`DEFINITE`).
     SUCCEEDED = "succeeded"
     DECLINED = "declined"
     REFUSED = "refused"
     EXPIRED = "expired"
     CANCELED = "canceled"
 
-    # What a look found.
+    # Found by a look: how it ended, seen at the object (`FOUND`).
     FOUND_OURS = "found_ours"
     FOUND_FREE = "found_free"
     """The right effect, not provably ours, and no other operation claims it."""
-    FOUND_CLAIMED = "found_claimed"
-    """The right effect, and another operation's record claims it."""
-    FOUND_DIFFERENT = "found_different"
     IMPOSSIBLE = "impossible"
     """Absent, and no longer possible."""
     IMPOSSIBLE_EXPIRED = "impossible_expired"
     IMPOSSIBLE_CANCELED = "impossible_canceled"
+
+    # Found by a look: unchanged, as before it was sent (`UNCHANGED`).
     ABSENT = "absent"
-    """Unchanged, and for this step that proves that nothing happened (once the proof is mature)."""
+    """For this step that proves that nothing happened (once the proof is mature)."""
     UNPROVABLE = "unprovable"
-    """Unchanged, and for this step that proves nothing."""
-    LOOK_UNANSWERED = "look_unanswered"
+    """For this step that proves nothing: it cannot be told."""
+
+    # Contradictions: a person decides (`CONTRADICTIONS`).
+    MISMATCH = "mismatch"
+    """A success about another object, mode, amount or currency."""
+    FOUND_DIFFERENT = "found_different"
+    FOUND_CLAIMED = "found_claimed"
+    """The right effect, and another operation's record claims it."""
 
 
 DEFINITE = frozenset({Learned.SUCCEEDED, Learned.DECLINED, Learned.REFUSED, Learned.EXPIRED, Learned.CANCELED})
-_FOUND_DONE = {
+FOUND = {
     Learned.FOUND_OURS: Learned.SUCCEEDED,
     Learned.FOUND_FREE: Learned.SUCCEEDED,
     Learned.IMPOSSIBLE: Learned.REFUSED,
     Learned.IMPOSSIBLE_EXPIRED: Learned.EXPIRED,
     Learned.IMPOSSIBLE_CANCELED: Learned.CANCELED,
 }
-_CONFLICTS = frozenset({Learned.MISMATCH, Learned.FOUND_DIFFERENT, Learned.FOUND_CLAIMED})
-_UNCHANGED = frozenset({Learned.ABSENT, Learned.UNPROVABLE})
+UNCHANGED = frozenset({Learned.ABSENT, Learned.UNPROVABLE})
+CONTRADICTIONS = frozenset({Learned.MISMATCH, Learned.FOUND_DIFFERENT, Learned.FOUND_CLAIMED})
+
+EFFECT_IS_OURS = frozenset({Learned.SUCCEEDED, Learned.FOUND_OURS, Learned.FOUND_FREE})
+"""An answered record that learned one of these stands for an effect at the provider."""
 
 
 class Known(Protocol):
@@ -192,9 +200,9 @@ def next_move(
         return Done(learned)
     if lease_alive(record, now):
         return Wait(record.lease_until or now)
-    if learned in _FOUND_DONE:
-        return Done(_FOUND_DONE[learned], ALREADY_DONE if learned is Learned.FOUND_FREE else "")
-    if learned in _CONFLICTS:
+    if learned in FOUND:
+        return Done(FOUND[learned], ALREADY_DONE if learned is Learned.FOUND_FREE else "")
+    if learned in CONTRADICTIONS:
         return Conflict()
     if learned is Learned.LOOK_UNANSWERED:
         return _look_again(record, now, timing, rules)
@@ -203,11 +211,11 @@ def next_move(
     if record.deadline is not None and now >= record.deadline:
         # Too late to send. The authorization lapses by itself, and a look will show it.
         long_past = now >= record.deadline + timedelta(seconds=timing.past_deadline_s)
-        if learned in _UNCHANGED:
+        if learned in UNCHANGED:
             again = now + look_backoff(record, timing)
             return Park(again) if long_past else Look(again)
         return Look(now)
-    if learned in _UNCHANGED:
+    if learned in UNCHANGED:
         return _after_an_unchanged_look(record, learned, now, timing, rules, rotations)
     if key_is_spent(record, now, timing):
         return Look(now)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from billing.differences import because
 from billing.facts import new_fact
 from billing.provider_ids import IdKind, is_id, object_path
 from billing.steps import METADATA_KEY, Json, LoadedOperation, Reader, Unread, see
@@ -43,7 +42,7 @@ def move(loaded: LoadedOperation, state: InvoiceState, topic: str, **payload: An
 
 def refuse(loaded: LoadedOperation, why: str) -> list[Fact]:
     invoice_of(loaded).reason = why
-    return move(loaded, InvoiceState.REFUSED, "refused", **because(why))
+    return move(loaded, InvoiceState.REFUSED, "refused", why=why)
 
 
 def differ(loaded: LoadedOperation, why: str, theirs: object = None) -> list[Fact]:
@@ -51,7 +50,7 @@ def differ(loaded: LoadedOperation, why: str, theirs: object = None) -> list[Fac
     row = invoice_of(loaded)
     row.reason = why
     money = {"minor": row.total_minor, "theirs": theirs}
-    return move(loaded, InvoiceState.LINES_DIFFER, "lines_differ", **money, **because(why))
+    return move(loaded, InvoiceState.LINES_DIFFER, "lines_differ", **money, why=why)
 
 
 def key_of(event: Json) -> str | None:

@@ -1,13 +1,14 @@
-"""The life of one record: planned, sent, and in the end answered or disproved."""
+"""The life of one record: planned, sent, and in the end answered or disproved. Whatever changes one is here."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
 from billing import ids
+from billing.answers import Kind, Reading
 from billing.facts import new_fact
 from billing.gateway import Answer, Request, Response
 from billing.idempotency import Learned, key_for, look_backoff
-from billing.steps import Json, LoadedOperation, Step
+from billing.steps import Json, LoadedOperation, LookResult, Step
 from billing.tables import Record, RecordState
 from billing.timing import Timing
 
@@ -61,6 +62,67 @@ def mark_sent(record: Record, now: datetime, timing: Timing, *, looking: bool, o
         record.last_prepared_at = now
 
 
+def mark_lapsed(loaded: LoadedOperation, record: Record) -> None:
+    """Its crew is dead or asleep: the lease ran out and no report ever came."""
+    record.state = RecordState.IN_DOUBT
+    loaded.facts.append(new_fact(loaded.row, "attempt_lapsed", step=record.step, generation=record.generation))
+
+
+def learn_from_answer(record: Record, reading: Reading, now: datetime) -> None:
+    """What a send's own report in time has taught us. `unanswered` was raised when it was prepared."""
+    match reading.kind:
+        case Kind.LEARNED:
+            assert reading.learned is not None
+            record.learned = reading.learned
+            record.look_only = record.look_only or reading.learned is Learned.ASK
+            if reading.executed:
+                record.unanswered = 0
+        case Kind.NO_ANSWER:
+            record.server_errors += reading.server_error
+            record.look_only = record.look_only or reading.replayed
+        case Kind.THROTTLED | Kind.MISCONFIGURED | Kind.NOT_SENT:
+            record.unanswered -= 1
+    record.replayed = record.replayed or reading.replayed
+    record.last_reported_at = now
+    record.state = RecordState.IN_DOUBT if record.unanswered else RecordState.PLANNED
+
+
+def learn_from_look(
+    loaded: LoadedOperation, record: Record, found: LookResult, *, began_at: datetime, took_ms: int
+) -> None:
+    """What a look has shown. It proves what was so when it began, by the database's clock."""
+    record.learned, record.looked_at = found.learned, began_at
+    loaded.facts.append(
+        new_fact(
+            loaded.row,
+            "looked",
+            step=record.step,
+            generation=record.generation,
+            learned=found.learned,
+            took_ms=took_ms,
+            why=found.why,
+        )
+    )
+
+
+def mark_undecided(loaded: LoadedOperation, record: Record, look_at: datetime, now: datetime) -> bool:
+    """Not decided by machine so far; looked at again at `look_at`. True for the first time since it was last sent."""
+    record.look_at = look_at
+    if record.parked_at is not None:
+        return False
+    record.parked_at = now
+    loaded.facts.append(new_fact(loaded.row, "undecided", step=record.step, generation=record.generation))
+    return True
+
+
+def mark_conflict(loaded: LoadedOperation, record: Record, why: str) -> None:
+    """The provider holds something else than was asked, or than was concluded; only a person decides."""
+    record.state, record.look_at = RecordState.CONFLICT, None
+    if record.concluded_at is None:
+        record.conclusion = why
+    loaded.facts.append(new_fact(loaded.row, "conflict", step=record.step, generation=record.generation, why=why))
+
+
 def conclude(
     loaded: LoadedOperation, record: Record, step: Step, outcome: Learned, data: Json, why: str, now: datetime
 ) -> None:
@@ -69,13 +131,13 @@ def conclude(
     record.conclusion = why or outcome
     if record.provider_object is None and record.method == "POST" and isinstance(data.get("id"), str):
         record.provider_object = str(data["id"])
-    told_now = step.apply(loaded, outcome, data, why)
-    if told_now:
+    facts = step.apply(loaded, outcome, data, why)
+    if facts:
         loaded.row.state_since = now
-    loaded.facts.extend(told_now)
+    loaded.facts.extend(facts)
 
 
-def remember(record: Record, answer: Answer, *, late: bool = False) -> None:
+def keep_answer(record: Record, answer: Answer, *, late: bool = False) -> None:
     """Keep what came in of it, and its request id. A late one adds its id, and does not replace what we acted on."""
     if not isinstance(answer, Response):
         return

@@ -51,6 +51,10 @@ class LoadedOperation:
     def generations(self, step: str) -> list[Record]:
         return [record for record in self.records if record.step == step]
 
+    def rotations(self, step: str) -> int:
+        """How many generations of this step were disproved."""
+        return sum(record.step == step and record.state == RecordState.DISPROVED for record in self.records)
+
     @property
     def created(self) -> Json:
         """The filter of a list for what the open record's sends can have made: from five minutes before the first

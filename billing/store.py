@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from billing import row_io, statements
 from billing.effects import Report, Result, Standing
-from billing.idempotency import Learned
+from billing.idempotency import EFFECT_IS_OURS, Learned
 from billing.steps import LoadedOperation, LookResult, Operation
 from billing.tables import MAX_DESCRIPTION, MAX_LINES, Invoice, InvoiceLine, Record, RecordState, Work
 from billing.timing import Timing
@@ -79,7 +79,7 @@ def claimed_elsewhere(session: Session, report: Report) -> str | None:
         Record.step == report.call.step.name,
         Record.operation_id != report.call.loaded.row.id,
         Record.state == RecordState.ANSWERED,
-        Record.learned.in_([Learned.SUCCEEDED, Learned.FOUND_OURS, Learned.FOUND_FREE]),
+        Record.learned.in_(sorted(EFFECT_IS_OURS)),
     )
     return session.scalar(other.limit(1))
 

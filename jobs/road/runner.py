@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from billing import database, effects, row_io, store, switches
-from billing.effects import Call, Report, Result, Standing, Turn
+from billing.effects import Call, Context, Report, Result, Standing
 from billing.gateway import Budget, Gateway, NoAnswer
 from billing.idempotency import Learned
 from billing.operations import operation_of
@@ -96,7 +96,7 @@ class Runner:
                 work_queue.move(work, WorkState.WAITING, now, reason="the provider throttles this account", after=after)
                 aside.append(work)
                 continue
-            turn = Turn(operation_of(work.entity_id), loaded, now, self.terms, may_send=refusal is None)
+            turn = Context(operation_of(work.entity_id), loaded, now, self.terms, may_send=refusal is None)
             result = effects.prepare(turn, look=look)
             in_flight[loaded.row.account] += result.call is not None
             results.append((work, result, refusal))
@@ -125,7 +125,7 @@ class Runner:
             work.attempts += report.error is not None
             loaded = operations[work.entity_id]
             refusal = check_guards(work, BY_NAME.get((work.contract, work.version)), pulled)
-            turn = Turn(report.call.operation, loaded, now, self.terms, may_send=refusal is None)
+            turn = Context(report.call.operation, loaded, now, self.terms, may_send=refusal is None)
             result = effects.settle(turn, report)
             self.pace.learn(loaded.row.account, throttled=result.throttled)
             results.append((work, result, refusal))

@@ -8,7 +8,7 @@ import pytest
 
 from billing import effects
 from billing.captures import OPERATION
-from billing.effects import Report, Standing, Turn
+from billing.effects import Context, Report, Standing
 from billing.gateway import Budget, NotSent, Request, Response, boot_clock
 from billing.idempotency import Learned
 from billing.records import Terms
@@ -64,11 +64,11 @@ def an_operation(control: Control, **changes: Any) -> LoadedOperation:
 
 def step(door: StripeGateway, loaded: LoadedOperation, *, look: bool = False) -> tuple[effects.Result, Report]:
     """One prepare, call and settle, at the time of now."""
-    turn = Turn(OPERATION, loaded, datetime.now(UTC), TERMS, may_send=True)
-    prepared = effects.prepare(turn, look=look)
+    context = Context(OPERATION, loaded, datetime.now(UTC), TERMS, may_send=True)
+    prepared = effects.prepare(context, look=look)
     assert prepared.call is not None, prepared
     report = effects.call(door, prepared.call, budget())
-    return effects.settle(turn, report), report
+    return effects.settle(context, report), report
 
 
 def test_a_capture_is_taken_once_and_its_answer_replayed(control: Control, door: StripeGateway):

@@ -15,7 +15,7 @@ from typing import Any
 
 from billing import effects
 from billing.capture_steps import CAPTURE
-from billing.effects import Call, Report, Standing, Turn
+from billing.effects import Call, Context, Report, Standing
 from billing.gateway import Answer, NoAnswer, NotSent, Request, Response
 from billing.idempotency import Learned, Rules
 from billing.records import Terms
@@ -294,15 +294,15 @@ class World:
     def _later(self, seconds: float, event: Callable[[], None]) -> None:
         heapq.heappush(self._events, (self.now + timedelta(seconds=seconds), next(self._number), event))
 
-    def _turn(self) -> Turn:
-        return Turn(self.operation, self.loaded, self.now, self.terms, may_send=self._may_send)
+    def _context(self) -> Context:
+        return Context(self.operation, self.loaded, self.now, self.terms, may_send=self._may_send)
 
     @property
     def _may_send(self) -> bool:
         return not (self._holds and self._holds[0])
 
     def _claim(self, *, look: bool) -> None:
-        result = effects.prepare(self._turn(), look=look)
+        result = effects.prepare(self._context(), look=look)
         self._apply(result, sent_now=True)
         if self._holds:
             self._holds.pop(0)
@@ -350,7 +350,7 @@ class World:
                 self.running = None
             if isinstance(came_back, LookResult):
                 self.trace.append(f"{self.now - NOON} saw {came_back.learned}")
-            result = effects.settle(self._turn(), Report(call, came_back, 1))
+            result = effects.settle(self._context(), Report(call, came_back, 1))
             if result.standing is Standing.LATE:
                 return
             self._apply(result)

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from protocol_model import INTENT, NOON, TERMS, capture, error, intent, loaded_with, response
 
-from billing.answers import Kind, Reading, learn, learn_from_look, read_answer
+from billing.answers import Kind, Reading, read_answer
 from billing.capture_steps import CAPTURE
 from billing.gateway import Answer, NoAnswer, NotSent
 from billing.idempotency import Learned
 from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
-from billing.records import mark_sent, plan
+from billing.records import learn_from_answer, learn_from_look, mark_sent, plan
 from billing.steps import LoadedOperation, LookResult, Step
 from billing.tables import Invoice, InvoiceLine, InvoiceState, Record
 from billing.timing import PRODUCTION, SHORT
@@ -373,7 +373,7 @@ def test_a_404_about_an_intent_that_was_read_before_is_looked_at():
 def learned_record(answer: Answer, *, times: int = 1, step: Step = CAPTURE) -> Record:
     loaded = loaded_with(capture()) if step is CAPTURE else invoice_case()
     record = sent(loaded, step, times)
-    learn(record, read_answer(step, loaded, record, answer))
+    learn_from_answer(record, read_answer(step, loaded, record, answer), NOON)
     return record
 
 
@@ -416,15 +416,17 @@ def test_what_replays_an_error_is_never_sent_again():
     loaded = loaded_with(capture())
     record = sent(loaded, CAPTURE, 2)
     for answer in (error(500, replayed=True), NoAnswer("reset")):
-        learn(record, read_answer(CAPTURE, loaded, record, answer))
+        learn_from_answer(record, read_answer(CAPTURE, loaded, record, answer), NOON)
     assert record.replayed
     assert record.look_only
 
 
 def test_a_look_counts_and_teaches_and_changes_no_send():
-    record = learned_record(NoAnswer("reset"), times=2)
+    loaded = loaded_with(capture())
+    record = sent(loaded, CAPTURE, 2)
+    learn_from_answer(record, read_answer(CAPTURE, loaded, record, NoAnswer("reset")), NOON)
     mark_sent(record, NOON, SHORT, looking=True, only_looks=False)
-    learn_from_look(record, LookResult(Learned.ABSENT))
+    learn_from_look(loaded, record, LookResult(Learned.ABSENT), began_at=NOON, took_ms=1)
     assert (record.learned, record.looks, record.unanswered, record.look_only) == (Learned.ABSENT, 1, 2, False)
 
 

@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 
 from billing.idempotency import (
     ALREADY_DONE,
+    CONTRADICTIONS,
     DEFINITE,
+    FOUND,
     MAX_ROTATIONS,
     MAX_SERVER_ERRORS,
     REFUSED_EACH_TIME,
+    UNCHANGED,
     UNTOLD_LOOKS,
     Conflict,
     Done,
@@ -307,6 +310,12 @@ def survey() -> Survey:
                 if not check(record, rules, rotations, move) and len(survey.broken[check.__name__]) < 3:
                     survey.broken[check.__name__].append(f"{record} {rules} {rotations} -> {move}")
     return survey
+
+
+def test_what_was_learned_belongs_to_exactly_one_group():
+    decides_nothing = {Learned.NOTHING, Learned.ASK, Learned.LOOK_UNANSWERED}
+    groups = Counter(each for group in (decides_nothing, DEFINITE, FOUND, UNCHANGED, CONTRADICTIONS) for each in group)
+    assert groups == Counter(Learned)
 
 
 @pytest.mark.parametrize("invariant", [check.__name__ for check in INVARIANTS])

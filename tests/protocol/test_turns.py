@@ -9,7 +9,7 @@ from test_answers import invoice, invoice_case
 
 from billing import captures, effects, invoices
 from billing.capture_steps import CAPTURE, READ_AUTHORIZATION
-from billing.effects import Call, Report, Result, Standing, Turn
+from billing.effects import Call, Context, Report, Result, Standing
 from billing.gateway import Answer, Budget, NoAnswer, NotSent, Request, boot_clock
 from billing.idempotency import MAX_ROTATIONS, Learned
 from billing.invoice_draft_steps import ADD_LINES
@@ -21,12 +21,12 @@ SECOND = timedelta(seconds=1)
 DAY = timedelta(days=1)
 
 
-def turn(loaded: LoadedOperation, now: Any = NOON, *, may_send: bool = True, operation: Any = CAPTURING) -> Turn:
-    return Turn(operation, loaded, now, TERMS, may_send=may_send)
+def context(loaded: LoadedOperation, now: Any = NOON, *, may_send: bool = True, operation: Any = CAPTURING) -> Context:
+    return Context(operation, loaded, now, TERMS, may_send=may_send)
 
 
 def begun(loaded: LoadedOperation, now: Any = NOON, **options: Any) -> Call:
-    result = effects.prepare(turn(loaded, now), **options)
+    result = effects.prepare(context(loaded, now), **options)
     assert result.call is not None, result
     return result.call
 
@@ -34,7 +34,7 @@ def begun(loaded: LoadedOperation, now: Any = NOON, **options: Any) -> Call:
 def told(
     loaded: LoadedOperation, call: Call, came_back: Answer | LookResult, now: Any = NOON, *, may_send: bool = True
 ) -> Result:
-    return effects.settle(turn(loaded, now, may_send=may_send, operation=call.operation), Report(call, came_back, 1))
+    return effects.settle(context(loaded, now, may_send=may_send, operation=call.operation), Report(call, came_back, 1))
 
 
 def topics(loaded: LoadedOperation) -> list[str]:
@@ -110,24 +110,24 @@ def test_a_call_never_starts_past_the_horizon_of_its_key():
 
 def test_a_call_never_starts_after_the_authorization_has_lapsed():
     loaded = loaded_with(capture(capture_before=NOON + 2 * SECOND))
-    look = begun(loaded) if effects.prepare(turn(loaded)).call else begun(loaded, look=True)
+    look = begun(loaded) if effects.prepare(context(loaded)).call else begun(loaded, look=True)
     told(loaded, look, LookResult(Learned.ABSENT, intent(status="requires_capture", amount_received=0)))
     assert begun(loaded).not_after_s <= 2
 
 
 def test_a_pulled_switch_turns_what_is_unanswered_into_a_look_and_leaves_the_rest():
     loaded = loaded_with(capture())
-    assert effects.prepare(turn(loaded, may_send=False)).standing is Standing.BLOCKED
+    assert effects.prepare(context(loaded, may_send=False)).standing is Standing.BLOCKED
     assert loaded.records[0].sends == 0
     told(loaded, begun(loaded), NoAnswer("reset"))
-    assert effects.prepare(turn(loaded, may_send=False)).standing is Standing.LOOKING
+    assert effects.prepare(context(loaded, may_send=False)).standing is Standing.LOOKING
     assert loaded.records[0].look_at == NOON
 
 
 def test_a_second_crew_waits_for_the_lease_and_then_asks_with_the_same_key_and_bytes():
     loaded = loaded_with(capture())
     first = begun(loaded)
-    assert effects.prepare(turn(loaded, NOON + 14 * SECOND)).standing is Standing.WAITING
+    assert effects.prepare(context(loaded, NOON + 14 * SECOND)).standing is Standing.WAITING
     second = begun(loaded, NOON + 16 * SECOND)
     assert second.request == first.request
     assert second.fence == first.fence + 1
@@ -157,7 +157,7 @@ def test_a_late_success_of_a_disproved_key_is_a_conflict():
     assert loaded.records[1].body == loaded.records[0].body
     assert loaded.records[1].key != loaded.records[0].key
     assert told(loaded, first, response(200, intent()), later).standing is Standing.CONFLICT
-    assert effects.prepare(turn(loaded, later)).standing is Standing.CONFLICT
+    assert effects.prepare(context(loaded, later)).standing is Standing.CONFLICT
 
 
 def test_a_late_success_after_a_success_is_no_conflict():
@@ -178,7 +178,7 @@ def test_a_key_is_replaced_only_after_a_look_that_began_when_absence_was_mature(
     look = begun(loaded, NOON + SECOND, look=True)
     absent = LookResult(Learned.ABSENT, intent(status="requires_capture", amount_received=0))
     told(loaded, look, absent, NOON + SECOND, may_send=False)
-    result = effects.prepare(turn(loaded, NOON + DAY))
+    result = effects.prepare(context(loaded, NOON + DAY))
     assert result.standing is Standing.LOOKING
     assert len(loaded.records) == 1
 
@@ -221,7 +221,7 @@ def test_an_operation_in_conflict_begins_no_next_step():
     old.state, old.concluded_at = RecordState.CONFLICT, NOON
     record = plan(loaded, ADD_LINES, TERMS)
     operation = invoices.OPERATION
-    call = effects._begin(turn(loaded, operation=operation), record, ADD_LINES, looking=False).call
+    call = effects._begin(context(loaded, operation=operation), record, ADD_LINES, looking=False).call
     assert call is not None
     result = told(loaded, call, response(200, invoice()))
     assert result.standing is Standing.CONFLICT
@@ -231,11 +231,11 @@ def test_an_operation_in_conflict_begins_no_next_step():
 def test_lines_that_were_only_refused_for_our_credentials_are_added_a_day_later():
     loaded = invoice_case()
     operation = invoices.OPERATION
-    call = effects.prepare(turn(loaded, operation=operation)).call
+    call = effects.prepare(context(loaded, operation=operation)).call
     assert call is not None
     assert told(loaded, call, error(401)).standing is Standing.MISCONFIGURED
-    assert effects.prepare(turn(loaded, NOON + DAY, operation=operation)).standing is Standing.LOOKING
-    look = effects.prepare(turn(loaded, NOON + DAY, operation=operation), look=True).call
+    assert effects.prepare(context(loaded, NOON + DAY, operation=operation)).standing is Standing.LOOKING
+    look = effects.prepare(context(loaded, NOON + DAY, operation=operation), look=True).call
     assert look is not None
     empty = invoice(subtotal=0, total=0, lines={"data": [], "has_more": False})
     report = effects.call(_Showing(empty), look, Budget(boot_clock() + 5, boot_clock() + 5))
@@ -264,13 +264,13 @@ def test_what_eight_looks_could_not_decide_is_told_once_and_looked_at_on(step: S
     loaded = loaded_with(capture(authorized_minor=None if step is READ_AUTHORIZATION else 1999))
     operation = captures.OPERATION
     now, standings = NOON, []
-    result = effects.prepare(turn(loaded, now, operation=operation))
+    result = effects.prepare(context(loaded, now, operation=operation))
     if step is CAPTURE:
         assert result.call is not None
         told(loaded, result.call, error(500, replayed=True), now)
     for _ in range(20):
         if result.call is None or not result.call.looking:
-            result = effects.prepare(turn(loaded, now, operation=operation), look=True)
+            result = effects.prepare(context(loaded, now, operation=operation), look=True)
         assert result.call is not None
         result = told(loaded, result.call, LookResult(learned, why="status 500"), now)
         assert (result.call, loaded.row.state) == (None, CaptureState.REQUESTED)
@@ -289,7 +289,7 @@ def test_a_draft_that_cannot_be_deleted_is_asked_for_four_times_and_then_told_on
     for _ in range(30):
         record = loaded.open
         look = record is not None and record.look_at is not None
-        call = effects.prepare(turn(loaded, NOON, operation=operation), look=look).call
+        call = effects.prepare(context(loaded, NOON, operation=operation), look=look).call
         assert call is not None
         if call.looking:
             result = told(loaded, call, LookResult(Learned.ABSENT, invoice()))
@@ -298,7 +298,7 @@ def test_a_draft_that_cannot_be_deleted_is_asked_for_four_times_and_then_told_on
             result = told(loaded, call, error(400))
     assert (deletes, result.standing) == (MAX_ROTATIONS + 1, Standing.PARKED)
     assert topics(loaded).count("invoice.undecided") == 1
-    look = effects.prepare(turn(loaded, NOON, operation=operation), look=True).call
+    look = effects.prepare(context(loaded, NOON, operation=operation), look=True).call
     assert look is not None
     assert told(loaded, look, LookResult(Learned.FOUND_OURS)).standing is Standing.CONCLUDED
     assert loaded.row.state == InvoiceState.REFUSED

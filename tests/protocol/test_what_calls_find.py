@@ -20,7 +20,7 @@ from test_steps import ACCOUNT, NOT_FOUND, Script, event, page
 from billing import captures, effects, invoices
 from billing.answers import read_answer
 from billing.capture_steps import CAPTURE, READ_AUTHORIZATION
-from billing.effects import Call, Report, Standing, Turn
+from billing.effects import Call, Context, Report, Standing
 from billing.gateway import Answer
 from billing.idempotency import Learned
 from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
@@ -252,7 +252,7 @@ def played(row: Row) -> tuple[str, LoadedOperation, Record, str]:
     call = Call(record.id, operation, step, loaded, record.fence, request_of(record), True, 10, LATER, "acct_1")
     record.lease_until, record.lease_s = LATER + TERMS.timing.lease, TERMS.timing.lease_s
     before, finding = loaded.row.state, step.look(loaded, Reader(script(row, record), "acct_1"), False)
-    result = effects.settle(Turn(operation, loaded, LATER, TERMS, may_send=True), Report(call, finding, 1))
+    result = effects.settle(Context(operation, loaded, LATER, TERMS, may_send=True), Report(call, finding, 1))
     return _end(row, loaded, record, before, result), loaded, record, finding.why
 
 
@@ -305,7 +305,7 @@ def test_an_answer_that_shows_the_same_state_ends_it_in_the_same_way_or_is_looke
         return
     record.lease_until, record.lease_s = LATER, TERMS.timing.lease_s
     call = Call(record.id, operation, step, loaded, record.fence, request_of(record), False, 10, NOON, "acct_1")
-    result = effects.settle(Turn(operation, loaded, LATER, TERMS, may_send=True), Report(call, answer, 1))
+    result = effects.settle(Context(operation, loaded, LATER, TERMS, may_send=True), Report(call, answer, 1))
     end = _end(row, loaded, record, before, result)
     if row.end.startswith(end) or end == PERSON:
         return
