@@ -21,7 +21,6 @@ from billing.stripe_gateway import API_VERSION, StripeGateway
 from billing.tables import Fact, Record, Work
 from billing.timing import SHORT, Timing
 from jobs.local.servers import LocalServers
-from jobs.road.pace import Pace
 from jobs.road.planning import plan, stamp_the_rest
 from jobs.road.relay import Relay
 from jobs.road.ringer import Ringer
@@ -148,7 +147,7 @@ class House:
 
     def work_off(self, queue: str = "captures", gateway: Gateway | None = None, *, crew: int = 4) -> int:
         """One shift until its queue is empty."""
-        runner = Runner(self.terms, Pace(crew), random.Random(1))
+        runner = Runner(self.terms, crew, random.Random(1))
         shift = Shift(self.engines["worker"], gateway or self.gateway(), runner, queue, crew=crew, slice_s=60)
         return shift.run(Control())
 

@@ -25,7 +25,6 @@ from jobs.config.secrets import Secret, SecretError, check_stripe_key
 from jobs.config.settings import Settings, SettingsError, variable
 from jobs.process.health import ARCHIVER_STUCK_S, STUCK_S, Beat
 from jobs.process.waiting import until_ready
-from jobs.road.pace import Pace
 from jobs.road.relay import Relay
 from jobs.road.ringer import Ringer
 from jobs.road.runner import Runner
@@ -200,7 +199,7 @@ class Runtime:
             gateway = until_ready(open_all, self.forget, stop_requested, beat, complain)
             if gateway is None:
                 return 0
-            runner = Runner(self.terms, Pace(self.crew(queue)), random.Random())  # noqa: S311 - jitter, no secret
+            runner = Runner(self.terms, self.crew(queue), random.Random())  # noqa: S311 - jitter, no secret
 
             def take_shift(control: workers.ShiftControl) -> int:
                 return self.shift(queue, gateway, runner).run(_Beating(control, beat))

@@ -1,11 +1,20 @@
-"""May this work send something now? Asked before its first call and before every next one, never for a look."""
+"""What may be sent now: one question, asked before a first call and before every next one, never for a look.
 
-from collections.abc import Mapping
+Switches, attempts and the contract are judged piece by piece; the account's window where the provider throttles it;
+and the provider's silence before anything is claimed at all.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import structlog
+
+from billing.gateway import boot_clock
 from billing.tables import Work, WorkState
-from jobs.road.contracts import Contract
-from jobs.road.verdicts import Verdict
+from jobs.road.contracts import BY_NAME
+from jobs.road.verdicts import Verdict, soon
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,21 +23,111 @@ class Refusal:
 
     verdict: Verdict
     reason: str
+    untouched: bool = False
+    """The operation is left as it is. Otherwise it is prepared without sending: what is unanswered is looked at."""
 
 
 STOPPED = (WorkState.HELD, WorkState.QUARANTINED, WorkState.PARKED)
 """Claimed only to be looked at; a person, a release or a new version lets it send again."""
+THROTTLED = Refusal(Verdict(WorkState.WAITING, soon), "the provider throttles this account", untouched=True)
+NOT_IN_HAND = Refusal(Verdict(WorkState.QUARANTINED), "its operation is unknown, or in hand elsewhere", untouched=True)
 
 
-def check_guards(work: Work, contract: Contract | None, pulled: Mapping[str, str]) -> Refusal | None:
-    """None: it may send. The deadline is judged in `billing.idempotency`, where it turns a send into a look."""
-    if contract is None:
-        return Refusal(Verdict.PARK, "unknown contract version")
-    if work.state in STOPPED:
-        return Refusal(Verdict.LEAVE, work.reason or work.state)
-    for scope in work.scopes:
-        if scope in pulled:
-            return Refusal(Verdict.HOLD, f"{scope}: {pulled[scope]}")
-    if work.attempts >= contract.max_attempts:
-        return Refusal(Verdict.QUARANTINE, f"{work.attempts} workers or attempts failed on it: {work.reason or ''}")
-    return None
+class Guards:
+    """The guards of one worker process, with what they remember from call to call. `clock` is in seconds."""
+
+    def __init__(self, crew: int, probe_s: float, clock: Callable[[], float] = boot_clock) -> None:
+        self.windows = Windows(crew)
+        self.silence = Silence(probe_s, clock)
+
+    def check(
+        self, work: Work, pulled: Mapping[str, str], account: str | None, in_flight: int | None = None
+    ) -> Refusal | None:
+        """None: it may send. The deadline is judged in `billing.idempotency`, where it turns a send into a look.
+
+        `in_flight`: how many calls of its account there are already; None where it takes no new place beside them.
+        """
+        contract = BY_NAME.get((work.contract, work.version))
+        if contract is None:
+            return Refusal(Verdict(WorkState.PARKED), "unknown contract version")
+        if work.state in STOPPED:
+            return Refusal(Verdict(None), work.reason or work.state)
+        for scope in work.scopes:
+            if scope in pulled:
+                return Refusal(Verdict(WorkState.HELD), f"{scope}: {pulled[scope]}")
+        if work.attempts >= contract.max_attempts:
+            reason = f"{work.attempts} workers or attempts failed on it: {work.reason or ''}"
+            return Refusal(Verdict(WorkState.QUARANTINED), reason)
+        if in_flight is not None and not self.windows.fits(account, in_flight):
+            return THROTTLED
+        return None
+
+
+class Windows:
+    """How many calls of an account may be in flight: fewer where the provider throttles it.
+
+    Additive increase, multiplicative decrease, per account; as TCP does it (RFC 5681).
+    """
+
+    def __init__(self, crew: int) -> None:
+        self._crew = float(crew)
+        self._sizes: dict[str | None, float] = {}
+
+    def fits(self, account: str | None, in_flight: int) -> bool:
+        """Whether one more call may be prepared beside so many. Without throttling the crew is the bound."""
+        size = self._sizes.get(account, self._crew)
+        return size >= self._crew or in_flight < int(size)
+
+    def learn(self, account: str | None, *, throttled: bool) -> None:
+        """One answer: half the window after a throttled one, a little more after any other."""
+        size = self._sizes.get(account, self._crew)
+        self._sizes[account] = max(1.0, size / 2) if throttled else min(self._crew, size + 1 / size)
+
+
+class Silence:
+    """Whether the provider answers at all. While it is silent, one call is made now and then instead of all of them:
+    calls that time out hold the crew, and put one operation after another in doubt.
+
+    Silent means: nobody was answered for `probe_s`, and at least `FAILURES` calls failed meanwhile. A provider that
+    answers some calls is never taken for silent, however many it fails.
+    """
+
+    FAILURES = 3
+
+    def __init__(self, probe_s: float, clock: Callable[[], float] = boot_clock) -> None:
+        self._probe_s, self._clock = probe_s, clock
+        self._answered_at = clock()
+        self._failures = 0
+        self._probed_at = float("-inf")
+        self._logged = False
+
+    def limit(self, free: int) -> int:
+        """How many of the `free` calls may be prepared now."""
+        now = self._clock()
+        if not self._silent(now):
+            return free
+        return min(free, 1) if now >= self._probed_at + self._probe_s else 0
+
+    def prepared(self) -> None:
+        """Some of them were."""
+        if not self._silent(self._clock()):
+            return
+        self._probed_at = self._clock()
+        if not self._logged:
+            self._logged = True
+            log.warning("provider.silent", failures=self._failures)
+
+    def learn(self, *, reached: bool | None) -> bool:
+        """What one call shows. True when it is the first answer after a silence: what waits for it may go on."""
+        if reached is None:
+            return False
+        if not reached:
+            self._failures += 1
+            return False
+        now = self._clock()
+        back = bool(self._failures) and now >= self._answered_at + self._probe_s
+        self._answered_at, self._failures, self._logged = now, 0, False
+        return back
+
+    def _silent(self, now: float) -> bool:
+        return self._failures >= self.FAILURES and now >= self._answered_at + self._probe_s

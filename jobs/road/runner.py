@@ -1,16 +1,17 @@
 """One piece of work, from the claim to its conclusion; a batch shares one transaction.
 
-    claim → guards → prepare → (commit) → call → (commit) settle → judge → conclude
+    claim → guards → prepare → judge → conclude → (commit) → call → (commit) guards → settle → judge → conclude
 
-The captain of a shift runs `start` and `finish`; `make_call` runs in its crew. `except Exception` stands here
+The captain of a shift runs `claim`, `start` and `finish`; `make_call` runs in its crew. `except Exception` stands here
 once: what escapes a call is a bug of ours, is counted as an attempt, and never ends a shift.
 """
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 
 import structlog
 from sqlalchemy.orm import Session
@@ -27,12 +28,26 @@ from billing.timing import may_be_real
 from jobs import logs
 from jobs.logs import about
 from jobs.road import work_queue
-from jobs.road.contracts import BY_NAME, KNOWN, urgency_of
-from jobs.road.guards import STOPPED, Refusal, check_guards
-from jobs.road.pace import Pace, Reach
-from jobs.road.verdicts import VERDICTS, Verdict, pause
+from jobs.road.contracts import KNOWN, urgency_of
+from jobs.road.guards import NOT_IN_HAND, STOPPED, Guards, Refusal
+from jobs.road.verdicts import LEFT_TO_GUARDS, VERDICTS
 
 log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Piece:
+    """One piece of work inside one transaction of the captain: before its call, or with the report of it."""
+
+    work: Work
+    report: Report | None = None
+    look: bool = False
+    """Claimed by its record's own clock: the provider is asked what happened, and nothing is sent."""
+    loaded: LoadedOperation | None = None
+    """None: its operation is unknown, or in the hands of another piece."""
+    refusal: Refusal | None = None
+    result: Result | None = None
+    """None: the operation was left as it is."""
 
 
 @dataclass(slots=True)
@@ -43,154 +58,119 @@ class Outcome:
     """To be handed to the crew once the transaction has committed."""
     refused_accounts: dict[str | None, int] = field(default_factory=dict)
     """Accounts where the provider refuses our credentials, with the status it says so by."""
-    claimed: int = 0
 
 
 @dataclass(slots=True)
 class Runner:
-    """What every piece of work of one worker process shares."""
+    """What every piece of work of one worker process shares. `crew`: how many calls are made at once."""
 
     terms: Terms
-    pace: Pace
+    crew: int
     rng: random.Random
-    reach: Reach = field(init=False)
-    claimed: tuple[Work, ...] = ()
-    """What the last `start` claimed, whether it went well or not."""
+    guards: Guards = field(init=False)
 
     def __post_init__(self) -> None:
-        self.reach = Reach(self.terms.timing.probe_s)
+        self.guards = Guards(self.crew, self.terms.timing.probe_s)
 
-    def start(self, session: Session, queue: str, free: int, in_flight: Counter[str | None]) -> Outcome:
-        """Claim up to `free` work_queue, looks first, and prepare their calls. The caller commits, then calls."""
-        self.claimed = ()
+    def claim(self, session: Session, queue: str, free: int) -> list[Piece]:
+        """Lock up to `free` pieces of work; those that are to be looked at come before the most urgent."""
         looking = work_queue.claim_looks(session, queue, free)
         ready = work_queue.claim_ready(session, queue, KNOWN, free - len(looking)) if len(looking) < free else []
-        claimed = {work.id: work for work in (*ready, *looking)}
-        self.claimed = tuple(claimed.values())
-        if not claimed:
-            return Outcome()
-        looks, in_flight = {work.id for work in looking}, in_flight.copy()
-        pulled = switches.pulled(session, {scope for work in claimed.values() for scope in work.scopes})
-        operations = _load(session, claimed.values())
-        now = database.now(session)
-        results: list[tuple[Work, Result, Refusal | None]] = []
-        aside: list[Work] = []
-        for work in claimed.values():
-            # Popped, so that two pieces of work for one operation never share a turn.
-            loaded = operations.pop(work.entity_id, None)
-            if loaded is None or loaded.work_id != work.id:
-                work_queue.move(
-                    work, WorkState.QUARANTINED, now, reason="its operation is unknown, or in hand elsewhere"
-                )
-                aside.append(work)
-                _quarantined(session, work)
-                continue
-            look = work.id in looks
-            refusal = check_guards(work, BY_NAME.get((work.contract, work.version)), pulled)
-            if (
-                refusal is None
-                and not look
-                and not self.pace.has_room(loaded.row.account, in_flight[loaded.row.account])
-            ):
-                after = pause(Verdict.SOON, 0, self.terms.timing, self.rng)
-                work_queue.move(work, WorkState.WAITING, now, reason="the provider throttles this account", after=after)
-                aside.append(work)
-                continue
-            turn = Context(operation_of(work.entity_id), loaded, now, self.terms, may_send=refusal is None)
-            result = effects.prepare(turn, look=look)
-            in_flight[loaded.row.account] += result.call is not None
-            results.append((work, result, refusal))
-        row_io.save(session, aside)
-        return self._conclude(session, results, now, claimed=len(claimed))
+        looks = {work.id for work in looking}
+        # What is ready and to be looked at as well is claimed once.
+        claimed = {work.id: work for work in (*ready, *looking)}.values()
+        return [Piece(work, look=work.id in looks) for work in claimed]
 
-    def set_aside(self, session: Session, why: str) -> None:
-        """Quarantine what the last `start` claimed; its record is looked at later, so that it is not claimed again."""
-        now = database.now(session)
-        for work in work_queue.locked(session, [work.id for work in self.claimed]).values():
-            work_queue.move(work, WorkState.QUARANTINED, now, reason=why)
-            _quarantined(session, work)
-            row_io.save(session, [work])
-            store.look_later(session, work.id, now, self.terms.timing)
+    def start(self, session: Session, claimed: Sequence[Piece], in_flight: Mapping[str | None, int]) -> Outcome:
+        """Prepare the calls of what was claimed. The caller commits, then calls. `in_flight`: calls, by account."""
+        return self._carry_on(session, claimed, Counter(in_flight)) if claimed else Outcome()
 
     def finish(self, session: Session, reports: Sequence[Report]) -> Outcome:
         """Settle what the crew brought back, together; next steps are prepared in the same transaction."""
         works = work_queue.locked(session, {report.call.loaded.work_id for report in reports})
-        pulled = switches.pulled(session, {scope for work in works.values() for scope in work.scopes})
-        operations = _load(session, works.values())
+        in_order = sorted(reports, key=lambda report: report.call.record_id)
+        return self._carry_on(session, [Piece(works[each.call.loaded.work_id], each) for each in in_order], Counter())
+
+    def _carry_on(self, session: Session, pieces: Sequence[Piece], in_flight: Counter[str | None]) -> Outcome:
+        """The life of pieces of work, inside one transaction: the one before their calls, or the one after."""
+        pulled = switches.pulled(session, {scope for piece in pieces for scope in piece.work.scopes})
+        _load(session, pieces)
         now = database.now(session)
-        results: list[tuple[Work, Result, Refusal | None]] = []
-        for told in sorted(reports, key=lambda report: report.call.record_id):
-            report = _checked(session, told)
-            work = works[report.call.loaded.work_id]
-            work.attempts += report.error is not None
-            loaded = operations[work.entity_id]
-            refusal = check_guards(work, BY_NAME.get((work.contract, work.version)), pulled)
-            turn = Context(report.call.operation, loaded, now, self.terms, may_send=refusal is None)
-            result = effects.settle(turn, report)
-            self.pace.learn(loaded.row.account, throttled=result.throttled)
-            results.append((work, result, refusal))
-        return self._conclude(session, results, now, reports=reports)
+        for piece in pieces:
+            self._check_guards(piece, pulled, in_flight)
+            self._prepare_or_settle(session, piece, now, in_flight)
+        # Written before they are judged: a new record finds out now whether a sibling holds its object.
+        unwritten = store.write(session, [piece.result for piece in pieces if piece.result is not None])
+        for piece in pieces:
+            self._judge(piece, now)
+        store.save_all(session, unwritten, [piece.work for piece in pieces])
+        logs.once_committed(session, lambda: _log(pieces, now))
+        return _outcome(pieces)
 
-    def _conclude(
-        self,
-        session: Session,
-        results: Sequence[tuple[Work, Result, Refusal | None]],
-        now: datetime,
-        *,
-        claimed: int = 0,
-        reports: Sequence[Report] = (),
-    ) -> Outcome:
-        unwritten = store.write(session, [result for _, result, _ in results])
-        outcome = Outcome(claimed=claimed)
-        for work, result, refusal in results:
-            self._judge(work, result, refusal, now)
-            if result.call is not None:
-                outcome.calls.append(result.call)
-            elif result.misconfigured and result.loaded.row.id.startswith(("cap_", "inv_")):
-                outcome.refused_accounts[result.loaded.row.account] = result.misconfigured
-        store.save_all(session, unwritten, [work for work, _, _ in results])
-        logs.once_committed(session, lambda: _tell(results, reports, now))
-        return outcome
-
-    def _judge(self, work: Work, result: Result, refusal: Refusal | None, now: datetime) -> None:
-        """The one place where a piece of work changes its state because of how its operation stands."""
-        verdict, why = VERDICTS[result.standing], result.why
-        row = result.loaded.row
-        deadline = row.capture_before if isinstance(row, Capture) else None
-        if deadline is not None and may_be_real(deadline) and work.urgency < work.created_at:
-            # Planned before its authorization was known; from now on its deadline counts.
-            work.urgency = urgency_of(deadline, work.created_at, self.terms.timing)
-        if refusal is not None and verdict in (Verdict.HOLD, Verdict.LOOK, Verdict.AT_ONCE):
-            # A guard's no replaces only a verdict that could send now or waits for the guard. RETRY and SOON
-            # come back through the claim, where it is asked again; a look has the record's own clock.
-            verdict, why = refusal.verdict, refusal.reason
-        stopped = work.state in STOPPED and verdict not in (Verdict.DONE, Verdict.QUARANTINE)
-        if stopped or verdict is Verdict.LEAVE:
+    def _check_guards(self, piece: Piece, pulled: Mapping[str, str], in_flight: Counter[str | None]) -> None:
+        if piece.loaded is None:
+            piece.refusal = NOT_IN_HAND
             return
-        match verdict:
-            case Verdict.RUN:
-                # A look by the record's own clock leaves the work as it is: nothing is being sent.
-                if result.call is not None and (not result.call.looking or result.call.step.only_looks):
-                    work.record_id = result.call.record_id
-                    work_queue.move(work, WorkState.RUNNING, now)
-            case Verdict.DONE:
-                work_queue.move(work, WorkState.DONE, now, reason=why or None)
-            case Verdict.AT_ONCE:
-                work_queue.move(work, WorkState.READY, now, reason=why or None)
-            case Verdict.SOON | Verdict.RETRY:
-                work.tries += 1
-                after = pause(verdict, work.tries, self.terms.timing, self.rng)
-                work_queue.move(work, WorkState.WAITING, now, reason=why or None, after=after)
-            case Verdict.LOOK:
-                work_queue.move(work, WorkState.WAITING, now, reason=why or None)
-            case Verdict.HOLD:
-                work_queue.move(work, WorkState.HELD, now, reason=why or "switched off")
-            case Verdict.PARK:
-                work_queue.move(work, WorkState.PARKED, now, reason=why)
-            case Verdict.QUARANTINE:
-                reason = f"{result.standing}: {why}"
-                if (work.state, work.reason) != (WorkState.QUARANTINED, reason):
-                    work_queue.move(work, WorkState.QUARANTINED, now, reason=reason)
+        if piece.report is not None and piece.report.error is not None:
+            piece.work.attempts += 1
+        account = piece.loaded.row.account
+        # A look sends nothing, and a next step takes the place of the call before it.
+        beside = in_flight[account] if piece.report is None and not piece.look else None
+        piece.refusal = self.guards.check(piece.work, pulled, account, beside)
+
+    def _prepare_or_settle(self, session: Session, piece: Piece, now: datetime, in_flight: Counter[str | None]) -> None:
+        loaded, refusal = piece.loaded, piece.refusal
+        if loaded is None or (refusal is not None and refusal.untouched):
+            return
+        context = Context(operation_of(loaded.row.id), loaded, now, self.terms, may_send=refusal is None)
+        if piece.report is None:
+            piece.result = effects.prepare(context, look=piece.look)
+            in_flight[loaded.row.account] += piece.result.call is not None
+        else:
+            piece.result = effects.settle(context, _compared(session, piece.report))
+            self.guards.windows.learn(loaded.row.account, throttled=piece.result.throttled)
+
+    def _judge(self, piece: Piece, now: datetime) -> None:
+        """The one place where a piece of work changes its state because of how its operation stands."""
+        work, result, refusal = piece.work, piece.result, piece.refusal
+        if refusal is not None and (result is None or result.standing in LEFT_TO_GUARDS):
+            verdict, why = refusal.verdict, refusal.reason
+        else:
+            assert result is not None, "only a guard leaves an operation as it is"
+            verdict, why = VERDICTS[result.standing], result.why
+        if result is not None:
+            self._mind_the_deadline(work, result.loaded)
+        state, after = verdict.state, None
+        if state is None or (work.state in STOPPED and state not in (WorkState.DONE, WorkState.QUARANTINED)):
+            return
+        if state is WorkState.RUNNING and result is not None and result.call is not None:
+            if result.call.looking and not result.call.step.only_looks:
+                return  # a look by the record's own clock leaves the work as it is: nothing is being sent
+            work.record_id = result.call.record_id
+        if state is WorkState.QUARANTINED and result is not None:
+            why = f"{result.standing}: {why}"
+            if (work.state, work.reason) == (state, why):
+                return  # as before, and it counts from then
+        if verdict.pause is not None:
+            # One that only had to wait for its turn was not tried.
+            work.tries += 1 if result is not None else 0
+            after = verdict.pause(work.tries, self.terms.timing, self.rng)
+        work_queue.move(work, state, now, reason=why or None, after=after)
+
+    def _mind_the_deadline(self, work: Work, loaded: LoadedOperation) -> None:
+        """Planned before its authorization was known; from now on its deadline counts."""
+        deadline = loaded.row.capture_before if isinstance(loaded.row, Capture) else None
+        if deadline is not None and may_be_real(deadline) and work.urgency < work.created_at:
+            work.urgency = urgency_of(deadline, work.created_at, self.terms.timing)
+
+    def set_aside(self, session: Session, claimed: Sequence[Piece], why: str) -> None:
+        """Quarantine what could not be prepared; its record is looked at later, so that it is not claimed again."""
+        now = database.now(session)
+        for work in work_queue.locked(session, [piece.work.id for piece in claimed]).values():
+            work_queue.move(work, WorkState.QUARANTINED, now, reason=why)
+            logs.once_committed(session, partial(log.error, "work.quarantined", **about(work), why=why))
+            row_io.save(session, [work])
+            store.look_later(session, work.id, now, self.terms.timing)
 
 
 def make_call(gateway: Gateway, in_hand: Call, budget: Budget) -> Report:
@@ -204,35 +184,58 @@ def make_call(gateway: Gateway, in_hand: Call, budget: Budget) -> Report:
         return Report(in_hand, unknown, 0, error=name)
 
 
-def _load(session: Session, works: Iterable[Work]) -> dict[str, LoadedOperation]:
-    by_operation: dict[Operation, dict[str, tuple[str, str]]] = defaultdict(dict)
-    for work in works:
-        by_operation[operation_of(work.entity_id)][work.entity_id] = (work.id, work.queue)
+def _load(session: Session, pieces: Sequence[Piece]) -> None:
+    """Lock and load their operations."""
+    wanted: dict[Operation, dict[str, tuple[str, str]]] = defaultdict(dict)
+    for work in (piece.work for piece in pieces):
+        wanted[operation_of(work.entity_id)][work.entity_id] = (work.id, work.queue)
     operations: dict[str, LoadedOperation] = {}
-    for operation, wanted in by_operation.items():
-        operations |= store.load(session, operation, wanted)
-    return operations
+    for operation, ids in wanted.items():
+        operations |= store.load(session, operation, ids)
+    for piece in pieces:
+        if piece.report is not None:
+            piece.loaded = operations[piece.work.entity_id]
+            continue
+        # Popped, so that two pieces of work for one operation are never prepared together.
+        loaded = operations.pop(piece.work.entity_id, None)
+        piece.loaded = loaded if loaded is not None and loaded.work_id == piece.work.id else None
 
 
-def _checked(session: Session, report: Report) -> Report:
+def _compared(session: Session, report: Report) -> Report:
     """An effect that is not provably ours may be another operation's: then it is a conflict."""
-    other = store.claimed_elsewhere(session, report)
-    if other is None:
+    found = report.came_back
+    if not isinstance(found, LookResult) or (other := store.claimed_elsewhere(session, report)) is None:
         return report
-    assert isinstance(report.came_back, LookResult)
-    claimed = replace(report.came_back, learned=Learned.FOUND_CLAIMED, why=f"claimed_by_another: {other}")
+    claimed = replace(found, learned=Learned.FOUND_CLAIMED, why=f"claimed_by_another: {other}")
     return replace(report, came_back=claimed)
 
 
-def _tell(results: Sequence[tuple[Work, Result, Refusal | None]], reports: Sequence[Report], now: datetime) -> None:
+def _outcome(pieces: Sequence[Piece]) -> Outcome:
+    outcome = Outcome()
+    for result in (piece.result for piece in pieces if piece.result is not None):
+        if result.call is not None:
+            outcome.calls.append(result.call)
+        elif result.misconfigured and result.loaded.row.id.startswith(("cap_", "inv_")):
+            outcome.refused_accounts[result.loaded.row.account] = result.misconfigured
+    return outcome
+
+
+_FOR_A_PERSON = (Standing.CONFLICT, Standing.MISCONFIGURED)
+
+
+def _log(pieces: Sequence[Piece], now: datetime) -> None:
     """One line for each: a call is in hand, or how its operation stands without one. What a person must know is an
     error once, and not again at each look."""
-    took_ms = {report.call.loaded.row.id: report.took_ms for report in reports}
-    for work, result, _ in results:
-        row, call, took = result.loaded.row, result.call, took_ms.get(result.loaded.row.id)
+    for piece in pieces:
+        work, result = piece.work, piece.result
+        if result is None:
+            if work.state == WorkState.QUARANTINED:
+                log.error("work.quarantined", **about(work), why=work.reason)
+            continue
+        row, call, took_ms = result.loaded.row, result.call, piece.report and piece.report.took_ms
         if call is not None:
             step, looking = call.step.name, call.looking
-            log.info("operation.prepared", **about(row), state=row.state, step=step, looking=looking, took_ms=took)
+            log.info("operation.prepared", **about(row), state=row.state, step=step, looking=looking, took_ms=took_ms)
             continue
         stuck = work.state == WorkState.QUARANTINED and work.state_since == now
         for_a_person = stuck or result.newly_undecided or result.standing in _FOR_A_PERSON
@@ -243,13 +246,6 @@ def _tell(results: Sequence[tuple[Work, Result, Refusal | None]], reports: Seque
             state=row.state,
             standing=str(result.standing),
             work=str(work.state),
-            took_ms=took,
+            took_ms=took_ms,
             why=result.why or None,
         )
-
-
-_FOR_A_PERSON = (Standing.CONFLICT, Standing.MISCONFIGURED)
-
-
-def _quarantined(session: Session, work: Work) -> None:
-    logs.once_committed(session, lambda: log.error("work.quarantined", **about(work), why=work.reason))

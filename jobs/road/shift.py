@@ -25,7 +25,7 @@ from billing.tables import WorkState
 from jobs.logs import about
 from jobs.road import work_queue
 from jobs.road.contracts import KNOWN
-from jobs.road.runner import Outcome, Runner, make_call
+from jobs.road.runner import Outcome, Piece, Runner, make_call
 from jobs.road.verdicts import Trouble, trouble
 
 log = structlog.get_logger()
@@ -134,7 +134,7 @@ class Shift:
             reports = self._collect(crew, LOOK_AGAIN_S if self._wants_more() else ALL_BUSY_S)
             reports += self._again()
             if reports:
-                answers_again = [self._runner.reach.learn(reached=report.reached) for report in reports]
+                answers_again = [self._runner.guards.silence.learn(reached=report.reached) for report in reports]
                 self._settle(reports, crew)
                 self._after_a_silence(any(answers_again))
             ending = control.stop_requested() or bool(self._written_off) or boot_clock() > began + self._slice_s
@@ -186,52 +186,54 @@ class Shift:
 
     def _wants_more(self) -> bool:
         """Not for every single answer: a claim is dear, and for now there are calls ahead."""
-        return self._runner.reach.room(self._free()) > 0 and self._free() > self._ahead // 2
+        return self._runner.guards.silence.limit(self._free()) > 0 and self._free() > self._ahead // 2
 
     def _claim(self, crew: Crew) -> int:
         before = boot_clock()
         in_flight = Counter(held.call.loaded.row.account for held in self._in_flight.values())
-        free = self._runner.reach.room(1 if self._one_by_one else self._free())
+        free = self._runner.guards.silence.limit(1 if self._one_by_one else self._free())
+        claimed: list[Piece] = []
         try:
             if not self._found and not self._anything():
                 return 0
             with transaction(self._engine) as session:
-                outcome = self._runner.start(session, self._queue, free, in_flight)
+                claimed = self._runner.claim(session, self._queue, free)
+                prepared = self._runner.start(session, claimed, in_flight)
         except Exception as error:  # noqa: BLE001 - judged by the one table; nothing is swallowed
             # Whether or not it committed: no call was started. What was prepared comes back by its lease.
-            self._not_claimed(error)
+            self._not_prepared(claimed, error)
             return 0
-        self._hand_over(crew, outcome, before)
-        if outcome.claimed:
-            self._runner.reach.prepared()
-        self._found = bool(outcome.claimed)
+        self._hand_over(crew, prepared, before)
+        if claimed:
+            self._runner.guards.silence.prepared()
+        self._found = bool(claimed)
         # What failed is among those that were claimed together, or another worker has it by now.
-        self._one_by_one = max(0, self._one_by_one - 1) if outcome.claimed else 0
-        return outcome.claimed
+        self._one_by_one = max(0, self._one_by_one - 1) if claimed else 0
+        return len(claimed)
 
     def _anything(self) -> bool:
         """Asked before a claim where the last one found nothing: most looks find nothing again."""
         with autocommit(self._engine) as session:
             return work_queue.claimable(session, KNOWN, {self._queue: 1})[self._queue] > 0
 
-    def _not_claimed(self, error: Exception) -> None:
+    def _not_prepared(self, claimed: list[Piece], error: Exception) -> None:
         """One row that cannot be prepared must not stop its queue: found one by one, and set aside for a person.
 
         What took too long is claimed one by one as well, and nothing of it is set aside.
         """
-        kind, claimed = trouble(error), self._runner.claimed
+        kind = trouble(error)
         known_to_fail, self._one_by_one = self._one_by_one > 0, max(0, self._one_by_one - 1)
         if kind in (Trouble.DATA, Trouble.HALVE) and not known_to_fail:
             self._one_by_one = len(claimed)
         if kind is not Trouble.DATA or not claimed:
             self._pause(error)
             return
-        alone = about(claimed[0]) if len(claimed) == 1 else {}
+        alone = about(claimed[0].work) if len(claimed) == 1 else {}
         log.error("claim.failed", error=type(error).__name__, claimed=len(claimed), **alone, exc_info=error)
         if known_to_fail:
             try:
                 with transaction(self._engine) as session:
-                    self._runner.set_aside(session, f"could not be prepared: {type(error).__name__}")
+                    self._runner.set_aside(session, claimed, f"could not be prepared: {type(error).__name__}")
             except SQLAlchemyError as again:
                 self._pause(again)
 

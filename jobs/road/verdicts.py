@@ -4,6 +4,8 @@ Whatever a table does not know is quarantined with its evidence: a person looks.
 """
 
 import random
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
@@ -12,48 +14,57 @@ import sqlalchemy.exc
 
 from billing import database
 from billing.effects import Standing
+from billing.tables import WorkState
 from billing.timing import Timing
 
 
-class Verdict(StrEnum):
-    RUN = "run"
-    """A call is in hand."""
-    DONE = "done"
-    AT_ONCE = "at_once"
-    """Ready again now."""
-    SOON = "soon"
-    """Ready again after a short pause."""
-    RETRY = "retry"
-    """Ready again after a pause that grows with the tries, with full jitter."""
-    LOOK = "look"
-    """Waits without a due time: the record's own clock brings it back."""
-    HOLD = "hold"
-    """Until the switch is released."""
-    QUARANTINE = "quarantine"
-    """A person decides."""
-    PARK = "park"
-    """Until a worker knows this version of the contract."""
-    LEAVE = "leave"
-    """As it is: somebody else has it, or something else stops it."""
+def soon(_tries: int, timing: Timing, _rng: random.Random) -> timedelta:
+    """A short pause, always the same."""
+    return timedelta(seconds=timing.retry_first_s)
+
+
+def backoff(tries: int, timing: Timing, rng: random.Random) -> timedelta:
+    """Grows with the tries, with full jitter: a fleet that failed together does not return together.
+
+    Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    """
+    most = min(timing.retry_max_s, timing.retry_first_s * 2 ** min(tries, 20))
+    return timedelta(seconds=rng.uniform(0, most))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The state that a piece of work goes to, and after which pause it is ready again."""
+
+    state: WorkState | None
+    """None: as it is; somebody else has it, or something else stops it."""
+    pause: Callable[[int, Timing, random.Random], timedelta] | None = None
+    """None: it is no time that makes it ready. What waits without one is brought back by its record's own clock."""
 
 
 VERDICTS: dict[Standing, Verdict] = {
-    Standing.CALLING: Verdict.RUN,
-    Standing.CONCLUDED: Verdict.DONE,
-    Standing.AGAIN: Verdict.AT_ONCE,
-    Standing.NOT_SENT: Verdict.SOON,
-    Standing.IN_DOUBT: Verdict.RETRY,
-    Standing.THROTTLED: Verdict.RETRY,
-    Standing.WAITING: Verdict.SOON,
-    Standing.SIBLING: Verdict.SOON,
-    Standing.LOOKING: Verdict.LOOK,
-    Standing.PARKED: Verdict.LOOK,
-    Standing.MISCONFIGURED: Verdict.HOLD,
-    Standing.BLOCKED: Verdict.HOLD,
-    Standing.CONFLICT: Verdict.QUARANTINE,
-    Standing.UNFIT: Verdict.QUARANTINE,
-    Standing.LATE: Verdict.LEAVE,
+    Standing.CALLING: Verdict(WorkState.RUNNING),
+    Standing.CONCLUDED: Verdict(WorkState.DONE),
+    Standing.AGAIN: Verdict(WorkState.READY),
+    Standing.NOT_SENT: Verdict(WorkState.WAITING, soon),
+    Standing.IN_DOUBT: Verdict(WorkState.WAITING, backoff),
+    Standing.THROTTLED: Verdict(WorkState.WAITING, backoff),
+    Standing.WAITING: Verdict(WorkState.WAITING, soon),
+    Standing.SIBLING: Verdict(WorkState.WAITING, soon),
+    Standing.LOOKING: Verdict(WorkState.WAITING),
+    Standing.PARKED: Verdict(WorkState.WAITING),
+    Standing.MISCONFIGURED: Verdict(WorkState.HELD),
+    Standing.BLOCKED: Verdict(WorkState.HELD),
+    Standing.CONFLICT: Verdict(WorkState.QUARANTINED),
+    Standing.UNFIT: Verdict(WorkState.QUARANTINED),
+    Standing.LATE: Verdict(None),
 }
+
+LEFT_TO_GUARDS = frozenset(
+    {Standing.AGAIN, Standing.BLOCKED, Standing.MISCONFIGURED, Standing.LOOKING, Standing.PARKED}
+)
+"""Here a guard that said no decides instead: it could send now, or it waits for that guard. What has a pause comes back
+through the claim, where the guards are asked again; a look is brought back by its record's own clock in any state."""
 
 
 class Trouble(StrEnum):
@@ -100,16 +111,3 @@ def trouble(error: Exception) -> Trouble:
     if isinstance(original, psycopg.OperationalError | psycopg.InterfaceError):
         return Trouble.RECONNECT
     return Trouble.DATA
-
-
-def pause(verdict: Verdict, tries: int, timing: Timing, rng: random.Random) -> timedelta:
-    """How long until the work is ready again. Full jitter: a fleet that failed together does not return together.
-
-    Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
-    """
-    if verdict is Verdict.SOON:
-        return timedelta(seconds=timing.retry_first_s)
-    if verdict is Verdict.RETRY:
-        most = min(timing.retry_max_s, timing.retry_first_s * 2 ** min(tries, 20))
-        return timedelta(seconds=rng.uniform(0, most))
-    return timedelta(0)

@@ -3,6 +3,7 @@
 import contextlib
 import random
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import ClassVar
@@ -23,8 +24,7 @@ from billing.records import Terms
 from billing.tables import WorkState
 from jobs.road import planning, work_queue
 from jobs.road.contracts import CONTRACTS
-from jobs.road.pace import Pace
-from jobs.road.runner import Outcome, Runner
+from jobs.road.runner import Outcome, Piece, Runner
 from jobs.road.shift import Control, Shift
 
 
@@ -47,7 +47,7 @@ def test_a_missing_grant_or_migration_quarantines_nothing(house: House) -> None:
     captures = [house.ask_for_capture(intent) for intent in house.intents(4)]
     house.plan()
     house.execute("ALTER TABLE billing.captures RENAME COLUMN charge TO charge_of_tomorrow")
-    runner = Runner(house.terms, Pace(4), random.Random(1))
+    runner = Runner(house.terms, 4, random.Random(1))
     Shift(house.engine, house.gateway(), runner, "captures", crew=4, slice_s=2).run(Control())
     house.execute("ALTER TABLE billing.captures RENAME COLUMN charge_of_tomorrow TO charge")
     states = house.states_of_work()
@@ -61,16 +61,17 @@ def test_only_the_row_that_cannot_be_prepared_is_set_aside(house: House) -> None
     house.plan()
     house.execute("UPDATE billing.work SET urgency = urgency - interval '1 day' WHERE entity_id = :id", id=poisoned)
     house.execute(f"ALTER TABLE billing.idempotency_records ADD CONSTRAINT broken CHECK (operation_id <> '{poisoned}')")
-    runner = Runner(house.terms, Pace(1), random.Random(1))
+    runner = Runner(house.terms, 1, random.Random(1))
+    failed: list[Piece] = []
     with pytest.raises(IntegrityError, match="broken"):
-        _start_and_commit(house, runner)
+        _start_and_commit(house, runner, failed)
     other_engine = patient_engine(house.url, house.timing, name="other-worker")
     with database.transaction(other_engine) as other:
         claimed = work_queue.claim_ready(other, "captures", ["take_capture:1"], 1)  # it is preparing it right now
-        assert [work.entity_id for work in claimed] == [poisoned]
+        assert [work.entity_id for work in claimed] == [piece.work.entity_id for piece in failed] == [poisoned]
         # Waiting in vain for its lock is fine; taking another row is not.
         with contextlib.suppress(OperationalError), database.transaction(house.engine) as session:
-            runner.set_aside(session, "could not be prepared")
+            runner.set_aside(session, failed, "could not be prepared")
     other_engine.dispose()
     assert house.work(innocent).state == WorkState.READY
 
@@ -84,15 +85,18 @@ class Failing(Runner):
     """A runner whose first claim fails after it claimed; it remembers how much each claim asked for."""
 
     def __init__(self, house: House, error: Exception) -> None:
-        super().__init__(lingering(house), Pace(4), random.Random(1))
+        super().__init__(lingering(house), 4, random.Random(1))
         Failing.sizes, Failing.error = [], error
 
     sizes: ClassVar[list[int]]
     error: ClassVar[Exception | None]
 
-    def start(self, session: Session, queue: str, free: int, in_flight: Counter[str | None]) -> Outcome:
+    def claim(self, session: Session, queue: str, free: int) -> list[Piece]:
         Failing.sizes.append(free)
-        outcome = super().start(session, queue, free, in_flight)
+        return super().claim(session, queue, free)
+
+    def start(self, session: Session, claimed: Sequence[Piece], in_flight: Mapping[str | None, int]) -> Outcome:
+        outcome = super().start(session, claimed, in_flight)
         error, Failing.error = Failing.error, None
         if error is not None:
             raise error
@@ -137,7 +141,7 @@ def test_a_connection_to_a_primary_that_became_read_only_is_given_up(house: Hous
     with engine.connect() as connection:
         connection.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
         connection.commit()
-    runner = Runner(lingering(house), Pace(1), random.Random(1))
+    runner = Runner(lingering(house), 1, random.Random(1))
     Shift(engine, house.gateway(), runner, "captures", crew=1, slice_s=2).run(Control())
     engine.dispose()
     assert house.status(capture).state == "captured"
@@ -163,24 +167,25 @@ def test_a_look_that_kills_its_worker_is_counted_or_put_off(house: House) -> Non
     assert record.looks > 0 or work.attempts > 0, before
 
 
-def _start_and_commit(house: House, runner: Runner) -> None:
+def _start_and_commit(house: House, runner: Runner, claimed: list[Piece]) -> None:
     with database.transaction(house.engine) as session:
-        runner.start(session, "captures", 1, Counter())
+        claimed += runner.claim(session, "captures", 1)
+        runner.start(session, claimed, Counter())
 
 
 def _sent(house: House) -> tuple[str, Call]:
     """A capture whose first send nobody reported, and a look in hand."""
     capture = house.ask_for_capture()
     house.plan()
-    runner = Runner(house.terms, Pace(1), random.Random(1))
+    runner = Runner(house.terms, 1, random.Random(1))
     with database.transaction(house.engine) as session:
-        runner.start(session, "captures", 1, Counter())
+        runner.start(session, runner.claim(session, "captures", 1), Counter())
     house.age(capture, 10)
     house.execute(
         "UPDATE billing.idempotency_records SET look_at = now(), look_only = true WHERE operation_id = :id", id=capture
     )
     with database.transaction(house.engine) as session:
-        (look,) = runner.start(session, "captures", 1, Counter()).calls
+        (look,) = runner.start(session, runner.claim(session, "captures", 1), Counter()).calls
     assert look.looking
     return capture, look
 
@@ -198,13 +203,13 @@ def test_keeping_an_answer_twice_is_keeping_it_once(house: House) -> None:
     """Where the commit's answer was lost it is done again, and takes no other send's report."""
     capture = house.ask_for_capture()
     house.plan()
-    runner = Runner(house.terms, Pace(1), random.Random(1))
+    runner = Runner(house.terms, 1, random.Random(1))
     with database.transaction(house.engine) as session:
-        runner.start(session, "captures", 1, Counter())
+        runner.start(session, runner.claim(session, "captures", 1), Counter())
     house.age(capture, 10)
     house.relay.round()
     with database.transaction(house.engine) as session:
-        (again,) = runner.start(session, "captures", 1, Counter()).calls
+        (again,) = runner.start(session, runner.claim(session, "captures", 1), Counter()).calls
     assert house.record(capture).unreported == 2
     for _ in range(2):
         with database.transaction(house.engine) as session:
@@ -219,7 +224,7 @@ def test_one_locked_row_does_not_keep_the_others_of_its_group_from_settling(hous
     house.standin.add_fault("latency_after", path="/capture$", seconds=0.3)
     import threading
 
-    runner = Runner(house.terms, Pace(4), random.Random(1))
+    runner = Runner(house.terms, 4, random.Random(1))
     engine = patient_engine(house.url, house.timing, name="worker")
     shift = Shift(engine, house.gateway(), runner, "captures", crew=4, slice_s=5)
     thread = threading.Thread(target=shift.run, args=(Control(),))

@@ -16,13 +16,12 @@ from billing.operations import operation_of
 from billing.steps import Reader
 from billing.timing import Timing
 from jobs.local.servers import LocalServers
-from jobs.road.pace import Pace
 from jobs.road.runner import Runner
 from jobs.road.shift import Control, Shift
 
 
 def _runner(house: House) -> Runner:
-    return Runner(house.terms, Pace(4), random.Random(1))
+    return Runner(house.terms, 4, random.Random(1))
 
 
 def test_a_report_that_is_settled_twice_counts_once(house: House) -> None:
@@ -31,11 +30,11 @@ def test_a_report_that_is_settled_twice_counts_once(house: House) -> None:
     house.plan()
     runner = _runner(house)
     with database.transaction(house.engine) as session:
-        runner.start(session, "captures", 1, Counter())
+        runner.start(session, runner.claim(session, "captures", 1), Counter())
     house.age(capture, 10)
     house.relay.round()
     with database.transaction(house.engine) as session:
-        (again,) = runner.start(session, "captures", 1, Counter()).calls
+        (again,) = runner.start(session, runner.claim(session, "captures", 1), Counter()).calls
     assert house.record(capture).unanswered == 2, "the first send may have gone out"
     for _ in range(2):
         with database.transaction(house.engine) as session:

@@ -13,7 +13,6 @@ from billing import database, ids, store
 from billing.gateway import Answer, Budget, Request
 from billing.operations import operation_of
 from billing.tables import MAX_DESCRIPTION, MAX_LINES
-from jobs.road.pace import Pace
 from jobs.road.runner import Runner
 
 MANY = "SELECT n, 'a seat', 1 FROM generate_series(0, 19999) AS n"
@@ -63,11 +62,12 @@ def test_lines_that_no_call_can_carry_refuse_their_invoice_in_the_claim_itself(u
     unfit = {write_invoice(house, lines): why for lines, why in UNFIT.values()}
     good = house.ask_for_invoice()
     house.plan()
-    runner = Runner(house.terms, Pace(8), random.Random(1))
+    runner = Runner(house.terms, 8, random.Random(1))
     with database.transaction(house.engines["worker"]) as session:
-        claimed = runner.start(session, "invoices", 8, Counter())
-    assert claimed.claimed == len(unfit) + 1
-    assert [call.loaded.row.id for call in claimed.calls] == [good]
+        claimed = runner.claim(session, "invoices", 8)
+        prepared = runner.start(session, claimed, Counter())
+    assert len(claimed) == len(unfit) + 1
+    assert [call.loaded.row.id for call in prepared.calls] == [good]
     for invoice_id, why in unfit.items():
         status = house.status(invoice_id)
         assert (status.state, status.final, status.reason) == ("refused", True, why)

@@ -177,12 +177,11 @@ def prepare(house, *queues: str) -> None:
     import random
     from collections import Counter
 
-    from jobs.road.pace import Pace
     from jobs.road.runner import Runner
 
     for queue in queues or ("captures", "invoices"):
         with database.transaction(house.engine) as session:
-            Runner(house.terms, Pace(4), random.Random(1)).start(session, queue, 4, Counter())
+            Runner(house.terms, 4, random.Random(1)).start(session, queue, 4, Counter())
 
 
 # Quarantine.

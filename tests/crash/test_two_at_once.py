@@ -16,7 +16,6 @@ from worker import fork_worker, reap, stop
 from billing import database, effects
 from billing.gateway import Answer, Budget, Request, boot_clock
 from billing.tables import RecordState, WorkState
-from jobs.road.pace import Pace
 from jobs.road.runner import Runner
 
 
@@ -225,9 +224,9 @@ def test_the_witness_sees_a_call_from_inside_its_own_transaction(house: House) -
     import random
     from collections import Counter
 
-    runner = Runner(house.terms, Pace(1), random.Random(1))
+    runner = Runner(house.terms, 1, random.Random(1))
     with database.transaction(house.engine) as session:
-        outcome = runner.start(session, "captures", 1, Counter())
+        outcome = runner.start(session, runner.claim(session, "captures", 1), Counter())
         effects.call(witness, outcome.calls[0], Budget(1e12, 1e12))
     assert witness.seen == [(None, 1)]
 

@@ -28,16 +28,16 @@ from billing.timing import PRODUCTION, SHORT
 from jobs.road import backlog, cadence, housekeeping, planning, quarantine, ringer, work_queue
 from jobs.road.cadence import Dear
 from jobs.road.contracts import KNOWN
-from jobs.road.pace import Pace
+from jobs.road.guards import Windows
 from jobs.road.runner import Runner
-from jobs.road.verdicts import Verdict, pause
+from jobs.road.verdicts import backoff, soon
 
 NOT_NOW = Response(429, b"{}", {"error": {"type": "rate_limit_error"}}, "req_1", replayed=False)
 
 
 @pytest.fixture
 def runner() -> Runner:
-    return Runner(TERMS, Pace(8), random.Random(1))
+    return Runner(TERMS, 8, random.Random(1))
 
 
 def execute(engine: Engine, statement: str, **values: Any) -> None:
@@ -129,23 +129,23 @@ def test_looks_and_ready_work_share_the_room_and_looks_come_first(engine: Engine
     assert len(claim(engine, runner, free=1).calls) == 1
 
 
-# The pace of an account.
+# The window of an account.
 
 
 def test_a_throttled_answer_halves_what_an_account_has_in_flight_and_others_raise_it_slowly():
-    pace = Pace(8)
-    assert pace.has_room(None, 100), "without throttling the crew is the bound"
-    pace.learn(None, throttled=True)
-    assert (pace.has_room(None, 3), pace.has_room(None, 4)) == (True, False)
-    assert pace.has_room("acct_other", 100)
+    windows = Windows(8)
+    assert windows.fits(None, 100), "without throttling the crew is the bound"
+    windows.learn(None, throttled=True)
+    assert (windows.fits(None, 3), windows.fits(None, 4)) == (True, False)
+    assert windows.fits("acct_other", 100)
     for _ in range(4):
-        pace.learn(None, throttled=False)
-    assert not pace.has_room(None, 4)
-    pace.learn(None, throttled=False)
-    assert pace.has_room(None, 4)
+        windows.learn(None, throttled=False)
+    assert not windows.fits(None, 4)
+    windows.learn(None, throttled=False)
+    assert windows.fits(None, 4)
     for _ in range(10):
-        pace.learn(None, throttled=True)
-    assert (pace.has_room(None, 0), pace.has_room(None, 1)) == (True, False)
+        windows.learn(None, throttled=True)
+    assert (windows.fits(None, 0), windows.fits(None, 1)) == (True, False)
 
 
 def test_a_throttled_look_slows_its_account_down_as_a_throttled_send_does(engine: Engine, runner: Runner):
@@ -153,7 +153,7 @@ def test_a_throttled_look_slows_its_account_down_as_a_throttled_send_does(engine
     (look,) = claim(engine, runner).calls
     assert look.looking
     report(engine, runner, look, LookResult(Learned.LOOK_UNANSWERED, why="status 429", answer=NOT_NOW))
-    assert (runner.pace.has_room(None, 3), runner.pace.has_room(None, 4)) == (True, False)
+    assert (runner.guards.windows.fits(None, 3), runner.guards.windows.fits(None, 4)) == (True, False)
 
 
 def test_a_look_whose_credentials_are_refused_switches_its_account_off(engine: Engine, runner: Runner):
@@ -166,9 +166,9 @@ def test_a_look_whose_credentials_are_refused_switches_its_account_off(engine: E
 
 def test_an_account_that_is_throttled_gets_no_more_than_its_room_in_one_claim(engine: Engine, runner: Runner):
     captures = [new_request(engine, number) for number in range(6)]
-    runner.pace.learn(None, throttled=True)
+    runner.guards.windows.learn(None, throttled=True)
     outcome = claim(engine, runner)
-    assert (outcome.claimed, len(outcome.calls)) == (6, 4)
+    assert len(outcome.calls) == 4
     with transaction(engine) as session:
         waiting = session.scalars(select(Work).where(Work.state == "waiting")).all()
         now = session.execute(text("SELECT clock_timestamp()")).scalar_one()
@@ -186,9 +186,9 @@ def test_each_try_may_wait_twice_as_long_as_the_one_before_up_to_the_longest_pau
             assert a == 0, "full jitter"
             return b
 
-    waits = [pause(Verdict.RETRY, tries, PRODUCTION, Longest()).total_seconds() for tries in (1, 2, 3, 8, 9, 10**6)]
+    waits = [backoff(tries, PRODUCTION, Longest()).total_seconds() for tries in (1, 2, 3, 8, 9, 10**6)]
     assert waits == [2, 4, 8, 256, 300, 300]
-    assert pause(Verdict.SOON, 10**6, PRODUCTION, Longest()).total_seconds() == 1
+    assert soon(10**6, PRODUCTION, Longest()).total_seconds() == 1
 
 
 def test_work_that_is_tried_again_counts_its_tries_and_waits(engine: Engine, runner: Runner):

@@ -11,7 +11,6 @@ from sqlalchemy import text
 from billing import database
 from billing.gateway import Answer, Budget, Request
 from jobs.cli.opening import open_runtime
-from jobs.road.pace import Pace
 from jobs.road.runner import Runner
 from jobs.road.shift import Control, Shift
 
@@ -27,7 +26,7 @@ class Raising:
 
 
 runtime = open_runtime("breaking", logs_too=True)
-runner = Runner(runtime.terms, Pace(1), random.Random(1))
+runner = Runner(runtime.terms, 1, random.Random(1))
 Shift(runtime.engine, Raising(), runner, "captures", crew=1, slice_s=5).run(Control())
 with database.transaction(runtime.engine) as session:
     session.execute(text("SELECT CAST(:words AS int)"), {"words": words})

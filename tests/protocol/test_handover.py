@@ -12,7 +12,6 @@ from test_turns import begun
 from billing.effects import Report
 from billing.gateway import Budget
 from jobs.road import shift as shifts
-from jobs.road.pace import Pace
 from jobs.road.runner import Outcome, Runner
 
 
@@ -25,7 +24,7 @@ class _Crew:
 
 
 def _shift(finish: Any, clock: list[float]) -> shifts.Shift:
-    runner = Runner(TERMS, Pace(4), random.Random(1))
+    runner = Runner(TERMS, 4, random.Random(1))
     shift = shifts.Shift(None, None, runner, "captures", crew=4, slice_s=1)  # type: ignore[arg-type]
     shift._runner = mock.Mock(spec=Runner, terms=TERMS, rng=random.Random(1), finish=finish)
     return shift

@@ -15,7 +15,7 @@ from billing.stripe_gateway import StripeGateway
 from billing.tables import Fact, Record
 from jobs.local.supervisor import Child
 from jobs.road import work_queue
-from jobs.road.pace import Pace, Reach
+from jobs.road.guards import Silence
 from jobs.road.runner import Runner
 from jobs.road.shift import Control, Shift
 
@@ -31,7 +31,7 @@ def stripe(house: House) -> Iterator[Proxy]:
 
 
 class Clock:
-    """The boot clock of a `Reach`, that a test moves."""
+    """The boot clock of a `Silence`, that a test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -45,8 +45,8 @@ class Worker:
 
     def __init__(self, house: House, proxy: Proxy) -> None:
         self.clock = Clock()
-        self.runner = Runner(house.terms, Pace(CREW), random.Random(1))
-        self.runner.reach = self.reach = Reach(house.timing.probe_s, self.clock)
+        self.runner = Runner(house.terms, CREW, random.Random(1))
+        self.runner.guards.silence = self.silence = Silence(house.timing.probe_s, self.clock)
         self._house = house
         base = f"http://127.0.0.1:{proxy.port}"
         self._gateway = StripeGateway(lambda: "sk_test_away", base, livemode=False, connections=CREW)
@@ -56,8 +56,8 @@ class Worker:
         return Shift(engine, self._gateway, self.runner, queue, crew=CREW, slice_s=60).run(Control())
 
     def finds_the_provider_silent(self) -> None:
-        for _ in range(Reach.FAILURES):
-            self.reach.learn(reached=False)
+        for _ in range(Silence.FAILURES):
+            self.silence.learn(reached=False)
         self.clock.now += self._house.timing.probe_s
 
 
@@ -72,41 +72,41 @@ def attempts(house: House, *captures: str) -> Counter[str]:
 
 def test_a_provider_that_answers_some_calls_is_never_taken_for_silent() -> None:
     clock, rng = Clock(), random.Random(7)
-    reach = Reach(5.0, clock)
+    silence = Silence(5.0, clock)
     for _ in range(2000):
         clock.now += 0.2
-        reach.learn(reached=rng.random() < 0.2)
-        assert reach.room(32) == 32 or clock.now >= reach._answered_at + 5.0
+        silence.learn(reached=rng.random() < 0.2)
+        assert silence.limit(32) == 32 or clock.now >= silence._answered_at + 5.0
 
 
 def test_a_silent_provider_is_asked_once_in_a_while_and_everything_once_it_answers() -> None:
     clock = Clock()
-    reach = Reach(5.0, clock)
-    assert [reach.learn(reached=False) for _ in range(100)] == [False] * 100
-    assert reach.room(32) == 32, "for a moment it may be anything"
+    silence = Silence(5.0, clock)
+    assert [silence.learn(reached=False) for _ in range(100)] == [False] * 100
+    assert silence.limit(32) == 32, "for a moment it may be anything"
     clock.now += 5.0
-    assert [reach.room(32), reach.room(0)] == [1, 0]
-    reach.prepared()
+    assert [silence.limit(32), silence.limit(0)] == [1, 0]
+    silence.prepared()
     clock.now += 4.9
-    assert reach.room(32) == 0
+    assert silence.limit(32) == 0
     clock.now += 0.1
-    assert reach.room(32) == 1, "though the one before may still be in flight"
-    reach.prepared()
-    assert reach.room(32) == 0
-    assert reach.learn(reached=None) is False, "what was not asked shows nothing"
-    assert reach.learn(reached=True) is True
-    assert reach.learn(reached=True) is False, "said once"
-    assert reach.room(32) == 32
+    assert silence.limit(32) == 1, "though the one before may still be in flight"
+    silence.prepared()
+    assert silence.limit(32) == 0
+    assert silence.learn(reached=None) is False, "what was not asked shows nothing"
+    assert silence.learn(reached=True) is True
+    assert silence.learn(reached=True) is False, "said once"
+    assert silence.limit(32) == 32
 
 
 def test_few_failures_make_no_silence() -> None:
     clock = Clock()
-    reach = Reach(5.0, clock)
-    for _ in range(Reach.FAILURES - 1):
-        reach.learn(reached=False)
+    silence = Silence(5.0, clock)
+    for _ in range(Silence.FAILURES - 1):
+        silence.learn(reached=False)
     clock.now += 3600
-    assert reach.room(32) == 32, "one operation that fails by itself stops no other"
-    assert reach.learn(reached=True) is True, "and what it waited with goes on"
+    assert silence.limit(32) == 32, "one operation that fails by itself stops no other"
+    assert silence.learn(reached=True) is True, "and what it waited with goes on"
 
 
 # What a worker does about it.
