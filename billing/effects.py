@@ -31,7 +31,7 @@ from billing.idempotency import (
 )
 from billing.provider_ids import IdKind, NoSuchShape, is_id
 from billing.records import (
-    Terms,
+    CallSettings,
     conclude,
     keep_answer,
     learn_from_answer,
@@ -165,7 +165,7 @@ class Context:
     operation: Operation
     loaded: LoadedOperation
     now: datetime
-    terms: Terms
+    call_settings: CallSettings
     may_send: bool
 
 
@@ -180,7 +180,7 @@ def prepare(context: Context, *, look: bool = False) -> Result:
     if (why := unfit(context.operation, loaded)) is not None:
         if record is not None and record.unanswered:
             # A look cannot be made either, and is not tried at once again: only a person can put it right.
-            record.look_at = context.now + timedelta(seconds=context.terms.timing.look_max_s)
+            record.look_at = context.now + timedelta(seconds=context.call_settings.timing.look_max_s)
         return Result(loaded, Standing.UNFIT, why=why)
     leased = record is not None and lease_alive(record, context.now)
     if record is not None and record.state == RecordState.SENT and not leased:
@@ -248,7 +248,7 @@ def _advance(context: Context, record: Record | None, seen: Reading | LookResult
     `seen` is what the open record has just learned from. Its own call is not sent again in this transaction: that is
     left to the queue and its guards. Only the call of a next step may begin at once.
     """
-    loaded, now, timing = context.loaded, context.now, context.terms.timing
+    loaded, now, timing = context.loaded, context.now, context.call_settings.timing
     opened: Record | None = None
     may_begin = seen is None
     while True:
@@ -257,7 +257,7 @@ def _advance(context: Context, record: Record | None, seen: Reading | LookResult
                 return Result(loaded, Standing.CONFLICT, why="an earlier call of it is in conflict")
             if (following := _next_step(context)) is None:
                 return Result(loaded, Standing.CONCLUDED, why=loaded.row.reason or "")
-            record = opened = plan(loaded, following, context.terms)
+            record = opened = plan(loaded, following, context.call_settings)
             may_begin = True
         step, why = context.operation.steps(record.step), seen.why if seen else ""
         match next_move(record, now, timing, step.rules, loaded.rotations(record.step)):
@@ -265,7 +265,7 @@ def _advance(context: Context, record: Record | None, seen: Reading | LookResult
                 conclude(loaded, record, step, outcome, (seen and seen.data) or {}, why or by_itself, now)
                 record = seen = None
             case Rotate():
-                record = opened = rotate(loaded, record, now, context.terms)
+                record = opened = rotate(loaded, record, now, context.call_settings)
                 seen = None
             case Send() | Resend() if may_begin and context.may_send:
                 return _begin(context, record, step, looking=step.only_looks, opened=opened)
@@ -298,7 +298,7 @@ def _next_step(context: Context) -> Step | None:
 
 
 def _begin(context: Context, record: Record, step: Step, *, looking: bool, opened: Record | None = None) -> Result:
-    timing = context.terms.timing
+    timing = context.call_settings.timing
     mark_sent(record, context.now, timing, looking=looking, only_looks=step.only_looks)
     not_after_s = timing.not_after_s
     if record.first_sent_at is not None and not looking and step.rules.replays:
@@ -316,7 +316,7 @@ def _begin(context: Context, record: Record, step: Step, *, looking: bool, opene
         looking=looking,
         not_after_s=not_after_s,
         prepared_at=context.now,
-        own_account=context.terms.own_account,
+        own_account=context.call_settings.own_account,
     )
     return Result(context.loaded, Standing.CALLING, call=call, opened=opened)
 

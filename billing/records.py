@@ -14,7 +14,7 @@ from billing.timing import Timing
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class CallSettings:
     """Under which name, mode and timing this process calls the provider."""
 
     service: str
@@ -26,19 +26,19 @@ class Terms:
     """The provider's id of our own account: a key of another one gets 404 for everything that is ours."""
 
 
-def plan(loaded: LoadedOperation, step: Step, terms: Terms) -> Record:
+def plan(loaded: LoadedOperation, step: Step, call_settings: CallSettings) -> Record:
     """The first generation of a step: its parameters are encoded now, once, and sent as they are ever after."""
     ask = step.ask(loaded)
-    return _next_generation(loaded, step.name, terms, (ask.method, ask.path, ask.body), ask.provider_object)
+    return _next_generation(loaded, step.name, call_settings, (ask.method, ask.path, ask.body), ask.provider_object)
 
 
-def rotate(loaded: LoadedOperation, record: Record, now: datetime, terms: Terms) -> Record:
+def rotate(loaded: LoadedOperation, record: Record, now: datetime, call_settings: CallSettings) -> Record:
     """Proven absent: the old generation is disproved, and the next one asks for the same, to the byte."""
     record.state, record.concluded_at, record.conclusion = RecordState.DISPROVED, now, "absent"
     record.look_at = None
     loaded.facts.append(new_fact(loaded.row, "disproved", step=record.step, generation=record.generation))
     asked = (record.method, record.path, record.body)
-    return _next_generation(loaded, record.step, terms, asked, record.provider_object)
+    return _next_generation(loaded, record.step, call_settings, asked, record.provider_object)
 
 
 def mark_sent(record: Record, now: datetime, timing: Timing, *, looking: bool, only_looks: bool) -> None:
@@ -152,7 +152,11 @@ def request_of(record: Record) -> Request:
 
 
 def _next_generation(
-    loaded: LoadedOperation, step: str, terms: Terms, asked: tuple[str, str, str], provider_object: str | None
+    loaded: LoadedOperation,
+    step: str,
+    call_settings: CallSettings,
+    asked: tuple[str, str, str],
+    provider_object: str | None,
 ) -> Record:
     # One counter per operation, so that no step ever meets a key of an earlier life.
     generation = max((record.generation for record in loaded.records), default=0) + 1
@@ -165,14 +169,14 @@ def _next_generation(
         generation=generation,
         work_id=loaded.work_id,
         queue=loaded.queue,
-        key=key_for(terms.service, terms.environment, loaded.row.id, step, generation),
+        key=key_for(call_settings.service, call_settings.environment, loaded.row.id, step, generation),
         method=method,
         path=path,
         body=body,
         fingerprint=Request(method, path, body, account=account).fingerprint,
         account=account,
-        livemode=terms.livemode,
-        api_version=terms.api_version,
+        livemode=call_settings.livemode,
+        api_version=call_settings.api_version,
         provider_object=provider_object,
         deadline=getattr(loaded.row, "capture_before", None),
         state=RecordState.PLANNED,

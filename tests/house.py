@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 import billing
 from billing import database
 from billing.gateway import Budget, Gateway, Request, boot_clock
-from billing.records import Terms
+from billing.records import CallSettings
 from billing.stripe_gateway import API_VERSION, StripeGateway
 from billing.tables import Fact, Record, Work
 from billing.timing import SHORT, Timing
@@ -67,7 +67,7 @@ class House:
         self.engines = {kind: acting_as(kind, url, timing) for kind in ("application", "relay", "worker", "archiver")}
         self.redis: Redis = bells.open_redis(self.redis_url)
         self.standin = StandIn(self.stripe_api_base)
-        self.terms = Terms("billing", "test", False, API_VERSION, timing, self._own_account())
+        self.call_settings = CallSettings("billing", "test", False, API_VERSION, timing, self._own_account())
         self.relay = Relay(
             self.engines["relay"],
             timing,
@@ -147,7 +147,7 @@ class House:
 
     def work_off(self, queue: str = "captures", gateway: Gateway | None = None, *, crew: int = 4) -> int:
         """One shift until its queue is empty."""
-        runner = Runner(self.terms, crew, random.Random(1))
+        runner = Runner(self.call_settings, crew, random.Random(1))
         shift = Shift(self.engines["worker"], gateway or self.gateway(), runner, queue, crew=crew, slice_s=60)
         return shift.run(Control())
 

@@ -34,7 +34,7 @@ from billing.stripe_gateway import StripeGateway
 from billing.tables import BatchState, Capture, CaptureState, InvoiceState, Record, RecordState, SwitchState, WorkState
 from billing.timing import PRODUCTION, SHORT, Timing
 from jobs.road import contracts, guards, planning
-from jobs.road.verdicts import LEFT_TO_GUARDS, VERDICTS, Trouble, Verdict, backoff, soon, trouble
+from jobs.road.verdicts import LEFT_TO_GUARDS, VERDICTS, Failure, Verdict, backoff, classify, soon
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -110,43 +110,43 @@ def test_every_error_of_the_transport_is_no_answer(kind: type[Exception], monkey
 
 
 @pytest.mark.parametrize("sqlstate", sorted(psycopg.errors._sqlcodes))
-def test_every_sqlstate_has_its_trouble(sqlstate: str):
+def test_every_sqlstate_says_what_its_transaction_needs(sqlstate: str):
     error = psycopg.errors._sqlcodes[sqlstate]("x")
     wrapped = sqlalchemy.exc.DBAPIError("SELECT 1", {}, error)
-    assert trouble(wrapped) is trouble(error)
-    assert isinstance(trouble(error), Trouble)
+    assert classify(wrapped) is classify(error)
+    assert isinstance(classify(error), Failure)
 
 
 @pytest.mark.parametrize(
     ("sqlstate", "expected"),
     [
-        ("40001", Trouble.REPEAT),
-        ("40P01", Trouble.REPEAT),
-        ("55P03", Trouble.REPEAT),
-        ("57014", Trouble.HALVE),
-        ("25P03", Trouble.HALVE),
-        ("25P04", Trouble.HALVE),
-        ("53100", Trouble.HALVE),
-        ("53200", Trouble.HALVE),
-        ("53300", Trouble.RECONNECT),
-        ("08006", Trouble.RECONNECT),
-        ("08003", Trouble.RECONNECT),
-        ("57P01", Trouble.RECONNECT),
-        ("57P02", Trouble.RECONNECT),
-        ("57P03", Trouble.RECONNECT),
-        ("23505", Trouble.DATA),
-        ("22001", Trouble.DATA),
-        ("23514", Trouble.DATA),
+        ("40001", Failure.REPEAT),
+        ("40P01", Failure.REPEAT),
+        ("55P03", Failure.REPEAT),
+        ("57014", Failure.HALVE),
+        ("25P03", Failure.HALVE),
+        ("25P04", Failure.HALVE),
+        ("53100", Failure.HALVE),
+        ("53200", Failure.HALVE),
+        ("53300", Failure.RECONNECT),
+        ("08006", Failure.RECONNECT),
+        ("08003", Failure.RECONNECT),
+        ("57P01", Failure.RECONNECT),
+        ("57P02", Failure.RECONNECT),
+        ("57P03", Failure.RECONNECT),
+        ("23505", Failure.DATA),
+        ("22001", Failure.DATA),
+        ("23514", Failure.DATA),
     ],
 )
-def test_what_postgres_says_is_taken_as_it_is_meant(sqlstate: str, expected: Trouble):
-    assert trouble(psycopg.errors.lookup(sqlstate)("x")) is expected
+def test_what_postgres_says_is_taken_as_it_is_meant(sqlstate: str, expected: Failure):
+    assert classify(psycopg.errors.lookup(sqlstate)("x")) is expected
 
 
 @pytest.mark.parametrize("sqlstate", ["25006", "40003", "58030", "53400"])
 def test_a_server_in_trouble_is_no_error_of_a_row(sqlstate: str):
     """Read-only (the old primary), a commit whose outcome is unknown, a failing disk, a limit of the server."""
-    assert trouble(psycopg.errors.lookup(sqlstate)("x")) is not Trouble.DATA
+    assert classify(psycopg.errors.lookup(sqlstate)("x")) is not Failure.DATA
 
 
 @pytest.mark.parametrize(
@@ -155,19 +155,19 @@ def test_a_server_in_trouble_is_no_error_of_a_row(sqlstate: str):
     ids=lambda error: type(error).__name__,
 )
 def test_a_connection_without_a_sqlstate_is_gone(error: Exception):
-    assert trouble(error) is Trouble.RECONNECT
-    assert trouble(sqlalchemy.exc.OperationalError("SELECT 1", {}, error)) is Trouble.RECONNECT
+    assert classify(error) is Failure.RECONNECT
+    assert classify(sqlalchemy.exc.OperationalError("SELECT 1", {}, error)) is Failure.RECONNECT
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), AssertionError("x"), TypeError("x")])
 def test_a_bug_of_ours_is_an_error_of_a_row(error: Exception):
-    assert trouble(error) is Trouble.DATA
+    assert classify(error) is Failure.DATA
 
 
-def test_every_family_of_sqlalchemy_has_its_trouble():
+def test_every_family_of_sqlalchemy_says_what_its_transaction_needs():
     for error in vars(sqlalchemy.exc).values():
         if inspect.isclass(error) and issubclass(error, sqlalchemy.exc.DBAPIError):
-            assert isinstance(trouble(error("SELECT 1", {}, Exception("x"))), Trouble)
+            assert isinstance(classify(error("SELECT 1", {}, Exception("x"))), Failure)
 
 
 # Standings, verdicts and states.

@@ -11,7 +11,7 @@ from billing import database
 from jobs import logs
 from jobs.config.settings import load
 from jobs.process.runtime import Runtime
-from jobs.road.verdicts import Trouble, trouble
+from jobs.road.verdicts import Failure, classify
 
 T = TypeVar("T")
 _TRIES = 20
@@ -52,8 +52,8 @@ def patiently(runtime: Runtime, step: Callable[[Session], T]) -> T:
             with database.transaction(runtime.engine) as session:
                 return step(session)
         except DBAPIError as error:
-            kind = trouble(error)
-            slow += kind is Trouble.HALVE
-            if kind not in (Trouble.REPEAT, Trouble.HALVE) or not tries_left or slow == _SLOW_TRIES:
+            kind = classify(error)
+            slow += kind is Failure.HALVE
+            if kind not in (Failure.REPEAT, Failure.HALVE) or not tries_left or slow == _SLOW_TRIES:
                 raise
     raise AssertionError("the last try returns or raises")

@@ -24,7 +24,7 @@ from jobs.config.secrets import Secret
 from jobs.config.settings import Settings, SettingsError
 from jobs.process.runtime import Runtime
 from jobs.process.waiting import until_ready
-from jobs.road.verdicts import Trouble, trouble
+from jobs.road.verdicts import Failure, classify
 
 log = structlog.get_logger()
 
@@ -166,7 +166,7 @@ def _tell(troubles: list[EvidenceDiffers | DBAPIError], told: set[str]) -> set[s
 
 def _tell_trouble(error: StoreAway | SQLAlchemyError) -> None:
     """A server that is away is another matter than one that takes too long, or refuses."""
-    away = isinstance(error, StoreAway) or trouble(error) is Trouble.RECONNECT
+    away = isinstance(error, StoreAway) or classify(error) is Failure.RECONNECT
     kind = type(getattr(error, "orig", None) or error).__name__
     log.warning("archive.away" if away else "archive.failed", error=kind, sqlstate=database.sqlstate(error))
 

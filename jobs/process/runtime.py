@@ -15,7 +15,7 @@ from sqlalchemy import Engine, select
 
 from billing import database
 from billing.gateway import Budget, Gateway, KeyUnavailable, Request, Response, boot_clock
-from billing.records import Terms
+from billing.records import CallSettings
 from billing.stripe_gateway import API_VERSION, StripeGateway
 from billing.tables import Installation
 from billing.timing import PRODUCTION, SHORT, Timing
@@ -99,9 +99,9 @@ class Runtime:
         return bells.open_redis(self.redis_url)
 
     @cached_property
-    def terms(self) -> Terms:
+    def call_settings(self) -> CallSettings:
         settings = self.settings
-        return Terms(
+        return CallSettings(
             settings.service, settings.environment, settings.livemode, API_VERSION, self.timing, self._own_account
         )
 
@@ -199,7 +199,7 @@ class Runtime:
             gateway = until_ready(open_all, self.forget, stop_requested, beat, complain)
             if gateway is None:
                 return 0
-            runner = Runner(self.terms, self.crew(queue), random.Random())  # noqa: S311 - jitter, no secret
+            runner = Runner(self.call_settings, self.crew(queue), random.Random())  # noqa: S311 - jitter, no secret
 
             def take_shift(control: workers.ShiftControl) -> int:
                 return self.shift(queue, gateway, runner).run(_Beating(control, beat))
@@ -215,7 +215,7 @@ class Runtime:
     def forget(self) -> None:
         """Close what is open, and read every secret again at its next use: it may be another one by then."""
         self.close()
-        for name in ("engine", "redis", "terms"):
+        for name in ("engine", "redis", "call_settings"):
             self.__dict__.pop(name, None)
         for secret in vars(self.settings).values():
             if isinstance(secret, Secret):

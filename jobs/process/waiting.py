@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 from archive.errors import StoreAway
 from jobs.config.secrets import SecretAway
 from jobs.process.health import Beat
-from jobs.road.verdicts import Trouble, trouble
+from jobs.road.verdicts import Failure, classify
 
 log = structlog.get_logger()
 
@@ -53,7 +53,7 @@ def away(error: Exception) -> Away | None:
             return Away("redis", "REDIS_URL", refuses)
         case ProgrammingError():
             return None  # a missing table or grant is mended by a command, and that ends with a restart
-        case DBAPIError() if trouble(error) is not Trouble.DATA:
+        case DBAPIError() if classify(error) is not Failure.DATA:
             return Away("postgres", "DATABASE_URL", _postgres_refuses(error.orig))
         case _:
             return None

@@ -17,7 +17,7 @@ from billing.database import transaction
 from jobs.road.backlog import Backlog
 from jobs.road.contracts import KNOWN
 from jobs.road.planning import STAMP_MOST, stamp_the_rest
-from jobs.road.verdicts import Trouble, trouble
+from jobs.road.verdicts import Failure, classify
 
 log = structlog.get_logger()
 
@@ -105,7 +105,7 @@ class Housekeeper:
             with transaction(self.engine) as session:
                 moved = sweep.move(session, limit.rows)
         except SQLAlchemyError as error:
-            if trouble(error) not in (Trouble.HALVE, Trouble.DATA):
+            if classify(error) not in (Failure.HALVE, Failure.DATA):
                 raise
             about = {"sweep": sweep.name, "error": type(error).__name__, "sqlstate": database.sqlstate(error)}
             if limit.rows > 1:

@@ -21,7 +21,7 @@ from billing.timing import Timing
 from jobs import logs
 from jobs.road import work_queue
 from jobs.road.contracts import CONTRACTS, CONTRACTS_VERSION, Unplannable, planned_by, work_for
-from jobs.road.verdicts import Trouble, trouble
+from jobs.road.verdicts import Failure, classify
 
 log = structlog.get_logger()
 
@@ -129,7 +129,7 @@ def _plan_alone(engine: Engine, timing: Timing, which: Which, fact_id: int) -> i
     except Exception as error:
         if not _blames_a_row(error):
             raise
-        if trouble(error) is Trouble.HALVE:
+        if classify(error) is Failure.HALVE:
             # Too slow, or no room: a busy machine is not the fact's fault.
             log.warning("fact.postponed", fact_id=fact_id, error=type(error).__name__)
             return 0
@@ -138,7 +138,7 @@ def _plan_alone(engine: Engine, timing: Timing, which: Which, fact_id: int) -> i
 
 
 def _blames_a_row(error: Exception) -> bool:
-    return trouble(error) in (Trouble.DATA, Trouble.HALVE)
+    return classify(error) in (Failure.DATA, Failure.HALVE)
 
 
 def _set_aside(session: Session, failed: Mapping[int, Exception]) -> int:

@@ -21,7 +21,7 @@ from jobs.road.cadence import IDLE_PAUSE_S, Cadence
 from jobs.road.contracts import KNOWN
 from jobs.road.housekeeping import STAMP, Housekeeper
 from jobs.road.ringer import Ringer
-from jobs.road.verdicts import Trouble, trouble
+from jobs.road.verdicts import Failure, classify
 
 log = structlog.get_logger()
 
@@ -72,7 +72,7 @@ class Relay:
         try:
             return self._look()
         except SQLAlchemyError as error:
-            if trouble(error) is not Trouble.HALVE or self.cadence.dear(self.clock()).stopped:
+            if classify(error) is not Failure.HALVE or self.cadence.dear(self.clock()).stopped:
                 raise
             # So much waits that looking for what switches stop took too long; the rest of the round does not need it.
             log.warning("switches.postponed", error=type(error).__name__, sqlstate=database.sqlstate(error))

@@ -21,7 +21,7 @@ from billing.effects import Call, Context, Report, Result, Standing
 from billing.gateway import Budget, Gateway, NoAnswer
 from billing.idempotency import Learned
 from billing.operations import operation_of
-from billing.records import Terms
+from billing.records import CallSettings
 from billing.steps import LoadedOperation, LookResult, Operation
 from billing.tables import Capture, Work, WorkState
 from billing.timing import may_be_real
@@ -64,13 +64,13 @@ class Outcome:
 class Runner:
     """What every piece of work of one worker process shares. `crew`: how many calls are made at once."""
 
-    terms: Terms
+    call_settings: CallSettings
     crew: int
     rng: random.Random
     guards: Guards = field(init=False)
 
     def __post_init__(self) -> None:
-        self.guards = Guards(self.crew, self.terms.timing.probe_s)
+        self.guards = Guards(self.crew, self.call_settings.timing.probe_s)
 
     def claim(self, session: Session, queue: str, free: int) -> list[Piece]:
         """Lock up to `free` pieces of work; those that are to be looked at come before the most urgent."""
@@ -122,7 +122,7 @@ class Runner:
         loaded, refusal = piece.loaded, piece.refusal
         if loaded is None or (refusal is not None and refusal.untouched):
             return
-        context = Context(operation_of(loaded.row.id), loaded, now, self.terms, may_send=refusal is None)
+        context = Context(operation_of(loaded.row.id), loaded, now, self.call_settings, may_send=refusal is None)
         if piece.report is None:
             piece.result = effects.prepare(context, look=piece.look)
             in_flight[loaded.row.account] += piece.result.call is not None
@@ -154,14 +154,14 @@ class Runner:
         if verdict.pause is not None:
             # One that only had to wait for its turn was not tried.
             work.tries += 1 if result is not None else 0
-            after = verdict.pause(work.tries, self.terms.timing, self.rng)
+            after = verdict.pause(work.tries, self.call_settings.timing, self.rng)
         work_queue.move(work, state, now, reason=why or None, after=after)
 
     def _mind_the_deadline(self, work: Work, loaded: LoadedOperation) -> None:
         """Planned before its authorization was known; from now on its deadline counts."""
         deadline = loaded.row.capture_before if isinstance(loaded.row, Capture) else None
         if deadline is not None and may_be_real(deadline) and work.urgency < work.created_at:
-            work.urgency = urgency_of(deadline, work.created_at, self.terms.timing)
+            work.urgency = urgency_of(deadline, work.created_at, self.call_settings.timing)
 
     def set_aside(self, session: Session, claimed: Sequence[Piece], why: str) -> None:
         """Quarantine what could not be prepared; its record is looked at later, so that it is not claimed again."""
@@ -170,7 +170,7 @@ class Runner:
             work_queue.move(work, WorkState.QUARANTINED, now, reason=why)
             logs.once_committed(session, partial(log.error, "work.quarantined", **about(work), why=why))
             row_io.save(session, [work])
-            store.look_later(session, work.id, now, self.terms.timing)
+            store.look_later(session, work.id, now, self.call_settings.timing)
 
 
 def make_call(gateway: Gateway, in_hand: Call, budget: Budget) -> Report:

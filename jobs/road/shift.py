@@ -26,7 +26,7 @@ from jobs.logs import about
 from jobs.road import work_queue
 from jobs.road.contracts import KNOWN
 from jobs.road.runner import Outcome, Piece, Runner, make_call
-from jobs.road.verdicts import Trouble, trouble
+from jobs.road.verdicts import Failure, classify
 
 log = structlog.get_logger()
 
@@ -37,7 +37,7 @@ GATHER_S = 0.04
 A wake-up and a transaction cost several times what one more row in it does."""
 MANY = 8
 ALL_BUSY_S = 0.1
-LAST_CHANCE_S = 1.0
+LAST_WAIT_S = 1.0
 """So long a shift waits for calls far over their budget before it ends its process."""
 GROUP = 64
 """So many answers are settled in one transaction, which keeps it well under 250 ms."""
@@ -110,7 +110,7 @@ class Shift:
         self._queue, self._crew, self._slice_s, self._leave = queue_name, crew, slice_s, leave
         # So many calls are prepared and wait for a free hand, that none is idle while the captain settles and claims.
         self._ahead = crew // 2
-        self._timing = runner.terms.timing
+        self._timing = runner.call_settings.timing
         # By record and fence: a shift may take over from itself what it took too long to prolong.
         self._in_flight: dict[Held, InFlight] = {}
         self._written_off: dict[Held, Call] = {}
@@ -153,7 +153,7 @@ class Shift:
 
     def _await_the_written_off(self, crew: Crew) -> None:
         """Where the whole process slept, its calls come back now; where a thread hangs, only leaving helps."""
-        while self._written_off and (reports := self._collect(crew, LAST_CHANCE_S)):
+        while self._written_off and (reports := self._collect(crew, LAST_WAIT_S)):
             # What it prepares is not started: nobody would settle it. Its lease brings it back.
             self._settle(reports, None)
         if self._written_off:
@@ -221,11 +221,11 @@ class Shift:
 
         What took too long is claimed one by one as well, and nothing of it is set aside.
         """
-        kind = trouble(error)
+        kind = classify(error)
         known_to_fail, self._one_by_one = self._one_by_one > 0, max(0, self._one_by_one - 1)
-        if kind in (Trouble.DATA, Trouble.HALVE) and not known_to_fail:
+        if kind in (Failure.DATA, Failure.HALVE) and not known_to_fail:
             self._one_by_one = len(claimed)
-        if kind is not Trouble.DATA or not claimed:
+        if kind is not Failure.DATA or not claimed:
             self._pause(error)
             return
         alone = about(claimed[0].work) if len(claimed) == 1 else {}
@@ -270,23 +270,23 @@ class Shift:
 
     def _after(self, error: Exception, group: list[Report]) -> list[list[Report]]:
         """What is to be settled again after a failed transaction, and in which groups."""
-        kind = trouble(error)
+        kind = classify(error)
         alone = about(group[0].call.loaded.row) if len(group) == 1 else {}
         log.warning("settle.failed", trouble=str(kind), error=type(error).__name__, calls=len(group), **alone)
         match kind:
-            case Trouble.RECONNECT:
+            case Failure.RECONNECT:
                 self._pause(error)
                 return self._unsettled(group)
-            case Trouble.REPEAT | Trouble.HALVE if len(group) > 1:
+            case Failure.REPEAT | Failure.HALVE if len(group) > 1:
                 self._pause(error)
                 return _halves(group)
-            case Trouble.REPEAT | Trouble.HALVE:
+            case Failure.REPEAT | Failure.HALVE:
                 # One row that somebody holds must not keep the others waiting: its answer is kept, and comes again.
                 self._later += group
                 return []
-            case Trouble.DATA if len(group) > 1:
+            case Failure.DATA if len(group) > 1:
                 return [[report] for report in group]
-            case Trouble.DATA:
+            case Failure.DATA:
                 self._keep(group[0], error)
                 return []
 
@@ -316,7 +316,7 @@ class Shift:
                         row_io.save(session, [work])
                 return
             except SQLAlchemyError as again:
-                if trouble(again) is Trouble.DATA:
+                if classify(again) is Failure.DATA:
                     raise
                 self._pause(again)
 
@@ -365,11 +365,11 @@ class Shift:
             self._pause(error)
 
     def _pause(self, error: Exception) -> None:
-        if trouble(error) is Trouble.RECONNECT:
+        if classify(error) is Failure.RECONNECT:
             # Also where the connection itself is well: after a failover it may lead to the old server.
             self._engine.dispose()
         log.warning(
-            "postgres.away", error=type(error).__name__, sqlstate=database.sqlstate(error), trouble=str(trouble(error))
+            "postgres.away", error=type(error).__name__, sqlstate=database.sqlstate(error), trouble=str(classify(error))
         )
         # An answer in hand is kept for as long as it takes, and whoever waits is not stuck.
         self._control.keep_alive()

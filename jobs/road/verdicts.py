@@ -67,7 +67,7 @@ LEFT_TO_GUARDS = frozenset(
 through the claim, where the guards are asked again; a look is brought back by its record's own clock in any state."""
 
 
-class Trouble(StrEnum):
+class Failure(StrEnum):
     """What an exception in a transaction of the captain means for that transaction."""
 
     REPEAT = "repeat"
@@ -82,17 +82,17 @@ class Trouble(StrEnum):
 
 # SQLSTATE classes: postgresql.org/docs/current/errcodes-appendix.html
 _BY_SQLSTATE = {
-    "40001": Trouble.REPEAT,  # serialization_failure
-    "40P01": Trouble.REPEAT,  # deadlock_detected
-    "55P03": Trouble.REPEAT,  # lock_not_available
-    **dict.fromkeys(database.TOO_SLOW, Trouble.HALVE),
-    "53300": Trouble.RECONNECT,  # too_many_connections
-    "25006": Trouble.RECONNECT,  # read_only_sql_transaction: the primary is another one now
-    "40003": Trouble.RECONNECT,  # statement_completion_unknown
+    "40001": Failure.REPEAT,  # serialization_failure
+    "40P01": Failure.REPEAT,  # deadlock_detected
+    "55P03": Failure.REPEAT,  # lock_not_available
+    **dict.fromkeys(database.TOO_SLOW, Failure.HALVE),
+    "53300": Failure.RECONNECT,  # too_many_connections
+    "25006": Failure.RECONNECT,  # read_only_sql_transaction: the primary is another one now
+    "40003": Failure.RECONNECT,  # statement_completion_unknown
 }
 
 
-def trouble(error: Exception) -> Trouble:
+def classify(error: Exception) -> Failure:
     """What a failed transaction means. Total: what it does not know is DATA, and ends with one row in quarantine."""
     original = getattr(error, "orig", None) or error
     code = database.sqlstate(error)
@@ -100,14 +100,14 @@ def trouble(error: Exception) -> Trouble:
         if code in _BY_SQLSTATE:
             return _BY_SQLSTATE[code]
         if code.startswith(("08", "57P")):  # connection exception, admin shutdown and its kin
-            return Trouble.RECONNECT
+            return Failure.RECONNECT
         if code.startswith("42"):
             # A missing grant, table or column: the code is newer than the database, and no row is to blame.
-            return Trouble.REPEAT
+            return Failure.REPEAT
         # 53 insufficient resources, 58 system error: a full disk goes on by itself when there is room.
-        return Trouble.HALVE if code.startswith(("53", "58")) else Trouble.DATA
+        return Failure.HALVE if code.startswith(("53", "58")) else Failure.DATA
     if isinstance(error, sqlalchemy.exc.DBAPIError) and error.connection_invalidated:
-        return Trouble.RECONNECT
+        return Failure.RECONNECT
     if isinstance(original, psycopg.OperationalError | psycopg.InterfaceError):
-        return Trouble.RECONNECT
-    return Trouble.DATA
+        return Failure.RECONNECT
+    return Failure.DATA

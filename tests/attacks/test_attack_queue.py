@@ -20,7 +20,7 @@ import billing
 from billing import database, store
 from billing.effects import Call, Report
 from billing.gateway import NoAnswer
-from billing.records import Terms
+from billing.records import CallSettings
 from billing.tables import WorkState
 from jobs.road import planning, work_queue
 from jobs.road.contracts import CONTRACTS
@@ -47,7 +47,7 @@ def test_a_missing_grant_or_migration_quarantines_nothing(house: House) -> None:
     captures = [house.ask_for_capture(intent) for intent in house.intents(4)]
     house.plan()
     house.execute("ALTER TABLE billing.captures RENAME COLUMN charge TO charge_of_tomorrow")
-    runner = Runner(house.terms, 4, random.Random(1))
+    runner = Runner(house.call_settings, 4, random.Random(1))
     Shift(house.engine, house.gateway(), runner, "captures", crew=4, slice_s=2).run(Control())
     house.execute("ALTER TABLE billing.captures RENAME COLUMN charge_of_tomorrow TO charge")
     states = house.states_of_work()
@@ -61,7 +61,7 @@ def test_only_the_row_that_cannot_be_prepared_is_set_aside(house: House) -> None
     house.plan()
     house.execute("UPDATE billing.work SET urgency = urgency - interval '1 day' WHERE entity_id = :id", id=poisoned)
     house.execute(f"ALTER TABLE billing.idempotency_records ADD CONSTRAINT broken CHECK (operation_id <> '{poisoned}')")
-    runner = Runner(house.terms, 1, random.Random(1))
+    runner = Runner(house.call_settings, 1, random.Random(1))
     failed: list[Piece] = []
     with pytest.raises(IntegrityError, match="broken"):
         _start_and_commit(house, runner, failed)
@@ -76,9 +76,9 @@ def test_only_the_row_that_cannot_be_prepared_is_set_aside(house: House) -> None
     assert house.work(innocent).state == WorkState.READY
 
 
-def lingering(house: House) -> Terms:
+def lingering(house: House) -> CallSettings:
     """For a shift that has to stay for long enough to try again, also on a busy machine."""
-    return replace(house.terms, timing=replace(house.timing, linger_s=1.0))
+    return replace(house.call_settings, timing=replace(house.timing, linger_s=1.0))
 
 
 class Failing(Runner):
@@ -177,7 +177,7 @@ def _sent(house: House) -> tuple[str, Call]:
     """A capture whose first send nobody reported, and a look in hand."""
     capture = house.ask_for_capture()
     house.plan()
-    runner = Runner(house.terms, 1, random.Random(1))
+    runner = Runner(house.call_settings, 1, random.Random(1))
     with database.transaction(house.engine) as session:
         runner.start(session, runner.claim(session, "captures", 1), Counter())
     house.age(capture, 10)
@@ -203,7 +203,7 @@ def test_keeping_an_answer_twice_is_keeping_it_once(house: House) -> None:
     """Where the commit's answer was lost it is done again, and takes no other send's report."""
     capture = house.ask_for_capture()
     house.plan()
-    runner = Runner(house.terms, 1, random.Random(1))
+    runner = Runner(house.call_settings, 1, random.Random(1))
     with database.transaction(house.engine) as session:
         runner.start(session, runner.claim(session, "captures", 1), Counter())
     house.age(capture, 10)
@@ -224,7 +224,7 @@ def test_one_locked_row_does_not_keep_the_others_of_its_group_from_settling(hous
     house.standin.add_fault("latency_after", path="/capture$", seconds=0.3)
     import threading
 
-    runner = Runner(house.terms, 4, random.Random(1))
+    runner = Runner(house.call_settings, 4, random.Random(1))
     engine = patient_engine(house.url, house.timing, name="worker")
     shift = Shift(engine, house.gateway(), runner, "captures", crew=4, slice_s=5)
     thread = threading.Thread(target=shift.run, args=(Control(),))

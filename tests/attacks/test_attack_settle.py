@@ -21,7 +21,7 @@ from jobs.road.shift import Control, Shift
 
 
 def _runner(house: House) -> Runner:
-    return Runner(house.terms, 4, random.Random(1))
+    return Runner(house.call_settings, 4, random.Random(1))
 
 
 def test_a_report_that_is_settled_twice_counts_once(house: House) -> None:

@@ -62,7 +62,7 @@ def test_lines_that_no_call_can_carry_refuse_their_invoice_in_the_claim_itself(u
     unfit = {write_invoice(house, lines): why for lines, why in UNFIT.values()}
     good = house.ask_for_invoice()
     house.plan()
-    runner = Runner(house.terms, 8, random.Random(1))
+    runner = Runner(house.call_settings, 8, random.Random(1))
     with database.transaction(house.engines["worker"]) as session:
         claimed = runner.claim(session, "invoices", 8)
         prepared = runner.start(session, claimed, Counter())

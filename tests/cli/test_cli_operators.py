@@ -181,7 +181,7 @@ def prepare(house, *queues: str) -> None:
 
     for queue in queues or ("captures", "invoices"):
         with database.transaction(house.engine) as session:
-            Runner(house.terms, 4, random.Random(1)).start(session, queue, 4, Counter())
+            Runner(house.call_settings, 4, random.Random(1)).start(session, queue, 4, Counter())
 
 
 # Quarantine.

@@ -224,7 +224,7 @@ def test_the_witness_sees_a_call_from_inside_its_own_transaction(house: House) -
     import random
     from collections import Counter
 
-    runner = Runner(house.terms, 1, random.Random(1))
+    runner = Runner(house.call_settings, 1, random.Random(1))
     with database.transaction(house.engine) as session:
         outcome = runner.start(session, runner.claim(session, "captures", 1), Counter())
         effects.call(witness, outcome.calls[0], Budget(1e12, 1e12))

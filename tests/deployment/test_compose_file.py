@@ -14,7 +14,7 @@ from billing.timing import PRODUCTION
 from jobs.config import settings
 from jobs.local import postgres, seaweed
 from jobs.road.contracts import QUEUES
-from jobs.road.shift import LAST_CHANCE_S
+from jobs.road.shift import LAST_WAIT_S
 from jobs.rq.workers import WORKER_TIMEOUT_S
 
 PUBLISHED = {"postgres": ["127.0.0.1:5432:5432"], "standin": ["127.0.0.1:12111:12111"]}
@@ -211,7 +211,7 @@ def test_a_process_of_ours_is_asked_whether_its_own_loop_turns(name: str) -> Non
 
 
 def test_a_worker_has_time_to_settle_what_it_sent() -> None:
-    needed = PRODUCTION.call_budget_s + PRODUCTION.margin_s + LAST_CHANCE_S + WORKER_TIMEOUT_S
+    needed = PRODUCTION.call_budget_s + PRODUCTION.margin_s + LAST_WAIT_S + WORKER_TIMEOUT_S
     for queue in QUEUES:
         assert seconds(SERVICES[f"worker-{queue}"]["stop_grace_period"]) > needed + PRODUCTION.transaction_timeout_s
 

@@ -12,7 +12,7 @@ import structlog
 from house import House, eventually
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
-from test_road import TERMS, captured, claim, new_request, report, works
+from test_road import CALL_SETTINGS, captured, claim, new_request, report, works
 
 import billing
 from billing import switches
@@ -37,7 +37,7 @@ NOT_NOW = Response(429, b"{}", {"error": {"type": "rate_limit_error"}}, "req_1",
 
 @pytest.fixture
 def runner() -> Runner:
-    return Runner(TERMS, 8, random.Random(1))
+    return Runner(CALL_SETTINGS, 8, random.Random(1))
 
 
 def execute(engine: Engine, statement: str, **values: Any) -> None:

@@ -15,7 +15,7 @@ from billing.database import transaction
 from billing.effects import Call, Report
 from billing.gateway import Answer, NoAnswer, Response
 from billing.idempotency import Learned
-from billing.records import Terms
+from billing.records import CallSettings
 from billing.steps import LookResult
 from billing.tables import Capture, Fact, Record, Switch, Work
 from billing.timing import SHORT
@@ -23,12 +23,12 @@ from jobs.road import housekeeping
 from jobs.road.planning import plan
 from jobs.road.runner import Outcome, Runner
 
-TERMS = Terms("billing", "test", livemode=False, api_version="2026-10-28.endive", timing=SHORT)
+CALL_SETTINGS = CallSettings("billing", "test", livemode=False, api_version="2026-10-28.endive", timing=SHORT)
 
 
 @pytest.fixture
 def runner() -> Runner:
-    return Runner(TERMS, 8, random.Random(1))
+    return Runner(CALL_SETTINGS, 8, random.Random(1))
 
 
 def new_request(engine: Engine, number: int = 1, *, known: bool = True) -> str:

@@ -11,7 +11,7 @@ from billing.captures import OPERATION
 from billing.effects import Context, Report, Standing
 from billing.gateway import Budget, NotSent, Request, Response, boot_clock
 from billing.idempotency import Learned
-from billing.records import Terms
+from billing.records import CallSettings
 from billing.steps import LoadedOperation
 from billing.stripe_gateway import API_VERSION, StripeGateway
 from billing.tables import Capture, CaptureState
@@ -20,7 +20,7 @@ from jobs.local.servers import LocalServers
 from stripe_standin.control import Control
 from stripe_standin.hostile import LIES
 
-TERMS = Terms("billing", "test", livemode=False, api_version=API_VERSION, timing=SHORT)
+CALL_SETTINGS = CallSettings("billing", "test", livemode=False, api_version=API_VERSION, timing=SHORT)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def an_operation(control: Control, **changes: Any) -> LoadedOperation:
 
 def step(door: StripeGateway, loaded: LoadedOperation, *, look: bool = False) -> tuple[effects.Result, Report]:
     """One prepare, call and settle, at the time of now."""
-    context = Context(OPERATION, loaded, datetime.now(UTC), TERMS, may_send=True)
+    context = Context(OPERATION, loaded, datetime.now(UTC), CALL_SETTINGS, may_send=True)
     prepared = effects.prepare(context, look=look)
     assert prepared.call is not None, prepared
     report = effects.call(door, prepared.call, budget())

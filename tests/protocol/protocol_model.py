@@ -18,13 +18,13 @@ from billing.capture_steps import CAPTURE
 from billing.effects import Call, Context, Report, Standing
 from billing.gateway import Answer, NoAnswer, NotSent, Request, Response
 from billing.idempotency import Learned, Rules
-from billing.records import Terms
+from billing.records import CallSettings
 from billing.steps import Ask, Judgment, LoadedOperation, LookResult, Operation, Step
 from billing.tables import Capture, CaptureState, Record
 from billing.timing import PRODUCTION, Timing
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-TERMS = Terms("billing", "test", livemode=False, api_version="2026-10-28.endive", timing=PRODUCTION)
+CALL_SETTINGS = CallSettings("billing", "test", livemode=False, api_version="2026-10-28.endive", timing=PRODUCTION)
 INTENT = "pi_1"
 
 
@@ -217,7 +217,7 @@ class World:
     def __init__(self, schedule: Schedule, timing: Timing = PRODUCTION, operation: Operation = TAKING) -> None:
         self.now = NOON
         self.timing, self.operation = timing, operation
-        self.terms = replace(TERMS, timing=timing)
+        self.call_settings = replace(CALL_SETTINGS, timing=timing)
         self.loaded = loaded_with(capture())
         self.provider = Provider(self)
         self._fates, self._pauses, self._holds = list(schedule.fates), list(schedule.pauses), list(schedule.holds)
@@ -295,7 +295,7 @@ class World:
         heapq.heappush(self._events, (self.now + timedelta(seconds=seconds), next(self._number), event))
 
     def _context(self) -> Context:
-        return Context(self.operation, self.loaded, self.now, self.terms, may_send=self._may_send)
+        return Context(self.operation, self.loaded, self.now, self.call_settings, may_send=self._may_send)
 
     @property
     def _may_send(self) -> bool:

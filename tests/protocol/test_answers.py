@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from protocol_model import INTENT, NOON, TERMS, capture, error, intent, loaded_with, response
+from protocol_model import CALL_SETTINGS, INTENT, NOON, capture, error, intent, loaded_with, response
 
 from billing.answers import Kind, Reading, read_answer
 from billing.capture_steps import CAPTURE
@@ -74,7 +74,7 @@ def invoice(**changes: Any) -> dict[str, Any]:
 
 def sent(loaded: LoadedOperation, step: Step, times: int = 1) -> Record:
     """A record of this step whose sends have not been answered."""
-    record = plan(loaded, step, TERMS)
+    record = plan(loaded, step, CALL_SETTINGS)
     for _ in range(times):
         mark_sent(record, NOON, PRODUCTION, looking=False, only_looks=step.only_looks)
     return record

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
-from protocol_model import TERMS, capture, loaded_with, response
+from protocol_model import CALL_SETTINGS, capture, loaded_with, response
 from test_turns import begun
 
 from billing.effects import Report
@@ -24,9 +24,9 @@ class _Crew:
 
 
 def _shift(finish: Any, clock: list[float]) -> shifts.Shift:
-    runner = Runner(TERMS, 4, random.Random(1))
+    runner = Runner(CALL_SETTINGS, 4, random.Random(1))
     shift = shifts.Shift(None, None, runner, "captures", crew=4, slice_s=1)  # type: ignore[arg-type]
-    shift._runner = mock.Mock(spec=Runner, terms=TERMS, rng=random.Random(1), finish=finish)
+    shift._runner = mock.Mock(spec=Runner, call_settings=CALL_SETTINGS, rng=random.Random(1), finish=finish)
     return shift
 
 

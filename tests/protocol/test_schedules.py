@@ -226,7 +226,7 @@ def test_a_dead_crew_does_not_shorten_the_wait_for_a_request_that_is_still_on_it
 def test_the_model_has_no_guard_of_its_own():
     """Its provider takes money as often as it is asked under new keys; only the protocol stops a second time."""
     world = World(Schedule([], []))
-    request = effects.request_of(effects.plan(world.loaded, TAKE, world.terms))
+    request = effects.request_of(effects.plan(world.loaded, TAKE, world.call_settings))
     for key in ("a", "b"):
         world.provider.execute(replace(request, key=key))
     assert len(world.provider.effects) == 2

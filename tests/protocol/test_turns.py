@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from protocol_model import CAPTURING, NOON, TERMS, capture, error, intent, loaded_with, response
+from protocol_model import CALL_SETTINGS, CAPTURING, NOON, capture, error, intent, loaded_with, response
 from test_answers import invoice, invoice_case
 
 from billing import captures, effects, invoices
@@ -22,7 +22,7 @@ DAY = timedelta(days=1)
 
 
 def context(loaded: LoadedOperation, now: Any = NOON, *, may_send: bool = True, operation: Any = CAPTURING) -> Context:
-    return Context(operation, loaded, now, TERMS, may_send=may_send)
+    return Context(operation, loaded, now, CALL_SETTINGS, may_send=may_send)
 
 
 def begun(loaded: LoadedOperation, now: Any = NOON, **options: Any) -> Call:
@@ -47,7 +47,7 @@ def test_before_the_call_the_record_says_that_it_may_have_gone_out():
     record = loaded.records[0]
     assert (record.state, record.sends, record.unanswered, record.unreported) == (RecordState.SENT, 1, 1, 1)
     assert record.first_sent_at == record.last_prepared_at == NOON
-    assert record.lease_until == NOON + TERMS.timing.lease
+    assert record.lease_until == NOON + CALL_SETTINGS.timing.lease
     assert (
         call.request
         == Request("POST", record.path, record.body, record.key, None, record.api_version)
@@ -103,7 +103,7 @@ def test_the_first_send_is_timed_once_per_generation():
 def test_a_call_never_starts_past_the_horizon_of_its_key():
     loaded = loaded_with(capture())
     told(loaded, begun(loaded), NoAnswer("reset"))
-    horizon = timedelta(seconds=TERMS.timing.horizon_s)
+    horizon = timedelta(seconds=CALL_SETTINGS.timing.horizon_s)
     call = begun(loaded, NOON + horizon - 3 * SECOND)
     assert call.not_after_s == 3
 
@@ -148,7 +148,7 @@ def test_a_report_without_its_fence_changes_nothing_and_is_told():
 def test_a_late_success_of_a_disproved_key_is_a_conflict():
     loaded = loaded_with(capture())
     first = begun(loaded)
-    later = NOON + TERMS.timing.abandoned + SECOND
+    later = NOON + CALL_SETTINGS.timing.abandoned + SECOND
     loaded.records[0].look_only = True
     look = begun(loaded, later, look=True)
     absent = LookResult(Learned.ABSENT, intent(status="requires_capture", amount_received=0))
@@ -187,7 +187,7 @@ def test_a_slow_look_does_not_mature_while_it_is_being_read():
     loaded = loaded_with(capture())
     told(loaded, begun(loaded), NoAnswer("ReadTimeoutError"))
     loaded.records[0].look_only = True
-    settled = NOON + timedelta(seconds=TERMS.timing.settle_s)
+    settled = NOON + timedelta(seconds=CALL_SETTINGS.timing.settle_s)
     look = begun(loaded, settled - 2 * SECOND, look=True)
     absent = LookResult(Learned.ABSENT, intent(status="requires_capture", amount_received=0))
     assert told(loaded, look, absent, settled + 2 * SECOND).standing is Standing.LOOKING
@@ -217,9 +217,9 @@ def test_a_conflict_stays_one_when_the_call_in_hand_comes_back():
 def test_an_operation_in_conflict_begins_no_next_step():
     """The second call of an invoice comes back while a disproved call of it turned out to have succeeded."""
     loaded = invoice_case()
-    old = plan(loaded, ADD_LINES, TERMS)
+    old = plan(loaded, ADD_LINES, CALL_SETTINGS)
     old.state, old.concluded_at = RecordState.CONFLICT, NOON
-    record = plan(loaded, ADD_LINES, TERMS)
+    record = plan(loaded, ADD_LINES, CALL_SETTINGS)
     operation = invoices.OPERATION
     call = effects._begin(context(loaded, operation=operation), record, ADD_LINES, looking=False).call
     assert call is not None
@@ -307,7 +307,7 @@ def test_a_draft_that_cannot_be_deleted_is_asked_for_four_times_and_then_told_on
 class _Showing:
     """A gateway that shows one object, and notes the budgets it was given."""
 
-    livemode, api_version = False, TERMS.api_version
+    livemode, api_version = False, CALL_SETTINGS.api_version
 
     def __init__(self, shown: Any) -> None:
         self.shown, self.budgets = shown, []

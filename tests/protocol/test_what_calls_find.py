@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import stripe
-from protocol_model import INTENT, NOON, TERMS, capture, error, intent, loaded_with, response
+from protocol_model import CALL_SETTINGS, INTENT, NOON, capture, error, intent, loaded_with, response
 from test_answers import INVOICE, invoice, invoice_case, line, sent
 from test_steps import ACCOUNT, NOT_FOUND, Script, event, page
 
@@ -250,9 +250,9 @@ def played(row: Row) -> tuple[str, LoadedOperation, Record, str]:
     loaded, step, operation, record = in_hand(row)
     record.looks = 8
     call = Call(record.id, operation, step, loaded, record.fence, request_of(record), True, 10, LATER, "acct_1")
-    record.lease_until, record.lease_s = LATER + TERMS.timing.lease, TERMS.timing.lease_s
+    record.lease_until, record.lease_s = LATER + CALL_SETTINGS.timing.lease, CALL_SETTINGS.timing.lease_s
     before, finding = loaded.row.state, step.look(loaded, Reader(script(row, record), "acct_1"), False)
-    result = effects.settle(Context(operation, loaded, LATER, TERMS, may_send=True), Report(call, finding, 1))
+    result = effects.settle(Context(operation, loaded, LATER, CALL_SETTINGS, may_send=True), Report(call, finding, 1))
     return _end(row, loaded, record, before, result), loaded, record, finding.why
 
 
@@ -303,9 +303,9 @@ def test_an_answer_that_shows_the_same_state_ends_it_in_the_same_way_or_is_looke
     assert reading.learned is not None
     if reading.learned is Learned.ASK:
         return
-    record.lease_until, record.lease_s = LATER, TERMS.timing.lease_s
+    record.lease_until, record.lease_s = LATER, CALL_SETTINGS.timing.lease_s
     call = Call(record.id, operation, step, loaded, record.fence, request_of(record), False, 10, NOON, "acct_1")
-    result = effects.settle(Context(operation, loaded, LATER, TERMS, may_send=True), Report(call, answer, 1))
+    result = effects.settle(Context(operation, loaded, LATER, CALL_SETTINGS, may_send=True), Report(call, answer, 1))
     end = _end(row, loaded, record, before, result)
     if row.end.startswith(end) or end == PERSON:
         return

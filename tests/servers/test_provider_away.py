@@ -45,7 +45,7 @@ class Worker:
 
     def __init__(self, house: House, proxy: Proxy) -> None:
         self.clock = Clock()
-        self.runner = Runner(house.terms, CREW, random.Random(1))
+        self.runner = Runner(house.call_settings, CREW, random.Random(1))
         self.runner.guards.silence = self.silence = Silence(house.timing.probe_s, self.clock)
         self._house = house
         base = f"http://127.0.0.1:{proxy.port}"
