@@ -104,9 +104,9 @@ def _success(step: Step, loaded: LoadedOperation, record: Record, answer: Respon
     assert step.judge is not None, "a step that only looks has no answer to a send"
     learned, why = step.judge(loaded, data)
     # Only a deleted object carries no livemode; everything else must say that it is of our mode.
-    wrong_mode = [] if data.get("deleted") is True else differences(data, livemode=record.livemode)
-    if wrong_mode:
-        learned, why = Learned.MISMATCH, "; ".join(filter(None, (listed(wrong_mode), why)))
+    if data.get("livemode") is not record.livemode and data.get("deleted") is not True:
+        wrong_mode = listed(differences(data, livemode=record.livemode))
+        learned, why = Learned.MISMATCH, "; ".join(filter(None, (wrong_mode, why)))
     if not step.trust_replay and (answer.replayed or learned is Learned.ASK) and learned is not Learned.MISMATCH:
         return Reading(Kind.LEARNED, Learned.ASK, "", data, replayed=answer.replayed, executed=True)
     return Reading(Kind.LEARNED, learned, why, data, replayed=answer.replayed)

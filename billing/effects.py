@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from billing.answers import Kind, Reading, read_answer
-from billing.facts import new_fact
 from billing.gateway import Answer, Budget, Gateway, NotSent, Request, Response, boot_clock
 from billing.idempotency import (
     EFFECT_IS_OURS,
@@ -33,13 +32,13 @@ from billing.provider_ids import IdKind, NoSuchShape, is_id
 from billing.records import (
     CallSettings,
     conclude,
-    keep_answer,
     learn_from_answer,
     learn_from_look,
     mark_conflict,
     mark_lapsed,
     mark_sent,
     mark_undecided,
+    note_answer,
     plan,
     request_of,
     rotate,
@@ -216,7 +215,8 @@ def settle(context: Context, report: Report) -> Result:
     if record.state == RecordState.CONFLICT:
         # A late answer has shown a contradiction while this call was in flight: it stays one.
         if not isinstance(came_back, LookResult):
-            _note_answer(loaded, record, report, came_back)
+            reading = read_answer(call.step, loaded, record, came_back)
+            note_answer(loaded, record, came_back, reading, report.took_ms)
         return Result(loaded, Standing.CONFLICT, why="a late answer contradicts it")
     if isinstance(came_back, LookResult):
         learn_from_look(loaded, record, came_back, began_at=call.prepared_at, took_ms=report.took_ms)
@@ -224,7 +224,8 @@ def settle(context: Context, report: Report) -> Result:
         status = came_back.answer.status if isinstance(came_back.answer, Response) else None
         result.misconfigured, result.throttled = status if status in (401, 403) else 0, status == 429
         return result
-    reading = _note_answer(loaded, record, report, came_back)
+    reading = read_answer(call.step, loaded, record, came_back)
+    note_answer(loaded, record, came_back, reading, report.took_ms)
     learn_from_answer(record, reading, context.now)
     match reading.kind:
         case Kind.NOT_SENT:
@@ -255,7 +256,10 @@ def _advance(context: Context, record: Record | None, seen: Reading | LookResult
         if record is None:
             if loaded.in_conflict:
                 return Result(loaded, Standing.CONFLICT, why="an earlier call of it is in conflict")
-            if (following := _next_step(context)) is None:
+            if ruled_out := context.operation.rule_out(loaded):
+                loaded.row.state_since = now
+                loaded.facts.extend(ruled_out)
+            if (following := context.operation.next_step(loaded)) is None:
                 return Result(loaded, Standing.CONCLUDED, why=loaded.row.reason or "")
             record = opened = plan(loaded, following, context.call_settings)
             may_begin = True
@@ -287,14 +291,6 @@ def _advance(context: Context, record: Record | None, seen: Reading | LookResult
                 return Result(loaded, Standing.PARKED, opened=opened, why=why, newly_undecided=first)
             case Conflict():
                 return _conflict(loaded, record, f"{record.learned}: {why}" if why else record.learned)
-
-
-def _next_step(context: Context) -> Step | None:
-    """The row says what comes next. None: nothing does, it is concluded."""
-    if ruled_out := context.operation.rule_out(context.loaded):
-        context.loaded.row.state_since = context.now
-        context.loaded.facts.extend(ruled_out)
-    return context.operation.next_step(context.loaded)
 
 
 def _begin(context: Context, record: Record, step: Step, *, looking: bool, opened: Record | None = None) -> Result:
@@ -330,36 +326,10 @@ def _late(loaded: LoadedOperation, record: Record, report: Report) -> Result:
     """Somebody else took this call over while we were away. Nothing is thrown away, and nothing is overwritten."""
     if isinstance(report.came_back, LookResult):
         return Result(loaded, Standing.LATE)
-    reading = _note_answer(loaded, record, report, report.came_back, late=True)
+    reading = read_answer(report.call.step, loaded, record, report.came_back)
+    note_answer(loaded, record, report.came_back, reading, report.took_ms, late=True)
     succeeded = record.state == RecordState.ANSWERED and record.learned in EFFECT_IS_OURS
     contradicts = reading.learned is Learned.SUCCEEDED and record.concluded_at is not None and not succeeded
     if contradicts or reading.learned is Learned.MISMATCH:
         return _conflict(loaded, record, "late_success" if contradicts else f"late_mismatch: {reading.why}")
     return Result(loaded, Standing.LATE)
-
-
-def _note_answer(
-    loaded: LoadedOperation, record: Record, report: Report, answer: Answer, *, late: bool = False
-) -> Reading:
-    """Read a send's answer, keep it, and tell it as a fact."""
-    reading = read_answer(report.call.step, loaded, record, answer)
-    keep_answer(record, answer, late=late)
-    if not late:
-        # A late report that is settled twice (its commit's answer was lost) must not count for another.
-        record.unreported -= 1
-    response = answer if isinstance(answer, Response) else None
-    attempted = new_fact(
-        loaded.row,
-        "late_answer" if late else "attempted",
-        step=record.step,
-        generation=record.generation,
-        outcome=reading.kind,
-        learned=reading.learned,
-        status=response.status if response else None,
-        request_id=response.request_id if response else None,
-        replayed=bool(response and response.replayed),
-        took_ms=report.took_ms,
-        why=reading.why,
-    )
-    loaded.facts.append(attempted)
-    return reading

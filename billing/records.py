@@ -68,6 +68,38 @@ def mark_lapsed(loaded: LoadedOperation, record: Record) -> None:
     loaded.facts.append(new_fact(loaded.row, "attempt_lapsed", step=record.step, generation=record.generation))
 
 
+def note_answer(
+    loaded: LoadedOperation, record: Record, answer: Answer, reading: Reading, took_ms: int, *, late: bool = False
+) -> None:
+    """Keep what came in of a send's answer, and tell it as a fact.
+
+    A late one adds its request id. It replaces nothing that we acted on, and is no send's report: it may be settled
+    twice, where its commit's answer was lost.
+    """
+    response = answer if isinstance(answer, Response) else None
+    if response is not None and response.request_id:
+        record.request_ids = [*record.request_ids, response.request_id]
+    if response is not None and not late:
+        record.answer_status, record.answer = response.status, response.kept
+    if not late:
+        record.unreported -= 1
+    loaded.facts.append(
+        new_fact(
+            loaded.row,
+            "late_answer" if late else "attempted",
+            step=record.step,
+            generation=record.generation,
+            outcome=reading.kind,
+            learned=reading.learned,
+            status=response.status if response else None,
+            request_id=response.request_id if response else None,
+            replayed=bool(response and response.replayed),
+            took_ms=took_ms,
+            why=reading.why,
+        )
+    )
+
+
 def learn_from_answer(record: Record, reading: Reading, now: datetime) -> None:
     """What a send's own report in time has taught us. `unanswered` was raised when it was prepared."""
     match reading.kind:
@@ -135,16 +167,6 @@ def conclude(
     if facts:
         loaded.row.state_since = now
     loaded.facts.extend(facts)
-
-
-def keep_answer(record: Record, answer: Answer, *, late: bool = False) -> None:
-    """Keep what came in of it, and its request id. A late one adds its id, and does not replace what we acted on."""
-    if not isinstance(answer, Response):
-        return
-    if answer.request_id:
-        record.request_ids = [*record.request_ids, answer.request_id]
-    if not late:
-        record.answer_status, record.answer = answer.status, answer.kept
 
 
 def request_of(record: Record) -> Request:

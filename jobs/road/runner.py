@@ -40,11 +40,12 @@ class Piece:
     """One piece of work inside one transaction of the captain: before its call, or with the report of it."""
 
     work: Work
+    operation: Operation
     report: Report | None = None
     look: bool = False
     """Claimed by its record's own clock: the provider is asked what happened, and nothing is sent."""
     loaded: LoadedOperation | None = None
-    """None: its operation is unknown, or in the hands of another piece."""
+    """None: its row is unknown, or in the hands of another piece."""
     refusal: Refusal | None = None
     result: Result | None = None
     """None: the operation was left as it is."""
@@ -79,7 +80,7 @@ class Runner:
         looks = {work.id for work in looking}
         # What is ready and to be looked at as well is claimed once.
         claimed = {work.id: work for work in (*ready, *looking)}.values()
-        return [Piece(work, look=work.id in looks) for work in claimed]
+        return [Piece(work, operation_of(work.entity_id), look=work.id in looks) for work in claimed]
 
     def start(self, session: Session, claimed: Sequence[Piece], in_flight: Mapping[str | None, int]) -> Outcome:
         """Prepare the calls of what was claimed. The caller commits, then calls. `in_flight`: calls, by account."""
@@ -89,7 +90,8 @@ class Runner:
         """Settle what the crew brought back, together; next steps are prepared in the same transaction."""
         works = work_queue.locked(session, {report.call.loaded.work_id for report in reports})
         in_order = sorted(reports, key=lambda report: report.call.record_id)
-        return self._carry_on(session, [Piece(works[each.call.loaded.work_id], each) for each in in_order], Counter())
+        pieces = [Piece(works[each.call.loaded.work_id], each.call.operation, each) for each in in_order]
+        return self._carry_on(session, pieces, Counter())
 
     def _carry_on(self, session: Session, pieces: Sequence[Piece], in_flight: Counter[str | None]) -> Outcome:
         """The life of pieces of work, inside one transaction: the one before their calls, or the one after."""
@@ -122,12 +124,13 @@ class Runner:
         loaded, refusal = piece.loaded, piece.refusal
         if loaded is None or (refusal is not None and refusal.untouched):
             return
-        context = Context(operation_of(loaded.row.id), loaded, now, self.call_settings, may_send=refusal is None)
+        context = Context(piece.operation, loaded, now, self.call_settings, may_send=refusal is None)
         if piece.report is None:
             piece.result = effects.prepare(context, look=piece.look)
             in_flight[loaded.row.account] += piece.result.call is not None
         else:
-            piece.result = effects.settle(context, _compared(session, piece.report))
+            report = _compared(session, piece.report) if piece.report.call.looking else piece.report
+            piece.result = effects.settle(context, report)
             self.guards.windows.learn(loaded.row.account, throttled=piece.result.throttled)
 
     def _judge(self, piece: Piece, now: datetime) -> None:
@@ -138,7 +141,7 @@ class Runner:
         else:
             assert result is not None, "only a guard leaves an operation as it is"
             verdict, why = VERDICTS[result.standing], result.why
-        if result is not None:
+        if result is not None and work.urgency < work.created_at:
             self._mind_the_deadline(work, result.loaded)
         state, after = verdict.state, None
         if state is None or (work.state in STOPPED and state not in (WorkState.DONE, WorkState.QUARANTINED)):
@@ -160,7 +163,7 @@ class Runner:
     def _mind_the_deadline(self, work: Work, loaded: LoadedOperation) -> None:
         """Planned before its authorization was known; from now on its deadline counts."""
         deadline = loaded.row.capture_before if isinstance(loaded.row, Capture) else None
-        if deadline is not None and may_be_real(deadline) and work.urgency < work.created_at:
+        if deadline is not None and may_be_real(deadline):
             work.urgency = urgency_of(deadline, work.created_at, self.call_settings.timing)
 
     def set_aside(self, session: Session, claimed: Sequence[Piece], why: str) -> None:
@@ -187,8 +190,8 @@ def make_call(gateway: Gateway, in_hand: Call, budget: Budget) -> Report:
 def _load(session: Session, pieces: Sequence[Piece]) -> None:
     """Lock and load their operations."""
     wanted: dict[Operation, dict[str, tuple[str, str]]] = defaultdict(dict)
-    for work in (piece.work for piece in pieces):
-        wanted[operation_of(work.entity_id)][work.entity_id] = (work.id, work.queue)
+    for piece in pieces:
+        wanted[piece.operation][piece.work.entity_id] = (piece.work.id, piece.work.queue)
     operations: dict[str, LoadedOperation] = {}
     for operation, ids in wanted.items():
         operations |= store.load(session, operation, ids)
