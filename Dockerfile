@@ -9,8 +9,8 @@
 ARG PYTHON=python:3.11-slim
 
 
-# What builds stays in the stages that build: only /opt/venv leaves them. Everything is checked against its hash, the
-# builder of our own packages too, and nothing is compiled: where a wheel is missing the build ends.
+# The tools for building stay in the build stages: only /opt/venv is copied. Every package is checked by its hash, also
+# the one that builds our own packages. Nothing is compiled: if a wheel is missing, the build fails.
 FROM ${PYTHON} AS builder
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ONLY_BINARY=:all: PIP_REQUIRE_HASHES=1
 WORKDIR /build
@@ -21,7 +21,7 @@ RUN /opt/builder/bin/pip install -r requirements/build.lock
 
 
 FROM builder AS build
-# Before our own code, which changes every day: these layers stay.
+# Before our own code, so that these layers stay cached.
 COPY requirements/product.lock requirements/
 RUN /opt/builder/bin/pip --python /opt/venv install -r requirements/product.lock
 
@@ -33,7 +33,8 @@ RUN /opt/builder/bin/hatchling build -t wheel -d /wheel \
     && PIP_REQUIRE_HASHES=0 /opt/builder/bin/pip --python /opt/venv install --no-deps --no-index /wheel/*.whl
 
 
-# A distribution of its own: nothing of the service is in its image, and nothing of it in the service's.
+# The stand-in is its own distribution: its image has nothing of the service, and the service's image has nothing of
+# it.
 FROM builder AS build-standin
 COPY stripe_standin/requirements.lock ./
 RUN /opt/builder/bin/pip --python /opt/venv install -r requirements.lock
@@ -45,11 +46,12 @@ RUN /opt/builder/bin/hatchling build -t wheel -d /wheel \
 
 
 FROM ${PYTHON} AS runtime
-# The user has a number, so that whoever starts the image can see that it is not root, and a name, for libraries that ask.
+# The user has a number, so that a container engine can see that it is not root, and a name, for libraries that need
+# one.
 RUN groupadd --gid 10001 billing \
     && useradd --uid 10001 --gid 10001 --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin billing
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-# Empty: `billing.toml` is looked for where a command is run.
+# Empty: commands look for `billing.toml` in the working directory.
 WORKDIR /srv
 USER 10001:10001
 

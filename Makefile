@@ -33,13 +33,13 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(INSTALLED) ## take some hundred captures and invoices through faults, kills and a flush, and count twice
+demo: $(INSTALLED) ## take captures and invoices through faults, kills and a flush, and compare three counts
 	@$(BIN)/billing demo $(ARGS)
 
 test: $(INSTALLED) ## run all tests on real servers, in three processes; ARGS=tests/protocol or ARGS="-k invoice" narrows it
 	@PYTHONHASHSEED=0 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-chaos: $(INSTALLED) ## five minutes of random kills, flushes and cut connections, then owners, archivers and stand-in; SECONDS=60 SEED=1 change it
+chaos: $(INSTALLED) ## five minutes of random kills, flushes and cut connections, then owners, archivers and the stand-in; SECONDS=60 SEED=1 change it
 	@BILLING_TEST_CHAOS_S=$(SECONDS) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s \
 		-o timeout=$$(($(SECONDS) + 300)) tests/crash/test_chaos.py
 	@BILLING_TEST_OWNERS_S=$$(($(SECONDS) / 5)) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest \
@@ -53,7 +53,7 @@ conformance: $(INSTALLED) ## compare the stand-in with Stripe's public API; STRI
 	@$(if $(STRIPE_TEST_KEY_REF),:,echo "asking the stand-in; to ask Stripe: make conformance STRIPE_TEST_KEY_REF=env:MY_STRIPE_TEST_KEY")
 	@STRIPE_TEST_KEY_REF=$(STRIPE_TEST_KEY_REF) $(BIN)/python -m pytest -W default -o timeout=600 $(ARGS) stripe_standin/conformance
 
-mutants: $(INSTALLED) ## put small slips into the code, one at a time, and print those that no quick test finds; SEED=1 COUNT=50 ARGS="--only shift"
+mutants: $(INSTALLED) ## make small changes to the code, one at a time, and print those that no quick test finds; SEED=1 COUNT=50 ARGS="--only shift"
 	@$(BIN)/python -m bench.mutants --seed $(SEED) --count $(COUNT) $(ARGS)
 
 bench: $(INSTALLED) ## measure captures beside RQ as usual, Huey and the bare floor; ARGS=--quick for two minutes
@@ -62,10 +62,10 @@ bench: $(INSTALLED) ## measure captures beside RQ as usual, Huey and the bare fl
 bench-standin: $(INSTALLED) ## measure what the stand-in costs, half a minute
 	@$(BIN)/python stripe_standin/bench/costs.py $(ARGS)
 
-false-alarms: $(INSTALLED) ## count how often order numbers and other ids are taken for a card number, from a fixed seed
+false-alarms: $(INSTALLED) ## count how often order numbers and other ids look like a card number, from a fixed seed
 	@$(BIN)/python -m bench.false_alarms
 
-size: $(INSTALLED) ## count the code of one capture's way, the service, the stand-in and the tests; ARGS=--write tells README
+size: $(INSTALLED) ## count the code of one capture's way, the service, the stand-in and the tests; ARGS=--write updates README
 	@$(BIN)/python -m bench.size $(ARGS)
 
 check: $(INSTALLED) ## format, lint, types, import directions, locks and migrations in step
@@ -75,7 +75,7 @@ check: $(INSTALLED) ## format, lint, types, import directions, locks and migrati
 	@$(BIN)/python -m pytest --quiet tests/test_layers.py tests/test_locks.py
 	@$(BIN)/python -m jobs.local.migrations_in_step
 
-format: $(INSTALLED) ## format the code and mend what ruff can mend
+format: $(INSTALLED) ## format the code and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -85,7 +85,7 @@ lock: $(UV) ## write all locks anew from both pyproject.toml; ARGS=--upgrade tak
 	$(COMPILE) $(ARGS) --group build -o requirements/build.lock
 	$(COMPILE) $(ARGS) --all-extras --group build -o requirements/dev.lock pyproject.toml stripe_standin/pyproject.toml
 
-secrets: $(INSTALLED) ## make what docker-compose.yml keeps in secrets/; what is there stays
+secrets: $(INSTALLED) ## make the files in secrets/ for docker-compose.yml; existing files stay
 	@$(BIN)/billing access generate secrets $(ARGS)
 	@test -e secrets/stripe_key || { echo sk_test_local > secrets/stripe_key && chmod 444 secrets/stripe_key; }
 
