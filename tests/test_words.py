@@ -12,7 +12,7 @@ from billing import idempotency, switches, tables
 from billing.currencies import MOST_MINOR
 from billing.status import Doubt
 from billing.timing import PRODUCTION, SHORT
-from jobs.checkup import rows
+from jobs.checkup import rows, servers
 from jobs.cli import archive_verify
 from jobs.process import health, waiting
 from jobs.road.guards import Silence
@@ -112,6 +112,8 @@ P = PRODUCTION
 STATED = {
     "README.md": [
         f"a first send {P.horizon_s / 3600:g} hours ago",
+        f"a {ORDINALS[idempotency.MAX_SERVER_ERRORS]} 5xx",
+        f"Python {'.'.join(map(str, servers.PYTHON_LEAST))} or later",
     ],
     "docs/protocol.md": [
         f"| lease | {P.lease_s:g} s,",
