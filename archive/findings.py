@@ -54,18 +54,16 @@ class Heads:
             if (name, digest) not in self._proven:
                 newest = self._newest.get(name)
                 has = f"{newest.number} manifests, the newest with digest {newest.head}" if newest else "no manifest"
-                expected = f"a manifest with digest {digest}, the head that was kept"
+                expected = f"a manifest with digest {digest}, the head that was stored"
                 yield Finding(f"{manifests.PREFIX}{name}/", None, expected, has)
 
     def cannot_see(self) -> str:
         """Which attacks nothing here can show, in plain words."""
-        attack = (
-            "were cut off, or written anew from some batch on, in the bucket and in Postgres together, cannot be seen"
-        )
+        attack = "were cut off or rewritten, in the bucket and in Postgres together"
         if not self._proven:
-            return f"Whether the newest batches {attack} without a head that was kept elsewhere"
+            return f"If the newest batches {attack}, only a head that was stored elsewhere shows it"
         upto: dict[str, int] = {}
         for (name, _), number in self._proven.items():
             upto[name] = max(number, upto.get(name, 0))
         told = ", ".join(f"{name} {number}" for name, number in upto.items())
-        return f"Whether batches after those of the kept heads ({told}), or of other classes, {attack}"
+        return f"If batches after the stored heads ({told}), or of other classes, {attack}, nothing here shows it"

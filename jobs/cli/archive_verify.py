@@ -84,7 +84,7 @@ def _in_words(findings: "Iterator[Finding]", counts: "Counts", heads: "Heads", f
     if number:
         print_line(f"{counted(number, 'difference')}; {there} were checked")
     else:
-        print_line(f"{there} are as their manifests and Postgres say")
+        print_line(f"{there} agree with their manifests and Postgres")
     if counts.unfinished:
         print_line(f"{counted(counts.unfinished, 'batch', 'batches')} that an archiver is writing: not checked yet")
     for line in _cannot_see(heads, from_cache):
@@ -96,8 +96,8 @@ def _cannot_see(heads: "Heads", from_cache: bool) -> list[str]:
     lines = [heads.cannot_see()]
     if from_cache:
         lines.append(
-            "What was done to objects that have a copy here, and other versions, delete markers, objects without a "
-            "manifest and missing locks, are not looked for with --from-cache"
+            "With --from-cache: changes of objects that have a copy here, other versions, delete markers, objects "
+            "without a manifest, and missing locks"
         )
     return lines
 

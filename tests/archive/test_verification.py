@@ -314,10 +314,10 @@ def test_what_was_done_to_bucket_and_postgres_together_is_found_by_a_head_that_w
     TOGETHER[what](Attacker(archive))
     blind = form(archive)
     assert blind.told == []
-    assert "written anew from some batch on, in the bucket and in Postgres together" in blind.heads.cannot_see()
+    assert "were cut off or rewritten, in the bucket and in Postgres together" in blind.heads.cannot_see()
     seen = form(archive, *kept.items()).told
     assert len(seen) == 1
-    assert f"expected a manifest with digest {kept['capture']}, the head that was kept" in seen[0]
+    assert f"expected a manifest with digest {kept['capture']}, the head that was stored" in seen[0]
     # A class that has nothing left is told apart from one that has another head.
     assert "found no manifest" in form(archive, ("invoice", "0" * 64)).told[0]
 

@@ -71,8 +71,8 @@ def test_from_an_empty_bucket_to_an_answer(run, run_apart, house, bucket, taken)
     assert run("archive", "query", "captures_by_day", "--until", str(today), "--csv").out.count("\n") == 1
     assert "provider success" in run("archive", "query", "duplicate_proof").out
     verified = run("archive", "verify")
-    assert verified.out.splitlines()[0] == "3 facts in 2 objects are as their manifests and Postgres say"
-    assert verified.out.splitlines()[1].startswith("NOT SEEN Whether the newest batches were cut off")
+    assert verified.out.splitlines()[0] == "3 facts in 2 objects agree with their manifests and Postgres"
+    assert verified.out.splitlines()[1].startswith("NOT SEEN If the newest batches were cut off")
     assert verified.err == ""
 
 
@@ -103,7 +103,7 @@ def test_verify_names_what_differs_and_ends_with_1(run, run_apart, house, bucket
         "heads": [{"retention_class": name, "number": 1, "head": head} for name, head in heads.items()],
         "cannot_see": before["cannot_see"],
     }
-    assert "without a head that was kept elsewhere" in before["cannot_see"][0]
+    assert "only a head that was stored elsewhere shows it" in before["cannot_see"][0]
     house.execute("UPDATE billing.archive_batches SET manifest_sha256 = 'x' WHERE class = 'capture'")
     version = administrator.head_object(Bucket=bucket, Key=FIRST)["VersionId"]
     ran = run("archive", "verify", "--json")
@@ -139,7 +139,7 @@ def test_verify_asks_s3_and_from_cache_asks_the_copies(run, run_apart, bucket, t
     quick = run("archive", "verify", "--from-cache", "--json")
     assert quick.status == 0
     assert quick.json["from_cache"]
-    assert "are not looked for with --from-cache" in quick.json["cannot_see"][1]
+    assert "With --from-cache: " in quick.json["cannot_see"][1]
 
 
 def test_verify_compares_with_heads_that_were_kept_elsewhere(run, run_apart, bucket, taken):
@@ -150,10 +150,10 @@ def test_verify_compares_with_heads_that_were_kept_elsewhere(run, run_apart, buc
     for form in ((), ("--from-cache",)):
         ran = run("archive", "verify", *form, *kept)
         assert ran.status == 0
-        assert "after those of the kept heads (attempt 1, capture 1)" in ran.out
+        assert "after the stored heads (attempt 1, capture 1)" in ran.out
         ran = run("archive", "verify", *form, *kept, f"--expect-head=capture={'0' * 64}")
         assert ran.status == 1
-        assert f"expected a manifest with digest {'0' * 64}, the head that was kept; found 1 manifests" in ran.out
+        assert f"expected a manifest with digest {'0' * 64}, the head that was stored; found 1 manifests" in ran.out
 
 
 @pytest.mark.parametrize("head", ["capture", "capture=", "capture=abc", f"refund={'0' * 64}", f"capture={'g' * 64}"])
