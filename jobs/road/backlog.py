@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from billing import statements
-from jobs.road.cadence import Dear
+from jobs.road.cadence import CostlyLooks
 from jobs.road.contracts import KNOWN
 from jobs.road.planning import PASSED_OVER, STARTING
 
@@ -37,8 +37,8 @@ class Backlog:
     """By queue, how much work a shift would find, counted only as far as `most` of `look`."""
 
 
-def look(session: Session, most: Mapping[str, int], dear: Dear) -> Backlog:
-    """One statement. `dear`: which questions that read many rows are asked, too."""
+def look(session: Session, most: Mapping[str, int], costly: CostlyLooks) -> Backlog:
+    """One statement. `costly`: which questions that read many rows are asked, too."""
     row = statements.run(
         session,
         SQL["look"],
@@ -47,7 +47,7 @@ def look(session: Session, most: Mapping[str, int], dear: Dear) -> Backlog:
         known=KNOWN,
         queues=list(most),
         mosts=list(most.values()),
-        stopped_too=dear.stopped,
-        unknown_too=dear.unknown,
+        stopped_too=costly.stopped,
+        unknown_too=costly.unknown,
     ).one()
     return Backlog(**{**row._mapping, "claimable": dict(zip(most, row.claimable, strict=True))})

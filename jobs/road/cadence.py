@@ -1,4 +1,4 @@
-"""When a relay rests, rings again, and asks what is dear to ask. It has no clock: each time is given to it.
+"""When a relay rests, rings again, and asks what is costly to ask. It has no clock: each time is given to it.
 
 Times are seconds of one clock that is never set back. Every method says with `now` when it is called.
 """
@@ -27,7 +27,7 @@ NEVER = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
-class Dear:
+class CostlyLooks:
     """Which of the questions that read many rows are asked in a round."""
 
     stopped: bool
@@ -57,37 +57,37 @@ class Cadence:
         """Something was planned or swept."""
         self.busy_until = now + BUSY_FOR_S
 
-    def rest(self, now: float, *, fed: bool) -> Rest:
-        """`fed`: all crews that have work have as much as they can take."""
+    def rest(self, now: float, *, saturated: bool) -> Rest:
+        """`saturated`: all crews that have work have as much as they can take."""
         if now >= self.busy_until:
             return Rest(now + IDLE_PAUSE_S, None)
-        return Rest(now + ROUND_PAUSE_S, None if fed else LOOK_AGAIN_S)
+        return Rest(now + ROUND_PAUSE_S, None if saturated else LOOK_AGAIN_S)
 
-    def dear(self, now: float) -> Dear:
+    def costly_looks(self, now: float) -> CostlyLooks:
         """What to ask in a round that begins now."""
         stopped = now >= self._stopped_from
-        return Dear(stopped, unknown=stopped and now >= self._unknown_from)
+        return CostlyLooks(stopped, unknown=stopped and now >= self._unknown_from)
 
-    def asked(self, dear: Dear, began: float, now: float) -> None:
+    def asked(self, costly: CostlyLooks, began: float, now: float) -> None:
         """The question was answered, or ended because it took too long."""
-        if dear.unknown:
+        if costly.unknown:
             self._unknown_from = now + UNKNOWN_EVERY_S
-        if dear.stopped and now > began + SLOW_LOOK_S:
+        if costly.stopped and now > began + SLOW_LOOK_S:
             self._stopped_from = now + LOOK_REST * (now - began)
 
-    def stamps(self, now: float) -> bool:
-        """Whether facts that start nothing are stamped now. True counts as done."""
-        if now < min(self.busy_until, self._stamped_at + STAMP_EVERY_S):
-            return False
-        self._stamped_at = now
-        return True
+    def should_stamp(self, now: float) -> bool:
+        """Whether facts that start nothing are stamped now: nobody waits for them."""
+        return now >= min(self.busy_until, self._stamped_at + STAMP_EVERY_S)
 
-    def rings(self, queue: str, claimable: int, now: float) -> bool:
+    def stamped(self, now: float) -> None:
+        self._stamped_at = now
+
+    def should_ring(self, queue: str, claimable: int, now: float) -> bool:
         """Whether this queue is rung now. An empty queue forgets when that was last."""
         if not claimable:
             self._rung_at.pop(queue, None)
             return False
         return now >= self._rung_at.get(queue, NEVER) + RING_AGAIN_S
 
-    def rang(self, queue: str, now: float) -> None:
+    def rung(self, queue: str, now: float) -> None:
         self._rung_at[queue] = now

@@ -91,7 +91,7 @@ class Housekeeper:
         default_factory=lambda: {sweep.name: BatchLimit(sweep.most) for sweep in (*SWEEPS, STAMP)}
     )
 
-    def tidy(self, backlog: Backlog) -> int:
+    def run_all(self, backlog: Backlog) -> int:
         """Every sweep that this backlog asks for. Returns how many rows they moved."""
         return sum(self.run(sweep) for sweep in SWEEPS if sweep.wanted(backlog))
 

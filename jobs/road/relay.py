@@ -36,7 +36,7 @@ class Relay:
     clock: Callable[[], float] = time.monotonic
     cadence: Cadence = field(default_factory=Cadence)
     housekeeper: Housekeeper = field(init=False)
-    _fed: bool = False
+    _saturated: bool = False
 
     def __post_init__(self) -> None:
         self.housekeeper = Housekeeper(self.engine)
@@ -60,10 +60,11 @@ class Relay:
     def round(self) -> int:
         """One round of everything; returns how many rows it moved."""
         seen = self._look_around()
-        moved = self.housekeeper.tidy(seen)
+        moved = self.housekeeper.run_all(seen)
         if seen.unplanned:
             moved += planning.plan_next(self.engine, self.timing)
-        if STAMP.wanted(seen) and self.cadence.stamps(self.clock()):
+        if STAMP.wanted(seen) and self.cadence.should_stamp(self.clock()):
+            self.cadence.stamped(self.clock())
             self.housekeeper.run(STAMP)
         self._ring(self._claimable() if moved else seen.claimable)
         return moved
@@ -72,7 +73,7 @@ class Relay:
         try:
             return self._look()
         except SQLAlchemyError as error:
-            if classify(error) is not Failure.HALVE or self.cadence.dear(self.clock()).stopped:
+            if classify(error) is not Failure.HALVE or self.cadence.costly_looks(self.clock()).stopped:
                 raise
             # So much waits that looking for what switches stop took too long; the rest of the round does not need it.
             log.warning("switches.postponed", error=type(error).__name__, sqlstate=database.sqlstate(error))
@@ -80,13 +81,13 @@ class Relay:
 
     def _look(self) -> Backlog:
         began = self.clock()
-        dear = self.cadence.dear(began)
+        costly = self.cadence.costly_looks(began)
         try:
             with autocommit(self.engine) as session:
-                return backlog.look(session, self.ringer.most, dear)
+                return backlog.look(session, self.ringer.most, costly)
         finally:
             # Also where it took too long altogether.
-            self.cadence.asked(dear, began, self.clock())
+            self.cadence.asked(costly, began, self.clock())
 
     def _claimable(self) -> dict[str, int]:
         with autocommit(self.engine) as session:
@@ -95,13 +96,13 @@ class Relay:
     def _ring(self, claimable: Mapping[str, int]) -> None:
         for queue, count in claimable.items():
             # A bell that Redis did not take is rung in the next round.
-            if self.cadence.rings(queue, count, self.clock()) and self.ringer.ring(queue, count):
-                self.cadence.rang(queue, self.clock())
-        self._fed = self.ringer.fed(claimable)
+            if self.cadence.should_ring(queue, count, self.clock()) and self.ringer.ring(queue, count):
+                self.cadence.rung(queue, self.clock())
+        self._saturated = self.ringer.saturated(claimable)
 
     def _rest(self) -> None:
         """Until the next round. While somebody may wait, a new request is planned at once, and the rest ends."""
-        rest = self.cadence.rest(self.clock(), fed=self._fed)
+        rest = self.cadence.rest(self.clock(), saturated=self._saturated)
         while (left := rest.until - self.clock()) > 0:
             if rest.look_every_s is None:
                 time.sleep(left)

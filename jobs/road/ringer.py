@@ -26,7 +26,7 @@ class Ringer:
         """By queue, how many calls all its workers make at once: more claimable work than this rings no more bells."""
         return {queue: crew * self.workers[queue] for queue, crew in self.crews.items()}
 
-    def fed(self, claimable: Mapping[str, int]) -> bool:
+    def saturated(self, claimable: Mapping[str, int]) -> bool:
         """Whether there is work, and a crew's worth in each queue that has any."""
         return any(claimable.values()) and all(not n or n >= self.crews[queue] for queue, n in claimable.items())
 

@@ -26,7 +26,7 @@ from billing.steps import LookResult
 from billing.tables import Fact, Record, Work
 from billing.timing import PRODUCTION, SHORT
 from jobs.road import backlog, cadence, housekeeping, planning, quarantine, ringer, work_queue
-from jobs.road.cadence import Dear
+from jobs.road.cadence import CostlyLooks
 from jobs.road.contracts import KNOWN
 from jobs.road.guards import Windows
 from jobs.road.runner import Runner
@@ -524,7 +524,7 @@ def test_a_queue_is_fed_when_a_whole_crew_has_work_and_nothing_is_counted_beyond
         house.redis, "test", workers={"captures": 3, "invoices": 1}, crews={"captures": 8, "invoices": 4}
     )
     assert bells.most == {"captures": 24, "invoices": 4}
-    assert [bells.fed({"captures": captures, "invoices": invoices}) for captures, invoices in (
+    assert [bells.saturated({"captures": captures, "invoices": invoices}) for captures, invoices in (
         (0, 0), (7, 0), (8, 0), (8, 3), (8, 4), (0, 4)
     )] == [False, False, True, False, True, True]  # fmt: skip
 
@@ -582,10 +582,10 @@ def test_where_looking_for_what_switches_stop_is_slow_it_is_done_rarely(house: H
     house.relay.clock = lambda: clock[0]
     really = backlog.look
 
-    def slow(session: Session, most: Any, dear: Dear) -> Any:
-        asked.append(dear.stopped)
-        clock[0] += 1.0 if dear.stopped else 0.001
-        return really(session, most, dear)
+    def slow(session: Session, most: Any, costly: CostlyLooks) -> Any:
+        asked.append(costly.stopped)
+        clock[0] += 1.0 if costly.stopped else 0.001
+        return really(session, most, costly)
 
     monkeypatch.setattr(backlog, "look", slow)
     for _ in range(3):
@@ -602,11 +602,11 @@ def test_where_looking_for_what_switches_stop_takes_too_long_the_round_goes_on_w
     house.relay.clock = lambda: clock[0]
     really = backlog.look
 
-    def too_slow(session: Session, most: Any, dear: Dear) -> Any:
-        if dear.stopped:
+    def too_slow(session: Session, most: Any, costly: CostlyLooks) -> Any:
+        if costly.stopped:
             clock[0] += 2
             session.execute(text("SELECT pg_sleep(9)"))
-        return really(session, most, dear)
+        return really(session, most, costly)
 
     monkeypatch.setattr(backlog, "look", too_slow)
     capture = house.ask_for_capture("pi_1")

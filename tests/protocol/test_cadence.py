@@ -1,4 +1,4 @@
-"""When a relay rests, rings again and asks what is dear. No clock runs here: each time is given."""
+"""When a relay rests, rings again and asks what is costly. No clock runs here: each time is given."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,94 +14,96 @@ from jobs.road.cadence import (
     STAMP_EVERY_S,
     UNKNOWN_EVERY_S,
     Cadence,
-    Dear,
+    CostlyLooks,
     Rest,
 )
 
-BOTH, NEITHER = Dear(stopped=True, unknown=True), Dear(stopped=False, unknown=False)
+BOTH, NEITHER = CostlyLooks(stopped=True, unknown=True), CostlyLooks(stopped=False, unknown=False)
 
 
 def test_an_idle_relay_rests_long_and_looks_for_nothing_meanwhile():
-    assert Cadence().rest(100.0, fed=False) == Rest(100.0 + IDLE_PAUSE_S, None)
+    assert Cadence().rest(100.0, saturated=False) == Rest(100.0 + IDLE_PAUSE_S, None)
 
 
 def test_for_a_second_after_something_moved_it_rests_shortly_and_looks_for_new_requests():
     cadence = Cadence()
     cadence.moved(100.0)
-    assert cadence.rest(100.0, fed=False) == Rest(100.0 + ROUND_PAUSE_S, LOOK_AGAIN_S)
-    assert cadence.rest(100.0, fed=True) == Rest(100.0 + ROUND_PAUSE_S, None), "what is planned starts no sooner"
-    assert cadence.rest(99.99 + BUSY_FOR_S, fed=False).look_every_s == LOOK_AGAIN_S
-    assert cadence.rest(100.0 + BUSY_FOR_S, fed=False) == Rest(100.0 + BUSY_FOR_S + IDLE_PAUSE_S, None)
+    assert cadence.rest(100.0, saturated=False) == Rest(100.0 + ROUND_PAUSE_S, LOOK_AGAIN_S)
+    assert cadence.rest(100.0, saturated=True) == Rest(100.0 + ROUND_PAUSE_S, None), "what is planned starts no sooner"
+    assert cadence.rest(99.99 + BUSY_FOR_S, saturated=False).look_every_s == LOOK_AGAIN_S
+    assert cadence.rest(100.0 + BUSY_FOR_S, saturated=False) == Rest(100.0 + BUSY_FOR_S + IDLE_PAUSE_S, None)
 
 
 def test_an_idle_relay_stamps_whenever_there_is_something_and_a_busy_one_once_a_second():
     cadence = Cadence()
-    assert all(cadence.stamps(100.0 + n / 100) for n in range(3))
+    cadence.stamped(100.0)
+    assert cadence.should_stamp(100.01)
     cadence.busy_until = 200.0
-    cadence.stamps(150.0)
-    assert not cadence.stamps(150.0 + STAMP_EVERY_S - 0.01)
-    assert cadence.stamps(150.0 + STAMP_EVERY_S)
-    assert not cadence.stamps(150.01 + STAMP_EVERY_S)
-    assert cadence.stamps(200.0)
+    cadence.stamped(150.0)
+    assert not cadence.should_stamp(150.0 + STAMP_EVERY_S - 0.01)
+    assert cadence.should_stamp(150.0 + STAMP_EVERY_S)
+    cadence.stamped(199.9)
+    assert not cadence.should_stamp(199.95)
+    assert cadence.should_stamp(200.0)
 
 
 def test_the_first_round_asks_everything():
-    assert Cadence().dear(0.0) == BOTH
+    assert Cadence().costly_looks(0.0) == BOTH
 
 
 def test_unknown_contracts_are_asked_for_once_a_second_from_when_the_answer_came():
     cadence = Cadence()
     cadence.asked(BOTH, 100.0, 100.05)
-    assert cadence.dear(100.04 + UNKNOWN_EVERY_S) == Dear(stopped=True, unknown=False)
-    assert cadence.dear(100.05 + UNKNOWN_EVERY_S) == BOTH
+    assert cadence.costly_looks(100.04 + UNKNOWN_EVERY_S) == CostlyLooks(stopped=True, unknown=False)
+    assert cadence.costly_looks(100.05 + UNKNOWN_EVERY_S) == BOTH
 
 
 def test_what_switches_stop_is_asked_for_in_every_round_while_that_is_quick():
     cadence = Cadence()
     for n in range(10):
-        cadence.asked(cadence.dear(100.0 + n), 100.0 + n, 100.0 + n + SLOW_LOOK_S)
-        assert cadence.dear(100.0 + n + SLOW_LOOK_S).stopped
+        cadence.asked(cadence.costly_looks(100.0 + n), 100.0 + n, 100.0 + n + SLOW_LOOK_S)
+        assert cadence.costly_looks(100.0 + n + SLOW_LOOK_S).stopped
 
 
 def test_where_that_was_slow_it_is_asked_again_after_twenty_times_as_long():
     cadence = Cadence()
     cadence.asked(BOTH, 100.0, 102.0)
-    assert cadence.dear(102.0 + 2.0 * LOOK_REST - 0.01) == NEITHER
-    assert cadence.dear(102.0 + 2.0 * LOOK_REST) == BOTH
+    assert cadence.costly_looks(102.0 + 2.0 * LOOK_REST - 0.01) == NEITHER
+    assert cadence.costly_looks(102.0 + 2.0 * LOOK_REST) == BOTH
 
 
 def test_a_slow_round_that_did_not_ask_for_it_postpones_nothing():
     cadence = Cadence()
     cadence.asked(NEITHER, 100.0, 110.0)
-    assert cadence.dear(110.0) == BOTH
+    assert cadence.costly_looks(110.0) == BOTH
 
 
 def test_a_queue_is_rung_at_once_and_while_work_stays_claimable_once_a_second():
     cadence = Cadence()
-    assert cadence.rings("captures", 1, 100.0)
-    assert cadence.rings("captures", 1, 100.0), "only what was rung counts: Redis may have been away"
-    cadence.rang("captures", 100.0)
-    assert not cadence.rings("captures", 1, 100.0 + RING_AGAIN_S - 0.01)
-    assert cadence.rings("invoices", 1, 100.0)
-    assert cadence.rings("captures", 1, 100.0 + RING_AGAIN_S)
+    assert cadence.should_ring("captures", 1, 100.0)
+    assert cadence.should_ring("captures", 1, 100.0), "only what was rung counts: Redis may have been away"
+    cadence.rung("captures", 100.0)
+    assert not cadence.should_ring("captures", 1, 100.0 + RING_AGAIN_S - 0.01)
+    assert cadence.should_ring("invoices", 1, 100.0)
+    assert cadence.should_ring("captures", 1, 100.0 + RING_AGAIN_S)
 
 
 def test_an_empty_queue_is_not_rung_and_forgets_when_it_last_was():
     cadence = Cadence()
-    cadence.rang("captures", 100.0)
-    assert not cadence.rings("captures", 0, 100.1)
-    assert cadence.rings("captures", 1, 100.2)
+    cadence.rung("captures", 100.0)
+    assert not cadence.should_ring("captures", 0, 100.1)
+    assert cadence.should_ring("captures", 1, 100.2)
 
 
 @given(st.lists(st.tuples(st.floats(0, 5), st.floats(0, 3)), min_size=1, max_size=60))
-def test_however_slow_the_dear_questions_are_they_take_no_more_than_a_twentieth_of_the_time(rounds):
+def test_however_slow_the_costly_questions_are_they_take_no_more_than_a_twentieth_of_the_time(rounds):
     """Of a look that is slow; one that is quick may be asked all the time."""
     cadence, now, asking, began_at = Cadence(), 0.0, 0.0, 0.0
     for pause, took in rounds:
-        dear = cadence.dear(now)
-        if dear.stopped and took > SLOW_LOOK_S:
+        costly = cadence.costly_looks(now)
+        if costly.stopped and took > SLOW_LOOK_S:
             # The time since the last one that was slow was long enough.
             assert asking == 0.0 or now - began_at >= asking * LOOK_REST
             asking, began_at = took, now + took
-        cadence.asked(dear, now, now + took)
+        cadence.asked(costly, now, now + took)
         now += took + pause
