@@ -1,6 +1,5 @@
 """What billing needs from a payment provider: one protocol, and the values that may come back."""
 
-import hashlib
 import re
 import time
 from collections.abc import Mapping
@@ -33,12 +32,6 @@ class Request:
     account: str | None = None
     api_version: str | None = None
     """The version it was first sent under; None: the process's own."""
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over method, path, account and body: the same request, and nothing else, has it."""
-        told = "\n".join((self.method, self.path, self.account or "", self.body))
-        return hashlib.sha256(told.encode()).hexdigest()
 
     @property
     def unfit(self) -> str | None:

@@ -11,12 +11,12 @@ from sqlalchemy.orm import Session
 
 from billing import ids, row_io
 from billing.asking import Differing, asked, the_session, write_once
+from billing.duplicate_drafts import duplicates_step, step_named
 from billing.errors import InvalidAmount, InvalidRequest
 from billing.facts import new_fact
 from billing.invoice_case import differ, refuse
 from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
-from billing.invoice_strays import delete_stray, list_strays, stray_step
 from billing.money import Money, no_money
 from billing.provider_ids import IdKind, NoSuchShape, is_id, provider_id
 from billing.steps import LoadedOperation, Operation, Step
@@ -197,9 +197,9 @@ def next_step(loaded: LoadedOperation) -> Step | None:
         case InvoiceState.REQUESTED:
             return CREATE
         case InvoiceState.DRAFTED:
-            return stray_step(loaded, "before_lines") or ADD_LINES
+            return duplicates_step(loaded, "before_lines") or ADD_LINES
         case InvoiceState.LINES_ADDED:
-            return stray_step(loaded, "before_finalize") or FINALIZE
+            return duplicates_step(loaded, "before_finalize") or FINALIZE
         case InvoiceState.LINES_DIFFER:
             return DELETE_DRAFT
         case InvoiceState.FINALIZED:
@@ -243,12 +243,8 @@ _STEPS = {step.name: step for step in (CREATE, ADD_LINES, FINALIZE, SEND, DELETE
 
 
 def _step(name: str) -> Step:
-    """The step of this name, those about strays included. Raises KeyError for a name that no version wrote."""
-    if name.startswith("list_strays_"):
-        return list_strays(name.removeprefix("list_strays_"))
-    if name.startswith("delete_stray:"):
-        return delete_stray(name.removeprefix("delete_stray:"))
-    return _STEPS[name]
+    """The step of this name, those about duplicate drafts included. Raises KeyError for a name that is not known."""
+    return step_named(name) or _STEPS[name]
 
 
 OPERATION = Operation("invoice", "inv", Invoice, next_step, _step, rule_out, unfit)

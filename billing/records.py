@@ -124,6 +124,8 @@ def learn_from_look(
 ) -> None:
     """What a look has shown. It proves what was so when it began, by the database's clock."""
     record.learned, record.looked_at = found.learned, began_at
+    if found.found_objects is not None:
+        record.found_objects = list(found.found_objects)
     loaded.facts.append(
         new_fact(
             loaded.row,
@@ -183,7 +185,6 @@ def _next_generation(
     # One counter per operation, so that no step ever meets a key of an earlier life.
     generation = max((record.generation for record in loaded.records), default=0) + 1
     method, path, body = asked
-    account = loaded.row.account
     record = Record(
         id=ids.new("rec"),
         operation_id=loaded.row.id,
@@ -195,8 +196,7 @@ def _next_generation(
         method=method,
         path=path,
         body=body,
-        fingerprint=Request(method, path, body, account=account).fingerprint,
-        account=account,
+        account=loaded.row.account,
         livemode=call_settings.livemode,
         api_version=call_settings.api_version,
         provider_object=provider_object,

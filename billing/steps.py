@@ -88,6 +88,8 @@ class LookResult:
     why: str = ""
     answer: Answer | None = None
     """The answer that ended the look, when it ended without seeing anything."""
+    found_objects: Sequence[str] | None = None
+    """Where the step lists objects, the ids of those that it is about; kept on the record."""
 
 
 class Reader:

@@ -321,7 +321,8 @@ class Record(Table):
     path: Mapped[str] = mapped_column(Text)
     # The encoded parameters exactly as they are sent, every time this generation is sent.
     body: Mapped[str] = mapped_column(Text)
-    fingerprint: Mapped[str] = mapped_column(String(64))
+    # Written by versions before migration 0011, and by none since; to be dropped when none of them runs any more.
+    fingerprint: Mapped[str | None] = mapped_column(String(64), deferred=True)
     account: Mapped[str | None] = mapped_column(String(255))
     livemode: Mapped[bool]
     api_version: Mapped[str] = mapped_column(String(40))
@@ -355,6 +356,8 @@ class Record(Table):
     answer_status: Mapped[int | None]
     answer: Mapped[bytes | None] = mapped_column(deferred=True)
     request_ids: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    # The ids that a step which lists objects has found; null for every other step.
+    found_objects: Mapped[list[str] | None]
     conclusion: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     concluded_at: Mapped[datetime | None]

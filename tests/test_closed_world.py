@@ -18,7 +18,7 @@ import stripe._error
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from billing import answers, effects, facts, idempotency, invoice_strays, records
+from billing import answers, duplicate_drafts, effects, facts, idempotency, records
 from billing import tables as schema
 from billing.answers import Kind, read_answer
 from billing.capture_steps import _STATES, CAPTURE, READ_AUTHORIZATION
@@ -347,8 +347,8 @@ STEPS: list[Step] = [
     FINALIZE,
     SEND,
     DELETE_DRAFT,
-    invoice_strays.list_strays("before_lines"),
-    invoice_strays.delete_stray("in_1"),
+    duplicate_drafts.list_duplicates("before_lines"),
+    duplicate_drafts.delete_duplicate("in_1"),
     PROBE,
 ]
 

@@ -85,3 +85,38 @@ def test_rows_that_do_not_hold_a_constraint_do_not_stop_a_migration(migrated: Ca
             text("SELECT conname FROM pg_constraint WHERE connamespace = 'billing'::regnamespace AND NOT convalidated")
         )
         assert found.scalars().all() == ["captures_payment_intent_shape"]
+
+
+# What version 0010 knew of an invoice whose first draft was lost: what it listed, one draft deleted, one being deleted.
+_AN_INVOICE = """
+    INSERT INTO billing.invoices (id, request_id, customer, currency, total_minor, days_until_due, state, version)
+    VALUES ('inv_{id}', '{id}', 'cus_1', 'EUR', 4500, 14, '{state}', 1)
+    """
+_ITS_CALLS = """
+    INSERT INTO billing.idempotency_records (id, operation_id, step, generation, work_id, queue, key, method, path,
+                                             body, fingerprint, livemode, api_version, conclusion, concluded_at)
+    SELECT 'rec_{id}_' || n, 'inv_{id}', step, n, 'wrk_1', 'invoices', '{id}:' || n, 'GET', '/v1/invoices',
+           '', 'f', false, 'v', conclusion, CASE WHEN conclusion IS NOT NULL THEN now() END
+      FROM (VALUES (1, 'create', 'succeeded'), (2, 'list_strays_before_lines', 'strays:in_3 in_6'),
+                   (3, 'delete_stray:in_3', 'succeeded'), (4, 'list_strays_before_finalize', 'strays:'),
+                   (5, 'delete_stray:in_6', {last})) AS call (n, step, conclusion)
+    """
+
+
+def test_duplicate_drafts_that_an_older_version_listed_are_deleted_by_this_one(migrated: Callable[..., House]) -> None:
+    house = migrated(
+        "0010",
+        _AN_INVOICE.format(id="1", state="drafted"),
+        _ITS_CALLS.format(id="1", last="NULL"),
+        _AN_INVOICE.format(id="2", state="sent"),
+        _ITS_CALLS.format(id="2", last="'succeeded'"),
+    )
+    assert [(each.step, each.conclusion, each.found_objects) for each in house.records("inv_1")] == [
+        ("create", "succeeded", None),
+        ("list_duplicate_drafts_before_lines", "succeeded", ["in_3", "in_6"]),
+        ("delete_duplicate_draft:in_3", "succeeded", None),
+        ("list_duplicate_drafts_before_finalize", "succeeded", []),
+        ("delete_duplicate_draft:in_6", None, None),
+    ]
+    # History stays as it was written.
+    assert [each.step for each in house.records("inv_2")][1:3] == ["list_strays_before_lines", "delete_stray:in_3"]

@@ -58,7 +58,7 @@ _LIFE_OF_A_RECORD = _these(
     "provider_object state learned sends unanswered unreported server_errors replayed look_only margin_looked looks"
     " first_sent_at last_prepared_at look_at parked_at fence lease_until lease_s request_ids"
 )
-_END_OF_A_RECORD = _these("last_reported_at looked_at answer_status answer conclusion concluded_at")
+_END_OF_A_RECORD = _these("last_reported_at looked_at answer_status answer found_objects conclusion concluded_at")
 _STATUS_OF_A_RECORD = _these(
     "id operation_id generation step state learned unanswered first_sent_at last_prepared_at last_reported_at look_at"
     " parked_at conclusion created_at concluded_at"

@@ -119,6 +119,8 @@ def test_unknown_payload_keys_and_values_of_another_shape_never_get_there(archiv
         ({"why": "card_declined", "learned": None}, {"why": "card_declined"}),
         ({"why": "Card declined."}, {}),
         ({"number": "ABC123-0001"}, {"number": "ABC123-0001"}),
+        ({"step": "delete_duplicate_draft:in_1"}, {"step": "delete_duplicate_draft:in_1"}),
+        # As facts of before migration 0011 name it.
         ({"step": "delete_stray:in_1"}, {"step": "delete_stray:in_1"}),
         ({"scope": "account:own"}, {"scope": "account:own"}),
         ({"payment_intent": "pi_1_secret_bcdfghjk", "charge": "ch_1_secret_bcdfghjk"}, {}),

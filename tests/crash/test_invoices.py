@@ -1,4 +1,4 @@
-"""Invoices under lost answers, strangers' hands and strays: one finalized invoice with the right lines, or none."""
+"""Invoices under lost answers, strangers' hands and duplicate drafts: one finalized invoice as asked, or none."""
 
 import pytest
 from house import House
@@ -31,17 +31,17 @@ def test_any_lost_answer_in_any_step_still_gives_one_invoice(house: House, step:
     _one_sent_invoice(house, invoice)
 
 
-def test_only_a_stray_draft_of_ours_is_deleted_before_lines_are_added(house: House) -> None:
+def test_only_a_duplicate_draft_of_ours_is_deleted_before_lines_are_added(house: House) -> None:
     """What a create that came late would leave behind: another draft that carries our operation's id."""
     invoice = house.ask_for_invoice()
     customer = house.row(Invoice, invoice).customer
     draft = f"customer={customer}&currency=usd&collection_method=send_invoice&days_until_due=3"
-    stray = _by_hand(house, "/v1/invoices", f"{draft}&metadata[billing_operation]={invoice}")
+    duplicate = _by_hand(house, "/v1/invoices", f"{draft}&metadata[billing_operation]={invoice}")
     foreign = _by_hand(house, "/v1/invoices", f"{draft}&metadata[billing_operation]=inv_other")
     house.standin.add_fault("500_saved", method="POST", path=STEPS["create"], times=1)
     assert house.settle(invoice) == ["sent"]
     deleted = {effect["id"] for effect in house.effects("invoice.deleted")}
-    assert (stray in deleted, foreign in deleted) == (True, False)
+    assert (duplicate in deleted, foreign in deleted) == (True, False)
     assert len(house.effects("invoice.finalized")) == 1
 
 

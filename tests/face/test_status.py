@@ -32,7 +32,6 @@ def record(session: Session, entity_id: str, **changes: Any) -> None:
         "method": "POST",
         "path": "/v1/x",
         "body": "",
-        "fingerprint": "f",
         "livemode": False,
         "api_version": "v",
         "sends": 1,

@@ -114,11 +114,11 @@ def test_everything_that_is_read_of_an_answer_is_on_the_list() -> None:
     pages = (
         "answers",
         "capture_steps",
+        "duplicate_drafts",
         "gateway",
         "invoice_case",
         "invoice_draft_steps",
         "invoice_final_steps",
-        "invoice_strays",
         "probes",
         "steps",
     )

@@ -455,15 +455,3 @@ def test_parameters_are_encoded_in_their_order_and_always_the_same():
 def test_what_has_no_place_near_money_cannot_be_encoded(value: Any):
     with pytest.raises(TypeError):
         encode({"amount": value})
-
-
-def test_a_fingerprint_is_of_everything_that_makes_the_request():
-    prints = {
-        Request(method, path, body, account=account).fingerprint
-        for method in ("POST", "DELETE")
-        for path in ("/a", "/b")
-        for body in ("", "x=1")
-        for account in (None, "acct_1")
-    }
-    assert len(prints) == 16
-    assert POST.fingerprint == Request(POST.method, POST.path, POST.body, "another key").fingerprint

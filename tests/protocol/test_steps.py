@@ -10,11 +10,11 @@ from test_answers import INVOICE, invoice, invoice_case, line, sent
 
 from billing import invoices, probes
 from billing.capture_steps import CAPTURE, READ_AUTHORIZATION
+from billing.duplicate_drafts import delete_duplicate, duplicates_step, list_duplicates
 from billing.gateway import Answer, NoAnswer
 from billing.idempotency import Learned
 from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
-from billing.invoice_strays import delete_stray, list_strays, stray_step
 from billing.steps import LoadedOperation, LookResult, Reader, Step
 from billing.tables import CaptureState, Record, Switch, SwitchState
 
@@ -385,10 +385,10 @@ def test_an_invoice_that_is_not_as_asked_is_not_taken_for_done(step: Step, shown
     assert looked(step, opened(step), answers).learned is learned
 
 
-# Deleting, and strays.
+# Deleting, and duplicates.
 
 
-@pytest.mark.parametrize("step", [DELETE_DRAFT, delete_stray("in_1")], ids=["ours", "stray"])
+@pytest.mark.parametrize("step", [DELETE_DRAFT, delete_duplicate("in_1")], ids=["ours", "duplicate"])
 def test_a_deleted_draft_is_seen_by_its_absence(step: Step):
     loaded = invoice_case(state="lines_differ")
     gone = {"/v1/invoices/in_1": NOT_FOUND, "/v1/account": ACCOUNT}
@@ -399,7 +399,7 @@ def test_a_deleted_draft_is_seen_by_its_absence(step: Step):
     assert looked(step, loaded, {"/v1/invoices/in_1": opened}).learned is Learned.FOUND_DIFFERENT
 
 
-def test_strays_are_the_other_drafts_of_this_operation_on_all_pages():
+def test_duplicates_are_the_other_drafts_of_this_operation_on_all_pages():
     loaded = invoice_case()
     sent(loaded, CREATE)
     answers = {
@@ -408,47 +408,50 @@ def test_strays_are_the_other_drafts_of_this_operation_on_all_pages():
             page(invoice(id="in_5", metadata={"billing_operation": "inv_9"}), invoice(id="in_6")),
         ]
     }
-    finding = looked(list_strays("before_lines"), loaded, answers)
-    assert (finding.learned, finding.why) == (Learned.SUCCEEDED, "strays:in_3 in_6")
+    finding = looked(list_duplicates("before_lines"), loaded, answers)
+    assert (finding.learned, finding.found_objects) == (Learned.SUCCEEDED, ["in_3", "in_6"])
     broken = {"/v1/invoices": [page(invoice(), more=True), error(500)]}
-    assert looked(list_strays("before_lines"), loaded, broken).learned is Learned.LOOK_UNANSWERED
+    assert looked(list_duplicates("before_lines"), loaded, broken).learned is Learned.LOOK_UNANSWERED
 
 
-def concluded(loaded: LoadedOperation, name: str, generation: int, conclusion: str = "succeeded") -> None:
-    loaded.records.append(
-        Record(
-            step=name, generation=generation, key=f"k{generation}", looks=0, concluded_at=NOON, conclusion=conclusion
-        )
-    )
+def concluded(
+    loaded: LoadedOperation,
+    name: str,
+    generation: int,
+    conclusion: str = "succeeded",
+    found: list[str] | None = None,
+) -> None:
+    more = {"concluded_at": NOON, "conclusion": conclusion, "found_objects": found}
+    loaded.records.append(Record(step=name, generation=generation, key=f"k{generation}", looks=0, **more))
 
 
-def test_where_the_draft_was_made_at_the_first_try_nobody_lists_strays():
+def test_where_the_draft_was_made_at_the_first_try_nobody_lists_duplicates():
     loaded = invoice_case()
     concluded(loaded, "create", 1)
-    assert stray_step(loaded, "before_lines") is None
+    assert duplicates_step(loaded, "before_lines") is None
     assert invoices.next_step(loaded) is ADD_LINES
 
 
-def test_after_a_second_try_strays_are_listed_and_deleted_one_by_one_before_lines_are_added():
+def test_after_a_second_try_duplicates_are_listed_and_deleted_one_by_one_before_lines_are_added():
     loaded = invoice_case(create_generation=2)
     concluded(loaded, "create", 1, "absent")
     concluded(loaded, "create", 2)
     listing = invoices.next_step(loaded)
     assert listing is not None
-    assert listing.name == "list_strays_before_lines"
-    concluded(loaded, listing.name, 3, "strays:in_3 in_6")
-    for number, stray in ((4, "in_3"), (5, "in_6")):
+    assert listing.name == "list_duplicate_drafts_before_lines"
+    concluded(loaded, listing.name, 3, found=["in_3", "in_6"])
+    for number, draft in ((4, "in_3"), (5, "in_6")):
         step = invoices.next_step(loaded)
         assert step is not None
-        assert step.name == f"delete_stray:{stray}"
-        assert step.ask(loaded).path == f"/v1/invoices/{stray}"
+        assert step.name == f"delete_duplicate_draft:{draft}"
+        assert step.ask(loaded).path == f"/v1/invoices/{draft}"
         concluded(loaded, step.name, number)
     assert invoices.next_step(loaded) is ADD_LINES
     # A late arrival shows itself before the invoice is finalized.
     loaded.row.state = "lines_added"
     again = invoices.next_step(loaded)
     assert again is not None
-    assert again.name == "list_strays_before_finalize"
+    assert again.name == "list_duplicate_drafts_before_finalize"
 
 
 # The probe.

@@ -20,12 +20,12 @@ from test_steps import ACCOUNT, NOT_FOUND, Script, event, page
 from billing import captures, effects, invoices
 from billing.answers import read_answer
 from billing.capture_steps import CAPTURE, READ_AUTHORIZATION
+from billing.duplicate_drafts import delete_duplicate, list_duplicates
 from billing.effects import Call, Context, Report, Standing
 from billing.gateway import Answer
 from billing.idempotency import Learned
 from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
-from billing.invoice_strays import delete_stray, list_strays
 from billing.records import request_of
 from billing.steps import LoadedOperation, Operation, Reader, Step
 from billing.tables import Capture, Record, RecordState
@@ -37,8 +37,8 @@ CALLS: dict[str, tuple[Step, str | None, Operation]] = {
     "read the authorization": (READ_AUTHORIZATION, None, captures.OPERATION),
     "capture": (CAPTURE, None, captures.OPERATION),
     "create a draft": (CREATE, "requested", invoices.OPERATION),
-    "list strays": (list_strays("before_lines"), "drafted", invoices.OPERATION),
-    "delete a stray": (delete_stray("in_2"), "drafted", invoices.OPERATION),
+    "list duplicate drafts": (list_duplicates("before_lines"), "drafted", invoices.OPERATION),
+    "delete a duplicate draft": (delete_duplicate("in_2"), "drafted", invoices.OPERATION),
     "add lines": (ADD_LINES, "drafted", invoices.OPERATION),
     "finalize": (FINALIZE, "lines_added", invoices.OPERATION),
     "send": (SEND, "finalized", invoices.OPERATION),
@@ -135,7 +135,7 @@ def _of_drafts() -> Iterator[Row]:
     yield Row(
         "create a draft",
         "a draft of ours that is not as asked",
-        AGAIN + "; the draft is deleted as a stray",
+        AGAIN + "; the draft is deleted as a duplicate",
         answers={**_listed(other), "/v1/invoices/in_1": response(200, other)},
     )
     opened = invoice(currency="eur", status="open")
@@ -149,10 +149,12 @@ def _of_drafts() -> Iterator[Row]:
     yield Row("create a draft", "a draft of ours that is deleted", AGAIN, answers={**_listed(invoice()), **gone})
     nobody = {"/v1/invoices": error(400, code="resource_missing", param="customer"), "/v1/account": ACCOUNT}
     yield Row("create a draft", "no such customer", AGAIN, answers={**_listed(), **nobody})
-    yield Row("list strays", "none", ONWARD, answers={"/v1/invoices": page(invoice())})
-    yield Row("list strays", "drafts of ours", "each is deleted", answers={"/v1/invoices": page(invoice(id="in_2"))})
-    yield Row("list strays", "no such customer", ONWARD, answers=nobody)
-    for call, its in (("delete a stray", "in_2"), ("delete the draft", "in_1")):
+    yield Row("list duplicate drafts", "none", ONWARD, answers={"/v1/invoices": page(invoice())})
+    yield Row(
+        "list duplicate drafts", "drafts of ours", "each is deleted", answers={"/v1/invoices": page(invoice(id="in_2"))}
+    )
+    yield Row("list duplicate drafts", "no such customer", ONWARD, answers=nobody)
+    for call, its in (("delete a duplicate draft", "in_2"), ("delete the draft", "in_1")):
         done = ONWARD if its == "in_2" else "refused"
         yield Row(call, "gone", done)
         yield Row(call, "`draft`", DELETED_AGAIN, invoice(id=its))
@@ -232,7 +234,7 @@ def in_hand(row: Row) -> tuple[LoadedOperation, Step, Operation, Record]:
 
 def script(row: Row, record: Record) -> Script:
     path = f"/v1/payment_intents/{INTENT}" if row.call in ("capture", "read the authorization") else "/v1/invoices/in_1"
-    path = "/v1/invoices/in_2" if row.call == "delete a stray" else path
+    path = "/v1/invoices/in_2" if row.call == "delete a duplicate draft" else path
     answers: dict[str, Any] = {path: response(200, row.shown) if row.shown else NOT_FOUND, "/v1/account": ACCOUNT}
     further = {name: _with_our_key(answer, record.key) for name, answer in (row.answers or {}).items()}
     return Script({**answers, **further})
@@ -268,10 +270,10 @@ def _end(row: Row, loaded: LoadedOperation, record: Record, before: str, result:
         return DELETED_AGAIN if row.call.startswith("delete") else AGAIN
     if result.standing is Standing.CONCLUDED:
         return str(loaded.row.state)
-    if row.call == "list strays" and (record.conclusion or "").removeprefix("strays:"):
+    if row.call == "list duplicate drafts" and record.found_objects:
         return "each is deleted"
     assert result.call is not None
-    assert loaded.row.state != before or isinstance(loaded.row, Capture) or "stray" in row.call
+    assert loaded.row.state != before or isinstance(loaded.row, Capture) or "duplicate" in row.call
     return ONWARD
 
 
@@ -324,7 +326,7 @@ def test_every_status_of_an_intent_that_the_sdk_knows_is_played(call: str, statu
 
 
 @pytest.mark.parametrize("status", INVOICE_STATUSES)
-@pytest.mark.parametrize("call", ["add lines", "finalize", "send", "delete a stray", "delete the draft"])
+@pytest.mark.parametrize("call", ["add lines", "finalize", "send", "delete a duplicate draft", "delete the draft"])
 def test_every_status_of_an_invoice_that_the_sdk_knows_is_played(call: str, status: str):
     assert any(row.call == call and row.shown and row.shown["status"] == status for row in ROWS)
 
