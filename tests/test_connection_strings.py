@@ -17,6 +17,7 @@ from jobs.config import connection_strings, postgres_url, redis_url
 from jobs.config.connection_strings import BadConnectionString
 from jobs.rq.bells import open_redis
 
+POSTGRES, REDIS = postgres_url.DIALECT, redis_url.DIALECT
 DOC = Path(__file__).parents[1] / "docs" / "settings.md"
 
 
@@ -246,9 +247,7 @@ def test_an_address_that_cannot_be_meant_is_refused_by_the_part(text, named):
 CANARY = "QzX7canaryV9"
 _SIGNS = st.text(alphabet=string.ascii_letters + string.digits + "@/#?%:&=+,;[]. \t\n\x00é\u202e'\"\\", max_size=12)
 _NAMES = st.sampled_from(
-    sorted(
-        {*postgres_url.KEPT, *postgres_url.TRANSLATED, *postgres_url.IGNORED, *redis_url.KEPT, *redis_url.TRANSLATED}
-    )
+    sorted({*POSTGRES.kept, *POSTGRES.translated, *POSTGRES.ignored, *REDIS.kept, *REDIS.translated})
 )
 _PARAMETERS = st.lists(st.tuples(st.one_of(_NAMES, _SIGNS), st.one_of(_SIGNS, st.sampled_from(["true", "1", "none"]))))
 _SCHEMES = st.sampled_from(
@@ -300,7 +299,7 @@ def test_a_user_and_a_password_of_any_letters_arrive_as_they_are_once_they_are_e
 
 
 def test_libpq_knows_every_parameter_that_is_kept():
-    assert postgres_url.KEPT.keys() <= {option.keyword.decode() for option in Conninfo.get_defaults()}
+    assert POSTGRES.kept.keys() <= {option.keyword.decode() for option in Conninfo.get_defaults()}
 
 
 def documented(heading: str) -> dict[str, set[str]]:
@@ -310,10 +309,10 @@ def documented(heading: str) -> dict[str, set[str]]:
     return {what: set(re.findall(r"`\?(\w+)`", cell)) for what, cell in rows if "`?" in cell}
 
 
-@pytest.mark.parametrize(("heading", "room"), [("DATABASE_URL", postgres_url), ("REDIS_URL", redis_url)])
-def test_the_page_of_settings_has_the_tables_of_parameters(heading, room):
+@pytest.mark.parametrize(("heading", "dialect"), [("DATABASE_URL", POSTGRES), ("REDIS_URL", REDIS)])
+def test_the_page_of_settings_has_the_tables_of_parameters(heading, dialect):
     assert documented(heading) == {
-        "kept": set(room.KEPT),
-        "translated": set(room.TRANSLATED),
-        "ignored": set(room.IGNORED),
+        "kept": set(dialect.kept),
+        "translated": set(dialect.translated),
+        "ignored": set(dialect.ignored),
     }

@@ -50,22 +50,45 @@ def one_of(*values: str) -> Expected:
 
 
 @dataclass(frozen=True, slots=True)
+class Dialect:
+    """How the URLs of one kind of server are written, and what becomes of each parameter."""
+
+    form: str
+    """How such a URL is written, for messages."""
+    schemes: Mapping[str, str]
+    """As they are written -> as our client takes them."""
+    wrong_scheme: str
+    """What is said about any other."""
+    user: str
+    """What the user is called as a parameter."""
+    kept: Mapping[str, Expected]
+    translated: Mapping[str, str]
+    """What each means here, for the documentation."""
+    ignored: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
-    """scheme://user:password@hosts/path?query, percent-decoded but for the hosts."""
+    """scheme://user:password@hosts/path?parameters, percent-decoded but for the hosts."""
 
     scheme: str
+    """As our client takes it."""
     user: str
     password: str
     hosts: str
     path: str
-    query: dict[str, str]
+    parameters: dict[str, str]
+    """Those to be heeded, but for user and password."""
+    ignored: tuple[str, ...]
+    """The names of those that are not."""
 
 
-def split(text: str, form: str) -> Parts:
-    """`form` is how such a URL is written. Raises BadConnectionString."""
+def take_apart(text: str, dialect: Dialect) -> Parts:
+    """Raises BadConnectionString. The values of parameters are not checked yet: what another client writes may have to
+    be translated first."""
     scheme, separator, rest = text.partition("://")
     if not separator:
-        raise BadConnectionString(f"not a URL; write {form}")
+        raise BadConnectionString(f"not a URL; write {dialect.form}")
     if not rest.isprintable() or " " in rest:
         raise BadConnectionString("holds a blank or a control character; remove it, or write %20 for a blank")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
@@ -75,28 +98,35 @@ def split(text: str, form: str) -> Parts:
         raise BadConnectionString(f"cannot be parsed; {_ENCODE}")
     user, _, password = login.partition(":")
     path, _, query = behind.partition("?")
-    return Parts(scheme.lower(), _plain(user), _plain(password), hosts, _plain(path), _pairs(query))
+    ours = dialect.schemes.get(scheme.lower())
+    if ours is None:
+        raise BadConnectionString(dialect.wrong_scheme)
+    parameters, ignored = _sorted_out(_pairs(query), dialect)
+    return Parts(
+        ours,
+        once(dialect.user, _plain(user), parameters.pop(dialect.user, "")),
+        once("password", _plain(password), parameters.pop("password", "")),
+        hosts,
+        _plain(path),
+        parameters,
+        ignored,
+    )
 
 
-def sorted_out(
-    query: Mapping[str, str], kept: Mapping[str, Expected], translated: Mapping[str, str], ignored: frozenset[str]
-) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The parameters that are to be heeded and have a value, and the names of those that are not.
-
-    Raises BadConnectionString for one that is in none of the tables.
-    """
+def _sorted_out(query: Mapping[str, str], dialect: Dialect) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The parameters that are to be heeded and have a value, and the names of those that are not."""
     for name in query:
-        if name not in kept and name not in translated and name not in ignored:
+        if name not in dialect.kept and name not in dialect.translated and name not in dialect.ignored:
             raise BadConnectionString(f"{_shown(name)} is not a known parameter; remove it")
-    heeded = {name: value for name, value in query.items() if name not in ignored and value}
-    return heeded, tuple(sorted(name for name in query if name in ignored))
+    heeded = {name: value for name, value in query.items() if name not in dialect.ignored and value}
+    return heeded, tuple(sorted(name for name in query if name in dialect.ignored))
 
 
-def check_values(values: Mapping[str, str], kept: Mapping[str, Expected]) -> None:
+def check_values(values: Mapping[str, str], dialect: Dialect) -> None:
     """Raises BadConnectionString. A client would refuse it as late as a server that is away, and be waited for."""
     for name, value in values.items():
-        if not kept[name].pattern.fullmatch(value):
-            raise BadConnectionString(f"?{name}= must be {kept[name].told}")
+        if not dialect.kept[name].pattern.fullmatch(value):
+            raise BadConnectionString(f"?{name}= must be {dialect.kept[name].told}")
 
 
 def once(name: str, before: str, after: str) -> str:

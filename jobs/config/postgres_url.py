@@ -17,22 +17,21 @@ from jobs.config.connection_strings import (
     ON,
     Address,
     BadConnectionString,
+    Dialect,
     Expected,
     check_values,
     hosts_of,
     once,
     one_of,
     port_of,
-    sorted_out,
-    split,
+    take_apart,
 )
 
 FORM = "postgresql://user:password@host/database"
-SCHEMES = frozenset({"postgresql", "postgres", "postgresql+psycopg", "postgresql+psycopg2", "postgresql+asyncpg"})
 
 _SWITCH = one_of("0", "1")
 _TLS = one_of("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
-KEPT: Mapping[str, Expected] = {
+_KEPT: Mapping[str, Expected] = {
     "sslmode": one_of("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
     "sslnegotiation": one_of("postgres", "direct"),
     **dict.fromkeys(("sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl", "sslcrldir"), ANYTHING),
@@ -52,7 +51,7 @@ KEPT: Mapping[str, Expected] = {
     # Before our own, which hold where both name a setting.
     "options": ANYTHING,
 }
-TRANSLATED: Mapping[str, str] = {
+_TRANSLATED: Mapping[str, str] = {
     "ssl": "`true` is `sslmode=require`, `false` is `sslmode=disable`, another word is taken as an `sslmode`",
     "sslmode": "`no-verify` is `require`: encrypted, and the certificate is not looked at",
     "user": "as before the `@`",
@@ -62,7 +61,7 @@ TRANSLATED: Mapping[str, str] = {
     "dbname": "as after the `/`",
 }
 # Each tells another client how it keeps its connections or names its tables. Ours say all of that themselves.
-IGNORED = frozenset(
+_IGNORED = frozenset(
     # Prisma
     "pgbouncer connection_limit pool_timeout socket_timeout statement_cache_size schema connect_timeout"
     # node-postgres, JDBC, pgx, lib/pq
@@ -79,34 +78,43 @@ IGNORED = frozenset(
 )
 
 
+DIALECT = Dialect(
+    form=FORM,
+    schemes=dict.fromkeys(
+        ("postgresql", "postgres", "postgresql+psycopg", "postgresql+psycopg2", "postgresql+asyncpg"), "postgresql"
+    ),
+    wrong_scheme=f"not a URL of Postgres; write {FORM}",
+    user="user",
+    kept=_KEPT,
+    translated=_TRANSLATED,
+    ignored=_IGNORED,
+)
+
+
 def read(text: str) -> Address:
     """The URL for `sqlalchemy.make_url`. Raises BadConnectionString."""
-    parts = split(text, FORM)
-    if parts.scheme not in SCHEMES:
-        raise BadConnectionString(f"not a URL of Postgres; write {FORM}")
-    given, ignored = sorted_out(parts.query, KEPT, TRANSLATED, IGNORED)
+    parts = take_apart(text, DIALECT)
+    given = parts.parameters
     if mode := _sslmode(given.pop("ssl", None), given.pop("sslmode", None)):
         given["sslmode"] = mode
-    user = once("user", parts.user, given.pop("user", ""))
-    password = once("password", parts.password, given.pop("password", ""))
     database = once("dbname", _database(parts.path), given.pop("dbname", ""))
     hosts, ports = _hosts(parts.hosts, given.pop("host", ""), given.pop("port", ""))
-    check_values(given, KEPT)
+    check_values(given, DIALECT)
     if len(hosts) > 1 or any(host.startswith("/") for host in hosts):
         # SQLAlchemy takes these as parameters only.
         given["host"] = ",".join(hosts)
         given["port"] = ",".join(str(port or 5432) for port in ports)
         hosts, ports = [], []
     url = URL.create(
-        "postgresql",
-        user or None,
-        password or None,
+        parts.scheme,
+        parts.user or None,
+        parts.password or None,
         hosts[0] if hosts else None,
         ports[0] if ports else None,
         database or None,
         given,
     )
-    return Address(url.render_as_string(hide_password=False), ignored)
+    return Address(url.render_as_string(hide_password=False), parts.ignored)
 
 
 def _hosts(authority: str, named: str, numbered: str) -> tuple[list[str], list[int | None]]:

@@ -15,24 +15,21 @@ from jobs.config.connection_strings import (
     ON,
     Address,
     BadConnectionString,
+    Dialect,
     Expected,
     check_values,
     hosts_of,
-    once,
     one_of,
-    sorted_out,
-    split,
+    take_apart,
 )
 
 FORM = "redis://user:password@host:6379/0"
-SCHEMES = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
-
-KEPT: Mapping[str, Expected] = {
+_KEPT: Mapping[str, Expected] = {
     "ssl_cert_reqs": one_of("none", "optional", "required"),
     "ssl_check_hostname": one_of("true", "false"),
     **dict.fromkeys(("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password"), ANYTHING),
 }
-TRANSLATED: Mapping[str, str] = {
+_TRANSLATED: Mapping[str, str] = {
     "ssl": "`true` is `rediss://`",
     "tls": "`true` is `rediss://`",
     "ssl_cert_reqs": "`CERT_NONE` is `none`, `CERT_OPTIONAL` is `optional`, `CERT_REQUIRED` is `required`",
@@ -41,7 +38,7 @@ TRANSLATED: Mapping[str, str] = {
     "username": "as before the `@`",
     "password": "as before the `@`",
 }
-IGNORED = frozenset(
+_IGNORED = frozenset(
     # redis-py
     "socket_timeout socket_connect_timeout socket_keepalive socket_read_size timeout retry_on_timeout max_connections"
     " health_check_interval decode_responses encoding client_name protocol"
@@ -51,30 +48,37 @@ IGNORED = frozenset(
 )
 
 
+DIALECT = Dialect(
+    form=FORM,
+    schemes={"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"},
+    wrong_scheme=f"not a URL of Redis; write {FORM}, or rediss://… for TLS",
+    user="username",
+    kept=_KEPT,
+    translated=_TRANSLATED,
+    ignored=_IGNORED,
+)
+
+
 def read(text: str) -> Address:
     """The URL for `redis.Redis.from_url`. Raises BadConnectionString."""
-    parts = split(text, FORM)
-    if "sentinel" in parts.scheme or "cluster" in parts.scheme:
+    if re.match(r"[a-z+]*(?:sentinel|cluster)[a-z+]*://", text, re.IGNORECASE):
         raise BadConnectionString(f"Sentinel and Cluster are not supported; write the primary's own URL, {FORM}")
-    if parts.scheme not in SCHEMES:
-        raise BadConnectionString(f"not a URL of Redis; write {FORM}, or rediss://… for TLS")
-    given, ignored = sorted_out(parts.query, KEPT, TRANSLATED, IGNORED)
-    scheme = _scheme(SCHEMES[parts.scheme], given)
-    user = once("username", parts.user, given.pop("username", ""))
-    password = once("password", parts.password, given.pop("password", ""))
+    parts = take_apart(text, DIALECT)
+    given, user, password = parts.parameters, parts.user, parts.password
+    scheme = _scheme(parts.scheme, given)
     if user and not password:
         raise BadConnectionString("holds a user and no password; for a password alone write redis://:password@host")
     number = _number("" if scheme == "unix" else parts.path.strip("/"), given)
     for name in {"ssl_cert_reqs", "ssl_check_hostname"} & given.keys():
         given[name] = given[name].lower().removeprefix("cert_")
-    check_values(given, KEPT)
+    check_values(given, DIALECT)
     if given and scheme != "rediss":
-        raise BadConnectionString(f"?{min(given)}= is for TLS; write rediss:// in place of {parts.scheme}://")
+        raise BadConnectionString(f"?{min(given)}= is for TLS; write rediss:// in place of {scheme}://")
     login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if password else ""
     if scheme == "unix":
-        return Address(f"unix://{login}{_socket(parts.hosts, parts.path)}?db={number}", ignored)
+        return Address(f"unix://{login}{_socket(parts.hosts, parts.path)}?db={number}", parts.ignored)
     query = f"?{urlencode(given)}" if given else ""
-    return Address(f"{scheme}://{login}{_host(parts.hosts)}/{number}{query}", ignored)
+    return Address(f"{scheme}://{login}{_host(parts.hosts)}/{number}{query}", parts.ignored)
 
 
 def _scheme(scheme: str, given: dict[str, str]) -> str:
