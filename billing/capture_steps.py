@@ -52,7 +52,7 @@ def _read_authorization(loaded: LoadedOperation, read: Reader, livemode: bool) -
         return LookResult(Learned.REFUSED if gone.sure else Learned.LOOK_UNANSWERED, why="no_such_payment_intent")
     status = intent.get("status")
     if status == "canceled":
-        return LookResult(_lapsed_or_canceled(loaded, intent), intent, "canceled_at_stripe")
+        return LookResult(_lapsed_or_canceled(intent), intent, "canceled_at_stripe")
     if status == "processing":
         # Its bank has not answered yet: it becomes capturable, or not.
         return LookResult(Learned.UNPROVABLE, intent, _not_capturable(intent))
@@ -117,7 +117,7 @@ def _refused_capture(loaded: LoadedOperation, error: Json) -> Learned:
     if not isinstance(intent, Mapping) or differences(intent, id=_capture(loaded).payment_intent, amount_received=0):
         return Learned.ASK
     if intent.get("status") == "canceled":
-        return _lapsed_or_canceled(loaded, intent)
+        return _lapsed_or_canceled(intent)
     if intent.get("status") in _NOT_AUTHORIZED:
         return Learned.REFUSED
     if intent.get("status") == "requires_capture":
@@ -143,7 +143,7 @@ def _look_for_capture(loaded: LoadedOperation, read: Reader, livemode: bool) -> 
             # Somebody captured a part and left the rest open, which our own capture never does.
             return LookResult(Learned.FOUND_DIFFERENT, intent, reason("captured_in_part", wrong))
         case "canceled":
-            expired = _lapsed_or_canceled(loaded, intent) is Learned.EXPIRED
+            expired = _lapsed_or_canceled(intent) is Learned.EXPIRED
             learned = Learned.IMPOSSIBLE_EXPIRED if expired else Learned.IMPOSSIBLE_CANCELED
             return LookResult(learned, intent, "canceled_at_stripe")
         case "requires_capture":
@@ -174,7 +174,7 @@ def _not_capturable(intent: Json) -> str:
     return reason("not_capturable", differences(intent, status="requires_capture"))
 
 
-def _lapsed_or_canceled(loaded: LoadedOperation, intent: Json) -> Learned:
+def _lapsed_or_canceled(intent: Json) -> Learned:
     """Stripe cancels a lapsed authorization by itself. Reasons: docs.stripe.com/api/payment_intents/object."""
     lapsed = intent.get("cancellation_reason") in ("automatic", "expired")
     return Learned.EXPIRED if lapsed else Learned.CANCELED

@@ -120,7 +120,6 @@ class Gateway(Protocol):
     """The one door. Bodies of it: Stripe, and in tests a witness around Stripe."""
 
     livemode: bool
-    api_version: str
 
     def send(self, request: Request, budget: Budget) -> Answer:
         """Send it once, or report `NotSent` when `budget.not_after` has passed. Never raises for what came back."""

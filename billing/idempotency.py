@@ -105,7 +105,6 @@ class Known(Protocol):
     look_only: bool
     margin_looked: bool
     looks: int
-    generation: int
     first_sent_at: datetime | None
     last_prepared_at: datetime | None
     last_reported_at: datetime | None

@@ -23,7 +23,7 @@ def _judge_open(loaded: LoadedOperation, invoice: Json) -> Judgment:
 _FINALIZED = ("open", "paid")
 
 
-def _refused_open(loaded: LoadedOperation, error: Json) -> Learned:
+def _refused_open(_loaded: LoadedOperation, error: Json) -> Learned:
     invoice = error.get("invoice")
     if isinstance(invoice, Mapping) and invoice.get("status") in ("void", "uncollectible"):
         return Learned.REFUSED
@@ -111,7 +111,7 @@ def _shown(data: Json) -> Json:
     return attached if isinstance(attached, Mapping) else data
 
 
-def _apply_send(loaded: LoadedOperation, outcome: Learned, invoice: Json, why: str) -> list[Fact]:
+def _apply_send(loaded: LoadedOperation, outcome: Learned, _invoice: Json, why: str) -> list[Fact]:
     if outcome is not Learned.SUCCEEDED:
         return refuse(loaded, why)
     if why == PAID:

@@ -101,7 +101,7 @@ def status(session: Session, entity_id: str) -> Status:
         id=entity_id,
         state=str(state),
         since=since,
-        next="nothing, this is final" if final else what_next(row, current, work, state),
+        next="nothing, this is final" if final else what_next(current, work, state),
         final=final,
         reason=row.reason or (_why_in_conflict(conflict, work) if conflict else None),
         work=work.state if work else None,
@@ -115,7 +115,7 @@ def _why_in_conflict(record: Record, work: Work | None) -> str:
     return record.conclusion or record.learned
 
 
-def what_next(row: Capture | Invoice, current: Record | None, work: Work | None, state: str) -> str:
+def what_next(current: Record | None, work: Work | None, state: str) -> str:
     """One sentence for a person."""
     if state == Doubt.CONFLICT:
         return "a person decides: Stripe holds something else than was asked"

@@ -30,8 +30,6 @@ class StripeGateway:
     again. `connections` is how many calls may be in flight at once. Raises nothing for whatever comes back.
     """
 
-    api_version = API_VERSION
-
     def __init__(
         self,
         key: Callable[[], str],

@@ -85,7 +85,7 @@ class Uncollectible:
 
     def __init__(self, house: House) -> None:
         self._gateway = house.gateway()
-        self.livemode, self.api_version = self._gateway.livemode, self._gateway.api_version
+        self.livemode = self._gateway.livemode
 
     def send(self, request: Request, budget: Budget) -> Answer:
         answer = self._gateway.send(request, budget)

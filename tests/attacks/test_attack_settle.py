@@ -61,7 +61,7 @@ def test_a_report_of_a_call_that_this_shift_took_over_from_itself_does_not_hide_
     house.plan()
 
     class Slow:
-        livemode, api_version = False, "x"
+        livemode = False
 
         def __init__(self) -> None:
             self.gateway, self.came, self.go = house.gateway(), 0, [threading.Event(), threading.Event()]

@@ -16,7 +16,7 @@ class Through:
 
     def __init__(self, house: House, change: Callable[[Request, Answer], Answer] = lambda _r, a: a) -> None:
         self._gateway, self._change = house.gateway(), change
-        self.livemode, self.api_version = self._gateway.livemode, self._gateway.api_version
+        self.livemode = self._gateway.livemode
         self.asked: list[Request] = []
 
     def send(self, request: Request, budget: Budget) -> Answer:

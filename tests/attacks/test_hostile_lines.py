@@ -104,7 +104,7 @@ def test_lines_that_come_after_the_draft_have_it_deleted_and_nothing_finalized(u
 
         def __init__(self) -> None:
             self._gateway = house.gateway()
-            self.livemode, self.api_version = self._gateway.livemode, self._gateway.api_version
+            self.livemode = self._gateway.livemode
 
         def send(self, request: Request, budget: Budget) -> Answer:
             answer = self._gateway.send(request, budget)

@@ -140,7 +140,7 @@ def test_work_that_kills_its_workers_ends_in_quarantine(house: House) -> None:
 
 def test_a_call_that_crashes_the_crew_counts_as_an_attempt_and_concludes_nothing(house: House) -> None:
     class Broken:
-        livemode, api_version = False, "x"
+        livemode = False
         calls = 0
 
         def send(self, request: Request, budget: Budget) -> Answer:
@@ -171,7 +171,7 @@ class _Witness:
 
     def __init__(self, house: House) -> None:
         self._gateway = house.gateway()
-        self.livemode, self.api_version = self._gateway.livemode, self._gateway.api_version
+        self.livemode = self._gateway.livemode
         self._url = make_url(house.url).set(drivername="postgresql").render_as_string(hide_password=False)
         self.seen: list[tuple[str | None, int]] = []
 

@@ -79,7 +79,7 @@ class Refusing:
 
     def __init__(self, house: House, path_end: str, *, method: str = "POST", most: int = 1) -> None:
         self._gateway, self._refused, self._most, self.times = house.gateway(), (method, path_end), most, 0
-        self.livemode, self.api_version = self._gateway.livemode, self._gateway.api_version
+        self.livemode = self._gateway.livemode
 
     def send(self, request: Request, budget: Budget) -> Answer:
         method, path_end = self._refused

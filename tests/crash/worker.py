@@ -39,7 +39,7 @@ class Watched:
 
     def __init__(self, gateway: Gateway, boundaries: Boundaries) -> None:
         self._gateway, self._boundaries = gateway, boundaries
-        self.livemode, self.api_version = gateway.livemode, gateway.api_version
+        self.livemode = gateway.livemode
 
     def send(self, request: Request, budget: Budget) -> Answer:
         self._boundaries.passes("send.before")

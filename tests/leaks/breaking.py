@@ -18,7 +18,7 @@ words = sys.stdin.read()
 
 
 class Raising:
-    livemode, api_version = False, "2026-10-28.endive"
+    livemode = False
 
     def send(self, request: Request, budget: Budget) -> Answer:
         secret = words

@@ -60,7 +60,6 @@ class Known:
     look_only: bool = False
     margin_looked: bool = False
     looks: int = 0
-    generation: int = 1
     first_sent_at: datetime | None = None
     last_prepared_at: datetime | None = None
     last_reported_at: datetime | None = None
@@ -457,7 +456,7 @@ def test_looks_are_repeated_with_growing_pauses_up_to_an_hour():
 )
 def test_there_is_always_exactly_one_move(learned, numbers, flags, moments, lease_s, rules, rotations):
     times = [NOW + timedelta(seconds=each) if each is not None else None for each in moments]
-    record = Known(learned, *numbers[:4], *flags, numbers[4], 1, *times[:4], lease_s, times[4])
+    record = Known(learned, *numbers[:4], *flags, numbers[4], *times[:4], lease_s, times[4])
     move = next_move(record, NOW, TIMING, rules, rotations)
     assert isinstance(move, get_args(Move))
     if _sends(move) and rules.replays:

@@ -307,7 +307,7 @@ def test_a_draft_that_cannot_be_deleted_is_asked_for_four_times_and_then_told_on
 class _Showing:
     """A gateway that shows one object, and notes the budgets it was given."""
 
-    livemode, api_version = False, CALL_SETTINGS.api_version
+    livemode = False
 
     def __init__(self, shown: Any) -> None:
         self.shown, self.budgets = shown, []
