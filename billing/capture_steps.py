@@ -18,7 +18,6 @@ from billing.steps import (
     LookResult,
     Reader,
     Step,
-    Unread,
     judgment,
     see,
 )
@@ -46,8 +45,6 @@ def _read_authorization(loaded: LoadedOperation, read: Reader, livemode: bool) -
             ("payment_intent", row.payment_intent),
             livemode=livemode,
         )
-    except Unread as unread:
-        return LookResult(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
     except Gone as gone:
         return LookResult(Learned.REFUSED if gone.sure else Learned.LOOK_UNANSWERED, why="no_such_payment_intent")
     status = intent.get("status")
@@ -130,8 +127,6 @@ def _look_for_capture(loaded: LoadedOperation, read: Reader, livemode: bool) -> 
     row = _capture(loaded)
     try:
         intent = see(read, _path(loaded), ("payment_intent", row.payment_intent), livemode=livemode)
-    except Unread as unread:
-        return LookResult(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
     except Gone as gone:
         # Stripe deletes no intent. Unless the account is known to be ours, its key may be another's.
         return LookResult(Learned.IMPOSSIBLE if gone.sure else Learned.UNPROVABLE, why="no_such_payment_intent")
@@ -221,7 +216,7 @@ def iso(moment: datetime | None) -> str | None:
 READ_AUTHORIZATION = Step(
     name="read_authorization",
     ask=lambda loaded: Ask("GET", _path(loaded)),
-    look=_read_authorization,
+    find=_read_authorization,
     apply=_apply_authorization,
     rules=Rules(replays=False),
 )
@@ -230,6 +225,6 @@ CAPTURE = Step(
     ask=_ask_to_capture,
     judge=_judge_capture,
     refusal=_refused_capture,
-    look=_look_for_capture,
+    find=_look_for_capture,
     apply=_apply_capture,
 )

@@ -8,7 +8,7 @@ from billing.idempotency import Learned, Rules
 from billing.invoice_case import invoice_of, is_ours, named
 from billing.invoice_draft_steps import CREATE, invoices_of, judge_deleted, look_for_deleted
 from billing.provider_ids import IdKind, object_path
-from billing.steps import Ask, LoadedOperation, LookResult, Reader, Step, Unread
+from billing.steps import Ask, LoadedOperation, LookResult, Reader, Step
 
 _LIST = "list_duplicate_drafts_"
 _DELETE = "delete_duplicate_draft:"
@@ -43,7 +43,7 @@ def list_duplicates(phase: str) -> Step:
     return Step(
         name=f"{_LIST}{phase}",
         ask=lambda loaded: Ask("GET", "/v1/invoices?" + encode({"customer": invoice_of(loaded).customer})),
-        look=_look_for_duplicates,
+        find=_look_for_duplicates,
         apply=lambda _loaded, _outcome, _data, _why: [],
         rules=Rules(replays=False),
     )
@@ -53,14 +53,11 @@ def _look_for_duplicates(loaded: LoadedOperation, read: Reader, _livemode: bool)
     row = invoice_of(loaded)
     first = min((r.first_sent_at for r in loaded.generations(CREATE.name) if r.first_sent_at), default=None)
     created = {"created": {"gte": int(first.timestamp()) - 300}} if first else {}
-    try:
-        duplicates = [
-            named(invoice.get("id"))
-            for invoice in invoices_of(row, read, {"status": "draft", **created})
-            if is_ours(loaded, invoice) and invoice.get("id") != row.stripe_invoice
-        ]
-    except Unread as unread:
-        return LookResult(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
+    duplicates = [
+        named(invoice.get("id"))
+        for invoice in invoices_of(row, read, {"status": "draft", **created})
+        if is_ours(loaded, invoice) and invoice.get("id") != row.stripe_invoice
+    ]
     return LookResult(Learned.SUCCEEDED, found_objects=duplicates)
 
 
@@ -69,7 +66,7 @@ def delete_duplicate(draft: str) -> Step:
         name=f"{_DELETE}{draft}",
         ask=lambda _loaded: Ask("DELETE", object_path(IdKind.INVOICE, draft), {}, draft),
         judge=lambda _loaded, data: judge_deleted(draft, data),
-        look=lambda _loaded, read, livemode: look_for_deleted(draft, read, livemode),
+        find=lambda _loaded, read, livemode: look_for_deleted(draft, read, livemode),
         apply=lambda _loaded, _outcome, _data, _why: [],
         rules=Rules(replays=False),
     )

@@ -69,15 +69,12 @@ def _look_for_draft(loaded: LoadedOperation, read: Reader, livemode: bool) -> Lo
     """First the events that carry our keys (30 days), then the customer's list by metadata. Never search: it lags."""
     row = invoice_of(loaded)
     created = loaded.created
-    try:
-        for event in read.pages("/v1/events", {"types": ["invoice.created"], **created}):
-            if key_of(event) in loaded.keys and (found := _made(loaded, read, object_of(event), livemode)):
-                return found
-        for invoice in invoices_of(row, read, created):
-            if is_ours(loaded, invoice) and (found := _made(loaded, read, str(invoice.get("id")), livemode)):
-                return found
-    except Unread as unread:
-        return LookResult(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
+    for event in read.pages("/v1/events", {"types": ["invoice.created"], **created}):
+        if key_of(event) in loaded.keys and (found := _made(loaded, read, object_of(event), livemode)):
+            return found
+    for invoice in invoices_of(row, read, created):
+        if is_ours(loaded, invoice) and (found := _made(loaded, read, str(invoice.get("id")), livemode)):
+            return found
     return LookResult(Learned.ABSENT)
 
 
@@ -186,8 +183,6 @@ def _look_for_lines(loaded: LoadedOperation, read: Reader, livemode: bool) -> Lo
         if _has_more(invoice):
             every = list(read.pages(path_of(loaded, "lines"), {}))
             invoice["lines"] = {"data": every, "has_more": False}
-    except Unread as unread:
-        return LookResult(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
     except Gone:
         return LookResult(Learned.IMPOSSIBLE, why="gone")
     wrong = _not_our_lines(loaded, invoice)
@@ -222,8 +217,6 @@ def _apply_delete(loaded: LoadedOperation, _outcome: Learned, _data: Json, _why:
 def look_for_deleted(invoice_id: str, read: Reader, livemode: bool) -> LookResult:
     try:
         invoice = see(read, object_path(IdKind.INVOICE, named(invoice_id)), ("invoice", invoice_id), livemode=livemode)
-    except Unread as unread:
-        return LookResult(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
     except Gone:
         return LookResult(Learned.FOUND_OURS)
     if invoice.get("status") == "void":
@@ -242,7 +235,7 @@ CREATE = Step(
     name="create",
     ask=_ask_to_create,
     judge=lambda loaded, invoice: judgment(_not_as_created(loaded, invoice)),
-    look=_look_for_draft,
+    find=_look_for_draft,
     apply=_apply_create,
     creates=True,
     rules=Rules(proof_settles=True),
@@ -253,14 +246,14 @@ ADD_LINES = Step(
     judge=_judge_lines,
     # A replayed answer is the invoice as it was then, and this is the comparison before money is asked for.
     trust_replay=False,
-    look=_look_for_lines,
+    find=_look_for_lines,
     apply=_apply_lines,
 )
 DELETE_DRAFT = Step(
     name="delete_draft",
     ask=lambda loaded: Ask("DELETE", path_of(loaded), {}, invoice_of(loaded).stripe_invoice),
     judge=lambda loaded, data: judge_deleted(str(invoice_of(loaded).stripe_invoice), data),
-    look=lambda loaded, read, livemode: look_for_deleted(str(invoice_of(loaded).stripe_invoice), read, livemode),
+    find=lambda loaded, read, livemode: look_for_deleted(str(invoice_of(loaded).stripe_invoice), read, livemode),
     apply=_apply_delete,
     rules=Rules(replays=False),
 )

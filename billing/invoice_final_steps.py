@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from billing.differences import differences, reason
 from billing.idempotency import Learned, Rules
 from billing.invoice_case import differ, invoice_of, key_of, move, object_of, path_of, read_invoice, refuse
-from billing.steps import Ask, Gone, Json, Judgment, LoadedOperation, LookResult, Reader, Step, Unread, judgment
+from billing.steps import Ask, Gone, Json, Judgment, LoadedOperation, LookResult, Reader, Step, judgment
 from billing.tables import Fact, InvoiceState
 
 
@@ -38,8 +38,6 @@ def _look_for_finalized(loaded: LoadedOperation, read: Reader, livemode: bool) -
         if ended := _no_longer_open(loaded, invoice):
             return ended
         whose = _whose(loaded, read, "invoice.finalized")
-    except Unread as unread:
-        return LookResult(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
     except Gone:
         return LookResult(Learned.IMPOSSIBLE, why="gone")
     # It is finalized. Without an event that tells whose doing it was, it was somebody's.
@@ -55,8 +53,6 @@ def _look_for_sent(loaded: LoadedOperation, read: Reader, livemode: bool) -> Loo
         if ended := _no_longer_open(loaded, invoice):
             return ended
         whose = _whose(loaded, read, "invoice.sent")
-    except Unread as unread:
-        return LookResult(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
     except Gone:
         return LookResult(Learned.IMPOSSIBLE, why="gone")
     if whose is not Learned.FOUND_OURS and invoice.get("status") == "paid":
@@ -135,7 +131,7 @@ FINALIZE = Step(
     ),
     judge=_judge_open,
     refusal=_refused_open,
-    look=_look_for_finalized,
+    find=_look_for_finalized,
     apply=_apply_finalize,
 )
 SEND = Step(
@@ -143,7 +139,7 @@ SEND = Step(
     ask=lambda loaded: Ask("POST", path_of(loaded, "send"), {}, invoice_of(loaded).stripe_invoice),
     judge=_judge_open,
     refusal=_refused_open,
-    look=_look_for_sent,
+    find=_look_for_sent,
     apply=_apply_send,
     rules=Rules(proof_settles=True),
 )

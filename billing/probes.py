@@ -1,18 +1,17 @@
 """Asking the provider whether our credentials work again; a switch that the system pulled is released by it."""
 
 from billing.facts import new_fact
-from billing.gateway import Response
 from billing.idempotency import Learned, Rules
-from billing.steps import Ask, Json, LoadedOperation, LookResult, Operation, Reader, Step
+from billing.steps import Ask, Json, LoadedOperation, LookResult, Operation, Reader, Step, Unread, seen
 from billing.tables import Fact, Switch, SwitchState
 
 
-def _look(_loaded: LoadedOperation, read: Reader, _livemode: bool) -> LookResult:
+def _find(_loaded: LoadedOperation, read: Reader, _livemode: bool) -> LookResult:
     answer = read.get("/v1/account")
-    if isinstance(answer, Response) and answer.status == 200 and (answer.data or {}).get("object") == "account":
-        return LookResult(Learned.SUCCEEDED, answer.data or {})
-    why = f"status {answer.status}" if isinstance(answer, Response) else answer.why
-    return LookResult(Learned.LOOK_UNANSWERED, why=why, answer=answer)
+    account = seen(answer)
+    if account.get("object") != "account":
+        raise Unread(answer, "what answered is no account")
+    return LookResult(Learned.SUCCEEDED, account)
 
 
 def _apply(loaded: LoadedOperation, _outcome: Learned, _data: Json, _why: str) -> list[Fact]:
@@ -34,7 +33,7 @@ def _next_step(loaded: LoadedOperation) -> Step | None:
 PROBE = Step(
     name="probe",
     ask=lambda _loaded: Ask("GET", "/v1/account"),
-    look=_look,
+    find=_find,
     apply=_apply,
     # The switch itself is what a person is told.
     rules=Rules(replays=False, tells=False),

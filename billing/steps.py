@@ -121,7 +121,7 @@ class Reader:
 
 
 class Unread(Exception):
-    """A look could not be finished; it is repeated later. Raised and caught inside one look."""
+    """A look could not be finished; it is repeated later. Raised inside one look, and caught by `Step.look`."""
 
     def __init__(self, answer: Answer | None, why: str) -> None:
         super().__init__(why)
@@ -196,14 +196,14 @@ def judgment(differing: Sequence[Difference], otherwise: Learned = Learned.SUCCE
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One kind of provider call. All functions are pure but `look`, which only reads at the provider."""
+    """One kind of provider call. All functions are pure but `find`, which only reads at the provider."""
 
     name: str
     ask: Callable[[LoadedOperation], Ask]
     apply: Callable[[LoadedOperation, Learned, Json, str], list[Fact]]
     """(operation, definite outcome, the object that shows it, why) -> the row is changed, and the facts say so."""
-    look: Callable[[LoadedOperation, Reader, bool], LookResult]
-    """(operation, reader, livemode) -> what the provider's state says about this step's effect."""
+    find: Callable[[LoadedOperation, Reader, bool], LookResult]
+    """(operation, reader, livemode) -> what the provider's state says about this step's effect. Raises Unread."""
     judge: Callable[[LoadedOperation, Json], Judgment] | None = None
     """None: a step that only looks."""
     refusal: Callable[[LoadedOperation, Json], Learned] = lambda _loaded, _error: Learned.ASK
@@ -217,6 +217,13 @@ class Step:
     @property
     def only_looks(self) -> bool:
         return self.judge is None
+
+    def look(self, loaded: LoadedOperation, read: Reader, livemode: bool) -> LookResult:
+        """What `find` finds; LOOK_UNANSWERED where the provider's state could not be read."""
+        try:
+            return self.find(loaded, read, livemode)
+        except Unread as unread:
+            return LookResult(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -102,7 +102,7 @@ TAKE = Step(
     name="take",
     ask=lambda loaded: Ask("POST", "/v1/take", {"amount": 1999}, INTENT),
     judge=lambda _loaded, data: Judgment(Learned.SUCCEEDED if data.get("takes") else Learned.MISMATCH),
-    look=_look_for_take,
+    find=_look_for_take,
     apply=_take_applied,
 )
 MAKE = replace(TAKE, name="make", creates=True, rules=Rules(proof_settles=True))
