@@ -21,6 +21,7 @@ whoever shows it (`jobs.cli.complaints`) adds how a parameter or a setting is ca
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from billing.cards import may_hold_card_number
 from billing.provider_secrets import secret_in
@@ -42,7 +43,20 @@ def _is_delicate(text: str) -> bool:
     return may_hold_card_number(text) or secret_in(text) is not None
 
 
-class BillingError(Exception):
+class _MadeOfFields:
+    """Copied, and sent to another process, with its message and its fields: a constructor takes the fields only."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_again, (type(self), self.args, vars(self))  # type: ignore[attr-defined]
+
+
+def _made_again(kind: type[BaseException], args: tuple[object, ...], fields: Mapping[str, object]) -> BaseException:
+    error = kind.__new__(kind, *args)
+    vars(error).update(fields)
+    return error
+
+
+class BillingError(_MadeOfFields, Exception):
     """Every error of this package."""
 
 
@@ -75,7 +89,7 @@ class WrongSession(InvalidRequest, TypeError):
         super().__init__("session", f"{what}; {instead}" if instead else what)
 
 
-class PossibleCardNumber(UserWarning):
+class PossibleCardNumber(_MadeOfFields, UserWarning):
     """An id was taken that may be a card number by its digits. Shown once for each place that asks, as Python's
     warnings are; `warnings.simplefilter("error", billing.PossibleCardNumber)` refuses it instead."""
 

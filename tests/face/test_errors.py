@@ -1,0 +1,56 @@
+"""What is raised by the public face: a tree that is drawn in full, of classes that make their messages of fields."""
+
+import copy
+import pickle
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from billing import errors
+from billing.errors import BillingError, PossibleCardNumber
+
+EXAMPLES = [
+    errors.InvalidRequest("days_until_due", "must be a whole number"),
+    errors.InvalidAmount("amount", "must be positive"),
+    errors.InvalidCurrency("currency", "must be one of Stripe's"),
+    errors.InvalidText("request_id", "must be shorter"),
+    errors.WrongSession("Engine", "with Session(engine) as session: ..."),
+    errors.RequestReused("order-1", {"amount_minor": (1999, 2999)}),
+    errors.AuthorizationTaken("pi_1", "cap_1"),
+    errors.UnknownEntity("cap_1"),
+    errors.WrongDatabase("the schema billing is somebody else's"),
+    errors.NotInstalled("has no billing tables"),
+    errors.OtherEnvironment(("test", False), ("production", True)),
+    errors.OtherAccount("acct_1", "acct_2"),
+    errors.KeepsNoSession(),
+    PossibleCardNumber("request_id"),
+]
+
+
+def below(kind: type[BillingError]) -> Iterator[type[BillingError]]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from below(each)
+
+
+def test_every_error_stands_in_the_tree_and_has_an_example_here():
+    assert {kind for kind in below(BillingError) if kind.__module__ == errors.__name__} == {
+        type(example) for example in EXAMPLES if isinstance(example, BillingError)
+    }
+    drawn = re.findall(r"── (\w+)", errors.__doc__ or "")
+    assert sorted(drawn) == sorted(type(example).__name__ for example in EXAMPLES if isinstance(example, BillingError))
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_an_error_crosses_a_process_with_its_message_and_its_fields(error: Exception):
+    """A pool or a queue of the application's pickles what a worker of its own raised."""
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):  # noqa: S301 - our own bytes
+        assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_the_fields_of_an_error_stand_in_its_message(error: Exception):
+    for name, value in vars(error).items():
+        shown = value if isinstance(value, str) else next(iter(value))
+        assert str(shown) in str(error), name
