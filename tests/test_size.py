@@ -34,8 +34,10 @@ def test_sql_in_a_file_of_its_own_is_counted_like_that_in_a_string(tmp_path: Pat
 
 
 @pytest.mark.parametrize("part", size.parts())
-def test_readme_states_the_size_of_each_part_to_a_hundred_lines(part: str) -> None:
-    assert abs(size.stated()[part] - size.sizes()[part]) <= 100, "make size ARGS=--write writes README's line anew"
+def test_readme_states_the_size_of_each_part_within_a_hundred_lines_or_two_in_a_hundred(part: str) -> None:
+    """So that not every change has to write README's line anew: `make size ARGS=--write`."""
+    counted = size.sizes()[part]
+    assert abs(size.stated()[part] - counted) <= max(100, counted // 50)
 
 
 def test_every_file_on_the_way_of_one_capture_is_there_once() -> None:
