@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import pytest
+import structlog
 from house import House, eventually
 from proxy import Proxy
 from sqlalchemy import select
@@ -107,6 +108,20 @@ def test_few_failures_make_no_silence() -> None:
     clock.now += 3600
     assert silence.limit(32) == 32, "one operation that fails by itself stops no other"
     assert silence.learn(reached=True) is True, "and what it waited with goes on"
+
+
+def test_each_silence_is_told_once_however_often_the_provider_is_asked_in_it() -> None:
+    clock = Clock()
+    silence = Silence(5.0, clock)
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(2):
+            for _ in range(Silence.FAILURES):
+                silence.learn(reached=False)
+            for _ in range(3):
+                clock.now += 5.0
+                silence.prepared()
+            silence.learn(reached=True)
+    assert [line["event"] for line in lines] == ["provider.silent"] * 2
 
 
 # What a worker does about it.
