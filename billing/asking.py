@@ -1,4 +1,6 @@
-"""What every request has in common: it is made fit or refused before anything is written, and it is written once."""
+"""What all requests have in common: their arguments are checked before anything is written, and each is written
+once.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

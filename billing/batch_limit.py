@@ -1,4 +1,4 @@
-"""How many rows one transaction takes: half as many when that is too slow, twice as many once it fits again.
+"""How many rows one transaction takes: half as many if that is too slow, twice as many once it fits again.
 
 What fits depends on the machine, its load and the rows, so it is found out and not set. Both steps multiply, unlike
 those of `jobs.road.pace`: nobody shares this limit, and a step too far costs one transaction, which is undone.

@@ -1,4 +1,4 @@
-"""Connections that cannot hang, sessions that end, and whose database this is."""
+"""Connections with timeouts, sessions that end, and the check that this database is ours."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""An invoice in hand: its paths at Stripe, whether an object or an event there is its own, and how its row moves on."""
+"""One loaded invoice: its paths at Stripe, which objects and events there are its own, and how its row changes."""
 
 from collections.abc import Mapping
 from typing import Any

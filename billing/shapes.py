@@ -1,4 +1,4 @@
-"""Shapes of values that may be kept, whoever said them: the provider in an answer, or we in a fact.
+"""The shapes of values that may be stored, from Stripe's answers and in our facts.
 
 No text that fits one of them can be a sentence, a card number or one of Stripe's secrets.
 `billing.excerpts` lists what of an answer comes in, and `archive.records` what of a fact is archived.

@@ -1,4 +1,4 @@
-"""The only file that imports stripe: the SDK makes the requests, our transport carries them, the bytes decide."""
+"""The only file that imports stripe: the SDK builds requests, our transport sends them, and the bytes decide."""
 
 import re
 import threading

@@ -1,1 +1,1 @@
-"""The schema's history: numbered files, read from first to last. Forward only; a mistake is mended by the next."""
+"""The schema's migrations: numbered files, in order, forward only; a later one corrects a mistake."""

@@ -1,4 +1,6 @@
-"""Runs the numbered migrations, one at a time in the whole cluster. How long they wait for a lock, the engine says."""
+"""Runs the numbered migrations, one process at a time in the whole cluster; the engine sets how long they wait for
+a lock.
+"""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a relay could do now, as one frozen value, read by one statement, because mostly it is nothing."""
+"""What a relay could do now: one frozen value, read by one statement, because usually there is nothing to do."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

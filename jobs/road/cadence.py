@@ -1,4 +1,4 @@
-"""When a relay rests, rings again, and asks what is costly to ask. It has no clock: each time is given to it.
+"""When a relay rests, rings again, and makes expensive checks. It has no clock: every time is an argument.
 
 Times are seconds of one clock that is never set back. Every method says with `now` when it is called.
 """

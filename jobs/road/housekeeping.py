@@ -1,4 +1,4 @@
-"""The relay's sweeps: each puts rows right in Postgres that no worker will touch by itself.
+"""The relay's sweeps: each moves rows of one kind that no worker would move.
 
 A sweep is one short transaction of at most so many rows, and takes none that somebody else has locked.
 """

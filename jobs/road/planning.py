@@ -1,4 +1,4 @@
-"""Facts become work: a batch in one transaction, and whatever one fact raises sets that fact aside, alone.
+"""Facts become work, a batch in one transaction; if one fact raises an error, that fact alone is set aside.
 
 An application writes facts with its own login, so a fact may hold anything that fits its columns. What is set aside
 bears the version of our contracts as a negative number: no relay tries it again, `billing doctor` names it, the log

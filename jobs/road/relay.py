@@ -1,4 +1,4 @@
-"""The relay: looks once at all that could be done, has facts planned and rows put right, and rings the bells.
+"""The relay: reads the backlog once per round, has facts planned and rows moved, and rings workers.
 
 Any number of relays may run. Each statement is a short transaction of its own and takes only what no other
 relay has locked; Redis may be away or empty at any time.

@@ -1,4 +1,4 @@
-"""Rings a queue's workers: as many bells as the claimable work is worth, and only those that are missing in Redis."""
+"""Rings the workers of a queue: as many bells as the claimable work needs, less those that are in Redis."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

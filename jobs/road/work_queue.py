@@ -1,4 +1,4 @@
-"""Pieces of work in Postgres: planned once, claimed by one. Each claim is one statement of `work_queue.sql`."""
+"""The work queue in Postgres: planned once, claimed by one worker. Each claim is one statement of `work_queue.sql`."""
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
