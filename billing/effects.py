@@ -1,4 +1,4 @@
-"""Prepare, call, settle: the one door to the provider. Nothing is locked while Stripe is asked.
+"""Prepare, call, settle: the only way to Stripe. Nothing is locked during the call.
 
     prepare   the record is written as sent, with its key and a lease; COMMIT
     call      no transaction is open
@@ -48,10 +48,10 @@ from billing.tables import Record, RecordState
 
 
 class Standing(StrEnum):
-    """How an operation stands after a prepare or a settle. `jobs.road.verdicts` says what becomes of its work."""
+    """The outcome of a prepare or a settle for its operation. `jobs.road.verdicts` says what becomes of its work."""
 
     CALLING = "calling"
-    """A call is in hand: `Result.call`."""
+    """A call is prepared: `Result.call`."""
     CONCLUDED = "concluded"
     AGAIN = "again"
     """It may be sent (again) as soon as the guards allow."""
@@ -60,18 +60,18 @@ class Standing(StrEnum):
     THROTTLED = "throttled"
     """Not executed; the same key again after a pause."""
     NOT_SENT = "not_sent"
-    """Never left us; again soon."""
+    """Nothing was sent; again soon."""
     WAITING = "waiting"
-    """Somebody else may be calling."""
+    """Another worker may be calling."""
     LOOKING = "looking"
-    """The record's own clock (`look_at`) brings it back."""
+    """It is claimed again when its look is due (`look_at`)."""
     PARKED = "parked"
-    """As LOOKING, and a person should know."""
+    """As LOOKING, and undecided: a person is told once."""
     CONFLICT = "conflict"
     MISCONFIGURED = "misconfigured"
     """Our credentials are refused."""
     UNFIT = "unfit"
-    """No request can be made of what its row holds; nothing of it was sent just now."""
+    """No request can be made from its row; nothing was sent now."""
     SIBLING = "sibling"
     """Another operation holds the provider object."""
     BLOCKED = "blocked"

@@ -1,7 +1,7 @@
-"""What may be sent now: one question, asked before a first call and before every next one, never for a look.
+"""What may be sent now: one question, asked before every call, never before a look.
 
-Switches, attempts and the contract are judged piece by piece; the account's window where the provider throttles it;
-and the provider's silence before anything is claimed at all.
+For each piece of work: its contract, switches and attempts, and its account's window if Stripe throttles it. Before
+anything is claimed: whether Stripe is silent.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ class Refusal:
 
 
 STOPPED = (WorkState.HELD, WorkState.QUARANTINED, WorkState.PARKED)
-"""Claimed only to be looked at; a person, a release or a new version lets it send again."""
+"""Claimed only for a look, until a decision, a released switch or a newer version lets it send again."""
 THROTTLED = Refusal(Verdict(WorkState.WAITING, soon), "the provider throttles this account", untouched=True)
 NOT_IN_HAND = Refusal(Verdict(WorkState.QUARANTINED), "its operation is unknown, or in hand elsewhere", untouched=True)
 

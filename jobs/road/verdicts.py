@@ -1,6 +1,6 @@
-"""What becomes of a piece of work: one table from how its operation stands, and one from what went wrong.
+"""What becomes of a piece of work: one table for the outcome of a step, and one for errors.
 
-Whatever a table does not know is quarantined with its evidence: a person looks.
+What a table does not know is quarantined with its evidence and needs a decision.
 """
 
 import random
@@ -24,7 +24,7 @@ def soon(_tries: int, timing: Timing, _rng: random.Random) -> timedelta:
 
 
 def backoff(tries: int, timing: Timing, rng: random.Random) -> timedelta:
-    """Grows with the tries, with full jitter: a fleet that failed together does not return together.
+    """Grows with the tries, with full jitter: workers that failed together do not return together.
 
     Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     """
@@ -37,9 +37,9 @@ class Verdict:
     """The state that a piece of work goes to, and after which pause it is ready again."""
 
     state: WorkState | None
-    """None: as it is; somebody else has it, or something else stops it."""
+    """None: unchanged; another worker has it, or something else stops it."""
     pause: Callable[[int, Timing, random.Random], timedelta] | None = None
-    """None: it is no time that makes it ready. What waits without one is brought back by its record's own clock."""
+    """None: no time makes it ready. Work that waits without a pause is claimed when its look is due (`look_at`)."""
 
 
 VERDICTS: dict[Standing, Verdict] = {
