@@ -37,12 +37,12 @@ TOPICS = {
     f"{entity}.{topic}": meaning
     for entity in ("capture", "invoice", "switch")
     for topic, meaning in {
-        "attempted": "one provider call was reported, with what it taught us",
-        "attempt_lapsed": "a provider call was never reported; its lease ran out",
-        "looked": "Stripe was asked what happened, and what was seen",
-        "late_answer": "a call was reported after somebody else had taken over",
-        "undecided": "it could not be decided by machine so far; a person should know, and Stripe is asked again",
-        "conflict": "Stripe holds something else than was asked; a person decides",
+        "attempted": "a call to Stripe was reported, with what it showed",
+        "attempt_lapsed": "a call to Stripe was never reported; its lease ran out",
+        "looked": "a look at Stripe, with what it showed",
+        "late_answer": "a call was reported after another worker had taken over",
+        "undecided": "it could not be decided so far; Stripe is asked again and again",
+        "conflict": "Stripe holds something other than was asked; needs a decision",
         "disproved": "a generation is proven to have had no effect; the next takes over",
         "replayed": "a person put quarantined work back",
     }.items()

@@ -118,25 +118,25 @@ def _why_in_conflict(record: Record, work: Work | None) -> str:
 def what_next(current: Record | None, work: Work | None, state: str) -> str:
     """One sentence for a person."""
     if state == Doubt.CONFLICT:
-        return "a person decides: Stripe holds something else than was asked"
+        return "needs a decision: Stripe holds something other than was asked"
     if current is not None and current.state == RecordState.UNSETTLED:
-        return "a person decides: an answer came that could not be applied; it is kept"
+        return "needs a decision: an answer came that could not be applied; it is kept"
     if current is not None and current.look_at is not None:
-        parked = " (parked: it could not be decided so far)" if current.parked_at else ""
+        parked = " (undecided so far)" if current.parked_at else ""
         return f"Stripe is asked what happened, at {current.look_at:%Y-%m-%d %H:%M:%S} UTC{parked}"
     if work is None:
         return "a relay plans the work"
     match work.state:
         case WorkState.READY:
-            return "a worker takes it up"
+            return "a worker will claim it"
         case WorkState.RUNNING:
-            return f"the call '{current.step}' is in hand" if current else "a worker has it"
+            return f"the call '{current.step}' is in flight" if current else "a worker has it"
         case WorkState.WAITING if work.due_at is not None:
-            return f"a worker takes it up again at {work.due_at:%Y-%m-%d %H:%M:%S} UTC ({work.reason or 'retry'})"
+            return f"a worker will claim it again at {work.due_at:%Y-%m-%d %H:%M:%S} UTC ({work.reason or 'retry'})"
         case WorkState.HELD:
             return f"nothing until the switch is released ({work.reason})"
         case WorkState.QUARANTINED:
-            return f"a person decides ({work.reason}); see `billing quarantine show {work.id}`"
+            return f"needs a decision ({work.reason}): `billing quarantine show {work.id}`"
         case WorkState.PARKED:
             return "nothing until a worker knows this version of the contract"
         case _:

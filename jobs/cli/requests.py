@@ -218,7 +218,7 @@ def _stuck(now: "Status") -> bool:
 
     if now.final:
         return False
-    return now.work == WorkState.QUARANTINED or now.next.startswith(("a person decides", "nothing until"))
+    return now.work == WorkState.QUARANTINED or now.next.startswith(("needs a decision", "nothing until"))
 
 
 def _missing(what_is_next: str) -> str:

@@ -68,7 +68,7 @@ def test_a_doubtful_payment_is_explained_with_what_happens_next(run, house):
     house.work_off()
     told = run("explain", capture_id)
     assert "19.99 USD, in_doubt since" in told.out
-    assert "next: a worker takes it up again at" in told.out
+    assert "next: a worker will claim it again at" in told.out
     assert "no_answer" in told.out
 
 

@@ -72,7 +72,7 @@ def test_waiting_gives_up_and_says_what_is_missing(ask, run, house):
     assert last == "not final after 0.3 s; next: a relay plans the work; is a relay running?"
     house.plan()
     told = run("status", "order-1", "--wait", "--timeout", "0")
-    assert told.err.splitlines()[-1] == "not final after 0 s; next: a worker takes it up; is a worker running?"
+    assert told.err.splitlines()[-1] == "not final after 0 s; next: a worker will claim it; is a worker running?"
 
 
 def test_waiting_ends_at_once_where_a_person_has_to_act(ask, run, house):
@@ -86,7 +86,7 @@ def test_waiting_ends_at_once_where_a_person_has_to_act(ask, run, house):
     house.execute("UPDATE billing.work SET state = 'quarantined', reason = 'a test'")
     quarantined = run("status", capture_id, "--wait")
     assert quarantined.status == 1
-    assert "next: a person decides (a test)" in quarantined.err
+    assert "next: needs a decision (a test)" in quarantined.err
 
 
 def test_waiting_for_a_conflict_ends_at_once(ask, run, house):
@@ -98,7 +98,7 @@ def test_waiting_for_a_conflict_ends_at_once(ask, run, house):
     told = run("status", capture_id, "--wait", "--json")
     assert told.status == 1
     assert told.json["state"] == "conflict"
-    assert "a person decides" in told.err
+    assert "needs a decision" in told.err
 
 
 def test_an_invoice_is_issued_with_its_lines(run, house):

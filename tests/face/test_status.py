@@ -110,7 +110,7 @@ def test_a_conflict_is_shown_even_after_the_money_was_taken(session: Session, ca
     record(session, capture_id, state=RecordState.CONFLICT, concluded_at=THEN)
     shown = billing.status(session, capture_id)
     assert (shown.state, shown.final) == ("conflict", False)
-    assert shown.next.startswith("a person decides")
+    assert shown.next.startswith("needs a decision")
 
 
 def test_a_look_that_is_due_says_when(session: Session, capture_id: str):
@@ -121,7 +121,7 @@ def test_a_look_that_is_due_says_when(session: Session, capture_id: str):
 
 def test_a_parked_one_says_so(session: Session, capture_id: str):
     record(session, capture_id, state=RecordState.IN_DOUBT, look_at=THEN, parked_at=THEN)
-    assert "parked" in billing.status(session, capture_id).next
+    assert "undecided so far" in billing.status(session, capture_id).next
 
 
 @pytest.mark.parametrize("state", list(WorkState))
