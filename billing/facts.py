@@ -42,7 +42,7 @@ TOPICS = {
         "looked": "a look at Stripe, with what it showed",
         "late_answer": "a call was reported after another worker had taken over",
         "undecided": "it could not be decided so far; Stripe is asked again and again",
-        "conflict": "Stripe holds something other than was asked; needs a decision",
+        "conflict": "Stripe holds something other than was asked; it needs a decision",
         "disproved": "a generation is proven to have had no effect; the next takes over",
         "replayed": "a person put quarantined work back",
     }.items()

@@ -64,7 +64,7 @@ class Learned(StrEnum):
     UNPROVABLE = "unprovable"
     """For this step that proves nothing: it cannot be told."""
 
-    # Contradictions: a person decides (`CONTRADICTIONS`).
+    # Contradictions: each needs a decision (`CONTRADICTIONS`).
     MISMATCH = "mismatch"
     """A success about another object, mode, amount or currency."""
     FOUND_DIFFERENT = "found_different"
@@ -155,7 +155,7 @@ class Park:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """The provider holds something else than was asked: a person decides."""
+    """The provider holds something other than was asked: needs a decision."""
 
 
 @dataclass(frozen=True, slots=True)

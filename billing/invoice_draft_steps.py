@@ -91,7 +91,7 @@ def invoices_of(row: Invoice, read: Reader, which: Json) -> Iterator[Json]:
 
 def _made(loaded: LoadedOperation, read: Reader, invoice_id: str, livemode: bool) -> LookResult | None:
     """What our create made, if it still exists; a draft that we deleted before is none. One that is not as it was asked
-    for is a duplicate, and goes before lines are added; if it is not even a draft any more, a person decides."""
+    for is a duplicate, and goes before lines are added; if it is not even a draft any more, it needs a decision."""
     try:
         invoice = see(read, object_path(IdKind.INVOICE, named(invoice_id)), ("invoice", invoice_id), livemode=livemode)
     except Gone:

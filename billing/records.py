@@ -150,7 +150,7 @@ def mark_undecided(loaded: LoadedOperation, record: Record, look_at: datetime, n
 
 
 def mark_conflict(loaded: LoadedOperation, record: Record, why: str) -> None:
-    """The provider holds something else than was asked, or than was concluded; only a person decides."""
+    """The provider holds something other than was asked, or than was concluded; needs a decision."""
     record.state, record.look_at = RecordState.CONFLICT, None
     if record.concluded_at is None:
         record.conclusion = why

@@ -175,13 +175,13 @@ def test_releasing_what_is_not_pulled_says_where_to_look(run, house):
 def prepare(house, *queues: str) -> None:
     """A worker claims what is ready in both queues, and dies before it calls."""
     import random
-    from collections import Counter
 
     from jobs.road.runner import Runner
 
     for queue in queues or ("captures", "invoices"):
         with database.transaction(house.engine) as session:
-            Runner(house.call_settings, 4, random.Random(1)).start(session, queue, 4, Counter())
+            runner = Runner(house.call_settings, 4, random.Random(1))
+            runner.start(session, runner.claim(session, queue, 4), {})
 
 
 # Quarantine.

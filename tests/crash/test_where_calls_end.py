@@ -250,7 +250,7 @@ def test_a_draft_that_cannot_be_deleted_is_told_to_a_person_and_done_when_it_is_
 
     eventually(told, "a person is told")
     assert refusing.times == 4
-    assert house.status(invoice).next.endswith("(parked: it could not be decided so far)")
+    assert house.status(invoice).next.endswith("(undecided so far)")
     by_hand(house, f"/v1/invoices/{draft}", method="DELETE")
     assert house.settle(invoice) == ["refused"]
     assert house.topics(invoice).count("undecided") == 1

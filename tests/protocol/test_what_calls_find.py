@@ -48,7 +48,7 @@ CALLS: dict[str, tuple[Step, str | None, Operation]] = {
 # Ends, in the words of the page.
 AGAIN = "asked again"
 DELETED_AGAIN = "deleted again"
-PERSON = "a person decides"
+PERSON = "needs a decision"
 WAITS = "looked at again; a person is told"
 ONWARD = "the next step"
 
