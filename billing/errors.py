@@ -1,4 +1,4 @@
-"""What may go wrong when money is asked for, named by what is known about the money.
+"""The errors of a request, named by what is known about the money.
 
     BillingError
     ├── InvalidRequest          nothing was written; the caller's transaction is usable

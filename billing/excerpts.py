@@ -1,4 +1,4 @@
-"""What of a provider's answer comes in: the names on one list, each with the shape that its value must have.
+"""Which fields of Stripe's answers are kept: the names on one list, each with the shape that its value must have.
 
 Nothing about a person is on the list, and no text on it can be a sentence, a card number or one of Stripe's secrets.
 So whatever is made of an answer later (a reason, a fact, a log line, the answer that is kept) can hold nothing else.

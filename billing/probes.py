@@ -1,4 +1,4 @@
-"""Asking the provider whether our credentials work again; a switch that the system pulled is released by it."""
+"""Asks Stripe whether our credentials work again, and then releases the switch that the service pulled."""
 
 from billing.facts import new_fact
 from billing.idempotency import Learned, Rules

@@ -1,4 +1,4 @@
-"""How a capture or an invoice stands: one word, since when, and what happens next."""
+"""The status of a capture or an invoice: its state, since when, and what happens next."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What machines have given up on: to be looked at, and put back by a person who gives a reason.
+"""Work that needs a decision: listed, and put back by a person with a reason.
 
 Putting back never sends blindly. What may have happened at Stripe is looked at first; only the look, by the
 protocol's own table, decides what comes next, and if it finds the same as before, the work is back here.
