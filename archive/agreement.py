@@ -13,7 +13,8 @@ from archive.errors import EvidenceDiffers
 from archive.findings import Finding, Heads
 from archive.manifests import Manifest
 from archive.retention import CLASSES
-from billing.tables import ArchiveBatch, BatchState
+from billing.states import BatchState
+from billing.tables import ArchiveBatch
 
 T = TypeVar("T")
 PAGE = 500

@@ -18,7 +18,8 @@ from archive.errors import EvidenceDiffers
 from archive.retention import CLASSES, Policy
 from archive.set_aside import PAYLOAD_TROUBLE
 from billing import database
-from billing.tables import RETENTION_CLASS, ArchiveBatch, BatchState
+from billing.states import BATCH, BatchState
+from billing.tables import RETENTION_CLASS, ArchiveBatch
 
 MOST_COUNTED = 1_000_000
 """Whoever asks how many wait does not wait for more to be counted."""
@@ -109,7 +110,7 @@ def confirm(session: Session, batch: ArchiveBatch, *, object_sha256: str, object
     mine = (ArchiveBatch.retention_class == batch.retention_class, ArchiveBatch.number == batch.number)
     confirmed: Any = session.execute(
         update(ArchiveBatch)
-        .where(*mine, ArchiveBatch.state == BatchState.CLAIMED)
+        .where(*mine, ArchiveBatch.state.in_(BATCH.before(BatchState.ARCHIVED)))
         .values(state=BatchState.ARCHIVED, archived_at=func.clock_timestamp(), **digests)
         .execution_options(synchronize_session=False)
     )

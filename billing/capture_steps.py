@@ -8,6 +8,7 @@ from billing.differences import below, differences, reason
 from billing.facts import new_fact
 from billing.idempotency import Learned, Rules
 from billing.provider_ids import IdKind, object_path
+from billing.states import CaptureState, set_state
 from billing.steps import (
     METADATA_KEY,
     Ask,
@@ -21,7 +22,7 @@ from billing.steps import (
     judgment,
     see,
 )
-from billing.tables import Capture, CaptureState, Fact
+from billing.tables import Capture, Fact
 
 
 def _capture(loaded: LoadedOperation) -> Capture:
@@ -97,7 +98,7 @@ def capture_before(intent: Json) -> datetime | None:
 def _ask_to_capture(loaded: LoadedOperation) -> Ask:
     row = _capture(loaded)
     parameters = {"amount_to_capture": row.amount_minor, "metadata": {METADATA_KEY: row.id}}
-    return Ask("POST", _path(loaded, "capture"), parameters, row.payment_intent)
+    return Ask("POST", _path(loaded, "capture"), parameters, row.payment_intent, row.capture_before)
 
 
 def _judge_capture(loaded: LoadedOperation, intent: Json) -> Judgment:
@@ -186,7 +187,8 @@ _STATES = {
 
 def _apply_capture(loaded: LoadedOperation, outcome: Learned, intent: Json, why: str) -> list[Fact]:
     row = _capture(loaded)
-    row.state, row.reason = _STATES[outcome], why or None
+    set_state(row, _STATES[outcome])
+    row.reason = why or None
     if outcome is not Learned.SUCCEEDED:
         return [new_fact(row, row.state, minor=row.amount_minor, currency=row.currency, why=why)]
     charge = intent.get("latest_charge")

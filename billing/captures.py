@@ -1,5 +1,6 @@
 """Taking the money that a customer has authorized, once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,8 +15,10 @@ from billing.errors import AuthorizationTaken, InvalidAmount, InvalidRequest, In
 from billing.facts import new_fact
 from billing.money import Money, no_money
 from billing.provider_ids import IdKind, NoSuchShape, is_id, provider_id
-from billing.steps import LoadedOperation, Operation, Step
-from billing.tables import FREES_THE_AUTHORIZATION, Capture, CaptureState
+from billing.registration import Contract, Operation
+from billing.states import FREES_THE_AUTHORIZATION, CaptureState, set_state
+from billing.steps import LoadedOperation, Step
+from billing.tables import Capture
 from billing.timing import EARLIEST, LATEST, may_be_real
 
 
@@ -181,6 +184,57 @@ def unfit(loaded: LoadedOperation) -> str | None:
     return no_money(row.amount_minor, row.currency)
 
 
-_BY_NAME = {step.name: step for step in (READ_AUTHORIZATION, CAPTURE)}
+def reconsider(session: Session, row: Capture) -> bool:
+    """As `Operation.reconsider`: a capture that did not take the money is asked for again, if nobody else has taken the
+    authorization meanwhile, so that Stripe is looked at to see whether the money moved after all."""
+    if row.state in (CaptureState.REQUESTED, CaptureState.CAPTURED):
+        return False
+    holder = holder_of(session, row.account, row.payment_intent, capture_no=row.capture_no)
+    if holder not in (None, row.id):
+        raise InvalidRequest(
+            str(holder), f"has taken the authorization {row.payment_intent} since; settle the two by hand at Stripe"
+        )
+    set_state(row, CaptureState.REQUESTED)
+    row.reason = None
+    return True
 
-OPERATION = Operation("capture", "cap", Capture, next_step, _BY_NAME.__getitem__, unfit=unfit)
+
+def _shown(_session: Session, row: Capture) -> dict[str, Any]:
+    return {
+        "payment_intent": row.payment_intent,
+        "minor": row.amount_minor,
+        "currency": row.currency,
+        "authorized_minor": row.authorized_minor,
+        "capture_before": row.capture_before,
+        "charge": row.charge,
+    }
+
+
+def _is_unread(requested: Mapping[str, Any]) -> bool:
+    """Whether its authorization is still to be read. Before migration 0010 applications spelled it otherwise."""
+    return not (requested.get("authorized") or requested.get("authorised"))
+
+
+OPERATION = Operation(
+    table=Capture,
+    prefix="cap",
+    contracts=(
+        Contract(
+            name="take_capture",
+            topic="requested",
+            queue="captures",
+            max_attempts=5,
+            owner="payments",
+            purpose="take the money of one authorization, once",
+            comes_first=_is_unread,
+        ),
+    ),
+    next_step=next_step,
+    steps={step.name: step for step in (READ_AUTHORIZATION, CAPTURE)}.__getitem__,
+    scope="captures",
+    deadline="capture_before",
+    found_by={"pi": Capture.payment_intent},
+    shown=_shown,
+    unfit=unfit,
+    reconsider=reconsider,
+)

@@ -43,8 +43,10 @@ from billing.records import (
     request_of,
     rotate,
 )
-from billing.steps import LoadedOperation, LookResult, Operation, Reader, Step
-from billing.tables import Record, RecordState
+from billing.registration import Operation
+from billing.states import RecordState
+from billing.steps import LoadedOperation, LookResult, Reader, Step
+from billing.tables import Record
 
 
 class Standing(StrEnum):

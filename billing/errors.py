@@ -9,6 +9,7 @@
     ├── RequestReused           this request id was first used with other parameters
     ├── AuthorizationTaken      another capture holds this authorization
     ├── UnknownEntity           no capture, invoice or switch has this id
+    ├── IllegalTransition       a state cannot follow another: a bug of ours, and nothing was changed
     └── WrongDatabase           this process must not use this database
         ├── NotInstalled        it has none of our tables, those of an older version, or no stamp
         ├── OtherEnvironment    it is stamped for another environment or mode
@@ -132,6 +133,14 @@ class UnknownEntity(BillingError):
     def __init__(self, entity_id: str) -> None:
         super().__init__(f"nothing here has the id {_shown(entity_id)}")
         self.entity_id = entity_id
+
+
+class IllegalTransition(BillingError):
+    """A life has no such transition (billing/states.py). Nothing was changed; whatever asked for it has a bug."""
+
+    def __init__(self, of: str, start: str, end: str) -> None:
+        super().__init__(f"{of}: {start} cannot become {end}")
+        self.of, self.start, self.end = of, start, end
 
 
 class WrongDatabase(BillingError):

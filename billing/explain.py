@@ -5,13 +5,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from billing.errors import UnknownEntity
-from billing.facts import ENTITY_TYPES, OLD_TOPICS, PAYLOAD_TEXT, TOPICS, UnreadablePayload, read_payload
+from billing.facts import OLD_TOPICS, PAYLOAD_TEXT, UnreadablePayload, read_payload
+from billing.operations import OPERATIONS, by_id, operation_of, topics
+from billing.registration import Operation
 from billing.status import Status, status
-from billing.tables import MAX_LINES, Capture, Fact, Invoice, InvoiceLine, Record, Work
+from billing.tables import Fact, Record, Requested, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,9 @@ class Explanation:
 def explain(session: Session, name: str) -> Explanation:
     """The story of the operation that `name` leads to: see `find`. Raises UnknownEntity."""
     newest, *others = find(session, name)
-    row = session.get(Capture if newest.startswith("cap_") else Invoice, newest)
-    assert isinstance(row, Capture | Invoice), "`find` found it in this transaction"
+    operation = operation_of(newest)
+    row = session.get(operation.table, newest)
+    assert isinstance(row, Requested), "`find` found it in this transaction"
     works = session.scalars(select(Work).where(Work.entity_id == newest).order_by(Work.id))
     records = session.scalars(
         select(Record).where(Record.operation_id == newest).order_by(Record.created_at, Record.generation)
@@ -92,7 +95,7 @@ def explain(session: Session, name: str) -> Explanation:
         stands = replace(stands, next="nothing: its fact was set aside as unplannable; see the relay's log")
     return Explanation(
         status=stands,
-        request=_request(session, row),
+        request=_request(session, operation, row),
         work=[ExplainedWork(w.id, w.contract, w.queue, w.state, w.attempts, w.due_at, w.reason) for w in works],
         calls=[_call(record) for record in records],
         facts=facts,
@@ -103,55 +106,53 @@ def explain(session: Session, name: str) -> Explanation:
 def find(session: Session, name: str) -> list[str]:
     """The captures and invoices that a name leads to, the newest first. Raises UnknownEntity when there is none.
 
-    A name is our own id (`cap_`, `inv_`, `wrk_`, `rec_`), the payment intent or the Stripe invoice (`pi_`,
-    `in_`), or the request id with which it was asked for.
+    A name is our own id (`cap_`, `inv_`, `wrk_`, `rec_`), an id of Stripe's (`Operation.found_by`), or the request id
+    with which it was asked for.
     """
-    match name.partition("_")[0]:
-        case "cap":
-            found = _all(session.scalars(select(Capture.id).where(Capture.id == name)))
-        case "inv":
-            found = _all(session.scalars(select(Invoice.id).where(Invoice.id == name)))
+    prefix = name.partition("_")[0]
+    queries: list[Select[Any]]
+    match prefix:
         case "wrk":
-            found = _all(session.scalars(select(Work.entity_id).where(Work.id == name)))
+            queries = [select(Work.entity_id).where(Work.id == name)]
         case "rec":
-            found = _all(session.scalars(select(Record.operation_id).where(Record.id == name)))
-        case "pi":
-            found = _all(session.scalars(select(Capture.id).where(Capture.payment_intent == name)))
-        case "in":
-            found = _all(session.scalars(select(Invoice.id).where(Invoice.stripe_invoice == name)))
+            queries = [select(Record.operation_id).where(Record.id == name)]
         case _:
-            found = []
-    if not found:
-        # A request id may look like anything; the same one may name a capture and an invoice.
-        found = [
-            *_all(session.scalars(select(Capture.id).where(Capture.request_id == name))),
-            *_all(session.scalars(select(Invoice.id).where(Invoice.request_id == name))),
-        ]
+            queries = [
+                select(operation.table.id).where(column == name)
+                for operation in OPERATIONS.values()
+                for its_prefix, column in {operation.prefix: operation.table.id, **operation.found_by}.items()
+                if its_prefix == prefix
+            ]
+    # A request id may look like anything; the same one may name operations of several kinds.
+    by_request = [select(table.id).where(table.request_id == name) for table in _requested()]
+    found = _all(session, queries) or [each for query in by_request for each in _all(session, [query])]
     if not found:
         raise UnknownEntity(name)
     return found
 
 
-def _all(ids: Iterable[str]) -> list[str]:
-    """Ids begin with their time, so the greatest is the newest. A probe's work leads to a switch: not ours."""
-    return sorted((each for each in ids if each.startswith(("cap_", "inv_"))), reverse=True)
+def _requested() -> list[type[Requested]]:
+    """The tables of what applications ask for."""
+    return [operation.table for operation in OPERATIONS.values() if issubclass(operation.table, Requested)]
 
 
-def _facts(session: Session, row: Capture | Invoice) -> list[ExplainedFact]:
+def _all(session: Session, queries: Iterable[Select[Any]]) -> list[str]:
+    """Ids begin with their time, so the greatest is the newest. A probe's work leads to a switch, which nobody asked
+    for."""
+    found = [each for query in queries for each in session.scalars(query)]
+    requested = [each for each in found if (operation := by_id(each)) and issubclass(operation.table, Requested)]
+    return sorted(requested, reverse=True)
+
+
+def _facts(session: Session, row: Requested) -> list[ExplainedFact]:
     # With its type, so that the index of their numbers finds them.
-    mine = (Fact.entity_type == ENTITY_TYPES[type(row)], Fact.entity_id == row.id)
+    mine = (Fact.entity_type == row.life.of, Fact.entity_id == row.id)
     columns = (Fact.happened_at, Fact.entity_version, Fact.topic, Fact.actor, Fact.planned_version, PAYLOAD_TEXT)
+    meanings = topics() | OLD_TOPICS
     rows = session.execute(select(*columns).where(*mine).order_by(Fact.entity_version))
-    meanings = TOPICS | OLD_TOPICS
     return [
         ExplainedFact(
-            at,
-            version,
-            topic,
-            meanings.get(topic, ""),
-            actor,
-            _payload(payload),
-            set_aside=(planned_version or 0) < 0,
+            at, version, topic, meanings.get(topic, ""), actor, _payload(payload), set_aside=(planned_version or 0) < 0
         )
         for at, version, topic, actor, planned_version, payload in rows
     ]
@@ -164,37 +165,13 @@ def _payload(text: str | None) -> dict[str, Any]:
         return {"unreadable": str(error)}
 
 
-def _request(session: Session, row: Capture | Invoice) -> dict[str, Any]:
-    asked: dict[str, Any] = {
+def _request(session: Session, operation: Operation, row: Requested) -> dict[str, Any]:
+    return {
         "request_id": row.request_id,
         "requested_at": row.requested_at,
         "account": row.account,
         "correlation_id": row.correlation_id,
-    }
-    if isinstance(row, Capture):
-        return asked | {
-            "payment_intent": row.payment_intent,
-            "minor": row.amount_minor,
-            "currency": row.currency,
-            "authorized_minor": row.authorized_minor,
-            "capture_before": row.capture_before,
-            "charge": row.charge,
-        }
-    # Without their texts, which may name a person: a story is pasted into tickets.
-    lines = session.scalars(
-        select(InvoiceLine.amount_minor)
-        .where(InvoiceLine.invoice_id == row.id)
-        .order_by(InvoiceLine.position)
-        .limit(MAX_LINES + 1)
-    )
-    return asked | {
-        "customer": row.customer,
-        "minor": row.total_minor,
-        "currency": row.currency,
-        "days_until_due": row.days_until_due,
-        "stripe_invoice": row.stripe_invoice,
-        "number": row.number,
-        "lines": list(lines),
+        **operation.shown(session, row),
     }
 
 

@@ -9,44 +9,26 @@ from typing import Any
 
 from sqlalchemy import Text, case, cast, func
 
-from billing.tables import Capture, Fact, Invoice, Switch
+from billing.states import Life
+from billing.tables import Entity, Fact
 
-ENTITY_TYPES: dict[type, str] = {Capture: "capture", Invoice: "invoice", Switch: "switch"}
-
-# Every topic that this code writes, with what it means. `new_fact` refuses any other.
-TOPICS = {
-    "capture.requested": "somebody asked for an authorization to be captured",
-    "capture.authorization_read": "the authorization was read from Stripe",
-    "capture.captured": "the money was taken",
-    "capture.declined": "the issuer said no",
-    "capture.refused": "the capture is impossible",
-    "capture.expired": "the authorization lapsed before it was captured",
-    "capture.canceled": "the authorization was canceled",
-    "invoice.requested": "somebody asked for an invoice",
-    "invoice.drafted": "Stripe holds a draft of ours",
-    "invoice.lines_added": "the draft carries our lines, and its total is ours",
-    "invoice.lines_differ": "the draft is not as asked, or was refused; it is to be deleted",
-    "invoice.finalized": "the invoice is open and has its number",
-    "invoice.sent": "Stripe sent it to the customer",
-    "invoice.paid": "it was paid before it was sent, so nothing is sent",
-    "invoice.refused": "the invoice is impossible as asked",
-    "invoice.reopened": "a person had a refused invoice made again",
-    "switch.pulled": "nothing new is prepared in this scope",
-    "switch.released": "the scope runs again",
-} | {
-    f"{entity}.{topic}": meaning
-    for entity in ("capture", "invoice", "switch")
-    for topic, meaning in {
-        "attempted": "a call to Stripe was reported, with what it showed",
-        "attempt_lapsed": "a call to Stripe was never reported; its lease ran out",
-        "looked": "a look at Stripe, with what it showed",
-        "late_answer": "a call was reported after another worker had taken over",
-        "undecided": "it could not be decided so far; Stripe is asked again and again",
-        "conflict": "Stripe holds something other than was asked; it needs a decision",
-        "disproved": "a generation is proven to have had no effect; the next takes over",
-        "replayed": "a person put quarantined work back",
-    }.items()
+OF_EVERY_OPERATION = {
+    "attempted": "a call to Stripe was reported, with what it showed",
+    "attempt_lapsed": "a call to Stripe was never reported; its lease ran out",
+    "looked": "a look at Stripe, with what it showed",
+    "late_answer": "a call was reported after another worker had taken over",
+    "undecided": "it could not be decided so far; Stripe is asked again and again",
+    "conflict": "Stripe holds something other than was asked; it needs a decision",
+    "disproved": "a generation is proven to have had no effect; the next takes over",
+    "replayed": "a person put quarantined work back",
 }
+"""What is told of every operation, with its meaning: of its calls, and of what a person did."""
+
+
+def topics_of(life: Life) -> dict[str, str]:
+    """Every topic of its facts with what it means: each state that it comes to, and what else is told of it."""
+    each = {**life.states, **life.topics, **OF_EVERY_OPERATION}
+    return {f"{life.of}.{topic}": meaning for topic, meaning in each.items()}
 
 
 OLD_TOPICS = {"capture.authorisation_read": "the authorization was read from Stripe"}
@@ -57,7 +39,7 @@ _WHY_MOST = 500
 
 
 def new_fact(
-    entity: Capture | Invoice | Switch,
+    entity: Entity,
     topic: str,
     *,
     actor: str = "billing",
@@ -70,18 +52,18 @@ def new_fact(
     code is archived.
 
     The caller holds the entity's row lock, which is what makes `entity_version` gapless.
-    Raises KeyError for a topic that is not in `TOPICS`.
+    Raises KeyError for a topic that is not one of `topics_of` its life.
     """
-    kind = ENTITY_TYPES[type(entity)]
-    full_topic = f"{kind}.{topic}"
-    TOPICS[full_topic]
+    life = entity.life
+    if topic not in life.states and topic not in life.topics and topic not in OF_EVERY_OPERATION:
+        raise KeyError(f"{life.of}.{topic}")
     entity.version = (entity.version or 0) + 1
     if why is not None:
         code, _, differs = why.partition(": ")
         payload |= {"why": code[:_WHY_MOST]} | ({"differs": differs[:_WHY_MOST]} if differs else {})
     return Fact(
-        topic=full_topic,
-        entity_type=kind,
+        topic=f"{life.of}.{topic}",
+        entity_type=life.of,
         entity_id=entity.id,
         entity_version=entity.version,
         actor=actor,

@@ -5,8 +5,9 @@ from typing import Any
 
 from billing.facts import new_fact
 from billing.provider_ids import IdKind, is_id, object_path
+from billing.states import InvoiceState, set_state
 from billing.steps import METADATA_KEY, Json, LoadedOperation, Reader, Unread, see
-from billing.tables import Fact, Invoice, InvoiceState
+from billing.tables import Fact, Invoice
 
 
 def invoice_of(loaded: LoadedOperation) -> Invoice:
@@ -36,7 +37,7 @@ def read_invoice(loaded: LoadedOperation, read: Reader, livemode: bool) -> Json:
 
 def move(loaded: LoadedOperation, state: InvoiceState, topic: str, **payload: Any) -> list[Fact]:
     row = invoice_of(loaded)
-    row.state = state
+    set_state(row, state)
     return [new_fact(row, topic, stripe_invoice=row.stripe_invoice, **payload)]
 
 

@@ -21,6 +21,7 @@ from billing.invoice_case import (
     refuse,
 )
 from billing.provider_ids import IdKind, is_id, object_path
+from billing.states import InvoiceState
 from billing.steps import (
     METADATA_KEY,
     Ask,
@@ -37,7 +38,7 @@ from billing.steps import (
     see,
     sure_of_the_account,
 )
-from billing.tables import Fact, Invoice, InvoiceState
+from billing.tables import Fact, Invoice
 
 
 def _ask_to_create(loaded: LoadedOperation) -> Ask:
@@ -131,7 +132,7 @@ def _ask_to_add_lines(loaded: LoadedOperation) -> Ask:
             "description": line.description,
             "metadata": {METADATA_KEY: row.id, "billing_line": str(line.position)},
         }
-        for line in loaded.lines
+        for line in loaded.parts
     ]
     return Ask("POST", path_of(loaded, "add_lines"), {"lines": lines}, row.stripe_invoice)
 
@@ -140,11 +141,11 @@ def _not_our_lines(loaded: LoadedOperation, invoice: Json) -> list[Difference]:
     """In which way it is not: our currency, exactly our lines with our amounts, and Stripe's totals are our total."""
     row, lines = invoice_of(loaded), _lines_of(invoice)
     wrong = differences(invoice, currency=row.currency.lower(), subtotal=row.total_minor, total=row.total_minor)
-    if len(lines) != len(loaded.lines) or _has_more(invoice):
+    if len(lines) != len(loaded.parts) or _has_more(invoice):
         more = " and more" if _has_more(invoice) else ""
-        wrong.append(Difference("lines", str(len(loaded.lines)), f"{len(lines)}{more}"))
+        wrong.append(Difference("lines", str(len(loaded.parts)), f"{len(lines)}{more}"))
     found = {line["metadata"].get("billing_line"): line for line in lines}
-    for line in loaded.lines:
+    for line in loaded.parts:
         position = str(line.position)
         shown = {"amount": None, "metadata": {}, **found.get(position, {})}
         owner = differences(shown, within="metadata", **{METADATA_KEY: row.id})

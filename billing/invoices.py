@@ -1,6 +1,6 @@
 """One invoice in four calls: draft, all lines, finalize, send; each under its own key, compared before it counts."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from billing import ids, row_io
+from billing import ids, row_io, statements
 from billing.asking import Differing, asked, the_session, write_once
 from billing.duplicate_drafts import duplicates_step, step_named
 from billing.errors import InvalidAmount, InvalidRequest
@@ -19,9 +19,13 @@ from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
 from billing.money import Money, no_money
 from billing.provider_ids import IdKind, NoSuchShape, is_id, provider_id
-from billing.steps import LoadedOperation, Operation, Step
-from billing.tables import MAX_DAYS, MAX_DESCRIPTION, MAX_LINES, Fact, Invoice, InvoiceLine, InvoiceState
+from billing.registration import Contract, Operation, Parts
+from billing.states import InvoiceState, set_state
+from billing.steps import LoadedOperation, Step
+from billing.tables import MAX_DAYS, MAX_DESCRIPTION, MAX_LINES, Fact, Invoice, InvoiceLine
 from billing.texts import plain_text
+
+SQL = statements.beside(__file__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +178,7 @@ def rule_out(loaded: LoadedOperation) -> list[Fact]:
     """
     row = loaded.row
     assert isinstance(row, Invoice)
-    if row.state not in (InvoiceState.REQUESTED, InvoiceState.DRAFTED) or (why := _unfit(loaded.lines)) is None:
+    if row.state not in (InvoiceState.REQUESTED, InvoiceState.DRAFTED) or (why := _unfit(loaded.parts)) is None:
         return []
     return list(refuse(loaded, why) if row.state == InvoiceState.REQUESTED else differ(loaded, why))
 
@@ -183,7 +187,7 @@ def _unfit(lines: Sequence[InvoiceLine]) -> str | None:
     if not 0 < len(lines) <= MAX_LINES:
         return f"unfit_lines: {len(lines) or 'none'}{' or more' * (len(lines) > MAX_LINES)}, expected 1 to {MAX_LINES}"
     for line in lines:
-        # `store.load` leaves out what is much longer.
+        # What is much longer is not even loaded: see invoices.sql.
         if not line.description or len(line.description) > MAX_DESCRIPTION:
             return f"unfit_lines: line {line.position}, description has more than {MAX_DESCRIPTION} characters, or none"
     return None
@@ -208,20 +212,21 @@ def next_step(loaded: LoadedOperation) -> Step | None:
             return None
 
 
-def reopen(row: Invoice, *, actor: str, reason: str) -> Iterator[Any]:
+def reopen(row: Invoice, *, actor: str, reason: str) -> list[Fact]:
     """Have a refused invoice tried again, as a person's decision: the next create has a new generation and key.
 
     One that was finalized before it was refused goes on from there: a second one would be payable, too.
-    Yields the facts. Raises InvalidRequest when the invoice is not refused.
+    Raises InvalidRequest when the invoice is not refused.
     """
     if row.state != InvoiceState.REFUSED:
         raise InvalidRequest(f"invoice {row.id}", f"is {row.state}, not refused")
     row.reason = None
     if row.number is not None:
-        row.state = InvoiceState.FINALIZED
+        set_state(row, InvoiceState.FINALIZED)
     else:
-        row.state, row.stripe_invoice, row.create_generation = InvoiceState.REQUESTED, None, None
-    yield new_fact(row, "reopened", actor=actor, reason=reason)
+        set_state(row, InvoiceState.REQUESTED)
+        row.stripe_invoice = row.create_generation = None
+    return [new_fact(row, "reopened", actor=actor, reason=reason)]
 
 
 def unfit(loaded: LoadedOperation) -> str | None:
@@ -247,4 +252,50 @@ def _step(name: str) -> Step:
     return step_named(name) or _STEPS[name]
 
 
-OPERATION = Operation("invoice", "inv", Invoice, next_step, _step, rule_out, unfit)
+def _shown(session: Session, row: Invoice) -> dict[str, Any]:
+    # Without their texts, which may name a person: a story is pasted into tickets.
+    lines = session.scalars(
+        select(InvoiceLine.amount_minor)
+        .where(InvoiceLine.invoice_id == row.id)
+        .order_by(InvoiceLine.position)
+        .limit(MAX_LINES + 1)
+    )
+    return {
+        "customer": row.customer,
+        "minor": row.total_minor,
+        "currency": row.currency,
+        "days_until_due": row.days_until_due,
+        "stripe_invoice": row.stripe_invoice,
+        "number": row.number,
+        "lines": list(lines),
+    }
+
+
+OPERATION = Operation(
+    table=Invoice,
+    prefix="inv",
+    contracts=(
+        Contract(
+            name="issue_invoice",
+            topic="requested",
+            queue="invoices",
+            max_attempts=5,
+            owner="billing",
+            purpose="draft, fill, finalize and send one invoice",
+        ),
+    ),
+    next_step=next_step,
+    steps=_step,
+    scope="invoices",
+    parts=Parts(
+        InvoiceLine,
+        owner="invoice_id",
+        statement=SQL["lines_of_invoices"],
+        bounds={"most": MAX_LINES + 1, "most_bytes": 4 * MAX_DESCRIPTION},
+    ),
+    found_by={"in": Invoice.stripe_invoice},
+    shown=_shown,
+    rule_out=rule_out,
+    unfit=unfit,
+    reopen=reopen,
+)

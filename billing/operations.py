@@ -1,12 +1,19 @@
-"""Every kind of operation, by its name and by its ids."""
+"""Every kind of operation: the one list, by name, by id, and by what others ask of all of them."""
 
-from billing import captures, invoices, probes
+from billing import captures, facts, invoices, probes
 from billing.errors import UnknownEntity
-from billing.steps import Operation
+from billing.registration import Operation
 
 OPERATIONS: dict[str, Operation] = {
     operation.kind: operation for operation in (captures.OPERATION, invoices.OPERATION, probes.OPERATION)
 }
+
+
+def register(operation: Operation) -> None:
+    """Add a kind to those that this process knows. Raises ValueError for a name or a prefix that is taken."""
+    if any(operation.kind == other.kind or operation.prefix == other.prefix for other in OPERATIONS.values()):
+        raise ValueError(f"{operation.kind} ({operation.prefix}_) is registered already")
+    OPERATIONS[operation.kind] = operation
 
 
 def by_id(entity_id: str) -> Operation | None:
@@ -21,3 +28,12 @@ def operation_of(entity_id: str) -> Operation:
     if operation is None:
         raise UnknownEntity(entity_id)
     return operation
+
+
+def topics() -> dict[str, str]:
+    """Every topic that this code writes, with what it means."""
+    return {
+        topic: meaning
+        for operation in OPERATIONS.values()
+        for topic, meaning in facts.topics_of(operation.table.life).items()
+    }

@@ -2,8 +2,10 @@
 
 from billing.facts import new_fact
 from billing.idempotency import Learned, Rules
-from billing.steps import Ask, Json, LoadedOperation, LookResult, Operation, Reader, Step, Unread, seen
-from billing.tables import Fact, Switch, SwitchState
+from billing.registration import Contract, Operation
+from billing.states import SwitchState, set_state
+from billing.steps import Ask, Json, LoadedOperation, LookResult, Reader, Step, Unread, seen
+from billing.tables import Fact, Switch
 
 
 def _find(_loaded: LoadedOperation, read: Reader, _livemode: bool) -> LookResult:
@@ -19,7 +21,7 @@ def _apply(loaded: LoadedOperation, _outcome: Learned, _data: Json, _why: str) -
     assert isinstance(row, Switch), "the operation's own table"
     if row.state != SwitchState.PULLED or not row.probes:
         return []  # a person took it over while the probe was in flight
-    row.state = SwitchState.RELEASED
+    set_state(row, SwitchState.RELEASED)
     return [new_fact(row, "released", scope=row.scope, why="the provider accepts our credentials again")]
 
 
@@ -39,4 +41,21 @@ PROBE = Step(
     rules=Rules(replays=False, tells=False),
 )
 
-OPERATION = Operation("switch", "swi", Switch, _next_step, {PROBE.name: PROBE}.__getitem__)
+OPERATION = Operation(
+    table=Switch,
+    prefix="swi",
+    contracts=(
+        Contract(
+            name="probe_provider",
+            topic="pulled",
+            queue="captures",
+            max_attempts=1_000_000,
+            owner="payments",
+            purpose="ask Stripe until our credentials are accepted again, and release the switch",
+            # What a person pulled, a person releases.
+            wanted=lambda pulled: bool(pulled.get("probes")),
+        ),
+    ),
+    next_step=_next_step,
+    steps={PROBE.name: PROBE}.__getitem__,
+)

@@ -8,8 +8,9 @@ from billing.answers import Kind, Reading
 from billing.facts import new_fact
 from billing.gateway import Answer, Request, Response
 from billing.idempotency import Learned, key_for, look_backoff
+from billing.states import RecordState, set_state
 from billing.steps import Json, LoadedOperation, LookResult, Step
-from billing.tables import Record, RecordState
+from billing.tables import Record
 from billing.timing import Timing
 
 
@@ -29,16 +30,18 @@ class CallSettings:
 def plan(loaded: LoadedOperation, step: Step, call_settings: CallSettings) -> Record:
     """The first generation of a step: its parameters are encoded now, once, and sent as they are ever after."""
     ask = step.ask(loaded)
-    return _next_generation(loaded, step.name, call_settings, (ask.method, ask.path, ask.body), ask.provider_object)
+    asked = (ask.method, ask.path, ask.body)
+    return _next_generation(loaded, step.name, call_settings, asked, ask.provider_object, ask.deadline)
 
 
 def rotate(loaded: LoadedOperation, record: Record, now: datetime, call_settings: CallSettings) -> Record:
     """Proven absent: the old generation is disproved, and the next one asks for the same, to the byte."""
-    record.state, record.concluded_at, record.conclusion = RecordState.DISPROVED, now, "absent"
+    set_state(record, RecordState.DISPROVED)
+    record.concluded_at, record.conclusion = now, "absent"
     record.look_at = None
     loaded.facts.append(new_fact(loaded.row, "disproved", step=record.step, generation=record.generation))
     asked = (record.method, record.path, record.body)
-    return _next_generation(loaded, record.step, call_settings, asked, record.provider_object)
+    return _next_generation(loaded, record.step, call_settings, asked, record.provider_object, record.deadline)
 
 
 def mark_sent(record: Record, now: datetime, timing: Timing, *, looking: bool, only_looks: bool) -> None:
@@ -51,7 +54,8 @@ def mark_sent(record: Record, now: datetime, timing: Timing, *, looking: bool, o
         # Should this look kill its worker, it is not the first thing that the next one meets.
         record.look_at = now + timing.lease + look_backoff(record, timing)
         return
-    record.state, record.learned = RecordState.SENT, Learned.NOTHING
+    set_state(record, RecordState.SENT)
+    record.learned = Learned.NOTHING
     record.first_sent_at = record.first_sent_at or now
     record.sends += 1
     record.look_at = None
@@ -64,7 +68,7 @@ def mark_sent(record: Record, now: datetime, timing: Timing, *, looking: bool, o
 
 def mark_lapsed(loaded: LoadedOperation, record: Record) -> None:
     """Its crew is dead or asleep: the lease ran out and no report ever came."""
-    record.state = RecordState.IN_DOUBT
+    set_state(record, RecordState.IN_DOUBT)
     loaded.facts.append(new_fact(loaded.row, "attempt_lapsed", step=record.step, generation=record.generation))
 
 
@@ -116,7 +120,7 @@ def learn_from_answer(record: Record, reading: Reading, now: datetime) -> None:
             record.unanswered -= 1
     record.replayed = record.replayed or reading.replayed
     record.last_reported_at = now
-    record.state = RecordState.IN_DOUBT if record.unanswered else RecordState.PLANNED
+    set_state(record, RecordState.IN_DOUBT if record.unanswered else RecordState.PLANNED)
 
 
 def learn_from_look(
@@ -151,7 +155,8 @@ def mark_undecided(loaded: LoadedOperation, record: Record, look_at: datetime, n
 
 def mark_conflict(loaded: LoadedOperation, record: Record, why: str) -> None:
     """The provider holds something other than was asked, or than was concluded; needs a decision."""
-    record.state, record.look_at = RecordState.CONFLICT, None
+    set_state(record, RecordState.CONFLICT)
+    record.look_at = None
     if record.concluded_at is None:
         record.conclusion = why
     loaded.facts.append(new_fact(loaded.row, "conflict", step=record.step, generation=record.generation, why=why))
@@ -161,7 +166,8 @@ def conclude(
     loaded: LoadedOperation, record: Record, step: Step, outcome: Learned, data: Json, why: str, now: datetime
 ) -> None:
     """A definite outcome: the record is answered, the row changes, and the facts tell it."""
-    record.state, record.concluded_at, record.look_at = RecordState.ANSWERED, now, None
+    set_state(record, RecordState.ANSWERED)
+    record.concluded_at, record.look_at = now, None
     record.conclusion = why or outcome
     if record.provider_object is None and record.method == "POST" and isinstance(data.get("id"), str):
         record.provider_object = str(data["id"])
@@ -181,6 +187,7 @@ def _next_generation(
     call_settings: CallSettings,
     asked: tuple[str, str, str],
     provider_object: str | None,
+    deadline: datetime | None,
 ) -> Record:
     # One counter per operation, so that no step ever meets a key of an earlier life.
     generation = max((record.generation for record in loaded.records), default=0) + 1
@@ -200,7 +207,7 @@ def _next_generation(
         livemode=call_settings.livemode,
         api_version=call_settings.api_version,
         provider_object=provider_object,
-        deadline=getattr(loaded.row, "capture_before", None),
+        deadline=deadline,
         state=RecordState.PLANNED,
         learned=Learned.NOTHING,
         sends=0,

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session, load_only
 from billing.asking import the_session
 from billing.errors import InvalidText, UnknownEntity
 from billing.operations import by_id
-from billing.tables import Capture, CaptureState, Invoice, InvoiceState, Record, RecordState, Work, WorkState
+from billing.states import RecordState, WorkState
+from billing.tables import Record, Requested, Work
 
 
 class Doubt(StrEnum):
@@ -23,7 +24,7 @@ class Doubt(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """`state` is a CaptureState, an InvoiceState or a Doubt; `final` when nothing will change it any more."""
+    """`state` is one of its row's own (billing/states.py), or a Doubt; `final` when nothing will change it any more."""
 
     id: str
     state: str
@@ -32,20 +33,6 @@ class Status:
     final: bool
     reason: str | None = None
     work: str | None = None
-
-
-_FINAL: frozenset[str] = frozenset(
-    {
-        CaptureState.CAPTURED,
-        CaptureState.DECLINED,
-        CaptureState.REFUSED,
-        CaptureState.EXPIRED,
-        CaptureState.CANCELED,
-        InvoiceState.SENT,
-        InvoiceState.PAID,
-        InvoiceState.REFUSED,
-    }
-)
 
 
 # All that an application may see of them: neither keys nor what was sent.
@@ -76,7 +63,7 @@ def status(session: Session, entity_id: str) -> Status:
     # What is no id cannot be asked for either: Postgres takes no half surrogates and no NUL.
     operation = by_id(entity_id) if entity_id.isascii() and entity_id.isprintable() else None
     row = session.get(operation.table, entity_id) if operation else None
-    if not isinstance(row, Capture | Invoice):
+    if not isinstance(row, Requested):
         raise UnknownEntity(entity_id)
     records = session.scalars(
         select(Record).where(Record.operation_id == entity_id).order_by(Record.generation).options(_OF_A_RECORD)
@@ -89,14 +76,14 @@ def status(session: Session, entity_id: str) -> Status:
     state: str
     if conflict is not None:
         state, since = Doubt.CONFLICT, conflict.last_reported_at or conflict.created_at
-    elif row.state in _FINAL or current is None or current.state == RecordState.PLANNED:
+    elif row.life.is_final(row.state) or current is None or current.state == RecordState.PLANNED:
         state, since = row.state, row.state_since
     else:
         sent = current.state == RecordState.SENT and current.unanswered <= 1
         state = Doubt.IN_PROGRESS if sent else Doubt.IN_DOUBT
         # A doubt is as old as its first send, however often it was asked again since.
         since = (current.last_prepared_at if sent else current.first_sent_at) or current.created_at
-    final = state in _FINAL
+    final = state == row.state and row.life.is_final(row.state)
     return Status(
         id=entity_id,
         state=str(state),

@@ -1,20 +1,21 @@
 """What an operation says about each of its provider calls; the protocol around them is the same for all.
 
-An operation (a capture, an invoice, a probe) is a table row and a list of steps. A step says how it is
-asked for, what counts as its success, how Stripe is asked whether it happened, and what it changes.
-It never decides about keys: `billing.idempotency` does.
+An operation (a capture, an invoice, a probe) is a table row and a list of steps; `billing.registration` says the rest.
+A step says how it is asked for, what counts as its success, how Stripe is asked whether it happened, and what it
+changes. It never decides about keys: `billing.idempotency` does.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from billing.differences import Difference, differences, listed
 from billing.gateway import Answer, Response, encode
 from billing.idempotency import Learned, Rules
-from billing.tables import Capture, Fact, Invoice, InvoiceLine, Record, RecordState, Switch
+from billing.states import RecordState
+from billing.tables import Entity, Fact, Record
 
-Row = Capture | Invoice | Switch
 Json = Mapping[str, Any]
 
 METADATA_KEY = "billing_operation"
@@ -26,11 +27,12 @@ Stripe holds can always be led back to what was asked."""
 class LoadedOperation:
     """One operation in hand: its row, every record of its calls in order, and the work that asks for it."""
 
-    row: Row
+    row: Entity
     records: list[Record]
     work_id: str
     queue: str
-    lines: list[InvoiceLine] = field(default_factory=list)
+    parts: list[Any] = field(default_factory=list)
+    """Rows that its operation keeps beside its own, in their order: an invoice's lines."""
     facts: list[Fact] = field(default_factory=list)
     """What this transaction has to tell; `billing.store` writes them."""
 
@@ -67,12 +69,14 @@ class LoadedOperation:
 
 
 class Ask(NamedTuple):
-    """How a step is asked for. `provider_object` is what it changes, where that exists already."""
+    """How a step is asked for. `provider_object` is what it changes, where that exists already; after `deadline` the
+    provider takes it no more."""
 
     method: str
     path: str
     parameters: Json = {}
     provider_object: str | None = None
+    deadline: datetime | None = None
 
     @property
     def body(self) -> str:
@@ -224,22 +228,3 @@ class Step:
             return self.find(loaded, read, livemode)
         except Unread as unread:
             return LookResult(Learned.LOOK_UNANSWERED, why=unread.why, answer=unread.answer)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Operation:
-    """A kind of thing that this service carries out at the provider."""
-
-    kind: str
-    prefix: str
-    """What its ids begin with: `cap`."""
-    table: type[Row]
-    next_step: Callable[[LoadedOperation], Step | None]
-    """By the row's own state, which is the recovery point. None: concluded."""
-    steps: Callable[[str], Step]
-    """The step of this name; a record from before a restart is resolved through it."""
-    rule_out: Callable[[LoadedOperation], list[Fact]] = lambda _loaded: []
-    """Before each new step: rows that no call of ours can carry change the row's state, and the facts say so."""
-    unfit: Callable[[LoadedOperation], str | None] = lambda _loaded: None
-    """Before any call: what of its row no request can be made of, in words that do not repeat it. Nothing of the row is
-    changed then, which its constraints would not allow: its work is a person's."""

@@ -13,8 +13,10 @@ from sqlalchemy.orm import Session
 from billing import row_io, statements
 from billing.effects import Report, Result, Standing
 from billing.idempotency import EFFECT_IS_OURS, Learned
-from billing.steps import LoadedOperation, LookResult, Operation
-from billing.tables import MAX_DESCRIPTION, MAX_LINES, Invoice, InvoiceLine, Record, RecordState, Work
+from billing.registration import Operation
+from billing.states import RECORD, RecordState
+from billing.steps import LoadedOperation, LookResult
+from billing.tables import Record, Work
 from billing.timing import Timing
 
 SQL = statements.beside(__file__)
@@ -26,10 +28,9 @@ def load(session: Session, operation: Operation, wanted: Mapping[str, tuple[str,
     operations = {row.id: LoadedOperation(row, [], *wanted[row.id]) for row in found}
     for record in row_io.load(session, Record, SQL["lock_records"], ids=list(wanted)):
         operations[record.operation_id].records.append(record)
-    if operation.table is Invoice:
-        bounds = {"most": MAX_LINES + 1, "most_bytes": 4 * MAX_DESCRIPTION}
-        for line in row_io.load(session, InvoiceLine, SQL["lines_of_invoices"], ids=list(wanted), **bounds):
-            operations[line.invoice_id].lines.append(line)
+    if (parts := operation.parts) is not None:
+        for part in row_io.load(session, parts.table, parts.statement, ids=list(wanted), **parts.bounds):
+            operations[getattr(part, parts.owner)].parts.append(part)
     return operations
 
 
@@ -99,6 +100,7 @@ def keep_unsettled(session: Session, report: Report, body: bytes | None, status:
     ours = (
         Record.id == report.call.record_id,
         Record.fence == report.call.fence,
+        Record.state.in_(RECORD.before(RecordState.UNSETTLED)),
         Record.lease_until.is_not(None),  # not yet kept: the commit that kept it may have lost its own answer
     )
     kept: dict[str, Any] = {

@@ -11,15 +11,16 @@ from sqlalchemy.orm import Session
 from billing import database, ids, row_io, statements
 from billing.errors import InvalidText, UnknownEntity
 from billing.facts import new_fact
+from billing.operations import OPERATIONS
 from billing.provider_ids import provider_id
-from billing.tables import Record, RecordState, Switch, SwitchState
+from billing.registration import Operation
+from billing.states import RecordState, SwitchState, set_state
+from billing.tables import Record, Switch
 from billing.texts import plain_text
 
 SQL = statements.beside(__file__)
 
 EVERYTHING = "everything"
-_PREFIXES = {"captures": "cap_", "invoices": "inv_"}
-KINDS = tuple(_PREFIXES)
 LISTED = 1000
 """So many calls stand in a receipt; all of them are counted."""
 
@@ -36,9 +37,9 @@ class Unanswered:
     calls: list[tuple[str, str, datetime | None]]
 
 
-def scopes_of(kind: str, account: str | None) -> list[str]:
+def scopes_of(operation: Operation, account: str | None) -> list[str]:
     """The scopes that an operation of this kind and account stands in, in the order in which they are locked."""
-    return sorted([EVERYTHING, kind, f"account:{account or 'own'}"])
+    return sorted([EVERYTHING, operation.scope, f"account:{account or 'own'}"]) if operation.scope else []
 
 
 def known_scope(scope: str) -> str:
@@ -46,14 +47,22 @@ def known_scope(scope: str) -> str:
 
     `account:own` is the account that our own key belongs to.
     """
-    if scope == EVERYTHING or scope in KINDS:
-        return scope
-    if scope == "account:own":
+    kinds = _prefixes_by_scope()
+    if scope == EVERYTHING or scope in kinds or scope == "account:own":
         return scope
     if scope.startswith("account:"):
         provider_id("account", scope.removeprefix("account:"))
         return scope
-    raise InvalidText("scope", f"must be everything, {', '.join(KINDS)} or account:<id>")
+    raise InvalidText("scope", f"must be everything, {', '.join(kinds)} or account:<id>")
+
+
+def _prefixes_by_scope() -> dict[str, list[str]]:
+    """What the ids begin with of all operations that one switch stops."""
+    found: dict[str, list[str]] = {}
+    for operation in OPERATIONS.values():
+        if operation.scope is not None:
+            found.setdefault(operation.scope, []).append(f"{operation.prefix}_")
+    return found
 
 
 def pull(session: Session, scope: str, *, actor: str, reason: str, probes: bool = False) -> Switch:
@@ -100,7 +109,8 @@ def release(session: Session, scope: str, *, actor: str, reason: str) -> Switch:
     ).one_or_none()
     if row is None:
         raise UnknownEntity(scope)
-    row.state, row.state_since = SwitchState.RELEASED, database.now(session)
+    set_state(row, SwitchState.RELEASED)
+    row.state_since = database.now(session)
     row_io.save(session, (), [new_fact(row, "released", actor=actor, scope=scope, reason=reason)])
     session.flush()
     return row
@@ -137,7 +147,10 @@ def unanswered(session: Session, scope: str) -> Unanswered:
 
 def _within(scope: str) -> ColumnElement[bool]:
     """Whether a record's operation stands in this scope."""
-    kinds = {kind: Record.operation_id.startswith(prefix, autoescape=True) for kind, prefix in _PREFIXES.items()}
+    kinds = {
+        kind: or_(*(Record.operation_id.startswith(prefix, autoescape=True) for prefix in prefixes))
+        for kind, prefixes in _prefixes_by_scope().items()
+    }
     if scope in kinds:
         return kinds[scope]
     any_kind = or_(*kinds.values())

@@ -6,7 +6,6 @@ application's database. Times are judged by the database's clock. Minimum server
 
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
-from enum import StrEnum
 from typing import Any, ClassVar
 
 from sqlalchemy import (
@@ -29,8 +28,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from billing import states
 from billing.currencies import MOST_MINOR
 from billing.provider_ids import SHAPES, IdKind
+from billing.states import Life
 from billing.timing import EARLIEST, LATEST
 
 SCHEMA = "billing"
@@ -64,12 +65,12 @@ class Table(DeclarativeBase):
     }
 
 
-def _listed(states: Iterable[StrEnum]) -> str:
-    return ", ".join(f"'{state}'" for state in states)
+def _state_of(life: Life) -> CheckConstraint:
+    return CheckConstraint(f"state IN ({_listed(life.states)})", name="state_known")
 
 
-def _one_of(column: str, states: type[StrEnum]) -> CheckConstraint:
-    return CheckConstraint(f"{column} IN ({_listed(states)})", name=f"{column}_known")
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
 
 
 _A_DAY = timedelta(days=1)  # the border judges by the year that the caller's time zone has
@@ -94,93 +95,48 @@ def _currency(column: str) -> CheckConstraint:
     return CheckConstraint(f"{column} ~ '^[A-Z]{{3}}$'", name=f"{column}_shape")
 
 
-class CaptureState(StrEnum):
-    REQUESTED = "requested"
-    CAPTURED = "captured"
-    DECLINED = "declined"
-    REFUSED = "refused"
-    EXPIRED = "expired"
-    CANCELED = "canceled"
+class Entity(Table):
+    """What operations have in common: a row with a life, told in facts."""
 
-
-FREES_THE_AUTHORIZATION = (CaptureState.DECLINED, CaptureState.REFUSED, CaptureState.CANCELED)
-"""In every other state a capture occupies its authorization, and no second one can ask for it."""
-
-
-class InvoiceState(StrEnum):
-    """The recovery point: what is known to be done at Stripe."""
-
-    REQUESTED = "requested"
-    DRAFTED = "drafted"
-    LINES_ADDED = "lines_added"
-    LINES_DIFFER = "lines_differ"
-    """The draft is not as asked, or Stripe refuses to finalize it: it is deleted before the invoice is refused."""
-    FINALIZED = "finalized"
-    SENT = "sent"
-    PAID = "paid"
-    """Paid before it was sent, by the customer's credit balance or elsewhere: nothing is left to ask for."""
-    REFUSED = "refused"
-
-
-class SwitchState(StrEnum):
-    PULLED = "pulled"
-    RELEASED = "released"
-
-
-class RecordState(StrEnum):
-    PLANNED = "planned"
-    """Written, never sent."""
-    SENT = "sent"
-    """A send was prepared, and no report of it has been stored."""
-    IN_DOUBT = "in_doubt"
-    """It left us, and what came back does not say what happened."""
-    CONFLICT = "conflict"
-    """The provider holds something else than was asked: a person decides."""
-    UNSETTLED = "unsettled"
-    """An answer came that could not be applied: it is kept, and a person decides."""
-    ANSWERED = "answered"
-    DISPROVED = "disproved"
-    """Proven to have had no effect; the next generation took over."""
-
-
-class WorkState(StrEnum):
-    WAITING = "waiting"
-    READY = "ready"
-    RUNNING = "running"
-    HELD = "held"
-    PARKED = "parked"
-    QUARANTINED = "quarantined"
-    DONE = "done"
-    FAILED = "failed"
-
-
-class Entity:
-    """What captures, invoices and switches have in common: something with a life, told in facts."""
+    __abstract__ = True
+    life: ClassVar[Life]
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     account: Mapped[str | None] = mapped_column(String(255))
     correlation_id: Mapped[str | None] = mapped_column(String(255))
+    # Each names its own with the life's first state as its default.
+    state: Mapped[str] = mapped_column(String(20))
     reason: Mapped[str | None] = mapped_column(Text)
     # Raised under the row's lock with every fact about it, so that a missing fact shows.
     version: Mapped[int] = mapped_column(server_default=text("0"))
     state_since: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-class Capture(Entity, Table):
+class Requested(Entity):
+    """An operation that an application asked for, under a request id of its own."""
+
+    __abstract__ = True
+
+    request_id: Mapped[str] = mapped_column(String(255))
+    requested_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Capture(Requested):
     """One request to take money that a customer has authorized."""
 
+    life = states.CAPTURE
     __tablename__ = "captures"
     __table_args__ = (
         UniqueConstraint("account", "request_id", postgresql_nulls_not_distinct=True),
         # One capture per authorization: the last wall against a double charge. Captured, in doubt,
-        # parked, in conflict and quarantined all occupy it.
+        # parked, in conflict and quarantined all occupy it: every state but these.
         Index(
             "captures_one_per_authorization",
             "account",
             "payment_intent",
             "capture_no",
             unique=True,
-            postgresql_where=text(f"state NOT IN ({_listed(FREES_THE_AUTHORIZATION)})"),
+            postgresql_where=text(f"state NOT IN ({_listed(states.FREES_THE_AUTHORIZATION)})"),
             postgresql_nulls_not_distinct=True,
         ),
         CheckConstraint("amount_minor > 0", name="amount_positive"),
@@ -195,10 +151,9 @@ class Capture(Entity, Table):
         CheckConstraint(
             f"capture_before BETWEEN '{EARLIEST - _A_DAY}' AND '{LATEST + _A_DAY}'", name="capture_before_real"
         ),
-        _one_of("state", CaptureState),
+        _state_of(states.CAPTURE),
     )
 
-    request_id: Mapped[str] = mapped_column(String(255))
     payment_intent: Mapped[str] = mapped_column(String(255))
     capture_no: Mapped[int] = mapped_column(server_default=text("1"))
     amount_minor: Mapped[int]
@@ -207,14 +162,14 @@ class Capture(Entity, Table):
     authorized_minor: Mapped[int | None]
     authorized_currency: Mapped[str | None] = mapped_column(String(3))
     capture_before: Mapped[datetime | None]
-    state: Mapped[str] = mapped_column(String(20), server_default=CaptureState.REQUESTED)
+    state: Mapped[str] = mapped_column(String(20), server_default=states.CAPTURE.first)
     charge: Mapped[str | None] = mapped_column(String(255))
-    requested_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-class Invoice(Entity, Table):
+class Invoice(Requested):
     """One invoice: drafted, filled, compared, finalized and sent by Stripe under our keys."""
 
+    life = states.INVOICE
     __tablename__ = "invoices"
     __table_args__ = (
         UniqueConstraint("account", "request_id", postgresql_nulls_not_distinct=True),
@@ -226,20 +181,18 @@ class Invoice(Entity, Table):
         _amount("total_minor"),
         _currency("currency"),
         CheckConstraint(f"days_until_due BETWEEN 1 AND {MAX_DAYS}", name="days_until_due_range"),
-        _one_of("state", InvoiceState),
+        _state_of(states.INVOICE),
     )
 
-    request_id: Mapped[str] = mapped_column(String(255))
     customer: Mapped[str] = mapped_column(String(255))
     currency: Mapped[str] = mapped_column(String(3))
     total_minor: Mapped[int]
     days_until_due: Mapped[int]
-    state: Mapped[str] = mapped_column(String(20), server_default=InvoiceState.REQUESTED)
+    state: Mapped[str] = mapped_column(String(20), server_default=states.INVOICE.first)
     stripe_invoice: Mapped[str | None] = mapped_column(String(255))
     # Which generation of the create step made `stripe_invoice`; later steps belong to it.
     create_generation: Mapped[int | None]
     number: Mapped[str | None] = mapped_column(String(64))
-    requested_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class InvoiceLine(Table):
@@ -259,19 +212,20 @@ class InvoiceLine(Table):
     amount_minor: Mapped[int]
 
 
-class Switch(Entity, Table):
+class Switch(Entity):
     """A switch: while it is pulled, nothing new is prepared in its scope."""
 
+    life = states.SWITCH
     __tablename__ = "switches"
     __table_args__ = (
         Index("switches_one_pulled_per_scope", "scope", unique=True, postgresql_where=text("state = 'pulled'")),
         # What was pulled for another name before there was this constraint can be released.
         _id_of(IdKind.ACCOUNT, unless="state = 'released' OR "),
-        _one_of("state", SwitchState),
+        _state_of(states.SWITCH),
     )
 
+    state: Mapped[str] = mapped_column(String(20), server_default=states.SWITCH.first)
     scope: Mapped[str] = mapped_column(String(300))
-    state: Mapped[str] = mapped_column(String(20), server_default=SwitchState.PULLED)
     actor: Mapped[str] = mapped_column(String(255))
     # Pulled by the system itself for this account; released by itself when a probe succeeds.
     probes: Mapped[bool] = mapped_column(server_default=text("false"))
@@ -281,6 +235,7 @@ class Switch(Entity, Table):
 class Record(Table):
     """One provider call and one generation of its key: what was asked, and everything learned since."""
 
+    life: ClassVar[Life] = states.RECORD
     __tablename__ = "idempotency_records"
     __table_args__ = (
         # The two locks. A record that is in doubt, parked, in conflict or unsettled is not concluded.
@@ -307,7 +262,7 @@ class Record(Table):
             postgresql_where=text("concluded_at IS NULL AND look_at IS NOT NULL"),
         ),
         CheckConstraint("key <> '' AND length(key) <= 255", name="key_usable"),
-        _one_of("state", RecordState),
+        _state_of(states.RECORD),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
@@ -329,7 +284,7 @@ class Record(Table):
     provider_object: Mapped[str | None] = mapped_column(String(255))
     deadline: Mapped[datetime | None]
 
-    state: Mapped[str] = mapped_column(String(20), server_default=RecordState.PLANNED)
+    state: Mapped[str] = mapped_column(String(20), server_default=states.RECORD.first)
     learned: Mapped[str] = mapped_column(String(40), server_default="nothing")
     sends: Mapped[int] = mapped_column(server_default=text("0"))
     # Sends that may have had an effect which no answer has told us of.
@@ -422,16 +377,10 @@ class Fact(Table):
     archive_seq: Mapped[int | None]
 
 
-class BatchState(StrEnum):
-    CLAIMED = "claimed"
-    """Its facts and numbers are fixed; whoever comes by writes it, or finishes writing it."""
-    ARCHIVED = "archived"
-    """Its object and its manifest were read back from the bucket and are as they must be."""
-
-
 class ArchiveBatch(Table):
     """One batch of facts: of one retention class and one UTC day, numbered without gaps, and so are its facts."""
 
+    life: ClassVar[Life] = states.BATCH
     __tablename__ = "archive_batches"
     __table_args__ = (
         UniqueConstraint("class", "number", "last_seq"),
@@ -450,7 +399,7 @@ class ArchiveBatch(Table):
             " AND manifest_sha256 IS NOT NULL AND archived_at IS NOT NULL)",
             name="archived_with_digests",
         ),
-        _one_of("state", BatchState),
+        _state_of(states.BATCH),
     )
 
     retention_class: Mapped[str] = mapped_column("class", String(20), primary_key=True)
@@ -470,7 +419,7 @@ class ArchiveBatch(Table):
     manifest_lock_mode: Mapped[str] = mapped_column(String(10))
     manifest_locked_until: Mapped[datetime]
 
-    state: Mapped[str] = mapped_column(String(20), server_default=BatchState.CLAIMED)
+    state: Mapped[str] = mapped_column(String(20), server_default=states.BATCH.first)
     claimed_at: Mapped[datetime] = mapped_column(server_default=func.now())
     object_sha256: Mapped[str | None] = mapped_column(String(64))
     object_version: Mapped[str | None] = mapped_column(Text)
@@ -481,19 +430,21 @@ class ArchiveBatch(Table):
 class Work(Table):
     """One piece of work: a contract to be carried out once, when due, by whoever is free."""
 
+    life: ClassVar[Life] = states.WORK
     __tablename__ = "work"
     __table_args__ = (
         Index("work_ready", "queue", "urgency", "id", postgresql_where=text("state = 'ready'")),
         Index("work_due", "due_at", postgresql_where=text("state = 'waiting' AND due_at IS NOT NULL")),
         Index("work_running", "id", postgresql_where=text("state = 'running'")),
         Index("work_stopped", "state", "id", postgresql_where=text("state IN ('held', 'parked', 'quarantined')")),
-        _one_of("state", WorkState),
+        _state_of(states.WORK),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     contract: Mapped[str] = mapped_column(String(60))
     version: Mapped[int]
-    arguments: Mapped[dict[str, Any]]
+    # Written by versions before migration 0013, which also select it; read by none. A later migration drops it.
+    arguments: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"), deferred=True)
     queue: Mapped[str] = mapped_column(String(40))
     entity_id: Mapped[str] = mapped_column(String(40), index=True)
     scopes: Mapped[list[str]]

@@ -17,7 +17,7 @@ import sqlalchemy.event
 import structlog
 from sqlalchemy.orm import Session
 
-from billing.tables import Capture, Fact, Invoice, Switch, Work
+from billing.tables import Entity, Fact, Work
 
 log = structlog.get_logger()
 
@@ -60,7 +60,7 @@ def own_the_process() -> None:
     threading.excepthook = lambda raised: _crashed(raised.exc_type, raised.exc_value, raised.exc_traceback)
 
 
-def about(entity: Capture | Invoice | Switch | Work | Fact) -> dict[str, str | None]:
+def about(entity: Entity | Work | Fact) -> dict[str, str | None]:
     """The two ids of a line about one operation. `grep` either, and its life is told from planning to conclusion."""
     operation_id = entity.entity_id if isinstance(entity, Work | Fact) else entity.id
     return {"operation_id": operation_id, "correlation_id": entity.correlation_id}

@@ -16,6 +16,7 @@ from sqlalchemy.engine import make_url
 import billing
 from billing import database
 from billing.gateway import Budget, Gateway, Request, boot_clock
+from billing.operations import operation_of
 from billing.records import CallSettings
 from billing.stripe_gateway import API_VERSION, StripeGateway
 from billing.tables import Fact, Record, Work
@@ -153,15 +154,11 @@ class House:
 
     def settle(self, *entity_ids: str, within_s: float = PATIENCE_S, gateway: Gateway | None = None) -> list[str]:
         """Relay and workers, turn by turn, until all of these are final; returns their states."""
-        kinds = {
-            queue
-            for queue in QUEUES
-            if any(e.startswith({"captures": "cap", "invoices": "inv"}[queue]) for e in entity_ids)
-        }
+        queues = {contract.queue for each in entity_ids for contract in operation_of(each).contracts}
 
         def turn() -> bool:
             self.relay.round()
-            for queue in kinds:
+            for queue in queues:
                 self.work_off(queue, gateway)
             return all(self.status(entity_id).final for entity_id in entity_ids)
 

@@ -6,7 +6,7 @@ import pytest
 from house import House, eventually
 
 from billing.gateway import Budget, NotSent, Request, boot_clock
-from billing.tables import WorkState
+from billing.states import WorkState
 from jobs.config.settings import Settings
 from jobs.process.runtime import Runtime
 

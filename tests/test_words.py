@@ -9,6 +9,7 @@ import pytest
 
 from archive import agreement, batch_size, set_aside, verification
 from billing import idempotency, switches, tables
+from billing import states as life
 from billing.currencies import MOST_MINOR
 from billing.status import Doubt
 from billing.timing import PRODUCTION, SHORT
@@ -40,7 +41,7 @@ def elsewhere() -> str:
 
 
 def states() -> set[str]:
-    kinds = [kind for kind in vars(tables).values() if inspect.isclass(kind) and kind.__name__.endswith("State")]
+    kinds = [kind for kind in vars(life).values() if inspect.isclass(kind) and kind.__name__.endswith("State")]
     assert len(kinds) >= 6
     return {str(state) for kind in (*kinds, Doubt) if issubclass(kind, StrEnum) for state in kind}
 

@@ -203,7 +203,8 @@ def list_switches(as_json: AsJson = False) -> None:
     """
     from sqlalchemy import select
 
-    from billing.tables import Switch, SwitchState
+    from billing.states import SwitchState
+    from billing.tables import Switch
     from jobs.cli.opening import opened, patiently
 
     with opened() as runtime:

@@ -70,10 +70,12 @@ def worker(queue: Annotated[str, typer.Argument(metavar="QUEUE", help="captures 
     """
     from jobs.cli.complaints import complaint
     from jobs.cli.opening import open_runtime
-    from jobs.road.contracts import QUEUES
+    from jobs.config import queues
 
-    if queue not in QUEUES:
-        raise typer.BadParameter(f"{queue!r} is not a queue; choose one of: {', '.join(QUEUES)}", param_hint="QUEUE")
+    if queue not in queues.NAMES:
+        raise typer.BadParameter(
+            f"{queue!r} is not a queue; choose one of: {', '.join(queues.NAMES)}", param_hint="QUEUE"
+        )
     stop = Stop()
     runtime = open_runtime(f"worker-{queue}", logs_too=True)
     try:
@@ -182,11 +184,11 @@ def health(
       billing health worker-captures
       billing health worker-captures --alive
     """
+    from jobs.config import queues
     from jobs.config.settings import load
     from jobs.process.health import YOUNG_S, State, standing
-    from jobs.road.contracts import QUEUES
 
-    roles = ["relay", "archiver", *(f"worker-{queue}" for queue in QUEUES)]
+    roles = ["relay", "archiver", *(f"worker-{queue}" for queue in queues.NAMES)]
     if role not in roles:
         raise typer.BadParameter(f"{role!r} is not a role; choose one of: {', '.join(roles)}", param_hint="ROLE")
     found = standing(role, load().health_directory)

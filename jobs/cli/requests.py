@@ -214,7 +214,7 @@ def _show(now: "Status") -> None:
 
 def _stuck(now: "Status") -> bool:
     """It stays as it is until a person acts: decides, releases a switch, installs a newer worker."""
-    from billing.tables import WorkState
+    from billing.states import WorkState
 
     if now.final:
         return False

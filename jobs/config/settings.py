@@ -11,7 +11,7 @@ import os
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     BeforeValidator,
@@ -19,6 +19,7 @@ from pydantic import (
     PlainSerializer,
     ValidationError,
     ValidationInfo,
+    create_model,
     field_validator,
     model_validator,
 )
@@ -32,6 +33,7 @@ from pydantic_settings import (
 
 from jobs.config import connection_strings, postgres_url, redis_url
 from jobs.config.connection_strings import Address
+from jobs.config.queues import QUEUES
 from jobs.config.secrets import SCHEMES, SUPPORTED, BadReference, Secret, bare
 from jobs.config.service_links import is_link
 
@@ -94,7 +96,46 @@ def _base(field: str, text: str) -> str:
 SecretField = Annotated[Secret, BeforeValidator(_secret), PlainSerializer(str)]
 
 
-class Settings(BaseSettings):
+class QueueSettings(NamedTuple):
+    """What a queue's workers and its relay are told."""
+
+    crew: int
+    slice_s: float
+    workers: int
+
+
+def _of_every_queue() -> dict[str, Any]:
+    """The fields of `QueueSettings` once for each queue, as `crew_captures`, `slice_captures_s`, `workers_captures`."""
+    fields: dict[str, Any] = {}
+    for queue in QUEUES:
+        fields[f"crew_{queue.name}"] = (
+            int,
+            Field(
+                queue.crew,
+                ge=1,
+                le=256,
+                description=f"provider calls that one {queue.name} worker has in flight, 1 to 256",
+            ),
+        )
+        # A bell is trusted for 15 minutes (jobs/rq/bells.py): the slice, the last call and its settling must fit.
+        fields[f"slice_{queue.name}_s"] = (
+            float,
+            Field(600, gt=0, le=600, description=f"seconds after which a shift on {queue.name} ends, at most 600"),
+        )
+        fields[f"workers_{queue.name}"] = (
+            int,
+            Field(1, ge=1, le=1000, description=f"{queue.name} workers that the relay rings for, 1 to 1000"),
+        )
+    return fields
+
+
+if TYPE_CHECKING:
+    _Queues = BaseSettings
+else:
+    _Queues = create_model("_Queues", __base__=BaseSettings, **_of_every_queue())
+
+
+class Settings(_Queues):
     """What a process is told. No default where a wrong value moves money or hides that it did."""
 
     model_config = SettingsConfigDict(
@@ -172,19 +213,6 @@ class Settings(BaseSettings):
         None, description="where verified copies of the evidence are kept for queries; private to one user"
     )
 
-    crew_captures: int = Field(
-        32, ge=1, le=256, description="provider calls that one captures worker has in flight, 1 to 256"
-    )
-    crew_invoices: int = Field(8, ge=1, le=256, description="the same for an invoices worker, 1 to 256")
-    # A bell is trusted for 15 minutes (jobs/rq/bells.py): the slice, the last call and its settling must fit.
-    slice_captures_s: float = Field(
-        600, gt=0, le=600, description="seconds after which a captures shift ends, at most 600"
-    )
-    slice_invoices_s: float = Field(
-        600, gt=0, le=600, description="seconds after which an invoices shift ends, at most 600"
-    )
-    workers_captures: int = Field(1, ge=1, le=1000, description="captures workers that the relay rings for, 1 to 1000")
-    workers_invoices: int = Field(1, ge=1, le=1000, description="invoices workers that the relay rings for, 1 to 1000")
     timing: Literal["production", "short"] = Field(
         "production", description="production, or short: crashes are lived through in seconds, for tests"
     )
@@ -194,6 +222,11 @@ class Settings(BaseSettings):
     health_directory: str | None = Field(
         None, description="where processes leave the files by which their health is judged"
     )
+
+    def queue(self, name: str) -> QueueSettings:
+        """The settings of this queue."""
+        values = (f"crew_{name}", f"slice_{name}_s", f"workers_{name}")
+        return QueueSettings(*(getattr(self, field) for field in values))
 
     @property
     def livemode(self) -> bool:

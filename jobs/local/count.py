@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from billing.tables import CaptureState, InvoiceState
+from billing.states import CaptureState, InvoiceState
 
 _INVOICES_END = {InvoiceState.SENT, InvoiceState.PAID, InvoiceState.REFUSED}
 

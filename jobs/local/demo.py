@@ -17,7 +17,7 @@ from archive.queries import Read, ask
 from billing import database
 from billing.errors import UnknownEntity
 from billing.explain import Explanation, explain
-from billing.tables import CaptureState
+from billing.states import CaptureState
 from jobs.local.count import Asked, Effects, Offence, compare, compare_archived
 from jobs.local.shopping import Order, Shop
 from jobs.local.stack import Stack

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 import billing
 from billing.gateway import Budget, Gateway, Request, Response, boot_clock
-from billing.tables import CaptureState, InvoiceState
+from billing.states import CaptureState, InvoiceState
 from stripe_standin.control import Control
 
 # What happens to the first request of a call, and to how many in a hundred. Half of the answers that are

@@ -20,6 +20,7 @@ from sqlalchemy import text
 from billing import database, ids
 from billing.timing import SHORT
 from jobs.access import credentials, migrate
+from jobs.config import queues
 from jobs.config.secrets import Secret
 from jobs.config.settings import PREFIX, Settings, SettingsError
 from jobs.local.given import check
@@ -27,7 +28,6 @@ from jobs.local.servers import LocalServers
 from jobs.local.supervisor import Child
 from jobs.process import archiving
 from jobs.process.runtime import Runtime
-from jobs.road.contracts import QUEUES
 
 STRIPE_KEY = "sk_test_local"
 """The stand-in takes any well-formed key."""
@@ -125,7 +125,7 @@ class Stack:
         self.relay = self.spawn("relay")
         if self.archives:
             self.spawn("archive", "run")
-        for queue in QUEUES:
+        for queue in queues.NAMES:
             for _ in range((workers or {}).get(queue, 1)):
                 self.spawn("worker", queue)
 

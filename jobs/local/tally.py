@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from billing.tables import Capture, CaptureState, Invoice, InvoiceState, Record, RecordState, Work, WorkState
+from billing.states import CaptureState, InvoiceState, RecordState, WorkState
+from billing.tables import Capture, Invoice, Record, Work
 from jobs.local.count import Asked
 
 FINAL = {*CaptureState, InvoiceState.SENT, InvoiceState.PAID, InvoiceState.REFUSED} - {CaptureState.REQUESTED}

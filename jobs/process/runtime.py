@@ -19,7 +19,7 @@ from billing.records import CallSettings
 from billing.stripe_gateway import API_VERSION, StripeGateway
 from billing.tables import Installation
 from billing.timing import PRODUCTION, SHORT, Timing
-from jobs.config import postgres_url, redis_url
+from jobs.config import postgres_url, queues, redis_url
 from jobs.config.connection_strings import Address, BadConnectionString
 from jobs.config.secrets import Secret, SecretError, check_stripe_key
 from jobs.config.settings import Settings, SettingsError, variable
@@ -152,25 +152,22 @@ class Runtime:
                 database.stamp_account(session, str(data["id"]))
             self._own_account = session.scalars(select(Installation.stripe_account)).one()
 
-    def crew(self, queue: str) -> int:
-        return {"captures": self.settings.crew_captures, "invoices": self.settings.crew_invoices}[queue]
-
     def relay(self) -> Relay:
-        settings = self.settings
+        told = {name: self.settings.queue(name) for name in queues.NAMES}
         return Relay(
             self.engine,
             self.timing,
             Ringer(
                 self.redis,
-                settings.environment,
-                workers={"captures": settings.workers_captures, "invoices": settings.workers_invoices},
-                crews={"captures": settings.crew_captures, "invoices": settings.crew_invoices},
+                self.settings.environment,
+                workers={name: queue.workers for name, queue in told.items()},
+                crews={name: queue.crew for name, queue in told.items()},
             ),
         )
 
     def shift(self, queue: str, gateway: Gateway, runner: Runner) -> Shift:
-        slices = {"captures": self.settings.slice_captures_s, "invoices": self.settings.slice_invoices_s}
-        return Shift(self.engine, gateway, runner, queue, crew=self.crew(queue), slice_s=slices[queue])
+        told = self.settings.queue(queue)
+        return Shift(self.engine, gateway, runner, queue, crew=told.crew, slice_s=told.slice_s)
 
     def run_relay(self, stop_requested: Callable[[], bool], complain: Complain = _nothing) -> None:
         """Be a relay until told to stop. A server that is away is waited for, now and later.
@@ -193,13 +190,13 @@ class Runtime:
 
         def open_all() -> Gateway:
             self.check(provider=True)
-            return self.gateway(self.crew(queue))
+            return self.gateway(self.settings.queue(queue).crew)
 
         with self.beat(f"worker-{queue}") as beat:
             gateway = until_ready(open_all, self.forget, stop_requested, beat, complain)
             if gateway is None:
                 return 0
-            runner = Runner(self.call_settings, self.crew(queue), random.Random())  # noqa: S311 - jitter, no secret
+            runner = Runner(self.call_settings, self.settings.queue(queue).crew, random.Random())  # noqa: S311 - jitter, no secret
 
             def take_shift(control: workers.ShiftControl) -> int:
                 return self.shift(queue, gateway, runner).run(_Beating(control, beat))

@@ -7,8 +7,8 @@ from sqlalchemy.orm import Session
 
 from billing import statements
 from jobs.road.cadence import CostlyLooks
-from jobs.road.contracts import KNOWN
-from jobs.road.planning import PASSED_OVER, STARTING
+from jobs.road.contracts import known, starting
+from jobs.road.planning import passed_over
 
 SQL = statements.beside(__file__)
 
@@ -42,9 +42,9 @@ def look(session: Session, most: Mapping[str, int], costly: CostlyLooks) -> Back
     row = statements.run(
         session,
         SQL["look"],
-        starting=STARTING,
-        passed_over=PASSED_OVER,
-        known=KNOWN,
+        starting=starting(),
+        passed_over=passed_over(),
+        known=known(),
         queues=list(most),
         mosts=list(most.values()),
         stopped_too=costly.stopped,

@@ -1,18 +1,14 @@
-"""The contracts: which fact starts which, and under which conditions it is carried out.
+"""Which facts start which work, as the operations' registrations say it, and the row of work that one fact starts."""
 
-A contract is a promise between the process that plans a piece of work and the one that carries it out,
-which may be of another version. Its payload holds ids only.
-"""
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
+from billing.operations import OPERATIONS
+from billing.registration import Contract, Operation
 from billing.switches import scopes_of
-from billing.tables import Fact
+from billing.tables import Fact, Work
 from billing.timing import Timing
 
 CONTRACTS_VERSION = 1
@@ -23,160 +19,78 @@ class Unplannable(ValueError):
     """A fact starts nothing as it is. The message names the field and what was expected; it quotes no value."""
 
 
-class Payload(BaseModel):
-    """Ids, never blobs or secrets; an unknown field is an error, not something to be dropped silently."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class OneCapture(Payload):
-    capture_id: str = Field(pattern=r"^cap_[0-9a-f]{32}$")
+def contracts() -> list[tuple[Operation, Contract]]:
+    """Every contract, with the operation that it carries out."""
+    return [(operation, contract) for operation in OPERATIONS.values() for contract in operation.contracts]
 
 
-class OneInvoice(Payload):
-    invoice_id: str = Field(pattern=r"^inv_[0-9a-f]{32}$")
+def known() -> list[str]:
+    """The contracts that this version can carry out, as `name:version`."""
+    return [f"{contract.name}:{contract.version}" for _, contract in contracts()]
 
 
-class OneSwitch(Payload):
-    switch_id: str = Field(pattern=r"^swi_[0-9a-f]{32}$")
+def contract_of(work: Work) -> Contract | None:
+    """What this piece of work was planned under; None for what only another version knows."""
+    return next((each for _, each in contracts() if (each.name, each.version) == (work.contract, work.version)), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Contract:
-    """One kind of work. `since` is the `CONTRACTS_VERSION` that brought it."""
-
-    name: str
-    version: int
-    topic: str
-    fact_version: int
-    payload: type[Payload]
-    entity: str
-    """The payload's field that holds the operation's id."""
-    operation: str
-    queue: str
-    max_attempts: int
-    """Crashes of a worker and unknown errors; outages are bounded by the key's horizon, not by number."""
-    owner: str
-    purpose: str
-    since: int = 1
-
-    def wanted(self, fact: Mapping[str, Any]) -> bool:
-        """Whether this fact really starts it: a probe is for switches that the system pulled."""
-        return self.operation != "switch" or bool(fact.get("probes"))
+def starting(since: int = 0) -> list[str]:
+    """The topics that may start work, of contracts that came after this version; the others are only stamped."""
+    return sorted({f"{operation.kind}.{each.topic}" for operation, each in contracts() if each.since > since})
 
 
-CONTRACTS = (
-    Contract(
-        name="take_capture",
-        version=1,
-        topic="capture.requested",
-        fact_version=1,
-        payload=OneCapture,
-        entity="capture_id",
-        operation="capture",
-        queue="captures",
-        max_attempts=5,
-        owner="payments",
-        purpose="take the money of one authorization, once",
-    ),
-    Contract(
-        name="issue_invoice",
-        version=1,
-        topic="invoice.requested",
-        fact_version=1,
-        payload=OneInvoice,
-        entity="invoice_id",
-        operation="invoice",
-        queue="invoices",
-        max_attempts=5,
-        owner="billing",
-        purpose="draft, fill, finalize and send one invoice",
-    ),
-    Contract(
-        name="probe_provider",
-        version=1,
-        topic="switch.pulled",
-        fact_version=1,
-        payload=OneSwitch,
-        entity="switch_id",
-        operation="switch",
-        queue="captures",
-        max_attempts=1_000_000,
-        owner="payments",
-        purpose="ask Stripe until our credentials are accepted again, and release the switch",
-    ),
-)
-
-QUEUES = ("captures", "invoices")
-"""Each has workers of its own, so that one noisy workload cannot starve another. One queue per worker process."""
-
-BY_NAME = {(contract.name, contract.version): contract for contract in CONTRACTS}
-KNOWN = [f"{name}:{version}" for name, version in BY_NAME]
+def started_by(fact: Fact, since: int = 0) -> Iterator[tuple[Operation, Contract]]:
+    """What this fact starts, of the contracts that came after the version `since`."""
+    for operation, contract in contracts():
+        of_it = (f"{operation.kind}.{contract.topic}", contract.fact_version)
+        if contract.since > since and of_it == (fact.topic, fact.version) and contract.wanted(fact.payload):
+            yield operation, contract
 
 
-def planned_by(fact: Fact, contracts: Sequence[Contract] = CONTRACTS) -> list[Contract]:
-    """Those of the contracts that this fact starts."""
-    return [
-        contract
-        for contract in contracts
-        if (contract.topic, contract.fact_version) == (fact.topic, fact.version) and contract.wanted(fact.payload)
-    ]
-
-
-def work_for(fact: Fact, contract: Contract, timing: Timing) -> dict[str, Any]:
+def work_for(fact: Fact, operation: Operation, contract: Contract, timing: Timing) -> dict[str, Any]:
     """The row of work that this fact starts. Raises Unplannable for a fact that does not fit."""
-    try:
-        payload = contract.payload(**{contract.entity: fact.entity_id})
-    except ValidationError as error:
-        raise Unplannable(f"entity_id must be the id of a {contract.operation}, as billing.ids makes it") from error
+    if not re.fullmatch(rf"{operation.prefix}_[0-9a-f]{{32}}", fact.entity_id):
+        raise Unplannable(f"entity_id must be the id of a {operation.kind}, as billing.ids makes it")
     account = fact.payload.get("account")
     if account is not None and not isinstance(account, str):
         raise Unplannable(f"account must be text or null, not {type(account).__name__}")
-    kind = {"capture": "captures", "invoice": "invoices"}.get(contract.operation)
     return {
         "contract": contract.name,
         "version": contract.version,
-        "arguments": payload.model_dump(),
         "queue": contract.queue,
         "entity_id": fact.entity_id,
-        "scopes": scopes_of(kind, account) if kind else [],
-        "urgency": urgency(fact, timing),
+        "scopes": scopes_of(operation, account),
+        "urgency": _urgency(fact, operation, contract, timing),
         "dedupe_key": f"fact:{fact.id}:{contract.name}",
         "correlation_id": fact.correlation_id,
     }
 
 
-def urgency(fact: Fact, timing: Timing) -> datetime:
-    """By when it should be done: the deadline less its margin, or its age plus grace so that nothing starves.
-
-    A capture whose authorization is unknown comes first, and only to be read. Raises Unplannable.
-    """
+def _urgency(fact: Fact, operation: Operation, contract: Contract, timing: Timing) -> datetime:
+    """As `urgency_of`; what has to be read first comes before all others. Raises Unplannable."""
+    deadline = operation.deadline
     try:
-        if fact.topic == "capture.requested" and not _authorized(fact.payload):
+        if contract.comes_first(fact.payload):
             return fact.happened_at - timedelta(days=365)
-        return urgency_of(_deadline(fact.payload.get("capture_before")), fact.happened_at, timing)
+        return urgency_of(_time(deadline, fact.payload.get(deadline)) if deadline else None, fact.happened_at, timing)
     except OverflowError as error:
-        raise Unplannable("capture_before or happened_at is out of range") from error
+        raise Unplannable(f"{deadline or 'a deadline'} or happened_at is out of range") from error
 
 
-def _authorized(payload: Mapping[str, Any]) -> bool:
-    """An application of the version before migration 0010 spells it otherwise."""
-    return bool(payload.get("authorized") or payload.get("authorised"))
-
-
-def urgency_of(capture_before: datetime | None, created_at: datetime, timing: Timing) -> datetime:
-    if capture_before is None:
+def urgency_of(deadline: datetime | None, created_at: datetime, timing: Timing) -> datetime:
+    """By when it should be done: the deadline less its margin, or its age plus grace so that nothing starves."""
+    if deadline is None:
         return created_at + timedelta(seconds=timing.grace_s)
-    return capture_before - timedelta(seconds=timing.deadline_margin_s)
+    return deadline - timedelta(seconds=timing.deadline_margin_s)
 
 
-def _deadline(written: object) -> datetime | None:
+def _time(field: str, written: object) -> datetime | None:
     if written is None:
         return None
     try:
-        deadline = datetime.fromisoformat(written) if isinstance(written, str) else None
+        moment = datetime.fromisoformat(written) if isinstance(written, str) else None
     except ValueError:
-        deadline = None
-    if deadline is None or deadline.tzinfo is None:
-        raise Unplannable("capture_before must be null or a time with its zone, as in 2026-01-31T12:00:00+00:00")
-    return deadline
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise Unplannable(f"{field} must be null or a time with its zone, as in 2026-01-31T12:00:00+00:00")
+    return moment

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import structlog
 
 from billing.gateway import boot_clock
-from billing.tables import Work, WorkState
-from jobs.road.contracts import BY_NAME
+from billing.states import WorkState
+from billing.tables import Work
+from jobs.road.contracts import contract_of
 from jobs.road.verdicts import Verdict, soon
 
 log = structlog.get_logger()
@@ -47,7 +48,7 @@ class Guards:
 
         `in_flight`: how many calls of its account there are already; None where it takes no new place beside them.
         """
-        contract = BY_NAME.get((work.contract, work.version))
+        contract = contract_of(work)
         if contract is None:
             return Refusal(Verdict(WorkState.PARKED), "unknown contract version")
         if work.state in STOPPED:

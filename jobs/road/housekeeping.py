@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 from billing import database, statements
 from billing.batch_limit import BatchLimit
 from billing.database import transaction
+from jobs.road import contracts
 from jobs.road.backlog import Backlog
-from jobs.road.contracts import KNOWN
 from jobs.road.planning import STAMP_MOST, stamp_the_rest
 from jobs.road.verdicts import Failure, classify
 
@@ -51,9 +51,9 @@ def release_held(session: Session, most: int = SWEEP_MOST) -> int:
     return statements.run(session, SQL["release_held"], most=most).rowcount
 
 
-def park_unknown(session: Session, most: int = SWEEP_MOST, known: Collection[str] = KNOWN) -> int:
+def park_unknown(session: Session, most: int = SWEEP_MOST, known: Collection[str] | None = None) -> int:
     """Park ready work of contracts that this version does not know, and unpark what it knows by now."""
-    values = {"most": most, "known": list(known)}
+    values = {"most": most, "known": list(contracts.known() if known is None else known)}
     return sum(statements.run(session, SQL[name], **values).rowcount for name in ("park_unknown", "unpark_known"))
 
 

@@ -15,21 +15,18 @@ from sqlalchemy.orm import Session
 
 from billing import statements
 from billing.database import transaction
-from billing.facts import OLD_TOPICS, PAYLOAD_TEXT, TOPICS, UnreadablePayload, read_payload
+from billing.facts import OLD_TOPICS, PAYLOAD_TEXT, UnreadablePayload, read_payload
+from billing.operations import topics
 from billing.tables import Fact
 from billing.timing import Timing
 from jobs import logs
 from jobs.road import work_queue
-from jobs.road.contracts import CONTRACTS, CONTRACTS_VERSION, Unplannable, planned_by, work_for
+from jobs.road.contracts import CONTRACTS_VERSION, Unplannable, started_by, starting, work_for
 from jobs.road.verdicts import Failure, classify
 
 log = structlog.get_logger()
 
 SQL = statements.beside(__file__)
-
-STARTING = sorted({contract.topic for contract in CONTRACTS})
-"""The topics that may start work; the others are only stamped."""
-PASSED_OVER = sorted((TOPICS | OLD_TOPICS).keys() - set(STARTING))
 
 BATCH = 500
 STAMP_MOST = 10_000
@@ -39,29 +36,33 @@ Which = ColumnElement[bool]
 """Which facts are to be planned."""
 
 
-# A topic or version that no code here knows stays unplanned, for a newer relay.
-UNPLANNED: Which = and_(
-    Fact.planned_version.is_(None),
-    Fact.version == 1,
-    Fact.topic == func.any(bindparam("topics", STARTING, type_=ARRAY(TEXT))),
-)
+def passed_over() -> list[str]:
+    """The topics that start nothing: their facts are only stamped."""
+    return sorted((topics() | OLD_TOPICS).keys() - set(starting()))
+
+
+def unplanned() -> Which:
+    """A topic or version that no code here knows stays unplanned, for a newer relay."""
+    its_topic = Fact.topic == func.any(bindparam("topics", starting(), type_=ARRAY(TEXT)))
+    return and_(Fact.planned_version.is_(None), Fact.version == 1, its_topic)
 
 
 def catch_up(engine: Engine, timing: Timing) -> int:
     """Plan what an older version stamped, for contracts that are new since: when a relay starts, until none is left."""
-    topics = {contract.topic for contract in CONTRACTS if contract.since > 1}
-    if not topics:
+    new = starting(since=1)
+    if not new:
         return 0
     return plan_next(
-        engine, timing, and_(Fact.topic.in_(topics), Fact.planned_version > 0, Fact.planned_version < CONTRACTS_VERSION)
+        engine, timing, and_(Fact.topic.in_(new), Fact.planned_version > 0, Fact.planned_version < CONTRACTS_VERSION)
     )
 
 
-def plan_next(engine: Engine, timing: Timing, which: Which = UNPLANNED) -> int:
+def plan_next(engine: Engine, timing: Timing, which: Which | None = None) -> int:
     """Plan a batch; should that fail because of its rows, plan them one by one. Returns how many were stamped.
 
     Raises what says that the database is away, busy or older than the code: then no fact is to blame.
     """
+    which = unplanned() if which is None else which
     try:
         with transaction(engine) as session:
             return plan(session, timing, which)
@@ -73,7 +74,7 @@ def plan_next(engine: Engine, timing: Timing, which: Which = UNPLANNED) -> int:
     return sum(_plan_alone(engine, timing, which, fact_id) for fact_id in waiting)
 
 
-def plan(session: Session, timing: Timing, which: Which = UNPLANNED) -> int:
+def plan(session: Session, timing: Timing, which: Which | None = None) -> int:
     """Turn a batch of facts, the oldest first, into work and stamp them with the version of our contracts.
 
     All in the caller's transaction. Returns how many facts were stamped.
@@ -81,7 +82,7 @@ def plan(session: Session, timing: Timing, which: Which = UNPLANNED) -> int:
     rows: list[dict[str, Any]] = []
     planned: list[int] = []
     failed: dict[int, Exception] = {}
-    for row in session.execute(_batch(which)):
+    for row in session.execute(_batch(unplanned() if which is None else which)):
         try:
             rows += _started_by(row, timing)
             planned.append(row.id)
@@ -97,13 +98,13 @@ def plan(session: Session, timing: Timing, which: Which = UNPLANNED) -> int:
 
 def stamp_the_rest(session: Session, most: int = STAMP_MOST) -> int:
     """Stamp facts that start nothing, which is most of them, without reading them. Returns how many."""
-    values = {"passed_over": PASSED_OVER, "planned_version": CONTRACTS_VERSION, "most": most}
+    values = {"passed_over": passed_over(), "planned_version": CONTRACTS_VERSION, "most": most}
     return statements.run(session, SQL["stamp_the_rest"], **values).rowcount
 
 
 def any_unplanned(session: Session) -> bool:
     """Whether there are facts that may start work and that no relay has planned yet."""
-    return bool(statements.run(session, SQL["any_unplanned"], starting=STARTING).scalar_one())
+    return bool(statements.run(session, SQL["any_unplanned"], starting=starting()).scalar_one())
 
 
 def _started_by(row: Row[Any], timing: Timing) -> list[dict[str, Any]]:
@@ -117,8 +118,7 @@ def _started_by(row: Row[Any], timing: Timing) -> list[dict[str, Any]]:
         happened_at=row.happened_at,
         payload=read_payload(row.payload_text),
     )
-    unplanned = [contract for contract in CONTRACTS if contract.since > (row.planned_version or 0)]
-    return [work_for(fact, contract, timing) for contract in planned_by(fact, unplanned)]
+    return [work_for(fact, *what, timing) for what in started_by(fact, since=row.planned_version or 0)]
 
 
 def _plan_alone(engine: Engine, timing: Timing, which: Which, fact_id: int) -> int:

@@ -23,13 +23,14 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from billing import captures, database, effects, invoices, row_io, store
+from billing import database, effects, row_io, store
 from billing.errors import InvalidRequest, UnknownEntity
 from billing.facts import new_fact
 from billing.idempotency import Learned, lease_alive
-from billing.operations import operation_of
+from billing.operations import by_id, operation_of
+from billing.states import RecordState, WorkState, set_state
 from billing.steps import LoadedOperation
-from billing.tables import Capture, CaptureState, Invoice, Record, RecordState, Work, WorkState
+from billing.tables import Record, Work
 from billing.texts import plain_text
 from jobs.road import work_queue
 
@@ -124,15 +125,15 @@ def reopen_invoice(session: Session, invoice_id: str, *, actor: str, reason: str
     """
     reason, actor = plain_text("reason", reason, 500), plain_text("actor", actor, 255)
     work_id = session.scalar(select(Work.id).where(Work.entity_id == invoice_id).order_by(Work.id.desc()).limit(1))
-    if work_id is None or not invoice_id.startswith("inv_"):
+    operation = by_id(invoice_id)
+    if work_id is None or operation is None or operation.reopen is None:
         raise UnknownEntity(invoice_id)
     work = work_queue.locked(session, [work_id])[work_id]
     loaded = _loaded(session, work)
-    assert isinstance(loaded.row, Invoice)
     _refuse_if_unfit(loaded)
     if loaded.open is not None or loaded.in_conflict:
         raise InvalidRequest(invoice_id, f"has a call that is not concluded; see `billing explain {invoice_id}`")
-    reopened = list(invoices.reopen(loaded.row, actor=actor, reason=reason))
+    reopened = operation.reopen(loaded.row, actor=actor, reason=reason)
     work.attempts = 0
     work_queue.move(work, WorkState.READY, database.now(session), reason=f"reopened by {actor}")
     row_io.save(session, [work, loaded.row, *loaded.records], reopened)
@@ -169,31 +170,21 @@ def _put_right(session: Session, loaded: LoadedOperation, record: Record) -> str
         _restore(record, disproved=disproved)
         _only_look(later)
         return f"{name} is history; {later.step} g{later.generation} is looked at before anything is sent"
-    row = loaded.row
-    if isinstance(row, Capture) and row.state not in (CaptureState.REQUESTED, CaptureState.CAPTURED):
-        _refuse_if_taken(session, row)
+    operation = operation_of(loaded.row.id)
+    if operation.reconsider(session, loaded.row):
         record.concluded_at = record.conclusion = None
-        row.state, row.reason = CaptureState.REQUESTED, None
         _only_look(record)
         return f"{name} is open again: Stripe is looked at to see whether the money moved after all"
     _restore(record, disproved=disproved)
-    return f"{name} is history: the {'capture' if isinstance(row, Capture) else 'invoice'} stays {row.state}"
+    return f"{name} is history: the {operation.kind} stays {loaded.row.state}"
 
 
 def _only_look(record: Record) -> None:
-    record.state, record.learned, record.look_only = RecordState.IN_DOUBT, Learned.ASK, True
+    set_state(record, RecordState.IN_DOUBT)
+    record.learned, record.look_only = Learned.ASK, True
     record.look_at = record.parked_at = None
     record.looks = 0
 
 
 def _restore(record: Record, *, disproved: bool) -> None:
-    record.state = RecordState.DISPROVED if disproved else RecordState.ANSWERED
-
-
-def _refuse_if_taken(session: Session, row: Capture) -> None:
-    """A capture that becomes requested again holds its authorization again; the index allows one."""
-    holder = captures.holder_of(session, row.account, row.payment_intent, capture_no=row.capture_no)
-    if holder not in (None, row.id):
-        raise InvalidRequest(
-            str(holder), f"has taken the authorization {row.payment_intent} since; settle the two by hand at Stripe"
-        )
+    set_state(record, RecordState.DISPROVED if disproved else RecordState.ANSWERED)

@@ -18,7 +18,7 @@ from billing.timing import Timing
 from jobs.road import backlog, planning, work_queue
 from jobs.road.backlog import Backlog
 from jobs.road.cadence import IDLE_PAUSE_S, Cadence
-from jobs.road.contracts import KNOWN
+from jobs.road.contracts import known
 from jobs.road.housekeeping import STAMP, Housekeeper
 from jobs.road.ringer import Ringer
 from jobs.road.verdicts import Failure, classify
@@ -91,7 +91,7 @@ class Relay:
 
     def _claimable(self) -> dict[str, int]:
         with autocommit(self.engine) as session:
-            return work_queue.claimable(session, KNOWN, self.ringer.most)
+            return work_queue.claimable(session, known(), self.ringer.most)
 
     def _ring(self, claimable: Mapping[str, int]) -> None:
         for queue, count in claimable.items():

@@ -22,13 +22,15 @@ from billing.gateway import Budget, Gateway, NoAnswer
 from billing.idempotency import Learned
 from billing.operations import operation_of
 from billing.records import CallSettings
-from billing.steps import LoadedOperation, LookResult, Operation
-from billing.tables import Capture, Work, WorkState
+from billing.registration import Operation
+from billing.states import WorkState
+from billing.steps import LoadedOperation, LookResult
+from billing.tables import Work
 from billing.timing import may_be_real
 from jobs import logs
 from jobs.logs import about
 from jobs.road import work_queue
-from jobs.road.contracts import KNOWN, urgency_of
+from jobs.road.contracts import known, urgency_of
 from jobs.road.guards import NOT_IN_HAND, STOPPED, Guards, Refusal
 from jobs.road.verdicts import LEFT_TO_GUARDS, VERDICTS
 
@@ -76,7 +78,7 @@ class Runner:
     def claim(self, session: Session, queue: str, free: int) -> list[Piece]:
         """Lock up to `free` pieces of work; those that are to be looked at come before the most urgent."""
         looking = work_queue.claim_looks(session, queue, free)
-        ready = work_queue.claim_ready(session, queue, KNOWN, free - len(looking)) if len(looking) < free else []
+        ready = work_queue.claim_ready(session, queue, known(), free - len(looking)) if len(looking) < free else []
         looks = {work.id for work in looking}
         # What is ready and to be looked at as well is claimed once.
         claimed = {work.id: work for work in (*ready, *looking)}.values()
@@ -162,7 +164,7 @@ class Runner:
 
     def _mind_the_deadline(self, work: Work, loaded: LoadedOperation) -> None:
         """Planned before its authorization was known; from now on its deadline counts."""
-        deadline = loaded.row.capture_before if isinstance(loaded.row, Capture) else None
+        deadline = operation_of(loaded.row.id).deadline_of(loaded.row)
         if deadline is not None and may_be_real(deadline):
             work.urgency = urgency_of(deadline, work.created_at, self.call_settings.timing)
 
@@ -218,7 +220,7 @@ def _outcome(pieces: Sequence[Piece]) -> Outcome:
     for result in (piece.result for piece in pieces if piece.result is not None):
         if result.call is not None:
             outcome.calls.append(result.call)
-        elif result.misconfigured and result.loaded.row.id.startswith(("cap_", "inv_")):
+        elif result.misconfigured and operation_of(result.loaded.row.id).scope is not None:
             outcome.refused_accounts[result.loaded.row.account] = result.misconfigured
     return outcome
 

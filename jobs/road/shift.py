@@ -21,10 +21,10 @@ from billing import database, row_io, store, switches
 from billing.database import autocommit, now, transaction
 from billing.effects import Call, Report
 from billing.gateway import Budget, Gateway, Response, boot_clock
-from billing.tables import WorkState
+from billing.states import WorkState
 from jobs.logs import about
 from jobs.road import work_queue
-from jobs.road.contracts import KNOWN
+from jobs.road.contracts import known
 from jobs.road.runner import Outcome, Piece, Runner, make_call
 from jobs.road.verdicts import Failure, classify
 
@@ -214,7 +214,7 @@ class Shift:
     def _anything(self) -> bool:
         """Asked before a claim where the last one found nothing: most looks find nothing again."""
         with autocommit(self._engine) as session:
-            return work_queue.claimable(session, KNOWN, {self._queue: 1})[self._queue] > 0
+            return work_queue.claimable(session, known(), {self._queue: 1})[self._queue] > 0
 
     def _not_prepared(self, claimed: list[Piece], error: Exception) -> None:
         """One row that cannot be prepared must not stop its queue: found one by one, and set aside for a person.

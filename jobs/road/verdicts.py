@@ -14,7 +14,7 @@ import sqlalchemy.exc
 
 from billing import database
 from billing.effects import Standing
-from billing.tables import WorkState
+from billing.states import WorkState
 from billing.timing import Timing
 
 

@@ -8,7 +8,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from billing import ids, row_io, statements
-from billing.tables import Work, WorkState
+from billing.states import WorkState, set_state
+from billing.tables import Work
 
 SQL = statements.beside(__file__)
 
@@ -53,5 +54,6 @@ def move(
     work: Work, state: WorkState, now: datetime, *, reason: str | None = None, after: timedelta | None = None
 ) -> None:
     """Change a locked piece of work; `now` is the database's, and `after` a pause from it."""
-    work.state, work.reason, work.state_since = state, reason, now
+    set_state(work, state)
+    work.reason, work.state_since = reason, now
     work.due_at = now + after if after is not None else None

@@ -11,7 +11,7 @@ import botocore.exceptions
 import pytest
 from aws_server import Aws, error, serving
 
-from billing.tables import WorkState
+from billing.states import WorkState
 from jobs.config import aws_secrets
 from jobs.config.secrets import Secret, SecretAway, SecretMissing
 from jobs.config.settings import Settings

@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 import billing
-from billing.tables import WorkState
+from billing.states import WorkState
 from jobs.access.migrate import wrong_grants
 from jobs.local.postgres import Postgres
 from jobs.local.supervisor import Supervisor

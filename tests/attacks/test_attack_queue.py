@@ -20,10 +20,10 @@ import billing
 from billing import database, store
 from billing.effects import Call, Report
 from billing.gateway import NoAnswer
+from billing.operations import OPERATIONS
 from billing.records import CallSettings
-from billing.tables import WorkState
+from billing.states import WorkState
 from jobs.road import planning, work_queue
-from jobs.road.contracts import CONTRACTS
 from jobs.road.runner import Outcome, Piece, Runner
 from jobs.road.shift import Control, Shift
 
@@ -122,9 +122,9 @@ def test_two_new_contracts_of_one_topic_are_both_planned_for_old_facts(
 ) -> None:
     capture = house.ask_for_capture()
     house.plan()
-    first = replace(CONTRACTS[0], name="first_new", since=2)
-    second = replace(CONTRACTS[0], name="second_new", since=2)
-    monkeypatch.setattr(planning, "CONTRACTS", (*CONTRACTS, first, second))
+    (now,) = OPERATIONS["capture"].contracts
+    new = (replace(now, name="first_new", since=2), replace(now, name="second_new", since=2))
+    monkeypatch.setitem(OPERATIONS, "capture", replace(OPERATIONS["capture"], contracts=(now, *new)))
     monkeypatch.setattr(planning, "CONTRACTS_VERSION", 2)
     for _ in range(3):
         planning.catch_up(house.engine, house.timing)

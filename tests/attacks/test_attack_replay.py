@@ -7,7 +7,7 @@ from house import House
 from worker import fork_worker, reap, stop
 
 from billing import database
-from billing.tables import RecordState
+from billing.states import RecordState
 from jobs.road import quarantine
 
 

@@ -7,7 +7,8 @@ from sqlalchemy import event, select, text
 
 from billing import database, switches
 from billing.gateway import Answer, Budget, Request
-from billing.tables import Switch, SwitchState
+from billing.states import SwitchState
+from billing.tables import Switch
 from jobs.road import work_queue
 
 

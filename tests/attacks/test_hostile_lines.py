@@ -89,9 +89,9 @@ def test_of_too_many_or_too_long_lines_no_more_is_loaded_than_shows_it(unchecked
     wanted = dict.fromkeys((many, long, both), ("wrk", "invoices"))
     with database.transaction(unchecked.engines["worker"]) as session:
         cases = store.load(session, operation_of(many), wanted)
-    assert [line.position for line in cases[many].lines] == list(range(MAX_LINES + 1))
-    assert [line.position for line in cases[both].lines] == list(range(MAX_LINES + 1))
-    assert [line.description for line in cases[long].lines] == [None]
+    assert [line.position for line in cases[many].parts] == list(range(MAX_LINES + 1))
+    assert [line.position for line in cases[both].parts] == list(range(MAX_LINES + 1))
+    assert [line.description for line in cases[long].parts] == [None]
 
 
 def test_lines_that_come_after_the_draft_have_it_deleted_and_nothing_finalized(unchecked: House) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from billing import database, ids
-from jobs.road.planning import STARTING
+from jobs.road.contracts import starting
 
 __all__ = ["run", "settings"]
 
@@ -75,7 +75,7 @@ PAYLOADS = st.one_of(OBJECTS, SCALARS, st.lists(SCALARS, max_size=3).map(lambda 
 @st.composite
 def facts(draw: st.DrawFn) -> dict[str, Any]:
     """A fact about nothing that exists, or about something that never had such an id."""
-    topic = draw(st.sampled_from([*STARTING, "capture.attempted", "switch.released", "capture.of_tomorrow"]))
+    topic = draw(st.sampled_from([*starting(), "capture.attempted", "switch.released", "capture.of_tomorrow"]))
     kind = topic.partition(".")[0]
     entity_id = draw(st.one_of(st.just(ids.new({"capture": "cap", "invoice": "inv", "switch": "swi"}[kind])), TEXTS))
     return {
@@ -231,7 +231,7 @@ def set_aside_without_a_reason(house: House, lines: Any) -> list[int]:
 def unplanned(house: House) -> int:
     with database.transaction(house.engine) as session:
         count = "SELECT count(*) FROM billing.facts WHERE planned_version IS NULL AND topic = ANY (:starting)"
-        return session.scalars(text(count), {"starting": STARTING}).one()
+        return session.scalars(text(count), {"starting": starting()}).one()
 
 
 def left(house: House) -> list[Any]:

@@ -4,7 +4,8 @@ import pytest
 
 from billing import database
 from billing.gateway import Budget, Request, boot_clock
-from billing.tables import Invoice, RecordState, WorkState
+from billing.states import RecordState, WorkState
+from billing.tables import Invoice
 
 
 def quarantine(house, capture_id: str, state: str | None = None) -> str:

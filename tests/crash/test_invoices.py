@@ -6,7 +6,8 @@ from worker import KILLED, fork_worker, reap
 
 from billing import database, invoices
 from billing.gateway import Budget, Request, boot_clock
-from billing.tables import Invoice, RecordState
+from billing.states import RecordState
+from billing.tables import Invoice
 
 STEPS = {"create": "/v1/invoices$", "add_lines": "/add_lines$", "finalize": "/finalize$", "send": "/send$"}
 

@@ -5,7 +5,8 @@ from house import House, eventually
 from sqlalchemy import select
 
 from billing import database
-from billing.tables import RecordState, Switch, WorkState
+from billing.states import RecordState, WorkState
+from billing.tables import Switch
 
 
 def test_a_capture_with_a_known_authorization_costs_exactly_one_provider_call(house: House) -> None:

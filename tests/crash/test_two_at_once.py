@@ -15,7 +15,7 @@ from worker import fork_worker, reap, stop
 
 from billing import database, effects
 from billing.gateway import Answer, Budget, Request, boot_clock
-from billing.tables import RecordState, WorkState
+from billing.states import RecordState, WorkState
 from jobs.road.runner import Runner
 
 

@@ -10,7 +10,8 @@ from worker import KILLED, fork_worker, reap
 from billing import database
 from billing.explain import explain
 from billing.gateway import Answer, Budget, Request, Response, boot_clock
-from billing.tables import Invoice, RecordState
+from billing.states import RecordState
+from billing.tables import Invoice
 from jobs.road import quarantine
 
 

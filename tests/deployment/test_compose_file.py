@@ -12,8 +12,8 @@ from packaging.requirements import Requirement
 
 from billing.timing import PRODUCTION
 from jobs.config import settings
+from jobs.config.queues import NAMES as QUEUES
 from jobs.local import postgres, seaweed
-from jobs.road.contracts import QUEUES
 from jobs.road.shift import LAST_WAIT_S
 from jobs.rq.workers import WORKER_TIMEOUT_S
 

@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 from test_request_capture import still_usable
 
 import billing
-from billing.tables import Fact, Invoice, InvoiceLine, InvoiceState
+from billing.states import InvoiceState
+from billing.tables import Fact, Invoice, InvoiceLine
 
 LINES = (billing.Line("Repair of one bicycle", billing.Money(4500, "EUR")),)
 DUE = billing.SendInvoice(days_until_due=30)

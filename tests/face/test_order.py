@@ -27,7 +27,7 @@ from billing.tables import Fact, Record, Work
 from billing.timing import PRODUCTION, SHORT
 from jobs.road import backlog, cadence, housekeeping, planning, quarantine, ringer, work_queue
 from jobs.road.cadence import CostlyLooks
-from jobs.road.contracts import KNOWN
+from jobs.road.contracts import known
 from jobs.road.guards import Windows
 from jobs.road.runner import Runner
 from jobs.road.verdicts import backoff, soon
@@ -337,8 +337,8 @@ def test_what_is_claimable_is_counted_by_queue_and_no_further_than_needed(engine
     for number in (1, 2, 3):
         new_request(engine, number)
     with transaction(engine) as session:
-        assert work_queue.claimable(session, KNOWN, {"invoices": 9, "captures": 9}) == {"invoices": 0, "captures": 4}
-        assert work_queue.claimable(session, KNOWN, {"captures": 2, "invoices": 9}) == {"captures": 3, "invoices": 0}
+        assert work_queue.claimable(session, known(), {"invoices": 9, "captures": 9}) == {"invoices": 0, "captures": 4}
+        assert work_queue.claimable(session, known(), {"captures": 2, "invoices": 9}) == {"captures": 3, "invoices": 0}
         assert work_queue.claimable(session, ["issue_invoice:1"], {"captures": 9}) == {"captures": 1}
 
 

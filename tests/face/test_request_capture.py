@@ -11,7 +11,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 import billing
-from billing.tables import Capture, CaptureState, Fact
+from billing.states import CaptureState
+from billing.tables import Capture, Fact
 
 USD_20 = billing.Money(2000, "USD")
 SOON = datetime(2026, 1, 7, tzinfo=UTC)

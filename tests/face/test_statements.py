@@ -10,15 +10,15 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from billing import statements, store, switches
+from billing import invoices, statements, store, switches
 from billing.database import transaction
 from billing.timing import SHORT
 from jobs.road import backlog, housekeeping, planning, work_queue
 from jobs.road.cadence import CostlyLooks
-from jobs.road.contracts import KNOWN
+from jobs.road.contracts import known
 
 ROOT = Path(__file__).parents[2]
-ROOMS = [store, switches, planning, backlog, housekeeping, work_queue]
+ROOMS = [invoices, store, switches, backlog, housekeeping, planning, work_queue]
 FILES = sorted(path for package in ("billing", "jobs") for path in (ROOT / package).rglob("*.sql"))
 ALL = [(f"{Path(room.__file__).stem}.{name}", sql) for room in ROOMS for name, sql in room.SQL.items()]
 
@@ -146,10 +146,10 @@ def test_what_a_relay_sees_is_what_is_then_taken_in_whatever_state_the_rows_are(
                 assert (taken(session, lambda move=sweep.move: move(session, 9)) > 0) == sweep.wanted(now), sweep.name
             assert (taken(session, lambda: planning.plan(session, SHORT)) > 0) == now.unplanned
             assert planning.any_unplanned(session) == now.unplanned
-            ready = taken(session, lambda: work_queue.claim_ready(session, "captures", KNOWN, 9))
+            ready = taken(session, lambda: work_queue.claim_ready(session, "captures", known(), 9))
             looks = taken(session, lambda: work_queue.claim_looks(session, "captures", 9))
             assert now.claimable == {"captures": ready + looks, "invoices": 0}
-            assert work_queue.claimable(session, KNOWN, most) == now.claimable
+            assert work_queue.claimable(session, known(), most) == now.claimable
         seen.append(now)
     for field in fields(backlog.Backlog):
         values = [getattr(each, field.name) for each in seen]

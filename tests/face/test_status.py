@@ -10,7 +10,8 @@ from test_request_capture import ask
 
 import billing
 from billing import ids
-from billing.tables import Capture, CaptureState, Invoice, InvoiceState, Record, RecordState, Work, WorkState
+from billing.states import CaptureState, InvoiceState, RecordState, WorkState
+from billing.tables import Capture, Invoice, Record, Work
 
 THEN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -49,7 +50,6 @@ def work(session: Session, entity_id: str, state: WorkState, **changes: Any) -> 
         "id": ids.new("wrk"),
         "contract": "take_capture",
         "version": 1,
-        "arguments": {},
         "queue": "captures",
         "entity_id": entity_id,
         "scopes": [],

@@ -12,9 +12,10 @@ from billing.effects import Context, Report, Standing
 from billing.gateway import Budget, NotSent, Request, Response, boot_clock
 from billing.idempotency import Learned
 from billing.records import CallSettings
+from billing.states import CaptureState
 from billing.steps import LoadedOperation
 from billing.stripe_gateway import API_VERSION, StripeGateway
-from billing.tables import Capture, CaptureState
+from billing.tables import Capture
 from billing.timing import SHORT
 from jobs.local.servers import LocalServers
 from stripe_standin.control import Control

@@ -19,8 +19,10 @@ from billing.effects import Call, Context, Report, Standing
 from billing.gateway import Answer, NoAnswer, NotSent, Request, Response
 from billing.idempotency import Learned, Rules
 from billing.records import CallSettings
-from billing.steps import Ask, Judgment, LoadedOperation, LookResult, Operation, Step
-from billing.tables import Capture, CaptureState, Record
+from billing.registration import Operation
+from billing.states import CaptureState
+from billing.steps import Ask, Judgment, LoadedOperation, LookResult, Step
+from billing.tables import Capture, Record
 from billing.timing import PRODUCTION, Timing
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -110,11 +112,11 @@ MAKE = replace(TAKE, name="make", creates=True, rules=Rules(proof_settles=True))
 
 def _operation_of(step: Step) -> Operation:
     return Operation(
-        "capture",
-        "cap",
-        Capture,
-        lambda loaded: step if loaded.row.state == CaptureState.REQUESTED else None,
-        {step.name: step}.__getitem__,
+        table=Capture,
+        prefix="cap",
+        contracts=(),
+        next_step=lambda loaded: step if loaded.row.state == CaptureState.REQUESTED else None,
+        steps={step.name: step}.__getitem__,
     )
 
 

@@ -13,8 +13,9 @@ from billing.idempotency import Learned
 from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
 from billing.records import learn_from_answer, learn_from_look, mark_sent, plan
+from billing.states import InvoiceState
 from billing.steps import LoadedOperation, LookResult, Step
-from billing.tables import Invoice, InvoiceLine, InvoiceState, Record
+from billing.tables import Invoice, InvoiceLine, Record
 from billing.timing import PRODUCTION, SHORT
 
 INVOICE = "inv_" + "1" * 32
@@ -42,7 +43,7 @@ def invoice_row(**changes: Any) -> Invoice:
 
 def invoice_case(**changes: Any) -> LoadedOperation:
     loaded = loaded_with(invoice_row(**changes))
-    loaded.lines = [
+    loaded.parts = [
         InvoiceLine(invoice_id=INVOICE, position=position, description="work", amount_minor=amount)
         for position, amount in enumerate((100, 200))
     ]

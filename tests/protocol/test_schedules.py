@@ -14,8 +14,8 @@ from protocol_model import FATES, MAKING, PAUSES, REFUSALS, TAKE, TAKING, Schedu
 
 from billing import effects, idempotency
 from billing.idempotency import MAX_ROTATIONS, REFUSED_EACH_TIME, Learned, Look, Rotate
-from billing.steps import Operation
-from billing.tables import CaptureState, RecordState
+from billing.registration import Operation
+from billing.states import CaptureState, RecordState
 
 SEEDS = range(1500)
 

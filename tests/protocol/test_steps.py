@@ -15,8 +15,9 @@ from billing.gateway import Answer, NoAnswer
 from billing.idempotency import Learned
 from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
+from billing.states import CaptureState, SwitchState
 from billing.steps import LoadedOperation, LookResult, Reader, Step
-from billing.tables import CaptureState, Record, Switch, SwitchState
+from billing.tables import Record, Switch
 
 PATH = f"/v1/payment_intents/{INTENT}"
 ACCOUNT = response(200, {"id": "acct_1", "object": "account"})

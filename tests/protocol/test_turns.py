@@ -14,8 +14,8 @@ from billing.gateway import Answer, Budget, NoAnswer, NotSent, Request, boot_clo
 from billing.idempotency import MAX_ROTATIONS, Learned
 from billing.invoice_draft_steps import ADD_LINES
 from billing.records import plan, request_of
+from billing.states import CaptureState, InvoiceState, RecordState
 from billing.steps import LoadedOperation, LookResult, Step
-from billing.tables import CaptureState, InvoiceState, RecordState
 
 SECOND = timedelta(seconds=1)
 DAY = timedelta(days=1)

@@ -27,8 +27,10 @@ from billing.idempotency import Learned
 from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
 from billing.records import request_of
-from billing.steps import LoadedOperation, Operation, Reader, Step
-from billing.tables import Capture, Record, RecordState
+from billing.registration import Operation
+from billing.states import RecordState
+from billing.steps import LoadedOperation, Reader, Step
+from billing.tables import Capture, Record
 
 DOCS = Path(__file__).parents[2] / "docs" / "states-at-stripe.md"
 LATER = NOON + timedelta(hours=2)

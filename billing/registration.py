@@ -1,0 +1,98 @@
+"""What an operation says about itself, once: everything else asks its registration.
+
+An operation is a row in a table of its own that is carried out at the provider, step by step: a capture, an invoice, a
+probe. `billing.operations` is the list of them. A new kind is a life (billing/states.py), a table, its steps, and one
+`Operation` in a file of its own, added to that list.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from billing.steps import LoadedOperation, Step
+from billing.tables import Entity, Fact, Table
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """One kind of work that an operation's facts start: a promise between the process that plans it and the one that
+    carries it out, which may be of another version. `jobs.road.contracts` plans it."""
+
+    name: str
+    topic: str
+    """Of the fact that starts it, without the operation's own name: `requested`."""
+    queue: str
+    max_attempts: int
+    """Crashes of a worker and unknown errors; outages are bounded by the key's horizon, not by number."""
+    owner: str
+    purpose: str
+    version: int = 1
+    fact_version: int = 1
+    since: int = 1
+    """The `CONTRACTS_VERSION` that brought it."""
+    wanted: Callable[[Mapping[str, Any]], bool] = lambda _payload: True
+    """By the fact's payload: whether this fact really starts it."""
+    comes_first: Callable[[Mapping[str, Any]], bool] = lambda _payload: False
+    """By the fact's payload: whether its deadline is not known yet, so that it is read before all others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Rows that are loaded beside an operation's own."""
+
+    table: type[Table]
+    owner: str
+    """The column that holds the operation's id."""
+    statement: str
+    """Selects them in their order, of the operations in its parameter `ids`, and only so many as can be used."""
+    bounds: Mapping[str, int]
+    """Its other parameters."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operation:
+    """A kind of thing that this service carries out at the provider."""
+
+    table: type[Entity]
+    prefix: str
+    """What its ids begin with: `cap`."""
+    contracts: tuple[Contract, ...]
+    """What its facts start."""
+    next_step: Callable[[LoadedOperation], Step | None]
+    """By the row's own state, which is the recovery point. None: concluded."""
+    steps: Callable[[str], Step]
+    """The step of this name; a record from before a restart is resolved through it. Raises KeyError."""
+    scope: str | None = None
+    """The switch that stops all of its kind, beside those of its account and of everything. None: no switch stops it,
+    and a refusal of our credentials pulls none."""
+    deadline: str | None = None
+    """The column, and the field of the fact that asks for it, that say until when the provider takes it."""
+    parts: Parts | None = None
+    """What is loaded beside its row."""
+    found_by: Mapping[str, InstrumentedAttribute[Any]] = field(default_factory=dict)
+    """How it is found by the provider's ids: what such an id begins with -> the column that holds it."""
+    shown: Callable[[Session, Any], Mapping[str, Any]] = lambda _session, _row: {}
+    """(session, row) -> what was asked for, beside what all requests have. No text that may name a person."""
+    rule_out: Callable[[LoadedOperation], list[Fact]] = lambda _loaded: []
+    """Before each new step: rows that no call of ours can carry change the row's state, and the facts say so."""
+    unfit: Callable[[LoadedOperation], str | None] = lambda _loaded: None
+    """Before any call: what of its row no request can be made of, in words that do not repeat it. Nothing of the row is
+    changed then, which its constraints would not allow: its work is a person's."""
+    reconsider: Callable[[Session, Any], bool] = lambda _session, _row: False
+    """(session, row) -> whether it was set back to be looked at again, because a late success contradicts how it
+    ended. False: it stays as it ended. Raises InvalidRequest where it cannot be."""
+    reopen: Callable[..., list[Fact]] | None = None
+    """(row, actor=, reason=) -> facts: a person has it tried again after it was refused. None: that is not offered.
+    Raises InvalidRequest when it is not refused."""
+
+    @property
+    def kind(self) -> str:
+        """What it is called, and the entity type of its facts."""
+        return self.table.life.of
+
+    def deadline_of(self, row: Entity) -> datetime | None:
+        """Until when the provider takes this one, as far as it is known."""
+        return getattr(row, self.deadline) if self.deadline else None

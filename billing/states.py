@@ -1,0 +1,291 @@
+"""The states of everything that has a life here, and how one may follow another: who moves it, and when.
+
+Each life is one value: its states, each with a line, and its transitions. `set_state` is the only way to change a
+state, and refuses what is not among them. A statement that changes many rows names the states as literals, so that
+indexes fit, and a test compares each with this page. docs/protocol.md shows these tables and their diagrams.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from billing.errors import IllegalTransition
+
+
+class CaptureState(StrEnum):
+    REQUESTED = "requested"
+    CAPTURED = "captured"
+    DECLINED = "declined"
+    REFUSED = "refused"
+    EXPIRED = "expired"
+    CANCELED = "canceled"
+
+
+class InvoiceState(StrEnum):
+    """The recovery point: what is known to be done at Stripe."""
+
+    REQUESTED = "requested"
+    DRAFTED = "drafted"
+    LINES_ADDED = "lines_added"
+    LINES_DIFFER = "lines_differ"
+    FINALIZED = "finalized"
+    SENT = "sent"
+    PAID = "paid"
+    REFUSED = "refused"
+
+
+class SwitchState(StrEnum):
+    PULLED = "pulled"
+    RELEASED = "released"
+
+
+class RecordState(StrEnum):
+    PLANNED = "planned"
+    SENT = "sent"
+    IN_DOUBT = "in_doubt"
+    CONFLICT = "conflict"
+    UNSETTLED = "unsettled"
+    ANSWERED = "answered"
+    DISPROVED = "disproved"
+
+
+class WorkState(StrEnum):
+    WAITING = "waiting"
+    READY = "ready"
+    RUNNING = "running"
+    HELD = "held"
+    PARKED = "parked"
+    QUARANTINED = "quarantined"
+    DONE = "done"
+
+
+class BatchState(StrEnum):
+    CLAIMED = "claimed"
+    ARCHIVED = "archived"
+
+
+OPERATOR, WORKER, RELAY, ARCHIVER = "operator", "worker", "relay", "archiver"
+"""Who moves something. An operator is a person with the `billing` command; the others are processes."""
+
+
+class Transition(NamedTuple):
+    start: str
+    end: str
+    who: str
+    when: str
+
+
+@dataclass(frozen=True)
+class Life:
+    """The life of one kind of thing."""
+
+    of: str
+    """What it is called: the entity type of its facts, where it has any."""
+    states: Mapping[str, str]
+    """Every state with what it means, in one line. The first is the one in which a row is written."""
+    transitions: tuple[Transition, ...]
+    topics: Mapping[str, str] = field(default_factory=dict)
+    """What its facts tell beside the states it comes to, each with its meaning."""
+
+    @property
+    def first(self) -> str:
+        return next(iter(self.states))
+
+    @cached_property
+    def legal(self) -> frozenset[tuple[str, str]]:
+        """Every (from, to). To stay in a state is no transition."""
+        return frozenset((each.start, each.end) for each in self.transitions)
+
+    def before(self, state: str) -> list[str]:
+        """The states from which a row comes to this one."""
+        return sorted({each.start for each in self.transitions if each.end == state})
+
+    def is_final(self, state: str) -> bool:
+        """Whether only an operator could still change it."""
+        return all(each.who == OPERATOR for each in self.transitions if each.start == state)
+
+
+class Living(Protocol):
+    """A row that has a life."""
+
+    life: ClassVar[Life]
+    state: Any
+
+
+def set_state(row: Living, state: str) -> None:
+    """Change the state of a locked row. Raises IllegalTransition, and changes nothing, where its life has no such
+    transition."""
+    if row.state != state and (row.state, state) not in row.life.legal:
+        raise IllegalTransition(row.life.of, row.state, state)
+    row.state = state
+
+
+def _go(*starts: str, to: str, by: str, when: str) -> tuple[Transition, ...]:
+    return tuple(Transition(start, to, by, when) for start in starts)
+
+
+_C = CaptureState
+CAPTURE = Life(
+    of="capture",
+    states={
+        _C.REQUESTED: "somebody asked for an authorization to be captured",
+        _C.CAPTURED: "the money was taken",
+        _C.DECLINED: "the issuer said no",
+        _C.REFUSED: "the capture is impossible",
+        _C.EXPIRED: "the authorization lapsed before it was captured",
+        _C.CANCELED: "the authorization was canceled",
+    },
+    transitions=(
+        *_go(_C.REQUESTED, to=_C.CAPTURED, by=WORKER, when="Stripe's answer or a look shows our capture"),
+        *_go(_C.REQUESTED, to=_C.DECLINED, by=WORKER, when="Stripe answered 402"),
+        *_go(_C.REQUESTED, to=_C.REFUSED, by=WORKER, when="it is proven that nothing was captured, and cannot be"),
+        *_go(_C.REQUESTED, to=_C.EXPIRED, by=WORKER, when="Stripe says that the authorization lapsed"),
+        *_go(_C.REQUESTED, to=_C.CANCELED, by=WORKER, when="Stripe says that the authorization was canceled"),
+        *_go(
+            *(_C.DECLINED, _C.REFUSED, _C.EXPIRED, _C.CANCELED),
+            to=_C.REQUESTED,
+            by=OPERATOR,
+            when="a late success contradicts it, and replaying has Stripe looked at",
+        ),
+    ),
+    topics={"authorization_read": "the authorization was read from Stripe"},
+)
+
+FREES_THE_AUTHORIZATION = (CaptureState.DECLINED, CaptureState.REFUSED, CaptureState.CANCELED)
+"""In every other state a capture occupies its authorization, an expired one too, and no second one can ask for it."""
+
+_I = InvoiceState
+INVOICE = Life(
+    of="invoice",
+    states={
+        _I.REQUESTED: "somebody asked for an invoice",
+        _I.DRAFTED: "Stripe holds a draft of ours",
+        _I.LINES_ADDED: "the draft carries our lines, and its total is ours",
+        _I.LINES_DIFFER: "the draft is not as asked, or was refused; it is to be deleted",
+        _I.FINALIZED: "the invoice is open and has its number",
+        _I.SENT: "Stripe sent it to the customer",
+        _I.PAID: "it was paid before it was sent, so nothing is sent",
+        _I.REFUSED: "the invoice is impossible as asked",
+    },
+    transitions=(
+        *_go(_I.REQUESTED, to=_I.DRAFTED, by=WORKER, when="the draft is made"),
+        *_go(_I.REQUESTED, to=_I.REFUSED, by=WORKER, when="Stripe refuses to make it, or its lines fit no call"),
+        *_go(_I.DRAFTED, to=_I.LINES_ADDED, by=WORKER, when="all lines are on the draft, and compared"),
+        *_go(_I.DRAFTED, to=_I.LINES_DIFFER, by=WORKER, when="the lines or the total are not ours"),
+        *_go(_I.DRAFTED, to=_I.REFUSED, by=WORKER, when="the draft is gone, or is no draft any more"),
+        *_go(_I.LINES_ADDED, to=_I.FINALIZED, by=WORKER, when="Stripe finalized it"),
+        *_go(_I.LINES_ADDED, to=_I.LINES_DIFFER, by=WORKER, when="Stripe refuses to finalize the draft"),
+        *_go(_I.LINES_ADDED, to=_I.REFUSED, by=WORKER, when="the draft is gone, or somebody ended it otherwise"),
+        *_go(_I.LINES_DIFFER, to=_I.REFUSED, by=WORKER, when="the draft is deleted"),
+        *_go(_I.FINALIZED, to=_I.SENT, by=WORKER, when="Stripe sent it"),
+        *_go(_I.FINALIZED, to=_I.PAID, by=WORKER, when="nothing is left to pay, so there is nothing to send"),
+        *_go(_I.FINALIZED, to=_I.REFUSED, by=WORKER, when="somebody voided it, or gave it up"),
+        *_go(_I.REFUSED, to=_I.REQUESTED, by=OPERATOR, when="reopened: a new draft under a new key"),
+        *_go(_I.REFUSED, to=_I.FINALIZED, by=OPERATOR, when="reopened after it had its number: only sending is left"),
+    ),
+    topics={"reopened": "a person had a refused invoice made again"},
+)
+
+SWITCH = Life(
+    of="switch",
+    states={
+        SwitchState.PULLED: "nothing new is prepared in this scope",
+        SwitchState.RELEASED: "the scope runs again",
+    },
+    transitions=(
+        *_go(SwitchState.PULLED, to=SwitchState.RELEASED, by=OPERATOR, when="`billing switch release`"),
+        *_go(SwitchState.PULLED, to=SwitchState.RELEASED, by=WORKER, when="Stripe accepts our credentials again"),
+    ),
+)
+
+_R = RecordState
+_OPEN = (_R.PLANNED, _R.SENT, _R.IN_DOUBT)
+RECORD = Life(
+    of="idempotency record",
+    states={
+        _R.PLANNED: "written, and nothing was sent under its key that can have had an effect",
+        _R.SENT: "a send was prepared, and no report of it has been stored",
+        _R.IN_DOUBT: "it left us, and what came back does not say what happened",
+        _R.CONFLICT: "the provider holds something other than was asked: needs a decision",
+        _R.UNSETTLED: "an answer came that could not be applied: it is kept, and needs a decision",
+        _R.ANSWERED: "it is known what came of it",
+        _R.DISPROVED: "proven to have had no effect; the next generation took over",
+    },
+    transitions=(
+        *_go(_R.PLANNED, _R.IN_DOUBT, to=_R.SENT, by=WORKER, when="the call is prepared, before it is made"),
+        *_go(_R.SENT, _R.IN_DOUBT, to=_R.PLANNED, by=WORKER, when="its report shows that nothing was done"),
+        *_go(_R.SENT, to=_R.IN_DOUBT, by=WORKER, when="no answer, one that says nothing, or no report in time"),
+        *_go(*_OPEN, _R.UNSETTLED, to=_R.ANSWERED, by=WORKER, when="an answer or a look is definite"),
+        *_go(*_OPEN, _R.UNSETTLED, to=_R.DISPROVED, by=WORKER, when="a look proves that it had no effect"),
+        *_go(*_OPEN, _R.UNSETTLED, to=_R.CONFLICT, by=WORKER, when="what came back is not what was asked for"),
+        *_go(*_OPEN, _R.CONFLICT, to=_R.UNSETTLED, by=WORKER, when="Postgres does not take what came back"),
+        *_go(_R.ANSWERED, _R.DISPROVED, to=_R.CONFLICT, by=WORKER, when="a late answer contradicts it"),
+        *_go(
+            *(_R.CONFLICT, _R.UNSETTLED, _R.PLANNED, _R.SENT),
+            to=_R.IN_DOUBT,
+            by=OPERATOR,
+            when="replayed: it is looked at, and never sent again",
+        ),
+        *_go(
+            _R.CONFLICT,
+            to=_R.ANSWERED,
+            by=OPERATOR,
+            when="replayed: what it was before stands again, as history",
+        ),
+        *_go(
+            _R.CONFLICT,
+            to=_R.DISPROVED,
+            by=OPERATOR,
+            when="replayed: what it was before stands again, as history",
+        ),
+    ),
+)
+
+_W = WorkState
+_FREE = (_W.READY, _W.RUNNING, _W.WAITING)
+_STOPPED = (_W.HELD, _W.PARKED, _W.QUARANTINED)
+WORK = Life(
+    of="work",
+    states={
+        _W.READY: "whoever is free takes it up: a shift on its queue claims it",
+        _W.RUNNING: "its call is in hand; the lease is on the call's record",
+        _W.WAITING: "until its due time, or without one until its record is looked at, by the record's own clock",
+        _W.HELD: "a pulled switch stops it; it is ready again when the switch is released",
+        _W.PARKED: "no worker here knows its contract's version; it is ready again when one does",
+        _W.QUARANTINED: "needs a decision: `billing quarantine list`",
+        _W.DONE: "its operation is concluded",
+    },
+    transitions=(
+        *_go(_W.READY, _W.WAITING, to=_W.RUNNING, by=WORKER, when="a call of it is prepared"),
+        *_go(_W.RUNNING, _W.WAITING, to=_W.READY, by=WORKER, when="its next call, or the same one, may be made now"),
+        *_go(_W.RUNNING, _W.READY, to=_W.WAITING, by=WORKER, when="a pause, or a look has to come first"),
+        *_go(*_FREE, to=_W.HELD, by=WORKER, when="a guard finds its switch pulled, or Stripe refuses our credentials"),
+        *_go(*_FREE, to=_W.PARKED, by=WORKER, when="it was looked at, and its contract is not known here"),
+        *_go(*_FREE, *_STOPPED[:2], to=_W.QUARANTINED, by=WORKER, when="it needs a decision, or failed too often"),
+        *_go(_W.DONE, to=_W.QUARANTINED, by=WORKER, when="a late answer contradicts how it ended"),
+        *_go(*_FREE, *_STOPPED, to=_W.DONE, by=WORKER, when="its operation is concluded, by an answer or by a look"),
+        *_go(_W.WAITING, to=_W.READY, by=RELAY, when="its pause is over"),
+        *_go(_W.RUNNING, to=_W.READY, by=RELAY, when="its worker went silent: the lease ran out"),
+        *_go(_W.READY, _W.WAITING, to=_W.HELD, by=RELAY, when="its switch is pulled"),
+        *_go(_W.HELD, to=_W.READY, by=RELAY, when="no switch of its is pulled any more"),
+        *_go(_W.READY, to=_W.PARKED, by=RELAY, when="its contract is not known here"),
+        *_go(_W.PARKED, to=_W.READY, by=RELAY, when="its contract is known by now"),
+        *_go(_W.QUARANTINED, to=_W.READY, by=OPERATOR, when="`billing quarantine replay`"),
+        *_go(_W.DONE, to=_W.READY, by=OPERATOR, when="`billing invoice reopen`"),
+    ),
+)
+
+BATCH = Life(
+    of="archive batch",
+    states={
+        BatchState.CLAIMED: "its facts and numbers are fixed; whoever comes by writes it, or finishes writing it",
+        BatchState.ARCHIVED: "its object and its manifest were read back from the bucket and are as they must be",
+    },
+    transitions=_go(
+        BatchState.CLAIMED, to=BatchState.ARCHIVED, by=ARCHIVER, when="what was written is read back and compared"
+    ),
+)
+
+LIVES = (CAPTURE, INVOICE, SWITCH, RECORD, WORK, BATCH)

@@ -1,0 +1,57 @@
+"""Draws the states into docs/protocol.md, from billing/states.py: `make docs` writes, `make check` compares."""
+
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from billing.states import LIVES, Life
+
+PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
+BEGIN, END = "<!-- states: written by `make docs` -->\n", "<!-- end of states -->\n"
+
+
+def main() -> int:
+    """Write the page; with `--check` say whether it is as it must be, and write nothing."""
+    page = PAGE.read_text(encoding="utf-8")
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    as_it_must_be = before + BEGIN + "\n".join(map(shown, LIVES)) + END + after
+    if "--check" not in sys.argv[1:]:
+        PAGE.write_text(as_it_must_be, encoding="utf-8")
+    elif page != as_it_must_be:
+        print(f"{PAGE.name} does not show the states of billing/states.py; run `make docs`", file=sys.stderr)
+        return 1
+    return 0
+
+
+def shown(life: Life) -> str:
+    """One life: its states, a diagram in Mermaid, and its transitions."""
+    drawn: dict[tuple[str, str], list[str]] = defaultdict(list)
+    told: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for each in life.transitions:
+        drawn[each.start, each.end].append(each.who)
+        told[each.end, each.who, each.when].append(f"`{each.start}`")
+    return "\n".join(
+        [
+            f"### {life.of.capitalize()}",
+            "",
+            "| state | what it says |",
+            "|---|---|",
+            *(f"| `{state}` | {meaning} |" for state, meaning in life.states.items()),
+            "",
+            "```mermaid",
+            "stateDiagram-v2",
+            f"    [*] --> {life.first}",
+            *(f"    {start} --> {end}: {', '.join(dict.fromkeys(who))}" for (start, end), who in drawn.items()),
+            "```",
+            "",
+            "| from | to | who | when |",
+            "|---|---|---|---|",
+            *(f"| {', '.join(starts)} | `{end}` | {who} | {when} |" for (end, who, when), starts in told.items()),
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
