@@ -1,4 +1,4 @@
-"""The states of everything that has a life here, and how one may follow another: who moves it, and when.
+"""The states of captures, invoices, switches, records, work and batches: what each means, and who moves it, when.
 
 Each life is one value: its states, each with a line, and its transitions. `set_state` is the only way to change a
 state, and refuses what is not among them. A statement that changes many rows names the states as literals, so that
@@ -132,8 +132,8 @@ CAPTURE = Life(
     states={
         _C.REQUESTED: "somebody asked for an authorization to be captured",
         _C.CAPTURED: "the money was taken",
-        _C.DECLINED: "the issuer said no",
-        _C.REFUSED: "the capture is impossible",
+        _C.DECLINED: "the card's issuer declined it",
+        _C.REFUSED: "the capture is impossible as asked",
         _C.EXPIRED: "the authorization lapsed before it was captured",
         _C.CANCELED: "the authorization was canceled",
     },
@@ -162,8 +162,8 @@ INVOICE = Life(
     states={
         _I.REQUESTED: "somebody asked for an invoice",
         _I.DRAFTED: "Stripe holds a draft of ours",
-        _I.LINES_ADDED: "the draft carries our lines, and its total is ours",
-        _I.LINES_DIFFER: "the draft is not as asked, or was refused; it is to be deleted",
+        _I.LINES_ADDED: "the draft has our lines and our total",
+        _I.LINES_DIFFER: "the draft is not as asked, or Stripe refuses to finalize it; it will be deleted",
         _I.FINALIZED: "the invoice is open and has its number",
         _I.SENT: "Stripe sent it to the customer",
         _I.PAID: "it was paid before it was sent, so nothing is sent",
@@ -171,17 +171,17 @@ INVOICE = Life(
     },
     transitions=(
         *_go(_I.REQUESTED, to=_I.DRAFTED, by=WORKER, when="the draft is made"),
-        *_go(_I.REQUESTED, to=_I.REFUSED, by=WORKER, when="Stripe refuses to make it, or its lines fit no call"),
+        *_go(_I.REQUESTED, to=_I.REFUSED, by=WORKER, when="Stripe refuses to make it, or no call can carry its lines"),
         *_go(_I.DRAFTED, to=_I.LINES_ADDED, by=WORKER, when="all lines are on the draft, and compared"),
-        *_go(_I.DRAFTED, to=_I.LINES_DIFFER, by=WORKER, when="the lines or the total are not ours"),
-        *_go(_I.DRAFTED, to=_I.REFUSED, by=WORKER, when="the draft is gone, or is no draft any more"),
+        *_go(_I.DRAFTED, to=_I.LINES_DIFFER, by=WORKER, when="the lines or the total differ from ours"),
+        *_go(_I.DRAFTED, to=_I.REFUSED, by=WORKER, when="the draft is gone, or is no longer a draft"),
         *_go(_I.LINES_ADDED, to=_I.FINALIZED, by=WORKER, when="Stripe finalized it"),
         *_go(_I.LINES_ADDED, to=_I.LINES_DIFFER, by=WORKER, when="Stripe refuses to finalize the draft"),
         *_go(_I.LINES_ADDED, to=_I.REFUSED, by=WORKER, when="the draft is gone, or somebody ended it otherwise"),
         *_go(_I.LINES_DIFFER, to=_I.REFUSED, by=WORKER, when="the draft is deleted"),
         *_go(_I.FINALIZED, to=_I.SENT, by=WORKER, when="Stripe sent it"),
         *_go(_I.FINALIZED, to=_I.PAID, by=WORKER, when="nothing is left to pay, so there is nothing to send"),
-        *_go(_I.FINALIZED, to=_I.REFUSED, by=WORKER, when="somebody voided it, or gave it up"),
+        *_go(_I.FINALIZED, to=_I.REFUSED, by=WORKER, when="somebody voided it, or marked it uncollectible"),
         *_go(_I.REFUSED, to=_I.REQUESTED, by=OPERATOR, when="reopened: a new draft under a new key"),
         *_go(_I.REFUSED, to=_I.FINALIZED, by=OPERATOR, when="reopened after it had its number: only sending is left"),
     ),
@@ -191,8 +191,8 @@ INVOICE = Life(
 SWITCH = Life(
     of="switch",
     states={
-        SwitchState.PULLED: "nothing new is prepared in this scope",
-        SwitchState.RELEASED: "the scope runs again",
+        SwitchState.PULLED: "nothing new is sent in this scope",
+        SwitchState.RELEASED: "sends in this scope continue",
     },
     transitions=(
         *_go(SwitchState.PULLED, to=SwitchState.RELEASED, by=OPERATOR, when="`billing switch release`"),
@@ -205,13 +205,13 @@ _OPEN = (_R.PLANNED, _R.SENT, _R.IN_DOUBT)
 RECORD = Life(
     of="idempotency record",
     states={
-        _R.PLANNED: "written, and nothing was sent under its key that can have had an effect",
+        _R.PLANNED: "written; nothing that may have had an effect was sent with its key",
         _R.SENT: "a send was prepared, and no report of it has been stored",
-        _R.IN_DOUBT: "it left us, and what came back does not say what happened",
+        _R.IN_DOUBT: "it was sent, and what came back does not say what happened",
         _R.CONFLICT: "the provider holds something other than was asked: needs a decision",
         _R.UNSETTLED: "an answer came that could not be applied: it is kept, and needs a decision",
-        _R.ANSWERED: "it is known what came of it",
-        _R.DISPROVED: "proven to have had no effect; the next generation took over",
+        _R.ANSWERED: "its outcome is known",
+        _R.DISPROVED: "proven to have had no effect; the next generation takes over",
     },
     transitions=(
         *_go(_R.PLANNED, _R.IN_DOUBT, to=_R.SENT, by=WORKER, when="the call is prepared, before it is made"),
@@ -220,7 +220,7 @@ RECORD = Life(
         *_go(*_OPEN, _R.UNSETTLED, to=_R.ANSWERED, by=WORKER, when="an answer or a look is definite"),
         *_go(*_OPEN, _R.UNSETTLED, to=_R.DISPROVED, by=WORKER, when="a look proves that it had no effect"),
         *_go(*_OPEN, _R.UNSETTLED, to=_R.CONFLICT, by=WORKER, when="what came back is not what was asked for"),
-        *_go(*_OPEN, _R.CONFLICT, to=_R.UNSETTLED, by=WORKER, when="Postgres does not take what came back"),
+        *_go(*_OPEN, _R.CONFLICT, to=_R.UNSETTLED, by=WORKER, when="Postgres refuses to store what came back"),
         *_go(_R.ANSWERED, _R.DISPROVED, to=_R.CONFLICT, by=WORKER, when="a late answer contradicts it"),
         *_go(
             *(_R.CONFLICT, _R.UNSETTLED, _R.PLANNED, _R.SENT),
@@ -232,13 +232,13 @@ RECORD = Life(
             _R.CONFLICT,
             to=_R.ANSWERED,
             by=OPERATOR,
-            when="replayed: what it was before stands again, as history",
+            when="replayed: its earlier outcome counts again",
         ),
         *_go(
             _R.CONFLICT,
             to=_R.DISPROVED,
             by=OPERATOR,
-            when="replayed: what it was before stands again, as history",
+            when="replayed: its earlier outcome counts again",
         ),
     ),
 )
@@ -249,29 +249,31 @@ _STOPPED = (_W.HELD, _W.PARKED, _W.QUARANTINED)
 WORK = Life(
     of="work",
     states={
-        _W.READY: "whoever is free takes it up: a shift on its queue claims it",
-        _W.RUNNING: "its call is in hand; the lease is on the call's record",
-        _W.WAITING: "until its due time, or without one until its record is looked at, by the record's own clock",
-        _W.HELD: "a pulled switch stops it; it is ready again when the switch is released",
-        _W.PARKED: "no worker here knows its contract's version; it is ready again when one does",
+        _W.READY: "a worker may claim it",
+        _W.RUNNING: "its call is prepared or in flight; the call's record has the lease",
+        _W.WAITING: "due later; without a due time, its record will be looked at first (`look_at`)",
+        _W.HELD: "a pulled switch stops it, until the switch is released",
+        _W.PARKED: "no relay or worker here knows this version of its contract",
         _W.QUARANTINED: "needs a decision: `billing quarantine list`",
         _W.DONE: "its operation is concluded",
     },
     transitions=(
-        *_go(_W.READY, _W.WAITING, to=_W.RUNNING, by=WORKER, when="a call of it is prepared"),
-        *_go(_W.RUNNING, _W.WAITING, to=_W.READY, by=WORKER, when="its next call, or the same one, may be made now"),
-        *_go(_W.RUNNING, _W.READY, to=_W.WAITING, by=WORKER, when="a pause, or a look has to come first"),
+        *_go(_W.READY, _W.WAITING, to=_W.RUNNING, by=WORKER, when="one of its calls is prepared"),
+        *_go(
+            _W.RUNNING, _W.WAITING, to=_W.READY, by=WORKER, when="its next call, or the same one again, may be made now"
+        ),
+        *_go(_W.RUNNING, _W.READY, to=_W.WAITING, by=WORKER, when="it pauses, or a look must come first"),
         *_go(*_FREE, to=_W.HELD, by=WORKER, when="a guard finds its switch pulled, or Stripe refuses our credentials"),
         *_go(*_FREE, to=_W.PARKED, by=WORKER, when="it was looked at, and its contract is not known here"),
         *_go(*_FREE, *_STOPPED[:2], to=_W.QUARANTINED, by=WORKER, when="it needs a decision, or failed too often"),
-        *_go(_W.DONE, to=_W.QUARANTINED, by=WORKER, when="a late answer contradicts how it ended"),
+        *_go(_W.DONE, to=_W.QUARANTINED, by=WORKER, when="a late answer contradicts its outcome"),
         *_go(*_FREE, *_STOPPED, to=_W.DONE, by=WORKER, when="its operation is concluded, by an answer or by a look"),
         *_go(_W.WAITING, to=_W.READY, by=RELAY, when="its pause is over"),
-        *_go(_W.RUNNING, to=_W.READY, by=RELAY, when="its worker went silent: the lease ran out"),
+        *_go(_W.RUNNING, to=_W.READY, by=RELAY, when="its worker died or hung: the lease ran out"),
         *_go(_W.READY, _W.WAITING, to=_W.HELD, by=RELAY, when="its switch is pulled"),
-        *_go(_W.HELD, to=_W.READY, by=RELAY, when="no switch of its is pulled any more"),
+        *_go(_W.HELD, to=_W.READY, by=RELAY, when="no pulled switch stops it any more"),
         *_go(_W.READY, to=_W.PARKED, by=RELAY, when="its contract is not known here"),
-        *_go(_W.PARKED, to=_W.READY, by=RELAY, when="its contract is known by now"),
+        *_go(_W.PARKED, to=_W.READY, by=RELAY, when="its contract is known now"),
         *_go(_W.QUARANTINED, to=_W.READY, by=OPERATOR, when="`billing quarantine replay`"),
         *_go(_W.DONE, to=_W.READY, by=OPERATOR, when="`billing invoice reopen`"),
     ),
@@ -280,8 +282,8 @@ WORK = Life(
 BATCH = Life(
     of="archive batch",
     states={
-        BatchState.CLAIMED: "its facts and numbers are fixed; whoever comes by writes it, or finishes writing it",
-        BatchState.ARCHIVED: "its object and its manifest were read back from the bucket and are as they must be",
+        BatchState.CLAIMED: "its facts and numbers are fixed; any archiver writes it or finishes writing it",
+        BatchState.ARCHIVED: "its object and manifest were read back from the bucket and are correct",
     },
     transitions=_go(
         BatchState.CLAIMED, to=BatchState.ARCHIVED, by=ARCHIVER, when="what was written is read back and compared"

@@ -4,7 +4,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from billing.states import LIVES, Life
+from billing.states import LIVES, WORKER, Life
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
 BEGIN, END = "<!-- states: written by `make docs` -->\n", "<!-- end of states -->\n"
@@ -41,8 +41,9 @@ def shown(life: Life) -> str:
             "",
             "```mermaid",
             "stateDiagram-v2",
+            "    direction LR",
             f"    [*] --> {life.first}",
-            *(f"    {start} --> {end}: {', '.join(dict.fromkeys(who))}" for (start, end), who in drawn.items()),
+            *(f"    {start} --> {end}{_label(who)}" for (start, end), who in drawn.items()),
             "```",
             "",
             "| from | to | who | when |",
@@ -51,6 +52,12 @@ def shown(life: Life) -> str:
             "",
         ]
     )
+
+
+def _label(who: list[str]) -> str:
+    """Who moves it. A worker alone is not named: labels on most arrows would cover each other."""
+    movers = list(dict.fromkeys(who))
+    return "" if movers == [WORKER] else f": {', '.join(movers)}"
 
 
 if __name__ == "__main__":
