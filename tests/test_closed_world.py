@@ -276,6 +276,28 @@ def test_a_guard_stops_everything_that_a_person_or_a_switch_has_stopped():
     assert set(guards.STOPPED) == {WorkState.HELD, WorkState.QUARANTINED, WorkState.PARKED}
 
 
+_ASKS_A_KIND = re.compile(
+    r'isinstance\([^)]*\b(Capture|Invoice|Switch)\b(?!\w)|startswith\(\(?"(cap|inv|swi)_'
+    r'|"(capture|invoice|switch)": ["\w]'
+)
+_OWN_FILES = re.compile(
+    r"billing/(captures|invoices|invoice_\w+|capture_steps|probes|tables|switches)\.py|jobs/(local|access)/"
+)
+
+
+def test_nobody_asks_of_which_kind_an_operation_is_but_its_own_files():
+    """Whatever differs from kind to kind is asked of the registration. The demo and the grants name their tables."""
+    asking = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for package in ("billing", "jobs")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if not _OWN_FILES.match(str(path.relative_to(ROOT))) and "migrations" not in path.parts
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if _ASKS_A_KIND.search(line)
+    ]
+    assert asking == []
+
+
 # Steps.
 
 STEPS: list[Step] = [

@@ -144,13 +144,14 @@ def reopen(
           --reason "tax is switched off at Stripe now"
     """
     from billing.explain import find
+    from billing.operations import operation_of
     from jobs.cli.opening import opened, patiently
     from jobs.road.quarantine import reopen_invoice
 
     with opened() as runtime:
         found = patiently(runtime, lambda session: find(session, invoice))
         # The same request id may name a capture, too.
-        invoice_id = next((each for each in found if each.startswith("inv_")), None)
+        invoice_id = next((each for each in found if operation_of(each).reopen is not None), None)
         if invoice_id is None:
             raise typer.BadParameter(f"{invoice} is the capture {found[0]}; only an invoice is made again")
         replayed = patiently(

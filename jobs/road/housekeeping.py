@@ -107,11 +107,11 @@ class Housekeeper:
         except SQLAlchemyError as error:
             if classify(error) not in (Failure.HALVE, Failure.DATA):
                 raise
-            about = {"sweep": sweep.name, "error": type(error).__name__, "sqlstate": database.sqlstate(error)}
+            name, code = type(error).__name__, database.sqlstate(error)
             if limit.rows > 1:
-                log.warning("sweep.halved", rows=limit.rows, **about)
+                log.warning("sweep.halved", sweep=sweep.name, rows=limit.rows, error=name, sqlstate=code)
             else:
-                log.error("sweep.stuck", **about, exc_info=True)
+                log.error("sweep.stuck", sweep=sweep.name, error=name, sqlstate=code, exc_info=True)
             limit.halve()
             return 0
         limit.fit()
