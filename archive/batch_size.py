@@ -37,11 +37,11 @@ def limited_to(most: int) -> BatchLimit:
 
 @dataclass(slots=True)
 class BatchSize:
-    """One per archiver. `beat` is called after every try, because a process that tries for long is alive."""
+    """One per archiver. `heartbeat` is called after every try, because a process that tries for long is alive."""
 
     engine: Engine
     limit: BatchLimit = field(default_factory=lambda: limited_to(MOST_ROWS))
-    beat: Callable[[], None] = lambda: None
+    heartbeat: Callable[[], None] = lambda: None
 
     def read(self, step: Step[T]) -> T:
         """Of one moment, however many statements it takes. Raises what Postgres raises, if one row is too slow."""
@@ -57,14 +57,14 @@ class BatchSize:
                 with begun(self.engine) as session:
                     result = step(session, self.limit.rows)
             except DBAPIError as error:
-                self.beat()
+                self.heartbeat()
                 if database.sqlstate(error) not in database.TOO_SLOW or self.limit.rows == 1:
                     raise
                 self.limit.halve()
                 kind = type(error.orig or error).__name__
                 log.warning("batch.halved", rows=self.limit.rows, error=kind, sqlstate=database.sqlstate(error))
             else:
-                self.beat()
+                self.heartbeat()
                 if self.limit.fit():
                     log.info("batch.doubled", rows=self.limit.rows)
                 return result

@@ -94,7 +94,7 @@ class Writer:
         body = records.parquet(rows)
         # SeaweedFS and S3 give the lock's end back in whole seconds of UTC, as it was given to them.
         lock = Lock(batch.lock_mode, batch.locked_until.astimezone(UTC))
-        self.batch_size.beat()
+        self.batch_size.heartbeat()
         self.store.put_once(key, body, lock)
         found = self._read_back(key, lock)
         if found.body != body:
@@ -110,7 +110,7 @@ class Writer:
         ).body()
         manifest_key = manifests.key(batch.retention_class, batch.number)
         manifest_lock = Lock(batch.manifest_lock_mode, batch.manifest_locked_until.astimezone(UTC))
-        self.batch_size.beat()
+        self.batch_size.heartbeat()
         self.store.put_once(manifest_key, manifest, manifest_lock)
         if self._read_back(manifest_key, manifest_lock).body != manifest:
             raise EvidenceDiffers(manifest_key, "another manifest is there")
@@ -133,7 +133,7 @@ class Writer:
         return 0 if batch is None else self.finish(batch)
 
     def _add(self, done: Round, step: Callable[[], int]) -> None:
-        self.batch_size.beat()
+        self.batch_size.heartbeat()
         try:
             done.archived += step()
         except EvidenceDiffers as error:
@@ -145,7 +145,7 @@ class Writer:
             done.troubles.append(error)
 
     def _read_back(self, key: str, lock: Lock) -> Stored:
-        self.batch_size.beat()
+        self.batch_size.heartbeat()
         found = self.store.get(key)
         if found.lock is None or not found.lock.holds(lock):
             raise EvidenceDiffers(key, f"it is not locked as it must be ({lock.mode} until {lock.until:%Y-%m-%d})")

@@ -75,7 +75,7 @@ def cache(settings: Settings, store: Store) -> Cache:
 
 
 @contextmanager
-def archiver(runtime: Runtime, beat: Callable[[], None] = lambda: None) -> Iterator[Writer]:
+def archiver(runtime: Runtime, heartbeat: Callable[[], None] = lambda: None) -> Iterator[Writer]:
     """What writes batches, on a database and a bucket that are found to be ours.
 
     Raises WrongDatabase, WrongBucket, BadRetention, SettingsError, SecretError, and what an unreachable server raises.
@@ -87,7 +87,7 @@ def archiver(runtime: Runtime, beat: Callable[[], None] = lambda: None) -> Itera
     with opened(settings) as store:
         store.check(settings.environment)
         source = Source(settings.environment, ours.identity)
-        batch_size, patience_s = BatchSize(runtime.engine, beat=beat), PATIENCE_S[settings.timing]
+        batch_size, patience_s = BatchSize(runtime.engine, heartbeat=heartbeat), PATIENCE_S[settings.timing]
         yield Writer(batch_size, store, rules, source, settings.archive_wait_s, patience_s)
 
 
@@ -98,12 +98,12 @@ def run(
 
     `complain` tells an error in one line, or not. Raises what `archiver` raises where waiting cannot help.
     """
-    with ExitStack() as open_till_the_end, runtime.beat("archiver") as beat:
+    with ExitStack() as open_till_the_end, runtime.heartbeat("archiver") as heartbeat:
         writer = until_ready(
-            lambda: open_till_the_end.enter_context(archiver(runtime, beat)),
+            lambda: open_till_the_end.enter_context(archiver(runtime, heartbeat)),
             runtime.forget,
             stop_requested,
-            beat,
+            heartbeat,
             complain,
         )
         mended, told = False, set[str]()
@@ -121,8 +121,8 @@ def run(
             except (StoreAway, SQLAlchemyError) as error:
                 _tell_trouble(error)
                 pause_s = AGAIN_S
-            beat()
-            _pause(pause_s, stop_requested, beat)
+            heartbeat()
+            _pause(pause_s, stop_requested, heartbeat)
 
 
 def run_once(runtime: Runtime) -> int:
@@ -171,8 +171,8 @@ def _tell_trouble(error: StoreAway | SQLAlchemyError) -> None:
     log.warning("archive.away" if away else "archive.failed", error=kind, sqlstate=database.sqlstate(error))
 
 
-def _pause(seconds: float, stop_requested: Callable[[], bool], beat: Callable[[], None]) -> None:
+def _pause(seconds: float, stop_requested: Callable[[], bool], heartbeat: Callable[[], None]) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until and not stop_requested():
         time.sleep(0.05)
-        beat()
+        heartbeat()

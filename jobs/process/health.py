@@ -37,13 +37,13 @@ _TICKS = 30
 _LAST_WORDS_S = 5.0
 
 
-def beat_file(role: str, directory: str | None = None) -> Path:
+def heartbeat_file(role: str, directory: str | None = None) -> Path:
     """Where the process of this role beats: `directory`, or a private one per user below the temporary directory."""
     place = Path(directory) if directory else Path(tempfile.gettempdir()) / f"billing-health-{os.getuid()}"
     return place / role
 
 
-class Beat:
+class Heartbeat:
     """Called by the main thread's loop, as often as it likes; writes at most once a second. A context manager: it
     cleans up, and while it is open a watchdog ends the process when no call comes for `stuck_after_s`."""
 
@@ -56,7 +56,7 @@ class Beat:
         leave: Callable[[int], object] = os._exit,
     ) -> None:
         self._role = role
-        self._file = beat_file(role, directory)
+        self._file = heartbeat_file(role, directory)
         self._next = 0.0
         self._waits_for: str | None = None
         self._turns = 0
@@ -64,7 +64,7 @@ class Beat:
         self._leave = leave
         self._closed = threading.Event()
 
-    def __enter__(self) -> "Beat":
+    def __enter__(self) -> "Heartbeat":
         self()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
         return self
@@ -130,7 +130,7 @@ class Standing:
 
 def standing(role: str, directory: str | None = None) -> Standing:
     """How the process of this role on this machine stands."""
-    file = beat_file(role, directory)
+    file = heartbeat_file(role, directory)
     try:
         age_s = time.time() - file.stat().st_mtime
         text = file.read_text()

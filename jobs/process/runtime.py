@@ -23,7 +23,7 @@ from jobs.config import postgres_url, queues, redis_url
 from jobs.config.connection_strings import Address, BadConnectionString
 from jobs.config.secrets import Secret, SecretError, check_stripe_key
 from jobs.config.settings import Settings, SettingsError, variable
-from jobs.process.health import ARCHIVER_STUCK_S, STUCK_S, Beat
+from jobs.process.health import ARCHIVER_STUCK_S, STUCK_S, Heartbeat
 from jobs.process.waiting import until_ready
 from jobs.road.relay import Relay
 from jobs.road.ringer import Ringer
@@ -180,10 +180,10 @@ class Runtime:
             bells.write_stamp(self.redis, self.settings.environment)
             return self.relay()
 
-        with self.beat("relay") as beat:
-            relay = until_ready(open_all, self.forget, stop_requested, beat, complain)
+        with self.heartbeat("relay") as heartbeat:
+            relay = until_ready(open_all, self.forget, stop_requested, heartbeat, complain)
             if relay is not None:
-                relay.run(stop_requested, beat)
+                relay.run(stop_requested, heartbeat)
 
     def run_worker(self, queue: str, stop_requested: Callable[[], bool] = _never, complain: Complain = _nothing) -> int:
         """As `run_relay`, a worker of one queue. Returns the exit code: 0 after a stop, else 1."""
@@ -192,22 +192,22 @@ class Runtime:
             self.check(provider=True)
             return self.gateway(self.settings.queue(queue).crew)
 
-        with self.beat(f"worker-{queue}") as beat:
-            gateway = until_ready(open_all, self.forget, stop_requested, beat, complain)
+        with self.heartbeat(f"worker-{queue}") as heartbeat:
+            gateway = until_ready(open_all, self.forget, stop_requested, heartbeat, complain)
             if gateway is None:
                 return 0
             runner = Runner(self.call_settings, self.settings.queue(queue).crew, random.Random())  # noqa: S311 - jitter, no secret
 
             def take_shift(control: workers.ShiftControl) -> int:
-                return self.shift(queue, gateway, runner).run(_Beating(control, beat))
+                return self.shift(queue, gateway, runner).run(_WithHeartbeat(control, heartbeat))
 
             environment = self.settings.environment
-            return workers.run_worker(self.redis_url, environment, queue, take_shift, beat, stop_requested)
+            return workers.run_worker(self.redis_url, environment, queue, take_shift, heartbeat, stop_requested)
 
-    def beat(self, role: str) -> Beat:
+    def heartbeat(self, role: str) -> Heartbeat:
         """By which this process shows that its loop turns, and ends when it does not."""
         limits = ARCHIVER_STUCK_S if role == "archiver" else STUCK_S
-        return Beat(role, self.settings.health_directory, stuck_after_s=limits[self.settings.timing])
+        return Heartbeat(role, self.settings.health_directory, stuck_after_s=limits[self.settings.timing])
 
     def forget(self) -> None:
         """Close what is open, and read every secret again at its next use: it may be another one by then."""
@@ -225,15 +225,15 @@ class Runtime:
             self.redis.close()
 
 
-class _Beating(Control):
+class _WithHeartbeat(Control):
     """Lets the worker around a shift know that it lives, and the health check too."""
 
-    def __init__(self, control: workers.ShiftControl, beat: Beat) -> None:
-        self._control, self._beat = control, beat
+    def __init__(self, control: workers.ShiftControl, heartbeat: Heartbeat) -> None:
+        self._control, self._heartbeat = control, heartbeat
 
     def stop_requested(self) -> bool:
         return self._control.stop_requested()
 
     def keep_alive(self) -> None:
-        self._beat()
+        self._heartbeat()
         self._control.keep_alive()

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from archive.errors import StoreAway
 from jobs.config.secrets import SecretAway
-from jobs.process.health import Beat
+from jobs.process.health import Heartbeat
 from jobs.road.verdicts import Failure, classify
 
 log = structlog.get_logger()
@@ -77,7 +77,7 @@ def until_ready(
     open_all: Callable[[], T],
     forget: Callable[[], object],
     stop_requested: Callable[[], bool],
-    beat: Beat,
+    heartbeat: Heartbeat,
     complain: Callable[[Exception], str | None] = lambda _: None,
 ) -> T | None:
     """What `open_all` returns, once it does; None when told to stop before.
@@ -100,12 +100,12 @@ def until_ready(
                 said, tries = found, 0
             forget()
             tries += 1
-            beat.waits_for(found.server)
-            _rest(rng.uniform(0.5, 1.0) * min(LONGEST_S, FIRST_S * 2**tries), stop_requested, beat)
+            heartbeat.waits_for(found.server)
+            _rest(rng.uniform(0.5, 1.0) * min(LONGEST_S, FIRST_S * 2**tries), stop_requested, heartbeat)
         else:
             if said is not None:
                 log.info("server.found", server=said.server, after_s=round(time.monotonic() - began, 1))
-            beat.waits_for(None)
+            heartbeat.waits_for(None)
             return ready
     return None
 
@@ -118,8 +118,8 @@ def _say(found: Away, error: Exception, message: str | None) -> None:
         log.warning("server.awaited", server=server, setting=setting, error=kind, message=message)
 
 
-def _rest(seconds: float, stop_requested: Callable[[], bool], beat: Beat) -> None:
+def _rest(seconds: float, stop_requested: Callable[[], bool], heartbeat: Heartbeat) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until and not stop_requested():
-        beat()
+        heartbeat()
         time.sleep(_STOP_EVERY_S)

@@ -41,20 +41,20 @@ class Relay:
     def __post_init__(self) -> None:
         self.housekeeper = Housekeeper(self.engine)
 
-    def run(self, stop_requested: Callable[[], bool], beat: Callable[[], None] = lambda: None) -> None:
+    def run(self, stop_requested: Callable[[], bool], heartbeat: Callable[[], None] = lambda: None) -> None:
         """Round after round until told to stop; a server that is away is waited for."""
         caught_up = False
         while not stop_requested():
             try:
                 if self.round():
                     self.cadence.moved(self.clock())
-                beat()
+                heartbeat()
                 if not caught_up:
                     caught_up = not planning.catch_up(self.engine, self.timing)
                 self._rest()
             except SQLAlchemyError as error:
                 log.warning("postgres.away", error=type(error).__name__, sqlstate=database.sqlstate(error))
-                beat()
+                heartbeat()
                 time.sleep(IDLE_PAUSE_S)
 
     def round(self) -> int:

@@ -111,7 +111,7 @@ class ShiftWorker(SimpleWorker):
         redis: Redis,
         queue: str,
         take_shift: Callable[[ShiftWorker], object],
-        beat: Callable[[], None] = lambda: None,
+        heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(
             [queue],
@@ -122,14 +122,14 @@ class ShiftWorker(SimpleWorker):
             log_job_description=False,
         )
         self._take_shift = take_shift
-        self._beat = beat
+        self._our_heartbeat = heartbeat
         self._keep_alive_at = 0.0
         self._redis_lost = False
 
     def bootstrap(self, *arguments: Any, **options: Any) -> None:
         # RQ registers its worker first, and would end here when Redis is out of memory, a replica or loading.
         while not self._stop_requested:
-            self._beat()
+            self._our_heartbeat()
             try:
                 super().bootstrap(*arguments, **options)
             except RedisError as error:
@@ -178,7 +178,7 @@ class ShiftWorker(SimpleWorker):
         # RQ's own loop never looks at the stop flag, blocks for worker_ttl - 15 s, and rests up to a minute
         # although Redis is back (base.py:1143).
         while not self._stop_requested:
-            self._beat()
+            self._our_heartbeat()
             try:
                 self.set_state(WorkerStatus.IDLE)
                 self.heartbeat()

@@ -38,7 +38,7 @@ def run_worker(
     environment: str,
     queue: str,
     take_shift: Callable[[ShiftControl], object],
-    beat: Callable[[], None] = lambda: None,
+    heartbeat: Callable[[], None] = lambda: None,
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> int:
     """Answer the bells of `queue`, one shift at a time, until SIGTERM or SIGINT. Returns the exit code.
@@ -50,7 +50,7 @@ def run_worker(
 
     `take_shift` runs in the main thread and is never interrupted: it looks at `stop_requested`. Its result
     is not used. An exception is logged and costs only that shift; to leave the process it calls `os._exit`.
-    `beat` is called between shifts, every second or so: it shows that the worker lives.
+    `heartbeat` is called between shifts, every second or so: it shows that the worker lives.
     """
     choose_prefix(environment)
     from jobs.rq.overrides import ShiftWorker  # noqa: PLC0415 - imports RQ: not before its prefix is chosen
@@ -59,7 +59,7 @@ def run_worker(
     rq_log.handlers, rq_log.propagate = [Libraries()], False  # without a handler RQ writes to stdout
     with open_redis(redis_url, WORKER_TIMEOUT_S) as redis:
         check_stamp(redis, environment)
-        worker = ShiftWorker(redis, queue, take_shift, beat)
+        worker = ShiftWorker(redis, queue, take_shift, heartbeat)
         _on_stop(worker.request_stop)  # RQ does the same, a moment too late for a stop in between
         if stop_requested():
             worker.request_stop(signal.SIGTERM, None)

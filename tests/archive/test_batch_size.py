@@ -150,11 +150,11 @@ def test_one_row_that_is_too_slow_is_an_error_and_what_else_goes_wrong_is_not_tr
 
 def test_every_try_is_a_beat(archive: Archive) -> None:
     archive.in_sessions_with()
-    beats: list[int] = []
-    batch_size = BatchSize(archive.engine, limited_to(4), beat=lambda: beats.append(1))
+    heartbeats: list[int] = []
+    batch_size = BatchSize(archive.engine, limited_to(4), heartbeat=lambda: heartbeats.append(1))
     with pytest.raises(sqlalchemy.exc.OperationalError):
         fails_above(0, batch_size)
-    assert len(beats) == 3
+    assert len(heartbeats) == 3
 
 
 @pytest.mark.parametrize(

@@ -45,10 +45,10 @@ def test_an_idle_process_is_healthy_and_one_that_ended_is_not(start, run, settin
     processes = {"relay": start("relay"), "worker-captures": start("worker", "captures")}
     for role, process in processes.items():
         eventually(lambda role=role: run("health", role).status == 0, f"{role} beats")
-        beat = Path(settings["BILLING_HEALTH_DIRECTORY"], role)
-        first = beat.stat().st_mtime_ns
+        heartbeat = Path(settings["BILLING_HEALTH_DIRECTORY"], role)
+        first = heartbeat.stat().st_mtime_ns
         # It goes on beating while there is nothing to do.
-        eventually(lambda beat=beat, first=first: beat.stat().st_mtime_ns > first, f"{role} beats again")
+        eventually(lambda heartbeat=heartbeat, first=first: heartbeat.stat().st_mtime_ns > first, f"{role} beats again")
         process.send(signal.SIGTERM)
         assert process.wait() == 0
         assert run("health", role).status == 1

@@ -113,7 +113,7 @@ class Worker:
         assert self.process is not None
         return self.process.wait(seconds)
 
-    def beats(self) -> bool:
+    def heartbeats(self) -> bool:
         """Whether it gives a new sign of life; fails when that takes long."""
         (self.folder / "beat").unlink(missing_ok=True)
         wait_until((self.folder / "beat").exists, "the worker beats", seconds=3)

@@ -112,7 +112,7 @@ def test_a_stop_is_heard_while_redis_is_gone(
         worker.wait_for_shifts(1, "started")
     valkey.kill()
     wait_until(lambda: "redis.lost" in worker.log(), "the loss is noticed")
-    assert moment == "in-a-shift" or worker.beats()
+    assert moment == "in-a-shift" or worker.heartbeats()
     worker.signal()
     worker.hold.unlink(missing_ok=True)
     assert worker.exit_code(seconds=4) == 0

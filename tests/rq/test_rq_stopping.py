@@ -65,7 +65,7 @@ def test_a_storm_of_stops_loses_no_bell(
 
 
 def test_an_idle_worker_shows_that_it_lives_and_sees_a_stop_within_a_second(worker: Worker) -> None:
-    assert worker.beats()
+    assert worker.heartbeats()
     worker.signal()
     assert worker.exit_code() == 0
     # Between two looks for a stop it waits for a bell, and for nothing else.

@@ -9,14 +9,14 @@ import threading
 import time
 
 from jobs import logs
-from jobs.process.health import Beat
+from jobs.process.health import Heartbeat
 
 directory, stuck_after_s, how = sys.argv[1:]
 logs.configure("info")
-with Beat("relay", directory, stuck_after_s=float(stuck_after_s)) as beat:
+with Heartbeat("relay", directory, stuck_after_s=float(stuck_after_s)) as heartbeat:
     until = time.monotonic() + 0.2
     while how == "turning" or time.monotonic() < until:
-        beat()
+        heartbeat()
         time.sleep(0.01)
     while how == "writing":
         logs.log.info("loop.written", filling="x" * 4096)

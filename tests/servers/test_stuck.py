@@ -17,7 +17,7 @@ from billing import database
 from billing.timing import SHORT
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.supervisor import Child
-from jobs.process.health import STUCK_STATUS, Standing, State, beat_file
+from jobs.process.health import STUCK_STATUS, Standing, State, heartbeat_file
 
 PROGRAM = Path(__file__).with_name("stuck_process.py")
 
@@ -94,10 +94,10 @@ def test_a_worker_that_waits_for_postgres_with_answers_in_hand_is_not_stuck(
     postgres.refuse()
     house.standin.release()
     eventually(lambda: "settle.failed" in worker.output(), "it has an answer and nowhere to write it")
-    beats = beat_file("worker-captures", str(worker.log.parent / "health"))
+    heartbeats = heartbeat_file("worker-captures", str(worker.log.parent / "health"))
     for _ in range(3):
-        last = beats.stat().st_mtime_ns
-        eventually(lambda last=last: beats.stat().st_mtime_ns > last, "it beats while it waits")
+        last = heartbeats.stat().st_mtime_ns
+        eventually(lambda last=last: heartbeats.stat().st_mtime_ns > last, "it beats while it waits")
     postgres.heal()
     eventually(lambda: {house.status(capture).state for capture in captures} == {"captured"}, "all captured")
     assert len(house.posts("/capture")) == 3, "no answer was thrown away"
@@ -121,16 +121,16 @@ def test_a_process_that_was_suspended_for_longer_is_not_stuck(
     start: Callable[..., "subprocess.Popen[bytes]"], tmp_path: Path
 ) -> None:
     process = start(2.0, "turning")
-    beats = beat_file("relay", str(tmp_path / "health"))
-    eventually(beats.exists, "it beats")
+    heartbeats = heartbeat_file("relay", str(tmp_path / "health"))
+    eventually(heartbeats.exists, "it beats")
     for _ in range(2):
         process.send_signal(signal.SIGSTOP)
         # Nothing of it runs; only the clocks do.
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(4.0)
         process.send_signal(signal.SIGCONT)
-        last = beats.stat().st_mtime_ns
-        eventually(lambda last=last: beats.stat().st_mtime_ns > last, "it goes on beating")
+        last = heartbeats.stat().st_mtime_ns
+        eventually(lambda last=last: heartbeats.stat().st_mtime_ns > last, "it goes on beating")
         assert process.poll() is None
 
 

@@ -17,7 +17,7 @@ from jobs.cli import app
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.servers import LocalServers
 from jobs.local.supervisor import Child
-from jobs.process.health import Beat, Standing, State
+from jobs.process.health import Heartbeat, Standing, State
 from jobs.process.waiting import Away, away, until_ready
 
 ROLES = {"relay": ("relay",), "worker-captures": ("worker", "captures"), "archiver": ("archive", "run")}
@@ -157,8 +157,8 @@ def test_only_what_waiting_can_mend_is_waited_for(tmp_path: Path) -> None:
     assert away(StoreAway("x")) == Away("s3", "S3_ENDPOINT_URL")
     for final in (StoreRefused("x"), ValueError("x"), KeyError("x")):
         assert away(final) is None
-        with Beat("test", str(tmp_path)) as beat, pytest.raises(type(final)):
-            until_ready(lambda error=final: _raise(error), lambda: None, lambda: False, beat)
+        with Heartbeat("test", str(tmp_path)) as heartbeat, pytest.raises(type(final)):
+            until_ready(lambda error=final: _raise(error), lambda: None, lambda: False, heartbeat)
 
 
 def _raise(error: Exception) -> None:
