@@ -73,6 +73,7 @@ def read_answer(step: Step, loaded: LoadedOperation, record: Record, answer: Ans
             return Reading(Kind.LEARNED, Learned.DECLINED, why, answer.data, replayed=answer.replayed)
         case 400 if answer.error_type == "idempotency_error":
             return Reading(Kind.LEARNED, Learned.ASK, why)
+        # `unanswered` counts the send that this is the answer to: at most 1 means that no other is open.
         case 400 if step.creates and record.unanswered <= 1 and not answer.replayed:
             # No object was there before, so there is no state that this could be about.
             return Reading(Kind.LEARNED, Learned.REFUSED, why, answer.data)

@@ -175,7 +175,7 @@ def prepare(context: Context, *, look: bool = False) -> Result:
 
     `look` when the record's own clock asked for it.
     """
-    loaded, record = context.loaded, context.loaded.open
+    loaded, record = context.loaded, context.loaded.open_record
     if loaded.in_conflict:
         return Result(loaded, Standing.CONFLICT)
     if (why := unfit(context.operation, loaded)) is not None:
@@ -197,7 +197,7 @@ def unfit(operation: Operation, loaded: LoadedOperation) -> str | None:
         return str(NoSuchShape(IdKind.ACCOUNT))
     if (why := operation.unfit(loaded)) is not None:
         return why
-    part = request_of(loaded.open).unfit if loaded.open is not None else None
+    part = request_of(loaded.open_record).unfit if loaded.open_record is not None else None
     return f"the {part} of its open call is not one that we write" if part is not None else None
 
 
@@ -253,7 +253,7 @@ def _advance(context: Context, record: Record | None, seen: Reading | LookResult
     """
     loaded, now, timing = context.loaded, context.now, context.call_settings.timing
     opened: Record | None = None
-    may_begin = seen is None
+    begin_now = seen is None
     while True:
         if record is None:
             if loaded.in_conflict:
@@ -264,7 +264,7 @@ def _advance(context: Context, record: Record | None, seen: Reading | LookResult
             if (following := context.operation.next_step(loaded)) is None:
                 return Result(loaded, Standing.CONCLUDED, why=loaded.row.reason or "")
             record = opened = plan(loaded, following, context.call_settings)
-            may_begin = True
+            begin_now = True
         step, why = context.operation.steps(record.step), seen.why if seen else ""
         match next_move(record, now, timing, step.rules, loaded.rotations(record.step)):
             case Done(outcome, by_itself):
@@ -273,15 +273,15 @@ def _advance(context: Context, record: Record | None, seen: Reading | LookResult
             case Rotate():
                 record = opened = rotate(loaded, record, now, context.call_settings)
                 seen = None
-            case Send() | Resend() if may_begin and context.may_send:
-                return _begin(context, record, step, looking=step.only_looks, opened=opened)
-            case Send() | Resend() if context.may_send or not record.unanswered:
+            case Send() | Resend():
+                if begin_now and context.may_send:
+                    return _begin(context, record, step, looking=step.only_looks, opened=opened)
+                if record.unanswered and not context.may_send:
+                    # It may not be sent again now; what the sends before have done is looked at all the same.
+                    record.look_at = now + look_backoff(record, timing) if record.looks else now
+                    return Result(loaded, Standing.LOOKING, opened=opened)
                 record.look_at = None
                 return Result(loaded, Standing.AGAIN if context.may_send else Standing.BLOCKED, opened=opened)
-            case Send() | Resend():
-                # It may not be sent again now; what the sends before have done is looked at all the same.
-                record.look_at = now + look_backoff(record, timing) if record.looks else now
-                return Result(loaded, Standing.LOOKING, opened=opened)
             case Wait():
                 return Result(loaded, Standing.WAITING)
             case Look(at, for_margin):

@@ -117,7 +117,7 @@ class KeyUnavailable(Exception):
 
 
 class Gateway(Protocol):
-    """The one door. Bodies of it: Stripe, and in tests a witness around Stripe."""
+    """The one door to the provider. Implementations: Stripe, and in tests a witness around Stripe."""
 
     livemode: bool
 

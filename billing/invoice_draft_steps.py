@@ -195,7 +195,7 @@ def _look_for_lines(loaded: LoadedOperation, read: Reader, livemode: bool) -> Lo
         if ours:
             return LookResult(Learned.FOUND_DIFFERENT, invoice, reason("total_differs", [*not_a_draft, *wrong]))
         return LookResult(Learned.IMPOSSIBLE, invoice, reason("not_a_draft", not_a_draft))
-    record = loaded.open
+    record = loaded.open_record
     if record is not None and record.unanswered == 0 and 200 <= (record.answer_status or 0) < 300:
         # The lines were added, and this is what became of them.
         return LookResult(Learned.IMPOSSIBLE, invoice, differing)

@@ -1,4 +1,4 @@
-"""The life of one record: planned, sent, and in the end answered or disproved. Whatever changes one is here."""
+"""The life of one record: planned, sent, and in the end answered or disproved. Each event is one function here."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -79,8 +79,8 @@ class Operation:
     rule_out: Callable[[LoadedOperation], list[Fact]] = lambda _loaded: []
     """Before each new step: rows that no call of ours can carry change the row's state, and the facts say so."""
     unfit: Callable[[LoadedOperation], str | None] = lambda _loaded: None
-    """Before any call: what of its row no request can be made of, in words that do not repeat it. Nothing of the row is
-    changed then, which its constraints would not allow: its work is a person's."""
+    """Before any call: why no valid request can be built from this row, in words that do not repeat its values; None if
+    one can. The row is not changed then, because its constraints would not allow it; its work is quarantined."""
     reconsider: Callable[[Session, Any], bool] = lambda _session, _row: False
     """(session, row) -> whether it was set back to be looked at again, because a late success contradicts how it
     ended. False: it stays as it ended. Raises InvalidRequest where it cannot be."""

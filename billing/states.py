@@ -1,8 +1,9 @@
 """The states of captures, invoices, switches, records, work and batches: what each means, and who moves it, when.
 
-Each life is one value: its states, each with a line, and its transitions. `set_state` is the only way to change a
-state, and refuses what is not among them. A statement that changes many rows names the states as literals, so that
-indexes fit, and a test compares each with this page. docs/protocol.md shows these tables and their diagrams.
+Each life is one value: its states, each with a line, and its transitions. Code changes the state of a loaded row by
+`set_state` alone, which refuses what is not among them. Statements that change rows without loading them name the
+states as literals, so that indexes fit, and a test compares each with this page. docs/protocol.md shows these tables
+and their diagrams.
 """
 
 from collections.abc import Mapping

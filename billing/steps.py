@@ -37,7 +37,7 @@ class LoadedOperation:
     """What this transaction has to tell; `billing.store` writes them."""
 
     @property
-    def open(self) -> Record | None:
+    def open_record(self) -> Record | None:
         """The record that is not concluded, if there is one. It may have been written by an older worker."""
         return next((record for record in reversed(self.records) if record.concluded_at is None), None)
 
@@ -61,7 +61,7 @@ class LoadedOperation:
     def created(self) -> Json:
         """The filter of a list for what the open record's sends can have made: from five minutes before the first
         to an hour after the last. Without an end it would page through everything that came later."""
-        record = self.open
+        record = self.open_record
         if record is None or record.first_sent_at is None:
             return {}
         last = record.last_prepared_at or record.first_sent_at

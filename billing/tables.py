@@ -128,8 +128,8 @@ class Capture(Requested):
     __tablename__ = "captures"
     __table_args__ = (
         UniqueConstraint("account", "request_id", postgresql_nulls_not_distinct=True),
-        # One capture per authorization: the last wall against a double charge. Captured, in doubt,
-        # parked, in conflict and quarantined all occupy it: every state but these.
+        # One capture per authorization: the last wall against a double charge. Every state
+        # but these occupies it, whatever is known of its calls.
         Index(
             "captures_one_per_authorization",
             "account",
@@ -238,7 +238,7 @@ class Record(Table):
     life: ClassVar[Life] = states.RECORD
     __tablename__ = "idempotency_records"
     __table_args__ = (
-        # The two locks. A record that is in doubt, parked, in conflict or unsettled is not concluded.
+        # One open call per step, and per object at Stripe. In doubt, undecided, in conflict and unsettled are open.
         Index(
             "idempotency_records_one_open_per_step",
             "operation_id",

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-"""Between these two lies every time that Stripe names. Anything else was written past the border, or is a mistake."""
+"""Between these two lies every time that Stripe names. Anything else was written past our checks, or is a mistake."""
 
 
 def may_be_real(moment: datetime) -> bool:

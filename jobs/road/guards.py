@@ -1,4 +1,4 @@
-"""What may be sent now: one question, asked before every call, never before a look.
+"""What may be sent now: one question, asked before every call. A refusal stops sends; looks go on.
 
 For each piece of work: its contract, switches and attempts, and its account's window if Stripe throttles it. Before
 anything is claimed: whether Stripe is silent.

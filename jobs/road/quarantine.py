@@ -131,7 +131,7 @@ def reopen_invoice(session: Session, invoice_id: str, *, actor: str, reason: str
     work = work_queue.locked(session, [work_id])[work_id]
     loaded = _loaded(session, work)
     _refuse_if_unfit(loaded)
-    if loaded.open is not None or loaded.in_conflict:
+    if loaded.open_record is not None or loaded.in_conflict:
         raise InvalidRequest(invoice_id, f"has a call that is not concluded; see `billing explain {invoice_id}`")
     reopened = operation.reopen(loaded.row, actor=actor, reason=reason)
     work.attempts = 0
@@ -165,7 +165,7 @@ def _put_right(session: Session, loaded: LoadedOperation, record: Record) -> str
         return f"{name} is in doubt: Stripe is looked at, and this key is never sent again"
     # Concluded earlier, and contradicted later.
     disproved = record.conclusion == "absent"
-    later = loaded.open
+    later = loaded.open_record
     if later is not None:
         _restore(record, disproved=disproved)
         _only_look(later)

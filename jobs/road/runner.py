@@ -1,6 +1,8 @@
 """One piece of work, from the claim to its conclusion; a batch shares one transaction.
 
-    claim → guards → prepare → judge → conclude → (commit) → call → (commit) guards → settle → judge → conclude
+    claim → guards → prepare → write → judge → save → COMMIT
+    call, in the crew: no transaction is open
+    guards → settle, and prepare the next call → write → judge → save → COMMIT
 
 The captain of a shift runs `claim`, `start` and `finish`; `make_call` runs in its crew. `except Exception` stands here
 once: what escapes a call is a bug of ours, is counted as an attempt, and never ends a shift.

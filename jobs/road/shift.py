@@ -53,11 +53,11 @@ class Control:
         """Called often, outside transactions."""
 
 
-Held = tuple[str, int]
+CallId = tuple[str, int]
 """A call in flight: its record and its fence."""
 
 
-def _held(call: Call) -> Held:
+def _id_of(call: Call) -> CallId:
     return call.record_id, call.fence
 
 
@@ -112,13 +112,13 @@ class Shift:
         self._ahead = crew // 2
         self._timing = runner.call_settings.timing
         # By record and fence: a shift may take over from itself what it took too long to prolong.
-        self._in_flight: dict[Held, InFlight] = {}
-        self._written_off: dict[Held, Call] = {}
+        self._in_flight: dict[CallId, InFlight] = {}
+        self._written_off: dict[CallId, Call] = {}
         self._renewed_at = boot_clock()
         # So many claims are of one piece each, after a claim of more has failed.
         self._one_by_one = 0
         self._control = Control()
-        self._stragglers: set[Held] = set()
+        self._stragglers: set[CallId] = set()
         self._later: list[Report] = []
         self._later_at = 0.0
         self._found = True
@@ -190,7 +190,7 @@ class Shift:
 
     def _claim(self, crew: Crew) -> int:
         before = boot_clock()
-        in_flight = Counter(held.call.loaded.row.account for held in self._in_flight.values())
+        in_flight = Counter(each.call.loaded.row.account for each in self._in_flight.values())
         free = self._runner.guards.silence.limit(1 if self._one_by_one else self._free())
         claimed: list[Piece] = []
         try:
@@ -241,7 +241,7 @@ class Shift:
         """Start what a committed transaction prepared. The clock was read before that transaction began."""
         for call in outcome.calls:
             over_at = boot_clock() + self._timing.call_budget_s
-            self._in_flight[_held(call)] = InFlight(call, over_at)
+            self._in_flight[_id_of(call)] = InFlight(call, over_at)
             crew.hand(call, Budget(not_after=before + call.not_after_s, over_at=over_at))
         for account, status in outcome.refused_accounts.items():
             self._switch_off(account, status)
@@ -252,8 +252,8 @@ class Shift:
         No answer is ever thrown away: smaller groups, then row by row, then kept.
         """
         for report in reports:
-            self._in_flight.pop(_held(report.call), None)
-            self._written_off.pop(_held(report.call), None)
+            self._in_flight.pop(_id_of(report.call), None)
+            self._written_off.pop(_id_of(report.call), None)
         groups = [reports]
         while groups:
             group = groups.pop()
@@ -323,14 +323,14 @@ class Shift:
     def _renew(self) -> None:
         """Prolong the leases of calls within their budget; what is over it is left to lapse and written off."""
         boot = boot_clock()
-        for key in [key for key, held in self._in_flight.items() if boot > held.over_at + self._timing.margin_s]:
+        for key in [key for key, each in self._in_flight.items() if boot > each.over_at + self._timing.margin_s]:
             self._written_off[key] = self._in_flight.pop(key).call
         if not self._in_flight or boot < self._renewed_at + self._timing.lease_s / 3:
             return
-        held = [key for key, in_flight in self._in_flight.items() if boot <= in_flight.over_at]
+        ours = [key for key, each in self._in_flight.items() if boot <= each.over_at]
         try:
             with transaction(self._engine) as session:
-                store.renew(session, held, self._timing)
+                store.renew(session, ours, self._timing)
             self._renewed_at = boot
         except SQLAlchemyError as error:
             self._pause(error)

@@ -63,8 +63,8 @@ VERDICTS: dict[Standing, Verdict] = {
 LEFT_TO_GUARDS = frozenset(
     {Standing.AGAIN, Standing.BLOCKED, Standing.MISCONFIGURED, Standing.LOOKING, Standing.PARKED}
 )
-"""Here a guard that said no decides instead: it could send now, or it waits for that guard. What has a pause comes back
-through the claim, where the guards are asked again; a look is brought back by its record's own clock in any state."""
+"""Where a guard refuses, its verdict replaces ours for these outcomes: the work could send now, or waits for that
+guard. The others keep ours: what has a pause is claimed again after it, and the guards are asked again then."""
 
 
 class Failure(StrEnum):

@@ -258,7 +258,7 @@ class World:
             self._wait()
 
     def _look_due(self) -> bool:
-        record = self.loaded.open
+        record = self.loaded.open_record
         return (
             record is not None
             and record.look_at is not None
@@ -276,7 +276,7 @@ class World:
 
     def _wait(self) -> None:
         """Until the next thing that can happen."""
-        record = self.loaded.open
+        record = self.loaded.open_record
         moments = [moment for moment, _, _ in self._events[:1]]
         if self.ready_at is not None:
             moments.append(self.ready_at)

@@ -158,7 +158,7 @@ def _a_missing_answer_is_taken_for_a_no() -> list[Any]:
 
     def settle(turn: Any, report: Any) -> Any:
         result = real(turn, report)
-        record = turn.loaded.open
+        record = turn.loaded.open_record
         if result.standing is effects.Standing.IN_DOUBT and record is not None:
             record.state, record.concluded_at = RecordState.DISPROVED, turn.now
         return result

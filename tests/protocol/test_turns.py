@@ -287,7 +287,7 @@ def test_a_draft_that_cannot_be_deleted_is_asked_for_four_times_and_then_told_on
     loaded = invoice_case(state=InvoiceState.LINES_DIFFER, reason="total_differs")
     operation, deletes = invoices.OPERATION, 0
     for _ in range(30):
-        record = loaded.open
+        record = loaded.open_record
         look = record is not None and record.look_at is not None
         call = effects.prepare(context(loaded, NOON, operation=operation), look=look).call
         assert call is not None
