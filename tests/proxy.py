@@ -76,6 +76,9 @@ class Proxy:
 
     def _serve(self, client: socket.socket) -> None:
         self._flowing.wait()
+        if self._closed:
+            client.close()
+            return
         try:
             server = socket.create_connection(self._target)
         except OSError:
@@ -84,6 +87,9 @@ class Proxy:
         link = _Link(client, server)
         with self._lock:
             self._links.add(link)
+        if self._closed:
+            # Accepted while it hung, and come here after all the others were closed.
+            link.close()
         threading.Thread(target=self._pump, args=(link, server, client, True), daemon=True).start()
         self._pump(link, client, server, False)
         with self._lock:
@@ -96,7 +102,9 @@ class Proxy:
                     self.received += len(data)
                 while link.stranded or not self._flowing.is_set():
                     if link.over.wait(0.01) or self._closed:
-                        return
+                        break
+                if link.over.is_set() or self._closed:
+                    break
                 if is_answer and self.cut_after is not None:
                     sink.sendall(data[: self.cut_after])
                     break

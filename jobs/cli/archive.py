@@ -88,7 +88,8 @@ def status(as_json: AsJson = False) -> None:
       billing archive status
     """
     from archive import batches, set_aside
-    from jobs.cli.opening import opened, patiently
+    from jobs.cli.opening import opened
+    from jobs.process.patience import patiently
 
     with opened() as runtime:
         classes = patiently(runtime, batches.standing)

@@ -42,8 +42,9 @@ def verify(
     """
     from archive import agreement, verification
     from archive.findings import Heads
-    from jobs.cli.opening import opened, patiently
+    from jobs.cli.opening import opened
     from jobs.process import archiving
+    from jobs.process.patience import patiently
 
     heads, counts = Heads(map(_kept, expect_head or ())), agreement.Counts()
     with opened() as runtime, archiving.opened(runtime.settings) as store:

@@ -52,7 +52,8 @@ def explain(
       billing explain order-42 --json   # by your request id
     """
     from billing.explain import explain as the_story
-    from jobs.cli.opening import opened, patiently
+    from jobs.cli.opening import opened
+    from jobs.process.patience import patiently
 
     with opened() as runtime:
         story = patiently(runtime, lambda session: the_story(session, name))
@@ -131,7 +132,8 @@ def pull(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = Fals
     from datetime import timedelta
 
     from billing import database, switches
-    from jobs.cli.opening import opened, patiently
+    from jobs.cli.opening import opened
+    from jobs.process.patience import patiently
 
     with opened() as runtime:
         row = patiently(runtime, lambda session: switches.pull(session, scope, actor=the_actor(actor), reason=reason))
@@ -182,7 +184,8 @@ def release(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = F
     """
     from billing import switches
     from billing.errors import UnknownEntity
-    from jobs.cli.opening import opened, patiently
+    from jobs.cli.opening import opened
+    from jobs.process.patience import patiently
 
     with opened() as runtime:
         try:
@@ -205,7 +208,8 @@ def list_switches(as_json: AsJson = False) -> None:
 
     from billing.states import SwitchState
     from billing.tables import Switch
-    from jobs.cli.opening import opened, patiently
+    from jobs.cli.opening import opened
+    from jobs.process.patience import patiently
 
     with opened() as runtime:
         rows = patiently(

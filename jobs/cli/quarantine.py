@@ -34,7 +34,8 @@ def list_quarantined(
       billing quarantine list
       billing quarantine list --undecided
     """
-    from jobs.cli.opening import opened, patiently
+    from jobs.cli.opening import opened
+    from jobs.process.patience import patiently
     from jobs.road.quarantine import listed
 
     if undecided:
@@ -55,7 +56,8 @@ def list_quarantined(
 
 
 def _list_undecided(most: int, as_json: bool) -> None:
-    from jobs.cli.opening import opened, patiently
+    from jobs.cli.opening import opened
+    from jobs.process.patience import patiently
     from jobs.road.quarantine import undecided
 
     with opened() as runtime:
@@ -84,7 +86,8 @@ def show(work_id: WorkId, as_json: AsJson = False) -> None:
     """
     from billing.explain import explain
     from jobs.cli import operators
-    from jobs.cli.opening import opened, patiently
+    from jobs.cli.opening import opened
+    from jobs.process.patience import patiently
 
     with opened() as runtime:
         story = patiently(runtime, lambda session: explain(session, work_id))
@@ -105,7 +108,8 @@ def replay(work_id: WorkId, reason: Reason, actor: Actor = "", as_json: AsJson =
       billing quarantine replay wrk_0198f0c2... \\
           --reason "refunded by hand at Stripe, INC-12"
     """
-    from jobs.cli.opening import opened, patiently
+    from jobs.cli.opening import opened
+    from jobs.process.patience import patiently
     from jobs.road import quarantine
 
     with opened() as runtime:

@@ -60,7 +60,8 @@ def capture(
           --currency USD --request-id order-42 --wait
     """
     import billing
-    from jobs.cli.opening import opened, patiently
+    from jobs.cli.opening import opened
+    from jobs.process.patience import patiently
 
     amount_asked = money(amount_minor, currency)
     with opened() as runtime:
@@ -104,7 +105,8 @@ def issue(
           --days-until-due 14 --request-id sub-7-2026-11 --wait
     """
     import billing
-    from jobs.cli.opening import opened, patiently
+    from jobs.cli.opening import opened
+    from jobs.process.patience import patiently
 
     lines = [_line(number, text, currency) for number, text in enumerate(line, start=1)]
     with opened() as runtime:
@@ -145,7 +147,8 @@ def reopen(
     """
     from billing.explain import find
     from billing.operations import operation_of
-    from jobs.cli.opening import opened, patiently
+    from jobs.cli.opening import opened
+    from jobs.process.patience import patiently
     from jobs.road.quarantine import reopen_invoice
 
     with opened() as runtime:
@@ -174,7 +177,8 @@ def status(
       billing status order-42 --wait
     """
     from billing.explain import find
-    from jobs.cli.opening import opened, patiently
+    from jobs.cli.opening import opened
+    from jobs.process.patience import patiently
 
     with opened() as runtime:
         entity_id = patiently(runtime, lambda session: find(session, name)[0])
@@ -184,7 +188,7 @@ def status(
 def _report(runtime: "Runtime", entity_id: str, wait: bool, timeout_s: float, as_json: bool) -> None:
     """Show how it stands; with `wait`, once it is final or stuck. Exits with 1 where that is bad news."""
     import billing
-    from jobs.cli.opening import patiently
+    from jobs.process.patience import patiently
 
     began, shown = time.monotonic(), ""
     while True:

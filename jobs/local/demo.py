@@ -24,6 +24,7 @@ from jobs.local.stack import Stack
 from jobs.local.supervisor import Child, LocalServerError
 from jobs.local.tally import Progress, Tally
 from jobs.process import archiving
+from jobs.process.patience import patiently
 from jobs.process.runtime import Runtime
 from jobs.rq import bells
 from stripe_standin.control import Control, ControlError
@@ -100,8 +101,7 @@ class _Story:
         self._shop = Shop(runtime.gateway(connections=1), self._standin, plan.seed)
         self._tally = Tally(self._shop.tag)
         self._killed: list[Child] = []
-        with database.transaction(runtime.engine) as session:
-            self._began = database.now(session)
+        self._began = patiently(runtime, database.now)
 
     def play(self) -> None:
         shop = self._shop
@@ -126,9 +126,8 @@ class _Story:
 
     def count(self, began: float) -> Outcome:
         expected = {order.capture_id: order.expected for order in self._shop.orders} | self._shop.invoices
-        with database.transaction(self._runtime.engine) as session:
-            asked = self._tally.asked(session, expected)
-            resent, replaced = self._tally.keys(session)
+        asked = patiently(self._runtime, lambda session: self._tally.asked(session, expected))
+        resent, replaced = patiently(self._runtime, self._tally.keys)
         effects = self._standin.effects()
         archived = self._ask_the_archive()
         captures = [request for request in asked if request.id.startswith("cap_")]
@@ -164,9 +163,8 @@ class _Story:
         with Session(self._runtime.engine) as session:
             self._shop.ask(session, orders, customer, invoices=0)
             session.rollback()
-        with database.transaction(self._runtime.engine) as session:
-            if self._tally.asked(session):
-                raise LocalServerError("a transaction that was rolled back left captures behind")
+        if patiently(self._runtime, self._tally.asked):
+            raise LocalServerError("a transaction that was rolled back left captures behind")
 
     def _kill_a_worker(self, hanging: int) -> None:
         victim = next(child for child in self._stack.processes if child.name.startswith("worker-captures"))
@@ -209,8 +207,7 @@ class _Story:
             return
         give_up = time.monotonic() + PATIENCE_S
         while True:
-            with database.transaction(self._runtime.engine) as session:
-                lag = batches.lag(session)
+            lag = patiently(self._runtime, batches.lag)
             if not lag.waiting + lag.unplanned:
                 return
             if time.monotonic() > give_up:
@@ -240,8 +237,7 @@ class _Story:
         for child in self._stack.processes:
             if child not in self._killed and child.poll() is not None:
                 raise LocalServerError(f"{child.name} ended with status {child.poll()}: {child.output()[-500:]}")
-        with database.transaction(self._runtime.engine) as session:
-            progress = self._tally.progress(session)
+        progress = patiently(self._runtime, self._tally.progress)
         self._watch(progress)
         return progress
 
