@@ -51,7 +51,7 @@ def test_a_report_of_a_call_that_this_shift_took_over_from_itself_does_not_hide_
     """
     timing = Timing(
         lease_s=0.6, not_after_s=0.5, call_budget_s=20, margin_s=1, settle_s=1, retry_first_s=0.1, retry_max_s=0.2,
-        look_first_s=0.5, look_max_s=2, linger_s=0.2, transaction_timeout_s=0.5,
+        look_first_s=0.5, look_max_s=2, linger_s=20, transaction_timeout_s=0.5,
     )  # fmt: skip
     name = "test_attacks_itself"
     house = House(template, make_database(template, name), timing)
