@@ -2,7 +2,8 @@
 
 An operation is a row in a table of its own that is carried out at the provider, step by step: a capture, an invoice, a
 probe. `billing.operations` is the list of them. A new kind is a life (billing/states.py), a table, its steps, and one
-`Operation` in a file of its own, added to that list.
+`Operation` in a file of its own, added to that list. What it needs besides: a migration, grants
+(jobs/access/grants.py), a retention class if not `admin`'s (billing/tables.py), and its commands.
 """
 
 from collections.abc import Callable, Mapping
