@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from house import House
+from service import Service
 
 from jobs import logs
 from jobs.cli import main
@@ -35,16 +35,16 @@ Run = Callable[..., Ran]
 
 
 @pytest.fixture
-def settings(house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> dict[str, str]:
-    """The environment of a process of this house; set in this process, too."""
+def settings(service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> dict[str, str]:
+    """The environment of a process of this service; set in this process, too."""
     values = {
         "BILLING_ENVIRONMENT": "test",
         "BILLING_TIMING": "short",
         "BILLING_STRIPE_KEY": "sk_test_house",
         "BILLING_HEALTH_DIRECTORY": str(tmp_path / "health"),
-        "DATABASE_URL": house.url,
-        "REDIS_URL": house.redis_url,
-        "STRIPE_API_BASE": house.stripe_api_base,
+        "DATABASE_URL": service.url,
+        "REDIS_URL": service.redis_url,
+        "STRIPE_API_BASE": service.stripe_api_base,
     }
     for name, value in values.items():
         monkeypatch.setenv(name, value)

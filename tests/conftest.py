@@ -9,7 +9,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 import verdicts
-from house import House, drop_database, make_database, make_old_database, make_template
+from service import Service, drop_database, make_database, make_old_database, make_template
 from sqlalchemy.engine import make_url
 
 from jobs import logs
@@ -66,46 +66,46 @@ def database_url(template: LocalServers) -> Iterator[str]:
 
 
 @pytest.fixture
-def migrated(template: LocalServers) -> Iterator[Callable[..., House]]:
+def migrated(template: LocalServers) -> Iterator[Callable[..., Service]]:
     """`migrated("0003", *rows)`: a service on a database into which an older version, that of this revision, wrote rows
     by these statements, and which was migrated since."""
-    made: list[tuple[str, House]] = []
+    made: list[tuple[str, Service]] = []
 
-    def migrated(revision: str, *rows: str) -> House:
+    def migrated(revision: str, *rows: str) -> Service:
         name = f"test_{uuid4().hex}"
         url = make_old_database(template, name, revision)
         with psycopg.connect(make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)) as old:
             for statement in rows:
                 old.execute(statement)  # type: ignore[call-overload]
         migrate.upgrade(url, environment="test", livemode=False)
-        made.append((name, House(template, url)))
+        made.append((name, Service(template, url)))
         return made[-1][1]
 
     yield migrated
-    for name, house in made:
-        house.close()
+    for name, service in made:
+        service.close()
         drop_database(template, name)
 
 
 @pytest.fixture
-def house(template: LocalServers, database_url: str) -> Iterator[House]:
+def service(template: LocalServers, database_url: str) -> Iterator[Service]:
     """A service on a database of its own, an empty Redis and a fresh stand-in."""
     StandIn(template.environment["STRIPE_API_BASE"]).reset()
-    house = House(template, database_url)
-    house.redis.flushall()
-    yield house
-    house.close()
+    service = Service(template, database_url)
+    service.redis.flushall()
+    yield service
+    service.close()
 
 
 @pytest.fixture
-def spawn(template: LocalServers, house: House) -> Iterator[Callable[..., Child]]:
-    """Start a process of the service on this house: `spawn("worker", "captures")`, with more settings if need be.
+def spawn(template: LocalServers, service: Service) -> Iterator[Callable[..., Child]]:
+    """Start a process of this service: `spawn("worker", "captures")`, with more settings if need be.
 
     `program` is the `billing` command of another environment.
     """
     started: list[Child] = []
     environment = {
-        "DATABASE_URL": house.url,
+        "DATABASE_URL": service.url,
         "BILLING_ENVIRONMENT": "test",
         "BILLING_STRIPE_KEY": "sk_test_processes",
         "BILLING_TIMING": "short",

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from house import eventually
+from service import eventually
 
 from jobs.local.count import Asked, compare, compare_archived
 from jobs.local.shopping import CAPTURE_FAULTS

@@ -1,4 +1,4 @@
-"""The house stays in order: who may import whom, read from the source itself."""
+"""The service stays in order: who may import whom, read from the source itself."""
 
 import ast
 import re

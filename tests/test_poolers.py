@@ -6,8 +6,8 @@ The stand-in of `pooler` always, and the real PgBouncer wherever one is on the P
 import psycopg
 import pytest
 from command import run, run_apart, settings
-from house import House
 from pooler import POOLERS
+from service import Service
 from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
@@ -24,9 +24,9 @@ NEEDS = "a connection pooler answers there that keeps no settings of a session"
 
 
 @pytest.fixture(params=POOLERS)
-def pooled(request: pytest.FixtureRequest, house: House):
-    """The house's database, behind a pooler that refuses what only a session has."""
-    with POOLERS[request.param](house.url) as url:
+def pooled(request: pytest.FixtureRequest, service: Service):
+    """The service's database, behind a pooler that refuses what only a session has."""
+    with POOLERS[request.param](service.url) as url:
         yield url
 
 
@@ -49,13 +49,13 @@ ENGINES = {
 
 
 @pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
-def test_an_application_asks_through_it_with_its_own_engine(pooled, house, engine):
+def test_an_application_asks_through_it_with_its_own_engine(pooled, service, engine):
     """Captures are asked for, asked for again, refused, looked at, and taken by workers that have a session."""
     application = create_engine(make_url(pooled).set(drivername="postgresql+psycopg"), **engine)
     receipts = []
     for number in range(12):
         asked = {
-            "payment_intent": house.intents()[0],
+            "payment_intent": service.intents()[0],
             "amount": billing.Money(1999, "USD"),
             "request_id": f"order-{number}",
         }
@@ -67,14 +67,14 @@ def test_an_application_asks_through_it_with_its_own_engine(pooled, house, engin
     with Session(application) as session:
         assert {billing.status(session, receipt.capture_id).state for receipt in receipts} == {"requested"}
     application.dispose()
-    assert house.settle(*(receipt.capture_id for receipt in receipts)) == ["captured"] * 12
+    assert service.settle(*(receipt.capture_id for receipt in receipts)) == ["captured"] * 12
 
 
 @pytest.mark.parametrize("options_dropped", [False, True], ids=["refused", "dropped"])
 @pytest.mark.parametrize("pooler", POOLERS)
-def test_a_process_and_a_migration_behind_it_say_that_they_need_a_session(house, pooler, options_dropped):
+def test_a_process_and_a_migration_behind_it_say_that_they_need_a_session(service, pooler, options_dropped):
     """Also where it is told to take a session's settings and not to keep them, which nobody would see."""
-    with POOLERS[pooler](house.url, options_dropped=options_dropped) as url:
+    with POOLERS[pooler](service.url, options_dropped=options_dropped) as url:
         engine = database.open_engine(url, SHORT, name="test")
         with pytest.raises(WrongDatabase, match=f"^{NEEDS}"):
             engine.connect()
@@ -101,8 +101,8 @@ def test_the_doctor_behind_it_names_the_pooler(pooled, run, monkeypatch):
     assert f"cannot be tried -> DATABASE_URL: {NEEDS}" in ran.out
 
 
-def test_a_database_url_with_options_keeps_them_before_our_own(house):
-    given = make_url(house.url).update_query_dict({"options": "-c work_mem=5MB -c lock_timeout=9s"})
+def test_a_database_url_with_options_keeps_them_before_our_own(service):
+    given = make_url(service.url).update_query_dict({"options": "-c work_mem=5MB -c lock_timeout=9s"})
     engine = database.open_engine(given.render_as_string(hide_password=False), SHORT, name="test")
     with engine.connect() as connection:
         assert connection.scalar(text("SHOW work_mem")) == "5MB"

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from house import House
+from service import Service
 
 from jobs.config.settings import Settings, variable
 
@@ -17,13 +17,15 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
-def test_the_readme_s_example_runs_and_its_capture_is_taken(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_readme_s_example_runs_and_its_capture_is_taken(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
     (example,) = blocks(ROOT / "README.md", "python")
-    names = {"engine": house.engine, "payment_intent": house.intents()[0]}
+    names = {"engine": service.engine, "payment_intent": service.intents()[0]}
     exec(compile(example, "README.md", "exec"), names)  # noqa: S102 - our own page
     assert capsys.readouterr().out == "requested\n"
     capture_id = names["receipt"].capture_id  # type: ignore[attr-defined]
-    assert house.settle(capture_id) == ["captured"]
+    assert service.settle(capture_id) == ["captured"]
 
 
 def test_the_readme_s_commands_are_targets_of_the_makefile() -> None:

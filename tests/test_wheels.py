@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from house import House, eventually
+from service import Service, eventually
 
 from jobs.local.supervisor import Child
 
@@ -93,27 +93,27 @@ def test_both_wheels_carry_the_license(wheel_of: Callable[[Path], Path]) -> None
 
 
 def test_with_its_wheel_alone_the_service_takes_a_capture(
-    programs: Path, house: House, spawn: Callable[..., Child], tmp_path: Path
+    programs: Path, service: Service, spawn: Callable[..., Child], tmp_path: Path
 ) -> None:
     apart = python(programs, "-c", "import billing, jobs; print(billing.__file__, jobs.__file__)", at=tmp_path)
     assert all(path.startswith(str(programs.parent)) for path in apart.stdout.split()), apart.stdout + apart.stderr
     assert "No module named 'stripe_standin'" in python(programs, "-c", "import stripe_standin", at=tmp_path).stderr
-    asked = python(programs, "-c", ASK, house.url, house.intents()[0], at=tmp_path)
+    asked = python(programs, "-c", ASK, service.url, service.intents()[0], at=tmp_path)
     assert asked.returncode == 0, asked.stderr
     for role in (("relay",), ("worker", "captures")):
         spawn(*role, program=[programs / "billing"])
     capture_id = asked.stdout.strip()
-    eventually(lambda: house.status(capture_id).final, "the capture is final")
-    assert house.status(capture_id).state == "captured"
-    assert len(house.effects("capture")) == 1
+    eventually(lambda: service.status(capture_id).final, "the capture is final")
+    assert service.status(capture_id).state == "captured"
+    assert len(service.effects("capture")) == 1
 
 
 def test_a_card_is_authorized_at_a_stand_in_that_runs_elsewhere(
-    programs: Path, house: House, spawn: Callable[..., Child]
+    programs: Path, service: Service, spawn: Callable[..., Child]
 ) -> None:
     made = spawn("standin", "authorize", "1999", "USD", program=[programs / "billing"])
     assert made.wait(60.0) == 0, made.output()
-    assert made.output().strip() == house.effects("authorization")[0]["id"]
+    assert made.output().strip() == service.effects("authorization")[0]["id"]
 
 
 @pytest.mark.parametrize("command", ["up", "demo"])

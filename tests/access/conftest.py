@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 from command import run, settings
-from house import make_database
 from logins import Place, set_up, tear_down
+from service import make_database
 
 from jobs.local.servers import LocalServers
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
-from house import drop_database
 from psycopg import sql
+from service import drop_database
 from sqlalchemy.engine import make_url
 
 from billing import database

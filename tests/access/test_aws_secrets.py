@@ -220,27 +220,27 @@ def test_boto3_is_loaded_by_whoever_refers_to_aws_and_by_nobody_else():
     assert ran.stdout == "False\n"
 
 
-def test_a_key_that_was_replaced_at_aws_is_used_after_a_401_and_nothing_is_lost(aws: Aws, house):
+def test_a_key_that_was_replaced_at_aws_is_used_after_a_401_and_nothing_is_lost(aws: Aws, service):
     aws.secrets["billing"] = {"SecretString": '{"stripe_key": "sk_test_old"}'}
     settings = Settings(
         environment="test",
-        database_url=house.url,
-        stripe_api_base=house.stripe_api_base,
+        database_url=service.url,
+        stripe_api_base=service.stripe_api_base,
         stripe_key="aws-sm:billing#stripe_key",  # type: ignore[arg-type]
         timing="short",
     )
     gateway = Runtime(settings, "test").gateway(4)
-    house.standin.set_keys(accepted=["sk_test_new"])
+    service.standin.set_keys(accepted=["sk_test_new"])
     try:
-        capture = house.ask_for_capture(house.intents()[0])
-        house.plan()
-        house.work_off(gateway=gateway)
-        assert house.work(capture).state == WorkState.HELD
+        capture = service.ask_for_capture(service.intents()[0])
+        service.plan()
+        service.work_off(gateway=gateway)
+        assert service.work(capture).state == WorkState.HELD
         aws.secrets["billing"] = {"SecretString": '{"stripe_key": "sk_test_new"}'}
-        assert house.settle(capture, gateway=gateway) == ["captured"]
-        assert house.captured(capture) == {1999: 1}
+        assert service.settle(capture, gateway=gateway) == ["captured"]
+        assert service.captured(capture) == {1999: 1}
         asked = len(aws.asked)
-        house.settle(house.ask_for_capture(house.intents()[0]), gateway=gateway)
+        service.settle(service.ask_for_capture(service.intents()[0]), gateway=gateway)
         assert len(aws.asked) == asked
     finally:
-        house.standin.set_keys()
+        service.standin.set_keys()

@@ -6,8 +6,8 @@ import stat
 
 import psycopg
 import pytest
-from house import make_database
 from logins import set_up, tear_down
+from service import make_database
 from sqlalchemy.engine import make_url
 
 from jobs.access import credentials

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 import redis
 from command import Ran, in_a_process
-from house import eventually
+from service import eventually
 
 from jobs.local.stack import Stack
 
@@ -166,13 +166,13 @@ def test_deliberate_violations_and_only_those_are_in_the_log_of_redis(whole, adm
     assert logged == {("billing_worker", name) for name in ("flushall", "keys", "session")}
 
 
-def test_with_a_database_of_your_own_every_process_uses_the_login_that_you_gave(template, house):
-    given = {"DATABASE_URL": house.url}
+def test_with_a_database_of_your_own_every_process_uses_the_login_that_you_gave(template, service):
+    given = {"DATABASE_URL": service.url}
     stack = Stack(given=given)
     stack.servers.start()
     try:
         for kind in ("relay", "worker", "operator"):
-            assert stack.environment_of(kind)["DATABASE_URL"] == house.url
+            assert stack.environment_of(kind)["DATABASE_URL"] == service.url
             assert stack.environment_of(kind)["REDIS_URL"].startswith("file:")
     finally:
         stack.stop()

@@ -19,11 +19,11 @@ from jobs.local.supervisor import Supervisor
 
 
 @pytest.fixture
-def after(house):
+def after(service):
     """What differs once this has been run in a transaction that is rolled back."""
 
     def after(*statements: str) -> list[str]:
-        engine = create_engine(make_url(house.url).set(drivername="postgresql+psycopg"))
+        engine = create_engine(make_url(service.url).set(drivername="postgresql+psycopg"))
         with engine.connect() as connection:
             for statement in statements:
                 connection.exec_driver_sql(statement)
@@ -35,8 +35,8 @@ def after(house):
     return after
 
 
-def test_a_migrated_database_grants_what_the_table_says(house):
-    assert wrong_grants(house.url) == []
+def test_a_migrated_database_grants_what_the_table_says(service):
+    assert wrong_grants(service.url) == []
 
 
 def test_every_table_has_a_row_and_every_row_a_table():
@@ -139,9 +139,9 @@ def _migrate(url: str) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.parametrize("kind", ["application", "relay", "worker", "archiver"])
-def test_the_processes_of_every_other_test_are_held_to_their_kinds_too(house, kind):
+def test_the_processes_of_every_other_test_are_held_to_their_kinds_too(service, kind):
     with (
-        database.transaction(house.engines[kind]) as session,
+        database.transaction(service.engines[kind]) as session,
         pytest.raises(ProgrammingError, match="permission denied"),
     ):
         session.execute(text("DELETE FROM billing.captures"))

@@ -189,7 +189,7 @@ TRIES = [
     one("read batches", "SELECT * FROM billing.archive_batches", "archiver reader operator"),
     one("read the schema's version", "SELECT * FROM billing.alembic_version", "operator"),
     Try("read whose database it is", "SELECT * FROM billing.installation", EVERYBODY),
-    # The house itself.
+    # The service itself.
     one("say whose Stripe account it is", "UPDATE billing.installation SET stripe_account = 'acct_1'", "worker"),
     one("make it another environment's", "UPDATE billing.installation SET environment = 'production'"),
     one("turn the schema's version back", "UPDATE billing.alembic_version SET version_num = '0001'"),

@@ -2,9 +2,9 @@
 
 import psycopg
 import pytest
-from house import make_database
 from logins import set_up, tear_down
 from psycopg import sql
+from service import make_database
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
@@ -68,7 +68,7 @@ def test_an_owner_who_may_create_roles_does_all_of_it_without_being_a_superuser(
     assert wrong_grants(as_owner(elsewhere)) == []
 
 
-def test_an_application_asks_with_its_own_login_in_its_own_transaction(template, new_place, house):
+def test_an_application_asks_with_its_own_login_in_its_own_transaction(template, new_place, service):
     """`GRANT billing_application TO shop` is all that it needs."""
     shop = f"shop_{make_url(new_place.owner).database}"
     with new_place.connect("owner") as owner:
@@ -113,16 +113,16 @@ def test_where_a_database_is_closed_to_all_its_own_logins_still_come_in_and_othe
         tear_down(template, other)
 
 
-def test_a_false_fact_of_an_application_takes_no_money_and_is_left_to_a_person(house):
+def test_a_false_fact_of_an_application_takes_no_money_and_is_left_to_a_person(service):
     """It takes the number of the next true one. The answer about it is kept, and the money was taken once at most."""
-    capture = house.ask_for_capture()
-    house.execute(
+    capture = service.ask_for_capture()
+    service.execute(
         "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload)"
         " VALUES ('capture.captured', 'capture', :id, 2, 'application', '{}')",
         id=capture,
     )
-    house.plan()
-    house.work_off()
-    assert house.work(capture).state == WorkState.QUARANTINED
-    assert sum(house.captured(capture).values()) <= 1
-    assert house.status(capture).state != "captured"
+    service.plan()
+    service.work_off()
+    assert service.work(capture).state == WorkState.QUARANTINED
+    assert sum(service.captured(capture).values()) <= 1
+    assert service.status(capture).state != "captured"

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 from evidence import Archive, Lines
-from house import House, drop_database, make_database
+from service import Service, drop_database, make_database
 
 from archive import batch_size, set_aside, writer
 from archive.store import Store
@@ -21,18 +21,18 @@ from jobs.process import archiving
 
 
 @pytest.fixture(scope="session")
-def shared_house(template: LocalServers) -> Iterator[House]:
+def shared_house(template: LocalServers) -> Iterator[Service]:
     name = f"archive_{uuid4().hex}"
-    house = House(template, make_database(template, name))
+    service = Service(template, make_database(template, name))
     # Many tests fill and empty this table. What Postgres counts in it meanwhile would change the plans of the next.
-    house.execute("ALTER TABLE billing.facts SET (autovacuum_enabled = off)")
-    yield house
-    house.close()
+    service.execute("ALTER TABLE billing.facts SET (autovacuum_enabled = off)")
+    yield service
+    service.close()
     drop_database(template, name)
 
 
 @pytest.fixture
-def house(shared_house: House) -> House:
+def service(shared_house: Service) -> Service:
     tables = sorted(str(table) for table in Table.metadata.sorted_tables if table.name != "installation")
     shared_house.execute("DROP SCHEMA public CASCADE")
     shared_house.execute("CREATE SCHEMA public")
@@ -59,7 +59,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Lines:
 
 
 @pytest.fixture
-def archive(house: House, s3: SeaweedFS, shared_store: Store, tmp_path: Path) -> Iterator[Archive]:
-    archive = Archive(house, s3, shared_store, tmp_path / "caches")
+def archive(service: Service, s3: SeaweedFS, shared_store: Store, tmp_path: Path) -> Iterator[Archive]:
+    archive = Archive(service, s3, shared_store, tmp_path / "caches")
     yield archive
     archive.close()

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from house import House, acting_as
 from outside import Outside
+from service import Service, acting_as
 from sqlalchemy import Engine, select
 
 from archive import batches, retention
@@ -39,8 +39,8 @@ class Lines(list[dict[str, Any]]):
 class Archive:
     """What a test of the archive says and looks at."""
 
-    def __init__(self, house: House, s3: SeaweedFS, store: Store, directory: Path) -> None:
-        self.house, self.s3, self.directory = house, s3, directory
+    def __init__(self, service: Service, s3: SeaweedFS, store: Store, directory: Path) -> None:
+        self.service, self.s3, self.directory = service, s3, directory
         self.bucket = f"test-{uuid4().hex}"
         # The same client, for another bucket.
         self.store = copy(store)
@@ -49,7 +49,7 @@ class Archive:
         self.policy = retention.load()
         self.outside = Outside(s3.url, s3.access_key, s3.secret_key, self.bucket)
         self._caches = 0
-        self.engine = house.engines["archiver"]
+        self.engine = service.engines["archiver"]
         self._engines: list[Engine] = []
 
     def writer(self, store: Store | None = None, **changed: Any) -> Writer:
@@ -66,7 +66,7 @@ class Archive:
     ) -> None:
         """Facts of one entity, as if they had happened and a relay had planned them."""
         for topic in topics:
-            self.house.execute(
+            self.service.execute(
                 "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload, happened_at,"
                 " planned_version)"
                 " SELECT :topic, :kind, CAST(:of AS text), 1 + count(*), 'billing', CAST(:payload AS jsonb),"
@@ -83,7 +83,7 @@ class Archive:
 
     def in_sessions_with(self, **settings: str) -> None:
         """From now on the archiver's sessions have these settings of Postgres, as a role or a database may."""
-        self.engine = acting_as("archiver", self.house.url, **settings)
+        self.engine = acting_as("archiver", self.service.url, **settings)
         self._engines.append(self.engine)
 
     def close(self) -> None:
@@ -110,7 +110,7 @@ class Archive:
         return archived
 
     def known(self) -> list[ArchiveBatch]:
-        with database.transaction(self.house.engine) as session:
+        with database.transaction(self.service.engine) as session:
             order = (ArchiveBatch.retention_class, ArchiveBatch.number)
             return list(session.scalars(select(ArchiveBatch).order_by(*order)))
 

@@ -55,7 +55,7 @@ LIMITS = {
 
 
 def run(archive: Archive, statements: str) -> None:
-    with database.transaction(archive.house.engine) as session:
+    with database.transaction(archive.service.engine) as session:
         connection: Any = session.connection().connection.dbapi_connection
         connection.execute(statements)
 
@@ -63,7 +63,7 @@ def run(archive: Archive, statements: str) -> None:
 def tell_many(
     archive: Archive, count: int = 100, entity: str = "'cap_' || n % 7", version: str = "(n + 6) / 7"
 ) -> None:
-    archive.house.execute(
+    archive.service.execute(
         "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload, planned_version)"
         f" SELECT 'capture.attempted', 'capture', {entity}, {version}, 'billing', '{{}}', 1"
         f"  FROM generate_series(1, {count}) AS n"
@@ -163,7 +163,7 @@ def test_every_try_is_a_beat(archive: Archive) -> None:
 def test_a_claim_reads_no_more_than_it_takes_however_much_waits(archive: Archive, entity: str, version: str) -> None:
     tell_many(archive, 3_000, entity, version)
     archive.tell("invoice.requested", of="inv_1")
-    archive.house.execute("UPDATE billing.facts SET planned_version = NULL WHERE id BETWEEN 2000 AND 2010")
+    archive.service.execute("UPDATE billing.facts SET planned_version = NULL WHERE id BETWEEN 2000 AND 2010")
     before = rows_read(archive)
     (due, _) = archive.batch_size().read(lambda session, _: backlog.due(session, 0.0))
     found = archive.batch_size(most=10).read(partial(backlog.search, due=due, wait_s=0.0))
@@ -173,7 +173,7 @@ def test_a_claim_reads_no_more_than_it_takes_however_much_waits(archive: Archive
 
 def test_a_batch_is_made_of_the_few_facts_of_a_day_without_reading_all_that_follow(archive: Archive) -> None:
     tell_many(archive, 3_000)
-    archive.house.execute("UPDATE billing.facts SET happened_at = now() - interval '1 day' WHERE id <= 2")
+    archive.service.execute("UPDATE billing.facts SET happened_at = now() - interval '1 day' WHERE id <= 2")
     before = rows_read(archive)
     batch = archive.claim(10)
     assert batch is not None
@@ -235,6 +235,6 @@ def rows_read(archive: Archive) -> int:
     """Rows of `facts` that any session has read so far, by Postgres' own count."""
     with database.autocommit(archive.engine) as session:
         session.execute(text("SELECT pg_stat_force_next_flush()"))
-    with database.transaction(archive.house.engine) as session:
+    with database.transaction(archive.service.engine) as session:
         query = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'facts'"
         return int(session.scalars(text(query)).one())

@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 import sqlalchemy.exc
 from evidence import Archive
-from house import House
 from outside import in_order
+from service import Service
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
@@ -47,7 +47,7 @@ def test_a_batch_s_day_is_utc_s_whatever_the_time_zone_of_the_session_is(archive
     archive.tell("capture.captured", at="'2026-11-25 00:30+00'", minor=1, currency="USD")
     archive.tell("capture.requested", of="cap_2")
     assert archive.archive_all() == 3
-    with database.transaction(archive.house.engine) as session:
+    with database.transaction(archive.service.engine) as session:
         (today,) = session.execute(text("SELECT CAST(now() AT TIME ZONE 'UTC' AS date)")).one()
     assert [str(batch.event_date) for batch in archive.known()] == ["2026-11-24", "2026-11-25", str(today)]
     for batch in archive.known():
@@ -64,9 +64,9 @@ def test_numbers_follow_the_order_in_which_facts_were_written_whatever_the_order
     for n in range(1, 8):
         archive.tell("capture.requested", of=f"cap_{n}")
     # An update moves a row to the end of the table.
-    archive.house.execute("UPDATE billing.facts SET planned_version = 2 WHERE id IN (1, 4)")
-    archive.house.execute("CLUSTER billing.facts USING facts_entity_type_entity_id_entity_version_key")
-    archive.house.execute("UPDATE billing.facts SET planned_version = 3 WHERE id = 2")
+    archive.service.execute("UPDATE billing.facts SET planned_version = 2 WHERE id IN (1, 4)")
+    archive.service.execute("CLUSTER billing.facts USING facts_entity_type_entity_id_entity_version_key")
+    archive.service.execute("UPDATE billing.facts SET planned_version = 3 WHERE id = 2")
     for most in (2, 3, 10):
         assert archive.round(batch_size=archive.batch_size(most)) > 0
     rows = archive.outside.facts()["capture"]
@@ -97,7 +97,7 @@ def test_a_fact_that_waits_does_not_hold_up_more_than_its_entity(archive: Archiv
     archive.tell("capture.requested", of="cap_2")
     # Nor does it make a batch of each fact that comes: the oldest that could go is what waits.
     assert archive.round(wait_s=60.0) == 0
-    archive.house.execute("UPDATE billing.facts SET happened_at = now() - interval '61 s' WHERE entity_id = 'cap_2'")
+    archive.service.execute("UPDATE billing.facts SET happened_at = now() - interval '61 s' WHERE entity_id = 'cap_2'")
     assert archive.round(wait_s=60.0) == 1
 
 
@@ -106,7 +106,7 @@ def test_a_fact_that_waits_is_looked_past_on_every_page(archive: Archive) -> Non
     archive.tell(*["capture.refused"] * 20)
     archive.tell("capture.requested", of="cap_2")
     assert archive.round(batch_size=archive.batch_size(2)) == 1
-    archive.house.execute("UPDATE billing.facts SET planned_version = 1")
+    archive.service.execute("UPDATE billing.facts SET planned_version = 1")
     assert archive.archive_all() == 21
     in_order(archive.outside.facts())
 
@@ -117,7 +117,7 @@ def test_a_fact_that_no_relay_has_planned_is_not_archived_and_neither_is_what_fo
     archive.tell("capture.requested", of="cap_2", planned_version=-1)  # planning it failed: that is a fact, too
     assert archive.archive_all() == 1
     assert archive.lag().unplanned == 1
-    archive.house.execute("UPDATE billing.facts SET planned_version = 1")
+    archive.service.execute("UPDATE billing.facts SET planned_version = 1")
     assert archive.archive_all() == 2
     assert [row["entity_id"] for row in archive.outside.facts()["capture"]] == ["cap_2", "cap_1", "cap_1"]
 
@@ -132,7 +132,7 @@ def test_a_clock_that_steps_back_over_midnight_does_not_change_the_order_of_an_e
 
 
 def test_a_transaction_that_commits_late_is_in_a_later_batch(archive: Archive) -> None:
-    with Session(archive.house.engine) as late:
+    with Session(archive.service.engine) as late:
         late.connection().exec_driver_sql(
             "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload, planned_version)"
             " VALUES ('capture.requested', 'capture', 'cap_late', 1, 'billing', '{}', 1)"
@@ -154,7 +154,7 @@ def test_an_earlier_fact_that_is_committed_during_the_search_is_not_passed(archi
         "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload, planned_version)"
         " VALUES ('capture.requested', 'capture', 'cap_1', {}, 'billing', '{{}}', 1)"
     )
-    with Session(archive.house.engine) as late:
+    with Session(archive.service.engine) as late:
         late.connection().exec_driver_sql(insert.format(1))
         archive.tell("capture.requested", of="cap_3", at="now() - interval '1 day'")
         passed: list[str] = []
@@ -164,7 +164,7 @@ def test_an_earlier_fact_that_is_committed_during_the_search_is_not_passed(archi
             if "AS trouble" in statement and not passed:
                 passed.append(statement)
                 late.commit()
-                archive.house.execute(insert.format(2))
+                archive.service.execute(insert.format(2))
 
         assert archive.round(batch_size=archive.batch_size(2)) == 1
     assert passed
@@ -177,7 +177,7 @@ def test_facts_are_gathered_until_the_oldest_has_waited(archive: Archive) -> Non
     assert archive.round(wait_s=60.0) == 0
     archive.tell("capture.requested", of="cap_2", at="now() - interval '61 s'")
     archive.tell("capture.requested", of="cap_3")
-    archive.house.execute("UPDATE billing.facts SET happened_at = now() - interval '61 s' WHERE entity_id = 'cap_1'")
+    archive.service.execute("UPDATE billing.facts SET happened_at = now() - interval '61 s' WHERE entity_id = 'cap_1'")
     assert archive.round(wait_s=60.0) == 3
 
 
@@ -195,7 +195,7 @@ def test_a_batch_is_left_to_whoever_claimed_it_for_a_while_and_its_class_waits(a
 
 def test_only_one_archiver_claims_at_a_time(archive: Archive) -> None:
     archive.tell("capture.requested")
-    with Session(archive.house.engine) as other:
+    with Session(archive.service.engine) as other:
         other.connection().exec_driver_sql("SELECT pg_advisory_xact_lock(hashtextextended('billing.archive', 0))")
         assert claimed(archive) is None
     assert claimed(archive) == ("capture", 1, 1, 1)
@@ -204,11 +204,11 @@ def test_only_one_archiver_claims_at_a_time(archive: Archive) -> None:
 def test_a_search_that_somebody_else_s_claim_has_overtaken_is_given_up(archive: Archive) -> None:
     """Theirs is of facts that were planned meanwhile, so nothing of ours was taken; but the class has a batch open."""
     archive.tell("capture.requested", of="cap_2", at="now() - interval '1 hour'")
-    archive.house.execute("UPDATE billing.facts SET planned_version = NULL")
+    archive.service.execute("UPDATE billing.facts SET planned_version = NULL")
     archive.tell("capture.requested")
     (due,) = archive.writer().due()
     found = archive.batch_size().read(partial(backlog.search, due=due, wait_s=0.0))
-    archive.house.execute("UPDATE billing.facts SET planned_version = 1")
+    archive.service.execute("UPDATE billing.facts SET planned_version = 1")
     theirs = archive.claim(1)
     assert theirs is not None
     with database.transaction(archive.engine) as session:
@@ -230,11 +230,11 @@ def test_a_batch_has_at_most_so_many_facts(archive: Archive) -> None:
         {"number": 1, "first_seq": 1, "last_seq": 1, "state": "archived"},  # without digests
     ],
 )
-def test_the_database_itself_refuses_gaps(house: House, numbers: dict[str, object]) -> None:
+def test_the_database_itself_refuses_gaps(service: Service, numbers: dict[str, object]) -> None:
     row = {"class": "capture", "rows": 1, "state": "claimed", **numbers}
     fixed = "event_date, first_fact, last_fact, lock_mode, locked_until, manifest_lock_mode, manifest_locked_until"
     with pytest.raises(sqlalchemy.exc.IntegrityError):
-        house.execute(
+        service.execute(
             f"INSERT INTO billing.archive_batches ({', '.join(row)}, {fixed}) VALUES"
             f" ({', '.join(f':{name}' for name in row)}, now(), 1, 1, 'GOVERNANCE', now(), 'GOVERNANCE', now())",
             **row,
@@ -244,7 +244,7 @@ def test_the_database_itself_refuses_gaps(house: House, numbers: dict[str, objec
 def test_a_batch_whose_facts_are_no_longer_those_claimed_is_not_archived(archive: Archive) -> None:
     archive.tell("capture.requested", "capture.captured", minor=1, currency="USD")
     claimed(archive)
-    archive.house.execute("DELETE FROM billing.facts WHERE entity_version = 2")
+    archive.service.execute("DELETE FROM billing.facts WHERE entity_version = 2")
     with pytest.raises(EvidenceDiffers, match="capture batch 1: 2 facts were claimed"):
         archive.round()
     assert archive.outside.versions() == []

@@ -41,8 +41,8 @@ def test_no_free_text_of_an_application_or_an_operator_reaches_the_bucket(archiv
 
     What the border refuses is written past it: another version, or another program, may not have refused it.
     """
-    house = archive.house
-    with database.transaction(house.engine) as session:
+    service = archive.service
+    with database.transaction(service.engine) as session:
         for n in range(5):
             billing.request_capture(
                 session,
@@ -74,8 +74,8 @@ def test_no_free_text_of_an_application_or_an_operator_reaches_the_bucket(archiv
             fact for fact in invoices.reopen(row, actor=MAIL, reason=f"{NAME} wrote to us") if fact is not row
         )
         switches.pull(session, "captures", actor=NAME, reason=f"{MAIL} complains")
-    house.plan()
-    with database.transaction(house.engine) as session:
+    service.plan()
+    with database.transaction(service.engine) as session:
         in_postgres = str(session.connection().exec_driver_sql("SELECT f::text FROM billing.facts f").all())
     # The control: it was planted, and the search finds it.
     assert set(found(in_postgres)) == set(CANARIES) - {STREET, "4242 4242"}
@@ -136,15 +136,15 @@ def test_a_value_is_kept_only_where_it_looks_as_it_must(payload, kept) -> None:
 
 def test_what_the_service_itself_writes_is_kept(archive: Archive) -> None:
     """The other side: the allow-list is not so narrow that the evidence is empty."""
-    house = archive.house
-    capture, invoice = house.ask_for_capture(correlation_id="order-1"), house.ask_for_invoice()
-    assert house.settle(capture, invoice) == ["captured", "sent"]
-    house.plan()
+    service = archive.service
+    capture, invoice = service.ask_for_capture(correlation_id="order-1"), service.ask_for_invoice()
+    assert service.settle(capture, invoice) == ["captured", "sent"]
+    service.plan()
     archive.archive_all()
     rows = {row["topic"]: row for name in archive.outside.facts().values() for row in name}
     assert rows.keys() <= topics().keys()
     for entity in (capture, invoice):
-        for fact in house.facts(entity):
+        for fact in service.facts(entity):
             row = rows[fact.topic]
             kept = json.loads(row["payload"])
             if fact.topic.endswith("attempted"):

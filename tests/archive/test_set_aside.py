@@ -35,8 +35,8 @@ PAYLOADS = {
 
 def without_checks(archive: Archive) -> None:
     """As in a database whose rows are older than the constraints that would refuse them."""
-    for name in archive.house.checks_of("facts"):
-        archive.house.execute(f'ALTER TABLE billing.facts DROP CONSTRAINT "{name}"')
+    for name in archive.service.checks_of("facts"):
+        archive.service.execute(f'ALTER TABLE billing.facts DROP CONSTRAINT "{name}"')
 
 
 def insert(archive: Archive, version: int, payload: str = "{}", of: str = "cap_1", **more: Any) -> int:
@@ -51,7 +51,7 @@ def insert(archive: Archive, version: int, payload: str = "{}", of: str = "cap_1
         "payload": payload,
         **more,
     }
-    with database.transaction(archive.house.engines["application"]) as session:
+    with database.transaction(archive.service.engines["application"]) as session:
         session.execute(
             text(
                 f"INSERT INTO billing.facts ({', '.join(columns)}) VALUES"
@@ -59,14 +59,14 @@ def insert(archive: Archive, version: int, payload: str = "{}", of: str = "cap_1
             ),
             columns,
         )
-    with database.transaction(archive.house.engine) as session:
+    with database.transaction(archive.service.engine) as session:
         fact_id: int = session.scalars(text("SELECT max(id) FROM billing.facts")).one()
         session.execute(text("UPDATE billing.facts SET planned_version = 1 WHERE id = :id"), {"id": fact_id})
     return fact_id
 
 
 def named(archive: Archive) -> dict[int, str | None]:
-    with database.transaction(archive.house.engines["archiver"]) as session:
+    with database.transaction(archive.service.engines["archiver"]) as session:
         found = set_aside.named(session)
     assert found.count == len(found.facts)
     return {fact.fact_id: fact.why for fact in found.facts}
@@ -108,7 +108,7 @@ def test_a_time_that_no_clock_shows_is_set_aside_in_every_time_zone(
     archive: Archive, happened_at: str, fits: bool, zone: str
 ) -> None:
     bad, good = insert(archive, 1), insert(archive, 1, of="cap_2")
-    archive.house.execute(
+    archive.service.execute(
         "UPDATE billing.facts SET happened_at = CAST(:at AS timestamptz) WHERE id = :id", at=happened_at, id=bad
     )
     archive.in_sessions_with(TimeZone=zone)
@@ -148,7 +148,7 @@ def test_a_fact_that_was_mended_is_archived_when_an_archiver_starts(archive: Arc
     assert archive.archive_all() == 1
     writer = archive.writer()
     assert writer.put_back() == 0
-    archive.house.execute("UPDATE billing.facts SET payload = '{}' WHERE id = :id", id=bad)
+    archive.service.execute("UPDATE billing.facts SET payload = '{}' WHERE id = :id", id=bad)
     assert named(archive) == {bad: None, worse: "payload_not_an_object"}
     assert writer.put_back() == 1
     assert archive.archive_all() == 1
@@ -169,7 +169,7 @@ def test_a_batch_that_was_claimed_with_such_a_fact_is_finished_without_its_paylo
     batch = archive.claim()
     assert batch is not None
     for n, (payload, _) in enumerate(PAYLOADS.values()):
-        archive.house.execute(
+        archive.service.execute(
             "UPDATE billing.facts SET payload = CAST(:payload AS jsonb) WHERE entity_version = :n", payload=payload, n=n
         )
     assert archive.archive_all() == batch.rows

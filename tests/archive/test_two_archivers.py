@@ -17,8 +17,8 @@ from pathlib import Path
 
 import psycopg
 from evidence import Archive
-from house import eventually, patient_engine
 from outside import in_order
+from service import eventually, patient_engine
 from sqlalchemy.engine import make_url
 from test_verification import verify
 
@@ -131,7 +131,7 @@ def be_watermark(url: str, done: threading.Event, seen: list[int]) -> None:
 def start_archivers(archive: Archive, template: LocalServers, number: int) -> Child:
     keys = {"ACCESS": archive.s3.access_key, "SECRET": archive.s3.secret_key}
     environment = {**os.environ, **keys, "PYTHONPATH": f"{HERE}:{HERE.parents[1]}"}
-    where = [archive.house.url, archive.bucket, archive.s3.url, f"{SEED}-{number}"]
+    where = [archive.service.url, archive.bucket, archive.s3.url, f"{SEED}-{number}"]
     return template.supervisor.spawn(
         f"archivers-{number}", [sys.executable, HERE / "archivers.py", *where], environment
     )
@@ -141,11 +141,11 @@ def test_every_committed_fact_is_archived_once_and_in_order_and_a_watermark_woul
     archive: Archive, template: LocalServers
 ) -> None:
     print(f"seed {SEED}, {ARCHIVE_S:g} s")
-    url = make_url(archive.house.url).set(drivername="postgresql").render_as_string(hide_password=False)
+    url = make_url(archive.service.url).set(drivername="postgresql").render_as_string(hide_password=False)
     stop, done, seen = threading.Event(), threading.Event(), list[int]()
     writers = Writers(url, stop)
     nurseries = [start_archivers(archive, template, n) for n in range(2)]
-    others = Threads(lambda: be_relay(archive.house.url, done), lambda: be_watermark(url, done, seen))
+    others = Threads(lambda: be_relay(archive.service.url, done), lambda: be_watermark(url, done, seen))
     writing = Threads(*(lambda n=n: writers.write(f"{SEED}-{n}") for n in range(4)))
 
     def ended() -> list[str]:

@@ -56,7 +56,7 @@ def ask_of(archive: Archive) -> agreement.Ask:
     """In a transaction each, as the command does."""
 
     def ask(step: Callable[[Any], Any]) -> Any:
-        with database.transaction(archive.house.engine) as session:
+        with database.transaction(archive.service.engine) as session:
             return step(session)
 
     return ask
@@ -119,12 +119,12 @@ class Attacker:
         self.s3.put_object_retention(**self.here, Key=key, Retention=retention, BypassGovernanceRetention=True)
 
     def sql(self, changes: str, number: int = 2) -> None:
-        self.archive.house.execute(
+        self.archive.service.execute(
             f"UPDATE billing.archive_batches SET {changes} WHERE class = 'capture' AND number = {number}"
         )
 
     def forget(self, number: int) -> None:
-        self.archive.house.execute(
+        self.archive.service.execute(
             f"DELETE FROM billing.archive_batches WHERE class = 'capture' AND number >= {number}"
         )
 
@@ -425,7 +425,7 @@ def test_batches_that_are_written_meanwhile_raise_no_alarm(archive: Archive) -> 
 def test_a_lock_that_has_ended_need_not_be_there(archive: Archive) -> None:
     """Two and a half years later, in an archive whose locks ended after 91 days and were taken away since."""
     a_history(archive)
-    archive.house.execute(
+    archive.service.execute(
         "UPDATE billing.archive_batches SET manifest_locked_until = now() - interval '1 s' WHERE class = 'capture'"
     )
     Attacker(archive).unlock(m(3))
@@ -458,7 +458,7 @@ def test_a_long_listing_is_read_page_by_page_and_batches_are_held_a_page_at_a_ti
         assert sorted(verified.told) == sorted(expected.told)
         assert verified.counts.facts == expected.counts.facts
         assert max(store.sizes) == most
-        with database.transaction(archive.house.engine) as session:
+        with database.transaction(archive.service.engine) as session:
             assert len(agreement.batches_after(session, "capture", 2)) == most
         assert sum(store.sizes) == 18
 

@@ -55,8 +55,8 @@ def test_a_batch_is_object_and_manifest_locked_and_confirmed(archive: Archive) -
 def test_nothing_is_deleted_from_postgres(archive: Archive) -> None:
     tell_three(archive)
     archive.archive_all()
-    assert len(archive.house.facts("cap_1")) == 2
-    assert [fact.archive_seq for fact in archive.house.facts("cap_1")] == [1, 2]
+    assert len(archive.service.facts("cap_1")) == 2
+    assert [fact.archive_seq for fact in archive.service.facts("cap_1")] == [1, 2]
 
 
 def die_at(archive: Archive, where: str) -> At:
@@ -112,7 +112,7 @@ def test_the_same_rows_in_other_bytes_are_accepted(archive: Archive) -> None:
 
 def test_a_batch_that_another_version_began_is_finished_although_it_showed_fewer_ids(archive: Archive) -> None:
     tell_three(archive)
-    archive.house.execute("UPDATE billing.facts SET correlation_id = '5123456789012'")
+    archive.service.execute("UPDATE billing.facts SET correlation_id = '5123456789012'")
     batch, rows = claim(archive)
     assert rows.column("correlation_id").to_pylist() == ["5123456789012"] * 3
     at = rows.schema.get_field_index("correlation_id")
@@ -169,8 +169,8 @@ def test_an_archiver_with_another_history_does_not_overwrite(archive: Archive) -
     tell_three(archive)
     archive.archive_all()
     before = archive.outside.bodies()
-    archive.house.execute("DELETE FROM billing.archive_batches")
-    archive.house.execute("UPDATE billing.facts SET batch_no = NULL, archive_seq = NULL, actor = 'other'")
+    archive.service.execute("DELETE FROM billing.archive_batches")
+    archive.service.execute("UPDATE billing.facts SET batch_no = NULL, archive_seq = NULL, actor = 'other'")
     with pytest.raises(EvidenceDiffers, match="its rows differ"):
         archive.round()
     assert archive.outside.bodies() == before
@@ -232,7 +232,7 @@ def test_a_confirmation_that_disagrees_with_another_is_an_alarm(archive: Archive
     archive.archive_all()
     (batch,) = archive.known()
     digests = {"object_sha256": batch.object_sha256, "object_version": batch.object_version}
-    with database.transaction(archive.house.engine) as session:
+    with database.transaction(archive.service.engine) as session:
         batches.confirm(session, batch, manifest=batch.manifest_sha256, **digests)
         with pytest.raises(EvidenceDiffers, match="another archiver has confirmed it"):
             batches.confirm(session, batch, manifest="0" * 64, **digests)

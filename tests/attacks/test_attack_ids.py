@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from house import House, eventually
+from service import Service, eventually
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -64,11 +64,11 @@ UNKNOWN_MONEY: dict[str, dict[str, Any]] = {
 }
 
 
-def write(house: House, request_id: str, **changes: Any) -> str:
+def write(service: Service, request_id: str, **changes: Any) -> str:
     """As an application's own login can: the row, and the fact that asks for its work."""
     row = {**FINE, "id": ids.new("cap"), "request_id": request_id, **changes}
     values = ", ".join(f"CAST(:{name} AS timestamptz)" if name == "capture_before" else f":{name}" for name in row)
-    with database.transaction(house.engines["application"]) as session:
+    with database.transaction(service.engines["application"]) as session:
         session.execute(text(f"INSERT INTO billing.captures ({', '.join(row)}, version) VALUES ({values}, 1)"), row)
         tell(session, "capture.requested", row["id"], authorized=row["authorized_minor"] is not None)
     return str(row["id"])
@@ -85,9 +85,9 @@ def tell(session: Session, topic: str, entity_id: str, **payload: Any) -> None:
 
 
 @contextmanager
-def before_the_constraints(house: House) -> Iterator[None]:
+def before_the_constraints(service: Service) -> Iterator[None]:
     """The database as it was before it had them; what is written in here is an old row when they are back."""
-    with house.engine.begin() as connection:
+    with service.engine.begin() as connection:
         found = connection.execute(
             text(
                 "SELECT conrelid::regclass, conname, pg_get_constraintdef(oid) FROM pg_constraint"
@@ -97,32 +97,32 @@ def before_the_constraints(house: House) -> Iterator[None]:
         for table, name, _ in found:
             connection.exec_driver_sql(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
     yield
-    with house.engine.begin() as connection:
+    with service.engine.begin() as connection:
         for table, name, condition in found:
             not_valid = condition.replace("%", "%%").removesuffix(" NOT VALID") + " NOT VALID"
             connection.exec_driver_sql(f"ALTER TABLE {table} ADD CONSTRAINT {name} {not_valid}")
     assert found
 
 
-def asked(house: House, since: int) -> set[str]:
+def asked(service: Service, since: int) -> set[str]:
     """The paths that the stand-in was asked for, whatever came of it."""
-    return {request["path"] for request in house.standin.requests()[since:]}
+    return {request["path"] for request in service.standin.requests()[since:]}
 
 
 @pytest.mark.parametrize("changes", HOSTILE_CAPTURES.values(), ids=HOSTILE_CAPTURES)
-def test_the_database_refuses_a_row_of_which_no_request_can_be_made(house: House, changes: dict[str, Any]) -> None:
+def test_the_database_refuses_a_row_of_which_no_request_can_be_made(service: Service, changes: dict[str, Any]) -> None:
     with pytest.raises(IntegrityError, match="CheckViolation") as refused:
-        write(house, "order-1", **changes)
+        write(service, "order-1", **changes)
     assert refused.value.orig is not None
     (name, *_) = changes
     assert refused.value.orig.diag.constraint_name.startswith(f"captures_{name}")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", ["cap_", "cap_1\n", "cap_\r\nX: y", "inv_" + "0" * 32, ""])
-def test_the_database_refuses_an_id_that_is_none_of_ours(house: House, name: str) -> None:
+def test_the_database_refuses_an_id_that_is_none_of_ours(service: Service, name: str) -> None:
     """It would be a part of an idempotency key, which is a header."""
     with pytest.raises(IntegrityError, match="captures_id_shape"):
-        write(house, "order-1", id=name)
+        write(service, "order-1", id=name)
 
 
 @pytest.mark.parametrize(
@@ -132,38 +132,40 @@ def test_the_database_refuses_an_id_that_is_none_of_ours(house: House, name: str
         *(("account", "acct_1\r\nX: y"), ("total_minor", 10**12), ("currency", "eur"), ("days_until_due", 0)),
     ],
 )
-def test_the_database_refuses_an_invoice_of_which_no_request_can_be_made(house: House, column: str, value: Any) -> None:
+def test_the_database_refuses_an_invoice_of_which_no_request_can_be_made(
+    service: Service, column: str, value: Any
+) -> None:
     row = {"id": ids.new("inv"), "request_id": "x", "customer": "cus_1", "currency": "EUR", "total_minor": 1}
     row |= {"days_until_due": 14, column: value}
     names = ", ".join(row)
     with (
         pytest.raises(IntegrityError, match=f"invoices_{column}"),
-        database.transaction(house.engines["application"]) as session,
+        database.transaction(service.engines["application"]) as session,
     ):
         session.execute(text(f"INSERT INTO billing.invoices ({names}) VALUES ({', '.join(f':{n}' for n in row)})"), row)
 
 
-def test_an_old_row_of_which_no_request_can_be_made_is_set_aside_alone_and_nothing_is_sent(house: House) -> None:
+def test_an_old_row_of_which_no_request_can_be_made_is_set_aside_alone_and_nothing_is_sent(service: Service) -> None:
     """All of them in one queue, with good ones around them that are claimed together with them."""
-    intents = iter(house.intents(4))
-    with before_the_constraints(house):
-        fine = [write(house, f"fine-{n}", payment_intent=next(intents)) for n in range(2)]
+    intents = iter(service.intents(4))
+    with before_the_constraints(service):
+        fine = [write(service, f"fine-{n}", payment_intent=next(intents)) for n in range(2)]
         hostile = {
-            name: write(house, name, **{"payment_intent": f"pi_hostile{n}", **_perhaps_to_be_read(n), **changes})
+            name: write(service, name, **{"payment_intent": f"pi_hostile{n}", **_perhaps_to_be_read(n), **changes})
             for n, (name, changes) in enumerate({**HOSTILE_CAPTURES, **UNKNOWN_MONEY}.items())
         }
-        fine += [write(house, f"fine-{n}", payment_intent=next(intents)) for n in range(2, 4)]
-    before = len(house.standin.requests())
-    house.plan()
-    house.work_off(crew=8)
+        fine += [write(service, f"fine-{n}", payment_intent=next(intents)) for n in range(2, 4)]
+    before = len(service.standin.requests())
+    service.plan()
+    service.work_off(crew=8)
     for name, capture_id in hostile.items():
-        work = house.work(capture_id)
+        work = service.work(capture_id)
         assert (work.state, work.attempts) == ("quarantined", 0), (name, work.reason)
         assert str(work.reason).startswith(f"unfit: {name.partition(':')[0]}"), (name, work.reason)
-        assert house.records(capture_id) == []
-    assert [house.captured(capture_id) for capture_id in fine] == [{1999: 1}] * 4
-    assert asked(house, before) == {
-        f"/v1/payment_intents/{house.row(Capture, capture_id).payment_intent}/capture" for capture_id in fine
+        assert service.records(capture_id) == []
+    assert [service.captured(capture_id) for capture_id in fine] == [{1999: 1}] * 4
+    assert asked(service, before) == {
+        f"/v1/payment_intents/{service.row(Capture, capture_id).payment_intent}/capture" for capture_id in fine
     }
 
 
@@ -172,50 +174,50 @@ def _perhaps_to_be_read(n: int) -> dict[str, Any]:
     return {"authorized_minor": None, "authorized_currency": None} if n % 2 else {}
 
 
-def test_a_call_in_doubt_whose_row_went_bad_asks_for_nothing_and_is_kept_for_a_person(house: House) -> None:
+def test_a_call_in_doubt_whose_row_went_bad_asks_for_nothing_and_is_kept_for_a_person(service: Service) -> None:
     """What may have gone out is not thrown away, and it is not asked about in a circle."""
-    house.standin.add_fault("drop_after_commit", path="/capture$", times=1)
-    capture_id = house.ask_for_capture()
-    house.plan()
-    house.work_off()
-    assert house.record(capture_id).state == "in_doubt"
-    with before_the_constraints(house):
-        house.execute("UPDATE billing.captures SET payment_intent = 'pi_x/cancel?'")
-    house.execute("UPDATE billing.idempotency_records SET path = '/v1/payment_intents/pi_x/cancel?/capture'")
-    before = len(house.standin.requests())
+    service.standin.add_fault("drop_after_commit", path="/capture$", times=1)
+    capture_id = service.ask_for_capture()
+    service.plan()
+    service.work_off()
+    assert service.record(capture_id).state == "in_doubt"
+    with before_the_constraints(service):
+        service.execute("UPDATE billing.captures SET payment_intent = 'pi_x/cancel?'")
+    service.execute("UPDATE billing.idempotency_records SET path = '/v1/payment_intents/pi_x/cancel?/capture'")
+    before = len(service.standin.requests())
 
     def set_aside() -> bool:
-        house.relay.round()
-        house.work_off()
-        return house.work(capture_id).state == "quarantined"
+        service.relay.round()
+        service.work_off()
+        return service.work(capture_id).state == "quarantined"
 
     eventually(set_aside, "it is set aside")
-    since = house.work(capture_id).state_since
+    since = service.work(capture_id).state_since
     for _ in range(3):
         set_aside()
-    assert house.work(capture_id).state_since == since
-    assert asked(house, before) == set()
-    assert (house.record(capture_id).state, house.record(capture_id).unanswered) == ("in_doubt", 1)
-    assert house.work(capture_id).attempts == 0
+    assert service.work(capture_id).state_since == since
+    assert asked(service, before) == set()
+    assert (service.record(capture_id).state, service.record(capture_id).unanswered) == ("in_doubt", 1)
+    assert service.work(capture_id).attempts == 0
     with (
         pytest.raises(InvalidRequest, match="payment_intent does not hold the id of a payment intent"),
-        database.transaction(house.engine) as session,
+        database.transaction(service.engine) as session,
     ):
-        quarantine.replay(session, house.work(capture_id).id, actor="ada", reason="again")
+        quarantine.replay(session, service.work(capture_id).id, actor="ada", reason="again")
 
 
-def test_a_row_that_was_put_right_is_replayed(house: House) -> None:
-    intent = house.intents()[0]
-    with before_the_constraints(house):
-        capture_id = write(house, "order-1", payment_intent=f"{intent} ")
-    house.plan()
-    house.work_off()
-    assert house.work(capture_id).state == "quarantined"
-    house.execute("UPDATE billing.captures SET payment_intent = :intent", intent=intent)
-    with database.transaction(house.engine) as session:
-        quarantine.replay(session, house.work(capture_id).id, actor="ada", reason="a blank behind the id")
-    assert house.settle(capture_id) == ["captured"]
-    assert house.captured(capture_id) == {1999: 1}
+def test_a_row_that_was_put_right_is_replayed(service: Service) -> None:
+    intent = service.intents()[0]
+    with before_the_constraints(service):
+        capture_id = write(service, "order-1", payment_intent=f"{intent} ")
+    service.plan()
+    service.work_off()
+    assert service.work(capture_id).state == "quarantined"
+    service.execute("UPDATE billing.captures SET payment_intent = :intent", intent=intent)
+    with database.transaction(service.engine) as session:
+        quarantine.replay(session, service.work(capture_id).id, actor="ada", reason="a blank behind the id")
+    assert service.settle(capture_id) == ["captured"]
+    assert service.captured(capture_id) == {1999: 1}
 
 
 HOSTILE_INVOICES = {
@@ -228,27 +230,27 @@ HOSTILE_INVOICES = {
 }
 
 
-def test_an_old_invoice_of_which_no_request_can_be_made_is_set_aside_alone(house: House) -> None:
-    fine = house.ask_for_invoice()
-    hostile = {changes: house.ask_for_invoice() for changes in HOSTILE_INVOICES}
-    with before_the_constraints(house):
+def test_an_old_invoice_of_which_no_request_can_be_made_is_set_aside_alone(service: Service) -> None:
+    fine = service.ask_for_invoice()
+    hostile = {changes: service.ask_for_invoice() for changes in HOSTILE_INVOICES}
+    with before_the_constraints(service):
         for changes, invoice_id in hostile.items():
-            house.execute(f"UPDATE billing.invoices SET {changes} WHERE id = :id", id=invoice_id)
-    before = len(house.standin.requests())
-    assert house.settle(fine) == ["sent"]
+            service.execute(f"UPDATE billing.invoices SET {changes} WHERE id = :id", id=invoice_id)
+    before = len(service.standin.requests())
+    assert service.settle(fine) == ["sent"]
     for changes, invoice_id in hostile.items():
-        assert house.work(invoice_id).state == "quarantined", changes
-        assert str(house.work(invoice_id).reason).startswith(f"unfit: {HOSTILE_INVOICES[changes]}"), changes
-    made = house.row(Invoice, fine).stripe_invoice
-    assert asked(house, before) == {
+        assert service.work(invoice_id).state == "quarantined", changes
+        assert str(service.work(invoice_id).reason).startswith(f"unfit: {HOSTILE_INVOICES[changes]}"), changes
+    made = service.row(Invoice, fine).stripe_invoice
+    assert asked(service, before) == {
         "/v1/invoices",
         *(f"/v1/invoices/{made}/{verb}" for verb in ("add_lines", "finalize", "send")),
     }
 
 
-def test_a_switch_for_an_account_that_is_none_asks_for_nothing_and_can_be_released(house: House) -> None:
+def test_a_switch_for_an_account_that_is_none_asks_for_nothing_and_can_be_released(service: Service) -> None:
     switch_id = ids.new("swi")
-    with before_the_constraints(house), database.transaction(house.engine) as session:
+    with before_the_constraints(service), database.transaction(service.engine) as session:
         session.execute(
             text(
                 "INSERT INTO billing.switches (id, scope, account, actor, reason, probes, version)"
@@ -257,24 +259,24 @@ def test_a_switch_for_an_account_that_is_none_asks_for_nothing_and_can_be_releas
             {"id": switch_id},
         )
         tell(session, "switch.pulled", switch_id, probes=True)
-    before = len(house.standin.requests())
-    house.plan()
-    house.work_off()
-    assert house.work(switch_id).state == "quarantined"
-    assert str(house.work(switch_id).reason).startswith("unfit: account")
-    assert asked(house, before) == set()
-    with database.transaction(house.engine) as session:
+    before = len(service.standin.requests())
+    service.plan()
+    service.work_off()
+    assert service.work(switch_id).state == "quarantined"
+    assert str(service.work(switch_id).reason).startswith("unfit: account")
+    assert asked(service, before) == set()
+    with database.transaction(service.engine) as session:
         switches.release(session, "account:x", actor="ada", reason="x")
 
 
-def test_a_row_with_a_time_that_python_has_not_is_read_and_so_are_its_neighbors(house: House) -> None:
-    fine = house.ask_for_capture()
-    with before_the_constraints(house):
-        bad = [write(house, f"t-{n}", payment_intent=f"pi_{n}", capture_before=time) for n, time in enumerate(TIMES)]
-        house.execute("UPDATE billing.captures SET state_since = 'infinity' WHERE id = :id", id=bad[0])
-    assert [house.row(Capture, capture_id).capture_before.year for capture_id in bad] == [9999, 1, 1, 9999]
-    assert house.settle(fine) == ["captured"]
-    assert house.status(bad[0]).since.year == 9999
+def test_a_row_with_a_time_that_python_has_not_is_read_and_so_are_its_neighbors(service: Service) -> None:
+    fine = service.ask_for_capture()
+    with before_the_constraints(service):
+        bad = [write(service, f"t-{n}", payment_intent=f"pi_{n}", capture_before=time) for n, time in enumerate(TIMES)]
+        service.execute("UPDATE billing.captures SET state_since = 'infinity' WHERE id = :id", id=bad[0])
+    assert [service.row(Capture, capture_id).capture_before.year for capture_id in bad] == [9999, 1, 1, 9999]
+    assert service.settle(fine) == ["captured"]
+    assert service.status(bad[0]).since.year == 9999
 
 
 TIMES = ("infinity", "-infinity", "0044-03-15 12:00:00+00 BC", "10000-01-01 00:00:00+00")

@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from house import PATIENCE_S, House
+from service import PATIENCE_S, Service
 from sqlalchemy import text
 from worker import KILLED, fork_worker, reap
 
@@ -51,15 +51,15 @@ FAULTS = (
 ).split()
 
 
-def orphans(house: House) -> list[tuple[str, str]]:
-    with database.transaction(house.engine) as session:
+def orphans(service: Service) -> list[tuple[str, str]]:
+    with database.transaction(service.engine) as session:
         return [tuple(row) for row in session.execute(ORPHANS)]
 
 
 @pytest.mark.parametrize("seed", [int(os.environ.get("BILLING_TEST_SEED", "1"))])
-def test_nothing_is_ever_left_without_an_owner(house: House, seed: int) -> None:  # noqa: PLR0915
+def test_nothing_is_ever_left_without_an_owner(service: Service, seed: int) -> None:  # noqa: PLR0915
     rng = random.Random(seed)
-    customer = house.customer()
+    customer = service.customer()
     operations: list[str] = []
     log: list[str] = []
 
@@ -67,19 +67,19 @@ def test_nothing_is_ever_left_without_an_owner(house: House, seed: int) -> None:
         if rng.random() < 0.5:
             deadline = datetime.now(UTC) + timedelta(seconds=rng.choice([2, 1800, 86400]))
             authorization = rng.choice([None, billing.Authorization(1999, "USD", deadline)])
-            operations.append(house.ask_for_capture(authorization=authorization))
+            operations.append(service.ask_for_capture(authorization=authorization))
         else:
-            operations.append(house.ask_for_invoice(customer))
+            operations.append(service.ask_for_invoice(customer))
 
     def fault() -> None:
         path = rng.choice(["/capture$", "/v1/invoices$", "/add_lines$", "/finalize$", "/send$", "/v1/(pay|inv|acc)"])
         name = rng.choice(FAULTS)
         log.append(f"fault {name} {path}")
-        house.standin.add_fault(name, path=path, times=rng.randint(1, 4))
+        service.standin.add_fault(name, path=path, times=rng.randint(1, 4))
 
     def switch() -> None:
         scope = rng.choice(["captures", "invoices", "everything", "account:own"])
-        with contextlib.suppress(BillingError), database.transaction(house.engine) as session:
+        with contextlib.suppress(BillingError), database.transaction(service.engine) as session:
             if rng.random() < 0.4:
                 switches.pull(session, scope, actor="fuzz", reason="fuzz")
             else:
@@ -89,76 +89,78 @@ def test_nothing_is_ever_left_without_an_owner(house: House, seed: int) -> None:
         at = f"{rng.choice(['commit.before', 'send.before', 'send.after', 'commit.after'])}:{rng.randint(1, 4)}"
         queue = rng.choice(["captures", "invoices"])
         log.append(f"crash {queue} {at}")
-        reap(fork_worker(house, queue, at=at))
+        reap(fork_worker(service, queue, at=at))
 
     def replay_all() -> None:
-        with database.transaction(house.engine) as session:
+        with database.transaction(service.engine) as session:
             listed = quarantine.listed(session)
         for work in listed:
-            with contextlib.suppress(BillingError), database.transaction(house.engine) as session:
+            with contextlib.suppress(BillingError), database.transaction(service.engine) as session:
                 quarantine.replay(session, work.id, actor="fuzz", reason="fuzz")
 
     def work() -> None:
-        house.relay.round()
-        house.work_off(rng.choice(["captures", "invoices"]))
+        service.relay.round()
+        service.work_off(rng.choice(["captures", "invoices"]))
 
-    moves = [ask, ask, fault, fault, switch, crash, replay_all, work, work, work, house.relay.round]
+    moves = [ask, ask, fault, fault, switch, crash, replay_all, work, work, work, service.relay.round]
     until = time.monotonic() + float(os.environ.get("BILLING_TEST_OWNERS_S", "5"))
     while time.monotonic() < until:
         move = rng.choice(moves)
         move()
         log.append(getattr(move, "__name__", "?"))
-        assert orphans(house) == [], log
-    house.standin.clear_faults()
-    with database.transaction(house.engine) as session:
+        assert orphans(service) == [], log
+    service.standin.clear_faults()
+    with database.transaction(service.engine) as session:
         for scope in session.scalars(text("SELECT scope FROM billing.switches WHERE state = 'pulled'")).all():
             switches.release(session, scope, actor="fuzz", reason="end")
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         replay_all()
         for queue in ("captures", "invoices"):
-            house.relay.round()
-            house.work_off(queue)
-        left = {o: house.status(o) for o in operations if not house.status(o).final}
-        assert orphans(house) == []
-        if not left or all(_may_last(house, o, status.state) for o, status in left.items()):
+            service.relay.round()
+            service.work_off(queue)
+        left = {o: service.status(o) for o in operations if not service.status(o).final}
+        assert orphans(service) == []
+        if not left or all(_may_last(service, o, status.state) for o, status in left.items()):
             break
-    assert all(_may_last(house, o, status.state) for o, status in left.items()), left
+    assert all(_may_last(service, o, status.state) for o, status in left.items()), left
     for operation in operations:
         if operation.startswith("cap_"):
-            took = house.captured(operation)
-            state = house.status(operation).state
+            took = service.captured(operation)
+            state = service.status(operation).state
             assert sum(took.values()) <= 1
             assert state in ("conflict", "requested") or (state == "captured") == bool(took), (operation, state, took)
         else:
-            made = [e for e in house.effects("invoice.created") if e["metadata"].get("billing_operation") == operation]
-            finalized = [e for m in made for e in house.effects("invoice.finalized", m["id"])]
+            made = [
+                e for e in service.effects("invoice.created") if e["metadata"].get("billing_operation") == operation
+            ]
+            finalized = [e for m in made for e in service.effects("invoice.finalized", m["id"])]
             assert len(finalized) <= 1, operation
 
 
-def _may_last(house: House, operation: str, state: str) -> bool:
+def _may_last(service: Service, operation: str, state: str) -> bool:
     """A conflict is a person's; past its deadline a capture is only looked at, until Stripe cancels it."""
     if state == "conflict":
         return True
-    record = house.record(operation)
+    record = service.record(operation)
     return record.deadline is not None and record.deadline < datetime.now(UTC) and record.look_at is not None
 
 
-def test_a_clock_that_jumped_ahead_and_back_delays_nothing_for_longer_than_its_longest_pause(house: House) -> None:
+def test_a_clock_that_jumped_ahead_and_back_delays_nothing_for_longer_than_its_longest_pause(service: Service) -> None:
     """`due_at` and `look_at` that were written meanwhile lie a year ahead, and are no promise."""
-    retried, looked = [house.ask_for_capture(intent) for intent in house.intents(2)]
-    house.plan()
-    house.execute(
+    retried, looked = [service.ask_for_capture(intent) for intent in service.intents(2)]
+    service.plan()
+    service.execute(
         "UPDATE billing.work SET state = 'waiting', due_at = now() + interval '365 days',"
         " state_since = now() + interval '365 days' WHERE entity_id = :id",
         id=retried,
     )
-    house.standin.add_fault("not_end_state", path="/capture$", times=1)
-    assert reap(fork_worker(house, "captures", at="send.before:2")) == KILLED  # in its look
-    house.execute(
+    service.standin.add_fault("not_end_state", path="/capture$", times=1)
+    assert reap(fork_worker(service, "captures", at="send.before:2")) == KILLED  # in its look
+    service.execute(
         "UPDATE billing.idempotency_records SET look_at = look_at + interval '365 days',"
         " last_reported_at = last_reported_at + interval '365 days',"
         " lease_until = lease_until + interval '365 days' WHERE operation_id = :id",
         id=looked,
     )
-    assert house.settle(retried, looked) == ["captured", "captured"]
+    assert service.settle(retried, looked) == ["captured", "captured"]

@@ -4,7 +4,7 @@ import random
 import threading
 from collections import Counter
 
-from house import PATIENCE_S, House, drop_database, eventually, make_database, patient_engine
+from service import PATIENCE_S, Service, drop_database, eventually, make_database, patient_engine
 from sqlalchemy.exc import OperationalError
 
 from billing import database, store
@@ -20,26 +20,26 @@ from jobs.road.runner import Runner
 from jobs.road.shift import Control, Shift
 
 
-def _runner(house: House) -> Runner:
-    return Runner(house.call_settings, 4, random.Random(1))
+def _runner(service: Service) -> Runner:
+    return Runner(service.call_settings, 4, random.Random(1))
 
 
-def test_a_report_that_is_settled_twice_counts_once(house: House) -> None:
+def test_a_report_that_is_settled_twice_counts_once(service: Service) -> None:
     """Also where the captain could not see that its commit had reached Postgres, and settles again."""
-    capture = house.ask_for_capture()
-    house.plan()
-    runner = _runner(house)
-    with database.transaction(house.engine) as session:
+    capture = service.ask_for_capture()
+    service.plan()
+    runner = _runner(service)
+    with database.transaction(service.engine) as session:
         runner.start(session, runner.claim(session, "captures", 1), Counter())
-    house.age(capture, 10)
-    house.relay.round()
-    with database.transaction(house.engine) as session:
+    service.age(capture, 10)
+    service.relay.round()
+    with database.transaction(service.engine) as session:
         (again,) = runner.start(session, runner.claim(session, "captures", 1), Counter()).calls
-    assert house.record(capture).unanswered == 2, "the first send may have gone out"
+    assert service.record(capture).unanswered == 2, "the first send may have gone out"
     for _ in range(2):
-        with database.transaction(house.engine) as session:
+        with database.transaction(service.engine) as session:
             runner.finish(session, [Report(again, NotSent("too late"), 1)])
-    assert house.record(capture).unanswered == 1
+    assert service.record(capture).unanswered == 1
 
 
 def test_a_report_of_a_call_that_this_shift_took_over_from_itself_does_not_hide_the_new_one(
@@ -54,17 +54,17 @@ def test_a_report_of_a_call_that_this_shift_took_over_from_itself_does_not_hide_
         look_first_s=0.5, look_max_s=2, linger_s=20, transaction_timeout_s=0.5,
     )  # fmt: skip
     name = "test_attacks_itself"
-    house = House(template, make_database(template, name), timing)
-    house.redis.flushall()
-    house.standin.reset()
-    capture = house.ask_for_capture()
-    house.plan()
+    service = Service(template, make_database(template, name), timing)
+    service.redis.flushall()
+    service.standin.reset()
+    capture = service.ask_for_capture()
+    service.plan()
 
     class Slow:
         livemode = False
 
         def __init__(self) -> None:
-            self.gateway, self.came, self.go = house.gateway(), 0, [threading.Event(), threading.Event()]
+            self.gateway, self.came, self.go = service.gateway(), 0, [threading.Event(), threading.Event()]
 
         def send(self, request: Request, budget: Budget) -> Answer:
             number, self.came = self.came, self.came + 1
@@ -80,7 +80,7 @@ def test_a_report_of_a_call_that_this_shift_took_over_from_itself_does_not_hide_
             return self.told
 
     slow, control = Slow(), StopWhenTold()
-    shift = Shift(house.engine, slow, _runner(house), "captures", crew=2, slice_s=30)  # type: ignore[arg-type]
+    shift = Shift(service.engine, slow, _runner(service), "captures", crew=2, slice_s=30)  # type: ignore[arg-type]
     renew, away = store.renew, True
 
     def cannot_renew(*args: object) -> object:
@@ -89,28 +89,28 @@ def test_a_report_of_a_call_that_this_shift_took_over_from_itself_does_not_hide_
         return renew(*args)  # type: ignore[arg-type]
 
     store.renew = cannot_renew  # type: ignore[assignment]
-    engine = patient_engine(house.url, timing, name="watcher")
+    engine = patient_engine(service.url, timing, name="watcher")
     try:
         thread = threading.Thread(target=shift.run, args=(control,))
         thread.start()
 
         def both() -> bool:
-            house_relay_engine, house.relay.engine = house.relay.engine, engine
-            house.relay.round()
-            house.relay.engine = house_relay_engine
+            house_relay_engine, service.relay.engine = service.relay.engine, engine
+            service.relay.round()
+            service.relay.engine = house_relay_engine
             return slow.came == 2
 
         eventually(both, "the shift has taken its own lapsed call over")
         away = False
         slow.go[0].set()  # the first, stale report
-        eventually(lambda: house.topics(capture)[-1] == "late_answer", "the late answer is kept")
+        eventually(lambda: service.topics(capture)[-1] == "late_answer", "the late answer is kept")
         control.told = True
         import time
 
         time.sleep(0.5)
         slow.go[1].set()
         thread.join(PATIENCE_S)
-        record = house.record(capture)
+        record = service.record(capture)
         assert record.state == "answered", f"its answer came back and was thrown away; {record.state}"
     finally:
         store.renew = renew
@@ -118,23 +118,23 @@ def test_a_report_of_a_call_that_this_shift_took_over_from_itself_does_not_hide_
             event.set()
         thread.join(PATIENCE_S)
         engine.dispose()
-        house.close()
+        service.close()
         drop_database(template, name)
 
 
-def test_the_look_for_a_draft_reads_only_the_events_of_the_time_when_it_was_sent(house: House) -> None:
+def test_the_look_for_a_draft_reads_only_the_events_of_the_time_when_it_was_sent(service: Service) -> None:
     """However many invoices the account has made since: only events with our keys count, and nobody sends those after
     `last_prepared_at` + not-after.
     """
-    invoice = house.ask_for_invoice()
-    house.standin.add_fault("drop_after_commit", method="POST", path="/v1/invoices$", times=1)
-    house.plan()
-    house.work_off("invoices")
-    with database.transaction(house.engine) as session:
-        work = house.work(invoice)
+    invoice = service.ask_for_invoice()
+    service.standin.add_fault("drop_after_commit", method="POST", path="/v1/invoices$", times=1)
+    service.plan()
+    service.work_off("invoices")
+    with database.transaction(service.engine) as session:
+        work = service.work(invoice)
         loaded = store.load(session, operation_of(invoice), {invoice: (work.id, work.queue)})[invoice]
     asked: list[str] = []
-    gateway = house.gateway()
+    gateway = service.gateway()
 
     def get(path: str) -> Answer:
         asked.append(path)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from house import PATIENCE_S
+from service import PATIENCE_S
 
 from billing import transport
 from billing.gateway import Budget, NoAnswer, Request, Response, boot_clock

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import sqlalchemy.exc
-from house import House
+from service import Service
 from sqlalchemy import text
 
 from billing import database, ids, store
@@ -29,10 +29,10 @@ UNFIT = {
 }
 
 
-def write_invoice(house: House, lines: str, customer: str = "cus_1") -> str:
+def write_invoice(service: Service, lines: str, customer: str = "cus_1") -> str:
     """As an application can write one, past `billing.issue_invoice`."""
     invoice_id = ids.new("inv")
-    with database.transaction(house.engines["application"]) as session:
+    with database.transaction(service.engines["application"]) as session:
         for statement in (
             "INSERT INTO billing.invoices (id, request_id, customer, currency, total_minor, days_until_due, version)"
             " VALUES (:id, :id, :customer, 'EUR', 4501, 14, 1)",
@@ -50,41 +50,41 @@ def write_lines(session: database.Session, invoice_id: str, lines: str) -> None:
 
 
 @pytest.fixture
-def unchecked(house: House) -> House:
+def unchecked(service: Service) -> Service:
     """A database whose rows are from before the constraints, where only the code stands against them."""
     for name in ("invoice_lines_position_bounded", "invoice_lines_description_bounded"):
-        house.execute(f"ALTER TABLE billing.invoice_lines DROP CONSTRAINT {name}")
-    return house
+        service.execute(f"ALTER TABLE billing.invoice_lines DROP CONSTRAINT {name}")
+    return service
 
 
-def test_lines_that_no_call_can_carry_refuse_their_invoice_in_the_claim_itself(unchecked: House) -> None:
-    house = unchecked
-    unfit = {write_invoice(house, lines): why for lines, why in UNFIT.values()}
-    good = house.ask_for_invoice()
-    house.plan()
-    runner = Runner(house.call_settings, 8, random.Random(1))
-    with database.transaction(house.engines["worker"]) as session:
+def test_lines_that_no_call_can_carry_refuse_their_invoice_in_the_claim_itself(unchecked: Service) -> None:
+    service = unchecked
+    unfit = {write_invoice(service, lines): why for lines, why in UNFIT.values()}
+    good = service.ask_for_invoice()
+    service.plan()
+    runner = Runner(service.call_settings, 8, random.Random(1))
+    with database.transaction(service.engines["worker"]) as session:
         claimed = runner.claim(session, "invoices", 8)
         prepared = runner.start(session, claimed, Counter())
     assert len(claimed) == len(unfit) + 1
     assert [call.loaded.row.id for call in prepared.calls] == [good]
     for invoice_id, why in unfit.items():
-        status = house.status(invoice_id)
+        status = service.status(invoice_id)
         assert (status.state, status.final, status.reason) == ("refused", True, why)
-        assert house.work(invoice_id).state == "done"
-        assert house.records(invoice_id) == []
-        _, refused = house.facts(invoice_id)
+        assert service.work(invoice_id).state == "done"
+        assert service.records(invoice_id) == []
+        _, refused = service.facts(invoice_id)
         assert (refused.payload["why"], f"unfit_lines: {refused.payload['differs']}") == ("unfit_lines", why)
 
 
-def test_the_other_invoices_of_a_queue_are_sent(unchecked: House) -> None:
+def test_the_other_invoices_of_a_queue_are_sent(unchecked: Service) -> None:
     unfit = [write_invoice(unchecked, lines) for lines, _ in UNFIT.values()]
     good = [unchecked.ask_for_invoice() for _ in range(2)]
     assert unchecked.settle(*unfit, *good) == ["refused"] * len(unfit) + ["sent"] * len(good)
     assert len(unchecked.posts("/v1/invoices")) == len(good)
 
 
-def test_of_too_many_or_too_long_lines_no_more_is_loaded_than_shows_it(unchecked: House) -> None:
+def test_of_too_many_or_too_long_lines_no_more_is_loaded_than_shows_it(unchecked: Service) -> None:
     many, long, both = write_invoice(unchecked, MANY), write_invoice(unchecked, LONG), write_invoice(unchecked, MANY)
     wanted = dict.fromkeys((many, long, both), ("wrk", "invoices"))
     with database.transaction(unchecked.engines["worker"]) as session:
@@ -94,50 +94,50 @@ def test_of_too_many_or_too_long_lines_no_more_is_loaded_than_shows_it(unchecked
     assert [line.description for line in cases[long].parts] == [None]
 
 
-def test_lines_that_come_after_the_draft_have_it_deleted_and_nothing_finalized(unchecked: House) -> None:
+def test_lines_that_come_after_the_draft_have_it_deleted_and_nothing_finalized(unchecked: Service) -> None:
     """The application's login may add lines to an invoice that is being made."""
-    house = unchecked
-    invoice = house.ask_for_invoice()
+    service = unchecked
+    invoice = service.ask_for_invoice()
 
     class Meanwhile:
         """The real gateway; lines are written while the draft is created."""
 
         def __init__(self) -> None:
-            self._gateway = house.gateway()
+            self._gateway = service.gateway()
             self.livemode = self._gateway.livemode
 
         def send(self, request: Request, budget: Budget) -> Answer:
             answer = self._gateway.send(request, budget)
             if (request.method, request.path) == ("POST", "/v1/invoices"):
-                with database.transaction(house.engines["application"]) as session:
+                with database.transaction(service.engines["application"]) as session:
                     write_lines(session, invoice, "SELECT n + 2, 'more', 1 FROM generate_series(0, 999) AS n")
             return answer
 
-    assert house.settle(invoice, gateway=Meanwhile()) == ["refused"]
-    assert house.status(invoice).reason == "unfit_lines: 101 or more, expected 1 to 100"
-    assert [record.step for record in house.records(invoice)] == ["create", "delete_draft"]
-    assert [topic for topic in house.topics(invoice) if topic not in ("attempted", "looked")] == [
+    assert service.settle(invoice, gateway=Meanwhile()) == ["refused"]
+    assert service.status(invoice).reason == "unfit_lines: 101 or more, expected 1 to 100"
+    assert [record.step for record in service.records(invoice)] == ["create", "delete_draft"]
+    assert [topic for topic in service.topics(invoice) if topic not in ("attempted", "looked")] == [
         "requested",
         "drafted",
         "lines_differ",
         "refused",
     ]
-    assert house.effects("invoice.finalized") == []
+    assert service.effects("invoice.finalized") == []
 
 
-def test_lines_out_of_bounds_are_not_even_written(house: House) -> None:
-    invoice = house.ask_for_invoice()
+def test_lines_out_of_bounds_are_not_even_written(service: Service) -> None:
+    invoice = service.ask_for_invoice()
     for position, description in [(-1, "a"), (100, "a"), (2, ""), (3, "x" * (MAX_DESCRIPTION + 1))]:
         with (
             pytest.raises(sqlalchemy.exc.IntegrityError, match="_bounded"),
-            database.transaction(house.engines["application"]) as session,
+            database.transaction(service.engines["application"]) as session,
         ):
             write_lines(session, invoice, f"SELECT {position}, '{description}', 1")
 
 
-def test_the_migration_leaves_old_lines_as_they_are_and_bounds_new_ones(migrated: Callable[..., House]) -> None:
+def test_the_migration_leaves_old_lines_as_they_are_and_bounds_new_ones(migrated: Callable[..., Service]) -> None:
     invoice = ids.new("inv")
-    house = migrated(
+    service = migrated(
         "0003",
         "INSERT INTO billing.invoices (id, request_id, customer, currency, total_minor, days_until_due, version)"
         f" VALUES ('{invoice}', 'x', 'cus_1', 'EUR', 4501, 14, 1)",
@@ -148,7 +148,7 @@ def test_the_migration_leaves_old_lines_as_they_are_and_bounds_new_ones(migrated
     )
     with (
         pytest.raises(sqlalchemy.exc.IntegrityError, match="_bounded"),
-        database.transaction(house.engines["application"]) as session,
+        database.transaction(service.engines["application"]) as session,
     ):
         write_lines(session, invoice, "SELECT 101, 'a seat', 1")
-    assert house.settle(invoice) == ["refused"]
+    assert service.settle(invoice) == ["refused"]

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import structlog
 from command import run, settings
-from house import House
 from hypothesis import HealthCheck, example, given
 from hypothesis import settings as trying
 from hypothesis import strategies as st
+from service import Service
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
@@ -141,12 +141,12 @@ def insert(session: database.Session, table: str, values: dict[str, Any]) -> Non
     session.execute(text(f"INSERT INTO billing.{table} ({names}) VALUES ({placed})"), values)
 
 
-def write(house: House, row: dict[str, Any]) -> bool:
+def write(service: Service, row: dict[str, Any]) -> bool:
     """As the application's login, in a transaction of its own. Whether Postgres took it."""
     values = dict(row)
     table, lines, many = values.pop("kind"), values.pop("lines", []), values.pop("many", 0)
     payload = values.pop("payload") if table != "facts" else None
-    with contextlib.suppress(DBAPIError), database.transaction(house.engines["application"]) as session:
+    with contextlib.suppress(DBAPIError), database.transaction(service.engines["application"]) as session:
         insert(session, table, values)
         for line in lines:
             insert(session, "invoice_lines", {"invoice_id": row["id"], **line})
@@ -166,7 +166,7 @@ def write(house: House, row: dict[str, Any]) -> bool:
     return False
 
 
-def drop_constraints(house: House) -> None:
+def drop_constraints(service: Service) -> None:
     """As a database whose rows are from before all constraints on what an application writes."""
     found = (
         "SELECT conrelid::regclass || ' DROP CONSTRAINT ' || conname FROM pg_constraint WHERE contype = 'c'"
@@ -174,7 +174,7 @@ def drop_constraints(house: House) -> None:
         " AND conrelid::regclass::text IN"
         " ('billing.facts', 'billing.captures', 'billing.invoices', 'billing.invoice_lines')"
     )
-    with database.transaction(house.engine) as session:
+    with database.transaction(service.engine) as session:
         for constraint in session.scalars(text(found)).all():
             session.execute(text(f"ALTER TABLE {constraint}"))
 
@@ -187,56 +187,56 @@ PATHS = re.compile(r"/v1/(account|events|customers|invoices|(payment_intents|inv
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("old", [False, True], ids=["today's rows", "rows from before the constraints"])
-def test_every_good_row_goes_its_way_and_every_bad_one_has_its_end(house: House, run: Any, old: bool) -> None:
+def test_every_good_row_goes_its_way_and_every_bad_one_has_its_end(service: Service, run: Any, old: bool) -> None:
     if old:
-        drop_constraints(house)
+        drop_constraints(service)
 
     @trying(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(st.one_of(facts(), captures(), invoices()), min_size=1, max_size=8))
     @example([])
     def tried(rows: list[dict[str, Any]]) -> None:
         # An example that is tried again finds the database as it was.
-        house.execute(f"TRUNCATE {WRITTEN}")
+        service.execute(f"TRUNCATE {WRITTEN}")
         with structlog.testing.capture_logs() as lines:
-            before = house.ask_for_capture()
-            taken = [row for row in rows if write(house, row)]
-            after = [house.ask_for_capture(), house.ask_for_invoice()]
-            assert house.settle(before, *after) == ["captured", "captured", "sent"]
+            before = service.ask_for_capture()
+            taken = [row for row in rows if write(service, row)]
+            after = [service.ask_for_capture(), service.ask_for_invoice()]
+            assert service.settle(before, *after) == ["captured", "captured", "sent"]
             for queue in ("captures", "invoices"):
-                house.relay.round()
-                house.work_off(queue)
-        assert set_aside_without_a_reason(house, lines) == []
-        assert unplanned(house) == 0
-        assert left(house) == []
+                service.relay.round()
+                service.work_off(queue)
+        assert set_aside_without_a_reason(service, lines) == []
+        assert unplanned(service) == 0
+        assert left(service) == []
         for row in taken:
             if row["kind"] != "facts":
                 ran = run("explain", row["id"])
                 assert (ran.status, [sign for sign in ran.out if sign < " " and sign != "\n"]) == (0, []), ran
         assert run("quarantine", "list").status == 0
-        assert [r["path"] for r in house.standin.requests() if not PATHS.fullmatch(r["path"].partition("?")[0])] == []
+        assert [r["path"] for r in service.standin.requests() if not PATHS.fullmatch(r["path"].partition("?")[0])] == []
 
     tried()
 
 
-def set_aside_without_a_reason(house: House, lines: Any) -> list[int]:
+def set_aside_without_a_reason(service: Service, lines: Any) -> list[int]:
     """Set aside in this batch, and not told; afterwards they count no more."""
     told = {line["fact_id"]: line["why"] for line in lines if line["event"] == "fact.unplannable"}
-    with database.transaction(house.engine) as session:
+    with database.transaction(service.engine) as session:
         aside = session.scalars(
             text("UPDATE billing.facts SET planned_version = 1 WHERE planned_version < 0 RETURNING id")
         ).all()
     return [fact_id for fact_id in aside if not told.get(fact_id)]
 
 
-def unplanned(house: House) -> int:
-    with database.transaction(house.engine) as session:
+def unplanned(service: Service) -> int:
+    with database.transaction(service.engine) as session:
         count = "SELECT count(*) FROM billing.facts WHERE planned_version IS NULL AND topic = ANY (:starting)"
         return session.scalars(text(count), {"starting": starting()}).one()
 
 
-def left(house: House) -> list[Any]:
+def left(service: Service) -> list[Any]:
     """Work that nobody has concluded, given to a person with a reason, or put off to a time."""
-    with database.transaction(house.engine) as session:
+    with database.transaction(service.engine) as session:
         return list(
             session.execute(
                 text(

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import boto3
 import pytest
-from house import House, eventually
+from service import Service, eventually
 
 from jobs.cli import archive_verify
 from jobs.local.seaweed import SeaweedFS
@@ -37,11 +37,11 @@ def bucket(settings: dict[str, str], s3: SeaweedFS, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture
-def taken(house: House) -> str:
+def taken(service: Service) -> str:
     """A capture whose money was taken and whose facts are all planned."""
-    capture = house.ask_for_capture()
-    assert house.settle(capture) == ["captured"]
-    house.plan()
+    capture = service.ask_for_capture()
+    assert service.settle(capture) == ["captured"]
+    service.plan()
     return capture
 
 
@@ -49,7 +49,7 @@ def parts(ran) -> dict[str, tuple[str, str]]:
     return {finding["part"]: (finding["level"], finding["message"]) for finding in ran.json}
 
 
-def test_from_an_empty_bucket_to_an_answer(run, run_apart, house, bucket, taken):
+def test_from_an_empty_bucket_to_an_answer(run, run_apart, service, bucket, taken):
     today = datetime.now(UTC).date()
     assert run("archive", "setup").out == f"{bucket} was made, locks, and belongs to test\n"
     assert run("archive", "setup", "--json").json == {"bucket": bucket, "environment": "test", "made": False}
@@ -88,7 +88,7 @@ def administrator(s3):
 FIRST = "manifests/v1/capture/000000000001.json"
 
 
-def test_verify_names_what_differs_and_ends_with_1(run, run_apart, house, bucket, taken, administrator):
+def test_verify_names_what_differs_and_ends_with_1(run, run_apart, service, bucket, taken, administrator):
     run("archive", "setup")
     run_apart("archive", "run", "--once")
     before = run("archive", "verify", "--json").json
@@ -104,7 +104,7 @@ def test_verify_names_what_differs_and_ends_with_1(run, run_apart, house, bucket
         "cannot_see": before["cannot_see"],
     }
     assert "only a head that was stored elsewhere shows it" in before["cannot_see"][0]
-    house.execute("UPDATE billing.archive_batches SET manifest_sha256 = 'x' WHERE class = 'capture'")
+    service.execute("UPDATE billing.archive_batches SET manifest_sha256 = 'x' WHERE class = 'capture'")
     version = administrator.head_object(Bucket=bucket, Key=FIRST)["VersionId"]
     ran = run("archive", "verify", "--json")
     assert ran.status == 1
@@ -224,13 +224,13 @@ def test_a_question_that_is_none_is_refused(run, bucket, arguments, told):
     assert told in " ".join(ran.err.replace("│", "").split())
 
 
-def test_a_fact_that_cannot_be_archived_is_named_by_status_and_doctor(run, run_apart, house, bucket, taken):
+def test_a_fact_that_cannot_be_archived_is_named_by_status_and_doctor(run, run_apart, service, bucket, taken):
     run("archive", "setup")
-    for check in house.checks_of("facts"):
-        house.execute(f'ALTER TABLE billing.facts DROP CONSTRAINT "{check}"')
+    for check in service.checks_of("facts"):
+        service.execute(f'ALTER TABLE billing.facts DROP CONSTRAINT "{check}"')
     assert run("archive", "status", "--json").json["set_aside"] == {"count": 0, "facts": []}
     assert parts(run("doctor", "--json"))["facts not archived"] == ("ok", "none")
-    house.execute("UPDATE billing.facts SET payload = '[]' WHERE topic = 'capture.attempted'")
+    service.execute("UPDATE billing.facts SET payload = '[]' WHERE topic = 'capture.attempted'")
     ran = run_apart("archive", "run", "--once", "--json")
     assert ran.json == {"archived": 2}
     (line,) = [json.loads(line) for line in ran.err.splitlines() if "fact.set_aside" in line]
@@ -242,20 +242,20 @@ def test_a_fact_that_cannot_be_archived_is_named_by_status_and_doctor(run, run_a
     assert told.endswith(f": fact {fact['fact_id']}: its payload is not a JSON object")
     # Said once, and tried again as soon as its row is mended.
     assert "fact.set_aside" not in run_apart("archive", "run", "--once").err
-    house.execute("UPDATE billing.facts SET payload = '{}' WHERE topic = 'capture.attempted'")
+    service.execute("UPDATE billing.facts SET payload = '{}' WHERE topic = 'capture.attempted'")
     assert "mended" in run("archive", "status").out
     assert run_apart("archive", "run", "--once", "--json").json == {"archived": 1}
     assert run("archive", "status", "--json").json["set_aside"]["count"] == 0
 
 
-def test_once_archives_everything_else_before_it_says_that_a_class_stands_still(run, run_apart, house, bucket, s3):
+def test_once_archives_everything_else_before_it_says_that_a_class_stands_still(run, run_apart, service, bucket, s3):
     run("archive", "setup")
     client = boto3.session.Session(s3.access_key, s3.secret_key, region_name="us-east-1").client(
         "s3", endpoint_url=s3.url
     )
     client.put_object(Bucket=bucket, Key="manifests/v1/capture/000000000001.json", Body=b"{}")
     client.close()
-    house.execute(
+    service.execute(
         "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload,"
         " planned_version, happened_at)"
         " SELECT entity || '.refused', entity, entity || n, 1, 'billing', '{}', 1, now() - n * interval '1 day'"
@@ -294,20 +294,20 @@ def test_a_bucket_without_object_lock_is_refused(run, bucket, s3):
     assert "was made without Object Lock" in ran.err
 
 
-def test_an_archiver_beats_archives_and_ends_with_0(run, bucket, house, settings):
+def test_an_archiver_beats_archives_and_ends_with_0(run, bucket, service, settings):
     run("archive", "setup")
     with Supervisor() as supervisor:
         archiver = supervisor.spawn("archiver", [sys.executable, "-m", "jobs.cli", "archive", "run"])
         eventually(lambda: run("health", "archiver").status == 0, "it beats")
-        house.settle(house.ask_for_capture())
-        house.plan()
+        service.settle(service.ask_for_capture())
+        service.plan()
         eventually(lambda: run("archive", "status", "--json").json["lag"]["waiting"] == 0, "all is archived")
         archiver.send(signal.SIGTERM)
         assert archiver.wait() == 0
         assert run("health", "archiver").status == 1
 
 
-def test_the_doctor_probes_the_lock_and_tells_the_lag(run, bucket, house):
+def test_the_doctor_probes_the_lock_and_tells_the_lag(run, bucket, service):
     assert parts(run("doctor", "--json"))["bucket"][0] == "fail"
     run("archive", "setup")
     for _ in range(2):
@@ -316,9 +316,9 @@ def test_the_doctor_probes_the_lock_and_tells_the_lag(run, bucket, house):
         assert told["bucket's lock"] == ("ok", "a locked object could not be deleted")
         assert told["retention"][0] == "ok"
         assert told["archive"] == ("ok", "everything is archived")
-    house.ask_for_capture()
-    house.plan()
-    house.execute("UPDATE billing.facts SET happened_at = happened_at - interval '1 hour'")
+    service.ask_for_capture()
+    service.plan()
+    service.execute("UPDATE billing.facts SET happened_at = happened_at - interval '1 hour'")
     assert parts(run("doctor", "--json"))["archive"][0] == "warn"
 
 

@@ -29,8 +29,8 @@ def sick(ran, level: str) -> list[str]:
     return [part for part, finding in parts(ran).items() if finding["level"] == level]
 
 
-def test_a_healthy_service_is_ok_in_every_part(run, house):
-    bells.write_stamp(house.redis, "test")
+def test_a_healthy_service_is_ok_in_every_part(run, service):
+    bells.write_stamp(service.redis, "test")
     ran = run("doctor", "--json")
     assert list(parts(ran)) == PARTS
     assert (sick(ran, "warn"), sick(ran, "fail"), ran.status) == ([], [], 0)
@@ -39,20 +39,22 @@ def test_a_healthy_service_is_ok_in_every_part(run, house):
     assert len(told.out.splitlines()) == len(PARTS)
 
 
-def test_what_waits_for_a_person_or_a_process_is_a_warning_with_its_mend(run, house):
-    first, second, third = (house.ask_for_capture() for _ in range(3))
-    house.plan()
-    house.ask_for_capture()
-    house.execute("UPDATE billing.facts SET happened_at = happened_at - interval '1 min' WHERE planned_version IS NULL")
-    house.standin.add_fault("drop_before", method="POST")
-    house.work_off()
-    house.execute("UPDATE billing.work SET state = 'quarantined' WHERE entity_id = :id", id=first)
-    house.execute("UPDATE billing.idempotency_records SET parked_at = now() WHERE operation_id = :id", id=second)
-    house.execute(
+def test_what_waits_for_a_person_or_a_process_is_a_warning_with_its_mend(run, service):
+    first, second, third = (service.ask_for_capture() for _ in range(3))
+    service.plan()
+    service.ask_for_capture()
+    service.execute(
+        "UPDATE billing.facts SET happened_at = happened_at - interval '1 min' WHERE planned_version IS NULL"
+    )
+    service.standin.add_fault("drop_before", method="POST")
+    service.work_off()
+    service.execute("UPDATE billing.work SET state = 'quarantined' WHERE entity_id = :id", id=first)
+    service.execute("UPDATE billing.idempotency_records SET parked_at = now() WHERE operation_id = :id", id=second)
+    service.execute(
         "UPDATE billing.idempotency_records SET lease_until = now() - interval '1 min' WHERE operation_id = :id",
         id=third,
     )
-    house.execute(
+    service.execute(
         "UPDATE billing.work SET state = 'running', record_id = (SELECT id FROM billing.idempotency_records"
         " WHERE operation_id = :id) WHERE entity_id = :id",
         id=third,
@@ -70,33 +72,33 @@ def test_what_waits_for_a_person_or_a_process_is_a_warning_with_its_mend(run, ho
     assert "billing quarantine list" in run("doctor").out
 
 
-def test_card_numbers_that_are_passed_as_ids_are_told_from_order_numbers_that_look_like_them(run, house):
+def test_card_numbers_that_are_passed_as_ids_are_told_from_order_numbers_that_look_like_them(run, service):
     insert = (
         "INSERT INTO billing.captures (id, request_id, payment_intent, amount_minor, currency)"
         " SELECT 'cap_' || id, 'order-' || id, 'pi_' || id, 1, 'USD' FROM unnest(CAST(:ids AS text[])) AS id"
     )
     series = [str(number) for number in range(4539148803436000, 4539148803436400)]
-    house.execute(insert, ids=series[:100])
+    service.execute(insert, ids=series[:100])
     # A tenth of them may be card numbers, as of any such series.
     assert parts(run("doctor", "--json"))["ids"]["level"] == "ok"
-    house.execute("DELETE FROM billing.captures")
-    house.execute(insert, ids=[number for number in series if may_hold_card_number(number)])
+    service.execute("DELETE FROM billing.captures")
+    service.execute(insert, ids=[number for number in series if may_hold_card_number(number)])
     told = parts(run("doctor", "--json"))["ids"]
     assert told["level"] == "warn"
     assert told["message"].startswith("40 of the newest 40 ")
     assert "4539" not in told["message"] + told["fix"]
 
 
-def test_unanswered_calls_are_counted_with_the_age_of_the_oldest(run, house):
-    house.standin.add_fault("drop_after_commit", method="POST")
-    ids = [house.ask_for_capture() for _ in range(5)]
-    house.plan()
-    house.work_off()
+def test_unanswered_calls_are_counted_with_the_age_of_the_oldest(run, service):
+    service.standin.add_fault("drop_after_commit", method="POST")
+    ids = [service.ask_for_capture() for _ in range(5)]
+    service.plan()
+    service.work_off()
     young = parts(run("doctor", "--json"))["unanswered"]
     assert young["level"] == "ok"
     assert young["message"].startswith("5 calls, the oldest for ")
     for number, capture_id in enumerate(ids):
-        house.age(capture_id, 1000 - number)
+        service.age(capture_id, 1000 - number)
     old = parts(run("doctor", "--json"))["unanswered"]
     assert old["level"] == "warn"
     assert old["message"].endswith(f": {', '.join(ids[:3])} and 2 more")
@@ -131,8 +133,8 @@ def test_a_part_that_fails_is_named_with_its_mend_and_ends_with_status_1(run, mo
     assert run("doctor").status == 1
 
 
-def test_a_key_that_stripe_refuses_fails(run, house):
-    house.standin.set_keys(expired=["sk_test_house"])
+def test_a_key_that_stripe_refuses_fails(run, service):
+    service.standin.set_keys(expired=["sk_test_house"])
     ran = run("doctor", "--json")
     assert sick(ran, "fail") == ["stripe"]
     assert "BILLING_STRIPE_KEY" in parts(ran)["stripe"]["fix"]
@@ -145,22 +147,24 @@ def test_a_database_without_tables_fails(run, stack, monkeypatch):
     assert parts(ran)["schema"]["fix"] == "run `billing migrate`"
 
 
-def test_a_database_of_an_older_or_newer_version_fails(run, house):
-    house.execute("UPDATE billing.alembic_version SET version_num = '0000'")
+def test_a_database_of_an_older_or_newer_version_fails(run, service):
+    service.execute("UPDATE billing.alembic_version SET version_num = '0000'")
     assert parts(run("doctor", "--json"))["schema"]["fix"] == "run `billing migrate`"
-    house.execute("UPDATE billing.alembic_version SET version_num = '9999'")
+    service.execute("UPDATE billing.alembic_version SET version_num = '9999'")
     assert "install the version" in parts(run("doctor", "--json"))["schema"]["fix"]
 
 
-def test_another_environments_redis_fails(run, house):
-    house.redis.set(bells.STAMP, "staging")
+def test_another_environments_redis_fails(run, service):
+    service.redis.set(bells.STAMP, "staging")
     ran = run("doctor", "--json")
     assert sick(ran, "fail") == ["redis"]
     assert ran.status == 1
 
 
-def test_rows_that_a_migration_had_to_leave_are_named_by_their_constraint(run, house):
-    house.execute("ALTER TABLE billing.captures ADD CONSTRAINT captures_new_shape CHECK (currency <> 'USD') NOT VALID")
+def test_rows_that_a_migration_had_to_leave_are_named_by_their_constraint(run, service):
+    service.execute(
+        "ALTER TABLE billing.captures ADD CONSTRAINT captures_new_shape CHECK (currency <> 'USD') NOT VALID"
+    )
     schema = parts(run("doctor", "--json"))["schema"]
     assert (schema["level"], "captures_new_shape" in schema["message"]) == ("warn", True)
     assert "VALIDATE CONSTRAINT" in schema["fix"]

@@ -103,22 +103,22 @@ def test_bad_input_and_unknown_ids_are_told_in_one_line(run, arguments):
     ],
     ids=["live-in-test", "test-in-production", "missing"],
 )
-def test_a_worker_with_the_wrong_key_does_not_start(run_apart, house, monkeypatch, environment, key, named):
+def test_a_worker_with_the_wrong_key_does_not_start(run_apart, service, monkeypatch, environment, key, named):
     monkeypatch.setenv("BILLING_ENVIRONMENT", environment)
     monkeypatch.setenv("BILLING_STRIPE_KEY", key)
     monkeypatch.setenv("KEY", "sk_live_x" if environment == "test" else "sk_test_x")
     if environment == "production":
         monkeypatch.setenv("STRIPE_API_BASE", "https://127.0.0.1:9")
         monkeypatch.delenv("BILLING_TIMING")
-        house.execute("UPDATE billing.installation SET environment = 'production', livemode = true")
+        service.execute("UPDATE billing.installation SET environment = 'production', livemode = true")
     line = one_line(run_apart("worker", "captures"))
     assert named in line
     assert "BILLING_STRIPE_KEY" in line
 
 
 @pytest.mark.parametrize("role", [("relay",), ("worker", "captures")], ids=" ".join)
-def test_a_process_with_the_redis_of_another_environment_does_not_start(run_apart, house, role):
-    house.redis.set("billing:stamp", "staging")
+def test_a_process_with_the_redis_of_another_environment_does_not_start(run_apart, service, role):
+    service.redis.set("billing:stamp", "staging")
     assert "REDIS_URL" in one_line(run_apart(*role))
 
 
@@ -202,36 +202,36 @@ def test_a_live_key_outside_of_production_is_refused_by_its_mode(run, monkeypatc
         "application_name=shop&connect_timeout=30",
     ],
 )
-def test_what_hosting_writes_into_a_database_url_is_no_reason_to_migrate(run, monkeypatch, house, query):
-    capture = house.ask_for_capture()
-    monkeypatch.setenv("DATABASE_URL", f'"{house.url}?{query}"\n')
+def test_what_hosting_writes_into_a_database_url_is_no_reason_to_migrate(run, monkeypatch, service, query):
+    capture = service.ask_for_capture()
+    monkeypatch.setenv("DATABASE_URL", f'"{service.url}?{query}"\n')
     ran = run("status", capture)
     assert ran.status == 0, ran.err
     ran = run("doctor")
     assert ("ignored in " in ran.out) == (query not in ("ssl=false", "target_session_attrs=any"))
 
 
-def test_several_hosts_are_tried_in_turn(run, monkeypatch, house):
-    capture = house.ask_for_capture()
-    url = make_url(house.url)
+def test_several_hosts_are_tried_in_turn(run, monkeypatch, service):
+    capture = service.ask_for_capture()
+    url = make_url(service.url)
     login = f"{url.username}:{url.password}"
     monkeypatch.setenv("DATABASE_URL", f"postgresql://{login}@127.0.0.1:1,127.0.0.1:{url.port}/{url.database}")
     assert run("status", capture).status == 0
 
 
-def test_only_a_missing_table_is_a_reason_to_migrate(run, monkeypatch, house):
+def test_only_a_missing_table_is_a_reason_to_migrate(run, monkeypatch, service):
     """A login without rights, and a database of an older version, are told apart from one that was never set up."""
-    role = f"nobody_{make_url(house.url).database}"
-    house.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'pw'")
+    role = f"nobody_{make_url(service.url).database}"
+    service.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'pw'")
     try:
         monkeypatch.setenv(
-            "DATABASE_URL", make_url(house.url).set(username=role, password="pw").render_as_string(False)
+            "DATABASE_URL", make_url(service.url).set(username=role, password="pw").render_as_string(False)
         )
         assert "permission denied for schema billing" in one_line(run("status", "cap_1"))
     finally:
-        house.execute(f"DROP ROLE {role}")
-    monkeypatch.setenv("DATABASE_URL", house.url)
-    house.execute("ALTER TABLE billing.installation RENAME COLUMN stripe_account TO another")
+        service.execute(f"DROP ROLE {role}")
+    monkeypatch.setenv("DATABASE_URL", service.url)
+    service.execute("ALTER TABLE billing.installation RENAME COLUMN stripe_account TO another")
     told = one_line(run("status", "cap_1"))
     assert "this database has the tables of an older version; run `billing migrate`" in told
 

@@ -8,9 +8,9 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy.exc
-from house import House
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from service import Service
 
 import billing.explain as stories
 from jobs.cli.output import print_json, print_line, print_table
@@ -18,12 +18,12 @@ from jobs.cli.output import print_json, print_line, print_table
 UNREADABLE = f'{{"minor": {"9" * 5000}}}'
 
 
-def write_facts(house: House, capture: str, payloads: dict[str, str], actor: str = "application") -> None:
+def write_facts(service: Service, capture: str, payloads: dict[str, str], actor: str = "application") -> None:
     """As an application can write them, from before the schema had rules for them."""
-    house.execute("ALTER TABLE billing.facts DROP CONSTRAINT IF EXISTS facts_payload_bounded")
-    house.execute("ALTER TABLE billing.facts DROP CONSTRAINT IF EXISTS facts_names_shaped")
+    service.execute("ALTER TABLE billing.facts DROP CONSTRAINT IF EXISTS facts_payload_bounded")
+    service.execute("ALTER TABLE billing.facts DROP CONSTRAINT IF EXISTS facts_names_shaped")
     for version, (topic, payload) in enumerate(payloads.items(), start=10):
-        house.execute(
+        service.execute(
             "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload)"
             " VALUES (:topic, 'capture', :id, :version, :actor, CAST(:payload AS jsonb))",
             topic=topic,
@@ -34,15 +34,15 @@ def write_facts(house: House, capture: str, payloads: dict[str, str], actor: str
         )
 
 
-def test_a_story_is_told_whatever_its_facts_hold(run, house: House) -> None:
-    capture = house.ask_for_capture()
+def test_a_story_is_told_whatever_its_facts_hold(run, service: Service) -> None:
+    capture = service.ask_for_capture()
     payloads = {
         "capture.attempted": UNREADABLE,
         "capture.looked": "[]",
         "capture.conflict": '{"minor": [], "currency": {}, "why": null}',
         "capture.undecided": '{"minor": true, "currency": "usd"}',
     }
-    write_facts(house, capture, payloads)
+    write_facts(service, capture, payloads)
     ran = run("explain", capture)
     assert ran.status == 0
     assert "unreadable the payload is nested too deeply, or holds a number that is too long" in ran.out
@@ -52,15 +52,15 @@ def test_a_story_is_told_whatever_its_facts_hold(run, house: House) -> None:
     assert not any(fact["set_aside"] for fact in facts)
 
 
-def test_a_fact_that_was_set_aside_is_named_by_the_story_and_by_the_doctor(run, house: House) -> None:
-    capture = house.ask_for_capture()
-    house.execute("UPDATE billing.facts SET payload = jsonb_set(payload, '{capture_before}', '7')")
-    house.plan()
+def test_a_fact_that_was_set_aside_is_named_by_the_story_and_by_the_doctor(run, service: Service) -> None:
+    capture = service.ask_for_capture()
+    service.execute("UPDATE billing.facts SET payload = jsonb_set(payload, '{capture_before}', '7')")
+    service.plan()
     told = run("explain", capture).out
     assert "next: nothing: its fact was set aside as unplannable" in told
     assert "SET ASIDE: it could not be planned" in told
-    write_facts(house, "cap_1", {f"capture.requested{n}": "[]" for n in "abc"})
-    house.execute("UPDATE billing.facts SET planned_version = -1")
+    write_facts(service, "cap_1", {f"capture.requested{n}": "[]" for n in "abc"})
+    service.execute("UPDATE billing.facts SET planned_version = -1")
     (found,) = [each for each in run("doctor", "--json").json if each["part"] == "facts set aside"]
     assert found["level"] == "warn"
     assert found["message"].startswith("4 facts are set aside: ")
@@ -70,9 +70,9 @@ def test_a_fact_that_was_set_aside_is_named_by_the_story_and_by_the_doctor(run, 
 
 
 def test_a_command_that_a_busy_machine_interrupts_is_tried_again(
-    run, house: House, monkeypatch: pytest.MonkeyPatch
+    run, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    capture = house.ask_for_capture()
+    capture = service.ask_for_capture()
     really, errors = stories.explain, [psycopg.errors.IdleInTransactionSessionTimeout, psycopg.errors.QueryCanceled]
 
     def interrupted(*arguments: Any) -> Any:
@@ -88,12 +88,12 @@ def test_a_command_that_a_busy_machine_interrupts_is_tried_again(
     assert "Postgres ended a statement that took too long (TransactionTimeout, 25P04)" in ran.err
 
 
-def test_no_row_can_move_the_cursor_of_a_terminal(run, house: House) -> None:
-    capture = house.ask_for_capture()
-    write_facts(house, capture, {"capture.looked": '{"why": "\\u001b[2Jgone\\u202e"}'}, actor="\x1b]0;root\x07")
-    house.execute("UPDATE billing.captures SET reason = :reason", reason="\x1b[31mred\x9b")
-    house.plan()
-    house.execute("UPDATE billing.work SET state = 'quarantined', reason = :reason", reason="\x1b[31mred\rthen")
+def test_no_row_can_move_the_cursor_of_a_terminal(run, service: Service) -> None:
+    capture = service.ask_for_capture()
+    write_facts(service, capture, {"capture.looked": '{"why": "\\u001b[2Jgone\\u202e"}'}, actor="\x1b]0;root\x07")
+    service.execute("UPDATE billing.captures SET reason = :reason", reason="\x1b[31mred\x9b")
+    service.plan()
+    service.execute("UPDATE billing.work SET state = 'quarantined', reason = :reason", reason="\x1b[31mred\rthen")
     for command in (["explain", capture], ["quarantine", "list"]):
         ran = run(*command)
         assert ran.status == 0
@@ -101,12 +101,12 @@ def test_no_row_can_move_the_cursor_of_a_terminal(run, house: House) -> None:
         assert "\\x1b[31mred" in ran.out
 
 
-def test_no_row_can_begin_a_line_or_spoil_what_a_program_reads(run, house: House) -> None:
+def test_no_row_can_begin_a_line_or_spoil_what_a_program_reads(run, service: Service) -> None:
     """A reason with a line break could look like a fact of ours; and JSON stays JSON, with the very text in it."""
-    capture, forged = house.ask_for_capture(), "x\n2026-01-01 00:00:00.000  capture.captured: the money was taken"
+    capture, forged = service.ask_for_capture(), "x\n2026-01-01 00:00:00.000  capture.captured: the money was taken"
     hostile = f"{forged}\x1b[2J\x9b31m\u202e\u2028\xa0\x7f\U000e0041"
-    house.plan()
-    house.execute("UPDATE billing.work SET state = 'quarantined', reason = :reason", reason=hostile)
+    service.plan()
+    service.execute("UPDATE billing.work SET state = 'quarantined', reason = :reason", reason=hostile)
     for command in (["explain", capture], ["quarantine", "list"]):
         ran = run(*command)
         assert not any(line.startswith("2026-01-01") for line in ran.out.splitlines()), command

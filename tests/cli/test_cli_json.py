@@ -8,37 +8,37 @@ from test_cli_help import COMMANDS
 ASKED = ("--currency", "USD", "--json")
 
 
-def capture(house: Any) -> list[str]:
-    (intent,) = house.intents()
+def capture(service: Any) -> list[str]:
+    (intent,) = service.intents()
     return ["--payment-intent", intent, "--amount", "1999", *ASKED, "--request-id", "order-x"]
 
 
-def issue(house: Any) -> list[str]:
+def issue(service: Any) -> list[str]:
     due = ["--days-until-due", "14", "--request-id", "sub-x"]
-    return ["--customer", house.customer(), "--line", "3 seats=4500", *ASKED, *due]
+    return ["--customer", service.customer(), "--line", "3 seats=4500", *ASKED, *due]
 
 
-def refused(house: Any) -> list[str]:
-    invoice_id = house.ask_for_invoice()
-    house.standin.add_fault("other_amount", path="/add_lines$", times=1)
-    assert house.settle(invoice_id) == ["refused"]
+def refused(service: Any) -> list[str]:
+    invoice_id = service.ask_for_invoice()
+    service.standin.add_fault("other_amount", path="/add_lines$", times=1)
+    assert service.settle(invoice_id) == ["refused"]
     return [invoice_id, "--reason", "mended", "--json"]
 
 
-def settled(house: Any) -> list[str]:
-    capture_id = house.ask_for_capture()
-    house.settle(capture_id)
+def settled(service: Any) -> list[str]:
+    capture_id = service.ask_for_capture()
+    service.settle(capture_id)
     return [capture_id, "--json"]
 
 
-def quarantined(house: Any) -> list[str]:
-    capture_id = house.ask_for_capture()
-    house.plan()
-    house.execute("UPDATE billing.work SET state = 'quarantined', reason = 'a test'")
-    return [house.work(capture_id).id, "--json"]
+def quarantined(service: Any) -> list[str]:
+    capture_id = service.ask_for_capture()
+    service.plan()
+    service.execute("UPDATE billing.work SET state = 'quarantined', reason = 'a test'")
+    return [service.work(capture_id).id, "--json"]
 
 
-def nothing(house: Any) -> list[str]:
+def nothing(service: Any) -> list[str]:
     return ["--json"]
 
 
@@ -46,19 +46,19 @@ ARGUMENTS = {
     "capture": capture,
     "doctor": nothing,
     "explain": settled,
-    "health": lambda house: ["relay", "--json"],
+    "health": lambda service: ["relay", "--json"],
     "invoice issue": issue,
     "invoice reopen": refused,
     "migrate": nothing,
-    "quarantine list": lambda house: quarantined(house)[1:],
-    "quarantine replay": lambda house: [*quarantined(house), "--reason", "mended"],
+    "quarantine list": lambda service: quarantined(service)[1:],
+    "quarantine replay": lambda service: [*quarantined(service), "--reason", "mended"],
     "quarantine show": quarantined,
-    "standin authorize": lambda house: ["1999", "USD", "--json"],
+    "standin authorize": lambda service: ["1999", "USD", "--json"],
     "standin customer": nothing,
     "status": settled,
     "switch list": nothing,
-    "switch pull": lambda house: ["captures", "--reason", "INC-12", "--json"],
-    "switch release": lambda house: ["invoices", "--reason", "mended", "--json"],
+    "switch pull": lambda service: ["captures", "--reason", "INC-12", "--json"],
+    "switch release": lambda service: ["invoices", "--reason", "mended", "--json"],
 }
 ELSEWHERE = {
     "access apply": "tests/access/test_credentials.py",
@@ -79,12 +79,12 @@ def test_every_command_that_prints_data_is_tried():
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_what_a_command_prints_as_json_can_be_read(run, house, name):
+def test_what_a_command_prints_as_json_can_be_read(run, service, name):
     for scope in ("invoices", "account:acct_1"):
         run("switch", "pull", scope, "--reason", "INC-1")
     if name.startswith("invoice"):
         run("switch", "release", "invoices", "--reason", "mended")
-    ran = run(*name.split(), *ARGUMENTS[name](house))
+    ran = run(*name.split(), *ARGUMENTS[name](service))
     # A process that does not beat is bad news, told as data all the same.
     assert ran.status == (1 if name == "health" else 0), ran.err
     assert ran.json

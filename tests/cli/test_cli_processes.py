@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from house import eventually
+from service import eventually
 
 from jobs.local.supervisor import Supervisor
 from jobs.process.health import YOUNG_S
@@ -27,9 +27,9 @@ def start(settings):
         yield start
 
 
-def test_a_capture_is_carried_out_while_it_is_waited_for(start, run, house):
+def test_a_capture_is_carried_out_while_it_is_waited_for(start, run, service):
     processes = [start("relay"), start("worker", "captures")]
-    (intent,) = house.intents()
+    (intent,) = service.intents()
     base = ("capture", "--payment-intent", intent, "--amount", "1999", "--currency", "USD")
     told = run(*base, "--request-id", "order-1", "--wait", "--timeout", "60")
     assert told.status == 0, told.err
@@ -65,7 +65,7 @@ def test_a_process_that_no_longer_beats_is_not_healthy(start, run, settings):
     assert "30 s are allowed" in told.out
 
 
-def test_migrating_twice_changes_nothing(run, house):
+def test_migrating_twice_changes_nothing(run, service):
     first, second = (run("migrate", "--json").json for _ in range(2))
     assert first == second
     assert first["environment"] == "test"
@@ -125,9 +125,9 @@ def test_an_address_that_is_left_over_from_an_earlier_up_is_named(run, monkeypat
     assert last == f"billing: {variable} is set, and no {kind} answers there; unset it to have one started"
 
 
-def test_a_card_and_a_customer_are_made_up_at_the_stand_in(run, house):
+def test_a_card_and_a_customer_are_made_up_at_the_stand_in(run, service):
     intent = run("standin", "authorize", "1999", "usd").out.strip()
-    assert [effect["amount"] for effect in house.effects("authorization", intent)] == [1999]
+    assert [effect["amount"] for effect in service.effects("authorization", intent)] == [1999]
     assert run("standin", "customer").out.startswith("cus_")
 
 

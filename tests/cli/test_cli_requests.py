@@ -8,8 +8,8 @@ from billing.tables import InvoiceLine
 
 
 @pytest.fixture
-def ask(run, house):
-    intent = house.intents()[0]
+def ask(run, service):
+    intent = service.intents()[0]
 
     def ask(*more: str, amount: str = "1999"):
         base = ("capture", "--payment-intent", intent, "--amount-minor", amount, "--currency", "usd")
@@ -18,21 +18,21 @@ def ask(run, house):
     return ask
 
 
-def test_a_capture_is_asked_for_once_and_its_status_follows(ask, run, house):
+def test_a_capture_is_asked_for_once_and_its_status_follows(ask, run, service):
     first = ask("--json").json
     assert first["state"] == "requested"
     assert first["next"] == "a relay plans the work"
     assert ask("--json").json["id"] == first["id"]
     assert "asked for before" in ask().out
-    house.settle(first["id"])
+    service.settle(first["id"])
     told = run("status", "order-1", "--wait")
     assert told.status == 0
     assert f"{first['id']}: captured, since " in told.out
-    assert house.captured(first["id"]) == {1999: 1}
+    assert service.captured(first["id"]) == {1999: 1}
 
 
-def test_an_order_number_with_a_cards_digits_is_asked_for_with_one_line_of_warning(run_apart, house):
-    base = ("capture", "--payment-intent", house.intents()[0], "--amount", "1999", "--currency", "usd", "--json")
+def test_an_order_number_with_a_cards_digits_is_asked_for_with_one_line_of_warning(run_apart, service):
+    base = ("capture", "--payment-intent", service.intents()[0], "--amount", "1999", "--currency", "usd", "--json")
     ran = run_apart(*base, "--request-id", "4539148803436467")
     assert (ran.status, ran.json["state"]) == (0, "requested")
     (line,) = ran.err.splitlines()
@@ -40,10 +40,10 @@ def test_an_order_number_with_a_cards_digits_is_asked_for_with_one_line_of_warni
     assert "4539" not in line
 
 
-def test_the_fact_names_who_asked(ask, house, monkeypatch):
+def test_the_fact_names_who_asked(ask, service, monkeypatch):
     monkeypatch.setenv("LOGNAME", "grace")
     capture_id = ask("--json").json["id"]
-    assert house.facts(capture_id)[0].actor == "grace"
+    assert service.facts(capture_id)[0].actor == "grace"
 
 
 def test_the_same_request_with_another_amount_is_refused(ask):
@@ -53,64 +53,64 @@ def test_the_same_request_with_another_amount_is_refused(ask):
     assert "first 1999, now 2000" in again.err
 
 
-def test_waiting_for_a_capture_that_is_refused_ends_with_status_1(ask, run, house):
-    house.gateway()
+def test_waiting_for_a_capture_that_is_refused_ends_with_status_1(ask, run, service):
+    service.gateway()
     asked = ask("--json", amount="99999")
     assert asked.status == 0, asked.err
     capture_id = asked.json["id"]
-    assert house.settle(capture_id) == ["refused"]
+    assert service.settle(capture_id) == ["refused"]
     told = run("status", capture_id, "--wait", "--json")
     assert told.status == 1
     assert told.json["reason"].startswith("more_than_authorized: amount_capturable: ")
 
 
-def test_waiting_gives_up_and_says_what_is_missing(ask, run, house):
+def test_waiting_gives_up_and_says_what_is_missing(ask, run, service):
     ask()
     told = run("status", "order-1", "--wait", "--timeout", "0.3")
     assert told.status == 1
     last = told.err.splitlines()[-1]
     assert last == "not final after 0.3 s; next: a relay plans the work; is a relay running?"
-    house.plan()
+    service.plan()
     told = run("status", "order-1", "--wait", "--timeout", "0")
     assert told.err.splitlines()[-1] == "not final after 0 s; next: a worker will claim it; is a worker running?"
 
 
-def test_waiting_ends_at_once_where_a_person_has_to_act(ask, run, house):
+def test_waiting_ends_at_once_where_a_person_has_to_act(ask, run, service):
     capture_id = ask("--json").json["id"]
     run("switch", "pull", "captures", "--reason", "INC-12")
-    house.plan()
-    house.work_off()
+    service.plan()
+    service.work_off()
     held = run("status", capture_id, "--wait")
     assert held.status == 1
     assert "waiting does not help; next: nothing until the switch is released (captures: INC-12)" in held.err
-    house.execute("UPDATE billing.work SET state = 'quarantined', reason = 'a test'")
+    service.execute("UPDATE billing.work SET state = 'quarantined', reason = 'a test'")
     quarantined = run("status", capture_id, "--wait")
     assert quarantined.status == 1
     assert "next: needs a decision (a test)" in quarantined.err
 
 
-def test_waiting_for_a_conflict_ends_at_once(ask, run, house):
+def test_waiting_for_a_conflict_ends_at_once(ask, run, service):
     capture_id = ask("--json").json["id"]
-    house.standin.add_fault("other_amount", path="/capture$", times=1)
-    house.plan()
-    house.work_off()
-    house.work_off()
+    service.standin.add_fault("other_amount", path="/capture$", times=1)
+    service.plan()
+    service.work_off()
+    service.work_off()
     told = run("status", capture_id, "--wait", "--json")
     assert told.status == 1
     assert told.json["state"] == "conflict"
     assert "needs a decision" in told.err
 
 
-def test_an_invoice_is_issued_with_its_lines(run, house):
-    base = ("invoice", "issue", "--customer", house.customer(), "--line", "3 seats = 20=4500", "--line", "fee=1")
+def test_an_invoice_is_issued_with_its_lines(run, service):
+    base = ("invoice", "issue", "--customer", service.customer(), "--line", "3 seats = 20=4500", "--line", "fee=1")
     told = run(*base, "--currency", "EUR", "--days-until-due", "14", "--request-id", "sub-7", "--json")
     assert told.status == 0
     invoice_id = told.json["id"]
-    assert house.settle(invoice_id) == ["sent"]
-    assert [effect["amount"] for effect in house.effects("invoice.sent")] == [4501]
+    assert service.settle(invoice_id) == ["sent"]
+    assert [effect["amount"] for effect in service.effects("invoice.sent")] == [4501]
     story = run("explain", "sub-7", "--json").json
     assert story["request"]["lines"] == [4500, 1]
-    with database.transaction(house.engine) as session:
+    with database.transaction(service.engine) as session:
         lines = session.scalars(select(InvoiceLine).order_by(InvoiceLine.position))
         assert [line.description for line in lines] == ["3 seats = 20", "fee"]
 

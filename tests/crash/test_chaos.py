@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from house import House, eventually
+from service import Service, eventually
 from sqlalchemy import text
 
 from billing import database
@@ -33,13 +33,13 @@ FAULTS = [
 
 
 def test_random_faults_leave_nothing_double_lost_or_stuck(
-    house: House, spawn: Callable[..., Child], template: LocalServers
+    service: Service, spawn: Callable[..., Child], template: LocalServers
 ) -> None:
     rng = random.Random(SEED)
     print(f"seed {SEED}, {CHAOS_S:g} s")
-    house.standin.add_faults([{**fault, "seed": rng.randrange(2**31)} for fault in FAULTS])
+    service.standin.add_faults([{**fault, "seed": rng.randrange(2**31)} for fault in FAULTS])
     processes = {role: spawn(*role) for role in (("relay",), ("worker", "captures"), ("worker", "invoices"))}
-    customer = house.customer_despite_faults()
+    customer = service.customer_despite_faults()
     captures: list[str] = []
     invoices: list[str] = []
     faults: Counter[str] = Counter()
@@ -49,7 +49,7 @@ def test_random_faults_leave_nothing_double_lost_or_stuck(
         processes[role] = spawn(*role)
 
     def cut_postgres() -> None:
-        with database.transaction(house.engine) as session:
+        with database.transaction(service.engine) as session:
             session.execute(
                 text(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -57,42 +57,42 @@ def test_random_faults_leave_nothing_double_lost_or_stuck(
                 )
             )
         # The test's own are cut with them, and know it only once they are used.
-        for engine in house.engines.values():
+        for engine in service.engines.values():
             engine.dispose()
 
     kinds: dict[str, Callable[[], object]] = {
         "kill a captures worker": lambda: kill(("worker", "captures")),
         "kill an invoices worker": lambda: kill(("worker", "invoices")),
         "kill the relay": lambda: kill(("relay",)),
-        "flush Redis": house.redis.flushall,
+        "flush Redis": service.redis.flushall,
         "cut every connection to Postgres": cut_postgres,
         "kill Redis": lambda: (template.valkey.kill(), template.valkey.restart()),
     }
     end = time.monotonic() + CHAOS_S
     while time.monotonic() < end:
-        captures += [house.ask_for_capture(intent) for intent in house.intents(rng.randint(1, 8))]
-        invoices.append(house.ask_for_invoice(customer))
+        captures += [service.ask_for_capture(intent) for intent in service.intents(rng.randint(1, 8))]
+        invoices.append(service.ask_for_invoice(customer))
         name = rng.choice(sorted(kinds))
         kinds[name]()
         faults[name] += 1
         pause = time.monotonic() + rng.uniform(0.2, 0.8)
         eventually(lambda until=pause: time.monotonic() > until, "the next fault")
-    house.standin.clear_faults()
+    service.standin.clear_faults()
     waiting = set(captures + invoices)
 
     def all_final() -> bool:
-        waiting.difference_update([entity for entity in waiting if house.status(entity).final])
+        waiting.difference_update([entity for entity in waiting if service.status(entity).final])
         return not waiting
 
     eventually(all_final, f"all final (seed {SEED}); left: {sorted(waiting)[:5]}")
     print(f"{len(captures)} captures, {len(invoices)} invoices, {faults.total()} faults: {dict(faults)}")
     for capture in captures:
-        status = house.status(capture)
+        status = service.status(capture)
         expected = {1999: 1} if status.state == "captured" else {}
-        assert house.captured(capture) == expected, status
+        assert service.captured(capture) == expected, status
         assert status.state == "captured", status
     for invoice in invoices:
-        assert house.status(invoice).state == "sent", house.status(invoice)
-    finalized = Counter(effect["id"] for effect in house.effects("invoice.finalized"))
+        assert service.status(invoice).state == "sent", service.status(invoice)
+    finalized = Counter(effect["id"] for effect in service.effects("invoice.finalized"))
     assert len(finalized) == len(invoices)
     assert set(finalized.values()) == {1}

@@ -1,7 +1,7 @@
 """Invoices under lost answers, strangers' hands and duplicate drafts: one finalized invoice as asked, or none."""
 
 import pytest
-from house import House
+from service import Service
 from worker import KILLED, fork_worker, reap
 
 from billing import database, invoices
@@ -12,116 +12,116 @@ from billing.tables import Invoice
 STEPS = {"create": "/v1/invoices$", "add_lines": "/add_lines$", "finalize": "/finalize$", "send": "/send$"}
 
 
-def test_an_invoice_is_four_calls_each_with_a_record_and_a_key(house: House) -> None:
-    invoice = house.ask_for_invoice()
-    before = len(house.standin.requests())
-    assert house.settle(invoice) == ["sent"]
-    assert len(house.standin.requests()) - before == 4
-    assert [record.step for record in house.records(invoice)] == list(STEPS)
-    assert len({record.key for record in house.records(invoice)}) == 4
-    assert house.row(Invoice, invoice).number
+def test_an_invoice_is_four_calls_each_with_a_record_and_a_key(service: Service) -> None:
+    invoice = service.ask_for_invoice()
+    before = len(service.standin.requests())
+    assert service.settle(invoice) == ["sent"]
+    assert len(service.standin.requests()) - before == 4
+    assert [record.step for record in service.records(invoice)] == list(STEPS)
+    assert len({record.key for record in service.records(invoice)}) == 4
+    assert service.row(Invoice, invoice).number
 
 
 @pytest.mark.parametrize("fault", ["drop_before", "drop_after_commit", "500_saved", "500_with_effect"])
 @pytest.mark.parametrize("step", STEPS)
-def test_any_lost_answer_in_any_step_still_gives_one_invoice(house: House, step: str, fault: str) -> None:
+def test_any_lost_answer_in_any_step_still_gives_one_invoice(service: Service, step: str, fault: str) -> None:
     """[1, 7, 8, 48, 49]"""
-    invoice = house.ask_for_invoice()
-    house.standin.add_fault(fault, method="POST", path=STEPS[step], times=1)
-    assert house.settle(invoice) == ["sent"]
-    _one_sent_invoice(house, invoice)
+    invoice = service.ask_for_invoice()
+    service.standin.add_fault(fault, method="POST", path=STEPS[step], times=1)
+    assert service.settle(invoice) == ["sent"]
+    _one_sent_invoice(service, invoice)
 
 
-def test_only_a_duplicate_draft_of_ours_is_deleted_before_lines_are_added(house: House) -> None:
+def test_only_a_duplicate_draft_of_ours_is_deleted_before_lines_are_added(service: Service) -> None:
     """What a create that came late would leave behind: another draft that carries our operation's id."""
-    invoice = house.ask_for_invoice()
-    customer = house.row(Invoice, invoice).customer
+    invoice = service.ask_for_invoice()
+    customer = service.row(Invoice, invoice).customer
     draft = f"customer={customer}&currency=usd&collection_method=send_invoice&days_until_due=3"
-    duplicate = _by_hand(house, "/v1/invoices", f"{draft}&metadata[billing_operation]={invoice}")
-    foreign = _by_hand(house, "/v1/invoices", f"{draft}&metadata[billing_operation]=inv_other")
-    house.standin.add_fault("500_saved", method="POST", path=STEPS["create"], times=1)
-    assert house.settle(invoice) == ["sent"]
-    deleted = {effect["id"] for effect in house.effects("invoice.deleted")}
+    duplicate = _by_hand(service, "/v1/invoices", f"{draft}&metadata[billing_operation]={invoice}")
+    foreign = _by_hand(service, "/v1/invoices", f"{draft}&metadata[billing_operation]=inv_other")
+    service.standin.add_fault("500_saved", method="POST", path=STEPS["create"], times=1)
+    assert service.settle(invoice) == ["sent"]
+    deleted = {effect["id"] for effect in service.effects("invoice.deleted")}
     assert (duplicate in deleted, foreign in deleted) == (True, False)
-    assert len(house.effects("invoice.finalized")) == 1
+    assert len(service.effects("invoice.finalized")) == 1
 
 
 def test_a_total_that_differs_is_refused_and_the_draft_deleted_and_only_a_person_has_it_made_again(
-    house: House,
+    service: Service,
 ) -> None:
     """[48, 62]"""
-    invoice = house.ask_for_invoice()
-    house.plan()
-    assert reap(fork_worker(house, "invoices", at="commit.after:2")) == KILLED
-    house.age(invoice, house.timing.lease_s)
-    draft = house.row(Invoice, invoice).stripe_invoice
-    _by_hand(house, f"/v1/invoices/{draft}/add_lines", "lines[0][amount]=77&lines[0][description]=by hand")
-    assert house.settle(invoice) == ["refused"]
+    invoice = service.ask_for_invoice()
+    service.plan()
+    assert reap(fork_worker(service, "invoices", at="commit.after:2")) == KILLED
+    service.age(invoice, service.timing.lease_s)
+    draft = service.row(Invoice, invoice).stripe_invoice
+    _by_hand(service, f"/v1/invoices/{draft}/add_lines", "lines[0][amount]=77&lines[0][description]=by hand")
+    assert service.settle(invoice) == ["refused"]
     totals = "subtotal: expected 4501, found 4578; total: expected 4501, found 4578"
-    assert house.status(invoice).reason == f"total_differs: {totals}; lines: expected 2, found 3"
-    assert [effect["id"] for effect in house.effects("invoice.deleted")] == [draft]
-    assert house.effects("invoice.finalized") == []
+    assert service.status(invoice).reason == f"total_differs: {totals}; lines: expected 2, found 3"
+    assert [effect["id"] for effect in service.effects("invoice.deleted")] == [draft]
+    assert service.effects("invoice.finalized") == []
 
-    with database.transaction(house.engine) as session:
+    with database.transaction(service.engine) as session:
         row = session.get_one(Invoice, invoice, with_for_update=True)
         session.add_all(invoices.reopen(row, actor="test", reason="the line by hand was a mistake"))
-    house.execute("UPDATE billing.work SET state = 'ready' WHERE entity_id = :id", id=invoice)
-    assert house.settle(invoice) == ["sent"]
-    made_again = house.row(Invoice, invoice)
+    service.execute("UPDATE billing.work SET state = 'ready' WHERE entity_id = :id", id=invoice)
+    assert service.settle(invoice) == ["sent"]
+    made_again = service.row(Invoice, invoice)
     assert made_again.stripe_invoice != draft
-    assert made_again.create_generation == max(r.generation for r in house.records(invoice) if r.step == "create")
-    assert len(house.effects("invoice.finalized")) == 1
+    assert made_again.create_generation == max(r.generation for r in service.records(invoice) if r.step == "create")
+    assert len(service.effects("invoice.finalized")) == 1
 
 
-def test_an_invoice_that_somebody_else_finalized_and_sent_is_not_sent_twice(house: House) -> None:
+def test_an_invoice_that_somebody_else_finalized_and_sent_is_not_sent_twice(service: Service) -> None:
     """[49]"""
-    invoice = house.ask_for_invoice()
-    house.standin.add_fault("drop_before", method="POST", path=STEPS["finalize"], times=1)
-    house.plan()
-    house.work_off("invoices")
-    draft = house.row(Invoice, invoice).stripe_invoice
-    _by_hand(house, f"/v1/invoices/{draft}/finalize", "auto_advance=false")
-    assert house.settle(invoice) == ["sent"]
-    assert len(house.effects("invoice.finalized", draft)) == 1
-    assert len(house.effects("invoice.sent", draft)) == 1
+    invoice = service.ask_for_invoice()
+    service.standin.add_fault("drop_before", method="POST", path=STEPS["finalize"], times=1)
+    service.plan()
+    service.work_off("invoices")
+    draft = service.row(Invoice, invoice).stripe_invoice
+    _by_hand(service, f"/v1/invoices/{draft}/finalize", "auto_advance=false")
+    assert service.settle(invoice) == ["sent"]
+    assert len(service.effects("invoice.finalized", draft)) == 1
+    assert len(service.effects("invoice.sent", draft)) == 1
 
 
-def test_a_draft_that_was_deleted_by_somebody_else_refuses_the_invoice(house: House) -> None:
-    invoice = house.ask_for_invoice()
-    house.plan()
-    assert reap(fork_worker(house, "invoices", at="commit.after:2")) == KILLED
-    house.age(invoice, house.timing.lease_s)
-    draft = house.row(Invoice, invoice).stripe_invoice
-    _by_hand(house, f"/v1/invoices/{draft}", "", method="DELETE")
-    assert house.settle(invoice) == ["refused"]
-    assert house.status(invoice).reason == "gone"
+def test_a_draft_that_was_deleted_by_somebody_else_refuses_the_invoice(service: Service) -> None:
+    invoice = service.ask_for_invoice()
+    service.plan()
+    assert reap(fork_worker(service, "invoices", at="commit.after:2")) == KILLED
+    service.age(invoice, service.timing.lease_s)
+    draft = service.row(Invoice, invoice).stripe_invoice
+    _by_hand(service, f"/v1/invoices/{draft}", "", method="DELETE")
+    assert service.settle(invoice) == ["refused"]
+    assert service.status(invoice).reason == "gone"
 
 
-def test_an_unknown_customer_refuses_the_invoice(house: House) -> None:
-    invoice = house.ask_for_invoice("cus_nobody")
-    assert house.settle(invoice) == ["refused"]
-    assert house.records(invoice)[0].state == RecordState.ANSWERED
+def test_an_unknown_customer_refuses_the_invoice(service: Service) -> None:
+    invoice = service.ask_for_invoice("cus_nobody")
+    assert service.settle(invoice) == ["refused"]
+    assert service.records(invoice)[0].state == RecordState.ANSWERED
 
 
-def test_a_saved_500_of_send_costs_no_second_e_mail_once_it_was_sent(house: House) -> None:
+def test_a_saved_500_of_send_costs_no_second_e_mail_once_it_was_sent(service: Service) -> None:
     """[84]"""
-    invoice = house.ask_for_invoice()
-    house.standin.add_fault("500_with_effect", method="POST", path=STEPS["send"], times=1)
-    assert house.settle(invoice) == ["sent"]
-    assert len(house.effects("invoice.sent")) == 1
+    invoice = service.ask_for_invoice()
+    service.standin.add_fault("500_with_effect", method="POST", path=STEPS["send"], times=1)
+    assert service.settle(invoice) == ["sent"]
+    assert len(service.effects("invoice.sent")) == 1
 
 
-def _one_sent_invoice(house: House, invoice: str) -> None:
-    row = house.row(Invoice, invoice)
-    made = {e["id"] for e in house.effects("invoice.created") if e["metadata"].get("billing_operation") == invoice}
-    assert made - {e["id"] for e in house.effects("invoice.deleted")} == {row.stripe_invoice}
+def _one_sent_invoice(service: Service, invoice: str) -> None:
+    row = service.row(Invoice, invoice)
+    made = {e["id"] for e in service.effects("invoice.created") if e["metadata"].get("billing_operation") == invoice}
+    assert made - {e["id"] for e in service.effects("invoice.deleted")} == {row.stripe_invoice}
     for kind in ("invoice.lines_added", "invoice.finalized", "invoice.sent"):
-        assert len(house.effects(kind, row.stripe_invoice)) == 1, kind
-    assert house.effects("invoice.finalized", row.stripe_invoice)[0]["amount"] == row.total_minor
+        assert len(service.effects(kind, row.stripe_invoice)) == 1, kind
+    assert service.effects("invoice.finalized", row.stripe_invoice)[0]["amount"] == row.total_minor
 
 
-def _by_hand(house: House, path: str, body: str, method: str = "POST") -> str:
-    answer = house.gateway().send(
+def _by_hand(service: Service, path: str, body: str, method: str = "POST") -> str:
+    answer = service.gateway().send(
         Request(method, path, body.replace(" ", "+"), key=f"by-hand-{boot_clock()}"),
         Budget(boot_clock() + 5, boot_clock() + 10),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from house import House, eventually
+from service import Service, eventually
 from structlog.testing import capture_logs
 from worker import KILLED, fork_worker, reap
 
@@ -15,71 +15,71 @@ from billing.tables import Invoice
 from jobs.road import quarantine
 
 
-def by_hand(house: House, path: str, body: str = "", method: str = "POST") -> str:
+def by_hand(service: Service, path: str, body: str = "", method: str = "POST") -> str:
     """What a person does in Stripe's dashboard. Returns the object's id."""
     budget = Budget(boot_clock() + 5, boot_clock() + 10)
-    answer = house.gateway().send(Request(method, path, body, key=f"by-hand-{boot_clock()}"), budget)
+    answer = service.gateway().send(Request(method, path, body, key=f"by-hand-{boot_clock()}"), budget)
     assert isinstance(answer, Response)
     assert answer.status == 200, answer
     return str((answer.data or {})["id"])
 
 
-def customer(house: House, fields: str = "name=Test&email=test%40example.com", credit: int = 0) -> str:
-    made = by_hand(house, "/v1/customers", fields)
+def customer(service: Service, fields: str = "name=Test&email=test%40example.com", credit: int = 0) -> str:
+    made = by_hand(service, "/v1/customers", fields)
     if credit:
-        by_hand(house, f"/v1/customers/{made}/balance_transactions", f"amount=-{credit}&currency=eur")
+        by_hand(service, f"/v1/customers/{made}/balance_transactions", f"amount=-{credit}&currency=eur")
     return made
 
 
-def stopped_after(house: House, invoice: str, commits: int) -> str:
+def stopped_after(service: Service, invoice: str, commits: int) -> str:
     """A worker died after so many commits of this invoice, and its lease is over; returns the draft's id."""
-    house.plan()
-    assert reap(fork_worker(house, "invoices", at=f"commit.after:{commits}")) == KILLED
-    house.age(invoice, house.timing.lease_s)
-    return str(house.row(Invoice, invoice).stripe_invoice)
+    service.plan()
+    assert reap(fork_worker(service, "invoices", at=f"commit.after:{commits}")) == KILLED
+    service.age(invoice, service.timing.lease_s)
+    return str(service.row(Invoice, invoice).stripe_invoice)
 
 
 # Create.
 
 
-def test_an_invoice_to_a_customer_without_an_address_is_refused_at_once(house: House) -> None:
-    invoice = house.ask_for_invoice(customer(house, "name=Test"))
-    assert house.settle(invoice) == ["refused"]
-    assert "has the customer an e-mail address?" in str(house.status(invoice).reason)
-    assert [(record.step, record.state) for record in house.records(invoice)] == [("create", RecordState.ANSWERED)]
-    assert len(house.posts("/v1/invoices")) == 1
-    assert house.effects("invoice.created") == []
+def test_an_invoice_to_a_customer_without_an_address_is_refused_at_once(service: Service) -> None:
+    invoice = service.ask_for_invoice(customer(service, "name=Test"))
+    assert service.settle(invoice) == ["refused"]
+    assert "has the customer an e-mail address?" in str(service.status(invoice).reason)
+    assert [(record.step, record.state) for record in service.records(invoice)] == [("create", RecordState.ANSWERED)]
+    assert len(service.posts("/v1/invoices")) == 1
+    assert service.effects("invoice.created") == []
 
 
-def test_an_invoice_that_was_refused_for_want_of_an_address_is_made_when_there_is_one(house: House) -> None:
-    whose = customer(house, "name=Test")
-    invoice = house.ask_for_invoice(whose)
-    house.settle(invoice)
-    by_hand(house, f"/v1/customers/{whose}", "email=test%40example.com")
-    reopen(house, invoice)
-    assert house.settle(invoice) == ["sent"]
+def test_an_invoice_that_was_refused_for_want_of_an_address_is_made_when_there_is_one(service: Service) -> None:
+    whose = customer(service, "name=Test")
+    invoice = service.ask_for_invoice(whose)
+    service.settle(invoice)
+    by_hand(service, f"/v1/customers/{whose}", "email=test%40example.com")
+    reopen(service, invoice)
+    assert service.settle(invoice) == ["sent"]
 
 
-def test_a_refusal_after_a_lost_answer_to_a_create_is_looked_into(house: House) -> None:
+def test_a_refusal_after_a_lost_answer_to_a_create_is_looked_into(service: Service) -> None:
     """The answer to a create that worked is lost; whatever Stripe says next, its draft is found and used."""
-    invoice = house.ask_for_invoice()
-    house.standin.add_fault("drop_after_commit", method="POST", path="^/v1/invoices$", times=1)
-    house.plan()
-    house.work_off("invoices")
-    made = house.effects("invoice.created")[0]["id"]
-    refused = Refusing(house, "/v1/invoices")
-    house.settle(invoice, gateway=refused)
+    invoice = service.ask_for_invoice()
+    service.standin.add_fault("drop_after_commit", method="POST", path="^/v1/invoices$", times=1)
+    service.plan()
+    service.work_off("invoices")
+    made = service.effects("invoice.created")[0]["id"]
+    refused = Refusing(service, "/v1/invoices")
+    service.settle(invoice, gateway=refused)
     assert refused.times == 1
-    assert house.row(Invoice, invoice).stripe_invoice == made
-    assert house.status(invoice).state == "sent"
-    assert len(house.effects("invoice.created")) == 1
+    assert service.row(Invoice, invoice).stripe_invoice == made
+    assert service.status(invoice).state == "sent"
+    assert len(service.effects("invoice.created")) == 1
 
 
 class Refusing:
     """The real gateway, but requests to this path are refused without being sent, as Stripe refuses a form."""
 
-    def __init__(self, house: House, path_end: str, *, method: str = "POST", most: int = 1) -> None:
-        self._gateway, self._refused, self._most, self.times = house.gateway(), (method, path_end), most, 0
+    def __init__(self, service: Service, path_end: str, *, method: str = "POST", most: int = 1) -> None:
+        self._gateway, self._refused, self._most, self.times = service.gateway(), (method, path_end), most, 0
         self.livemode = self._gateway.livemode
 
     def send(self, request: Request, budget: Budget) -> Answer:
@@ -94,49 +94,49 @@ class Refusing:
 # Paid before it was sent.
 
 
-def test_an_invoice_that_a_credit_balance_pays_at_its_finalization_is_paid(house: House) -> None:
-    invoice = house.ask_for_invoice(customer(house, credit=5000))
-    assert house.settle(invoice) == ["paid"]
-    row = house.row(Invoice, invoice)
+def test_an_invoice_that_a_credit_balance_pays_at_its_finalization_is_paid(service: Service) -> None:
+    invoice = service.ask_for_invoice(customer(service, credit=5000))
+    assert service.settle(invoice) == ["paid"]
+    row = service.row(Invoice, invoice)
     assert row.number
-    assert house.topics(invoice)[-2:] == ["finalized", "paid"]
-    assert [record.step for record in house.records(invoice)] == ["create", "add_lines", "finalize"]
-    assert len(house.effects("invoice.finalized", row.stripe_invoice)) == 1
-    assert house.posts("/send") == []
-    assert house.status(invoice).final
+    assert service.topics(invoice)[-2:] == ["finalized", "paid"]
+    assert [record.step for record in service.records(invoice)] == ["create", "add_lines", "finalize"]
+    assert len(service.effects("invoice.finalized", row.stripe_invoice)) == 1
+    assert service.posts("/send") == []
+    assert service.status(invoice).final
 
 
-def test_a_credit_balance_that_pays_a_part_leaves_an_invoice_that_is_sent(house: House) -> None:
-    invoice = house.ask_for_invoice(customer(house, credit=100))
-    assert house.settle(invoice) == ["sent"]
+def test_a_credit_balance_that_pays_a_part_leaves_an_invoice_that_is_sent(service: Service) -> None:
+    invoice = service.ask_for_invoice(customer(service, credit=100))
+    assert service.settle(invoice) == ["sent"]
 
 
 @pytest.mark.parametrize("fault", ["drop_after_commit", "500_with_effect", "500_saved"])
-def test_a_lost_answer_to_a_finalization_that_a_credit_balance_pays_ends_as_paid(house: House, fault: str) -> None:
-    invoice = house.ask_for_invoice(customer(house, credit=5000))
-    house.standin.add_fault(fault, method="POST", path="/finalize$", times=1)
-    assert house.settle(invoice) == ["paid"]
-    assert len(house.effects("invoice.finalized")) == 1
+def test_a_lost_answer_to_a_finalization_that_a_credit_balance_pays_ends_as_paid(service: Service, fault: str) -> None:
+    invoice = service.ask_for_invoice(customer(service, credit=5000))
+    service.standin.add_fault(fault, method="POST", path="/finalize$", times=1)
+    assert service.settle(invoice) == ["paid"]
+    assert len(service.effects("invoice.finalized")) == 1
 
 
 @pytest.mark.parametrize("how", ["paid_out_of_band=true", "payment_method=pm_card_visa"])
-def test_an_invoice_that_was_paid_elsewhere_before_it_was_sent_is_paid(house: House, how: str) -> None:
-    invoice = house.ask_for_invoice()
-    open_ = stopped_after(house, invoice, 4)
-    assert house.row(Invoice, invoice).state == "finalized"
-    by_hand(house, f"/v1/invoices/{open_}/pay", how)
-    assert house.settle(invoice) == ["paid"]
-    assert house.effects("invoice.sent") == []
+def test_an_invoice_that_was_paid_elsewhere_before_it_was_sent_is_paid(service: Service, how: str) -> None:
+    invoice = service.ask_for_invoice()
+    open_ = stopped_after(service, invoice, 4)
+    assert service.row(Invoice, invoice).state == "finalized"
+    by_hand(service, f"/v1/invoices/{open_}/pay", how)
+    assert service.settle(invoice) == ["paid"]
+    assert service.effects("invoice.sent") == []
 
 
-def test_an_invoice_that_we_sent_and_that_was_paid_before_we_knew_is_sent(house: House) -> None:
+def test_an_invoice_that_we_sent_and_that_was_paid_before_we_knew_is_sent(service: Service) -> None:
     """Ours by the event with our key: that it was sent is true, whatever became of it."""
-    invoice = house.ask_for_invoice()
-    house.standin.add_fault("500_with_effect", method="POST", path="/send$", times=1)
-    house.plan()
-    house.work_off("invoices")
-    by_hand(house, f"/v1/invoices/{house.row(Invoice, invoice).stripe_invoice}/pay", "paid_out_of_band=true")
-    assert house.settle(invoice) == ["sent"]
+    invoice = service.ask_for_invoice()
+    service.standin.add_fault("500_with_effect", method="POST", path="/send$", times=1)
+    service.plan()
+    service.work_off("invoices")
+    by_hand(service, f"/v1/invoices/{service.row(Invoice, invoice).stripe_invoice}/pay", "paid_out_of_band=true")
+    assert service.settle(invoice) == ["sent"]
 
 
 # What other hands do between our calls.
@@ -150,44 +150,44 @@ def test_an_invoice_that_we_sent_and_that_was_paid_before_we_knew_is_sent(house:
     ],
 )
 def test_an_open_invoice_that_somebody_gave_up_is_refused_and_names_its_status(
-    house: House, action: str, reason: str
+    service: Service, action: str, reason: str
 ) -> None:
-    invoice = house.ask_for_invoice()
-    open_ = stopped_after(house, invoice, 4)
-    by_hand(house, f"/v1/invoices/{open_}{action}")
-    assert house.settle(invoice) == ["refused"]
-    assert house.status(invoice).reason == reason
+    invoice = service.ask_for_invoice()
+    open_ = stopped_after(service, invoice, 4)
+    by_hand(service, f"/v1/invoices/{open_}{action}")
+    assert service.settle(invoice) == ["refused"]
+    assert service.status(invoice).reason == reason
 
 
-def _finalized(house: House, draft: str) -> None:
-    by_hand(house, f"/v1/invoices/{draft}/finalize", "auto_advance=false")
+def _finalized(service: Service, draft: str) -> None:
+    by_hand(service, f"/v1/invoices/{draft}/finalize", "auto_advance=false")
 
 
-def _voided(house: House, draft: str) -> None:
-    _finalized(house, draft)
-    by_hand(house, f"/v1/invoices/{draft}/void")
+def _voided(service: Service, draft: str) -> None:
+    _finalized(service, draft)
+    by_hand(service, f"/v1/invoices/{draft}/void")
 
 
-def _deleted(house: House, draft: str) -> None:
-    by_hand(house, f"/v1/invoices/{draft}", method="DELETE")
+def _deleted(service: Service, draft: str) -> None:
+    by_hand(service, f"/v1/invoices/{draft}", method="DELETE")
 
 
-def _advanced(house: House, draft: str) -> None:
+def _advanced(service: Service, draft: str) -> None:
     """Stripe itself finalizes it an hour later, and sends it another hour later."""
-    by_hand(house, f"/v1/invoices/{draft}", "auto_advance=true")
-    house.standin.advance(3 * 3600)
+    by_hand(service, f"/v1/invoices/{draft}", "auto_advance=true")
+    service.standin.advance(3 * 3600)
 
 
-def _edited(house: House, draft: str) -> None:
-    by_hand(house, f"/v1/invoices/{draft}/add_lines", "lines[0][amount]=77&lines[0][description]=by+hand")
+def _edited(service: Service, draft: str) -> None:
+    by_hand(service, f"/v1/invoices/{draft}/add_lines", "lines[0][amount]=77&lines[0][description]=by+hand")
 
 
-def _without_customer(house: House, draft: str) -> None:
-    whose = house.standin.effects("customer.created")[-1]["id"]
-    by_hand(house, f"/v1/customers/{whose}", method="DELETE")
+def _without_customer(service: Service, draft: str) -> None:
+    whose = service.standin.effects("customer.created")[-1]["id"]
+    by_hand(service, f"/v1/customers/{whose}", method="DELETE")
 
 
-HANDS: list[tuple[str, int, Callable[[House, str], None], str, str | None]] = [
+HANDS: list[tuple[str, int, Callable[[Service, str], None], str, str | None]] = [
     ("finalized before its lines", 2, _finalized, "refused", "not_a_draft: status: expected draft, found paid"),
     ("deleted before its lines", 2, _deleted, "refused", "gone"),
     ("edited before its lines", 2, _edited, "refused", "total_differs: subtotal: expected 4501, found 4578;"),
@@ -202,115 +202,115 @@ HANDS: list[tuple[str, int, Callable[[House, str], None], str, str | None]] = [
 
 @pytest.mark.parametrize(("commits", "hand", "state", "reason"), [pytest.param(*row[1:], id=row[0]) for row in HANDS])
 def test_an_invoice_that_other_hands_touched_ends(
-    house: House, commits: int, hand: Callable[[House, str], None], state: str, reason: str | None
+    service: Service, commits: int, hand: Callable[[Service, str], None], state: str, reason: str | None
 ) -> None:
-    invoice = house.ask_for_invoice()
-    hand(house, stopped_after(house, invoice, commits))
-    assert ended(house, invoice) == state
-    found = house.status(invoice).reason
+    invoice = service.ask_for_invoice()
+    hand(service, stopped_after(service, invoice, commits))
+    assert ended(service, invoice) == state
+    found = service.status(invoice).reason
     assert reason is None or str(found).startswith(reason), found
-    assert all(effect["amount"] in (0, 4501, 4578) for effect in house.effects("invoice.finalized"))
+    assert all(effect["amount"] in (0, 4501, 4578) for effect in service.effects("invoice.finalized"))
 
 
 # Refused under every key.
 
 
-def test_a_send_that_stripe_refuses_under_every_key_is_refused_and_sent_when_a_person_says_so(house: House) -> None:
+def test_a_send_that_stripe_refuses_under_every_key_is_refused_and_sent_when_a_person_says_so(service: Service) -> None:
     """The customer's address was taken away after the draft was made, say: a 400 that names nothing."""
-    invoice = house.ask_for_invoice()
-    refusing = Refusing(house, "/send", most=99)
-    assert house.settle(invoice, gateway=refusing) == ["refused"]
-    assert house.status(invoice).reason == "refused_each_time"
+    invoice = service.ask_for_invoice()
+    refusing = Refusing(service, "/send", most=99)
+    assert service.settle(invoice, gateway=refusing) == ["refused"]
+    assert service.status(invoice).reason == "refused_each_time"
     assert refusing.times == 4
-    assert house.row(Invoice, invoice).number
-    reopen(house, invoice)
-    assert house.settle(invoice) == ["sent"]
-    assert len(house.effects("invoice.finalized")) == 1
+    assert service.row(Invoice, invoice).number
+    reopen(service, invoice)
+    assert service.settle(invoice) == ["sent"]
+    assert len(service.effects("invoice.finalized")) == 1
 
 
-def test_a_draft_that_stripe_refuses_to_finalize_is_deleted_before_the_invoice_is_refused(house: House) -> None:
-    invoice = house.ask_for_invoice()
-    assert house.settle(invoice, gateway=Refusing(house, "/finalize", most=99)) == ["refused"]
-    assert house.status(invoice).reason == "refused_each_time"
-    draft = house.row(Invoice, invoice).stripe_invoice
-    assert [effect["id"] for effect in house.effects("invoice.deleted")] == [draft]
-    reopen(house, invoice)
-    assert house.settle(invoice) == ["sent"]
+def test_a_draft_that_stripe_refuses_to_finalize_is_deleted_before_the_invoice_is_refused(service: Service) -> None:
+    invoice = service.ask_for_invoice()
+    assert service.settle(invoice, gateway=Refusing(service, "/finalize", most=99)) == ["refused"]
+    assert service.status(invoice).reason == "refused_each_time"
+    draft = service.row(Invoice, invoice).stripe_invoice
+    assert [effect["id"] for effect in service.effects("invoice.deleted")] == [draft]
+    reopen(service, invoice)
+    assert service.settle(invoice) == ["sent"]
 
 
-def test_a_draft_that_cannot_be_deleted_is_told_to_a_person_and_done_when_it_is_gone(house: House) -> None:
-    invoice = house.ask_for_invoice()
-    draft = stopped_after(house, invoice, 2)
-    _edited(house, draft)
-    refusing = Refusing(house, f"/v1/invoices/{draft}", method="DELETE", most=99)
+def test_a_draft_that_cannot_be_deleted_is_told_to_a_person_and_done_when_it_is_gone(service: Service) -> None:
+    invoice = service.ask_for_invoice()
+    draft = stopped_after(service, invoice, 2)
+    _edited(service, draft)
+    refusing = Refusing(service, f"/v1/invoices/{draft}", method="DELETE", most=99)
 
     def told() -> bool:
-        house.relay.round()
-        house.work_off("invoices", refusing)
-        return "undecided" in house.topics(invoice)
+        service.relay.round()
+        service.work_off("invoices", refusing)
+        return "undecided" in service.topics(invoice)
 
     eventually(told, "a person is told")
     assert refusing.times == 4
-    assert house.status(invoice).next.endswith("(undecided so far)")
-    by_hand(house, f"/v1/invoices/{draft}", method="DELETE")
-    assert house.settle(invoice) == ["refused"]
-    assert house.topics(invoice).count("undecided") == 1
+    assert service.status(invoice).next.endswith("(undecided so far)")
+    by_hand(service, f"/v1/invoices/{draft}", method="DELETE")
+    assert service.settle(invoice) == ["refused"]
+    assert service.topics(invoice).count("undecided") == 1
 
 
 # Captures.
 
 
-def _intent(house: House, more: str = "&payment_method=pm_card_visa&confirm=true") -> str:
-    return by_hand(house, "/v1/payment_intents", f"amount=1999&currency=usd&capture_method=manual{more}")
+def _intent(service: Service, more: str = "&payment_method=pm_card_visa&confirm=true") -> str:
+    return by_hand(service, "/v1/payment_intents", f"amount=1999&currency=usd&capture_method=manual{more}")
 
 
-def _canceled(why: str) -> Callable[[House], str]:
-    def canceled(house: House) -> str:
-        intent = _intent(house)
-        by_hand(house, f"/v1/payment_intents/{intent}/cancel", f"cancellation_reason={why}")
+def _canceled(why: str) -> Callable[[Service], str]:
+    def canceled(service: Service) -> str:
+        intent = _intent(service)
+        by_hand(service, f"/v1/payment_intents/{intent}/cancel", f"cancellation_reason={why}")
         return intent
 
     return canceled
 
 
-def _lapsed(house: House) -> str:
-    intent = _intent(house)
-    house.standin.advance(8 * 24 * 3600)
+def _lapsed(service: Service) -> str:
+    intent = _intent(service)
+    service.standin.advance(8 * 24 * 3600)
     return intent
 
 
-def _captured(body: str) -> Callable[[House], str]:
-    def captured(house: House) -> str:
-        intent = _intent(house)
-        by_hand(house, f"/v1/payment_intents/{intent}/capture", body)
+def _captured(body: str) -> Callable[[Service], str]:
+    def captured(service: Service) -> str:
+        intent = _intent(service)
+        by_hand(service, f"/v1/payment_intents/{intent}/capture", body)
         return intent
 
     return captured
 
 
-def _captured_in_part(house: House) -> str:
+def _captured_in_part(service: Service) -> str:
     several = "&payment_method_options[card][request_multicapture]=if_available"
-    intent = _intent(house, f"{several}&payment_method=pm_card_visa&confirm=true")
-    by_hand(house, f"/v1/payment_intents/{intent}/capture", "amount_to_capture=500&final_capture=false")
+    intent = _intent(service, f"{several}&payment_method=pm_card_visa&confirm=true")
+    by_hand(service, f"/v1/payment_intents/{intent}/capture", "amount_to_capture=500&final_capture=false")
     return intent
 
 
-def _of_euros(house: House) -> str:
-    return house.intents(currency="eur")[0]
+def _of_euros(service: Service) -> str:
+    return service.intents(currency="eur")[0]
 
 
 PERSON, REFUSED = "conflict", "refused"
 _ACTION = "&payment_method=pm_card_authenticationRequired&confirm=true"
-INTENTS: list[tuple[str, Callable[[House], str], str, str, str | None]] = [
-    ("no method", lambda house: _intent(house, ""), REFUSED, REFUSED, "status: expected requires_capture, found "),
+INTENTS: list[tuple[str, Callable[[Service], str], str, str, str | None]] = [
+    ("no method", lambda service: _intent(service, ""), REFUSED, REFUSED, "status: expected requires_capture, found "),
     (
         "not confirmed",
-        lambda house: _intent(house, "&payment_method=pm_card_visa"),
+        lambda service: _intent(service, "&payment_method=pm_card_visa"),
         REFUSED,
         REFUSED,
         "found requires_confirmation",
     ),
-    ("not authenticated", lambda house: _intent(house, _ACTION), REFUSED, REFUSED, "found requires_action"),
+    ("not authenticated", lambda service: _intent(service, _ACTION), REFUSED, REFUSED, "found requires_action"),
     *((f"canceled, {why}", _canceled(why), "canceled", "canceled", None) for why in ("duplicate", "abandoned")),
     ("lapsed", _lapsed, "expired", "expired", None),
     ("captured by hand", _captured(""), "captured", "captured", None),
@@ -338,45 +338,51 @@ INTENTS: list[tuple[str, Callable[[House], str], str, str, str | None]] = [
 @pytest.mark.parametrize("known", [True, False], ids=["authorization brought", "authorization read"])
 @pytest.mark.parametrize(("made", "brought", "read", "reason"), [pytest.param(*row[1:], id=row[0]) for row in INTENTS])
 def test_a_capture_of_whatever_intent_ends(
-    house: House, made: Callable[[House], str], brought: str, read: str, reason: str | None, known: bool, answer: str
+    service: Service,
+    made: Callable[[Service], str],
+    brought: str,
+    read: str,
+    reason: str | None,
+    known: bool,
+    answer: str,
 ) -> None:
-    intent = made(house)
+    intent = made(service)
     if answer == "lost":
-        house.standin.add_fault("drop_after_commit", path=f"/v1/payment_intents/{intent}", times=1)
-    capture = house.ask_for_capture(intent) if known else house.ask_for_capture(intent, authorization=None)
-    assert ended(house, capture) == (brought if known else read)
-    shown = str(house.status(capture).reason)
+        service.standin.add_fault("drop_after_commit", path=f"/v1/payment_intents/{intent}", times=1)
+    capture = service.ask_for_capture(intent) if known else service.ask_for_capture(intent, authorization=None)
+    assert ended(service, capture) == (brought if known else read)
+    shown = str(service.status(capture).reason)
     # Where Stripe's own refusal ends it, the reason is Stripe's code.
     assert reason is None or reason in shown or shown == "payment_intent_unexpected_state", shown
-    assert sum(house.captured(capture).values()) <= 1
+    assert sum(service.captured(capture).values()) <= 1
 
 
-def ended(house: House, entity_id: str) -> str:
+def ended(service: Service, entity_id: str) -> str:
     """Its state when nothing is done about it any more: it is final, or a person is asked."""
     queue = "captures" if entity_id.startswith("cap_") else "invoices"
 
     def turn() -> bool:
-        house.relay.round()
-        house.work_off(queue)
-        return house.status(entity_id).final or house.status(entity_id).state == "conflict"
+        service.relay.round()
+        service.work_off(queue)
+        return service.status(entity_id).final or service.status(entity_id).state == "conflict"
 
     eventually(turn, f"{entity_id} ended")
-    return str(house.status(entity_id).state)
+    return str(service.status(entity_id).state)
 
 
-def reopen(house: House, invoice: str) -> None:
-    with database.transaction(house.engine) as session:
+def reopen(service: Service, invoice: str) -> None:
+    with database.transaction(service.engine) as session:
         quarantine.reopen_invoice(session, invoice, actor="anna", reason="mended at Stripe")
 
 
-def test_what_differs_is_told_wherever_a_person_looks(house: House) -> None:
-    capture = house.ask_for_capture(_captured("amount_to_capture=500")(house))
+def test_what_differs_is_told_wherever_a_person_looks(service: Service) -> None:
+    capture = service.ask_for_capture(_captured("amount_to_capture=500")(service))
     with capture_logs() as lines:
-        assert ended(house, capture) == "conflict"
+        assert ended(service, capture) == "conflict"
     differs = "amount_received: expected 1999, found 500"
     whole = f"found_different: captured_otherwise: {differs}"
-    assert house.status(capture).reason == whole
-    with database.transaction(house.engine) as session:
+    assert service.status(capture).reason == whole
+    with database.transaction(service.engine) as session:
         (listed,) = quarantine.listed(session)
         story = explain(session, capture)
     assert listed.reason == f"conflict: {whole}"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from uuid import uuid4
 
-from house import House, patient_engine
+from service import Service, patient_engine
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
@@ -58,7 +58,7 @@ def stop() -> None:
 
 
 def fork_worker(
-    house: House,
+    service: Service,
     queue: str,
     *,
     at: str = "",
@@ -74,14 +74,14 @@ def fork_worker(
         transport._WATCH = transport._Watch()
         mutate()
         boundaries = Boundaries(at, do)
-        engine = patient_engine(house.url, house.timing, name="victim")
+        engine = patient_engine(service.url, service.timing, name="victim")
         # Only transactions that wrote something: looking for work and finding none is no boundary.
         wrote: set[str] = set()
         event.listen(engine, "before_cursor_execute", lambda *told: _writes(told[2]) and wrote.add("something"))
         event.listen(engine, "commit", lambda _: wrote and boundaries.passes("commit.before"))
         event.listen(Session, "after_commit", lambda _: wrote and (wrote.clear(), boundaries.passes("commit.after")))
-        runner = Runner(house.call_settings, 1, random.Random(1))
-        gateway = Watched(house.gateway(), boundaries)
+        runner = Runner(service.call_settings, 1, random.Random(1))
+        gateway = Watched(service.gateway(), boundaries)
         Shift(engine, gateway, runner, queue, crew=1, slice_s=30).run(Control())
     except BaseException:  # noqa: BLE001 - a forked child must not go on as a second pytest
         traceback.print_exc()

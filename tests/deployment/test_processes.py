@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from bring_up import Deployment
 from files import LASTING, OURS, SERVICES
-from house import eventually
+from service import eventually
 from sqlalchemy.engine import make_url
 
 import billing

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from house import drop_database, make_database, patient_engine
+from service import drop_database, make_database, patient_engine
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 import structlog
-from house import House, eventually
+from service import Service, eventually
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 from test_road import CALL_SETTINGS, captured, claim, new_request, report, works
@@ -492,36 +492,36 @@ def test_a_call_that_was_never_reported_is_told_once(engine: Engine, runner: Run
 # The relay's clock.
 
 
-def test_bells_are_rung_for_what_is_claimable_and_not_again_within_a_second(house: House, monkeypatch: Any):
+def test_bells_are_rung_for_what_is_claimable_and_not_again_within_a_second(service: Service, monkeypatch: Any):
     clock = [100.0]
-    house.relay.clock = lambda: clock[0]
+    service.relay.clock = lambda: clock[0]
     rung: list[tuple[str, int]] = []
     monkeypatch.setattr(ringer.bells, "bells_waiting", lambda *_: 0)
     monkeypatch.setattr(ringer.bells, "ring", lambda _redis, _environment, queue, count: rung.append((queue, count)))
-    house.relay.ringer.workers = {"captures": 3, "invoices": 3}
-    house.relay.round()
+    service.relay.ringer.workers = {"captures": 3, "invoices": 3}
+    service.relay.round()
     assert rung == []
     for _ in range(17):
-        house.ask_for_capture("pi_1" + str(_))
-    house.relay.round()
+        service.ask_for_capture("pi_1" + str(_))
+    service.relay.round()
     assert rung == [("captures", 3)], "17 pieces of work, 8 calls in each crew"
-    house.relay.round()
+    service.relay.round()
     clock[0] += cadence.RING_AGAIN_S - 0.01
-    house.relay.round()
+    service.relay.round()
     assert len(rung) == 1
     clock[0] += 0.02
-    house.relay.round()
+    service.relay.round()
     assert rung == [("captures", 3)] * 2
-    house.execute("UPDATE billing.work SET state = 'done'")
-    house.relay.round()
-    house.ask_for_capture("pi_2")
-    house.relay.round()
+    service.execute("UPDATE billing.work SET state = 'done'")
+    service.relay.round()
+    service.ask_for_capture("pi_2")
+    service.relay.round()
     assert rung == [*[("captures", 3)] * 2, ("captures", 1)], "an empty queue forgets when it was rung"
 
 
-def test_a_queue_is_fed_when_a_whole_crew_has_work_and_nothing_is_counted_beyond_all_crews(house: House):
+def test_a_queue_is_fed_when_a_whole_crew_has_work_and_nothing_is_counted_beyond_all_crews(service: Service):
     bells = ringer.Ringer(
-        house.redis, "test", workers={"captures": 3, "invoices": 1}, crews={"captures": 8, "invoices": 4}
+        service.redis, "test", workers={"captures": 3, "invoices": 1}, crews={"captures": 8, "invoices": 4}
     )
     assert bells.most == {"captures": 24, "invoices": 4}
     assert [bells.saturated({"captures": captures, "invoices": invoices}) for captures, invoices in (
@@ -529,30 +529,30 @@ def test_a_queue_is_fed_when_a_whole_crew_has_work_and_nothing_is_counted_beyond
     )] == [False, False, True, False, True, True]  # fmt: skip
 
 
-def test_a_relay_rings_only_the_bells_that_are_missing(house: House, monkeypatch: Any):
+def test_a_relay_rings_only_the_bells_that_are_missing(service: Service, monkeypatch: Any):
     rung: list[int] = []
     monkeypatch.setattr(ringer.bells, "bells_waiting", lambda *_: 2)
     monkeypatch.setattr(ringer.bells, "ring", lambda _redis, _environment, _queue, count: rung.append(count))
-    house.relay.ringer.workers = {"captures": 3, "invoices": 3}
+    service.relay.ringer.workers = {"captures": 3, "invoices": 3}
     for number in range(24):
-        house.ask_for_capture(f"pi_{number}")
-    house.relay.round()
+        service.ask_for_capture(f"pi_{number}")
+    service.relay.round()
     assert rung == [1]
 
 
-def test_while_somebody_waits_facts_that_start_nothing_are_stamped_once_a_second(house: House):
+def test_while_somebody_waits_facts_that_start_nothing_are_stamped_once_a_second(service: Service):
     clock = [100.0]
-    house.relay.clock = lambda: clock[0]
+    service.relay.clock = lambda: clock[0]
 
     def unstamped() -> int:
-        house.execute(
+        service.execute(
             "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload)"
             " SELECT 'capture.looked', 'capture', 'cap_1', coalesce(max(entity_version), 0) + 1, 'test', '{}'"
             "   FROM billing.facts"
         )
-        house.relay.cadence.busy_until = clock[0] + 10
-        house.relay.round()
-        with transaction(house.engine) as session:
+        service.relay.cadence.busy_until = clock[0] + 10
+        service.relay.round()
+        with transaction(service.engine) as session:
             return len(session.scalars(select(Fact.id).where(Fact.planned_version.is_(None))).all())
 
     assert unstamped() == 0
@@ -561,25 +561,25 @@ def test_while_somebody_waits_facts_that_start_nothing_are_stamped_once_a_second
     assert unstamped() == 0
 
 
-def test_contracts_that_nobody_knows_are_looked_for_once_a_second(house: House):
+def test_contracts_that_nobody_knows_are_looked_for_once_a_second(service: Service):
     clock = [100.0]
-    house.relay.clock = lambda: clock[0]
-    house.relay.round()
-    capture = house.ask_for_capture("pi_1")
-    house.plan()
-    house.execute("UPDATE billing.work SET version = 2")
-    house.relay.round()
-    assert house.work(capture).state == "ready"
+    service.relay.clock = lambda: clock[0]
+    service.relay.round()
+    capture = service.ask_for_capture("pi_1")
+    service.plan()
+    service.execute("UPDATE billing.work SET version = 2")
+    service.relay.round()
+    assert service.work(capture).state == "ready"
     clock[0] += cadence.UNKNOWN_EVERY_S
-    house.relay.round()
-    assert house.work(capture).state == "parked"
+    service.relay.round()
+    assert service.work(capture).state == "parked"
 
 
-def test_where_looking_for_what_switches_stop_is_slow_it_is_done_rarely(house: House, monkeypatch: Any):
+def test_where_looking_for_what_switches_stop_is_slow_it_is_done_rarely(service: Service, monkeypatch: Any):
     """Among a million pieces of ready work it reads them all; planning, taking back and ringing do not wait for it."""
     asked: list[bool] = []
     clock = [100.0]
-    house.relay.clock = lambda: clock[0]
+    service.relay.clock = lambda: clock[0]
     really = backlog.look
 
     def slow(session: Session, most: Any, costly: CostlyLooks) -> Any:
@@ -589,17 +589,19 @@ def test_where_looking_for_what_switches_stop_is_slow_it_is_done_rarely(house: H
 
     monkeypatch.setattr(backlog, "look", slow)
     for _ in range(3):
-        house.relay.round()
+        service.relay.round()
     assert asked == [True, False, False]
     clock[0] += cadence.LOOK_REST
-    house.relay.round()
+    service.relay.round()
     assert asked == [True, False, False, True]
 
 
-def test_where_looking_for_what_switches_stop_takes_too_long_the_round_goes_on_without(house: House, monkeypatch: Any):
+def test_where_looking_for_what_switches_stop_takes_too_long_the_round_goes_on_without(
+    service: Service, monkeypatch: Any
+):
     """A million pieces of ready work and one pulled switch were read through for more than two seconds."""
     clock = [100.0]
-    house.relay.clock = lambda: clock[0]
+    service.relay.clock = lambda: clock[0]
     really = backlog.look
 
     def too_slow(session: Session, most: Any, costly: CostlyLooks) -> Any:
@@ -609,50 +611,52 @@ def test_where_looking_for_what_switches_stop_takes_too_long_the_round_goes_on_w
         return really(session, most, costly)
 
     monkeypatch.setattr(backlog, "look", too_slow)
-    capture = house.ask_for_capture("pi_1")
+    capture = service.ask_for_capture("pi_1")
     with structlog.testing.capture_logs() as lines:
-        house.relay.round()
-        house.relay.round()
-    assert house.work(capture).state == "ready"
+        service.relay.round()
+        service.relay.round()
+    assert service.work(capture).state == "ready"
     assert [(line["event"], line["sqlstate"]) for line in lines if line["log_level"] != "info"] == [
         ("switches.postponed", "57014")
     ]
 
 
-def test_a_sweep_that_takes_too_long_takes_half_and_keeps_no_other_waiting(house: House):
-    house.relay.housekeeper.limits["make_due_ready"] = BatchLimit(8)
-    waiting = [house.ask_for_capture(f"pi_{n}") for n in range(3)]
-    house.plan()
-    house.execute("UPDATE billing.work SET state = 'waiting', due_at = now() - interval '1 s'")
-    house.execute(
+def test_a_sweep_that_takes_too_long_takes_half_and_keeps_no_other_waiting(service: Service):
+    service.relay.housekeeper.limits["make_due_ready"] = BatchLimit(8)
+    waiting = [service.ask_for_capture(f"pi_{n}") for n in range(3)]
+    service.plan()
+    service.execute("UPDATE billing.work SET state = 'waiting', due_at = now() - interval '1 s'")
+    service.execute(
         "CREATE FUNCTION billing.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
         " IF (SELECT count(*) FROM changed) > 1 THEN PERFORM pg_sleep(9); END IF; RETURN NULL; END $$"
     )
-    house.execute(
+    service.execute(
         "CREATE TRIGGER slow AFTER UPDATE ON billing.work REFERENCING NEW TABLE AS changed"
         " FOR EACH STATEMENT EXECUTE FUNCTION billing.slow()"
     )
-    late = house.ask_for_capture("pi_late")
+    late = service.ask_for_capture("pi_late")
     with structlog.testing.capture_logs() as lines:
-        eventually(lambda: house.relay.round() * 0 + house.states_of_work()["ready"] == 4, "all are ready")
-    assert house.work(late).state == "ready"
+        eventually(lambda: service.relay.round() * 0 + service.states_of_work()["ready"] == 4, "all are ready")
+    assert service.work(late).state == "ready"
     halved = [(line["sweep"], line["rows"], line["sqlstate"]) for line in lines if line["event"] == "sweep.halved"]
     assert halved[:3] == [("make_due_ready", rows, "57014") for rows in (8, 4, 2)]
-    assert {house.work(capture).state for capture in waiting} == {"ready"}
+    assert {service.work(capture).state for capture in waiting} == {"ready"}
 
 
-def test_a_sweep_that_fails_for_a_single_row_is_an_alarm_and_keeps_no_other_waiting(house: House):
-    stuck, late = house.ask_for_capture("pi_1"), house.ask_for_capture("pi_2")
-    house.plan()
-    house.execute(
+def test_a_sweep_that_fails_for_a_single_row_is_an_alarm_and_keeps_no_other_waiting(service: Service):
+    stuck, late = service.ask_for_capture("pi_1"), service.ask_for_capture("pi_2")
+    service.plan()
+    service.execute(
         "UPDATE billing.work SET state = 'waiting', due_at = now() - interval '1 s' WHERE entity_id = :id", id=stuck
     )
-    house.execute(f"ALTER TABLE billing.work ADD CONSTRAINT broken CHECK (entity_id <> '{stuck}' OR state = 'waiting')")
-    house.execute("UPDATE billing.work SET state = 'held' WHERE entity_id = :id", id=late)
-    house.relay.housekeeper.limits["make_due_ready"] = BatchLimit(1)
+    service.execute(
+        f"ALTER TABLE billing.work ADD CONSTRAINT broken CHECK (entity_id <> '{stuck}' OR state = 'waiting')"
+    )
+    service.execute("UPDATE billing.work SET state = 'held' WHERE entity_id = :id", id=late)
+    service.relay.housekeeper.limits["make_due_ready"] = BatchLimit(1)
     with structlog.testing.capture_logs() as lines:
-        house.relay.round()
-    assert house.work(late).state == "ready"
+        service.relay.round()
+    assert service.work(late).state == "ready"
     assert [(line["event"], line["sqlstate"]) for line in lines if line["log_level"] != "info"] == [
         ("sweep.stuck", "23514")
     ]

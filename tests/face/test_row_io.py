@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from house import House
+from service import Service
 from sqlalchemy import (
     TIMESTAMP,
     BigInteger,
@@ -64,10 +64,10 @@ UNRULED = """
 
 
 @pytest.fixture
-def engine(house: House) -> Engine:
+def engine(service: Service) -> Engine:
     """Empty, and without the rules that say which values make sense: here, any must arrive as it is."""
-    house.execute(UNRULED)
-    return house.engine
+    service.execute(UNRULED)
+    return service.engine
 
 
 def writable(table: type[Table]) -> list[Column[Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import stripe
 from hostile_server import HostileServer, answer, header
-from house import PATIENCE_S
+from service import PATIENCE_S
 
 from billing import transport
 from billing.gateway import Answer, Budget, KeyUnavailable, NoAnswer, NotSent, Request, Response, boot_clock, encode

@@ -89,11 +89,11 @@ def test_whatever_is_let_through_is_one_line_of_ascii(part: str, value: str) -> 
 
 
 @pytest.mark.parametrize("kind", list(IdKind))
-def test_postgres_reads_a_shape_as_python_does(kind: IdKind, house: Any) -> None:
+def test_postgres_reads_a_shape_as_python_does(kind: IdKind, service: Any) -> None:
     prefix = {IdKind.CHARGE: "ch"}.get(kind) or SHAPES[kind].partition(")(?!.*_secret)")[2].partition("_")[0]
     tried = [value.replace("pi_", f"{prefix}_") for value in HOSTILE if "\x00" not in value]
     tried += [f"{prefix}_1", f"{prefix}_".ljust(255, "x"), f"{prefix}_".ljust(256, "x"), f"{prefix}_a_b", "\U0001f600"]
-    with house.engine.connect() as connection:
+    with service.engine.connect() as connection:
         for value in tried:
             seen = connection.scalar(
                 text("SELECT CAST(:value AS text) ~ :shape"), {"value": value, "shape": SHAPES[kind]}

@@ -21,9 +21,9 @@ import provider
 import psycopg
 import pytest
 from canaries import KINDS, Canaries
-from house import PATIENCE_S, House, eventually
 from outside import Outside
 from provider import Provider
+from service import PATIENCE_S, Service, eventually
 from sqlalchemy.engine import make_url
 
 import billing
@@ -70,11 +70,11 @@ def leaks(written: places.Written) -> list[str]:
     ]
 
 
-class Service:
+class Deployment:
     """Processes of the service whose every secret is a canary, behind a provider that is poisoned."""
 
-    def __init__(self, house: House, stack: LocalServers, s3: SeaweedFS, stripe: Provider, folder: Path) -> None:
-        self.house, self.stack, self.s3, self.folder = house, stack, s3, folder
+    def __init__(self, service: Service, stack: LocalServers, s3: SeaweedFS, stripe: Provider, folder: Path) -> None:
+        self.service, self.stack, self.s3, self.folder = service, stack, s3, folder
         self.said: places.Written = {}
         key = folder / "stripe_key"
         key.touch(mode=0o600)
@@ -84,13 +84,13 @@ class Service:
         store.set_up("test")
         store.close()
         self.outside = Outside(s3.url, s3.access_key, s3.secret_key, bucket)
-        url = make_url(house.url)
+        url = make_url(service.url)
         self.role = f"canary_{os.urandom(4).hex()}"
-        house.execute(f"CREATE ROLE {self.role} LOGIN SUPERUSER PASSWORD '{SETTINGS['dsn_password']}'")
-        house.redis.execute_command(
+        service.execute(f"CREATE ROLE {self.role} LOGIN SUPERUSER PASSWORD '{SETTINGS['dsn_password']}'")
+        service.redis.execute_command(
             *("ACL", "SETUSER", "canary", "on", f">{SETTINGS['redis_password']}", "~*", "&*", "+@all")
         )
-        host = make_url(house.redis_url)
+        host = make_url(service.redis_url)
         self.environment = {
             "BILLING_ENVIRONMENT": "test",
             "BILLING_TIMING": "short",
@@ -110,8 +110,8 @@ class Service:
         }
 
     def close(self) -> None:
-        self.house.redis.execute_command("ACL", "DELUSER", "canary")
-        self.house.execute(f"DROP ROLE {self.role}")
+        self.service.redis.execute_command("ACL", "DELUSER", "canary")
+        self.service.execute(f"DROP ROLE {self.role}")
 
     def run(self, *arguments: str, **changed: str) -> str:
         """A command, in this process: its exit status and all that it says, which is kept."""
@@ -152,8 +152,8 @@ class Service:
 
     def written(self, processes: list[Child]) -> places.Written:
         """Everything, wherever it lies."""
-        self.house.execute("CHECKPOINT")
-        plain = make_url(self.house.url).set(drivername="postgresql").render_as_string(hide_password=False)
+        self.service.execute("CHECKPOINT")
+        plain = make_url(self.service.url).set(drivername="postgresql").render_as_string(hide_password=False)
         with psycopg.connect(plain) as connection:
             (where,) = connection.execute(
                 "SELECT current_setting('data_directory') || '/base/' || oid FROM pg_database"
@@ -165,7 +165,7 @@ class Service:
             **logs,
             **places.postgres(plain),
             **{f"file base/{name}": body for name, body in places.files(Path(where)).items()},
-            **places.in_redis(self.house.redis_url),
+            **places.in_redis(self.service.redis_url),
             **places.in_s3(self.outside),
             **{f"run directory {p}": b for p in ("health", "cache") for b in [self._below(p)]},
             **places.processes([process.pid for process in processes if process.poll() is None]),
@@ -176,35 +176,40 @@ class Service:
 
 
 @pytest.fixture
-def stripe(house: House) -> Iterator[Provider]:
-    with Provider(house.stripe_api_base) as between:
+def stripe(service: Service) -> Iterator[Provider]:
+    with Provider(service.stripe_api_base) as between:
         yield between
 
 
 @pytest.fixture
-def service(
-    house: House, template: LocalServers, s3: SeaweedFS, stripe: Provider, tmp_path: Path, spawn: Callable[..., Child]
-) -> Iterator[Service]:
-    service = Service(house, template, s3, stripe, tmp_path)
-    yield service
+def deployment(
+    service: Service,
+    template: LocalServers,
+    s3: SeaweedFS,
+    stripe: Provider,
+    tmp_path: Path,
+    spawn: Callable[..., Child],
+) -> Iterator[Deployment]:
+    deployment = Deployment(service, template, s3, stripe, tmp_path)
+    yield deployment
     for child in template._others:
         child.terminate()
-    service.close()
+    deployment.close()
 
 
-def ask(service: Service, stripe: Provider) -> list[str]:
+def ask(deployment: Deployment, stripe: Provider) -> list[str]:
     """Captures that meet every kind of poisoned answer, and an invoice whose lines say what they must not."""
-    house = service.house
-    plain, declined, page, error, lie, saved = house.intents(6)
-    house.standin.add_fault("402_declined", path=f"{declined}/capture$", times=1)
-    house.standin.add_fault("500_saved", path=f"{saved}/capture$", times=1)
+    service = deployment.service
+    plain, declined, page, error, lie, saved = service.intents(6)
+    service.standin.add_fault("402_declined", path=f"{declined}/capture$", times=1)
+    service.standin.add_fault("500_saved", path=f"{saved}/capture$", times=1)
     stripe.behave |= {page: "page", error: "hostile_error", lie: "hostile_object"}
-    asked = [house.ask_for_capture(intent) for intent in (plain, declined, page, error, lie, saved)]
-    asked.append(house.ask_for_capture(house.intents()[0], authorization=None))
-    with database.transaction(house.engine) as session:
+    asked = [service.ask_for_capture(intent) for intent in (plain, declined, page, error, lie, saved)]
+    asked.append(service.ask_for_capture(service.intents()[0], authorization=None))
+    with database.transaction(service.engine) as session:
         invoice = billing.issue_invoice(
             session,
-            customer=house.customer(),
+            customer=service.customer(),
             lines=[billing.Line(LINES.uncarded, billing.Money(4500, "EUR"))],
             collect=billing.SendInvoice(days_until_due=14),
             request_id="invoice-of-canaries",
@@ -214,44 +219,44 @@ def ask(service: Service, stripe: Provider) -> list[str]:
     return [*asked, invoice.invoice_id]
 
 
-def break_things(service: Service) -> None:
+def break_things(deployment: Deployment) -> None:
     """Exceptions in planning, in settling, in the gateway and in SQL, each with words in it."""
-    house = service.house
-    house.execute(
+    service = deployment.service
+    service.execute(
         "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload) VALUES"
         " ('capture.requested', 'capture', 'cap_planned', 1, 'other', CAST(:payload AS jsonb))",
         payload=json.dumps({"capture_before": PLANNED.text, "authorized": True, **provider.about_a_person(PLANNED)}),
     )
-    eventually(lambda: "fact.unplannable" in _log(service, "relay"), "planning fails")
+    eventually(lambda: "fact.unplannable" in _log(deployment, "relay"), "planning fails")
     # One that is archived, with secrets where ids of their very shape stand.
     ids = {"payment_intent": PLANNED["stripe_secret"], "charge": "ch_1_secret_" + PLANNED.secret_word}
-    house.execute(
+    service.execute(
         "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, correlation_id, payload)"
         " VALUES ('capture.looked', 'capture', 'cap_planned', 2, 'other', :key, CAST(:payload AS jsonb))",
         key=PLANNED["stripe_key"],
         payload=json.dumps({**ids, "why": PLANNED["stripe_key"], "step": PLANNED["stripe_key"]}),
     )
-    house.execute("ALTER TABLE billing.captures ADD CONSTRAINT never CHECK (state <> 'captured') NOT VALID")
-    with database.transaction(house.engine) as session:
+    service.execute("ALTER TABLE billing.captures ADD CONSTRAINT never CHECK (state <> 'captured') NOT VALID")
+    with database.transaction(service.engine) as session:
         billing.request_capture(
             session,
-            payment_intent=house.intents()[0],
+            payment_intent=service.intents()[0],
             amount=billing.Money(1999, "USD"),
             request_id=f"{REQUEST['phone']}-{REQUEST['iban']}",
             # Without one the request id is it, and is logged and archived: docs/inputs.md.
             correlation_id="order-of-canaries",
             authorization=billing.Authorization(1999, "USD", None),
         )
-    eventually(lambda: "settle.kept" in _log(service, "worker-captures"), "settling fails")
+    eventually(lambda: "settle.kept" in _log(deployment, "worker-captures"), "settling fails")
 
 
-def _log(service: Service, name: str) -> str:
-    return (service.stack.directory / f"{name}.log").read_text()
+def _log(deployment: Deployment, name: str) -> str:
+    return (deployment.stack.directory / f"{name}.log").read_text()
 
 
-def speak_to_it(service: Service, asked: list[str]) -> None:
+def speak_to_it(deployment: Deployment, asked: list[str]) -> None:
     """Every command whose answer could show something, with right and with wrong arguments and settings."""
-    run = service.run
+    run = deployment.run
     for entity in asked:
         assert run("explain", entity).startswith("0")
         assert run("explain", entity, "--json").startswith("0")
@@ -286,10 +291,10 @@ def speak_to_it(service: Service, asked: list[str]) -> None:
         ("quarantine", "replay", ARGUMENTS["name"], "--reason", "x"),
     ):
         assert run(*arguments)[0] == "2", arguments
-    (service.folder / "bad.toml").write_text(
+    (deployment.folder / "bad.toml").write_text(
         f'stripe_key = {WRONG["stripe_key"]}\nredis_url = "{WRONG["redis_password"]}"\n'
     )
-    host = make_url(service.house.url)
+    host = make_url(deployment.service.url)
     there = f"{host.host}:{host.port}/{host.database}"
     for changed in (
         {"DATABASE_URL": f"postgresql://app:x@{WRONG['dsn_password']}@{there}"},
@@ -301,61 +306,61 @@ def speak_to_it(service: Service, asked: list[str]) -> None:
         {"REDIS_URL": f"redis://:x@{WRONG['redis_password']}@127.0.0.1:1/0"},
         {"REDIS_URL": WRONG["redis_password"]},
         {"BILLING_STRIPE_KEY": WRONG["stripe_key"].replace("test", "live")},
-        {"BILLING_STRIPE_KEY": f"file:{service.folder}/nothing"},
+        {"BILLING_STRIPE_KEY": f"file:{deployment.folder}/nothing"},
         {"BILLING_STRIPE_KEY": WRONG["bearer"]},
         {"BILLING_STRIPE_KEY": f"env:{WRONG['stripe_key']}"},
         {"BILLING_S3_SECRET_KEY": WRONG["s3_secret"]},
         {"BILLING_S3_SECRET_KEY": f"env:{WRONG['s3_secret']}"},
         {"BILLING_CREW_CAPTURES": WRONG["card"]},
         {"BILLING_ENVIRONMENT": WRONG["name"]},
-        {"BILLING_ARCHIVE_RETENTION": str(service.folder / "bad.toml")},
-        {"BILLING_CONFIG": str(service.folder / "bad.toml")},
+        {"BILLING_ARCHIVE_RETENTION": str(deployment.folder / "bad.toml")},
+        {"BILLING_CONFIG": str(deployment.folder / "bad.toml")},
     ):
         assert run("doctor", **changed)[0] in "12", changed
         run("quarantine", "list", **changed)
         run("archive", "status", **changed)
     password, key = f"postgresql://app:{WRONG['dsn_password']}@{there}", WRONG["stripe_key"].replace("test", "live")
-    service.start_and_stop("relay", DATABASE_URL=password)
-    service.start_and_stop("worker", "captures", BILLING_STRIPE_KEY=key)
-    service.start_and_stop("archive", "run", BILLING_S3_SECRET_KEY=WRONG["s3_secret"])
+    deployment.start_and_stop("relay", DATABASE_URL=password)
+    deployment.start_and_stop("worker", "captures", BILLING_STRIPE_KEY=key)
+    deployment.start_and_stop("archive", "run", BILLING_S3_SECRET_KEY=WRONG["s3_secret"])
 
 
-def send_a_stranger(service: Service) -> None:
+def send_a_stranger(deployment: Deployment) -> None:
     """A job that somebody else wrote into Redis, with words in every field, and an id that is no bell's."""
-    client, prefix = service.house.redis, "billing-test:rq3"
+    client, prefix = deployment.service.redis, "billing-test:rq3"
     job_id = f"stranger-{STRANGER['bearer']}-{STRANGER['card']}"
     fields = dict.fromkeys(("data", "description", "origin", "exc_info", "meta", "worker_name"), STRANGER.text)
     client.hset(f"{prefix}:job:{job_id}", mapping={**fields, "status": "queued", "created_at": STRANGER["card"]})
     client.rpush(f"{prefix}:queue:captures", job_id)
-    eventually(lambda: "bell.refused" in _log(service, "worker-captures"), "the job is refused")
+    eventually(lambda: "bell.refused" in _log(deployment, "worker-captures"), "the job is refused")
 
 
 def test_nothing_that_is_secret_or_about_a_person_is_written_anywhere(
-    service: Service, stripe: Provider, spawn: Callable[..., Child]
+    deployment: Deployment, stripe: Provider, spawn: Callable[..., Child]
 ) -> None:
-    house = service.house
+    service = deployment.service
     roles: list[tuple[str, ...]] = [("relay",), ("worker", "captures"), ("worker", "invoices"), ("archive", "run")]
-    processes = [spawn(*role, **service.environment) for role in roles]
-    asked = ask(service, stripe)
+    processes = [spawn(*role, **deployment.environment) for role in roles]
+    asked = ask(deployment, stripe)
 
     def decided() -> bool:
-        return all(house.status(entity).final or house.status(entity).state == "conflict" for entity in asked)
+        return all(service.status(entity).final or service.status(entity).state == "conflict" for entity in asked)
 
     eventually(decided, f"all of {asked} are decided", 180)
-    states = [house.status(entity).state for entity in asked]
+    states = [service.status(entity).state for entity in asked]
     expected = ["captured", "declined", "captured", "declined", "conflict", "captured", "captured", "sent"]
     assert states == expected
-    send_a_stranger(service)
-    speak_to_it(service, asked)
-    break_things(service)
-    eventually(lambda: _all_archived(house), "all facts are archived")
+    send_a_stranger(deployment)
+    speak_to_it(deployment, asked)
+    break_things(deployment)
+    eventually(lambda: _all_archived(service), "all facts are archived")
     processes.pop(1).terminate()
-    house.ask_for_capture()
-    eventually(lambda: house.states_of_work()["ready"], "there is work for the broken worker")
-    told = service.run_apart(str(HERE / "breaking.py"), stdin=BROKEN.text)
+    service.ask_for_capture()
+    eventually(lambda: service.states_of_work()["ready"], "there is work for the broken worker")
+    told = deployment.run_apart(str(HERE / "breaking.py"), stdin=BROKEN.text)
     assert "call.crashed" in told
     assert "process.crashed" in told
-    written = service.written(processes)
+    written = deployment.written(processes)
     for sort in ("output ", "log relay", "log postgres", "redis ", "s3 v1", "file base/", "run directory", "arguments"):
         assert any(place.startswith(sort) and body for place, body in written.items()), sort
     assert leaks(written) == []
@@ -372,8 +377,8 @@ def test_nothing_that_is_secret_or_about_a_person_is_written_anywhere(
             json.loads(line)
 
 
-def _all_archived(house: House) -> bool:
-    with database.transaction(house.engine) as session:
+def _all_archived(service: Service) -> bool:
+    with database.transaction(service.engine) as session:
         left = "SELECT count(*) FROM billing.facts WHERE batch_no IS NULL AND planned_version > 0"
         return not session.connection().exec_driver_sql(left).scalar_one()
 
@@ -422,15 +427,15 @@ def test_what_we_write_ourselves_is_not_taken_for_a_card_number() -> None:
         assert canaries.card_numbers(ours) == []
 
 
-def test_each_place_is_searched(service: Service, spawn: Callable[..., Child]) -> None:
+def test_each_place_is_searched(deployment: Deployment, spawn: Callable[..., Child]) -> None:
     """A canary written into every place on purpose, and each is found there."""
-    house, text = service.house, SETTINGS.text
-    house.execute("CREATE TABLE public.leaky (plain text, raw bytea, kept jsonb, many text[])")
-    house.execute(
+    service, text = deployment.service, SETTINGS.text
+    service.execute("CREATE TABLE public.leaky (plain text, raw bytea, kept jsonb, many text[])")
+    service.execute(
         "INSERT INTO public.leaky VALUES (:t, convert_to(:t, 'UTF8'), to_jsonb(repeat(:t, 50)), ARRAY[:t])",
         t=text,
     )
-    client = house.redis
+    client = service.redis
     client.set("a", text)
     client.rpush("b", text)
     client.sadd("c", text)
@@ -438,19 +443,19 @@ def test_each_place_is_searched(service: Service, spawn: Callable[..., Child]) -
     client.hset("e", "field", text)
     client.xadd("f", {"field": text})
     client.set(f"key {text}", "")
-    service.outside.s3.put_object(Bucket=service.outside.bucket, Key="plain", Body=text.encode())
+    deployment.outside.s3.put_object(Bucket=deployment.outside.bucket, Key="plain", Body=text.encode())
     rows = _parquet(text)
-    service.outside.s3.put_object(Bucket=service.outside.bucket, Key="rows.parquet", Body=rows)
+    deployment.outside.s3.put_object(Bucket=deployment.outside.bucket, Key="rows.parquet", Body=rows)
     for name in ("health", "cache"):
-        (service.folder / name).mkdir()
-        (service.folder / name / "x").write_bytes(rows)
-    (service.stack.directory / "leaky.log").write_text(text)
-    sleeper = service.stack.spawn("leaky", [sys.executable, "-c", "import time; time.sleep(60)", text])
-    service.run_apart("-c", f"print({text!r})")
-    written = service.written([sleeper])
+        (deployment.folder / name).mkdir()
+        (deployment.folder / name / "x").write_bytes(rows)
+    (deployment.stack.directory / "leaky.log").write_text(text)
+    sleeper = deployment.stack.spawn("leaky", [sys.executable, "-c", "import time; time.sleep(60)", text])
+    deployment.run_apart("-c", f"print({text!r})")
+    written = deployment.written([sleeper])
     found = {place for place, body in written.items() if canaries.search(SETTINGS, body)}
     sleeper.terminate()
-    (service.stack.directory / "leaky.log").unlink()
+    (deployment.stack.directory / "leaky.log").unlink()
     assert {f"leaky.{column}" for column in ("plain", "raw", "kept", "many")} <= found
     assert {f"redis {key}" for key in "abcdef"} <= found
     assert any(place.startswith("redis key") for place in found)
@@ -476,7 +481,7 @@ def columns_of_text(connection: Any) -> set[str]:
     }
 
 
-def test_the_allowed_columns_exist(house: House) -> None:
-    with database.transaction(house.engine) as session:
+def test_the_allowed_columns_exist(service: Service) -> None:
+    with database.transaction(service.engine) as session:
         known = columns_of_text(session.connection().connection.driver_connection)
     assert set().union(*ALLOWED.values()) <= known

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import urllib3
-from house import eventually
+from service import eventually
 
 from archive.errors import StoreAway, StoreRefused
 from archive.retention import Lock, Mode

@@ -190,10 +190,10 @@ def test_an_exception_is_told_by_its_kind_its_codes_and_its_place() -> None:
     assert told["at"][0].startswith("tests/logs/test_lines.py:")
 
 
-def test_an_error_of_postgres_is_told_with_its_code_and_constraint_and_not_with_its_row(house) -> None:
-    house.ask_for_capture()
+def test_an_error_of_postgres_is_told_with_its_code_and_constraint_and_not_with_its_row(service) -> None:
+    service.ask_for_capture()
     with pytest.raises(Exception, match="Failing row contains") as failed:
-        house.execute("UPDATE billing.captures SET amount_minor = 0")
+        service.execute("UPDATE billing.captures SET amount_minor = 0")
     wrapped, original = logs.told(failed.value)
     assert (original["sqlstate"], original["constraint"]) == ("23514", "captures_amount_positive")
     assert "Failing" not in json.dumps([wrapped, original])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from house import House, eventually
+from service import Service, eventually
 
 from billing.tables import Capture
 from jobs.local.supervisor import Child
@@ -37,15 +37,17 @@ def _short(line: Line) -> list[str]:
     return [*told, "looking"] if line.get("looking") else told
 
 
-def test_the_life_of_an_operation_is_read_by_its_correlation_id(house: House, lines: Callable[[], list[Line]]) -> None:
-    lost, saved, declined, plain = house.intents(4)
-    house.standin.add_fault("drop_after_commit", path=f"{lost}/capture$", times=1)
-    house.standin.add_fault("500_saved", path=f"{saved}/capture$", times=1)
-    house.standin.add_fault("402_declined", path=f"{declined}/capture$", times=1)
+def test_the_life_of_an_operation_is_read_by_its_correlation_id(
+    service: Service, lines: Callable[[], list[Line]]
+) -> None:
+    lost, saved, declined, plain = service.intents(4)
+    service.standin.add_fault("drop_after_commit", path=f"{lost}/capture$", times=1)
+    service.standin.add_fault("500_saved", path=f"{saved}/capture$", times=1)
+    service.standin.add_fault("402_declined", path=f"{declined}/capture$", times=1)
     names = {"story-lost": lost, "story-saved": saved, "story-declined": declined, "story-plain": plain}
-    captures = {name: house.ask_for_capture(intent, correlation_id=name) for name, intent in names.items()}
-    captures["story-invoice"] = house.ask_for_invoice(correlation_id="story-invoice")
-    eventually(lambda: all(house.status(entity).final for entity in captures.values()), "all are final")
+    captures = {name: service.ask_for_capture(intent, correlation_id=name) for name, intent in names.items()}
+    captures["story-invoice"] = service.ask_for_invoice(correlation_id="story-invoice")
+    eventually(lambda: all(service.status(entity).final for entity in captures.values()), "all are final")
 
     def finished() -> bool:
         ends = [line for line in lines() if line.get("standing") == "concluded"]
@@ -86,11 +88,11 @@ def test_the_life_of_an_operation_is_read_by_its_correlation_id(house: House, li
 
 
 def test_without_a_correlation_id_an_order_is_found_by_its_request_id(
-    house: House, lines: Callable[[], list[Line]]
+    service: Service, lines: Callable[[], list[Line]]
 ) -> None:
     """And a grep for another finds none of its lines."""
-    capture = house.ask_for_capture()
-    request_id = house.row(Capture, capture).request_id
+    capture = service.ask_for_capture()
+    request_id = service.row(Capture, capture).request_id
 
     def finished() -> list[Line]:
         return [line for line in lines() if line.get("standing") == "concluded"]
@@ -104,12 +106,12 @@ def test_without_a_correlation_id_an_order_is_found_by_its_request_id(
 
 
 def test_a_claim_or_a_settling_that_fails_is_told_with_both_ids_and_no_words_of_postgres(
-    house: House, lines: Callable[[], list[Line]]
+    service: Service, lines: Callable[[], list[Line]]
 ) -> None:
     """A row that cannot be written: the answer is kept, and the work goes to a person."""
-    house.execute("ALTER TABLE billing.captures ADD CONSTRAINT never CHECK (state <> 'captured')")
-    capture = house.ask_for_capture(correlation_id="story-stuck")
-    eventually(lambda: house.states_of_work()["quarantined"], "it is put aside")
+    service.execute("ALTER TABLE billing.captures ADD CONSTRAINT never CHECK (state <> 'captured')")
+    capture = service.ask_for_capture(correlation_id="story-stuck")
+    eventually(lambda: service.states_of_work()["quarantined"], "it is put aside")
     found = eventually(lambda: [line for line in lines() if line["event"] == "settle.kept"], "it is told")
     assert [(line["operation_id"], line["correlation_id"]) for line in found] == [(capture, "story-stuck")]
     failed = [line for line in lines() if line["event"] == "settle.failed"]

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 import structlog
-from house import House
+from service import Service
 from sqlalchemy import CheckConstraint, MetaData, String, UniqueConstraint
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, mapped_column
@@ -70,11 +70,11 @@ class Label(Requested):
 Loaded: TypeAlias = LoadedOperation
 
 
-def request_label(house: House, payment_intent: str, text: str, request_id: str) -> str:
+def request_label(service: Service, payment_intent: str, text: str, request_id: str) -> str:
     """Ask for it, as an application does in its own transaction."""
     row = Label(id=ids.new("lab"), correlation_id=request_id, version=0)
     values = {"id": row.id, "correlation_id": request_id, "request_id": request_id, "version": 1}
-    with database.transaction(house.engines["application"]) as session:
+    with database.transaction(service.engines["application"]) as session:
         session.execute(insert(Label).values(payment_intent=payment_intent, text=text, **values))
         row_io.save(session, (), [new_fact(row, "requested", account=None)])
     return row.id
@@ -135,30 +135,30 @@ OPERATION = Operation(
 
 
 @pytest.fixture
-def labels(house: House) -> Iterator[House]:
+def labels(service: Service) -> Iterator[Service]:
     """A service that knows labels."""
-    Label.metadata.create_all(house.engine)
-    house.execute("GRANT SELECT, INSERT ON billing.labels TO billing_application")
-    house.execute("GRANT SELECT, UPDATE ON billing.labels TO billing_worker")
+    Label.metadata.create_all(service.engine)
+    service.execute("GRANT SELECT, INSERT ON billing.labels TO billing_application")
+    service.execute("GRANT SELECT, UPDATE ON billing.labels TO billing_worker")
     operations.register(OPERATION)
-    yield house
+    yield service
     operations.OPERATIONS.pop(OPERATION.kind)
 
 
-def road(house: House) -> None:
-    house.plan()
-    house.work_off()
+def road(service: Service) -> None:
+    service.plan()
+    service.work_off()
 
 
-def explained(house: House, name: str) -> Any:
-    with database.transaction(house.engine) as session:
+def explained(service: Service, name: str) -> Any:
+    with database.transaction(service.engine) as session:
         return explain(session, name)
 
 
 # What everybody makes of it.
 
 
-def test_it_is_planned_claimed_called_and_settled(labels: House) -> None:
+def test_it_is_planned_claimed_called_and_settled(labels: Service) -> None:
     (intent,) = labels.intents()
     label = request_label(labels, intent, "gift", "label-1")
     assert labels.status(label).next == "a relay plans the work"
@@ -172,7 +172,7 @@ def test_it_is_planned_claimed_called_and_settled(labels: House) -> None:
     assert labels.work(label).state == "done"
 
 
-def test_a_lost_answer_is_asked_for_again_under_the_same_key(labels: House) -> None:
+def test_a_lost_answer_is_asked_for_again_under_the_same_key(labels: Service) -> None:
     (intent,) = labels.intents()
     labels.standin.add_fault("drop_after_commit", path=f"{intent}$", times=1)
     label = request_label(labels, intent, "gift", "label-1")
@@ -180,7 +180,7 @@ def test_a_lost_answer_is_asked_for_again_under_the_same_key(labels: House) -> N
     assert (len(labels.records(label)), labels.record(label).sends) == (1, 2)
 
 
-def test_it_is_found_by_its_names_and_explained_with_what_was_asked(labels: House) -> None:
+def test_it_is_found_by_its_names_and_explained_with_what_was_asked(labels: Service) -> None:
     (intent,) = labels.intents()
     label = request_label(labels, intent, "gift", "label-1")
     road(labels)
@@ -193,7 +193,7 @@ def test_it_is_found_by_its_names_and_explained_with_what_was_asked(labels: Hous
     assert [call.step for call in story.calls] == ["write"]
 
 
-def test_its_own_switch_stops_it_and_no_other_kind(labels: House) -> None:
+def test_its_own_switch_stops_it_and_no_other_kind(labels: Service) -> None:
     (intent,) = labels.intents()
     with database.transaction(labels.engine) as session:
         switches.pull(session, "labels", actor="ops", reason="enough labels")
@@ -207,7 +207,7 @@ def test_its_own_switch_stops_it_and_no_other_kind(labels: House) -> None:
     assert labels.settle(label) == ["written"]
 
 
-def test_refused_credentials_pull_the_switch_of_its_account(labels: House) -> None:
+def test_refused_credentials_pull_the_switch_of_its_account(labels: Service) -> None:
     (intent,) = labels.intents()
     labels.standin.add_fault("401", path=f"{intent}$", times=1)
     label = request_label(labels, intent, "gift", "label-1")
@@ -217,7 +217,7 @@ def test_refused_credentials_pull_the_switch_of_its_account(labels: House) -> No
         assert switches.pulled(session, ["account:own"])
 
 
-def test_what_it_cannot_settle_waits_for_a_person_who_puts_it_back(labels: House) -> None:
+def test_what_it_cannot_settle_waits_for_a_person_who_puts_it_back(labels: Service) -> None:
     labels.execute("ALTER TABLE billing.labels ADD CONSTRAINT never CHECK (state <> 'written')")
     (intent,) = labels.intents()
     label = request_label(labels, intent, "gift", "label-1")
@@ -233,7 +233,7 @@ def test_what_it_cannot_settle_waits_for_a_person_who_puts_it_back(labels: House
 
 
 def test_each_line_about_it_names_it_and_the_word_that_its_caller_gave(
-    labels: House, monkeypatch: pytest.MonkeyPatch
+    labels: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (intent,) = labels.intents()
     label = request_label(labels, intent, "gift", "label-1")
@@ -248,7 +248,7 @@ def test_each_line_about_it_names_it_and_the_word_that_its_caller_gave(
     assert mine[-1]["state"] == "written"
 
 
-def test_its_facts_are_archived(labels: House, s3: SeaweedFS) -> None:
+def test_its_facts_are_archived(labels: Service, s3: SeaweedFS) -> None:
     (intent,) = labels.intents()
     label = request_label(labels, intent, "gift", "label-1")
     road(labels)
@@ -267,18 +267,18 @@ def test_its_facts_are_archived(labels: House, s3: SeaweedFS) -> None:
     }
 
 
-def test_a_fact_that_it_does_not_name_is_refused(labels: House) -> None:
+def test_a_fact_that_it_does_not_name_is_refused(labels: Service) -> None:
     assert operations.topics()["label.praised"] == "somebody liked the label"
     with pytest.raises(KeyError, match=r"label\.cursed"):
         new_fact(Label(id="lab_1", version=0), "cursed")
 
 
-def test_a_kind_is_registered_once(labels: House) -> None:
+def test_a_kind_is_registered_once(labels: Service) -> None:
     with pytest.raises(ValueError, match="label"):
         operations.register(OPERATION)
 
 
-def test_nobody_knows_it_where_it_is_not_registered(house: House) -> None:
+def test_nobody_knows_it_where_it_is_not_registered(service: Service) -> None:
     assert operations.by_id("lab_1") is None
     with pytest.raises(billing.UnknownEntity):
-        house.status("lab_1")
+        service.status("lab_1")

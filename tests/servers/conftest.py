@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from house import House
 from proxy import Proxy
+from service import Service
 from sqlalchemy.engine import make_url
 
 from jobs.local.servers import LocalServers
@@ -12,16 +12,16 @@ from jobs.process.health import Standing, standing
 
 
 @pytest.fixture
-def postgres(template: LocalServers, house: House) -> Iterator[Proxy]:
+def postgres(template: LocalServers, service: Service) -> Iterator[Proxy]:
     """Between a process and the real Postgres; the test's own connections go past it."""
     with Proxy("127.0.0.1", template.postgres.port) as proxy:
         yield proxy
 
 
 @pytest.fixture
-def through(house: House, postgres: Proxy) -> dict[str, str]:
+def through(service: Service, postgres: Proxy) -> dict[str, str]:
     """The setting by which a process goes through the proxy."""
-    url = make_url(house.url).set(host="127.0.0.1", port=postgres.port)
+    url = make_url(service.url).set(host="127.0.0.1", port=postgres.port)
     return {"DATABASE_URL": url.render_as_string(hide_password=False)}
 
 

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 import structlog
-from house import House, eventually
 from proxy import Proxy
+from service import Service, eventually
 from sqlalchemy import select
 
 from billing import database
@@ -24,9 +24,9 @@ CREW = 4
 
 
 @pytest.fixture
-def stripe(house: House) -> Iterator[Proxy]:
+def stripe(service: Service) -> Iterator[Proxy]:
     """Between the processes and the stand-in."""
-    base = urlsplit(house.stripe_api_base)
+    base = urlsplit(service.stripe_api_base)
     with Proxy(base.hostname or "", base.port or 0) as proxy:
         yield proxy
 
@@ -44,11 +44,11 @@ class Clock:
 class Worker:
     """A worker in this process, whose shifts share what a worker process keeps between them."""
 
-    def __init__(self, house: House, proxy: Proxy) -> None:
+    def __init__(self, service: Service, proxy: Proxy) -> None:
         self.clock = Clock()
-        self.runner = Runner(house.call_settings, CREW, random.Random(1))
-        self.runner.guards.silence = self.silence = Silence(house.timing.probe_s, self.clock)
-        self._house = house
+        self.runner = Runner(service.call_settings, CREW, random.Random(1))
+        self.runner.guards.silence = self.silence = Silence(service.timing.probe_s, self.clock)
+        self._house = service
         base = f"http://127.0.0.1:{proxy.port}"
         self._gateway = StripeGateway(lambda: "sk_test_away", base, livemode=False, connections=CREW)
 
@@ -62,8 +62,8 @@ class Worker:
         self.clock.now += self._house.timing.probe_s
 
 
-def attempts(house: House, *captures: str) -> Counter[str]:
-    with database.transaction(house.engine) as session:
+def attempts(service: Service, *captures: str) -> Counter[str]:
+    with database.transaction(service.engine) as session:
         query = select(Fact.entity_id).where(Fact.entity_id.in_(captures), Fact.topic.like("%.attempted"))
         return Counter(session.scalars(query))
 
@@ -128,92 +128,94 @@ def test_each_silence_is_told_once_however_often_the_provider_is_asked_in_it() -
 
 
 def test_while_the_provider_refuses_connections_one_operation_is_tried_and_the_others_are_left_alone(
-    house: House, stripe: Proxy
+    service: Service, stripe: Proxy
 ) -> None:
-    captures = [house.ask_for_capture(intent) for intent in house.intents(20)]
-    house.plan()
-    worker = Worker(house, stripe)
+    captures = [service.ask_for_capture(intent) for intent in service.intents(20)]
+    service.plan()
+    worker = Worker(service, stripe)
     stripe.refuse()
     worker.finds_the_provider_silent()
     worker.take_a_shift()
-    assert attempts(house, *captures).total() == 1
-    assert house.states_of_work() == {"ready": 19, "waiting": 1}
-    (tried,) = attempts(house, *captures)
-    record = house.record(tried)
+    assert attempts(service, *captures).total() == 1
+    assert service.states_of_work() == {"ready": 19, "waiting": 1}
+    (tried,) = attempts(service, *captures)
+    record = service.record(tried)
     assert (record.state, record.unanswered, record.unreported) == ("planned", 0, 0), "nothing is in doubt"
-    worker.clock.now += house.timing.probe_s
+    worker.clock.now += service.timing.probe_s
     worker.take_a_shift()
-    assert attempts(house, *captures).total() == 2
+    assert attempts(service, *captures).total() == 2
     # It is well again, and the first answer lets all the others follow in the same shift.
     stripe.heal()
-    worker.clock.now += house.timing.probe_s
+    worker.clock.now += service.timing.probe_s
     worker.take_a_shift()
-    assert {house.status(capture).state for capture in captures} == {"captured"}
-    assert attempts(house, *captures).total() == 20 + 2
-    assert len(house.posts("/capture")) == 20
+    assert {service.status(capture).state for capture in captures} == {"captured"}
+    assert attempts(service, *captures).total() == 20 + 2
+    assert len(service.posts("/capture")) == 20
 
 
 def test_the_first_answer_after_a_silence_makes_due_what_waited_only_for_the_provider(
-    house: House, stripe: Proxy
+    service: Service, stripe: Proxy
 ) -> None:
     stripe.hang()
-    in_doubt = [house.ask_for_capture(intent) for intent in house.intents(3)]
-    looking = house.ask_for_capture(authorization=None)
-    proving = house.ask_for_capture()
-    house.plan()
-    worker = Worker(house, stripe)
+    in_doubt = [service.ask_for_capture(intent) for intent in service.intents(3)]
+    looking = service.ask_for_capture(authorization=None)
+    proving = service.ask_for_capture()
+    service.plan()
+    worker = Worker(service, stripe)
     worker.take_a_shift()
-    assert {house.record(one).learned for one in in_doubt} == {"nothing"}
-    assert house.record(looking).learned == "look_unanswered"
+    assert {service.record(one).learned for one in in_doubt} == {"nothing"}
+    assert service.record(looking).learned == "look_unanswered"
     # As after hours of it; and one whose look did see something waits for its proof.
-    house.execute("UPDATE billing.work SET state = 'waiting', due_at = now() + interval '300 s', tries = 20")
-    house.execute("UPDATE billing.work SET due_at = NULL WHERE entity_id IN (:a, :b)", a=looking, b=proving)
-    house.execute("UPDATE billing.idempotency_records SET look_at = now() + interval '1 h' WHERE learned <> 'nothing'")
-    house.execute(
+    service.execute("UPDATE billing.work SET state = 'waiting', due_at = now() + interval '300 s', tries = 20")
+    service.execute("UPDATE billing.work SET due_at = NULL WHERE entity_id IN (:a, :b)", a=looking, b=proving)
+    service.execute(
+        "UPDATE billing.idempotency_records SET look_at = now() + interval '1 h' WHERE learned <> 'nothing'"
+    )
+    service.execute(
         "UPDATE billing.idempotency_records SET learned = 'absent', look_only = true, look_at = now() + interval '1 h'"
         " WHERE operation_id = :one",
         one=proving,
     )
     stripe.heal()
-    new = house.ask_for_capture()
-    house.plan()
+    new = service.ask_for_capture()
+    service.plan()
     worker.finds_the_provider_silent()
     worker.take_a_shift()
-    assert [house.status(each).state for each in (new, *in_doubt, looking)] == ["captured"] * 5
-    assert attempts(house, new, *in_doubt) == {new: 1, **dict.fromkeys(in_doubt, 2)}
-    assert house.work(proving).state == "waiting"
-    assert house.record(proving).looks == 0, "its proof is not mature: it waits on"
-    assert [house.captured(each) for each in (new, *in_doubt, looking)] == [{1999: 1}] * 5
+    assert [service.status(each).state for each in (new, *in_doubt, looking)] == ["captured"] * 5
+    assert attempts(service, new, *in_doubt) == {new: 1, **dict.fromkeys(in_doubt, 2)}
+    assert service.work(proving).state == "waiting"
+    assert service.record(proving).looks == 0, "its proof is not mature: it waits on"
+    assert [service.captured(each) for each in (new, *in_doubt, looking)] == [{1999: 1}] * 5
 
 
-def test_nobody_else_is_woken(house: House, stripe: Proxy) -> None:
+def test_nobody_else_is_woken(service: Service, stripe: Proxy) -> None:
     """What a person, a sibling, a switch or somebody's lease keeps waiting waits on."""
     stripe.refuse()
-    captures = [house.ask_for_capture(intent) for intent in house.intents(5)]
-    house.plan()
-    worker = Worker(house, stripe)
+    captures = [service.ask_for_capture(intent) for intent in service.intents(5)]
+    service.plan()
+    worker = Worker(service, stripe)
     worker.take_a_shift()
     later = "now() + interval '300 s'"
     for state, capture in zip(("held", "parked", "quarantined"), captures, strict=False):
-        house.execute(f"UPDATE billing.work SET state = '{state}', due_at = {later} WHERE entity_id = :o", o=capture)
-    house.execute(
+        service.execute(f"UPDATE billing.work SET state = '{state}', due_at = {later} WHERE entity_id = :o", o=capture)
+    service.execute(
         f"UPDATE billing.idempotency_records SET learned = 'look_unanswered', look_at = {later}, lease_until = {later},"
         " lease_s = 300 WHERE operation_id = :one",
         one=captures[3],
     )
-    house.execute(f"UPDATE billing.work SET state = 'waiting', due_at = {later} WHERE entity_id = :o", o=captures[4])
-    house.execute("UPDATE billing.work SET queue = 'invoices' WHERE entity_id = :o", o=captures[4])
+    service.execute(f"UPDATE billing.work SET state = 'waiting', due_at = {later} WHERE entity_id = :o", o=captures[4])
+    service.execute("UPDATE billing.work SET queue = 'invoices' WHERE entity_id = :o", o=captures[4])
 
     def all_of_it() -> list[tuple[object, ...]]:
-        with database.transaction(house.engine) as session:
+        with database.transaction(service.engine) as session:
             looks = {r.operation_id: r.look_at for r in session.scalars(select(Record))}
-        return [(house.work(each).state, house.work(each).due_at, looks[each]) for each in captures]
+        return [(service.work(each).state, service.work(each).due_at, looks[each]) for each in captures]
 
     before = all_of_it()
-    with database.transaction(house.engines["worker"]) as session:
+    with database.transaction(service.engines["worker"]) as session:
         assert work_queue.wake(session, "captures") == 0
     assert all_of_it() == before
-    with database.transaction(house.engines["worker"]) as session:
+    with database.transaction(service.engines["worker"]) as session:
         assert work_queue.wake(session, "invoices") == 1, "the control"
 
 
@@ -230,32 +232,32 @@ FAULTS: dict[str, Callable[[Proxy], None]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_queue_clears_after_the_provider_was_away_with_few_more_attempts(
-    house: House, stripe: Proxy, spawn: Callable[..., Child], fault: str
+    service: Service, stripe: Proxy, spawn: Callable[..., Child], fault: str
 ) -> None:
     base = {"STRIPE_API_BASE": f"http://127.0.0.1:{stripe.port}", "BILLING_LOG_LEVEL": "info"}
     spawn("relay")
     worker = spawn("worker", "captures", BILLING_CREW_CAPTURES="8", **base)
-    house.standin.add_fault("latency", path="/capture$", seconds=0.3)
-    first = [house.ask_for_capture(intent) for intent in house.intents(8)]
+    service.standin.add_fault("latency", path="/capture$", seconds=0.3)
+    first = [service.ask_for_capture(intent) for intent in service.intents(8)]
     eventually(
-        lambda: all(house.status(each).state == "captured" for each in first), "it works; 8 connections are kept"
+        lambda: all(service.status(each).state == "captured" for each in first), "it works; 8 connections are kept"
     )
-    house.standin.clear_faults()
+    service.standin.clear_faults()
     FAULTS[fault](stripe)
-    captures = [house.ask_for_capture(intent) for intent in house.intents(30)]
+    captures = [service.ask_for_capture(intent) for intent in service.intents(30)]
     if fault != "strands":
         eventually(lambda: "provider.silent" in worker.output(), "it is noticed")
-        more = [house.ask_for_capture(intent) for intent in house.intents(30)]
-        eventually(lambda: house.status(more[-1]).work is not None, "they are planned")
+        more = [service.ask_for_capture(intent) for intent in service.intents(30)]
+        eventually(lambda: service.status(more[-1]).work is not None, "they are planned")
         captures += more
-    eventually(lambda: attempts(house, *captures), "something was tried")
+    eventually(lambda: attempts(service, *captures), "something was tried")
     stripe.heal()
-    before = attempts(house, *captures)
-    captures.append(house.ask_for_capture())
-    eventually(lambda: all(house.status(each).state == "captured" for each in captures), "the queue is empty")
-    after = attempts(house, *captures) - before
+    before = attempts(service, *captures)
+    captures.append(service.ask_for_capture())
+    eventually(lambda: all(service.status(each).state == "captured" for each in captures), "the queue is empty")
+    after = attempts(service, *captures) - before
     # One that was in flight at that moment, and one that is answered.
     assert max(after.values()) <= 2
     assert after[captures[-1]] <= 2
-    assert [house.captured(each) for each in captures] == [{1999: 1}] * len(captures)
+    assert [service.captured(each) for each in captures] == [{1999: 1}] * len(captures)
     assert worker.poll() is None

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from house import House, eventually
 from proxy import Proxy
+from service import Service, eventually
 
 from archive.store import Store
 from billing import database
@@ -47,25 +47,25 @@ def start(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
 
 
 def test_a_relay_and_a_worker_whose_postgres_never_answers_again_end_and_nothing_is_lost(
-    house: House, spawn: Callable[..., Child], postgres: Proxy, through: dict[str, str]
+    service: Service, spawn: Callable[..., Child], postgres: Proxy, through: dict[str, str]
 ) -> None:
-    house.standin.add_fault("hold_after", path="/capture$", times=3)
+    service.standin.add_fault("hold_after", path="/capture$", times=3)
     relay, worker = spawn("relay", **through), spawn("worker", "captures", **through)
-    captures = [house.ask_for_capture(intent) for intent in house.intents(20)]
-    eventually(lambda: len(house.standin.held()) == 3, "three calls are in flight")
+    captures = [service.ask_for_capture(intent) for intent in service.intents(20)]
+    eventually(lambda: len(service.standin.held()) == 3, "three calls are in flight")
     postgres.hang()
-    house.standin.release()
+    service.standin.release()
     assert (relay.wait(60), worker.wait(60)) == (STUCK_STATUS, STUCK_STATUS)
     assert any(place.startswith("jobs/road/relay.py:") for place in places(relay))
     assert any(place.startswith("jobs/road/shift.py:") for place in places(worker))
     # Whatever restarts them finds a server that answers again.
     spawn("relay"), spawn("worker", "captures")
-    eventually(lambda: {house.status(capture).state for capture in captures} == {"captured"}, "all captured")
-    assert [house.captured(capture) for capture in captures] == [{1999: 1}] * 20
+    eventually(lambda: {service.status(capture).state for capture in captures} == {"captured"}, "all captured")
+    assert [service.captured(capture) for capture in captures] == [{1999: 1}] * 20
 
 
 def test_an_archiver_whose_postgres_never_answers_again_ends(
-    house: House, spawn: Callable[..., Child], postgres: Proxy, through: dict[str, str], s3: SeaweedFS
+    service: Service, spawn: Callable[..., Child], postgres: Proxy, through: dict[str, str], s3: SeaweedFS
 ) -> None:
     store = Store("stuck", endpoint=s3.url, region="us-east-1", access_key=s3.access_key, secret_key=s3.secret_key)
     store.set_up("test")
@@ -80,27 +80,27 @@ def test_an_archiver_whose_postgres_never_answers_again_ends(
 
 
 def test_a_worker_that_waits_for_postgres_with_answers_in_hand_is_not_stuck(
-    house: House,
+    service: Service,
     spawn: Callable[..., Child],
     postgres: Proxy,
     through: dict[str, str],
     stands: Callable[[str], Standing],
 ) -> None:
-    house.standin.add_fault("hold_after", path="/capture$", times=3)
+    service.standin.add_fault("hold_after", path="/capture$", times=3)
     spawn("relay")
     worker = spawn("worker", "captures", BILLING_TIMING="production", **through)
-    captures = [house.ask_for_capture(intent) for intent in house.intents(3)]
-    eventually(lambda: len(house.standin.held()) == 3, "three calls are in flight")
+    captures = [service.ask_for_capture(intent) for intent in service.intents(3)]
+    eventually(lambda: len(service.standin.held()) == 3, "three calls are in flight")
     postgres.refuse()
-    house.standin.release()
+    service.standin.release()
     eventually(lambda: "settle.failed" in worker.output(), "it has an answer and nowhere to write it")
     heartbeats = heartbeat_file("worker-captures", str(worker.log.parent / "health"))
     for _ in range(3):
         last = heartbeats.stat().st_mtime_ns
         eventually(lambda last=last: heartbeats.stat().st_mtime_ns > last, "it beats while it waits")
     postgres.heal()
-    eventually(lambda: {house.status(capture).state for capture in captures} == {"captured"}, "all captured")
-    assert len(house.posts("/capture")) == 3, "no answer was thrown away"
+    eventually(lambda: {service.status(capture).state for capture in captures} == {"captured"}, "all captured")
+    assert len(service.posts("/capture")) == 3, "no answer was thrown away"
 
 
 @pytest.mark.parametrize("how", ["asleep", "writing"])
@@ -134,8 +134,8 @@ def test_a_process_that_was_suspended_for_longer_is_not_stuck(
         assert process.poll() is None
 
 
-def test_a_peer_that_is_gone_is_noticed_before_a_lease_ends(house: House) -> None:
-    engine = database.open_engine(house.url, SHORT, name="test")
+def test_a_peer_that_is_gone_is_noticed_before_a_lease_ends(service: Service) -> None:
+    engine = database.open_engine(service.url, SHORT, name="test")
     with engine.connect() as connection:
         descriptor = connection.connection.driver_connection.fileno()  # type: ignore[union-attr]
         with socket.socket(fileno=socket.dup(descriptor)) as peer:
@@ -147,7 +147,7 @@ def test_a_peer_that_is_gone_is_noticed_before_a_lease_ends(house: House) -> Non
             assert idle + every * times < 15
             assert peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
     engine.dispose()
-    chosen = database.open_engine(f"{house.url}?keepalives_idle=77", SHORT, name="test")
+    chosen = database.open_engine(f"{service.url}?keepalives_idle=77", SHORT, name="test")
     with chosen.connect() as connection:
         descriptor = connection.connection.driver_connection.fileno()  # type: ignore[union-attr]
         with socket.socket(fileno=socket.dup(descriptor)) as peer:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from house import House, eventually
 from proxy import Proxy
+from service import Service, eventually
 from sqlalchemy.engine import make_url
 from typer.testing import CliRunner
 
@@ -32,7 +32,7 @@ def events(process: Child, *names: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_process_that_starts_while_postgres_is_away_waits_and_says_so_once(
-    house: House,
+    service: Service,
     spawn: Callable[..., Child],
     postgres: Proxy,
     through: dict[str, str],
@@ -45,7 +45,7 @@ def test_a_process_that_starts_while_postgres_is_away_waits_and_says_so_once(
     process = spawn(*ROLES[role], **through, **S3)
     eventually(lambda: stands(role).state is State.WAITING, "it waits")
     monkeypatch.setenv("BILLING_ENVIRONMENT", "test")
-    monkeypatch.setenv("DATABASE_URL", house.url)
+    monkeypatch.setenv("DATABASE_URL", service.url)
     monkeypatch.setenv("BILLING_HEALTH_DIRECTORY", str(template.directory / "health"))
     told = CliRunner().invoke(app, ["health", role])
     assert told.exit_code == 1
@@ -83,7 +83,7 @@ def test_a_process_that_waits_stops_at_once(
 
 @pytest.mark.parametrize("role", ["relay", "worker-captures"])
 def test_a_process_that_starts_while_redis_is_away_waits_for_it(
-    house: House,
+    service: Service,
     spawn: Callable[..., Child],
     stands: Callable[[str], Standing],
     template: LocalServers,
@@ -101,7 +101,7 @@ def test_a_process_that_starts_while_redis_is_away_waits_for_it(
 
 
 def test_an_archiver_that_starts_while_s3_is_away_waits_for_it(
-    house: House, spawn: Callable[..., Child], s3: SeaweedFS, stands: Callable[[str], Standing]
+    service: Service, spawn: Callable[..., Child], s3: SeaweedFS, stands: Callable[[str], Standing]
 ) -> None:
     from archive.store import Store
 
@@ -120,26 +120,26 @@ def test_an_archiver_that_starts_while_s3_is_away_waits_for_it(
 
 
 def test_a_login_that_is_refused_is_told_as_an_error_and_read_again_when_it_changes(
-    house: House, spawn: Callable[..., Child], stands: Callable[[str], Standing], tmp_path: Path
+    service: Service, spawn: Callable[..., Child], stands: Callable[[str], Standing], tmp_path: Path
 ) -> None:
     file = tmp_path / "url"
     file.touch(mode=0o600)
-    file.write_text(make_url(house.url).set(password="not-the-password").render_as_string(hide_password=False))
+    file.write_text(make_url(service.url).set(password="not-the-password").render_as_string(hide_password=False))
     process = spawn("relay", DATABASE_URL=f"file:{file}")
     eventually(lambda: stands("relay").waits_for == "postgres", "it waits")
     (said,) = events(process, "server.awaited", "server.refused")
     assert (said["event"], said["level"]) == ("server.refused", "error")
     assert said["message"].startswith("DATABASE_URL: Postgres cannot be used")
     assert "not-the-password" not in process.output()
-    file.write_text(house.url)
+    file.write_text(service.url)
     eventually(lambda: stands("relay").state is State.BEATING, "the new password is used")
 
 
 def test_a_worker_that_starts_while_redis_takes_no_writes_waits_and_then_works(
-    house: House, spawn: Callable[..., Child], stands: Callable[[str], Standing]
+    service: Service, spawn: Callable[..., Child], stands: Callable[[str], Standing]
 ) -> None:
-    house.redis.set("filling", "x" * 1000)
-    house.redis.config_set("maxmemory", "1")
+    service.redis.set("filling", "x" * 1000)
+    service.redis.config_set("maxmemory", "1")
     try:
         worker, relay = spawn("worker", "captures"), spawn("relay")
         eventually(lambda: events(worker, "redis.lost"), "it has noticed")
@@ -147,9 +147,9 @@ def test_a_worker_that_starts_while_redis_takes_no_writes_waits_and_then_works(
         assert events(worker, "redis.lost")[0]["reason"] == "OutOfMemoryError"
         assert stands("worker-captures").state is State.BEATING
     finally:
-        house.redis.config_set("maxmemory", "0")
-    capture = house.ask_for_capture()
-    eventually(lambda: house.status(capture).state == "captured", "it works")
+        service.redis.config_set("maxmemory", "0")
+    capture = service.ask_for_capture()
+    eventually(lambda: service.status(capture).state == "captured", "it works")
     assert (worker.poll(), relay.poll()) == (None, None)
 
 

@@ -55,7 +55,7 @@ def eventually(condition: Callable[[], Any], what: str, within_s: float = PATIEN
     return value
 
 
-class House:
+class Service:
     """One service: its database, the relay's and the workers' code in this process, and the stand-in."""
 
     def __init__(self, stack: LocalServers, url: str, timing: Timing = QUICK) -> None:
