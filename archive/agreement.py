@@ -14,7 +14,7 @@ from archive.findings import Finding, Heads
 from archive.manifests import Manifest
 from archive.retention import CLASSES
 from billing.states import BatchState
-from billing.tables import ArchiveBatch
+from billing.tables.facts import ArchiveBatch
 
 T = TypeVar("T")
 PAGE = 500

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from archive import set_aside
 from archive.retention import CLASSES
-from billing.tables import RETENTION_CLASS
+from billing.tables.facts import RETENTION_CLASS
 
 Entity: TypeAlias = tuple[str, str]
 

@@ -19,7 +19,7 @@ from archive.retention import CLASSES, Policy
 from archive.set_aside import PAYLOAD_TROUBLE
 from billing import database
 from billing.states import BATCH, BatchState
-from billing.tables import RETENTION_CLASS, ArchiveBatch
+from billing.tables.facts import RETENTION_CLASS, ArchiveBatch
 
 MOST_COUNTED = 1_000_000
 """Whoever asks how many wait does not wait for more to be counted."""

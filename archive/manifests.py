@@ -15,7 +15,7 @@ from typing import Any
 from archive import records
 from archive.errors import EvidenceDiffers
 from archive.retention import Lock
-from billing.tables import ArchiveBatch
+from billing.tables.facts import ArchiveBatch
 
 FORMAT = "billing-archive-manifest/1"
 PREFIX = "manifests/v1/"

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from archive.batch_size import BatchSize
-from billing.tables import SET_ASIDE
+from billing.tables.facts import SET_ASIDE
 
 log = structlog.get_logger()
 

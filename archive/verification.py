@@ -21,7 +21,7 @@ from archive.retention import CLASSES, Lock
 from archive.store import PROBES, Listed, Store, Stored
 from archive.versions import PAUSES_S, Versions, Wanted, named
 from billing import database
-from billing.tables import ArchiveBatch
+from billing.tables.facts import ArchiveBatch
 
 DOWNLOADS = 8
 

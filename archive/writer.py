@@ -20,7 +20,7 @@ from archive.manifests import Source
 from archive.retention import Lock, Policy
 from archive.store import Store, Stored
 from billing import database
-from billing.tables import ArchiveBatch
+from billing.tables.facts import ArchiveBatch
 
 log = structlog.get_logger()
 

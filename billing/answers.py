@@ -8,7 +8,7 @@ from billing.differences import differences, listed
 from billing.gateway import Answer, NoAnswer, NotSent, Response
 from billing.idempotency import Learned
 from billing.steps import Json, LoadedOperation, Step
-from billing.tables import Record
+from billing.tables.idempotency_records import Record
 
 
 class Kind(StrEnum):

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, SessionTransaction, scoped_session, sessionm
 
 from billing.errors import RequestReused, WrongSession
 from billing.provider_ids import provider_id
-from billing.tables import Capture, Invoice
+from billing.tables.entities import Capture, Invoice
 from billing.texts import opaque_id, plain_text
 
 R = TypeVar("R", Capture, Invoice)

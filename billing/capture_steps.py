@@ -22,7 +22,8 @@ from billing.steps import (
     judgment,
     see,
 )
-from billing.tables import Capture, Fact
+from billing.tables.entities import Capture
+from billing.tables.facts import Fact
 
 
 def _capture(loaded: LoadedOperation) -> Capture:

@@ -18,7 +18,7 @@ from billing.provider_ids import IdKind, NoSuchShape, is_id, provider_id
 from billing.registration import Contract, Operation
 from billing.states import FREES_THE_AUTHORIZATION, CaptureState, set_state
 from billing.steps import LoadedOperation, Step
-from billing.tables import Capture
+from billing.tables.entities import Capture
 from billing.timing import EARLIEST, LATEST, may_be_real
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from billing import ids, poolers
 from billing.errors import NotInstalled, OtherAccount, OtherEnvironment
-from billing.tables import Installation
+from billing.tables.schema import Installation
 from billing.timing import Timing
 
 _NETWORK = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}

@@ -46,7 +46,7 @@ from billing.records import (
 from billing.registration import Operation
 from billing.states import RecordState
 from billing.steps import LoadedOperation, LookResult, Reader, Step
-from billing.tables import Record
+from billing.tables.idempotency_records import Record
 
 
 class Standing(StrEnum):

@@ -13,7 +13,10 @@ from billing.facts import OLD_TOPICS, PAYLOAD_TEXT, UnreadablePayload, read_payl
 from billing.operations import OPERATIONS, by_id, operation_of, topics
 from billing.registration import Operation
 from billing.status import Status, status
-from billing.tables import Fact, Record, Requested, Work
+from billing.tables.entities import Requested
+from billing.tables.facts import Fact
+from billing.tables.idempotency_records import Record
+from billing.tables.work import Work
 
 
 @dataclass(frozen=True, slots=True)

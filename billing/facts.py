@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import Text, case, cast, func
 
 from billing.states import Life
-from billing.tables import Entity, Fact
+from billing.tables.entities import Entity
+from billing.tables.facts import Fact
 
 OF_EVERY_OPERATION = {
     "attempted": "a call to Stripe was reported, with what it showed",

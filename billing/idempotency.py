@@ -88,7 +88,7 @@ EFFECT_IS_OURS = frozenset({Learned.SUCCEEDED, Learned.FOUND_OURS, Learned.FOUND
 
 
 class Known(Protocol):
-    """What the decision needs of an idempotency record (`billing.tables.Record` has all of it).
+    """What the decision needs of an idempotency record (`billing.tables.idempotency_records.Record` has all of it).
 
     `sends` counts prepares that may have gone out. `unanswered`: those of them that may have had an effect which
     nobody told us of; a refusal that proves non-execution takes one back. `unreported`: those whose own crew never

@@ -7,7 +7,8 @@ from billing.facts import new_fact
 from billing.provider_ids import IdKind, is_id, object_path
 from billing.states import InvoiceState, set_state
 from billing.steps import METADATA_KEY, Json, LoadedOperation, Reader, Unread, see
-from billing.tables import Fact, Invoice
+from billing.tables.entities import Invoice
+from billing.tables.facts import Fact
 
 
 def invoice_of(loaded: LoadedOperation) -> Invoice:

@@ -38,7 +38,8 @@ from billing.steps import (
     see,
     sure_of_the_account,
 )
-from billing.tables import Fact, Invoice
+from billing.tables.entities import Invoice
+from billing.tables.facts import Fact
 
 
 def _ask_to_create(loaded: LoadedOperation) -> Ask:

@@ -10,7 +10,7 @@ from billing.idempotency import Learned, Rules
 from billing.invoice_case import differ, invoice_of, key_of, move, object_of, path_of, read_invoice, refuse
 from billing.states import InvoiceState
 from billing.steps import Ask, Gone, Json, Judgment, LoadedOperation, LookResult, Reader, Step, judgment
-from billing.tables import Fact
+from billing.tables.facts import Fact
 
 
 def _judge_open(loaded: LoadedOperation, invoice: Json) -> Judgment:

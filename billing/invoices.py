@@ -22,7 +22,8 @@ from billing.provider_ids import IdKind, NoSuchShape, is_id, provider_id
 from billing.registration import Contract, Operation, Parts
 from billing.states import InvoiceState, set_state
 from billing.steps import LoadedOperation, Step
-from billing.tables import MAX_DAYS, MAX_DESCRIPTION, MAX_LINES, Fact, Invoice, InvoiceLine
+from billing.tables.entities import MAX_DAYS, MAX_DESCRIPTION, MAX_LINES, Invoice, InvoiceLine
+from billing.tables.facts import Fact
 from billing.texts import plain_text
 
 SQL = statements.beside(__file__)

@@ -5,7 +5,8 @@ from billing.idempotency import Learned, Rules
 from billing.registration import Contract, Operation
 from billing.states import SwitchState, set_state
 from billing.steps import Ask, Json, LoadedOperation, LookResult, Reader, Step, Unread, seen
-from billing.tables import Fact, Switch
+from billing.tables.entities import Switch
+from billing.tables.facts import Fact
 
 
 def _find(_loaded: LoadedOperation, read: Reader, _livemode: bool) -> LookResult:

@@ -10,7 +10,7 @@ from billing.gateway import Answer, Request, Response
 from billing.idempotency import Learned, key_for, look_backoff
 from billing.states import RecordState, set_state
 from billing.steps import Json, LoadedOperation, LookResult, Step
-from billing.tables import Record
+from billing.tables.idempotency_records import Record
 from billing.timing import Timing
 
 

@@ -3,7 +3,7 @@
 An operation is a row in a table of its own that is carried out at the provider, step by step: a capture, an invoice, a
 probe. `billing.operations` is the list of them. A new kind is a life (billing/states.py), a table, its steps, and one
 `Operation` in a file of its own, added to that list. What it needs besides: a migration, grants
-(jobs/access/grants.py), a retention class if not `admin`'s (billing/tables.py), and its commands.
+(jobs/access/grants.py), a retention class if not `admin`'s (billing/tables/facts.py), and its commands.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +14,9 @@ from typing import Any
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from billing.steps import LoadedOperation, Step
-from billing.tables import Entity, Fact, Table
+from billing.tables.entities import Entity
+from billing.tables.facts import Fact
+from billing.tables.schema import Table
 
 
 @dataclass(frozen=True, slots=True)

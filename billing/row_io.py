@@ -16,7 +16,7 @@ from sqlalchemy import inspect
 from sqlalchemy.orm import Session
 
 from billing.statements import run
-from billing.tables import Table
+from billing.tables.schema import Table
 
 T = TypeVar("T", bound=Table)
 

@@ -11,7 +11,9 @@ from billing.asking import the_session
 from billing.errors import InvalidText, UnknownEntity
 from billing.operations import by_id
 from billing.states import RecordState, WorkState
-from billing.tables import Record, Requested, Work
+from billing.tables.entities import Requested
+from billing.tables.idempotency_records import Record
+from billing.tables.work import Work
 
 
 class Doubt(StrEnum):

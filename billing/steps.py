@@ -14,7 +14,9 @@ from billing.differences import Difference, differences, listed
 from billing.gateway import Answer, Response, encode
 from billing.idempotency import Learned, Rules
 from billing.states import RecordState
-from billing.tables import Entity, Fact, Record
+from billing.tables.entities import Entity
+from billing.tables.facts import Fact
+from billing.tables.idempotency_records import Record
 
 Json = Mapping[str, Any]
 

@@ -16,7 +16,8 @@ from billing.idempotency import EFFECT_IS_OURS, Learned
 from billing.registration import Operation
 from billing.states import RECORD, RecordState
 from billing.steps import LoadedOperation, LookResult
-from billing.tables import Record, Work
+from billing.tables.idempotency_records import Record
+from billing.tables.work import Work
 from billing.timing import Timing
 
 SQL = statements.beside(__file__)

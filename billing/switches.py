@@ -15,7 +15,8 @@ from billing.operations import OPERATIONS
 from billing.provider_ids import provider_id
 from billing.registration import Operation
 from billing.states import RecordState, SwitchState, set_state
-from billing.tables import Record, Switch
+from billing.tables.entities import Switch
+from billing.tables.idempotency_records import Record
 from billing.texts import plain_text
 
 SQL = statements.beside(__file__)

@@ -17,7 +17,9 @@ import sqlalchemy.event
 import structlog
 from sqlalchemy.orm import Session
 
-from billing.tables import Entity, Fact, Work
+from billing.tables.entities import Entity
+from billing.tables.facts import Fact
+from billing.tables.work import Work
 
 log = structlog.get_logger()
 

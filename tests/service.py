@@ -19,7 +19,10 @@ from billing.gateway import Budget, Gateway, Request, boot_clock
 from billing.operations import operation_of
 from billing.records import CallSettings
 from billing.stripe_gateway import API_VERSION, StripeGateway
-from billing.tables import Fact, Record, Work
+from billing.tables.entities import Capture
+from billing.tables.facts import Fact
+from billing.tables.idempotency_records import Record
+from billing.tables.work import Work
 from billing.timing import SHORT, Timing
 from jobs.local.servers import LocalServers
 from jobs.road.planning import plan, stamp_the_rest
@@ -235,7 +238,7 @@ class Service:
     def captured(self, capture_id: str) -> Counter[int]:
         """Amounts that were really taken for this capture, with how often."""
         with database.transaction(self.engine) as session:
-            intent = session.get_one(billing.tables.Capture, capture_id).payment_intent
+            intent = session.get_one(Capture, capture_id).payment_intent
         return Counter(effect["amount"] for effect in self.effects("capture", intent))
 
 

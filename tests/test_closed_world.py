@@ -20,7 +20,6 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from billing import answers, duplicate_drafts, effects, facts, idempotency, records
-from billing import tables as schema
 from billing.answers import Kind, read_answer
 from billing.capture_steps import _STATES, CAPTURE, READ_AUTHORIZATION
 from billing.effects import Standing
@@ -34,7 +33,9 @@ from billing.registration import Contract, Operation
 from billing.states import CaptureState, RecordState, WorkState
 from billing.steps import LoadedOperation, Step
 from billing.stripe_gateway import StripeGateway
-from billing.tables import Capture, Record
+from billing.tables.entities import Capture
+from billing.tables.facts import Fact
+from billing.tables.idempotency_records import Record
 from billing.timing import PRODUCTION, SHORT, Timing
 from jobs.config import queues
 from jobs.road import contracts, guards, planning
@@ -235,7 +236,7 @@ def test_every_topic_is_told_somewhere_and_every_told_topic_is_known():
 
 def test_a_topic_that_is_not_known_cannot_be_told():
     with pytest.raises(KeyError):
-        facts.new_fact(schema.Capture(id="cap_1", version=0), "celebrated")
+        facts.new_fact(Capture(id="cap_1", version=0), "celebrated")
 
 
 def test_a_topic_of_an_older_version_is_stamped_and_explained_and_never_written():
@@ -263,7 +264,7 @@ def test_a_contract_carries_ids_only_and_names_what_exists(operation: Operation,
 
 
 def planned(entity_id: str, operation: Operation, contract: Contract) -> dict[str, Any]:
-    fact = schema.Fact(id=1, entity_id=entity_id, payload={}, happened_at=datetime.now(UTC))
+    fact = Fact(id=1, entity_id=entity_id, payload={}, happened_at=datetime.now(UTC))
     return contracts.work_for(fact, operation, contract, PRODUCTION)
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.engine import make_url
 
 from billing.currencies import CURRENCIES, MOST_MINOR
 from billing.errors import WrongDatabase
-from billing.tables import SCHEMA, Table
+from billing.tables.schema import SCHEMA, Table
 from jobs.access import migrate
 from jobs.local.servers import LocalServers
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from archive import agreement, batch_size, set_aside, verification
-from billing import idempotency, switches, tables
+from billing import idempotency, switches
 from billing import states as life
 from billing.currencies import MOST_MINOR
 from billing.status import Doubt
+from billing.tables import entities
 from billing.timing import PRODUCTION, SHORT
 from jobs.checkup import rows, servers
 from jobs.cli import archive_verify
@@ -135,7 +136,7 @@ STATED = {
         f"answered nothing for {P.probe_s:g} s and {CARDINALS[Silence.FAILURES]} calls failed",
         f"after at most {P.probe_s:g} s and the length of one call (up to {P.call_budget_s:g} s), not after "
         f"{P.retry_max_s:g} s",
-        f"with more than {tables.MAX_LINES} lines, or with a description of more than {tables.MAX_DESCRIPTION} char",
+        f"with more than {entities.MAX_LINES} lines, or with a description of more than {entities.MAX_DESCRIPTION} ",
     ],
     "docs/cli.md": [
         f"its last heartbeat is at most {health.YOUNG_S:g} s old",
@@ -146,8 +147,8 @@ STATED = {
         f"`unanswered` with at most {switches.LISTED:,} of the calls in flight",
         f"at most {archive_verify.MOST_IN_JSON:,}; `differences_left_out`",
         f"the `count` (up to {set_aside.MOST_COUNTED:,}) and the oldest {set_aside.NAMED} `facts`",
-        f"up to {tables.MAX_LINES} |",
-        f"1 to {tables.MAX_DAYS} |",
+        f"up to {entities.MAX_LINES} |",
+        f"1 to {entities.MAX_DAYS} |",
     ],
     "docs/archive.md": [
         f"A batch has up to {batch_size.MOST_ROWS:,} facts",
@@ -162,7 +163,7 @@ STATED = {
         f"({SHORT.transaction_timeout_s:g} s with the short timing), and {P.reading_timeout_s:g} s for the archiver",
     ],
     "docs/inputs.md": [
-        f"1 to {tables.MAX_DESCRIPTION} characters of any language",
+        f"1 to {entities.MAX_DESCRIPTION} characters of any language",
         f"checks the newest {rows.IDS_LOOKED_AT:,} request ids",
     ],
     "docs/currencies.md": [

@@ -7,7 +7,7 @@ from typing import Any
 from alembic import context
 from sqlalchemy import Connection, text
 
-from billing.tables import SCHEMA, Table
+from billing.tables.schema import SCHEMA, Table
 
 
 def _only_ours(name: str | None, kind: str, _parents: object) -> bool:

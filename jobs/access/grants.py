@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from billing.tables import SCHEMA, Table
+from billing.tables.schema import SCHEMA, Table
 from jobs.access.kinds import KINDS
 
 Columns = frozenset[str]

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from billing import database, migrations
 from billing.errors import WrongDatabase
-from billing.tables import SCHEMA
+from billing.tables.schema import SCHEMA
 from jobs.access import grants, own_schema
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import ProgrammingError
 
 from billing.errors import WrongDatabase
-from billing.tables import SCHEMA
+from billing.tables.schema import SCHEMA
 from jobs.access.grants import COLUMNS
 
 _USER = "$user"

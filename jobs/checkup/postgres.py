@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from billing import database
 from billing.errors import WrongDatabase
-from billing.tables import SCHEMA
+from billing.tables.schema import SCHEMA
 from jobs.access import grants, migrate, own_schema
 from jobs.checkup import rows
 from jobs.checkup.findings import Finding, Level, first_line

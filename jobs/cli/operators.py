@@ -207,7 +207,7 @@ def list_switches(as_json: AsJson = False) -> None:
     from sqlalchemy import select
 
     from billing.states import SwitchState
-    from billing.tables import Switch
+    from billing.tables.entities import Switch
     from jobs.cli.opening import opened
     from jobs.process.patience import patiently
 

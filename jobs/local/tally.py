@@ -8,7 +8,9 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from billing.states import CaptureState, InvoiceState, RecordState, WorkState
-from billing.tables import Capture, Invoice, Record, Work
+from billing.tables.entities import Capture, Invoice
+from billing.tables.idempotency_records import Record
+from billing.tables.work import Work
 from jobs.local.count import Asked
 
 FINAL = {*CaptureState, InvoiceState.SENT, InvoiceState.PAID, InvoiceState.REFUSED} - {CaptureState.REQUESTED}

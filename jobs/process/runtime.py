@@ -17,7 +17,7 @@ from billing import database
 from billing.gateway import Budget, Gateway, KeyUnavailable, Request, Response, boot_clock
 from billing.records import CallSettings
 from billing.stripe_gateway import API_VERSION, StripeGateway
-from billing.tables import Installation
+from billing.tables.schema import Installation
 from billing.timing import PRODUCTION, SHORT, Timing
 from jobs.config import postgres_url, queues, redis_url
 from jobs.config.connection_strings import Address, BadConnectionString

@@ -8,7 +8,8 @@ from typing import Any
 from billing.operations import OPERATIONS
 from billing.registration import Contract, Operation
 from billing.switches import scopes_of
-from billing.tables import Fact, Work
+from billing.tables.facts import Fact
+from billing.tables.work import Work
 from billing.timing import Timing
 
 CONTRACTS_VERSION = 1

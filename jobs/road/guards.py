@@ -11,7 +11,7 @@ import structlog
 
 from billing.gateway import boot_clock
 from billing.states import WorkState
-from billing.tables import Work
+from billing.tables.work import Work
 from jobs.road.contracts import contract_of
 from jobs.road.verdicts import Verdict, soon
 

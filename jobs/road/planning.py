@@ -17,7 +17,7 @@ from billing import statements
 from billing.database import transaction
 from billing.facts import OLD_TOPICS, PAYLOAD_TEXT, UnreadablePayload, read_payload
 from billing.operations import topics
-from billing.tables import Fact
+from billing.tables.facts import Fact
 from billing.timing import Timing
 from jobs import logs
 from jobs.road import work_queue

@@ -30,7 +30,8 @@ from billing.idempotency import Learned, lease_alive
 from billing.operations import by_id, operation_of
 from billing.states import RecordState, WorkState, set_state
 from billing.steps import LoadedOperation
-from billing.tables import Record, Work
+from billing.tables.idempotency_records import Record
+from billing.tables.work import Work
 from billing.texts import plain_text
 from jobs.road import work_queue
 

@@ -27,7 +27,7 @@ from billing.records import CallSettings
 from billing.registration import Operation
 from billing.states import WorkState
 from billing.steps import LoadedOperation, LookResult
-from billing.tables import Work
+from billing.tables.work import Work
 from billing.timing import may_be_real
 from jobs import logs
 from jobs.logs import about

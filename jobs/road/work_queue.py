@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from billing import ids, row_io, statements
 from billing.states import WorkState, set_state
-from billing.tables import Work
+from billing.tables.work import Work
 
 SQL = statements.beside(__file__)
 

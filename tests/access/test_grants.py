@@ -10,7 +10,7 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import ProgrammingError
 
 from billing import database
-from billing.tables import Table
+from billing.tables.schema import Table
 from jobs.access import grants
 from jobs.access.kinds import KINDS
 from jobs.access.migrate import wrong_grants

@@ -14,7 +14,7 @@ from service import Service, drop_database, make_database
 
 from archive import batch_size, set_aside, writer
 from archive.store import Store
-from billing.tables import Table
+from billing.tables.schema import Table
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.servers import LocalServers
 from jobs.process import archiving

@@ -18,7 +18,7 @@ from archive.manifests import Source
 from archive.store import Store
 from archive.writer import Writer
 from billing import database
-from billing.tables import ArchiveBatch
+from billing.tables.facts import ArchiveBatch
 from jobs.local.seaweed import SeaweedFS
 
 

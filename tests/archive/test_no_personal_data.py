@@ -12,7 +12,7 @@ import billing
 from archive import records
 from billing import database, invoices, switches
 from billing.operations import topics
-from billing.tables import Invoice
+from billing.tables.entities import Invoice
 
 NAME, MAIL, CARD, STREET = "Canary Caruso", "canary@example.com", "4242424242424242", "Canary Street 7"
 CANARIES = (NAME, MAIL, CARD, STREET, "canary", "4242-4242-4242-4242", "4242 4242")

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from billing import database, ids, switches
 from billing.errors import InvalidRequest
-from billing.tables import Capture, Invoice
+from billing.tables.entities import Capture, Invoice
 from jobs.road import quarantine
 
 FINE: dict[str, Any] = {

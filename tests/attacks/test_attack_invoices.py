@@ -9,7 +9,7 @@ from service import Service, eventually
 import billing
 from billing import database
 from billing.gateway import Answer, Budget, Request, Response
-from billing.tables import Invoice
+from billing.tables.entities import Invoice
 from jobs.road import quarantine
 
 

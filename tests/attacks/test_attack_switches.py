@@ -8,7 +8,7 @@ from sqlalchemy import event, select, text
 from billing import database, switches
 from billing.gateway import Answer, Budget, Request
 from billing.states import SwitchState
-from billing.tables import Switch
+from billing.tables.entities import Switch
 from jobs.road import work_queue
 
 

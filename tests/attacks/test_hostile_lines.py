@@ -12,7 +12,7 @@ from sqlalchemy import text
 from billing import database, ids, store
 from billing.gateway import Answer, Budget, Request
 from billing.operations import operation_of
-from billing.tables import MAX_DESCRIPTION, MAX_LINES
+from billing.tables.entities import MAX_DESCRIPTION, MAX_LINES
 from jobs.road.runner import Runner
 
 MANY = "SELECT n, 'a seat', 1 FROM generate_series(0, 19999) AS n"

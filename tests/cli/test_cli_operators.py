@@ -5,7 +5,7 @@ import pytest
 from billing import database
 from billing.gateway import Budget, Request, boot_clock
 from billing.states import RecordState, WorkState
-from billing.tables import Invoice
+from billing.tables.entities import Invoice
 
 
 def quarantine(service, capture_id: str, state: str | None = None) -> str:

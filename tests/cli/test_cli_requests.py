@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import select
 
 from billing import database
-from billing.tables import InvoiceLine
+from billing.tables.entities import InvoiceLine
 
 
 @pytest.fixture

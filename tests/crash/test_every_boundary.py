@@ -8,7 +8,7 @@ from service import Service, eventually
 from worker import KILLED, fork_worker, fresh_key_per_attempt, reap
 
 from billing.gateway import Budget, Request, boot_clock
-from billing.tables import Capture, Invoice
+from billing.tables.entities import Capture, Invoice
 
 BOUNDARIES = ("commit.before", "send.before", "send.after", "commit.after")
 INVOICE_STEPS = ("/v1/invoices", "/add_lines", "/finalize", "/send")

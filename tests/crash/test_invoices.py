@@ -7,7 +7,7 @@ from worker import KILLED, fork_worker, reap
 from billing import database, invoices
 from billing.gateway import Budget, Request, boot_clock
 from billing.states import RecordState
-from billing.tables import Invoice
+from billing.tables.entities import Invoice
 
 STEPS = {"create": "/v1/invoices$", "add_lines": "/add_lines$", "finalize": "/finalize$", "send": "/send$"}
 

@@ -6,7 +6,7 @@ from sqlalchemy import select
 
 from billing import database
 from billing.states import RecordState, WorkState
-from billing.tables import Switch
+from billing.tables.entities import Switch
 
 
 def test_a_capture_with_a_known_authorization_costs_exactly_one_provider_call(service: Service) -> None:

@@ -11,7 +11,7 @@ from billing import database
 from billing.explain import explain
 from billing.gateway import Answer, Budget, Request, Response, boot_clock
 from billing.states import RecordState
-from billing.tables import Invoice
+from billing.tables.entities import Invoice
 from jobs.road import quarantine
 
 

@@ -7,7 +7,7 @@ from service import drop_database, make_database, patient_engine
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from billing.tables import Table
+from billing.tables.schema import Table
 from jobs.local.servers import LocalServers
 
 DATABASE = "face"

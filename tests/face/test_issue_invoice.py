@@ -10,7 +10,8 @@ from test_request_capture import still_usable
 
 import billing
 from billing.states import InvoiceState
-from billing.tables import Fact, Invoice, InvoiceLine
+from billing.tables.entities import Invoice, InvoiceLine
+from billing.tables.facts import Fact
 
 LINES = (billing.Line("Repair of one bicycle", billing.Money(4500, "EUR")),)
 DUE = billing.SendInvoice(days_until_due=30)

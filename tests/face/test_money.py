@@ -16,7 +16,7 @@ from test_request_capture import ask
 import billing
 from billing.currencies import CURRENCIES, MOST_MINOR
 from billing.shapes import MOST
-from billing.tables import Capture
+from billing.tables.entities import Capture
 from stripe_standin.parameters import CURRENCIES as OF_A_US_ACCOUNT
 
 PAGE = Path(__file__).parents[2] / "docs" / "currencies.md"

@@ -23,7 +23,9 @@ from billing.explain import explain
 from billing.gateway import NoAnswer, Response
 from billing.idempotency import Learned
 from billing.steps import LookResult
-from billing.tables import Fact, Record, Work
+from billing.tables.facts import Fact
+from billing.tables.idempotency_records import Record
+from billing.tables.work import Work
 from billing.timing import PRODUCTION, SHORT
 from jobs.road import backlog, cadence, housekeeping, planning, quarantine, ringer, work_queue
 from jobs.road.cadence import CostlyLooks

@@ -14,7 +14,8 @@ import billing
 from billing.provider_ids import SHAPES, IdKind, is_id, provider_id
 from billing.provider_secrets import KINDS, secret_in, without_secrets
 from billing.switches import pull
-from billing.tables import Capture, Fact, Invoice, Switch
+from billing.tables.entities import Capture, Invoice, Switch
+from billing.tables.facts import Fact
 
 SECRETS = stripe_secrets()
 

@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 
 import billing
 from billing.states import CaptureState
-from billing.tables import Capture, Fact
+from billing.tables.entities import Capture
+from billing.tables.facts import Fact
 
 USD_20 = billing.Money(2000, "USD")
 SOON = datetime(2026, 1, 7, tzinfo=UTC)

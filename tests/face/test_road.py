@@ -17,7 +17,10 @@ from billing.gateway import Answer, NoAnswer, Response
 from billing.idempotency import Learned
 from billing.records import CallSettings
 from billing.steps import LookResult
-from billing.tables import Capture, Fact, Record, Switch, Work
+from billing.tables.entities import Capture, Switch
+from billing.tables.facts import Fact
+from billing.tables.idempotency_records import Record
+from billing.tables.work import Work
 from billing.timing import SHORT
 from jobs.road import housekeeping
 from jobs.road.planning import plan

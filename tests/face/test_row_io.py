@@ -28,7 +28,11 @@ from sqlalchemy.orm import Session, undefer
 
 from billing import row_io
 from billing.database import transaction
-from billing.tables import Fact, Record, Switch, Table, Work
+from billing.tables.entities import Switch
+from billing.tables.facts import Fact
+from billing.tables.idempotency_records import Record
+from billing.tables.schema import Table
+from billing.tables.work import Work
 
 # In one order in every process: the registry keeps them in a set. Without those that another test brings.
 OURS = [mapper.class_ for mapper in Table.registry.mappers if mapper.class_.metadata is Table.metadata]

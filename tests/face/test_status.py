@@ -11,7 +11,9 @@ from test_request_capture import ask
 import billing
 from billing import ids
 from billing.states import CaptureState, InvoiceState, RecordState, WorkState
-from billing.tables import Capture, Invoice, Record, Work
+from billing.tables.entities import Capture, Invoice
+from billing.tables.idempotency_records import Record
+from billing.tables.work import Work
 
 THEN = datetime(2026, 1, 1, tzinfo=UTC)
 

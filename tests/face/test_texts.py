@@ -12,7 +12,7 @@ from test_issue_invoice import ask
 import billing
 from billing.invoice_draft_steps import ADD_LINES
 from billing.steps import LoadedOperation
-from billing.tables import Invoice, InvoiceLine
+from billing.tables.entities import Invoice, InvoiceLine
 from billing.texts import plain_text
 
 ONE_EURO = billing.Money(100, "EUR")

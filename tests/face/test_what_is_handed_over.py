@@ -16,7 +16,8 @@ from test_issue_invoice import rows
 from test_request_capture import ask, still_usable
 
 import billing
-from billing.tables import Capture, Fact, Invoice, InvoiceLine
+from billing.tables.entities import Capture, Invoice, InvoiceLine
+from billing.tables.facts import Fact
 
 SEED = int(os.environ.get("BILLING_TEST_SEED", "10"))
 

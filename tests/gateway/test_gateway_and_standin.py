@@ -15,7 +15,7 @@ from billing.records import CallSettings
 from billing.states import CaptureState
 from billing.steps import LoadedOperation
 from billing.stripe_gateway import API_VERSION, StripeGateway
-from billing.tables import Capture
+from billing.tables.entities import Capture
 from billing.timing import SHORT
 from jobs.local.servers import LocalServers
 from stripe_standin.control import Control

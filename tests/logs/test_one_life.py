@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from service import Service, eventually
 
-from billing.tables import Capture
+from billing.tables.entities import Capture
 from jobs.local.supervisor import Child
 
 Line = dict[str, Any]

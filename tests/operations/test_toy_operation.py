@@ -30,7 +30,9 @@ from billing.provider_ids import IdKind, object_path
 from billing.registration import Contract, Operation
 from billing.states import OPERATOR, WORKER, Life, Transition, set_state
 from billing.steps import METADATA_KEY, Ask, Json, Judgment, LoadedOperation, LookResult, Reader, Step, see
-from billing.tables import SCHEMA, Fact, Requested
+from billing.tables.entities import Requested
+from billing.tables.facts import Fact
+from billing.tables.schema import SCHEMA
 from jobs.local.seaweed import SeaweedFS
 from jobs.road import planning, quarantine, runner
 

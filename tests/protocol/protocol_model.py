@@ -22,7 +22,8 @@ from billing.records import CallSettings
 from billing.registration import Operation
 from billing.states import CaptureState
 from billing.steps import Ask, Judgment, LoadedOperation, LookResult, Step
-from billing.tables import Capture, Record
+from billing.tables.entities import Capture
+from billing.tables.idempotency_records import Record
 from billing.timing import PRODUCTION, Timing
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -15,7 +15,8 @@ from billing.invoice_final_steps import FINALIZE, SEND
 from billing.records import learn_from_answer, learn_from_look, mark_sent, plan
 from billing.states import InvoiceState
 from billing.steps import LoadedOperation, LookResult, Step
-from billing.tables import Invoice, InvoiceLine, Record
+from billing.tables.entities import Invoice, InvoiceLine
+from billing.tables.idempotency_records import Record
 from billing.timing import PRODUCTION, SHORT
 
 INVOICE = "inv_" + "1" * 32

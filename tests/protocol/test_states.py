@@ -14,7 +14,9 @@ from billing import states
 from billing.errors import IllegalTransition
 from billing.operations import OPERATIONS
 from billing.states import LIVES, Life, set_state
-from billing.tables import ArchiveBatch, Record, Work
+from billing.tables.facts import ArchiveBatch
+from billing.tables.idempotency_records import Record
+from billing.tables.work import Work
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,7 +17,8 @@ from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
 from billing.states import CaptureState, SwitchState
 from billing.steps import LoadedOperation, LookResult, Reader, Step
-from billing.tables import Record, Switch
+from billing.tables.entities import Switch
+from billing.tables.idempotency_records import Record
 
 PATH = f"/v1/payment_intents/{INTENT}"
 ACCOUNT = response(200, {"id": "acct_1", "object": "account"})

@@ -30,7 +30,8 @@ from billing.records import request_of
 from billing.registration import Operation
 from billing.states import RecordState
 from billing.steps import LoadedOperation, Reader, Step
-from billing.tables import Capture, Record
+from billing.tables.entities import Capture
+from billing.tables.idempotency_records import Record
 
 DOCS = Path(__file__).parents[2] / "docs" / "states-at-stripe.md"
 LATER = NOON + timedelta(hours=2)

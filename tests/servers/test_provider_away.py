@@ -13,7 +13,8 @@ from sqlalchemy import select
 
 from billing import database
 from billing.stripe_gateway import StripeGateway
-from billing.tables import Fact, Record
+from billing.tables.facts import Fact
+from billing.tables.idempotency_records import Record
 from jobs.local.supervisor import Child
 from jobs.road import work_queue
 from jobs.road.guards import Silence

@@ -1,0 +1,14 @@
+"""All tables of the service, in the Postgres schema `billing`. Their constraints hold even if this code has a bug.
+
+    schema.py               what all tables share, and whose database this is
+    entities.py             what is asked for: captures, invoices and their lines; and switches
+    idempotency_records.py  one call to Stripe under one key
+    work.py                 what is still to be done
+    facts.py                what happened, and the batches in which it is archived
+
+Every name is qualified by the schema, because the service shares the application's database. The database's clock
+judges all times. Postgres 16 or later.
+"""
+
+# Importing one table imports all of them, so that `Table.metadata` is always the whole schema.
+from billing.tables import entities, facts, idempotency_records, schema, work  # noqa: F401

@@ -1,0 +1,168 @@
+"""What is asked for: captures, invoices with their lines, and switches. Each has a life, and facts that record it."""
+
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, Text, UniqueConstraint, func, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from billing import states
+from billing.provider_ids import IdKind
+from billing.states import Life
+from billing.tables.schema import (
+    Table,
+    amount_range,
+    currency_shape,
+    known_state,
+    own_id_shape,
+    provider_id_shape,
+    quoted,
+)
+from billing.timing import EARLIEST, LATEST
+
+MAX_LINES = 100
+"""Lines of an invoice. One call adds all of them or none; more are refused until they can be sent in several calls."""
+MAX_DESCRIPTION = 500
+"""Characters of a line's description."""
+MAX_DAYS = 365
+"""Days until an invoice is due."""
+
+# A time zone moves a time by less than a day, so no time that a caller may pass is refused here.
+_A_DAY = timedelta(days=1)
+
+
+class Entity(Table):
+    """What operations have in common: a row with a life, told in facts."""
+
+    __abstract__ = True
+    life: ClassVar[Life]
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    account: Mapped[str | None] = mapped_column(String(255))
+    correlation_id: Mapped[str | None] = mapped_column(String(255))
+    # Each names its own with the life's first state as its default.
+    state: Mapped[str] = mapped_column(String(20))
+    reason: Mapped[str | None] = mapped_column(Text)
+    # Raised under the row's lock with every fact about it, so that a missing fact shows.
+    version: Mapped[int] = mapped_column(server_default=text("0"))
+    state_since: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Requested(Entity):
+    """An operation that an application asked for, under a request id of its own."""
+
+    __abstract__ = True
+
+    request_id: Mapped[str] = mapped_column(String(255))
+    requested_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Capture(Requested):
+    """One request to take money that a customer has authorized."""
+
+    life = states.CAPTURE
+    __tablename__ = "captures"
+    __table_args__ = (
+        UniqueConstraint("account", "request_id", postgresql_nulls_not_distinct=True),
+        # One capture per authorization: the last wall against a double charge. Every state
+        # but these occupies it, whatever is known of its calls.
+        Index(
+            "captures_one_per_authorization",
+            "account",
+            "payment_intent",
+            "capture_no",
+            unique=True,
+            postgresql_where=text(f"state NOT IN ({quoted(states.FREES_THE_AUTHORIZATION)})"),
+            postgresql_nulls_not_distinct=True,
+        ),
+        CheckConstraint("amount_minor > 0", name="amount_positive"),
+        own_id_shape("cap"),
+        provider_id_shape(IdKind.PAYMENT_INTENT),
+        provider_id_shape(IdKind.ACCOUNT),
+        provider_id_shape(IdKind.CHARGE),
+        amount_range("amount_minor"),
+        currency_shape("currency"),
+        amount_range("authorized_minor"),
+        currency_shape("authorized_currency"),
+        CheckConstraint(
+            f"capture_before BETWEEN '{EARLIEST - _A_DAY}' AND '{LATEST + _A_DAY}'", name="capture_before_real"
+        ),
+        known_state(states.CAPTURE),
+    )
+
+    payment_intent: Mapped[str] = mapped_column(String(255))
+    capture_no: Mapped[int] = mapped_column(server_default=text("1"))
+    amount_minor: Mapped[int]
+    currency: Mapped[str] = mapped_column(String(3))
+    # The authorization, as the caller knew it or as it was read from Stripe once.
+    authorized_minor: Mapped[int | None]
+    authorized_currency: Mapped[str | None] = mapped_column(String(3))
+    capture_before: Mapped[datetime | None]
+    state: Mapped[str] = mapped_column(String(20), server_default=states.CAPTURE.first)
+    charge: Mapped[str | None] = mapped_column(String(255))
+
+
+class Invoice(Requested):
+    """One invoice: drafted, filled, compared, finalized and sent by Stripe under our keys."""
+
+    life = states.INVOICE
+    __tablename__ = "invoices"
+    __table_args__ = (
+        UniqueConstraint("account", "request_id", postgresql_nulls_not_distinct=True),
+        CheckConstraint("total_minor > 0", name="total_positive"),
+        own_id_shape("inv"),
+        provider_id_shape(IdKind.CUSTOMER),
+        provider_id_shape(IdKind.ACCOUNT),
+        provider_id_shape(IdKind.INVOICE),
+        amount_range("total_minor"),
+        currency_shape("currency"),
+        CheckConstraint(f"days_until_due BETWEEN 1 AND {MAX_DAYS}", name="days_until_due_range"),
+        known_state(states.INVOICE),
+    )
+
+    customer: Mapped[str] = mapped_column(String(255))
+    currency: Mapped[str] = mapped_column(String(3))
+    total_minor: Mapped[int]
+    days_until_due: Mapped[int]
+    state: Mapped[str] = mapped_column(String(20), server_default=states.INVOICE.first)
+    stripe_invoice: Mapped[str | None] = mapped_column(String(255))
+    # Which generation of the create step made `stripe_invoice`; later steps belong to it.
+    create_generation: Mapped[int | None]
+    number: Mapped[str | None] = mapped_column(String(64))
+
+
+class InvoiceLine(Table):
+    """One line of an invoice. The description may name a person, so it never leaves Postgres as a fact."""
+
+    __tablename__ = "invoice_lines"
+    __table_args__ = (
+        CheckConstraint("amount_minor > 0", name="amount_positive"),
+        amount_range("amount_minor"),
+        CheckConstraint(f"position BETWEEN 0 AND {MAX_LINES - 1}", name="position_bounded"),
+        CheckConstraint(f"length(description) BETWEEN 1 AND {MAX_DESCRIPTION}", name="description_bounded"),
+    )
+
+    invoice_id: Mapped[str] = mapped_column(ForeignKey(Invoice.id), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    description: Mapped[str] = mapped_column(Text)
+    amount_minor: Mapped[int]
+
+
+class Switch(Entity):
+    """A switch: while it is pulled, nothing new is prepared in its scope."""
+
+    life = states.SWITCH
+    __tablename__ = "switches"
+    __table_args__ = (
+        Index("switches_one_pulled_per_scope", "scope", unique=True, postgresql_where=text("state = 'pulled'")),
+        # What was pulled for another name before there was this constraint can be released.
+        provider_id_shape(IdKind.ACCOUNT, unless="state = 'released' OR "),
+        known_state(states.SWITCH),
+    )
+
+    state: Mapped[str] = mapped_column(String(20), server_default=states.SWITCH.first)
+    scope: Mapped[str] = mapped_column(String(300))
+    actor: Mapped[str] = mapped_column(String(255))
+    # Pulled by the system itself for this account; released by itself when a probe succeeds.
+    probes: Mapped[bool] = mapped_column(server_default=text("false"))
+    pulled_at: Mapped[datetime] = mapped_column(server_default=func.now())

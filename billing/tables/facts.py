@@ -1,0 +1,130 @@
+"""Facts, which record what happened, and the batches in which they are archived."""
+
+from datetime import date, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    CheckConstraint,
+    Computed,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    String,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from billing import states
+from billing.states import Life
+from billing.tables.schema import Table, known_state
+
+# What is kept for another time lies in another batch of the archive. Laid out as Postgres prints it, because the index
+# below is compared with the migrations' by its text.
+RETENTION_CLASS = """
+CASE
+    WHEN split_part(topic, '.', 2) = ANY (ARRAY['attempted', 'attempt_lapsed', 'looked', 'late_answer']) THEN 'attempt'
+    WHEN entity_type = ANY (ARRAY['capture', 'invoice']) THEN entity_type
+    ELSE 'admin'
+END"""
+SET_ASIDE = 0
+"""As the batch of a fact: the archiver could not take it, and it is in none."""
+
+
+class Fact(Table):
+    """Something that happened. Append-only; no personal data."""
+
+    __tablename__ = "facts"
+    __table_args__ = (
+        UniqueConstraint("entity_type", "entity_id", "entity_version"),
+        Index("facts_unplanned", "id", postgresql_where=text("planned_version IS NULL")),
+        # By class, because a class may stand still while the others go on.
+        Index(
+            "facts_unarchived_by_class",
+            text(f"({RETENTION_CLASS})"),
+            "id",
+            postgresql_where=text("batch_no IS NULL AND planned_version IS NOT NULL"),
+        ),
+        Index("facts_unarchivable", "id", postgresql_where=text(f"batch_no = {SET_ASIDE}")),
+        Index("facts_set_aside", "id", postgresql_where=text("planned_version < 0")),
+        # Of what is still to be planned: a row from before these rules can be stamped and archived like any other.
+        CheckConstraint(
+            "planned_version IS NOT NULL OR (jsonb_typeof(payload) = 'object' AND length(payload::text) <= 16384)",
+            name="payload_bounded",
+        ),
+        CheckConstraint(
+            "planned_version IS NOT NULL OR (topic ~ '^[a-z_]+[.][a-z_]+$' AND entity_type ~ '^[a-z_]+$'"
+            " AND entity_id ~ '^[a-z]+_[A-Za-z0-9_]+$')",
+            name="names_shaped",
+        ),
+        # Two marks are two updates of every row: leave room for them in the page.
+        {"postgresql_with": {"fillfactor": "85"}},
+    )
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    topic: Mapped[str] = mapped_column(String(60))
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+    entity_type: Mapped[str] = mapped_column(String(20))
+    entity_id: Mapped[str] = mapped_column(String(40))
+    entity_version: Mapped[int]
+    actor: Mapped[str] = mapped_column(String(255))
+    correlation_id: Mapped[str | None] = mapped_column(String(255))
+    payload: Mapped[dict[str, Any]]
+    happened_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    # The version of the contracts of the relay that planned it; negative when planning it failed, and it was set aside.
+    planned_version: Mapped[int | None]
+    # Which batch of its retention class it is archived in (0: none, it is set aside), and its number in that class.
+    batch_no: Mapped[int | None]
+    archive_seq: Mapped[int | None]
+
+
+class ArchiveBatch(Table):
+    """One batch of facts: of one retention class and one UTC day, numbered without gaps, and so are its facts."""
+
+    life: ClassVar[Life] = states.BATCH
+    __tablename__ = "archive_batches"
+    __table_args__ = (
+        UniqueConstraint("class", "number", "last_seq"),
+        # A batch stands on the one before it: neither batches nor facts are left out in between.
+        ForeignKeyConstraint(
+            ["class", "previous_number", "previous_seq"],
+            ["billing.archive_batches.class", "billing.archive_batches.number", "billing.archive_batches.last_seq"],
+            name="archive_batches_follows",
+        ),
+        CheckConstraint("number > 1 OR (number = 1 AND first_seq = 1)", name="begins_with_one"),
+        CheckConstraint("rows = last_seq - first_seq + 1 AND rows > 0", name="rows_counted"),
+        # Manifest n names the digest of manifest n - 1, so one after the other.
+        Index("archive_batches_one_open", "class", unique=True, postgresql_where=text("state = 'claimed'")),
+        CheckConstraint(
+            "state = 'claimed' OR (object_sha256 IS NOT NULL AND object_version IS NOT NULL"
+            " AND manifest_sha256 IS NOT NULL AND archived_at IS NOT NULL)",
+            name="archived_with_digests",
+        ),
+        known_state(states.BATCH),
+    )
+
+    retention_class: Mapped[str] = mapped_column("class", String(20), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    previous_number: Mapped[int | None] = mapped_column(Computed("NULLIF(number - 1, 0)", persisted=True))
+    previous_seq: Mapped[int] = mapped_column(Computed("first_seq - 1", persisted=True))
+    event_date: Mapped[date]
+    rows: Mapped[int]
+    first_seq: Mapped[int]
+    last_seq: Mapped[int]
+    # Its facts lie between these two, so that reading them needs no index of its own.
+    first_fact: Mapped[int]
+    last_fact: Mapped[int]
+    # Decided at the claim, so that whoever finishes it locks it in the same way.
+    lock_mode: Mapped[str] = mapped_column(String(10))
+    locked_until: Mapped[datetime]
+    manifest_lock_mode: Mapped[str] = mapped_column(String(10))
+    manifest_locked_until: Mapped[datetime]
+
+    state: Mapped[str] = mapped_column(String(20), server_default=states.BATCH.first)
+    claimed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    object_sha256: Mapped[str | None] = mapped_column(String(64))
+    object_version: Mapped[str | None] = mapped_column(Text)
+    manifest_sha256: Mapped[str | None] = mapped_column(String(64))
+    archived_at: Mapped[datetime | None]
