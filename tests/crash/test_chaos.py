@@ -80,11 +80,14 @@ def test_random_faults_leave_nothing_double_lost_or_stuck(
     service.standin.clear_faults()
     waiting = set(captures + invoices)
 
-    def all_final() -> bool:
-        waiting.difference_update([entity for entity in waiting if service.status(entity).final])
-        return not waiting
+    def some_are_final() -> bool:
+        final = {entity for entity in waiting if service.status(entity).final}
+        waiting.difference_update(final)
+        return bool(final)
 
-    eventually(all_final, f"all final (seed {SEED}); left: {sorted(waiting)[:5]}")
+    # However much is left on a busy machine, it goes on: stuck is what makes no progress.
+    while waiting:
+        eventually(some_are_final, f"seed {SEED}: {len(waiting)} are left and none ends: {sorted(waiting)[:5]}")
     print(f"{len(captures)} captures, {len(invoices)} invoices, {faults.total()} faults: {dict(faults)}")
     for capture in captures:
         status = service.status(capture)
