@@ -218,8 +218,8 @@ RECORD = Life(
         *_go(_R.PLANNED, _R.IN_DOUBT, to=_R.SENT, by=WORKER, when="the call is prepared, before it is made"),
         *_go(_R.SENT, _R.IN_DOUBT, to=_R.PLANNED, by=WORKER, when="its report shows that nothing was done"),
         *_go(_R.SENT, to=_R.IN_DOUBT, by=WORKER, when="no answer, one that says nothing, or no report in time"),
-        *_go(*_OPEN, _R.UNSETTLED, to=_R.ANSWERED, by=WORKER, when="an answer or a look is definite"),
-        *_go(*_OPEN, _R.UNSETTLED, to=_R.DISPROVED, by=WORKER, when="a look proves that it had no effect"),
+        *_go(*_OPEN, to=_R.ANSWERED, by=WORKER, when="an answer or a look is definite"),
+        *_go(_R.PLANNED, _R.IN_DOUBT, to=_R.DISPROVED, by=WORKER, when="a look proves that it had no effect"),
         *_go(*_OPEN, _R.UNSETTLED, to=_R.CONFLICT, by=WORKER, when="what came back is not what was asked for"),
         *_go(*_OPEN, _R.CONFLICT, to=_R.UNSETTLED, by=WORKER, when="Postgres refuses to store what came back"),
         *_go(_R.ANSWERED, _R.DISPROVED, to=_R.CONFLICT, by=WORKER, when="a late answer contradicts it"),
@@ -260,9 +260,7 @@ WORK = Life(
     },
     transitions=(
         *_go(_W.READY, _W.WAITING, to=_W.RUNNING, by=WORKER, when="one of its calls is prepared"),
-        *_go(
-            _W.RUNNING, _W.WAITING, to=_W.READY, by=WORKER, when="its next call, or the same one again, may be made now"
-        ),
+        *_go(_W.WAITING, to=_W.READY, by=WORKER, when="after a look, its call may be made at once"),
         *_go(_W.RUNNING, _W.READY, to=_W.WAITING, by=WORKER, when="it pauses, or a look must come first"),
         *_go(*_FREE, to=_W.HELD, by=WORKER, when="a guard finds its switch pulled, or Stripe refuses our credentials"),
         *_go(*_FREE, to=_W.PARKED, by=WORKER, when="it was looked at, and its contract is not known here"),

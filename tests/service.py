@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 from psycopg import sql
@@ -14,10 +15,12 @@ from sqlalchemy import Engine, event, select, text, update
 from sqlalchemy.engine import make_url
 
 import billing
-from billing import database
-from billing.gateway import Budget, Gateway, Request, boot_clock
+from billing import database, effects, switches
+from billing.effects import Call, Report
+from billing.gateway import Answer, Budget, Gateway, Request, Response, boot_clock
 from billing.operations import operation_of
 from billing.records import CallSettings
+from billing.steps import LookResult
 from billing.stripe_gateway import API_VERSION, StripeGateway
 from billing.tables.entities import Capture
 from billing.tables.facts import Fact
@@ -25,6 +28,7 @@ from billing.tables.idempotency_records import Record
 from billing.tables.work import Work
 from billing.timing import SHORT, Timing
 from jobs.local.servers import LocalServers
+from jobs.road import quarantine
 from jobs.road.planning import plan, stamp_the_rest
 from jobs.road.relay import Relay
 from jobs.road.ringer import Ringer
@@ -35,6 +39,7 @@ from stripe_standin.control import Control as StandIn
 
 TEMPLATE = "billing_template"
 QUEUES = ("captures", "invoices")
+KINDS = ("application", "relay", "worker", "archiver", "operator")
 
 
 QUICK = replace(SHORT, linger_s=0.02, retry_first_s=0.05, retry_max_s=0.5, look_first_s=0.1, look_max_s=0.5)
@@ -68,7 +73,7 @@ class Service:
         self.redis_url = stack.environment["REDIS_URL"]
         self.engine: Engine = patient_engine(url, timing, name="test")
         # In every test each process may what its kind may, and no more; the test itself is the owner.
-        self.engines = {kind: acting_as(kind, url, timing) for kind in ("application", "relay", "worker", "archiver")}
+        self.engines = {kind: acting_as(kind, url, timing) for kind in KINDS}
         self.redis: Redis = bells.open_redis(self.redis_url)
         self.standin = StandIn(self.stripe_api_base)
         self.call_settings = CallSettings("billing", "test", False, API_VERSION, timing, self._own_account())
@@ -80,8 +85,7 @@ class Service:
         self._asked = 0
 
     def _own_account(self) -> str:
-        answer = self.gateway().send(Request("GET", "/v1/account"), Budget(boot_clock() + 5, boot_clock() + 10))
-        return str(answer.data["id"])  # type: ignore[union-attr, index]
+        return self.by_hand("/v1/account", method="GET")
 
     def close(self) -> None:
         for engine in (self.engine, *self.engines.values()):
@@ -97,12 +101,17 @@ class Service:
         made = self.standin.authorizations(count=count, amount=amount, currency=currency, **more)
         return [intent if isinstance(intent, str) else intent["id"] for intent in made]
 
-    def customer(self) -> str:
-        self._asked += 1
-        body, key = "name=Test&email=test%40example.com", f"customer-{self._asked}-{time.time_ns()}"
-        request = Request("POST", "/v1/customers", body, key=key)
+    def by_hand(self, path: str, body: str = "", method: str = "POST", account: str | None = None) -> str:
+        """What a person does at Stripe. Returns the object's id."""
+        key = f"by-hand-{uuid4()}" if method == "POST" else None
+        request = Request(method, path, body.replace(" ", "+"), key=key, account=account)
         answer = self.gateway().send(request, Budget(boot_clock() + 5, boot_clock() + 10))
-        return str(answer.data["id"])  # type: ignore[union-attr, index]
+        assert isinstance(answer, Response), answer
+        assert answer.status == 200, answer
+        return str((answer.data or {})["id"])
+
+    def customer(self) -> str:
+        return self.by_hand("/v1/customers", "name=Test&email=test%40example.com")
 
     def customer_despite_faults(self) -> str:
         """As `customer`, with the stand-in's faults at work."""
@@ -111,7 +120,7 @@ class Service:
     def _try_customer(self) -> str | None:
         try:
             return self.customer()
-        except (AttributeError, KeyError, TypeError):
+        except AssertionError:
             return None
 
     def ask_for_capture(self, intent: str | None = None, amount: int = 1999, **more: Any) -> str:
@@ -155,6 +164,20 @@ class Service:
         shift = Shift(self.engines["worker"], gateway or self.gateway(), runner, queue, crew=crew, slice_s=60)
         return shift.run(Control())
 
+    def prepared(self, queue: str = "captures", most: int = 1) -> dict[str, Call]:
+        """Calls that a worker has prepared and not made, by operation: it is silent until `report`."""
+        runner = Runner(self.call_settings, 4, random.Random(1))
+        with database.transaction(self.engines["worker"]) as session:
+            calls = runner.start(session, runner.claim(session, queue, most), Counter()).calls
+        return {call.loaded.row.id: call for call in calls}
+
+    def report(self, call: Call, came_back: Answer | LookResult | None = None) -> None:
+        """The worker settles what its call brought; where nothing is said, the call is made now."""
+        budget = Budget(boot_clock() + 10, boot_clock() + 20)
+        brought = effects.call(self.gateway(), call, budget) if came_back is None else Report(call, came_back, 1)
+        with database.transaction(self.engines["worker"]) as session:
+            Runner(self.call_settings, 4, random.Random(1)).finish(session, [brought])
+
     def settle(self, *entity_ids: str, within_s: float = PATIENCE_S, gateway: Gateway | None = None) -> list[str]:
         """Relay and workers, turn by turn, until all of these are final; returns their states."""
         queues = {contract.queue for each in entity_ids for contract in operation_of(each).contracts}
@@ -167,6 +190,25 @@ class Service:
 
         eventually(turn, f"final: {entity_ids}", within_s)
         return [self.status(entity_id).state for entity_id in entity_ids]
+
+    # What an operator does.
+
+    def replay(self, *entity_ids: str) -> None:
+        for work in map(self.work, entity_ids):
+            with database.transaction(self.engines["operator"]) as session:
+                quarantine.replay(session, work.id, actor="anna", reason="mended")
+
+    def reopen(self, invoice: str) -> None:
+        with database.transaction(self.engines["operator"]) as session:
+            quarantine.reopen_invoice(session, invoice, actor="anna", reason="mended at Stripe")
+
+    def pull(self, scope: str) -> None:
+        with database.transaction(self.engines["operator"]) as session:
+            switches.pull(session, scope, actor="anna", reason="a drill")
+
+    def release(self, scope: str) -> None:
+        with database.transaction(self.engines["operator"]) as session:
+            switches.release(session, scope, actor="anna", reason="over")
 
     # Looking.
 
@@ -240,6 +282,26 @@ class Service:
         with database.transaction(self.engine) as session:
             intent = session.get_one(Capture, capture_id).payment_intent
         return Counter(effect["amount"] for effect in self.effects("capture", intent))
+
+
+class Through:
+    """The real gateway, with something done before a request, or to its answer."""
+
+    livemode = False
+
+    def __init__(
+        self,
+        service: Service,
+        change: Callable[[Request, Answer], Answer] = lambda _request, answer: answer,
+        before: Callable[[Request], Answer | None] = lambda _request: None,
+    ) -> None:
+        self._gateway, self._change, self._before = service.gateway(), change, before
+        self.asked: list[Request] = []
+
+    def send(self, request: Request, budget: Budget) -> Answer:
+        """An answer that `before` gives is Stripe's, and nothing is sent."""
+        self.asked.append(request)
+        return self._before(request) or self._change(request, self._gateway.send(request, budget))
 
 
 def patient_engine(url: str, timing: Timing = SHORT, *, name: str, **options: Any) -> Engine:

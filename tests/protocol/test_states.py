@@ -9,14 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 from protocol_model import capture
+from transitions import TABLES
 
 from billing import states
 from billing.errors import IllegalTransition
-from billing.operations import OPERATIONS
 from billing.states import LIVES, Life, set_state
-from billing.tables.facts import ArchiveBatch
-from billing.tables.idempotency_records import Record
-from billing.tables.work import Work
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,10 +24,6 @@ STATES: dict[str, type[StrEnum]] = {
     "idempotency record": states.RecordState,
     "work": states.WorkState,
     "archive batch": states.BatchState,
-}
-TABLES = {
-    table.__tablename__: table.life
-    for table in (*(operation.table for operation in OPERATIONS.values()), Record, Work, ArchiveBatch)
 }
 
 

@@ -1,0 +1,365 @@
+"""Every transition that billing/states.py draws is walked here on real servers, by whom it says, and no other is."""
+
+from collections.abc import Callable
+from uuid import uuid4
+
+from protocol_model import error, intent, response
+from service import Service, Through
+from sqlalchemy.orm import Session
+from transitions import DECLARED, DRAWN, walks
+
+from archive import retention
+from archive.batch_size import BatchSize
+from archive.manifests import Source
+from archive.writer import Writer
+from billing import database
+from billing.effects import Call
+from billing.gateway import Answer, NotSent, Request
+from billing.tables.entities import Capture, Invoice
+from jobs.local.seaweed import SeaweedFS
+from jobs.road import housekeeping
+
+DAY_S = 24 * 3600
+
+
+def test_every_transition_that_is_drawn_is_walked_by_a_scenario() -> None:
+    assert DECLARED == DRAWN, (sorted(DRAWN - DECLARED), sorted(DECLARED - DRAWN))
+
+
+# What happens between one transaction and the next.
+
+
+def later(service: Service, *ids: str, seconds: float = 60) -> None:
+    """So much time passes for these."""
+    for each in ids:
+        service.age(each, seconds)
+    service.execute("UPDATE billing.work SET due_at = clock_timestamp() WHERE due_at IS NOT NULL")
+
+
+def relay(service: Service, *sweeps: Callable[[Session], int]) -> None:
+    for sweep in sweeps:
+        with database.transaction(service.engines["relay"]) as session:
+            sweep(session)
+
+
+def silent(service: Service, *captures: str) -> dict[str, Call]:
+    """Their calls are prepared by a worker that is silent from then on; a minute later they are ready again."""
+    service.plan()
+    calls = service.prepared(most=len(captures))
+    later(service, *captures)
+    relay(service, housekeeping.rescue_lapsed)
+    return calls
+
+
+def success(call: Call, **changes: object) -> Answer:
+    return response(200, intent(**{"id": call.request.path.split("/")[3], **changes}))
+
+
+def sent_into(service: Service, fault: str, count: int = 1) -> list[str]:
+    """Captures whose first send met this fault."""
+    service.standin.add_fault(fault, path="/capture$", times=count)
+    captures = [service.ask_for_capture(each) for each in service.intents(count)]
+    service.plan()
+    service.work_off()
+    return captures
+
+
+def state_of(service: Service, *ids: str) -> list[str]:
+    return [service.work(each).state for each in ids]
+
+
+def captured_by_hand(service: Service, capture: str, amount: int) -> None:
+    payment_intent = service.row(Capture, capture).payment_intent
+    service.by_hand(f"/v1/payment_intents/{payment_intent}/capture", f"amount_to_capture={amount}")
+
+
+def refuse_answers(service: Service, *captures: str) -> None:
+    """Postgres refuses to store what calls and looks of these bring."""
+    service.execute(
+        "ALTER TABLE billing.facts ADD CONSTRAINT refused CHECK (NOT (topic IN ('capture.attempted', 'capture.looked')"
+        f" AND entity_id = ANY ('{{{','.join(captures)}}}'))) NOT VALID"
+    )
+
+
+def set_version(service: Service, version: int, *captures: str) -> None:
+    """As if a relay of another version had planned their work."""
+    service.execute(
+        "UPDATE billing.work SET version = :version WHERE entity_id = ANY (:ids)", version=version, ids=list(captures)
+    )
+
+
+# Captures.
+
+
+@walks(
+    "capture requested → captured",
+    "record planned, in_doubt → sent",
+    "record sent → planned, in_doubt, answered",
+    "work ready → running",
+    "work running → waiting, done",
+    "work waiting → ready by relay",
+)
+def test_a_call_that_was_throttled_or_lost_is_sent_again(service: Service) -> None:
+    captures = [*sent_into(service, "429_rate"), *sent_into(service, "drop_before")]
+    later(service)
+    relay(service, housekeeping.make_due_ready)
+    service.work_off()
+    assert state_of(service, *captures) == ["done", "done"]
+
+
+@walks(
+    "record planned, in_doubt → answered, disproved, conflict, unsettled",
+    "record conflict, unsettled → in_doubt by operator",
+    "work ready → waiting",
+    "work waiting → ready, done, quarantined",
+    "work quarantined → ready by operator",
+)
+def test_a_day_later_a_call_is_looked_at_whatever_became_of_it(service: Service) -> None:
+    throttled, in_doubt = sent_into(service, "429_rate", 4), sent_into(service, "drop_before", 4)
+    for _, done, otherwise, _ in (throttled, in_doubt):
+        captured_by_hand(service, done, 1999)
+        captured_by_hand(service, otherwise, 500)
+    refuse_answers(service, throttled[3], in_doubt[3])
+    later(service, *throttled, *in_doubt, seconds=DAY_S)
+    relay(service, housekeeping.make_due_ready)
+    service.work_off()
+    for captures in (throttled, in_doubt):
+        assert state_of(service, *captures) == ["done", "done", "quarantined", "quarantined"]
+    service.replay(*throttled[2:], *in_doubt[2:])
+
+
+@walks(
+    "capture requested → declined, expired, canceled, refused",
+    "capture declined, expired, canceled, refused → requested by operator",
+    "record answered → conflict",
+    "work running → ready by relay",
+    "work done → quarantined",
+)
+def test_a_late_success_contradicts_a_refusal_and_a_person_has_it_looked_at(service: Service) -> None:
+    unconfirmed = service.by_hand("/v1/payment_intents", "amount=1999&currency=usd&capture_method=manual")
+    declined, expired, canceled = service.intents(3)
+    captures = [service.ask_for_capture(each) for each in (declined, expired, canceled, unconfirmed)]
+    first = silent(service, *captures)
+    service.standin.add_fault("402_declined", path=f"{declined}/capture$")
+    service.by_hand(f"/v1/payment_intents/{canceled}/cancel")
+    service.standin.advance(8 * DAY_S)
+    service.work_off()
+    assert [service.status(each).state for each in captures] == ["declined", "expired", "canceled", "refused"]
+    for call in first.values():
+        service.report(call, success(call))
+    service.replay(*captures)
+
+
+@walks("record conflict → answered by operator", "work ready → done")
+def test_a_late_mismatch_after_a_success_is_history_once_a_person_says_so(service: Service) -> None:
+    capture = service.ask_for_capture()
+    first = silent(service, capture)[capture]
+    service.work_off()
+    service.report(first, success(first, amount_received=1))
+    service.replay(capture)
+    service.work_off()
+    assert state_of(service, capture) == ["done"]
+
+
+@walks(
+    "record disproved → conflict",
+    "record conflict → disproved by operator",
+    "record planned, sent → in_doubt by operator",
+    "record in_doubt → planned",
+    "work ready, running → quarantined",
+)
+def test_a_late_success_of_a_disproved_key_has_its_successor_looked_at(service: Service) -> None:
+    captures = planned, sent = [service.ask_for_capture(each) for each in service.intents(2)]
+    first = silent(service, *captures)
+    later(service, *captures, seconds=DAY_S)
+    assert service.prepared(most=2) == {}, "they are too old to be sent"
+    for look in service.prepared(most=2).values():
+        service.report(look)
+    service.report(first[planned], success(first[planned]))
+    second = service.prepared()[sent]
+    service.report(first[sent], success(first[sent]))
+    later(service, sent)
+    service.replay(*captures)
+    service.report(second, NotSent("too late"))
+
+
+@walks(
+    "record sent → conflict, unsettled",
+    "record conflict → unsettled",
+    "record unsettled → conflict",
+)
+def test_an_answer_that_cannot_be_stored_is_kept_and_may_be_contradicted(service: Service) -> None:
+    captures = contradicted, kept = [service.ask_for_capture(each) for each in service.intents(2)]
+    first = silent(service, *captures)
+    refuse_answers(service, *captures)
+
+    def before(request: Request) -> None:
+        if request.path == first[contradicted].request.path:
+            service.report(first[contradicted], success(first[contradicted], amount_received=1))
+
+    service.work_off(gateway=Through(service, before=before))
+    assert [service.record(each).state for each in captures] == ["unsettled", "unsettled"]
+    service.report(first[kept], success(first[kept], amount_received=1))
+
+
+# What stops work, and what is found out meanwhile.
+
+
+@walks(
+    "switch pulled → released by operator",
+    "work ready, waiting → held by relay",
+    "work held → done, quarantined",
+    "work held → ready by relay",
+    "work ready → parked",
+)
+def test_what_a_switch_holds_is_looked_at_and_goes_on_when_it_is_released(service: Service) -> None:
+    untouched, done, otherwise = sent_into(service, "drop_before", 3)
+    ready = service.ask_for_capture()
+    service.plan()
+    captured_by_hand(service, done, 1999)
+    captured_by_hand(service, otherwise, 500)
+    service.pull("captures")
+    relay(service, housekeeping.hold, housekeeping.look_at_stopped)
+    sent = len(service.posts("/capture"))
+    service.work_off()
+    assert state_of(service, untouched, done, otherwise, ready) == ["held", "done", "quarantined", "held"]
+    assert len(service.posts("/capture")) == sent
+    service.release("captures")
+    relay(service, housekeeping.release_held)
+    # A look of it is due, and this worker may not be the newest.
+    set_version(service, 99, untouched)
+    later(service, untouched)
+    service.work_off()
+    assert state_of(service, untouched, ready) == ["parked", "done"]
+
+
+@walks("work ready → parked by relay", "work parked → ready by relay", "work parked → done, quarantined")
+def test_work_of_an_unknown_contract_is_looked_at_and_goes_on_when_it_is_known(service: Service) -> None:
+    captures = untouched, done, otherwise = sent_into(service, "drop_before", 3)
+    captured_by_hand(service, done, 1999)
+    captured_by_hand(service, otherwise, 500)
+    later(service)
+    relay(service, housekeeping.make_due_ready)
+    set_version(service, 99, *captures)
+    relay(service, housekeeping.park_unknown, housekeeping.look_at_stopped)
+    service.work_off()
+    assert state_of(service, *captures) == ["parked", "done", "quarantined"]
+    set_version(service, 1, untouched)
+    relay(service, housekeeping.park_unknown)
+    assert state_of(service, untouched) == ["ready"]
+
+
+@walks("work waiting → running", "work ready, waiting → held", "work running, waiting → parked")
+def test_a_worker_stops_what_the_relay_has_not_seen_yet(service: Service) -> None:
+    held, parked = sent_into(service, "drop_before", 2)
+    service.standin.add_fault("502_html", method="GET")
+    unread = service.ask_for_capture(authorization=None)
+    service.plan()
+    later(service, held, parked, seconds=DAY_S)
+    relay(service, housekeeping.make_due_ready)
+    service.work_off()
+    assert state_of(service, held, parked, unread) == ["waiting"] * 3, "the looks were not answered"
+    service.standin.clear_faults()
+    ready = service.ask_for_capture()
+    service.plan()
+    set_version(service, 99, parked, unread)
+    service.pull("captures")
+    later(service, held, parked, unread)
+    service.work_off()
+    assert state_of(service, ready, held, parked, unread) == ["held", "held", "parked", "parked"]
+
+
+@walks("work running → held", "switch pulled → released")
+def test_refused_credentials_hold_work_until_a_probe_is_accepted(service: Service) -> None:
+    (capture,) = sent_into(service, "401")
+    assert state_of(service, capture) == ["held"]
+    service.plan()
+    service.work_off()
+
+
+@walks("record sent → in_doubt", "work ready → quarantined", "work quarantined → done")
+def test_a_call_that_five_workers_died_of_is_looked_at_and_found_done(service: Service) -> None:
+    capture = service.ask_for_capture()
+    for _ in range(5):
+        silent(service, capture)
+    captured_by_hand(service, capture, 1999)
+    service.work_off()
+    assert state_of(service, capture) == ["done"]
+    assert len(service.posts("/capture")) == 1, "none but the one by hand"
+
+
+# Invoices.
+
+
+def touched(service: Service, path_end: str, hand: Callable[[str], Answer | None]) -> str:
+    """An invoice that is carried out while this is done with its draft just before the call on this path."""
+    invoice = service.ask_for_invoice()
+
+    def before(request: Request) -> Answer | None:
+        ours = request.method == "POST" and request.path.endswith(path_end)
+        return hand(service.row(Invoice, invoice).stripe_invoice) if ours else None
+
+    service.settle(invoice, gateway=Through(service, before=before))
+    return invoice
+
+
+@walks(
+    "invoice requested → drafted",
+    "invoice drafted → lines_added",
+    "invoice lines_added → finalized",
+    "invoice finalized → sent",
+)
+def test_an_invoice_is_drafted_filled_finalized_and_sent(service: Service) -> None:
+    assert service.settle(service.ask_for_invoice()) == ["sent"]
+
+
+@walks("invoice requested → refused", "invoice refused → requested by operator", "work done → ready by operator")
+def test_an_invoice_that_stripe_refuses_to_make_is_reopened(service: Service) -> None:
+    invoice = service.ask_for_invoice("cus_nobody")
+    service.settle(invoice)
+    service.reopen(invoice)
+
+
+@walks(
+    "invoice drafted → lines_differ, refused",
+    "invoice lines_added → lines_differ, refused",
+    "invoice lines_differ → refused",
+)
+def test_a_draft_that_other_hands_touched_is_deleted_or_gone(service: Service) -> None:
+    def edit(draft: str) -> None:
+        service.by_hand(f"/v1/invoices/{draft}/add_lines", "lines[0][amount]=77&lines[0][description]=by hand")
+
+    def delete(draft: str) -> None:
+        service.by_hand(f"/v1/invoices/{draft}", method="DELETE")
+
+    invoices = [touched(service, "/add_lines", edit), touched(service, "/finalize", lambda _draft: error(400))]
+    invoices += [touched(service, path, delete) for path in ("/add_lines", "/finalize")]
+    assert {service.status(each).state for each in invoices} == {"refused"}
+
+
+@walks("invoice finalized → paid, refused", "invoice refused → finalized by operator")
+def test_an_open_invoice_is_paid_or_voided_before_it_is_sent(service: Service) -> None:
+    def pay(invoice: str) -> None:
+        service.by_hand(f"/v1/invoices/{invoice}/pay", "paid_out_of_band=true")
+
+    def void(invoice: str) -> None:
+        service.by_hand(f"/v1/invoices/{invoice}/void")
+
+    assert service.status(touched(service, "/send", pay)).state == "paid"
+    voided = touched(service, "/send", void)
+    service.reopen(voided)
+    assert service.status(voided).state == "finalized"
+
+
+# The archive.
+
+
+@walks("batch claimed → archived by archiver")
+def test_a_batch_is_archived_once_it_was_read_back(service: Service, s3: SeaweedFS) -> None:
+    service.ask_for_capture()
+    service.plan()
+    store = s3.store(f"transitions-{uuid4().hex}")
+    store.set_up("test")
+    size, source = BatchSize(service.engines["archiver"]), Source("test", "ins_test")
+    assert Writer(size, store, retention.load(), source, wait_s=0.0, patience_s=0.0).round().archived
+    store.close()
