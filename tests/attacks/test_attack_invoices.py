@@ -4,13 +4,12 @@ import json
 from dataclasses import replace
 
 import pytest
-from service import Service, eventually
+from service import Service, Through, eventually
 
 import billing
 from billing import database
-from billing.gateway import Answer, Budget, Request, Response
+from billing.gateway import Answer, Request, Response
 from billing.tables.entities import Invoice
-from jobs.road import quarantine
 
 
 def _ask(service: Service, count: int, currency: str = "EUR", minor: int = 100, **more: object) -> str:
@@ -63,13 +62,7 @@ def _outcome(service: Service, count: int) -> str:
     assert reap(fork_worker(service, "invoices", at="commit.after:2")) == KILLED
     service.age(invoice, service.timing.lease_s)
     draft = service.row(Invoice, invoice).stripe_invoice
-    from billing.gateway import boot_clock
-
-    body = "lines[0][amount]=77&lines[0][description]=by+hand"
-    service.gateway().send(
-        Request("POST", f"/v1/invoices/{draft}/add_lines", body, key=f"hand-{draft}"),
-        Budget(boot_clock() + 5, boot_clock() + 10),
-    )
+    service.by_hand(f"/v1/invoices/{draft}/add_lines", "lines[0][amount]=77&lines[0][description]=by hand")
 
     def decided() -> bool:
         service.relay.round()
@@ -80,44 +73,29 @@ def _outcome(service: Service, count: int) -> str:
     return service.status(invoice).state
 
 
-class Uncollectible:
-    """Everything as it is, but a finalized invoice reads as uncollectible (which can still be paid)."""
-
-    def __init__(self, service: Service) -> None:
-        self._gateway = service.gateway()
-        self.livemode = self._gateway.livemode
-
-    def send(self, request: Request, budget: Budget) -> Answer:
-        answer = self._gateway.send(request, budget)
-        if isinstance(answer, Response) and request.method == "GET" and answer.data and answer.data.get("number"):
-            data = {**answer.data, "status": "uncollectible"}
-            return replace(answer, data=data, kept=json.dumps(data).encode())
-        return answer
+def uncollectible(request: Request, answer: Answer) -> Answer:
+    """A finalized invoice reads as uncollectible, which can still be paid."""
+    if isinstance(answer, Response) and request.method == "GET" and answer.data and answer.data.get("number"):
+        data = {**answer.data, "status": "uncollectible"}
+        return replace(answer, data=data, kept=json.dumps(data).encode())
+    return answer
 
 
 def test_an_invoice_that_was_finalized_at_stripe_is_never_made_a_second_time(service: Service) -> None:
     """The answer is lost and a person marks it uncollectible, which can still be paid: no reopening makes another."""
     invoice = service.ask_for_invoice()
     service.standin.add_fault("500_with_effect", method="POST", path="/finalize$", times=1)
-    assert service.settle(invoice, gateway=Uncollectible(service)) == ["refused"]
+    assert service.settle(invoice, gateway=Through(service, uncollectible)) == ["refused"]
     assert len(service.effects("invoice.finalized")) == 1
-    with database.transaction(service.engine) as session:
-        quarantine.reopen_invoice(session, invoice, actor="anna", reason="the customer wants it after all")
+    service.reopen(invoice)
     service.settle(invoice)
     assert len(service.effects("invoice.finalized")) == 1, "two payable invoices for one request"
 
 
 def test_a_connected_account_and_a_lost_answer(service: Service) -> None:
     """Captures and invoices of a connected account are found again under their account."""
-    from billing.gateway import boot_clock
-
     service.standin.add_fault("drop_after_commit", method="POST", path="(add_lines|finalize|send)$", times=3)
-    answer = service.gateway().send(
-        Request("POST", "/v1/customers", "name=T&email=t%40example.com", key="connected", account="acct_shop1"),
-        Budget(boot_clock() + 5, boot_clock() + 10),
-    )
-    assert isinstance(answer, Response)
-    assert answer.data
-    invoice = _ask(service, 12, customer=answer.data["id"], account="acct_shop1")
+    customer = service.by_hand("/v1/customers", "name=T&email=t%40example.com", account="acct_shop1")
+    invoice = _ask(service, 12, customer=customer, account="acct_shop1")
     assert service.settle(invoice) == ["sent"]
     assert len(service.effects("invoice.finalized")) == 1

@@ -6,9 +6,7 @@ import signal
 from service import Service
 from worker import fork_worker, reap, stop
 
-from billing import database
 from billing.states import RecordState
-from jobs.road import quarantine
 
 
 def test_a_disproved_generation_is_disproved_again_after_a_replay(service: Service) -> None:
@@ -26,6 +24,8 @@ def test_a_disproved_generation_is_disproved_again_after_a_replay(service: Servi
     os.kill(pid, signal.SIGCONT)
     assert reap(pid) == 0
     assert service.status(capture).state == "conflict"
-    with database.transaction(service.engine) as session:
-        quarantine.replay(session, service.work(capture).id, actor="anna", reason="it is the same money")
+    service.relay.round()
+    service.work_off()
+    assert len(service.posts("/capture")) == 1, "nothing is sent while a person has to decide"
+    service.replay(capture)
     assert service.record(capture).state == RecordState.DISPROVED

@@ -2,13 +2,11 @@
 
 import random
 import threading
-from collections import Counter
 
 from service import PATIENCE_S, Service, drop_database, eventually, make_database, patient_engine
 from sqlalchemy.exc import OperationalError
 
 from billing import database, store
-from billing.effects import Report
 from billing.gateway import Answer, Budget, NotSent, Request, boot_clock
 from billing.idempotency import Learned
 from billing.invoice_draft_steps import CREATE
@@ -28,17 +26,13 @@ def test_a_report_that_is_settled_twice_counts_once(service: Service) -> None:
     """Also where the captain could not see that its commit had reached Postgres, and settles again."""
     capture = service.ask_for_capture()
     service.plan()
-    runner = _runner(service)
-    with database.transaction(service.engine) as session:
-        runner.start(session, runner.claim(session, "captures", 1), Counter())
+    service.prepared()
     service.age(capture, 10)
     service.relay.round()
-    with database.transaction(service.engine) as session:
-        (again,) = runner.start(session, runner.claim(session, "captures", 1), Counter()).calls
+    again = service.prepared()[capture]
     assert service.record(capture).unanswered == 2, "the first send may have gone out"
     for _ in range(2):
-        with database.transaction(service.engine) as session:
-            runner.finish(session, [Report(again, NotSent("too late"), 1)])
+        service.report(again, NotSent("too late"))
     assert service.record(capture).unanswered == 1
 
 

@@ -1,28 +1,13 @@
 """The switch that a person pulls holds, whatever a machine finds out meanwhile."""
 
-from collections.abc import Callable
-
-from service import Service, eventually, patient_engine
+from service import Service, Through, eventually, patient_engine
 from sqlalchemy import event, select, text
 
 from billing import database, switches
-from billing.gateway import Answer, Budget, Request
+from billing.gateway import Answer, Request
 from billing.states import SwitchState
 from billing.tables.entities import Switch
 from jobs.road import work_queue
-
-
-class Through:
-    """The real gateway, with something done before or to every answer."""
-
-    def __init__(self, service: Service, change: Callable[[Request, Answer], Answer] = lambda _r, a: a) -> None:
-        self._gateway, self._change = service.gateway(), change
-        self.livemode = self._gateway.livemode
-        self.asked: list[Request] = []
-
-    def send(self, request: Request, budget: Budget) -> Answer:
-        self.asked.append(request)
-        return self._change(request, self._gateway.send(request, budget))
 
 
 def _pull(service: Service, scope: str, *, actor: str, probes: bool) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 import sqlalchemy.exc
-from service import Service
+from service import Service, Through
 from sqlalchemy import text
 
 from billing import database, ids, store
-from billing.gateway import Answer, Budget, Request
+from billing.gateway import Answer, Request
 from billing.operations import operation_of
 from billing.tables.entities import MAX_DESCRIPTION, MAX_LINES
 from jobs.road.runner import Runner
@@ -99,21 +99,13 @@ def test_lines_that_come_after_the_draft_have_it_deleted_and_nothing_finalized(u
     service = unchecked
     invoice = service.ask_for_invoice()
 
-    class Meanwhile:
-        """The real gateway; lines are written while the draft is created."""
+    def meanwhile(request: Request, answer: Answer) -> Answer:
+        if (request.method, request.path) == ("POST", "/v1/invoices"):
+            with database.transaction(service.engines["application"]) as session:
+                write_lines(session, invoice, "SELECT n + 2, 'more', 1 FROM generate_series(0, 999) AS n")
+        return answer
 
-        def __init__(self) -> None:
-            self._gateway = service.gateway()
-            self.livemode = self._gateway.livemode
-
-        def send(self, request: Request, budget: Budget) -> Answer:
-            answer = self._gateway.send(request, budget)
-            if (request.method, request.path) == ("POST", "/v1/invoices"):
-                with database.transaction(service.engines["application"]) as session:
-                    write_lines(session, invoice, "SELECT n + 2, 'more', 1 FROM generate_series(0, 999) AS n")
-            return answer
-
-    assert service.settle(invoice, gateway=Meanwhile()) == ["refused"]
+    assert service.settle(invoice, gateway=Through(service, meanwhile)) == ["refused"]
     assert service.status(invoice).reason == "unfit_lines: 101 or more, expected 1 to 100"
     assert [record.step for record in service.records(invoice)] == ["create", "delete_draft"]
     assert [topic for topic in service.topics(invoice) if topic not in ("attempted", "looked")] == [

@@ -7,7 +7,6 @@ import pytest
 from service import Service, eventually
 from worker import KILLED, fork_worker, fresh_key_per_attempt, reap
 
-from billing.gateway import Budget, Request, boot_clock
 from billing.tables.entities import Capture, Invoice
 
 BOUNDARIES = ("commit.before", "send.before", "send.after", "commit.after")
@@ -82,10 +81,7 @@ def test_a_worker_killed_at_any_boundary_of_an_invoice_that_a_credit_balance_pay
     service: Service,
 ) -> None:
     customer = service.customer()
-    credit = Request(
-        "POST", f"/v1/customers/{customer}/balance_transactions", "amount=-9000000&currency=eur", key=f"of-{customer}"
-    )
-    service.gateway().send(credit, Budget(boot_clock() + 5, boot_clock() + 10))
+    service.by_hand(f"/v1/customers/{customer}/balance_transactions", "amount=-9000000&currency=eur")
 
     def ask() -> str:
         return service.ask_for_invoice(customer)
@@ -109,11 +105,7 @@ def test_a_worker_killed_at_any_boundary_of_an_invoice_that_stripe_refuses_to_ma
     service: Service,
 ) -> None:
     """The customer has no address. A refusal that nobody saw is replayed, looked into, and had anew under a new key."""
-    answer = service.gateway().send(
-        Request("POST", "/v1/customers", "name=Test", key="nobody-to-write-to"),
-        Budget(boot_clock() + 5, boot_clock() + 10),
-    )
-    customer = str(answer.data["id"])  # type: ignore[union-attr, index]
+    customer = service.by_hand("/v1/customers", "name=Test")
 
     def ask() -> str:
         return service.ask_for_invoice(customer)

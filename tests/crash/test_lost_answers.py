@@ -176,33 +176,10 @@ def test_a_redirect_is_not_followed_and_not_believed(service: Service) -> None:
 def test_an_authorization_that_somebody_else_captured_is_success_without_a_second_capture(service: Service) -> None:
     """[29]"""
     capture = service.ask_for_capture(intent := service.intents()[0])
-    _capture_by_hand(service, intent, 1999)
+    service.by_hand(f"/v1/payment_intents/{intent}/capture")
     assert service.settle(capture) == ["captured"]
     assert service.status(capture).reason == "already_done"
     assert len(service.effects("capture", intent)) == 1
-
-
-def test_an_authorization_that_somebody_else_captured_for_another_amount_is_a_conflict(service: Service) -> None:
-    """[29, 33]"""
-    capture = service.ask_for_capture(intent := service.intents()[0])
-    _capture_by_hand(service, intent, 500)
-    service.plan()
-    service.work_off()
-    assert service.status(capture).state == "conflict"
-
-
-def test_a_canceled_authorization_ends_the_capture(service: Service) -> None:
-    """[30]"""
-    capture = service.ask_for_capture(intent := service.intents()[0])
-    _post(service, f"/v1/payment_intents/{intent}/cancel", "")
-    assert service.settle(capture) == ["canceled"]
-
-
-def test_a_lapsed_authorization_ends_the_capture_as_expired(service: Service) -> None:
-    """[27]"""
-    capture = service.ask_for_capture()
-    service.standin.advance(8 * 24 * 3600)
-    assert service.settle(capture) == ["expired"]
 
 
 def test_more_than_is_authorized_is_refused_before_anything_is_sent(service: Service) -> None:
@@ -213,16 +190,3 @@ def test_more_than_is_authorized_is_refused_before_anything_is_sent(service: Ser
         "more_than_authorized: amount_capturable: expected at least 2000, found 1999"
     )
     assert service.posts("/capture") == []
-
-
-def _capture_by_hand(service: Service, intent: str, amount: int) -> None:
-    _post(service, f"/v1/payment_intents/{intent}/capture", f"amount_to_capture={amount}")
-
-
-def _post(service: Service, path: str, body: str) -> None:
-    from billing.gateway import Budget, Request, boot_clock
-
-    answer = service.gateway().send(
-        Request("POST", path, body, key=f"by-hand-{path}"), Budget(boot_clock() + 5, boot_clock() + 10)
-    )
-    assert getattr(answer, "status", None) == 200, answer

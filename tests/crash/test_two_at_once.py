@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
-import pytest
 from service import Service, eventually
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
@@ -61,25 +60,6 @@ def test_a_late_answer_is_kept_and_changes_nothing_when_it_agrees(service: Servi
     assert len(service.record(capture).request_ids) == 2
 
 
-def test_a_late_success_of_a_disproved_generation_is_a_conflict(service: Service) -> None:
-    capture = service.ask_for_capture()
-    service.plan()
-    pid = fork_worker(service, "captures", at="send.after:1", do=stop)
-    os.waitpid(pid, os.WUNTRACED)
-    # Pretend that a look proved it absent: the contradiction must show when the success is reported.
-    service.execute(
-        "UPDATE billing.idempotency_records SET state = 'disproved', concluded_at = now(), fence = fence + 1"
-        " WHERE operation_id = :id",
-        id=capture,
-    )
-    os.kill(pid, signal.SIGCONT)
-    assert reap(pid) == 0
-    assert service.status(capture).state == "conflict"
-    service.relay.round()
-    service.work_off()
-    assert len(service.posts("/capture")) == 1, "nothing is sent while a person has to decide"
-
-
 def test_an_answer_that_cannot_be_settled_is_kept_and_looked_at_after_a_replay(service: Service) -> None:
     """[60]"""
     capture = service.ask_for_capture()
@@ -90,7 +70,7 @@ def test_an_answer_that_cannot_be_settled_is_kept_and_looked_at_after_a_replay(s
     assert (record.state, record.answer_status, record.concluded_at) == (RecordState.UNSETTLED, 200, None)
     assert service.work(capture).state == WorkState.QUARANTINED
     service.execute("ALTER TABLE billing.captures DROP CONSTRAINT broken")
-    service.execute("UPDATE billing.work SET state = 'ready', attempts = 0 WHERE entity_id = :id", id=capture)
+    service.replay(capture)
     assert service.settle(capture) == ["captured"]
     assert len(service.posts("/capture")) == 1
     assert service.captured(capture) == {1999: 1}
@@ -106,36 +86,6 @@ def test_one_bad_row_harms_only_itself(service: Service) -> None:
     states = [service.status(capture).state for capture in captures]
     assert states == ["captured", "captured", "in_doubt", "captured", "captured", "captured"]
     assert len(service.posts("/capture")) == 6
-
-
-def test_a_switch_holds_what_is_not_sent_and_looks_at_what_is_unanswered(service: Service) -> None:
-    from billing import switches
-
-    unsent, doubtful = service.ask_for_capture(), None
-    doubtful = service.ask_for_capture()
-    service.standin.add_fault("drop_after_commit", path="/capture$", times=1, key=doubtful)
-    service.plan()
-    service.execute("UPDATE billing.work SET state = 'held' WHERE entity_id = :id", id=unsent)
-    service.work_off()
-    with database.transaction(service.engine) as session:
-        switches.pull(session, "captures", actor="test", reason="a drill")
-    posts = len(service.posts("/capture"))
-    assert service.settle(doubtful) == ["captured"], "a look concludes it, and needs no send"
-    assert service.work(unsent).state == WorkState.HELD
-    assert len(service.posts("/capture")) == posts
-    with database.transaction(service.engine) as session:
-        switches.release(session, "captures", actor="test", reason="the drill is over")
-    assert service.settle(unsent) == ["captured"]
-
-
-def test_work_that_kills_its_workers_ends_in_quarantine(service: Service) -> None:
-    """[63]"""
-    capture = service.ask_for_capture()
-    service.plan()
-    service.execute("UPDATE billing.work SET attempts = 5 WHERE entity_id = :id", id=capture)
-    service.work_off()
-    assert service.work(capture).state == WorkState.QUARANTINED
-    assert service.posts("/capture") == []
 
 
 def test_a_call_that_crashes_the_crew_counts_as_an_attempt_and_concludes_nothing(service: Service) -> None:
@@ -229,11 +179,3 @@ def test_the_witness_sees_a_call_from_inside_its_own_transaction(service: Servic
         outcome = runner.start(session, runner.claim(session, "captures", 1), Counter())
         effects.call(witness, outcome.calls[0], Budget(1e12, 1e12))
     assert witness.seen == [(None, 1)]
-
-
-@pytest.mark.parametrize("key", ["", None])
-def test_an_empty_key_never_reaches_the_provider(service: Service, key: str | None) -> None:
-    """[19]"""
-    answer = service.gateway().send(Request("POST", "/v1/invoices", "", key=key), Budget(1e12, 1e12))
-    assert type(answer).__name__ == "NotSent"
-    assert service.posts("/v1/invoices") == []

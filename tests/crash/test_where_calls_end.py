@@ -9,25 +9,16 @@ from worker import KILLED, fork_worker, reap
 
 from billing import database
 from billing.explain import explain
-from billing.gateway import Answer, Budget, Request, Response, boot_clock
+from billing.gateway import Answer, Budget, Request, Response
 from billing.states import RecordState
 from billing.tables.entities import Invoice
 from jobs.road import quarantine
 
 
-def by_hand(service: Service, path: str, body: str = "", method: str = "POST") -> str:
-    """What a person does in Stripe's dashboard. Returns the object's id."""
-    budget = Budget(boot_clock() + 5, boot_clock() + 10)
-    answer = service.gateway().send(Request(method, path, body, key=f"by-hand-{boot_clock()}"), budget)
-    assert isinstance(answer, Response)
-    assert answer.status == 200, answer
-    return str((answer.data or {})["id"])
-
-
 def customer(service: Service, fields: str = "name=Test&email=test%40example.com", credit: int = 0) -> str:
-    made = by_hand(service, "/v1/customers", fields)
+    made = service.by_hand("/v1/customers", fields)
     if credit:
-        by_hand(service, f"/v1/customers/{made}/balance_transactions", f"amount=-{credit}&currency=eur")
+        service.by_hand(f"/v1/customers/{made}/balance_transactions", f"amount=-{credit}&currency=eur")
     return made
 
 
@@ -55,8 +46,8 @@ def test_an_invoice_that_was_refused_for_want_of_an_address_is_made_when_there_i
     whose = customer(service, "name=Test")
     invoice = service.ask_for_invoice(whose)
     service.settle(invoice)
-    by_hand(service, f"/v1/customers/{whose}", "email=test%40example.com")
-    reopen(service, invoice)
+    service.by_hand(f"/v1/customers/{whose}", "email=test%40example.com")
+    service.reopen(invoice)
     assert service.settle(invoice) == ["sent"]
 
 
@@ -124,7 +115,7 @@ def test_an_invoice_that_was_paid_elsewhere_before_it_was_sent_is_paid(service: 
     invoice = service.ask_for_invoice()
     open_ = stopped_after(service, invoice, 4)
     assert service.row(Invoice, invoice).state == "finalized"
-    by_hand(service, f"/v1/invoices/{open_}/pay", how)
+    service.by_hand(f"/v1/invoices/{open_}/pay", how)
     assert service.settle(invoice) == ["paid"]
     assert service.effects("invoice.sent") == []
 
@@ -135,7 +126,7 @@ def test_an_invoice_that_we_sent_and_that_was_paid_before_we_knew_is_sent(servic
     service.standin.add_fault("500_with_effect", method="POST", path="/send$", times=1)
     service.plan()
     service.work_off("invoices")
-    by_hand(service, f"/v1/invoices/{service.row(Invoice, invoice).stripe_invoice}/pay", "paid_out_of_band=true")
+    service.by_hand(f"/v1/invoices/{service.row(Invoice, invoice).stripe_invoice}/pay", "paid_out_of_band=true")
     assert service.settle(invoice) == ["sent"]
 
 
@@ -154,37 +145,37 @@ def test_an_open_invoice_that_somebody_gave_up_is_refused_and_names_its_status(
 ) -> None:
     invoice = service.ask_for_invoice()
     open_ = stopped_after(service, invoice, 4)
-    by_hand(service, f"/v1/invoices/{open_}{action}")
+    service.by_hand(f"/v1/invoices/{open_}{action}")
     assert service.settle(invoice) == ["refused"]
     assert service.status(invoice).reason == reason
 
 
 def _finalized(service: Service, draft: str) -> None:
-    by_hand(service, f"/v1/invoices/{draft}/finalize", "auto_advance=false")
+    service.by_hand(f"/v1/invoices/{draft}/finalize", "auto_advance=false")
 
 
 def _voided(service: Service, draft: str) -> None:
     _finalized(service, draft)
-    by_hand(service, f"/v1/invoices/{draft}/void")
+    service.by_hand(f"/v1/invoices/{draft}/void")
 
 
 def _deleted(service: Service, draft: str) -> None:
-    by_hand(service, f"/v1/invoices/{draft}", method="DELETE")
+    service.by_hand(f"/v1/invoices/{draft}", method="DELETE")
 
 
 def _advanced(service: Service, draft: str) -> None:
     """Stripe itself finalizes it an hour later, and sends it another hour later."""
-    by_hand(service, f"/v1/invoices/{draft}", "auto_advance=true")
+    service.by_hand(f"/v1/invoices/{draft}", "auto_advance=true")
     service.standin.advance(3 * 3600)
 
 
 def _edited(service: Service, draft: str) -> None:
-    by_hand(service, f"/v1/invoices/{draft}/add_lines", "lines[0][amount]=77&lines[0][description]=by+hand")
+    service.by_hand(f"/v1/invoices/{draft}/add_lines", "lines[0][amount]=77&lines[0][description]=by+hand")
 
 
 def _without_customer(service: Service, draft: str) -> None:
     whose = service.standin.effects("customer.created")[-1]["id"]
-    by_hand(service, f"/v1/customers/{whose}", method="DELETE")
+    service.by_hand(f"/v1/customers/{whose}", method="DELETE")
 
 
 HANDS: list[tuple[str, int, Callable[[Service, str], None], str, str | None]] = [
@@ -223,7 +214,7 @@ def test_a_send_that_stripe_refuses_under_every_key_is_refused_and_sent_when_a_p
     assert service.status(invoice).reason == "refused_each_time"
     assert refusing.times == 4
     assert service.row(Invoice, invoice).number
-    reopen(service, invoice)
+    service.reopen(invoice)
     assert service.settle(invoice) == ["sent"]
     assert len(service.effects("invoice.finalized")) == 1
 
@@ -234,7 +225,7 @@ def test_a_draft_that_stripe_refuses_to_finalize_is_deleted_before_the_invoice_i
     assert service.status(invoice).reason == "refused_each_time"
     draft = service.row(Invoice, invoice).stripe_invoice
     assert [effect["id"] for effect in service.effects("invoice.deleted")] == [draft]
-    reopen(service, invoice)
+    service.reopen(invoice)
     assert service.settle(invoice) == ["sent"]
 
 
@@ -252,7 +243,7 @@ def test_a_draft_that_cannot_be_deleted_is_told_to_a_person_and_done_when_it_is_
     eventually(told, "a person is told")
     assert refusing.times == 4
     assert service.status(invoice).next.endswith("(undecided so far)")
-    by_hand(service, f"/v1/invoices/{draft}", method="DELETE")
+    service.by_hand(f"/v1/invoices/{draft}", method="DELETE")
     assert service.settle(invoice) == ["refused"]
     assert service.topics(invoice).count("undecided") == 1
 
@@ -261,13 +252,13 @@ def test_a_draft_that_cannot_be_deleted_is_told_to_a_person_and_done_when_it_is_
 
 
 def _intent(service: Service, more: str = "&payment_method=pm_card_visa&confirm=true") -> str:
-    return by_hand(service, "/v1/payment_intents", f"amount=1999&currency=usd&capture_method=manual{more}")
+    return service.by_hand("/v1/payment_intents", f"amount=1999&currency=usd&capture_method=manual{more}")
 
 
 def _canceled(why: str) -> Callable[[Service], str]:
     def canceled(service: Service) -> str:
         intent = _intent(service)
-        by_hand(service, f"/v1/payment_intents/{intent}/cancel", f"cancellation_reason={why}")
+        service.by_hand(f"/v1/payment_intents/{intent}/cancel", f"cancellation_reason={why}")
         return intent
 
     return canceled
@@ -282,7 +273,7 @@ def _lapsed(service: Service) -> str:
 def _captured(body: str) -> Callable[[Service], str]:
     def captured(service: Service) -> str:
         intent = _intent(service)
-        by_hand(service, f"/v1/payment_intents/{intent}/capture", body)
+        service.by_hand(f"/v1/payment_intents/{intent}/capture", body)
         return intent
 
     return captured
@@ -291,7 +282,7 @@ def _captured(body: str) -> Callable[[Service], str]:
 def _captured_in_part(service: Service) -> str:
     several = "&payment_method_options[card][request_multicapture]=if_available"
     intent = _intent(service, f"{several}&payment_method=pm_card_visa&confirm=true")
-    by_hand(service, f"/v1/payment_intents/{intent}/capture", "amount_to_capture=500&final_capture=false")
+    service.by_hand(f"/v1/payment_intents/{intent}/capture", "amount_to_capture=500&final_capture=false")
     return intent
 
 
@@ -346,6 +337,7 @@ def test_a_capture_of_whatever_intent_ends(
     known: bool,
     answer: str,
 ) -> None:
+    """[27, 29, 30]"""
     intent = made(service)
     if answer == "lost":
         service.standin.add_fault("drop_after_commit", path=f"/v1/payment_intents/{intent}", times=1)
@@ -368,11 +360,6 @@ def ended(service: Service, entity_id: str) -> str:
 
     eventually(turn, f"{entity_id} ended")
     return str(service.status(entity_id).state)
-
-
-def reopen(service: Service, invoice: str) -> None:
-    with database.transaction(service.engine) as session:
-        quarantine.reopen_invoice(session, invoice, actor="anna", reason="mended at Stripe")
 
 
 def test_what_differs_is_told_wherever_a_person_looks(service: Service) -> None:

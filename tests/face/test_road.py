@@ -17,7 +17,7 @@ from billing.gateway import Answer, NoAnswer, Response
 from billing.idempotency import Learned
 from billing.records import CallSettings
 from billing.steps import LookResult
-from billing.tables.entities import Capture, Switch
+from billing.tables.entities import Capture
 from billing.tables.facts import Fact
 from billing.tables.idempotency_records import Record
 from billing.tables.work import Work
@@ -89,17 +89,6 @@ def test_one_wish_from_the_request_to_the_money(engine: Engine, runner: Runner):
     assert set(told[2].payload) == {"minor", "currency", "payment_intent", "charge", "why"}
 
 
-def test_what_is_committed_before_a_call_is_what_a_second_connection_sees(engine: Engine, runner: Runner):
-    new_request(engine)
-    (call,) = claim(engine, runner).calls
-    with transaction(engine) as session:
-        record = session.scalars(select(Record)).one()
-    assert (record.state, record.key, record.body) == ("sent", call.request.key, call.request.body)
-    assert (record.unanswered, record.unreported, record.fence) == (1, 1, call.fence)
-    assert record.first_sent_at is not None
-    assert record.lease_until is not None
-
-
 def test_a_fact_is_planned_once_however_often_a_relay_comes_by(engine: Engine):
     new_request(engine)
     with transaction(engine) as session:
@@ -150,21 +139,6 @@ def test_once_a_switch_has_committed_nothing_new_is_prepared(engine: Engine, run
     assert len(claim(engine, runner).calls) == 1
 
 
-def test_what_is_unanswered_is_looked_at_behind_a_pulled_switch(engine: Engine, runner: Runner):
-    capture_id = new_request(engine)
-    (call,) = claim(engine, runner).calls
-    report(engine, runner, call, NoAnswer("reset"))
-    with transaction(engine) as session:
-        switches.pull(session, "captures", actor="ops", reason="a test")
-        assert housekeeping.hold(session) == 1
-        assert housekeeping.look_at_stopped(session) == 1
-    (look,) = claim(engine, runner).calls
-    assert look.looking
-    assert works(engine) == {capture_id: "held"}
-    report(engine, runner, look, LookResult(Learned.FOUND_OURS, captured(call).data or {}))
-    assert works(engine) == {capture_id: "done"}
-
-
 def test_a_switch_pulled_between_two_steps_stops_the_second(engine: Engine, runner: Runner):
     capture_id = new_request(engine, known=False)
     (read,) = claim(engine, runner).calls
@@ -186,17 +160,6 @@ def test_refused_credentials_hold_the_work_and_count_no_attempt(engine: Engine, 
     with transaction(engine) as session:
         assert session.scalars(select(Work)).one().attempts == 0
         assert session.scalars(select(Record)).one().state == "planned"
-
-
-def test_a_switch_that_a_person_pulls_stays_pulled_although_the_system_pulled_it_first(engine: Engine):
-    with transaction(engine) as session:
-        switches.pull(session, "account:own", actor="billing", reason="refused credentials", probes=True)
-    with transaction(engine) as session:
-        switches.pull(session, "account:own", actor="ops", reason="we were told to stop")
-    with transaction(engine) as session:
-        switch = session.scalars(select(Switch)).one()
-        assert not switch.probes
-        assert switch.actor == "ops"
 
 
 def test_work_that_cannot_be_prepared_does_not_stop_the_others(engine: Engine, runner: Runner):
