@@ -24,7 +24,7 @@ from jobs import logs
 log = structlog.get_logger()
 
 YOUNG_S = 30.0
-"""A loop turns several times a second; a shift looks at its calls every 10 ms."""
+"""A loop turns several times a second; that of a shift, many times."""
 
 STUCK_S = {"production": 120.0, "short": 10.0}
 """A loop that has not turned for so long ends its process. The longest that it legitimately takes are a relay's ten

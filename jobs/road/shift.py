@@ -1,13 +1,11 @@
-"""One shift on one queue: the captain holds the one database connection, the crew only talks to the provider.
+"""One shift on one queue: the captain claims work, hands the calls to the crew, and has the answers settled.
 
-The captain claims a batch and commits, hands the calls to the crew, collects what comes back, settles it in
-groups and commits. A shift ends when its queue is empty, when it is told to stop, or after its slice; always
-with no call in flight.
+The captain is the main thread, and it alone has a database connection. It commits what it prepared before it hands the
+calls over. A shift ends when its queue is empty, when it is asked to stop, or after its slice; always with no call in
+flight.
 """
 
 import os
-import queue
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,34 +15,33 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from billing import database, row_io, store, switches
-from billing.database import autocommit, now, transaction
+from billing import database, store, switches
+from billing.database import autocommit, transaction
 from billing.effects import Call, Report
-from billing.gateway import Budget, Gateway, Response, boot_clock
-from billing.states import WorkState
+from billing.gateway import Budget, Gateway, boot_clock
 from jobs.logs import about
 from jobs.road import work_queue
 from jobs.road.contracts import known
-from jobs.road.runner import Outcome, Piece, Runner, make_call
+from jobs.road.crew import Crew
+from jobs.road.runner import Outcome, Piece, Runner
+from jobs.road.settling import Settler
 from jobs.road.verdicts import Failure, classify
 
 log = structlog.get_logger()
 
-LOOK_AGAIN_S = 0.002
-"""With room in its crew the captain looks for new work this often: waiting for answers alone cost 120 ms at p50."""
-GATHER_S = 0.04
-"""After a first answer, while many calls are in flight: what comes within it is settled in the same transaction.
-A wake-up and a transaction cost several times what one more row in it does."""
-MANY = 8
+POLL_EVERY_S = 0.002
+"""While the crew has room, the captain waits this long for reports and then checks for new work.
+When it only waited for reports, that added 120 ms to the median capture."""
 ALL_BUSY_S = 0.1
+"""While the crew has no room, the captain waits this long for reports."""
+MANY = 8
+"""With this many calls in flight, the captain gathers reports (`crew.GATHER_S`)."""
 LAST_WAIT_S = 1.0
-"""So long a shift waits for calls far over their budget before it ends its process."""
-GROUP = 64
-"""So many answers are settled in one transaction, which keeps it well under 250 ms."""
+"""How long a shift waits for calls that are far over their budget before it ends its process."""
 
 
 class Control:
-    """What the process around a shift tells it. This one never stops it: for one-off shifts and tests."""
+    """What a shift asks of the process around it. This one never stops it: for one-off shifts and tests."""
 
     def stop_requested(self) -> bool:
         return False
@@ -67,33 +64,8 @@ class InFlight:
     over_at: float
 
 
-class Crew:
-    """Threads that take a call and bring back a report. They hold no connection and open no transaction."""
-
-    def __init__(self, size: int, gateway: Gateway) -> None:
-        self.reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
-        self._calls: queue.SimpleQueue[tuple[Call, Budget] | None] = queue.SimpleQueue()
-        self._gateway = gateway
-        self._threads = [threading.Thread(target=self._work, name=f"crew-{n}", daemon=True) for n in range(size)]
-        for thread in self._threads:
-            thread.start()
-
-    def hand(self, call: Call, budget: Budget) -> None:
-        self._calls.put((call, budget))
-
-    def dismiss(self) -> None:
-        for _ in self._threads:
-            self._calls.put(None)
-        for thread in self._threads:
-            thread.join()
-
-    def _work(self) -> None:
-        while (handed := self._calls.get()) is not None:
-            self.reports.put(make_call(self._gateway, *handed))
-
-
 class Shift:
-    """Runs one shift. Raises nothing that a server away for a while could cause: it waits for the server."""
+    """Runs one shift. It raises no error about a server that is away: it waits for that server."""
 
     def __init__(
         self,
@@ -108,31 +80,31 @@ class Shift:
     ) -> None:
         self._engine, self._gateway, self._runner = engine, gateway, runner
         self._queue, self._crew, self._slice_s, self._leave = queue_name, crew, slice_s, leave
-        # So many calls are prepared and wait for a free hand, that none is idle while the captain settles and claims.
+        # This many more calls than the crew has threads are prepared, so that no thread waits while the captain
+        # settles and claims.
         self._ahead = crew // 2
         self._timing = runner.call_settings.timing
-        # By record and fence: a shift may take over from itself what it took too long to prolong.
+        self._settler = Settler(engine, runner, self._pause)
+        # By record and fence: if a renewal came too late, this same shift may have taken a call over from itself.
         self._in_flight: dict[CallId, InFlight] = {}
         self._written_off: dict[CallId, Call] = {}
         self._renewed_at = boot_clock()
-        # So many claims are of one piece each, after a claim of more has failed.
+        # How many of the next claims take one piece of work only, after a claim of several has failed.
         self._one_by_one = 0
         self._control = Control()
+        # Calls that were in flight when the provider answered again.
         self._stragglers: set[CallId] = set()
-        self._later: list[Report] = []
-        self._later_at = 0.0
         self._found = True
-        self.settled = 0
 
     def run(self, control: Control) -> int:
-        """Drain the queue. Returns how many calls were settled."""
+        """Work on the queue until it is empty. Returns how many calls were settled."""
         self._control = control
         began = idle_since = boot_clock()
         crew = Crew(self._crew, self._gateway)
         while True:
-            # With every hand busy there is nothing to look for: only to wait for the first answer.
-            reports = self._collect(crew, LOOK_AGAIN_S if self._wants_more() else ALL_BUSY_S)
-            reports += self._again()
+            # When every thread is busy, new work could not start: the captain only waits for the first report.
+            reports = self._collect(crew, POLL_EVERY_S if self._wants_more() else ALL_BUSY_S)
+            reports += self._settler.due_again()
             if reports:
                 answers_again = [self._runner.guards.silence.learn(reached=report.reached) for report in reports]
                 self._settle(reports, crew)
@@ -145,47 +117,20 @@ class Shift:
                 ending = not self._in_flight and boot_clock() > idle_since + self._timing.linger_s
             self._renew()
             control.keep_alive()
-            if ending and not self._in_flight and not self._later:
+            if ending and not self._in_flight and not self._settler.has_postponed:
                 break
         self._await_the_written_off(crew)
         crew.dismiss()
-        return self.settled
-
-    def _await_the_written_off(self, crew: Crew) -> None:
-        """Where the whole process slept, its calls come back now; where a thread hangs, only leaving helps."""
-        while self._written_off and (reports := self._collect(crew, LAST_WAIT_S)):
-            # What it prepares is not started: nobody would settle it. Its lease brings it back.
-            self._settle(reports, None)
-        if self._written_off:
-            for (record_id, _), call in self._written_off.items():
-                log.error("call.abandoned", **about(call.loaded.row), step=call.step.name, record_id=record_id)
-            self._leave(1)
-
-    def _again(self) -> list[Report]:
-        """Answers whose row somebody held; tried again with the next group, and no sooner than after a pause."""
-        if not self._later or boot_clock() < self._later_at:
-            return []
-        again, self._later = self._later, []
-        self._later_at = boot_clock() + self._timing.retry_first_s
-        return again
+        return self._settler.settled
 
     def _collect(self, crew: Crew, wait_s: float) -> list[Report]:
-        """What came back, waiting at most so long for the first of it."""
-        reports: list[Report] = []
-        try:
-            reports.append(crew.reports.get(timeout=wait_s))
-            together_until = boot_clock() + (GATHER_S if len(self._in_flight) >= MANY else 0.0)
-            while len(reports) < GROUP:
-                reports.append(crew.reports.get(timeout=max(0.0, together_until - boot_clock())))
-        except queue.Empty:
-            pass
-        return reports
+        return crew.collect(wait_s, gather=len(self._in_flight) >= MANY)
 
     def _free(self) -> int:
         return self._crew + self._ahead - len(self._in_flight)
 
     def _wants_more(self) -> bool:
-        """Not for every single answer: a claim is dear, and for now there are calls ahead."""
+        """Whether to claim now. Not after every single report: a claim is expensive, and prepared calls still wait."""
         return self._runner.guards.silence.limit(self._free()) > 0 and self._free() > self._ahead // 2
 
     def _claim(self, crew: Crew) -> int:
@@ -200,26 +145,27 @@ class Shift:
                 claimed = self._runner.claim(session, self._queue, free)
                 prepared = self._runner.start(session, claimed, in_flight)
         except Exception as error:  # noqa: BLE001 - judged by the one table; nothing is swallowed
-            # Whether or not it committed: no call was started. What was prepared comes back by its lease.
+            # Whether it committed is unknown, but no call was started. Prepared work becomes ready again when its
+            # lease is over.
             self._not_prepared(claimed, error)
             return 0
         self._hand_over(crew, prepared, before)
         if claimed:
             self._runner.guards.silence.prepared()
         self._found = bool(claimed)
-        # What failed is among those that were claimed together, or another worker has it by now.
+        # The row that failed is among the pieces that were claimed together, or another worker has it by now.
         self._one_by_one = max(0, self._one_by_one - 1) if claimed else 0
         return len(claimed)
 
     def _anything(self) -> bool:
-        """Asked before a claim where the last one found nothing: most looks find nothing again."""
+        """Whether a claim would find work. Checked first after an empty claim: the next one is usually empty too."""
         with autocommit(self._engine) as session:
             return work_queue.claimable(session, known(), {self._queue: 1})[self._queue] > 0
 
     def _not_prepared(self, claimed: list[Piece], error: Exception) -> None:
-        """One row that cannot be prepared must not stop its queue: found one by one, and set aside for a person.
+        """One row that cannot be prepared must not stop its queue: it is found one by one, and quarantined.
 
-        What took too long is claimed one by one as well, and nothing of it is set aside.
+        After a claim that took too long, work is claimed one by one as well, and none of it is quarantined.
         """
         kind = classify(error)
         known_to_fail, self._one_by_one = self._one_by_one > 0, max(0, self._one_by_one - 1)
@@ -238,7 +184,7 @@ class Shift:
                 self._pause(again)
 
     def _hand_over(self, crew: Crew, outcome: Outcome, before: float) -> None:
-        """Start what a committed transaction prepared. The clock was read before that transaction began."""
+        """Start the calls that a committed transaction prepared. `before`: the time before that transaction began."""
         for call in outcome.calls:
             over_at = boot_clock() + self._timing.call_budget_s
             self._in_flight[_id_of(call)] = InFlight(call, over_at)
@@ -247,81 +193,16 @@ class Shift:
             self._switch_off(account, status)
 
     def _settle(self, reports: list[Report], crew: Crew | None) -> None:
-        """Settle a group, and start what it prepared at once: its not-after counts from before its transaction.
-
-        No answer is ever thrown away: smaller groups, then row by row, then kept.
-        """
+        """Settle, and hand over the next calls after each commit. `crew` is None where no call may start any more."""
         for report in reports:
             self._in_flight.pop(_id_of(report.call), None)
             self._written_off.pop(_id_of(report.call), None)
-        groups = [reports]
-        while groups:
-            group = groups.pop()
-            before = boot_clock()
-            try:
-                with transaction(self._engine) as session:
-                    settled = self._runner.finish(session, group)
-            except Exception as error:  # noqa: BLE001 - judged by the one table; nothing is swallowed
-                groups.extend(self._after(error, group))
-                continue
-            self.settled += len(group)
+        for outcome, before in self._settler.settle(reports):
             if crew is not None:
-                self._hand_over(crew, settled, before)
-
-    def _after(self, error: Exception, group: list[Report]) -> list[list[Report]]:
-        """What is to be settled again after a failed transaction, and in which groups."""
-        kind = classify(error)
-        alone = about(group[0].call.loaded.row) if len(group) == 1 else {}
-        log.warning("settle.failed", trouble=str(kind), error=type(error).__name__, calls=len(group), **alone)
-        match kind:
-            case Failure.RECONNECT:
-                self._pause(error)
-                return self._unsettled(group)
-            case Failure.REPEAT | Failure.HALVE if len(group) > 1:
-                self._pause(error)
-                return _halves(group)
-            case Failure.REPEAT | Failure.HALVE:
-                # One row that somebody holds must not keep the others waiting: its answer is kept, and comes again.
-                self._later += group
-                return []
-            case Failure.DATA if len(group) > 1:
-                return [[report] for report in group]
-            case Failure.DATA:
-                self._keep(group[0], error)
-                return []
-
-    def _unsettled(self, group: list[Report]) -> list[list[Report]]:
-        """After a commit whose answer was lost: read first what it wrote. Starts no call meanwhile."""
-        while True:
-            try:
-                with transaction(self._engine) as session:
-                    return [[r] for r in group if not store.settled_already(session, r)]
-            except SQLAlchemyError as error:
-                self._pause(error)
-
-    def _keep(self, report: Report, error: Exception) -> None:
-        """The answer cannot be applied: kept on its record, and its work is quarantined, in a commit of its own."""
-        answer = report.came_back if isinstance(report.came_back, Response) else None
-        why = f"could not be settled: {type(error).__name__}"
-        log.error(
-            "settle.kept", error=type(error).__name__, step=report.call.step.name, **about(report.call.loaded.row)
-        )
-        while True:
-            try:
-                with transaction(self._engine) as session:
-                    work = work_queue.locked(session, [report.call.loaded.work_id])[report.call.loaded.work_id]
-                    body, status = (answer.kept, answer.status) if answer else (None, None)
-                    if store.keep_unsettled(session, report, body, status, why):
-                        work_queue.move(work, WorkState.QUARANTINED, now(session), reason=why)
-                        row_io.save(session, [work])
-                return
-            except SQLAlchemyError as again:
-                if classify(again) is Failure.DATA:
-                    raise
-                self._pause(again)
+                self._hand_over(crew, outcome, before)
 
     def _renew(self) -> None:
-        """Prolong the leases of calls within their budget; what is over it is left to lapse and written off."""
+        """Renew the leases of calls within their budget. A call over its budget is written off; its lease runs out."""
         boot = boot_clock()
         for key in [key for key, each in self._in_flight.items() if boot > each.over_at + self._timing.margin_s]:
             self._written_off[key] = self._in_flight.pop(key).call
@@ -335,10 +216,22 @@ class Shift:
         except SQLAlchemyError as error:
             self._pause(error)
 
-    def _switch_off(self, account: str | None, status: int) -> None:
-        """Our credentials are refused there. In a transaction of its own, after the settle has committed.
+    def _await_the_written_off(self, crew: Crew) -> None:
+        """If the whole process slept, its calls return now. If a thread hangs, only ending the process helps."""
+        while self._written_off and (reports := self._collect(crew, LAST_WAIT_S)):
+            # The next calls are prepared and not started: this shift would not settle them. Another worker takes
+            # them up when their leases are over.
+            self._settle(reports, None)
+        if self._written_off:
+            for (record_id, _), call in self._written_off.items():
+                log.error("call.abandoned", **about(call.loaded.row), step=call.step.name, record_id=record_id)
+            self._leave(1)
 
-        A refused key (401) is probed for; a missing permission (403) would pass every probe, so a person releases it.
+    def _switch_off(self, account: str | None, status: int) -> None:
+        """Pull the switch of an account where Stripe refuses our key; in a transaction of its own, after the settle.
+
+        After a 401, a probe releases the switch again. After a 403 (a missing permission) every probe would succeed,
+        so an operator releases it.
         """
         scope, reason = f"account:{account or 'own'}", f"the provider refuses our credentials ({status})"
         try:
@@ -348,8 +241,8 @@ class Shift:
             self._pause(error)
 
     def _after_a_silence(self, answers_again: bool) -> None:
-        """The provider answers again: what waits only for it is due now, and once more when those calls are over that
-        were in flight at that moment. They were made in the silence."""
+        """When the provider answers again, make due what waited only for it. Do so once more when the calls that were
+        in flight at that moment are over: they were made during the silence."""
         if answers_again:
             self._stragglers = set(self._in_flight)
         elif not self._stragglers or not self._stragglers.isdisjoint(self._in_flight):
@@ -361,21 +254,16 @@ class Shift:
                 woken = work_queue.wake(session, self._queue)
             log.info("provider.found", queue=self._queue, woken=woken)
         except SQLAlchemyError as error:
-            # Not tried again: what waits comes back after its own pause.
+            # Not tried again: each piece of work becomes due after its own pause.
             self._pause(error)
 
     def _pause(self, error: Exception) -> None:
         if classify(error) is Failure.RECONNECT:
-            # Also where the connection itself is well: after a failover it may lead to the old server.
+            # New connections even where this one works: after a failover it may lead to the old server.
             self._engine.dispose()
         log.warning(
             "postgres.away", error=type(error).__name__, sqlstate=database.sqlstate(error), trouble=str(classify(error))
         )
-        # An answer in hand is kept for as long as it takes, and whoever waits is not stuck.
+        # Answers are kept as long as Postgres is away. A process that waits for it is alive.
         self._control.keep_alive()
         time.sleep(min(0.1, self._timing.retry_first_s) * self._runner.rng.uniform(0.5, 1.5))
-
-
-def _halves(group: list[Report]) -> list[list[Report]]:
-    middle = len(group) // 2
-    return [group[:middle], group[middle:]]

@@ -11,6 +11,7 @@ from test_turns import begun
 
 from billing.effects import Report
 from billing.gateway import Budget
+from jobs.road import settling
 from jobs.road import shift as shifts
 from jobs.road.runner import Outcome, Runner
 
@@ -23,11 +24,9 @@ class _Crew:
         self.handed.append(budget)
 
 
-def _shift(finish: Any, clock: list[float]) -> shifts.Shift:
-    runner = Runner(CALL_SETTINGS, 4, random.Random(1))
-    shift = shifts.Shift(None, None, runner, "captures", crew=4, slice_s=1)  # type: ignore[arg-type]
-    shift._runner = mock.Mock(spec=Runner, call_settings=CALL_SETTINGS, rng=random.Random(1), finish=finish)
-    return shift
+def _shift(finish: Any) -> shifts.Shift:
+    runner = mock.Mock(spec=Runner, call_settings=CALL_SETTINGS, rng=random.Random(1), finish=finish)
+    return shifts.Shift(None, None, runner, "captures", crew=4, slice_s=1)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager
@@ -36,10 +35,10 @@ def _without_postgres(clock: list[float]) -> Iterator[None]:
     def transaction(_engine: Any) -> Iterator[None]:
         yield None
 
-    with (
-        mock.patch.object(shifts, "transaction", transaction),
-        mock.patch.object(shifts, "boot_clock", side_effect=lambda: clock[0]),
-    ):
+    with contextlib.ExitStack() as patches:
+        for room in (shifts, settling):
+            patches.enter_context(mock.patch.object(room, "transaction", transaction))
+            patches.enter_context(mock.patch.object(room, "boot_clock", side_effect=lambda: clock[0]))
         yield
 
 
@@ -63,6 +62,6 @@ def test_a_next_step_that_waited_for_postgres_is_not_started_late():
 
     crew = _Crew()
     with _without_postgres(clock):
-        shift: Any = _shift(finish, clock)
+        shift: Any = _shift(finish)
         shift._settle(reports, crew)
     assert [budget.not_after for budget in crew.handed] == [1000.0 + following.not_after_s]

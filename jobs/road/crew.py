@@ -1,0 +1,55 @@
+"""The crew: threads that call Stripe and report what came back. They have no database connection."""
+
+import queue
+import threading
+
+from billing.effects import Call, Report
+from billing.gateway import Budget, Gateway, boot_clock
+from jobs.road.runner import make_call
+
+GATHER_S = 0.04
+"""After the first report, reports that arrive within this time are settled in the same transaction.
+A wake-up and a transaction cost several times what one more row in it does."""
+GROUP = 64
+"""At most this many reports are settled in one transaction, which keeps it well under 250 ms."""
+
+
+class Crew:
+    """`size` threads, started at once. The captain hands calls over and collects the reports."""
+
+    def __init__(self, size: int, gateway: Gateway) -> None:
+        self._reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[tuple[Call, Budget] | None] = queue.SimpleQueue()
+        self._gateway = gateway
+        self._threads = [threading.Thread(target=self._work, name=f"crew-{n}", daemon=True) for n in range(size)]
+        for thread in self._threads:
+            thread.start()
+
+    def hand(self, call: Call, budget: Budget) -> None:
+        self._calls.put((call, budget))
+
+    def collect(self, wait_s: float, *, gather: bool) -> list[Report]:
+        """The reports that have arrived, up to `GROUP`. Waits up to `wait_s` for the first one.
+
+        `gather`: wait `GATHER_S` more for others, because many calls are in flight.
+        """
+        reports: list[Report] = []
+        try:
+            reports.append(self._reports.get(timeout=wait_s))
+            gather_until = boot_clock() + (GATHER_S if gather else 0.0)
+            while len(reports) < GROUP:
+                reports.append(self._reports.get(timeout=max(0.0, gather_until - boot_clock())))
+        except queue.Empty:
+            pass
+        return reports
+
+    def dismiss(self) -> None:
+        """End the threads, each after its current call. Returns when all have ended."""
+        for _ in self._threads:
+            self._calls.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while (handed := self._calls.get()) is not None:
+            self._reports.put(make_call(self._gateway, *handed))
