@@ -14,7 +14,8 @@ from sqlalchemy.engine import make_url
 
 from jobs import logs
 from jobs.access import migrate
-from jobs.config.settings import Settings, variable
+from jobs.config.settings import Settings
+from jobs.config.sources import variable
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.servers import LocalServers
 from jobs.local.servers import StandIn as StandInServer

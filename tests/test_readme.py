@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from service import Service
 
-from jobs.config.settings import Settings, variable
+from jobs.config.settings import Settings
+from jobs.config.sources import variable
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(page for folder in (ROOT, ROOT / "docs", ROOT / "stripe_standin") for page in folder.glob("*.md"))

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from jobs.config.loading import load
 from jobs.config.service_links import is_link
-from jobs.config.settings import Settings, SettingsError, load, variable
+from jobs.config.settings import Settings
+from jobs.config.sources import SettingsError, variable
 
 pytestmark = pytest.mark.usefixtures("nothing_set")
 

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from jobs.config.loading import load
 from jobs.config.secrets import SecretMissing
-from jobs.config.settings import Settings, SettingsError, load, variable
+from jobs.config.settings import Settings
+from jobs.config.sources import SettingsError, variable
 
 pytestmark = pytest.mark.usefixtures("nothing_set")
 

@@ -11,7 +11,7 @@ from billing import database
 from billing.errors import WrongDatabase
 from jobs.checkup.findings import NAMED, Finding, Level, first_line
 from jobs.config.secrets import SecretError
-from jobs.config.settings import SettingsError
+from jobs.config.sources import SettingsError
 from jobs.process import archiving
 from jobs.process.runtime import Runtime
 

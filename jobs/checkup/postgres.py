@@ -15,7 +15,7 @@ from jobs.checkup import rows
 from jobs.checkup.findings import Finding, Level, first_line
 from jobs.checkup.servers import ignored_parameters
 from jobs.config.secrets import SecretError
-from jobs.config.settings import SettingsError
+from jobs.config.sources import SettingsError
 from jobs.process.runtime import Runtime
 
 POSTGRES_LEAST = 16

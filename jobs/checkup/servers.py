@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 from billing.gateway import Budget, Request, Response, boot_clock
 from jobs.checkup.findings import Finding, Level, first_line
 from jobs.config.secrets import SecretError, check_stripe_key
-from jobs.config.settings import SettingsError
+from jobs.config.sources import SettingsError
 from jobs.process.runtime import Runtime
 from jobs.rq import bells
 

@@ -30,7 +30,7 @@ def setup(as_json: AsJson = False) -> None:
     Example:
       billing archive setup
     """
-    from jobs.config.settings import load
+    from jobs.config.loading import load
     from jobs.process import archiving
 
     settings = load()
@@ -153,7 +153,7 @@ def query(
       billing archive query captures_by_day --csv > november.csv
     """
     from archive.queries import ask
-    from jobs.config.settings import load
+    from jobs.config.loading import load
     from jobs.process import archiving
 
     settings = load()

@@ -18,7 +18,7 @@ from billing.errors import (
 )
 from jobs.access.credentials import AccessError
 from jobs.config.secrets import SecretError
-from jobs.config.settings import SettingsError
+from jobs.config.sources import SettingsError
 from jobs.local.supervisor import LocalServerError
 from jobs.rq.bells import WrongEnvironment
 

@@ -29,7 +29,7 @@ def doctor(as_json: AsJson = False) -> None:
     """
     from jobs.checkup import Finding, Level, examine
     from jobs.cli.opening import open_runtime
-    from jobs.config.settings import SettingsError
+    from jobs.config.sources import SettingsError
 
     findings = []
     try:

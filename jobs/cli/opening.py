@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from billing import database
 from jobs import logs
-from jobs.config.settings import load
+from jobs.config.loading import load
 from jobs.process.patience import patiently
 from jobs.process.runtime import Runtime
 

@@ -107,7 +107,7 @@ def up(
     """
     import os
 
-    from jobs.config.settings import SettingsError
+    from jobs.config.sources import SettingsError
     from jobs.local.checkout import is_standin
     from jobs.local.stack import Stack
 
@@ -185,7 +185,7 @@ def health(
       billing health worker-captures --alive
     """
     from jobs.config import queues
-    from jobs.config.settings import load
+    from jobs.config.loading import load
     from jobs.process.health import YOUNG_S, State, standing
 
     roles = ["relay", "archiver", *(f"worker-{queue}" for queue in queues.NAMES)]

@@ -22,7 +22,8 @@ from billing.timing import SHORT
 from jobs.access import credentials, migrate
 from jobs.config import queues
 from jobs.config.secrets import Secret
-from jobs.config.settings import PREFIX, Settings, SettingsError
+from jobs.config.settings import Settings
+from jobs.config.sources import PREFIX, SettingsError
 from jobs.local.given import check
 from jobs.local.servers import LocalServers
 from jobs.local.supervisor import Child

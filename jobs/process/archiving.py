@@ -21,7 +21,8 @@ from archive.store import Store
 from archive.writer import Writer
 from billing import database
 from jobs.config.secrets import Secret
-from jobs.config.settings import Settings, SettingsError
+from jobs.config.settings import Settings
+from jobs.config.sources import SettingsError
 from jobs.process.runtime import Runtime
 from jobs.process.waiting import until_ready
 from jobs.road.verdicts import Failure, classify

@@ -22,7 +22,8 @@ from billing.timing import PRODUCTION, SHORT, Timing
 from jobs.config import postgres_url, queues, redis_url
 from jobs.config.connection_strings import Address, BadConnectionString
 from jobs.config.secrets import Secret, SecretError, check_stripe_key
-from jobs.config.settings import Settings, SettingsError, variable
+from jobs.config.settings import Settings
+from jobs.config.sources import SettingsError, variable
 from jobs.process.health import ARCHIVER_STUCK_S, STUCK_S, Heartbeat
 from jobs.process.waiting import until_ready
 from jobs.road.relay import Relay

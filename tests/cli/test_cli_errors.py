@@ -9,7 +9,8 @@ from sqlalchemy.engine import make_url
 
 from billing.errors import InvalidText, PossibleCardNumber, WrongDatabase
 from jobs.cli import complaints
-from jobs.config.settings import Settings, variable
+from jobs.config.settings import Settings
+from jobs.config.sources import variable
 
 BILLING = Path(__file__).parents[2] / "billing"
 

@@ -11,7 +11,7 @@ from files import COMPOSE, FILE, LASTING, OURS, PROJECT, SERVICES, VERSION, read
 from packaging.requirements import Requirement
 
 from billing.timing import PRODUCTION
-from jobs.config import settings
+from jobs.config import loading, settings, sources
 from jobs.config.queues import NAMES as QUEUES
 from jobs.local import postgres, seaweed
 from jobs.road.shift import LAST_WAIT_S
@@ -143,7 +143,7 @@ def test_no_secret_stands_in_the_file() -> None:
 
 
 def unknown(services: dict[str, dict[str, Any]]) -> list[str]:
-    known = set(map(settings.variable, settings.Settings.model_fields))
+    known = set(map(sources.variable, settings.Settings.model_fields))
     return [
         f"{name}: {one}" for name, service in services.items() for one in service["environment"] if one not in known
     ]
@@ -158,10 +158,10 @@ def test_every_variable_of_ours_is_a_setting() -> None:
 def test_the_settings_of_every_service_are_accepted(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for field in settings.Settings.model_fields:
-        monkeypatch.delenv(settings.variable(field), raising=False)
+        monkeypatch.delenv(sources.variable(field), raising=False)
     for variable, value in SERVICES[name]["environment"].items():
         monkeypatch.setenv(variable, value)
-    assert settings.load().environment == "development"
+    assert loading.load().environment == "development"
 
 
 def test_every_image_is_named_once_and_has_a_tag() -> None:

@@ -10,7 +10,7 @@ from files import COMPOSE, FILE, OURS, ROOT, SERVICES, VERSION, entrypoint, read
 from typer.main import get_command
 
 from jobs.cli import app
-from jobs.config import settings
+from jobs.config import loading, settings, sources
 
 README = (ROOT / "README.md").read_text().partition("## Deploy it")[2].partition("\n## ")[0]
 PAGE = (ROOT / "docs" / "deployment.md").read_text()
@@ -117,8 +117,8 @@ def test_the_steps_to_stripe_itself_lead_to_a_file_that_holds(
     assert {other for service in services.values() for other in service.get("depends_on", {})} <= set(services)
     monkeypatch.chdir(tmp_path)
     for field in settings.Settings.model_fields:
-        monkeypatch.delenv(settings.variable(field), raising=False)
+        monkeypatch.delenv(sources.variable(field), raising=False)
     for variable, value in services["worker-captures"]["environment"].items():
         monkeypatch.setenv(variable, value)
-    loaded = settings.load()
+    loaded = loading.load()
     assert (loaded.environment, loaded.stripe_api_base) == (environment, "https://api.stripe.com")

@@ -1,0 +1,67 @@
+"""What the value of one setting must be. Which values fit together is in `settings`.
+
+Every refusal is a ValueError whose message says how to correct the value and does not show it.
+"""
+
+from collections.abc import Callable
+
+from jobs.config import connection_strings, postgres_url, redis_url
+from jobs.config.connection_strings import Address
+from jobs.config.secrets import SCHEMES, SUPPORTED, BadReference, Secret, bare
+from jobs.config.sources import variable
+
+_TEST_KEYS = ("sk_test_", "rk_test_")
+_LIVE_KEYS = ("sk_live_", "rk_live_")
+S3_KEYS = ("s3_access_key", "s3_secret_key")
+_URLS: dict[str, tuple[Callable[[str], Address], str]] = {
+    "database_url": (postgres_url.read, postgres_url.FORM),
+    "redis_url": (redis_url.read, redis_url.FORM),
+}
+
+
+def secret(value: object, field: str, environment: str) -> Secret:
+    """From a reference, or from a literal where this setting allows one."""
+    if isinstance(value, Secret):
+        return value
+    text = bare(value) if isinstance(value, str) else ""
+    if not text.isprintable():
+        raise ValueError("has more than one line, or a control character in it; remove that")
+    setting = variable(field)
+    read, form = _URLS.get(field, (None, ""))
+    if read is not None and "://" in text and text.partition(":")[0] not in SCHEMES:
+        # A wrong URL is refused now. A secret behind a reference is read when it is needed.
+        read(text)
+        return Secret.literal(text, setting)
+    if field == "stripe_key" and text.startswith(_TEST_KEYS):
+        return Secret.literal(text, setting)
+    if field == "stripe_key" and text.startswith(_LIVE_KEYS) and environment != "production":
+        raise ValueError(
+            f"a live key is refused where BILLING_ENVIRONMENT is {environment}; "
+            "use one that begins with sk_test_ or rk_test_"
+        )
+    # No key of S3 has a colon in it, and every reference has one.
+    if field in S3_KEYS and text and ":" not in text:
+        return Secret.literal(text, setting)
+    try:
+        return Secret.referred(text, setting)
+    except BadReference:
+        allowed = f"{form}, or {SUPPORTED}" if form else SUPPORTED
+        raise ValueError(f"write {allowed}") from None
+
+
+def one_of_a_few(value: object) -> object:
+    """In lower case: hosting providers and other programs write such words in capitals."""
+    word = value.lower() if isinstance(value, str) else value
+    return "warning" if word == "warn" else word
+
+
+def path(value: str | None) -> str | None:
+    if value is not None and not value.isprintable():
+        raise ValueError("has a control character in it; remove it")
+    return value
+
+
+def base(value: str | None, field: str) -> str | None:
+    """The address of Stripe or of S3, without a slash at its end."""
+    no_path = "a bucket is named by BILLING_ARCHIVE_BUCKET" if field == "s3_endpoint_url" else "remove its path"
+    return None if value is None else connection_strings.http(value, no_path=no_path)
