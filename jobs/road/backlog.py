@@ -1,4 +1,4 @@
-"""What a relay could do now: one frozen value, read by one statement, because usually there is nothing to do."""
+"""What a relay could do now. One statement reads it, because usually there is nothing to do."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,44 +6,45 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from billing import statements
-from jobs.road.cadence import CostlyLooks
+from jobs.road.cadence import CostlyChecks
 from jobs.road.contracts import known, starting
-from jobs.road.planning import passed_over
+from jobs.road.planning import only_stamped
 
 SQL = statements.beside(__file__)
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Whether there is something of a kind, by the conditions of those who take it. What was not asked is False."""
+    """Whether there is work of each kind, by the conditions of the statements that take it. What was not checked is
+    False."""
 
     unplanned: bool
     """Facts that may start work."""
     unstamped: bool
-    """Facts that start nothing, and are only marked as seen."""
+    """Facts that start no work, and are only stamped."""
     due: bool
     """Work whose pause is over."""
     lapsed: bool
-    """Work whose worker let its lease lapse: it is dead, or lost."""
+    """Running work whose lease is over: its worker is dead, or hangs."""
     switched_off: bool
-    """Work that could be claimed, were its switch not pulled."""
+    """Work that a worker could claim if its switch were not pulled."""
     unseen: bool
-    """Calls without an answer whose work is held, parked or quarantined, and that nobody has planned to look at."""
+    """Unanswered calls of held, parked or quarantined work for which no look is due or planned."""
     released: bool
     """Held work that no pulled switch stops any more."""
     unknown: bool
-    """Ready work of a contract that no code here knows, or parked work of one that it knows by now."""
+    """Ready work of a contract that this version does not know, or parked work of one that it knows."""
     claimable: Mapping[str, int]
-    """By queue, how much work a shift would find, counted only as far as `most` of `look`."""
+    """By queue, how much work a shift would find; counted up to `most` of `read`."""
 
 
-def look(session: Session, most: Mapping[str, int], costly: CostlyLooks) -> Backlog:
-    """One statement. `costly`: which questions that read many rows are asked, too."""
+def read(session: Session, most: Mapping[str, int], costly: CostlyChecks) -> Backlog:
+    """One statement. `costly`: which of the checks that read many rows are included."""
     row = statements.run(
         session,
-        SQL["look"],
+        SQL["read_backlog"],
         starting=starting(),
-        passed_over=passed_over(),
+        only_stamped=only_stamped(),
         known=known(),
         queues=list(most),
         mosts=list(most.values()),

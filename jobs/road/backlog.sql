@@ -1,10 +1,10 @@
--- name: look
--- Each condition is the one by which the rows are then taken: in planning.sql, housekeeping.sql and work_queue.sql.
+-- name: read_backlog
+-- Each condition is also in the statement that then takes the rows: in planning.sql, housekeeping.sql or work_queue.sql.
 SELECT EXISTS (SELECT FROM billing.facts
                 WHERE planned_version IS NULL AND version = 1 AND topic = ANY (:starting)) AS unplanned,
 
        EXISTS (SELECT FROM billing.facts
-                WHERE planned_version IS NULL AND version = 1 AND topic = ANY (:passed_over)) AS unstamped,
+                WHERE planned_version IS NULL AND version = 1 AND topic = ANY (:only_stamped)) AS unstamped,
 
        EXISTS (SELECT FROM billing.work
                 WHERE state = 'waiting'

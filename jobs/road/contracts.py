@@ -1,4 +1,4 @@
-"""Which facts start which work, as the operations' registrations say it, and the row of work that one fact starts."""
+"""Which fact starts which work, by the registrations of the operations, and the row of work that a fact starts."""
 
 import re
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ from billing.tables.work import Work
 from billing.timing import Timing
 
 CONTRACTS_VERSION = 1
-"""Raised with every contract that is added; a fact is stamped with the version that planned it."""
+"""Goes up with every contract that is added. A relay stamps facts with it."""
 
 
 class Unplannable(ValueError):
-    """A fact starts nothing as it is. The message names the field and what was expected; it quotes no value."""
+    """This fact cannot start its work. The message names the field and what was expected; it quotes no value."""
 
 
 def contracts() -> list[tuple[Operation, Contract]]:
@@ -31,20 +31,20 @@ def known() -> list[str]:
 
 
 def contract_of(work: Work) -> Contract | None:
-    """What this piece of work was planned under; None for what only another version knows."""
+    """The contract of this piece of work; None if this version does not know it."""
     return next((each for _, each in contracts() if (each.name, each.version) == (work.contract, work.version)), None)
 
 
 def starting(since: int = 0) -> list[str]:
-    """The topics that may start work, of contracts that came after this version; the others are only stamped."""
+    """The topics that start work by contracts that came after the version `since`."""
     return sorted({f"{operation.kind}.{each.topic}" for operation, each in contracts() if each.since > since})
 
 
 def started_by(fact: Fact, since: int = 0) -> Iterator[tuple[Operation, Contract]]:
-    """What this fact starts, of the contracts that came after the version `since`."""
+    """The contracts that this fact starts, of those that came after the version `since`."""
     for operation, contract in contracts():
-        of_it = (f"{operation.kind}.{contract.topic}", contract.fact_version)
-        if contract.since > since and of_it == (fact.topic, fact.version) and contract.wanted(fact.payload):
+        starter = (f"{operation.kind}.{contract.topic}", contract.fact_version)
+        if contract.since > since and starter == (fact.topic, fact.version) and contract.wanted(fact.payload):
             yield operation, contract
 
 
@@ -68,7 +68,7 @@ def work_for(fact: Fact, operation: Operation, contract: Contract, timing: Timin
 
 
 def _urgency(fact: Fact, operation: Operation, contract: Contract, timing: Timing) -> datetime:
-    """As `urgency_of`; what has to be read first comes before all others. Raises Unplannable."""
+    """As `urgency_of`; work whose deadline must first be read at Stripe comes before all other. Raises Unplannable."""
     deadline = operation.deadline
     try:
         if contract.comes_first(fact.payload):
@@ -79,7 +79,8 @@ def _urgency(fact: Fact, operation: Operation, contract: Contract, timing: Timin
 
 
 def urgency_of(deadline: datetime | None, created_at: datetime, timing: Timing) -> datetime:
-    """By when it should be done: the deadline less its margin, or its age plus grace so that nothing starves."""
+    """When it should be done: its deadline minus a margin. Without a deadline, its creation plus a grace, so that it
+    does not wait forever behind work with deadlines."""
     if deadline is None:
         return created_at + timedelta(seconds=timing.grace_s)
     return deadline - timedelta(seconds=timing.deadline_margin_s)

@@ -20,18 +20,19 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The first guard that said no, and what becomes of the work if nothing of it is in flight."""
+    """Why a guard refuses, and what becomes of the work if no call of it is in flight."""
 
     verdict: Verdict
     reason: str
     untouched: bool = False
-    """The operation is left as it is. Otherwise it is prepared without sending: what is unanswered is looked at."""
+    """True: the operation is not touched. False: it is prepared without sending, so unanswered calls are looked at."""
 
 
 STOPPED = (WorkState.HELD, WorkState.QUARANTINED, WorkState.PARKED)
-"""Claimed only for a look, until a decision, a released switch or a newer version lets it send again."""
+"""Work in these states is claimed for looks only, until an operator decides, a switch is released, or a version that
+knows its contract runs."""
 THROTTLED = Refusal(Verdict(WorkState.WAITING, soon), "the provider throttles this account", untouched=True)
-NOT_IN_HAND = Refusal(Verdict(WorkState.QUARANTINED), "its operation is unknown, or in hand elsewhere", untouched=True)
+UNAVAILABLE = Refusal(Verdict(WorkState.QUARANTINED), "its operation is unknown, or other work has it", untouched=True)
 
 
 class Guards:
@@ -44,9 +45,10 @@ class Guards:
     def check(
         self, work: Work, pulled: Mapping[str, str], account: str | None, in_flight: int | None = None
     ) -> Refusal | None:
-        """None: it may send. The deadline is judged in `billing.idempotency`, where it turns a send into a look.
+        """None: it may send. Only the deadline is checked elsewhere: `billing.idempotency` turns a late send into a
+        look.
 
-        `in_flight`: how many calls of its account there are already; None where it takes no new place beside them.
+        `in_flight`: how many calls its account has already; None where this one does not add to them.
         """
         contract = contract_of(work)
         if contract is None:
@@ -65,9 +67,9 @@ class Guards:
 
 
 class Windows:
-    """How many calls of an account may be in flight: fewer where the provider throttles it.
+    """How many calls of an account may be in flight: fewer while the provider throttles it.
 
-    Additive increase, multiplicative decrease, per account; as TCP does it (RFC 5681).
+    Additive increase, multiplicative decrease, as in TCP (RFC 5681).
     """
 
     def __init__(self, crew: int) -> None:
@@ -75,22 +77,22 @@ class Windows:
         self._sizes: dict[str | None, float] = {}
 
     def fits(self, account: str | None, in_flight: int) -> bool:
-        """Whether one more call may be prepared beside so many. Without throttling the crew is the bound."""
+        """Whether one more call may be prepared. Without throttling only the size of the crew limits them."""
         size = self._sizes.get(account, self._crew)
         return size >= self._crew or in_flight < int(size)
 
     def learn(self, account: str | None, *, throttled: bool) -> None:
-        """One answer: half the window after a throttled one, a little more after any other."""
+        """After a throttled answer, halve the window; after any other, open it a little."""
         size = self._sizes.get(account, self._crew)
         self._sizes[account] = max(1.0, size / 2) if throttled else min(self._crew, size + 1 / size)
 
 
 class Silence:
-    """Whether the provider answers at all. While it is silent, one call is made now and then instead of all of them:
-    calls that time out hold the crew, and put one operation after another in doubt.
+    """Whether the provider answers at all. While it is silent, the worker makes one call every `probe_s`: a call that
+    times out occupies a crew thread and leaves its operation in doubt.
 
-    Silent means: nobody was answered for `probe_s`, and at least `FAILURES` calls failed meanwhile. A provider that
-    answers some calls is never taken for silent, however many it fails.
+    Silent means: no call was answered for `probe_s`, and at least `FAILURES` calls failed meanwhile. A provider that
+    answers some calls is never silent, however many others fail.
     """
 
     FAILURES = 3
@@ -110,7 +112,7 @@ class Silence:
         return min(free, 1) if now >= self._probed_at + self._probe_s else 0
 
     def prepared(self) -> None:
-        """Some of them were."""
+        """Calls were prepared after `limit` allowed it."""
         if not self._silent(self._clock()):
             return
         self._probed_at = self._clock()
@@ -119,7 +121,10 @@ class Silence:
             log.warning("provider.silent", failures=self._failures)
 
     def learn(self, *, reached: bool | None) -> bool:
-        """What one call shows. True when it is the first answer after a silence: what waits for it may go on."""
+        """Learn from one call. True if it is the first answer after a silence: work that waits for the provider may go
+        on.
+
+        `reached`: whether the provider answered; None if the call shows neither."""
         if reached is None:
             return False
         if not reached:

@@ -1,6 +1,6 @@
 """The relay's sweeps: each moves rows of one kind that no worker would move.
 
-A sweep is one short transaction of at most so many rows, and takes none that somebody else has locked.
+A sweep is one short transaction with a limit of rows. It skips rows that another transaction has locked.
 """
 
 from collections.abc import Callable, Collection
@@ -27,39 +27,39 @@ SWEEP_MOST = 1000
 
 
 def make_due_ready(session: Session, most: int = SWEEP_MOST) -> int:
-    """What has waited long enough is ready again; the longest overdue first."""
+    """Make waiting work ready when its pause is over; the longest overdue first."""
     return statements.run(session, SQL["make_due_ready"], most=most).rowcount
 
 
 def rescue_lapsed(session: Session, most: int = SWEEP_MOST) -> int:
-    """Work whose call was never reported goes back to ready; that counts as an attempt: a worker died on it."""
+    """Make running work ready again when its lease is over. That counts as an attempt: its worker died."""
     return statements.run(session, SQL["rescue_lapsed"], most=most).rowcount
 
 
 def hold(session: Session, most: int = SWEEP_MOST) -> int:
-    """Store `held` for what a pulled switch stops; the guard before each call remains the truth."""
+    """Set work to `held` that a pulled switch stops. The guard before each call decides whether it may be sent."""
     return statements.run(session, SQL["hold"], most=most).rowcount
 
 
 def look_at_stopped(session: Session, most: int = SWEEP_MOST) -> int:
-    """What is held, parked or quarantined and unanswered is looked at: a switch stops sends, not the truth."""
+    """Make a look due for unanswered calls of held, parked or quarantined work: a look sends nothing."""
     return statements.run(session, SQL["look_at_stopped"], most=most).rowcount
 
 
 def release_held(session: Session, most: int = SWEEP_MOST) -> int:
-    """What no pulled switch stops any more is ready again."""
+    """Make held work ready again when no pulled switch stops it any more."""
     return statements.run(session, SQL["release_held"], most=most).rowcount
 
 
 def park_unknown(session: Session, most: int = SWEEP_MOST, known: Collection[str] | None = None) -> int:
-    """Park ready work of contracts that this version does not know, and unpark what it knows by now."""
+    """Park ready work of contracts that this version does not know, and make parked work ready that it knows."""
     values = {"most": most, "known": list(contracts.known() if known is None else known)}
     return sum(statements.run(session, SQL[name], **values).rowcount for name in ("park_unknown", "unpark_known"))
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """`move` takes at most so many rows, and returns how many it moved; `wanted` says whether it would move any."""
+    """`move` is given the limit of rows, and returns how many it moved; `wanted` says whether there are any."""
 
     move: Callable[[Session, int], int]
     wanted: Callable[[Backlog], bool]
@@ -79,12 +79,12 @@ SWEEPS = (
     Sweep(park_unknown, lambda backlog: backlog.unknown),
 )
 STAMP = Sweep(stamp_the_rest, lambda backlog: backlog.unstamped, STAMP_MOST)
-"""By itself, because nobody waits for it."""
+"""Not among `SWEEPS`, because nothing waits for it: a busy relay runs it rarely."""
 
 
 @dataclass(slots=True)
 class Housekeeper:
-    """Runs sweeps, and remembers of each how many rows fit into its transaction."""
+    """Runs sweeps, and remembers for each how many rows one transaction can take."""
 
     engine: Engine
     limits: dict[str, BatchLimit] = field(
@@ -96,9 +96,9 @@ class Housekeeper:
         return sum(self.run(sweep) for sweep in SWEEPS if sweep.wanted(backlog))
 
     def run(self, sweep: Sweep) -> int:
-        """One sweep in a transaction of its own; one that fails keeps no other waiting. Returns how many rows it moved.
+        """One sweep in a transaction of its own. If it fails because of its rows, the other sweeps still run.
 
-        Raises what says that the database is away, busy or older than the code.
+        Returns how many rows it moved. Raises errors of a database that is away, busy or older than the code.
         """
         limit = self.limits[sweep.name]
         try:

@@ -1,8 +1,8 @@
 """Facts become work, a batch in one transaction; if one fact raises an error, that fact alone is set aside.
 
-An application writes facts with its own login, so a fact may hold anything that fits its columns. What is set aside
-bears the version of our contracts as a negative number: no relay tries it again, `billing doctor` names it, the log
-says why.
+An application writes facts with its own login, so a fact may hold anything that fits its columns. A fact that is set
+aside has the version of our contracts as a negative number. No relay tries it again, `billing doctor` names it, and
+the log gives the reason.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,25 +30,25 @@ SQL = statements.beside(__file__)
 
 BATCH = 500
 STAMP_MOST = 10_000
-"""Stamping reads nothing, and there are several such facts for each that is planned."""
+"""Stamping does not read the facts, and there are several to stamp for each that is planned."""
 
 Which = ColumnElement[bool]
 """Which facts are to be planned."""
 
 
-def passed_over() -> list[str]:
-    """The topics that start nothing: their facts are only stamped."""
+def only_stamped() -> list[str]:
+    """The topics that start no work: their facts are only stamped."""
     return sorted((topics() | OLD_TOPICS).keys() - set(starting()))
 
 
 def unplanned() -> Which:
-    """A topic or version that no code here knows stays unplanned, for a newer relay."""
+    """Facts to plan. A topic or version that this code does not know stays unplanned, for a newer relay."""
     its_topic = Fact.topic == func.any(bindparam("topics", starting(), type_=ARRAY(TEXT)))
     return and_(Fact.planned_version.is_(None), Fact.version == 1, its_topic)
 
 
 def catch_up(engine: Engine, timing: Timing) -> int:
-    """Plan what an older version stamped, for contracts that are new since: when a relay starts, until none is left."""
+    """Plan facts that an older version stamped, for contracts that came later. A relay calls it until it returns 0."""
     new = starting(since=1)
     if not new:
         return 0
@@ -58,9 +58,9 @@ def catch_up(engine: Engine, timing: Timing) -> int:
 
 
 def plan_next(engine: Engine, timing: Timing, which: Which | None = None) -> int:
-    """Plan a batch; should that fail because of its rows, plan them one by one. Returns how many were stamped.
+    """Plan a batch; if that fails because of a row, plan them one by one. Returns how many were stamped.
 
-    Raises what says that the database is away, busy or older than the code: then no fact is to blame.
+    Raises errors of a database that is away, busy or older than the code: no fact causes those.
     """
     which = unplanned() if which is None else which
     try:
@@ -86,19 +86,19 @@ def plan(session: Session, timing: Timing, which: Which | None = None) -> int:
         try:
             rows += _started_by(row, timing)
             planned.append(row.id)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is about this fact, and nothing is swallowed
+        except Exception as error:  # noqa: BLE001 - any error here is about this fact, and is logged
             failed[row.id] = error
     work_queue.plan(session, rows)
     if planned:
         statements.run(session, SQL["stamp"], ids=planned, planned_version=CONTRACTS_VERSION)
-    logs.once_committed(session, lambda: _tell(rows))
+    logs.once_committed(session, lambda: _log_planned(rows))
     _set_aside(session, failed)
     return len(planned) + len(failed)
 
 
 def stamp_the_rest(session: Session, most: int = STAMP_MOST) -> int:
-    """Stamp facts that start nothing, which is most of them, without reading them. Returns how many."""
-    values = {"passed_over": passed_over(), "planned_version": CONTRACTS_VERSION, "most": most}
+    """Stamp facts that start no work (most facts) without reading them. Returns how many."""
+    values = {"only_stamped": only_stamped(), "planned_version": CONTRACTS_VERSION, "most": most}
     return statements.run(session, SQL["stamp_the_rest"], **values).rowcount
 
 
@@ -108,7 +108,7 @@ def any_unplanned(session: Session) -> bool:
 
 
 def _started_by(row: Row[Any], timing: Timing) -> list[dict[str, Any]]:
-    """The rows of work that this fact starts and that no older version has planned already."""
+    """The rows of work that this fact starts, without those that an older version has planned."""
     fact = Fact(
         id=row.id,
         topic=row.topic,
@@ -130,7 +130,7 @@ def _plan_alone(engine: Engine, timing: Timing, which: Which, fact_id: int) -> i
         if not _blames_a_row(error):
             raise
         if classify(error) is Failure.HALVE:
-            # Too slow, or no room: a busy machine is not the fact's fault.
+            # Too slow, or no memory or disk left: the machine is the cause, not the fact.
             log.warning("fact.postponed", fact_id=fact_id, error=type(error).__name__)
             return 0
         with transaction(engine) as session:
@@ -145,11 +145,11 @@ def _set_aside(session: Session, failed: Mapping[int, Exception]) -> int:
     if not failed:
         return 0
     stamped = statements.run(session, SQL["set_aside"], ids=list(failed), planned_version=-CONTRACTS_VERSION).all()
-    logs.once_committed(session, lambda: _alarm(stamped, failed))
+    logs.once_committed(session, lambda: _log_set_aside(stamped, failed))
     return len(stamped)
 
 
-def _alarm(stamped: Sequence[Row[Any]], failed: Mapping[int, Exception]) -> None:
+def _log_set_aside(stamped: Sequence[Row[Any]], failed: Mapping[int, Exception]) -> None:
     for row in stamped:
         error = failed[row.id]
         log.error(
@@ -163,7 +163,7 @@ def _alarm(stamped: Sequence[Row[Any]], failed: Mapping[int, Exception]) -> None
         )
 
 
-def _tell(planned: Sequence[Mapping[str, Any]]) -> None:
+def _log_planned(planned: Sequence[Mapping[str, Any]]) -> None:
     for row in planned:
         log.info(
             "operation.planned",

@@ -1,20 +1,20 @@
-"""Work that needs a decision: listed, and put back by a person with a reason.
+"""Work that needs a decision: an operator lists it, and puts it back with a reason.
 
-Putting back never sends blindly. What may have happened at Stripe is looked at first; only the look, by the
-protocol's own table, decides what comes next, and if it finds the same as before, the work is back here.
+Before work that was put back sends anything, it looks at what may have happened at Stripe. The protocol's table then
+decides what comes next. If the look finds the same as before, the work is quarantined again.
 
 * Attempts used up: they start again at 0. The records stay as they are, and the protocol goes on from them.
 * An answer that could not be applied (`unsettled`), or a conflict in a call that is not concluded: the record
-  is in doubt, may only be looked at, and its key is never sent again.
-* A conflict in a call that was concluded (a late success of a disproved key, say): its conclusion stands
-  again, as history. If a later call of this operation is open, that one is looked at before it is sent again, and
-  so finds whatever the late one did. If none is open and the operation failed here (the money may
-  have moved after all), the concluded call itself is opened again to be looked at, and the capture counts as
-  requested until then. That is refused when another capture has taken the authorization meanwhile: those two
-  are settled by hand. An invoice that failed stays refused; see `reopen_invoice`.
+  becomes in doubt, may only be looked at, and its key is never sent again.
+* A conflict in a call that was concluded (for example a late success of a disproved key): its conclusion is valid
+  again, as history. If a later call of this operation is open, that call is looked at before it is sent again, and
+  the look finds what the late one did. If no call is open and the operation failed here (the money may have moved
+  after all), the concluded call is opened again for a look, and the capture is `requested` until then. That is
+  refused if another capture has taken the authorization meanwhile: then an operator must settle both at Stripe.
+  An invoice that failed stays refused; see `reopen_invoice`.
 
-An invoice that was refused is not in quarantine: its work is done. `reopen_invoice` has it made again, under
-a new generation, because that is another decision than to try once more.
+A refused invoice is not in quarantine: its work is done. `reopen_invoice` has it made again, under a new generation.
+That is another decision than to try once more.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ from jobs.road import work_queue
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """One piece of work that waits for a person."""
+    """One piece of work that needs a decision."""
 
     id: str
     entity_id: str
@@ -51,7 +51,8 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True)
 class Undecided:
-    """One call that could not be decided so far. Its work waits; Stripe is asked about it again at `look_at`."""
+    """One call that looks could not decide so far (`parked_at` of its record). Its work is waiting, not parked: Stripe
+    is asked again at `look_at`."""
 
     id: str
     entity_id: str
@@ -73,7 +74,7 @@ class Replayed:
 
 
 def listed(session: Session, most: int = 100) -> list[Quarantined]:
-    """The longest waiting first."""
+    """Work in quarantine, the longest waiting first."""
     rows = session.scalars(
         select(Work).where(Work.state == WorkState.QUARANTINED).order_by(Work.state_since, Work.id).limit(most)
     )
@@ -81,7 +82,7 @@ def listed(session: Session, most: int = 100) -> list[Quarantined]:
 
 
 def undecided(session: Session, most: int = 100) -> list[Undecided]:
-    """Not in quarantine, and yet something that a person should know of. The longest undecided first."""
+    """Undecided calls, the longest undecided first. They need no decision, but an operator should know of them."""
     rows = session.scalars(
         select(Record)
         .where(Record.concluded_at.is_(None), Record.parked_at.is_not(None))
@@ -111,7 +112,7 @@ def replay(session: Session, work_id: str, *, actor: str, reason: str) -> Replay
     now = database.now(session)
     if any(lease_alive(record, now) for record in loaded.records):
         raise InvalidRequest(work.entity_id, "may have a call in flight; try again in a minute")
-    done = [_put_right(session, loaded, record) for record in loaded.records if record.state in _FOR_A_PERSON]
+    done = [_put_right(session, loaded, record) for record in loaded.records if record.state in _NEEDS_DECISION]
     work.attempts = 0
     work_queue.move(work, WorkState.READY, now, reason=f"replayed by {actor}")
     replayed = new_fact(loaded.row, "replayed", actor=actor, reason=reason, work_id=work.id, done=done)
@@ -141,7 +142,7 @@ def reopen_invoice(session: Session, invoice_id: str, *, actor: str, reason: str
     return Replayed(work.id, invoice_id, ["a new draft is made under a new key"])
 
 
-_FOR_A_PERSON = (RecordState.UNSETTLED, RecordState.CONFLICT)
+_NEEDS_DECISION = (RecordState.UNSETTLED, RecordState.CONFLICT)
 
 
 def _loaded(session: Session, work: Work) -> LoadedOperation:
@@ -153,7 +154,7 @@ def _loaded(session: Session, work: Work) -> LoadedOperation:
 
 
 def _refuse_if_unfit(loaded: LoadedOperation) -> None:
-    """The database takes no change of such a row, and a worker would only set it aside again."""
+    """Raise InvalidRequest for a row that breaks our rules: the database would take no change of it."""
     why = effects.unfit(operation_of(loaded.row.id), loaded)
     if why is not None:
         raise InvalidRequest(loaded.row.id, f"cannot be carried out as it is: {why}; correct its row first")
@@ -164,7 +165,7 @@ def _put_right(session: Session, loaded: LoadedOperation, record: Record) -> str
     if record.concluded_at is None:
         _only_look(record)
         return f"{name} is in doubt: Stripe is looked at, and this key is never sent again"
-    # Concluded earlier, and contradicted later.
+    # The call was concluded, and contradicted later.
     disproved = record.conclusion == "absent"
     later = loaded.open_record
     if later is not None:

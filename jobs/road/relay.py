@@ -1,7 +1,7 @@
-"""The relay: reads the backlog once per round, has facts planned and rows moved, and rings workers.
+"""The relay: in each round it reads the backlog, plans facts, moves work that is due, and rings workers.
 
-Any number of relays may run. Each statement is a short transaction of its own and takes only what no other
-relay has locked; Redis may be away or empty at any time.
+Any number of relays may run. Each statement is a short transaction of its own and takes only rows that no other
+relay has locked. Redis may be away or empty at any time.
 """
 
 import time
@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Relay:
-    """`clock`: seconds, never set back."""
+    """`clock`: in seconds; it is never set back."""
 
     engine: Engine
     timing: Timing
@@ -42,7 +42,7 @@ class Relay:
         self.housekeeper = Housekeeper(self.engine)
 
     def run(self, stop_requested: Callable[[], bool], heartbeat: Callable[[], None] = lambda: None) -> None:
-        """Round after round until told to stop; a server that is away is waited for."""
+        """Make rounds until asked to stop. It waits for a Postgres or Redis that is away."""
         caught_up = False
         while not stop_requested():
             try:
@@ -58,8 +58,8 @@ class Relay:
                 time.sleep(IDLE_PAUSE_S)
 
     def round(self) -> int:
-        """One round of everything; returns how many rows it moved."""
-        seen = self._look_around()
+        """One round. Returns how many rows it planned or moved."""
+        seen = self._read_backlog()
         moved = self.housekeeper.run_all(seen)
         if seen.unplanned:
             moved += planning.plan_next(self.engine, self.timing)
@@ -69,25 +69,26 @@ class Relay:
         self._ring(self._claimable() if moved else seen.claimable)
         return moved
 
-    def _look_around(self) -> Backlog:
+    def _read_backlog(self) -> Backlog:
         try:
-            return self._look()
+            return self._read_once()
         except SQLAlchemyError as error:
-            if classify(error) is not Failure.HALVE or self.cadence.costly_looks(self.clock()).stopped:
+            if classify(error) is not Failure.HALVE or self.cadence.costly_checks(self.clock()).stopped:
                 raise
-            # So much waits that looking for what switches stop took too long; the rest of the round does not need it.
+            # With much waiting work the check for what switches stop took too long. The rest of the round needs no such
+            # check, so it is left out this time.
             log.warning("switches.postponed", error=type(error).__name__, sqlstate=database.sqlstate(error))
-            return self._look()
+            return self._read_once()
 
-    def _look(self) -> Backlog:
+    def _read_once(self) -> Backlog:
         began = self.clock()
-        costly = self.cadence.costly_looks(began)
+        costly = self.cadence.costly_checks(began)
         try:
             with autocommit(self.engine) as session:
-                return backlog.look(session, self.ringer.most, costly)
+                return backlog.read(session, self.ringer.most, costly)
         finally:
-            # Also where it took too long altogether.
-            self.cadence.asked(costly, began, self.clock())
+            # Also if the statement was canceled because it took too long.
+            self.cadence.checked(costly, began, self.clock())
 
     def _claimable(self) -> dict[str, int]:
         with autocommit(self.engine) as session:
@@ -95,23 +96,24 @@ class Relay:
 
     def _ring(self, claimable: Mapping[str, int]) -> None:
         for queue, count in claimable.items():
-            # A bell that Redis did not take is rung in the next round.
+            # If Redis did not take the bell, the next round rings again.
             if self.cadence.should_ring(queue, count, self.clock()) and self.ringer.ring(queue, count):
                 self.cadence.rung(queue, self.clock())
         self._saturated = self.ringer.saturated(claimable)
 
     def _rest(self) -> None:
-        """Until the next round. While somebody may wait, a new request is planned at once, and the rest ends."""
+        """Pause until the next round. While the relay is busy, it checks for a new request, plans it at once, and
+        returns."""
         rest = self.cadence.rest(self.clock(), saturated=self._saturated)
         while (left := rest.until - self.clock()) > 0:
-            if rest.look_every_s is None:
+            if rest.poll_every_s is None:
                 time.sleep(left)
                 return
             if self._unplanned():
                 self.cadence.moved(self.clock())
                 planning.plan_next(self.engine, self.timing)
                 return
-            time.sleep(rest.look_every_s)
+            time.sleep(rest.poll_every_s)
 
     def _unplanned(self) -> bool:
         with autocommit(self.engine) as session:

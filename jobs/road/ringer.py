@@ -1,4 +1,4 @@
-"""Rings the workers of a queue: as many bells as the claimable work needs, less those that are in Redis."""
+"""Rings the workers of a queue: as many bells as the claimable work needs, minus those that wait in Redis."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Ringer:
-    """`workers`: how many processes are expected per queue; `crews`: how many calls each makes at once."""
+    """`workers`: how many processes serve each queue; `crews`: how many calls each of them makes at once."""
 
     redis: Redis
     environment: str
@@ -23,15 +23,15 @@ class Ringer:
 
     @property
     def most(self) -> dict[str, int]:
-        """By queue, how many calls all its workers make at once: more claimable work than this rings no more bells."""
+        """By queue, how many calls all its workers make at once. More claimable work than this needs no more bells."""
         return {queue: crew * self.workers[queue] for queue, crew in self.crews.items()}
 
     def saturated(self, claimable: Mapping[str, int]) -> bool:
-        """Whether there is work, and a crew's worth in each queue that has any."""
+        """Whether there is work, and each queue that has any has enough for a whole crew."""
         return any(claimable.values()) and all(not n or n >= self.crews[queue] for queue, n in claimable.items())
 
     def ring(self, queue: str, claimable: int) -> bool:
-        """A bell for each worker that finds work for its crew, one at least. False: Redis is away."""
+        """Ring one bell for each worker that would find work for its crew, and at least one. False if Redis is away."""
         wanted = max(1, min(-(-claimable // self.crews[queue]), self.workers[queue]))
         try:
             missing = wanted - bells.bells_waiting(self.redis, self.environment, queue)

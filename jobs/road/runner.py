@@ -5,7 +5,7 @@
     guards → settle, and prepare the next call → write → judge → save → COMMIT
 
 The captain of a shift runs `claim`, `start` and `finish`; `make_call` runs in its crew. `except Exception` stands here
-once: what escapes a call is a bug of ours, is counted as an attempt, and never ends a shift.
+once: an exception of a call is a bug of ours, counts as an attempt, and does not end the shift.
 """
 
 import random
@@ -33,7 +33,7 @@ from jobs import logs
 from jobs.logs import about
 from jobs.road import work_queue
 from jobs.road.contracts import known, urgency_of
-from jobs.road.guards import NOT_IN_HAND, STOPPED, Guards, Refusal
+from jobs.road.guards import STOPPED, UNAVAILABLE, Guards, Refusal
 from jobs.road.verdicts import LEFT_TO_GUARDS, VERDICTS
 
 log = structlog.get_logger()
@@ -47,9 +47,9 @@ class Piece:
     operation: Operation
     report: Report | None = None
     look: bool = False
-    """Claimed by its record's own clock: the provider is asked what happened, and nothing is sent."""
+    """Claimed because its record's look is due: the provider is asked what happened, and nothing is sent."""
     loaded: LoadedOperation | None = None
-    """None: its row is unknown, or in the hands of another piece."""
+    """None: the operation does not exist, or another piece of work has it."""
     refusal: Refusal | None = None
     result: Result | None = None
     """None: the operation was left as it is."""
@@ -57,17 +57,17 @@ class Piece:
 
 @dataclass(slots=True)
 class Outcome:
-    """What one transaction of the captain brought."""
+    """What one transaction of the captain leaves to do."""
 
     calls: list[Call] = field(default_factory=list)
     """To be handed to the crew once the transaction has committed."""
     refused_accounts: dict[str | None, int] = field(default_factory=dict)
-    """Accounts where the provider refuses our credentials, with the status it says so by."""
+    """Accounts where the provider refuses our credentials, with the HTTP status of the refusal."""
 
 
 @dataclass(slots=True)
 class Runner:
-    """What every piece of work of one worker process shares. `crew`: how many calls are made at once."""
+    """What all work of one worker process shares. `crew`: how many calls are made at once."""
 
     call_settings: CallSettings
     crew: int
@@ -78,34 +78,35 @@ class Runner:
         self.guards = Guards(self.crew, self.call_settings.timing.probe_s)
 
     def claim(self, session: Session, queue: str, free: int) -> list[Piece]:
-        """Lock up to `free` pieces of work; those that are to be looked at come before the most urgent."""
+        """Lock up to `free` pieces of work: first those whose look is due, then the most urgent."""
         looking = work_queue.claim_looks(session, queue, free)
         ready = work_queue.claim_ready(session, queue, known(), free - len(looking)) if len(looking) < free else []
         looks = {work.id for work in looking}
-        # What is ready and to be looked at as well is claimed once.
+        # Work that is ready and also has a look due is claimed once.
         claimed = {work.id: work for work in (*ready, *looking)}.values()
         return [Piece(work, operation_of(work.entity_id), look=work.id in looks) for work in claimed]
 
     def start(self, session: Session, claimed: Sequence[Piece], in_flight: Mapping[str | None, int]) -> Outcome:
-        """Prepare the calls of what was claimed. The caller commits, then calls. `in_flight`: calls, by account."""
+        """Prepare the calls of claimed work. The caller commits, then calls. `in_flight`: the number of calls by
+        account."""
         return self._carry_on(session, claimed, Counter(in_flight)) if claimed else Outcome()
 
     def finish(self, session: Session, reports: Sequence[Report]) -> Outcome:
-        """Settle what the crew brought back, together; next steps are prepared in the same transaction."""
+        """Settle the reports together; the next steps are prepared in the same transaction."""
         works = work_queue.locked(session, {report.call.loaded.work_id for report in reports})
         in_order = sorted(reports, key=lambda report: report.call.record_id)
         pieces = [Piece(works[each.call.loaded.work_id], each.call.operation, each) for each in in_order]
         return self._carry_on(session, pieces, Counter())
 
     def _carry_on(self, session: Session, pieces: Sequence[Piece], in_flight: Counter[str | None]) -> Outcome:
-        """The life of pieces of work, inside one transaction: the one before their calls, or the one after."""
+        """Take pieces of work through one transaction: the one before their calls, or the one after."""
         pulled = switches.pulled(session, {scope for piece in pieces for scope in piece.work.scopes})
         _load(session, pieces)
         now = database.now(session)
         for piece in pieces:
             self._check_guards(piece, pulled, in_flight)
             self._prepare_or_settle(session, piece, now, in_flight)
-        # Written before they are judged: a new record finds out now whether a sibling holds its object.
+        # Written before they are judged: the write shows whether a sibling has the object of a new record.
         unwritten = store.write(session, [piece.result for piece in pieces if piece.result is not None])
         for piece in pieces:
             self._judge(piece, now)
@@ -115,14 +116,14 @@ class Runner:
 
     def _check_guards(self, piece: Piece, pulled: Mapping[str, str], in_flight: Counter[str | None]) -> None:
         if piece.loaded is None:
-            piece.refusal = NOT_IN_HAND
+            piece.refusal = UNAVAILABLE
             return
         if piece.report is not None and piece.report.error is not None:
             piece.work.attempts += 1
         account = piece.loaded.row.account
-        # A look sends nothing, and a next step takes the place of the call before it.
-        beside = in_flight[account] if piece.report is None and not piece.look else None
-        piece.refusal = self.guards.check(piece.work, pulled, account, beside)
+        # A look sends nothing, and a next step follows a call that is over: neither adds to the calls in flight.
+        adds_to = in_flight[account] if piece.report is None and not piece.look else None
+        piece.refusal = self.guards.check(piece.work, pulled, account, adds_to)
 
     def _prepare_or_settle(self, session: Session, piece: Piece, now: datetime, in_flight: Counter[str | None]) -> None:
         loaded, refusal = piece.loaded, piece.refusal
@@ -133,12 +134,12 @@ class Runner:
             piece.result = effects.prepare(context, look=piece.look)
             in_flight[loaded.row.account] += piece.result.call is not None
         else:
-            report = _compared(session, piece.report) if piece.report.call.looking else piece.report
+            report = _conflict_if_claimed(session, piece.report) if piece.report.call.looking else piece.report
             piece.result = effects.settle(context, report)
             self.guards.windows.learn(loaded.row.account, throttled=piece.result.throttled)
 
     def _judge(self, piece: Piece, now: datetime) -> None:
-        """The one place where a piece of work changes its state because of how its operation stands."""
+        """Change the state of the work by the standing of its operation. Only this function does that."""
         work, result, refusal = piece.work, piece.result, piece.refusal
         if refusal is not None and (result is None or result.standing in LEFT_TO_GUARDS):
             verdict, why = refusal.verdict, refusal.reason
@@ -146,32 +147,32 @@ class Runner:
             assert result is not None, "only a guard leaves an operation as it is"
             verdict, why = VERDICTS[result.standing], result.why
         if result is not None and work.urgency < work.created_at:
-            self._mind_the_deadline(work, result.loaded)
+            self._set_urgency(work, result.loaded)
         state, after = verdict.state, None
         if state is None or (work.state in STOPPED and state not in (WorkState.DONE, WorkState.QUARANTINED)):
             return
         if state is WorkState.RUNNING and result is not None and result.call is not None:
             if result.call.looking and not result.call.step.only_looks:
-                return  # a look by the record's own clock leaves the work as it is: nothing is being sent
+                return  # a look that was due leaves the work as it is: nothing is being sent
             work.record_id = result.call.record_id
         if state is WorkState.QUARANTINED and result is not None:
             why = f"{result.standing}: {why}"
             if (work.state, work.reason) == (state, why):
-                return  # as before, and it counts from then
+                return  # nothing changed, so `state_since` stays
         if verdict.pause is not None:
-            # One that only had to wait for its turn was not tried.
+            # Work whose operation was not touched was not tried.
             work.tries += 1 if result is not None else 0
             after = verdict.pause(work.tries, self.call_settings.timing, self.rng)
         work_queue.move(work, state, now, reason=why or None, after=after)
 
-    def _mind_the_deadline(self, work: Work, loaded: LoadedOperation) -> None:
-        """Planned before its authorization was known; from now on its deadline counts."""
+    def _set_urgency(self, work: Work, loaded: LoadedOperation) -> None:
+        """The work was planned before its authorization was read. From now on its deadline decides its urgency."""
         deadline = operation_of(loaded.row.id).deadline_of(loaded.row)
         if deadline is not None and may_be_real(deadline):
             work.urgency = urgency_of(deadline, work.created_at, self.call_settings.timing)
 
     def set_aside(self, session: Session, claimed: Sequence[Piece], why: str) -> None:
-        """Quarantine what could not be prepared; its record is looked at later, so that it is not claimed again."""
+        """Quarantine work that could not be prepared. A look that is due is postponed, or it would be claimed again."""
         now = database.now(session)
         for work in work_queue.locked(session, [piece.work.id for piece in claimed]).values():
             work_queue.move(work, WorkState.QUARANTINED, now, reason=why)
@@ -180,15 +181,15 @@ class Runner:
             store.look_later(session, work.id, now, self.call_settings.timing)
 
 
-def make_call(gateway: Gateway, in_hand: Call, budget: Budget) -> Report:
-    """One call in the crew. Whatever escapes it is reported, never raised: an answer may have been on its way."""
+def make_call(gateway: Gateway, call: Call, budget: Budget) -> Report:
+    """One call in the crew. An exception is reported, not raised: an answer may have been on its way."""
     try:
-        return effects.call(gateway, in_hand, budget)
+        return effects.call(gateway, call, budget)
     except Exception as error:
-        log.error("call.crashed", step=in_hand.step.name, **about(in_hand.loaded.row), exc_info=True)
+        log.error("call.crashed", step=call.step.name, **about(call.loaded.row), exc_info=True)
         name = type(error).__name__
-        unknown = LookResult(Learned.LOOK_UNANSWERED, why=name) if in_hand.looking else NoAnswer(name)
-        return Report(in_hand, unknown, 0, error=name)
+        unknown = LookResult(Learned.LOOK_UNANSWERED, why=name) if call.looking else NoAnswer(name)
+        return Report(call, unknown, 0, error=name)
 
 
 def _load(session: Session, pieces: Sequence[Piece]) -> None:
@@ -208,8 +209,8 @@ def _load(session: Session, pieces: Sequence[Piece]) -> None:
         piece.loaded = loaded if loaded is not None and loaded.work_id == piece.work.id else None
 
 
-def _compared(session: Session, report: Report) -> Report:
-    """An effect that is not provably ours may be another operation's: then it is a conflict."""
+def _conflict_if_claimed(session: Session, report: Report) -> Report:
+    """If a look found an effect that another operation has claimed, it is a conflict; else the report as it is."""
     found = report.came_back
     if not isinstance(found, LookResult) or (other := store.claimed_elsewhere(session, report)) is None:
         return report
@@ -227,11 +228,11 @@ def _outcome(pieces: Sequence[Piece]) -> Outcome:
     return outcome
 
 
-_FOR_A_PERSON = (Standing.CONFLICT, Standing.MISCONFIGURED)
+_NEEDS_OPERATOR = (Standing.CONFLICT, Standing.MISCONFIGURED)
 
 
 def _log(pieces: Sequence[Piece], now: datetime) -> None:
-    """One line for each: a call is in hand, or how its operation stands without one. What a person must know is an
+    """One line for each: its next call is prepared, or the standing of its operation. What an operator must know is an
     error once, and not again at each look."""
     for piece in pieces:
         work, result = piece.work, piece.result
@@ -245,8 +246,8 @@ def _log(pieces: Sequence[Piece], now: datetime) -> None:
             log.info("operation.prepared", **about(row), state=row.state, step=step, looking=looking, took_ms=took_ms)
             continue
         stuck = work.state == WorkState.QUARANTINED and work.state_since == now
-        for_a_person = stuck or result.newly_undecided or result.standing in _FOR_A_PERSON
-        level = log.error if for_a_person else log.info
+        needs_operator = stuck or result.newly_undecided or result.standing in _NEEDS_OPERATOR
+        level = log.error if needs_operator else log.info
         level(
             "operation.settled",
             **about(row),

@@ -1,6 +1,6 @@
 """What becomes of a piece of work: one table for the outcome of a step, and one for errors.
 
-What a table does not know is quarantined with its evidence and needs a decision.
+Work with an error that the table does not know is quarantined with its evidence, and needs a decision.
 """
 
 import random
@@ -37,9 +37,10 @@ class Verdict:
     """The state that a piece of work goes to, and after which pause it is ready again."""
 
     state: WorkState | None
-    """None: unchanged; another worker has it, or something else stops it."""
+    """None: unchanged, because another worker has it or something else stops it."""
     pause: Callable[[int, Timing, random.Random], timedelta] | None = None
-    """None: no time makes it ready. Work that waits without a pause is claimed when its look is due (`look_at`)."""
+    """None: it becomes ready by no pause. Work that waits without a pause is claimed when its look is due
+    (`look_at`)."""
 
 
 VERDICTS: dict[Standing, Verdict] = {
@@ -52,6 +53,8 @@ VERDICTS: dict[Standing, Verdict] = {
     Standing.WAITING: Verdict(WorkState.WAITING, soon),
     Standing.SIBLING: Verdict(WorkState.WAITING, soon),
     Standing.LOOKING: Verdict(WorkState.WAITING),
+    # The call is parked, that is, undecided: its work waits for the next look. `WorkState.PARKED` is something else, an
+    # unknown version of a contract.
     Standing.PARKED: Verdict(WorkState.WAITING),
     Standing.MISCONFIGURED: Verdict(WorkState.HELD),
     Standing.BLOCKED: Verdict(WorkState.HELD),
@@ -63,21 +66,21 @@ VERDICTS: dict[Standing, Verdict] = {
 LEFT_TO_GUARDS = frozenset(
     {Standing.AGAIN, Standing.BLOCKED, Standing.MISCONFIGURED, Standing.LOOKING, Standing.PARKED}
 )
-"""Where a guard refuses, its verdict replaces ours for these outcomes: the work could send now, or waits for that
-guard. The others keep ours: what has a pause is claimed again after it, and the guards are asked again then."""
+"""If a guard refuses, its verdict replaces that of the table for these outcomes: the work could send now, or waits for
+that guard. The others keep their verdict: after its pause the work is claimed again, and the guards are asked again."""
 
 
 class Failure(StrEnum):
     """What an exception in a transaction of the captain means for that transaction."""
 
     REPEAT = "repeat"
-    """The same transaction again after a pause: nothing was wrong with the rows."""
+    """Try the same transaction again after a pause: nothing was wrong with the rows."""
     HALVE = "halve"
-    """It took too long: again with half the rows."""
+    """It took too long: try again with half the rows."""
     RECONNECT = "reconnect"
-    """The connection is gone, and with it the answer: read first what was written, then go on."""
+    """The connection is lost, and with it the answer to the commit: first read what was written."""
     DATA = "data"
-    """Something about a row: row by row, and the one that fails alone is quarantined with its answer."""
+    """A row is wrong: try row by row. The one that fails alone is quarantined with its answer."""
 
 
 # SQLSTATE classes: postgresql.org/docs/current/errcodes-appendix.html
@@ -93,7 +96,7 @@ _BY_SQLSTATE = {
 
 
 def classify(error: Exception) -> Failure:
-    """What a failed transaction means. Total: what it does not know is DATA, and ends with one row in quarantine."""
+    """What a failed transaction means. An unknown error is DATA, which ends with one row in quarantine."""
     original = getattr(error, "orig", None) or error
     code = database.sqlstate(error)
     if code is not None:
@@ -102,9 +105,9 @@ def classify(error: Exception) -> Failure:
         if code.startswith(("08", "57P")):  # connection exception, admin shutdown and its kin
             return Failure.RECONNECT
         if code.startswith("42"):
-            # A missing grant, table or column: the code is newer than the database, and no row is to blame.
+            # A missing grant, table or column: the code is newer than the database, and no row is wrong.
             return Failure.REPEAT
-        # 53 insufficient resources, 58 system error: a full disk goes on by itself when there is room.
+        # 53 insufficient resources, 58 system error: Postgres goes on when, for example, the disk has room again.
         return Failure.HALVE if code.startswith(("53", "58")) else Failure.DATA
     if isinstance(error, sqlalchemy.exc.DBAPIError) and error.connection_invalidated:
         return Failure.RECONNECT

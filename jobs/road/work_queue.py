@@ -1,4 +1,5 @@
-"""The work queue in Postgres: planned once, claimed by one worker. Each claim is one statement of `work_queue.sql`."""
+"""The work queue in Postgres: work is planned once and claimed by one worker. Each claim is one statement of
+`work_queue.sql`."""
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
@@ -15,7 +16,7 @@ SQL = statements.beside(__file__)
 
 
 def plan(session: Session, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write work that is ready at once; what was planned before (same dedupe key) stays. Returns how many are new."""
+    """Write work that is ready at once. Work with the same dedupe key stays as it is. Returns how many are new."""
     values = [{"id": ids.new("wrk"), "state": WorkState.READY, **row} for row in rows]
     if not values:
         return 0
@@ -35,18 +36,20 @@ def claim_ready(session: Session, queue: str, known: Collection[str], most: int)
 
 
 def claim_looks(session: Session, queue: str, most: int) -> list[Work]:
-    """Lock up to `most` pieces of work whose record is due to be looked at by its own clock."""
+    """Lock up to `most` pieces of work whose record has a look due (`look_at`)."""
     return row_io.load(session, Work, SQL["claim_looks"], queue=queue, most=most)
 
 
 def locked(session: Session, work_ids: Collection[str]) -> dict[str, Work]:
-    """These pieces of work, locked in the order of their ids. What is changed is written by `row_io.save`."""
+    """These pieces of work, locked in the order of their ids. `row_io.save` writes what is changed."""
     return {work.id: work for work in row_io.locked(session, Work, work_ids)}
 
 
 def wake(session: Session, queue: str) -> int:
-    """Make due what of this queue waits only because nothing was answered: sends that come again after a pause, and
-    looks that were not answered. What waits for proof, a person or a sibling waits on. At most 1000 of each."""
+    """Make due the sends and the looks of this queue that wait only because Stripe did not answer, at most 1000 of
+    each.
+
+    Work that waits for a proof, a decision or a sibling goes on waiting."""
     return sum(statements.run(session, SQL[name], queue=queue).rowcount for name in ("wake_work", "wake_looks"))
 
 

@@ -5,7 +5,7 @@ SELECT work.* FROM billing.work
  ORDER BY urgency, id LIMIT :most FOR UPDATE SKIP LOCKED;
 
 -- name: claim_looks
--- A look runs whatever its work's state is: held, quarantined and parked operations are looked at, too.
+-- A look runs in every state of its work, also if that is held, quarantined or parked.
 SELECT work.* FROM billing.work
   JOIN billing.idempotency_records AS r ON r.work_id = work.id
  WHERE r.queue = :queue AND r.concluded_at IS NULL
@@ -15,7 +15,7 @@ SELECT work.* FROM billing.work
  ORDER BY r.look_at LIMIT :most FOR UPDATE OF work SKIP LOCKED;
 
 -- name: claimable
--- By the conditions of both claims; a look's index fits what is said not to be null.
+-- The conditions of both claims. `look_at IS NOT NULL` is there so that the partial index is used.
 SELECT (SELECT count(*)
           FROM (SELECT FROM billing.work
                  WHERE queue = q.name AND state = 'ready'
@@ -38,7 +38,7 @@ UPDATE billing.work SET state = 'ready', due_at = NULL, tries = 0, state_since =
                ORDER BY w.due_at LIMIT 1000 FOR UPDATE OF w SKIP LOCKED);
 
 -- name: wake_looks
--- A lease says that somebody looks at this moment.
+-- With a lease, a worker is looking at this moment.
 UPDATE billing.idempotency_records SET look_at = clock_timestamp()
  WHERE id IN (SELECT id FROM billing.idempotency_records
                WHERE queue = :queue AND concluded_at IS NULL AND look_at > clock_timestamp()

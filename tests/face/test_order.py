@@ -28,7 +28,7 @@ from billing.tables.idempotency_records import Record
 from billing.tables.work import Work
 from billing.timing import PRODUCTION, SHORT
 from jobs.road import backlog, cadence, housekeeping, planning, quarantine, ringer, work_queue
-from jobs.road.cadence import CostlyLooks
+from jobs.road.cadence import CostlyChecks
 from jobs.road.contracts import known
 from jobs.road.guards import Windows
 from jobs.road.runner import Runner
@@ -582,18 +582,18 @@ def test_where_looking_for_what_switches_stop_is_slow_it_is_done_rarely(service:
     asked: list[bool] = []
     clock = [100.0]
     service.relay.clock = lambda: clock[0]
-    really = backlog.look
+    really = backlog.read
 
-    def slow(session: Session, most: Any, costly: CostlyLooks) -> Any:
+    def slow(session: Session, most: Any, costly: CostlyChecks) -> Any:
         asked.append(costly.stopped)
         clock[0] += 1.0 if costly.stopped else 0.001
         return really(session, most, costly)
 
-    monkeypatch.setattr(backlog, "look", slow)
+    monkeypatch.setattr(backlog, "read", slow)
     for _ in range(3):
         service.relay.round()
     assert asked == [True, False, False]
-    clock[0] += cadence.LOOK_REST
+    clock[0] += cadence.CHECK_REST
     service.relay.round()
     assert asked == [True, False, False, True]
 
@@ -604,15 +604,15 @@ def test_where_looking_for_what_switches_stop_takes_too_long_the_round_goes_on_w
     """A million pieces of ready work and one pulled switch were read through for more than two seconds."""
     clock = [100.0]
     service.relay.clock = lambda: clock[0]
-    really = backlog.look
+    really = backlog.read
 
-    def too_slow(session: Session, most: Any, costly: CostlyLooks) -> Any:
+    def too_slow(session: Session, most: Any, costly: CostlyChecks) -> Any:
         if costly.stopped:
             clock[0] += 2
             session.execute(text("SELECT pg_sleep(9)"))
         return really(session, most, costly)
 
-    monkeypatch.setattr(backlog, "look", too_slow)
+    monkeypatch.setattr(backlog, "read", too_slow)
     capture = service.ask_for_capture("pi_1")
     with structlog.testing.capture_logs() as lines:
         service.relay.round()

@@ -14,7 +14,7 @@ from billing import invoices, statements, store, switches
 from billing.database import transaction
 from billing.timing import SHORT
 from jobs.road import backlog, housekeeping, planning, work_queue
-from jobs.road.cadence import CostlyLooks
+from jobs.road.cadence import CostlyChecks
 from jobs.road.contracts import known
 
 ROOT = Path(__file__).parents[2]
@@ -141,7 +141,7 @@ def test_what_a_relay_sees_is_what_is_then_taken_in_whatever_state_the_rows_are(
     for _ in range(250):
         with Session(engine) as session:
             scatter(session, rng)
-            now = backlog.look(session, most, CostlyLooks(stopped=True, unknown=True))
+            now = backlog.read(session, most, CostlyChecks(stopped=True, unknown=True))
             for sweep in (*housekeeping.SWEEPS, housekeeping.STAMP):
                 assert (taken(session, lambda move=sweep.move: move(session, 9)) > 0) == sweep.wanted(now), sweep.name
             assert (taken(session, lambda: planning.plan(session, SHORT)) > 0) == now.unplanned
@@ -162,5 +162,5 @@ def test_what_is_costly_is_only_looked_for_when_asked(engine: Engine):
         session.execute(text("UPDATE billing.work SET state = 'held', version = 2, scopes = '{}'"))
         session.execute(text("UPDATE billing.work SET state = 'ready' WHERE id = 'wrk_0'"))
         for stopped, unknown in ((True, True), (False, False), (True, False)):
-            now = backlog.look(session, {"captures": 1}, CostlyLooks(stopped, unknown))
+            now = backlog.read(session, {"captures": 1}, CostlyChecks(stopped, unknown))
             assert now.unknown is unknown

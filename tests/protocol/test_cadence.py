@@ -5,20 +5,20 @@ from hypothesis import strategies as st
 
 from jobs.road.cadence import (
     BUSY_FOR_S,
+    CHECK_REST,
     IDLE_PAUSE_S,
-    LOOK_AGAIN_S,
-    LOOK_REST,
+    POLL_EVERY_S,
     RING_AGAIN_S,
     ROUND_PAUSE_S,
-    SLOW_LOOK_S,
+    SLOW_CHECK_S,
     STAMP_EVERY_S,
     UNKNOWN_EVERY_S,
     Cadence,
-    CostlyLooks,
+    CostlyChecks,
     Rest,
 )
 
-BOTH, NEITHER = CostlyLooks(stopped=True, unknown=True), CostlyLooks(stopped=False, unknown=False)
+BOTH, NEITHER = CostlyChecks(stopped=True, unknown=True), CostlyChecks(stopped=False, unknown=False)
 
 
 def test_an_idle_relay_rests_long_and_looks_for_nothing_meanwhile():
@@ -28,9 +28,9 @@ def test_an_idle_relay_rests_long_and_looks_for_nothing_meanwhile():
 def test_for_a_second_after_something_moved_it_rests_shortly_and_looks_for_new_requests():
     cadence = Cadence()
     cadence.moved(100.0)
-    assert cadence.rest(100.0, saturated=False) == Rest(100.0 + ROUND_PAUSE_S, LOOK_AGAIN_S)
+    assert cadence.rest(100.0, saturated=False) == Rest(100.0 + ROUND_PAUSE_S, POLL_EVERY_S)
     assert cadence.rest(100.0, saturated=True) == Rest(100.0 + ROUND_PAUSE_S, None), "what is planned starts no sooner"
-    assert cadence.rest(99.99 + BUSY_FOR_S, saturated=False).look_every_s == LOOK_AGAIN_S
+    assert cadence.rest(99.99 + BUSY_FOR_S, saturated=False).poll_every_s == POLL_EVERY_S
     assert cadence.rest(100.0 + BUSY_FOR_S, saturated=False) == Rest(100.0 + BUSY_FOR_S + IDLE_PAUSE_S, None)
 
 
@@ -48,34 +48,34 @@ def test_an_idle_relay_stamps_whenever_there_is_something_and_a_busy_one_once_a_
 
 
 def test_the_first_round_asks_everything():
-    assert Cadence().costly_looks(0.0) == BOTH
+    assert Cadence().costly_checks(0.0) == BOTH
 
 
 def test_unknown_contracts_are_asked_for_once_a_second_from_when_the_answer_came():
     cadence = Cadence()
-    cadence.asked(BOTH, 100.0, 100.05)
-    assert cadence.costly_looks(100.04 + UNKNOWN_EVERY_S) == CostlyLooks(stopped=True, unknown=False)
-    assert cadence.costly_looks(100.05 + UNKNOWN_EVERY_S) == BOTH
+    cadence.checked(BOTH, 100.0, 100.05)
+    assert cadence.costly_checks(100.04 + UNKNOWN_EVERY_S) == CostlyChecks(stopped=True, unknown=False)
+    assert cadence.costly_checks(100.05 + UNKNOWN_EVERY_S) == BOTH
 
 
 def test_what_switches_stop_is_asked_for_in_every_round_while_that_is_quick():
     cadence = Cadence()
     for n in range(10):
-        cadence.asked(cadence.costly_looks(100.0 + n), 100.0 + n, 100.0 + n + SLOW_LOOK_S)
-        assert cadence.costly_looks(100.0 + n + SLOW_LOOK_S).stopped
+        cadence.checked(cadence.costly_checks(100.0 + n), 100.0 + n, 100.0 + n + SLOW_CHECK_S)
+        assert cadence.costly_checks(100.0 + n + SLOW_CHECK_S).stopped
 
 
 def test_where_that_was_slow_it_is_asked_again_after_twenty_times_as_long():
     cadence = Cadence()
-    cadence.asked(BOTH, 100.0, 102.0)
-    assert cadence.costly_looks(102.0 + 2.0 * LOOK_REST - 0.01) == NEITHER
-    assert cadence.costly_looks(102.0 + 2.0 * LOOK_REST) == BOTH
+    cadence.checked(BOTH, 100.0, 102.0)
+    assert cadence.costly_checks(102.0 + 2.0 * CHECK_REST - 0.01) == NEITHER
+    assert cadence.costly_checks(102.0 + 2.0 * CHECK_REST) == BOTH
 
 
 def test_a_slow_round_that_did_not_ask_for_it_postpones_nothing():
     cadence = Cadence()
-    cadence.asked(NEITHER, 100.0, 110.0)
-    assert cadence.costly_looks(110.0) == BOTH
+    cadence.checked(NEITHER, 100.0, 110.0)
+    assert cadence.costly_checks(110.0) == BOTH
 
 
 def test_a_queue_is_rung_at_once_and_while_work_stays_claimable_once_a_second():
@@ -100,10 +100,10 @@ def test_however_slow_the_costly_questions_are_they_take_no_more_than_a_twentiet
     """Of a look that is slow; one that is quick may be asked all the time."""
     cadence, now, asking, began_at = Cadence(), 0.0, 0.0, 0.0
     for pause, took in rounds:
-        costly = cadence.costly_looks(now)
-        if costly.stopped and took > SLOW_LOOK_S:
+        costly = cadence.costly_checks(now)
+        if costly.stopped and took > SLOW_CHECK_S:
             # The time since the last one that was slow was long enough.
-            assert asking == 0.0 or now - began_at >= asking * LOOK_REST
+            assert asking == 0.0 or now - began_at >= asking * CHECK_REST
             asking, began_at = took, now + took
-        cadence.asked(costly, now, now + took)
+        cadence.checked(costly, now, now + took)
         now += took + pause
