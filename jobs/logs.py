@@ -1,7 +1,7 @@
 """One JSON line per outcome: a static event name, ids instead of objects, and no free text.
 
 docs/logs.md lists every event. A line about one operation carries its id and its correlation id (`about`); an exception
-is told by its kind and its place, because its message may quote a row, a parameter or a body.
+is logged by its class and its place, because its message may quote a row, a parameter or a body.
 """
 
 import logging
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 _ROOT = Path(__file__).parents[1]
 _FRAMES = 30
-"""The innermost: more tell nothing."""
+"""So many of the innermost frames are logged; more would not help."""
 
 
 def configure(level: str = "info", style: Literal["json", "console"] = "json") -> None:
@@ -51,31 +51,32 @@ def configure(level: str = "info", style: Literal["json", "console"] = "json") -
     )
 
 
-# One list for good: a logger keeps the list that it was first used with.
+# One list, changed in place: a logger keeps the list that it was first used with.
 _PROCESSORS: list[structlog.typing.Processor] = []
 
 
 def own_the_process() -> None:
-    """What would print a traceback or a warning on standard error is a line of the log instead."""
+    """Log uncaught exceptions and warnings as events, instead of printing them on standard error."""
     logging.captureWarnings(True)
     sys.excepthook = _crashed
     threading.excepthook = lambda raised: _crashed(raised.exc_type, raised.exc_value, raised.exc_traceback)
 
 
 def about(entity: Entity | Work | Fact) -> dict[str, str | None]:
-    """The two ids of a line about one operation. `grep` either, and its life is told from planning to conclusion."""
+    """The two ids of a line about one operation. A search for either shows its whole life."""
     operation_id = entity.entity_id if isinstance(entity, Work | Fact) else entity.id
     return {"operation_id": operation_id, "correlation_id": entity.correlation_id}
 
 
-def once_committed(session: Session, tell: Callable[[], object]) -> None:
-    """Call this after the transaction's commit, and not at all if it is rolled back: a line says what became true."""
-    sqlalchemy.event.listen(session, "after_commit", lambda _: tell(), once=True)
+def once_committed(session: Session, write: Callable[[], object]) -> None:
+    """Call `write` after the commit, and never if the transaction is rolled back: a line says what became true."""
+    sqlalchemy.event.listen(session, "after_commit", lambda _: write(), once=True)
 
 
 class Libraries(logging.Handler):
-    """What a library reports, from warnings up, as an event of ours: who, where, and its text without what it puts
-    into it. Where it put that in itself, the text is left out: it may quote anything.
+    """Logs warnings and errors of libraries as events of ours: the library, the place, and the text without its values.
+
+    If the library has put values into the text itself, the text is left out, because it may quote anything.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -96,16 +97,16 @@ def _crashed(kind: type[BaseException], error: BaseException | None, place: Trac
 
 
 def _without_messages(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """`exc_info` becomes `raised`: the exception and those behind it, each with its kind and its place."""
-    given = event.pop("exc_info", None)
-    error = sys.exc_info()[1] if given is True else given[1] if isinstance(given, tuple) else given
+    """`exc_info` becomes `raised`: the exception and its causes, each with its class and its place."""
+    exc_info = event.pop("exc_info", None)
+    error = sys.exc_info()[1] if exc_info is True else exc_info[1] if isinstance(exc_info, tuple) else exc_info
     if isinstance(error, BaseException):
-        event["raised"] = list(told(error))
+        event["raised"] = list(chain_of(error))
     return event
 
 
-def told(error: BaseException | None) -> Iterator[dict[str, Any]]:
-    """An exception without its message: its class, Postgres' code and constraint if it is one of its own, and where."""
+def chain_of(error: BaseException | None) -> Iterator[dict[str, Any]]:
+    """An exception and its causes without their messages: class, place, and Postgres' code and constraint if any."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -124,7 +125,7 @@ def told(error: BaseException | None) -> Iterator[dict[str, Any]]:
 
 
 def places(frame: FrameType | None) -> list[str]:
-    """Where a thread stands, innermost last: files, lines and functions, and nothing that is in them."""
+    """The stack of a thread, innermost last: files, lines and functions, without values."""
     return _places(traceback.extract_stack(frame)) if frame is not None else []
 
 

@@ -97,5 +97,5 @@ def _confess(error: Exception) -> None:
         logs.log.critical("process.crashed", exc_info=error)
     else:
         print_error("billing: this is a bug, please report it with these lines")
-        for line in logs.told(error):
+        for line in logs.chain_of(error):
             print_error(json.dumps(line))

@@ -186,12 +186,12 @@ def health(
     """
     from jobs.config import queues
     from jobs.config.loading import load
-    from jobs.process.health import YOUNG_S, State, standing
+    from jobs.process.health import YOUNG_S, State, health_of
 
     roles = ["relay", "archiver", *(f"worker-{queue}" for queue in queues.NAMES)]
     if role not in roles:
         raise typer.BadParameter(f"{role!r} is not a role; choose one of: {', '.join(roles)}", param_hint="ROLE")
-    found = standing(role, load().health_directory)
+    found = health_of(role, load().health_directory)
     healthy = found.state in ((State.BEATING, State.WAITING) if alive else (State.BEATING,))
     if as_json:
         print_json(

@@ -1,7 +1,7 @@
 """Secrets at AWS: in Secrets Manager, and in the Parameter Store of Systems Manager.
 
-Credentials and region are those that the process has at AWS anyway: environment, profile, or the role of its task or
-machine. AWS_ENDPOINT_URL_SECRETS_MANAGER and AWS_ENDPOINT_URL_SSM are followed. `jobs.config.secrets` reads
+Credentials and region are found as in every program that uses AWS: environment, profile, or the role of its task or
+machine. AWS_ENDPOINT_URL_SECRETS_MANAGER and AWS_ENDPOINT_URL_SSM are used. `jobs.config.secrets` reads
 through here.
 """
 
@@ -15,16 +15,16 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError, NoCredentialsError, NoRegionError
 from botocore.exceptions import ConnectionError as NotConnected
 
-# A process that starts waits for this, and so does the first call after a 401.
+# A starting process waits this long at most, and so does the first call after a 401.
 _CONFIG = Config(connect_timeout=3, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2})
 
 
 class NotRead(Exception):
-    """There is nothing usable. The message is one line, and shows nothing of what lies there."""
+    """Nothing usable is stored there. The message is one line and shows no part of what is stored."""
 
 
 class NotReached(NotRead):
-    """AWS did not answer, or asked to be asked later."""
+    """AWS did not answer, or refused for now."""
 
 
 def from_secrets_manager(place: str) -> str:
@@ -37,7 +37,7 @@ def from_secrets_manager(place: str) -> str:
     try:
         fields = json.loads(text)
     except ValueError:
-        # Not chained: that error shows the text.
+        # Not chained, because that error shows the text.
         raise NotRead(f"it is not JSON; leave out #{field}, or store it as JSON") from None
     if not isinstance(fields, dict) or field not in fields:
         raise NotRead(f"there is no field {field!r} in it")
@@ -54,7 +54,7 @@ def from_parameter_store(name: str) -> str:
 @contextmanager
 def _asked(service: str) -> Iterator[Any]:
     try:
-        # A session of its own: boto3's default one is not for threads.
+        # A session of its own, because threads must not share boto3's default session.
         client = boto3.session.Session().client(service, config=_CONFIG)
         try:
             yield client
@@ -66,7 +66,7 @@ def _asked(service: str) -> Iterator[Any]:
         code = str(error.response.get("Error", {}).get("Code"))
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         later = status >= 500 or status == 429 or "Throttl" in code
-        # Whoever answers names the code, too, and a name it must be.
+        # The code is part of the answer, so it is shown only if it is a plain name.
         raise (NotReached if later else NotRead)(f"AWS answers {code if code.isalnum() else 'with an error'}") from None
     except NoRegionError:
         raise NotRead("AWS has many regions; set AWS_DEFAULT_REGION") from None
@@ -74,7 +74,7 @@ def _asked(service: str) -> Iterator[Any]:
         raise NotRead("no credentials for AWS; give this process a role, or set AWS_PROFILE") from None
     except (NotConnected, HTTPClientError) as error:
         raise NotReached(f"AWS could not be asked ({type(error).__name__})") from None
-    except Exception as error:  # noqa: BLE001 - the SDK's errors are no closed world, and their texts may quote anything
+    except Exception as error:  # noqa: BLE001 - the SDK has no complete list of errors, and their texts may quote anything
         raise NotRead(f"AWS could not be asked ({type(error).__name__})") from None
 
 
@@ -82,5 +82,5 @@ def _usable(found: object) -> str:
     if not isinstance(found, str):
         raise NotRead("it is not text")
     if not found.strip():
-        raise NotRead("what lies there is empty")
+        raise NotRead("what is stored there is empty")
     return found

@@ -4,7 +4,8 @@ Other clients write parameters into the same URL. What ours knows is kept; what 
 only tells another client how to behave is ignored, and its name returned; everything else is refused in one line that
 names the part. `docs/settings.md` has the tables, and a test compares them.
 
-No message shows a value, a host included: where a password holds @, / or # as it is, a part of it stands there.
+No message shows a value, not even a host: if a password contains an unencoded @, / or #, a part of it is read as the
+host.
 """
 
 import ipaddress
@@ -22,12 +23,12 @@ _HOST_IN_HTTP = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 
 
 class BadConnectionString(ValueError):
-    """It cannot be used as it is written. The message is one line without the setting's name, and shows no value."""
+    """This URL cannot be used. The message is one line without the setting's name, and shows no value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A URL that our client takes as it is, and the names of the parameters that were left out of it."""
+    """A URL for our client, and the names of the parameters that were left out of it."""
 
     url: str
     ignored: tuple[str, ...]
@@ -35,10 +36,10 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a parameter's value must be, and how that is told."""
+    """What a parameter's value must be: a pattern, and the words for it in a message."""
 
     pattern: re.Pattern[str]
-    told: str
+    words: str
 
 
 ANYTHING = Expected(re.compile(r".+"), "anything")
@@ -58,9 +59,9 @@ class Dialect:
     schemes: Mapping[str, str]
     """As they are written -> as our client takes them."""
     wrong_scheme: str
-    """What is said about any other."""
+    """The message for any other scheme."""
     user: str
-    """What the user is called as a parameter."""
+    """The name of the parameter for the user."""
     kept: Mapping[str, Expected]
     translated: Mapping[str, str]
     """What each means here, for the documentation."""
@@ -78,9 +79,9 @@ class Parts:
     hosts: str
     path: str
     parameters: dict[str, str]
-    """Those to be heeded, but for user and password."""
+    """Those that have a meaning here, without user and password."""
     ignored: tuple[str, ...]
-    """The names of those that are not."""
+    """The names of the ignored parameters."""
 
 
 def take_apart(text: str, dialect: Dialect) -> Parts:
@@ -114,50 +115,52 @@ def take_apart(text: str, dialect: Dialect) -> Parts:
 
 
 def _sorted_out(query: Mapping[str, str], dialect: Dialect) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The parameters that are to be heeded and have a value, and the names of those that are not."""
+    """The parameters that have a meaning here and a value, and the names of the ignored ones."""
     for name in query:
         if name not in dialect.kept and name not in dialect.translated and name not in dialect.ignored:
             raise BadConnectionString(f"{_shown(name)} is not a known parameter; remove it")
-    heeded = {name: value for name, value in query.items() if name not in dialect.ignored and value}
-    return heeded, tuple(sorted(name for name in query if name in dialect.ignored))
+    used = {name: value for name, value in query.items() if name not in dialect.ignored and value}
+    return used, tuple(sorted(name for name in query if name in dialect.ignored))
 
 
 def check_values(values: Mapping[str, str], dialect: Dialect) -> None:
-    """Raises BadConnectionString. A client would refuse it as late as a server that is away, and be waited for."""
+    """Raises BadConnectionString. Our client would refuse a wrong value only when it connects, and the process would
+    then wait as for a server that is away."""
     for name, value in values.items():
         if not dialect.kept[name].pattern.fullmatch(value):
-            raise BadConnectionString(f"?{name}= must be {dialect.kept[name].told}")
+            raise BadConnectionString(f"?{name}= must be {dialect.kept[name].words}")
 
 
 def once(name: str, before: str, after: str) -> str:
-    """What may stand before the ?, and after it as a parameter. Raises BadConnectionString where the two differ."""
+    """A value that may be written before the ? and as a parameter after it. Raises BadConnectionString if they
+    differ."""
     if before and after and before != after:
         raise BadConnectionString(f"?{name}= contradicts the part before the ?; remove one")
     return before or after
 
 
-def hosts_of(authority: str, mend: str = _ENCODE) -> tuple[list[str], list[int | None]]:
+def hosts_of(authority: str, advice: str = _ENCODE) -> tuple[list[str], list[int | None]]:
     """`host:port,[::1]:port,%2Fdirectory`: the hosts, and the port of each. Raises BadConnectionString."""
     hosts: list[str] = []
     ports: list[int | None] = []
     for each in authority.split(",") if authority else ():
         found = re.fullmatch(r"(?:\[([^\[\]]*)\]|([^\[\]:]*))(?::(.*))?", each)
         if found is None:
-            _no_host(mend)
+            _no_host(advice)
         six, name, port = found.groups()
         host = _plain(name if six is None else six)
         if not (is_address(host) if six is not None else host.startswith("/") or re.fullmatch(r"[\w.-]*", host)):
-            _no_host(mend)
+            _no_host(advice)
         hosts.append(host)
-        ports.append(port_of(port, mend) if port else None)
+        ports.append(port_of(port, advice) if port else None)
     if len(hosts) > 1 and not all(hosts):
-        _no_host(mend)
+        _no_host(advice)
     return hosts, ports
 
 
-def port_of(text: str, mend: str = _ENCODE) -> int:
+def port_of(text: str, advice: str = _ENCODE) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 65536:
-        raise BadConnectionString(f"the port is not a number from 1 to 65535; {mend}")
+        raise BadConnectionString(f"the port is not a number from 1 to 65535; {advice}")
     return int(text)
 
 
@@ -202,7 +205,7 @@ def _pairs(query: str) -> dict[str, str]:
 
 
 def _plain(text: str) -> str:
-    """Percent-decoded. What is no code at all is refused: one reader takes it as it stands, and the next fails."""
+    """Percent-decoded. A % that begins no code is refused: some programs read it as it is, and others fail."""
     if re.search(r"%(?![0-9A-Fa-f]{2})", text):
         raise BadConnectionString(f"a % in it is not followed by two hexadecimal digits; {_ENCODE}")
     try:
@@ -215,9 +218,9 @@ def _plain(text: str) -> str:
 
 
 def _shown(name: str) -> str:
-    """A parameter's name, unless it may be a piece of a password."""
+    """A parameter's name, unless it may be part of a password."""
     return f"?{name}=" if re.fullmatch(r"[a-z][a-z_]{1,40}", name) else "a parameter of its"
 
 
-def _no_host(mend: str) -> NoReturn:
-    raise BadConnectionString(f"the part after // is not a host and port; {mend}")
+def _no_host(advice: str) -> NoReturn:
+    raise BadConnectionString(f"the part after // is not a host and port; {advice}")

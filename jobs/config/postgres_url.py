@@ -48,19 +48,19 @@ _KEPT: Mapping[str, Expected] = {
     "target_session_attrs": one_of("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
     "load_balance_hosts": one_of("disable", "random"),
     "client_encoding": Expected(re.compile(r"utf-?8|unicode", re.IGNORECASE), "UTF8"),
-    # Before our own, which hold where both name a setting.
+    # Sent before our own options: if both name a setting, ours is used.
     "options": ANYTHING,
 }
 _TRANSLATED: Mapping[str, str] = {
     "ssl": "`true` is `sslmode=require`, `false` is `sslmode=disable`, another word is taken as an `sslmode`",
-    "sslmode": "`no-verify` is `require`: encrypted, and the certificate is not looked at",
+    "sslmode": "`no-verify` is `require`: encrypted, and the certificate is not checked",
     "user": "as before the `@`",
     "password": "as before the `@`",
     "host": "as after the `@`; a directory is one of sockets",
     "port": "as after the host; several with commas between, or one for all hosts",
     "dbname": "as after the `/`",
 }
-# Each tells another client how it keeps its connections or names its tables. Ours say all of that themselves.
+# These tell other clients how to keep connections or name tables. Our code sets all of that itself.
 _IGNORED = frozenset(
     # Prisma
     "pgbouncer connection_limit pool_timeout socket_timeout statement_cache_size schema connect_timeout"
@@ -101,7 +101,7 @@ def read(text: str) -> Address:
     hosts, ports = _hosts(parts.hosts, given.pop("host", ""), given.pop("port", ""))
     check_values(given, DIALECT)
     if len(hosts) > 1 or any(host.startswith("/") for host in hosts):
-        # SQLAlchemy takes these as parameters only.
+        # SQLAlchemy accepts these only as parameters.
         given["host"] = ",".join(hosts)
         given["port"] = ",".join(str(port or 5432) for port in ports)
         hosts, ports = [], []

@@ -1,7 +1,7 @@
 """Makes a REDIS_URL from a hosting provider into one for redis-py. The tables are in docs/settings.md, too.
 
-redis-py hands a parameter that it does not know to a function that does not take it, and lets one that it does know
-replace what our code says: how long a relay waits for an answer is not a URL's to change.
+redis-py passes an unknown parameter to a function that does not take it, and lets a known one replace a value of our
+code. A URL must not change how long a relay waits for an answer.
 Source: `redis.connection.parse_url` of redis-py 8; the manuals of Celery, ioredis, Rails and phpredis.
 """
 
@@ -82,21 +82,21 @@ def read(text: str) -> Address:
 
 
 def _scheme(scheme: str, given: dict[str, str]) -> str:
-    said = {given.pop(name).lower() for name in ("ssl", "tls") if name in given}
-    if not said:
+    values = {given.pop(name).lower() for name in ("ssl", "tls") if name in given}
+    if not values:
         return scheme
-    if not (said <= ON or said <= OFF) or (scheme == "rediss" and said <= OFF) or scheme == "unix":
+    if not (values <= ON or values <= OFF) or (scheme == "rediss" and values <= OFF) or scheme == "unix":
         raise BadConnectionString(
             "?ssl= or ?tls= does not agree with the rest; write rediss:// for TLS and redis:// without, and remove it"
         )
-    return "rediss" if said <= ON else scheme
+    return "rediss" if values <= ON else scheme
 
 
 def _number(path: str, given: dict[str, str]) -> int:
-    said = {number for number in (path, given.pop("db", ""), given.pop("database", "")) if number}
-    if len(said) > 1 or not all(re.fullmatch(r"[0-9]{1,4}", number) for number in said):
+    values = {number for number in (path, given.pop("db", ""), given.pop("database", "")) if number}
+    if len(values) > 1 or not all(re.fullmatch(r"[0-9]{1,4}", number) for number in values):
         raise BadConnectionString(f"its database must be one number; write {FORM}")
-    return int(said.pop()) if said else 0
+    return int(values.pop()) if values else 0
 
 
 def _host(authority: str) -> str:

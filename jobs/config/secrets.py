@@ -10,12 +10,12 @@ process listing or a log; what it refers to may not.
 
     SecretError
     ├── BadReference       the setting holds no reference that this version can follow
-    ├── SecretMissing      the place is named, and there is nothing usable in it
-    │   └── SecretAway     the store that holds it did not answer, or not now
+    ├── SecretMissing      there is nothing usable where the reference leads
+    │   └── SecretAway     the store that holds it did not answer, or refused for now
     ├── SecretExposed      the file can be read, or written, by users who must not
     └── WrongStripeKey     no Stripe key, or one of the wrong mode for this environment
 
-Every message is one line, names the setting, says how to mend it, and shows no value.
+Every message is one line, names the setting, says how to correct it, and shows no value.
 """
 
 import os
@@ -39,7 +39,7 @@ _STRIPE_KEY = re.compile(r"(?:sk|rk)_(live|test)_[A-Za-z0-9_]+")
 def bare(text: str) -> str:
     """Without blanks, newlines and a byte-order mark around it, and without one pair of quotes.
 
-    Editors, `echo`, env files and web forms add them; no key and no URL has any of its own there.
+    Editors, `echo`, env files and web forms add them. No key and no URL begins or ends with one.
     """
     text = text.strip().strip("\ufeff").strip()
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
@@ -55,7 +55,7 @@ class SecretError(Exception):
 
 
 class BadReference(SecretError):
-    """What stands in the setting is no reference that can be followed."""
+    """The setting holds no reference that this version can follow."""
 
 
 class SecretMissing(SecretError):
@@ -63,7 +63,7 @@ class SecretMissing(SecretError):
 
 
 class SecretAway(SecretMissing):
-    """The store where it lies could not be asked; it may answer later."""
+    """The store that holds it did not answer, or refused for now; it may answer later."""
 
 
 class SecretExposed(SecretError):
@@ -75,7 +75,7 @@ class WrongStripeKey(SecretError):
 
 
 class Secret:
-    """A value that is read on first use, and shown by nothing: only its reference is.
+    """A value that is read on first use and never printed; only its reference is.
 
     Safe to use from many threads. It is not pickled: hand the reference to another process, which
     then reads the secret itself.
@@ -92,10 +92,10 @@ class Secret:
 
     @classmethod
     def referred(cls, reference: str, setting: str) -> "Secret":
-        """A secret that lies where `reference` says. Raises BadReference; the place is not looked at yet."""
+        """The secret behind `reference`. Raises BadReference. The secret itself is not read yet."""
         scheme, colon, place = reference.partition(":")
         if not colon or scheme not in SCHEMES or not _PLACES[scheme].fullmatch(place):
-            # What stands here may be the secret itself, so it is not repeated.
+            # The setting may hold the secret itself, so it is not repeated.
             raise BadReference(setting, f"not a secret reference; write {SUPPORTED}")
         return cls(setting, reference, lambda: SCHEMES[scheme](place, setting))
 
@@ -115,7 +115,7 @@ class Secret:
 
     @property
     def is_set(self) -> bool:
-        """False for one that nobody gave to this process. Whether anything lies there is not looked at."""
+        """False if this setting is not set. Does not check whether the reference leads to anything."""
         return self.shown != _UNSET
 
     def reveal(self) -> str:
@@ -126,7 +126,7 @@ class Secret:
             return self._value
 
     def reload(self) -> bool:
-        """Read it again, as after a 401. True when it is another one now; on an error the old one stays."""
+        """Read it again, for example after a 401. True if it has changed; on an error the old one stays."""
         fresh = self._read_bare()
         with self._lock:
             changed, self._value = fresh != self._value, fresh
@@ -149,7 +149,7 @@ class Secret:
     def __repr__(self) -> str:
         return f"Secret({self.shown})"
 
-    # Also what f"{secret}" and json.dumps(..., default=str) come to.
+    # f"{secret}" and json.dumps(..., default=str) use this one.
     __str__ = __repr__
 
     def __reduce__(self) -> NoReturn:
@@ -204,7 +204,7 @@ def _from_environment(name: str, setting: str) -> str:
 def _from_file(path: str, setting: str) -> str:
     place = f"file:{path}"
     try:
-        # Non-blocking, or a pipe without a writer would wait for ever.
+        # Non-blocking: otherwise opening a pipe without a writer would wait forever.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             _check_privacy(path, file.fileno(), setting)
             content = file.read(_LONGEST + 1)
@@ -215,7 +215,7 @@ def _from_file(path: str, setting: str) -> str:
     try:
         value = content.decode()
     except UnicodeDecodeError:
-        # Not chained: that error shows the bytes.
+        # Not chained, because that error shows the bytes.
         raise SecretMissing(setting, f"{place}: not text in UTF-8") from None
     if not bare(value):
         raise SecretMissing(setting, f"{place}: the file is empty")
@@ -230,7 +230,7 @@ def _check_privacy(path: str, opened: int, setting: str) -> None:
     if mode & 0o022:
         raise SecretExposed(setting, f"file:{path}: other users can write it; chmod 600 {path}")
     place = Path(path).resolve()
-    # Who may pass neither as its group nor as anybody comes to nothing below a directory.
+    # If neither its group nor others may enter a directory, they reach no file below it.
     closed = any(not parent.stat().st_mode & 0o011 for parent in place.parents)
     if mode & 0o044 and not closed and not place.is_relative_to(MOUNTED.resolve()):
         raise SecretExposed(
@@ -239,7 +239,7 @@ def _check_privacy(path: str, opened: int, setting: str) -> None:
 
 
 def _from_aws(place: str, setting: str, *, scheme: str) -> str:
-    from jobs.config import aws_secrets  # noqa: PLC0415 - half a second, for those who use it
+    from jobs.config import aws_secrets  # noqa: PLC0415 - takes half a second, and few installations use it
 
     read = {"aws-sm": aws_secrets.from_secrets_manager, "aws-ssm": aws_secrets.from_parameter_store}[scheme]
     try:
@@ -249,7 +249,7 @@ def _from_aws(place: str, setting: str, *, scheme: str) -> str:
         raise kind(setting, f"{scheme}:{place}: {error}") from None
 
 
-# What does not look like a place may be the secret itself.
+# Text of another form may be the secret itself, so it is refused.
 _PLACES = {
     "env": re.compile(r"[A-Z_][A-Z0-9_]*"),
     "file": re.compile(r"/.+", re.DOTALL),
@@ -257,7 +257,7 @@ _PLACES = {
     "aws-sm": re.compile(r"[\w/+=.@:-]+(#[\w.-]+)?"),
     "aws-ssm": re.compile(r"[\w/.:-]+"),
 }
-# Another store is another row.
+# To support another store, add a row.
 SCHEMES: dict[str, Callable[[str, str], str]] = {
     "env": _from_environment,
     "file": _from_file,

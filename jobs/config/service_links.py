@@ -1,8 +1,8 @@
 """Variables that Kubernetes and Docker set for a service whose name begins like our settings.
 
 A Service named `billing`, or `billing-relay`, puts BILLING_PORT, BILLING_SERVICE_HOST and others into every pod of its
-namespace. They are no settings, and no mistake. They are known by name and value together, so that a misspelt setting
-is still refused: BILLING_PORT=tcp://10.0.0.1:80 is a link, and BILLING_PORT=8080 is not.
+namespace. They are neither settings nor mistakes. They are recognized by name and value together, so that a misspelled
+setting is still refused: BILLING_PORT=tcp://10.0.0.1:80 is a link, and BILLING_PORT=8080 is not.
 
     NAME_SERVICE_HOST=10.0.0.1               NAME_PORT=tcp://10.0.0.1:80
     NAME_SERVICE_PORT=80                     NAME_PORT_80_TCP=tcp://10.0.0.1:80
@@ -38,13 +38,13 @@ _OF_A_CONTAINER = re.compile(r"([A-Z0-9_]+?)_ENV_.+")
 
 
 def is_link(name: str, environment: Mapping[str, str]) -> bool:
-    """True if this variable of the environment was put there for a neighbor."""
+    """True if Kubernetes or Docker set this variable for a neighbor."""
     value = environment[name]
-    if any(named.fullmatch(name) and formed.fullmatch(value) for named, formed in _FORMS):
+    if any(names.fullmatch(name) and values.fullmatch(value) for names, values in _FORMS):
         return True
     if _HOST.fullmatch(name):
         return _is_address(value)
-    # The neighbor's own variables have any form; they come with its name, which has one.
+    # A neighbor's own variables have any form. They come with its NAME variable, whose form is known.
     neighbor = _OF_A_CONTAINER.fullmatch(name)
     its_name = f"{neighbor[1]}_NAME" if neighbor else ""
     return its_name in environment and is_link(its_name, environment)

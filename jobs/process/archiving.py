@@ -1,6 +1,6 @@
 """Sets up what the archive's commands need: the bucket, a running archiver, and the copies for queries.
 
-Apart from `runtime`, because only these processes pay for what S3 and Parquet need: some 100 MB and half a second.
+Not in `runtime`, so that only these processes load what S3 and Parquet need: some 100 MB, in half a second.
 """
 
 import time
@@ -31,14 +31,15 @@ log = structlog.get_logger()
 
 PAUSE_S = 0.5
 AGAIN_S = 2.0
-"""After trouble: S3 or Postgres is away, or something differs and a person is needed."""
+"""The pause after trouble: S3 or Postgres is away, or evidence differs and needs an operator."""
 PATIENCE_S = {"production": 30.0, "short": 2.0}
-"""A batch takes about a second. Whoever has had it for so long is taken for dead; being wrong costs double work."""
+"""A batch takes about a second. An archiver that has held one for so long is taken to be dead. If that is wrong, the
+work is only done twice."""
 
 
 @contextmanager
 def opened(settings: Settings) -> Iterator[Store]:
-    """The bucket of these settings; nothing is asked yet. Raises SettingsError and SecretError."""
+    """The bucket of these settings; no request is sent yet. Raises SettingsError and SecretError."""
     if settings.archive_bucket is None:
         raise SettingsError("BILLING_ARCHIVE_BUCKET is not set; name the bucket of the evidence")
     store = Store(
@@ -55,12 +56,12 @@ def opened(settings: Settings) -> Iterator[Store]:
 
 
 def _s3_key(secret: Secret) -> str | None:
-    """None where nobody gave one: then AWS's SDK finds its own (a role, a profile, its variables)."""
+    """None where it is not set: then AWS's SDK finds keys itself (a role, a profile, its variables)."""
     if not secret.is_set:
         return None
     key = secret.reveal()
     if not (key.isascii() and key.isprintable() and " " not in key):
-        # It goes into a header, and the SDK's error about that would show it.
+        # It is sent in a header, and the SDK's error about that would show it.
         raise SettingsError(f"{secret.setting}: not an S3 key; those have only ASCII letters, digits and signs")
     return key
 
@@ -77,7 +78,7 @@ def cache(settings: Settings, store: Store) -> Cache:
 
 @contextmanager
 def archiver(runtime: Runtime, heartbeat: Callable[[], None] = lambda: None) -> Iterator[Writer]:
-    """What writes batches, on a database and a bucket that are found to be ours.
+    """The writer of batches, after the check that database and bucket belong to this environment.
 
     Raises WrongDatabase, WrongBucket, BadRetention, SettingsError, SecretError, and what an unreachable server raises.
     """
@@ -95,9 +96,10 @@ def archiver(runtime: Runtime, heartbeat: Callable[[], None] = lambda: None) -> 
 def run(
     runtime: Runtime, stop_requested: Callable[[], bool], complain: Callable[[Exception], str | None] = lambda _: None
 ) -> None:
-    """Be an archiver until told to stop; a server that is away is waited for. Any number may run.
+    """Run an archiver until asked to stop; it waits for a server that is away. Any number may run.
 
-    `complain` tells an error in one line, or not. Raises what `archiver` raises where waiting cannot help.
+    `complain` gives the one line that a command prints for an error, or None. Raises what `archiver` raises if waiting
+    cannot help.
     """
     with ExitStack() as open_till_the_end, runtime.heartbeat("archiver") as heartbeat:
         writer = until_ready(
@@ -107,29 +109,29 @@ def run(
             heartbeat,
             complain,
         )
-        mended, told = False, set[str]()
+        put_back, logged = False, set[str]()
         while writer is not None and not stop_requested():
             pause_s = PAUSE_S
             try:
-                mended = mended or _put_back(writer)
+                put_back = put_back or _put_back(writer)
                 done = writer.round()
                 if done.archived:
-                    # While there is more, the next batch follows at once.
+                    # There may be more: the next batch follows at once.
                     pause_s = 0.0
                 elif done.troubles:
                     pause_s = AGAIN_S
-                told = _tell(done.troubles, told)
+                logged = _log_new(done.troubles, logged)
             except (StoreAway, SQLAlchemyError) as error:
-                _tell_trouble(error)
+                _log_trouble(error)
                 pause_s = AGAIN_S
             heartbeat()
             _pause(pause_s, stop_requested, heartbeat)
 
 
 def run_once(runtime: Runtime) -> int:
-    """Archive everything that a relay has planned, now, and what was left behind. Returns how many facts that were.
+    """Archive now everything that a relay has planned, and unfinished batches. Returns how many facts that were.
 
-    Raises what keeps a class from going on, EvidenceDiffers most likely, after everything else was done.
+    After everything else was done it raises what stopped a class, most likely EvidenceDiffers.
     """
     with archiver(runtime) as writer:
         eager = replace(writer, wait_s=0.0, patience_s=0.0)
@@ -153,20 +155,20 @@ def _put_back(writer: Writer) -> bool:
     return True
 
 
-def _tell(troubles: list[EvidenceDiffers | DBAPIError], told: set[str]) -> set[str]:
-    """One line for each that was not told before. Returns what stands now."""
+def _log_new(troubles: list[EvidenceDiffers | DBAPIError], logged: set[str]) -> set[str]:
+    """Log each trouble that was not logged before. Returns those that exist now."""
     for error in troubles:
-        if str(error) in told:
+        if str(error) in logged:
             continue
         if isinstance(error, EvidenceDiffers):
             log.error("evidence.differs", key=error.key, message=str(error))
         else:
-            _tell_trouble(error)
+            _log_trouble(error)
     return {str(error) for error in troubles}
 
 
-def _tell_trouble(error: StoreAway | SQLAlchemyError) -> None:
-    """A server that is away is another matter than one that takes too long, or refuses."""
+def _log_trouble(error: StoreAway | SQLAlchemyError) -> None:
+    """A server that is away has another event than one that takes too long or refuses."""
     away = isinstance(error, StoreAway) or classify(error) is Failure.RECONNECT
     kind = type(getattr(error, "orig", None) or error).__name__
     log.warning("archive.away" if away else "archive.failed", error=kind, sqlstate=database.sqlstate(error))

@@ -1,8 +1,8 @@
 """Heartbeats: a process's loop writes a file whose age a health check reads; a watchdog ends a process whose loop
 hangs.
 
-A connection that stays open and never answers again (a hung pooler, a forgotten NAT entry) would hold a loop for ever,
-and nothing of the process's own ends that wait. What it had in hand is taken up by others: its leases run out.
+A connection that stays open and never answers again (a hung pooler, a forgotten NAT entry) would block a loop forever,
+and nothing else in the process would end that wait. Other processes take over its work when its leases run out.
 """
 
 import contextlib
@@ -27,18 +27,18 @@ YOUNG_S = 30.0
 """A loop turns several times a second; that of a shift, many times."""
 
 STUCK_S = {"production": 120.0, "short": 10.0}
-"""A loop that has not turned for so long ends its process. The longest that it legitimately takes are a relay's ten
-transactions of 2 s each, and a connection that is not made: 5 s for each address of a name that took 30 s to find."""
+"""When a loop has not turned for so long, its process ends. The longest normal turns are a relay's ten transactions of
+2 s each, and a connection that fails: 5 s for each address of a name that took 30 s to resolve."""
 ARCHIVER_STUCK_S = {"production": 600.0, "short": 40.0}
 """A batch is six requests to S3, each of which may take 23 s and is repeated after a conflict; a statement takes 10."""
 STUCK_STATUS = 3
 """The exit status of a process that its watchdog has ended."""
 _TICKS = 30
-_LAST_WORDS_S = 5.0
+_LOG_WAIT_S = 5.0
 
 
 def heartbeat_file(role: str, directory: str | None = None) -> Path:
-    """Where the process of this role beats: `directory`, or a private one per user below the temporary directory."""
+    """The heartbeat file of the process with this role, in `directory` or in a private directory of this user."""
     place = Path(directory) if directory else Path(tempfile.gettempdir()) / f"billing-health-{os.getuid()}"
     return place / role
 
@@ -73,7 +73,7 @@ class Heartbeat:
         self._turns += 1
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + 1.0
-            # A beat that cannot be written shows as an old one; it is no reason to stop working.
+            # If it cannot be written, the health check sees an old one. That is no reason to stop working.
             with contextlib.suppress(OSError):
                 self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._file.write_text(json.dumps({"pid": os.getpid(), "waits_for": self._waits_for}))
@@ -86,7 +86,7 @@ class Heartbeat:
     def __exit__(self, *_: object) -> None:
         self._closed.set()
         self._file.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # other roles still beat there
+        with contextlib.suppress(OSError):  # other processes still have files there
             self._file.parent.rmdir()
 
     def _watch(self) -> None:
@@ -96,50 +96,50 @@ class Heartbeat:
             turns = self._turns
             seen, quiet = turns, quiet + 1 if turns == seen else 0
             if quiet >= _TICKS:
-                # In a thread of its own: the loop may stand still because nobody reads what it writes.
-                telling = threading.Thread(target=self._tell, daemon=True)
-                telling.start()
-                telling.join(_LAST_WORDS_S)
+                # In a thread of its own: the loop may hang because nothing reads the log that it writes.
+                writer = threading.Thread(target=self._log_stuck, daemon=True)
+                writer.start()
+                writer.join(_LOG_WAIT_S)
                 self._leave(STUCK_STATUS)
                 return
 
-    def _tell(self) -> None:
+    def _log_stuck(self) -> None:
         frame = sys._current_frames().get(threading.main_thread().ident or 0)
         log.critical("process.stuck", role=self._role, after_s=self._stuck_after_s, at=logs.places(frame))
 
 
 class State(StrEnum):
-    """How a process stands, by its beats."""
+    """The condition of a process, by its heartbeats."""
 
     BEATING = "beating"
     WAITING = "waiting"
-    """It lives, and waits for a server before it starts."""
+    """It is alive, and waits for a server before it starts."""
     STALE = "stale"
-    """It has not beaten for longer than `YOUNG_S`."""
+    """Its last heartbeat is older than `YOUNG_S`."""
     ABSENT = "absent"
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Health:
     state: State
     age_s: float | None = None
-    """Seconds since the last beat."""
+    """Seconds since the last heartbeat."""
     waits_for: str | None = None
-    """The server, as in the log."""
+    """The server, by the name that the log uses."""
 
 
-def standing(role: str, directory: str | None = None) -> Standing:
-    """How the process of this role on this machine stands."""
+def health_of(role: str, directory: str | None = None) -> Health:
+    """The health of the process with this role on this machine."""
     file = heartbeat_file(role, directory)
     try:
         age_s = time.time() - file.stat().st_mtime
         text = file.read_text()
     except FileNotFoundError:
-        return Standing(State.ABSENT)
+        return Health(State.ABSENT)
     try:
         waits_for = json.loads(text)["waits_for"]
     except (ValueError, KeyError, TypeError):
-        waits_for = None  # caught while it was being written, or an older version's
+        waits_for = None  # read while it was being written, or written by an older version
     if age_s > YOUNG_S:
-        return Standing(State.STALE, age_s)
-    return Standing(State.WAITING if waits_for else State.BEATING, age_s, waits_for)
+        return Health(State.STALE, age_s)
+    return Health(State.WAITING if waits_for else State.BEATING, age_s, waits_for)

@@ -1,4 +1,4 @@
-"""One short transaction of a person's command, made again where the workers or a busy machine were in its way."""
+"""One short transaction of an operator's command, repeated if a worker held a row or the machine was too slow."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,12 +12,12 @@ from jobs.road.verdicts import Failure, classify
 
 T = TypeVar("T")
 _TRIES = 20
-"""A captain holds a row for some milliseconds, and a connection of ours waits 200 ms for it: this is 4 s."""
+"""A captain holds a row for some milliseconds, and our connection waits 200 ms for it: this is 4 s."""
 _SLOW_TRIES = 3
 
 
 def patiently(runtime: Runtime, step: Callable[[Session], T]) -> T:
-    """`step` in a transaction of its own, again when the workers held what it needs, or a busy machine was too slow."""
+    """Run `step` in a transaction of its own; again if a worker held a row of it, or the machine was too slow."""
     slow = 0
     for tries_left in reversed(range(_TRIES)):
         try:

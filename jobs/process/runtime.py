@@ -1,7 +1,7 @@
 """The one place where a process is assembled: settings, database, Redis, gateway, and the loop that uses them.
 
-Nothing is opened before it is needed, and every process checks whose database and Redis it has before it does
-anything.
+Nothing is opened before it is needed. Before it does anything else, a process checks that its database and Redis belong
+to its environment.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ def _never() -> bool:
 
 
 class Runtime:
-    """What one process has. `name` shows in `pg_stat_activity` and in the logs."""
+    """The parts of one process. `name` is shown in `pg_stat_activity` and in the logs."""
 
     def __init__(self, settings: Settings, name: str) -> None:
         self.settings = settings
@@ -76,15 +76,15 @@ class Runtime:
             raise SettingsError(f"{variable(field)}: {error}") from None
         if address.ignored and variable(field) not in self.ignored:
             self.ignored[variable(field)] = address.ignored
-            # Where nobody set up logs, a command answers on standard output.
+            # Without logs, this is a command whose standard output is its answer.
             if structlog.is_configured():
                 log.info("parameters.ignored", setting=variable(field), parameters=list(address.ignored))
         return address.url
 
     @cached_property
     def engine(self) -> Engine:
-        # A relay plans, takes back and rings: what is lost of that with a crash, the next round does again.
-        # The others hold no lock that a worker waits for, and read much at once.
+        # What a relay commits may be lost when Postgres crashes: its next round does it again.
+        # The other processes hold no lock that a worker waits for, and read many rows at once.
         in_the_protocol = self.name == "relay" or self.name.startswith("worker")
         return database.open_engine(
             self.database_url,
@@ -107,19 +107,19 @@ class Runtime:
         )
 
     def gateway(self, connections: int) -> Gateway:
-        """Calls Stripe with this process's own key, resolved at the first call."""
+        """A gateway that calls Stripe with this process's key, which is read at the first call."""
         key: Secret = self.settings.stripe_key
 
         def reveal() -> str:
             try:
-                # Every time: a key of the wrong mode may have been put in its place meanwhile.
+                # Checked every time: the key may have been replaced by one of the wrong mode.
                 check_stripe_key(key, self.settings)
                 return key.reveal()
             except SecretError as error:
                 raise KeyUnavailable(str(error)) from error
 
         def read_again() -> None:
-            # A key that was replaced is used from the next call on; one that cannot be read now stays as it is.
+            # A replaced key is used from the next call on. If it cannot be read now, the old one stays.
             with contextlib.suppress(SecretError):
                 key.reload()
 
@@ -134,8 +134,8 @@ class Runtime:
     def check(self, *, provider: bool) -> None:
         """Refuse to start on another environment's database or Redis, or with a key of the wrong mode or account.
 
-        Raises WrongDatabase, WrongEnvironment, SecretError, and what an unreachable server raises. That Stripe
-        itself cannot be reached stops nobody: the work waits for it anyway.
+        Raises WrongDatabase, WrongEnvironment, SecretError, and what an unreachable server raises. If Stripe
+        is away, the process starts all the same: its work waits for Stripe.
         """
         with database.transaction(self.engine) as session:
             database.check_stamp(session, environment=self.settings.environment, livemode=self.settings.livemode)
@@ -154,26 +154,27 @@ class Runtime:
             self._own_account = session.scalars(select(Installation.stripe_account)).one()
 
     def relay(self) -> Relay:
-        told = {name: self.settings.queue(name) for name in queues.NAMES}
+        by_queue = {name: self.settings.queue(name) for name in queues.NAMES}
         return Relay(
             self.engine,
             self.timing,
             Ringer(
                 self.redis,
                 self.settings.environment,
-                workers={name: queue.workers for name, queue in told.items()},
-                crews={name: queue.crew for name, queue in told.items()},
+                workers={name: queue.workers for name, queue in by_queue.items()},
+                crews={name: queue.crew for name, queue in by_queue.items()},
             ),
         )
 
     def shift(self, queue: str, gateway: Gateway, runner: Runner) -> Shift:
-        told = self.settings.queue(queue)
-        return Shift(self.engine, gateway, runner, queue, crew=told.crew, slice_s=told.slice_s)
+        own = self.settings.queue(queue)
+        return Shift(self.engine, gateway, runner, queue, crew=own.crew, slice_s=own.slice_s)
 
     def run_relay(self, stop_requested: Callable[[], bool], complain: Complain = _nothing) -> None:
-        """Be a relay until told to stop. A server that is away is waited for, now and later.
+        """Run a relay until asked to stop. It waits for a server that is away, at the start and later.
 
-        `complain` tells an error in one line, or not. Raises what `check` raises where waiting cannot help.
+        `complain` gives the one line that a command prints for an error, or None. Raises what `check` raises if
+        waiting cannot help.
         """
 
         def open_all() -> Relay:
@@ -187,7 +188,7 @@ class Runtime:
                 relay.run(stop_requested, heartbeat)
 
     def run_worker(self, queue: str, stop_requested: Callable[[], bool] = _never, complain: Complain = _nothing) -> int:
-        """As `run_relay`, a worker of one queue. Returns the exit code: 0 after a stop, else 1."""
+        """Run a worker of one queue, otherwise as `run_relay`. Returns the exit code: 0 after a stop, else 1."""
 
         def open_all() -> Gateway:
             self.check(provider=True)
@@ -206,12 +207,12 @@ class Runtime:
             return workers.run_worker(self.redis_url, environment, queue, take_shift, heartbeat, stop_requested)
 
     def heartbeat(self, role: str) -> Heartbeat:
-        """By which this process shows that its loop turns, and ends when it does not."""
+        """The heartbeat of this process. Its watchdog ends the process when the loop no longer turns."""
         limits = ARCHIVER_STUCK_S if role == "archiver" else STUCK_S
         return Heartbeat(role, self.settings.health_directory, stuck_after_s=limits[self.settings.timing])
 
     def forget(self) -> None:
-        """Close what is open, and read every secret again at its next use: it may be another one by then."""
+        """Close what is open, and read every secret again at its next use, because it may have changed."""
         self.close()
         for name in ("engine", "redis", "call_settings"):
             self.__dict__.pop(name, None)
@@ -227,7 +228,7 @@ class Runtime:
 
 
 class _WithHeartbeat(Control):
-    """Lets the worker around a shift know that it lives, and the health check too."""
+    """Shows both RQ and the health check that the shift is alive."""
 
     def __init__(self, control: workers.ShiftControl, heartbeat: Heartbeat) -> None:
         self._control, self._heartbeat = control, heartbeat

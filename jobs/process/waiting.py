@@ -1,7 +1,7 @@
 """How relay, worker and archiver wait for their servers before they start.
 
-A server that is away comes back by itself, and ending would only move the waiting into whatever restarts the
-process. What no waiting mends (another environment's database, a key of the wrong mode) is raised at once.
+A server that is away comes back without this process, and if it ended, its supervisor would only restart it again and
+again. An error that waiting cannot correct (another environment's database, a key of the wrong mode) is raised at once.
 """
 
 import random
@@ -25,8 +25,8 @@ T = TypeVar("T")
 
 FIRST_S = 0.2
 LONGEST_S = 10.0
-"""A pause doubles up to this, and is drawn between half of it and all of it: a fleet that starts together does not ask
-together."""
+"""A pause doubles up to this. Its length is random between half of it and all of it, so that processes that start
+together do not connect together."""
 _STOP_EVERY_S = 0.05
 
 
@@ -38,7 +38,8 @@ class Away(NamedTuple):
     setting: str
     """The setting that leads there."""
     refuses: bool = False
-    """It answers, and refuses our login: a person should look, though a login that is made now ends it, too."""
+    """It answers and refuses our login. An operator should correct the login; the process waits until it is
+    accepted."""
 
 
 def away(error: Exception) -> Away | None:
@@ -52,7 +53,7 @@ def away(error: Exception) -> Away | None:
             refuses = isinstance(error, _REDIS_REFUSES)
             return Away("redis", "REDIS_URL", refuses)
         case ProgrammingError():
-            return None  # a missing table or grant is mended by a command, and that ends with a restart
+            return None  # an operator adds a missing table or grant with a command, and then restarts the process
         case DBAPIError() if classify(error) is not Failure.DATA:
             return Away("postgres", "DATABASE_URL", _postgres_refuses(error.orig))
         case _:
@@ -67,8 +68,8 @@ _REDIS_REFUSES = (
 
 
 def _postgres_refuses(error: BaseException | None) -> bool:
-    """Whether the server asked for a password, and did not let us in. libpq tells no SQLSTATE of a failed connection,
-    and its text is in the server's language, so this is all that is known: the database may also be missing."""
+    """Whether the server asked for a password and then refused us. libpq gives no SQLSTATE for a failed connection, and
+    the text is in the server's language, so no more is known: the database may also be missing."""
     tried = error.pgconn if isinstance(error, psycopg.OperationalError) else None
     return tried is not None and bool(tried.needs_password or tried.used_password)
 
@@ -80,13 +81,13 @@ def until_ready(
     heartbeat: Heartbeat,
     complain: Callable[[Exception], str | None] = lambda _: None,
 ) -> T | None:
-    """What `open_all` returns, once it does; None when told to stop before.
+    """Call `open_all` until it returns, and return that; None if asked to stop before.
 
-    After each failure `forget` drops connections and secrets, so that a login that was changed meanwhile is used.
-    Each outage is logged once with what `complain` says about it, and its end once. Raises what waiting cannot mend.
+    After each failure `forget` drops connections and secrets, so that the next try uses a changed login. Each outage
+    is logged once, with the line that `complain` gives, and its end once. Raises errors that waiting cannot correct.
     """
     rng, tries = random.Random(), 0  # noqa: S311 - jitter, no secret
-    said: Away | None = None
+    logged: Away | None = None
     began = time.monotonic()
     while not stop_requested():
         try:
@@ -95,22 +96,22 @@ def until_ready(
             found = away(error)
             if found is None:
                 raise
-            if found != said:
-                _say(found, error, complain(error))
-                said, tries = found, 0
+            if found != logged:
+                _log_away(found, error, complain(error))
+                logged, tries = found, 0
             forget()
             tries += 1
             heartbeat.waits_for(found.server)
             _rest(rng.uniform(0.5, 1.0) * min(LONGEST_S, FIRST_S * 2**tries), stop_requested, heartbeat)
         else:
-            if said is not None:
-                log.info("server.found", server=said.server, after_s=round(time.monotonic() - began, 1))
+            if logged is not None:
+                log.info("server.found", server=logged.server, after_s=round(time.monotonic() - began, 1))
             heartbeat.waits_for(None)
             return ready
     return None
 
 
-def _say(found: Away, error: Exception, message: str | None) -> None:
+def _log_away(found: Away, error: Exception, message: str | None) -> None:
     server, setting, kind = found.server, found.setting, type(error).__name__
     if found.refuses:
         log.error("server.refused", server=server, setting=setting, error=kind, message=message)

@@ -1,6 +1,6 @@
 """Bells: RQ jobs without data that say "take a shift on this queue"; and the connection to Redis.
 
-All work lies in Postgres; losing Redis costs one ring. RQ itself is imported when the first bell is rung
+All work is in Postgres; if Redis loses its data, relays ring again. RQ itself is imported when the first bell is rung
 or answered, never before: see `choose_prefix`.
 """
 
@@ -14,18 +14,18 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-# Names no function. What a worker does with a bell is the worker's own; nothing in Redis can choose it.
+# There is no such function. The worker process decides what it does for a bell; nothing in Redis can choose it.
 SHIFT = "shift"
 
-# Longer than the longest shift: a slice of 10 min, a call budget of 30 s, and the settling. RQ only learns
-# from it how long a bell may be busy; nothing is ever interrupted by it (overrides.NoDeathPenalty).
+# Longer than the longest shift: a slice of 10 min, a call budget of 30 s, and the settling. It only tells RQ
+# how long a job may run; it never interrupts a shift (overrides.NoDeathPenalty).
 BELL_TIMEOUT_S = 15 * 60
-# An answered bell leaves no key behind; a refused one is looked at within a minute or not at all.
+# An answered bell leaves no key. A refused one stays for a minute, for an operator who watches Redis.
 ANSWERED_TTL_S = 0
 REFUSED_TTL_S = 60
 
 CONNECT_TIMEOUT_S = 1.0
-RELAY_TIMEOUT_S = 1.0  # a relay that hears nothing rings again in its next round
+RELAY_TIMEOUT_S = 1.0  # after a timeout a relay rings again in its next round
 
 STAMP = "billing:stamp"
 
@@ -33,8 +33,8 @@ STAMP = "billing:stamp"
 class WrongEnvironment(Exception):
     """This Redis, or this process, is another environment's. Nothing else was read or written."""
 
-    def __init__(self, found: str, expected: str, mend: str) -> None:
-        super().__init__(f"found {found!r} where {expected!r} was expected: {mend}")
+    def __init__(self, found: str, expected: str, fix: str) -> None:
+        super().__init__(f"found {found!r} where {expected!r} was expected: {fix}")
         self.found = found
         self.expected = expected
 
@@ -53,13 +53,14 @@ def open_redis(url: str, timeout_s: float = RELAY_TIMEOUT_S) -> Redis:
 
 
 def write_stamp(redis: Redis, environment: str) -> None:
-    """Mark this Redis as `environment`'s unless it bears a mark. Raises WrongEnvironment."""
+    """Mark this Redis as `environment`'s unless it has a mark already. Raises WrongEnvironment."""
     redis.set(STAMP, environment, nx=True)
     check_stamp(redis, environment)
 
 
 def check_stamp(redis: Redis, environment: str) -> None:
-    """Raises WrongEnvironment if this Redis bears another mark. None at all is fine: Redis may be flushed."""
+    """Raises WrongEnvironment if this Redis has the mark of another environment. No mark is fine: Redis may be
+    flushed."""
     stamp = redis.get(STAMP)
     found = stamp.decode(errors="replace") if isinstance(stamp, bytes) else stamp
     if found is not None and found != environment:
@@ -71,7 +72,7 @@ def check_stamp(redis: Redis, environment: str) -> None:
 def ring(redis: Redis, environment: str, queue: str, count: int = 1) -> None:
     """Ring `count` bells for `queue` in one transaction. Raises what `redis` raises.
 
-    Ring again when in doubt: a bell too many finds nothing to do and ends.
+    When unsure, ring again: a shift without work ends at once.
     """
     if count < 1:
         return
@@ -93,16 +94,16 @@ def ring(redis: Redis, environment: str, queue: str, count: int = 1) -> None:
 
 
 def bells_waiting(redis: Redis, environment: str, queue: str) -> int:
-    """How many bells nobody has heard yet.
+    """How many bells no worker has taken yet.
 
-    Read from the list itself: RQ's registries are empty after a flush, and asking them for a count runs
-    their clean-up in the process that asks (RQ 3.0.0).
+    Read from the list itself: RQ's registries are empty after a flush, and to count them RQ first cleans them up, in
+    the process that asks (RQ 3.0.0).
     """
     return int(redis.llen(f"{key_prefix(environment)}:queue:{queue}"))
 
 
 def key_prefix(environment: str) -> str:
-    """Every key of RQ starts with this. One per RQ major, because they stumble over each other's jobs."""
+    """Every key of RQ starts with this. One per RQ major, because one cannot read another's jobs."""
     return f"billing-{environment}:rq3"
 
 

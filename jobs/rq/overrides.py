@@ -1,8 +1,8 @@
 """Everything that is overridden in RQ 3.0.0, so that it wakes workers and does nothing else.
 
 RQ picks the process, wakes it and shows it in `rq info`. It holds no work, runs nothing that Redis names and
-interrupts nothing. Each override says which fact of RQ 3.0.0 it answers (file:line, or a public issue,
-rq/rq#n); `tests/rq` holds each to it. Import it through `jobs.rq.workers`: RQ's key prefix comes first.
+interrupts nothing. Each override names the behavior of RQ 3.0.0 that it replaces (file:line, or a public issue,
+rq/rq#n), and `tests/rq` checks each. Import it through `jobs.rq.workers`: RQ's key prefix comes first.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rq.worker import SimpleWorker, WorkerStatus
 
 from jobs.rq.bells import ANSWERED_TTL_S, BELL_TIMEOUT_S, REFUSED_TTL_S, SHIFT
 
-BLOCK_S = 1  # the longest wait for a bell, and so for a stop to be seen
+BLOCK_S = 1  # the longest wait for a bell, and so until a stop is noticed
 RECONNECT_S = 0.2  # between two attempts while Redis is away
 WORKER_TTL_S = 30  # RQ adds 60: a dead worker leaves `rq info` after 90 s
 KEEP_ALIVE_EVERY_S = 10.0
@@ -49,11 +49,11 @@ log = structlog.get_logger()
 
 
 class NotABell(Exception):
-    """Something else lies in a queue of bells. It was not run."""
+    """Something other than a bell was in the queue. It was not run."""
 
 
 class NoDeathPenalty(BaseDeathPenalty):
-    """Every shift ends by itself. RQ's alarm would strike the captain in mid-commit (timeouts.py:70)."""
+    """Every shift ends by itself. RQ's alarm could interrupt the captain during a commit (timeouts.py:70)."""
 
     def setup_death_penalty(self) -> None: ...
 
@@ -67,9 +67,9 @@ class BellJob(Job):
     refused: str | None = None
 
     def restore(self, raw_data: dict[bytes, bytes]) -> None:
-        # Whoever can write to Redis names functions, methods, callbacks and webhooks here, and RQ imports and
-        # runs them, with JSON as with pickle (job.py:537, rq/rq#2389). What RQ never sees it cannot act on.
-        # A status that RQ does not know would end the worker, and later every clean-up (job.py:1010).
+        # A client that can write to Redis can name functions, methods, callbacks and webhooks here, and RQ imports
+        # and runs them, with JSON as with pickle (job.py:537, rq/rq#2389). So RQ gets none of it to see.
+        # An unknown status would end the worker, and later every cleanup (job.py:1010).
         status = raw_data.get(b"status", b"")
         if _unpacked(raw_data.get(b"data", b"")) != PAYLOAD:
             self.refused = "its payload is not a bell's"
@@ -90,17 +90,17 @@ class BellJob(Job):
 
     @property
     def func(self) -> Callable[[], None]:
-        # RQ would import a name (job.py:537). The shift is the process's own.
+        # RQ would import a name (job.py:537). The shift is given by the process.
         if self.refused:
             raise NotABell(self.refused)
         return self.shift
 
 
 class ShiftWorker(SimpleWorker):
-    """Hears the bells of one queue and takes a shift for each, in this process and its main thread.
+    """Takes a shift for each bell of one queue, in this process and its main thread.
 
-    One queue, because with two RQ pops with BLPOP and a death loses the bell (queue.py:1783, rq/rq#1716).
-    A random name, because a fixed one blocks the restart after a kill -9 (base.py:959).
+    One queue, because with two RQ pops with BLPOP, and a worker that dies then loses the bell (queue.py:1783,
+    rq/rq#1716). A random name, because a fixed one blocks the restart after a kill -9 (base.py:959).
     """
 
     death_penalty_class = NoDeathPenalty
@@ -127,7 +127,7 @@ class ShiftWorker(SimpleWorker):
         self._redis_lost = False
 
     def bootstrap(self, *arguments: Any, **options: Any) -> None:
-        # RQ registers its worker first, and would end here when Redis is out of memory, a replica or loading.
+        # RQ registers its worker first, and would end here if Redis is out of memory, a replica, or still loading.
         while not self._stop_requested:
             self._our_heartbeat()
             try:
@@ -164,7 +164,7 @@ class ShiftWorker(SimpleWorker):
         self._stop_requested = True
 
     def register_death(self) -> None:
-        # Comes last, in a `finally`: without Redis a clean stop would end in a traceback.
+        # RQ calls it last, in a `finally`. If Redis is away, a clean stop would end in a traceback.
         try:
             super().register_death()  # type: ignore[no-untyped-call]
         except RedisError as error:
@@ -175,7 +175,7 @@ class ShiftWorker(SimpleWorker):
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue] | None:
-        # RQ's own loop never looks at the stop flag, blocks for worker_ttl - 15 s, and rests up to a minute
+        # RQ's own loop never checks the stop flag, blocks for worker_ttl - 15 s, and pauses up to a minute
         # although Redis is back (base.py:1143).
         while not self._stop_requested:
             self._our_heartbeat()
@@ -184,39 +184,40 @@ class ShiftWorker(SimpleWorker):
                 self.heartbeat()
                 if self.should_run_maintenance_tasks:
                     self.run_maintenance_tasks()
-                heard = self.queue_class.dequeue_any(
+                taken = self.queue_class.dequeue_any(
                     self.queues, BLOCK_S, self.connection, self.job_class, self.serializer
                 )
             except DequeueTimeout:
-                heard = None
+                taken = None
             except RedisError as error:
                 if str(error).startswith("WRONGTYPE"):
-                    # Somebody has put something else into our key: waiting does not mend it, so the process ends.
+                    # Another program has put something else into our key. Waiting does not help, so the process ends.
                     raise
                 self._note(error)
                 time.sleep(RECONNECT_S)
                 continue
             self._note(None)
-            if heard:
-                return heard
+            if taken:
+                return taken
         return None
 
     def _set_connection(self, connection: Redis) -> Redis:
-        # RQ raises the socket timeout to worker_ttl - 5 s (base.py:428): a silent network would hold the
-        # captain that long. `workers.WORKER_TIMEOUT_S` was chosen for both.
+        # RQ raises the socket timeout to worker_ttl - 5 s (base.py:428), and the captain would wait that long on a
+        # silent network. `workers.WORKER_TIMEOUT_S` is chosen for both.
         return connection
 
     def subscribe(self) -> None:
-        # A thread and a connection, so that whoever may PUBLISH can stop a worker. We stop with signals.
+        # RQ would start a thread and a connection here, by which a client that may PUBLISH can stop a worker. We stop
+        # workers with signals.
         pass
 
     def check_for_suspension(self, burst: bool) -> None:
-        # One key in Redis would pause the fleet; our switches are in Postgres. And without Redis it quits.
+        # One key in Redis would pause all workers; our switches are in Postgres. If Redis is away, RQ quits here.
         pass
 
     def run_maintenance_tasks(self) -> None:
-        # It sweeps up what killed workers left, which is worth no worker: RQ ends it when Redis leaves in the
-        # middle, and at every later sweep when something there cannot be read.
+        # RQ cleans up after killed workers. It must not end a living one: RQ would do so if Redis goes away meanwhile,
+        # and at every later cleanup if an entry cannot be read.
         self.last_cleaned_at = now()  # type: ignore[assignment]
         try:
             super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
@@ -224,7 +225,7 @@ class ShiftWorker(SimpleWorker):
             log.warning("sweep.interrupted", worker=self.name, reason=type(error).__name__)
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        # RQ's work loop beats after every job, and quits if that fails (base.py:683).
+        # RQ's work loop sends a heartbeat after every job, and quits if that fails (base.py:683).
         try:
             super().heartbeat(timeout, pipeline)
         except RedisError as error:
@@ -235,12 +236,12 @@ class ShiftWorker(SimpleWorker):
     def execute_job(self, job: Job, queue: Queue) -> None:
         bell = cast("BellJob", job)
         bell.shift = self._shift
-        bell.origin = queue.name  # whatever its hash says: RQ makes keys from it
+        bell.origin = queue.name  # not what its hash says, because RQ builds keys from it
         self._keep_alive_at = time.monotonic() + KEEP_ALIVE_EVERY_S
         try:
             self.perform_job(bell, queue, self.prepare_execution(bell))
         except RedisError as error:
-            # Redis left before the shift or during it, and RQ would quit. An unheard bell is rung again.
+            # Redis went away before or during the shift, and RQ would quit. A relay rings an unanswered bell again.
             self._note(error)
         finally:
             self.executions.clear()
@@ -249,11 +250,11 @@ class ShiftWorker(SimpleWorker):
         self._take_shift(self)
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
-        # SimpleWorker reserves the whole job timeout, since it cannot beat during a job. A captain can.
+        # SimpleWorker reserves the whole job timeout, because it sends no heartbeat during a job. A captain does.
         return int(self.worker_ttl) + 60
 
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
-        # RQ logs function and arguments (base.py:1337), which may be a stranger's.
+        # RQ logs function and arguments (base.py:1337), which another client may have written.
         error = exc_info[1]
         if isinstance(error, NotABell):
             log.warning("bell.refused", bell=_ours(job.id), reason=str(error))
@@ -270,11 +271,11 @@ class ShiftWorker(SimpleWorker):
         exc_string: str = "",
         execution: Execution | None = None,
     ) -> None:
-        # RQ writes the traceback into Redis (base.py:1645), where it may show what a log would not.
+        # RQ writes the traceback into Redis (base.py:1645). It may show values that our logs leave out.
         super().handle_job_failure(job, queue, started_job_registry, "see the worker's log", execution)
 
     def _note(self, error: RedisError | None) -> None:
-        """Says once that Redis is away, and once that it is back."""
+        """Log once that Redis is away, and once that it is back."""
         if error and not self._redis_lost:
             log.warning("redis.lost", worker=self.name, reason=type(error).__name__)
         elif self._redis_lost and not error:
@@ -283,12 +284,13 @@ class ShiftWorker(SimpleWorker):
 
 
 def _ours(bell: str) -> str | None:
-    """The id of a bell, if it is one that we give: a stranger's may be any text."""
+    """The id of a bell, if it has the form of ours. Another client's may be any text."""
     return bell if _BELL.fullmatch(bell) else None
 
 
 def _unpacked(data: bytes) -> bytes:
-    """What RQ packed, or nothing. Unpacks no more than a bell holds, however much there is."""
+    """What RQ compressed; nothing if it cannot be read. Unpacks no more bytes than a bell has, however many there
+    are."""
     try:
         return zlib.decompressobj().decompress(data, len(PAYLOAD) + 1)
     except zlib.error:

@@ -1,4 +1,4 @@
-"""A worker process: it takes a shift for each bell of its queue, until it is told to stop."""
+"""A worker process: it takes a shift for each bell of its queue, until it is asked to stop."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import structlog
 from jobs.logs import Libraries
 from jobs.rq.bells import check_stamp, choose_prefix, open_redis
 
-# Longer than a worker blocks for a bell (overrides.BLOCK_S), and much shorter than a lease: a captain may have to
-# sit it out when Redis falls silent during a shift.
+# Longer than a worker blocks for a bell (overrides.BLOCK_S), and much shorter than a lease: if Redis stops answering
+# during a shift, the captain may wait this long.
 WORKER_TIMEOUT_S = 3.0
 
 log = structlog.get_logger()
@@ -24,10 +24,10 @@ class ShiftControl(Protocol):
     """What a running shift may ask of the worker around it."""
 
     def stop_requested(self) -> bool:
-        """True once the process was told to stop: claim nothing more, finish the calls, return."""
+        """True once the process was asked to stop: claim nothing more, finish the calls, return."""
 
     def keep_alive(self) -> None:
-        """Show RQ that this shift is alive. Call it as often as you like: it acts every 10 s, never raises.
+        """Show RQ that this shift is alive. Call it as often as you like: it acts every 10 s and never raises.
 
         It may wait `WORKER_TIMEOUT_S` for a silent Redis: keep it out of transactions.
         """
@@ -43,12 +43,12 @@ def run_worker(
 ) -> int:
     """Answer the bells of `queue`, one shift at a time, until SIGTERM or SIGINT. Returns the exit code.
 
-    0: a stop was asked for. 1: the loop ended by itself, and the log says why; restart on any code.
-    Raises WrongEnvironment, and what `redis` raises when it cannot be reached at the start. Once it was reached,
-    the worker outlives any absence of Redis, and a Redis that takes no writes. `stop_requested` says whether a stop
-    was asked for before this function heard of signals.
+    0: a stop was asked for. 1: the loop ended by itself, and the log says why; restart it after either.
+    Raises WrongEnvironment, and what `redis` raises if Redis is away at the start. Later, the worker waits while
+    Redis is away or takes no writes. `stop_requested` says whether a stop was asked for before this function
+    handles signals.
 
-    `take_shift` runs in the main thread and is never interrupted: it looks at `stop_requested`. Its result
+    `take_shift` runs in the main thread and is never interrupted: it checks `stop_requested`. Its result
     is not used. An exception is logged and costs only that shift; to leave the process it calls `os._exit`.
     `heartbeat` is called between shifts, every second or so: it shows that the worker lives.
     """
@@ -60,14 +60,14 @@ def run_worker(
     with open_redis(redis_url, WORKER_TIMEOUT_S) as redis:
         check_stamp(redis, environment)
         worker = ShiftWorker(redis, queue, take_shift, heartbeat)
-        _on_stop(worker.request_stop)  # RQ does the same, a moment too late for a stop in between
+        _on_stop(worker.request_stop)  # RQ sets it too, but later: a stop in between would be lost
         if stop_requested():
             worker.request_stop(signal.SIGTERM, None)
         worker.work(logging_level="WARNING")
-        # From here on nothing is left to stop. Python resets handlers at its exit, but leaves ignored signals
-        # ignored; else a second signal would kill the process there, with another code.
+        # Nothing is left to stop. At exit Python resets handlers, but leaves ignored signals ignored. Without this, a
+        # second signal would kill the process then, with another exit code.
         _on_stop(signal.SIG_IGN)
-        # RQ leaves its loop for many reasons and calls them all success (RQ 3.0.0). Only one is.
+        # RQ leaves its loop for many reasons and reports each as a success (RQ 3.0.0). Only a requested stop is one.
         stopped = worker.stop_requested()
         log.info("worker.stopped", worker=worker.name, queue=queue, stop_requested=stopped)
     return 0 if stopped else 1

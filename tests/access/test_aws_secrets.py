@@ -100,9 +100,9 @@ def test_it_is_asked_for_at_the_first_use_once_and_again_on_demand(aws: Aws):
         ("aws-sm:list#key", "aws-sm:list#key: there is no field 'key' in it"),
         ("aws-sm:fields#key", "aws-sm:fields#key: there is no field 'key' in it"),
         ("aws-sm:fields#number", "aws-sm:fields#number: it is not text"),
-        ("aws-sm:fields#empty", "aws-sm:fields#empty: what lies there is empty"),
+        ("aws-sm:fields#empty", "aws-sm:fields#empty: what is stored there is empty"),
         ("aws-sm:bytes", "aws-sm:bytes: it is not text"),
-        ("aws-sm:empty", "aws-sm:empty: what lies there is empty"),
+        ("aws-sm:empty", "aws-sm:empty: what is stored there is empty"),
     ],
 )
 def test_what_is_not_there_or_not_usable_is_told_in_one_line(aws: Aws, reference: str, told: str):

@@ -181,7 +181,7 @@ def test_an_exception_is_told_by_its_kind_its_codes_and_its_place() -> None:
     try:
         deep()
     except ValueError as error:
-        (told,) = logs.told(error)
+        (told,) = logs.chain_of(error)
     assert told["kind"] == "ValueError"
     assert [at.rpartition(" ")[2] for at in told["at"]] == [
         "test_an_exception_is_told_by_its_kind_its_codes_and_its_place",
@@ -194,7 +194,7 @@ def test_an_error_of_postgres_is_told_with_its_code_and_constraint_and_not_with_
     service.ask_for_capture()
     with pytest.raises(Exception, match="Failing row contains") as failed:
         service.execute("UPDATE billing.captures SET amount_minor = 0")
-    wrapped, original = logs.told(failed.value)
+    wrapped, original = logs.chain_of(failed.value)
     assert (original["sqlstate"], original["constraint"]) == ("23514", "captures_amount_positive")
     assert "Failing" not in json.dumps([wrapped, original])
 

@@ -8,7 +8,7 @@ from service import Service
 from sqlalchemy.engine import make_url
 
 from jobs.local.servers import LocalServers
-from jobs.process.health import Standing, standing
+from jobs.process.health import Health, health_of
 
 
 @pytest.fixture
@@ -26,6 +26,6 @@ def through(service: Service, postgres: Proxy) -> dict[str, str]:
 
 
 @pytest.fixture
-def stands(template: LocalServers) -> Callable[[str], Standing]:
+def stands(template: LocalServers) -> Callable[[str], Health]:
     """How a process that `spawn` has started stands, by its beats."""
-    return lambda role: standing(role, str(template.directory / "health"))
+    return lambda role: health_of(role, str(template.directory / "health"))

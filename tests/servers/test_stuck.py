@@ -17,7 +17,7 @@ from billing import database
 from billing.timing import SHORT
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.supervisor import Child
-from jobs.process.health import STUCK_STATUS, Standing, State, heartbeat_file
+from jobs.process.health import STUCK_STATUS, Health, State, heartbeat_file
 
 PROGRAM = Path(__file__).with_name("stuck_process.py")
 
@@ -84,7 +84,7 @@ def test_a_worker_that_waits_for_postgres_with_answers_in_hand_is_not_stuck(
     spawn: Callable[..., Child],
     postgres: Proxy,
     through: dict[str, str],
-    stands: Callable[[str], Standing],
+    stands: Callable[[str], Health],
 ) -> None:
     service.standin.add_fault("hold_after", path="/capture$", times=3)
     spawn("relay")
@@ -156,7 +156,7 @@ def test_a_peer_that_is_gone_is_noticed_before_a_lease_ends(service: Service) ->
 
 
 def test_the_state_of_an_older_version_is_read(tmp_path: Path) -> None:
-    from jobs.process.health import standing
+    from jobs.process.health import health_of
 
     (tmp_path / "relay").write_text("4711")
-    assert standing("relay", str(tmp_path)).state is State.BEATING
+    assert health_of("relay", str(tmp_path)).state is State.BEATING

@@ -17,7 +17,7 @@ from jobs.cli import app
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.servers import LocalServers
 from jobs.local.supervisor import Child
-from jobs.process.health import Heartbeat, Standing, State
+from jobs.process.health import Health, Heartbeat, State
 from jobs.process.waiting import Away, away, until_ready
 
 ROLES = {"relay": ("relay",), "worker-captures": ("worker", "captures"), "archiver": ("archive", "run")}
@@ -36,7 +36,7 @@ def test_a_process_that_starts_while_postgres_is_away_waits_and_says_so_once(
     spawn: Callable[..., Child],
     postgres: Proxy,
     through: dict[str, str],
-    stands: Callable[[str], Standing],
+    stands: Callable[[str], Health],
     template: LocalServers,
     monkeypatch: pytest.MonkeyPatch,
     role: str,
@@ -71,7 +71,7 @@ def test_a_process_that_starts_while_postgres_is_away_waits_and_says_so_once(
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_process_that_waits_stops_at_once(
-    spawn: Callable[..., Child], postgres: Proxy, through: dict[str, str], stands: Callable[[str], Standing], role: str
+    spawn: Callable[..., Child], postgres: Proxy, through: dict[str, str], stands: Callable[[str], Health], role: str
 ) -> None:
     postgres.refuse()
     process = spawn(*ROLES[role], **through, **S3)
@@ -85,7 +85,7 @@ def test_a_process_that_waits_stops_at_once(
 def test_a_process_that_starts_while_redis_is_away_waits_for_it(
     service: Service,
     spawn: Callable[..., Child],
-    stands: Callable[[str], Standing],
+    stands: Callable[[str], Health],
     template: LocalServers,
     role: str,
 ) -> None:
@@ -101,7 +101,7 @@ def test_a_process_that_starts_while_redis_is_away_waits_for_it(
 
 
 def test_an_archiver_that_starts_while_s3_is_away_waits_for_it(
-    service: Service, spawn: Callable[..., Child], s3: SeaweedFS, stands: Callable[[str], Standing]
+    service: Service, spawn: Callable[..., Child], s3: SeaweedFS, stands: Callable[[str], Health]
 ) -> None:
     from archive.store import Store
 
@@ -120,7 +120,7 @@ def test_an_archiver_that_starts_while_s3_is_away_waits_for_it(
 
 
 def test_a_login_that_is_refused_is_told_as_an_error_and_read_again_when_it_changes(
-    service: Service, spawn: Callable[..., Child], stands: Callable[[str], Standing], tmp_path: Path
+    service: Service, spawn: Callable[..., Child], stands: Callable[[str], Health], tmp_path: Path
 ) -> None:
     file = tmp_path / "url"
     file.touch(mode=0o600)
@@ -136,7 +136,7 @@ def test_a_login_that_is_refused_is_told_as_an_error_and_read_again_when_it_chan
 
 
 def test_a_worker_that_starts_while_redis_takes_no_writes_waits_and_then_works(
-    service: Service, spawn: Callable[..., Child], stands: Callable[[str], Standing]
+    service: Service, spawn: Callable[..., Child], stands: Callable[[str], Health]
 ) -> None:
     service.redis.set("filling", "x" * 1000)
     service.redis.config_set("maxmemory", "1")
