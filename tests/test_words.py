@@ -164,7 +164,7 @@ STATED = {
     ],
     "docs/inputs.md": [
         f"1 to {entities.MAX_DESCRIPTION} characters of any language",
-        f"checks the newest {rows.IDS_LOOKED_AT:,} request ids",
+        f"checks the newest {rows.IDS_READ:,} request ids",
     ],
     "docs/currencies.md": [
         f"at most {MOST_MINOR:,} minor units",

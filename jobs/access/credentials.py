@@ -1,8 +1,8 @@
 """The secrets of every kind of process: made once, in one directory, and set as passwords in the database.
 
 One file holds one secret and nothing else, so that each can be mounted where its process reads it. What is there
-stays: running it again makes what is missing. Two files say the same to servers and are written anew whenever they
-differ: `redis.acl`, an aclfile that holds digests only, and `s3.json`, what SeaweedFS takes as `-s3.config`.
+stays; running it again makes only what is missing. Two files give the same to servers, and are rewritten when they no
+longer agree: `redis.acl`, an aclfile that holds digests only, and `s3.json`, which SeaweedFS takes as `-s3.config`.
 """
 
 import hashlib
@@ -24,19 +24,19 @@ from jobs.access.kinds import KINDS, S3_KINDS, Kind, redis_keys, redis_rule, s3_
 
 OWNER = "postgres"
 """The superuser of a Postgres that was made for this service alone, as in its official image."""
-# Everybody may read a file, because the user of a container that it is mounted into has another number than ours;
-# nobody may pass the directory, so on this machine nobody does.
+# Every user may read a file, because a container that mounts it runs as a user with another number than ours. Only we
+# may enter the directory, so no other user of this machine reaches the files.
 _DIRECTORY_MODE, _FILE_MODE = 0o700, 0o444
 _LONGEST_NAME = 63  # bytes of a name in Postgres; it would cut a longer one silently
 
 
 class AccessError(Exception):
-    """It cannot be set up so. The message is one line that says how to mend it."""
+    """The access cannot be set up. The message is one line that says how to correct that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One file, and whether it was written now: else it was there, and is as it was."""
+    """One file, and whether it was written now. If not, it existed and is unchanged."""
 
     name: str
     new: bool
@@ -44,7 +44,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """One login in Postgres, and whether it was created now: else its password was set to what the file says."""
+    """One login in Postgres, and whether it was created now. If not, its password was set to the one in the file."""
 
     kind: str
     login: str
@@ -52,7 +52,7 @@ class Login:
 
 
 def for_owner(directory: Path, host: str, port: int, database: str) -> Iterator[Written]:
-    """The password that a new Postgres is to be made with, and the URL of whoever migrates. Raises AccessError."""
+    """The owner's password for a new Postgres, and the owner's URL for migrations. Raises AccessError."""
     _make(directory)
     yield _once(directory, "postgres_password", _password())
     owner = URL.create("postgresql", OWNER, _read(directory, "postgres_password"), host, port, database)
@@ -61,7 +61,8 @@ def for_owner(directory: Path, host: str, port: int, database: str) -> Iterator[
 
 def for_postgres(directory: Path, host: str, port: int, database: str) -> Iterator[Written]:
     """A URL for each kind. Raises AccessError."""
-    # Logins belong to the whole cluster. A database is one environment's alone, so its name keeps them apart.
+    # A login is valid in the whole cluster. The name of the database, which belongs to one environment, makes it
+    # unique.
     logins = {name: f"{kind.role}_{database}" for name, kind in KINDS.items()}
     if longest := next((login for login in logins.values() if len(login.encode()) > _LONGEST_NAME), None):
         raise AccessError(
@@ -74,12 +75,12 @@ def for_postgres(directory: Path, host: str, port: int, database: str) -> Iterat
 
 
 def for_redis(directory: Path, host: str, port: int, environment: str) -> Iterator[Written]:
-    """A URL for each kind that goes to Redis, and the aclfile. Raises AccessError."""
+    """A URL for each kind that uses Redis, and the aclfile. Raises AccessError."""
     _make(directory)
     users = directory / "redis.acl"
     if users.exists() and f"~{redis_keys(environment)} " not in users.read_text():
         raise AccessError(f"{users} is for another environment than {environment}; name it with --environment")
-    # Whoever brings no password may see that the server lives, for a health check, and nothing else.
+    # Without a password a client may only PING, for a health check.
     lines = ["user default on nopass resetkeys resetchannels -@all +ping"]
     for name, kind in KINDS.items():
         if kind.redis is None:
@@ -92,7 +93,7 @@ def for_redis(directory: Path, host: str, port: int, environment: str) -> Iterat
 
 
 def for_s3(directory: Path) -> Iterator[Written]:
-    """Two keys for each kind that goes to S3, and for `setup`; and the configuration of a SeaweedFS of one's own."""
+    """Two keys for each kind that uses S3, and for `setup`; and the configuration for a SeaweedFS."""
     _make(directory)
     for name in S3_KINDS:
         yield _once(directory, f"{name}_s3_access_key", f"AK{secrets.token_hex(9).upper()}")
@@ -101,7 +102,7 @@ def for_s3(directory: Path) -> Iterator[Written]:
 
 
 def references(directory: Path, name: str) -> dict[str, str]:
-    """By which variables, and where, a process of this kind finds what was made for it here."""
+    """The environment of a process of this kind: for each variable, the reference to its file in this directory."""
     files = {
         "DATABASE_URL": directory / f"{name}_database_url",
         "REDIS_URL": directory / f"{name}_redis_url",
@@ -114,8 +115,8 @@ def references(directory: Path, name: str) -> dict[str, str]:
 def apply(engine: Engine, directory: Path) -> list[Login]:
     """Create a login for each kind in its group role, or set its password anew; all of them or none.
 
-    `engine` is the owner's, or of anybody who may create roles and grant these groups. What travels is a verifier,
-    not the password. Raises AccessError, and what Postgres raises.
+    `engine` is that of the owner, or of a login that may create roles and grant these groups. It sends a verifier,
+    never the password. Raises AccessError, and what Postgres raises.
     """
     with engine.begin() as connection:
         database = connection.scalar(text("SELECT current_database()"))
@@ -140,7 +141,7 @@ def apply(engine: Engine, directory: Path) -> list[Login]:
 
 
 def _check_login(connection: Connection, kind: Kind, login: str) -> None:
-    """A login with extra rights is somebody else's, or was changed by hand: needs a decision."""
+    """Refuse a login with extra rights: another program uses it, or an administrator has changed it."""
     more = connection.scalars(_MAY_MORE, {"login": login, "role": kind.role}).all()
     if more:
         raise AccessError(f"the login {login} exists and {more[0]}; revoke that, or drop the login, and run this again")
@@ -170,16 +171,16 @@ def _set_login(connection: Connection, kind: Kind, login: str, password: str, da
             "CREATE ROLE {login} LOGIN PASSWORD {verifier}" if new else "ALTER ROLE {login} LOGIN PASSWORD {verifier}"
         ),
         sql.SQL("GRANT {role} TO {login}"),
-        # Everybody may connect to a new database; where the owner has taken that back, these still may.
+        # Every role may connect to a new database. Where the owner has revoked that, these logins still may.
         sql.SQL("GRANT CONNECT ON DATABASE {database} TO {login}"),
     ):
         composed = statement.format(**names, verifier=sql.Literal(verifier))
         connection.exec_driver_sql(composed.as_string(raw))
 
 
-def place(option: str, given: str, pattern: str) -> tuple[str, ...]:
+def place(option: str, value: str, pattern: str) -> tuple[str, ...]:
     """The parts of `HOST:PORT/DATABASE` or `HOST:PORT`. Raises AccessError."""
-    found = re.fullmatch(pattern, given)
+    found = re.fullmatch(pattern, value)
     if found is None:
         # Not shown: it may be a URL with a password.
         raise AccessError(f"{option} must be written as {_FORMS[pattern]}, without user or password")
@@ -222,7 +223,7 @@ def _url(directory: Path, name: str) -> URL:
     try:
         return make_url(_read(directory, name))
     except (ArgumentError, ValueError):
-        # Not chained: that error shows the URL, and in it the password.
+        # Not chained, because that error shows the URL, and in it the password.
         raise AccessError(
             f"{directory / name} is not a URL; remove the file, and `billing access generate` makes a new one"
         ) from None
@@ -238,7 +239,7 @@ def _read(directory: Path, name: str) -> str:
 
 
 def _make(directory: Path) -> None:
-    """For us alone. One that others may pass and that holds anything is not taken over: it may be somebody's."""
+    """Make the directory for this user only. One that is open to others and not empty is refused: it may be in use."""
     try:
         directory.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
         if directory.stat().st_mode & 0o077:
@@ -261,7 +262,7 @@ def _always(directory: Path, name: str, content: str) -> Written:
     path = directory / name
     if path.exists() and path.read_text() == content:
         return Written(name, new=False)
-    # Whole or not at all: half a secret would be kept ever after.
+    # Written whole or not at all, because half a secret would be kept.
     unnamed = path.with_name(f".{name}.new")
     unnamed.unlink(missing_ok=True)
     with os.fdopen(os.open(unnamed, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

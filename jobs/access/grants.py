@@ -1,8 +1,8 @@
 """What each kind of process may do in Postgres, by table and column: the table that a database is compared with.
 
-Migrations grant it; `differences` says where a database allows something else. Whoever adds a table adds its row
-here and its grants to the migration. Nobody but the owner may delete, and nobody may change a fact's payload, or an
-amount, currency, key or parameter that was written.
+Migrations grant it; `differences` says where a database allows something else. For a new table, add its row here and
+its grants to the migration. Only the owner may delete, and no kind may change a fact's payload, or an amount,
+currency, key or parameter that was written.
 """
 
 from collections.abc import Iterator, Mapping
@@ -42,8 +42,8 @@ def _these(names: str) -> Columns:
     return frozenset(names.split())
 
 
-# A fact is told, and neither planned nor archived by whoever tells it.
-_TELL = May(write=_these("topic entity_type entity_id entity_version actor correlation_id payload"))
+# Processes that write facts neither plan nor archive them.
+_WRITE_FACTS = May(write=_these("topic entity_type entity_id entity_version actor correlation_id payload"))
 _PULL_AND_RELEASE = May(
     see=_all("switches"),
     write=_these("id scope account actor reason probes version"),
@@ -124,9 +124,9 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         ),
     },
     "facts": {
-        "application": _TELL,
+        "application": _WRITE_FACTS,
         "relay": May(see=_all("facts"), change=_these("planned_version")),
-        "worker": _TELL,
+        "worker": _WRITE_FACTS,
         "archiver": May(see=_all("facts"), change=_these("batch_no archive_seq")),
         "reader": May(see=_all("facts")),
     },
@@ -149,7 +149,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
     "archive_batches": {
         "archiver": May(
             see=_all("archive_batches"),
-            # Its state begins as claimed, and the two computed columns are nobody's.
+            # The default of its state is claimed, and Postgres computes two columns.
             write=_all("archive_batches", but="state claimed_at previous_number previous_seq"),
             change=_these("state archived_at object_sha256 object_version manifest_sha256"),
         ),
@@ -158,7 +158,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
     "installation": {
         "application": May(see=_all("installation")),
         "relay": May(see=_all("installation")),
-        # The first worker whose key Stripe accepts writes whose account this is.
+        # The first worker whose key Stripe accepts stores the account of that key.
         "worker": May(see=_all("installation"), change=_these("stripe_account")),
         "archiver": May(see=_all("installation")),
         "reader": May(see=_all("installation")),
@@ -175,7 +175,7 @@ def may(kind: str, table: str) -> May:
 
 
 Right = tuple[str, str, str]
-"""Kind, what it may, and where: ("worker", "UPDATE", "captures.state")."""
+"""Kind, right and place: ("worker", "UPDATE", "captures.state")."""
 
 
 def wanted() -> set[Right]:
@@ -189,7 +189,7 @@ def wanted() -> set[Right]:
 
 
 def found(connection: Connection) -> set[Right]:
-    """What the group roles may in this database by any way, PUBLIC's rights and inherited ones included."""
+    """The rights that the group roles have in this database, with those of PUBLIC and inherited ones."""
     roles = {kind.role: kind.name for kind in KINDS.values()}
     values = {"schema": SCHEMA, "roles": list(roles)}
     return {
@@ -200,7 +200,7 @@ def found(connection: Connection) -> set[Right]:
 
 
 def differences(connection: Connection) -> list[str]:
-    """One line for each right that is missing in this database, or that is one too many."""
+    """One line for each right that is missing in this database, or that it should not have."""
     want, have = wanted(), found(connection)
     return [f"{kind} cannot {privilege} {place}" for kind, privilege, place in sorted(want - have)] + [
         f"{kind} may {privilege} {place}, and must not" for kind, privilege, place in sorted(have - want)
@@ -229,7 +229,7 @@ _IN_TABLES = text(
        AND c.relkind IN ('r', 'p', 'v', 'm') AND has_table_privilege(r.oid, c.oid, p.privilege)
     """
 )
-# A group that may log in, create, or belongs to others would be more than its row.
+# A group that may log in, may create, or belongs to another role has more rights than its row says.
 _ELSEWHERE = text(
     """
     SELECT rolname, 'CREATE', 'in the schema' FROM pg_roles

@@ -1,16 +1,16 @@
 """The kinds of process, and what each may do in Redis and in S3. For Postgres see `grants`.
 
-A process that is taken over can do what its kind may, and nothing else. Each kind has a login of its own on each
-server that it needs, and none where it needs none:
+An attacker who takes over a process can do what its kind may, and nothing else. Each kind has a login of its own on
+each server that it needs, and none where it needs none:
 
-    application   asks, and reads how what it asked for stands; the caller of `billing.request_capture`
-    operator      a person's terminal: switches, quarantine, doctor, and whatever application and reader may
+    application   asks, and reads the status of its requests; the caller of `billing.request_capture`
+    operator      an operator's terminal: switches, quarantine, doctor, and all rights of application and reader
     relay         plans facts into work, and rings
-    worker        calls Stripe, and settles what it answers
+    worker        calls Stripe, and settles its answers
     archiver      marks facts, and writes them to S3
     reader        finance and dashboards: reads, without keys, request bodies, stored answers and descriptions
 
-Beside them stand the database's owner, who migrates, and `setup`, whose keys make the archive's bucket.
+Two more logins exist: the database's owner, for migrations, and `setup`, whose keys make the archive's bucket.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,16 +22,16 @@ from jobs.rq.bells import STAMP, key_prefix
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of process. `redis` is None for those that never go there."""
+    """One kind of process. `redis` is None for kinds that do not use Redis."""
 
     name: str
     redis: str | None = None
-    """The commands of its ACL rule. The keys are the same for all of them, and no channel is open to any."""
+    """The commands of its ACL rule. The keys are the same for all kinds, and none may use a channel."""
     only_reads_redis: bool = False
 
     @property
     def role(self) -> str:
-        """Its group role in Postgres. Groups belong to the whole cluster; what they may is granted in each database."""
+        """Its group role in Postgres. Groups exist in the whole cluster; their rights are granted in each database."""
         return f"billing_{self.name}"
 
 
@@ -42,9 +42,10 @@ KINDS: Mapping[str, Kind] = {
     for kind in (
         Kind("application"),
         Kind("operator", f"+@read {_CONNECT}", only_reads_redis=True),
-        # What stamping and ringing take (RQ 3.0.0); it cannot even read a bell.
+        # What stamping and ringing need (RQ 3.0.0). It cannot read a bell.
         Kind("relay", f"{_CONNECT} +multi +exec +get +set +llen +hset +sadd +rpush"),
-        # RQ's worker uses 34 commands, some from scripts. What could hurt others is dangerous, or needs their keys.
+        # RQ's worker uses 34 commands, some from scripts. A command that could harm others is in @dangerous, or needs
+        # their keys.
         Kind("worker", "+@all -@dangerous +client|setname +client|info +info"),
         Kind("archiver"),
         Kind("reader"),
@@ -59,7 +60,7 @@ def redis_rule(kind: Kind, environment: str) -> str:
 
 
 def redis_keys(environment: str) -> str:
-    """The pattern of every key of this environment, whichever RQ wrote it."""
+    """The pattern of every key of this environment, of any version of RQ."""
     return f"{key_prefix(environment).partition(':')[0]}:*"
 
 
@@ -67,7 +68,7 @@ def redis_keys(environment: str) -> str:
 class _Allow:
     actions: Sequence[str]
     below: str = ""
-    """Only of objects whose keys begin with this; where it is empty, of the bucket and of all its objects."""
+    """Only for objects whose keys begin with this. If it is empty: for the bucket and all its objects."""
 
 
 _CHECK_BUCKET = ("s3:GetBucketTagging", "s3:GetBucketObjectLockConfiguration")
@@ -85,11 +86,11 @@ _POLICIES: Mapping[str, Sequence[_Allow]] = {
             )
         ),
     ),
-    # Retention: a lock comes with the object. Neither deleting nor shortening, and no way around a lock.
+    # It writes each object with its lock. It may neither delete, nor shorten a lock, nor bypass one.
     "archiver": (_READ, _Allow(("s3:PutObject", "s3:PutObjectRetention"))),
-    # Other versions and delete markers are what a verification looks for.
+    # A verification searches for other versions and delete markers.
     "reader": (_READ, _Allow(("s3:ListBucketVersions",))),
-    # The doctor tries to delete a locked version. It must be allowed to, or the refusal would prove nothing.
+    # The doctor tries to delete a locked version. It needs this right, or a refusal would prove nothing.
     "operator": (
         _READ,
         _Allow(("s3:ListBucketVersions",)),

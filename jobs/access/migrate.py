@@ -32,7 +32,8 @@ def _connected(database_url: str) -> Iterator[tuple[Config, Connection]]:
 
 
 def upgrade(database_url: str, *, environment: str, livemode: bool, to: str = "head") -> str:
-    """Run every migration that is missing and stamp the database; safe to run twice and at once. Returns the revision.
+    """Run every migration that is missing and stamp the database; safe to run twice, also at the same time. Returns the
+    revision.
 
     `to` an older revision: for tests that fill a database as an older version did.
 
@@ -66,7 +67,7 @@ def check(database_url: str) -> None:
 
 
 def wrong_grants(database_url: str) -> list[str]:
-    """One line for each right in this database that is not as `jobs.access.grants` says."""
+    """One line for each right in this database that differs from `jobs.access.grants`."""
     with _connected(database_url) as (_, connection):
         return grants.differences(connection)
 
@@ -80,7 +81,7 @@ def head() -> str:
 
 
 def revision_of(connection: Connection) -> str | None:
-    """The revision that a database stands at; None where it was never set up."""
+    """The revision of a database; None if it was never set up."""
     if connection.scalar(text(f"SELECT to_regclass('{SCHEMA}.alembic_version')")) is None:
         return None
     revision: str | None = connection.scalar(text(f"SELECT version_num FROM {SCHEMA}.alembic_version"))

@@ -1,9 +1,9 @@
-"""The schema `billing` holds only our tables, and no login searches it for its own.
+"""The schema `billing` holds only our tables, and no login searches it for tables of its own.
 
-Postgres looks for a name without a schema in search_path, which is `"$user", public` unless somebody said otherwise.
-So a login that is called `billing` finds our tables before its application's: its ORM takes our `invoices` for its
-own, makes what is missing among ours, and its Alembic reads our version table. The schema of its name holds nothing of
-its own, so `claim` takes `$user` out of its path, in this database alone.
+Postgres searches for a name without a schema in search_path, which is `"$user", public` by default. So a login with
+the name `billing` finds our tables before those of its application: its ORM uses our `invoices`, makes missing tables
+beside ours, and its Alembic reads our version table. Nothing in the schema of that name belongs to such a login, so
+`claim` takes `$user` out of its path, in this database only.
 Source: postgresql.org/docs/current/ddl-schemas.html, "The Schema Search Path".
 """
 
@@ -24,9 +24,9 @@ DEFAULT = f'"{_USER}", public'
 
 
 def claim(connection: Connection, *, installed: bool) -> None:
-    """Before migrations: see that the schema is ours alone, and that a login of its name looks elsewhere.
+    """Before migrations: ensure that the schema is ours alone, and that a login of its name does not search it.
 
-    Raises WrongDatabase where that is not so and nothing was installed yet; later, `billing doctor` says it. Commits.
+    Raises WrongDatabase if it cannot, and nothing was installed yet; later, `billing doctor` reports it. Commits.
     """
     others = strangers(connection)
     if others and not installed:
@@ -38,26 +38,26 @@ def claim(connection: Connection, *, installed: bool) -> None:
     if path is not None and _USER in path and not _taken_out(connection, path) and not installed:
         raise WrongDatabase(
             f"DATABASE_URL: the login {SCHEMA} searches the schema {SCHEMA}, which is this service's, for its own "
-            f"tables; an administrator must run: {mend(connection)}"
+            f"tables; an administrator must run: {correction(connection)}"
         )
-    # Nor does this session take anybody's table for one of ours.
+    # So that this session takes no other table for one of ours.
     connection.execute(text("SET search_path = pg_catalog"))
     connection.commit()
 
 
 def strangers(connection: Connection) -> list[str]:
-    """The tables, views and sequences in our schema that no version of ours has made; by name."""
+    """The names of tables, views and sequences in our schema that no version of ours has made."""
     known = {"schema": SCHEMA, "ours": list(COLUMNS)}
     return list(connection.scalars(_STRANGERS, known))
 
 
-def leads_here(connection: Connection) -> bool:
-    """Whether a login that is called like our schema looks in it for its own tables."""
+def is_searched(connection: Connection) -> bool:
+    """Whether a login with the name of our schema searches it for tables of its own."""
     return _USER in (_path(connection) or ())
 
 
-def mend(connection: Connection) -> str:
-    """What an administrator runs, so that such a login looks elsewhere."""
+def correction(connection: Connection) -> str:
+    """The statement by which an administrator takes our schema out of the path of such a login."""
     database = connection.scalar(text("SELECT quote_ident(current_database())"))
     return f"ALTER ROLE {SCHEMA} IN DATABASE {database} SET search_path = public"
 
@@ -67,13 +67,13 @@ def named(names: Sequence[str]) -> str:
 
 
 def _path(connection: Connection) -> list[str] | None:
-    """The path that such a login begins with here; None where there is no such login."""
+    """The search_path that such a login begins with in this database; None if there is no such login."""
     row = connection.execute(_PATH, {"schema": SCHEMA, "default": DEFAULT}).one_or_none()
     return None if row is None else [part.strip().strip('"') for part in str(row[0]).split(",")]
 
 
 def _taken_out(connection: Connection, path: Sequence[str]) -> bool:
-    """True once it is; False where this login may not change that one."""
+    """Take `$user` out of the path. False if our login may not change that login."""
     rest = [sql.Identifier(name) for name in path if name not in (_USER, "")]
     raw = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
     statement = sql.SQL("ALTER ROLE {role} IN DATABASE {database} SET search_path = {rest}").format(
@@ -96,13 +96,13 @@ _STRANGERS = text(
     SELECT c.relname FROM pg_class AS c
      WHERE c.relnamespace = to_regnamespace(:schema) AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
        AND NOT c.relname = ANY (:ours)
-       -- What belongs to a column of another table goes with it.
+       -- A sequence of a column moves together with its table.
        AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.objid = c.oid AND d.deptype IN ('a', 'i') AND c.relkind = 'S')
      ORDER BY c.relname
     """
 )
-# The most particular of what was said for this login holds, and then what this session itself began with, if that is
-# the server's own word.
+# The most specific setting for this login is used; without one, the value that this session began with, if it comes
+# from the server's configuration.
 _PATH = text(
     """
     SELECT coalesce(

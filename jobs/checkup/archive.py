@@ -16,7 +16,7 @@ from jobs.process import archiving
 from jobs.process.runtime import Runtime
 
 LAG_WARN_S = 60.0
-"""Besides the time for which facts are gathered on purpose."""
+"""Added to BILLING_ARCHIVE_WAIT_S, for which facts are gathered on purpose."""
 
 
 def archive(runtime: Runtime) -> Iterator[Finding]:
@@ -49,7 +49,7 @@ def archive(runtime: Runtime) -> Iterator[Finding]:
         with database.transaction(runtime.engine) as session:
             aside = set_aside.named(session)
     except (SettingsError, SecretError, WrongDatabase):
-        return  # said already
+        return  # reported by another check
     except SQLAlchemyError as error:
         yield Finding("archive", Level.FAIL, first_line(error), "see the server's log")
         return
@@ -62,7 +62,7 @@ def archive(runtime: Runtime) -> Iterator[Finding]:
 
 
 def _facts_not_archived(aside: SetAside) -> Finding:
-    """Facts that the archiver could not take, and passed."""
+    """Facts that the archiver could not archive and has set aside."""
     if not aside.count:
         return Finding("facts not archived", Level.OK, "none")
     facts = "fact is" if aside.count == 1 else "facts are"

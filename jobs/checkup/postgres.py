@@ -20,7 +20,7 @@ from jobs.process.runtime import Runtime
 
 POSTGRES_LEAST = 16
 SKEW_WARN_S = 2.0
-"""The database's clock alone judges leases; a skew confuses people who compare logs, and Stripe's signatures."""
+"""Leases use the clock of the database only. A skew makes logs hard to compare, and breaks the check of signatures."""
 
 
 def postgres(runtime: Runtime) -> Iterator[Finding]:
@@ -44,12 +44,12 @@ def postgres(runtime: Runtime) -> Iterator[Finding]:
     except WrongDatabase as error:
         yield Finding("postgres", Level.FAIL, "cannot be tried", f"DATABASE_URL: {error}")
         return
-    for look in rows.LOOKS:
+    for check in rows.CHECKS:
         try:
             with database.transaction(runtime.engine) as session:
-                yield look(session)
+                yield check(session)
         except SQLAlchemyError as error:
-            yield Finding(look.__name__.strip("_"), Level.FAIL, first_line(error), "see the server's log")
+            yield Finding(check.__name__.strip("_"), Level.FAIL, first_line(error), "see the server's log")
 
 
 def _version(runtime: Runtime, connection: Connection) -> Finding:
@@ -116,7 +116,7 @@ def _access(runtime: Runtime, connection: Connection) -> Finding:
     return Finding("access", Level.OK, f"each kind of process has exactly its rights; this is {login}")
 
 
-# A member of the owner may whatever the owner may; a superuser is a member of everybody.
+# A member of the owner has all rights of the owner; a superuser counts as a member of every role.
 _LOGIN = text(
     "SELECT current_user, pg_has_role(current_user, relowner, 'MEMBER')"
     "  FROM pg_class WHERE oid = 'billing.installation'::regclass"
@@ -124,11 +124,13 @@ _LOGIN = text(
 
 
 def _own_schema(connection: Connection) -> Finding:
-    """Whether nobody else's tables lie in our schema, and no login looks there for its own."""
+    """Whether our schema holds only our tables, and no login searches it for tables of its own."""
     if others := own_schema.strangers(connection):
         message = f"the schema {SCHEMA} holds {own_schema.named(others)}, which is not ours"
         return Finding("neighbors", Level.WARN, message, f"ALTER TABLE {SCHEMA}.{others[0]} SET SCHEMA public")
-    if own_schema.leads_here(connection):
+    if own_schema.is_searched(connection):
         message = f"the login {SCHEMA} searches our schema for its own tables"
-        return Finding("neighbors", Level.WARN, message, f"run `billing migrate`, or {own_schema.mend(connection)}")
+        return Finding(
+            "neighbors", Level.WARN, message, f"run `billing migrate`, or {own_schema.correction(connection)}"
+        )
     return Finding("neighbors", Level.OK, f"the schema {SCHEMA} holds only our tables")

@@ -13,14 +13,14 @@ FACTS_WARN_S = 10.0
 """A relay plans facts within a second."""
 UNANSWERED_WARN_S = 300.0
 """A lost answer is asked for again within seconds, and a dead worker's call is taken up within a minute."""
-IDS_LOOKED_AT, IDS_LEAST, IDS_SHARE = 1000, 20, 0.9
-"""Of numbers of other kinds at most a third have a card's first digits and check digit, and of card numbers all."""
+IDS_READ, IDS_LEAST, IDS_SHARE = 1000, 20, 0.9
+"""All card numbers have a card's first digits and check digit; of other numbers at most a third have both."""
 
 
 def _facts(session: Session) -> Finding:
     count, age_s = session.execute(
         text(
-            # A time that is none has no age.
+            # An infinite time has no age.
             "SELECT count(*), coalesce(extract(epoch FROM clock_timestamp()"
             "                          - min(happened_at) FILTER (WHERE isfinite(happened_at))), 0)"
             "  FROM (SELECT happened_at FROM billing.facts WHERE planned_version IS NULL ORDER BY id LIMIT 10000) AS f"
@@ -33,7 +33,7 @@ def _facts(session: Session) -> Finding:
 
 
 def _facts_set_aside(session: Session) -> Finding:
-    """Facts that cannot be planned: whatever they ask for is not done."""
+    """Facts that cannot be planned: what they ask for is not done."""
     part = "facts set aside"
     first = session.execute(_SET_ASIDE, {"most": NAMED}).all()
     if not first:
@@ -59,7 +59,7 @@ def _undecided(session: Session) -> Finding:
 
 
 def _unanswered(session: Session) -> Finding:
-    """Calls that may have had an effect which is not known here: in flight, or in doubt."""
+    """Calls that may have had an effect of which Postgres does not know: in flight, or in doubt."""
     count, ids, age_s = _calls(session, "state IN ('sent', 'in_doubt') AND first_sent_at IS NOT NULL", "first_sent_at")
     if not count:
         return Finding("unanswered", Level.OK, "none")
@@ -82,15 +82,15 @@ def _calls(session: Session, which: str, by: str) -> tuple[int, list[str], float
 
 
 def _counted(part: str, statement: str, message: tuple[str, str], fix: str) -> Callable[[Session], Finding]:
-    """`message`: of one, and of several."""
+    """`message`: the text for one, and for several."""
 
-    def look(session: Session) -> Finding:
+    def check(session: Session) -> Finding:
         count: int = session.execute(text(statement)).scalar_one()
-        words = message[count != 1].format(count)
-        return Finding(part, Level.WARN, words, fix) if count else Finding(part, Level.OK, "none")
+        text_of = message[count != 1].format(count)
+        return Finding(part, Level.WARN, text_of, fix) if count else Finding(part, Level.OK, "none")
 
-    look.__name__ = part
-    return look
+    check.__name__ = part
+    return check
 
 
 _quarantined = _counted(
@@ -115,8 +115,9 @@ _stale = _counted(
 
 
 def _ids(session: Session) -> Finding:
-    """One id that may be a card number tells nothing; nearly all of many do: somebody passes card numbers as ids."""
-    ids = session.scalars(_NEWEST_IDS, {"count": IDS_LOOKED_AT}).all()
+    """One id that looks like a card number proves nothing. If nearly all of many do, an application passes card
+    numbers."""
+    ids = session.scalars(_NEWEST_IDS, {"count": IDS_READ}).all()
     as_long = [each for each in ids if re.fullmatch(r"[^0-9]*[0-9]{14,19}[^0-9]*", each)]
     suspected = sum(map(may_hold_card_number, as_long))
     if len(as_long) >= IDS_LEAST and suspected >= IDS_SHARE * len(as_long):
@@ -133,4 +134,4 @@ _NEWEST_IDS = text(
 )
 
 
-LOOKS = (_facts, _facts_set_aside, _quarantined, _undecided, _unanswered, _switches, _stale, _ids)
+CHECKS = (_facts, _facts_set_aside, _quarantined, _undecided, _unanswered, _switches, _stale, _ids)

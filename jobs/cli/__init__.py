@@ -1,4 +1,4 @@
-"""The `billing` command, for people, scripts and containers.
+"""The `billing` command, for operators, scripts and containers.
 
 Each module holds a few commands. A command imports what it needs when it runs, so that `--help` and
 `--version` answer at once.
@@ -52,7 +52,7 @@ def main() -> None:
     """Run the command that the arguments name, and end the process with its exit status."""
     warnings.showwarning = lambda warning, category, *_, **__: _warn(warning, category)
     try:
-        # Not its "standalone mode": there a usage error is a box of five lines.
+        # Not in "standalone mode", in which Typer prints a usage error as a box of five lines.
         status = app(prog_name=usage.COMMAND, standalone_mode=False)
     except TyperException as error:
         if words := usage.complaint(error):
@@ -61,32 +61,32 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - nothing is swallowed: it ends the process
         from jobs.cli.complaints import complaint
 
-        told = complaint(error)
-        if told is None:
-            _confess(error)
+        line = complaint(error)
+        if line is None:
+            _report_bug(error)
             sys.exit(1)
-        _print_safely(f"billing: {told}")
+        _print_safely(f"billing: {line}")
         sys.exit(2)
     sys.exit(status)
 
 
 def _print_safely(words: str) -> None:
-    """What quotes an argument or an answer may quote a secret with it."""
+    """Print without secrets: a line that quotes an argument or an answer may hold one."""
     from billing.provider_secrets import without_secrets
 
     print_error(without_secrets(words))
 
 
 def _warn(warning: Warning | str, category: type[Warning]) -> None:
-    """In one line; without the place in our source, which tells a person at a shell nothing."""
+    """In one line, without the place in our source, which does not help an operator."""
     from jobs.cli.complaints import complaint
 
-    told = complaint(warning) if isinstance(warning, Warning) else None
-    print_error(f"billing: warning: {told or category.__name__}")
+    line = complaint(warning) if isinstance(warning, Warning) else None
+    print_error(f"billing: warning: {line or category.__name__}")
 
 
-def _confess(error: Exception) -> None:
-    """A bug of ours, told without the exception's message: it may quote a row or a parameter."""
+def _report_bug(error: Exception) -> None:
+    """Report a bug of ours without the exception's message, which may quote a row or a parameter."""
     import json
 
     import structlog

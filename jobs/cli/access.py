@@ -10,8 +10,7 @@ from jobs.cli.output import RUNNING, AsJson, counted, print_json, print_line
 if TYPE_CHECKING:
     from jobs.access.credentials import Written
 
-Directory = Annotated[Path, typer.Argument(metavar="DIRECTORY", help="The directory of the secrets, a file for each.")]
-ENVIRONMENTS = ("development", "test", "staging", "production")
+Directory = Annotated[Path, typer.Argument(metavar="DIRECTORY", help="The directory with one file for each secret.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -44,10 +43,14 @@ def generate(
       billing access generate secrets --postgres db.internal:5432/shop --redis cache.internal:6379 \\
           --environment production
     """
-    from jobs.access import credentials
+    from typing import get_args
 
-    if environment not in ENVIRONMENTS:
-        raise typer.BadParameter(f"--environment must be one of {', '.join(ENVIRONMENTS)}")
+    from jobs.access import credentials
+    from jobs.config.settings import Settings
+
+    environments = get_args(Settings.model_fields["environment"].annotation)
+    if environment not in environments:
+        raise typer.BadParameter(f"--environment must be one of {', '.join(environments)}")
     host, port, database = credentials.place("--postgres", postgres, credentials.AT_POSTGRES)
     redis_host, redis_port = credentials.place("--redis", redis, credentials.AT_REDIS)
     written: list[Written] = [

@@ -15,14 +15,14 @@ def is_whole(text: str) -> bool:
 
 
 def minor_units(text: str) -> int:
-    """For Typer, which puts the parameter's name before it."""
+    """For Typer, which puts the parameter's name before an error."""
     if not is_whole(text):
         raise typer.BadParameter("is in minor units, a whole number of up to 12 digits: 1999 is 19.99 USD")
     return int(text)
 
 
 def money(minor: int, currency: str, *, amount_as: str = "--amount", currency_as: str = "--currency") -> "Money":
-    """The amount; what is wrong with it is said under the name that the person used."""
+    """The amount. An error names the option as the operator wrote it."""
     from billing import Money
     from billing.errors import InvalidAmount, InvalidCurrency
 

@@ -39,14 +39,14 @@ def setup(as_json: AsJson = False) -> None:
     if as_json:
         print_json({"bucket": store.bucket, "environment": settings.environment, "made": made})
     else:
-        print_line(f"{store.bucket} {'was made' if made else 'is there'}, locks, and belongs to {settings.environment}")
+        print_line(f"{store.bucket} {'was made' if made else 'exists'}, with Object Lock, for {settings.environment}")
 
 
 def run(
-    once: Annotated[bool, typer.Option("--once", help="Archive what is there now, then end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Archive the facts that wait now, then end.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run an archiver: it copies facts to S3 under lock, batch by batch. Until SIGTERM or Ctrl-C.
+    """Run an archiver until SIGTERM or Ctrl-C: it copies facts to S3 under Object Lock, batch by batch.
 
     Any number may run, and any may be killed: the next one finishes its batch. With --once and --json it prints how
     many facts were archived.
@@ -140,7 +140,9 @@ def query(
     since: Moment = None,
     until: Moment = None,
     as_json: AsJson = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV; its source goes to standard error.")] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print CSV; the source of the numbers goes to standard error.")
+    ] = False,
 ) -> None:
     """Run a named query over the archived facts. --since is included, --until is not.
 

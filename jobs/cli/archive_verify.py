@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from archive.findings import Finding, Heads
 
 MOST_IN_JSON = 10_000
-"""Differences that are named there; the others are counted. Memory stays bounded when a whole archive differs."""
+"""JSON names at most so many differences and counts the others. So memory is bounded if a whole archive differs."""
 PROGRESS_S = 5.0
 
 
@@ -32,7 +32,7 @@ def verify(
     """Read every version, object and lock in S3, and compare them with the manifests and Postgres.
 
     It downloads every object, even if there is a copy here. Archivers may run meanwhile. It names each difference; the
-    exit status is then 1. It is 2 if S3 or Postgres could not be asked. The last lines say what it cannot see.
+    exit status is then 1. It is 2 if S3 or Postgres did not answer. The last lines say what it cannot see.
 
     \b
     Examples:
@@ -46,14 +46,14 @@ def verify(
     from jobs.process import archiving
     from jobs.process.patience import patiently
 
-    heads, counts = Heads(map(_kept, expect_head or ())), agreement.Counts()
+    heads, counts = Heads(map(_stored_head, expect_head or ())), agreement.Counts()
     with opened() as runtime, archiving.opened(runtime.settings) as store:
         store.check(runtime.settings.environment)
         ask = partial(patiently, runtime)
         if from_cache:
             findings = agreement.from_copies(archiving.cache(runtime.settings, store), ask, counts, heads)
         else:
-            findings = verification.from_bucket(store, ask, counts, heads, _now_and_then())
+            findings = verification.from_bucket(store, ask, counts, heads, _every_few_seconds())
         differs = (_in_json if as_json else _in_words)(findings, counts, heads, from_cache)
     if differs:
         raise typer.Exit(1)
@@ -81,11 +81,11 @@ def _in_words(findings: "Iterator[Finding]", counts: "Counts", heads: "Heads", f
     number = 0
     for number, finding in enumerate(findings, start=1):  # noqa: B007 - the last number is how many there were
         print_line(f"DIFFERS {finding}")
-    there = f"{counted(counts.facts, 'fact')} in {counted(counts.objects, 'object')}"
+    checked = f"{counted(counts.facts, 'fact')} in {counted(counts.objects, 'object')}"
     if number:
-        print_line(f"{counted(number, 'difference')}; {there} were checked")
+        print_line(f"{counted(number, 'difference')}; {checked} were checked")
     else:
-        print_line(f"{there} agree with their manifests and Postgres")
+        print_line(f"{checked} agree with their manifests and Postgres")
     if counts.unfinished:
         print_line(f"{counted(counts.unfinished, 'batch', 'batches')} that an archiver is writing: not checked yet")
     for line in _cannot_see(heads, from_cache):
@@ -103,7 +103,7 @@ def _cannot_see(heads: "Heads", from_cache: bool) -> list[str]:
     return lines
 
 
-def _kept(text: str) -> tuple[str, str]:
+def _stored_head(text: str) -> tuple[str, str]:
     """`capture=5fec…`, as `billing archive status` shows class and head."""
     from archive.retention import CLASSES
 
@@ -117,8 +117,8 @@ def _kept(text: str) -> tuple[str, str]:
     return name, digest.lower()
 
 
-def _now_and_then() -> Callable[[str], None]:
-    """Says on standard error how far it is, at most every few seconds."""
+def _every_few_seconds() -> Callable[[str], None]:
+    """Prints the progress on standard error, at most every `PROGRESS_S`."""
     import time
 
     last = time.monotonic()

@@ -30,8 +30,8 @@ _SETTINGS: dict[type[Exception], str] = {
     WrongEnvironment: "REDIS_URL, or BILLING_ENVIRONMENT",
 }
 """The setting that leads to what this error is about."""
-# These say by themselves what is wrong and how it is mended.
-_SPEAKING: tuple[type[Exception], ...] = (
+# The messages of these say what is wrong and how to correct it.
+_SELF_EXPLAINING: tuple[type[Exception], ...] = (
     AccessError,
     ArchiveError,
     BillingError,
@@ -47,14 +47,15 @@ _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+@")
 
 
 def complaint(error: Exception) -> str | None:
-    """One line that names the setting and the mend; None for an error, or a warning, that is a bug of ours."""
+    """One line that names the setting and says how to correct it; None for an error, or a warning, that is a bug of
+    ours."""
     match error:
         case InvalidRequest() | PossibleCardNumber():
-            told = str(error).removeprefix(error.subject)
-            return _line(f"{_OPTIONS.get(error.subject, error.subject)}{told}")
+            problem = str(error).removeprefix(error.subject)
+            return _line(f"{_OPTIONS.get(error.subject, error.subject)}{problem}")
         case _ if type(error) in _SETTINGS:
             return _line(f"{_SETTINGS[type(error)]}: {error}")
-        case _ if isinstance(error, _SPEAKING):
+        case _ if isinstance(error, _SELF_EXPLAINING):
             return _line(str(error))
         case ModuleNotFoundError(name=str(name)) if name.partition(".")[0] == "stripe_standin":
             return (

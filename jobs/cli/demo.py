@@ -1,4 +1,4 @@
-"""`billing demo`: prints each event on a line; on a terminal it shows moving counts below."""
+"""`billing demo`: prints one line for each event; on a terminal it shows the current counts below."""
 
 import secrets
 from contextlib import contextmanager
@@ -25,15 +25,15 @@ def demo(
     invoices: Annotated[int, typer.Option(min=0, max=5_000, help="How many invoices are asked for.")] = 40,
     seed: Annotated[int | None, typer.Option(help="Repeat the amounts and faults of an earlier run.")] = None,
     cheat: Annotated[
-        bool, typer.Option("--cheat", help="Take money without the service, to see that the comparison finds it.")
+        bool, typer.Option("--cheat", help="Also capture money without the service: the comparison must find it.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Ask for captures and invoices, cause faults, a kill -9 and a flushed Redis, then compare three counts.
 
-    It starts real servers and processes on free ports of this machine, and leaves nothing. It compares what was asked
-    (Postgres) with what moved (the stand-in's own list) and what is archived (S3). Exit status 0 only if nothing is
-    double, lost or stuck.
+    It starts real servers and processes on free ports of this machine, and leaves none of them. It compares what was
+    asked (Postgres) with what moved (the stand-in's own list) and what is archived (S3). Exit status 0 only if nothing
+    is double, lost or stuck.
 
     \b
     Examples:
@@ -45,8 +45,8 @@ def demo(
 
     chosen = secrets.randbelow(1_000_000) if seed is None else seed
     print_error(f"seed {chosen}: {counted(captures, 'capture')}, {counted(invoices, 'invoice')}")
-    with _watching(captures + invoices) as (told, watch):
-        outcome = run(Plan(captures, invoices, chosen, cheat), told, watch)
+    with _watching(captures + invoices) as (print_event, watch):
+        outcome = run(Plan(captures, invoices, chosen, cheat), print_event, watch)
     if as_json:
         print_json(outcome)
     else:
@@ -77,14 +77,14 @@ def _show(outcome: "Outcome") -> None:
         ],
     )
     for part in outcome.evidence:
-        told = f"{part.facts} facts of class {part.retention_class}, manifests 1 to {part.last}"
-        print_line(f"archive: {told}, head {part.head[:16]}…")
+        source = f"{part.facts} facts of class {part.retention_class}, manifests 1 to {part.last}"
+        print_line(f"archive: {source}, head {part.head[:16]}…")
     print_line("")
     print_line("faults: " + ", ".join(f"{n} {name}" for name, n in outcome.faults.most_common()))
     print_line(f"keys: {outcome.keys_resent} sent again, {outcome.keys_replaced} replaced after a proven absence")
     print_line("refused: " + ", ".join(f"{n} {what}" for what, n in outcome.refused.items()))
     for offence in outcome.offences:
-        print_line(f"{offence.kind.upper()} {offence.id}: {offence.told}")
+        print_line(f"{offence.kind.upper()} {offence.id}: {offence.message}")
     for story in outcome.stories:
         print_line("")
         print_line(f"$ billing explain {story.status.id}")
@@ -96,7 +96,8 @@ def _show(outcome: "Outcome") -> None:
 
 @contextmanager
 def _watching(total: int) -> "Iterator[tuple[Callable[[str], None], Callable[[Progress], None]]]":
-    """On a terminal a line that moves below the others; elsewhere plain lines, one for every tenth of the way."""
+    """The functions that print an event, and the counts: on a terminal in a line that changes below the events,
+    elsewhere in a new line for every tenth."""
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
@@ -115,10 +116,10 @@ def _watching(total: int) -> "Iterator[tuple[Callable[[str], None], Callable[[Pr
         return
     with Live(console=console, refresh_per_second=10, transient=True) as live:
 
-        def told(line: str) -> None:
+        def print_event(line: str) -> None:
             live.console.print(Text(line))
 
-        yield told, lambda progress: live.update(Text("\n".join(_lines(progress, total)), style="bold"))
+        yield print_event, lambda progress: live.update(Text("\n".join(_lines(progress, total)), style="bold"))
 
 
 def _line(progress: "Progress", total: int) -> str:

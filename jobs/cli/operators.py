@@ -1,4 +1,4 @@
-"""Commands for the person on call: explain one payment, and stop new sends."""
+"""Commands for the operator on call: explain one payment, and stop new sends."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,7 +64,7 @@ def explain(
 
 
 def show(story: "Explanation") -> None:
-    """The story for a person. Amounts in full units, times in UTC."""
+    """Print the story as text. Amounts in full units, times in UTC."""
     now, asked = story.status, dict(story.request)
     money = amount(asked.pop("minor"), asked["currency"])
     print_line(
@@ -137,7 +137,7 @@ def pull(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = Fals
 
     with opened() as runtime:
         row = patiently(runtime, lambda session: switches.pull(session, scope, actor=the_actor(actor), reason=reason))
-        # In a transaction of its own: what is unanswered once the switch has committed.
+        # In a transaction of its own, so that it counts what is unanswered after the switch has committed.
         now, left = patiently(runtime, lambda session: (database.now(session), switches.unanswered(session, scope)))
         timing = runtime.timing
     last_start = now + timedelta(seconds=timing.not_after_s)
@@ -180,7 +180,7 @@ def release(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = F
 
     \b
     Example:
-      billing switch release captures --reason "the shop is mended, INC-12"
+      billing switch release captures --reason "the shop is repaired, INC-12"
     """
     from billing import switches
     from billing.errors import UnknownEntity
@@ -246,11 +246,11 @@ def _open(learned: str, look_at: str) -> str:
 
 
 def _details(fact: "ExplainedFact", currency: str) -> str:
-    """The payload in words, with the amount as people write it; in the request's currency where it names none."""
+    """The payload as text, with the amount in full units; in the request's currency if the payload names none."""
     payload = {name: value for name, value in fact.payload.items() if value not in (None, "", [], False)}
     words = []
     minor, its_currency = payload.get("minor"), payload.get("currency", currency)
-    # Anything else was written past us, and is shown as it is.
+    # Another program wrote any other value. It is shown as it is.
     if isinstance(minor, int) and isinstance(its_currency, str):
         words.append(amount(minor, its_currency))
         payload = {name: value for name, value in payload.items() if name not in ("minor", "currency")}

@@ -13,8 +13,8 @@ TRYING, ASKING, ON_CALL, FINANCE, RUNNING = "Trying it", "Asking", "On call", "F
 """The headings under which `billing --help` lists the commands, as docs/cli.md does."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Reason = Annotated[str, typer.Option(help="Why; it is kept as a fact.")]
-Actor = Annotated[str, typer.Option(help="Who; by default the user of this shell.", show_default=False)]
+Reason = Annotated[str, typer.Option(help="Why; it is stored in a fact.")]
+Actor = Annotated[str, typer.Option(help="Who does it; by default the user of this shell.", show_default=False)]
 
 
 def print_line(line: str = "") -> None:
@@ -28,16 +28,16 @@ def print_error(line: str) -> None:
 
 
 def visible(text: str) -> str:
-    """Rows were written by others: what could move a terminal's cursor, hide a word, or begin a line that looks like
-    ours is shown as its code."""
+    """Other programs wrote the rows. A character that could move the cursor, hide a word, or begin a line that looks
+    like ours is shown as its code."""
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def print_json(value: object) -> None:
-    """Times in RFC 3339, states as their words, dataclasses as objects. As safe for a terminal as `visible`, and JSON
-    all the same: what is not printable stands inside its texts only, and is escaped there."""
+    """Times in RFC 3339, states as their words, dataclasses as objects. As safe for a terminal as `visible`: characters
+    that are not printable occur only inside JSON strings, and are escaped there."""
     for line in json.dumps(_plain(value), indent=2, ensure_ascii=False).split("\n"):
         print_line("".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in line))
 
@@ -49,9 +49,9 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 
     table = Table(*columns, title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for row in rows:
-        # Text, so that nothing that came from outside is read as markup.
+        # As Text, so that Rich reads nothing in it as markup.
         table.add_row(*(Text("" if cell is None else visible(str(cell))) for cell in row))
-    # Ids are copied from here: where there is no terminal to fit into, nothing is folded or cut.
+    # Ids are copied from here, so without a terminal no cell is folded or cut.
     console = Console()
     Console(width=None if console.is_terminal else 250).print(table)
 
@@ -72,21 +72,21 @@ def counted(count: int, one: str, many: str = "") -> str:
 
 
 def clock(moment: datetime | None) -> str:
-    """A time as people compare them: UTC, to the millisecond."""
+    """A time in UTC, to the millisecond."""
     from datetime import UTC
 
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] if moment else ""
 
 
-def the_actor(given: str) -> str:
-    """Who does this: as given, else the operating system's user. Raises typer.BadParameter where that has no name."""
+def the_actor(name: str) -> str:
+    """The name, or that of the operating system's user. Raises typer.BadParameter if that user has none."""
     import getpass
 
     try:
-        return given or getpass.getuser()
+        return name or getpass.getuser()
     except (KeyError, OSError):
-        # A container may run as a mere number.
-        raise typer.BadParameter("this user has no name here; say with --actor who does it") from None
+        # In a container the user may be a number without a name.
+        raise typer.BadParameter("this user has no name here; name the actor with --actor") from None
 
 
 def _plain(value: Any) -> Any:

@@ -10,6 +10,9 @@ from typing import Annotated
 import typer
 
 from jobs.cli.output import RUNNING, TRYING, AsJson, counted, print_error, print_json, print_line
+from jobs.config import queues
+
+ROLES = ("relay", "archiver", *(f"worker-{queue}" for queue in queues.NAMES))
 
 
 def add_to(app: typer.Typer) -> None:
@@ -40,7 +43,7 @@ def migrate(as_json: AsJson = False) -> None:
 
 
 def relay() -> None:
-    """Run a relay: it plans facts into work, returns work of dead workers, rings workers. Until SIGTERM or Ctrl-C.
+    """Run a relay until SIGTERM or Ctrl-C: it plans facts into work, returns work of dead workers, and rings workers.
 
     Any number of relays may run at once.
 
@@ -59,8 +62,8 @@ def relay() -> None:
         runtime.close()
 
 
-def worker(queue: Annotated[str, typer.Argument(metavar="QUEUE", help="captures or invoices")]) -> None:
-    """Run a worker of one queue. SIGTERM or Ctrl-C: it claims nothing more, settles its calls, exits with 0.
+def worker(queue: Annotated[str, typer.Argument(metavar="QUEUE", help=" or ".join(queues.NAMES))]) -> None:
+    """Run a worker of one queue. After SIGTERM or Ctrl-C it claims nothing more, settles its calls, and exits with 0.
 
     One process serves one queue. Run as many as you like, and set BILLING_WORKERS_CAPTURES for the relay.
 
@@ -70,7 +73,6 @@ def worker(queue: Annotated[str, typer.Argument(metavar="QUEUE", help="captures 
     """
     from jobs.cli.complaints import complaint
     from jobs.cli.opening import open_runtime
-    from jobs.config import queues
 
     if queue not in queues.NAMES:
         raise typer.BadParameter(
@@ -93,7 +95,7 @@ def up(
 ) -> None:
     """Start everything on this machine: Postgres, Valkey, S3, the Stripe stand-in, a relay, workers, an archiver.
 
-    Until Ctrl-C; then nothing is left. DATABASE_URL, REDIS_URL, S3_ENDPOINT_URL and STRIPE_API_BASE each replace
+    It runs until Ctrl-C, and leaves nothing. DATABASE_URL, REDIS_URL, S3_ENDPOINT_URL and STRIPE_API_BASE each replace
     one of the servers by your own; with your own database but not your own S3, nothing is archived. It prints the
     exports that another terminal needs for the other commands.
 
@@ -113,14 +115,14 @@ def up(
 
     more = {}
     if os.environ.get("STRIPE_API_BASE"):
-        # Whoever listens there may be Stripe itself: its own key, and time for a real answer.
+        # That may be Stripe itself: it needs a key of its own, and the time that real answers take.
         more = {"BILLING_STRIPE_KEY": os.environ.get("BILLING_STRIPE_KEY", ""), "BILLING_TIMING": "production"}
         if not more["BILLING_STRIPE_KEY"]:
             raise SettingsError("BILLING_STRIPE_KEY is not set, and STRIPE_API_BASE is; set both or neither")
     with Stack(durable=durable, more=more) as stack:
         stack.start_processes()
         environment = stack.environment
-        # What a terminal is given says all of this by itself, and the file is gone in the end.
+        # The other variables say all of this, and the file is removed at the end.
         del environment["BILLING_CONFIG"]
         if as_json:
             print_json({"environment": environment, "processes": {c.name: c.pid for c in stack.processes}})
@@ -147,7 +149,7 @@ def up(
     if not as_json:
         ours = [name for name, value in environment.items() if os.environ.get(name) != value]
         print_line("")
-        print_line("# everything is gone; where you pasted the lines above, they lead nowhere now:")
+        print_line("# everything is removed; in a terminal where you pasted the lines above, run:")
         print_line(f"unset {' '.join(ours)}")
     if ended is not None:
         raise typer.Exit(1)
@@ -163,12 +165,12 @@ _EXAMPLES = (
 
 
 def _program() -> str:
-    """`billing` where the shell finds it, else the whole path: it is in the virtual environment that runs us."""
+    """`billing` if the shell finds it, else its whole path in the virtual environment that runs us."""
     return "billing" if shutil.which("billing") else str(Path(sys.executable).with_name("billing"))
 
 
 def health(
-    role: Annotated[str, typer.Argument(metavar="ROLE", help="relay, archiver, worker-captures or worker-invoices")],
+    role: Annotated[str, typer.Argument(metavar="ROLE", help=f"{', '.join(ROLES[:-1])} or {ROLES[-1]}")],
     alive: Annotated[
         bool, typer.Option("--alive", help="For a liveness probe: 0 also while it waits for its servers.")
     ] = False,
@@ -184,13 +186,11 @@ def health(
       billing health worker-captures
       billing health worker-captures --alive
     """
-    from jobs.config import queues
     from jobs.config.loading import load
     from jobs.process.health import YOUNG_S, State, health_of
 
-    roles = ["relay", "archiver", *(f"worker-{queue}" for queue in queues.NAMES)]
-    if role not in roles:
-        raise typer.BadParameter(f"{role!r} is not a role; choose one of: {', '.join(roles)}", param_hint="ROLE")
+    if role not in ROLES:
+        raise typer.BadParameter(f"{role!r} is not a role; choose one of: {', '.join(ROLES)}", param_hint="ROLE")
     found = health_of(role, load().health_directory)
     healthy = found.state in ((State.BEATING, State.WAITING) if alive else (State.BEATING,))
     if as_json:

@@ -98,15 +98,15 @@ def show(work_id: WorkId, as_json: AsJson = False) -> None:
 
 
 def replay(work_id: WorkId, reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
-    """Put quarantined work back. What may have happened at Stripe is looked at before anything is sent.
+    """Put quarantined work back. Before it sends anything, it looks at what may have happened at Stripe.
 
-    Attempts start again at 0. If the look finds what it found before, the work comes back here. Actor and reason
-    are kept as a fact.
+    Attempts start again at 0. If the look finds the same as before, the work is quarantined again. Actor and reason
+    are stored in a fact.
 
     \b
     Example:
       billing quarantine replay wrk_0198f0c2... \\
-          --reason "refunded by hand at Stripe, INC-12"
+          --reason "refunded in Stripe's dashboard, INC-12"
     """
     from jobs.cli.opening import opened
     from jobs.process.patience import patiently

@@ -18,7 +18,7 @@ RequestId = Annotated[
 Correlation = Annotated[str | None, typer.Option(help="An id for facts and logs; by default the request id.")]
 Wait = Annotated[
     bool,
-    typer.Option("--wait", help="Wait until it is final, or a person has to act. Exit status 1 if it failed."),
+    typer.Option("--wait", help="Wait until it is final, or an operator has to act. Exit status 1 if it failed."),
 ]
 Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait at most.")]
 POLL_S = 0.1
@@ -135,7 +135,7 @@ def reopen(
     actor: Actor = "",
     as_json: AsJson = False,
 ) -> None:
-    """Have a refused invoice made again, under a new key. Actor and reason are kept as a fact.
+    """Have a refused invoice made again, under a new key. Actor and reason are stored in a fact.
 
     First correct what made Stripe refuse it, such as a total that differs or a customer that is gone. The first draft
     was deleted, or never made.
@@ -186,7 +186,7 @@ def status(
 
 
 def _report(runtime: "Runtime", entity_id: str, wait: bool, timeout_s: float, as_json: bool) -> None:
-    """Show how it stands; with `wait`, once it is final or stuck. Exits with 1 where that is bad news."""
+    """Show the status; with `wait`, once it is final or stuck. Exits with 1 if it did not succeed."""
     import billing
     from jobs.process.patience import patiently
 
@@ -218,7 +218,7 @@ def _show(now: "Status") -> None:
 
 
 def _stuck(now: "Status") -> bool:
-    """It stays as it is until a person acts: decides, releases a switch, installs a newer worker."""
+    """It stays as it is until an operator acts: decides, releases a switch, or installs a newer worker."""
     from billing.states import WorkState
 
     if now.final:
@@ -234,7 +234,7 @@ def _missing(what_is_next: str) -> str:
 
 
 def _line(number: int, text: str, currency: str) -> "Line":
-    """The line; what is wrong with it is said by its number, because its text may name a person."""
+    """The line of an invoice. An error names it by its number, because its text may name a person."""
     import billing
     from billing.errors import InvalidText
 

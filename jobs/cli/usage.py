@@ -1,4 +1,4 @@
-"""Usage errors in one line, and help texts whose paragraphs are not broken in mid-sentence."""
+"""Usage errors in one line, and help texts without line breaks inside a paragraph."""
 
 import inspect
 
@@ -28,7 +28,7 @@ def complaint(error: TyperException) -> str:
 
 
 def let_help_flow(app: typer.Typer) -> None:
-    """Join the lines of each paragraph: Typer keeps those of a docstring, which then break in mid-sentence."""
+    """Join the lines of each paragraph, because Typer keeps the line breaks of a docstring."""
     for command in app.registered_commands:
         command.help = _flowing(inspect.getdoc(command.callback) or "")
     for group in app.registered_groups:
@@ -37,7 +37,7 @@ def let_help_flow(app: typer.Typer) -> None:
 
 
 def _name(parameter: object) -> str:
-    """As a person writes it: `--amount`, the last of an option's names, or `SCOPE`."""
+    """As it is written on a command line: `--amount`, the last of an option's names, or `SCOPE`."""
     if parameter is None:
         return ""
     options = [name for name in getattr(parameter, "opts", ()) if name.startswith("--")]
@@ -45,7 +45,7 @@ def _name(parameter: object) -> str:
 
 
 def _sentence(message: str, name: str) -> str:
-    """Typer's own words become a part of our line; ours stay as they are."""
+    """Typer's own messages are adapted to our line; ours stay as they are."""
     message = message.removesuffix(".").replace(". Did", "; did")
     if message.startswith("Input should be "):
         message = "must be " + message.removeprefix("Input should be ").partition(",")[0]

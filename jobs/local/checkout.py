@@ -1,7 +1,7 @@
 """Does at the stand-in what a shop's checkout does at Stripe: authorizes a card, makes a customer.
 
-Nothing here is ever sent to Stripe itself: whoever listens at STRIPE_API_BASE has to answer as a stand-in first. It is
-spoken to over HTTP, so it may run anywhere, and need not be installed here.
+Nothing here is ever sent to Stripe itself: the server at STRIPE_API_BASE must first answer as a stand-in. It is called
+over HTTP, so it may run anywhere, and need not be installed here.
 """
 
 import http.client
@@ -36,7 +36,7 @@ def is_standin(url: str) -> bool:
 def authorize(runtime: Runtime, amount: Money) -> str:
     """A confirmed PaymentIntent that waits to be captured. Raises LocalServerError where no stand-in listens."""
     card = {"payment_method": "pm_card_visa", "capture_method": "manual", "confirm": "true"}
-    # Without redirects it can be confirmed where nobody is there to return to a page.
+    # Without redirects it can be confirmed although no customer can return to a page.
     card |= {"automatic_payment_methods[enabled]": "true", "automatic_payment_methods[allow_redirects]": "never"}
     return _made(runtime, "payment_intents", {"amount": amount.minor, "currency": amount.currency.lower(), **card})
 

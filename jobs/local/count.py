@@ -18,7 +18,7 @@ Effects = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One capture or invoice as Postgres has it; `expected` is the state in which its story must end."""
+    """One capture or invoice as Postgres has it; `expected` is the state in which it must end."""
 
     id: str
     provider_object: str | None
@@ -34,11 +34,11 @@ class Offence:
 
     kind: str
     id: str
-    told: str
+    message: str
 
 
 def compare(captures: Iterable[Asked], invoices: Iterable[Asked], effects: Effects) -> list[Offence]:
-    """Everything in which the two counts differ; nothing, if they agree."""
+    """All differences between the two counts; none if they agree."""
     by_kind: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for effect in effects:
         by_kind[effect["kind"]].append(effect)
@@ -49,7 +49,7 @@ def compare_archived(asked: Mapping[str, int], captures: int, archived: Mapping[
     """Where the evidence in S3 differs from Postgres: the number of captures, and their sum in each currency."""
     offences = []
     if count != captures:
-        offences.append(Offence("lost", "archive", f"S3 tells of {count} captures, Postgres of {captures}"))
+        offences.append(Offence("lost", "archive", f"S3 holds {count} captures, Postgres {captures}"))
     for currency in sorted(asked.keys() | archived.keys()):
         here, there = asked.get(currency, 0), archived.get(currency, 0)
         if here != there:
@@ -67,7 +67,7 @@ def _captures(asked: Sequence[Asked], taken: Effects) -> list[Offence]:
         offences += _state(request)
         offences += _effects(request, found, wanted=request.state == CaptureState.CAPTURED, verb="taken")
     for intent, found in by_intent.items():
-        offences.append(Offence("unasked", intent, f"taken {len(found)} times, and nobody had asked"))
+        offences.append(Offence("unasked", intent, f"taken {len(found)} times, and no request asked for it"))
     return offences
 
 
@@ -85,16 +85,18 @@ def _invoices(asked: Sequence[Asked], by_kind: Mapping[str, Effects]) -> list[Of
         offences += _effects(request, [finalized[stripe_id] for stripe_id in mine], wanted=wanted, verb="finalized")
         for stripe_id in mine:
             if stripe_id != request.provider_object:
-                offences.append(Offence("wrong", request.id, f"{stripe_id} was finalized, and it knows of another"))
-            # One that is paid may have been sent by somebody before.
+                offences.append(Offence("wrong", request.id, f"{stripe_id} was finalized, and its row names another"))
+            # A paid invoice may have been sent before.
             if request.state != InvoiceState.PAID and (stripe_id in sent) != (request.state == InvoiceState.SENT):
-                offences.append(Offence("lost", request.id, f"{stripe_id}: sent and said to be sent differ"))
-    for strangers in of_request.values():
-        offences += [Offence("unasked", stripe_id, "finalized, and nobody had asked") for stripe_id in strangers]
-    # An e-mail too many is a nuisance, not money; still, it is counted.
+                offences.append(
+                    Offence("lost", request.id, f"{stripe_id}: Stripe and Postgres differ on whether it was sent")
+                )
+    for unasked in of_request.values():
+        offences += [Offence("unasked", stripe_id, "finalized, and no request asked for it") for stripe_id in unasked]
+    # A second e-mail moves no money, but it is counted all the same.
     offences += [Offence("double", i, f"finalized or sent {n} times in all") for i, n in times.items() if n > 2]
     created, gone = ({e["id"] for e in by_kind.get(f"invoice.{kind}", ())} for kind in ("created", "deleted"))
-    offences += [Offence("stuck", i, "a draft that lies about") for i in sorted(created - gone - set(finalized))]
+    offences += [Offence("stuck", i, "a draft that nothing deletes") for i in sorted(created - gone - set(finalized))]
     return offences
 
 
@@ -111,7 +113,7 @@ def _effects(request: Asked, found: Effects, *, wanted: bool, verb: str) -> list
     if len(found) > 1:
         offences.append(Offence("double", request.id, f"{verb} {len(found)} times"))
     if wanted and not found:
-        offences.append(Offence("lost", request.id, f"said to be {verb}, and it was not"))
+        offences.append(Offence("lost", request.id, f"{verb} according to Postgres, and not at the provider"))
     if found and not wanted:
         offences.append(Offence("wrong", request.id, f"{verb} at the provider, and it is {request.state} here"))
     for effect in found:

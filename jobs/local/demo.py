@@ -1,6 +1,6 @@
 """The demonstration: a shop asks, answers are lost, a worker is killed, Redis is flushed, and three counts agree.
 
-`run` starts everything as real processes, tells what happens as it goes, and leaves nothing behind.
+`run` starts everything as real processes, prints what happens, and leaves nothing behind.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ LEAST_PER_WAVE = 8
 STORIES = 5
 WAVE_PAUSE_S = 0.25
 PATIENCE_S = 60.0
-"""So long after the last request everything must be final; it takes about 5 s."""
+"""Within this time after the last request everything must be final; it takes about 5 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Outcome:
     moved: Counter[str]
     """Of captures that happened at the provider."""
     archived: Counter[str] | None
-    """Of captures that the evidence in S3 says were taken; None where nothing was archived."""
+    """Of captures that the evidence in S3 shows as taken; None if nothing was archived."""
     archived_captures: int
     evidence: list[Read]
     effects: Counter[str]
@@ -69,25 +69,25 @@ class Outcome:
     keys_replaced: int
     offences: list[Offence]
     stories: list[Explanation]
-    """What `billing explain` says about the first offenders: their database is gone when this is read."""
+    """What `billing explain` says about the first differences. Their database is removed before this is read."""
 
 
-Tell = Callable[[str], None]
+PrintEvent = Callable[[str], None]
 Watch = Callable[[Progress], None]
 
 
-def run(plan: Plan, tell: Tell, watch: Watch) -> Outcome:
+def run(plan: Plan, print_event: PrintEvent, watch: Watch) -> Outcome:
     """The whole story. Raises LocalServerError when a server or a process of the service does not run."""
     began = time.monotonic()
-    tell("starting Postgres, Valkey, S3 and the Stripe stand-in")
-    # Always our own stand-in: the faults and the second count are its. And never a real Stripe.
+    print_event("starting Postgres, Valkey, S3 and the Stripe stand-in")
+    # Always our own stand-in, because it makes the faults and the second count. And never a real Stripe.
     given = {name: value for name, value in os.environ.items() if name != "STRIPE_API_BASE"}
     with Stack(given=given, more={"BILLING_CREW_CAPTURES": "16"}) as stack:
-        tell("starting one relay, one worker for captures, one for invoices, one archiver")
+        print_event("starting one relay, one worker for captures, one for invoices, one archiver")
         stack.start_processes()
         runtime = stack.runtime("demo")
         try:
-            story = _Story(plan, tell, watch, stack, runtime)
+            story = _Story(plan, print_event, watch, stack, runtime)
             story.play()
             return story.count(began)
         finally:
@@ -95,8 +95,8 @@ def run(plan: Plan, tell: Tell, watch: Watch) -> Outcome:
 
 
 class _Story:
-    def __init__(self, plan: Plan, tell: Tell, watch: Watch, stack: Stack, runtime: Runtime) -> None:
-        self._plan, self._tell, self._watch, self._stack, self._runtime = plan, tell, watch, stack, runtime
+    def __init__(self, plan: Plan, print_event: PrintEvent, watch: Watch, stack: Stack, runtime: Runtime) -> None:
+        self._plan, self._print, self._watch, self._stack, self._runtime = plan, print_event, watch, stack, runtime
         self._standin = Control(stack.environment["STRIPE_API_BASE"])
         self._shop = Shop(runtime.gateway(connections=1), self._standin, plan.seed)
         self._tally = Tally(self._shop.tag)
@@ -107,7 +107,7 @@ class _Story:
         shop = self._shop
         shop.authorize(self._plan.captures)
         customer = shop.customer()
-        self._tell(f"{len(shop.orders)} cards are authorized; {shop.faults.total()} captures will meet a fault")
+        self._print(f"{len(shop.orders)} cards are authorized; {shop.faults.total()} captures will meet a fault")
         waves = list(_waves(shop.orders, self._plan.invoices))
         self._roll_back(waves[0][0], customer)
         for number, (orders, invoices) in enumerate(waves):
@@ -118,11 +118,11 @@ class _Story:
             if number == 2 * len(waves) // 3:
                 self._flush_redis()
             self._pause(WAVE_PAUSE_S)
-        self._tell("everything is asked for; waiting until everything is final")
+        self._print("everything is asked for; waiting until everything is final")
         self._wait_until_final()
         self._wait_until_archived()
         if self._plan.cheat:
-            self._tell(f"cheating: {shop.take_behind_our_back()} is taken behind the service's back")
+            self._print(f"cheating: {shop.capture_without_the_service()} is captured without the service")
 
     def count(self, began: float) -> Outcome:
         expected = {order.capture_id: order.expected for order in self._shop.orders} | self._shop.invoices
@@ -134,7 +134,7 @@ class _Story:
         invoices = [request for request in asked if request.id.startswith("inv_")]
         forgotten = sorted(expected.keys() - {request.id for request in asked})
         offences = compare(captures, invoices, effects)
-        offences += [Offence("lost", lost, "asked for, and Postgres does not know it") for lost in forgotten]
+        offences += [Offence("lost", lost, "asked for, and Postgres has no row of it") for lost in forgotten]
         sums, count, evidence = archived or (None, 0, [])
         if sums is not None:
             taken = sum(request.state == CaptureState.CAPTURED for request in captures)
@@ -159,7 +159,7 @@ class _Story:
         )
 
     def _roll_back(self, orders: list[Order], customer: str) -> None:
-        """The shop changes its mind: a transaction that is rolled back has asked for nothing."""
+        """The shop rolls a transaction back: it has asked for nothing."""
         with Session(self._runtime.engine) as session:
             self._shop.ask(session, orders, customer, invoices=0)
             session.rollback()
@@ -176,7 +176,7 @@ class _Story:
         calls = Counter(call["fault"] for call in self._standin.held(hanging, wait_s=1))
         victim.kill()
         self._killed.append(victim)
-        self._tell(
+        self._print(
             f"kill -9 {victim.pid}: a captures worker; {calls['hold_after']} of its calls had taken the money, "
             f"{calls['hold_before']} had not"
         )
@@ -185,25 +185,25 @@ class _Story:
 
     def _flush_redis(self) -> None:
         if "REDIS_URL" in os.environ:
-            self._tell("Redis is yours (REDIS_URL), so it is not flushed")
+            self._print("Redis is yours (REDIS_URL), so it is not flushed")
             return
-        self._tell("FLUSHALL: Redis has forgotten everything")
-        # No process of the service may do this.
+        self._print("FLUSHALL: Redis has forgotten everything")
+        # With the administrator's login: no process of the service may flush.
         with bells.open_redis(self._stack.servers.valkey.url) as administrator:
             administrator.flushall()
 
     def _wait_until_final(self) -> None:
         give_up = time.monotonic() + PATIENCE_S
-        while self._look().unfinished:
+        while self._progress().unfinished:
             if time.monotonic() > give_up:
-                self._tell(f"not everything is final after {PATIENCE_S:.0f} s")
+                self._print(f"not everything is final after {PATIENCE_S:.0f} s")
                 return
             time.sleep(0.1)
 
     def _wait_until_archived(self) -> None:
-        """The archiver copies facts to S3 all the time; here until there is none that it has not."""
+        """Wait until the archiver, which runs all the time, has copied every fact to S3."""
         if not self._stack.archives:
-            self._tell("the database is yours (DATABASE_URL) and no S3 is (S3_ENDPOINT_URL), so nothing is archived")
+            self._print("the database is yours (DATABASE_URL) and no S3 is (S3_ENDPOINT_URL), so nothing is archived")
             return
         give_up = time.monotonic() + PATIENCE_S
         while True:
@@ -211,12 +211,12 @@ class _Story:
             if not lag.waiting + lag.unplanned:
                 return
             if time.monotonic() > give_up:
-                self._tell(f"{lag.waiting + lag.unplanned} facts are not archived after {PATIENCE_S:.0f} s")
+                self._print(f"{lag.waiting + lag.unplanned} facts are not archived after {PATIENCE_S:.0f} s")
                 return
             time.sleep(0.1)
 
     def _ask_the_archive(self) -> tuple[Counter[str], int, list[Read]] | None:
-        """The third count: from verified copies of what lies in S3, and from nothing else."""
+        """The third count, from verified copies of the objects in S3 only."""
         if not self._stack.archives:
             return None
         settings = self._runtime.settings
@@ -230,10 +230,10 @@ class _Story:
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            self._look()
+            self._progress()
             time.sleep(0.05)
 
-    def _look(self) -> Progress:
+    def _progress(self) -> Progress:
         for child in self._stack.processes:
             if child not in self._killed and child.poll() is not None:
                 raise LocalServerError(f"{child.name} ended with status {child.poll()}: {child.output()[-500:]}")

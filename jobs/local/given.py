@@ -1,4 +1,5 @@
-"""Your own servers, named by environment variables: if one does not answer, it is named before anything starts."""
+"""Your own servers, named by environment variables. If one does not answer, the check names it before anything
+starts."""
 
 import socket
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ PATIENCE_S = 5
 
 
 def check(given: Mapping[str, str]) -> None:
-    """Raises LocalServerError for a variable that is set, and at whose address nothing of its kind answers.
+    """Raises LocalServerError for a variable whose address no server of its kind answers.
 
     Such variables are often left over in a shell from a `billing up` that has ended.
     """
@@ -27,7 +28,7 @@ def check(given: Mapping[str, str]) -> None:
             except BadConnectionString as error:
                 raise LocalServerError(f"{variable}: {error}; or unset it to have one started") from None
             except ValueError:
-                # Not chained, and not shown: a URL may hold a password.
+                # Neither chained nor shown, because a URL may hold a password.
                 raise LocalServerError(f"{variable}: not a URL of {kind}; unset it to have one started") from None
             if not there:
                 raise LocalServerError(f"{variable} is set, and no {kind} answers there; unset it to have one started")
@@ -47,7 +48,7 @@ def _postgres(url: str) -> bool:
     try:
         psycopg.connect(postgres(url), connect_timeout=PATIENCE_S).close()
     except psycopg.OperationalError as error:
-        # Where it says why it refuses us, it is there; that is told by whoever needs it.
+        # A server that refuses our login is there. The command that needs it reports the refusal.
         return "FATAL" in str(error)
     return True
 
@@ -66,7 +67,7 @@ def _redis(url: str) -> bool:
 
 
 def _listens(url: str) -> bool:
-    """Nothing is sent: it may be Stripe itself."""
+    """Sends nothing, because it may be Stripe itself."""
     parts = urlsplit(url)
     try:
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]

@@ -30,11 +30,11 @@ def main() -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0) != 0:
             sys.exit(f"prctl: {os.strerror(ctypes.get_errno())}")
-    # A parent that died before the line above sends no signal any more.
+    # If the parent died before the line above, no signal comes.
     if os.getppid() != int(parent):
         sys.exit("the process that started this one is gone")
     # A shell ignores SIGINT for what it starts in the background, and every program below inherits that. Ours is in a
-    # session of its own, where no Ctrl-C reaches it: its supervisor stops it, and must be heard.
+    # session of its own, where no Ctrl-C reaches it. Its supervisor stops it by a signal, which it must not ignore.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         os.execvp(program[0], program)  # noqa: S606 (no shell is wanted)

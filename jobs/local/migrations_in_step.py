@@ -15,7 +15,7 @@ from jobs.local.supervisor import LocalServerError, Supervisor
 def main() -> int:
     try:
         with Supervisor() as supervisor:
-            # Never DATABASE_URL: a check must not migrate somebody's database.
+            # Never DATABASE_URL: a check must not migrate a database in use.
             postgres = Postgres(supervisor, durable=False, environment={})
             postgres.start()
             for _ in range(2):

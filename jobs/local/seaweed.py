@@ -1,6 +1,6 @@
 """A real S3 with Object Lock: SeaweedFS 4.48 from its wheel.
 
-Only its S3 gateway asks for keys and keeps locks; its other ports are for itself, on loopback.
+Only its S3 gateway asks for keys and enforces locks. Its other ports are internal, on loopback.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ from jobs.local.supervisor import Child, LocalServerError
 
 REGION = "us-east-1"
 _GRPC = 10_000
-"""Each of its ports has a second one so far above it."""
+"""For each of its ports it opens a second one, this far above."""
 _PARTS = ("master", "volume", "filer", "admin")
 # Below the range of outgoing connections, both of them.
 _FIRST_PORT, _PORTS = 20_000, 2_700
-# Its own choice, whatever TMPDIR says.
+# It does not follow TMPDIR.
 _SOCKETS = Path("/tmp")  # noqa: S108
 _YOUNG_S = 60
 
@@ -36,11 +36,11 @@ class SeaweedFS(LocalServer):
 
     name = "seaweedfs"
     identities: Path | None = None
-    """Who else has keys and may what, in its own form (`jobs.access.credentials`). To be set before the start."""
+    """Further keys and their rights, in its own format (`jobs.access.credentials`). To be set before the start."""
 
     @property
     def url(self) -> str:
-        """Without the keys: they are `access_key` and `secret_key`."""
+        """Without the keys, which are in `access_key` and `secret_key`."""
         return f"http://127.0.0.1:{self.port}"
 
     def _prepare(self) -> None:
@@ -70,7 +70,7 @@ class SeaweedFS(LocalServer):
             "dir": home,
             "ip": "127.0.0.1",
             "ip.bind": "127.0.0.1",
-            # It calls home unless told not to.
+            # Without this it sends telemetry.
             "master.telemetry": "false",
             "s3.port": self.port,
             **{f"{part}.port": port for part, port in self.parts.items()},
@@ -95,11 +95,12 @@ class SeaweedFS(LocalServer):
             "TMPDIR": str(home),
         }
         program: list[str | Path] = [self._program, "mini", *(f"-{name}={value}" for name, value in flags.items())]
-        # If we are killed it is killed, too (the default): asked politely, it would hang when its files go meanwhile.
+        # If we are killed, it gets SIGKILL (the default). After SIGTERM it would hang if its files are removed
+        # meanwhile.
         return self._supervisor.spawn(self.name, program, environment, cwd=home)
 
     def _configured(self) -> Path:
-        """Its one administrator, without whom it would let everybody in, and whoever else there is."""
+        """Its configuration: the administrator (without one it accepts every client) and the other identities."""
         known = json.loads(self.identities.read_text()) if self.identities else {"identities": []}
         keys = [{"accessKey": self.access_key, "secretKey": self.secret_key}]
         known["identities"].append({"name": "administrator", "credentials": keys, "actions": ["Admin"]})
@@ -109,22 +110,22 @@ class SeaweedFS(LocalServer):
         return path
 
     def kill(self) -> None:
-        """`kill -9`, and away with the sockets that it then leaves."""
+        """`kill -9`, then remove the sockets that it leaves."""
         super().kill()
         self.remove_sockets()
 
     def remove_sockets(self) -> None:
-        """Ours when it has ended, and those of servers that were killed: it leaves some even after a polite end."""
+        """Remove our sockets, and those of servers that were killed. It leaves some even after a normal end."""
         mine = {str(port + _GRPC) for port in (self.port, *self.parts.values())}
         for left in _SOCKETS.glob("seaweedfs-*-grpc-*.sock"):
-            # Whoever binds a socket listens a moment later: a young one of somebody else is left alone.
+            # A server listens a moment after it binds its socket, so a young socket of another server is kept.
             with contextlib.suppress(OSError):
                 old = time.time() - left.lstat().st_mtime > _YOUNG_S
                 if (old or left.stem.rpartition("-")[2] in mine) and not _listens(left):
                     left.unlink()
 
     def _answers(self) -> bool:
-        """Healthy is not enough: it must take an object, which needs all of its parts."""
+        """Being healthy is not enough: it must accept an object, which needs all of its parts."""
         with contextlib.suppress(OSError, urllib.error.URLError):
             with urllib.request.urlopen(f"{self.url}/healthz", timeout=5) as answer:  # noqa: S310 - our own loopback URL
                 if answer.status != 200:

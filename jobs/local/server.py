@@ -18,15 +18,15 @@ _TAKEN = "ddress already in use"  # Postgres, Valkey and uvicorn all say it, wit
 
 
 class LocalServer(ABC):
-    """One server, its data and its port, which stay the same over a restart.
+    """One server, its data and its port, which stay the same after a restart.
 
-    `durable` promises what the real thing promises when the machine itself crashes; without it only
-    that of the process. `environment` is where overrides such as PG_BINDIR are read.
+    With `durable` data survives a crash of the machine, as in production; without it, only a crash of the process.
+    `environment` is where overrides such as PG_BINDIR are read.
     """
 
     name: str
     start_timeout_s = 30.0  # recovery after kill -9 on a busy disk; usually 0.1 s
-    # What a start may complain of and that passes by itself.
+    # Messages of a failed start after which another try may succeed.
     passing: tuple[str, ...] = (_TAKEN,)
 
     def __init__(self, supervisor: Supervisor, *, durable: bool, environment: Mapping[str, str]) -> None:
@@ -62,7 +62,7 @@ class LocalServer(ABC):
         return self._child
 
     def start(self) -> None:
-        """Return when it answers. Raises LocalServerError with the server's last words if it does not."""
+        """Return when it answers. Raises LocalServerError with the server's last lines if it does not."""
         if self.port:
             wait_until(self._started_on_its_port, f"{self.name} on its old port", self.start_timeout_s)
             return
@@ -88,7 +88,7 @@ class LocalServer(ABC):
         self.start()
 
     def _free_port(self) -> int:
-        """A port on which nobody listened a moment ago. Somebody may take it before the server does."""
+        """A port that was free a moment ago. Another process may take it before the server does."""
         return _free_port()
 
     def _started_on_its_port(self) -> bool:
@@ -113,14 +113,14 @@ def _free_port() -> int:
             return port
 
 
-def from_wheel(package: str, program: str, mend: str) -> Path:
-    """A program inside an installed wheel. Raises LocalServerError saying `mend` where there is none.
+def from_wheel(package: str, program: str, advice: str) -> Path:
+    """A program inside an installed wheel. Raises LocalServerError saying `advice` where there is none.
 
-    The package is found and not imported: what the wheels do on import is not ours.
+    The package is found and not imported, because some of these wheels do much on import.
     """
     found = importlib.util.find_spec(package)
     for directory in (found and found.submodule_search_locations) or ():
         if (path := Path(directory) / program).exists():
             return path
     here = f"{platform.system()} {platform.machine()}"
-    raise LocalServerError(f"{package} has no server for this platform ({here}): {mend}")
+    raise LocalServerError(f"{package} has no server for this platform ({here}): {advice}")

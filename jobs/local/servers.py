@@ -1,4 +1,4 @@
-"""What the service needs around it, as real local servers: Postgres, Valkey, the Stripe stand-in, and S3 if wanted.
+"""The servers that the service needs, on this machine: Postgres, Valkey, the Stripe stand-in, and S3 if wanted.
 
 Each is replaced by its environment variable (DATABASE_URL, REDIS_URL, STRIPE_API_BASE, S3_ENDPOINT_URL) where that is
 set. Passwords are random, ports are free loopback ports, files lie in one private directory:
@@ -34,7 +34,7 @@ S3_VARIABLES = ("S3_ENDPOINT_URL", "BILLING_S3_ACCESS_KEY", "BILLING_S3_SECRET_K
 
 
 class Valkey(LocalServer):
-    """A real Valkey 9 from its wheel. Unless it is durable, a restart forgets everything but its users."""
+    """A real Valkey 9 from its wheel. Unless it is durable, it has only its users after a restart."""
 
     name = "valkey"
 
@@ -42,8 +42,8 @@ class Valkey(LocalServer):
     def url(self) -> str:
         return f"redis://administrator:{self._password}@127.0.0.1:{self.port}/0"
 
-    def know(self, users: str) -> None:
-        """Let these users in besides its administrator: lines of an aclfile."""
+    def add_users(self, users: str) -> None:
+        """Accept these users besides its administrator: lines of an aclfile."""
         self._write_users(users)
         with redis.Redis.from_url(self.url) as client:
             client.acl_load()
@@ -91,7 +91,7 @@ class Valkey(LocalServer):
 
 
 class StandIn(LocalServer):
-    """Our Stripe stand-in (`stripe_standin`). It holds everything in memory: a restart forgets it."""
+    """Our Stripe stand-in (`stripe_standin`). It holds everything in memory: a restart loses it."""
 
     name = "standin"
     program: ClassVar[Sequence[str]] = (sys.executable, "-m", "stripe_standin")
@@ -115,10 +115,10 @@ class StandIn(LocalServer):
 class LocalServers:
     """The servers, and further processes beside them. A context manager, or `start` and `stop`.
 
-    `durable=True` lets the servers promise what they promise in production; the default trades the
-    crash of the whole machine for speed. `given` is where overrides are looked for. `s3=True` for
-    whoever needs the archive: it takes a second and 180 MB. `users` is the environment whose kinds of process are
-    to have users and keys of their own (`access`); without it there is one administrator for everything.
+    With `durable=True` data survives a crash of the machine, as in production; without it the servers are faster.
+    `given` holds the variables that replace servers. `s3=True` starts S3 for the archive: it takes a second and
+    180 MB. `users` is the environment whose kinds of process get users and keys of their own (`access`); without it
+    one administrator is used for everything.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class LocalServers:
             if self._wants_s3:
                 self._seaweedfs = self._started("S3_ENDPOINT_URL", SeaweedFS)
             self._make_credentials()
-        except BaseException:  # Ctrl-C, too
+        except BaseException:  # also for Ctrl-C
             self.stop()
             raise
 
@@ -178,7 +178,7 @@ class LocalServers:
 
     @property
     def environment(self) -> dict[str, str]:
-        """DATABASE_URL, REDIS_URL and STRIPE_API_BASE, ours or as given; and S3 with its keys if wanted."""
+        """DATABASE_URL, REDIS_URL and STRIPE_API_BASE, of our servers or yours; and S3 with its keys if wanted."""
         return {
             **(self._s3_environment() if self._wants_s3 else {}),
             "DATABASE_URL": self._postgres.url if self._postgres else theirs.postgres(self._given["DATABASE_URL"]),
@@ -217,11 +217,12 @@ class LocalServers:
 
     @property
     def access(self) -> Path:
-        """Where the secrets of each kind of process lie, for those servers that are ours."""
+        """The directory with the secrets of each kind of process, for the servers that we started."""
         return self.directory / "access"
 
     def _make_credentials(self) -> None:
-        """Valkey learns its users here; Postgres its logins from whoever migrates it, and S3 has learnt its keys."""
+        """Make the users of Valkey, and passwords for Postgres, whose logins are made after its migration. S3 has its
+        keys."""
         if self._users is None:
             return
         if self._postgres is not None:
@@ -229,7 +230,7 @@ class LocalServers:
             list(credentials.for_postgres(self.access, "127.0.0.1", self._postgres.port, url.database or ""))
         if self._valkey is not None:
             list(credentials.for_redis(self.access, "127.0.0.1", self._valkey.port, self._users))
-            self._valkey.know((self.access / "redis.acl").read_text())
+            self._valkey.add_users((self.access / "redis.acl").read_text())
 
     def _s3_environment(self) -> dict[str, str]:
         if self._seaweedfs is None:

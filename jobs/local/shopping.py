@@ -15,8 +15,8 @@ from billing.gateway import Budget, Gateway, Request, Response, boot_clock
 from billing.states import CaptureState, InvoiceState
 from stripe_standin.control import Control
 
-# What happens to the first request of a call, and to how many in a hundred. Half of the answers that are
-# lost are about money that was taken.
+# What happens to the first request of a call, and to how many percent of the calls. Of the lost answers, half are about
+# money that was taken.
 CAPTURE_FAULTS = {
     "drop_before": 4,
     "drop_after_commit": 6,
@@ -32,7 +32,7 @@ CAPTURE_FAULTS = {
 INVOICE_FAULTS = ("drop_before", "drop_after_commit", "500_saved", "500_with_effect", "truncate_body", "429_rate")
 INVOICE_STEPS = ("create", "add_lines", "finalize", "send")
 HANGING = ("hold_after", "hold_before", "hold_after", "hold_before")
-"""Calls that hang until their worker is killed: with the money taken, and without."""
+"""Calls that hang until their worker is killed: after the capture, and before it."""
 
 PRICES = ((1999, "USD"), (4500, "EUR"), (120000, "JPY"), (799, "GBP"))
 
@@ -61,21 +61,21 @@ class Shop:
     invoices: dict[str, str] = field(default_factory=dict)
     """Invoice id -> the state in which it must end."""
     hanging: list[Order] = field(default_factory=list)
-    """Side by side, after a third of the orders."""
+    """Next to each other, after a third of the orders."""
     faults: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
-    """What the face refused, as it must."""
+    """What `billing` refused, as it must."""
     _rng: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
         self._rng = random.Random(self.seed)  # noqa: S311 - a repeatable run, no secret
 
     def authorize(self, count: int) -> None:
-        """Cards are authorized at the stand-in; some are declined by the bank, some holds are let go again."""
+        """Authorize cards at the stand-in. Banks decline some, and the shop cancels some authorizations again."""
         rng = self._rng
-        stillborn, canceled = max(1, count // 50), max(1, count // 50)
+        declined, canceled = max(1, count // 50), max(1, count // 50)
         for price, currency in PRICES:
-            share = (count - stillborn) // len(PRICES) + (currency == "USD") * ((count - stillborn) % len(PRICES))
+            share = (count - declined) // len(PRICES) + (currency == "USD") * ((count - declined) % len(PRICES))
             for intent in self.standin.authorizations(share, amount=price, currency=currency.lower()) if share else ():
                 minor = price if rng.random() < 0.85 else rng.randrange(price // 2, price)
                 known = billing.Authorization(price, currency, None) if rng.random() < 0.7 else None
@@ -85,8 +85,8 @@ class Shop:
             self._post(f"/v1/payment_intents/{order.payment_intent}/cancel")
             order.expected = CaptureState.CANCELED
         self._order_faults(self.orders[canceled:])
-        for _ in range(stillborn):
-            # The bank said no to the authorization; the shop did not look, and asks for the money all the same.
+        for _ in range(declined):
+            # The bank declined the authorization. The shop did not check, and asks for the capture all the same.
             order = Order(self._declined_intent(), billing.Money(1999, "USD"), None, CaptureState.REFUSED)
             self.orders.append(order)
         rng.shuffle(self.orders)
@@ -96,8 +96,8 @@ class Shop:
         return str(self._post("/v1/customers", "name=Demo&email=demo%40example.com")["id"])
 
     def ask(self, session: Session, orders: Sequence[Order], customer: str, invoices: int) -> None:
-        """One transaction of an application: what it sells, and the requests that follow. The caller commits."""
-        # An application's transactions have the limits that it likes; this one also speaks with the stand-in.
+        """One transaction of an application, with the requests for what it sold. The caller commits."""
+        # This transaction also calls the stand-in, so it needs more time than the default.
         session.execute(text("SET LOCAL idle_in_transaction_session_timeout = '1min'"))
         for order in orders:
             receipt = self._request(session, order)
@@ -107,8 +107,8 @@ class Shop:
         if orders:
             self._ask_again(session, orders[0])
 
-    def take_behind_our_back(self) -> str:
-        """Money that moves and that nobody asked for: the count must find it. Returns its payment intent."""
+    def capture_without_the_service(self) -> str:
+        """Capture money that no request asked for: the count must find it. Returns its payment intent."""
         (intent,) = self.standin.authorizations(1)
         self._post(f"/v1/payment_intents/{intent}/capture")
         return intent
@@ -123,7 +123,7 @@ class Shop:
         )
 
     def _ask_again(self, session: Session, order: Order) -> None:
-        """The same request is the same receipt; another one for the same authorization is refused."""
+        """The same request returns the same receipt; another one for the same authorization is refused."""
         assert not self._request(session, order).new
         self.refused["the same request, asked twice"] += 1
         try:
@@ -156,7 +156,7 @@ class Shop:
             self._strike(order, fault)
             if fault == "402_declined":
                 order.expected = CaptureState.DECLINED
-        # Looks meet a bad line, too.
+        # Looks fail now and then, too.
         reads = {"method": "GET", "path": "^/v1/", "probability": 0.05, "seed": self.seed}
         self.standin.add_faults([{"fault": "drop_before", **reads}])
 

@@ -1,6 +1,6 @@
 """The whole service on one machine: local servers, a relay, workers and an archiver, each a process of its own.
 
-Each process has a login of its own on each of our servers, and may there what its kind may (`jobs.access.kinds`).
+Each process has a login of its own on each of our servers, with the rights of its kind (`jobs.access.kinds`).
 
     with Stack() as stack:
         stack.start_processes()
@@ -34,19 +34,19 @@ STRIPE_KEY = "sk_test_local"
 """The stand-in takes any well-formed key."""
 ENVIRONMENT = "development"
 _ADDRESSES = ("STRIPE_API_BASE", "S3_ENDPOINT_URL")
-"""Where they are is no secret. The database is set up by its owner."""
+"""Addresses are not secret. `setup` also gets the DATABASE_URL of the owner."""
 _KINDS = {"relay": "relay", "worker": "worker", "archive": "archiver"}
-"""What a process is, by the command that it runs."""
+"""The kind of a process, by the command that it runs."""
 
 
 class Stack:
     """A context manager. `given` is where servers of your own are named (DATABASE_URL, REDIS_URL, STRIPE_API_BASE,
-    S3_ENDPOINT_URL). With a database of yours and no S3 of yours nothing is archived: the bucket would go in the end,
-    and your facts would say that they are in it. A server of yours is used by every process with the login that you
-    gave: who may what there is yours to set up (`billing access`).
+    S3_ENDPOINT_URL). With a database of yours and no S3 of yours nothing is archived: the bucket is removed at the end,
+    and your facts would name it as their place. On a server of yours every process uses the login that you gave; you
+    set up its rights (`billing access`).
 
-    `more` are further settings by their variables. Settings of this shell and a billing.toml that lies about
-    are left out: what runs here is the same everywhere.
+    `more` are further settings by their variables. Settings of this shell, and a billing.toml in the working
+    directory, are not used, so that the same runs everywhere.
     """
 
     def __init__(
@@ -84,17 +84,17 @@ class Stack:
         self.stop()
 
     def stop(self, grace_s: float = 5.0) -> None:
-        """Processes first, so that each settles what it has in hand; then the servers, and the directory goes."""
+        """Stop the processes first, so that each settles its calls; then the servers, and remove the directory."""
         self.servers.supervisor.stop([child for child in self.processes if child.poll() is None], grace_s)
         self.servers.stop()
 
     @property
     def environment(self) -> dict[str, str]:
-        """Every variable by which a person's terminal finds this stack: an operator's, with the secrets themselves."""
+        """The variables for an operator's terminal, with the secrets themselves."""
         return {name: _revealed(value) for name, value in self.environment_of("operator").items()}
 
     def environment_of(self, kind: str) -> dict[str, str]:
-        """Every variable by which a process of this kind finds this stack, with references to its own secrets."""
+        """The variables for a process of this kind, with references to its own secrets."""
         own = {name: value for name, value in self.servers.environment.items() if self._given.get(name)}
         shown = _ADDRESSES if kind != "setup" else (*_ADDRESSES, "DATABASE_URL")
         own |= {name: self.servers.environment[name] for name in shown if name in self.servers.environment}
@@ -122,7 +122,7 @@ class Stack:
             raise SettingsError(f"the local stack: {error.errors(include_input=False)[0]['msg']}") from None
 
     def start_processes(self, workers: Mapping[str, int] | None = None) -> None:
-        """One relay, one archiver, and so many workers for each queue: one of each unless said otherwise."""
+        """Start one relay, one archiver, and one worker for each queue, or as many as `workers` says."""
         self.relay = self.spawn("relay")
         if self.archives:
             self.spawn("archive", "run")
@@ -147,7 +147,7 @@ class Stack:
         url = self.servers.environment["DATABASE_URL"]
         engine = database.open_engine(url, SHORT, name="access", pooled=False)
         logins = credentials.apply(engine, self.servers.access)
-        # The application's own tables lie beside ours, and a terminal tries what an application does.
+        # An application creates its own tables beside ours, and an operator tries the same in a terminal.
         mine = ", ".join(f'"{each.login}"' for each in logins if each.kind in ("application", "operator"))
         with engine.begin() as connection:
             connection.execute(text(f"GRANT CREATE ON SCHEMA public TO {mine}"))

@@ -11,14 +11,14 @@ BEGIN, END = "<!-- states: written by `make docs` -->\n", "<!-- end of states --
 
 
 def main() -> int:
-    """Write the page; with `--check` say whether it is as it must be, and write nothing."""
+    """Write the page; with `--check` only compare it."""
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    as_it_must_be = before + BEGIN + "\n".join(map(shown, LIVES)) + END + after
+    expected = before + BEGIN + "\n".join(map(shown, LIVES)) + END + after
     if "--check" not in sys.argv[1:]:
-        PAGE.write_text(as_it_must_be, encoding="utf-8")
-    elif page != as_it_must_be:
+        PAGE.write_text(expected, encoding="utf-8")
+    elif page != expected:
         print(f"{PAGE.name} does not show the states of billing/states.py; run `make docs`", file=sys.stderr)
         return 1
     return 0
@@ -27,10 +27,10 @@ def main() -> int:
 def shown(life: Life) -> str:
     """One life: its states, a diagram in Mermaid, and its transitions."""
     drawn: dict[tuple[str, str], list[str]] = defaultdict(list)
-    told: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    rows: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for each in life.transitions:
         drawn[each.start, each.end].append(each.who)
-        told[each.end, each.who, each.when].append(f"`{each.start}`")
+        rows[each.end, each.who, each.when].append(f"`{each.start}`")
     return "\n".join(
         [
             f"### {life.of.capitalize()}",
@@ -48,14 +48,15 @@ def shown(life: Life) -> str:
             "",
             "| from | to | who | when |",
             "|---|---|---|---|",
-            *(f"| {', '.join(starts)} | `{end}` | {who} | {when} |" for (end, who, when), starts in told.items()),
+            *(f"| {', '.join(starts)} | `{end}` | {who} | {when} |" for (end, who, when), starts in rows.items()),
             "",
         ]
     )
 
 
 def _label(who: list[str]) -> str:
-    """Who moves it. A worker alone is not named: labels on most arrows would cover each other."""
+    """The processes that make this transition. A worker alone is not named, because labels on most arrows would
+    overlap."""
     movers = list(dict.fromkeys(who))
     return "" if movers == [WORKER] else f": {', '.join(movers)}"
 

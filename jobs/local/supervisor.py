@@ -22,8 +22,8 @@ from types import FrameType
 from jobs.local.run_directory import RunDirectory
 
 _LEASH = Path(__file__).with_name("leash.py")
-KILLED_WAIT_S = 10.0  # a killed process is gone at once, unless the disk hangs
-READY_WAIT_S = 60.0  # a server is ready within two seconds; on a machine with much else to do it takes a while
+KILLED_WAIT_S = 10.0  # a killed process ends at once, unless the disk hangs
+READY_WAIT_S = 60.0  # a server is ready within two seconds; on a busy machine it takes longer
 
 
 class LocalServerError(Exception):
@@ -43,7 +43,7 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = READ
     give_up = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > give_up:
-            raise LocalServerError(f"waited {timeout_s:g} s in vain: {what}")
+            raise LocalServerError(f"waited {timeout_s:g} s without success: {what}")
         time.sleep(0.01)
 
 
@@ -84,7 +84,7 @@ class Child:
     def ask_to_stop(self) -> None:
         """Send the stop signal and return at once."""
         self.send(self._stop)
-        self.send(signal.SIGCONT)  # a process stopped by a test could not hear it
+        self.send(signal.SIGCONT)  # a process that a test has stopped could not react
 
     def terminate(self, grace_s: float = 5.0) -> int:
         """Ask it to stop, and kill it with all of its process group if it still runs after `grace_s`."""
@@ -96,7 +96,7 @@ class Child:
         try:
             return self._process.wait(grace_s)
         except subprocess.TimeoutExpired:
-            # The leader is not reaped yet, so the group's number cannot belong to anybody else.
+            # The leader is not reaped yet, so no other group can have this number.
             os.killpg(self.pid, signal.SIGKILL)
             return self._process.wait(KILLED_WAIT_S)
 
@@ -109,27 +109,27 @@ class Child:
     def wait_until(self, condition: Callable[[], bool], what: str, timeout_s: float = READY_WAIT_S) -> None:
         """As the function of that name, but gives up at once when the process has ended."""
 
-        def true_or_dead() -> bool:
+        def true_or_ended() -> bool:
             # In this order: a process may do what is waited for and end at once.
             ended = self.poll() is not None
             if condition():
                 return True
             if ended:
-                raise LocalServerError(f"{self.name} ended with status {self.poll()}:\n{self._last_words()}")
+                raise LocalServerError(f"{self.name} ended with status {self.poll()}:\n{self._last_lines()}")
             return False
 
         try:
-            wait_until(true_or_dead, what, timeout_s)
+            wait_until(true_or_ended, what, timeout_s)
         except LocalServerError as error:
             if self.poll() is None:
-                raise LocalServerError(f"{error}\n{self.name} wrote:\n{self._last_words()}") from None
+                raise LocalServerError(f"{error}\n{self.name} wrote:\n{self._last_lines()}") from None
             raise
 
     def wait_for_output(self, words: str, timeout_s: float = READY_WAIT_S) -> None:
         """Return as soon as `words` stand in the output."""
         self.wait_until(lambda: words in self.output(), f"{self.name} to write {words!r}", timeout_s)
 
-    def _last_words(self) -> str:
+    def _last_lines(self) -> str:
         return "\n".join(self.output().splitlines()[-15:])
 
 
@@ -143,7 +143,7 @@ class Supervisor:
         self._closed = False
         self._owner_pid = os.getpid()
         atexit.register(self.close)
-        self._polite = _leave_politely()
+        self._exit_signals = _exit_on_signals()
 
     def __enter__(self) -> "Supervisor":
         return self
@@ -204,7 +204,7 @@ class Supervisor:
 
     def close(self) -> None:
         """Stop what still runs and remove the directory. Twice does nothing more."""
-        # A forked child of ours inherits this object, and must not end its parent's processes.
+        # A forked child inherits this object, and must not end its parent's processes.
         if self._closed or os.getpid() != self._owner_pid:
             return
         self.stop(self._children)
@@ -212,12 +212,12 @@ class Supervisor:
         self._run_directory.remove()
         atexit.unregister(self.close)
         if threading.current_thread() is threading.main_thread():
-            for number in self._polite:
+            for number in self._exit_signals:
                 signal.signal(number, signal.SIG_DFL)
 
 
-def _leave_politely() -> list[signal.Signals]:
-    """Let SIGTERM and SIGHUP unwind the stack as Ctrl-C does, unless the program handles them itself."""
+def _exit_on_signals() -> list[signal.Signals]:
+    """Let SIGTERM and SIGHUP raise SystemExit, as Ctrl-C raises KeyboardInterrupt, unless the program handles them."""
     if threading.current_thread() is not threading.main_thread():
         return []
     unhandled = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]

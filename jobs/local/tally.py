@@ -18,18 +18,18 @@ FINAL = {*CaptureState, InvoiceState.SENT, InvoiceState.PAID, InvoiceState.REFUS
 
 @dataclass(slots=True)
 class Progress:
-    """How it stands, for whoever watches."""
+    """The counts that are shown while the demo runs."""
 
     captures: Counter[str] = field(default_factory=Counter)
     invoices: Counter[str] = field(default_factory=Counter)
     in_doubt: int = 0
     unfinished: int = 0
-    """What is not final, calls that are not concluded, and work that is not done."""
+    """Requests that are not final, calls that are not concluded, and work that is not done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Whatever was asked under request ids that begin with `tag`."""
+    """The requests whose ids begin with `tag`."""
 
     tag: str
 
@@ -66,7 +66,7 @@ class Tally:
         ]
 
     def keys(self, session: Session) -> tuple[int, int]:
-        """(how often a key was sent again, how many keys were replaced once they were proven to have done nothing)."""
+        """(how often a key was sent again, how many keys were replaced after a proven absence)."""
         again, replaced = session.execute(
             select(
                 func.coalesce(func.sum(func.greatest(Record.sends - 1, 0)), 0),

@@ -91,7 +91,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Valkey, d
         server = Valkey(supervisor, durable=False, environment={})
         server.start()
         list(credentials.for_redis(secrets, "127.0.0.1", server.port, "test"))
-        server.know((secrets / "redis.acl").read_text())
+        server.add_users((secrets / "redis.acl").read_text())
         urls = {name: (secrets / f"{name}_redis_url").read_text() for name in USERS}
         yield server, {**urls, "administrator": server.url, "nobody": f"redis://127.0.0.1:{server.port}/0"}
 

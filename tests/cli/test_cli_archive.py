@@ -51,7 +51,7 @@ def parts(ran) -> dict[str, tuple[str, str]]:
 
 def test_from_an_empty_bucket_to_an_answer(run, run_apart, service, bucket, taken):
     today = datetime.now(UTC).date()
-    assert run("archive", "setup").out == f"{bucket} was made, locks, and belongs to test\n"
+    assert run("archive", "setup").out == f"{bucket} was made, with Object Lock, for test\n"
     assert run("archive", "setup", "--json").json == {"bucket": bucket, "environment": "test", "made": False}
     assert run("archive", "status").out.startswith("3 facts wait to be archived, the oldest for ")
     assert run_apart("archive", "run", "--once", "--json").json == {"archived": 3}
@@ -345,7 +345,7 @@ def test_without_keys_of_ours_the_sdk_s_own_are_used(run, bucket, s3, monkeypatc
     monkeypatch.delenv("BILLING_S3_SECRET_KEY")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.secret_key)
-    assert run("archive", "setup").out == f"{bucket} was made, locks, and belongs to test\n"
+    assert run("archive", "setup").out == f"{bucket} was made, with Object Lock, for test\n"
 
 
 def test_without_any_keys_both_settings_are_named(run, bucket, monkeypatch, tmp_path):
@@ -376,7 +376,7 @@ def test_keys_are_taken_without_the_newline_of_the_place_where_they_lie(run, buc
     monkeypatch.setenv("BILLING_S3_ACCESS_KEY", "env:THE_ACCESS_KEY")
     monkeypatch.setenv("BILLING_S3_SECRET_KEY", "env:THE_SECRET_KEY")
     monkeypatch.setenv("S3_ENDPOINT_URL", f"{s3.url}/")
-    assert run("archive", "setup").out == f"{bucket} was made, locks, and belongs to test\n"
+    assert run("archive", "setup").out == f"{bucket} was made, with Object Lock, for test\n"
 
 
 def test_a_key_that_no_header_can_carry_is_refused_by_its_name(run, bucket, monkeypatch):

@@ -1,5 +1,6 @@
 """Every command teaches itself, and stands in docs/cli.md."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,11 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from archive.queries import NAMES as QUERIES
+from billing.operations import OPERATIONS
+from jobs.access.kinds import S3_KINDS
 from jobs.cli import app
+from jobs.config import queues
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 
@@ -78,3 +83,22 @@ def test_no_command_at_all_shows_the_help(run):
     assert ran.status == 2
     assert "Commands" in ran.out or "On call" in ran.out
     assert ran.err == ""
+
+
+SCOPES = {"everything", "account:own", "account:acct_..."} | {each.scope for each in OPERATIONS.values() if each.scope}
+CHOICES = {
+    "switch pull": ("scope", SCOPES),
+    "switch release": ("scope", SCOPES),
+    "worker": ("queue", set(queues.NAMES)),
+    "health": ("role", {"relay", "archiver", *(f"worker-{queue}" for queue in queues.NAMES)}),
+    "archive query": ("name", set(QUERIES)),
+    "access policy": ("kind", set(S3_KINDS)),
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_the_help_names_the_choices_that_the_code_has(name):
+    """Some are literals in the help, because importing their tables would slow down `billing --help`."""
+    argument, choices = CHOICES[name]
+    (text,) = [parameter.help for parameter in COMMANDS[name].params if parameter.name == argument]
+    assert set(re.split(", | or ", text)) == choices

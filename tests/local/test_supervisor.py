@@ -182,7 +182,7 @@ def test_a_directory_that_no_supervisor_made_is_left_alone(supervisor):
 
 
 def test_a_condition_that_never_comes_is_named():
-    with pytest.raises(LocalServerError, match=r"waited 0\.05 s in vain: pigs to fly"):
+    with pytest.raises(LocalServerError, match=r"waited 0\.05 s without success: pigs to fly"):
         wait_until(lambda: False, "pigs to fly", timeout_s=0.05)
 
 
