@@ -37,7 +37,7 @@ def upgrade(database_url: str, *, environment: str, livemode: bool, to: str = "h
 
     `to` an older revision: for tests that fill a database as an older version did.
 
-    Raises WrongDatabase when the database is stamped for another environment, when somebody else's tables lie in our
+    Raises WrongDatabase when the database is stamped for another environment, when other tables are in our
     schema, and when it has a revision that this version does not know.
     """
     with _connected(database_url) as (config, connection):

@@ -106,9 +106,9 @@ _STRANGERS = text(
 _PATH = text(
     """
     SELECT coalesce(
-             (SELECT substring(said FROM '^search_path=(.*)$')
-                FROM pg_db_role_setting AS s, unnest(s.setconfig) AS said
-               WHERE s.setrole IN (r.oid, 0) AND s.setdatabase IN (d.oid, 0) AND said LIKE 'search\\_path=%'
+             (SELECT substring(setting FROM '^search_path=(.*)$')
+                FROM pg_db_role_setting AS s, unnest(s.setconfig) AS setting
+               WHERE s.setrole IN (r.oid, 0) AND s.setdatabase IN (d.oid, 0) AND setting LIKE 'search\\_path=%'
                ORDER BY s.setrole <> 0 DESC, s.setdatabase <> 0 DESC LIMIT 1),
              (SELECT reset_val FROM pg_settings
                WHERE name = 'search_path' AND source IN ('default', 'configuration file', 'command line')),

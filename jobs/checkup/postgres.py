@@ -1,4 +1,4 @@
-"""Postgres: the server, its clock, our schema, the rights of each login, and then what the rows say."""
+"""Postgres: the server, its clock, our schema, the rights of each login, and then the rows."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime

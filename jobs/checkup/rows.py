@@ -1,4 +1,4 @@
-"""What the rows in Postgres say: facts and calls that wait, stopped work, ids that may be card numbers."""
+"""What the rows in Postgres show: facts and calls that wait, stopped work, ids that may be card numbers."""
 
 import re
 from collections.abc import Callable

@@ -92,7 +92,7 @@ def _sqlstate(error: sqlalchemy.exc.DBAPIError) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of a server's or driver's own words, without a password that stands in a URL."""
+    """The first line of a server's or driver's own message, without a password that is in a URL."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return _PASSWORD.sub(r"\1...@", _line(lines[0]))
 

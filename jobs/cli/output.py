@@ -1,4 +1,4 @@
-"""How answers are printed: JSON for programs, tables and plain lines for people."""
+"""How answers are printed: JSON for programs, tables and plain lines for operators."""
 
 import json
 import sys

@@ -1,7 +1,7 @@
 """The servers that the service needs, on this machine: Postgres, Valkey, the Stripe stand-in, and S3 if wanted.
 
 Each is replaced by its environment variable (DATABASE_URL, REDIS_URL, STRIPE_API_BASE, S3_ENDPOINT_URL) where that is
-set. Passwords are random, ports are free loopback ports, files lie in one private directory:
+set. Passwords are random, ports are free loopback ports, files are in one private directory:
 
     with LocalServers() as servers:
         worker = servers.spawn("worker-1", [sys.executable, "-m", "jobs.cli", "worker", "captures"])

@@ -1,5 +1,5 @@
 -- name: make_due_ready
--- No pause is longer than two hours (billing.timing): what lies further ahead was written by a clock that has been set
+-- No pause is longer than two hours (billing.timing): a later time was written by a clock that has been set
 -- back since.
 UPDATE billing.work SET state = 'ready', due_at = NULL, state_since = clock_timestamp()
  WHERE id IN (SELECT id FROM billing.work

@@ -4,7 +4,7 @@
     call, in the crew: no transaction is open
     guards → settle, and prepare the next call → write → judge → save → COMMIT
 
-The captain of a shift runs `claim`, `start` and `finish`; `make_call` runs in its crew. `except Exception` stands here
+The captain of a shift runs `claim`, `start` and `finish`; `make_call` runs in its crew. `except Exception` is here
 once: an exception of a call is a bug of ours, counts as an attempt, and does not end the shift.
 """
 

@@ -17,7 +17,7 @@ from redis.retry import Retry
 # There is no such function. The worker process decides what it does for a bell; nothing in Redis can choose it.
 SHIFT = "shift"
 
-# Longer than the longest shift: a slice of 10 min, a call budget of 30 s, and the settling. It only tells RQ
+# Longer than the longest shift: a slice of 10 min, a call budget of 30 s, and the settling. It only says to RQ
 # how long a job may run; it never interrupts a shift (overrides.NoDeathPenalty).
 BELL_TIMEOUT_S = 15 * 60
 # An answered bell leaves no key. A refused one stays for a minute, for an operator who watches Redis.
