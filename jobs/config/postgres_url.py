@@ -94,16 +94,16 @@ DIALECT = Dialect(
 def read(text: str) -> Address:
     """The URL for `sqlalchemy.make_url`. Raises BadConnectionString."""
     parts = take_apart(text, DIALECT)
-    given = parts.parameters
-    if mode := _sslmode(given.pop("ssl", None), given.pop("sslmode", None)):
-        given["sslmode"] = mode
-    database = once("dbname", _database(parts.path), given.pop("dbname", ""))
-    hosts, ports = _hosts(parts.hosts, given.pop("host", ""), given.pop("port", ""))
-    check_values(given, DIALECT)
+    parameters = parts.parameters
+    if mode := _sslmode(parameters.pop("ssl", None), parameters.pop("sslmode", None)):
+        parameters["sslmode"] = mode
+    database = once("dbname", _database(parts.path), parameters.pop("dbname", ""))
+    hosts, ports = _hosts(parts.hosts, parameters.pop("host", ""), parameters.pop("port", ""))
+    check_values(parameters, DIALECT)
     if len(hosts) > 1 or any(host.startswith("/") for host in hosts):
         # SQLAlchemy accepts these only as parameters.
-        given["host"] = ",".join(hosts)
-        given["port"] = ",".join(str(port or 5432) for port in ports)
+        parameters["host"] = ",".join(hosts)
+        parameters["port"] = ",".join(str(port or 5432) for port in ports)
         hosts, ports = [], []
     url = URL.create(
         parts.scheme,
@@ -112,7 +112,7 @@ def read(text: str) -> Address:
         hosts[0] if hosts else None,
         ports[0] if ports else None,
         database or None,
-        given,
+        parameters,
     )
     return Address(url.render_as_string(hide_password=False), parts.ignored)
 

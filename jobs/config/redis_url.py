@@ -64,25 +64,25 @@ def read(text: str) -> Address:
     if re.match(r"[a-z+]*(?:sentinel|cluster)[a-z+]*://", text, re.IGNORECASE):
         raise BadConnectionString(f"Sentinel and Cluster are not supported; write the primary's own URL, {FORM}")
     parts = take_apart(text, DIALECT)
-    given, user, password = parts.parameters, parts.user, parts.password
-    scheme = _scheme(parts.scheme, given)
+    parameters, user, password = parts.parameters, parts.user, parts.password
+    scheme = _scheme(parts.scheme, parameters)
     if user and not password:
         raise BadConnectionString("holds a user and no password; for a password alone write redis://:password@host")
-    number = _number("" if scheme == "unix" else parts.path.strip("/"), given)
-    for name in {"ssl_cert_reqs", "ssl_check_hostname"} & given.keys():
-        given[name] = given[name].lower().removeprefix("cert_")
-    check_values(given, DIALECT)
-    if given and scheme != "rediss":
-        raise BadConnectionString(f"?{min(given)}= is for TLS; write rediss:// in place of {scheme}://")
+    number = _number("" if scheme == "unix" else parts.path.strip("/"), parameters)
+    for name in {"ssl_cert_reqs", "ssl_check_hostname"} & parameters.keys():
+        parameters[name] = parameters[name].lower().removeprefix("cert_")
+    check_values(parameters, DIALECT)
+    if parameters and scheme != "rediss":
+        raise BadConnectionString(f"?{min(parameters)}= is for TLS; write rediss:// in place of {scheme}://")
     login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if password else ""
     if scheme == "unix":
         return Address(f"unix://{login}{_socket(parts.hosts, parts.path)}?db={number}", parts.ignored)
-    query = f"?{urlencode(given)}" if given else ""
+    query = f"?{urlencode(parameters)}" if parameters else ""
     return Address(f"{scheme}://{login}{_host(parts.hosts)}/{number}{query}", parts.ignored)
 
 
-def _scheme(scheme: str, given: dict[str, str]) -> str:
-    values = {given.pop(name).lower() for name in ("ssl", "tls") if name in given}
+def _scheme(scheme: str, parameters: dict[str, str]) -> str:
+    values = {parameters.pop(name).lower() for name in ("ssl", "tls") if name in parameters}
     if not values:
         return scheme
     if not (values <= ON or values <= OFF) or (scheme == "rediss" and values <= OFF) or scheme == "unix":
@@ -92,8 +92,8 @@ def _scheme(scheme: str, given: dict[str, str]) -> str:
     return "rediss" if values <= ON else scheme
 
 
-def _number(path: str, given: dict[str, str]) -> int:
-    values = {number for number in (path, given.pop("db", ""), given.pop("database", "")) if number}
+def _number(path: str, parameters: dict[str, str]) -> int:
+    values = {number for number in (path, parameters.pop("db", ""), parameters.pop("database", "")) if number}
     if len(values) > 1 or not all(re.fullmatch(r"[0-9]{1,4}", number) for number in values):
         raise BadConnectionString(f"its database must be one number; write {FORM}")
     return int(values.pop()) if values else 0

@@ -212,11 +212,11 @@ class Settings(_Queues):
                     f"{variable(name)}: the key itself is refused where BILLING_ENVIRONMENT is {self.environment}; "
                     f"write {SUPPORTED}"
                 )
-        given = [variable(name) for name in checks.S3_KEYS if getattr(self, name).is_set]
-        if len(given) == 1:
+        named = [variable(name) for name in checks.S3_KEYS if getattr(self, name).is_set]
+        if len(named) == 1:
             missing = next(variable(name) for name in checks.S3_KEYS if not getattr(self, name).is_set)
             raise ValueError(
-                f"{missing} is not set, and {given[0]} is; set both, or neither to use the role or profile of AWS's SDK"
+                f"{missing} is not set, and {named[0]} is; set both, or neither to use the role or profile of AWS's SDK"
             )
         host = (self.s3_endpoint_url or "").partition("://")[2]
         if self.archive_bucket and host.startswith(f"{self.archive_bucket}."):

@@ -22,7 +22,7 @@ import redis
 from sqlalchemy.engine import make_url
 
 from jobs.access import credentials
-from jobs.local import given as theirs
+from jobs.local import your_servers as yours
 from jobs.local.postgres import Postgres
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.server import LocalServer, from_wheel
@@ -181,8 +181,8 @@ class LocalServers:
         """DATABASE_URL, REDIS_URL and STRIPE_API_BASE, of our servers or yours; and S3 with its keys if wanted."""
         return {
             **(self._s3_environment() if self._wants_s3 else {}),
-            "DATABASE_URL": self._postgres.url if self._postgres else theirs.postgres(self._given["DATABASE_URL"]),
-            "REDIS_URL": self._valkey.url if self._valkey else theirs.redis(self._given["REDIS_URL"]),
+            "DATABASE_URL": self._postgres.url if self._postgres else yours.postgres(self._given["DATABASE_URL"]),
+            "REDIS_URL": self._valkey.url if self._valkey else yours.redis(self._given["REDIS_URL"]),
             "STRIPE_API_BASE": self._standin.url if self._standin else self._given["STRIPE_API_BASE"],
         }
 

@@ -24,9 +24,9 @@ from jobs.config import queues
 from jobs.config.secrets import Secret
 from jobs.config.settings import Settings
 from jobs.config.sources import PREFIX, SettingsError
-from jobs.local.given import check
 from jobs.local.servers import LocalServers
 from jobs.local.supervisor import Child
+from jobs.local.your_servers import check
 from jobs.process import archiving
 from jobs.process.runtime import Runtime
 
