@@ -86,8 +86,8 @@ def _counted(part: str, statement: str, message: tuple[str, str], fix: str) -> C
 
     def check(session: Session) -> Finding:
         count: int = session.execute(text(statement)).scalar_one()
-        text_of = message[count != 1].format(count)
-        return Finding(part, Level.WARN, text_of, fix) if count else Finding(part, Level.OK, "none")
+        shown = message[count != 1].format(count)
+        return Finding(part, Level.WARN, shown, fix) if count else Finding(part, Level.OK, "none")
 
     check.__name__ = part
     return check

