@@ -3,9 +3,15 @@
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 import verdicts
 from xdist.scheduler import LoadFileScheduling
+
+# The same examples in every run, and none has to be quick: what fails on a busy machine or once in a hundred runs
+# keeps somebody else's work out. A test with a seed of its own keeps it, so that a long run can try others.
+hypothesis.settings.register_profile("billing", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("billing")
 
 LONG = (
     "stripe_standin/tests/",
