@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import redis
 from bell_tower import ENVIRONMENT, Valkey, Worker
+from service import PATIENCE_S
 
+from jobs.local.server import free_port
 from jobs.rq import bells
 
 
 @pytest.fixture
 def valkey(tmp_path: Path) -> Iterator[Valkey]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = Valkey(tmp_path, port)
+    # Not one of those that outgoing connections get: it is killed, and started again on the same port.
+    server = Valkey(tmp_path, free_port())
     try:
         server.start()
         yield server
@@ -28,7 +27,8 @@ def valkey(tmp_path: Path) -> Iterator[Valkey]:
 
 @pytest.fixture
 def client(valkey: Valkey) -> Iterator[redis.Redis]:
-    with bells.open_redis(valkey.url) as client:
+    """It waits where a relay would give up."""
+    with bells.open_redis(valkey.url, PATIENCE_S) as client:
         yield client
 
 
