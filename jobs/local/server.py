@@ -89,7 +89,7 @@ class LocalServer(ABC):
 
     def _free_port(self) -> int:
         """A port that was free a moment ago. Another process may take it before the server does."""
-        return _free_port()
+        return free_port()
 
     def _started_on_its_port(self) -> bool:
         self._child = self._spawn()
@@ -102,7 +102,8 @@ class LocalServer(ABC):
         return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port on which nobody listened a moment ago."""
     while True:
         port = _FIRST_PORT + secrets.randbelow(_PORTS)
         with socket.socket() as probe:

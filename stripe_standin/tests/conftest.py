@@ -58,7 +58,7 @@ class Raw:
         if form is not None and method == "POST":
             sent.setdefault("Content-Type", "application/x-www-form-urlencoded")
         body = form if isinstance(form, bytes) or form is None else urlencode(form).encode()
-        return self._http.request(method, self.url + path, body=body, headers=sent, timeout=10, redirect=False)
+        return self._http.request(method, self.url + path, body=body, headers=sent, timeout=60, redirect=False)
 
 
 @contextmanager

@@ -74,7 +74,7 @@ class Asking(RuleBasedStateMachine):
             headers["X-Standin-Fault"] = fault
         sent = {"fields": form, "encode_multipart": False} if method == "POST" else {}
         try:
-            return self.http.request(method, self.url + path, **sent, headers=headers, redirect=False, timeout=20)
+            return self.http.request(method, self.url + path, **sent, headers=headers, redirect=False, timeout=60)
         except urllib3.exceptions.HTTPError:
             return None
 
@@ -189,7 +189,7 @@ class Asking(RuleBasedStateMachine):
 
     def get(self, books, path):
         headers = self.headers(self.caller(books))
-        answer = self.http.request("GET", f"{self.url}/v1/{path}", headers=headers, timeout=20)
+        answer = self.http.request("GET", f"{self.url}/v1/{path}", headers=headers, timeout=60)
         self.requests += 1
         assert answer.status == 200, answer.data
         return answer.json()

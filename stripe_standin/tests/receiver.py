@@ -56,7 +56,7 @@ class Receiver:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
-    def next(self, wait_s: float = 10) -> Webhook:
+    def next(self, wait_s: float = 60) -> Webhook:
         """The next one, waited for."""
         return self._received.get(timeout=wait_s)
 

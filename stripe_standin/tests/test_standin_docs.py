@@ -37,7 +37,7 @@ def test_the_pages_fixtures_work(tmp_path):
         str(tmp_path),
         str(tmp_path),
     ]
-    ran = subprocess.run(program, capture_output=True, text=True, check=False, timeout=60)
+    ran = subprocess.run(program, capture_output=True, text=True, check=False, timeout=200)
     assert "1 passed" in ran.stdout, ran.stdout
 
 

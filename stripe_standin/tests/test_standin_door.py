@@ -14,7 +14,7 @@ NOTE = "not modelled or mistyped; the README lists what is"
 
 def run(*options):
     program = [sys.executable, "-m", "stripe_standin", *options]
-    return subprocess.run(program, capture_output=True, text=True, check=False, timeout=30)
+    return subprocess.run(program, capture_output=True, text=True, check=False, timeout=200)
 
 
 @pytest.mark.parametrize(

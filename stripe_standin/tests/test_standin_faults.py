@@ -109,7 +109,7 @@ def test_a_lie_changes_one_thing_and_a_replay_tells_the_truth(raw, control, inte
 @pytest.mark.parametrize("fault", ["drop_before", "drop_after_commit"])
 def test_a_drop_sends_no_byte(url, control, intent, fault):
     place = urlsplit(url)
-    with socket.create_connection((place.hostname, place.port), timeout=5) as connection:
+    with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
         connection.sendall(
             f"POST /v1/payment_intents/{intent}/capture HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sk_test_x\r\n"
             f"X-Standin-Fault: {fault}\r\nContent-Length: 0\r\n\r\n".encode()
@@ -209,7 +209,7 @@ def test_a_client_that_dies_while_held_leaves_what_had_happened(url, raw, contro
     """The worker is killed in the call: before the charge nothing has happened, after it everything has."""
     control.add_fault(f"hold_{gone}", times=1)
     place = urlsplit(url)
-    with socket.create_connection((place.hostname, place.port), timeout=5) as connection:
+    with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
         connection.sendall(
             f"POST /v1/payment_intents/{intent}/capture HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sk_test_x\r\n"
             "Idempotency-Key: k\r\nContent-Length: 0\r\n\r\n".encode()
@@ -227,7 +227,7 @@ def test_a_held_request_may_survive_its_client(url, raw, control, intent):
     """Stripe has it and is slow: the client is dead, the charge comes later."""
     control.add_fault("hold_before", times=1, survives=True)
     place = urlsplit(url)
-    with socket.create_connection((place.hostname, place.port), timeout=5) as connection:
+    with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
         connection.sendall(
             f"POST /v1/payment_intents/{intent}/capture HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sk_test_x\r\n"
             "Idempotency-Key: k\r\nContent-Length: 0\r\n\r\n".encode()

@@ -108,7 +108,7 @@ def test_a_head_is_answered_without_a_body(raw):
 def talk(url, sent, *, ends=False):
     """Everything that comes back on a connection of its own; the last request of `sent` should close it."""
     place = urlsplit(url)
-    with socket.create_connection((place.hostname, place.port), timeout=10) as connection:
+    with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
         connection.sendall(sent)
         if ends:
             connection.shutdown(socket.SHUT_WR)

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -37,14 +36,14 @@ def test_it_stops_when_told_even_with_requests_held(start, number):
         waiting.start()
         control.wait_held()
         process.send_signal(number)
-        assert process.wait(timeout=5) == 0
+        assert process.wait(timeout=60) == 0
         waiting.join()
         assert process.stdout.read() == ""
 
 
 def test_half_a_request_is_none(url, control, intent):
     place = urlsplit(url)
-    with socket.create_connection((place.hostname, place.port), timeout=5) as connection:
+    with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
         connection.sendall(
             f"POST /v1/payment_intents/{intent}/capture HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sk_test_x\r\n"
             "Content-Type: application/x-www-form-urlencoded\r\n"
@@ -164,11 +163,11 @@ def test_nonsense_is_never_answered_500(raw, name, form, body, key):
 def test_long_paths_and_pipelined_requests_are_served(url, control):
     place = urlsplit(url)
     one = "GET /v1/account HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sk_test_x\r\n\r\n"
-    with socket.create_connection((place.hostname, place.port), timeout=5) as connection:
+    with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
         connection.sendall((one * 3).encode())
-        read, deadline = b"", time.monotonic() + 5
-        while read.count(b"HTTP/1.1 200") < 3 and time.monotonic() < deadline:
-            read += connection.recv(65536)
+        read = b""
+        while read.count(b"HTTP/1.1 200") < 3 and (more := connection.recv(65536)):
+            read += more
     assert read.count(b"HTTP/1.1 200") == 3
 
 

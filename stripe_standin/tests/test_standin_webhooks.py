@@ -26,7 +26,7 @@ def listen(client, receiver):
 
 
 def attempts(control, **filters):
-    return [(each["attempt"], each["status"]) for each in control.webhooks(wait_s=10, **filters)["attempts"]]
+    return [(each["attempt"], each["status"]) for each in control.webhooks(wait_s=60, **filters)["attempts"]]
 
 
 def types(webhooks):
@@ -146,7 +146,7 @@ def test_live_mode_tries_for_three_days_ever_less_often(client_for, control, raw
     tried = []
     for _ in range(4 * 24):
         control.advance(HOUR)
-        tried += control.webhooks(after=len(tried), wait_s=10)["attempts"]
+        tried += control.webhooks(after=len(tried), wait_s=60)["attempts"]
     assert len(tried) == 11
     assert 2.5 * 24 * HOUR < tried[-1]["time"] - began < 3 * 24 * HOUR
     assert all(each["status"] is None and "refused" in each["error"] for each in tried)
@@ -208,23 +208,23 @@ def test_a_redirect_is_a_failure_and_is_not_followed(client, control, receiver, 
 
 def test_a_receiver_that_hangs_holds_up_nobody_else(client, control, receiver, listen):
     let_go = threading.Event()
-    receiver.answer = lambda webhook: 200 if webhook.path == "/good" or let_go.wait(30) else 500
+    receiver.answer = lambda webhook: 200 if webhook.path == "/good" or let_go.wait(90) else 500
     listen("customer.created", path="/hangs")
     listen("customer.created", path="/good")
-    control.set_webhooks(timeout_s=0.3)
+    control.set_webhooks(timeout_s=3)
     client.v1.customers.create()
     assert {receiver.next().path, receiver.next().path} == {"/hangs", "/good"}
     told = control.wait_webhooks()
     let_go.set()
     assert sorted((each["delivered"], each["error"]) for each in told) == [
-        (False, "no answer within 0.3 s"),
+        (False, "no answer within 3 s"),
         (True, None),
     ]
 
 
 def test_the_stand_in_stops_at_once_though_a_receiver_hangs(start, receiver):
     let_go = threading.Event()
-    receiver.answer = lambda webhook: 200 if let_go.wait(60) else 500
+    receiver.answer = lambda webhook: 200 if let_go.wait(90) else 500
     with start() as (url, process):
         client = stripe.StripeClient("sk_test_x", base_addresses={"api": url})
         wanted = {"url": receiver.url, "enabled_events": ["customer.created"]}
@@ -239,13 +239,13 @@ def test_the_stand_in_stops_at_once_though_a_receiver_hangs(start, receiver):
 
 def test_a_late_answer_does_not_reach_the_world_after_a_reset(client, control, receiver, listen):
     let_go = threading.Event()
-    receiver.answer = lambda webhook: 200 if not let_go.wait(30) else 500
+    receiver.answer = lambda webhook: 200 if not let_go.wait(90) else 500
     listen("customer.created")
     client.v1.customers.create()
     receiver.next()
     control.reset()
     let_go.set()
-    told = control.webhooks(wait_s=5)
+    told = control.webhooks(wait_s=60)
     assert (told["attempts"], told["due"], told["scheduled"]) == ([], 0, 0)
     receiver.answer = lambda webhook: 200
     listen("customer.created", path="/new")

@@ -70,20 +70,19 @@ def test_a_capture_and_an_invoice_are_carried_out_and_archived_without_one_refus
 
 
 def test_every_process_has_the_login_of_its_kind(whole):
-    with psycopg.connect(whole.servers.postgres.url) as owner:
-        seen = owner.execute(
-            "SELECT DISTINCT application_name, usename FROM pg_stat_activity WHERE application_name LIKE 'billing-%'"
-        ).fetchall()
+    query = "SELECT DISTINCT application_name, usename FROM pg_stat_activity WHERE application_name LIKE 'billing-%'"
     expected = {
         ("billing-relay", "billing_relay_postgres"),
         ("billing-worker-captures", "billing_worker_postgres"),
         ("billing-worker-invoices", "billing_worker_postgres"),
         ("billing-archiver", "billing_archiver_postgres"),
     }
-    assert expected <= set(seen)
+    # Each connects when it is ready, and again after a trouble.
+    with psycopg.connect(whole.servers.postgres.url, autocommit=True) as owner:
+        eventually(lambda: expected <= set(owner.execute(query).fetchall()), f"connected: {expected}")
+    users = {"billing_relay", "billing_worker"}
     with redis.Redis.from_url(whole.servers.valkey.url) as administrator:
-        users = {client["user"] for client in administrator.client_list()}
-    assert {"billing_relay", "billing_worker"} <= users
+        eventually(lambda: users <= {client["user"] for client in administrator.client_list()}, f"connected: {users}")
 
 
 def test_a_process_is_given_references_to_its_own_secrets_and_to_no_others(whole):

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from service import PATIENCE_S
+from service import PATIENCE_S, eventually
 
 from billing import transport
-from billing.gateway import Budget, NoAnswer, Request, Response, boot_clock
+from billing.gateway import Budget, NoAnswer, NotSent, Request, Response, boot_clock
 from billing.stripe_gateway import StripeGateway
 
 POST = Request("POST", "/v1/payment_intents/pi_1/capture", "amount_to_capture=1", "key-1")
@@ -86,10 +86,13 @@ def test_a_tls_connection_that_is_cut_is_no_answer_and_not_a_bug(
     What escapes the gateway counts as an attempt: a slow Stripe must not quarantine captures.
     """
     door = StripeGateway(lambda: "sk_test_1", trickling_tls, livemode=False, connections=1)
-    for _ in range(20):
+    cut = 0
+    while cut < 20:
         result = door.send(POST, Budget(boot_clock() + 5, boot_clock() + 0.15))
-        assert isinstance(result, NoAnswer)
-        assert result.why != "SSLError", "the certificate of this test is not believed"
+        # On a busy machine its time may be over before it is connected.
+        assert isinstance(result, NoAnswer | NotSent)
+        assert "SSL" not in result.why, "the certificate of this test is not believed"
+        cut += isinstance(result, NoAnswer)
 
 
 def test_cutting_a_tls_connection_never_lets_a_byte_through_in_the_clear(trickling_tls: str) -> None:
@@ -145,6 +148,7 @@ def test_the_watch_never_cuts_a_connection_that_another_call_uses_by_now() -> No
     port = listening.getsockname()[1]
     door = StripeGateway(lambda: "sk_test_1", f"http://127.0.0.1:{port}", livemode=False, connections=1)
     results: dict[str, object] = {}
+    over_at = boot_clock() + 3
     done = transport._WATCH.done
     a_released = threading.Event()
 
@@ -157,19 +161,16 @@ def test_the_watch_never_cuts_a_connection_that_another_call_uses_by_now() -> No
 
     transport._WATCH.done = slow_done  # type: ignore[method-assign]
     try:
-        a = threading.Thread(
-            name="A", target=lambda: results.update(a=door.send(POST, Budget(boot_clock() + 5, boot_clock() + 0.3)))
-        )
+        a = threading.Thread(name="A", target=lambda: results.update(a=door.send(POST, Budget(over_at, over_at))))
         a.start()
         assert a_released.wait(PATIENCE_S)
         b = threading.Thread(
-            name="B", target=lambda: results.update(b=door.send(POST, Budget(boot_clock() + 5, boot_clock() + 10)))
+            name="B",
+            target=lambda: results.update(b=door.send(POST, Budget(boot_clock() + 5, boot_clock() + PATIENCE_S))),
         )
         b.start()
         assert second_came.wait(PATIENCE_S)
-        import time
-
-        time.sleep(0.6)
+        eventually(lambda: boot_clock() > over_at + 0.3, "the first call's budget is over")
         cut.set()
         a.join()
         b.join()

@@ -1,7 +1,7 @@
 """Answers about an invoice that lie: at most one is finalized, and it is the one that was asked for."""
 
 import pytest
-from service import Service
+from service import Service, eventually
 from test_invoices import STEPS
 
 from stripe_standin.hostile import LIES
@@ -35,13 +35,14 @@ def test_a_lie_told_to_a_look_is_not_believed(service: Service, lie: str) -> Non
 
 def _ended(service: Service, invoice: str) -> str:
     """Its state when nothing is done about it any more: it is final, or a person is asked."""
-    for _ in range(20):
+
+    def ended() -> str | None:
         service.relay.round()
         service.work_off("invoices")
         status = service.status(invoice)
-        if status.final or status.state == "conflict":
-            break
-    return str(status.state)
+        return str(status.state) if status.final or status.state == "conflict" else None
+
+    return str(eventually(ended, "it has ended"))
 
 
 def _at_most_one_and_the_right_one(service: Service, *, sent: bool) -> None:

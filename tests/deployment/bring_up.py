@@ -19,7 +19,7 @@ from psycopg import sql
 
 from jobs.local.postgres import Postgres
 from jobs.local.seaweed import SeaweedFS
-from jobs.local.server import _free_port, from_wheel
+from jobs.local.server import free_port, from_wheel
 from jobs.local.servers import Valkey
 from jobs.local.supervisor import Child, Supervisor
 from stripe_standin.control import Control, ControlError
@@ -95,7 +95,7 @@ class Deployment:
         self.ended: dict[str, int] = {}
         self._postgres = Postgres(supervisor, durable=False, environment={})
         self._seaweedfs = ComposedSeaweedFS(self, supervisor)
-        self._ports = {"valkey:6379": _free_port(), "standin:12111": _free_port()}
+        self._ports = {"valkey:6379": free_port(), "standin:12111": free_port()}
         self._started = 0
 
     def up(self) -> None:

@@ -1,5 +1,6 @@
 """Everything that the system writes, by the place where it lies: read by other means than its own code."""
 
+import contextlib
 import io
 import re
 from collections.abc import Iterator
@@ -64,10 +65,12 @@ def in_s3(outside: Outside) -> Written:
 
 
 def files(directory: Path) -> Written:
-    """Every file below, its name too; Parquet decoded."""
+    """Every file below, its name too; Parquet decoded. Postgres and the processes go on, and remove some of theirs."""
     found: Written = {}
     for path in directory.rglob("*"):
-        if path.is_file() and not path.is_symlink():
+        with contextlib.suppress(FileNotFoundError):
+            if not path.is_file() or path.is_symlink():
+                continue
             body = path.read_bytes()
             found[f"file {path.relative_to(directory)}"] = str(path).encode() + b"\n" + body + _parquet(body)
     return found

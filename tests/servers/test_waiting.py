@@ -26,7 +26,8 @@ S3 |= {"BILLING_S3_ACCESS_KEY": "x", "BILLING_S3_SECRET_KEY": "x", "BILLING_LOG_
 
 
 def events(process: Child, *names: str) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in process.output().splitlines() if line.startswith("{")]
+    # The last line may be half written.
+    lines = [json.loads(line) for line in process.output().split("\n")[:-1] if line.startswith("{")]
     return [line for line in lines if line["event"] in names]
 
 
