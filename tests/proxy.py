@@ -5,6 +5,8 @@ import socket
 import threading
 from typing import Self
 
+from jobs.local.server import free_port
+
 
 class Proxy:
     """Forwards to `host:port` until told otherwise; every fault is of the network, and the server itself stays well.
@@ -17,8 +19,9 @@ class Proxy:
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
+        # Not one of those that outgoing connections get: it is given up and taken again.
+        self.port = free_port()
+        self._listener = socket.create_server(("127.0.0.1", self.port))
         self._listening = True
         self._flowing = threading.Event()
         self._flowing.set()

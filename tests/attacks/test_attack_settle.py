@@ -2,8 +2,9 @@
 
 import random
 import threading
+from dataclasses import replace
 
-from service import PATIENCE_S, Service, drop_database, eventually, make_database, patient_engine
+from service import PATIENCE_S, QUICK, Service, drop_database, eventually, make_database, patient_engine
 from sqlalchemy.exc import OperationalError
 
 from billing import database, store
@@ -12,7 +13,6 @@ from billing.idempotency import Learned
 from billing.invoice_draft_steps import CREATE
 from billing.operations import operation_of
 from billing.steps import Reader
-from billing.timing import Timing
 from jobs.local.servers import LocalServers
 from jobs.road.runner import Runner
 from jobs.road.shift import Control, Shift
@@ -43,10 +43,7 @@ def test_a_report_of_a_call_that_this_shift_took_over_from_itself_does_not_hide_
 
     The shift waits for both, and keeps what both bring back.
     """
-    timing = Timing(
-        lease_s=0.6, not_after_s=0.5, call_budget_s=20, margin_s=1, settle_s=1, retry_first_s=0.1, retry_max_s=0.2,
-        look_first_s=0.5, look_max_s=2, linger_s=20, transaction_timeout_s=0.5,
-    )  # fmt: skip
+    timing = replace(QUICK, call_budget_s=20, linger_s=20)
     name = "test_attacks_itself"
     service = Service(template, make_database(template, name), timing)
     service.redis.flushall()
