@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import psycopg
 import pytest
-from service import Service, eventually, patient_engine
+from service import PATIENCE_S, Service, eventually, patient_engine
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
@@ -79,8 +79,16 @@ def test_only_the_row_that_cannot_be_prepared_is_set_aside(service: Service) -> 
 
 
 def lingering(service: Service) -> CallSettings:
-    """For a shift that has to stay for long enough to try again, also on a busy machine."""
-    return replace(service.call_settings, timing=replace(service.timing, linger_s=1.0))
+    """For a shift that stays until it is told to stop, however long a claim takes."""
+    return replace(service.call_settings, timing=replace(service.timing, linger_s=PATIENCE_S))
+
+
+def run_until_settled(shift: Shift, count: int) -> None:
+    class Until(Control):
+        def stop_requested(self) -> bool:
+            return shift.settled >= count
+
+    shift.run(Until())
 
 
 class Failing(Runner):
@@ -113,7 +121,7 @@ def test_after_a_claim_that_failed_so_many_are_claimed_one_by_one_and_then_as_be
     captures = [service.ask_for_capture(intent) for intent in service.intents(14)]
     service.plan()
     runner = Failing(service, error)
-    Shift(service.engine, service.gateway(), runner, "captures", crew=4, slice_s=60).run(Control())
+    run_until_settled(Shift(service.engine, service.gateway(), runner, "captures", crew=4, slice_s=PATIENCE_S), 14)
     assert {service.status(capture).state for capture in captures} == {"captured"}
     assert runner.sizes[:8] == [6, 1, 1, 1, 1, 1, 1, runner.sizes[7]]
     assert runner.sizes[7] > 1
@@ -144,7 +152,7 @@ def test_a_connection_to_a_primary_that_became_read_only_is_given_up(service: Se
         connection.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
         connection.commit()
     runner = Runner(lingering(service), 1, random.Random(1))
-    Shift(engine, service.gateway(), runner, "captures", crew=1, slice_s=2).run(Control())
+    run_until_settled(Shift(engine, service.gateway(), runner, "captures", crew=1, slice_s=PATIENCE_S), 1)
     engine.dispose()
     assert service.status(capture).state == "captured"
 
