@@ -5,6 +5,7 @@ code with the archiver. `BILLING_TEST_ARCHIVE_S` makes it longer (`make chaos` d
 its choices.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -18,8 +19,9 @@ from pathlib import Path
 import psycopg
 from evidence import Archive
 from outside import in_order
-from service import eventually, patient_engine
+from service import PATIENCE_S, eventually, patient_engine
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 from test_verification import verify
 
 from billing import database
@@ -111,7 +113,8 @@ class Threads:
 def be_relay(url: str, done: threading.Event) -> None:
     engine = patient_engine(url, SHORT, name="relay")
     while not done.is_set():
-        with database.transaction(engine) as session:
+        # What takes too long on a busy machine is done in the next round, as a relay does it.
+        with contextlib.suppress(OperationalError), database.transaction(engine) as session:
             plan(session, SHORT)
             stamp_the_rest(session)
         done.wait(0.01)
@@ -161,7 +164,7 @@ def test_every_committed_fact_is_archived_once_and_in_order_and_a_watermark_woul
 
     end = time.monotonic() + ARCHIVE_S
     try:
-        eventually(lambda: time.monotonic() > end, "the time is over", ARCHIVE_S + 5)
+        eventually(lambda: time.monotonic() > end, "the time is over", ARCHIVE_S + PATIENCE_S)
         stop.set()
         writing.join()
         eventually(all_archived, "everything is archived")
