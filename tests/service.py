@@ -56,6 +56,7 @@ QUICK = replace(
 and its calls may take as long as its lease of 3 s allows: where one of them is given up on a busy machine, a turn does
 less than the test asks of it."""
 
+WAIT_FOR_LOCKS = "SELECT set_config('lock_timeout', '0', true), set_config('statement_timeout', '0', true)"
 PATIENCE_S = 90.0
 """How long a test waits for what must happen. It is no promise of the service: a busy machine may take long, and only
 what will never happen waits in vain."""
@@ -256,7 +257,9 @@ class Service:
         return [fact.topic.partition(".")[2] for fact in self.facts(entity_id)]
 
     def execute(self, statement: str, **values: Any) -> None:
+        """It waits for as long as it takes: autovacuum, or a process that stands still, may hold a table's lock."""
         with database.transaction(self.engine) as session:
+            session.execute(text(WAIT_FOR_LOCKS))
             session.execute(text(statement), values)
 
     def checks_of(self, table: str) -> list[str]:
