@@ -1,13 +1,18 @@
 """The command in this process, with the settings of one test's own service."""
 
 import json
+import logging
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import structlog
 from service import Service
 
 from jobs import logs
@@ -32,6 +37,22 @@ class Ran:
 
 
 Run = Callable[..., Ran]
+
+
+@contextmanager
+def process_as_before() -> Iterator[None]:
+    """What a command sets for its process is undone: signals, hooks and logs."""
+    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    hooks = sys.excepthook, threading.excepthook
+    configured = structlog.get_config()
+    try:
+        yield
+    finally:
+        for number, handler in signals.items():
+            signal.signal(number, handler)
+        sys.excepthook, threading.excepthook = hooks
+        logging.captureWarnings(False)
+        structlog.configure(**configured)
 
 
 @pytest.fixture
@@ -59,7 +80,7 @@ def run(settings: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatc
     def run(*arguments: str) -> Ran:
         monkeypatch.setattr(sys, "argv", ["billing", *arguments])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
+        with process_as_before(), pytest.raises(SystemExit) as ended:
             main()
         told = capsys.readouterr()
         code = ended.value.code
@@ -70,7 +91,7 @@ def run(settings: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatc
 
 @pytest.fixture
 def run_apart(settings: dict[str, str]) -> Run:
-    """The same in a process of its own: for commands that set up signals and logs."""
+    """The same in a process of its own: where what is written to the log, or how the process ends, is looked at."""
 
     def run(*arguments: str) -> Ran:
         return in_a_process(arguments)

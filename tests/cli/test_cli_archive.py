@@ -88,9 +88,9 @@ def administrator(s3):
 FIRST = "manifests/v1/capture/000000000001.json"
 
 
-def test_verify_names_what_differs_and_ends_with_1(run, run_apart, service, bucket, taken, administrator):
+def test_verify_names_what_differs_and_ends_with_1(run, service, bucket, taken, administrator):
     run("archive", "setup")
-    run_apart("archive", "run", "--once")
+    run("archive", "run", "--once")
     before = run("archive", "verify", "--json").json
     heads = {each["retention_class"]: each["head"] for each in run("archive", "status", "--json").json["classes"]}
     assert before == {
@@ -124,9 +124,9 @@ def test_verify_names_what_differs_and_ends_with_1(run, run_apart, service, buck
     ]
 
 
-def test_verify_asks_s3_and_from_cache_asks_the_copies(run, run_apart, bucket, taken, administrator):
+def test_verify_asks_s3_and_from_cache_asks_the_copies(run, bucket, taken, administrator):
     run("archive", "setup")
-    run_apart("archive", "run", "--once")
+    run("archive", "run", "--once")
     quick = run("archive", "verify", "--from-cache")
     assert (quick.status, quick.out.splitlines()[0]) == (0, run("archive", "verify").out.splitlines()[0])
     for version in administrator.list_object_versions(Bucket=bucket, Prefix="v1/class=capture/")["Versions"]:
@@ -142,9 +142,9 @@ def test_verify_asks_s3_and_from_cache_asks_the_copies(run, run_apart, bucket, t
     assert "With --from-cache: " in quick.json["cannot_see"][1]
 
 
-def test_verify_compares_with_heads_that_were_kept_elsewhere(run, run_apart, bucket, taken):
+def test_verify_compares_with_heads_that_were_kept_elsewhere(run, bucket, taken):
     run("archive", "setup")
-    run_apart("archive", "run", "--once")
+    run("archive", "run", "--once")
     told = run("archive", "status", "--json").json["classes"]
     kept = [f"--expect-head={each['retention_class']}={each['head'].upper()}" for each in told]
     for form in ((), ("--from-cache",)):
@@ -179,10 +179,10 @@ def test_verify_names_a_bounded_number_of_differences_in_json(run, bucket, admin
     assert told["differences_left_out"] == 1
 
 
-def test_verify_says_how_far_it_is_on_standard_error(run, run_apart, bucket, taken, monkeypatch):
+def test_verify_says_how_far_it_is_on_standard_error(run, bucket, taken, monkeypatch):
     monkeypatch.setattr(archive_verify, "PROGRESS_S", 0.0)
     run("archive", "setup")
-    run_apart("archive", "run", "--once")
+    run("archive", "run", "--once")
     told = run("archive", "verify", "--json").err.splitlines()
     assert told == ["4 versions listed", "attempt: 1 batches checked", "capture: 1 batches checked"]
 

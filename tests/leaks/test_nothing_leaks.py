@@ -21,6 +21,7 @@ import provider
 import psycopg
 import pytest
 from canaries import KINDS, Canaries
+from command import process_as_before
 from outside import Outside
 from provider import Provider
 from service import PATIENCE_S, Service, eventually
@@ -121,6 +122,7 @@ class Deployment:
             mock.patch.object(sys, "argv", ["billing", *arguments]),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
+            process_as_before(),
             pytest.raises(SystemExit) as ended,
         ):
             main()
