@@ -1,4 +1,4 @@
-"""Whether Postgres and the manifests agree; and the quick verification, which checks only that and the copies."""
+"""Compare Postgres with the manifests. The quick verification does only this, over the verified copies."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC
@@ -18,7 +18,7 @@ from billing.tables.facts import ArchiveBatch
 
 T = TypeVar("T")
 PAGE = 500
-"""How many batches are held at a time. There may be a million."""
+"""How many batches are read at a time: there may be a million."""
 
 
 class Ask(Protocol):
@@ -28,29 +28,38 @@ class Ask(Protocol):
 
 
 class Counts:
-    """How much was checked. `unfinished` are batches that an archiver is writing: they are no evidence yet."""
+    """How much was checked.
+
+    `unfinished` counts batches that an archiver is still writing: they are not evidence yet.
+    """
 
     def __init__(self) -> None:
         self.facts = self.objects = self.unfinished = 0
 
 
 def archived(session: Session) -> dict[str, int]:
-    """The number of the newest archived batch of each class. Ask before the bucket: all of them must lie there."""
+    """The number of the newest archived batch of each class.
+
+    Call it before the bucket is listed: every batch up to that number must then be in the bucket.
+    """
     newest = select(func.max(ArchiveBatch.number)).where(ArchiveBatch.state == BatchState.ARCHIVED)
-    # One class at a time: the newest is the end of an index then, and of a million batches none is counted.
+    # One class per statement: Postgres then reads one end of an index, and does not scan a million batches.
     return {name: session.scalar(newest.where(ArchiveBatch.retention_class == name)) or 0 for name in CLASSES}
 
 
 def batches_after(session: Session, retention_class: str, number: int) -> Sequence[ArchiveBatch]:
-    """The next page, by number. Ask after the bucket: then whatever lies there was claimed before."""
+    """The next page of batches, by number.
+
+    Call it after the bucket was listed: every object in that list belongs to a batch that was claimed before.
+    """
     query = select(ArchiveBatch).where(ArchiveBatch.retention_class == retention_class, ArchiveBatch.number > number)
     return session.scalars(query.order_by(ArchiveBatch.number).limit(PAGE)).all()
 
 
 def compare(batch: ArchiveBatch, manifest: Manifest, version: str | None = None) -> Iterator[Finding]:
-    """What Postgres says of a batch against its manifest, which lies there in that version: at most one finding.
+    """Compare the row of a batch with its manifest, which has this version in S3. Yields at most one finding.
 
-    Of a batch that is not confirmed Postgres knows neither digests nor the object's version.
+    Postgres knows the digests and the object's version only once a batch is confirmed.
     """
     ours: dict[str, object] = {
         "event_date": batch.event_date.isoformat(),
@@ -76,10 +85,10 @@ def compare(batch: ArchiveBatch, manifest: Manifest, version: str | None = None)
 
 
 def from_copies(cache: Cache, ask: Ask, counts: Counts, heads: Heads) -> Iterator[Finding]:
-    """The quick verification: the chain, its digests and Postgres, by the copies that are here.
+    """The quick verification: compare the chain, its digests and Postgres, using the copies on this machine.
 
-    It asks the bucket for one listing of keys, the newest manifests, and what has no copy yet. So it sees nothing
-    that was done to the bucket later than the copies were made.
+    It reads from the bucket one listing of keys, the newest manifests, and the objects that have no copy yet. So it
+    cannot see what was done to the bucket after the copies were made.
     """
     before = ask(archived)
     try:
@@ -88,8 +97,8 @@ def from_copies(cache: Cache, ask: Ask, counts: Counts, heads: Heads) -> Iterato
         yield Finding(error.key, None, "what its manifest and the chain say", error.what)
         return
     for name in CLASSES:
-        there = evidence[name].manifests if name in evidence else ()
-        for manifest in there:
+        copied = evidence[name].manifests if name in evidence else ()
+        for manifest in copied:
             heads.see(name, manifest.number, manifests.digest(manifest.body()))
             counts.facts += manifest.rows
             counts.objects += 1
@@ -97,13 +106,13 @@ def from_copies(cache: Cache, ask: Ask, counts: Counts, heads: Heads) -> Iterato
         while page := ask(lambda session, name=name, after=number: batches_after(session, name, after)):  # type: ignore[misc]
             for batch in page:
                 number = batch.number
-                if number <= len(there):
-                    yield from compare(batch, there[number - 1])
+                if number <= len(copied):
+                    yield from compare(batch, copied[number - 1])
                 elif number <= before[name]:
                     yield missing(batch)
                 else:
                     counts.unfinished += 1
-        for manifest in there[number:]:
+        for manifest in copied[number:]:
             yield unknown(name, manifest.number)
     yield from heads.findings()
 

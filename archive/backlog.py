@@ -1,8 +1,9 @@
-"""Which facts go into the next batch of a class, searched page by page: a long queue costs no more than a short one.
+"""Find the facts for the next batch of a class, page by page: a long backlog costs no more than a short one.
 
-A batch holds one class and one UTC day. Within a class, an entity's facts are numbered in their order: they are written
-under the entity's lock, so their ids rise, and a fact waits while an earlier one of its entity is not planned yet or
-belongs to another day (a relay may stamp the later one first, and a clock may step back over midnight).
+A batch holds facts of one class and one UTC day. Within a class, the facts of one entity are numbered in the order of
+their ids, which is the order in which they were written, because a writer holds the entity's lock. So a fact waits
+while an earlier fact of its entity is not planned yet or belongs to another day. (A relay may stamp the later fact
+first, and a clock may step back over midnight.)
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from billing.tables.facts import RETENTION_CLASS
 Entity: TypeAlias = tuple[str, str]
 
 PAGES = 3
-"""After so many pages a batch is made of what was found, though it could be larger."""
+"""After this many pages, a batch is made of what was found, even if it could be larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +40,20 @@ class Found:
     day: date | None = None
     facts: list[int] = field(default_factory=list)
     troubled: list[tuple[int, str]] = field(default_factory=list)
-    """Facts on the way that cannot be archived, each with its code of `set_aside.REASONS`."""
+    """Facts met during the search that cannot be archived, each with its code of `set_aside.REASONS`."""
     pages: int = 0
 
 
 def due(session: Session, wait_s: float) -> list[Due]:
-    """Classes of which no batch is open, those with the oldest facts first."""
+    """Classes without a claimed batch, whose oldest fact has waited for `wait_s`; the oldest fact's class first."""
     return [Due(*row) for row in session.execute(_DUE, {"classes": list(CLASSES), "wait_s": wait_s})]
 
 
 def search(session: Session, rows: int, *, due: Due, wait_s: float) -> Found:
-    """The oldest facts of this class, about so many; none where the oldest of them has not waited for `wait_s`.
+    """The oldest facts of this class, about `rows` of them; none if the oldest has not waited for `wait_s`.
 
-    All of it sees one moment: an earlier fact of an entity that is planned, or committed, while its later one is found
-    would be passed otherwise.
+    Run it in one snapshot. Otherwise an earlier fact of an entity, planned or committed while a later one is found,
+    would be passed over.
     """
     found, held, after = Found(due), dict[Entity, int](), 0
     values: dict[str, Any] = {"retention_class": due.retention_class, "wait_s": wait_s}
@@ -64,7 +65,7 @@ def search(session: Session, rows: int, *, due: Due, wait_s: float) -> Found:
             if row.trouble is not None:
                 found.troubled.append((row.id, row.trouble))
             elif held.get(entity_of, row.id) < row.id:
-                pass  # an earlier fact of its entity waits
+                pass  # an earlier fact of its entity is not archived yet
             elif found.day is None and row.young:
                 return found
             elif found.day in (None, row.day):
@@ -80,7 +81,7 @@ def search(session: Session, rows: int, *, due: Due, wait_s: float) -> Found:
 
 
 def _unplanned(session: Session, rows: int, after: int, before: int) -> Iterator[Row[Any]]:
-    """The facts between these two that no relay has planned, of every class."""
+    """The facts between these two ids that no relay has planned, of every class."""
     while page := _page(session, rows, _UNPLANNED, after=after, before=before):
         yield from page
         after = page[-1].id
@@ -90,7 +91,7 @@ def _page(session: Session, rows: int, statement: TextClause, **values: Any) -> 
     return session.execute(statement, {"rows": rows, **values}).all()
 
 
-# A time ahead of the clock, which may have stepped back, has waited: it could be long until it is past.
+# A time ahead of the clock is not young: the clock may have been set back, and could need long to reach it.
 _YOUNG = "happened_at BETWEEN clock_timestamp() - make_interval(secs => :wait_s) AND clock_timestamp()"
 _IN_THE_BACKLOG = "batch_no IS NULL AND planned_version IS NOT NULL"
 _DUE = text(
@@ -105,7 +106,7 @@ _DUE = text(
      ORDER BY oldest.id
     """
 )
-# A day is only computed where it is one: a time may be infinite, or before the year 1.
+# The day is computed only for facts without trouble: a time may be infinite, or before the year 1.
 _WAITING = text(
     f"""
     SELECT id, entity_type, entity_id, trouble, young,

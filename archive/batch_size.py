@@ -1,6 +1,7 @@
-"""The archiver's transactions, each with as many rows as fit: what Postgres finds too slow is done again with less.
+"""The archiver's transactions, with as many rows as Postgres can handle in time.
 
-It is undone first, so the archiver moves on as long as a single row fits.
+A transaction that Postgres cancels as too slow is rolled back and repeated with half the rows. So the archiver moves on
+as long as a single row fits.
 """
 
 from collections.abc import Callable
@@ -20,35 +21,38 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 Step = Callable[[Session, int], T]
-"""Given how many rows it may take."""
+"""A step of the archiver. Its second argument is how many rows it may take."""
 
 MOST_ROWS = 10_000
-"""The claim takes a third of a second for them. More would make a statement long, fewer make more objects."""
+"""A claim of this many rows takes a third of a second. More rows make slow statements; fewer make more objects."""
 FITTING = 16
-"""So many statements in a row must fit before more rows are tried."""
+"""This many statements in a row must succeed before more rows are tried."""
 MOST_FITTING = 1024
-"""Each time that more did not fit after all, twice as many must; at most this."""
+"""Each time that more rows are too slow again, twice as many statements must succeed first; at most this many."""
 
 
 def limited_to(most: int) -> BatchLimit:
-    """As an archiver takes more again: rarely, because each try that fails costs it seconds."""
+    """The limit of an archiver. It grows slowly, because each attempt that is too slow costs seconds."""
     return BatchLimit(most, FITTING, MOST_FITTING)
 
 
 @dataclass(slots=True)
 class BatchSize:
-    """One per archiver. `heartbeat` is called after every try, because a process that tries for long is alive."""
+    """One per archiver. `heartbeat` is called after every attempt: a process that repeats for a long time is alive."""
 
     engine: Engine
     limit: BatchLimit = field(default_factory=lambda: limited_to(MOST_ROWS))
     heartbeat: Callable[[], None] = lambda: None
 
     def read(self, step: Step[T]) -> T:
-        """Of one moment, however many statements it takes. Raises what Postgres raises, if one row is too slow."""
+        """Run the step in one snapshot, however many statements it has.
+
+        Raises Postgres's error if one row is too slow.
+        """
         return self._take(step, database.snapshot)
 
     def write(self, step: Step[T]) -> T:
-        """In one transaction: all of it, or with fewer rows. Raises as `read`."""
+        """Run the step in one transaction, and again with fewer rows if that was too slow. Raises as `read`."""
         return self._take(step, database.transaction)
 
     def _take(self, step: Step[T], begun: Callable[[Engine], AbstractContextManager[Session]]) -> T:

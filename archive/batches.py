@@ -1,7 +1,7 @@
-"""A batch of facts: claimed once, numbered without gaps, and the same whichever archiver finishes it.
+"""A batch of facts: claimed once, numbered without gaps, and with the same content whichever archiver finishes it.
 
-The mark asks what is not archived, not what is new: a transaction that commits late is simply in a later batch.
-Every exporter that remembers the last id it saw loses such rows.
+A mark in each row says that it is archived. An exporter that remembers the last id it saw would lose rows whose
+transaction commits late; here such a row is simply in a later batch.
 """
 
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ from billing.states import BATCH, BatchState
 from billing.tables.facts import RETENTION_CLASS, ArchiveBatch
 
 MOST_COUNTED = 1_000_000
-"""Whoever asks how many wait does not wait for more to be counted."""
+"""Each count ends here: a caller should not wait for a million rows to be counted."""
 
 
 def left_behind(session: Session, patience_s: float) -> list[ArchiveBatch]:
-    """Batches that were claimed so long ago and are not archived: whoever claimed them is dead or slow.
+    """Batches that were claimed more than `patience_s` ago and are not archived: their archiver is dead or slow.
 
-    Finishing a batch twice, even at once, does no harm: so an age is reason enough.
+    Two archivers may finish the same batch, even at the same time, without harm. So the age alone is reason enough.
     """
     lapsed = ArchiveBatch.claimed_at < func.clock_timestamp() - text(f"interval '{patience_s} s'")
     query = select(ArchiveBatch).where(ArchiveBatch.state == BatchState.CLAIMED, lapsed)
@@ -36,10 +36,10 @@ def left_behind(session: Session, patience_s: float) -> list[ArchiveBatch]:
 
 
 def claim(session: Session, policy: Policy, found: Found, *, most: int) -> ArchiveBatch | None:
-    """Make a batch of the first `most` facts that were found: fix them, its number and theirs.
+    """Make a batch of the first `most` facts that were found: fix which facts, its number, and their numbers.
 
-    None when somebody else claims, or has claimed of this class since it was searched. Commit, and from then on the
-    batch's content is the same for everybody.
+    None if another archiver is claiming, or has claimed a batch of this class since the search. After the commit the
+    batch's content never changes.
     """
     if not session.scalar(_LOCK):
         return None
@@ -56,7 +56,7 @@ def claim(session: Session, policy: Policy, found: Found, *, most: int) -> Archi
         return None
     marked: Any = session.execute(_MARK, {"number": number + 1, "last_seq": last_seq, "ids": ids})
     if marked.rowcount != len(ids):
-        # Set aside meanwhile: that needs no lock.
+        # Another archiver has set one of them aside meanwhile; that takes no lock.
         session.rollback()
         return None
     today = database.now(session).astimezone(UTC).date()
@@ -81,22 +81,23 @@ def claim(session: Session, policy: Policy, found: Found, *, most: int) -> Archi
 
 
 def facts_of(batch_size: BatchSize, batch: ArchiveBatch) -> list[Row[Any]]:
-    """The facts of this batch in the order of their numbers, read piece by piece: what is claimed does not change.
+    """The facts of this batch in the order of their numbers.
 
-    Raises EvidenceDiffers if they are not those claimed. A batch that an older version claimed may hold a payload that
-    no archive takes: it is None here, and `trouble` says why.
+    They are read in several transactions, because what is claimed does not change. Raises EvidenceDiffers if they are
+    not the facts that were claimed. An older version may have claimed a payload that cannot be archived: it is None
+    here, and `trouble` says why.
     """
     rows: list[Row[Any]] = []
     after = batch.first_fact - 1
     while after < batch.last_fact:
-        piece, after = batch_size.read(partial(_piece, batch=batch, after=after))
-        rows += piece
+        page, after = batch_size.read(partial(_page, batch=batch, after=after))
+        rows += page
     if [row.archive_seq for row in rows] != list(range(batch.first_seq, batch.last_seq + 1)):
         raise EvidenceDiffers(name(batch), f"{batch.rows} facts were claimed, and Postgres now holds others")
     return rows
 
 
-def _piece(session: Session, most: int, *, batch: ArchiveBatch, after: int) -> tuple[list[Row[Any]], int]:
+def _page(session: Session, most: int, *, batch: ArchiveBatch, after: int) -> tuple[list[Row[Any]], int]:
     """The batch's facts among the next `most` of all facts, and where those end. Numbers rise with ids."""
     bounds = {"after": after, "last": batch.last_fact}
     end: int = session.execute(_END, {**bounds, "skipped": most - 1}).scalar_one() or batch.last_fact
@@ -105,7 +106,10 @@ def _piece(session: Session, most: int, *, batch: ArchiveBatch, after: int) -> t
 
 
 def confirm(session: Session, batch: ArchiveBatch, *, object_sha256: str, object_version: str, manifest: str) -> None:
-    """Its object and manifest were read back. Raises EvidenceDiffers when somebody has confirmed something else."""
+    """Mark the batch as archived, after its object and manifest were read back.
+
+    Raises EvidenceDiffers if another archiver has confirmed it with other digests.
+    """
     digests = {"object_sha256": object_sha256, "object_version": object_version, "manifest_sha256": manifest}
     mine = (ArchiveBatch.retention_class == batch.retention_class, ArchiveBatch.number == batch.number)
     confirmed: Any = session.execute(
@@ -134,7 +138,10 @@ def previous_manifest(session: Session, batch: ArchiveBatch) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How one class stands. `head` is the digest of its newest manifest: whoever keeps it can prove a later cut."""
+    """What is archived of one class.
+
+    `head` is the digest of its newest manifest: kept elsewhere, it shows a later cut.
+    """
 
     retention_class: str
     archived_batches: int
@@ -146,7 +153,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """What is not archived: facts that a relay has planned, and those that wait for a relay first."""
+    """What is not archived: `waiting` counts facts that a relay has planned, `unplanned` those that it has not."""
 
     waiting: int
     oldest_age_s: float
@@ -154,12 +161,12 @@ class Lag:
 
 
 def standing(session: Session) -> list[Standing]:
-    """One line per class that has a batch."""
+    """One entry per class that has a batch."""
     return [Standing(*row) for row in session.execute(_STANDING)]
 
 
 def lag(session: Session) -> Lag:
-    """Counts facts that are claimed and not confirmed as waiting, too. Each count ends at `MOST_COUNTED`."""
+    """Facts that are claimed and not confirmed count as waiting, too. Each count ends at `MOST_COUNTED`."""
     return Lag(*session.execute(_LAG, {"classes": list(CLASSES), "most": MOST_COUNTED}).one())
 
 
@@ -168,11 +175,11 @@ _MARK = text(
     "UPDATE billing.facts AS f SET batch_no = :number, archive_seq = :last_seq + c.place"
     "  FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS c(id, place) WHERE f.id = c.id AND f.batch_no IS NULL"
 )
-# Not a range of ids: a sequence may have been moved on by billions.
+# An OFFSET and not a range of ids: a sequence may have jumped by billions.
 _END = text(
     "SELECT (SELECT id FROM billing.facts WHERE id > :after AND id <= :last ORDER BY id OFFSET :skipped LIMIT 1)"
 )
-# UTC by itself, whatever the session's time zone is.
+# In UTC, whatever the time zone of the session is.
 _FACTS = text(
     f"""
     SELECT archive_seq, id, topic, version, entity_type, entity_id, entity_version, actor, correlation_id,
@@ -190,7 +197,7 @@ _STANDING = text(
     "       (array_agg(manifest_sha256 ORDER BY number DESC) FILTER (WHERE state = 'archived'))[1]"
     "  FROM billing.archive_batches GROUP BY class ORDER BY class"
 )
-# The oldest of a class is the first by its id. A time that is none has no age.
+# The oldest fact of a class is the one with the smallest id. An infinite time has no age.
 _LAG = text(
     f"""
     SELECT least(waiting.facts + claimed.facts, :most), greatest(oldest.age_s, claimed.age_s, 0)::float, unplanned.facts

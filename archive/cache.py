@@ -1,7 +1,7 @@
-"""Verified copies of the archive's objects on this machine: no byte is queried whose digest is not in the chain.
+"""Verified copies of the archive's objects on this machine: only bytes whose digest is in the chain are queried.
 
-Objects never change, so what is here stays good. Asking again costs one listing and the newest manifest of each
-class; every other byte is proven by the chain that ends in those.
+Objects never change, so a copy stays valid. A second run reads one listing and the newest manifest of each class from
+S3; the chain that ends in those manifests proves every other byte.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ DOWNLOADS = 8
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Part of one class: its whole chain was checked up to `head`, the digest of manifest number `last`."""
+    """Copies of one class. Its whole chain was checked up to `head`, the digest of manifest number `last`."""
 
     retention_class: str
     last: int
@@ -38,7 +38,7 @@ class Evidence:
 
 
 class Cache:
-    """Copies of one bucket below `directory`, which must be this user's alone."""
+    """Copies of one bucket, below `directory`. Only this user may be able to write there."""
 
     def __init__(self, store: Store, directory: Path | None = None) -> None:
         self._store = store
@@ -47,10 +47,10 @@ class Cache:
         self._root = _private(_private(root) / bucket)
 
     def bring(self, classes: Iterable[str] = tuple(CLASSES), *, until: date = date.max) -> list[Evidence]:
-        """Every object of these classes up to that UTC day, here and verified.
+        """Copy and verify every object of these classes up to that UTC day.
 
-        Raises EvidenceDiffers when the chain is broken or an object is not what its manifest says, ExposedCache,
-        StoreAway and StoreRefused.
+        Raises EvidenceDiffers if the chain is broken or an object is not what its manifest says; ExposedCache,
+        StoreAway, StoreRefused.
         """
         listed = self._store.keys(manifests.PREFIX)
         with ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="cache") as pool:
@@ -69,7 +69,7 @@ class Cache:
         try:
             chain = list(manifests.chain(name, bodies))
         except EvidenceDiffers as error:
-            # Which of the copies is wrong, or whether the bucket is: ask for all of them.
+            # A copy is wrong, or the bucket is. Read all manifests from the bucket to know which.
             log.warning("cache.differs", key=error.key)
             bodies = dict(zip(numbers, pool.map(lambda key: self._store.get(key).body, numbers.values()), strict=True))
             chain = list(manifests.chain(name, bodies))
@@ -98,7 +98,7 @@ class Cache:
             return None
 
     def _keep(self, key: str, body: bytes) -> Path:
-        """Whole or not at all: a reader at the same time sees the old file or the new one."""
+        """Write the file at once: a reader at the same time sees the old file or the new one, never a part."""
         path = self._root / key
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, unfinished = tempfile.mkstemp(dir=path.parent)
@@ -109,7 +109,7 @@ class Cache:
 
 
 def _private(path: Path) -> Path:
-    """The directory, made if need be. Raises ExposedCache when others could put their files into it."""
+    """Create the directory unless it exists. Raises ExposedCache if other users could put files into it."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = path.lstat()
     if path.is_symlink() or status.st_uid != os.geteuid() or status.st_mode & 0o022:

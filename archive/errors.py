@@ -1,13 +1,13 @@
 """The errors of the archive, named by what is known about the evidence.
 
 ArchiveError
-├── StoreAway        S3 did not answer, or not now: nothing is lost, try again
-├── StoreRefused     S3 said no: a setting or a permission is wrong
+├── StoreAway        S3 did not answer, or is overloaded: nothing is lost, try again
+├── StoreRefused     S3 refused: a setting or a permission is wrong
 ├── WrongBucket      the bucket belongs to another environment, cannot lock, or was never set up
-├── EvidenceDiffers  what lies there is not what must lie there: a person must look
-├── ExposedCache     others could change the verified copies
-├── BadRetention     the retention file cannot be followed
-└── BadQuestion      no such query, or a range that is none
+├── EvidenceDiffers  S3 or Postgres holds something other than it must: a person must look
+├── ExposedCache     other users could change the verified copies
+├── BadRetention     the retention file is missing or wrong
+└── BadQuestion      there is no such query, or the time range is empty
 """
 
 
@@ -16,11 +16,11 @@ class ArchiveError(Exception):
 
 
 class StoreAway(ArchiveError):
-    """S3 could not be reached, or asked to be asked again."""
+    """S3 could not be reached, or asked us to try again later."""
 
 
 class StoreRefused(ArchiveError):
-    """S3 refused for a reason that trying again does not mend."""
+    """S3 refused, and trying again does not help."""
 
 
 class WrongBucket(ArchiveError):
@@ -28,7 +28,7 @@ class WrongBucket(ArchiveError):
 
 
 class EvidenceDiffers(ArchiveError):
-    """Somebody, or some mistake, put something else where our evidence lies or belongs."""
+    """What is stored under a key of ours, or in Postgres for a batch, is not what must be there."""
 
     def __init__(self, key: str, what: str) -> None:
         super().__init__(f"{key}: {what}")
@@ -37,12 +37,12 @@ class EvidenceDiffers(ArchiveError):
 
 
 class ExposedCache(ArchiveError):
-    """The directory of the copies is not this user's alone."""
+    """Other users can write to the directory of the copies."""
 
 
 class BadRetention(ArchiveError):
-    """The retention file is missing, wrong, or asks for what cannot be undone without saying so."""
+    """The retention file is missing or wrong, or wants COMPLIANCE without the line that confirms it."""
 
 
 class BadQuestion(ArchiveError):
-    """Finance asked for something that is not there."""
+    """There is no such query, or its time range is empty."""

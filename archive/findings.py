@@ -8,7 +8,7 @@ from archive import manifests
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One difference. `version` is S3's id of the version meant; None where no single version is meant."""
+    """One difference. `version` is S3's version id; None if the finding is about no single version."""
 
     key: str
     version: str | None
@@ -16,7 +16,7 @@ class Finding:
     found: str
 
     def __str__(self) -> str:
-        # Anybody who can write to the bucket chooses keys: none of them may reach a terminal as a control sequence.
+        # Anyone who can write to the bucket chooses keys: a key must not reach a terminal as a control sequence.
         key = self.key if self.key.isprintable() else ascii(self.key)
         where = key + (f" (version {self.version})" if self.version else "")
         return f"{where}: expected {self.expected}; found {self.found}"
@@ -32,7 +32,7 @@ class Head:
 
 
 class Heads:
-    """The digests that a verification passes, against those that somebody has kept where the archive cannot write."""
+    """Compares the digests that a verification sees with heads that were kept where the archive cannot write."""
 
     def __init__(self, kept: Iterable[tuple[str, str]] = ()) -> None:
         self._kept = list(dict.fromkeys(kept))
@@ -40,7 +40,7 @@ class Heads:
         self._proven: dict[tuple[str, str], int] = {}
 
     def see(self, retention_class: str, number: int, digest: str) -> None:
-        """This is the digest of that manifest; numbers come in order."""
+        """Note the digest of this manifest. Call it in the order of the numbers."""
         self._newest[retention_class] = Head(retention_class, number, digest)
         if (retention_class, digest) in self._kept:
             self._proven[retention_class, digest] = number
@@ -49,7 +49,7 @@ class Heads:
         return list(self._newest.values())
 
     def findings(self) -> Iterator[Finding]:
-        """One for each kept head that the chain does not lead through: it was cut off before, or rewritten."""
+        """One for each kept head that is not in the chain: the chain was cut off before it, or rewritten."""
         for name, digest in self._kept:
             if (name, digest) not in self._proven:
                 newest = self._newest.get(name)
@@ -58,12 +58,12 @@ class Heads:
                 yield Finding(f"{manifests.PREFIX}{name}/", None, expected, has)
 
     def cannot_see(self) -> str:
-        """Which attacks nothing here can show, in plain words."""
+        """Which attacks this verification cannot see, as a sentence."""
         attack = "were cut off or rewritten, in the bucket and in Postgres together"
         if not self._proven:
             return f"If the newest batches {attack}, only a head that was stored elsewhere shows it"
         upto: dict[str, int] = {}
         for (name, _), number in self._proven.items():
             upto[name] = max(number, upto.get(name, 0))
-        told = ", ".join(f"{name} {number}" for name, number in upto.items())
-        return f"If batches after the stored heads ({told}), or of other classes, {attack}, nothing here shows it"
+        heads = ", ".join(f"{name} {number}" for name, number in upto.items())
+        return f"If batches after the stored heads ({heads}), or of other classes, {attack}, nothing here shows it"

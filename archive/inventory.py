@@ -1,6 +1,6 @@
 """Every version and delete marker that the bucket lists, in a temporary database on disk.
 
-There may be millions, and they are asked for by key; in memory they would not fit. The database is a private
+There may be millions, and they are looked up by key; they would not fit into memory. The database is a private
 temporary file that SQLite removes when it is closed, or when the process dies.
 """
 
@@ -23,7 +23,7 @@ _LISTED = "SELECT key, version, marker, size, written FROM listed "
 
 
 class Inventory:
-    """To be used from one thread."""
+    """Use it from one thread only."""
 
     def __init__(self) -> None:
         self._database = sqlite3.connect("", isolation_level=None)
@@ -45,21 +45,22 @@ class Inventory:
         ]
         self._places += len(rows)
         self._database.execute("BEGIN")
-        # A page that is asked for again lists the same once more.
+        # A page that is requested again lists the same entries again.
         self._database.executemany("INSERT OR REPLACE INTO listed VALUES (?, ?, ?, ?, ?, ?, 0)", rows)
         self._database.execute("COMMIT")
 
     def of(self, key: str) -> list[Listed]:
-        """What lies at this key, the oldest first. It is accounted for: whoever asks tells what is wrong with it.
+        """The versions and markers at this key, the oldest first. They now count as accounted for: the caller checks
+        them.
 
-        S3 tells times in whole seconds, and lists the newest version of a key first.
+        S3 gives times in whole seconds, and lists the newest version of a key first.
         Source: docs.aws.amazon.com/AmazonS3/latest/userguide/list-obj-version-enabled-bucket.html.
         """
         self._database.execute("UPDATE listed SET accounted = 1 WHERE key = ?", [key])
         return list(self._listed("WHERE key = ? ORDER BY written, place DESC", key))
 
     def manifest_numbers(self, retention_class: str, after: int, most: int) -> list[int]:
-        """The next so many numbers of this class under which a version or a marker lies, in order."""
+        """The next `most` numbers of this class, in order, whose manifest key has a version or a marker."""
         place = f"{manifests.PREFIX}{retention_class}/"
         found = self._database.execute(
             "SELECT DISTINCT key FROM listed WHERE key > ? AND key < ? AND key GLOB ? ORDER BY key LIMIT ?",
@@ -68,7 +69,7 @@ class Inventory:
         return [int(key.removeprefix(place).removesuffix(".json")) for (key,) in found]
 
     def unaccounted(self) -> Iterator[Listed]:
-        """What nobody has asked for, by key."""
+        """The entries that no call of `of` has returned, by key."""
         return self._listed("WHERE NOT accounted ORDER BY key, written, place DESC")
 
     def _listed(self, where: str, *values: Any) -> Iterator[Listed]:

@@ -1,7 +1,7 @@
-"""One manifest per batch: it describes the object and has the digest of the manifest before it, so that a gap shows.
+"""One manifest per batch: it describes the object, and names the digest of the manifest before it.
 
-Chained, not signed yet: whoever keeps the newest digest (`head`) elsewhere can prove that the chain was cut or
-rewritten; the chain alone shows every other change.
+The chain shows every gap and every changed manifest, except when its end was cut off or all of it was rewritten. Only a
+newest digest (`head`) that was kept elsewhere shows that. Manifests are not signed.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ PREFIX = "manifests/v1/"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Whose facts these are."""
+    """Which environment and installation wrote these facts."""
 
     environment: str
     installation: str
@@ -31,7 +31,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What stands in one manifest. `captured` is money that its facts say was taken, minor units by currency."""
+    """The content of one manifest. `captured` is the money that its facts say was taken: minor units by currency."""
 
     retention_class: str
     number: int
@@ -53,11 +53,11 @@ class Manifest:
 
     @property
     def lock(self) -> Lock:
-        """Of its object."""
+        """The lock of its object."""
         return Lock(self.lock_mode, datetime.fromisoformat(self.locked_until))
 
     def body(self) -> bytes:
-        """Canonical: the same manifest is the same bytes, whoever writes it."""
+        """The canonical JSON: every archiver writes the same bytes for the same manifest."""
         return (records.canonical({"format": FORMAT, **asdict(self)}) + "\n").encode()
 
 
@@ -74,7 +74,7 @@ def key(retention_class: str, number: int) -> str:
 
 
 def number_of(retention_class: str, key: str) -> int | None:
-    """Whose key this is; None when it is no manifest's of this class."""
+    """The number of the manifest with this key; None if the key is not that of a manifest of this class."""
     found = re.fullmatch(rf"{PREFIX}{retention_class}/([0-9]{{12}})\.json", key)
     return int(found[1]) if found else None
 
@@ -89,7 +89,7 @@ def of(
     captured: dict[str, int],
     previous: str | None,
 ) -> Manifest:
-    """The manifest of a batch whose object was read back. Nothing in it depends on who writes it, or when."""
+    """The manifest of a batch whose object was read back. It does not depend on which archiver writes it, or when."""
     return Manifest(
         retention_class=batch.retention_class,
         number=batch.number,
@@ -116,16 +116,16 @@ def digest(body: bytes) -> str:
 
 
 def read(where: str, body: bytes) -> Manifest:
-    """Raises EvidenceDiffers when it is no manifest, or not written as one is.
+    """Parse a manifest. Raises EvidenceDiffers if it is not one, or not in the canonical form.
 
-    Whoever can write to the bucket can write a manifest: nothing in it is used before it has its shape. Its key,
-    above all, is where a copy of the object is put.
+    Anyone who can write to the bucket can write a manifest, so its shape is checked before a field is used. The key
+    matters most: a copy of the object is written to a file of that name.
     """
     try:
-        told: dict[str, Any] = json.loads(body)
-        if told.pop("format") != FORMAT:
+        values: dict[str, Any] = json.loads(body)
+        if values.pop("format") != FORMAT:
             raise EvidenceDiffers(where, "a manifest of a format that this version does not know")
-        manifest = Manifest(**told)
+        manifest = Manifest(**values)
         shaped = _has_its_shape(manifest)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise EvidenceDiffers(where, "not a manifest") from None
@@ -137,7 +137,7 @@ def read(where: str, body: bytes) -> Manifest:
 
 
 def _has_its_shape(manifest: Manifest) -> bool:
-    """Raises what a field of another type raises."""
+    """May raise any of the errors that `read` catches, if a field has another type."""
     simple = [field for field in fields(Manifest) if field.type in (str, int)]
     return (
         all(type(getattr(manifest, field.name)) is field.type for field in simple)
@@ -150,7 +150,7 @@ def _has_its_shape(manifest: Manifest) -> bool:
 
 
 def chain(retention_class: str, bodies: Mapping[int, bytes]) -> Iterator[Manifest]:
-    """Manifests 1..N of one class in order. Raises EvidenceDiffers at the first that does not follow from the last."""
+    """Manifests 1..N of one class in order. Raises EvidenceDiffers at the first one that breaks the chain."""
     previous, last_seq = None, 0
     for number in range(1, len(bodies) + 1):
         where = key(retention_class, number)

@@ -1,7 +1,7 @@
 """Which parts of a fact are archived, and in what form: one Parquet schema per version, and an allow-list.
 
-Nothing about a person gets here: a column or a payload key that is not listed is left out, and a value that does
-not look as its list says is left out, too. Never change a type or a meaning: add a nullable column, or make v2.
+No personal data is archived: a payload key that is not listed here is left out, and so is a value that does not have
+the shape listed for it. Never change a type or a meaning: add a nullable column, or make version 2.
 """
 
 import json
@@ -27,12 +27,12 @@ SCHEMA = pa.schema(
         pa.field("entity_type", pa.string(), nullable=False),
         pa.field("entity_id", pa.string(), nullable=False),
         pa.field("entity_version", pa.int64(), nullable=False),
-        # Null where it does not look like the id of a service or of a member of staff.
+        # Null if it does not look like the id of a service or of a member of staff.
         pa.field("actor", pa.string()),
-        # Null where it does not look like an opaque id, or may be a card number: nobody can delete it from here.
+        # Null if it does not look like an opaque id, or may be a card number: nothing can be deleted from the archive.
         pa.field("correlation_id", pa.string()),
         pa.field("happened_at", pa.timestamp("us", tz="UTC"), nullable=False),
-        # Out of the payload, so that a query engine sums without reading JSON.
+        # Copied from the payload, so that a query engine can sum without parsing JSON.
         pa.field("minor", pa.int64()),
         pa.field("currency", pa.string()),
         # Canonical JSON: sorted keys, no spaces.
@@ -41,7 +41,7 @@ SCHEMA = pa.schema(
     metadata={"billing.schema": str(VERSION)},
 )
 
-# A dictionary on ids makes a file larger and its writing slower.
+# A dictionary for ids makes a file larger, and slower to write.
 _FEW_VALUES = ["topic", "entity_type", "actor", "currency"]
 _RISING = dict.fromkeys(("archive_seq", "fact_id", "entity_version", "happened_at"), "DELTA_BINARY_PACKED")
 
@@ -59,11 +59,11 @@ _opaque = like(r"(?=.*\d)[A-Za-z0-9_.:-]{1,128}")
 PAYLOAD: dict[str, Shape] = {
     "account": id_of(IdKind.ACCOUNT),
     "authorized": yes_or_no,
-    "authorised": yes_or_no,  # in facts of before migration 0010
+    "authorised": yes_or_no,  # in facts from before migration 0010
     "capture_before": _time,
     "charge": id_of(IdKind.CHARGE),
     "currency": _currency,
-    # Stripe's own opaque id; whose it is stays in Postgres, and is what erasure deletes.
+    # Stripe's own opaque id. Which customer it is, only Postgres knows; erasure deletes it there.
     "customer": id_of(IdKind.CUSTOMER),
     "generation": whole,
     "learned": code,
@@ -87,7 +87,7 @@ PAYLOAD: dict[str, Shape] = {
 
 
 def table(facts: Sequence[Row[Any]]) -> Rows:
-    """Facts, as `batches.facts_of` reads them, as the rows that are archived. Their times are UTC."""
+    """The rows to be archived for these facts, which `batches.facts_of` has read. Times are UTC."""
     kept = [allowed(fact.payload or {}) for fact in facts]
     columns = {
         "archive_seq": [fact.archive_seq for fact in facts],
@@ -108,7 +108,7 @@ def table(facts: Sequence[Row[Any]]) -> Rows:
 
 
 def allowed(payload: dict[str, Any]) -> dict[str, Any]:
-    """What of a payload may be archived; what is null says nothing and is left out."""
+    """The part of a payload that may be archived. Null values are left out."""
     return {key: value for key, value in payload.items() if key in PAYLOAD and PAYLOAD[key](value)}
 
 
@@ -133,7 +133,7 @@ def parquet(rows: Rows) -> bytes:
 
 
 def read(body: bytes) -> Rows:
-    """The rows of an object. Raises ValueError when it is none of ours."""
+    """The rows of an object. Raises ValueError if it is not one of our Parquet files."""
     try:
         return pq.read_table(pa.BufferReader(body), schema=SCHEMA)
     except (pa.ArrowException, OSError) as error:
@@ -141,8 +141,8 @@ def read(body: bytes) -> Rows:
 
 
 def same(theirs: Rows, ours: Rows) -> bool:
-    """Whether both tell the same facts. An actor or a correlation id may be left out of one of them: versions differ in
-    what they take for an opaque id, and a batch that one of them began may be finished by another."""
+    """Whether both hold the same facts. One of them may leave out an actor or a correlation id: versions of the service
+    differ in what counts as an opaque id, and one version may finish a batch that another began."""
     return theirs.num_rows == ours.num_rows and all(
         theirs.column(name).equals(ours.column(name))
         or (name in _CHOSEN_BY_CALLERS and _agree(theirs.column(name).to_pylist(), ours.column(name).to_pylist()))
@@ -155,7 +155,7 @@ def _agree(theirs: list[str | None], ours: list[str | None]) -> bool:
 
 
 def captured(rows: Rows) -> dict[str, int]:
-    """Money that these facts say was taken: minor units by currency."""
+    """The money that these facts say was taken: minor units by currency."""
     sums: dict[str, int] = {}
     columns = (rows.column(name).to_pylist() for name in ("topic", "minor", "currency"))
     for topic, minor, currency in zip(*columns, strict=True):

@@ -16,18 +16,18 @@ CLASSES = {
     "attempt": "single provider calls and looks: effort, and evidence in a dispute",
     "capture": "the life of a capture",
     "invoice": "the life of an invoice",
-    "admin": "switches, and whatever else a person did",
+    "admin": "switches, and everything else that a person did",
 }
-"""A class is locked and expires as a whole, so what is kept for another time lies in another object."""
+"""An object is locked as a whole, so facts that are kept for different times are in different objects."""
 
 MOST_DAYS = 100 * 366
-"""S3 takes at most 100 years."""
+"""S3 accepts at most 100 years."""
 
 _CONFIRM = "compliance_cannot_be_undone"
 
 
 class Mode(StrEnum):
-    """S3's words. Source: docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html."""
+    """The names that S3 uses. Source: docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html."""
 
     GOVERNANCE = "GOVERNANCE"
     COMPLIANCE = "COMPLIANCE"
@@ -35,13 +35,13 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """No version under it can be deleted or overwritten before `until`."""
+    """A version with this lock cannot be deleted or overwritten before `until`."""
 
     mode: str
     until: datetime
 
     def holds(self, wanted: "Lock") -> bool:
-        """At least as strong and as long as wanted."""
+        """Whether this lock is at least as strong and as long as `wanted`."""
         return self.until >= wanted.until and self.mode in {Mode.COMPLIANCE, wanted.mode}
 
 
@@ -58,32 +58,35 @@ class Policy:
     rules: Mapping[str, Rule]
 
     def lock(self, retention_class: str, event_date: date, today: date) -> Lock:
-        """For an object. Late evidence is kept as long after it was written as it would have been in time."""
+        """The lock of an object. It counts from `event_date`, or from `today` if the facts are archived late."""
         rule = self.rules[retention_class]
         return Lock(rule.mode, _end(max(event_date, today), rule.keep_days))
 
     def manifest_lock(self, event_date: date, today: date) -> Lock:
-        """A manifest outlives every object that could be missed without it, in the strictest mode there is."""
+        """The lock of a manifest: as long as the longest rule, in the strictest mode of any rule.
+
+        Without the manifest nobody could see that an object is missing.
+        """
         strictest = Mode.COMPLIANCE if any(r.mode is Mode.COMPLIANCE for r in self.rules.values()) else Mode.GOVERNANCE
         longest = max(rule.keep_days for rule in self.rules.values())
         return Lock(strictest, _end(max(event_date, today), longest))
 
 
 def load(path: Path = SHIPPED) -> Policy:
-    """The policy in this file. Raises BadRetention, in one line that says what to write."""
+    """Read the policy from this file. Raises BadRetention, whose one line says what to write."""
     try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadRetention(f"{path}: {error.strerror}; BILLING_ARCHIVE_RETENTION names the retention file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadRetention(f"{path}: not TOML ({error})") from None
-    return _policy(told, path.name)
+    return _policy(content, path.name)
 
 
-def _policy(told: dict[str, Any], file: str) -> Policy:
-    classes = told.pop("class", {})
-    confirmed = told.pop(_CONFIRM, False)
-    default = _rule(told, None, f"{file}: ")
+def _policy(content: dict[str, Any], file: str) -> Policy:
+    classes = content.pop("class", {})
+    confirmed = content.pop(_CONFIRM, False)
+    default = _rule(content, None, f"{file}: ")
     if not isinstance(classes, dict) or not all(isinstance(rule, dict) for rule in classes.values()):
         _refuse(f"{file}: a class is a table; write [class.capture]")
     for name in classes.keys() - CLASSES.keys():
@@ -96,11 +99,11 @@ def _policy(told: dict[str, Any], file: str) -> Policy:
     return Policy(rules)
 
 
-def _rule(told: dict[str, Any], default: Rule | None, where: str) -> Rule:
-    for name in told.keys() - {"mode", "keep_days"}:
+def _rule(content: dict[str, Any], default: Rule | None, where: str) -> Rule:
+    for name in content.keys() - {"mode", "keep_days"}:
         _refuse(f"{where}{name} is unknown; there are mode and keep_days")
-    mode = told.get("mode", default and default.mode)
-    keep_days = told.get("keep_days", default and default.keep_days)
+    mode = content.get("mode", default and default.mode)
+    keep_days = content.get("keep_days", default and default.keep_days)
     if mode not in list(Mode):
         _refuse(f'{where}mode must be "GOVERNANCE" or "COMPLIANCE"')
     if type(keep_days) is not int or not 0 < keep_days <= MOST_DAYS:

@@ -1,8 +1,8 @@
 """Facts that cannot be archived: marked with batch 0 and skipped, with a reason that commands show.
 
-An application may write any JSON as a fact, and an owner any time. Such a fact harms only itself: it has no number, so
-its class has no gap, and what follows it goes on. It stays in Postgres, and is tried again when an archiver starts.
-The reasons are SQL, because a payload that no program here could read, or hold, must not leave the database.
+An application may write any JSON into a fact, and the owner of the table any time. Such a fact stops no other: it gets
+no number, so its class has no gap, and later facts are archived. It stays in Postgres, and is tried again when an
+archiver starts. The checks are SQL, because a payload may be too large or too deep to be read into this process.
 """
 
 from collections.abc import Iterable
@@ -27,11 +27,12 @@ REASONS = {
     "payload_number_too_long": "a number in its payload does not fit into 64 bits, or is smaller than 1e-20",
 }
 NAMED = 100
-"""So many are named, the oldest first."""
+"""At most this many are named, the oldest first."""
 MOST_COUNTED = 100_000
 
-# A payload may be as long as the schema lets a new one be. In this order: what is stored large is not even opened, and
-# text is only made of what was found to be small. A few bytes of JSON ("1e131000") may be 131,001 digits of text.
+# A payload may be as long as the schema allows for a new one. The order matters: a large stored value is not read at
+# all, and only a value that was found to be small is turned into text. A few bytes of JSON ("1e131000") may be 131,001
+# digits.
 PAYLOAD_TROUBLE = """
 CASE WHEN pg_column_size(payload) > 131072 THEN 'payload_too_large'
      WHEN jsonb_typeof(payload) <> 'object' THEN 'payload_not_an_object'
@@ -42,8 +43,8 @@ CASE WHEN pg_column_size(payload) > 131072 THEN 'payload_too_large'
      WHEN length(CAST(payload AS text)) > 16384 THEN 'payload_too_large'
 END"""
 
-# No clock shows a time before 1970, and a lock that begins in a far future could never be undone. Our own ids are a
-# kind and 32 hexadecimal digits, of which 13 in a row may be decimal by chance.
+# A time before 1970 is an error, and a lock that is computed from a far future could never be removed. Our own ids are
+# a kind and 32 hexadecimal digits, of which 13 in a row may be decimal by chance: they are not taken for card numbers.
 TROUBLE = rf"""
 CASE WHEN NOT happened_at BETWEEN '1970-01-01 00:00+00' AND statement_timestamp() + interval '1 day'
      THEN 'time_out_of_range'
@@ -56,7 +57,10 @@ END"""
 
 @dataclass(frozen=True, slots=True)
 class Aside:
-    """One fact that is set aside. `why` is a code of `REASONS`; None when it was mended, and waits for an archiver."""
+    """One fact that is set aside.
+
+    `why` is a code of `REASONS`; None if it can be archived now and waits for an archiver.
+    """
 
     fact_id: int
     topic: str
@@ -65,14 +69,14 @@ class Aside:
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """How many facts are in no batch for a reason, counted up to `MOST_COUNTED`, and the oldest of them."""
+    """How many facts are set aside, counted up to `MOST_COUNTED`, and the oldest of them."""
 
     count: int
     facts: list[Aside]
 
 
 def mark(batch_size: BatchSize, found: Iterable[tuple[int, str]]) -> None:
-    """Set these facts aside: one line of the log for each, whoever else finds them at the same time."""
+    """Set these facts aside. Each is logged once, even if two archivers find it at the same time."""
     waiting = dict(found)
     while waiting:
         tried, marked = batch_size.write(partial(_mark, ids=list(waiting)))
@@ -83,7 +87,7 @@ def mark(batch_size: BatchSize, found: Iterable[tuple[int, str]]) -> None:
 
 
 def put_back(batch_size: BatchSize) -> int:
-    """Let facts wait again that were set aside and could be archived now. Returns how many."""
+    """Put facts back that were set aside and can be archived now: they wait for a batch again. Returns how many."""
     after: int | None = 0
     back = 0
     while after is not None:
@@ -93,7 +97,7 @@ def put_back(batch_size: BatchSize) -> int:
 
 
 def words(why: str | None) -> str:
-    """A reason for people."""
+    """The reason as a sentence."""
     return "mended: the next archiver that starts takes it" if why is None else REASONS[why]
 
 
@@ -131,7 +135,7 @@ _PUT_BACK = text(
     """
 )
 _COUNT = text(f"SELECT count(*) FROM (SELECT FROM billing.facts WHERE batch_no = {SET_ASIDE} LIMIT :most) AS f")
-# A topic that is no name may be anything; who wants to see it has the fact's number.
+# A topic that is not a plain name may hold anything, so it is not shown. The id finds the fact.
 _NAMED = text(
     f"""
     SELECT id, CASE WHEN topic ~ '^[a-z0-9_.]+$' THEN topic ELSE '' END, {TROUBLE}

@@ -1,10 +1,10 @@
-"""The whole verification: reads every version, manifest, object and lock in S3.
+"""The whole verification: it reads every version, manifest, object and lock in S3.
 
-An archiver may run meanwhile, and must not raise a false alarm. So the order is: Postgres is asked which batches are
-archived (they must lie in the bucket), then the bucket is listed, then Postgres is asked again (whatever was listed
-was claimed before). A batch in between is being written: its manifest may be listed or not.
+An archiver may run meanwhile, and must not cause a false alarm. So the order is: first ask Postgres which batches are
+archived (they must be in the bucket), then list the bucket, then ask Postgres again (everything listed was claimed
+before). A batch between the two is being written: its manifest may be listed or not.
 
-One finding does not hide the next: where the chain is broken it goes on with what Postgres says.
+One finding does not hide the next: where the chain is broken, the verification goes on with what Postgres says.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -34,9 +34,9 @@ def from_bucket(
     progress: Callable[[str], None] = lambda _: None,
     pauses_s: Sequence[float] = PAUSES_S,
 ) -> Iterator[Finding]:
-    """Every difference, as it is found; `progress` is told in a few words how far it is.
+    """Every difference, as it is found. `progress` is called with a short text from time to time.
 
-    Raises StoreAway, StoreRefused and what Postgres raises.
+    Raises StoreAway, StoreRefused, and Postgres's errors.
     """
     archived, now = ask(lambda session: (agreement.archived(session), database.now(session)))
     versions = Versions(store, now, pauses_s)
@@ -66,7 +66,7 @@ def _list(versions: Versions, inventory: Inventory, progress: Callable[[str], No
 
 @dataclass(frozen=True, slots=True)
 class _Link:
-    """One number of a class: the batch in Postgres, and what lies at its manifest's key. Either may be missing."""
+    """One number of a class: its batch in Postgres, and what is at its manifest's key. Either may be missing."""
 
     number: int
     batch: ArchiveBatch | None
@@ -74,15 +74,15 @@ class _Link:
 
     @property
     def digest(self) -> str | None:
-        """Its manifest's, as Postgres says; None where Postgres does not know."""
+        """The digest of its manifest, as Postgres says; None if Postgres does not know it."""
         return self.batch.manifest_sha256 if self.batch else None
 
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """What the next manifest must follow from. Where bucket and Postgres differ, which was told, either will do.
+    """The end of the chain so far. If bucket and Postgres differ, which is a finding already, either is accepted.
 
-    Empty where neither is known.
+    The sets are empty if neither is known.
     """
 
     number: int
@@ -95,7 +95,7 @@ class _End:
 
 
 class _Walk:
-    """Along the chain of one class, a page at a time. Batches up to number `archived` must be there."""
+    """Checks the chain of one class, a page at a time. Batches up to number `archived` must be in the bucket."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class _Walk:
         self._end = _End(0, {None}, {0})
 
     def links(self) -> list[_Link]:
-        """The next page of numbers that Postgres or the bucket has, without a gap between the two."""
+        """The next page of numbers that Postgres or the bucket has."""
         after = self._end.number
         batches = self._ask(lambda session: agreement.batches_after(session, self._name, after))
         known = {batch.number: batch for batch in batches}
@@ -138,7 +138,7 @@ class _Walk:
             if wanted is not None:
                 objects.append((wanted, self._inventory.of(wanted.key)))
             elif link.batch is not None:
-                # Whatever an archiver has put there so far is no evidence yet.
+                # What an archiver has put there so far is not evidence yet, so it is accounted for unchecked.
                 self._inventory.of(manifests.object_key(link.batch))
             digests = {stored.sha256 if stored else None, link.digest} - {None}
             self._end = _End(link.number, digests, {each.last_seq for each in (manifest, link.batch) if each})
@@ -148,21 +148,21 @@ class _Walk:
 
     def _manifest(self, link: _Link, stored: Stored | None, manifest: Manifest | None) -> Iterator[Finding]:
         key = manifests.key(self._name, link.number)
-        told = f"the manifest with digest {link.digest}, as Postgres says" if link.digest else "a manifest"
+        expected = f"the manifest with digest {link.digest}, as Postgres says" if link.digest else "a manifest"
         follows = link.number == self._end.number + 1
         if not follows:
             yield Finding(
                 key, None, f"batch {link.number - 1} before it", "none, neither in the bucket nor in Postgres"
             )
         if stored is None:
-            yield Finding(key, None, told, "none")
+            yield Finding(key, None, expected, "none")
             yield from self._versions.beside(key, None, link.listed)
             return
         self._heads.see(self._name, link.number, stored.sha256)
         yield from self._versions.beside(key, stored, link.listed)
         yield from self._versions.unlocked(key, stored, *_manifest_locks(link, manifest))
         if manifest is None:
-            yield Finding(key, stored.version, told, "other bytes, which are no manifest of this batch")
+            yield Finding(key, stored.version, expected, "other bytes, which are no manifest of this batch")
             return
         self._counts.facts += manifest.rows
         if follows and not self._end.leads_to(manifest):
@@ -179,7 +179,7 @@ class _Walk:
 
 
 def _read(name: str, link: _Link, stored: Stored | None) -> Manifest | None:
-    """None when nothing lies there, or no manifest, or another one's."""
+    """None if nothing is there, or no manifest, or the manifest of another batch."""
     if stored is None:
         return None
     try:
@@ -190,7 +190,7 @@ def _read(name: str, link: _Link, stored: Stored | None) -> Manifest | None:
 
 
 def _object(link: _Link, manifest: Manifest | None) -> Wanted | None:
-    """By what Postgres says; where it does not know, by the manifest."""
+    """The object that must exist, as Postgres says; if Postgres does not know, as the manifest says."""
     batch = link.batch
     if batch is not None and batch.object_sha256 and batch.object_version:
         lock = Lock(batch.lock_mode, batch.locked_until)
@@ -201,7 +201,7 @@ def _object(link: _Link, manifest: Manifest | None) -> Wanted | None:
 
 
 def _manifest_locks(link: _Link, manifest: Manifest | None) -> Iterator[Lock]:
-    """At least as long as its object's. Only Postgres knows how much longer."""
+    """The locks that a manifest needs: at least its object's, and the longer one that only Postgres knows."""
     if link.batch is not None:
         yield Lock(link.batch.manifest_lock_mode, link.batch.manifest_locked_until)
     if manifest is not None:

@@ -1,4 +1,4 @@
-"""What lies at one key: the version that must be there, its bytes and its lock, and whatever else is there."""
+"""Check one key in S3: the version that must be there, its bytes and its lock, and that nothing else is there."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,14 +13,14 @@ from archive.store import Listed, Store, Stored
 
 T = TypeVar("T")
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""A million objects take an hour, and in an hour any store is away for a moment: each request is tried six times."""
+"""A million objects take an hour, in which any store fails for a moment: each request is tried six times."""
 MOST_MANIFEST_BYTES = 1_000_000
-"""A manifest has less than 1 kB and some bytes for each currency. What is larger is none, and is not read."""
+"""A manifest has less than 1 kB, and some bytes for each currency. A larger object is no manifest, and is not read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The one version that must lie at this key."""
+    """The one version that must be at this key."""
 
     key: str
     version: str
@@ -29,13 +29,13 @@ class Wanted:
 
 
 class Versions:
-    """Reads one bucket, from many threads. `now` judges which locks have ended; StoreAway is waited for a while."""
+    """Reads one bucket. Safe to use from many threads. A lock that has ended by `now` need not exist any more."""
 
     def __init__(self, store: Store, now: datetime, pauses_s: Sequence[float]) -> None:
         self.store, self._now, self._pauses_s = store, now, pauses_s
 
     def patiently(self, call: Callable[[], T]) -> T:
-        """Again after a pause when the store is away."""
+        """Call it, and again after a pause if it raises StoreAway; the last attempt raises."""
         for pause_s in self._pauses_s:
             try:
                 return call()
@@ -44,20 +44,23 @@ class Versions:
         return call()
 
     def check(self, wanted: Wanted, listed: Sequence[Listed]) -> list[Finding]:
-        """Download this version and compare its digest and its lock; and name what else is listed there."""
+        """Download this version and compare its digest and lock.
+
+        Also name everything else that is listed at its key.
+        """
         stored = self._get(wanted.key, wanted.version)
         found = list(self.beside(wanted.key, stored, listed))
-        told = f"SHA-256 {wanted.sha256}"
+        digest = f"SHA-256 {wanted.sha256}"
         if stored is None:
-            return [Finding(wanted.key, wanted.version, f"this version, with {told}", "no such version"), *found]
+            return [Finding(wanted.key, wanted.version, f"this version, with {digest}", "no such version"), *found]
         if stored.sha256 != wanted.sha256:
-            found.append(Finding(wanted.key, wanted.version, told, f"bytes with SHA-256 {stored.sha256}"))
+            found.append(Finding(wanted.key, wanted.version, digest, f"bytes with SHA-256 {stored.sha256}"))
         return [*found, *self.unlocked(wanted.key, stored, wanted.lock)]
 
     def manifest(self, listed: Sequence[Listed], sha256: str | None) -> Stored | None:
-        """The version with this digest; where there is none, or none is known, the oldest, for that was ours once.
+        """The version with this digest; if there is none, or none is known, the oldest, which an archiver wrote.
 
-        None where nothing lies there, or nothing that is small enough to be a manifest.
+        None if nothing is at the key, or nothing that is small enough to be a manifest.
         """
         oldest = None
         for entry in listed:
@@ -70,16 +73,19 @@ class Versions:
         return oldest
 
     def unlocked(self, key: str, stored: Stored, *locks: Lock) -> Iterator[Finding]:
-        """A finding where the version is not locked as it must be. A lock that has ended need not be there."""
+        """A finding if the version is not locked as it must be. A lock that has ended need not be there."""
         needed = [lock for lock in locks if lock.until > self._now]
         has = stored.lock or (needed and self.patiently(lambda: self.store.lock(key, stored.version))) or None
         for lock in needed:
             if has is None or not has.holds(lock):
-                yield Finding(key, stored.version, _told(lock), _told(has) if has else "no lock")
+                yield Finding(key, stored.version, _shown(lock), _shown(has) if has else "no lock")
                 return
 
     def beside(self, key: str, right: Stored | None, listed: Sequence[Listed]) -> Iterator[Finding]:
-        """Delete markers, and versions other than the right one. No archiver leaves any: it never overwrites."""
+        """Delete markers, and versions other than the right one.
+
+        An archiver makes neither, because it never overwrites.
+        """
         for entry in listed:
             if entry.marker:
                 yield Finding(key, entry.version, "no delete marker", named(entry))
@@ -103,5 +109,5 @@ def named(entry: Listed) -> str:
     return f"a {'delete marker' if entry.marker else 'version'} of {entry.written:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _told(lock: Lock) -> str:
+def _shown(lock: Lock) -> str:
     return f"a lock in {lock.mode} until {lock.until:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,7 +1,7 @@
 """One batch from its claim to its confirmation; after a crash the next archiver finishes it.
 
-Claim (Postgres) → object → read back → manifest → read back → confirm (Postgres). Each step may be done twice, by
-anybody: a key that is taken is read and compared. Nothing is deleted from Postgres.
+Claim (Postgres) → object → read back → manifest → read back → confirm (Postgres). Two archivers may do the same step:
+if a key exists already, the object is read and compared. Nothing is deleted from Postgres.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Round:
-    """How many facts were archived, and what kept a class from going on."""
+    """How many facts were archived, and the errors that stopped single batches."""
 
     archived: int = 0
     troubles: list[EvidenceDiffers | DBAPIError] = field(default_factory=list)
@@ -35,9 +35,11 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """`wait_s`: how long facts are gathered before a batch is made of them. `patience_s`: how long a batch is left to
-    whoever claimed it. Both are 0 for somebody who wants everything archived now.
-    `batch_size`: of which database, and how many facts are taken at once.
+    """Writes batches to the bucket.
+
+    `wait_s`: how long facts are gathered before a batch is made of them. `patience_s`: after which time another
+    archiver finishes a claimed batch. With both at 0, everything is archived now. `batch_size`: the database, and how
+    many facts are taken at once.
     """
 
     batch_size: BatchSize
@@ -48,10 +50,10 @@ class Writer:
     patience_s: float
 
     def round(self) -> Round:
-        """Finish what others have left behind, then claim one batch and write it.
+        """Finish batches that other archivers left behind, then claim one batch and write it.
 
-        A batch that differs, or a row that Postgres itself cannot read, stands in nobody's way but its class's. Raises
-        StoreAway, StoreRefused, and what a Postgres raises that is away.
+        A batch that differs, or a row that Postgres cannot read, stops only its own class. Raises StoreAway,
+        StoreRefused, and Postgres's error if the connection is lost.
         """
         done = Round()
         with database.transaction(self.batch_size.engine) as session:
@@ -65,24 +67,27 @@ class Writer:
         return done
 
     def due(self) -> list[backlog.Due]:
-        """Classes that may have a batch, those whose facts have waited longest first."""
+        """Classes that need a batch; the class whose facts have waited longest is first."""
         return self.batch_size.read(lambda session, _: backlog.due(session, self.wait_s))
 
     def claim(self, due: backlog.Due) -> ArchiveBatch | None:
-        """The next batch of this class. What cannot be archived is set aside.
+        """Claim the next batch of this class. Facts that cannot be archived are set aside.
 
-        None when nothing has waited for `wait_s`, or somebody else claims.
+        None if no fact has waited for `wait_s`, or another archiver is claiming.
         """
         found = self.batch_size.read(partial(backlog.search, due=due, wait_s=self.wait_s))
         set_aside.mark(self.batch_size, found.troubled)
         return self.batch_size.write(partial(self._claim, found=found)) if found.facts else None
 
     def put_back(self) -> int:
-        """Let facts that were set aside, and could be archived now, wait again. Returns how many."""
+        """Put facts back that were set aside and can be archived now. Returns how many."""
         return set_aside.put_back(self.batch_size)
 
     def finish(self, batch: ArchiveBatch) -> int:
-        """Write what is missing of a claimed batch, and confirm it. Returns its number of facts."""
+        """Write the object and the manifest of a claimed batch unless they exist, and confirm it.
+
+        Returns its number of facts.
+        """
         facts = batches.facts_of(self.batch_size, batch)
         for fact in facts:
             if fact.trouble is not None:
@@ -92,7 +97,7 @@ class Writer:
             previous = batches.previous_manifest(session, batch)
         key = manifests.object_key(batch)
         body = records.parquet(rows)
-        # SeaweedFS and S3 give the lock's end back in whole seconds of UTC, as it was given to them.
+        # SeaweedFS and S3 return the end of a lock as it was given to them: in UTC, in whole seconds.
         lock = Lock(batch.lock_mode, batch.locked_until.astimezone(UTC))
         self.batch_size.heartbeat()
         self.store.put_once(key, body, lock)
@@ -152,7 +157,7 @@ class Writer:
         return found
 
     def _compare_rows(self, key: str, rows: records.Rows, found: Stored) -> None:
-        """Another version of pyarrow writes other bytes for the same rows: the rows are what counts."""
+        """Compare rows, not bytes: another version of pyarrow writes other bytes for the same rows."""
         try:
             theirs = records.read(found.body)
         except ValueError as error:

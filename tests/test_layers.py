@@ -37,7 +37,7 @@ DOORS = {
     "stripe": {"billing.stripe_gateway"},
     "urllib3": {"billing.transport", "billing.stripe_gateway", "stripe_standin"},
     "boto3": {"archive.store", "jobs.config.aws_secrets"},
-    "botocore": {"archive.store", "jobs.config.aws_secrets"},
+    "botocore": {"archive.store", "archive.s3_errors", "jobs.config.aws_secrets"},
     "pyarrow": {"archive"},
     "duckdb": {"archive.queries"},
     "redis": {"jobs"},

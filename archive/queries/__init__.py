@@ -1,7 +1,7 @@
 """Named queries over the archive: SQL over verified copies, in an engine that can read nothing else.
 
-Each answer carries what it was computed from: the digest of its SQL, and the newest manifest of each class that it
-read. Whoever asks the same of the same manifests gets the same answer.
+Each answer names its sources: the digest of its SQL, and the newest manifest of each class that it read. The same query
+over the same manifests gives the same answer.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ END = datetime(9999, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What one class gave: manifests 1 to `last`, of which the newest has the digest `head`."""
+    """What was read of one class: manifests 1 to `last`. The newest has the digest `head`."""
 
     retention_class: str
     first: int
@@ -37,7 +37,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`since` is in it and `until` is not; None is without bound. Amounts are minor units."""
+    """`since` is included and `until` is not; None means no bound. Amounts are in minor units."""
 
     query: str
     query_sha256: str
@@ -50,7 +50,7 @@ class Answer:
 
 
 def sql(name: str) -> str:
-    """The text of this query. Raises BadQuestion."""
+    """The SQL of this query. Raises BadQuestion if there is no such query."""
     if name not in NAMES:
         raise BadQuestion(f"{name!r} is not a query; choose one of: {', '.join(NAMES)}")
     return (_PLACE / f"{name}.sql").read_text(encoding="utf-8")
@@ -59,7 +59,7 @@ def sql(name: str) -> str:
 def ask(cache: Cache, name: str, *, since: datetime | None = None, until: datetime | None = None) -> Answer:
     """Run one query over what happened from `since` to just before `until`.
 
-    Raises BadQuestion, and what `Cache.bring` raises: then nothing was computed.
+    Raises BadQuestion, and the errors of `Cache.bring`; then no query has run.
     """
     text = sql(name)
     first, end = since or BEGINNING, until or END
@@ -84,9 +84,9 @@ def ask(cache: Cache, name: str, *, since: datetime | None = None, until: dateti
 
 def _classes(text: str) -> list[str]:
     """The first line of a query says which classes it reads: `-- reads: capture, attempt`."""
-    told = re.match(r"-- reads: (\w+(?:, \w+)*)\n", text)
-    assert told, "a query begins with the classes it reads"
-    return told[1].split(", ")
+    header = re.match(r"-- reads: (\w+(?:, \w+)*)\n", text)
+    assert header, "a query begins with the classes it reads"
+    return header[1].split(", ")
 
 
 def _run(
@@ -94,7 +94,7 @@ def _run(
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
     files = [str(path) for part in evidence for path in part.files]
     with duckdb.connect(":memory:", config={"temp_directory": ""}) as engine:
-        # A day is a day of UTC wherever this runs.
+        # A day is a UTC day, wherever this runs.
         engine.execute("SET TimeZone = 'UTC'")
         if files:
             engine.execute("CREATE TABLE facts AS SELECT * FROM read_parquet(?, union_by_name = true)", [files])
