@@ -1,4 +1,4 @@
-"""What a capture costs here, beside what one would use instead, in one interleaved run: `make bench`.
+"""What a capture costs here, compared with the usual alternatives, in one interleaved run: `make bench`.
 
     make bench                    everything, within 8 minutes; appended to docs/benchmarks.md
     make bench ARGS=--quick       the same with few rounds, within 2 minutes; nothing is written
@@ -13,7 +13,7 @@ same Valkey (`jobs.local`):
     floor       threads that do the bare calls, with urllib3 and psycopg, without any queue (`floor_worker`)
 
 Baseline and rival do the same *bare* job (`bare_job`): look at the row, call Stripe's SDK with an idempotency key,
-store the answer. They write no record before the call, no facts and no logs, and cannot recover what we recover.
+store the answer. They write no record before the call, no facts and no logs, and cannot recover calls of a dead worker.
 
 How it is measured (`measure`). A side's backlog is loaded while it is stopped; then it runs alone, the others are
 stopped with SIGSTOP. Throughput counts from the first call's arrival at the provider to the last commit that stores

@@ -19,7 +19,7 @@ FAST_PROVIDER_MS = 30
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much of everything. Captures are given in seconds at the ideal rate; the baseline reaches a tenth of it."""
+    """How much to measure. Loads are given in seconds at the ideal rate; the baseline reaches a tenth of it."""
 
     rounds: int
     busy_s: float
@@ -33,10 +33,10 @@ class Plan:
 FULL = Plan(rounds=3, busy_s=5, light=100, idle_s=10, recovery=True)
 QUICK = Plan(rounds=1, busy_s=3, light=25, idle_s=4, recovery=True)
 TINY = Plan(rounds=1, busy_s=0.6, light=2, idle_s=0.5, recovery=False, in_flight=(4,))
-"""For the test that keeps this from rotting; its numbers mean nothing."""
+"""For the test that runs this program; its numbers mean nothing."""
 
 RATES = {("baseline", 300): 25, ("baseline", 30): 25, ("ours", 30): 700, ("rival", 30): 250, ("floor", 30): 600}
-"""Captures per second that a side roughly reaches where it is CPU-bound: only how long its turn takes depends on it."""
+"""Rough captures per second of a side that is CPU-bound. Only the length of its turn depends on it."""
 
 
 def measure(plan: Plan, at: Bench) -> Findings:
@@ -56,11 +56,11 @@ def measure(plan: Plan, at: Bench) -> Findings:
                     count = plan.light if isinstance(side, Ours) else plan.light // 2
                     found.first_ms[side.name], *added = at.latency(side, 1 + max(2, count), 5, PROVIDER_MS)
                     found.added_ms[side.name] = added
-                    at.say(f"{side.name}: {report.spread(added)} ms added at light load")
+                    at.progress(f"{side.name}: {report.spread(added)} ms added at light load")
                 if plan.recovery:
                     (ours,) = (side for side in sides if isinstance(side, Ours))
                     found.recovered_s = at.recovery(ours, PROVIDER_MS)
-                    at.say(f"ours: calls of a killed worker made again after {found.recovered_s:.1f} s")
+                    at.progress(f"ours: calls of a killed worker made again after {found.recovered_s:.1f} s")
     two = Load(f"CPU-bound, {max(plan.in_flight)} in flight, 2 processes", max(plan.in_flight), FAST_PROVIDER_MS, 2)
     with at.sides(two.in_flight, 2, [side for side in plan.sides if side is not Baseline]) as sides:
         _rounds(plan, at, two, sides)
@@ -69,22 +69,22 @@ def measure(plan: Plan, at: Bench) -> Findings:
 
 
 def _idling(plan: Plan, at: Bench, sides: list[Side], found: Findings) -> None:
-    """Before the loads: what Postgres tidies up after them is not the cost of idling."""
+    """Measured before the loads, because Postgres cleans up after them."""
     for side in sides:
         if isinstance(side, Ours) or (plan.rounds > 1 and isinstance(side, Baseline | Rival)):
             found.idle[side.name] = at.idling(side, plan.idle_s)
-            at.say(f"{side.name}: idles with {sum(found.idle[side.name].values()):.1f} CPU-ms/s")
+            at.progress(f"{side.name}: idles with {sum(found.idle[side.name].values()):.1f} CPU-ms/s")
 
 
 def _rounds(plan: Plan, at: Bench, load: Load, sides: list[Side]) -> None:
     for number in range(plan.rounds):
-        # Whoever is first meets the cold caches: take turns.
+        # The first side of a round has cold caches, so the sides take turns.
         for side in sides[number % len(sides) :] + sides[: number % len(sides)]:
             rate = min(load.ideal, RATES.get((side.name, load.delay_ms), load.ideal))
             waves = max(2, round(plan.busy_s * rate / load.in_flight))
             run = at.throughput(side, waves * load.in_flight, load.delay_ms)
             load.runs.setdefault(side.name, []).append(run)
-            at.say(
+            at.progress(
                 f"{load.name}, round {number + 1}: {side.name} {run.per_second:.1f}/s, {run.cpu_ms_whole:.2f} CPU-ms ("
                 + ", ".join(f"{role} {ms:.2f}" for role, ms in run.cpu_ms.items())
                 + ")"

@@ -1,6 +1,6 @@
 """The job as a careful user of a queue writes it: look, call with an idempotency key, store. No transaction in between.
 
-Nothing is written before the call, nothing tells what happened, and nobody takes up what a dead worker leaves.
+It writes nothing before the call, no facts, and nothing repeats the calls of a dead worker.
 """
 
 import os
@@ -48,7 +48,7 @@ def open_client() -> stripe.StripeClient:
 
 
 def take(session: Session, client: stripe.StripeClient, capture_id: str) -> None:
-    """The session commits before the call, which gives its connection back where there is a pool."""
+    """The session commits before the call, so a pool gets its connection back."""
     capture = session.get_one(Capture, capture_id)
     if capture.state == "captured":
         return

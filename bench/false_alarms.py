@@ -1,8 +1,9 @@
-"""How often a number that is no card number is taken for one: `make false-alarms`, or `python -m bench.false_alarms`.
+"""How often a number that is no card number is taken for a card number: `make false-alarms`, or `python -m
+bench.false_alarms`.
 
-Each row is a scheme of order, article or payment numbers that shops use, made at random from a fixed seed in the form
-in which it is passed on. For each it says which share is refused as a caller's id, accepted with a warning, and
-which is refused in a text. docs/inputs.md has this table; tests/test_cards.py holds it against this program.
+Each row is a scheme of order, article or payment numbers that shops use, made at random from a fixed seed, in their
+usual form. For each it shows which share is refused as a caller's id, accepted with a warning, or
+refused in a text. docs/inputs.md has this table; tests/test_cards.py compares it with this program.
 """
 
 import random
@@ -142,7 +143,7 @@ WRITTEN_AS_A_CARD: Mapping[str, Scheme] = {
     "15 digits, 4-6-5": grouped(4, 6, 5),
     "19 digits, 4-4-4-4-3": grouped(4, 4, 4, 4, 3),
 }
-"""Nobody is known to write order numbers so. What is given up by refusing them."""
+"""No known shop writes order numbers like this: what is lost by refusing them."""
 
 
 ALL: Mapping[str, Scheme] = SCHEMES | WRITTEN_AS_A_CARD
@@ -158,7 +159,7 @@ def rate(name: str) -> Rate:
 
 
 def row(rate: Rate) -> str:
-    """As it stands in docs/inputs.md: in per cent of `EACH` numbers."""
+    """The row in docs/inputs.md, in per cent of `EACH` numbers."""
     shown = (rate.refused_as_id, rate.warned_as_id, rate.refused_in_text)
     return f"| {rate.scheme} | {' | '.join(f'{100 * count / EACH:.2f} %' if count else '0' for count in shown)} |"
 

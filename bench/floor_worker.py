@@ -1,6 +1,6 @@
 """The floor: threads that look, call and store with urllib3 and psycopg. No queue, no SDK, no ORM, no safety.
 
-The ids to take come over a Redis list, one message per batch, and are handed to the threads in memory.
+The ids come over a Redis list, one message per batch, and go to the threads in memory.
 """
 
 import json

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """`value` is None where it was not measured. `more` when more is better."""
+    """`value` is None if it was not measured. `more` is true if more is better."""
 
     what: str
     must: float

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from bench import bare_job
 
 huey = RedisHuey("bench", url=os.environ["REDIS_URL"])
-# A session gives its connection back before the call, so a few of them serve many threads.
+# A session returns its connection before the call, so a few connections serve many threads.
 engine = bare_job.open_engine(pool_size=int(os.environ.get("BENCH_THREADS", "64")) // 4, max_overflow=0)
 client = bare_job.open_client()
 

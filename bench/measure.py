@@ -53,7 +53,7 @@ class Run:
 
     @property
     def cpu_ms_whole(self) -> float:
-        """Everything but the provider."""
+        """All roles but the provider."""
         return sum(ms for role, ms in self.cpu_ms.items() if role != "responder")
 
 
@@ -76,11 +76,11 @@ class Load:
 class Bench:
     ground: Ground
     responder: Responder
-    say: Any
+    progress: Any
 
     @contextmanager
     def sides(self, in_flight: int, processes: int = 1, kinds: Sequence[type[Side]] = SIDES) -> Iterator[list[Side]]:
-        """Started, warm, and stopped for now."""
+        """Started, warmed up, and stopped for now."""
         with ExitStack() as stack:
             running: list[Side] = []
             for kind in kinds:
@@ -119,7 +119,7 @@ class Bench:
         side.resume()
         asked = []
         for _ in range(count):
-            # Not in step with anybody's polling.
+            # At random times, so not in step with polling.
             time.sleep(random.uniform(0.5, 1.5) / per_second)  # noqa: S311
             asked.append(side.ask(1))
         settled(side, [each.ids[0] for each in asked])
@@ -139,7 +139,7 @@ class Bench:
         return {role: (after[role] - before[role]) / took_s for role in after if role != "responder"}
 
     def recovery(self, ours: Ours, delay_ms: int) -> float:
-        """Seconds from `kill -9` of a worker with calls in flight, replaced at once, to the last of them made again."""
+        """Seconds from `kill -9` of a worker with calls in flight, replaced at once, until all of them are repeated."""
         self.responder.reset(delay_ms)
         ours.resume()
         ids = ours.ask(ours.in_flight * 3).ids
@@ -169,8 +169,8 @@ class Bench:
 
 
 @contextmanager
-def bench(say: Any) -> Iterator[Bench]:
-    """The servers and the scripted provider, and nothing left behind."""
+def bench(progress: Any) -> Iterator[Bench]:
+    """Start the servers and the scripted provider; remove everything at the end."""
     with Supervisor() as own:
         child = own.spawn("responder", [sys.executable, "-m", "bench.responder"])
         child.wait_for_output("listening on ")
@@ -183,6 +183,6 @@ def bench(say: Any) -> Iterator[Bench]:
             servers.postgres.restart()
             with psycopg.connect(database_url, autocommit=True) as postgres, Redis.from_url(redis_url) as redis:
                 postgres.execute(bare_job.TABLE)
-                # What enqueues a job imports its module, which reads where the servers are.
+                # Enqueuing a job imports its module, which reads the servers' addresses.
                 os.environ.update(servers.environment, BENCH_SIDE="caller", BENCH_THREADS="4")
-                yield Bench(Ground(servers, postgres, redis), Responder(url, child), say)
+                yield Bench(Ground(servers, postgres, redis), Responder(url, child), progress)

@@ -24,7 +24,7 @@ def tree(root: int) -> list[int]:
 
 
 def cpu_ms(root: int) -> float:
-    """CPU time of the tree so far, in ticks of 10 ms; children that ended are in what their parents have waited for."""
+    """CPU time of the tree so far, in ticks of 10 ms. Ended children count once their parents have waited for them."""
     total = 0.0
     for pid in tree(root):
         with contextlib.suppress(*GONE):
@@ -33,7 +33,7 @@ def cpu_ms(root: int) -> float:
 
 
 def cpu_ms_exactly(root: int) -> float:
-    """As `cpu_ms`, to the nanosecond, for trees in which no thread ends meanwhile: an idle one."""
+    """As `cpu_ms`, in nanoseconds, for trees in which no thread ends meanwhile, such as an idle one."""
     total = 0.0
     for pid in tree(root):
         with contextlib.suppress(*GONE):
@@ -44,7 +44,7 @@ def cpu_ms_exactly(root: int) -> float:
 
 
 def memory_mb(root: int) -> float:
-    """Proportional set size: shared pages count for each process by its share."""
+    """Proportional set size: each process counts its share of shared pages."""
     kilobytes = 0
     for pid in tree(root):
         with contextlib.suppress(*GONE):

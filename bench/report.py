@@ -1,4 +1,4 @@
-"""The table: what was found beside what must be reached, for people, for programs and for docs/benchmarks.md."""
+"""The table of results and goals: for people, as JSON, and for docs/benchmarks.md."""
 
 import os
 import platform
@@ -23,7 +23,7 @@ class Findings:
     loads: list[Load] = field(default_factory=list)
     added_ms: dict[str, list[float]] = field(default_factory=dict)
     first_ms: dict[str, float] = field(default_factory=dict)
-    """Of the first capture after a quiet while."""
+    """Latency of the first capture after a quiet time."""
     idle: dict[str, dict[str, float]] = field(default_factory=dict)
     recovered_s: float | None = None
     machine: dict[str, str] = field(default_factory=dict)
@@ -114,16 +114,16 @@ def page(found: Findings) -> str:
     ]
     for name, added in found.added_ms.items():
         idle = found.idle.get(name)
-        told = ", ".join(f"{role} {ms:.1f}" for role, ms in idle.items()) if idle else ""
+        shown = ", ".join(f"{role} {ms:.1f}" for role, ms in idle.items()) if idle else ""
         spread_ = " | ".join(f"{_percentile(added, share):.1f}" for share in (0.5, 0.9, 0.99, 1))
-        lines.append(f"| {name} | {spread_} | {found.first_ms[name]:.0f} | {told} |")
+        lines.append(f"| {name} | {spread_} | {found.first_ms[name]:.0f} | {shown} |")
     return "\n".join(lines) + "\n"
 
 
 def numbers(found: Findings) -> dict[str, Any]:
-    told = asdict(found)
-    told["goals"] = [{**asdict(goal), "verdict": goal.verdict.strip("*")} for goal in goals(found)]
-    return told
+    result = asdict(found)
+    result["goals"] = [{**asdict(goal), "verdict": goal.verdict.strip("*")} for goal in goals(found)]
+    return result
 
 
 def spread(values: Sequence[float]) -> str:

@@ -1,7 +1,7 @@
 """The provider of the benchmark: answers a capture after a fixed delay, at a fraction of a CPU-millisecond.
 
-It speaks just enough HTTP/1.1: kept connections, bodies with a length. `POST /bench/reset?300` empties its memory and
-sets the delay in milliseconds; `GET /bench/scores` tells what it has seen since.
+It supports only what the clients need of HTTP/1.1: kept connections, bodies with a length. `POST /bench/reset?300`
+empties its memory and sets the delay in milliseconds; `GET /bench/scores` shows what it has seen since.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ class Scores:
     arrived: int = 0
     answered: int = 0
     first_at: float = 0.0
-    """By the wall clock, which is also Postgres's."""
+    """By the wall clock, which Postgres uses, too."""
     keys: set[str] = field(default_factory=set)
     repeated_at: list[float] = field(default_factory=list)
-    """When a key arrived that had arrived before."""
+    """When a request came whose key had come before."""
 
-    def told(self) -> bytes:
+    def summary(self) -> bytes:
         seen = {"arrived": self.arrived, "answered": self.answered, "first_at": self.first_at}
         return json.dumps({**seen, "repeated_at": self.repeated_at}).encode()
 
@@ -53,7 +53,7 @@ class Connection(asyncio.Protocol):
         if path.startswith("/bench/"):
             if path.startswith("/bench/reset"):
                 Connection.scores = Scores(delay_s=float(path.partition("?")[2]) / 1000)
-            self._send(Connection.scores.told())
+            self._send(Connection.scores.summary())
             return
         if not path.endswith("/capture"):
             self._send(b'{"id": "acct_bench", "object": "account", "livemode": false}', "Request-Id: req_bench\r\n")

@@ -17,23 +17,23 @@ from bench import bare_job
 QUEUE = "bench"
 
 
-# Made before the fork, and with them every import that a job needs: the SDK loads its services when they are named.
-# Neither holds a connection.
+# Made before the fork, with every import that a job needs, because the SDK loads a service at its first use. Neither
+# holds a connection.
 engine = bare_job.open_engine(poolclass=NullPool)
 client = bare_job.open_client()
 
 
 def take(capture_id: str) -> None:
-    """Runs in a process of its own, so it opens its own connection: one, kept over the call without a transaction."""
+    """A job has its own process, so it opens its own connection. It keeps it during the call, without a transaction."""
     with engine.connect() as connection, Session(connection, expire_on_commit=False) as session:
         bare_job.take(session, client, capture_id)
 
 
 def preload() -> None:
-    """Everything that a first job would do for the first time, but for its connections."""
+    """Do everything that a first job does for the first time, except opening connections."""
     with engine.connect() as connection, Session(connection) as session:
         session.get(bare_job.Capture, "none")
-    # A call that the provider refuses to take: nobody listens there.
+    # A call that fails: nothing listens there.
     nowhere = stripe.StripeClient("sk_test_bench", base_addresses={"api": "http://127.0.0.1:9"}, max_network_retries=0)
     with contextlib.suppress(stripe.APIConnectionError):
         nowhere.v1.payment_intents.capture("pi_none")

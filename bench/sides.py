@@ -1,4 +1,4 @@
-"""The four sides: how each is started, stopped for a while, asked for captures, and looked at."""
+"""The four sides: how each is started, paused, asked for captures, and observed."""
 
 import json
 import os
@@ -28,7 +28,7 @@ ENVIRONMENT = "development"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Captures that were asked for in one transaction, and that transaction, to look up when it committed."""
+    """Captures that were requested in one transaction, and its id, to look up when it committed."""
 
     ids: list[str]
     transaction_id: str
@@ -49,7 +49,7 @@ class Ground:
 
     @property
     def settings_file(self) -> Path:
-        """Empty: settings that lie about in this directory are nobody's."""
+        """An empty environment file, so that no settings are read from this directory."""
         file = self.servers.directory / "billing.toml"
         file.touch()
         return file
@@ -69,20 +69,20 @@ class Ground:
 
 @dataclass
 class Side(ABC):
-    """One side with so many calls in flight, over so many worker processes where that is a choice."""
+    """One side with this many calls in flight, and this many worker processes if it can choose."""
 
     ground: Ground
     in_flight: int
     processes: int = 1
     roles: dict[str, list[Child]] = field(default_factory=dict)
-    """Its processes, by what they are: CPU is counted apart."""
+    """Its processes by role: CPU is counted for each role."""
 
     name = ""
     table = "bench.captures"
 
     @abstractmethod
     def start(self) -> None:
-        """Return when it would take captures."""
+        """Return when it is ready to take captures."""
 
     @abstractmethod
     def ask(self, count: int) -> Asked:
@@ -124,7 +124,7 @@ class Side(ABC):
         return float(average)
 
     def at_rest(self) -> bool:
-        """Whether nothing is left to be done about what was asked."""
+        """Whether everything that was requested is done."""
         return True
 
     def connections(self) -> int:
@@ -179,7 +179,7 @@ class Ours(Side):
         return self.ground.spawn(f"ours-{role}-{uuid4().hex[:6]}", ["-m", "jobs.cli", role, *arguments], **environment)
 
     def replace_killed(self) -> None:
-        """What a process manager does."""
+        """Restart it, as a process manager does."""
         self.roles["worker"] = [
             self._spawn("worker", "captures") if child.poll() is not None else child for child in self.roles["worker"]
         ]
@@ -225,7 +225,8 @@ class Bare(Side):
     def _spawn(self) -> Child:
         threads = str(self.in_flight // self.processes)
         name = f"{self.name}-{uuid4().hex[:6]}"
-        # Not `-m`: Huey knows its tasks by their module's name, which here must be the same as for whoever enqueues.
+        # Not `-m`: Huey finds a task by its module's name, which must be the same here and in the process that
+        # enqueues.
         program = ["-c", f"from bench.{self.module} import main; main()", threads]
         return self.ground.spawn(name, program, BENCH_SIDE=self.name, BENCH_THREADS=threads)
 
@@ -247,7 +248,7 @@ class Bare(Side):
 
 @dataclass
 class Baseline(Bare):
-    """One process per call in flight: that is what a fork worker is."""
+    """One process per call in flight, because a fork worker makes one call at a time."""
 
     name = "baseline"
     module = "rq_worker"

@@ -1,8 +1,8 @@
 """How much code there is: `make size`, or `python -m bench.size`.
 
-A line counts when something of a statement stands on it. Blank lines, comments and docstrings do not count; a docstring
-is every statement that is nothing but a string. SQL in a file of its own counts like SQL in a string. README.md states
-these numbers, rounded to hundreds, in a line that `--write` writes anew and tests/test_size.py compares.
+A line counts if a part of a statement is on it. Blank lines, comments and docstrings do not count; a docstring
+is every statement that is nothing but a string. SQL in its own file counts like SQL in a string. README.md states
+these numbers, rounded to hundreds, in a line that `--write` updates and tests/test_size.py compares.
 """
 
 import io
@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 MIGRATIONS = ROOT / "billing" / "migrations"
-"""Numbered steps that are never changed: they only grow, and nobody reads them to understand the service."""
+"""Migrations never change and only grow, and nobody needs them to understand the service."""
 TESTS = ("tests", "stripe_standin/tests", "stripe_standin/conformance", "stripe_standin/judge")
 _OPENING = "Lines of code (`make size`):"
 _LINE = re.compile(rf"^{re.escape(_OPENING)}.*$", re.MULTILINE)
@@ -41,7 +41,7 @@ def lines_of_python(source: str) -> int:
             statement = []
         elif token.type not in _LAYOUT:
             statement.append(token)
-    # A text of several lines, such as a statement of SQL, may hold blank ones.
+    # A text of several lines, such as an SQL statement, may contain blank ones.
     return sum(bool(text.strip()) for number, text in enumerate(source.splitlines(), 1) if number in lines)
 
 

@@ -1,8 +1,8 @@
-"""A small application with its own tables: it sells, and asks for the money in the same transaction.
+"""A small application with its own tables: it ships an order and asks for the money in the same transaction.
 
     python examples/shop.py        # in a terminal with the lines that `billing up` printed
 
-Its orders and the service's tables lie in one database, so an order that is shipped and the request for its money
+Its orders and the service's tables are in one database, so an order that is shipped and the request for its money
 are written together, or not at all. Workers of the service do the rest: the shop itself asks Stripe only at its
 checkout, where the customer's card is authorized.
 
@@ -47,7 +47,7 @@ class Order(Table):
 
 
 class OutOfStock(Exception):
-    """The parcel cannot be packed after all."""
+    """The parcel cannot be packed."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,17 @@ class Shop:
         Table.metadata.create_all(self.engine)
 
     def sell(self, number: int, payment_intent: str, total: billing.Money) -> None:
-        """At the checkout: the order is written, and the customer's money is only held."""
+        """At the checkout: write the order. The customer's money is only authorized."""
         with Session(self.engine) as session, session.begin():
             session.add(
                 Order(number=number, payment_intent=payment_intent, total_minor=total.minor, currency=total.currency)
             )
 
     def ship(self, number: int, *, in_stock: bool = True) -> str:
-        """Ship it and ask for its money, both or neither. Shipping twice asks once. Returns the capture's id."""
+        """Ship it and request its money, both or neither.
+
+        A second call requests nothing more. Returns the capture's id.
+        """
         with Session(self.engine) as session, session.begin():
             order = session.get_one(Order, number, with_for_update=True)
             order.shipped = True
@@ -79,14 +82,15 @@ class Shop:
             )
             order.capture_id = receipt.capture_id
             if not in_stock:
-                # The transaction is rolled back: the order is not shipped, and nobody asked for its money.
+                # The transaction is rolled back: the order is not shipped, and its money is not requested.
                 raise OutOfStock(number)
             return receipt.capture_id
 
     def bill(self, customer: str, month: str, seats: int) -> str:
-        """Invoice a subscription for one month; asking again for the same month asks for nothing new.
+        """Invoice a subscription for one month. A second call for the same month requests nothing new.
 
-        Stripe sends it by e-mail: to a customer without an address it is refused, and `billing.status` says so.
+        Stripe sends it by e-mail. Without an e-mail address of the customer it is refused, and `billing.status` says
+        so.
         """
         with Session(self.engine) as session, session.begin():
             receipt = billing.issue_invoice(
@@ -99,7 +103,7 @@ class Shop:
             return receipt.invoice_id
 
     def paid(self, number: int) -> str:
-        """What a support agent sees: how the money of an order stands, and what happens next."""
+        """For a support agent: the state of an order's payment, and what happens next."""
         status = self.status(number)
         return f"{status.state}; {status.next}" if status else "not asked for"
 
@@ -114,7 +118,7 @@ class Shop:
 
 
 def authorize(stripe: str, amount: billing.Money) -> str:
-    """What happens at a checkout, in one plain request: a card is charged nothing, and its money is held for us.
+    """The authorization of a checkout, in one request: nothing is captured yet, and the amount is held.
 
     `capture_method=manual` is what makes it a hold. In a real shop the customer's browser confirms the intent
     with the customer's own card; `pm_card_visa` is a test card, so this never works with a live key.

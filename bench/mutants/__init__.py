@@ -1,8 +1,8 @@
-"""Small slips are put into the code one at a time, and the tests are asked whether they notice.
+"""Puts small mistakes into the code, one at a time, and checks whether the tests notice.
 
-A slip is what a tired engineer types: `<` for `<=`, an ORDER BY forgotten, two arguments swapped. Each is run against
-the quick suites in a copy of the checkout, where nothing else is touched. What no test finds is printed; whether it
-needs a test is for a person to say, because some slips change nothing that anybody was promised.
+A slip is a mistake that a tired engineer makes: `<` for `<=`, an ORDER BY forgotten, two arguments swapped. Each is run
+against the quick suites in a copy of the checkout. Slips that no test finds are printed. A person decides whether one
+needs a test, because some slips change nothing that the service promises.
 
     make mutants SEED=1 COUNT=50
 """

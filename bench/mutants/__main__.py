@@ -19,7 +19,7 @@ from bench.mutants.slips import Slip, slips
 
 ROOT = Path(__file__).parents[2]
 ROAD = "jobs/road/"
-# A slip in the mapped tables changes no table: migrations make them.
+# A slip in the mapped tables changes no table: migrations create them.
 NOT_ASKED = ("billing/tables/", "billing/migrations/")
 SUITES = (
     "tests/protocol",
@@ -29,8 +29,8 @@ SUITES = (
     "tests/gateway",
     "tests/attacks",
 )
-"""From the quickest to the slowest: the first test that fails ends the run. Those of RQ
-stand aside: they wait for timeouts, and where the machine is busy they would fail without the slip.
+"""From the quickest to the slowest: the first test that fails ends the run. RQ's tests are left
+out: they wait for timeouts, and on a busy machine they would fail without the slip.
 """
 _LEFT_BEHIND = shutil.ignore_patterns(".venv", ".git", "__pycache__", ".*_cache", ".hypothesis")
 OUTPUT = "output-of-the-tests.txt"
@@ -51,9 +51,9 @@ def main() -> None:
     print(f"seed {asked.seed}: {len(chosen)} of {len(known)} slips", flush=True)
     if asked.list:
         for slip in chosen:
-            print(told(slip))
+            print(shown(slip))
         return
-    # Ended politely, it ends what it has started.
+    # With SIGTERM it ends the processes that it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
         copy = Path(shutil.copytree(ROOT, Path(directory) / "checkout", ignore=_LEFT_BEHIND))
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def _files(only: str) -> list[str]:
-    """Of billing and the road of work; with `only` of any package."""
+    """All slips of billing and jobs/road; with `only`, those of any package."""
     packages = ("billing", "archive", "jobs") if only else ("billing", ROAD)
     files = [path for package in packages for path in (ROOT / package).rglob("*") if path.suffix in (".py", ".sql")]
     found = {path.relative_to(ROOT).as_posix() for path in files}
@@ -69,7 +69,7 @@ def _files(only: str) -> list[str]:
 
 
 def choose(known: Iterable[Slip], seed: int, count: int) -> list[Slip]:
-    """So many, from one kind after the other: there are 500 arguments for each ORDER BY, and it is no worse a slip."""
+    """`count` slips, taken from each kind in turn: there are 500 slips in arguments for each one in an ORDER BY."""
     rng = random.Random(seed)  # noqa: S311 - a choice that can be repeated
     kinds: dict[str, list[Slip]] = {}
     for slip in known:
@@ -83,7 +83,7 @@ def choose(known: Iterable[Slip], seed: int, count: int) -> list[Slip]:
 
 
 def run(copy: Path, chosen: Sequence[Slip], suites: Sequence[str]) -> list[tuple[Slip, str]]:
-    """Each slip with what became of it. Ends the program where the tests fail without any."""
+    """Run each slip, and yield it with its result. Ends the program if the tests fail without a slip."""
     began = time.monotonic()
     if _tests(copy, suites, limit_s=3600) != SURVIVED:
         output = (copy / OUTPUT).read_text(encoding="utf-8", errors="replace")
@@ -95,7 +95,7 @@ def run(copy: Path, chosen: Sequence[Slip], suites: Sequence[str]) -> list[tuple
         source = (copy / slip.path).read_bytes()
         (copy / slip.path).write_bytes(slip.put_into(source))
         began = time.monotonic()
-        # A slip may wait for what never comes. On a busy machine a run may take three times as long as the first.
+        # A slip may make a test wait forever. On a busy machine a run may take three times as long as the first.
         result = _tests(copy, suites, limit_s=60 + 3 * whole_s)
         (copy / slip.path).write_bytes(source)
         results.append((slip, result))
@@ -105,7 +105,7 @@ def run(copy: Path, chosen: Sequence[Slip], suites: Sequence[str]) -> list[tuple
 
 
 def _tests(copy: Path, suites: Sequence[str], limit_s: float) -> str:
-    """What fails has to fail again by itself: on a busy machine a test may fail without any slip."""
+    """Run the failed test again: on a busy machine a test may fail without a slip."""
     for _ in range(TRIES):
         result = _run(copy, suites, limit_s)
         if result != FOUND or _run(copy, [*suites, "--last-failed"], limit_s) == FOUND:
@@ -114,11 +114,11 @@ def _tests(copy: Path, suites: Sequence[str], limit_s: float) -> str:
 
 
 def _run(copy: Path, arguments: Sequence[str], limit_s: float) -> str:
-    # No compiled files: one that is as old and as long as its source is taken for the source's.
+    # No compiled files: Python takes one for up to date if its source has the same time and size.
     path = os.pathsep.join(map(str, (copy, copy / "stripe_standin" / "src")))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     program = [sys.executable, "-m", "pytest", "-x", "-q", *arguments]
-    # A session of its own: what is ended at the limit is this run and whatever it has started.
+    # A session of its own, so that the limit ends this run and all processes that it has started.
     with (copy / OUTPUT).open("wb") as output:
         tests = subprocess.Popen(  # noqa: S603
             program, cwd=copy, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
@@ -136,7 +136,7 @@ def _run(copy: Path, arguments: Sequence[str], limit_s: float) -> str:
 def report(results: Sequence[tuple[Slip, str]]) -> None:
     for slip, result in results:
         if result == SURVIVED:
-            print(f"\nNothing finds:\n{told(slip)}")
+            print(f"\nNothing finds:\n{shown(slip)}")
     kinds = Counter((slip.kind, result) for slip, result in results)
     print(f"\n{'kind':20} {FOUND:>8} {TOO_LONG:>8} {UNSURE:>8} {SURVIVED:>8}")
     for kind in sorted({slip.kind for slip, _ in results}):
@@ -145,7 +145,7 @@ def report(results: Sequence[tuple[Slip, str]]) -> None:
     print(f"{'all':20}" + "".join(f" {totals[result]:8}" for result in (FOUND, TOO_LONG, UNSURE, SURVIVED)))
 
 
-def told(slip: Slip) -> str:
+def shown(slip: Slip) -> str:
     """Where it is, and the lines that differ."""
     changed = difflib.ndiff(slip.before.splitlines(), slip.after.splitlines())
     return "\n".join([f"{slip.path}:{slip.line}  {slip.kind}", *(f"  {line}" for line in changed if line[0] in "-+")])

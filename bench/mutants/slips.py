@@ -1,4 +1,4 @@
-"""The slips of one file: where, what is there, and what is typed instead."""
+"""The slips of one file: the place, the text there, and the text instead."""
 
 import ast
 import re
@@ -61,7 +61,7 @@ class Slip:
 
 
 def slips(root: Path, path: str) -> list[Slip]:
-    """Every slip of this file of Python or of SQL that leaves a program, in the order of the file."""
+    """Every slip of this Python or SQL file that can still be parsed, in the order of the file."""
     source = (root / path).read_bytes()
     if path.endswith(".sql"):
         text = source.decode()
@@ -93,7 +93,10 @@ def slips(root: Path, path: str) -> list[Slip]:
 
 
 def _code(node: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, bool]]:
-    """What is carried out, and whether it decides where to go on. No docstrings, annotations, log lines or messages."""
+    """The nodes that are executed, each with whether it is a condition.
+
+    No docstrings, annotations, log lines or messages.
+    """
     for name, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
             if not isinstance(child, ast.AST) or name in ("annotation", "returns", "decorator_list"):
@@ -102,7 +105,7 @@ def _code(node: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, bool]]:
                 continue
             if isinstance(child, ast.expr | ast.stmt):
                 yield child, name in ("test", "ifs")
-            # The places inside an f-string are not the file's before Python 3.12; it is one text here.
+            # Before Python 3.12 an f-string's inner positions are not those of the file, so it is one text here.
             if not isinstance(child, ast.JoinedStr):
                 yield from _code(child)
 
