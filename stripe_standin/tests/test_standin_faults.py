@@ -89,9 +89,9 @@ EXPECTED_LIES = {"other_id", "other_object", "other_livemode", "other_currency",
 
 @pytest.mark.parametrize("fault", sorted(EXPECTED_LIES))
 def test_a_lie_changes_one_thing_and_a_replay_tells_the_truth(raw, control, intent, fault):
-    told = capture(raw, intent, X_Standin_Fault=fault).json()
+    lie = capture(raw, intent, X_Standin_Fault=fault).json()
     truth = capture(raw, intent).json()
-    changed = {name for name in truth if told[name] != truth[name]}
+    changed = {name for name in truth if lie[name] != truth[name]}
     assert (
         changed
         == {
@@ -206,7 +206,7 @@ def test_chance_is_the_same_for_the_same_seed(raw, control, intent):
 
 @pytest.mark.parametrize("gone", ["before", "after"])
 def test_a_client_that_dies_while_held_leaves_what_had_happened(url, raw, control, intent, gone):
-    """The worker is killed in the call: before the charge nothing has happened, after it everything has."""
+    """A worker is killed during the call. Before the charge nothing has happened; after it, everything has."""
     control.add_fault(f"hold_{gone}", times=1)
     place = urlsplit(url)
     with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
@@ -224,7 +224,7 @@ def test_a_client_that_dies_while_held_leaves_what_had_happened(url, raw, contro
 
 
 def test_a_held_request_may_survive_its_client(url, raw, control, intent):
-    """Stripe has it and is slow: the client is dead, the charge comes later."""
+    """Stripe has the request and is slow: the client is dead, and the charge comes later."""
     control.add_fault("hold_before", times=1, survives=True)
     place = urlsplit(url)
     with socket.create_connection((place.hostname, place.port), timeout=60) as connection:

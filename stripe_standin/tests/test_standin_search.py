@@ -5,7 +5,13 @@ from urllib.parse import urlencode
 import pytest
 import stripe
 
-LAG_S = 10
+LAG_S = 3600
+"""Far more than a test takes on a busy machine, so search does not know too early what it must not know yet."""
+
+
+@pytest.fixture(autouse=True)
+def lag(control):
+    control.set_search_lag(LAG_S)
 
 
 @pytest.fixture
@@ -65,22 +71,22 @@ def test_each_version_is_known_in_its_own_time(client, control, intent):
     control.advance(LAG_S)
     assert found(client, 'status:"canceled"') == [intent]
     second = control.authorizations()[0]
-    control.advance(LAG_S - 4)
+    control.advance(LAG_S - 600)
     client.v1.payment_intents.cancel(second)
-    control.advance(4)
+    control.advance(600)
     assert found(client, 'status:"requires_capture"') == [second]
-    control.advance(LAG_S - 4)
+    control.advance(LAG_S - 600)
     assert found(client, 'status:"canceled"') == [second, intent]
 
 
 def test_in_an_outage_the_index_stands_still_and_never_goes_back(client, control, intent):
     control.advance(LAG_S)
-    assert control.set_search_lag(3600) == {"lag_s": 3600, "behind": 0}
+    assert control.set_search_lag(10 * LAG_S) == {"lag_s": 10 * LAG_S, "behind": 0}
     late = control.authorizations()[0]
-    control.advance(3000)
+    control.advance(9 * LAG_S)
     assert found(client, "amount>0") == [intent]
     assert control.search()["behind"] > 0
-    control.advance(600)
+    control.advance(LAG_S)
     assert found(client, "amount>0") == [late, intent]
     control.set_search_lag(0)
     now = control.authorizations()[0]
@@ -104,6 +110,8 @@ def test_a_lag_is_a_number_of_seconds(raw, control):
     for body in (b"{}", b'{"lag_s": -1}', b'{"lag_s": "soon"}', b'{"lag_s": 1e999}'):
         assert raw("POST", "/_standin/search", body, Content_Type="application/json").status == 400
     assert control.search()["lag_s"] == LAG_S
+    control.reset()
+    assert control.search()["lag_s"] == 10
 
 
 def test_the_lag_is_an_option(start):
@@ -265,9 +273,9 @@ def test_the_count_and_objects_are_expanded_on_demand(client, control):
     control.authorizations(3)
     control.advance(LAG_S)
     params = {"query": "amount>0", "limit": 2, "expand": ["total_count", "data.latest_charge"]}
-    told = client.v1.payment_intents.search(params=params)
-    assert told.total_count == 3
-    assert [intent.latest_charge.amount for intent in told.data] == [1999, 1999]
+    result = client.v1.payment_intents.search(params=params)
+    assert result.total_count == 3
+    assert [intent.latest_charge.amount for intent in result.data] == [1999, 1999]
     assert "total_count" not in client.v1.payment_intents.search(params={"query": "amount>0"})
 
 

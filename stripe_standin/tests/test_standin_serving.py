@@ -1,4 +1,4 @@
-"""The server itself: how it starts and stops, what it says to nonsense, and that it never answers 500 by itself."""
+"""The server itself: it starts and stops, answers nonsense, and never answers 500 by itself."""
 
 import ast
 import signal
@@ -49,7 +49,7 @@ def test_half_a_request_is_none(url, control, intent):
             "Content-Type: application/x-www-form-urlencoded\r\n"
             "Content-Length: 22\r\n\r\namount_to_capture=1".encode()
         )
-        control.health()  # it has read what there is
+        control.health()  # by now it has read what was sent
     assert control.effects("capture") == []
     assert control.requests() == []
 
