@@ -1,8 +1,8 @@
 """What the Stripe stand-in costs: `make bench-standin`, half a minute.
 
 The SDK's own requests are recorded once, byte for byte, and replayed by a load tool with other ids and keys over kept
-connections: first every authorization (create and confirm), then its capture, each with an idempotency key. Beside it
-the same captures go to `responder`, which does nothing but answer: the price of an HTTP server in Python.
+connections: first every authorization (create and confirm), then its capture, each with an idempotency key. For
+comparison, the same captures go to `responder`, which only answers: the price of an HTTP server in Python.
 """
 
 import argparse
@@ -28,7 +28,7 @@ INTENT, KEY = "pi_000000000000000000000000", "bench:key:00000000"
 
 @dataclass(slots=True)
 class Round:
-    """CPU-milliseconds of the server per request, requests per second, and kilobytes kept per captured intent."""
+    """CPU-milliseconds of the server per request, requests per second, and kilobytes of memory per captured intent."""
 
     create_ms: float
     capture_ms: float
@@ -117,10 +117,10 @@ def numbers(found: Findings) -> dict[str, object]:
 
 
 def _recorded() -> tuple[bytes, bytes]:
-    """The SDK's create and capture, as it writes them on the wire."""
-    heard: list[bytes] = []
+    """The SDK's create and capture requests, as it sends them."""
+    received: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=_answer_two, args=(listener, heard), daemon=True).start()
+        threading.Thread(target=_answer_two, args=(listener, received), daemon=True).start()
         host = f"127.0.0.1:{listener.getsockname()[1]}"
         client = stripe.StripeClient("sk_test_bench", base_addresses={"api": f"http://{host}"}, max_network_retries=0)
         metadata = {"billing_operation": "cap_0192f0c1d2e3f4a5b6c7d8e9f0a1b2c3"}
@@ -138,11 +138,11 @@ def _recorded() -> tuple[bytes, bytes]:
         client.v1.payment_intents.capture(
             INTENT, {"amount_to_capture": 1999, "metadata": metadata}, {"idempotency_key": KEY}
         )
-    create, capture = heard
+    create, capture = received
     return create, capture
 
 
-def _answer_two(listener: socket.socket, heard: list[bytes]) -> None:
+def _answer_two(listener: socket.socket, received: list[bytes]) -> None:
     connection, _ = listener.accept()
     with connection:
         for _ in range(2):
@@ -153,7 +153,7 @@ def _answer_two(listener: socket.socket, heard: list[bytes]) -> None:
             body = b""
             while len(body) < length:
                 body += connection.recv(length - len(body))
-            heard.append(request + body)
+            received.append(request + body)
             answer = b'{"id": "pi_x", "object": "payment_intent"}'
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(answer), answer))
 

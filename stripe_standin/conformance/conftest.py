@@ -3,10 +3,10 @@
     make conformance                                              on the stand-in, as in every run of the tests
     make conformance STRIPE_TEST_KEY_REF=env:MY_STRIPE_TEST_KEY   on a Stripe sandbox
 
-With STRIPE_TEST_API_BASE as well, another server is asked as if it were Stripe.
-What is written here holds at both, so nothing looks behind the API: whether something happened twice is asked of the
-API, too. Every test makes what it needs, labels it, and leaves it. Where the stand-in had to decide without a source,
-a test asks with `unknown`: a run at Stripe then tells what Stripe does.
+With STRIPE_TEST_API_BASE as well, another server is tested as if it were Stripe. The tests hold at both, so they use
+only the API, even to see whether something happened twice. Every test makes and labels what it needs, and deletes
+nothing. Where the stand-in had to decide without a source, a test uses `unknown`: a run at Stripe then prints what
+Stripe does.
 """
 
 import os
@@ -24,14 +24,14 @@ from sandbox import RATE_AT_STRIPE, STRIPE, Pace, PacedClient, Place, Raw, check
 from stripe_standin.history import API_VERSION
 
 TEST_KEY = "sk_test_conformance"
-# The stand-in knows no other key, and its search is behind for long enough to be waited for.
+# The stand-in accepts no other key, and its search has a delay for which the tests must wait.
 STANDIN = (*verdicts.JUDGED, "--api-key", TEST_KEY, "--search-lag", "0.2")
 
 stripe.enable_telemetry = False
 
 Ask = Callable[[str, Any, Any], None]
 
-# What was asked with `unknown`: the question, what the stand-in decided, what was found.
+# The calls of `unknown`: the question, what the stand-in decided, what was found.
 answers: list[tuple[str, Any, Any]] = []
 
 
@@ -77,7 +77,7 @@ def client(place: Place, _pace: Pace) -> stripe.StripeClient:
 
 @pytest.fixture
 def label() -> str:
-    """Unlike any other, for keys and metadata."""
+    """A unique text, for keys and metadata."""
     return f"conformance-{uuid.uuid4().hex}"
 
 
@@ -99,23 +99,23 @@ def authorize(client: stripe.StripeClient, customer: str, label: str) -> Callabl
 
 @pytest.fixture
 def eventually(place: Place) -> Callable[..., Any]:
-    """Ask until the answer is true, and return it; within the patience that the place asks for."""
+    """Call the condition until it is true, and return its result; for at most `place.patience_s`."""
 
     def asked(condition: Callable[[], Any], what: str) -> Any:
         deadline = time.monotonic() + place.patience_s
-        while not (told := condition()):
+        while not (result := condition()):
             assert time.monotonic() < deadline, f"not within {place.patience_s:g} s: {what}"
             time.sleep(1.0 if place.is_stripe else 0.02)
-        return told
+        return result
 
     return asked
 
 
 @pytest.fixture
 def unknown(place: Place) -> Ask:
-    """An open question: `here` is what the stand-in decided, `found` what the place did.
+    """An open question: `here` is what the stand-in decided, `found` what this place did.
 
-    At the stand-in they must agree. At Stripe the answer is told at the end of the run.
+    At the stand-in they must agree. At Stripe the answer is printed at the end of the run.
     """
 
     def ask(question: str, here: Any, found: Any) -> None:

@@ -1,4 +1,4 @@
-"""Where the API is asked, at what pace, with which key, and with which payments."""
+"""Where the tests find the API, at what pace, with which key, and with which payments."""
 
 import os
 import re
@@ -20,14 +20,14 @@ SETTING = "STRIPE_TEST_KEY_REF"
 STRIPE = "https://api.stripe.com"
 # A sandbox answers 25 requests a second (docs.stripe.com/rate-limits). Others may be using it, too.
 RATE_AT_STRIPE = 10.0
-# Search is behind by up to a minute, and events take a moment.
+# Search is up to a minute behind, and events take a moment.
 PATIENCE_AT_STRIPE_S = 120.0
 PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the API is asked, and how one behaves there."""
+    """An API under test, and how to behave there."""
 
     url: str
     api_key: str
@@ -42,7 +42,7 @@ class Place:
 
 
 class Pace:
-    """Lets so many through in a second, from all threads together; None lets everybody through."""
+    """Lets this many requests through per second, from all threads together; None is no limit."""
 
     def __init__(self, per_s: float | None) -> None:
         self._every_s = 1 / per_s if per_s else 0.0
@@ -57,7 +57,7 @@ class Pace:
 
 
 class PacedClient(stripe.RequestsClient):
-    """The SDK's own HTTP client, at our pace, and with nothing taken from the environment."""
+    """The SDK's own HTTP client, at our pace, and without settings from the environment."""
 
     def __init__(self, pace: Pace) -> None:
         session = requests.Session()
@@ -71,7 +71,7 @@ class PacedClient(stripe.RequestsClient):
 
 
 class Raw:
-    """HTTP without the SDK: what is sent is what is written in the test."""
+    """HTTP without the SDK: the test decides every byte that is sent."""
 
     def __init__(self, place: Place, pace: Pace) -> None:
         self._place = place
@@ -88,7 +88,7 @@ class Raw:
         authorization: str | None = "",
         version: str = API_VERSION,
     ) -> urllib3.BaseHTTPResponse:
-        """`authorization` is the place's own API key where it is not given, and no header where it is None."""
+        """`authorization`: by default the place's own API key; None sends no such header."""
         headers = {"Stripe-Version": version}
         if authorization is not None:
             headers["Authorization"] = authorization or f"Bearer {self._place.api_key}"
@@ -105,7 +105,7 @@ class Raw:
 
 
 def sandbox_key() -> str | None:
-    """The key to ask Stripe with, or None where the stand-in is to be asked. Any other key ends the run."""
+    """The sandbox key, or None to test the stand-in. Any other key ends the run."""
     reference = os.environ.get(SETTING)
     if not reference:
         return None
@@ -124,7 +124,7 @@ def sandbox_key() -> str | None:
 
 
 def check_reached(place: Place) -> None:
-    """Ends the run in one line where every test would fail for the same reason."""
+    """End the run with one line if every test would fail for the same reason."""
     try:
         answer = Raw(place, Pace(None))("GET", "/v1/payment_intents", {"limit": "1"})
     except urllib3.exceptions.HTTPError as error:
@@ -134,9 +134,9 @@ def check_reached(place: Place) -> None:
 
 
 def payment(**changes: Any) -> dict[str, Any]:
-    """Parameters for a payment of 10.00 USD that is authorized at once and captured by hand.
+    """Parameters for a payment of 10.00 USD that is authorized at once and captured later.
 
-    Without redirects a PaymentIntent can be confirmed where nobody is there to return to a page.
+    Without redirects, a PaymentIntent can be confirmed without a customer who returns to a page.
     """
     return {
         "amount": 1000,

@@ -1,4 +1,4 @@
-"""Customers, how they are reached, and the cards that are kept for them.
+"""Customers, their addresses, and their saved cards.
 
 docs.stripe.com/payments/save-during-payment, docs.stripe.com/error-codes, docs.stripe.com/currencies
 """

@@ -1,4 +1,4 @@
-"""Refusals have a status, a type, a code and a parameter; their texts are nobody's business.
+"""Refusals have a status, a type, a code and a parameter; their texts are not compared.
 
 docs.stripe.com/api/errors, docs.stripe.com/error-codes
 """
@@ -11,8 +11,8 @@ PATH = "/v1/payment_intents"
 CREATE = {"amount": "1000", "currency": "usd"}
 
 
-def told(answer):
-    """Status, type, code and parameter; each error says why in words, too."""
+def refusal(answer):
+    """Status, type, code and parameter; every error has a message, too."""
     error = answer.json()["error"]
     assert error["message"]
     return answer.status, error["type"], error.get("code"), error.get("param")
@@ -33,19 +33,19 @@ INVALID = "invalid_request_error"
     ],
 )
 def test_a_parameter_is_refused_by_name(raw, form, code, param):
-    assert told(raw("POST", PATH, form)) == (400, INVALID, code, param)
+    assert refusal(raw("POST", PATH, form)) == (400, INVALID, code, param)
 
 
 @pytest.mark.parametrize("form", [{**CREATE, "capture_method": "later"}, {**CREATE, "currency": "dollars"}])
 def test_a_value_that_is_none_of_the_choices_is_refused(raw, form):
     answer = raw("POST", PATH, form)
-    assert told(answer)[:2] == (400, INVALID)
-    assert told(answer)[3] in form
+    assert refusal(answer)[:2] == (400, INVALID)
+    assert refusal(answer)[3] in form
 
 
 @pytest.mark.parametrize("amount", ["0", "-1", "10.5", "999999999"])
 def test_an_amount_that_cannot_be_is_refused(raw, amount):
-    assert told(raw("POST", PATH, {**CREATE, "amount": amount}))[:2] == (400, INVALID)
+    assert refusal(raw("POST", PATH, {**CREATE, "amount": amount}))[:2] == (400, INVALID)
 
 
 @pytest.mark.parametrize(
@@ -54,14 +54,14 @@ def test_an_amount_that_cannot_be_is_refused(raw, amount):
 )
 def test_an_unknown_id_is_a_404(raw, path, param):
     answer = raw("GET", f"/v1/{path}")
-    assert told(answer)[:3] == (404, INVALID, "resource_missing")
+    assert refusal(answer)[:3] == (404, INVALID, "resource_missing")
     if param is not None:
-        assert told(answer)[3] == param
+        assert refusal(answer)[3] == param
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/v1/nothing"), ("POST", "/v1/payment_intents/pi_none/enlarge")])
 def test_an_unknown_route_is_a_404(raw, method, path):
-    assert told(raw(method, path))[:2] == (404, INVALID)
+    assert refusal(raw(method, path))[:2] == (404, INVALID)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_an_unknown_route_is_a_404(raw, method, path):
     ids=["none", "a-key-that-is-not", "no-key", "another-scheme"],
 )
 def test_whoever_has_no_key_is_a_401(raw, authorization):
-    assert told(raw("GET", PATH, authorization=authorization))[:2] == (401, INVALID)
+    assert refusal(raw("GET", PATH, authorization=authorization))[:2] == (401, INVALID)
 
 
 def test_a_key_may_come_as_a_user_name(raw, place):
@@ -85,7 +85,7 @@ def test_every_answer_has_an_id_of_its_own(raw):
 
 
 def test_an_unknown_version_is_refused(raw):
-    assert told(raw("GET", PATH, version="yesterday"))[:2] == (400, INVALID)
+    assert refusal(raw("GET", PATH, version="yesterday"))[:2] == (400, INVALID)
 
 
 def test_metadata_is_merged_and_an_empty_value_removes(client, customer):
@@ -96,14 +96,14 @@ def test_metadata_is_merged_and_an_empty_value_removes(client, customer):
 
 @pytest.mark.parametrize("form", [{f"metadata[{'k' * 41}]": "v"}, {"metadata[k]": "v" * 501}])
 def test_metadata_has_its_limits(raw, form):
-    assert told(raw("POST", PATH, {**CREATE, **form}))[:2] == (400, INVALID)
+    assert refusal(raw("POST", PATH, {**CREATE, **form}))[:2] == (400, INVALID)
 
 
 def test_a_zero_amount_names_its_parameter(raw, authorize, unknown):
     answer = raw("POST", f"{PATH}/{authorize().id}/capture", {"amount_to_capture": "0"})
-    unknown("a capture of nothing", (400, INVALID, "parameter_invalid_integer", "amount"), told(answer))
+    unknown("a capture of nothing", (400, INVALID, "parameter_invalid_integer", "amount"), refusal(answer))
 
 
 def test_the_words_for_a_search_that_cannot_be_read(raw, unknown):
     answer = raw("GET", f"{PATH}/search", {"query": "asdf"})
-    unknown("a query that cannot be read", (400, INVALID, None, "query"), told(answer))
+    unknown("a query that cannot be read", (400, INVALID, None, "query"), refusal(answer))

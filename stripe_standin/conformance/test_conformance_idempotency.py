@@ -109,7 +109,7 @@ def test_many_at_once_under_one_key_have_one_effect(raw, client, customer, label
         thread.start()
     for thread in threads:
         thread.join()
-    # Whoever came while the first was under way was told so; whoever came later had its answer.
+    # A request during the first one got a 409 or 429; a later one got the first one's answer.
     assert {answer.status for answer in answers} <= {200, 409, 429}
     assert {error_of(answer)["code"] for answer in answers if answer.status == 409} <= {"idempotency_key_in_use"}
     answers.append(raw("POST", PATH, form, key=label))
@@ -143,7 +143,7 @@ def test_another_version_under_a_used_key(raw, unknown, label):
 
 
 def how(answer):
-    """In a word, what became of a second request under one key."""
+    """One word for what happened to a second request under one key."""
     if answer.headers.get("Idempotent-Replayed") == "true":
         return "replayed"
     return "executed" if answer.status == 200 else f"{answer.status} {error_of(answer)['type']}"

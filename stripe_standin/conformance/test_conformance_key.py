@@ -1,4 +1,4 @@
-"""Only the key of a sandbox is ever used: a run with any other ends before anything is asked."""
+"""Only the key of a sandbox is used: a run with any other key ends before its first request."""
 
 import pytest
 from sandbox import SETTING, Place, check_reached, sandbox_key

@@ -1,4 +1,4 @@
-"""PaymentIntents are authorized, captured once or let go; what was captured can be given back.
+"""PaymentIntents are authorized, then captured once or released; a capture can be refunded.
 
 docs.stripe.com/payments/place-a-hold-on-a-payment-method, docs.stripe.com/declines/codes, docs.stripe.com/refunds
 """
@@ -9,7 +9,7 @@ from sandbox import payment
 
 
 def refused(call, *asked, **more):
-    """The error in which this ends."""
+    """The error that this raises."""
     with pytest.raises(stripe.StripeError) as caught:
         call(*asked, **more)
     return caught.value.error
@@ -152,7 +152,7 @@ def test_without_an_agreement_there_is_one_capture(raw, authorize, unknown):
 
 @pytest.fixture
 def captured(client, authorize):
-    """The id of an intent of which 10.00 USD were taken."""
+    """The id of an intent with 10.00 USD captured."""
     return client.v1.payment_intents.capture(authorize().id).id
 
 

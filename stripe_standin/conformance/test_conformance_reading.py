@@ -1,4 +1,4 @@
-"""Lists page and are never behind, events carry the key of their request, and search comes round in the end.
+"""Lists page and are never behind, events carry the key of their request, and search finds everything in the end.
 
 docs.stripe.com/api/pagination, docs.stripe.com/api/events, docs.stripe.com/search
 """
@@ -21,7 +21,7 @@ def ids(listed):
 def test_a_list_is_newest_first_and_knows_what_was_just_made(client, customer, five):
     listed = client.v1.payment_intents.list(params={"customer": customer})
     assert (set(ids(listed)), listed.has_more, listed.url) == (set(five), False, "/v1/payment_intents")
-    # Of one second, nobody says which comes first.
+    # Stripe promises no order within one second.
     created = [intent.created for intent in listed.data]
     assert created == sorted(created, reverse=True)
 
@@ -97,8 +97,8 @@ def test_a_capture_and_a_replay_of_it_are_told_once(client, authorize, label, ev
 
     def mine():
         events = client.v1.events.list(params=asked).auto_paging_iter()
-        told = [event.type for event in events if event.request and event.request.idempotency_key == label]
-        return len(told) >= 2 and sorted(told)
+        types = [event.type for event in events if event.request and event.request.idempotency_key == label]
+        return len(types) >= 2 and sorted(types)
 
     assert eventually(mine, "both events of the capture") == ["charge.captured", "payment_intent.succeeded"]
 
@@ -110,12 +110,12 @@ def test_an_event_shows_its_object_as_it_was_then(client, authorize, eventually)
 
     def mine():
         events = client.v1.events.list(params=asked).auto_paging_iter()
-        told = {event.type: event.data.object["status"] for event in events if event.data.object["id"] == held.id}
-        return "payment_intent.canceled" in told and told
+        statuses = {event.type: event.data.object["status"] for event in events if event.data.object["id"] == held.id}
+        return "payment_intent.canceled" in statuses and statuses
 
-    told = eventually(mine, "the event of the cancellation")
-    assert told["payment_intent.amount_capturable_updated"] == "requires_capture"
-    assert told["payment_intent.canceled"] == "canceled"
+    statuses = eventually(mine, "the event of the cancellation")
+    assert statuses["payment_intent.amount_capturable_updated"] == "requires_capture"
+    assert statuses["payment_intent.canceled"] == "canceled"
 
 
 # Search.

@@ -1,6 +1,6 @@
-"""Which class answers which route, in the SDK's view: read from the source of its services, which is generated.
+"""Which class the SDK expects as the answer of a route: read from the generated source of its services.
 
-Every method of a service reads alike, and is the only place where a path and a class stand together:
+Every method of a service has this form, which is the only place that connects a path and a class:
 
     return cast("Invoice", self._request("post", "/v1/invoices/{invoice}/finalize".format(...), ...))
 """
@@ -30,7 +30,7 @@ def class_answering(operation: str) -> Any:
 
 @cache
 def _operations() -> dict[str, tuple[str, str]]:
-    """Of every operation: the module it stands in, and what it returns."""
+    """For every operation: its module, and what it returns."""
     found = {}
     for file in sorted(_PACKAGE.glob("**/*_service.py")):
         module = ".".join(file.relative_to(_PACKAGE.parent).with_suffix("").parts)

@@ -1,17 +1,17 @@
-"""What Stripe may say, as JSON Schema (2020-12), read from the annotations of the installed SDK.
+"""What Stripe may answer, as JSON Schema (2020-12), read from the annotations of the installed SDK.
 
 The SDK's classes are generated from Stripe's own description of the API version that the SDK pins. So nothing is
 copied here, and an upgrade of the SDK is an upgrade of the schema. How an annotation is understood:
 
     str, int, bool, Decimal        the JSON type of that name; a Decimal is sent as a string
-    Optional[X]                    X, null, or not there: the SDK does not tell null from absent
+    Optional[X]                    X, null, or not there: the SDK does not distinguish null from absent
     X                              must be there
-    Union[Literal[...], str]       one of the values: the SDK leaves room for values to come, but a stand-in for one
-                                   version knows no others
+    Union[Literal[...], str]       one of the values: the SDK allows future values, but a stand-in for one version
+                                   has no others
     ExpandableField["Customer"]    an id, or the whole object
-    a field nobody declared        an error
+    an undeclared field            an error
 
-A schema for a class is made when it is first met, for to make all 2,400 takes a second.
+The schema of a class is made at its first use, because making all 2,400 takes a second.
 """
 
 import ast
@@ -53,7 +53,7 @@ _CHOICES = (typing.Union, types.UnionType)
 
 _CODES = PaymentIntent.LastPaymentError.__annotations__["code"]
 
-# What the annotations leave open, or have wrong, and Stripe's documentation says.
+# From Stripe's documentation, where the annotations are open or wrong.
 CORRECTIONS: dict[type, dict[str, Any]] = {
     # The four types stand in the field's docstring. The codes are declared where a PaymentIntent keeps its last error,
     # but for one (docs.stripe.com/changelog/endive/2026-09-30).
@@ -68,19 +68,19 @@ CORRECTIONS: dict[type, dict[str, Any]] = {
 
 
 class Problem(NamedTuple):
-    """Where in a body (a JSON pointer), and what is wrong there."""
+    """A JSON pointer into a body, and what is wrong there."""
 
     pointer: str
     message: str
 
 
-def problems(told: Any, annotation: Any) -> list[Problem]:
-    """What is wrong with decoded JSON where the SDK declares `annotation`, such as Invoice or ListObject[Event]."""
-    return [_problem(error) for error in _validator(annotation).iter_errors(told)]
+def problems(instance: Any, annotation: Any) -> list[Problem]:
+    """What is wrong with decoded JSON for which the SDK declares `annotation`, such as Invoice or ListObject[Event]."""
+    return [_problem(error) for error in _validator(annotation).iter_errors(instance)]
 
 
 def schema_of(annotation: Any) -> Schema:
-    """What may stand where the SDK declares `annotation`. Raises TypeError for one that it cannot read.
+    """The schema for what the SDK declares as `annotation`. Raises TypeError if it cannot read the annotation.
 
     Keywords such as `items` bind only values of their own type. So a choice of types is one schema with the keywords
     of all, and an error names a field instead of a list of branches.
@@ -110,7 +110,10 @@ def class_called(name: str) -> type[StripeObject]:
 
 @cache
 def names_of(module: str) -> dict[str, Any]:
-    """The classes that annotations in a module may name. Most are imported for a type checker only: its text tells."""
+    """The classes that annotations in a module may name.
+
+    Most are imported for a type checker only, so they are read from the module's text.
+    """
     found = {}
     for node in ast.walk(ast.parse(inspect.getsource(sys.modules[module]))):
         if isinstance(node, ast.ImportFrom) and node.module and "params" not in node.module:
@@ -128,14 +131,14 @@ def definition(name: str) -> Schema:
         whole["properties"]["object"] = {"type": ["object"], "required": ["object"], "isWhatItSays": True}
     if "deleted" not in whole["properties"]:
         return whole
-    # Of a deleted object nothing is told but that it was.
+    # A deleted object shows nothing but that it was deleted.
     kept = {"id": str, "object": Literal[cls.OBJECT_NAME], "deleted": Literal[True]}
     del whole["properties"]["deleted"]
     return {"if": {"required": ["deleted"]}, "then": _fields(kept), "else": whole}
 
 
 def document(annotations: Iterable[Any]) -> Schema:
-    """The schema of a choice of these, with all that it refers to, as one standard document."""
+    """The schema of one of these, with all that it refers to, as one standard document."""
     roots = [schema_of(annotation) for annotation in annotations]
     definitions: Schema = {}
     met = list(_references(roots))
@@ -148,7 +151,7 @@ def document(annotations: Iterable[Any]) -> Schema:
 
 
 def _one(kind: Any) -> tuple[str, Schema]:
-    """A type of JSON, and what else binds its values."""
+    """A JSON type, with further keywords."""
     origin, arguments = get_origin(kind), get_args(kind)
     if kind in _PLAIN:
         return _PLAIN[kind], {}
@@ -176,7 +179,7 @@ def _fields(declared: dict[str, Any]) -> Schema:
 
 
 def _annotations(cls: type) -> dict[str, Any]:
-    """A class's fields, by the names they have in JSON, with what may stand there."""
+    """A class's fields by their names in JSON, each with its annotation."""
     hints = typing.get_type_hints(cls, localns=names_of(cls.__module__))
     renamed = getattr(cls, "_field_remappings", {})
     declared = {
@@ -197,25 +200,25 @@ def _references(schema: Any) -> Iterator[str]:
             yield from _references(each)
 
 
-def _follow(validator: Validator, reference: str, told: Any, _: Schema) -> Iterator[ValidationError]:
-    yield from validator.descend(told, definition(reference.removeprefix("#/$defs/")))
+def _follow(validator: Validator, reference: str, instance: Any, _: Schema) -> Iterator[ValidationError]:
+    yield from validator.descend(instance, definition(reference.removeprefix("#/$defs/")))
 
 
-def _is_what_it_says(validator: Validator, _: bool, told: Any, __: Schema) -> Iterator[ValidationError]:
+def _is_what_it_says(validator: Validator, _: bool, instance: Any, __: Schema) -> Iterator[ValidationError]:
     """The object in an event: the SDK leaves it open, but it names its own class."""
-    if not isinstance(told, dict) or not isinstance(told.get("object"), str):
+    if not isinstance(instance, dict) or not isinstance(instance.get("object"), str):
         return
-    if told["object"] not in OBJECT_CLASSES:
-        yield ValidationError(f"the SDK knows no object called {told['object']!r}")
+    if instance["object"] not in OBJECT_CLASSES:
+        yield ValidationError(f"the SDK knows no object called {instance['object']!r}")
         return
-    yield from validator.descend(told, schema_of(class_called(told["object"])))
+    yield from validator.descend(instance, schema_of(class_called(instance["object"])))
 
 
-def _properties(validator: Validator, declared: Schema, told: Any, _: Schema) -> Iterator[ValidationError]:
-    """As the standard's. Most fields are null or plain, and seen to be right without a validator of their own."""
-    if not isinstance(told, dict):
+def _properties(validator: Validator, declared: Schema, instance: Any, _: Schema) -> Iterator[ValidationError]:
+    """As in the standard, but faster: most fields are null or of a plain type, and need no validator of their own."""
+    if not isinstance(instance, dict):
         return
-    for name, value in told.items():
+    for name, value in instance.items():
         schema = declared.get(name)
         if schema is None:
             continue
@@ -224,8 +227,8 @@ def _properties(validator: Validator, declared: Schema, told: Any, _: Schema) ->
             yield from validator.descend(value, schema, path=name, schema_path=name)
 
 
-# A whole number is written without a point here: 5.0 is a division that should have been another.
-_TYPES = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, told: type(told) is int)
+# A whole number has no point here: 5.0 comes from a wrong kind of division.
+_TYPES = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, instance: type(instance) is int)
 _KEYWORDS = {"$ref": _follow, "isWhatItSays": _is_what_it_says, "properties": _properties}
 _Sdk = extend(Draft202012Validator, _KEYWORDS, type_checker=_TYPES)
 

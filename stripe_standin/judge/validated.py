@@ -1,8 +1,8 @@
-"""The stand-in behind a judge: every answer on /v1 is held against the SDK's schema before it leaves.
+"""The stand-in behind a judge: every answer on /v1 is compared with the SDK's schema before it is sent.
 
     python stripe_standin/judge/validated.py [the options of python -m stripe_standin]
 
-GET /_schema tells what the judge found: `violations`, and `seen`, the routes that were answered with 2xx.
+GET /_schema shows what the judge found: `violations`, and `seen`, the routes that were answered with 2xx.
 """
 
 from collections import Counter
@@ -20,16 +20,16 @@ from stripe_standin.errors import StripeError
 from stripe_standin.history import API_VERSION
 from stripe_standin.world import Request, Settings
 
-# What a client must not believe is wrong on purpose: somebody else's page, half a body, another kind of object. All
-# other faults are judged, the other lies among them: what they say is false, but looks as it should.
+# These faults answer with a wrong shape on purpose: a proxy's page, half a body, another kind of object. All other
+# faults are judged, other lies included: their content is false, but its shape is right.
 NOT_JUDGED = {"redirect_307", "502_html", "200_html", "truncate_body", "other_object"}
 
 _PAGES = {hostile.BAD_GATEWAY, hostile.WELCOME}
-VIOLATIONS_MAX = 100  # kept; the first are the ones to read
+VIOLATIONS_MAX = 100  # only the first ones are stored; they matter most
 
 
 class Judged(Standin):
-    """A stand-in that looks at its own answers as they leave, and says what it saw."""
+    """A stand-in that checks its own answers as they are sent, and shows what it found."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -48,7 +48,7 @@ class Judged(Standin):
         start: wire.Message = {}
 
         async def judged(message: wire.Message) -> None:
-            # The start and one body; only a truncated answer promises more, and breaks the promise.
+            # The start and one body; only a truncated answer announces more than it sends.
             if message["type"] == "http.response.start":
                 start.update(message)
             elif not message.get("more_body"):
@@ -58,7 +58,7 @@ class Judged(Standin):
         await super().__call__(scope, receive, judged)
 
     def _execute(self, request: Request, *given: Any) -> tuple[int, bytes]:
-        """What is refused without being saved will be tried again under the same key: it must have left nothing."""
+        """A refusal that is not saved will be tried again under the same key, so it must have changed nothing."""
         before = self._happened()
         try:
             return super()._execute(request, *given)
@@ -77,7 +77,7 @@ class Judged(Standin):
             return
         if request is not None and request.fault in NOT_JUDGED:
             return
-        # The schema is of one version, and a replay of the version of the first answer.
+        # The schema is for one API version, and a replay has the version of the first answer.
         if headers.get(b"stripe-version", b"").decode() != API_VERSION:
             self._older.add(headers.get(b"request-id"))
             return
@@ -105,17 +105,17 @@ def _wrong(operation: str | None, status: int, headers: dict[bytes, bytes], body
     if headers.get(b"content-type") != JSON[1]:
         return [Problem("", f"content type {headers.get(b'content-type')!r}")]
     try:
-        told = orjson.loads(body)
+        content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         return [Problem("", f"no JSON: {error}")]
     if status >= 300:
-        if not isinstance(told, dict) or told.keys() != {"error"}:
+        if not isinstance(content, dict) or content.keys() != {"error"}:
             return [Problem("", "not an `error`, and nothing else")]
-        return [Problem(f"/error{each.pointer}", each.message) for each in problems(told["error"], ErrorObject)]
+        return [Problem(f"/error{each.pointer}", each.message) for each in problems(content["error"], ErrorObject)]
     expected = class_answering(operation) if operation else None
     if expected is None:
         return [Problem("", "the SDK has no method for this route")]
-    return problems(told, expected)
+    return problems(content, expected)
 
 
 if __name__ == "__main__":

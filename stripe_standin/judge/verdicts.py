@@ -9,7 +9,7 @@ import urllib3
 # A program to start instead of `python -m stripe_standin`, with the same options.
 JUDGED = (sys.executable, str(Path(__file__).with_name("validated.py")))
 
-# Whose judges are asked when a test ends, and how many violations each has told: one fails one test.
+# The judges to ask when a test ends, and how many violations each has reported: each violation fails one test.
 _told: dict[str, int] = {}
 _http = urllib3.PoolManager(retries=False)
 
@@ -20,9 +20,9 @@ def watch(url: str) -> None:
 
 
 def assert_none(url: str | None = None) -> None:
-    """Every answer fitted the schema: at this address, or at those that are watched, since they were asked last.
+    """Assert that every answer since the last call fitted the schema: at this address, or at all watched ones.
 
-    The error names route, field and reason of each that did not.
+    The error names route, field and reason of each answer that did not.
     """
     broken = []
     for asked in [url] if url else list(_told):

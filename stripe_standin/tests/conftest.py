@@ -1,4 +1,4 @@
-"""One stand-in for all these tests, started as anybody would start it, and empty at the start of each test."""
+"""One stand-in for all these tests, started as a user would start it, and empty at the start of each test."""
 
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ _WHOLE = pytest.StashKey[bool]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What all tests together have covered is looked at by the last, if all are here."""
+    """Put the test last that checks what all tests have covered; it does so only if all of them run."""
     items.sort(key=lambda item: item.name == "test_every_route_was_answered_and_judged")
     config.stash[_WHOLE] = set(HERE.glob("test_*.py")) <= {item.path for item in items}
 
@@ -34,7 +34,7 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 
 
 class Raw:
-    """HTTP without the SDK: what is sent is what is written in the test."""
+    """HTTP without the SDK: the test decides every byte that is sent."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -63,7 +63,7 @@ class Raw:
 
 @contextmanager
 def started(*options: str, program: Sequence[str] = verdicts.JUDGED) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A stand-in of one's own, behind a judge unless `program` is another: its address, and the process."""
+    """Start another stand-in, behind a judge unless `program` is another. Yields its address and process."""
     with subprocess.Popen([*program, *options], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -133,7 +133,7 @@ def intent(control: Control) -> str:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """A server of one's own that webhooks can be sent to."""
+    """A server that webhooks can be sent to."""
     receiver = Receiver()
     yield receiver
     receiver.close()

@@ -1,4 +1,4 @@
-"""Asking the application itself, without a server between."""
+"""Call the application directly, without a server."""
 
 import asyncio
 from typing import Any

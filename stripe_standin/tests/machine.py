@@ -1,4 +1,4 @@
-"""What the machine does: requests, keys, faults and moves of the clock, each with what the model makes of it."""
+"""What the machine does: requests, keys, faults and moves of the clock, each with what the model expects."""
 
 import threading
 
@@ -12,7 +12,7 @@ from model_payments import ASKS, DECLINED, MISSING, REFUND_FAILS, UNKNOWN_CARD, 
 
 callers = st.sampled_from([CALLERS[0], *CALLERS])
 faults = st.none() | st.none() | st.sampled_from(FAULTS)
-# A new key, none, or the one that was used last, for whatever and by whomever.
+# A new key, none, or the one that any caller used last, for any request.
 keys = st.sampled_from(["new", "new", "new", "none", "used"])
 parts = st.sampled_from([None, "all", "some", "some", "one", "too much", "0", "-1", "1.5", "lots"])
 which = st.integers(0, 30)
@@ -20,7 +20,7 @@ MOVES = [10, 3600, DAY - 100, DAY, 7 * DAY - 100, 8 * DAY, 31 * DAY]
 
 
 def sum_of(part, left):
-    """What to ask for of what is left (None: nothing is said), and whether it is no amount at all."""
+    """Which amount of the rest to ask for (None: the parameter is left out), and whether it is a malformed amount."""
     amounts = {"all": left, "some": max(left // 2, 1), "one": 1, "too much": left + 1}
     asked = str(amounts[part]) if part in amounts else "100000000" if part == "lots" else part
     return asked, part in ("-1", "1.5", "lots")
@@ -79,7 +79,7 @@ class Machine(AddingUp):
     def confirm(self, i, card, key, fault):
         payment = self.one_of(self.payments, i)
         if payment.paid and card == REFUND_FAILS:
-            card = VISA  # what such a refund means to a credit note is not modelled here
+            card = VISA  # such a refund of a credit note is not modeled here
         form = {"payment_method": card} if card else {}
         self.act(payment, "confirm", form, lambda now: payment.confirm(card, now), key, fault)
 
@@ -199,7 +199,7 @@ class Machine(AddingUp):
         fault=faults,
     )
     def repeat(self, i, change, caller, fault):
-        """Something asked before, as it was or with one thing changed."""
+        """An earlier request, repeated as it was or with one change."""
         asked, path, form, run, key, malformed, about, method = self.past[-1 - i % len(self.past)]
         if change == "form" and method == "POST":
             form = {**form, "zz": "1"}
@@ -211,7 +211,7 @@ class Machine(AddingUp):
 
     @rule(i=st.integers(0, 3), slept=st.sampled_from([0, 0, DAY - 100, DAY]))
     def again(self, i, slept):
-        """What a client does that had no answer, at once or the next day."""
+        """A client had no answer and repeats its request, at once or the next day."""
         self.advance(slept)
         self.repeat(i, "nothing", None, None)
 
@@ -242,7 +242,7 @@ class Machine(AddingUp):
             self.executed.add(record["request_id"])
             sent = Sent(payment.books, "POST", path, {}, key)
             run = lambda: payment.capture(None, True)  # noqa: E731
-            # A key that was in flight for longer than it lives begins to live when it is answered.
+            # If a request was in flight for longer than a key lives, the key's day begins with the answer.
             at = self.control.clock()["now"] if late else record["time"]
             expected = self.keys.expect(sent, None, at, record["request_id"], run)
             self.judge(answers[0], expected, record, key)

@@ -13,7 +13,7 @@ from stripe_standin.control import Control
 TEST, ROTATED, LIVE, THEIRS = "sk_test_ours", "rk_test_ours", "sk_live_ours", "acct_theirs"
 # An API key and an account; the first two are one and the same to the stand-in.
 CALLERS = [(TEST, None), (ROTATED, None), (TEST, THEIRS), (LIVE, None)]
-MARGIN = 60  # nothing may be due so near to now, because real time passes as well
+MARGIN = 60  # nothing may be due within this time, because real time passes as well
 MADE = {"payment_intent.created": "payments", "customer.created": "clients", "invoice.created": "bills"}
 
 
@@ -31,11 +31,11 @@ class Asking(RuleBasedStateMachine):
         self.http = urllib3.PoolManager(retries=False, maxsize=2)  # one for the capture that is held
         self.keys = Keys()
         self.payments, self.clients, self.bills = [], [], []
-        self.past, self.used = [], []  # what was asked, and the keys it was asked under
+        self.past, self.used = [], []  # earlier requests, and the keys that were used
         self.requests = self.effects = 0  # how many have been seen
         self.executed = set()
         self.ledger = defaultdict(Counter)  # by PaymentIntent: what its effects add up to
-        self.first_under = {}  # by a key's place: the time and the request of its effects
+        self.first_under = {}  # by account, mode and key: the time and the request of its effects
         self.due, self.came = Counter(), Counter()  # what happens without a request: expected, and seen
 
     def ask(self, caller, path, form, run, key, fault=None, *, malformed=False, about=None, method="POST"):
@@ -66,7 +66,7 @@ class Asking(RuleBasedStateMachine):
         self.look(self.payments[-1])
 
     def send(self, caller, path, form, key, fault, method="POST"):
-        """The answer, or None when there was no whole one."""
+        """The answer, or None if there was no whole one."""
         headers = self.headers(caller)
         if key is not None:
             headers["Idempotency-Key"] = key
@@ -94,18 +94,18 @@ class Asking(RuleBasedStateMachine):
             if expected.code is not None:
                 assert answer.json()["error"]["code"] == expected.code
             if known is not None:
-                # Learned from the first whole answer: every other has to be the same.
+                # Taken from the first whole answer: every other must be the same.
                 known.body = known.body or answer.data
                 assert known.body == answer.data
 
     def settle(self, record=None, key=None, effects=()):
-        """What has really happened since: this request's effects are these, and the others were due."""
+        """Check the effects since the last call: those of this request are `expected`, and the others were due."""
         mine = Counter()
         for effect in self.control.effects(after=self.effects):
             self.effects = effect["n"]
             kind, named, amount = effect["kind"], effect["id"], effect["amount"]
             if effect["request_id"] is None:
-                # Payouts are looked at in the end; a refund that fails has an id of its own.
+                # Payouts are checked at the end. A refund that fails has its own id.
                 if kind != "payout":
                     self.came[kind, None if kind == "refund.failed" else named, amount] += 1
             else:
@@ -137,7 +137,7 @@ class Asking(RuleBasedStateMachine):
                 self.due[kind, None if kind == "refund.failed" else payment.id, amount] += 1
 
     def advance(self, seconds):
-        """Move the clock, and on over whatever would be due in a moment."""
+        """Move the clock, and further if something would be due within MARGIN."""
         now = self.control.advance(seconds)["now"]
         borders = [*self.keys.borders(), *(at for payment in self.payments for at in payment.borders())]
         while any(now - 3 < at < now + MARGIN for at in borders):
@@ -145,7 +145,7 @@ class Asking(RuleBasedStateMachine):
         self.pass_time(now)
         self.settle()
 
-    # The API shows everything as the model has it.
+    # The API must show everything as the model has it.
 
     def look(self, thing):
         if isinstance(thing, Payment) and thing.id:
@@ -171,7 +171,7 @@ class Asking(RuleBasedStateMachine):
         credited = shown["pre_payment_credit_notes_amount"], shown["post_payment_credit_notes_amount"]
         assert credited == (bill.pre, bill.post)
         if bill.status != "draft":
-            # What came out of the balance, what was credited, and what was to be paid: that is the invoice.
+            # The invoice's total is what came from the balance, what was credited, and what was to be paid.
             applied = shown["ending_balance"] - shown["starting_balance"]
             assert shown["total"] == applied + shown["amount_due"] + bill.pre
         assert self.get(bill.books, f"customers/{bill.client.id}")["balance"] == bill.client.balance
@@ -208,5 +208,5 @@ class Asking(RuleBasedStateMachine):
 
 
 def only_for(thing, run):
-    """The model's execution of something that is done to `thing`: elsewhere, or once it is gone, there is none."""
+    """The model's execution of an action on `thing`. In other books, or once it is deleted, there is no such object."""
     return lambda books, now: MISSING if books != thing.books or getattr(thing, "gone", False) else run(now)

@@ -1,4 +1,4 @@
-"""What has to add up after every run: lists, the ledger, payouts, the balance, and what events tell."""
+"""What has to add up after every run: lists, the ledger, payouts, the balance, and events."""
 
 import sys
 from collections import defaultdict
@@ -10,7 +10,7 @@ from model_payments import BACKGROUND
 class AddingUp(Asking):
     def teardown(self):
         try:
-            if sys.exc_info()[0] is None:  # a failure is told as it was found
+            if sys.exc_info()[0] is None:  # after a failure, these checks would only hide it
                 self.everything_adds_up()
         finally:
             self.http.clear()
@@ -34,8 +34,8 @@ class AddingUp(Asking):
             balance = self.get(books, "balance")
             left = sum(each["amount"] for kind in ("available", "pending") for each in balance[kind])
             assert left == sum(each["net"] for each in entries)
-            told = {each["request"]["id"] for each in self.all(books, "events")} - {None}
-            assert told <= self.executed
+            requests = {each["request"]["id"] for each in self.all(books, "events")} - {None}
+            assert requests <= self.executed
 
     def lists_are_complete(self, books):
         for things, ours in (

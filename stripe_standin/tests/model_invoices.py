@@ -24,7 +24,7 @@ class Bill:
 
     client: Client
     sends: bool  # collection_method
-    payments: list[Payment]  # all there are: its own is put there
+    payments: list[Payment]  # all payments of the machine: the invoice adds its own
     id: str = ""
     status: str = "draft"
     total: int = 0
@@ -105,7 +105,7 @@ class Bill:
         return done(("invoice.deleted", self.total))
 
     def credit(self, amount: int, refund: int, credit: int, out_of_band: int, now: float) -> Verdict:
-        """A credit note: what remains goes down first; how the rest is given back must add up to it."""
+        """A credit note: it reduces what remains to be paid first; the ways to give back the rest must add up to it."""
         if self.gone:
             return refused("resource_missing")
         if self.status not in ("open", "paid"):
@@ -134,7 +134,7 @@ class Bill:
         return done(*effects)
 
     def _final(self) -> Effects:
-        """Its balance goes in first; what leaves nothing to pay is paid."""
+        """Finalize: apply the customer's balance first. If nothing remains to be paid, the invoice is paid."""
         before = self.client.balance
         owed = self.total + before
         self.status, self.due, self.client.balance = "open", max(owed, 0), min(owed, 0)
@@ -157,7 +157,7 @@ class Bill:
         return (("invoice.paid", self.paid),)
 
     def _no_payment(self) -> Effects:
-        """Nothing is to be paid by its payment any more."""
+        """Cancel its payment."""
         if self.payment is None or self.payment.status in ("succeeded", "canceled"):
             return ()
         return tuple(self.payment.end("payment_intent.canceled"))

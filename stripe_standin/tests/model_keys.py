@@ -1,4 +1,4 @@
-"""What the documentation promises about keys and faults, written down a second time, without a look at the stand-in.
+"""What the documentation promises about keys and faults, written a second time, independent of the stand-in.
 
 The machine asks both, and compares. Times are in seconds on the stand-in's clock.
 """
@@ -13,14 +13,14 @@ Effects = tuple[tuple[str, int | None], ...]  # kinds and amounts, in no particu
 
 
 class Books(NamedTuple):
-    """Where objects and keys belong: never seen from anywhere else."""
+    """An account in one mode, to which objects and keys belong. Other books never see them."""
 
     account: str | None  # None: the account of the API key
     livemode: bool
 
 
 class Verdict(NamedTuple):
-    """What a request should come to. Unless it has begun, nothing is saved under its key."""
+    """The expected result of a request. Its key saves it only if execution has begun."""
 
     status: int
     code: str | None = None
@@ -40,7 +40,7 @@ class Sent(NamedTuple):
 
 @dataclass(eq=False)
 class Saved:
-    """What is kept under a key. The body is learned from the first answer that is told in full."""
+    """What is saved under a key. The body is taken from the first whole answer."""
 
     sent: Sent
     at: float
@@ -95,7 +95,10 @@ class Keys:
         return (saved.at + DAY for saved in self._saved.values())
 
     def expect(self, sent: Sent, fault: str | None, at: float, request_id: str, run: Callable[[], Verdict]) -> Expected:
-        """What should come of `sent` at the time `at`. `run` tells, and is called only if it is to be executed."""
+        """The expected result of `sent` at the time `at`.
+
+        `run` computes it, and is called only if `sent` is executed.
+        """
         if fault in DOOR:
             return Expected(DOOR[fault], page=True)
         if fault in NOT_LET_IN:

@@ -1,6 +1,6 @@
-"""What the documentation promises about PaymentIntents and refunds, written down a second time.
+"""What the documentation promises about PaymentIntents and refunds, written a second time.
 
-Nothing here knows the stand-in; amounts are in minor units, times in seconds on its clock.
+It is independent of the stand-in; amounts are in minor units, times in seconds on its clock.
 """
 
 from collections.abc import Callable, Iterator
@@ -49,7 +49,7 @@ class Payment:
     refunded: int = 0
     held_until: float | None = None
     failing: list[tuple[float, int]] = field(default_factory=list)  # refunds that will come back
-    paid: Callable[[], Effects] | None = None  # what it means to the invoice that it is of
+    paid: Callable[[], Effects] | None = None  # updates its invoice, if it has one
 
     def confirm(self, card: str | None, now: float) -> Verdict:
         if self.status not in UNPAID or (card or self.card) is None:
@@ -112,7 +112,7 @@ class Payment:
         return done(("refund", given))
 
     def pass_time(self, now: float) -> Iterator[tuple[str, int]]:
-        """What happens by itself until `now`."""
+        """Apply what happens by itself until `now`."""
         for at, amount in [each for each in self.failing if each[0] <= now]:
             self.failing.remove((at, amount))
             self.refunded -= amount
@@ -126,7 +126,7 @@ class Payment:
             yield self.held_until
 
     def end(self, kind: str) -> list[tuple[str, int]]:
-        """Whatever was captured stays captured, and then that was all (docs: multicapture)."""
+        """Release the rest. Earlier captures stay, and no more can follow (docs: multicapture)."""
         if self.captured:
             return self._let_go()
         held, self.held, self.status = self.held, 0, "canceled"

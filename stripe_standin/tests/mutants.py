@@ -1,4 +1,4 @@
-"""Broken stand-ins, for the machine to find: each forgets one thing that the real one must not.
+"""Broken stand-ins, which the machine must find. Each lacks one thing that the real one has.
 
 python stripe_standin/tests/mutants.py NAME [the options of python -m stripe_standin]
 """

@@ -1,4 +1,4 @@
-"""A real server that is told of what happens, and answers as the test wants."""
+"""A real server that receives webhooks, and answers as the test wants."""
 
 import http.server
 import json
@@ -24,11 +24,11 @@ class _Server(http.server.ThreadingHTTPServer):
     block_on_close = False
 
     def handle_error(self, *about: Any) -> None:
-        """A sender may hang up before it is answered."""
+        """Print nothing: a sender may hang up before it is answered."""
 
 
 class Receiver:
-    """Keeps what it is sent. `answer` decides on the status, and may take its time."""
+    """Stores what it receives. `answer` returns the status, and may take as long as it likes."""
 
     def __init__(self) -> None:
         self._received: queue.Queue[Webhook] = queue.Queue()
@@ -61,7 +61,7 @@ class Receiver:
         return self._received.get(timeout=wait_s)
 
     def all(self) -> list[Webhook]:
-        """What has come by now and was not looked at yet."""
+        """The webhooks that have come by now and were not returned yet."""
         found: list[Webhook] = []
         while not self._received.empty():
             found.append(self._received.get_nowait())

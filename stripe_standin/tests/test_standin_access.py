@@ -178,7 +178,7 @@ def test_nobody_else_sees_moves_or_replays_what_is_ours(raw, control, intent, ot
         assert (answer.status, answer.json()["error"]["code"]) == (404, "resource_missing")
         assert "Idempotent-Replayed" not in answer.headers
     assert raw("GET", "/v1/payment_intents", **other).json()["data"] == []
-    # The same key, for something else: it is another key there.
+    # The same key for another account or mode is another key.
     made = raw("POST", "/v1/payment_intents", PAY, key="k2", **other)
     assert made.status == 200
     assert raw("POST", "/v1/payment_intents", {**PAY, "amount": "7"}, key="k2").status == 200

@@ -1,4 +1,4 @@
-"""/_standin takes what it knows and refuses the rest by name, in plain words; and its client is as strict."""
+"""/_standin takes what it knows and refuses everything else by name; its client is as strict."""
 
 import pytest
 
@@ -18,7 +18,7 @@ BODIES = [
     ("release", {"id": "held_1"}, "there is no `id`: known are ids, then"),
     ("release", {"ids": "held_1"}, "`ids` is a list"),
     ("release", {"then": "left"}, "`then` is one of proceed, forget"),
-    ("release", {"ids": ["held_0"]}, "`ids`: held_0 not held (any more), so nobody was let go"),
+    ("release", {"ids": ["held_0"]}, "`ids`: held_0 not held (any more), so none was released"),
     ("clock", {"advance": 5}, "there is no `advance`: known are advance_s, expire"),
     ("clock", {"advance_s": "5"}, "`advance_s` is a number from 0 to 3,153,600,000"),
     ("clock", {"advance_s": True}, "`advance_s` is a number"),
@@ -64,7 +64,7 @@ BODIES = [
     ("deliveries", {"event": "evt_x", "endpoint": "we_x"}, "`endpoint`: there is no endpoint 'we_x'"),
     ("secrets", {"endpoint": 5}, "`endpoint` is a text"),
     ("secrets", {"endpoint": "we_x", "keep_s": 1.5}, "`keep_s` is a whole number from 0 to 86,400"),
-    ("reset", {"all": True}, "there is no `all`: nothing can be said here"),
+    ("reset", {"all": True}, "there is no `all`: it takes no fields"),
     ("reset", [], "what is asked is a JSON object"),
 ]
 
@@ -78,7 +78,7 @@ def test_what_cannot_be_is_refused_by_its_name(control, route, asked, says):
 @pytest.mark.parametrize(
     ("query", "says"),
     [
-        ("health?x=1", "there is no `x`: nothing can be said here"),
+        ("health?x=1", "there is no `x`: it takes no fields"),
         ("effects?kinds=capture", "there is no `kinds`: known are kind, after"),
         ("effects?kind=captures", "`kind` is one of authorization, capture, release"),
         ("effects?kind=", "`kind` is one of"),

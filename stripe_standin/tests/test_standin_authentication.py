@@ -1,4 +1,4 @@
-"""3-D Secure: the bank wants to see the customer, who proves to be the one, does not, or is not there."""
+"""3-D Secure: the customer authenticates, fails to, or is absent."""
 
 import pytest
 import stripe

@@ -36,7 +36,7 @@ def test_an_address_is_kept_as_it_is(client, customer, address):
 
 @pytest.mark.parametrize("code", ["xyz", "euro", "us", "kwd", "bgn", "ghs", "", "usd,eur"])
 def test_a_currency_that_is_not_taken_is_refused(raw, control, customer, code):
-    told = f"Invalid currency: {code}. Stripe currently supports these currencies: usd, aed, afn, all, "
+    message = f"Invalid currency: {code}. Stripe currently supports these currencies: usd, aed, afn, all, "
     for path, form in (
         ("/v1/payment_intents", {"amount": "100"}),
         ("/v1/invoices", {"customer": customer}),
@@ -44,7 +44,7 @@ def test_a_currency_that_is_not_taken_is_refused(raw, control, customer, code):
     ):
         error = raw("POST", path, {**form, "currency": code}).json()["error"]
         assert (error["type"], error["param"]) == ("invalid_request_error", "currency")
-        assert error["message"].startswith(told)
+        assert error["message"].startswith(message)
     assert len(control.effects()) == 1
 
 
@@ -63,7 +63,7 @@ def test_the_goods_of_a_payment_go_with_its_charge(client):
     params = {"payment_method": "pm_card_visa", "expand": ["latest_charge"]}
     charge = client.v1.payment_intents.confirm(intent.id, params=params).latest_charge
     assert (charge.shipping.to_dict(), charge.transfer_group) == (shown, "order 7")
-    # What came of it later is written on the intent.
+    # The result is on the intent.
     later = client.v1.payment_intents.update(intent.id, params={"shipping": {**parcel, "tracking_number": "T1"}})
     assert later.shipping.tracking_number == "T1"
     assert client.v1.payment_intents.update(intent.id, params={"shipping": ""}).shipping is None

@@ -1,4 +1,4 @@
-"""Credit notes: an open invoice asks for less, a paid one gives back; never more than there is, and sums must match."""
+"""Credit notes: they reduce an open invoice, or give back money of a paid one, never too much; sums must match."""
 
 import pytest
 import stripe
@@ -176,8 +176,8 @@ def test_a_credit_note_is_labeled_listed_and_told_of(client, customer, invoice):
     listed = lambda **asked: [each.id for each in client.v1.credit_notes.list(params=asked).data]  # noqa: E731
     assert listed(invoice=invoice.id) == listed(customer=customer) == [two.id, one.id]
     assert listed(invoice="in_other") == []
-    told = [event.type for event in client.v1.events.list(params={"type": "credit_note.*"}).data]
-    assert told == ["credit_note.voided", "credit_note.updated", "credit_note.created", "credit_note.created"]
+    types = [event.type for event in client.v1.events.list(params={"type": "credit_note.*"}).data]
+    assert types == ["credit_note.voided", "credit_note.updated", "credit_note.created", "credit_note.created"]
 
 
 @pytest.mark.parametrize(

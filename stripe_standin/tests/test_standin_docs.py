@@ -1,4 +1,4 @@
-"""The page about the stand-in is true: its code runs, and it leaves nothing out."""
+"""The README of the stand-in is true: its code runs, and it leaves nothing out."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""At the door: options at the start, and the headers of a request that say who it is for and in which version."""
+"""Options at the start, and the headers that say which account and which version a request is for."""
 
 import socket
 import subprocess
@@ -9,7 +9,7 @@ import stripe
 
 from stripe_standin.versions import possible
 
-NOTE = "not modelled or mistyped; the README lists what is"
+NOTE = "not modeled or mistyped; the README lists what is"
 
 
 def run(*options):
@@ -102,7 +102,7 @@ def test_an_endpoints_version_has_to_be_possible_too(raw, version):
     assert not possible(version)
 
 
-def test_what_is_not_modelled_has_a_note_beside_stripes_own_words(raw, control):
+def test_what_is_not_modeled_has_a_note_beside_stripes_own_words(raw, control):
     route, parameter = raw("GET", "/v1/prices"), raw("POST", "/v1/customers", {"nothing": "1"}, key="k")
     assert [route.headers["X-Standin-Note"], parameter.headers["X-Standin-Note"]] == [NOTE, NOTE]
     assert set(route.json()) == set(parameter.json()) == {"error"}

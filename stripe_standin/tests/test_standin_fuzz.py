@@ -1,6 +1,6 @@
-"""Every route is asked for what its own table names, in sane and insane ways; whatever it refuses has changed nothing.
+"""Every route gets right and wrong values for the parameters in its table; a refused request has changed nothing.
 
-BILLING_TEST_EXAMPLES=2000 BILLING_TEST_SEED=7 asks more often, and other things.
+BILLING_TEST_EXAMPLES=2000 BILLING_TEST_SEED=7 makes more requests, and others.
 """
 
 import inspect
@@ -22,7 +22,7 @@ from stripe_standin.routes import ROUTES
 REQUESTS = int(os.environ.get("BILLING_TEST_EXAMPLES", "30"))  # to each route
 SEED = int(os.environ.get("BILLING_TEST_SEED", "20261125"))
 
-# What a value may be; a parameter's own reader says which of them it takes.
+# Possible values. The reader of a parameter says which of them it takes.
 SANE = "1 2 10 300 usd true false who@example.com words 2026-10-28.endive 1795600000".split()
 NAMED = {
     "currency": ["usd"],
@@ -51,13 +51,13 @@ OBJECTS = {
 
 
 class Nonsense:
-    """Makes forms from a route's table: nine values of ten are what their reader takes."""
+    """Makes forms from a route's table: nine of ten values are such as the reader takes."""
 
     def __init__(self, chance):
         self._chance = chance
 
     def form(self, table):
-        """What the table requires, mostly, and a little of what it may have."""
+        """Most of the required parameters, and a few of the others."""
         may = sorted(set(table.readers) - set(table.required))
         names = [*table.required, *self._chance.sample(may, self._chance.randint(0, min(3, len(may))))]
         if names and self._rarely():
@@ -65,7 +65,7 @@ class Nonsense:
         return {name: self.value(name, table.readers[name]) for name in names}
 
     def value(self, name, reader):
-        """What a parameter could be, found in what its reader was made of."""
+        """Values for a parameter, found in the parts of its reader."""
         if self._rarely():
             return self._chance.choice(self._chance.choice([HOSTILE, HOSTILE, ODD]))
         made_of = inspect.getclosurevars(reader).nonlocals
@@ -95,7 +95,7 @@ def takes(reader, value):
 
 
 def flat(value, name):
-    """The pairs that a tree is written as in a form."""
+    """The pairs of a form for this tree."""
     if isinstance(value, dict):
         return [pair for key, each in value.items() for pair in flat(each, f"{name}[{key}]")]
     if isinstance(value, list):
@@ -144,21 +144,21 @@ def furnished(raw):
     return found
 
 
-def look(found, told):
+def look(found, body):
     """Keep the ids of everything in an answer."""
-    for each in told.values() if isinstance(told, dict) else told if isinstance(told, list) else ():
+    for each in body.values() if isinstance(body, dict) else body if isinstance(body, list) else ():
         look(found, each)
     if (
-        isinstance(told, dict)
-        and isinstance(told.get("id"), str)
-        and told.get("object")
-        and told["id"] not in found[told["object"]]
+        isinstance(body, dict)
+        and isinstance(body.get("id"), str)
+        and body.get("object")
+        and body["id"] not in found[body["object"]]
     ):
-        found[told["object"]].append(told["id"])
+        found[body["object"]].append(body["id"])
 
 
 def about(path):
-    """The kind of object that a route's last things are."""
+    """The kind of object that the last part of a route names."""
     things = [part for part in path.split("/")[2:] if part.endswith("s")][-1]
     if path.startswith("/v1/customers/") and things == "balance_transactions":
         return "customer_balance_transaction"
@@ -166,7 +166,7 @@ def about(path):
 
 
 class Attacker:
-    """Asks routes for everything their tables name, and looks at each answer."""
+    """Calls routes with everything that their tables name, and checks each answer."""
 
     def __init__(self, raw, control, chance):
         self._raw, self._control, self._chance = raw, control, chance
@@ -222,7 +222,7 @@ def test_whatever_a_route_is_asked_it_answers_and_a_refusal_changes_nothing(raw,
 
 
 def test_a_walk_through_all_routes_is_answered_at_every_step(raw, control):
-    """Whatever became of the objects meanwhile: deleted, void, refunded, and older from time to time."""
+    """The objects may be deleted, void or refunded meanwhile, and the clock is moved from time to time."""
     chance = random.Random(SEED)
     attacker = Attacker(raw, control, chance)
     for _ in range(REQUESTS * 40):

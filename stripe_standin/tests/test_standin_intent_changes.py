@@ -1,4 +1,4 @@
-"""A PaymentIntent can be changed until the bank was asked; afterwards only what is written on it."""
+"""A PaymentIntent can be changed until the bank was asked; afterwards only its metadata and description can be."""
 
 import pytest
 import stripe

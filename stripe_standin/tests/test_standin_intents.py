@@ -1,4 +1,4 @@
-"""PaymentIntents: authorized, captured once or let go, with the errors Stripe gives."""
+"""PaymentIntents: authorized, captured once or released, with Stripe's errors."""
 
 import pytest
 import stripe
@@ -289,14 +289,14 @@ def test_an_unknown_intent_is_missing(raw):
 @pytest.mark.parametrize("named", [False, True])
 def test_without_a_payment_method_there_is_nothing_to_confirm(client, control, customer, named):
     who = {"customer": customer} if named else {}
-    told = f"To confirm the PaymentIntent with {customer}" if named else "or ConfirmationToken."
+    message = f"To confirm the PaymentIntent with {customer}" if named else "or ConfirmationToken."
     before = len(control.effects())
     with pytest.raises(stripe.InvalidRequestError) as refused:
         client.v1.payment_intents.create(params={"amount": 100, "currency": "usd", "confirm": True, **who})
-    assert (refused.value.code, told in refused.value.user_message) == ("payment_intent_unexpected_state", True)
+    assert (refused.value.code, message in refused.value.user_message) == ("payment_intent_unexpected_state", True)
     assert len(control.effects()) == before
     intent = client.v1.payment_intents.create(params={"amount": 100, "currency": "usd", **who})
     with pytest.raises(stripe.InvalidRequestError) as refused:
         client.v1.payment_intents.confirm(intent.id)
-    assert (refused.value.code, told in refused.value.user_message) == ("payment_intent_unexpected_state", True)
+    assert (refused.value.code, message in refused.value.user_message) == ("payment_intent_unexpected_state", True)
     assert refused.value.error.payment_intent.id == intent.id

@@ -1,4 +1,4 @@
-"""Whatever is done with invoices, in whatever order, the money is conserved."""
+"""Random actions on invoices, in any order, neither create nor lose money."""
 
 import random
 
@@ -9,7 +9,7 @@ CARDS = ("pm_card_visa", "pm_card_visa_chargeDeclined")
 
 
 class Walk:
-    """Some steps at random, wrong ones among them; the walk is the same for the same seed."""
+    """Random steps, some of them wrong. The same seed makes the same steps."""
 
     def __init__(self, raw, control, seed):
         self.raw, self.control = raw, control
@@ -96,7 +96,7 @@ def test_money_is_conserved(raw, control, seed):
         )
         post = sum(n["post_payment_amount"] for n in notes if (n["invoice"], n["status"]) == (invoice["id"], "issued"))
         assert post == invoice["post_payment_credit_notes_amount"] <= invoice["amount_paid"]
-    # What invoices say was taken by Stripe was taken, and no more than that was given back.
+    # The money that invoices show as paid by Stripe was captured, and no more than that was refunded.
     captured = sum(each["amount"] for each in control.effects("capture"))
     assert captured == sum(each["amount_paid"] - each["amount_paid_off_stripe"] for each in invoices)
     assert sum(each["amount"] for each in control.effects("refund")) <= captured
@@ -105,7 +105,7 @@ def test_money_is_conserved(raw, control, seed):
 
 
 def test_the_walk_gets_everywhere(raw, control):
-    """Otherwise the test above would show little."""
+    """Without this, the test above would show little."""
     kinds = set()
     for seed in range(WALKS):
         control.reset()

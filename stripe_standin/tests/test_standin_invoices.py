@@ -1,4 +1,4 @@
-"""Invoices: draft, lines, final, sent; and a draft can be thrown away."""
+"""Invoices: draft, lines, final, sent; and a draft can be deleted."""
 
 import pytest
 import stripe

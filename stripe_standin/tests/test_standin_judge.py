@@ -1,4 +1,4 @@
-"""Every answer of these tests is judged: that the judge sees what is wrong, and that he saw every route."""
+"""Every answer in these tests is judged. Here: the judge sees what is wrong, and has seen every route."""
 
 import re
 import sys
@@ -21,13 +21,13 @@ from stripe_standin.world import Settings
 ACCOUNT = "GET /v1/account"
 RIGHT = ROUTES[ACCOUNT].answer
 
-# Routes that refuse whatever they are asked, and why.
+# Routes that refuse every request, and why.
 NEVER_GRANTED = {"POST /v1/refunds/{id}/cancel": "a card's refund never waits for the customer"}
 
 
 @pytest.fixture
 def planted(monkeypatch):
-    """A judged stand-in whose account looks as the test says."""
+    """A judged stand-in whose account has these fields."""
 
     def plant(answer, operation=ACCOUNT):
         monkeypatch.setitem(ROUTES, operation, Route(Table({}), answer))
@@ -62,7 +62,7 @@ def test_a_right_answer_is_seen():
 def test_a_wrong_answer_is_found_and_does_not_count_as_seen(planted, answer, pointer, message):
     app = planted(answer)
     ask(app)
-    assert any(at == pointer and message in said for at, said in found(app))
+    assert any(at == pointer and message in text for at, text in found(app))
     assert {(each["operation"], each["status"]) for each in app.violations} == {(ACCOUNT, 200)}
     assert not app.seen
 
@@ -101,7 +101,7 @@ def test_an_answer_that_is_no_json_is_found(monkeypatch, headers, body, message)
     monkeypatch.setattr(answers, "first", other)
     app = Judged(Settings())
     ask(app)
-    assert [message in said for _, said in found(app)] == [True]
+    assert [message in text for _, text in found(app)] == [True]
 
 
 def test_what_is_wrong_on_purpose_is_not_judged(planted):
@@ -116,7 +116,7 @@ def test_what_is_wrong_on_purpose_is_not_judged(planted):
 
 
 def test_a_test_that_meets_a_wrong_answer_fails_and_says_where(start):
-    """A whole stand-in whose account is wrong, asked over HTTP like any other."""
+    """A stand-in with a wrong account object, called over HTTP."""
     program = f"""if True:
         import sys
         sys.path.insert(0, {str(Path(verdicts.__file__).parent)!r})
@@ -126,15 +126,15 @@ def test_a_test_that_meets_a_wrong_answer_fails_and_says_where(start):
         ROUTES[{ACCOUNT!r}] = route._replace(answer=lambda call: {{**route.answer(call), "country": 7}})
         program.main(create=Judged)
     """
-    said = re.escape("GET /v1/account (200), /country: 7 is not of type 'string', 'null'")
+    text = re.escape("GET /v1/account (200), /country: 7 is not of type 'string', 'null'")
     with start(program=[sys.executable, "-c", program]) as (url, _):
         assert urllib3.request("GET", f"{url}/v1/account", headers={"Authorization": "Bearer sk_test_x"}).status == 200
-        with pytest.raises(AssertionError, match=said):
+        with pytest.raises(AssertionError, match=text):
             verdicts.assert_none(url)
 
 
 def test_every_route_was_answered_and_judged(url, whole_folder):
-    """The last of all tests: what is not asked for with success is not shown to fit."""
+    """Runs last: a route that never answered with success was never compared with the schema."""
     if not whole_folder:
         pytest.skip("only a part of stripe_standin/tests ran, so routes may be missing")
     assert sorted(ROUTES.keys() - verdicts.ask(url)["seen"].keys()) == sorted(NEVER_GRANTED)

@@ -1,11 +1,11 @@
-"""Every lie is told about every kind of object: alone, on a page, in a search, in an event. The truth is kept."""
+"""Every lie works on every kind of object: alone, on a page, in a search, in an event. The true answer is saved."""
 
 import pytest
 
 from stripe_standin.hostile import LIES, UNSETTLED
 from stripe_standin.routes import ROUTES
 
-# What each lie changes where the object has it.
+# The fields that each lie changes, if the object has them.
 CHANGES = {
     "other_id": {"id"},
     "other_object": {"object"},
@@ -63,15 +63,15 @@ def objects(raw, control, customer):
     return {things: f"/v1/{things}/{named}" for things, named in ids.items()}
 
 
-def changed(truth, told):
-    assert truth.keys() == told.keys()
-    return {name for name in truth if truth[name] != told[name]}
+def changed(truth, shown):
+    assert truth.keys() == shown.keys()
+    return {name for name in truth if truth[name] != shown[name]}
 
 
 def lied(raw, path, lie):
-    truth, told = raw("GET", path).json(), raw("GET", path, X_Standin_Fault=lie).json()
+    truth, shown = raw("GET", path).json(), raw("GET", path, X_Standin_Fault=lie).json()
     assert raw("GET", path).json() == truth
-    return truth, told
+    return truth, shown
 
 
 def test_every_kind_of_object_is_lied_about_here(objects):
@@ -84,26 +84,26 @@ def test_every_kind_of_object_is_lied_about_here(objects):
 def test_a_lie_about_an_object_changes_what_its_name_says(raw, objects, lie):
     told_of = set()
     for things, path in objects.items():
-        truth, told = lied(raw, path, lie)
+        truth, shown = lied(raw, path, lie)
         if truth["object"] == "event":
-            inner = changed(truth["data"]["object"], told["data"]["object"])
+            inner = changed(truth["data"]["object"], shown["data"]["object"])
             assert inner <= CHANGES[lie]
-            truth["data"] = told["data"]
+            truth["data"] = shown["data"]
             if lie == "other_id":
                 assert inner == {"id"}
-        changes = changed(truth, told)
+        changes = changed(truth, shown)
         assert changes <= CHANGES[lie], things
         if changes:
             told_of.add(things)
         for name in changes & CHANGES["other_amount"] if lie == "other_amount" else ():
-            assert told[name] == truth[name] + 1
+            assert shown[name] == truth[name] + 1
     everything = set(objects)
     assert (
         told_of
         >= {
             "other_id": everything,
             "other_object": everything,
-            "other_livemode": everything - {"refunds", "balance_transactions"},  # they do not say it
+            "other_livemode": everything - {"refunds", "balance_transactions"},  # they have no `livemode`
             "other_currency": {"payment_intents", "charges", "refunds", "invoices", "credit_notes", "invoice_payments"},
             "other_amount": {"payment_intents", "charges", "refunds", "invoices", "credit_notes", "invoice_payments"},
             "not_end_state": {"payment_intents", "charges", "refunds", "invoices", "invoice_payments", "payouts"},
@@ -121,10 +121,10 @@ def test_everything_that_can_be_unsettled_is_an_object_that_is_served(raw, objec
     ["/v1/payment_intents", "/v1/refunds", "/v1/events", "/v1/invoices", "/v1/payment_intents/search?query=amount>1"],
 )
 def test_a_lie_about_a_page_is_about_each_of_its_objects(raw, objects, lie, path):
-    truth, told = lied(raw, path, lie)
+    truth, shown = lied(raw, path, lie)
     assert truth["data"]
-    assert (told["object"], told["has_more"], told["url"]) == (truth["object"], truth["has_more"], truth["url"])
-    for before, after in zip(truth["data"], told["data"], strict=True):
+    assert (shown["object"], shown["has_more"], shown["url"]) == (truth["object"], truth["has_more"], truth["url"])
+    for before, after in zip(truth["data"], shown["data"], strict=True):
         event = before["object"] == "event"
         changes = changed(before["data"]["object"], after["data"]["object"]) if event else changed(before, after)
         assert changes <= CHANGES[lie]
@@ -134,8 +134,8 @@ def test_a_lie_about_a_page_is_about_each_of_its_objects(raw, objects, lie, path
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_refusal_is_never_lied_about(raw, lie):
-    truth, told = lied(raw, "/v1/payment_intents/pi_none", lie)
-    assert told == truth
+    truth, shown = lied(raw, "/v1/payment_intents/pi_none", lie)
+    assert shown == truth
 
 
 @pytest.mark.parametrize("things", ["refunds", "credit_notes", "payment_intents"])
@@ -150,8 +150,8 @@ def test_a_lie_is_told_once_and_the_key_tells_the_truth(raw, objects, lie, thing
         },
         "payment_intents": {"amount": "7", "currency": "usd"},
     }[things]
-    told = raw("POST", f"/v1/{things}", made_of, key="k", X_Standin_Fault=lie)
+    shown = raw("POST", f"/v1/{things}", made_of, key="k", X_Standin_Fault=lie)
     truth = raw("POST", f"/v1/{things}", made_of, key="k")
     assert truth.headers["Idempotent-Replayed"] == "true"
     assert raw("GET", f"/v1/{things}/{truth.json()['id']}").json() == truth.json()
-    assert changed(truth.json(), told.json()) <= CHANGES[lie]
+    assert changed(truth.json(), shown.json()) <= CHANGES[lie]

@@ -1,4 +1,4 @@
-"""A list, or a search, takes what the SDK lets one ask, but for what has no meaning here: that is refused by name."""
+"""A list or a search takes every filter of the SDK, except those without a meaning here, which are refused by name."""
 
 import re
 from functools import cache
@@ -11,7 +11,7 @@ from stripe._request_options import RequestOptions
 
 from stripe_standin.routes import ROUTES
 
-# Why the stand-in can answer none of these. Whoever models one of them takes its row away.
+# Why the stand-in cannot answer these. Remove a row when the thing is modeled.
 NOT_MODELLED = {
     "customer_account": "customers are customers, not accounts of API v2",
     "destination": "payouts have no bank account to go to",
@@ -29,7 +29,7 @@ _METHOD = re.compile(
 
 @cache
 def listed():
-    """By route, the names of what the SDK lets one ask of a list or a search."""
+    """By route, the parameters that the SDK has for a list or a search."""
     found = {}
     for file in Path(stripe.__file__).parent.glob("_*_service.py"):
         for params, path in _METHOD.findall(file.read_text()):
@@ -55,10 +55,10 @@ def test_a_list_knows_every_filter(route):
 
 
 @pytest.mark.parametrize("route", LISTS)
-def test_a_filter_that_is_not_modelled_is_refused_by_name(raw, route):
+def test_a_filter_that_is_not_modeled_is_refused_by_name(raw, route):
     path = route.removeprefix("GET ").replace("{id}", "cus_none")
     refused = listed()[route] - set(ROUTES[route].table.readers)
-    # No list at Stripe can be asked for metadata; only search can.
+    # At Stripe no list filters by metadata; only search does.
     for name in [*refused, "metadata[op]"]:
         answer = raw("GET", f"{path}?{name}=x")
         error = answer.json()["error"]

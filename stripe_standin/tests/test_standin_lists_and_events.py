@@ -60,8 +60,8 @@ def test_events_are_found_by_the_key_of_their_request(client, intent):
 def test_an_event_shows_its_object_as_it_was_then(client, intent):
     client.v1.payment_intents.capture(intent, params={"amount_to_capture": 600})
     events = client.v1.events.list().data
-    told = [(event.type, event.data.object["object"], event.data.object["status"]) for event in events]
-    assert told == [
+    found = [(event.type, event.data.object["object"], event.data.object["status"]) for event in events]
+    assert found == [
         ("payment_intent.succeeded", "payment_intent", "succeeded"),
         ("charge.captured", "charge", "succeeded"),
         ("payment_intent.amount_capturable_updated", "payment_intent", "requires_capture"),

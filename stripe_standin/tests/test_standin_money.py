@@ -130,11 +130,11 @@ def test_the_balance_is_the_sum_of_the_ledger(shop):
     sums = {}
     for entry in shop.everything("balance_transactions"):
         sums[entry["currency"]] = sums.get(entry["currency"], 0) + entry["net"]
-    told = {}
+    balances = {}
     balance = shop.raw("GET", "/v1/balance").json()
     for each in balance["available"] + balance["pending"]:
-        told[each["currency"]] = told.get(each["currency"], 0) + each["amount"]
-    assert {currency: told.get(currency, 0) for currency in sums} == sums
+        balances[each["currency"]] = balances.get(each["currency"], 0) + each["amount"]
+    assert {currency: balances.get(currency, 0) for currency in sums} == sums
 
 
 def test_every_payout_can_be_reconciled_to_the_cent(shop):

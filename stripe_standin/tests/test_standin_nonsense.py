@@ -137,7 +137,7 @@ def test_pipelined_requests_are_answered_in_their_order(url, control):
     assert len(control.effects()) == 2
 
 
-# Not HTTP at all: the web server answers these itself, in plain text, before the stand-in sees them.
+# Not valid HTTP: the web server answers these itself, in plain text, before the stand-in sees them.
 BROKEN = [
     b"\0\0\0\0\r\n\r\n",
     b"nonsense\r\n\r\n",
@@ -168,7 +168,7 @@ def test_half_a_request_has_no_effect(url, control, length):
     assert control.effects() == []
 
 
-# /_standin: JSON of every kind, under the names that each route knows.
+# /_standin: JSON of every kind, with the field names that each route knows.
 ADMIN = {
     "faults": "fault path key method nth times probability seed seconds location with_effect survives",
     "release": "ids then",
@@ -254,7 +254,7 @@ def test_the_admin_side_refuses_numbers_that_are_none(raw, query):
 @pytest.mark.parametrize("route", [route.removeprefix("GET ") for route in ROUTES if route.startswith("GET")])
 def test_the_admin_side_refuses_a_query_that_is_nonsense(raw, control, route):
     names = st.sampled_from(["kind", "after", "path", "key", "count", "wait_s", "event", "endpoint", "nonsense"])
-    # No other digits: nobody is to wait for long.
+    # No other digits, so that no request waits for long.
     odd = st.text("ab-=%&.é💸", max_size=5)
     values = odd | st.sampled_from(["capture", "0", "-0", "1", "0.0", "1e-9", "1_0", "true", "evt_x"])
 

@@ -1,4 +1,4 @@
-"""What a route accepts depends on the API version that asks: what was taken away is still there for the older ones."""
+"""What a route accepts depends on the API version that asks: a removed parameter still works in older versions."""
 
 import pytest
 
@@ -40,7 +40,7 @@ def test_what_older_versions_know_is_still_read(raw):
 
 
 def test_a_key_used_under_one_version_is_used_under_the_other(raw):
-    """The version is no part of what is compared: the answer that was given is given again, as it was."""
+    """The version is not compared: a replay returns the first answer as it was."""
     first = raw("POST", "/v1/payment_intents", FORM, key="k", Stripe_Version=OLD)
     again = raw("POST", "/v1/payment_intents", FORM, key="k", Stripe_Version=NEW)
     assert (again.status, again.data) == (200, first.data)

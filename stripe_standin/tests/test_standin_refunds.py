@@ -1,4 +1,4 @@
-"""Refunds: never more than was captured, at once or after a while, with the refusals Stripe gives."""
+"""Refunds: never more than was captured, at once or after a while, with Stripe's refusals."""
 
 import pytest
 import stripe
@@ -18,7 +18,7 @@ def paid(client, amount=1000, card="pm_card_visa", **params):
     )
 
 
-def told(client, *kinds):
+def events(client, *kinds):
     """The types of the events of these kinds, oldest first."""
     return [event.type for event in reversed(client.v1.events.list(params={"types": list(kinds)}).data)]
 
@@ -52,7 +52,10 @@ def test_a_refund_gives_everything_back_unless_told_otherwise(client, control, c
         "usd",
     )
     assert effect["metadata"] == {"op_id": "ref_1"}
-    assert told(client, "refund.created", "charge.refunded", "refund.updated") == ["refund.created", "charge.refunded"]
+    assert events(client, "refund.created", "charge.refunded", "refund.updated") == [
+        "refund.created",
+        "charge.refunded",
+    ]
 
 
 def test_partial_refunds_add_up_and_no_more_than_that(client, control):
@@ -132,7 +135,11 @@ def test_the_metadata_of_a_refund_can_be_changed_and_nothing_else(client, raw):
     refund = client.v1.refunds.create(params={"charge": paid(client).latest_charge, "metadata": {"a": "1", "b": "2"}})
     changed = client.v1.refunds.update(refund.id, params={"metadata": {"a": "", "c": "3"}})
     assert changed.metadata.to_dict() == {"b": "2", "c": "3"}
-    assert told(client, "refund.*", "charge.refund.*") == ["refund.created", "refund.updated", "charge.refund.updated"]
+    assert events(client, "refund.*", "charge.refund.*") == [
+        "refund.created",
+        "refund.updated",
+        "charge.refund.updated",
+    ]
     assert raw("POST", f"/v1/refunds/{refund.id}", {"amount": "1"}).json()["error"]["code"] == "parameter_unknown"
 
 
@@ -164,12 +171,12 @@ def test_a_refund_may_be_pending_for_a_while(client, control):
     charge = paid(client, card="pm_card_pendingRefund").latest_charge
     refund = client.v1.refunds.create(params={"charge": charge, "amount": 700})
     assert (refund.status, refund.pending_reason) == ("pending", "processing")
-    # What is on its way cannot be given back again.
+    # A pending refund cannot be refunded again.
     assert client.v1.charges.retrieve(charge).amount_refunded == 700
     control.advance(60)
     settled = client.v1.refunds.retrieve(refund.id)
     assert (settled.status, "pending_reason" in settled) == ("succeeded", False)
-    assert told(client, "refund.*") == ["refund.created", "refund.updated"]
+    assert events(client, "refund.*") == ["refund.created", "refund.updated"]
 
 
 def test_a_refund_may_fail_after_a_while_and_the_money_is_back(client, control):
@@ -183,7 +190,7 @@ def test_a_refund_may_fail_after_a_while_and_the_money_is_back(client, control):
     assert (entry.type, entry.net, entry.source) == ("refund_failure", 1000, refund.id)
     after = client.v1.charges.retrieve(charge)
     assert (after.amount_refunded, after.refunded) == (0, False)
-    assert told(client, "refund.*") == ["refund.created", "refund.updated", "refund.failed"]
+    assert events(client, "refund.*") == ["refund.created", "refund.updated", "refund.failed"]
     assert [effect["amount"] for effect in control.effects("refund.failed")] == [1000]
     assert client.v1.refunds.create(params={"charge": charge}).amount == 1000
 

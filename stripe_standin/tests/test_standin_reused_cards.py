@@ -1,4 +1,4 @@
-"""A card that belongs to nobody serves once; one that is to be used again goes to its customer."""
+"""A card without a customer can be used once; one that is to be used again is attached to a customer."""
 
 import pytest
 import stripe
@@ -47,7 +47,7 @@ def test_a_declined_card_was_used_too(client):
 def test_a_customer_who_was_not_authenticated_has_used_the_card(client, control):
     method = card(client, "authenticationRequired")
     intent = client.v1.payment_intents.create(params=paying(method)).id
-    # Asked again before the customer has been anywhere, it is still the same attempt.
+    # Confirmed again before the customer has authenticated, it is still the same attempt.
     assert client.v1.payment_intents.confirm(intent, params={"payment_method": method}).status == "requires_action"
     control.authenticate(intent, "failed")
     assert "It may not be used again." in refused(client.v1.payment_intents.confirm, intent, payment_method=method)
@@ -68,8 +68,8 @@ def test_a_card_to_be_used_again_is_attached_once_it_has_paid(client, control, c
     (kept,) = client.v1.customers.payment_methods.list(customer).data
     assert (kept.id, kept.customer) == (intent.payment_method, customer)
     assert [each["id"] for each in control.effects("payment_method.attached")] == [kept.id]
-    (told,) = client.v1.events.list(params={"type": "payment_method.attached"}).data
-    assert told.data.object.customer == customer
+    (event,) = client.v1.events.list(params={"type": "payment_method.attached"}).data
+    assert event.data.object.customer == customer
     client.v1.payment_intents.create(params=paying(kept.id, customer=customer, off_session=True))
 
 

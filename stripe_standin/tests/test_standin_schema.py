@@ -1,4 +1,4 @@
-"""The schema made from the SDK: it takes what the stand-in shows, and nothing that differs from what is declared."""
+"""The schema made from the SDK accepts what the stand-in shows, and nothing that the SDK declares differently."""
 
 import copy
 import typing
@@ -30,14 +30,14 @@ def decline(raw, control):
     return raw("POST", "/v1/payment_intents", asked).json()["error"]
 
 
-def changed(told, path, value):
-    told = copy.deepcopy(told)
+def changed(body, path, value):
+    body = copy.deepcopy(body)
     *way, last = path.split("/")[1:]
-    place = told
+    place = body
     for step in way:
         place = place[int(step) if step.isdigit() else step]
     place[last] = value
-    return told
+    return body
 
 
 def test_what_the_stand_in_shows_fits(invoice, decline):
@@ -117,7 +117,7 @@ def test_a_search_has_an_envelope_of_its_own(invoice):
 
 
 @pytest.mark.parametrize(
-    ("told", "fits"),
+    ("body", "fits"),
     [
         ({"id": "cus_1", "object": "customer", "deleted": True}, True),
         ({"id": "cus_1", "object": "customer", "deleted": False}, False),
@@ -127,8 +127,8 @@ def test_a_search_has_an_envelope_of_its_own(invoice):
         ({"object": "customer", "deleted": True}, False),
     ],
 )
-def test_of_a_deleted_object_nothing_else_is_told(told, fits):
-    assert (problems(told, stripe.Customer) == []) is fits
+def test_of_a_deleted_object_nothing_else_is_told(body, fits):
+    assert (problems(body, stripe.Customer) == []) is fits
 
 
 @pytest.mark.parametrize(
@@ -150,14 +150,14 @@ def test_a_choice_of_classes_takes_each_of_them_and_no_other():
     sources = str | stripe.Account | stripe.LoginLink | None
     link = {"object": "login_link", "created": 1, "url": "https://connect.stripe.com/x"}
     account = {"object": "account", "id": "acct_1"}
-    for told in ("acct_1", None, link, account):
-        assert problems(told, sources) == []
-    for told in (7, {**link, "id": "x"}, {**account, "object": "login_link"}, {}):
-        assert len(problems(told, sources)) == 1
+    for body in ("acct_1", None, link, account):
+        assert problems(body, sources) == []
+    for body in (7, {**link, "id": "x"}, {**account, "object": "login_link"}, {}):
+        assert len(problems(body, sources)) == 1
 
 
 def test_every_annotation_of_the_sdk_is_understood():
-    """Nothing is left out and nothing is left open: a class that cannot be resolved or read raises."""
+    """Every class is read: one that cannot be resolved or read raises."""
     roots = [class_called(name) for name in OBJECT_CLASSES if name not in ("list", "search_result")]
     whole = document([*roots, stripe.ErrorObject])
     assert len(whole["$defs"]) > 2000
@@ -166,11 +166,11 @@ def test_every_annotation_of_the_sdk_is_understood():
 
 
 def test_it_is_standard_json_schema(invoice):
-    """Any validator takes it: ours is only faster, and looks into events."""
+    """Any JSON Schema validator accepts it: ours is only faster, and checks the objects in events."""
     whole = document([stripe.Invoice])
     for name in ("stripe._invoice:Invoice", "stripe._customer:Customer", "stripe._event:Event.Data"):
         Draft202012Validator.check_schema(definition(name))
-    # Those that the invoice leads to suffice, and checking all of them takes seconds.
+    # The classes that an invoice refers to are enough; checking all takes seconds.
     standard = Draft202012Validator(whole)
     assert standard.is_valid(invoice)
     assert not standard.is_valid({**invoice, "total": "500"})

@@ -1,4 +1,4 @@
-"""What happens seldom, and hurts: two rare things at once, a bug of our own, a clock that jumped over both."""
+"""Rare cases: two unusual things at once, a bug of our own, a clock that jumped over both."""
 
 import threading
 import time
@@ -32,7 +32,7 @@ def asked(app, method, path, **headers):
 
 
 def test_a_bug_of_its_own_is_answered_and_saved_like_one_of_stripes(monkeypatch, capsys):
-    """A 500 that gave its key back would let a retry act again."""
+    """A 500 that freed its key would let a retry act again."""
     route = ROUTES["POST /v1/customers"]
     acted = []
 
@@ -51,7 +51,7 @@ def test_a_bug_of_its_own_is_answered_and_saved_like_one_of_stripes(monkeypatch,
 
 
 def test_a_bug_in_what_comes_with_time_falls_on_nobody(monkeypatch, capsys):
-    """Whoever asks next is answered, and what is due after it is done."""
+    """The next request is answered, and later jobs run."""
     app = Judged(Settings())
     world, done = app.state.world, []
 
@@ -67,7 +67,7 @@ def test_a_bug_in_what_comes_with_time_falls_on_nobody(monkeypatch, capsys):
 
 
 def test_an_unsaved_refusal_that_left_something_is_a_violation(monkeypatch):
-    """The judge of all these tests looks for it after each request."""
+    """The judge checks this after each request."""
     route = ROUTES["POST /v1/customers"]
 
     def half(call):
@@ -136,7 +136,7 @@ def test_a_key_that_was_in_flight_for_more_than_a_day_has_one_effect(client, con
     )
     taken.start()
     control.wait_held()
-    # Its window is over, too; only its key matters here.
+    # Its authorization has expired, too; only its key matters here.
     control.advance(DAY + 3600)
     client.v1.customers.create(options={"idempotency_key": "another"})
     control.release()
@@ -215,7 +215,7 @@ def test_nobody_pays_with_the_card_of_a_deleted_customer(client, control):
 
 
 def test_a_receiver_that_drips_its_answer_keeps_no_thread(client, control, receiver, url):
-    """Its bytes come one by one, each within the limit for one byte."""
+    """Its bytes come one by one, each within the limit for one read."""
     import http.server
 
     class Drip(http.server.BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Several captures of one authorization: what is taken, what stays held, and what is let go in the end."""
+"""Several captures of one authorization: what is captured, what stays held, and what is released in the end."""
 
 import pytest
 import stripe
@@ -22,13 +22,13 @@ def several(client):
     ).id
 
 
-def told(client, since):
+def events_since(client, since):
     events = client.v1.events.list(params={"ending_before": since, "limit": 100}).data
     return [event.type for event in reversed(events)]
 
 
 def money(control):
-    """Amounts by kind of effect, leaving out what is no money."""
+    """Amounts by kind of effect; effects without an amount are left out."""
     sums = {}
     for effect in control.effects():
         if effect["kind"] in (
@@ -50,12 +50,12 @@ def test_each_capture_takes_its_part_and_the_rest_stays_held(client, control, se
     assert (first.status, first.amount_capturable, first.amount_received) == ("requires_capture", 300, 700)
     charge = client.v1.charges.retrieve(charge.id)
     assert (charge.captured, charge.amount_captured) == (False, 700)
-    assert told(client, latest) == ["charge.updated", "payment_intent.amount_capturable_updated"]
+    assert events_since(client, latest) == ["charge.updated", "payment_intent.amount_capturable_updated"]
     latest = client.v1.events.list().data[0].id
     last = client.v1.payment_intents.capture(several, params={"amount_to_capture": 200})
     assert (last.status, last.amount_capturable, last.amount_received) == ("succeeded", 0, 900)
     assert client.v1.charges.retrieve(charge.id).captured is True
-    assert told(client, latest) == [
+    assert events_since(client, latest) == [
         "charge.updated",
         "payment_intent.amount_capturable_updated",
         "charge.captured",
@@ -111,7 +111,7 @@ def test_the_end_of_the_window_ends_a_partly_captured_intent_in_success(client, 
     assert (ended.status, ended.amount_received, ended.amount_capturable) == ("succeeded", 700, 0)
     assert (ended.latest_charge.captured, ended.canceled_at) == (True, None)
     assert money(control) == {"authorization": [1000], "capture": [700], "release": [300]}
-    assert [each for each in told(client, latest) if not each.startswith("payout")] == [
+    assert [each for each in events_since(client, latest) if not each.startswith("payout")] == [
         "charge.updated",
         "payment_intent.amount_capturable_updated",
         "charge.captured",

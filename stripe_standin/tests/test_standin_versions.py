@@ -94,15 +94,15 @@ def test_a_webhook_is_of_its_endpoints_version_and_the_event_of_the_accounts(cli
     hook(ACACIA, "payment_intent.succeeded")
     client.v1.payment_intents.capture(control.authorizations()[0])
     control.wait_webhooks()
-    told = {each.path[1:]: each.event for each in receiver.all()}
-    assert {path: event["api_version"] for path, event in told.items()} == {
+    by_version = {each.path[1:]: each.event for each in receiver.all()}
+    assert {path: event["api_version"] for path, event in by_version.items()} == {
         BEFORE_LATEST_CHARGE: BEFORE_LATEST_CHARGE,
         ACACIA: ACACIA,
     }
-    assert "charges" in told[BEFORE_LATEST_CHARGE]["data"]["object"]
-    assert "charges" not in told[ACACIA]["data"]["object"]
-    assert "invoice" in told[ACACIA]["data"]["object"]
-    event = told[ACACIA]["id"]
+    assert "charges" in by_version[BEFORE_LATEST_CHARGE]["data"]["object"]
+    assert "charges" not in by_version[ACACIA]["data"]["object"]
+    assert "invoice" in by_version[ACACIA]["data"]["object"]
+    event = by_version[ACACIA]["id"]
     for version in (BEFORE_LATEST_CHARGE, stripe.api_version):
         asked = raw("GET", f"/v1/events/{event}", **as_of(version)).json()
         assert asked["api_version"] == stripe.api_version
@@ -116,9 +116,9 @@ def test_a_late_webhook_shows_the_object_as_it_was_then(client, control, receive
     client.v1.payment_intents.capture(control.authorizations()[0])
     control.set_webhooks(outage=False)
     control.wait_webhooks()
-    told = {each.path[1:]: each.event["data"]["object"] for each in receiver.all()}
-    assert {each["status"] for each in told.values()} == {"requires_capture"}
-    assert [each["captured"] for each in told[BEFORE_LATEST_CHARGE]["charges"]["data"]] == [False]
+    by_version = {each.path[1:]: each.event["data"]["object"] for each in receiver.all()}
+    assert {each["status"] for each in by_version.values()} == {"requires_capture"}
+    assert [each["captured"] for each in by_version[BEFORE_LATEST_CHARGE]["charges"]["data"]] == [False]
 
 
 def paid_invoice(raw, customer, **params):
@@ -165,7 +165,7 @@ def test_payment_methods_are_those_of_the_dashboard_since_2023(raw):
     assert raw("GET", path).json()["automatic_payment_methods"] == AUTOMATIC
     assert raw("GET", path, **as_of("2023-08-16")).json()["automatic_payment_methods"] == AUTOMATIC
     assert raw("GET", path, **as_of("2022-11-15")).json()["automatic_payment_methods"] is None
-    # Unless somebody asked for them then.
+    # Unless the request expands them.
     form |= {"automatic_payment_methods[enabled]": "true"}
     made = raw("POST", "/v1/payment_intents", form, **as_of("2022-11-15")).json()
     assert made["automatic_payment_methods"] == AUTOMATIC
@@ -231,9 +231,9 @@ def test_every_event_can_be_told_in_the_oldest_version(raw, control, customer, r
     control.authorizations()
     raw("DELETE", f"/v1/customers/{customer}")
     control.advance(10 * 24 * 3600)
-    told = control.wait_webhooks()
-    assert all(each["delivered"] for each in told)
-    heard = receiver.all()
-    assert len(heard) == len(told) > 20
+    attempts = control.wait_webhooks()
+    assert all(each["delivered"] for each in attempts)
+    received = receiver.all()
+    assert len(received) == len(attempts) > 20
     made = {each["id"]: each["type"] for each in raw("GET", "/v1/events?limit=100").json()["data"]}
-    assert {each.event["id"]: each.event["type"] for each in heard}.items() <= made.items()
+    assert {each.event["id"]: each.event["type"] for each in received}.items() <= made.items()

@@ -1,4 +1,4 @@
-"""Webhook endpoints are kept as Stripe keeps them; their secret is shown once."""
+"""Webhook endpoints behave as at Stripe; their secret is shown once."""
 
 from typing import get_args
 

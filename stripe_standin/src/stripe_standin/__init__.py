@@ -1,32 +1,32 @@
 """A stand-in for Stripe: an HTTP server in memory that the real `stripe` SDK talks to.
 
-It is a distribution of its own: nothing here imports the service beside which it lies, or the `stripe` package.
+It is a distribution of its own: it imports neither the service in this repository nor the `stripe` package.
 Start it with `stripe-standin` or `python -m stripe_standin`; the README shows the rest.
 
-    app            the life of one request, and the ASGI door
-    serving, wire  the HTTP server around it; closing a connection without a word
+    app            the life of one request, and the ASGI application
+    serving, wire  the HTTP server around it; closing a connection without an answer
     state          everything that is remembered
     access         API keys, accounts, modes, permissions
-    limits         how often one may ask
-    routes         which route is answered by whom
+    limits         rate limits
+    routes         which function answers a route
     reading, forms, parameters   what was sent, and what a route accepts
     contacts       e-mail and postal addresses, and where goods are sent
     idempotency    one key, one answer, for a day
     answers, errors              answers with their headers; refusals, in Stripe's words
     versions       how objects looked in older API versions
     faults         what goes wrong, and where in a request's life
-    hostile        answers that a client must not believe
-    waiting        requests that are held until somebody lets them go
+    hostile        false answers: proxy pages, redirects, wrong objects
+    waiting        requests that are held until a test releases them
     world, books   clock, ids, and what each account has in one mode
-    index, queries               what search knows, a while late; what it can be asked
+    index, queries               what search knows, with a delay; its query language
     history        events and effects
-    agenda, clockwork            what comes with time
-    call           what the answerer of a route is given
-    api            the answerers: customers, payments, the ledger, invoices; one room for each kind of object
-    webhooks       who is told what, and when; one attempt to tell it; what goes wrong with it
-    objects        what is kept of each object, and how it looks
-    lists, expansion             pages; an id replaced by its object
-    admin          /_standin: look inside, and arrange what goes wrong
-    fields         what can be asked of it, and how each field is read
+    agenda, clockwork            what happens at a set time
+    call           what the function of a route is given
+    api            the functions of all routes: customers, payments, the ledger, invoices; one module per kind of object
+    webhooks       which endpoint gets which event, and when; one attempt; webhook faults
+    objects        what is stored of each object, and how it is shown
+    lists, expansion             pages of a list; expanding an id to its object
+    admin          /_standin: look inside, and set faults
+    fields         how its bodies, queries and options are read
     control        a small client for the admin side
 """

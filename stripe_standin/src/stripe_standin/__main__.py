@@ -1,4 +1,4 @@
-"""`stripe-standin`, or `python -m stripe_standin`: serve the stand-in until told to stop."""
+"""`stripe-standin`, or `python -m stripe_standin`: serve the stand-in until SIGTERM or SIGINT."""
 
 import argparse
 from collections.abc import Callable
@@ -27,16 +27,16 @@ Make one request fail (the money is taken, the answer is lost), and see what rea
        -d '{"fault": "drop_after_commit", "path": "/capture$", "times": 1}'
   curl http://127.0.0.1:12111/_standin/effects
 
-The README has all of it.
+See the README for everything else.
 """
 
 EPILOG = """\
-exit code: 0 told to stop by SIGTERM or SIGINT; 1 the address cannot be listened on; 2 an option that cannot be
+exit code: 0 stopped by SIGTERM or SIGINT; 1 the address cannot be used; 2 an option is wrong
 """
 
 
 def main(arguments: list[str] | None = None, create: Callable[[Settings], Standin] = create_app) -> None:
-    """Serve what `create` makes of the options, by default the stand-in as it is."""
+    """Serve the application that `create` makes from the options; by default the stand-in itself."""
     asked = _parser().parse_args(arguments)
     settings = Settings(
         account=asked.account,
@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _option(shown: str, reader: Reader) -> Callable[[str], Any]:
-    """What argparse calls with an option's text; `shown` is what its help calls the value."""
+    """A function for argparse that reads an option's text. `shown` is the value's name in the help."""
 
     def read(text: str) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""API keys, accounts and modes: who asks, and what a restricted key may."""
+"""API keys, accounts and modes: who asks, and what a restricted key may do."""
 
 import re
 from base64 import b64decode
@@ -25,7 +25,7 @@ class Caller(NamedTuple):
 
 
 class Access:
-    """Which API keys are accepted. By default every well-formed one, and all belong to one account."""
+    """Which API keys are accepted. By default every well-formed key is, and all belong to one account."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -35,11 +35,11 @@ class Access:
         self.accepted: set[str] | None = set(self._settings.api_keys) or None
         self.expired: set[str] = set()
         self.accounts: dict[str, str] = {}
-        # By restricted key, then by what follows /v1/ in the path: "read", or "write", which includes it.
+        # By restricted key, then by what follows /v1/ in the path: "read", or "write", which includes "read".
         self.permissions: dict[str, dict[str, str]] = {}
 
     def caller(self, authorization: bytes | None, stripe_account: bytes | None) -> Caller:
-        """Whoever sent these headers. Raises a 401, or a 403 for an account that cannot be."""
+        """The caller that sent these headers. Raises a 401, or a 403 for an account that this key may not use."""
         api_key = _api_key(authorization)
         form = _API_KEY.fullmatch(api_key)
         if api_key in self.expired:
@@ -54,9 +54,9 @@ class Access:
         return Caller(api_key, account, form[1] == "live")
 
     def permit(self, caller: Caller, operation: str) -> None:
-        """Raises a 403 when a restricted key may not do this; `operation` is a row of the routes' table.
+        """Raises a 403 if a restricted key may not do this; `operation` is a row of the routes' table.
 
-        A restricted key without a row of its own may do everything, a secret key always.
+        A restricted key without a row of its own may do everything, and so may a secret key.
         """
         allowed = self.permissions.get(caller.api_key)
         if allowed is None or not caller.api_key.startswith("rk_"):

@@ -1,6 +1,6 @@
-"""What comes with time, asked for by nobody: an authorization runs out, an invoice is finalized by itself.
+"""What happens at a set time, without a request: an authorization expires, an invoice is finalized by itself.
 
-A job is a function of a `Call` like the answerer of a route; its call has the job's own time, and no request.
+A job is a function of a `Call`, as that of a route is. Its call has the time of the job, and no request.
 """
 
 import heapq
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from .books import Books
 
-Job = Callable[[Any], None]  # of a Call, which knows the world and so this room
+Job = Callable[[Any], None]  # of a Call, which imports the world and so this module
 
 
 class Entry(NamedTuple):
@@ -34,7 +34,7 @@ class Agenda:
         heapq.heappush(self._entries, Entry(at, self._noted, job, books, row_id))
 
     def due(self, now: float) -> Iterator[Entry]:
-        """Those whose time has come, each once, in the order of their times; also those noted meanwhile."""
+        """The jobs that are due, each once, in the order of their times; also those noted meanwhile."""
         while self._entries and self._entries[0].at <= now:
             entry = heapq.heappop(self._entries)
             if entry.job in self._paused:
@@ -46,11 +46,14 @@ class Agenda:
         return self._entries[0].at if self._entries else None
 
     def pause(self, job: Job) -> None:
-        """Its times come and nothing happens, as when Stripe's own job is late."""
+        """Do not run these jobs when they are due, as if Stripe's own job were late."""
         self._paused.add(job)
 
     def resume(self, job: Job, now: int) -> None:
-        """What was due meanwhile is due now: nothing may be made that is older than what was made since."""
+        """Run the jobs again.
+
+        Those that came due meanwhile are due now, so that no object is older than one made before it.
+        """
         self._paused.discard(job)
         for entry in self._put_off:
             heapq.heappush(self._entries, entry._replace(at=now))

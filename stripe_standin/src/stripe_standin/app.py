@@ -1,6 +1,6 @@
-"""The life of one request: let in, understood, its key reserved, executed, saved, answered.
+"""The life of one request: authenticate, read, reserve the key, execute, save, answer.
 
-The steps stand in `Standin._live` in this order, and each fault acts at exactly one of them (`faults.FAULTS`).
+`Standin._live` has the steps in this order. Each fault acts at exactly one of them (`faults.FAULTS`).
 """
 
 import traceback
@@ -31,7 +31,7 @@ def create_app(settings: Settings | None = None) -> "Standin":
 
 
 class Standin:
-    """State is in memory and belongs to one event loop: one process, no locks, nothing is kept."""
+    """State is in memory and belongs to one event loop: one process, no locks, nothing is written to disk."""
 
     def __init__(self, settings: Settings) -> None:
         self.state = State(settings)
@@ -76,7 +76,7 @@ class Standin:
     async def _live(
         self, request: Request, headers: HeadersIn, fault: Fault | None, receive: wire.Receive
     ) -> Answer | None:
-        """The answer, or None when the connection ends without one. Without a fault nothing here waits."""
+        """The answer, or None if the connection ends without one. Without a fault, nothing here waits."""
         at = fault.moment if fault else None
         if fault and at is Moment.DOOR:
             return hostile.at_the_door(fault)
@@ -113,7 +113,7 @@ class Standin:
 
     def _arrived(self, method: str, path: str, raw: bytes, headers: HeadersIn) -> Request:
         self.state.clockwork.pass_time()
-        # For GET and DELETE the header means nothing.
+        # Stripe ignores the header for GET and DELETE.
         key = headers.get(b"idempotency-key", b"") if method == "POST" else b""
         return self.state.world.note_request(method, path, raw, key.decode("latin-1") or None)
 
@@ -151,7 +151,7 @@ class Standin:
         )
 
     async def _proceeds(self, request: Request, fault: Fault, receive: wire.Receive) -> bool:
-        """Wait as the fault says; afterwards, whether the request still is to be executed."""
+        """Wait as the fault says. Returns whether the request is to be executed afterwards."""
         if fault.name == "latency":
             ending = await self.state.waiting.pause(fault.seconds)
         else:
@@ -163,26 +163,26 @@ class Standin:
     def _execute(
         self, request: Request, caller: Caller, asked: Asked, params: dict[str, object], fault: Fault | None
     ) -> tuple[int, bytes]:
-        """From here on whatever is answered is saved; only `500_no_effect` is not."""
+        """Execute the route. From here on every answer is saved, except that of `500_no_effect`."""
         books = self.state.world.books(caller.account, caller.livemode)
         call = Call(self.state.world, books, asked.ids, params, self.state.world.now(), request.id, request.key)
         try:
-            told = _answered(ROUTES[asked.operation], call, fault)
+            content = _answered(ROUTES[asked.operation], call, fault)
             if "expand" in call.params:
-                expansion.expand(told, call.params["expand"], books)
+                expansion.expand(content, call.params["expand"], books)
             if asked.version != API_VERSION:
-                told = versions.as_of(told, asked.version, books)
-            return 200, orjson.dumps(told)
+                content = versions.as_of(content, asked.version, books)
+            return 200, orjson.dumps(content)
         except StripeError as error:
             if not error.begun:
                 raise
             return error.status, orjson.dumps(versions.as_of(error.body, asked.version, books))
-        except Exception:  # noqa: BLE001 - a bug of ours: like one of Stripe's it is saved, so that no retry acts again
+        except Exception:  # noqa: BLE001 - a bug of ours is saved as one of Stripe's, so that no retry acts again
             traceback.print_exc()
             return 500, orjson.dumps(errors.server_error().body)
 
     async def _disturbed(self, answer: Answer, request: Request, fault: Fault, receive: wire.Receive) -> Answer | None:
-        """What becomes of an answer on its way back."""
+        """Apply a fault that acts on the answer."""
         status, headers, body = answer
         match fault.name:
             case "drop_after_commit":
@@ -197,19 +197,19 @@ class Standin:
             case "502_html" | "200_html":
                 return hostile.page(fault)
             case lie if lie in hostile.LIES:
-                told = orjson.loads(body)
-                hostile.lie(lie, told)
-                return status, headers, orjson.dumps(told)
+                content = orjson.loads(body)
+                hostile.lie(lie, content)
+                return status, headers, orjson.dumps(content)
         return status, headers, body
 
 
 def _place(request: Request, caller: Caller) -> tuple[str, bool, str]:
-    """Where a key belongs: its scope is the account in one mode, not the API key that was shown."""
+    """The scope of an idempotency key: the account and mode, not the API key that was sent."""
     return caller.account, caller.livemode, request.key or ""
 
 
 def _answered(route: Route, call: Call, fault: Fault | None) -> Json:
-    """What the route does; unless a fault stands in its place, or over whatever it answers once it has begun."""
+    """Run the route. A fault may replace it, or hide its answer once the route has begun."""
     if fault and fault.moment is Moment.INSTEAD:
         raise _instead(fault, call)
     if fault is None or fault.moment is not Moment.OVER:

@@ -1,4 +1,4 @@
-"""What one account has in one mode: its objects, its events, its effects. No other mode ever sees them."""
+"""What one account has in one mode: its objects, its events, its effects. No other mode sees them."""
 
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
@@ -35,9 +35,9 @@ R = TypeVar("R", bound=Kept)
 
 
 class Shelf(Generic[R]):
-    """Rows in order of creation; a later version takes the place of the earlier one.
+    """Rows in order of creation. A later version of a row replaces the earlier one.
 
-    What can be searched for has an index, which is told of every version.
+    If its objects can be searched for, the index is called for every version.
     """
 
     def __init__(self, noun: str, index: Index | None = None) -> None:
@@ -65,7 +65,7 @@ class Shelf(Generic[R]):
 
     def remove(self, row_id: str) -> None:
         self._rows[self._places.pop(row_id)] = None
-        # Gaps at the end are given up: what is made and removed again and again leaves nothing.
+        # Gaps at the end are cut off, so that rows made and removed again and again take no space.
         while self._rows and self._rows[-1] is None:
             self._rows.pop()
 
@@ -75,7 +75,7 @@ class Shelf(Generic[R]):
             yield row
 
     def below(self, place: int | None) -> Iterator[tuple[int, R]]:
-        """Every row below `place` (or every row) with its own place, which it keeps for ever, the highest first."""
+        """Every row below `place` (or every row) with its place, which never changes, the highest first."""
         for each in range(len(self._rows) if place is None else min(place, len(self._rows)), 0, -1):
             row = self._rows[each - 1]
             if row is not None:
@@ -93,7 +93,7 @@ class Shelf(Generic[R]):
 
 
 class Books:
-    """One account in one mode. `effects` is shared by all books of a world, so that it has one order; so is `index`."""
+    """One account in one mode. `effects` and `index` are shared by all books of a world: effects have one order."""
 
     def __init__(self, account: str, livemode: bool, effects: list[Effect], index: Index) -> None:
         self.account = account
@@ -117,13 +117,13 @@ class Books:
         self.credit_notes = Shelf[CreditNote]("credit note")
         self.events = Shelf[Event]("event")
         self.endpoints = Shelf[Endpoint]("webhook endpoint")
-        # By event, the endpoints that were to be told of it and have not been.
+        # By event, the endpoints to which it has not been delivered yet.
         self.undelivered: dict[str, set[str]] = {}
         self.invoice_numbers: set[str] = set()
         self.other_mode: Books | None = None
 
     def find(self, shelf: Shelf[R], row_id: str, param: str, *, status: int = 404) -> R:
-        """The row, or the refusal Stripe gives: 404 for an id in the path, 400 for one in a parameter."""
+        """The row with this id. Raises Stripe's refusal: 404 for an id in the path, 400 for one in a parameter."""
         row = shelf.get(row_id)
         if row is None:
             raise errors.no_such(shelf.noun, row_id, param, status=status, other_mode=self._seen_in(shelf, row_id))

@@ -1,4 +1,4 @@
-"""What the answerer of a route is given: who asks, for what, when, and where to note what happens."""
+"""What a route's function is given: the caller's books, the parameters, the time, and where to note what happens."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ class Call:
     now: int
     request_id: str | None
     key: str | None
-    # Webhooks of what happens here come so many seconds late.
+    # Webhooks of this call are sent so many seconds late.
     webhooks_late_s: float = 0.0
 
     def event(self, kind: str, row: Row) -> None:
-        """Tell what happened to `row`, which stays as it is now in the event."""
+        """Make an event about `row`, with the row as it is now."""
         books = self.books
         event = Event(self.world.new_id("evt"), kind, self.now, books.livemode, row, self.request_id, self.key)
         books.events.put(event)

@@ -1,4 +1,4 @@
-"""What moves the agenda: every request that arrives, every move of the clock, and an alarm when nobody asks."""
+"""What runs the agenda: every request, every move of the clock, and a timer when there are no requests."""
 
 import asyncio
 import traceback
@@ -6,7 +6,7 @@ import traceback
 from .call import Call
 from .world import World
 
-# An event loop counts its waits in less than years.
+# An event loop cannot wait for years.
 ALARM_MAX_S = 24 * 3600.0
 
 
@@ -17,19 +17,22 @@ class Clockwork:
         self._alarm_at: int | None = None
 
     def pass_time(self) -> None:
-        """Do what is due by now. Each job sees its own time, so that what it makes is as old as it should be."""
+        """Run the jobs that are due.
+
+        Each runs with the time at which it was due, so what it makes has the right age.
+        """
         index = self._world.index
         for entry in self._world.agenda.due(self._world.clock.time()):
             index.job_at = entry.at
             try:
                 entry.job(Call(self._world, entry.books, (entry.row_id,), {}, entry.at, None, None))
-            except Exception:  # noqa: BLE001 - a bug of ours must not fall on the request that happens to come next
+            except Exception:  # noqa: BLE001 - a bug of ours must not fail the next request
                 traceback.print_exc()
             finally:
                 index.job_at = None
 
     def set_alarm(self) -> None:
-        """Wake up for the next job even if nobody asks anything until then."""
+        """Set the timer for the next job, in case no request comes until then."""
         next_at = self._world.agenda.next_at()
         if next_at == self._alarm_at:
             return
@@ -46,6 +49,6 @@ class Clockwork:
         self.set_alarm()
 
     def clock_moved(self) -> None:
-        """The alarm was set for another time."""
+        """Set the timer again: the clock was moved."""
         self._alarm_at = None
         self._wake()

@@ -1,6 +1,6 @@
-"""How somebody is reached: e-mail addresses, postal addresses, and where goods are sent, as parameters give them.
+"""Parameters for e-mail addresses, postal addresses, and where goods are sent.
 
-What is read is what is shown: fields that were not given are there, and null.
+They are shown as they are read: fields that were not given are there, and null.
 """
 
 import re
@@ -13,7 +13,7 @@ from .parameters import Table, nested, short_text, text
 
 EMAIL_MAX, PHONE_MAX = 512, 20
 _text = short_text(EMAIL_MAX)
-# As refusals show that others recorded: no blanks, nothing beyond ASCII, and a dot in the domain (fjordllc/bootcamp
+# As recorded refusals show: no blanks, nothing beyond ASCII, and a dot in the domain (fjordllc/bootcamp
 # #3927, #4134, #7638; exercism/website#7721; mysociety/alaveteli#8591).
 _EMAIL = re.compile(r"[!-?A-~]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+")
 
@@ -39,10 +39,10 @@ _parcel = nested(Table({**_PERSON, "carrier": text, "tracking_number": text}, re
 
 
 def shipping(value: Any, name: str) -> Json | None:
-    """Where a customer has goods sent."""
+    """A customer's shipping address."""
     return None if value == "" else {"phone": None, **_person(value, name)}
 
 
 def parcel(value: Any, name: str) -> Json | None:
-    """Where the goods of a payment are sent, and by whom."""
+    """The shipping address of a payment, and the carrier."""
     return None if value == "" else {**null("carrier", "phone", "tracking_number"), **_parcel(value, name)}

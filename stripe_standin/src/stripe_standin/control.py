@@ -18,13 +18,13 @@ _ADDRESS = re.compile(r"https?://[^/\s]+/?")
 
 
 class ControlError(Exception):
-    """The stand-in did not take a request to its admin side, in its own words; or none is there."""
+    """The stand-in refused a request to its admin side, for the reason in the text; or no stand-in answers."""
 
 
 class Control:
     """Everything under `/_standin/`. Safe to share between threads; a new one is cheap after a fork.
 
-    Raises ValueError for what is no address, such as one without http://.
+    Raises ValueError for a wrong address, such as one without http://.
     """
 
     def __init__(self, url: str) -> None:
@@ -39,13 +39,13 @@ class Control:
     def effects(self, kind: str | None = None, after: int = 0) -> list[Json]:
         """What really happened, in order, from number `after` + 1 on; of one kind if `kind` is given.
 
-        Raises ControlError for a kind that there is not.
+        Raises ControlError if there is no such kind.
         """
         effects: list[Json] = self._ask("GET", "effects", query={"kind": kind, "after": after})["effects"]
         return effects
 
     def requests(self, after: int = 0, path: str | None = None, key: str | None = None) -> list[Json]:
-        """What was asked on /v1, those without an answer too; `path` and `key` must be equal."""
+        """The requests to /v1, also those without an answer. `path` and `key` must be equal to the request's."""
         query = {"after": after, "path": path, "key": key}
         requests: list[Json] = self._ask("GET", "requests", query=query)["requests"]
         return requests
@@ -66,9 +66,10 @@ class Control:
         with_effect: bool = False,
         survives: bool = False,
     ) -> str:
-        """Set a rule and return its id. `path` and `key` are regular expressions; what is not given matches all.
+        """Set a rule and return its id. `path` and `key` are regular expressions; a filter that is not given matches
+        all.
 
-        Without `times` it fires on every matching request, with `nth` alone on that one only.
+        Without `times` it acts on every matching request; with `nth` alone, on that one only.
         """
         given = {name: value for name, value in locals().items() if name != "self"}
         rule = {name: value for name, value in given.items() if value is not None and value is not False}
@@ -86,21 +87,22 @@ class Control:
         self._ask("DELETE", "faults")
 
     def held(self, count: int = 1, wait_s: float = 0) -> list[Json]:
-        """Who is held now; with `wait_s`, once at least `count` are (or the time is over)."""
+        """The requests that are held. With `wait_s`, it waits until there are at least `count`, or the time is over."""
         held: list[Json] = self._ask("GET", "held", query={"count": count, "wait_s": wait_s}, timeout=wait_s)["held"]
         return held
 
     def wait_held(self, count: int = 1, wait_s: float = 10) -> list[Json]:
-        """As `held`, but raises ControlError when they do not come."""
+        """As `held`, but raises ControlError if there are fewer than `count` after `wait_s`."""
         held = self.held(count, wait_s)
         if len(held) < count:
             raise ControlError(f"{len(held)} of {count} requests were held after {wait_s} s")
         return held
 
     def release(self, ids: Sequence[str] | None = None, *, then: str = "proceed") -> list[str]:
-        """Let these go, or all. `then="forget"`: as if they had been lost on the way. Returns the ids let go.
+        """Release these held requests, or all. `then="forget"`: drop them as if they were lost. Returns the released
+        ids.
 
-        Raises ControlError, and lets nobody go, when one of them is not held (any more).
+        Raises ControlError, and releases none, if one of them is not held (any more).
         """
         body: Json = {"then": then}
         if ids is not None:
@@ -112,7 +114,10 @@ class Control:
         return self._ask("GET", "clock")
 
     def advance(self, seconds: float, *, expire: bool = True) -> Json:
-        """Move the clock forward. `expire=False`: authorizations run out, but nobody cancels them until told to."""
+        """Move the clock forward.
+
+        `expire=False`: authorizations expire, but are not canceled until a later move with `expire=True`.
+        """
         return self._ask("POST", "clock", {"advance_s": seconds, "expire": expire})
 
     def keys(self) -> Json:
@@ -126,10 +131,10 @@ class Control:
         accounts: Mapping[str, str] | None = None,
         permissions: Mapping[str, Mapping[str, str]] | None = None,
     ) -> Json:
-        """Which API keys are accepted (None: every well-formed one), which have expired, whose they are.
+        """Which API keys are accepted (None: every well-formed one), which have expired, which account owns them.
 
-        All four are set: what is not given is as if it had never been said. `permissions` says what a restricted key
-        may: {"rk_test_x": {"payment_intents": "read", "charges": "write"}}.
+        All four are set: what is not given gets its default. `permissions` says what a restricted key
+        may do: {"rk_test_x": {"payment_intents": "read", "charges": "write"}}.
         """
         return self._ask(
             "POST",
@@ -143,11 +148,14 @@ class Control:
         )
 
     def search(self) -> Json:
-        """How far search is behind, and with how many objects."""
+        """The delay of search, and the number of objects whose latest version it does not know yet."""
         return self._ask("GET", "search")
 
     def set_search_lag(self, seconds: float) -> Json:
-        """0 for an index that is never behind, 3600 for an outage: what it does not know yet stays unknown so long."""
+        """Set the delay of search: 0 for none, 3600 for an outage.
+
+        What search does not know yet stays unknown that long.
+        """
         return self._ask("POST", "search", {"lag_s": seconds})
 
     def authorizations(
@@ -171,37 +179,41 @@ class Control:
     def webhooks(
         self, *, event: str | None = None, endpoint: str | None = None, after: int = 0, wait_s: float = 0
     ) -> Json:
-        """Settings and attempts; with `wait_s`, once nothing is due any more (or the time is over)."""
+        """Settings and attempts. With `wait_s`, it waits until no delivery is due, or the time is over."""
         query = {"event": event, "endpoint": endpoint, "after": after, "wait_s": wait_s}
         return self._ask("GET", "webhooks", query=query, timeout=wait_s)
 
     def set_webhooks(self, **settings: Any) -> Json:
         """Change what is named: `seed`, `duplicates`, `twins`, `delay_s`, `shuffle_s`, `outage`, `before_response`,
-        `parallel`, `timeout_s`. `duplicates={"every": 2}` or `{"probability": 0.1}`, None for no more; `twins` alike.
+        `parallel`, `timeout_s`. `duplicates={"every": 2}` or `{"probability": 0.1}`, None to stop it; `twins` takes the
+        same.
         """
         return self._ask("POST", "webhooks", settings)
 
     def wait_webhooks(self, wait_s: float = 10) -> list[Json]:
-        """Every attempt, once nothing is due; raises ControlError when it does not come to that."""
-        told = self.webhooks(wait_s=wait_s)
-        if told["due"]:
-            raise ControlError(f"{told['due']} webhooks were still due after {wait_s} s")
-        attempts: list[Json] = told["attempts"]
+        """Wait until no delivery is due, and return every attempt.
+
+        Raises ControlError if some are due after `wait_s`.
+        """
+        content = self.webhooks(wait_s=wait_s)
+        if content["due"]:
+            raise ControlError(f"{content['due']} webhooks were still due after {wait_s} s")
+        attempts: list[Json] = content["attempts"]
         return attempts
 
     def resend(self, event: str, endpoint: str) -> None:
-        """Deliver an event once more, by hand."""
+        """Deliver an event once more, outside of the automatic attempts."""
         self._ask("POST", "deliveries", {"event": event, "endpoint": endpoint})
 
     def roll_secret(self, endpoint: str, *, keep_s: int = 24 * 3600) -> str:
-        """A new secret for an endpoint; the one before it goes on signing for `keep_s` seconds."""
+        """Make a new secret for an endpoint. The old one goes on signing for `keep_s` seconds."""
         secret: str = self._ask("POST", "secrets", {"endpoint": endpoint, "keep_s": keep_s})["secret"]
         return secret
 
     def authenticate(
         self, payment_intent: str, outcome: str = "succeeded", *, livemode: bool = False, account: str | None = None
     ) -> Json:
-        """Do what the customer of an intent in `requires_action` would do; returns the intent as it is then."""
+        """Act as the customer of an intent in `requires_action`. Returns the intent after that."""
         asked: Json = {"payment_intent": payment_intent, "outcome": outcome, "livemode": livemode}
         if account is not None:
             asked["account"] = account
@@ -209,7 +221,7 @@ class Control:
         return intent
 
     def reset(self) -> None:
-        """As at the start; ids already given are never given again."""
+        """Forget everything, as after a start; only ids go on, so none is used twice."""
         self._ask("POST", "reset")
 
     def _ask(
@@ -223,16 +235,16 @@ class Control:
     ) -> Json:
         given = {name: str(value) for name, value in (query or {}).items() if value is not None}
         url = f"{self.url}/_standin/{what}"
-        # Ten seconds for the stand-in itself, and whatever it was asked to wait.
+        # Ten seconds for the stand-in itself, plus the time that it was asked to wait.
         limit = urllib3.Timeout(10 + timeout)
         try:
             if method == "GET":
                 answer = self._http.request(method, url, fields=given, timeout=limit)
             else:
                 answer = self._http.request(method, url, json=body if body is not None else {}, timeout=limit)
-            told: Json = answer.json()
+            content: Json = answer.json()
         except (urllib3.exceptions.HTTPError, ValueError) as error:
             raise ControlError(f"no stand-in answers at {self.url}") from error
         if answer.status != 200:
-            raise ControlError(str(told.get("error", told)))
-        return told
+            raise ControlError(str(content.get("error", content)))
+        return content

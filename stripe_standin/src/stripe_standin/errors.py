@@ -1,4 +1,4 @@
-"""Refusals, in Stripe's words and shapes. Match on code and attached object: the texts change over the years.
+"""Refusals, with Stripe's texts and shapes. Match on the code and the attached object: texts change over the years.
 
     StripeError          an answer other than 2xx; `begun` says whether the API method had begun
       (begun)            saved under the idempotency key and replayed: declines, wrong state, amount too large
@@ -11,12 +11,12 @@ from typing import Any
 from .objects import Decline
 
 DOC = "https://docs.stripe.com/error-codes/"
-# Of refusals that look like the caller's own mistake and may be a gap of the stand-in: whoever looks finds it.
-NOT_HERE = ((b"x-standin-note", b"not modelled or mistyped; the README lists what is"),)
+# Added to refusals that look like the caller's mistake and may be a gap in the stand-in, so that one can tell.
+NOT_HERE = ((b"x-standin-note", b"not modeled or mistyped; the README lists what is"),)
 
 
 class StripeError(Exception):
-    """An answer other than 2xx. `attached` are whole objects inside the error, such as `payment_intent`."""
+    """An answer other than 2xx. `attached` holds whole objects inside the error, such as `payment_intent`."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class StripeError(Exception):
         self.body = {"error": error}
 
 
-# Access: nobody has looked at the request yet.
+# Access: the request has not been read yet.
 
 
 def no_api_key() -> StripeError:
@@ -64,7 +64,7 @@ def expired_api_key(api_key: str) -> StripeError:
 
 
 def not_permitted(api_key: str, account: str, lacking: str | None = None) -> StripeError:
-    """`lacking` is the permission that would do, such as `charges read`."""
+    """`lacking` is the missing permission, such as `charges read`."""
     message = (
         f"The provided key '{masked(api_key)}' does not have the required permissions for this endpoint on "
         f"account '{account}'."
@@ -75,7 +75,7 @@ def not_permitted(api_key: str, account: str, lacking: str | None = None) -> Str
 
 
 def no_access(api_key: str, account: str) -> StripeError:
-    """Of a `Stripe-Account` that is none (docs.stripe.com/error-codes, and the text as applications have logged it)."""
+    """For a wrong `Stripe-Account` (docs.stripe.com/error-codes; the text as applications have logged it)."""
     return StripeError(
         403,
         f"The provided key '{masked(api_key)}' does not have access to account '{account}' (or that account does not "
@@ -108,7 +108,7 @@ def masked(api_key: str) -> str:
     return f"{prefix}_{'*' * 8}{api_key[-4:]}" if len(api_key) > len(prefix) + 5 else "*" * len(api_key)
 
 
-# The form and its parameters: validation is never saved under a key.
+# The form and its parameters: a validation error is never saved under a key.
 
 
 def bad_request(message: str, param: str | None = None, code: str | None = None) -> StripeError:
@@ -126,7 +126,7 @@ def invalid_version(version: str) -> StripeError:
 
 
 def amount_below_one() -> StripeError:
-    """The parameter is called `amount`, whatever its name (recorded)."""
+    """Stripe names the parameter `amount`, whatever its real name (recorded)."""
     return bad_request("This value must be greater than or equal to 1.", "amount", "parameter_invalid_integer")
 
 
@@ -143,7 +143,7 @@ def unreadable_query() -> StripeError:
 
 
 def unsearchable_field(name: str, things: str) -> StripeError:
-    """`things` are what is searched, such as payment_intents."""
+    """`things` names what is searched, such as payment_intents."""
     return bad_request(
         f"Field `{name}` is an unsupported search field for resource `{things}`. See "
         f"http://stripe.com/docs/search#query-fields-for-{things.replace('_', '-')} for a list of supported fields.",
@@ -180,7 +180,7 @@ def key_too_long(length: int) -> StripeError:
 
 
 def no_such(noun: str, named: str, param: str, *, status: int = 404, other_mode: str | None = None) -> StripeError:
-    """`other_mode` is "test" or "live" when the object exists there."""
+    """`other_mode` is "test" or "live" if the object exists in that mode."""
     message = f"No such {noun}: '{named}'"
     if other_mode:
         ours = "live" if other_mode == "test" else "test"
@@ -246,7 +246,7 @@ def no_charge_to_refund(intent_id: str) -> StripeError:
 
 
 def authentication_failed(payment_method: Any) -> StripeError:
-    """Never answered by itself: it is what a PaymentIntent then has as its last error."""
+    """Never an answer itself: a PaymentIntent then has it as its last error."""
     return StripeError(
         400,
         "The provided PaymentMethod has failed authentication. You can provide payment_method_data or a new "
@@ -265,7 +265,7 @@ def money(amount: int, currency: str) -> str:
 
 
 def card_declined(decline: Decline, **attached: Any) -> StripeError:
-    """A bank's no. The rows it left behind are attached; the answer is saved like any other."""
+    """A decline by the bank. The rows that it left are attached; the answer is saved like any other."""
     if decline.decline_code is not None:
         attached["decline_code"] = decline.decline_code
     return StripeError(
@@ -291,7 +291,7 @@ def invoice_requires_action(payment_intent: Any) -> StripeError:
     )
 
 
-# What only a fault says.
+# Errors that only a fault causes.
 
 
 def server_error() -> StripeError:

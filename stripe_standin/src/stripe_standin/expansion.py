@@ -1,6 +1,7 @@
-"""Expansion: an id in an answer replaced by the object it names, and ids inside that object too, four levels deep.
+"""Expansion: replace an id in an answer by the object that it names, and ids inside that object, four levels deep.
 
-Source: docs.stripe.com/api/expanding_objects (`a.b` expands b in the expanded a; in a list all begins with `data.`).
+Source: docs.stripe.com/api/expanding_objects (`a.b` expands b in the expanded a; in a list every path begins with
+`data.`).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +16,7 @@ REFUNDS_SHOWN = 10
 
 
 class Field(NamedTuple):
-    """An expandable field: where its object is kept, and what of that object can be expanded further."""
+    """An expandable field: where its object is stored, and which of that object's fields can be expanded."""
 
     find: Callable[[Books, str], Row | None]
     within: tuple[str, ...] = ()
@@ -35,8 +36,8 @@ _OF_REFUND = (
 )
 _OF_CHARGE = ("balance_transaction", "customer", "payment_intent", "charge refunds")
 
-# By the name of the field, whichever object it is in; where that does not do, whose it is stands before it.
-# Some lead only further: no id stands there.
+# By the name of the field in any object, or by object and field where that name has two meanings.
+# Some fields hold no id, and only lead to others.
 FIELDS: dict[str, Field] = {
     "customer": Field(lambda books, named: books.customers.get(named), ("invoice_settings",)),
     "invoice_settings": Field(_nothing, ("default_payment_method",)),
@@ -53,7 +54,7 @@ FIELDS: dict[str, Field] = {
     "balance_transaction": Field(lambda books, named: books.balance_transactions.get(named), ("source",)),
     "failure_balance_transaction": Field(lambda books, named: books.balance_transactions.get(named), ("source",)),
     "payout": Field(lambda books, named: books.payouts.get(named), ("balance_transaction",)),
-    # Of a balance transaction: a charge, a refund or a payout.
+    # The source of a balance transaction: a charge, a refund or a payout.
     "source": Field(_source, ("charge", "customer", "payment_intent")),
     "invoice": Field(
         lambda books, named: books.invoices.get(named),
@@ -101,7 +102,7 @@ def refunds_of(books: Books, charge_id: str) -> Json:
     return as_list(listed, len(found) > REFUNDS_SHOWN, f"/v1/charges/{charge_id}/refunds")
 
 
-# What an object shows only where it is expanded.
+# Fields that an object has only if they are expanded.
 _ONLY_EXPANDED: dict[tuple[str, str], Callable[[Books, str], Json | None]] = {
     ("charge", "refunds"): refunds_of,
     ("invoice", "confirmation_secret"): _confirmation_secret,
@@ -110,7 +111,7 @@ _ONLY_EXPANDED: dict[tuple[str, str], Callable[[Books, str], Json | None]] = {
 
 
 def paths(name: str, *, data: bool = False) -> tuple[str, ...]:
-    """Everything that can be expanded in an object called `name`; `data` in each element of a list of them."""
+    """Everything that can be expanded in an object called `name`; in a list of them, it begins with `data.`."""
     if data:
         return tuple(f"data.{path}" for path in _below(name, LEVELS_MAX - 1))
     return tuple(_below(name, LEVELS_MAX))
@@ -125,7 +126,7 @@ def expand(answer: Json, fields: Iterable[str], books: Books) -> None:
 
 
 def _reached(places: list[Any], name: str, books: Books) -> Iterator[Any]:
-    """The objects that the field leads to from each place, expanded where an id stood."""
+    """The objects that the field names in each of these places, after their ids were replaced."""
     for place in places:
         found = place.get(name)
         looked_up = _ONLY_EXPANDED.get((place.get("object"), name)) if found is None else None

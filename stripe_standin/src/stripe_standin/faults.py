@@ -1,7 +1,7 @@
-"""What goes wrong, and where in a request's life. One table says it; rules say when.
+"""What goes wrong, and where in a request's life: one table. Rules say when.
 
 A fault comes with the request (`X-Standin-Fault: drop_after_commit`, `X-Standin-Fault: latency;seconds=2`) or
-from a rule set through `/_standin/faults`. The header wins; then the first rule that matches and is due.
+from a rule set through `/_standin/faults`. The header wins; then the first rule that matches and is due to act.
 """
 
 import random
@@ -29,7 +29,7 @@ class Moment(StrEnum):
 
 
 class Kind(NamedTuple):
-    """What kind of fault it is: where it acts, and which of `OPTIONS` it takes."""
+    """A kind of fault: where it acts, and which of `OPTIONS` it takes."""
 
     moment: Moment
     options: tuple[str, ...] = ()
@@ -38,7 +38,7 @@ class Kind(NamedTuple):
 FAULTS: dict[str, Kind] = {
     "drop_before": Kind(Moment.DOOR),
     "redirect_307": Kind(Moment.DOOR, ("location",)),
-    # A page from a proxy says nothing about the effect: with `with_effect` it covers an answer that was given.
+    # A proxy's page says nothing about the effect. With `with_effect` the request was executed, and the page hides it.
     "502_html": Kind(Moment.DOOR, ("with_effect",)),
     "200_html": Kind(Moment.DOOR, ("with_effect",)),
     "401": Kind(Moment.ACCESS),
@@ -67,7 +67,7 @@ FAULTS: dict[str, Kind] = {
 
 SECONDS_DEFAULT, SECONDS_MAX = 1.0, 3600
 
-# Printable and without blanks, so that it can be a header.
+# Printable and without spaces, so that it can be a header.
 _URL = re.compile(r"https?://[!-~]+")
 _METHODS = ("GET", "POST", "DELETE")
 
@@ -112,7 +112,7 @@ class Fault:
     seconds: float = SECONDS_DEFAULT
     location: str | None = None
     with_effect: bool = False
-    survives: bool = False  # held before executing and the client left: executed all the same when released
+    survives: bool = False  # if the client leaves while it is held: execute it all the same when it is released
 
     @property
     def moment(self) -> Moment:
@@ -136,7 +136,7 @@ class Rule:
     fired: int = 0
 
     def due(self, method: str, path: str, key: str | None) -> bool:
-        """Count this request if it matches, and say whether the fault happens to it."""
+        """Count this request if it matches, and return whether the fault acts on it."""
         if self.method is not None and self.method != method:
             return False
         if self.path is not None and not self.path.search(path):
@@ -159,7 +159,7 @@ class Faults:
         self.rules: list[Rule] = []
 
     def add(self, asked: Sequence[Mapping[str, Any]]) -> list[Rule]:
-        """Rules as `read_rules` gives them."""
+        """Add rules as `read_rules` returns them."""
         rules = [_made(each, f"rule_{n}", self._seed) for n, each in enumerate(asked, self._numbered + 1)]
         self._numbered += len(rules)
         self.rules += rules
@@ -169,7 +169,7 @@ class Faults:
         self.rules.clear()
 
     def strike(self, header: bytes | None, method: str, path: str, key: str | None) -> Fault | None:
-        """What happens to this request. Raises Refused for a header that cannot be read."""
+        """The fault of this request, if any. Raises Refused for a header that cannot be read."""
         if header is not None:
             return _from_header(header.decode("latin-1"))
         for rule in self.rules:
@@ -179,7 +179,7 @@ class Faults:
 
 
 def read_rules(value: Any, name: str) -> list[dict[str, Any]]:
-    """One rule, or a list of them. Raises Refused for a rule that can never do what it says."""
+    """One rule, or a list of them. Raises Refused for a rule that is wrong or could never act."""
     rules = [value] if not isinstance(value, list) else value
     return [_fitting(_RULE(each, f"[{n}]" if value is rules else name)) for n, each in enumerate(rules)]
 
@@ -191,7 +191,7 @@ def _from_header(header: str) -> Fault:
 
 
 def _fitting(asked: dict[str, Any]) -> dict[str, Any]:
-    """The same, if each of its options is one that its fault takes."""
+    """The same rule. Raises Refused if its fault does not take one of its options."""
     name, taken = asked["fault"], FAULTS[asked["fault"]].options
     for option in OPTIONS:
         if option in asked and option not in taken:
@@ -214,7 +214,7 @@ def _made(asked: Mapping[str, Any], rule_id: str, seed: int | None) -> Rule:
         asked.get("path"),
         asked.get("key"),
         nth or 1,
-        # "The third request" means one request, unless said otherwise.
+        # `nth` alone means that one request; `times` changes that.
         asked.get("times", None if nth is None else 1),
         asked.get("probability", 1.0),
         random.Random(asked.get("seed", seed)),  # noqa: S311 - a repeatable run, not a secret

@@ -1,7 +1,7 @@
-"""The vocabulary of what is asked of the stand-in itself: /_standin's bodies and queries, faults, options.
+"""Reads what the stand-in itself is asked: bodies and queries of /_standin, faults, options.
 
-A reader is given a value and its name, and returns what it means, as in `parameters` for Stripe's forms. Values come as
-JSON here; those of a query, a header or an option are `written`. What is not in a table is refused by its name.
+A reader takes a value and its name, and returns what it means, as in `parameters` for Stripe's forms. Values are JSON
+here; those of a query, a header or an option are text (`written`). A field that is not in a table is refused by name.
 """
 
 import re
@@ -15,17 +15,17 @@ _NUMBER = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:e-?[0-9]{1,2})?")
 
 
 class Refused(ValueError):
-    """What was asked cannot be. Its text is shown to whoever asked."""
+    """A wrong value or field. The caller gets its text."""
 
 
 def table(readers: Mapping[str, Reader], required: tuple[str, ...] = ()) -> Reader:
-    """An object that has these fields and no others, as a dict of those that are there."""
+    """A JSON object with these fields and no others; returns a dict of those that are given."""
 
     def reader(value: Any, name: str) -> dict[str, Any]:
         named = f"{name}." if name else ""
         for field in _object(value, name):
             if field not in readers:
-                known = f"known are {', '.join(readers)}" if readers else "nothing can be said here"
+                known = f"known are {', '.join(readers)}" if readers else "it takes no fields"
                 raise Refused(f"there is no `{named}{field}`: {known}")
         for field in required:
             if field not in value:
@@ -36,7 +36,7 @@ def table(readers: Mapping[str, Reader], required: tuple[str, ...] = ()) -> Read
 
 
 def mapping(key: Reader, content: Reader) -> Reader:
-    """An object whose keys are not known before."""
+    """A JSON object with any keys."""
 
     def reader(value: Any, name: str) -> dict[Any, Any]:
         read = _object(value, name)
@@ -65,7 +65,7 @@ def text(value: Any, name: str) -> str:
 
 
 def matching(pattern: re.Pattern[str], wanted: str) -> Reader:
-    """A text that the whole of the pattern matches; `wanted` says in words what that is."""
+    """A text that matches the whole pattern; `wanted` describes it in the refusal."""
 
     def reader(value: Any, name: str) -> str:
         if not isinstance(value, str) or not pattern.fullmatch(value):
@@ -99,7 +99,7 @@ def whole(least: int, most: int) -> Reader:
 
 
 def written(inner: Reader) -> Reader:
-    """The value was written as text: numbers are spelt out, and so are true and false."""
+    """For a value that comes as text, numbers, true and false included."""
 
     def reader(value: Any, name: str) -> Any:
         if value in ("true", "false"):
@@ -112,7 +112,7 @@ def written(inner: Reader) -> Reader:
 
 
 def once(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The pairs of a query or a header; none may be there twice."""
+    """The pairs of a query or a header. Raises Refused if a name is there twice."""
     found: dict[str, str] = {}
     for name, value in pairs:
         if name in found:
@@ -129,7 +129,7 @@ def _object(value: Any, name: str) -> dict[str, Any]:
 
 def _between(least: float, most: float, what: str, *kinds: type) -> Reader:
     def reader(value: Any, name: str) -> Any:
-        # A bool is an int in Python, and no number here.
+        # In Python a bool is an int; here it is no number.
         if type(value) not in kinds or not least <= value <= most:
             raise Refused(f"`{name}` is {what} from {least:,} to {most:,}")
         return value
@@ -138,4 +138,4 @@ def _between(least: float, most: float, what: str, *kinds: type) -> Reader:
 
 
 SEED = whole(0, 2**63)
-COUNT = whole(0, 2**53)  # of what happened so far, and as much as every JSON reader can hold
+COUNT = whole(0, 2**53)  # a count of what has happened; every JSON reader can hold 2**53

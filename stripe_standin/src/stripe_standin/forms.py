@@ -12,8 +12,8 @@ PAIRS_MAX = 20_000  # 250 lines with 50 metadata keys each need 13,000
 def decode(raw: bytes) -> dict[str, Any]:
     """`a=1&b[c]=2&d[]=3` becomes {"a": "1", "b": {"c": "2"}, "d": {"0": "3"}}; everything stays a string.
 
-    A list with `[]` gets the indexes it would have had in order, so both spellings read alike.
-    Raises a 400 for bytes that are not UTF-8, brackets that do not close, and names used in two ways.
+    A list with `[]` gets the indexes of its order, so both spellings mean the same.
+    Raises a 400 for bytes that are not UTF-8, for brackets that do not close, and for a name used in two ways.
     """
     form: dict[str, Any] = {}
     for name, value in pairs(raw):

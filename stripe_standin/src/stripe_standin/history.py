@@ -1,4 +1,4 @@
-"""What happened: events, as Stripe would tell them by webhook, and effects, which really were."""
+"""What happened: events, which Stripe sends as webhooks, and effects, which are what really happened."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -10,7 +10,7 @@ API_VERSION = "2026-10-28.endive"
 
 
 class Moves(StrEnum):
-    """What an effect does with the customer's money, seen from the account."""
+    """Where an effect moves the customer's money, as seen by the account."""
 
     IN = "in"
     OUT = "out"
@@ -18,8 +18,8 @@ class Moves(StrEnum):
     LET_GO = "let go"
 
 
-# Every kind of effect. Captured is what moved in, given back what moved out; whatever else happened moved nothing:
-# an invoice is paid by the capture of its intent, so adding both would count the money twice.
+# Every kind of effect. A capture moves money in, a refund moves it out; no other kind moves any. An invoice is paid by
+# the capture of its intent, so counting both would count the money twice.
 EFFECTS: Mapping[str, Moves | None] = {
     "authorization": Moves.HELD,
     "capture": Moves.IN,  # of an authorization, or of an intent that is captured at once
@@ -53,7 +53,7 @@ EFFECTS: Mapping[str, Moves | None] = {
 
 
 class Event(NamedTuple):
-    """Something Stripe would tell by webhook, with the object as it was then."""
+    """An event as Stripe sends it by webhook, with the object as it was then."""
 
     id: str
     type: str
@@ -66,7 +66,7 @@ class Event(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """Something that really happened: what a client believes is compared with these."""
+    """Something that really happened. Tests compare what a client believes with these."""
 
     kind: str
     row: Row
@@ -78,7 +78,7 @@ class Effect(NamedTuple):
 
 
 def event(row: Event, pending: int = 0) -> Json:
-    """As it was made. `pending` webhooks of it are not delivered."""
+    """The event as it was made. `pending` is how many of its webhooks are not delivered."""
     return {
         "id": row.id,
         "object": "event",

@@ -1,6 +1,6 @@
 """Answers that a client must not believe: pages of a proxy, a redirect, and lies about an object.
 
-A lie changes only what is told. The truth was saved, and a replay tells it.
+A lie changes only this answer. The true answer was saved, and a replay returns it.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ AMOUNTS = (
     *("amount", "amount_received", "amount_captured", "amount_refunded", "amount_due", "amount_paid"),
     *("amount_requested", "subtotal", "total", "net"),
 )
-# What is shown of each kind of object before its end. A credit note has no such state: it is issued, or void.
+# How each kind of object looks before its final state. A credit note has no such state: it is issued, or void.
 UNSETTLED: dict[str, Json] = {
     "balance_transaction": {"status": "pending"},
     "charge": {"status": "pending", "captured": False},
@@ -29,7 +29,7 @@ UNSETTLED: dict[str, Json] = {
 
 
 def at_the_door(fault: Fault) -> Answer | None:
-    """What somebody between the client and Stripe answers; None: the connection ends."""
+    """The answer of something between the client and Stripe. None: the connection ends without an answer."""
     match fault.name:
         case "drop_before":
             return None
@@ -71,7 +71,7 @@ def _other_amount(shown: Json) -> None:
 
 
 def _not_end_state(shown: Json) -> None:
-    """A success whose status says that nothing is settled."""
+    """Change a success so that its status is not a final one."""
     if shown["object"] == "payment_intent":
         shown["amount_capturable"] += shown["amount_received"]
         shown.update(status="processing", amount_received=0, canceled_at=None, cancellation_reason=None)
@@ -89,18 +89,18 @@ LIES: dict[str, Callable[[Json], None]] = {
 }
 
 
-def lie(name: str, told: Json) -> None:
-    """Change a whole answer in place: each of the objects that it is about. Errors are left as they are."""
-    for shown in _subjects(told):
+def lie(name: str, answer: Json) -> None:
+    """Change an answer in place: each object that it is about. Errors stay as they are."""
+    for shown in _subjects(answer):
         LIES[name](shown)
 
 
-def _subjects(told: Json) -> Iterator[Json]:
-    """The object itself, every one of a page, and what an event tells of; not what was expanded within them."""
-    if told.get("object") in ("list", "search_result"):
-        for each in told["data"]:
+def _subjects(answer: Json) -> Iterator[Json]:
+    """The object itself, every object of a page, and the object of an event; not what was expanded within them."""
+    if answer.get("object") in ("list", "search_result"):
+        for each in answer["data"]:
             yield from _subjects(each)
-    elif "id" in told and "object" in told:
-        if told["object"] == "event":
-            yield from _subjects(told["data"]["object"])
-        yield told
+    elif "id" in answer and "object" in answer:
+        if answer["object"] == "event":
+            yield from _subjects(answer["data"]["object"])
+        yield answer

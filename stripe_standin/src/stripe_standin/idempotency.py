@@ -1,7 +1,7 @@
-"""One key, one answer, for a day: reserve before executing, save what was answered, replay it byte for byte.
+"""One key, one answer, for a day: reserve the key, execute, save the answer, replay it byte for byte.
 
-Saved is every answer given once execution has begun: success, decline, wrong state, even a 500. Not saved is
-what was refused before: validation, access, the rate limiter, a key in use.
+Every answer after the start of execution is saved: success, decline, wrong state, even a 500. A refusal before that is
+not saved: validation, access, the rate limiter, a key in use.
 Source: docs.stripe.com/api/idempotent_requests and docs.stripe.com/error-low-level.
 """
 
@@ -39,9 +39,9 @@ class Idempotency:
         self._oldest_first: deque[tuple[float, Place]] = deque()
 
     def reserve(self, place: Place, method: str, path: str, raw: bytes, request_id: str, now: float) -> Record:
-        """The record under this key: a new one of ours (`request_id` is the one given), or an answered one.
+        """The record of this key: a new one (with the given `request_id`), or one that has its answer.
 
-        Raises 400 when the key is too long or was first used for another request, 409 while the first
+        Raises 400 if the key is too long or was first used for another request, 409 while the first
         request is in flight.
         """
         key = place[2]
@@ -49,7 +49,7 @@ class Idempotency:
             raise errors.key_too_long(len(key))
         self._forget(now)
         record = self._records.get(place)
-        # One that was in flight when its day was over is looked at here, not in the queue.
+        # The queue keeps a record that was in flight when its day was over; it is checked here.
         if record is None or (record.status and record.created + KEPT <= now):
             record = Record(method, path, raw, request_id, now)
             self._records[place] = record
@@ -63,15 +63,16 @@ class Idempotency:
 
     def save(self, place: Place, record: Record, status: int, body: bytes, now: float) -> None:
         if record.created + KEPT <= now:
-            # It was in flight for longer than a key lives, and would be forgotten with its answer.
+            # It was in flight for longer than a key lives. Without this it would be forgotten as soon as it is
+            # answered.
             record.created = now
             self._oldest_first.append((now, place))
         record.status = status
-        # A copy of its own size: orjson's answer holds on to the buffer it was written into, 8 kB for an intent of 2.
+        # A copy, because orjson's result keeps its whole buffer: 8 kB for an intent of 2 kB.
         record.body = bytes(memoryview(body))
 
     def give_back(self, place: Place, record: Record) -> None:
-        """Nothing was executed: the key is as if it had never been used."""
+        """Free the key: nothing was executed under it."""
         if self._records.get(place) is record:
             del self._records[place]
 
@@ -79,10 +80,10 @@ class Idempotency:
         return len(self._records)
 
     def _forget(self, now: float) -> None:
-        # Creation times never go back, so the oldest stand at the left.
+        # Creation times never go back, so the oldest are at the left.
         while self._oldest_first and self._oldest_first[0][0] + KEPT <= now:
             created, place = self._oldest_first.popleft()
             record = self._records.get(place)
-            # A key given back and used again has a later entry of its own. One in flight is never forgotten.
+            # A key that was freed and used again has a later entry. A record in flight is never forgotten.
             if record is not None and record.created == created and record.status:
                 del self._records[place]

@@ -1,4 +1,4 @@
-"""How often one may ask: token buckets, as Stripe documents its rate limits.
+"""Rate limits: token buckets, as Stripe documents them.
 
 A 429 of a limiter comes before the idempotency key is looked up, so it is never saved.
 Source: docs.stripe.com/rate-limits (the limits, and the header that names the one that was hit).

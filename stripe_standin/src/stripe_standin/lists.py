@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 LIMIT_DEFAULT, LIMIT_MAX = 10, 100
 
-# Fields of rows that have another name than the parameter.
+# Parameters whose field of a row has another name.
 FIELDS = {"payment_intent": "intent"}
 
 
@@ -25,7 +25,7 @@ def page(
 ) -> Json:
     """One page of the rows that match. An unknown cursor is a 400, as at Stripe.
 
-    `equal` names the parameters that, where they are given, a row's own field equals; `where` asks anything else.
+    `equal` names parameters that a row's own field must equal, if they are given; `where` is any other condition.
     """
     wanted = [(FIELDS.get(name, name), params[name]) for name in equal if params.get(name) is not None]
 
@@ -78,7 +78,7 @@ def limit_of(params: dict[str, Any]) -> int:
 
 
 def bounds(moment: dict[str, int] | None) -> tuple[int, int]:
-    """The first and the last second that a parameter such as `created` asks for."""
+    """The first and the last second that a parameter such as `created` allows."""
     asked = moment or {}
     first = max(asked.get("gte", 0), asked.get("gt", -1) + 1)
     return first, min(asked.get("lte", 1 << 62), asked.get("lt", 1 << 62) - 1)
@@ -96,6 +96,6 @@ def _take(
                 return found, True
             found.append(row)
         elif row.created < first and newest_first:
-            # The clock never goes back, so everything that follows is older still.
+            # The clock never goes back, so all rows after this one are older.
             break
     return found, False

@@ -1,7 +1,7 @@
-"""The tables' vocabulary: what a route accepts, and how each value is read.
+"""What a route accepts, and how each value is read.
 
-A route's table names every parameter it takes. Whatever is not in the table is refused by name, so a
-parameter that Stripe knows and the stand-in does not model fails loudly instead of being ignored.
+A route's table names every parameter that it takes. Any other parameter is refused by name. So a parameter that Stripe
+knows and the stand-in does not model is an error, and is not ignored.
 """
 
 import re
@@ -32,7 +32,7 @@ _INTEGER = re.compile(r"-?[0-9]{1,12}")  # twelve digits: times and days added u
 
 
 class Removed(NamedTuple):
-    """A parameter that was taken away: since which API version, how it was read before, and what is said now."""
+    """A parameter that Stripe has removed: since which API version, how it was read before, and the refusal since."""
 
     since: str
     reader: Reader
@@ -40,7 +40,7 @@ class Removed(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The parameters of one route: how each is read, which are required, which were taken away."""
+    """The parameters of one route: how each is read, which are required, which were removed."""
 
     readers: Mapping[str, Reader]
     required: tuple[str, ...] = ()
@@ -48,9 +48,9 @@ class Table(NamedTuple):
 
 
 def read(table: Table, form: Mapping[str, Any], under: str = "", version: str = API_VERSION) -> dict[str, Any]:
-    """The form's values, read by the table as that API version has it. Raises the 400 that Stripe would.
+    """Read the form by the table of that API version. Raises Stripe's 400.
 
-    Nothing has begun yet, so the refusal is not saved.
+    Execution has not begun yet, so the refusal is not saved.
     """
     values: dict[str, Any] = {}
     for name, value in form.items():

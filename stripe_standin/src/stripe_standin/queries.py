@@ -1,10 +1,10 @@
 """The query language of search: clauses of a field, an operator and a value, joined by AND or by OR.
 
-    email:"amy@example.com"               exactly, whatever the case
-    email~"amy"                           a part of it, from three characters on; of strings only
-    amount>=1000                          of numbers only
+    email:"amy@example.com"               equal, ignoring case
+    email~"amy"                           contains at least three characters; strings only
+    amount>=1000                          numbers only
     -currency:"usd"                       not
-    metadata["op"]:"7"   receipt_number:null   is not there
+    metadata["op"]:"7"   receipt_number:null   has no value
 
 Source: docs.stripe.com/search, search query language.
 """
@@ -30,13 +30,13 @@ _CLAUSE = re.compile(
     (?=\s|$)""",
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
-# Without a word between them clauses are joined by AND.
+# Clauses with nothing between them are joined by AND.
 _JOINT = re.compile(r"\s+(?:(and|or)\s+)?", re.IGNORECASE)
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 class Kind(StrEnum):
-    """What a field holds, and so how it may be compared."""
+    """What a field holds, which decides how it may be compared."""
 
     TOKEN = "token"  # noqa: S105 - Stripe's word for a text that is found as a whole only
     STRING = "string"
@@ -63,14 +63,14 @@ OPERATORS: Mapping[Kind, tuple[str, ...]] = {
 
 
 class Field(NamedTuple):
-    """A field that may be asked for; `read` takes it from the object as the API shows it."""
+    """A field that may be searched for; `read` gets it from the object as the API shows it."""
 
     kind: Kind
     read: Callable[[Json], Any]
 
 
 def at(kind: Kind, *paths: str, **renamed: str) -> dict[str, Field]:
-    """Fields that are called by the path to them, such as payment_method_details.card.last4, or have another name."""
+    """Fields whose name is a path, such as payment_method_details.card.last4, or differs from the object's."""
     named = dict(zip(paths, paths, strict=True)) | renamed
     return {name: Field(kind, _reader(path.split("."))) for name, path in named.items()}
 
@@ -79,7 +79,7 @@ class Clause(NamedTuple):
     field: Field
     key: str | None  # of metadata
     operator: str
-    value: str | int | None  # None: the field is not there
+    value: str | int | None  # None: the field has no value
     negated: bool
 
     def matches(self, shown: Json) -> bool:
@@ -103,7 +103,7 @@ class Query(NamedTuple):
 
 
 def parse(text: str, fields: Mapping[str, Field], things: str) -> Query:
-    """What to look for among `things`, such as payment_intents. Raises the 400 for what cannot be read."""
+    """Parse a query over `things`, such as payment_intents. Raises a 400 if it cannot be read."""
     clauses: list[Clause] = []
     joints: set[str] = set()
     text, place = text.strip(), 0
@@ -154,10 +154,10 @@ def _value(written: str, field: Field, name: str) -> str | int | None:
 
 
 def _reader(steps: list[str]) -> Callable[[Json], Any]:
-    def read(told: Any) -> Any:
+    def read(node: Any) -> Any:
         for step in steps:
-            told = told.get(step) if told is not None else None
-        return told
+            node = node.get(step) if node is not None else None
+        return node
 
     return read
 

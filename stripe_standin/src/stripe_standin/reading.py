@@ -21,7 +21,7 @@ class Asked(NamedTuple):
 
 
 def read(request: Request, headers: HeadersIn) -> Asked:
-    """Raises what Stripe says to a request it cannot read."""
+    """Read the request. Raises Stripe's refusal if it cannot be read."""
     found = routes.find(request.method, request.path)
     if found is None:
         raise errors.unknown_route(request.method, request.path)
@@ -38,6 +38,6 @@ def read(request: Request, headers: HeadersIn) -> Asked:
 
 
 def version_of(headers: HeadersIn) -> str:
-    """The version that was asked for, or the account's own when none, or none that can be read, was."""
+    """The version in the request; the account's own if there is none, or none that can be read."""
     version = headers.get(b"stripe-version", b"").decode("latin-1")
     return version if versions.possible(version) else API_VERSION

@@ -4,8 +4,8 @@ from .api import ROUTES
 
 
 def find(method: str, path: str) -> tuple[str, tuple[str, ...]] | None:
-    """The row that answers, and the ids in the path. Every path is /v1/{things}[/{id}[/{verb}[/{id}]]]: no pattern
-    is needed; a word after the things, such as `search`, is looked for before it is taken for an id."""
+    """The route's row, and the ids in the path. Every path is /v1/{things}[/{id}[/{verb}[/{id}]]], so no patterns
+    are needed. A word after the things, such as `search`, is looked up first, and is an id otherwise."""
     exact = f"{method} {path}"
     if exact in ROUTES:
         return exact, ()

@@ -1,4 +1,4 @@
-"""The HTTP server around the application: uvicorn, told when to speak and how to stop."""
+"""The HTTP server around the application: uvicorn, with its own start message and way to stop."""
 
 import contextlib
 import signal
@@ -12,9 +12,9 @@ from .wire import Application, Protocol
 
 
 def serve(app: Application, stopping: Callable[[], None], *, host: str, port: int) -> None:
-    """Serve until told to stop by SIGTERM or SIGINT; `stopping` is called before connections are waited for.
+    """Serve until SIGTERM or SIGINT. `stopping` is called first, so that held requests end.
 
-    Ends the process with exit code 1 when the address cannot be listened on.
+    Ends the process with exit code 1 if the server cannot listen on the address.
     """
     config = Config(
         app,
@@ -30,7 +30,7 @@ def serve(app: Application, stopping: Callable[[], None], *, host: str, port: in
         server_header=False,
         date_header=False,
         proxy_headers=False,
-        # A worker pool keeps its connections; closing them under its hands would look like a fault.
+        # Clients keep their connections in a pool. If the server closed one, it would look like a fault.
         timeout_keep_alive=600,
         timeout_graceful_shutdown=1,
     )
@@ -38,7 +38,7 @@ def serve(app: Application, stopping: Callable[[], None], *, host: str, port: in
 
 
 class _Server(Server):
-    """uvicorn's server, which says when it is ready and lets nobody wait when it stops."""
+    """uvicorn's server. It prints when it is ready, and ends waiting requests when it stops."""
 
     def __init__(self, config: Config, stopping: Callable[[], None]) -> None:
         super().__init__(config)
@@ -48,7 +48,7 @@ class _Server(Server):
         try:
             await super().startup(sockets)
         except SystemExit:
-            # uvicorn has said in a line what is the matter with the address, and has a code of its own for it.
+            # uvicorn has logged what is wrong with the address. Its own exit code would be another.
             sys.exit(1)
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
@@ -60,7 +60,7 @@ class _Server(Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # uvicorn raises the signal again at the end; being asked to stop is not a failure here.
+        # uvicorn would raise the signal again at the end, and the exit code would not be 0.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.handle_exit)
         yield

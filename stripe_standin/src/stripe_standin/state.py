@@ -1,4 +1,4 @@
-"""Everything the stand-in remembers, in one place, and how all of it is forgotten."""
+"""All state of the stand-in in one place, and its reset."""
 
 from .access import Access
 from .api.invoices import following
@@ -21,11 +21,11 @@ class State:
         self.faults = Faults(settings.seed)
         self.waiting = Waiting()
         self.webhooks = Webhooks(self.world, self.clockwork, settings.seed)
-        # After the webhooks: they are told of an event before what follows from it happens.
+        # After the webhooks: an event's webhook is planned before the events that follow from it.
         self.world.listeners.append(following.follow)
 
     def reset(self) -> None:
-        """As at the start. Whoever waits is forgotten and has no effect any more."""
+        """Reset everything. Requests that are held are dropped, and have no effect any more."""
         self.stop()
         self.world.reset()
         self.access.reset()
@@ -35,6 +35,6 @@ class State:
         self.webhooks.clear()
 
     def stop(self) -> None:
-        """Nobody who waits is executed any more, and nobody is told anything."""
+        """Drop held requests, and send no more webhooks."""
         self.waiting.forget_all()
         self.webhooks.stop()

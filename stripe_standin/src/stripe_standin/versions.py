@@ -1,8 +1,8 @@
-"""Older API versions: what an object looked like before a change, oldest reader first to notice.
+"""Older API versions: how an object looked before each change.
 
-A request's `Stripe-Version`, or a webhook endpoint's `api_version`, chooses how objects are shown. A row of `CHANGES`
-says what undoes one change; they are undone from the newest to the oldest one that the reader has not seen. What is
-older than the last row is shown as that row found it.
+A request's `Stripe-Version`, or a webhook endpoint's `api_version`, chooses how objects are shown. Each row of
+`CHANGES` undoes one change. The changes since that version are undone, the newest first. A version older than the last
+row is shown as that row leaves it.
 """
 
 import re
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[a-z]+")
 
 
 class Change(NamedTuple):
-    """Since version `since` the objects called `name` are without what `undo` puts back, in place."""
+    """A change of the API: since version `since` objects called `name` lack what `undo` puts back, in place."""
 
     since: str
     name: str
@@ -31,10 +31,11 @@ class Change(NamedTuple):
 
 
 def possible(version: str) -> bool:
-    """Whether there can be such a version by now; of each day between the first and this one, which is not known here.
+    """Whether there can be such a version by now. Any day since the first version counts: the real days are not known
+    here.
 
     Source: docs.stripe.com/changelog (the first is of 2011) and docs.stripe.com/api-versions (names of releases since
-    2024-09-30.acacia). That an impossible one is refused: stripe/stripe-java#682, pay-rails/pay#680.
+    2024-09-30.acacia). Stripe refuses an impossible one: stripe/stripe-java#682, pay-rails/pay#680.
     """
     if version == API_VERSION:
         return True
@@ -44,17 +45,17 @@ def possible(version: str) -> bool:
 
 
 def older(version: str, than: str = API_VERSION) -> bool:
-    """Whether a version such as 2026-10-28.endive came before a date or another version."""
+    """Whether a version such as 2026-10-28.endive is older than a date or another version."""
     return version[:10] < than[:10]
 
 
-def as_of(told: Any, version: str, books: Books) -> Any:
-    """An answer, or a snapshot, as `version` knew everything in it. What is given stays as it is.
+def as_of(body: Any, version: str, books: Books) -> Any:
+    """An answer, or a snapshot, as `version` shows it. The argument is not changed.
 
-    Events are left alone: each keeps the version that it was made with, whoever asks (docs.stripe.com/api/events/list).
+    Events stay as they are: each keeps the version that it was made with (docs.stripe.com/api/events/list).
     """
     undone = tuple(change for change in CHANGES if older(version, change.since))
-    return _undone(told, undone, books) if undone else told
+    return _undone(body, undone, books) if undone else body
 
 
 def _in_the_calendar(day: str) -> bool:
@@ -64,17 +65,17 @@ def _in_the_calendar(day: str) -> bool:
         return False
 
 
-def _undone(told: Any, undone: tuple[Change, ...], books: Books) -> Any:
-    if isinstance(told, list):
-        return [_undone(each, undone, books) for each in told]
-    if not isinstance(told, dict) or told.get("object") == "event":
-        return told
-    seen = dict(told)
+def _undone(body: Any, undone: tuple[Change, ...], books: Books) -> Any:
+    if isinstance(body, list):
+        return [_undone(each, undone, books) for each in body]
+    if not isinstance(body, dict) or body.get("object") == "event":
+        return body
+    seen = dict(body)
     if not seen.get("deleted"):
         for change in undone:
             if seen.get("object") == change.name:
                 change.undo(seen, books)
-    # Metadata is the reader's own, whatever its keys are called.
+    # Metadata is the caller's own, whatever the names of its keys.
     return {name: value if name == "metadata" else _undone(value, undone, books) for name, value in seen.items()}
 
 
@@ -138,7 +139,7 @@ def _intent_of_invoice(intent: Json, books: Books) -> None:
 
 
 def _charge_of_invoice(charge: Json, books: Books) -> None:
-    # By the rows: what is shown of the intent may have been expanded.
+    # Read from the rows, because the intent in the answer may have been expanded.
     row = books.charges.get(charge["id"])
     intent = row and books.intents.get(row.intent)
     charge["invoice"] = intent and intent.invoice
@@ -150,7 +151,7 @@ def _intent_canceled_by_itself(intent: Json, books: Books) -> None:
 
 
 def _charge_with_release(charge: Json, books: Books) -> None:
-    """What was let go counted as refunded. The refund itself, and its entry in the balance, are not put back."""
+    """A released amount was shown as refunded. The refund itself, and its entry in the balance, are not put back."""
     row = books.charges.get(charge["id"])
     intent = row and books.intents.get(row.intent)
     canceled = intent and intent.status == "canceled" and intent.latest_charge == charge["id"]
@@ -175,13 +176,13 @@ def _charge_with_refunds(charge: Json, books: Books) -> None:
 
 
 def _since(shelf: Shelf[R], created: int) -> Iterator[R]:
-    """The newest first, and none older than what it belongs to: no row is made before the one that it names."""
+    """The newest first. No row is older than the one that it names."""
     return takewhile(lambda row: row.created >= created, shelf.newest_first())
 
 
-def _remove(told: Json, *names: str) -> None:
+def _remove(body: Json, *names: str) -> None:
     for name in names:
-        told.pop(name, None)
+        body.pop(name, None)
 
 
 CHANGES = (

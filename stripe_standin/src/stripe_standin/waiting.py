@@ -1,4 +1,4 @@
-"""Requests that are held: for some seconds, until somebody lets them go, or until their client has left."""
+"""Requests that are held: for some seconds, until a test releases them, or until their client has left."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -36,11 +36,11 @@ class Waiting:
     async def hold(
         self, request: Request, fault: Fault, client_left: Callable[[], Coroutine[Any, Any, None]]
     ) -> Ending:
-        """Wait until released, or until the client leaves (unless the fault says the request survives that)."""
+        """Wait until the request is released, or the client leaves (unless the fault says that it survives that)."""
         self._numbered += 1
         held = Held(f"held_{self._numbered}", request, fault)
         self.held[held.id] = held
-        self._tell()
+        self._wake()
         watcher = None if fault.survives else asyncio.create_task(client_left())
         try:
             ends: set[asyncio.Future[Any]] = {held.released}
@@ -52,10 +52,10 @@ class Waiting:
             if watcher is not None:
                 watcher.cancel()
             del self.held[held.id]
-            self._tell()
+            self._wake()
 
     async def pause(self, seconds: float) -> Ending:
-        """Wait some seconds, whatever the client does. Ends early, as forgotten, when the server stops."""
+        """Wait some seconds, even if the client leaves. It ends early, as forgotten, if the server stops."""
         pause: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self.pauses.add(pause)
         try:
@@ -65,7 +65,7 @@ class Waiting:
             self.pauses.discard(pause)
 
     def release(self, ids: list[str] | None, ending: Ending) -> list[str]:
-        """Let these go, or all; returns the ids of those that were held."""
+        """Release these, or all. Returns the ids of those that were held."""
         chosen = [held for held in self.held.values() if ids is None or held.id in ids]
         for held in chosen:
             if not held.released.done():
@@ -73,7 +73,7 @@ class Waiting:
         return [held.id for held in chosen]
 
     def forget_all(self) -> None:
-        """The server stops, or starts afresh: nobody who waits is executed any more."""
+        """Drop all held requests, because the server stops or is reset."""
         self.release(None, Ending.FORGET)
         for pause in self.pauses:
             if not pause.done():
@@ -92,6 +92,6 @@ class Waiting:
             except TimeoutError:
                 return
 
-    def _tell(self) -> None:
+    def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()

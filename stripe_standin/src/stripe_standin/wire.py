@@ -1,7 +1,7 @@
-"""Closing a connection without a word. ASGI has no way to say it, so the protocol hands us its transport.
+"""Close a connection without an answer. ASGI has no message for that, so the protocol gives us its transport.
 
-`close` sends what was written and then ends; `abort` sends nothing more. To the client both are an end of
-file where an answer should be, as when a server or the network dies.
+`close` sends what was written and then ends; `abort` sends nothing more. The client sees an end of file where an answer
+should be, as when a server or the network dies.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ class Protocol(HttpToolsProtocol):
 
 
 async def read(receive: Receive) -> bytes | None:
-    """The whole body, or None when the client left before it was complete: half a request is none."""
+    """The whole body; None if the client left before it was complete."""
     parts: list[bytes] = []
     while True:
         message = await receive()
@@ -50,7 +50,7 @@ async def answer(send: Send, whole: Answer) -> None:
 
 
 async def answer_half(scope: Scope, receive: Receive, send: Send, whole: Answer) -> None:
-    """Announce the whole body, send the first half of it, and end the connection."""
+    """Send the header for the whole body, then its first half, and end the connection."""
     status, headers, body = whole
     headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -62,7 +62,7 @@ async def answer_half(scope: Scope, receive: Receive, send: Send, whole: Answer)
 async def drop(scope: Scope, receive: Receive) -> None:
     """End the connection without a byte of an answer."""
     _transport(scope).abort()
-    # uvicorn answers for whoever returns without an answer, until it has noticed the end itself.
+    # If the application returned now, uvicorn would send a 500, because it has not noticed the end yet.
     await client_left(receive)
 
 

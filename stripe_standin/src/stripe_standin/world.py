@@ -30,7 +30,7 @@ class Settings:
 
 
 class Clock:
-    """Seconds since 1970, never going back, which can be moved forward by hand."""
+    """Seconds since 1970. It never goes back, and can be moved forward."""
 
     def __init__(self) -> None:
         self._started_at = time.time()
@@ -46,7 +46,7 @@ class Clock:
 
 @dataclass(slots=True)
 class Request:
-    """One request seen on /v1. `status` stays None when no answer was sent, or none has been yet."""
+    """One request seen on /v1. `status` is None if no answer was sent, or not yet."""
 
     n: int
     at: float
@@ -56,14 +56,14 @@ class Request:
     raw: bytes
     key: str | None
     account: str | None = None
-    named: bool = False  # the account is the one of a `Stripe-Account` header
+    named: bool = False  # the account comes from a `Stripe-Account` header
     livemode: bool | None = None
     status: int | None = None
     replayed: bool = False
     fault: str | None = None
 
 
-# Of the call in which it happened; webhooks and whatever else an event sets in motion.
+# Called with the call and its event: webhooks, and what else follows from an event.
 Listener = Callable[[Any, Event], None]
 
 
@@ -77,7 +77,7 @@ class World:
         self.reset()
 
     def reset(self) -> None:
-        """Everything as at the start, except that ids go on: an id never means two objects."""
+        """Reset everything except the ids: an id never names two objects."""
         self.clock = Clock()
         self.index = Index(self.clock.time, self.settings.search_lag_s)
         self.agenda = Agenda()
@@ -87,7 +87,7 @@ class World:
         self._books: dict[tuple[str, bool], Books] = {}
 
     def now(self) -> int:
-        """The clock in whole seconds, as Stripe writes times."""
+        """The time in whole seconds, as Stripe writes times."""
         return int(self.clock.time())
 
     def new_id(self, prefix: str) -> str:

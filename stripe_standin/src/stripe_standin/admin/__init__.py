@@ -1,6 +1,6 @@
-"""/_standin: look inside, and arrange what goes wrong. No authentication: for the loopback address only.
+"""/_standin: look inside, and set faults. It has no authentication, so use it on the loopback address only.
 
-Bodies and answers are JSON; the README shows each of them. A row of ROUTES is all a new one needs.
+Bodies and answers are JSON; the README shows each of them. A new route needs only a row in ROUTES.
 """
 
 from collections.abc import Awaitable, Callable
@@ -21,7 +21,7 @@ from . import changes, views, webhooks
 
 
 class Route(NamedTuple):
-    """`takes` reads what is asked: the query of a GET, the body of any other."""
+    """`takes` reads the query of a GET, or the body of any other method."""
 
     answer: Callable[[State, Any], Awaitable[Json]]
     takes: Reader = fields.table({})
@@ -66,7 +66,7 @@ async def answer(state: State, method: str, path: str, query: bytes, body: bytes
 
 def _asked(method: str, query: bytes, body: bytes) -> Any:
     if body if method == "GET" else query:
-        raise Refused("a GET is asked by its query, anything else by its body")
+        raise Refused("a GET takes a query, any other method a body")
     if method == "GET":
         return fields.once(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
     try:

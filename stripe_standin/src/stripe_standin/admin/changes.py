@@ -1,4 +1,4 @@
-"""What /_standin changes: faults, time, who may ask; and objects made without asking the API."""
+"""What /_standin changes: faults, the clock, API keys; and objects that it makes without an API request."""
 
 from contextlib import suppress
 from typing import Any
@@ -21,7 +21,7 @@ from stripe_standin.waiting import Ending
 from .views import get_clock, get_keys, get_search
 
 COUNT_MAX = 200_000  # authorizations in one go; 200,000 take about 7 s and 800 MB
-ADVANCED_MAX_S = 100 * 365 * 86_400  # in all; times stay numbers that JSON and a calendar can hold
+ADVANCED_MAX_S = 100 * 365 * 86_400  # in all; JSON and a calendar can hold such times
 
 RELEASE = fields.table(
     {"ids": fields.list_of(fields.text), "then": fields.one_of(Ending.PROCEED.value, Ending.FORGET.value)}
@@ -69,11 +69,11 @@ async def delete_faults(state: State, asked: Json) -> Json:
 
 
 async def post_release(state: State, asked: Json) -> Json:
-    """All or none: a client that has left meanwhile is a surprise to whoever names it."""
+    """Release all of the named requests or none: the caller should learn that a client has left meanwhile."""
     ids = asked.get("ids")
     gone = [each for each in ids or () if each not in state.waiting.held]
     if gone:
-        raise Refused(f"`ids`: {', '.join(gone)} not held (any more), so nobody was let go")
+        raise Refused(f"`ids`: {', '.join(gone)} not held (any more), so none was released")
     return {"released": state.waiting.release(ids, Ending(asked.get("then", Ending.PROCEED)))}
 
 
@@ -121,7 +121,7 @@ async def post_authorizations(state: State, asked: Json) -> Json:
     call.params = parameters.read(intents.CREATE, form)
     made = []
     for _ in range(asked.get("count", 1)):
-        # One card for each: what belongs to no customer serves once.
+        # A new card for each: a card without a customer can be used once only.
         call.params["payment_method"] = payment_methods.new(call, card).id
         made.append(intents.create(call))
     charge = books.charges.get(made[-1]["latest_charge"])
@@ -132,7 +132,7 @@ async def post_authorizations(state: State, asked: Json) -> Json:
 
 
 async def post_authentications(state: State, asked: Json) -> Json:
-    """Do what the customer would at the bank's page, and answer with what became of the intent."""
+    """Act as the customer on the bank's page. The answer is the intent after that."""
     books, named = _books(state, asked), asked["payment_intent"]
     intent = books.intents.get(named)
     if intent is None:
@@ -142,7 +142,7 @@ async def post_authentications(state: State, asked: Json) -> Json:
         raise Refused(f"`payment_intent`: {named} waits for nothing of its customer, it has the status {intent.status}")
     call = Call(state.world, books, (), {}, state.world.now(), None, None)
     method = books.find(books.payment_methods, intent.payment_method or "", "payment_method")
-    # The bank may still say no, once it knows who asks: nobody is there to be told but the intent.
+    # The bank may still decline after the authentication. That is no error here; the intent shows it.
     with suppress(StripeError):
         if asked["outcome"] == "succeeded":
             authorizations.authorize(call, intent, method, off_session=False, authenticated=True)

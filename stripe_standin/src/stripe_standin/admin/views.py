@@ -1,4 +1,4 @@
-"""What /_standin shows: effects, requests, rules, who is held, the clock, the keys."""
+"""What /_standin shows: effects, requests, rules, held requests, the clock, the keys."""
 
 from typing import Any
 

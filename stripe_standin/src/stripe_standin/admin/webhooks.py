@@ -1,4 +1,4 @@
-"""Webhooks: every attempt that was made, what goes wrong, sending one again, and rolling a secret."""
+"""Webhooks: every attempt, the settings of what goes wrong, sending one again, and rolling a secret."""
 
 from stripe_standin import fields
 from stripe_standin.api import webhook_endpoints
@@ -18,7 +18,7 @@ ROLLING = fields.table(
 
 
 async def get_webhooks(state: State, asked: Json) -> Json:
-    """What was attempted; with `wait_s`, once nothing is due any more (or the time is over)."""
+    """Every attempt. With `wait_s`, it first waits until no delivery is due, or the time is over."""
     webhooks = state.webhooks
     await webhooks.quiet(asked.get("wait_s", 0))
     after, event, endpoint = asked.get("after", 0), asked.get("event"), asked.get("endpoint")
@@ -54,7 +54,7 @@ async def post_secrets(state: State, asked: Json) -> Json:
 
 
 def _endpoint(state: State, named: str) -> tuple[Books, Endpoint]:
-    """No id is given twice, so the account and the mode need not be said."""
+    """Find an endpoint in all accounts and modes: ids are unique."""
     for books in state.world.all_books():
         endpoint = books.endpoints.get(named)
         if endpoint is not None:

@@ -1,6 +1,6 @@
-"""The API: one room for each kind of object, with the parameters its routes take and what they do.
+"""The API: one module for each kind of object, with the parameters of its routes and what they do.
 
-A row of ROUTES is all a new route needs.
+A new route needs only a row in ROUTES.
 """
 
 from stripe_standin.call import Route, Routes

@@ -1,4 +1,4 @@
-"""Events: what Stripe would have told by webhook. Kept for 30 days, each with the key of its request."""
+"""Events: what Stripe sends by webhook. Kept for 30 days, each with the key of its request."""
 
 from stripe_standin import history
 from stripe_standin.call import Call

@@ -1,6 +1,6 @@
 """Search: PaymentIntents, charges, customers and invoices, found by what they were a while ago.
 
-What is found is shown as it is now. It may no longer be what was asked for, so whoever reads the answer has to look.
+An object is shown as it is now. It may no longer match the query, so the caller has to check it.
 Source: docs.stripe.com/search (query fields; a status is matched as it is cached); stripe/stripe-js#663.
 """
 
@@ -19,12 +19,12 @@ from stripe_standin.objects import Json, shown
 from stripe_standin.parameters import Table, expand, integer, text
 from stripe_standin.queries import NUMERIC, STRING, TOKEN, Field, Query, at
 
-TOTAL_COUNT = "total_count"  # in the answer only where it is expanded (docs.stripe.com/api/pagination/search)
+TOTAL_COUNT = "total_count"  # in the answer only if it is expanded (docs.stripe.com/api/pagination/search)
 
 
 @dataclass(frozen=True)
 class Search:
-    """How one kind of object is searched for; `name` is what one of them says it is."""
+    """How one kind of object is searched for. `name` is its value of `object`."""
 
     name: str
     shelf: Callable[[Books], Shelf[Any]]
@@ -55,15 +55,15 @@ class Search:
             last = place
         url = f"/v1/{self.things}/search"
         more = next_page is not None
-        told = {"object": "search_result", "data": found, "has_more": more, "next_page": next_page, "url": url}
+        result = {"object": "search_result", "data": found, "has_more": more, "next_page": next_page, "url": url}
         if TOTAL_COUNT in asked.get("expand", ()):
-            told[TOTAL_COUNT] = sum(1 for _ in self._matching(call, query, None))
-            # No id to be replaced by an object.
+            result[TOTAL_COUNT] = sum(1 for _ in self._matching(call, query, None))
+            # This is no id to be expanded.
             asked["expand"] = [field for field in asked["expand"] if field != TOTAL_COUNT]
-        return told
+        return result
 
     def _matching(self, call: Call, query: Query, below: int | None) -> Iterator[tuple[int, Any]]:
-        """Objects that matched when the index last looked, the newest first, each with its place on the shelf."""
+        """Objects that matched when the index last looked, the newest first, each with its place among the rows."""
         behind = call.world.index.behind()
         for place, row in self.shelf(call.books).below(below):
             known = behind.get(row.id, row)
@@ -72,7 +72,7 @@ class Search:
 
 
 def _refunded(charge: Json) -> bool | None:
-    """Null where there is nothing that could be refunded."""
+    """Null if nothing could be refunded."""
     refunded: bool = charge["refunded"]
     return refunded if charge["captured"] else None
 
@@ -114,7 +114,7 @@ PAYMENT_INTENTS = Search(
 
 
 def _token(place: int, query: str) -> str:
-    """Where the next page begins; of no use to another query."""
+    """The token of the next page. It is valid for the same query only."""
     return urlsafe_b64encode(f"{place}.{zlib.crc32(query.encode())}".encode()).decode()
 
 

@@ -1,4 +1,4 @@
-"""Webhook endpoints: who is told what happens. What is sent to them, and when, is decided in `webhooks`."""
+"""Webhook endpoints: where events are sent. `webhooks` decides what is sent to them, and when."""
 
 import re
 from typing import Any
@@ -14,14 +14,14 @@ from stripe_standin.webhooks.event_types import ALL, EVENT_TYPES
 from stripe_standin.world import World
 
 ENDPOINTS_MAX = 16  # per account and mode (docs.stripe.com/webhooks)
-ROLLING_MAX_S = 24 * 3600  # so long may the secret before it go on signing (docs.stripe.com/webhooks)
+ROLLING_MAX_S = 24 * 3600  # how long the old secret may go on signing (docs.stripe.com/webhooks)
 
-# Printable and without blanks, so that it can stand in a request line.
+# Printable and without spaces, so that it fits into a request line.
 _URL = re.compile(r"https?://[!-~]+")
 
 
 def url(value: Any, name: str) -> str:
-    """A whole URL. Unlike Stripe's, it may be one that nobody else can reach, such as localhost."""
+    """A whole URL. Unlike at Stripe, it may be local, such as localhost."""
     try:
         parts = urlsplit(value if isinstance(value, str) and _URL.fullmatch(value) else "")
         host = parts.hostname if parts.port != 0 else None
@@ -47,7 +47,7 @@ _CHANGEABLE = {
     "expand": expand(),
 }
 CREATE = Table(
-    # Connected accounts are not modelled, so nobody can be told of theirs.
+    # Connected accounts are not modeled, so there are no events of theirs.
     {**_CHANGEABLE, "api_version": version, "connect": one_of("false")},
     required=("enabled_events", "url"),
 )
@@ -106,7 +106,7 @@ def list_(call: Call) -> Json:
 
 
 def roll(world: World, books: Books, endpoint: Endpoint, keep_s: int) -> Secret:
-    """A new secret; those before it go on signing for `keep_s` seconds, at most (Stripe has this in its Dashboard)."""
+    """Make a new secret. The older ones go on signing for at most `keep_s` seconds (at Stripe: in the Dashboard)."""
     secret, until = _secret(world), world.now() + keep_s
     before = tuple(Secret(each.value, min(each.until or until, until)) for each in endpoint.secrets)
     books.endpoints.put(endpoint._replace(secrets=(secret, *(each for each in before if keep_s))))
@@ -118,7 +118,7 @@ def _endpoint(call: Call) -> Endpoint:
 
 
 def _check(asked: dict[str, Any], livemode: bool) -> None:
-    """What a single parameter cannot know."""
+    """Check what depends on more than one parameter."""
     if livemode and not asked.get("url", "https://").startswith("https://"):
         # The text is quoted in stripe/stripe-connect-custom-rocketdeliveries#10.
         raise errors.bad_request(

@@ -1,8 +1,8 @@
-"""Every object of the API: what is kept of it (a row), and how it looks in an answer (`shown`).
+"""Every object of the API: what is stored of it (a row), and how an answer shows it (`shown`).
 
-A row never changes: a change is a new version of it. So an event's snapshot, or an effect's, is a reference
-to the version of that moment, and costs a pointer. What the stand-in does not model is constant in an
-object's look, and stands in a table above it: null, empty or zero.
+A row never changes: a change makes a new version of it. So the snapshot in an event or an effect is only a reference to
+that version. Fields that the stand-in does not model are always null, empty or zero, and stand in a table above the
+object.
 """
 
 from collections.abc import Callable, Mapping

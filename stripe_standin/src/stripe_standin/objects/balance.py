@@ -1,4 +1,7 @@
-"""The balance: its transactions, the payouts that leave it, and its sums. What is kept of each, and how it looks."""
+"""The balance: its transactions, the payouts that leave it, and its sums.
+
+What is stored of each, and how it is shown.
+"""
 
 from typing import NamedTuple
 
@@ -8,7 +11,7 @@ from .parts import NO_METADATA, Json, null
 class BalanceTransaction(NamedTuple):
     """One entry of the ledger, in minor units: `amount` is signed, `amount - fee` moves the balance.
 
-    `payout` is the payout in which it went out; the API shows that only as a filter of the list.
+    `payout` is the payout that it is part of; in the API that is only a filter of the list.
     """
 
     id: str
@@ -31,7 +34,7 @@ class BalanceTransaction(NamedTuple):
 
     @property
     def metadata(self) -> dict[str, str]:
-        """An entry cannot have any."""
+        """An entry has no metadata."""
         return NO_METADATA
 
 
@@ -62,7 +65,7 @@ def balance_transaction(row: BalanceTransaction) -> Json:
         "fee": row.fee,
         "fee_details": [_fee(row)] if row.fee else [],
         "net": row.net,
-        # The categories of what happens here have the names of the types.
+        # For the types that are modeled here, the category has the name of the type.
         "reporting_category": row.type,
         "source": row.source,
         "status": row.status,

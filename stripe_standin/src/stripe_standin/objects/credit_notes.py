@@ -1,4 +1,4 @@
-"""Credit notes, and the customer's balance that they can add to: what is kept of each, and how it looks."""
+"""Credit notes, and the customer's balance that they can add to: what is stored of each, and how it is shown."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ LINES_SHOWN = 10
 
 
 class CreditLine(NamedTuple):
-    """`line` is the invoice's line that it credits, if it is not one of its own."""
+    """`line` is the invoice's line that it credits; None if it is a custom line."""
 
     id: str
     amount: int
@@ -20,7 +20,7 @@ class CreditLine(NamedTuple):
 
 
 class CreditNote(NamedTuple):
-    """Amounts are in minor units: `pre` was taken from what was still to be paid, `post` from what had been.
+    """Amounts are in minor units: `pre` was taken from what was still to be paid, `post` from what had been paid.
 
     `refunds` are refunds with their amounts; with `out_of_band` and what went to the balance they add up to `post`.
     """
@@ -52,7 +52,7 @@ class CreditNote(NamedTuple):
 
 
 class BalanceChange(NamedTuple):
-    """A customer balance transaction, in minor units: what is below zero is the customer's credit."""
+    """A customer balance transaction, in minor units. Below zero it is the customer's credit."""
 
     id: str
     created: int
@@ -78,7 +78,7 @@ _LINE: Json = {
 
 def credit_line(row: CreditLine, livemode: bool) -> Json:
     whole = row.unit_amount is not None and "." not in row.unit_amount
-    told = {
+    body = {
         **_LINE,
         "id": row.id,
         "amount": row.amount,
@@ -91,8 +91,8 @@ def credit_line(row: CreditLine, livemode: bool) -> Json:
         "unit_amount_decimal": row.unit_amount,
     }
     if row.line is not None:
-        told["invoice_line_item"] = row.line
-    return told
+        body["invoice_line_item"] = row.line
+    return body
 
 
 _NOTE: Json = {

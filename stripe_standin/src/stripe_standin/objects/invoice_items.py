@@ -1,4 +1,4 @@
-"""Invoice items, and the lines of an invoice that show them: what is kept of each, and how it looks."""
+"""Invoice items, and the lines of an invoice that show them: what is stored of each, and how it is shown."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from .parts import Json, null
 class InvoiceItem(NamedTuple):
     """Something to bill, in minor units; pending until it belongs to an invoice.
 
-    `unit_amount` is a decimal, `unit_amount * quantity` is `amount` but for rounding.
+    `unit_amount` is a decimal; `unit_amount * quantity`, rounded, is `amount`.
     """
 
     id: str
@@ -97,7 +97,7 @@ def line(row: Line) -> Json:
 
 
 def _pricing(item: InvoiceItem) -> Json:
-    """As recorded: a price and a product of its own stand behind each amount. Here only their ids appear."""
+    """As recorded: Stripe makes a price and a product for each amount. Here only their ids exist."""
     return {
         "price_details": {"price": f"price_{item.id[3:]}", "product": f"prod_{item.id[3:]}"},
         "type": "price_details",

@@ -1,4 +1,4 @@
-"""Invoice payments: which PaymentIntent pays which invoice. What is kept of each, and how it looks."""
+"""Invoice payments: which PaymentIntent pays which invoice. What is stored of each, and how it is shown."""
 
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ class InvoicePayment(NamedTuple):
     paid_at: int | None = None
     canceled_at: int | None = None
     is_default: bool = True
-    metadata: dict[str, str] = NO_METADATA  # it cannot have any
+    metadata: dict[str, str] = NO_METADATA  # it has none
     object: str = "invoice_payment"
 
 

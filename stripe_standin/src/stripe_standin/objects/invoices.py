@@ -1,4 +1,4 @@
-"""Invoices: what is kept of each, and how it looks. Amounts are in minor units."""
+"""Invoices: what is stored of each, and how it is shown. Amounts are in minor units."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,8 +12,8 @@ HOUR = 3_600
 
 
 class Invoice(NamedTuple):
-    """`total` is what the lines are worth. `due` is what is to be paid of it: after the customer's balance was applied,
-    and what credit notes took away before it was paid. `paid` is how much of `due` has been paid.
+    """`total` is the sum of the lines. `due` is what is to be paid of it, after the customer's balance was applied and
+    after credit notes that came before the payment. `paid` is how much of `due` has been paid.
     """
 
     id: str
@@ -41,7 +41,7 @@ class Invoice(NamedTuple):
     credit_notes: tuple[str, ...] = ()
     attempted: bool = False
     attempt_count: int = 0
-    advances_at: int | None = None  # the next step that it takes by itself
+    advances_at: int | None = None  # when it takes its next step by itself
     days_until_due: int | None = None
     due_date: int | None = None
     effective_at: int | None = None
@@ -82,7 +82,7 @@ def invoice(row: Invoice) -> Json:
     final = row.finalized_at is not None
     page = f"https://invoice.standin.invalid/{row.id}" if final else None
     lines = [line(each) for each in row.lines[:LINES_SHOWN]]
-    told = {
+    body = {
         **_INVOICE,
         "id": row.id,
         "amount_due": row.due,
@@ -137,13 +137,13 @@ def invoice(row: Invoice) -> Json:
         "webhooks_delivered_at": row.created,
     }
     if row.status == "uncollectible":
-        # docs.stripe.com/changelog/endive/2026-09-30/invoice-uncollectible-status-detail: there in this status only.
-        told["status_details"] = {"uncollectible": {"reason": "user_forgiven"}}
-    return told
+        # docs.stripe.com/changelog/endive/2026-09-30/invoice-uncollectible-status-detail: only in this status.
+        body["status_details"] = {"uncollectible": {"reason": "user_forgiven"}}
+    return body
 
 
 def _next_attempt(row: Invoice) -> int | None:
     if row.advances_at is None or row.collection_method != "charge_automatically":
         return None
-    # A draft's is a second before it is finalized: recorded so, twice.
+    # For a draft it is a second before it is finalized (recorded twice).
     return row.advances_at if row.finalized_at is not None else row.advances_at - 1

@@ -1,4 +1,4 @@
-"""What all objects are made of."""
+"""Parts that all objects share."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ NO_METADATA: dict[str, str] = {}
 
 
 def null(*names: str) -> Json:
-    """Fields that the stand-in does not model: there, and null."""
+    """Fields that the stand-in does not model, as null."""
     return dict.fromkeys(names)
 
 

@@ -1,11 +1,11 @@
-"""PaymentIntents and charges: what is kept of each, and how it looks. Amounts are in minor units."""
+"""PaymentIntents and charges: what is stored of each, and how it is shown. Amounts are in minor units."""
 
 from typing import NamedTuple
 
 from .parts import Json, null
 from .people import BILLING_DETAILS, Card, Decline, card_details
 
-# Payment methods are those of the dashboard, unless the intent says otherwise.
+# The payment methods are those set in the Dashboard, unless the intent has others.
 AUTOMATIC: Json = {"allow_redirects": "always", "enabled": True}
 
 
@@ -29,9 +29,9 @@ class Intent(NamedTuple):
     cancellation_reason: str | None = None
     last_payment_error: Json | None = None
     confirmation_method: str = "automatic"
-    automatic_payment_methods: Json | None = None  # AUTOMATIC itself where nothing was asked
+    automatic_payment_methods: Json | None = None  # AUTOMATIC if the request had none
     next_action: Json | None = None
-    card_options: Json | None = None  # what was asked of card payments: several captures, a longer hold
+    card_options: Json | None = None  # the request's card options: several captures, a longer authorization
     description: str | None = None
     receipt_email: str | None = None
     setup_future_usage: str | None = None
@@ -44,7 +44,7 @@ class Intent(NamedTuple):
 
 
 class Charge(NamedTuple):
-    """What the bank answered. Amounts are in minor units; `captures` counts them, `multicapture` allows several."""
+    """The bank's answer. Amounts are in minor units; `captures` counts captures, `multicapture` allows several."""
 
     id: str
     created: int
@@ -95,7 +95,7 @@ def intent(row: Intent) -> Json:
         "canceled_at": row.canceled_at,
         "cancellation_reason": row.cancellation_reason,
         "capture_method": row.capture_method,
-        # Only its form matters here.
+        # Only its format matters here.
         "client_secret": f"{row.id}_secret_{row.id[:2:-1]}",
         "confirmation_method": row.confirmation_method,
         "created": row.created,
@@ -202,7 +202,7 @@ def charge(row: Charge) -> Json:
         "payment_method": row.payment_method,
         "payment_method_details": {"type": "card", "card": card},
         "receipt_email": row.receipt_email,
-        # Not before the last capture, even if all of the others came back (docs: multicapture).
+        # Not before the last capture, even if all earlier ones are refunded (docs: multicapture).
         "refunded": row.captured and row.amount_refunded == row.amount_captured,
         "shipping": row.shipping,
         "status": row.status,

@@ -1,4 +1,4 @@
-"""Customers, their payment methods, and the account itself: what is kept of each, and how it looks."""
+"""Customers, their payment methods, and the account itself: what is stored of each, and how it is shown."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from .parts import Json, null
 
 
 class Decline(NamedTuple):
-    """What the bank says when it says no."""
+    """How the bank declines."""
 
     code: str
     decline_code: str | None
@@ -23,8 +23,8 @@ class Card(NamedTuple):
     funding: str = "credit"
     country: str = "US"
     decline: Decline | None = None
-    refuses_attach: bool = False  # most declining cards are refused as soon as a customer wants to keep them
-    authenticates: bool = False  # the bank wants to see the customer (3-D Secure) before it says anything else
+    refuses_attach: bool = False  # most declining cards cannot be attached to a customer
+    authenticates: bool = False  # the bank asks for 3-D Secure before it decides
     risk: str = "normal"  # or `elevated`, or `highest`, which Stripe blocks
     refunds: str = "at_once"  # or `later` (pending first), or `never` (failed after a while)
 
@@ -57,7 +57,7 @@ class PaymentMethod(NamedTuple):
     card: Card
     customer: str | None
     metadata: dict[str, str]
-    used_up: bool = False  # it paid without belonging to a customer, or was detached from one
+    used_up: bool = False  # it paid without a customer, or was detached from one
     object: str = "payment_method"
 
 
@@ -120,7 +120,7 @@ _CARD = {
 
 
 def card_details(card: Card) -> Json:
-    """What a charge and a payment method both say of a card."""
+    """The fields of a card that a charge and a payment method share."""
     return {
         **_CARD,
         "brand": card.brand,

@@ -1,4 +1,4 @@
-"""Refunds: what is kept of each, and how it looks."""
+"""Refunds: what is stored of each, and how it is shown."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,10 @@ from .parts import Json, null
 
 
 class Refund(NamedTuple):
-    """Money given back, in minor units. One that failed came back: `failure_balance_transaction` says so."""
+    """Money given back, in minor units.
+
+    If the refund failed, `failure_balance_transaction` is the entry of its return.
+    """
 
     id: str
     created: int
@@ -41,7 +44,7 @@ _REFUND = {
 
 
 def refund(row: Refund) -> Json:
-    told = {
+    body = {
         **_REFUND,
         "id": row.id,
         "amount": row.amount,
@@ -57,9 +60,9 @@ def refund(row: Refund) -> Json:
         "status": row.status,
     }
     if row.status == "pending":
-        told["pending_reason"] = "processing"
+        body["pending_reason"] = "processing"
     if row.status == "failed":
-        told["failure_balance_transaction"] = row.failure_balance_transaction
-        # What the documentation of test cards says of the one whose refunds fail.
-        told["failure_reason"] = "expired_or_canceled_card"
-    return told
+        body["failure_balance_transaction"] = row.failure_balance_transaction
+        # From the documentation of the test card whose refunds fail.
+        body["failure_reason"] = "expired_or_canceled_card"
+    return body

@@ -1,4 +1,4 @@
-"""Webhook endpoints: whom the account wants told, of what, and how that looks."""
+"""Webhook endpoints: where the account wants which events sent, and how an endpoint is shown."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from .parts import Json
 
 
 class Secret(NamedTuple):
-    """What an endpoint's webhooks are signed with; one that was replaced still signs until `until`."""
+    """A secret that signs an endpoint's webhooks. One that was replaced still signs until `until`."""
 
     value: str
     until: int | None = None
@@ -21,13 +21,13 @@ class Endpoint(NamedTuple):
     api_version: str | None  # None: the account's own
     description: str | None
     metadata: dict[str, str]
-    secrets: tuple[Secret, ...]  # the one in force first
+    secrets: tuple[Secret, ...]  # the current one first
     status: str = "enabled"
     object: str = "webhook_endpoint"
 
 
 def endpoint(row: Endpoint) -> Json:
-    """Without its secret, which only the answer to its creation shows."""
+    """The endpoint without its secret, which only the answer to its creation shows."""
     return {
         "id": row.id,
         "object": "webhook_endpoint",

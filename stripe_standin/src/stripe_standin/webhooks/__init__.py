@@ -1,1 +1,1 @@
-"""Webhooks: who is told what happened and when, one attempt of it, and what goes wrong with it on request."""
+"""Webhooks: which endpoint gets which event, and when; one attempt; and what goes wrong on request."""

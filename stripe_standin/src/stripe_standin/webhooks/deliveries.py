@@ -1,7 +1,7 @@
 """One attempt to deliver a webhook: what is sent, how it is signed, and what became of it.
 
-Source: docs.stripe.com/webhooks (2xx is a delivery, a redirect is a failure) and webhooks/signatures. There is a
-thread for each attempt: the event loop goes on meanwhile, and nobody waits for a thread whose answer is not wanted.
+Source: docs.stripe.com/webhooks (2xx is a delivery, a redirect is a failure) and webhooks/signatures. Each
+attempt has a thread of its own: the event loop goes on meanwhile, and does not wait for a thread that it has given up.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from stripe_standin import history
 from stripe_standin.books import Books
 from stripe_standin.history import Event
 
-ANSWER_MAX = 64 * 1024  # so much of an answer is read, and thrown away
+ANSWER_MAX = 64 * 1024  # at most this much of an answer is read at a time; it is thrown away
 
 
 class Outcome(NamedTuple):
-    """The status that came, or why none did."""
+    """The status of the answer, or the reason why there is none."""
 
     status: int | None
     error: str | None
@@ -36,34 +36,37 @@ class Outcome(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Delivery:
-    """One event on its way to one endpoint, until it is delivered or given up."""
+    """One event for one endpoint, until it is delivered or given up."""
 
     id: str
     books: Books
     endpoint_id: str
     event: Event
     version: str
-    # The object in JSON, as an older version showed it then. None: the event's row shows it any time.
+    # The object in JSON as an older version showed it then. None: it can be made from the event's row at any time.
     snapshot: bytes | None
     by_hand: bool = False
     attempts: int = 0
 
 
 def body(delivery: Delivery) -> bytes:
-    """The event, indented as by Stripe: whoever verifies what he has parsed and written anew fails here, too."""
+    """The event as JSON, indented as Stripe's.
+
+    A receiver that verifies JSON which it has written again fails here, too.
+    """
     event = delivery.event
-    told = history.event(event, len(delivery.books.undelivered.get(event.id, ())))
+    result = history.event(event, len(delivery.books.undelivered.get(event.id, ())))
     if delivery.snapshot is not None:
-        told["api_version"] = delivery.version
-        told["data"] = {"object": orjson.Fragment(delivery.snapshot)}
-    return orjson.dumps(told, option=orjson.OPT_INDENT_2)
+        result["api_version"] = delivery.version
+        result["data"] = {"object": orjson.Fragment(delivery.snapshot)}
+    return orjson.dumps(result, option=orjson.OPT_INDENT_2)
 
 
 def signature(sent: bytes, secrets: Iterable[str]) -> str:
     """The header `Stripe-Signature`, one `v1` for each secret.
 
-    Its time is the real one, not that of the stand-in's clock: the receiver holds it against a clock of his own,
-    which nobody has moved.
+    Its time is the real time, not that of the stand-in's clock: the receiver compares it with its own clock, which
+    nobody has moved.
     """
     at = int(time.time())
     signed = b"%d.%b" % (at, sent)
@@ -71,21 +74,21 @@ def signature(sent: bytes, secrets: Iterable[str]) -> str:
 
 
 async def send(url: str, sent: bytes, signed: str, timeout_s: float) -> Outcome:
-    """Post it and wait for the answer; all of that may take `timeout_s` of real time."""
+    """Post it and wait for the answer, for at most `timeout_s` of real time in all."""
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[Outcome] = loop.create_future()
 
-    def settle(told: Outcome) -> None:
+    def settle(result: Outcome) -> None:
         if not outcome.done():
-            outcome.set_result(told)
+            outcome.set_result(result)
 
     def work() -> None:
-        told = _post(url, sent, signed, timeout_s)
+        result = _post(url, sent, signed, timeout_s)
         # The loop may have been closed meanwhile: the server has stopped.
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle, told)
+            loop.call_soon_threadsafe(settle, result)
 
-    # Not of a pool, whose threads are waited for when the process ends.
+    # Not a thread of a pool: the end of the process would wait for it.
     threading.Thread(target=work, daemon=True, name="webhook").start()
     try:
         return await asyncio.wait_for(outcome, timeout_s)
@@ -100,16 +103,16 @@ def _post(url: str, sent: bytes, signed: str, timeout_s: float) -> Outcome:
         "Stripe-Signature": signed,
         "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
     }
-    # It only ends the thread; the time to answer is kept by whoever waits for it.
+    # This only ends the thread. `send` keeps the time limit for the answer.
     limit = urllib3.Timeout(timeout_s + 1)
     try:
-        # A connection of its own: one that is kept may be closed by the receiver when it is used again.
+        # A new connection: the receiver may have closed one that was kept.
         with urllib3.PoolManager(retries=False) as http:
             answer = http.request(
                 "POST", url, body=sent, headers=headers, timeout=limit, redirect=False, preload_content=False
             )
             ends = time.monotonic() + timeout_s
-            # A receiver that drips its answer would be read for ever: the limit is for each of its bytes.
+            # urllib3's limit is for each read, so a receiver that sends byte by byte would be read forever.
             while time.monotonic() < ends and answer.read1(ANSWER_MAX):
                 pass
             answer.close()

@@ -1,4 +1,5 @@
-"""Every type of event that an endpoint may ask for. The stand-in tells a few of them; a misspelt one is refused.
+"""Every type of event that an endpoint may ask for. The stand-in makes a few of them; a type that is not in this list
+is refused.
 
 Source: `enabled_events` in docs.stripe.com/api/webhook_endpoints/create.
 """

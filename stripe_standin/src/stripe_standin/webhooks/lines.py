@@ -1,8 +1,8 @@
-"""Who is told what happened, and when: each event to each endpoint that asked for it, until it is delivered.
+"""Sends each event to each endpoint that asked for it, until it is delivered.
 
-Every endpoint has a line: what is due stands in the order of its time, and is attempted one after the other, so that
-a receiver who hangs holds up nobody else. What is not due yet waits on the agenda. All times are those of the
-stand-in's clock; only a receiver's time to answer is real.
+Every endpoint has a line of its own: its due deliveries are attempted one after the other, in the order of their times.
+So a receiver that hangs delays no other endpoint, and there is no order between two endpoints. What is not due yet
+waits on the agenda. All times are those of the stand-in's clock; only a receiver's time to answer is real.
 """
 
 import asyncio
@@ -28,15 +28,14 @@ from .deliveries import Delivery, Outcome
 from .disorder import Disorder
 from .event_types import ALL
 
-# docs.stripe.com/webhooks: in live mode for up to three days, ever less often; in a sandbox three times over a few
-# hours. The steps are not published: these double, the last comes after 2 days 20 hours, or 3.5 hours.
+# docs.stripe.com/webhooks: in live mode for up to three days, with growing pauses; in a sandbox three times over a few
+# hours. The pauses are not published. These double; the last attempt is after 2 days 20 hours, or 3.5 hours.
 RETRIES_LIVE_S = tuple(240 * 2**n for n in range(10))
 RETRIES_TEST_S = (1_800, 3_600, 7_200)
 
 ATTEMPTS_KEPT = 10_000
-# Not delivered yet, of all endpoints together; 100,000 take about 60 MB, and more
-# where older versions are told, which keep a snapshot each.
-# What comes on top is not sent.
+# Deliveries that wait or are in flight, of all endpoints together. 100,000 take about 60 MB, and more if endpoints have
+# older versions, which need a snapshot each. Beyond this number, none is sent.
 DELIVERIES_MAX = 100_000
 
 
@@ -53,7 +52,7 @@ class Attempt(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a delivery stands in its line: by the time it is due, then by the order of coming."""
+    """The place of a delivery in its line: by the time it is due, then by the order in which it was made."""
 
     due: int
     n: int
@@ -63,7 +62,7 @@ class Place(NamedTuple):
 @dataclass
 class Line:
     places: list[Place] = field(default_factory=list)
-    flying: dict[asyncio.Task[None], Delivery] = field(default_factory=dict)
+    in_flight: dict[asyncio.Task[None], Delivery] = field(default_factory=dict)
 
 
 class Webhooks:
@@ -76,7 +75,7 @@ class Webhooks:
         self.clear()
 
     def clear(self) -> None:
-        """As at the start. What is on its way has no effect any more, whatever is answered."""
+        """Reset. The answers to attempts in flight have no effect any more."""
         self.stop()
         self.disorder = Disorder(random.getrandbits(32) if self._seed is None else self._seed)
         self.attempts: deque[Attempt] = deque(maxlen=ATTEMPTS_KEPT)
@@ -84,62 +83,62 @@ class Webhooks:
         self._numbered = 0
 
     def stop(self) -> None:
-        """Nothing is attempted any more, and nobody waits for what is on its way."""
+        """Stop all attempts, without waiting for those in flight."""
         for line in self._lines.values():
-            for task in line.flying:
+            for task in line.in_flight:
                 task.cancel()
         self._lines = {}
         self._waiting: dict[str, Delivery] = {}
 
     def happened(self, call: Call, event: Event) -> None:
-        """Plan who is told of it. Nobody listens: nothing is kept."""
+        """Plan the deliveries of this event. Without an endpoint nothing is stored."""
         if not len(call.books.endpoints):
             return
-        self._tell(call, event)
+        self._plan(call, event)
         if self.disorder.twinned():
-            # Now and then there are two Event objects for one thing (docs.stripe.com/webhooks).
-            self._tell(call, call.books.events.put(event._replace(id=self._world.new_id("evt"))))
+            # Stripe sometimes makes two Event objects for one change (docs.stripe.com/webhooks).
+            self._plan(call, call.books.events.put(event._replace(id=self._world.new_id("evt"))))
 
     def resend(self, books: Books, endpoint: Endpoint, event: Event) -> None:
-        """Once, by hand. Automatic attempts go on until one of them succeeds (docs: process undelivered events)."""
+        """Send it once more. Automatic attempts go on until one of them succeeds (docs: process undelivered events)."""
         version = endpoint.api_version or API_VERSION
         snapshot = _snapshot(event, version, books)
         self._line_up(self._delivery(books, endpoint.id, event, version, snapshot, by_hand=True), self._world.now())
 
     def arranged(self) -> None:
-        """The disorder was changed: what it held back may go."""
+        """Start what the old settings held back: they were changed."""
         for line in self._lines.values():
             self._go_on(line)
 
     def counts(self) -> Json:
-        """How many deliveries are due or on their way, and how many wait for their time."""
-        due = sum(len(line.places) + len(line.flying) for line in self._lines.values())
+        """How many deliveries are due or in flight, and how many wait for their time."""
+        due = sum(len(line.places) + len(line.in_flight) for line in self._lines.values())
         return {"due": due, "scheduled": len(self._waiting)}
 
     async def quiet(self, seconds: float | None = None, request_id: str | None = None) -> None:
-        """Return once nothing is due, or nothing of one request; after `seconds` at the latest.
+        """Return once no delivery is due, or none of this request; after `seconds` at the latest.
 
-        An outage holds back whatever is due: nobody waits for that.
+        It does not wait for what an outage holds back.
         """
         loop = asyncio.get_running_loop()
         deadline = None if seconds is None else loop.time() + seconds
-        while flying := self._busy(request_id):
+        while in_flight := self._busy(request_id):
             left = None if deadline is None else deadline - loop.time()
             if left is not None and left <= 0:
                 return
-            await asyncio.wait(flying, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(in_flight, timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
     def _busy(self, request_id: str | None) -> list[asyncio.Task[None]]:
-        """The attempts to wait for: those of lines with a delivery that is wanted."""
+        """The attempts to wait for: all attempts of a line with a delivery of this request, or of any."""
         found: list[asyncio.Task[None]] = []
         for line in self._lines.values():
             due = [] if self.disorder.outage else [place.delivery for place in line.places]
-            wanted = (each for each in (*line.flying.values(), *due))
+            wanted = (each for each in (*line.in_flight.values(), *due))
             if any(request_id in (None, each.event.request_id) for each in wanted):
-                found += line.flying
+                found += line.in_flight
         return found
 
-    def _tell(self, call: Call, event: Event) -> None:
+    def _plan(self, call: Call, event: Event) -> None:
         books = call.books
         snapshots: dict[str, bytes | None] = {}
         for endpoint in reversed(list(books.endpoints.newest_first())):
@@ -189,15 +188,15 @@ class Webhooks:
         self._go_on(line)
 
     def _go_on(self, line: Line) -> None:
-        while line.places and len(line.flying) < self.disorder.parallel and not self.disorder.outage:
+        while line.places and len(line.in_flight) < self.disorder.parallel and not self.disorder.outage:
             place = heapq.heappop(line.places)
             task = asyncio.get_running_loop().create_task(self._attempt(line, place))
-            line.flying[task] = place.delivery
+            line.in_flight[task] = place.delivery
 
     async def _attempt(self, line: Line, place: Place) -> None:
         delivery = place.delivery
         endpoint = delivery.books.endpoints.get(delivery.endpoint_id)
-        # One that is disabled or deleted when its retry is due gets none any more (docs.stripe.com/webhooks).
+        # An endpoint that is disabled or deleted when a retry is due gets none (docs.stripe.com/webhooks).
         if endpoint is not None and endpoint.status == "enabled":
             now = self._world.now()
             secrets = [each.value for each in endpoint.secrets if each.until is None or each.until > now]
@@ -205,11 +204,11 @@ class Webhooks:
             signed = deliveries.signature(sent, secrets)
             outcome = await deliveries.send(endpoint.url, sent, signed, self.disorder.timeout_s)
             if self._lines.get(delivery.endpoint_id) is not line:
-                return  # everything was forgotten meanwhile
+                return  # there was a reset meanwhile
             self._attempted(delivery, place.due, outcome)
         task = asyncio.current_task()
         if task is not None:
-            line.flying.pop(task, None)
+            line.in_flight.pop(task, None)
         self._go_on(line)
         self._clockwork.set_alarm()
 
@@ -225,7 +224,7 @@ class Webhooks:
             return
         retries = RETRIES_LIVE_S if books.livemode else RETRIES_TEST_S
         if not delivery.by_hand and delivery.attempts <= len(retries):
-            # Counted from when it was due, not from now: a clock that was moved makes no attempt later.
+            # Counted from when it was due, not from now: so moving the clock delays no attempt.
             self._schedule(delivery, due + retries[delivery.attempts - 1])
 
     def _note(self, delivery: Delivery, outcome: Outcome) -> None:
@@ -245,9 +244,9 @@ class Webhooks:
 
 
 def _snapshot(event: Event, version: str, books: Books) -> bytes | None:
-    """What an older version shows may need other rows than the event's, as they are now: so it is taken now."""
+    """The object in an older version. It may need other rows as they are now, so it is made now."""
     if not versions.older(version):
         return None
-    told = orjson.dumps(versions.as_of(shown(event.row), version, books))
-    # A copy: what orjson gives holds on to 8 kB, however short it is.
-    return bytes(memoryview(told))
+    encoded = orjson.dumps(versions.as_of(shown(event.row), version, books))
+    # A copy, because orjson's result keeps its whole buffer of 8 kB.
+    return bytes(memoryview(encoded))

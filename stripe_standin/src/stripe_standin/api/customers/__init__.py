@@ -1,4 +1,4 @@
-"""Customers, what they pay with, and what they have in credit."""
+"""Customers, their payment methods, and their credit balance."""
 
 from stripe_standin.call import Route, Routes
 

@@ -1,7 +1,7 @@
-"""A customer's balance: what is credited or owed until the next invoice, and the ledger it is the sum of.
+"""A customer's balance: the credit or debt until the next invoice, and the ledger that adds up to it.
 
 Below zero it is the customer's credit (docs.stripe.com/billing/customer/balance). Decided here: a customer has a
-balance in one currency, the first in which it moves.
+balance in one currency, that of its first change.
 """
 
 from stripe_standin import errors
@@ -67,7 +67,7 @@ def move(
 
 
 def holds(customer: Customer, money: str) -> bool:
-    """Whether the customer's balance is in this currency, or could be."""
+    """Whether the customer's balance is in this currency, or has none yet."""
     return customer.currency in (None, money)
 
 

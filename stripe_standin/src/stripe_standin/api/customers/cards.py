@@ -78,12 +78,12 @@ CARDS = {
     "chargeDeclinedExpiredCard": _refused("0069", EXPIRED),
     "chargeDeclinedIncorrectCvc": _refused("0127", WRONG_CVC),
     "chargeDeclinedProcessingError": _refused("0119", PROCESSING),
-    # Stripe itself blocks it, and the bank is not asked.
+    # Stripe itself blocks it; the bank is not asked.
     "chargeDeclinedFraudulent": _refused("0019", BLOCKED, risk="highest"),
     "riskLevelElevated": Card("visa", "9235", risk="elevated"),
     # Can be attached to a customer; every charge is then declined.
     "chargeCustomerFail": Card("visa", "0341", decline=GENERIC),
-    # A refund that is pending for a while, and one that fails after a while.
+    # Cards whose refund is pending for a while, or fails after a while.
     "pendingRefund": Card("visa", "7726", refunds="later"),
     "refundFail": Card("visa", "5126", refunds="never"),
     # Always authenticated. There are no SetupIntents here, so 3155 cannot be set up beforehand.
@@ -156,7 +156,7 @@ NUMBERS = {
 
 
 def by_token(token: str) -> Card | None:
-    """The card that `pm_card_visa` or `tok_visa` stands for, if it is one of Stripe's."""
+    """The test card that a name such as `pm_card_visa` or `tok_visa` means; None if there is none."""
     for prefix in ("pm_card_", "tok_"):
         if token.startswith(prefix):
             return CARDS.get(token.removeprefix(prefix))
@@ -168,7 +168,7 @@ def by_number(number: str) -> Card | None:
 
 
 def misspelt(number: str) -> bool:
-    """Whether it cannot be a card's number: its last digit is not the one that the others ask for (Luhn)."""
+    """Whether it cannot be a card number: its check digit is wrong (Luhn)."""
     digits = number.replace(" ", "")
     if not re.fullmatch("[0-9]{12,19}", digits):
         return True
@@ -177,7 +177,10 @@ def misspelt(number: str) -> bool:
 
 
 def window(card: Card, currency: str, *, merchant_initiated: bool, extended: bool) -> int:
-    """Seconds from authorization to `capture_before`. In Japan is, decided here, whose card and currency are."""
+    """Seconds from authorization to `capture_before`.
+
+    Decided here: a Japanese card that pays in JPY counts as in Japan.
+    """
     visa = card.brand == "visa"
     if currency == "jpy" and card.country == "JP" and card.brand != "amex":
         return WINDOW_JAPAN

@@ -82,7 +82,7 @@ def create(call: Call) -> Json:
         metadata=NO_METADATA,
         invoice_prefix=customer_id[-8:].upper(),
     )
-    # Its default can be the one that comes with it, which is attached as soon as there is a customer.
+    # The default may be the payment method of the same request, which is attached once the customer exists.
     default = asked.get("invoice_settings", {}).get("default_payment_method")
     if default is not None and (method is None or default != asked["payment_method"]):
         raise payment_methods.not_theirs(default, "invoice_settings[default_payment_method]")
@@ -116,7 +116,10 @@ def update(call: Call) -> Json:
 
 
 def delete(call: Call) -> Json:
-    """It cannot be undone. What names it goes on naming it, but its cards are gone (docs: api/customers/delete)."""
+    """Delete the customer for good.
+
+    Other objects keep its id, but its cards are detached (docs: api/customers/delete).
+    """
     customer = _customer(call)
     payment_methods.forget(call, customer.id)
     call.books.customers.remove(customer.id)

@@ -1,4 +1,4 @@
-"""Payment methods: Stripe's published test cards, loose or attached to a customer."""
+"""Payment methods: Stripe's published test cards, with or without a customer."""
 
 from stripe_standin import errors
 from stripe_standin.call import Call
@@ -27,7 +27,7 @@ GET = Table({"expand": _expand})
 LIST = Table({**_LIST, "customer": text})
 LIST_OF_CUSTOMER = Table(_LIST)
 
-# Two texts, as recorded: where it is attached (stripe/stripe-php#1221), and pays (Automattic/woocommerce-payments#323).
+# Two texts, as recorded: on attaching (stripe/stripe-php#1221), and on paying (Automattic/woocommerce-payments#323).
 _NOT_ATTACHED_AGAIN = (
     "This PaymentMethod was previously used without being attached to a Customer or was detached from a Customer, and "
     "may not be used again."
@@ -60,7 +60,7 @@ def attach(call: Call) -> Json:
 
 
 def detach(call: Call) -> Json:
-    """It may not be used again, and is nobody's default any more."""
+    """Detach it: it may not be used again, and is no default any more."""
     books, method = call.books, _method(call)
     if method.customer is None:
         raise errors.wrong_state(
@@ -76,7 +76,7 @@ def detach(call: Call) -> Json:
 
 
 def forget(call: Call, customer_id: str) -> None:
-    """Nobody pays with the cards of a customer who was deleted, not an invoice that goes on by itself either."""
+    """Detach all cards of a deleted customer, so that not even an invoice that advances by itself uses one."""
     shelf = call.books.payment_methods
     for method in [each for each in shelf.newest_first() if each.customer == customer_id]:
         shelf.put(method._replace(customer=None, used_up=True))
@@ -120,7 +120,10 @@ def new(call: Call, card: Card, labels: dict[str, str] = NO_METADATA) -> Payment
 
 
 def for_payment(call: Call, named: str, customer: str | None) -> PaymentMethod:
-    """The payment method `named`, or a new one for a token such as pm_card_visa. Raises if it is another's."""
+    """The payment method `named`, or a new one for a token such as pm_card_visa.
+
+    Raises if it belongs to another customer.
+    """
     card = cards.by_token(named)
     if card is not None and not call.books.livemode:
         return new(call, card)
@@ -157,13 +160,16 @@ def attachable(call: Call, named: str, param: str) -> PaymentMethod:
 
 
 def use_up(call: Call, method: PaymentMethod) -> None:
-    """The bank was asked. What belongs to no customer serves once, also if the answer was no (the text above)."""
+    """Note that the bank was asked.
+
+    A card without a customer can be used once, even if it was declined (the text above).
+    """
     if method.customer is None and not method.used_up:
         call.books.payment_methods.put(method._replace(used_up=True))
 
 
 def set_up(call: Call, method: PaymentMethod, customer: str | None) -> None:
-    """It paid, and is to be used again: it goes to the payment's customer; without one it can be attached later.
+    """Keep it for later payments: attach it to the payment's customer; without one it can be attached later.
 
     Source: `setup_future_usage` in docs.stripe.com/api/payment_intents/create.
     """

@@ -1,4 +1,4 @@
-"""An invoice found, changed, and told of: what the rooms of invoices share."""
+"""Find an invoice, change it, record the change: what the modules of invoices share."""
 
 from stripe_standin import errors
 from stripe_standin.call import Call
@@ -6,7 +6,7 @@ from stripe_standin.objects import Invoice, Line
 
 
 def the_invoice(call: Call, param: str = "invoice") -> Invoice:
-    """The one in the path. `param` is what the refusal names, which differs from route to route (recorded)."""
+    """The invoice in the path. `param` is the name in the refusal, which differs between routes (recorded)."""
     return call.books.find(call.books.invoices, call.ids[0], param)
 
 
@@ -25,8 +25,8 @@ def with_lines(invoice: Invoice, lines: tuple[Line, ...]) -> Invoice:
     return invoice._replace(lines=lines, total=total, due=max(total, 0))
 
 
-def told(call: Call, invoice: Invoice, event: str, effect: str | None = None, amount: int | None = None) -> Invoice:
-    """Keep this version, and tell what happened to it; an effect is of `amount`, or of the whole invoice."""
+def record(call: Call, invoice: Invoice, event: str, effect: str | None = None, amount: int | None = None) -> Invoice:
+    """Store this version, and make its event and its effect, whose amount is `amount` or the invoice's total."""
     call.books.invoices.put(invoice)
     call.event(event, invoice)
     if effect is not None:

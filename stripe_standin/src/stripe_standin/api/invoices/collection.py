@@ -1,4 +1,4 @@
-"""What one does with an invoice: finalize, pay, send, void it, or give it up.
+"""The actions on an invoice: finalize, pay, send, void, mark uncollectible.
 
 Transitions: docs.stripe.com/invoicing/integration/workflow-transitions; the texts of refusals are recorded ones.
 """
@@ -11,7 +11,7 @@ from stripe_standin.objects import Invoice, Json, shown
 from stripe_standin.parameters import Table, boolean, expand, text
 
 from . import payments
-from .changes import the_invoice, told
+from .changes import record, the_invoice
 from .progress import HOUR, charge, finalized, method_for, settled, worth
 
 _expand = expand(*paths("invoice"))
@@ -64,7 +64,7 @@ def send(call: Call) -> Json:
         raise errors.wrong_state("You can only manually send an invoice if its collection method is 'send_invoice'.")
     if invoice.status == "draft":
         invoice = finalized(call, invoice)
-    return shown(invoice if invoice.status == "paid" else told(call, invoice, "invoice.sent", "invoice.sent"))
+    return shown(invoice if invoice.status == "paid" else record(call, invoice, "invoice.sent", "invoice.sent"))
 
 
 def void(call: Call) -> Json:
@@ -74,7 +74,7 @@ def void(call: Call) -> Json:
     if invoice.status not in ("open", "uncollectible"):
         raise errors.wrong_state(_NOT_OPEN)
     invoice = invoice._replace(status="void", auto_advance=False, advances_at=None, voided_at=call.now)
-    told(call, invoice, "invoice.voided", "invoice.voided")
+    record(call, invoice, "invoice.voided", "invoice.voided")
     payments.end(call, invoice, "void_invoice")
     applied = (invoice.ending_balance or 0) - invoice.starting_balance
     if applied and call.books.customers.get(invoice.customer):
@@ -83,14 +83,14 @@ def void(call: Call) -> Json:
 
 
 def mark_uncollectible(call: Call) -> Json:
-    """It can still be paid, or voided."""
+    """Mark it uncollectible. It can still be paid or voided."""
     invoice = the_invoice(call, "id")
     if invoice.status == "uncollectible":
         raise errors.wrong_state("This invoice has already been marked uncollectible.")
     if invoice.status != "open":
         raise errors.wrong_state(_NOT_OPEN)
     invoice = invoice._replace(status="uncollectible", auto_advance=False, advances_at=None, uncollectible_at=call.now)
-    return shown(told(call, invoice, "invoice.marked_uncollectible", "invoice.marked_uncollectible"))
+    return shown(record(call, invoice, "invoice.marked_uncollectible", "invoice.marked_uncollectible"))
 
 
 def _paid_out_of_band(call: Call, invoice: Invoice) -> None:
@@ -100,6 +100,6 @@ def _paid_out_of_band(call: Call, invoice: Invoice) -> None:
 
 
 def _remains(call: Call, invoice: Invoice) -> int:
-    """What is to be paid, or will be when it is final."""
+    """The amount to be paid, or that will be when it is final."""
     customer = call.books.customers.get(invoice.customer)
     return invoice.remaining if invoice.status != "draft" or customer is None else worth(customer, invoice)[0]

@@ -1,4 +1,4 @@
-"""What a credit note would be: its lines, how much of it was paid, and whether it can be. Nothing is kept yet."""
+"""Computes a credit note and checks it: its lines, and how much of it was paid. Nothing is stored yet."""
 
 from decimal import ROUND_HALF_UP, Decimal
 
@@ -11,7 +11,7 @@ from stripe_standin.parameters import merged
 
 
 def drafted(call: Call) -> tuple[Invoice, CreditNote]:
-    """The invoice, and the note that is asked for. Raises what cannot be."""
+    """The invoice, and the requested note. Raises if the note is impossible."""
     asked, books = call.params, call.books
     invoice = books.find(books.invoices, asked["invoice"], "invoice", status=400)
     if invoice.status not in ("open", "paid"):
@@ -65,7 +65,7 @@ def drafted(call: Call) -> tuple[Invoice, CreditNote]:
 
 
 def _line(call: Call, invoice: Invoice, asked: Json, n: int) -> CreditLine:
-    """An amount of an invoice's line, or units of it; or units of something else, at a price of their own."""
+    """A line of a note: an amount or a quantity of an invoice's line, or a custom quantity with its own price."""
     line = None
     if asked["type"] == "invoice_line_item":
         named = asked.get("invoice_line_item")
@@ -98,7 +98,7 @@ def _line(call: Call, invoice: Invoice, asked: Json, n: int) -> CreditLine:
 
 
 def _within(call: Call, invoice: Invoice, lines: tuple[CreditLine, ...]) -> None:
-    """A line is credited up to its own amount, of which a discount's is less than nothing."""
+    """Check that a line is credited at most up to its own amount; a discount has an amount below zero."""
     for n, line in enumerate(lines):
         named = next((each for each in invoice.lines if each.id == line.line), None)
         if named is None:
@@ -111,7 +111,7 @@ def _within(call: Call, invoice: Invoice, lines: tuple[CreditLine, ...]) -> None
 
 
 def _creditable(call: Call, invoice: Invoice) -> int:
-    """What has been paid and neither credited nor refunded: refunds made beside credit notes count, too."""
+    """What was paid and neither credited nor refunded. Refunds without a credit note count, too."""
     by_notes = sum(amount for note in _notes(call, invoice) for _, amount in note.refunds)
     charge = charge_of(call, invoice)
     refunded = charge.amount_refunded if charge is not None else 0
@@ -124,7 +124,7 @@ def _notes(call: Call, invoice: Invoice) -> list[CreditNote]:
 
 
 def charge_of(call: Call, invoice: Invoice) -> Charge | None:
-    """What was taken for this invoice."""
+    """The charge that paid this invoice; None if none did."""
     payment = call.books.invoice_payments.get(invoice.payment or "")
     intent = call.books.intents.get(payment.intent) if payment is not None and payment.status == "paid" else None
     return call.books.charges.get(intent.latest_charge or "") if intent is not None else None

@@ -1,7 +1,7 @@
-"""Credit notes: what is taken back from a final invoice, before it was paid or after.
+"""Credit notes: they reduce a final invoice, before or after it was paid.
 
-What remains to be paid goes down first, but not below nothing. The rest is refunded, added to the customer's balance,
-or given back outside of Stripe; the three must add up. Source: docs.stripe.com/api/credit_notes/create.
+The amount that remains to be paid goes down first, but not below zero. The rest is refunded, added to the customer's
+balance, or given back outside of Stripe; the three must add up. Source: docs.stripe.com/api/credit_notes/create.
 """
 
 from stripe_standin import errors
@@ -29,7 +29,7 @@ from stripe_standin.parameters import (
 )
 
 from . import payments
-from .changes import told
+from .changes import record
 from .credit_note_drafts import charge_of, drafted
 from .progress import settled
 
@@ -80,7 +80,7 @@ LIST = Table(
     }
 )
 
-_REFUND_REASONS = {"duplicate", "fraudulent"}  # of a credit note's reasons those that a refund has, too
+_REFUND_REASONS = {"duplicate", "fraudulent"}  # the reasons that a refund can have, too
 
 
 def create(call: Call) -> Json:
@@ -108,7 +108,7 @@ def create(call: Call) -> Json:
 
 
 def preview(call: Call) -> Json:
-    """As `create` would make it, but for its refunds and its transaction."""
+    """The note as `create` would make it, without its refunds and its transaction."""
     _, note = drafted(call)
     return shown(note)
 
@@ -124,7 +124,7 @@ def update(call: Call) -> Json:
 
 
 def void(call: Call) -> Json:
-    """What it took from an open invoice is to be paid again. What was given back cannot be taken back."""
+    """Void it: what it took from an open invoice is to be paid again. A note that gave money back cannot be voided."""
     note = _note(call)
     invoice = call.books.invoices.get(note.invoice)
     if note.status == "void":
@@ -169,5 +169,5 @@ def _credited(call: Call, invoice: Invoice, pre: int, post: int) -> None:
     if invoice.status == "open" and not invoice.remaining:
         invoice = settled(call, invoice)
     else:
-        told(call, invoice, "invoice.updated")
+        record(call, invoice, "invoice.updated")
     payments.keep_in_step(call, invoice)

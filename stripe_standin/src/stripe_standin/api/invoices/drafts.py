@@ -1,4 +1,4 @@
-"""Invoices: drafts made, changed, thrown away, and read."""
+"""Invoices: create, change, delete and read drafts."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ from stripe_standin.parameters import (
     text,
 )
 
-from .changes import the_invoice, told
+from .changes import record, the_invoice
 from .items import attached, pending
 from .progress import DAY, scheduled
 
@@ -73,7 +73,7 @@ LIST = Table(
 )
 
 _PLAIN = ("collection_method", "custom_fields", "effective_at", "description", "footer", "statement_descriptor")
-# docs.stripe.com/invoicing/integration/automatic-advancement-collection: it can be switched on open ones, too.
+# docs.stripe.com/invoicing/integration/automatic-advancement-collection: it can be changed on open ones, too.
 _OF_FINAL = {"auto_advance", "expand", "metadata"}
 
 
@@ -100,7 +100,7 @@ def create(call: Call) -> Json:
     invoice = scheduled(call, attached(call, _asked(call, invoice), items))
     for line in invoice.lines:
         books.invoice_items.put(line.item)
-    return shown(told(call, invoice, "invoice.created", "invoice.created"))
+    return shown(record(call, invoice, "invoice.created", "invoice.created"))
 
 
 def update(call: Call) -> Json:
@@ -114,15 +114,15 @@ def update(call: Call) -> Json:
     if "auto_advance" in asked and asked["auto_advance"] != invoice.auto_advance:
         changed = scheduled(call, changed._replace(auto_advance=asked["auto_advance"]))
     # Without a change there is no event (recorded).
-    return shown(invoice if changed == invoice else told(call, changed, "invoice.updated"))
+    return shown(invoice if changed == invoice else record(call, changed, "invoice.updated"))
 
 
 def delete(call: Call) -> Json:
-    """Its items stay with it, and can no more be changed than it (recorded)."""
+    """Delete a draft. Its items stay with it, and cannot be changed either (recorded)."""
     invoice = the_invoice(call)
     if invoice.status != "draft":
         raise errors.wrong_state("You can only delete draft invoices.")
-    told(call, invoice, "invoice.deleted", "invoice.deleted")
+    record(call, invoice, "invoice.deleted", "invoice.deleted")
     call.books.invoices.remove(invoice.id)
     if invoice.number is not None:
         call.books.invoice_numbers.discard(invoice.number)
@@ -148,7 +148,7 @@ def list_(call: Call) -> Json:
 
 
 def _asked(call: Call, invoice: Invoice) -> Invoice:
-    """The invoice with what the parameters say of it. Raises what cannot be, before anything is kept."""
+    """The invoice with these parameters. Raises before anything is stored."""
     asked = call.params
     changes: dict[str, Any] = {name: asked[name] for name in _PLAIN if name in asked}
     if "metadata" in asked:
@@ -189,7 +189,7 @@ def _check_due(collection_method: str, changes: Json, invoice: Invoice) -> None:
 
 
 def _check_email(call: Call, invoice: Invoice) -> None:
-    """As recorded: Stripe looks at it when the invoice is made, not only when it is sent."""
+    """As recorded: Stripe checks the e-mail address when the invoice is made, not only when it is sent."""
     customer = call.books.customers.get(invoice.customer)
     if customer is not None and customer.email is None:
         raise errors.wrong_state(

@@ -1,4 +1,4 @@
-"""What happens to the PaymentIntent of an invoice happens to the invoice, whoever set it in motion."""
+"""An invoice follows its PaymentIntent, whatever changed that: the API, the invoice, or the clock."""
 
 from collections.abc import Callable, Mapping
 
@@ -6,12 +6,12 @@ from stripe_standin.call import Call
 from stripe_standin.history import Event
 from stripe_standin.objects import Intent, Invoice, InvoicePayment
 
-from .changes import told
+from .changes import record
 from .progress import settled
 
 
 def follow(call: Call, event: Event) -> None:
-    """A listener to every event: most are none of ours, so it looks at the type first."""
+    """Called for every event. Most do not matter here, so it checks the type first."""
     step = _STEPS.get(event.type)
     if step is None or not isinstance(event.row, Intent) or event.row.invoice is None:
         return
@@ -29,11 +29,11 @@ def _succeeded(call: Call, invoice: Invoice, payment: InvoicePayment, intent: In
 
 
 def _failed(call: Call, invoice: Invoice, payment: InvoicePayment, intent: Intent) -> None:
-    told(call, _attempted(invoice, 1), "invoice.payment_failed")
+    record(call, _attempted(invoice, 1), "invoice.payment_failed")
 
 
 def _waits(call: Call, invoice: Invoice, payment: InvoicePayment, intent: Intent) -> None:
-    told(call, _attempted(invoice, 0), "invoice.payment_action_required")
+    record(call, _attempted(invoice, 0), "invoice.payment_action_required")
 
 
 def _canceled(call: Call, invoice: Invoice, payment: InvoicePayment, intent: Intent) -> None:
@@ -41,7 +41,7 @@ def _canceled(call: Call, invoice: Invoice, payment: InvoicePayment, intent: Int
 
 
 def _attempted(invoice: Invoice, attempts: int) -> Invoice:
-    """Only retries by Stripe itself count further than the first (the API's `attempt_count`)."""
+    """After the first attempt, only Stripe's own retries count (the API's `attempt_count`)."""
     return invoice._replace(attempted=True, attempt_count=max(invoice.attempt_count, attempts))
 
 

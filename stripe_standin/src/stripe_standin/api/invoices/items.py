@@ -27,7 +27,7 @@ from stripe_standin.parameters import (
     text,
 )
 
-from .changes import editable, told, with_lines
+from .changes import editable, record, with_lines
 
 LINES_MAX = 250  # per invoice (docs.stripe.com/api/invoiceitems/create)
 
@@ -77,7 +77,7 @@ def create(call: Call) -> Json:
     call.event("invoiceitem.created", item)
     call.effect("invoiceitem.created", item, item.amount)
     if invoice:
-        told(call, invoice, "invoice.updated")
+        record(call, invoice, "invoice.updated")
     return shown(item)
 
 
@@ -86,7 +86,7 @@ def update(call: Call) -> Json:
     invoice = _draft_of(call, item)
     item = call.books.invoice_items.put(changed(item, call.params, "amount"))
     if invoice:
-        told(call, with_items(invoice, [item]), "invoice.updated")
+        record(call, with_items(invoice, [item]), "invoice.updated")
     return shown(item)
 
 
@@ -101,7 +101,7 @@ def delete(call: Call) -> Json:
     gone(call, item)
     call.effect("invoiceitem.deleted", item, item.amount)
     if invoice:
-        told(call, without(invoice, {item.id}), "invoice.updated")
+        record(call, without(invoice, {item.id}), "invoice.updated")
     return {"id": item.id, "object": "invoiceitem", "deleted": True}
 
 
@@ -122,7 +122,7 @@ def list_(call: Call) -> Json:
     )
 
 
-# What an invoice asks of its items.
+# Used by invoices.
 
 
 def pending(call: Call, customer: str, money: str | None) -> list[InvoiceItem]:
@@ -138,7 +138,7 @@ def pending(call: Call, customer: str, money: str | None) -> list[InvoiceItem]:
 
 
 def attached(call: Call, invoice: Invoice, items: Iterable[InvoiceItem]) -> Invoice:
-    """The draft with these in front of its lines. Raises if they are too many; nothing is kept yet."""
+    """The draft with these in front of its lines. Raises if there are too many. Nothing is stored yet."""
     added = tuple(Line(call.world.new_id("il"), item._replace(invoice=invoice.id)) for item in items)
     if len(invoice.lines) + len(added) > LINES_MAX:
         raise errors.wrong_state(f"An invoice can have at most {LINES_MAX} lines.", param="lines")
@@ -172,7 +172,7 @@ def made(call: Call, customer: str, money: str, asked: Json, named: str) -> Invo
 
 
 def changed(item: InvoiceItem, asked: Json, named: str) -> InvoiceItem:
-    """The item as asked for. `named` is what a refusal calls the amount; nothing has begun yet."""
+    """The requested item. `named` is the name of the amount in a refusal. Execution has not begun yet."""
     changes: dict[str, Any] = {name: asked[name] for name in ("description", "discountable") if name in asked}
     if "metadata" in asked:
         changes["metadata"] = merged(item.metadata, asked["metadata"])
@@ -185,7 +185,7 @@ def changed(item: InvoiceItem, asked: Json, named: str) -> InvoiceItem:
 
 
 def _price(item: InvoiceItem, asked: Json, named: str) -> dict[str, Any]:
-    """An amount, or units and what each costs. An amount is one unit."""
+    """An amount, or a quantity and the price of a unit. An amount is one unit."""
     if "amount" in asked:
         for other in ("quantity", "unit_amount_decimal"):
             if other in asked:
@@ -202,7 +202,7 @@ def _price(item: InvoiceItem, asked: Json, named: str) -> dict[str, Any]:
 
 
 def _draft_of(call: Call, item: InvoiceItem) -> Invoice | None:
-    """The draft it is on, if it is on one. Raises if it cannot be changed any more."""
+    """The draft that it is on, if any. Raises if that cannot be changed any more."""
     if item.invoice is None:
         return None
     invoice = call.books.invoices.get(item.invoice)

@@ -1,7 +1,7 @@
-"""The lines of a draft: its invoice items, added, changed and taken away, many at once.
+"""The lines of a draft: its invoice items, added, changed and removed, many at once.
 
-Recorded: a line takes an amount or a quantity, and what is added later stands first. Decided here: lines added by one
-call stand in the order in which they were given.
+Recorded: a line takes an amount or a quantity, and lines that are added later come first. Decided here: lines added by
+one call keep their order.
 """
 
 from stripe_standin import errors
@@ -12,7 +12,7 @@ from stripe_standin.objects import Invoice, InvoiceItem, Json, Line, shown
 from stripe_standin.objects.invoice_items import line as line_shown
 from stripe_standin.parameters import PAGE, Reader, Table, expand, list_of, merged, metadata, nested, one_of, text
 
-from .changes import editable, not_editable, the_invoice, told
+from .changes import editable, not_editable, record, the_invoice
 from .items import LINE, LINES_MAX, attached, changed, gone, made, with_items, without
 
 
@@ -45,7 +45,7 @@ def add_lines(call: Call) -> Json:
         books.invoice_items.put(line.item)
         if new:
             call.event("invoiceitem.created", line.item)
-    return shown(told(call, invoice, "invoice.updated", "invoice.lines_added"))
+    return shown(record(call, invoice, "invoice.updated", "invoice.lines_added"))
 
 
 def update_lines(call: Call) -> Json:
@@ -56,15 +56,15 @@ def update_lines(call: Call) -> Json:
     ]
     for item in items:
         call.books.invoice_items.put(item)
-    return shown(told(call, with_items(invoice, items), "invoice.updated"))
+    return shown(record(call, with_items(invoice, items), "invoice.updated"))
 
 
 def update_line(call: Call) -> Json:
-    """Answers the line, not the invoice (recorded)."""
+    """Returns the line, not the invoice (recorded)."""
     invoice = editable(the_invoice(call))
     line = _on(invoice, call.ids[1], "line_item_id", status=404)
     item = call.books.invoice_items.put(changed(line.item, call.params, "amount"))
-    told(call, with_items(invoice, [item]), "invoice.updated")
+    record(call, with_items(invoice, [item]), "invoice.updated")
     return line_shown(Line(line.id, item))
 
 
@@ -78,7 +78,7 @@ def remove_lines(call: Call) -> Json:
         else:
             call.books.invoice_items.put(line.item._replace(invoice=None))
     invoice = without(invoice, {line.item.id for line in removed})
-    return shown(told(call, invoice, "invoice.updated"))
+    return shown(record(call, invoice, "invoice.updated"))
 
 
 def lines(call: Call) -> Json:
@@ -112,7 +112,7 @@ def _on(invoice: Invoice, line_id: str, param: str, *, status: int = 400) -> Lin
 
 
 def _labeled(call: Call, invoice: Invoice) -> Invoice:
-    """Before anything else happens: too much metadata is refused, and a refusal leaves nothing behind."""
+    """Check the metadata first: if there is too much, the refusal must leave no change behind."""
     if "invoice_metadata" not in call.params:
         return invoice
     return invoice._replace(metadata=merged(invoice.metadata, call.params["invoice_metadata"]))

@@ -1,6 +1,6 @@
-"""Invoice payments: the PaymentIntent that stands behind a final invoice, kept in step with what remains to be paid."""
+"""Invoice payments: the PaymentIntent of a final invoice, kept in step with what remains to be paid."""
 
-from stripe_standin.api.payments.authorizations import let_go
+from stripe_standin.api.payments.authorizations import release
 from stripe_standin.call import Call
 from stripe_standin.expansion import paths
 from stripe_standin.lists import page
@@ -21,7 +21,7 @@ LIST = Table(
 
 
 def begin(call: Call, invoice: Invoice) -> Invoice:
-    """A PaymentIntent for what remains, which waits for a payment method."""
+    """Make a PaymentIntent for what remains to be paid. It waits for a payment method."""
     books = call.books
     intent = Intent(
         id=call.world.new_id("pi"),
@@ -61,7 +61,7 @@ def intent_of(call: Call, invoice: Invoice) -> Intent | None:
 
 
 def keep_in_step(call: Call, invoice: Invoice) -> None:
-    """What remains has changed (the API's `is_default`: the default payment is synchronized with it)."""
+    """Set the payment's amount to what remains (API: `is_default`, the default payment is synchronized with it)."""
     intent = intent_of(call, invoice)
     payment = call.books.invoice_payments.get(invoice.payment or "")
     if intent is None or payment is None:
@@ -74,10 +74,10 @@ def keep_in_step(call: Call, invoice: Invoice) -> None:
 
 
 def end(call: Call, invoice: Invoice, reason: str) -> None:
-    """Nothing is to be paid this way any more. Canceling the intent cancels the payment (`following`)."""
+    """Cancel the intent, because nothing remains to be paid by it. That cancels the payment, too (`following`)."""
     intent = intent_of(call, invoice)
     if intent is not None:
-        let_go(call, intent, reason, "payment_intent.canceled")
+        release(call, intent, reason, "payment_intent.canceled")
 
 
 def get(call: Call) -> Json:

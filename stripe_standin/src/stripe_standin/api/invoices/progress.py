@@ -1,4 +1,5 @@
-"""How an invoice goes on, by hand or by itself: final, charged, paid; an hour after it was made, or at its due date.
+"""The steps of an invoice: finalized, charged, paid, overdue; on request, or by itself after an hour or at its due
+date.
 
 Source: docs.stripe.com/invoicing/integration/automatic-advancement-collection.
 """
@@ -11,15 +12,15 @@ from stripe_standin.objects import Customer, Invoice, PaymentMethod, shown
 from stripe_standin.parameters import AMOUNT_MAX
 
 from . import payments
-from .changes import told
+from .changes import record
 
 DAY, HOUR = 86_400, 3_600
 
 
 def finalized(call: Call, invoice: Invoice, *, then_in_s: int | None = None) -> Invoice:
-    """Number, balance and payment of a draft. `then_in_s`: when it goes on by itself, if it does.
+    """Finalize a draft: give it a number, apply the balance, make its payment. `then_in_s`: when it advances by itself.
 
-    What leaves nothing to pay is paid: Stripe does not keep such an invoice open.
+    If nothing remains to be paid, it is paid: Stripe does not keep such an invoice open.
     """
     books = call.books
     customer = books.find(books.customers, invoice.customer, "customer", status=400)
@@ -51,33 +52,33 @@ def finalized(call: Call, invoice: Invoice, *, then_in_s: int | None = None) -> 
             invoice = _advancing(call, invoice, call.now + then_in_s)
         if invoice.due_date is not None:
             call.world.agenda.note(max(invoice.due_date, call.now), overdue, books, invoice.id)
-    told(call, invoice, "invoice.finalized", "invoice.finalized")
+    record(call, invoice, "invoice.finalized", "invoice.finalized")
     return invoice if due else settled(call, invoice._replace(attempted=True))
 
 
 def settled(call: Call, invoice: Invoice, effect: str = "invoice.paid") -> Invoice:
-    """Nothing remains to be paid."""
+    """Mark it paid."""
     invoice = invoice._replace(status="paid", paid_at=call.now, auto_advance=False, advances_at=None)
-    told(call, invoice, "invoice.paid", effect, invoice.paid)
+    record(call, invoice, "invoice.paid", effect, invoice.paid)
     call.event("invoice.payment_succeeded", invoice)
     return invoice
 
 
 def charge(call: Call, invoice: Invoice, method: PaymentMethod) -> None:
-    """Ask the bank. What comes of it reaches the invoice by `following`.
+    """Ask the bank. The invoice gets the result through `following`.
 
-    A bank that wants to see the customer is not a decline here, also off session: the intent waits for the customer
+    If the bank wants 3-D Secure, that is no decline here, even off session: the intent waits for the customer
     (stripe/stripe-node#628; docs.stripe.com/billing/subscriptions/event-destinations).
     """
     intent = payments.intent_of(call, invoice)
-    assert intent is not None  # something remains, so there is one
+    assert intent is not None  # something remains to be paid, so there is an intent
     intent = authorize(call, intent._replace(payment_method=method.id), method, off_session=False)
     if intent.status == "requires_action":
         raise errors.invoice_requires_action(shown(intent))
 
 
 def method_for(call: Call, invoice: Invoice, named: str | None) -> PaymentMethod | None:
-    """The one named, or the invoice's, or the customer's for invoices (docs: default_payment_method)."""
+    """The payment method in the request, or the invoice's, or the customer's default (docs: default_payment_method)."""
     customer = call.books.customers.get(invoice.customer)
     default = customer.default_payment_method if customer is not None else None
     chosen = named or invoice.default_payment_method or default
@@ -85,7 +86,7 @@ def method_for(call: Call, invoice: Invoice, named: str | None) -> PaymentMethod
 
 
 def worth(customer: Customer, invoice: Invoice) -> tuple[int, int, int]:
-    """What is to be paid of a draft, and the customer's balance before and after that, in minor units."""
+    """The amount to be paid of a draft, and the customer's balance before and after that, in minor units."""
     if not balances.holds(customer, invoice.currency):
         return max(invoice.total, 0), 0, 0
     owed = invoice.total + customer.balance
@@ -102,7 +103,7 @@ def _numbered(call: Call, customer: Customer, invoice: Invoice) -> str:
 
 
 def scheduled(call: Call, invoice: Invoice) -> Invoice:
-    """A draft that advances by itself is finalized an hour after it was made; a second later, as recorded twice."""
+    """Schedule a draft that advances by itself: an hour after it was made, plus a second (recorded twice)."""
     if not invoice.auto_advance:
         return invoice._replace(advances_at=None)
     if invoice.status == "draft":
@@ -111,7 +112,7 @@ def scheduled(call: Call, invoice: Invoice) -> Invoice:
 
 
 def advance(call: Call) -> None:
-    """Finalize it if it is a draft, then charge or send it. There is one attempt: retries are not modelled."""
+    """Finalize it if it is a draft, then charge or send it. There is one attempt: retries are not modeled."""
     invoice = call.books.invoices.get(call.ids[0])
     if invoice is None or invoice.advances_at is None or invoice.advances_at > call.now:
         return
@@ -120,21 +121,21 @@ def advance(call: Call) -> None:
         try:
             invoice = finalized(call, invoice)
         except errors.StripeError:
-            told(call, invoice, "invoice.finalization_failed")
+            record(call, invoice, "invoice.finalization_failed")
             return
     else:
         call.books.invoices.put(invoice)
     if invoice.status != "open":
         return
     if invoice.collection_method == "send_invoice":
-        told(call, invoice, "invoice.sent", "invoice.sent")
+        record(call, invoice, "invoice.sent", "invoice.sent")
         return
     try:
         method = method_for(call, invoice, None)
         if method is not None:
             charge(call, invoice, method)
     except errors.StripeError:
-        # Nobody asked, so nobody is answered: the events tell.
+        # There is no request to answer: the events show the result.
         return
 
 

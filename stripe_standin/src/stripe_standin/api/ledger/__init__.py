@@ -1,4 +1,4 @@
-"""The ledger: every movement of money, and the payouts that leave it."""
+"""The ledger: every movement of money, and the payouts to the bank."""
 
 from stripe_standin.call import Route, Routes
 

@@ -1,4 +1,4 @@
-"""The ledger: every movement of money has its entry, and what Stripe keeps of it.
+"""The ledger: an entry, with Stripe's fee, for every movement of money.
 
 Sources: docs.stripe.com/payments/balances (pending, then available), stripe.com/pricing (the fee).
 """
@@ -15,8 +15,8 @@ from .payouts import pay_out
 DAY = 86_400
 # Two days later at midnight UTC, weekends like any other day. Stripe counts business days, in some countries more.
 SETTLES_AFTER_DAYS = 2
-# Cards in the US, at Stripe's public price: 2.9 % and 30 cents for each capture, half a cent rounded up. The
-# smallest unit of any other currency is taken for the cent.
+# Cards in the US, at Stripe's public price: 2.9 % and 30 cents for each capture, half a cent rounded up. For
+# other currencies the smallest unit counts as the cent.
 FEE_PER_MILLE, FEE_FIXED = 29, 30
 
 BALANCE = Table({"expand": expand()})
@@ -35,7 +35,7 @@ LIST = Table(
 
 
 def fee_of(amount: int) -> int:
-    """What Stripe keeps of a capture, in minor units. It is not given back with a refund (docs: refunds)."""
+    """Stripe's fee for a capture, in minor units. A refund does not give it back (docs: refunds)."""
     return (amount * FEE_PER_MILLE + 500) // 1000 + FEE_FIXED
 
 
@@ -57,9 +57,9 @@ def enter(
 
 
 def balance(call: Call) -> Json:
-    """What has not gone out yet, as the sum of its entries: there is no other book-keeping that could differ."""
+    """The balance: always computed from the entries that have not been paid out."""
     books = call.books
-    # The account's own currency is told even where there is nothing of it.
+    # The account's own currency is shown even if its balance is zero.
     sums = {"available": {"usd": 0}, "pending": {"usd": 0}}
     for entries in books.unpaid.values():
         for entry_id in entries:

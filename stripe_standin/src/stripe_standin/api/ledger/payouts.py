@@ -22,7 +22,7 @@ LIST = Table(
 
 
 def pay_out(call: Call) -> None:
-    """Midnight: what is due becomes available and goes out. A balance that is not positive stays as it is."""
+    """At midnight, entries that are due become available and are paid out, if their sum is positive."""
     books = call.books
     entries = books.balance_transactions
     for currency, unpaid in books.unpaid.items():
@@ -43,7 +43,7 @@ def pay_out(call: Call) -> None:
 
 
 def arrive(call: Call) -> None:
-    """The bank has it."""
+    """The payout has arrived at the bank."""
     payout = call.books.payouts.get(call.ids[0])
     if payout is not None:
         call.event("payout.paid", call.books.payouts.put(payout._replace(status="paid")))

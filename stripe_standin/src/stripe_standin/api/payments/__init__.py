@@ -1,4 +1,4 @@
-"""PaymentIntents and charges: authorized, captured, let go, refunded."""
+"""PaymentIntents and charges: authorized, captured, released, refunded."""
 
 from stripe_standin.call import Route, Routes
 

@@ -1,4 +1,4 @@
-"""Asking the bank for an authorization, and how it ends: taken, in one part or several, let go, or run out."""
+"""Ask the bank for an authorization, and end it: captured in one part or several, released, or expired."""
 
 from typing import Any
 
@@ -9,17 +9,17 @@ from stripe_standin.objects import Charge, Intent, PaymentMethod
 
 from . import refusals
 
-# Of the capture of `automatic_async`; the documentation (asynchronous capture) says within an hour.
+# The delay of an `automatic_async` capture; the documentation (asynchronous capture) says within an hour.
 BACKGROUND_S = 5
 
 
 def authorize(
     call: Call, intent: Intent, method: PaymentMethod, *, off_session: bool, authenticated: bool = False
 ) -> Intent:
-    """Ask the bank; `capture_method` says whether the money is taken at once. Raises the decline.
+    """Ask the bank. `capture_method` says whether the money is captured at once. Raises the decline.
 
-    `off_session`: the merchant initiated it, and the customer is not there. A bank that wants to see a customer who is
-    (3-D Secure) leaves the intent in `requires_action`, until it is asked again with `authenticated`.
+    `off_session`: the merchant started the payment, and the customer is absent. If the customer is present and the bank
+    wants 3-D Secure, the intent is left in `requires_action` until this is called again with `authenticated`.
     """
     if method.card.authenticates and not authenticated:
         return refusals.authentication(call, intent, method, off_session=off_session)
@@ -57,7 +57,7 @@ def authorize(
 
 
 def take(call: Call, intent: Intent, charge: Charge, amount: int, *, final: bool = True, **changes: Any) -> Intent:
-    """Capture `amount`, which is nothing when only the rest is to be let go. After the final capture there is none.
+    """Capture `amount`; 0 only releases the rest. After the final capture no other is possible.
 
     Events of several captures: docs.stripe.com/payments/multicapture.
     """
@@ -80,7 +80,7 @@ def take(call: Call, intent: Intent, charge: Charge, amount: int, *, final: bool
             **changes,
         )
     )
-    # Effects before events: an event may set others in motion, such as an invoice's being paid.
+    # Effects before events: an event may cause others, such as the payment of an invoice.
     if amount:
         call.effect("capture", intent, amount)
     if final and left:
@@ -94,8 +94,8 @@ def take(call: Call, intent: Intent, charge: Charge, amount: int, *, final: bool
     return intent
 
 
-def let_go(call: Call, intent: Intent, reason: str | None, effect: str) -> Intent:
-    """Release whatever is held; nothing can be taken any more. What was taken before stays taken, and is all there is.
+def release(call: Call, intent: Intent, reason: str | None, effect: str) -> Intent:
+    """Release what is still held, so that nothing more can be captured. Earlier captures stay.
 
     Source: docs.stripe.com/payments/multicapture (uncaptured: canceled; captured in part: succeeded).
     """
@@ -118,7 +118,7 @@ def let_go(call: Call, intent: Intent, reason: str | None, effect: str) -> Inten
 
 
 def expire(call: Call) -> None:
-    """The authorization's time is over, unless it was captured or canceled before.
+    """Expire the authorization, unless it was captured or canceled before.
 
     Source: docs.stripe.com/changelog/basil/2025-03-31 (`expired`, formerly `automatic`; and no refund is made).
     """
@@ -128,11 +128,11 @@ def expire(call: Call) -> None:
     charge = call.books.charges.get(intent.latest_charge or "")
     if charge is not None and not charge.amount_captured:
         call.event("charge.expired", charge)
-    let_go(call, intent, "expired", "authorization.expired")
+    release(call, intent, "expired", "authorization.expired")
 
 
 def settle(call: Call) -> None:
-    """What `automatic_async` left for later: the charge gets its balance transaction."""
+    """The later part of `automatic_async`: give the charge its balance transaction."""
     charge = call.books.charges.get(call.ids[0])
     if charge is not None:
         entry_id = _entry(call, charge, charge.amount_captured)
@@ -168,7 +168,7 @@ def _taken_at_once(call: Call, intent: Intent, charge: Charge) -> Intent:
 
 
 def _entry(call: Call, charge: Charge, amount: int) -> str:
-    """Enter a capture in the ledger, and return the entry's id. A charge shows that of its first capture."""
+    """Enter a capture in the ledger, and return the entry's id. A charge shows the entry of its first capture."""
     entry_id = call.world.new_id("txn") if charge.balance_transaction else f"txn_{charge.id[3:]}"
     fee = fee_of(amount)
     enter(call, "charge", amount, charge.currency, charge.id, fee=fee, entry_id=entry_id, why=charge.description)

@@ -18,13 +18,13 @@ from stripe_standin.parameters import (
     short_text,
 )
 
-from .authorizations import let_go, take
+from .authorizations import release, take
 
 CAPTURES_MAX = 50  # docs.stripe.com/payments/multicapture
 
 
 def _amount_to_capture(value: Any, name: str) -> int:
-    """An amount, or nothing: which lets go of the rest after a first capture (docs: multicapture)."""
+    """An amount. After a first capture it may be 0, which releases the rest (docs: multicapture)."""
     return natural(value, name) and amount(value, name)
 
 
@@ -103,7 +103,7 @@ def cancel(call: Call) -> Json:
             "You cannot perform this action on PaymentIntents created by Invoices. Try voiding the Invoice instead.",
             shown(intent),
         )
-    return shown(let_go(call, intent, call.params.get("cancellation_reason"), "payment_intent.canceled"))
+    return shown(release(call, intent, call.params.get("cancellation_reason"), "payment_intent.canceled"))
 
 
 def _intent(call: Call) -> Intent:

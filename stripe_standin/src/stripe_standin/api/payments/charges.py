@@ -1,4 +1,4 @@
-"""Charges: what the bank answered to an authorization, until when it may be captured, and what came of it."""
+"""Charges: the bank's answer to an authorization, until when it can be captured, and the result."""
 
 from stripe_standin.call import Call
 from stripe_standin.expansion import paths

@@ -51,7 +51,7 @@ _CARD = Table(
         "request_three_d_secure": one_of("any", "automatic", "challenge"),
     }
 )
-# What create, update and confirm all take.
+# The parameters that create, update and confirm share.
 _EVERYWHERE = {
     "allowed_payment_method_types": list_of(text, most=50),
     "capture_method": one_of("automatic", "automatic_async", "manual"),
@@ -105,9 +105,9 @@ LIST = Table(
 )
 
 _MAY_BE_CONFIRMED = ("requires_payment_method", "requires_confirmation", "requires_action")
-# What the invoice decides, if there is one (decided here).
+# Fixed by the invoice, if there is one (decided here).
 _OF_THE_INVOICE = ("amount", "capture_method", "currency", "customer")
-# What decides over the payment: not to be changed once it has been asked for.
+# Parameters that change the payment itself: fixed once the bank was asked.
 _DECIDING = (*_OF_THE_INVOICE, "payment_method", "payment_method_options", "setup_future_usage")
 _WRITTEN_ON_IT = (
     *("description", "receipt_email", "shipping", "statement_descriptor", "statement_descriptor_suffix"),
@@ -151,9 +151,9 @@ def create(call: Call) -> Json:
 
 
 def update(call: Call) -> Json:
-    """Change an intent; there is no event for it. What decides over the payment can be changed until it is asked for.
+    """Change an intent; there is no event for it. The payment itself can be changed until the bank was asked.
 
-    Then it has to be confirmed again, also where the customer had been asked for already (decided here).
+    After a change it has to be confirmed again, even if the bank had asked for the customer already (decided here).
     """
     intent, asked = _intent(call), call.params
     as_given = (*_OF_THE_INVOICE, *_WRITTEN_ON_IT, "setup_future_usage")
@@ -233,15 +233,15 @@ def _respect_the_invoice(call: Call, intent: Intent) -> None:
 
 
 def _automatic(asked: dict[str, Any]) -> Json | None:
-    """On, unless something was asked (docs.stripe.com/changelog/2023-08-16/automatic-payment-methods)."""
+    """On, unless the request has something else (docs.stripe.com/changelog/2023-08-16/automatic-payment-methods)."""
     if "automatic_payment_methods" in asked:
         return {**AUTOMATIC, **asked["automatic_payment_methods"]}
     return None if "payment_method_types" in asked else AUTOMATIC
 
 
 def _off_session(call: Call) -> bool:
-    said: str = call.params.get("off_session", "false")
-    return said != "false"
+    off_session: str = call.params.get("off_session", "false")
+    return off_session != "false"
 
 
 def _card_options(before: Json | None, asked: dict[str, Any]) -> Json | None:

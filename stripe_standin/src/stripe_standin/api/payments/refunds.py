@@ -1,7 +1,7 @@
 """Refunds: money given back to the card it came from, never more than was captured.
 
-Sources: docs.stripe.com/refunds; docs.stripe.com/testing (the cards whose refunds take time); the refusals' texts are
-recorded ones.
+Sources: docs.stripe.com/refunds; docs.stripe.com/testing (the cards whose refunds take time). The texts of
+refusals are recorded ones.
 """
 
 from stripe_standin import errors
@@ -48,7 +48,7 @@ def give_back(
     reason: str | None = None,
     metadata: dict[str, str] = NO_METADATA,
 ) -> Refund:
-    """Refund `amount` (minor units) of what was captured. Raises the 400 that Stripe gives when it cannot be."""
+    """Refund `amount` (minor units) of what was captured. Raises Stripe's 400 if that is impossible."""
     books = call.books
     left = charge.amount_captured - charge.amount_refunded
     if left == 0:
@@ -94,7 +94,7 @@ def give_back(
 
 
 def end(call: Call) -> None:
-    """What became of a refund that takes time. One that fails brings the money back, and can be tried again."""
+    """End a refund that takes time. If it fails, the money is back, and can be refunded again."""
     books = call.books
     refund = books.refunds.get(call.ids[0])
     charge = books.charges.get(refund.charge) if refund is not None else None
@@ -134,7 +134,7 @@ def update(call: Call) -> Json:
 
 
 def cancel(call: Call) -> Json:
-    """Only a refund that waits for the customer (`requires_action`) could be; a card's never does."""
+    """Only a refund in `requires_action` can be canceled, and a card's refund is never in that status."""
     _refund(call)
     raise errors.wrong_state("Canceling this refund is unsupported.")
 
@@ -152,10 +152,10 @@ def _refund(call: Call) -> Refund:
 
 
 def _charge(call: Call) -> Charge:
-    """The charge that was named, or the latest of the PaymentIntent that was. Raises if there is none."""
+    """The charge in the request, or the latest charge of the PaymentIntent in it. Raises if there is none."""
     books, asked = call.books, call.params
     if asked.get("charge"):
-        # `id`, though it is a parameter of another name (recorded).
+        # Stripe names it `id`, though the parameter has another name (recorded).
         charge = books.find(books.charges, asked["charge"], "id")
         if asked.get("payment_intent") not in (None, charge.intent):
             raise errors.wrong_state(

@@ -1,4 +1,4 @@
-"""What a bank says instead of yes: no, or that it wants to see the customer first (3-D Secure); or is not even asked.
+"""Refusals of a payment: the bank declines, or wants 3-D Secure first, or is not asked at all.
 
 Sources: docs.stripe.com/payments/3d-secure, without-card-authentication (`error_on_requires_action`); the shapes of
 declines are recorded ones.
@@ -15,7 +15,7 @@ from stripe_standin.objects import Charge, Intent, Json, PaymentMethod, shown
 def nothing_to_pay_with(customer: str | None, **attached: Json) -> errors.StripeError:
     """As recorded, without a customer and with one (Automattic/woocommerce-payments #487, #672).
 
-    Also where an intent is to be confirmed as it is created; then, decided here, there is none.
+    The same if an intent is to be confirmed as it is created. Then no intent is made (decided here).
     """
     why = "You cannot confirm this PaymentIntent because it's missing a payment method. "
     if customer is None:
@@ -32,7 +32,7 @@ def nothing_to_pay_with(customer: str | None, **attached: Json) -> errors.Stripe
 
 
 def decline(call: Call, intent: Intent, charge: Charge, method: PaymentMethod) -> errors.StripeError:
-    """The error to raise. The rows of a decline stay, as Stripe's do, and the error shows them."""
+    """The error to raise. The rows of a decline stay, as at Stripe, and the error shows them."""
     refused = charge.card.decline
     assert refused is not None
     call.books.charges.put(charge)
@@ -43,7 +43,7 @@ def decline(call: Call, intent: Intent, charge: Charge, method: PaymentMethod) -
 
 
 def authentication(call: Call, intent: Intent, method: PaymentMethod, *, off_session: bool) -> Intent:
-    """The bank wants to see the customer. Raises a decline if that cannot be; it makes no charge."""
+    """The bank wants 3-D Secure. Raises a decline if that is impossible. No charge is made."""
     unhandled = cards.AUTHENTICATION_NOT_HANDLED if call.params.get("error_on_requires_action") else None
     refused = cards.AUTHENTICATION_REQUIRED if off_session else unhandled
     if refused is not None:
@@ -64,7 +64,7 @@ def authentication(call: Call, intent: Intent, method: PaymentMethod, *, off_ses
 
 
 def not_authenticated(call: Call, intent: Intent, method: PaymentMethod) -> Intent:
-    """The customer was asked, and did not prove to be the one."""
+    """The customer was asked, and failed to authenticate."""
     error = errors.authentication_failed(shown(method)).body["error"]
     return _failed(call, intent._replace(next_action=None), method, error)
 
@@ -82,7 +82,7 @@ def _failed(call: Call, intent: Intent, method: PaymentMethod, error: Json, char
 
 
 def _next_action(intent: Intent, asked: dict[str, Any]) -> Json:
-    """Where the customer would be sent; `/_standin/authentications` does what would happen there."""
+    """The page that the customer is sent to. `/_standin/authentications` does what the customer would do there."""
     page = f"https://standin.invalid/authenticate/{intent.id}"
     if asked.get("return_url") and not asked.get("use_stripe_sdk"):
         return {"type": "redirect_to_url", "redirect_to_url": {"return_url": asked["return_url"], "url": page}}
