@@ -83,7 +83,7 @@ def slips(root: Path, path: str) -> list[Slip]:
     for node, decides in _code(tree):
         start, end = place(node)
         before = source[start:end].decode()
-        instead = list(_typed_instead(node, before))
+        instead = list(_replacements(node, before))
         if decides and isinstance(node, ast.Name | ast.Attribute | ast.Call | ast.Subscript):
             instead.append(("condition negated", f"(not {before})"))
         for kind, after in instead:
@@ -101,7 +101,7 @@ def _code(node: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, bool]]:
         for child in value if isinstance(value, list) else [value]:
             if not isinstance(child, ast.AST) or name in ("annotation", "returns", "decorator_list"):
                 continue
-            if _is_talk(child):
+            if _is_left_out(child):
                 continue
             if isinstance(child, ast.expr | ast.stmt):
                 yield child, name in ("test", "ifs")
@@ -110,7 +110,7 @@ def _code(node: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, bool]]:
                 yield from _code(child)
 
 
-def _is_talk(node: ast.AST) -> bool:
+def _is_left_out(node: ast.AST) -> bool:
     match node:
         case ast.Raise() | ast.Assert() | ast.Import() | ast.ImportFrom():
             return True
@@ -123,7 +123,7 @@ def _is_talk(node: ast.AST) -> bool:
     return False
 
 
-def _typed_instead(node: ast.expr | ast.stmt, text: str) -> Iterator[tuple[str, str]]:
+def _replacements(node: ast.expr | ast.stmt, text: str) -> Iterator[tuple[str, str]]:
     match node:
         case ast.Compare(left=left, ops=[op], comparators=[right]):
             for kind, others in (("comparison flipped", FLIPPED), ("comparison shifted", SHIFTED)):

@@ -18,7 +18,7 @@ def card(client):
     return client.v1.payment_methods.create(params={"type": "card", "card": {"token": "tok_visa"}}).id
 
 
-def test_a_card_that_belongs_to_nobody_serves_once(client, customer):
+def test_a_card_without_a_customer_can_be_used_once(client, customer):
     method = card(client)
     client.v1.payment_intents.create(params=payment(payment_method=method))
     again = refused(client.v1.payment_intents.create, **payment(payment_method=method))
@@ -63,7 +63,7 @@ def test_a_currency_is_one_that_stripe_takes(client):
     assert error.message.startswith("Invalid currency: xyz.")
 
 
-def test_an_invoice_is_sent_only_to_who_has_an_email_address(client, label):
+def test_an_invoice_is_sent_only_to_a_customer_with_an_email_address(client, label):
     nobody = client.v1.customers.create(params={"name": label}).id
     asked = {"customer": nobody, "collection_method": "send_invoice", "days_until_due": 30}
     assert refused(client.v1.invoices.create, **asked).message.startswith("Missing email.")
@@ -77,7 +77,7 @@ def test_the_refunds_of_a_charge_are_expanded(client, authorize):
     assert [(each.id, each.amount) for each in charge.refunds.data] == [(made, 300)]
 
 
-def test_payment_methods_are_those_of_the_dashboard_unless_something_is_said(client):
+def test_payment_methods_are_those_of_the_dashboard_unless_the_request_names_others(client):
     intent = client.v1.payment_intents.create(params={"amount": 1000, "currency": "usd"})
     assert (intent.automatic_payment_methods.enabled, intent.automatic_payment_methods.allow_redirects) == (
         True,
@@ -102,7 +102,7 @@ def test_a_confirmation_without_a_payment_method_makes_no_intent(client, custome
     unknown("intents that it leaves", 0, len(left))
 
 
-def test_an_invoice_waits_for_a_customer_who_is_not_there(client, customer, unknown):
+def test_an_invoice_waits_for_a_customer_who_is_absent(client, customer, unknown):
     method = client.v1.payment_methods.attach("pm_card_authenticationRequired", params={"customer": customer}).id
     client.v1.invoice_items.create(params={"customer": customer, "amount": 1000, "currency": "usd"})
     made = client.v1.invoices.create(params={"customer": customer, "pending_invoice_items_behavior": "include"}).id

@@ -37,14 +37,14 @@ def test_a_parameter_is_refused_by_name(raw, form, code, param):
 
 
 @pytest.mark.parametrize("form", [{**CREATE, "capture_method": "later"}, {**CREATE, "currency": "dollars"}])
-def test_a_value_that_is_none_of_the_choices_is_refused(raw, form):
+def test_a_value_that_is_not_among_the_choices_is_refused(raw, form):
     answer = raw("POST", PATH, form)
     assert refusal(answer)[:2] == (400, INVALID)
     assert refusal(answer)[3] in form
 
 
 @pytest.mark.parametrize("amount", ["0", "-1", "10.5", "999999999"])
-def test_an_amount_that_cannot_be_is_refused(raw, amount):
+def test_an_impossible_amount_is_refused(raw, amount):
     assert refusal(raw("POST", PATH, {**CREATE, "amount": amount}))[:2] == (400, INVALID)
 
 
@@ -69,7 +69,7 @@ def test_an_unknown_route_is_a_404(raw, method, path):
     [None, "Bearer sk_test_nobody", "Bearer nothing", "Digest x"],
     ids=["none", "a-key-that-is-not", "no-key", "another-scheme"],
 )
-def test_whoever_has_no_key_is_a_401(raw, authorization):
+def test_a_request_without_a_key_is_a_401(raw, authorization):
     assert refusal(raw("GET", PATH, authorization=authorization))[:2] == (401, INVALID)
 
 

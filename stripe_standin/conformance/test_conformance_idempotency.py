@@ -31,7 +31,7 @@ def test_a_replay_shows_the_object_as_it_was(raw, label):
     assert (again["id"], again["status"]) == (first["id"], "requires_payment_method")
 
 
-def test_every_answer_tells_its_version(raw, label):
+def test_every_answer_names_its_version(raw, label):
     answer = raw("POST", PATH, CREATE, key=label, version="2026-10-28.endive")
     assert answer.headers["Stripe-Version"] == "2026-10-28.endive"
     assert answer.headers["Stripe-Should-Retry"] == "false"

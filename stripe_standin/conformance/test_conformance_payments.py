@@ -64,7 +64,7 @@ def test_more_than_was_authorized_cannot_be_captured(client, authorize):
     assert client.v1.payment_intents.retrieve(held).status == "requires_capture"
 
 
-def test_nothing_and_less_cannot_be_captured(client, authorize):
+def test_zero_or_less_cannot_be_captured(client, authorize):
     held = authorize().id
     assert refused(client.v1.payment_intents.capture, held, params={"amount_to_capture": 0}).type == (
         "invalid_request_error"
@@ -83,7 +83,7 @@ def test_what_is_not_authorized_cannot_be_captured(client):
     )
 
 
-def test_a_canceled_authorization_lets_everything_go(client, authorize):
+def test_a_canceled_authorization_releases_everything(client, authorize):
     held = authorize().id
     intent = client.v1.payment_intents.cancel(held, params={"cancellation_reason": "duplicate"})
     assert (intent.status, intent.amount_capturable, intent.amount_received) == ("canceled", 0, 0)
@@ -129,7 +129,7 @@ def test_a_declined_intent_can_be_confirmed_with_another_card(client, authorize)
     assert (intent.status, intent.last_payment_error) == ("requires_capture", None)
 
 
-def test_a_bank_that_wants_to_see_the_customer_is_not_satisfied_off_session(authorize):
+def test_off_session_a_card_that_needs_authentication_is_declined(authorize):
     error = refused(authorize, payment_method="pm_card_authenticationRequired", off_session=True)
     assert (error.type, error.code) == ("card_error", "authentication_required")
 

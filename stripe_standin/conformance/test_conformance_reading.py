@@ -89,7 +89,7 @@ def test_the_event_of_a_lost_answer_is_found_by_its_key(client, label, eventuall
     assert client.v1.events.retrieve(event.id).data.object["metadata"]["label"] == label
 
 
-def test_a_capture_and_a_replay_of_it_are_told_once(client, authorize, label, eventually):
+def test_a_capture_and_its_replay_make_one_set_of_events(client, authorize, label, eventually):
     held = authorize()
     for _ in range(2):
         client.v1.payment_intents.capture(held.id, options={"idempotency_key": label})

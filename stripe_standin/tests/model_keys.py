@@ -63,8 +63,8 @@ class Expected:
 
 
 # What a fault does (README.md).
-DOOR = {"drop_before": None, "502_html": 502, "200_html": 200, "redirect_307; location=http://127.0.0.1:9/x": 307}
-NOT_LET_IN = {
+ON_ARRIVAL = {"drop_before": None, "502_html": 502, "200_html": 200, "redirect_307; location=http://127.0.0.1:9/x": 307}
+REFUSED_BEFORE = {
     "401": (401, "api_key_expired"),
     "403": (403, None),
     "429_rate": (429, "rate_limit"),
@@ -82,7 +82,7 @@ LOST = ("drop_after_commit", "truncate_body")
 PAGES = {"502_html; with_effect=true": 502, "200_html; with_effect=true": 200}
 LIES = ("other_id", "other_object", "other_livemode", "other_currency", "other_amount", "not_end_state")
 HARMLESS = ("latency; seconds=0.001", "latency_after; seconds=0.001")
-FAULTS = (*DOOR, *NOT_LET_IN, *INSTEAD, OVER, *LOST, *PAGES, *LIES, *HARMLESS)
+FAULTS = (*ON_ARRIVAL, *REFUSED_BEFORE, *INSTEAD, OVER, *LOST, *PAGES, *LIES, *HARMLESS)
 
 
 class Keys:
@@ -99,10 +99,10 @@ class Keys:
 
         `run` computes it, and is called only if `sent` is executed.
         """
-        if fault in DOOR:
-            return Expected(DOOR[fault], page=True)
-        if fault in NOT_LET_IN:
-            return Expected(*NOT_LET_IN[fault])
+        if fault in ON_ARRIVAL:
+            return Expected(ON_ARRIVAL[fault], page=True)
+        if fault in REFUSED_BEFORE:
+            return Expected(*REFUSED_BEFORE[fault])
         expected = self._understood(sent, fault, at, request_id, run)
         if fault in LOST:
             expected.status = None

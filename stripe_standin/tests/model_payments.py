@@ -92,7 +92,7 @@ class Payment:
         self.held -= taken
         self.captured += taken
         self.captures += taken > 0
-        return done(*([("capture", taken)] if taken else []), *(self._let_go() if final else ()))
+        return done(*([("capture", taken)] if taken else []), *(self._release() if final else ()))
 
     def cancel(self) -> Verdict:
         if self.status in ("succeeded", "canceled") or self.paid:
@@ -128,10 +128,10 @@ class Payment:
     def end(self, kind: str) -> list[tuple[str, int]]:
         """Release the rest. Earlier captures stay, and no more can follow (docs: multicapture)."""
         if self.captured:
-            return self._let_go()
+            return self._release()
         held, self.held, self.status = self.held, 0, "canceled"
         return [(kind, held)]
 
-    def _let_go(self) -> list[tuple[str, int]]:
+    def _release(self) -> list[tuple[str, int]]:
         left, self.held, self.status = self.held, 0, "succeeded"
         return [("release", left)] if left else []

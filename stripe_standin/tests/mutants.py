@@ -90,14 +90,14 @@ def voiding_an_invoice_leaves_its_payment() -> None:
 
 
 def a_500_without_effect_is_saved() -> None:
-    instead = app._instead
+    replacement = app._replacement
 
-    def saved(fault: faults.Fault) -> errors.StripeError:
-        error = instead(fault)
+    def saved(fault: faults.Fault, call: Call) -> errors.StripeError:
+        error = replacement(fault, call)
         error.begun = True
         return error
 
-    app._instead = saved
+    app._replacement = saved
 
 
 def a_fee_is_rounded_down() -> None:

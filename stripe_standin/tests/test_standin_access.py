@@ -70,7 +70,7 @@ def test_live_authorizations_can_be_made_for_tests_of_live_mode(client_for, cont
     assert client_for(LIVE).v1.payment_intents.capture(made).livemode
 
 
-def test_a_rate_limit_lets_so_many_through_and_saves_nothing(start):
+def test_a_rate_limit_refuses_the_rest_and_saves_nothing(start):
     with start("--rate-limit", "2", "--api-key", "sk_test_a", "--account", "acct_limited") as (url, _):
         client = stripe.StripeClient("sk_test_a", base_addresses={"api": url}, max_network_retries=0)
         assert client.v1.accounts.retrieve_current().id == "acct_limited"
@@ -90,7 +90,7 @@ PAY = {"amount": "100", "currency": "usd"}
 RESTRICTED = "rk_test_clerk"
 
 
-def test_a_restricted_key_may_what_it_is_given_and_nothing_else(client_for, raw, control, intent, customer):
+def test_a_restricted_key_may_do_what_it_is_permitted_and_nothing_else(client_for, raw, control, intent, customer):
     control.set_keys(permissions={RESTRICTED: {"payment_intents": "read", "customers": "write"}})
     clerk = client_for(RESTRICTED)
     before = len(control.effects())
@@ -115,14 +115,14 @@ def test_a_restricted_key_may_what_it_is_given_and_nothing_else(client_for, raw,
     assert (answer.status, "Idempotent-Replayed" in answer.headers) == (200, False)
 
 
-def test_a_refusal_names_the_permission_that_would_do(raw, control, intent):
+def test_a_refusal_names_the_missing_permission(raw, control, intent):
     control.set_keys(permissions={RESTRICTED: {"payment_intents": "read"}})
     asked = raw("POST", f"/v1/payment_intents/{intent}/capture", api_key=RESTRICTED).json()["error"]["message"]
     assert "'payment_intents write'" in asked
     assert "'charges read'" in raw("GET", "/v1/charges/ch_1", api_key=RESTRICTED).json()["error"]["message"]
 
 
-def test_a_permission_lost_hides_even_a_saved_answer(raw, control, intent):
+def test_a_lost_permission_hides_even_a_saved_answer(raw, control, intent):
     path = f"/v1/payment_intents/{intent}/capture"
     assert raw("POST", path, key="k", api_key=RESTRICTED).status == 200
     control.set_keys(permissions={RESTRICTED: {}})
@@ -130,7 +130,7 @@ def test_a_permission_lost_hides_even_a_saved_answer(raw, control, intent):
     assert raw("POST", path, key="k").headers["Idempotent-Replayed"] == "true"
 
 
-def test_keys_without_a_row_may_everything(raw, control):
+def test_keys_without_a_row_may_do_everything(raw, control):
     control.set_keys(permissions={RESTRICTED: {}})
     for api_key in ("rk_test_other", "sk_test_clerk"):
         assert raw("GET", "/v1/account", api_key=api_key).status == 200
@@ -152,7 +152,7 @@ def test_keys_without_a_row_may_everything(raw, control):
     ],
     ids=str,
 )
-def test_keys_that_cannot_be_are_refused_and_change_nothing(control, keys):
+def test_wrong_keys_are_refused_and_change_nothing(control, keys):
     control.set_keys(accepted=["sk_test_before"])
     before = control.keys()
     with pytest.raises(ControlError):

@@ -70,7 +70,7 @@ BODIES = [
 
 
 @pytest.mark.parametrize(("route", "asked", "says"), BODIES, ids=lambda part: str(part)[:60])
-def test_what_cannot_be_is_refused_by_its_name(control, route, asked, says):
+def test_a_wrong_field_is_refused_by_its_name(control, route, asked, says):
     assert says in refused(control, route, asked)
     assert (control.effects(), control.faults(), control.clock()["advanced_s"]) == ([], [], 0)
 
@@ -92,7 +92,7 @@ def test_what_cannot_be_is_refused_by_its_name(control, route, asked, says):
         ("keys?key=sk_test_x", "there is no `key`"),
     ],
 )
-def test_a_query_that_cannot_be_is_refused_by_its_name(raw, query, says):
+def test_a_wrong_query_is_refused_by_its_name(raw, query, says):
     answer = raw("GET", f"/_standin/{query}", api_key=None)
     assert answer.status == 400
     assert says in answer.json()["error"]
@@ -104,23 +104,23 @@ def test_a_query_with_a_body_or_a_body_with_a_query_is_refused(raw, control):
         assert (answer.status, "asked by its query" in answer.json()["error"]) == (400, True)
 
 
-def test_a_body_that_is_a_form_is_told_that_json_is_wanted(raw):
+def test_a_form_is_refused_because_json_is_wanted(raw):
     answer = raw("POST", "/_standin/faults", {"fault": "500_saved"}, api_key=None)
     assert answer.status == 400
     assert answer.json()["error"].startswith('the body has to be JSON, such as {"fault": "500_saved"}')
 
 
 @pytest.mark.parametrize("kind", EFFECTS)
-def test_a_kind_of_effect_that_never_happened_has_none(control, kind):
+def test_a_kind_of_effect_that_never_happened_has_an_empty_list(control, kind):
     assert control.effects(kind) == []
 
 
-def test_a_misspelt_kind_of_effect_is_no_proof_of_anything(control, intent):
+def test_a_misspelt_kind_of_effect_is_an_error(control, intent):
     with pytest.raises(ControlError, match="`kind` is one of authorization, capture, "):
         control.effects("captures")
 
 
-def test_only_an_intent_that_waits_is_authenticated_and_its_status_is_told(control, intent):
+def test_only_an_intent_that_waits_is_authenticated_and_a_refusal_names_its_status(control, intent):
     asked = {"payment_intent": intent, "outcome": "succeeded"}
     assert f"{intent} waits for nothing of its customer, it has the status requires_capture" in refused(
         control, "authentications", asked
@@ -139,7 +139,7 @@ def test_the_clock_has_an_end(control):
 @pytest.mark.parametrize(
     "address", ["127.0.0.1:12111", "localhost", "", "ftp://127.0.0.1", "http://", "http://a b", "http://a/v1"]
 )
-def test_an_address_that_is_none_is_refused_at_once(address):
+def test_a_wrong_address_of_the_stand_in_is_refused_at_once(address):
     with pytest.raises(ValueError, match="such as http://"):
         Control(address)
 
@@ -148,7 +148,7 @@ def test_a_slash_at_the_end_of_an_address_does_no_harm(url):
     assert Control(f"{url}/").health()["ok"]
 
 
-def test_keys_that_are_not_named_are_as_at_the_start(control):
+def test_keys_that_are_not_named_get_their_defaults(control):
     control.set_keys(accepted=["sk_test_a"], expired=["sk_test_b"], accounts={"sk_test_a": "acct_a"})
     assert control.set_keys(permissions={"rk_test_a": {"charges": "read"}}) == {
         "accepted": None,

@@ -40,7 +40,7 @@ def test_with_a_return_url_the_customer_is_sent_to_a_page(client):
     ("capture_method", "status", "kind"),
     [("manual", "requires_capture", "authorization"), ("automatic", "succeeded", "capture")],
 )
-def test_a_customer_who_proves_to_be_the_one_is_charged(client, control, capture_method, status, kind):
+def test_a_customer_who_authenticates_is_charged(client, control, capture_method, status, kind):
     intent = asked(client, capture_method=capture_method)
     assert control.authenticate(intent.id)["status"] == status
     after = client.v1.payment_intents.retrieve(intent.id, params={"expand": ["latest_charge"]})
@@ -49,7 +49,7 @@ def test_a_customer_who_proves_to_be_the_one_is_charged(client, control, capture
     assert [effect["amount"] for effect in control.effects(kind)] == [1000]
 
 
-def test_a_customer_who_does_not_is_not_charged_and_may_try_again(client, control):
+def test_a_customer_who_fails_to_authenticate_is_not_charged_and_may_try_again(client, control):
     intent = asked(client)
     control.authenticate(intent.id, "failed")
     failed = client.v1.payment_intents.retrieve(intent.id)
@@ -61,7 +61,7 @@ def test_a_customer_who_does_not_is_not_charged_and_may_try_again(client, contro
     assert (again.status, again.last_payment_error) == ("succeeded", None)
 
 
-def test_a_bank_may_decline_whoever_it_has_seen(client, control):
+def test_a_bank_may_decline_after_the_authentication(client, control):
     intent = asked(client, "pm_card_threeDSecureRequiredChargeDeclined")
     assert control.authenticate(intent.id)["status"] == "requires_payment_method"
     after = client.v1.payment_intents.retrieve(intent.id, params={"expand": ["latest_charge"]})
@@ -82,7 +82,7 @@ def test_without_the_customer_it_is_a_decline(client, control):
     assert [effect["kind"] for effect in control.effects()] == ["payment_intent.created", "decline"]
 
 
-def test_who_cannot_handle_it_gets_a_decline_too(client, control):
+def test_a_client_that_cannot_handle_an_authentication_gets_a_decline(client, control):
     intent = client.v1.payment_intents.create(params={"amount": 1000, "currency": "usd"})
     with pytest.raises(stripe.CardError) as declined:
         client.v1.payment_intents.confirm(

@@ -64,7 +64,7 @@ def test_only_money_that_moved_is_entered(client, control):
     assert entries(client) == []
 
 
-def test_entries_are_found_by_what_made_them(client, control):
+def test_entries_are_found_by_their_source(client, control):
     dollars, euros = control.authorizations(amount=1000), control.authorizations(amount=500, currency="eur")
     for intent in dollars + euros:
         client.v1.payment_intents.capture(intent)

@@ -3,7 +3,7 @@
 import pytest
 import stripe
 
-from stripe_standin.api.customers.cards import ABROAD, CARDS, NUMBERS, misspelt
+from stripe_standin.api.customers.cards import ABROAD, CARDS, NUMBERS, mistyped
 
 
 def paid_with(client, method, **more):
@@ -23,7 +23,7 @@ def declined(client, method):
 
 
 def test_every_number_is_one_and_every_number_and_token_is_known(client):
-    assert [number for number in NUMBERS if misspelt(number)] == []
+    assert [number for number in NUMBERS if mistyped(number)] == []
     for number, known in NUMBERS.items():
         made = card(client, number=number, exp_month="12", exp_year="2034", cvc="123").card
         assert (made.last4, made.brand, made.country) == (number[-4:], known.brand, known.country)
@@ -51,7 +51,7 @@ def test_the_riskiest_payment_is_blocked_and_the_bank_not_asked(client):
     assert (outcome.risk_level, outcome.reason) == ("highest", "highest_risk_level")
 
 
-def test_a_risky_payment_is_told_from_a_usual_one(client):
+def test_a_risky_payment_differs_from_a_usual_one(client):
     assert paid_with(client, "pm_card_riskLevelElevated").outcome.risk_level == "elevated"
     assert paid_with(client, "pm_card_visa").outcome.risk_level == "normal"
 

@@ -15,7 +15,7 @@ GIVEN = {name: value for name, value in ADDRESS.items() if value}
         *("@example.com", "who@localhost", "who@.com", "who@example.", "a b@example.com", "a@b@example.com"),
     ],
 )
-def test_an_address_that_is_none_is_refused(raw, control, customer, address):
+def test_a_wrong_address_is_refused(raw, control, customer, address):
     refusals = [
         (raw("POST", "/v1/customers", {"email": address}), "email"),
         (raw("POST", f"/v1/customers/{customer}", {"email": address}), "email"),
@@ -35,7 +35,7 @@ def test_an_address_is_kept_as_it_is(client, customer, address):
 
 
 @pytest.mark.parametrize("code", ["xyz", "euro", "us", "kwd", "bgn", "ghs", "", "usd,eur"])
-def test_a_currency_that_is_not_taken_is_refused(raw, control, customer, code):
+def test_an_unknown_currency_is_refused(raw, control, customer, code):
     message = f"Invalid currency: {code}. Stripe currently supports these currencies: usd, aed, afn, all, "
     for path, form in (
         ("/v1/payment_intents", {"amount": "100"}),
@@ -121,7 +121,7 @@ def test_a_customer_is_shown_with_everything_on_its_invoice_until_that_is_final(
     assert (final["customer_shipping"], final["customer_tax_exempt"]) == (None, "none")
 
 
-def test_an_invoice_has_fields_of_ones_own(client, raw, customer):
+def test_an_invoice_has_custom_fields(client, raw, customer):
     fields = [{"name": "Order", "value": "7"}, {"name": "Our sign", "value": "x"}]
     draft = client.v1.invoices.create(params={"customer": customer, "custom_fields": fields})
     assert [field.to_dict() for field in draft.custom_fields] == fields
@@ -135,7 +135,7 @@ def test_an_invoice_has_fields_of_ones_own(client, raw, customer):
     assert client.v1.invoices.update(draft.id, params={"custom_fields": ""}).custom_fields is None
 
 
-def test_an_invoice_is_sent_only_to_who_has_an_address(client, raw, control):
+def test_an_invoice_is_sent_only_to_a_customer_with_an_address(client, raw, control):
     nobody = client.v1.customers.create(params={"name": "Ann"}).id
     sent = {"collection_method": "send_invoice", "days_until_due": "3"}
     draft = client.v1.invoices.create(params={"customer": nobody})

@@ -26,7 +26,7 @@ def intent_of(client, invoice):
     return client.v1.payment_intents.retrieve(payment.payment.payment_intent)
 
 
-def test_an_open_invoice_asks_for_less(client, control, invoice):
+def test_a_credit_note_reduces_an_open_invoice(client, control, invoice):
     note = credit(client, invoice, amount=400, memo="sorry", reason="order_change", metadata={"a": "b"})
     assert (note.type, note.pre_payment_amount, note.post_payment_amount, note.status) == (
         "pre_payment",
@@ -168,7 +168,7 @@ def test_what_was_given_back_cannot_be_voided(client, paid):
     assert client.v1.credit_notes.retrieve(note.id).status == "issued"
 
 
-def test_a_credit_note_is_labeled_listed_and_told_of(client, customer, invoice):
+def test_a_credit_note_has_metadata_is_listed_and_has_events(client, customer, invoice):
     one, two = credit(client, invoice, amount=1), credit(client, invoice, amount=2)
     changed = client.v1.credit_notes.update(one.id, params={"memo": "m", "metadata": {"a": "b"}})
     assert (changed.memo, changed.metadata["a"]) == ("m", "b")
@@ -199,7 +199,7 @@ def test_a_credit_note_is_labeled_listed_and_told_of(client, customer, invoice):
         {"invoice": "INVOICE", "amount": "1", "refunds[0][refund]": "re_1"},
     ],
 )
-def test_a_credit_note_that_cannot_be_is_refused(raw, invoice, form):
+def test_an_impossible_credit_note_is_refused(raw, invoice, form):
     answer = raw("POST", "/v1/credit_notes", {n: invoice.id if v == "INVOICE" else v for n, v in form.items()})
     assert answer.status == 400
     assert answer.json()["error"]["type"] == "invalid_request_error"

@@ -83,7 +83,7 @@ def test_payment_methods_are_listed_by_customer(client, customer):
     assert client.v1.payment_methods.update(one, params={"metadata": {"a": "b"}}).metadata["a"] == "b"
 
 
-def test_a_detached_payment_method_is_of_no_more_use(client, control, customer):
+def test_a_detached_payment_method_cannot_be_used_again(client, control, customer):
     method = client.v1.payment_methods.attach("pm_card_visa", params={"customer": customer})
     client.v1.customers.update(customer, params={"invoice_settings": {"default_payment_method": method.id}})
     assert client.v1.payment_methods.detach(method.id).customer is None
@@ -103,7 +103,7 @@ def test_a_detached_payment_method_is_of_no_more_use(client, control, customer):
         assert refused.value.http_status == 400
 
 
-def test_a_default_payment_method_is_ones_own(client, raw, customer):
+def test_a_default_payment_method_belongs_to_the_customer(client, raw, customer):
     other = client.v1.customers.create(params={"payment_method": "pm_card_visa"})
     [theirs] = client.v1.customers.payment_methods.list(other.id).data
     answer = raw("POST", f"/v1/customers/{customer}", {"invoice_settings[default_payment_method]": theirs.id})

@@ -36,7 +36,7 @@ def run(*options):
         (["--rate", "5"], "unrecognized arguments: --rate 5"),
     ],
 )
-def test_an_option_that_cannot_be_is_one_line_and_exit_code_2(options, says):
+def test_a_wrong_option_is_one_line_and_exit_code_2(options, says):
     ran = run(*options)
     assert ran.returncode == 2
     assert says in ran.stderr.splitlines()[-1]
@@ -61,7 +61,7 @@ def test_the_account_asked_for_is_echoed_and_no_other(raw, client_for):
     assert raw("GET", "/v1/customers/cus_x", Stripe_Account="acct_theirs").headers["Stripe-Account"] == "acct_theirs"
 
 
-def test_an_account_that_cannot_be_is_a_403_in_stripes_words(client_for, raw):
+def test_a_wrong_account_is_a_403_with_stripes_text(client_for, raw):
     with pytest.raises(stripe.PermissionError) as refused:
         client_for("sk_test_4eC39HqLyjWDarjtT1zdp7dc", stripe_account="foo").v1.accounts.retrieve_current()
     error = refused.value.error
@@ -80,13 +80,13 @@ CANNOT += ["2022-11-15 ", "2022-11-15; a=v1", "\u0662022-11-15", "2022-W46-2"]
 
 
 @pytest.mark.parametrize("version", CAN_BE)
-def test_a_version_that_can_be_is_taken_and_echoed(raw, version):
+def test_a_possible_version_is_accepted_and_echoed(raw, version):
     answer = raw("GET", "/v1/account", Stripe_Version=version)
     assert (answer.status, answer.headers["Stripe-Version"]) == (200, version)
 
 
 @pytest.mark.parametrize("version", [each for each in CANNOT if each.isascii() and each == each.strip()])
-def test_a_version_that_cannot_be_is_refused(raw, version):
+def test_an_impossible_version_is_refused(raw, version):
     answer = raw("GET", "/v1/account", Stripe_Version=version)
     error = answer.json()["error"]
     assert (answer.status, error["type"]) == (400, "invalid_request_error")
@@ -102,7 +102,7 @@ def test_an_endpoints_version_has_to_be_possible_too(raw, version):
     assert not possible(version)
 
 
-def test_what_is_not_modeled_has_a_note_beside_stripes_own_words(raw, control):
+def test_what_is_not_modeled_has_a_note_beside_stripes_own_text(raw, control):
     route, parameter = raw("GET", "/v1/prices"), raw("POST", "/v1/customers", {"nothing": "1"}, key="k")
     assert [route.headers["X-Standin-Note"], parameter.headers["X-Standin-Note"]] == [NOTE, NOTE]
     assert set(route.json()) == set(parameter.json()) == {"error"}
@@ -114,7 +114,7 @@ def test_what_is_not_modeled_has_a_note_beside_stripes_own_words(raw, control):
         assert "X-Standin-Note" not in other.headers
 
 
-def test_an_invoices_pages_lead_nowhere(client, customer):
+def test_the_links_of_an_invoice_lead_nowhere(client, customer):
     invoice = client.v1.invoices.create(params={"customer": customer, "pending_invoice_items_behavior": "include"})
     final = client.v1.invoices.finalize_invoice(invoice.id)
     for page in (final.hosted_invoice_url, final.invoice_pdf):

@@ -88,7 +88,7 @@ EXPECTED_LIES = {"other_id", "other_object", "other_livemode", "other_currency",
 
 
 @pytest.mark.parametrize("fault", sorted(EXPECTED_LIES))
-def test_a_lie_changes_one_thing_and_a_replay_tells_the_truth(raw, control, intent, fault):
+def test_a_lie_changes_one_thing_and_a_replay_returns_the_true_answer(raw, control, intent, fault):
     lie = capture(raw, intent, X_Standin_Fault=fault).json()
     truth = capture(raw, intent).json()
     changed = {name for name in truth if lie[name] != truth[name]}
@@ -118,7 +118,7 @@ def test_a_drop_sends_no_byte(url, control, intent, fault):
     assert control.requests()[-1]["status"] is None
 
 
-def test_the_sdk_takes_a_drop_for_a_lost_connection(client, control, intent):
+def test_the_sdk_sees_a_drop_as_a_lost_connection(client, control, intent):
     control.add_fault("drop_after_commit", times=1)
     with pytest.raises(stripe.APIConnectionError):
         client.v1.payment_intents.capture(intent, options={"idempotency_key": "k"})
@@ -152,14 +152,14 @@ def test_a_redirect_goes_where_the_rule_says(raw, intent):
 
 
 @pytest.mark.parametrize("page", ["502_html", "200_html"])
-def test_a_proxys_page_may_cover_an_effect(raw, control, intent, page):
+def test_a_proxys_page_may_hide_an_effect(raw, control, intent, page):
     answer = capture(raw, intent, X_Standin_Fault=f"{page};with_effect=true")
     assert answer.headers["Content-Type"].startswith("text/html")
     assert len(control.effects("capture")) == 1
     assert capture(raw, intent).headers["Idempotent-Replayed"] == "true"
 
 
-def test_a_fault_strikes_a_get_as_well(raw, control, intent):
+def test_a_fault_acts_on_a_get_as_well(raw, control, intent):
     control.add_fault("500_saved", method="GET", times=1)
     path = f"/v1/payment_intents/{intent}"
     assert [raw("GET", path).status for _ in range(2)] == [500, 200]
@@ -253,7 +253,7 @@ def test_a_held_request_can_be_forgotten(raw, control, intent):
     assert capture(raw, intent).status == 200
 
 
-def test_a_reset_forgets_who_is_held(raw, control, intent):
+def test_a_reset_drops_held_requests(raw, control, intent):
     control.add_fault("hold_before", times=1)
     client = threading.Thread(target=lambda: capture(raw, intent))
     client.start()
@@ -292,7 +292,7 @@ def test_a_reset_forgets_who_is_held(raw, control, intent):
     ],
     ids=str,
 )
-def test_a_rule_that_can_never_do_what_it_says_is_refused(control, rule, says):
+def test_a_rule_that_could_never_act_is_refused(control, rule, says):
     for asked in (rule, [{"fault": "424"}, rule]):
         with pytest.raises(ControlError) as refused:
             control._ask("POST", "faults", asked)

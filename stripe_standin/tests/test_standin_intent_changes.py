@@ -40,7 +40,7 @@ def test_there_is_no_event_for_a_change(client, draft):
     assert [event.type for event in client.v1.events.list().data] == ["payment_intent.created"]
 
 
-def test_a_payment_method_makes_it_ready_and_can_be_taken_away(client, draft):
+def test_a_payment_method_makes_an_intent_ready_and_can_be_removed(client, draft):
     ready = client.v1.payment_intents.update(draft, params={"payment_method": "pm_card_visa"})
     assert (ready.status, ready.payment_method[:3]) == ("requires_confirmation", "pm_")
     gone = client.v1.payment_intents.update(draft, params={"payment_method": ""})
@@ -59,7 +59,7 @@ def test_another_amount_has_to_be_confirmed_again(client, control):
 
 @pytest.mark.parametrize("change", [{"amount": 500}, {"currency": "eur"}, {"payment_method": "pm_card_visa"}])
 @pytest.mark.parametrize("end", ["capture", "cancel", None])
-def test_what_was_asked_for_cannot_be_changed_any_more(client, intent, change, end):
+def test_a_payment_that_the_bank_was_asked_for_cannot_be_changed(client, intent, change, end):
     after = getattr(client.v1.payment_intents, end)(intent) if end else client.v1.payment_intents.retrieve(intent)
     with pytest.raises(stripe.InvalidRequestError) as refused:
         client.v1.payment_intents.update(intent, params={**change, "description": "never"})
@@ -70,7 +70,7 @@ def test_what_was_asked_for_cannot_be_changed_any_more(client, intent, change, e
     assert client.v1.payment_intents.retrieve(intent).to_dict() == after.to_dict()
 
 
-def test_what_is_written_on_it_can_always_be_changed(client, intent):
+def test_metadata_and_texts_can_always_be_changed(client, intent):
     client.v1.payment_intents.capture(intent)
     changed = client.v1.payment_intents.update(intent, params={"description": "paid", "metadata": {"book": "7"}})
     assert (changed.status, changed.description, changed.metadata["book"]) == ("succeeded", "paid", "7")
@@ -123,7 +123,7 @@ def of_an_invoice(client, customer):
 
 
 @pytest.mark.parametrize("change", [{"amount": 1}, {"currency": "eur"}, {"capture_method": "manual"}])
-def test_what_an_invoice_decides_cannot_be_changed(client, of_an_invoice, change):
+def test_fields_that_an_invoice_fixes_cannot_be_changed(client, of_an_invoice, change):
     (name,) = change
     with pytest.raises(stripe.InvalidRequestError) as refused:
         client.v1.payment_intents.update(of_an_invoice, params=change)

@@ -141,7 +141,7 @@ def test_the_invoices_own_payment_method_goes_before_the_customers(client, payer
     assert intent.payment_method == other.id
 
 
-def test_a_payment_method_of_somebody_else_is_refused(client, raw, payer):
+def test_a_payment_method_of_another_customer_is_refused_for_an_invoice(client, raw, payer):
     other = client.v1.customers.create()
     path = f"/v1/invoices/{draft(client, other.id).id}"
     theirs = client.v1.customers.retrieve(payer).invoice_settings.default_payment_method
@@ -207,7 +207,7 @@ def test_a_void_invoice_cannot_be_paid(client, control, payer):
     assert [each["kind"] for each in control.effects() if each["object"] == "invoice"][-1] == "invoice.voided"
 
 
-def test_what_is_given_up_can_still_be_paid_or_voided(client, payer):
+def test_an_uncollectible_invoice_can_still_be_paid_or_voided(client, payer):
     one, two = final(client, payer), final(client, payer)
     for invoice in (one, two):
         given_up = client.v1.invoices.mark_uncollectible(invoice.id)
@@ -236,7 +236,7 @@ def test_a_paid_invoice_stays_paid(client, raw, payer, verb, words):
     assert client.v1.invoices.retrieve(invoice.id) == invoice
 
 
-def test_a_draft_can_neither_be_voided_nor_given_up(client, raw, customer):
+def test_a_draft_can_neither_be_voided_nor_marked_uncollectible(client, raw, customer):
     invoice = draft(client, customer)
     for verb in ("void", "mark_uncollectible"):
         assert "isn't open" in raw("POST", f"/v1/invoices/{invoice.id}/{verb}").json()["error"]["message"]
@@ -249,7 +249,7 @@ def test_an_unknown_invoice_is_named_as_stripe_names_it(raw, verb, param):
     assert answer.json()["error"]["param"] == param
 
 
-def test_what_no_payment_can_be_is_not_finalized(client, customer):
+def test_an_amount_that_cannot_be_charged_is_not_finalized(client, customer):
     invoice = draft(client, customer, 99_999_999)
     client.v1.invoices.add_lines(invoice.id, params={"lines": [{"amount": 1}]})
     with pytest.raises(stripe.InvalidRequestError) as refused:
@@ -269,7 +269,7 @@ def test_only_metadata_of_a_final_invoice_changes(client, customer):
     assert client.v1.invoices.retrieve(invoice.id).metadata["b"] == "2"
 
 
-def test_a_draft_changes_and_one_event_tells_it(client, customer):
+def test_a_change_of_a_draft_makes_one_event(client, customer):
     invoice = draft(client, customer, 0)
     changed = client.v1.invoices.update(
         invoice.id,
@@ -317,7 +317,7 @@ def test_an_invoice_that_does_not_advance_waits(client, control, payer):
     assert {client.v1.invoices.retrieve(each.id).status for each in (still, stopped)} == {"draft"}
 
 
-def test_a_decline_of_an_automatic_charge_is_told(client, control, customer):
+def test_a_decline_of_an_automatic_charge_makes_an_event(client, control, customer):
     invoice = draft(client, with_card(client, customer, "pm_card_chargeCustomerFail"), auto_advance=True)
     control.advance(2 * HOUR)
     unpaid = client.v1.invoices.retrieve(invoice.id)
@@ -372,7 +372,7 @@ def test_a_credit_that_covers_all_pays_all(client, payer):
     assert adds_up(invoice)
 
 
-def test_what_is_owed_is_added_and_a_negative_invoice_is_a_credit(client, payer):
+def test_a_debt_is_added_and_a_negative_invoice_is_a_credit(client, payer):
     invoice = final(client, payer, -250)
     assert (invoice.status, invoice.ending_balance) == ("paid", -250)
     client.v1.customers.update(payer, params={"balance": 100})

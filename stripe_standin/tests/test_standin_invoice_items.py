@@ -134,7 +134,7 @@ def test_the_items_of_a_deleted_draft_stay_with_it(client, customer, draft):
         ({"customer": "CUSTOMER", "amount": "1", "price_data[currency]": "usd"}, "price_data"),
     ],
 )
-def test_an_item_that_cannot_be_is_refused(raw, control, customer, form, param):
+def test_a_wrong_item_is_refused(raw, control, customer, form, param):
     form = {name: customer if value == "CUSTOMER" else value for name, value in form.items()}
     answer = raw("POST", "/v1/invoiceitems", form)
     assert (answer.status, answer.json()["error"]["param"]) == (400, param)

@@ -65,7 +65,7 @@ def test_numbers_of_a_customer_have_no_gaps(client, customer):
     assert [number[-4:] for number in numbers] == ["0001", "0002", "0003"]
 
 
-def test_a_number_of_ones_own_is_taken_once(client, customer):
+def test_an_invoice_number_of_the_caller_is_accepted_once(client, customer):
     made = client.v1.invoices.create(params={"customer": customer, "number": "2026-0001"})
     with pytest.raises(stripe.InvalidRequestError) as refused:
         client.v1.invoices.create(params={"customer": customer, "number": "2026-0001"})

@@ -74,7 +74,7 @@ def lied(raw, path, lie):
     return truth, shown
 
 
-def test_every_kind_of_object_is_lied_about_here(objects):
+def test_every_kind_of_object_gets_a_lie_here(objects):
     readable = {name.split("/")[2] for name in ROUTES if name.startswith("GET ") and name.endswith("s/{id}")}
     assert set(objects) == readable
     assert set(CHANGES) == set(LIES)
@@ -111,7 +111,7 @@ def test_a_lie_about_an_object_changes_what_its_name_says(raw, objects, lie):
     )
 
 
-def test_everything_that_can_be_unsettled_is_an_object_that_is_served(raw, objects):
+def test_every_object_with_a_state_before_its_end_is_served(raw, objects):
     assert set(UNSETTLED) <= {raw("GET", path).json()["object"] for path in objects.values()}
 
 
@@ -133,14 +133,14 @@ def test_a_lie_about_a_page_is_about_each_of_its_objects(raw, objects, lie, path
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_refusal_is_never_lied_about(raw, lie):
+def test_a_lie_never_changes_a_refusal(raw, lie):
     truth, shown = lied(raw, "/v1/payment_intents/pi_none", lie)
     assert shown == truth
 
 
 @pytest.mark.parametrize("things", ["refunds", "credit_notes", "payment_intents"])
 @pytest.mark.parametrize("lie", LIES)
-def test_a_lie_is_told_once_and_the_key_tells_the_truth(raw, objects, lie, things):
+def test_a_lie_is_one_answer_and_the_key_replays_the_true_one(raw, objects, lie, things):
     made_of = {
         "refunds": {"payment_intent": objects["payment_intents"].rpartition("/")[2], "amount": "7"},
         "credit_notes": {

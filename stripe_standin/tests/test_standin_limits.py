@@ -59,7 +59,7 @@ def test_modes_and_accounts_have_buckets_of_their_own(limiter):
     assert admitted(limiter, CREATE)[0] == 0
 
 
-def test_a_bucket_fills_with_time_and_never_over_its_brim(limiter):
+def test_a_bucket_refills_with_time_up_to_its_size(limiter):
     assert admitted(limiter, CREATE)[0] == 25
     assert admitted(limiter, CREATE, now=NOW + 0.42)[0] == 10
     assert admitted(limiter, CREATE, now=NOW + 3600)[0] == 25
@@ -80,7 +80,7 @@ def test_one_intent_is_updated_1000_times_an_hour(limiter):
     assert admitted(limiter, CAPTURE, ids=("pi_1",), now=now + 3600) == (25, "global-rate")
 
 
-def test_a_number_of_ones_own_holds_for_everything_together():
+def test_a_chosen_limit_holds_for_all_operations_together():
     limiter = limits.Limiter(limits.parse("3", "N"))
     assert admitted(limiter, CREATE, most=2) == (2, None)
     assert admitted(limiter, READ) == (1, "global-rate")
@@ -93,7 +93,7 @@ def test_off_is_no_limit():
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1e9", "many", ""])
-def test_a_limit_that_is_none_is_refused(value):
+def test_a_wrong_limit_is_refused(value):
     with pytest.raises(ValueError, match="1,000,000, or off, or stripe"):
         limits.parse(value, "N")
 
@@ -101,7 +101,7 @@ def test_a_limit_that_is_none_is_refused(value):
 RATE = 3  # per second: low, so that even a busy machine asks more often
 
 
-def hurry(raw, most=2000, **sent):
+def ask_until_refused(raw, most=2000, **sent):
     """Ask until refused."""
     for _ in range(most):
         answer = raw("POST", "/v1/customers", {"name": "Ann"}, **sent)
@@ -110,19 +110,19 @@ def hurry(raw, most=2000, **sent):
     raise AssertionError("never refused")
 
 
-def test_haste_is_refused_before_the_key_and_mended_by_the_clock(start, raw_at):
+def test_the_limiter_refuses_before_the_key_and_the_clock_refills_it(start, raw_at):
     with start("--rate-limit", str(RATE)) as (url, _):
         raw, control = raw_at(url), Control(url)
-        refused = hurry(raw)
+        refused = ask_until_refused(raw)
         error = refused.json()["error"]
         assert (error["type"], error["code"]) == ("invalid_request_error", "rate_limit")
         assert refused.headers["Stripe-Rate-Limited-Reason"] == "global-rate"
         assert "Stripe-Should-Retry" not in refused.headers
-        hurry(raw, key="k")  # its first answers are one and its replays
+        ask_until_refused(raw, key="k")  # its first answers are one and its replays
         before = len(control.effects())
         while raw("POST", "/v1/customers", {"name": "Ann"}, key="late").status != 429:
             control.reset()
-            hurry(raw)
+            ask_until_refused(raw)
             before = len(control.effects())
         assert len(control.effects()) == before
         assert control.clock()["keys_kept"] <= 1
@@ -134,9 +134,9 @@ def test_haste_is_refused_before_the_key_and_mended_by_the_clock(start, raw_at):
         assert len(control.effects()) == before + 1
 
 
-def test_the_sdk_takes_a_refusal_for_haste_for_what_it_is(start, raw_at):
+def test_the_sdk_raises_its_rate_limit_error(start, raw_at):
     with start("--rate-limit", str(RATE)) as (url, _):
-        hurry(raw_at(url))
+        ask_until_refused(raw_at(url))
         live = stripe.StripeClient("sk_live_x", base_addresses={"api": url}, max_network_retries=0)
         assert live.v1.accounts.retrieve_current().id
         test = stripe.StripeClient("sk_test_x", base_addresses={"api": url}, max_network_retries=0)

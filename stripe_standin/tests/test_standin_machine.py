@@ -41,7 +41,7 @@ def search(url, first_seed, examples=EXAMPLES, phases=(Phase.generate, Phase.shr
     )
 
 
-def test_whatever_is_asked_it_is_as_the_model_says(url):
+def test_every_answer_is_as_the_model_expects(url):
     end = time.monotonic() + SECONDS
     for n in count():
         print(f"seed {SEED + n}")

@@ -7,7 +7,7 @@ import pytest
 DAY = 86_400
 STEPS = 200
 CARDS = ["pm_card_visa", "pm_card_amex", "pm_card_refundFail", "pm_card_pendingRefund", "pm_card_chargeDeclined"]
-LET_GO = ("release", "payment_intent.canceled", "authorization.expired")
+RELEASES = ("release", "payment_intent.canceled", "authorization.expired")
 
 
 class Shop:
@@ -80,7 +80,7 @@ def shop(raw, control, request):
     return shop
 
 
-def test_what_was_authorized_was_captured_let_go_or_is_still_held(shop):
+def test_what_was_authorized_was_captured_released_or_is_still_held(shop):
     sums = {}
     for effect in shop.control.effects():
         sums.setdefault(effect["id"], {}).setdefault(effect["kind"], []).append(effect["amount"])
@@ -89,12 +89,12 @@ def test_what_was_authorized_was_captured_let_go_or_is_still_held(shop):
         did = {kind: sum(amounts) for kind, amounts in sums[intent["id"]].items()}
         assert did.get("capture", 0) == intent["amount_received"]
         if "authorization" in did:
-            ended = did.get("capture", 0) + sum(did.get(kind, 0) for kind in LET_GO)
+            ended = did.get("capture", 0) + sum(did.get(kind, 0) for kind in RELEASES)
             assert did["authorization"] == ended + intent["amount_capturable"]
             held += intent["amount_capturable"]
     # The seeds are such that something of everything happened.
     assert held
-    assert {"authorization", "capture", "decline", "refund", *LET_GO} <= {
+    assert {"authorization", "capture", "decline", "refund", *RELEASES} <= {
         effect["kind"] for effect in shop.control.effects()
     }
 

@@ -247,7 +247,7 @@ def test_the_admin_side_reads_json_only(raw, route, body):
         *("held?wait_s=-1", "webhooks?wait_s=61", "webhooks?after=1e400", f"effects?after={'9' * 5000}"),
     ],
 )
-def test_the_admin_side_refuses_numbers_that_are_none(raw, query):
+def test_the_admin_side_refuses_wrong_numbers(raw, query):
     assert raw("GET", f"/_standin/{query}", api_key=None).status == 400
 
 

@@ -23,7 +23,7 @@ def events(client, *kinds):
     return [event.type for event in reversed(client.v1.events.list(params={"types": list(kinds)}).data)]
 
 
-def test_a_refund_gives_everything_back_unless_told_otherwise(client, control, customer):
+def test_a_refund_without_an_amount_gives_everything_back(client, control, customer):
     intent = paid(client, customer=customer, description="seven socks")
     refund = client.v1.refunds.create(
         params={
@@ -119,7 +119,7 @@ def test_a_declined_payment_has_nothing_to_refund(client):
         ({"charge": "ch_none", "refund_application_fee": "true"}, 400, "refund_application_fee"),
     ],
 )
-def test_a_refund_of_nothing_known_is_refused(raw, control, form, status, param):
+def test_a_refund_of_an_unknown_charge_or_intent_is_refused(raw, control, form, status, param):
     answer = raw("POST", "/v1/refunds", form)
     assert (answer.status, answer.json()["error"].get("param")) == (status, param)
     assert control.effects() == []

@@ -79,7 +79,7 @@ def test_each_version_is_known_in_its_own_time(client, control, intent):
     assert found(client, 'status:"canceled"') == [second, intent]
 
 
-def test_in_an_outage_the_index_stands_still_and_never_goes_back(client, control, intent):
+def test_in_an_outage_the_index_does_not_move_and_never_goes_back(client, control, intent):
     control.advance(LAG_S)
     assert control.set_search_lag(10 * LAG_S) == {"lag_s": 10 * LAG_S, "behind": 0}
     late = control.authorizations()[0]
@@ -93,7 +93,7 @@ def test_in_an_outage_the_index_stands_still_and_never_goes_back(client, control
     assert found(client, "amount>0") == [now, late, intent]
 
 
-def test_what_the_clock_brought_while_it_was_moved_is_as_old_as_it_should_be(client, control, intent):
+def test_what_happens_while_the_clock_is_moved_has_its_own_time(client, control, intent):
     control.advance(8 * 24 * 3600)
     assert found(client, 'status:"canceled"') == [intent]
 
@@ -175,7 +175,7 @@ def test_strings_are_found_by_a_part(search, client):
     assert search("customers", "name:null") == [bob.id]
 
 
-def test_charges_are_found_by_card_and_by_what_became_of_them(search, client, control, intent):
+def test_charges_are_found_by_card_and_by_their_result(search, client, control, intent):
     held = control.authorizations(card="pm_card_mastercard")[0]
     client.v1.payment_intents.capture(intent)
     taken, waiting = (client.v1.payment_intents.retrieve(each).latest_charge for each in (intent, held))
@@ -260,7 +260,7 @@ def test_a_page_survives_that_its_objects_are_deleted(client, control, customer)
     assert deleted == drafts[::-1]
 
 
-def test_a_token_is_of_use_to_its_own_query_only(client, control, raw):
+def test_a_page_token_is_valid_for_its_own_query_only(client, control, raw):
     control.authorizations(2)
     control.advance(LAG_S)
     token = client.v1.payment_intents.search(params={"query": "amount>0", "limit": 1}).next_page

@@ -50,7 +50,7 @@ def test_a_bug_of_its_own_is_answered_and_saved_like_one_of_stripes(monkeypatch,
     assert "KeyError: 'a bug'" in capsys.readouterr().err
 
 
-def test_a_bug_in_what_comes_with_time_falls_on_nobody(monkeypatch, capsys):
+def test_a_bug_in_a_job_of_the_agenda_fails_no_request(monkeypatch, capsys):
     """The next request is answered, and later jobs run."""
     app = Judged(Settings())
     world, done = app.state.world, []
@@ -112,7 +112,7 @@ def test_lines_that_are_refused_for_their_metadata_leave_nothing(client, control
     assert [item.amount for item in client.v1.invoice_items.list(params={"invoice": draft.id}).data] == [100]
 
 
-def test_what_was_put_off_is_no_older_than_what_came_since(client, control):
+def test_a_postponed_job_makes_nothing_older_than_what_came_since(client, control):
     """An event that is found by its key must not vanish behind one that looks older."""
     control.authorizations()
     control.advance(40 * DAY, expire=False)
@@ -197,7 +197,7 @@ def test_a_credit_in_another_currency_is_not_lost(client, customer):
     assert client.v1.customers.retrieve(customer).balance == -100
 
 
-def test_nobody_pays_with_the_card_of_a_deleted_customer(client, control):
+def test_the_card_of_a_deleted_customer_cannot_pay(client, control):
     customer = client.v1.customers.create(params={"email": "a@example.com", "payment_method": "pm_card_visa"})
     card = client.v1.customers.payment_methods.list(customer.id).data[0].id
     client.v1.customers.update(customer.id, params={"invoice_settings": {"default_payment_method": card}})
@@ -244,7 +244,7 @@ def test_a_receiver_that_drips_its_answer_keeps_no_thread(client, control, recei
         server.shutdown()
 
 
-def test_what_is_made_and_removed_again_and_again_leaves_no_gaps():
+def test_rows_made_and_removed_again_and_again_leave_no_gaps():
     shelf = Shelf[Endpoint]("webhook endpoint")
     kept = shelf.put(Endpoint("we_kept", 0, False, "", (), None, None, {}, ()))
     for n in range(20):

@@ -76,7 +76,7 @@ def test_each_capture_has_an_entry_of_its_own(client, several):
     assert charge.balance_transaction == entries[1].id
 
 
-def test_the_rest_can_be_let_go_by_capturing_nothing(client, control, several):
+def test_a_capture_of_nothing_releases_the_rest(client, control, several):
     client.v1.payment_intents.capture(several, params={"amount_to_capture": 700, "final_capture": False})
     done = client.v1.payment_intents.capture(several, params={"amount_to_capture": 0})
     assert (done.status, done.amount_received) == ("succeeded", 700)
@@ -85,7 +85,7 @@ def test_the_rest_can_be_let_go_by_capturing_nothing(client, control, several):
 
 
 @pytest.mark.parametrize("final", ["true", "false"])
-def test_nothing_cannot_be_captured_at_first(raw, control, several, final):
+def test_the_first_capture_needs_an_amount(raw, control, several, final):
     answer = raw(
         "POST", f"/v1/payment_intents/{several}/capture", {"amount_to_capture": "0", "final_capture": final}, key="k"
     )
@@ -125,7 +125,7 @@ def test_the_end_of_the_window_cancels_what_was_never_captured(client, control, 
     assert money(control) == {"authorization": [1000], "authorization.expired": [1000]}
 
 
-def test_canceling_after_a_capture_lets_go_of_the_rest(client, control, several):
+def test_canceling_after_a_capture_releases_the_rest(client, control, several):
     client.v1.payment_intents.capture(several, params={"amount_to_capture": 700, "final_capture": False})
     assert client.v1.payment_intents.cancel(several).status == "succeeded"
     assert money(control) == {"authorization": [1000], "capture": [700], "release": [300]}

@@ -47,7 +47,7 @@ def test_the_intent_in_an_error_is_of_the_same_version(raw):
     assert [each["id"] for each in error["payment_intent"]["charges"]["data"]] == [error["charge"]]
 
 
-def test_an_invoice_says_what_it_said_before_basil(raw, customer):
+def test_an_invoice_has_its_fields_of_before_basil(raw, customer):
     invoice = raw("POST", "/v1/invoices", {"customer": customer}, **as_of(ACACIA)).json()
     assert (invoice["paid"], invoice["paid_out_of_band"], invoice["charge"]) == (False, False, None)
     assert "total_taxes" not in invoice
@@ -74,7 +74,7 @@ def test_metadata_is_never_taken_for_an_object(raw):
     assert (made.status, made.json()["metadata"]) == (200, {"object": "invoice"})
 
 
-def test_an_older_look_changes_nothing_that_is_kept(raw, intent):
+def test_reading_in_an_older_version_changes_nothing(raw, intent):
     before = raw("GET", f"/v1/payment_intents/{intent}").data
     raw("GET", f"/v1/payment_intents/{intent}", **as_of(BEFORE_LATEST_CHARGE))
     assert raw("GET", f"/v1/payment_intents/{intent}").data == before
@@ -171,14 +171,14 @@ def test_payment_methods_are_those_of_the_dashboard_since_2023(raw):
     assert made["automatic_payment_methods"] == AUTOMATIC
 
 
-def test_who_named_the_payment_methods_gets_no_others(raw):
+def test_a_request_that_names_payment_methods_gets_no_others(raw):
     form = {"amount": "100", "currency": "usd", "payment_method_types[]": "card"}
     made = raw("POST", "/v1/payment_intents", form, **as_of(ACACIA)).json()
     assert made["automatic_payment_methods"] is None
     assert raw("GET", f"/v1/payment_intents/{made['id']}").json()["automatic_payment_methods"] is None
 
 
-def test_what_was_let_go_counted_as_refunded_before_basil(raw, client, intent):
+def test_released_money_counted_as_refunded_before_basil(raw, client, intent):
     client.v1.payment_intents.capture(intent, params={"amount_to_capture": 400})
     path = f"/v1/charges?payment_intent={intent}"
     seen = lambda **asked: raw("GET", path, **asked).json()["data"][0]  # noqa: E731
@@ -219,7 +219,7 @@ def test_a_charge_shows_its_refunds_and_a_credit_note_its_one(raw, customer):
     assert [(each["id"], each["amount"]) for each in then["refunds"]["data"]] == [(note["refund"], 200)]
 
 
-def test_every_event_can_be_told_in_the_oldest_version(raw, control, customer, receiver, hook):
+def test_every_event_can_be_sent_in_the_oldest_version(raw, control, customer, receiver, hook):
     hook("2011-01-01", "*")
     method = raw("POST", "/v1/payment_methods/pm_card_visa/attach", {"customer": customer}).json()["id"]
     invoice = paid_invoice(raw, customer, payment_method=method)

@@ -163,7 +163,7 @@ def test_the_settings_are_shown_and_a_reset_forgets_them(control):
     assert (after["duplicates"], after["twins"], after["timeout_s"]) == (None, None, 10.0)
 
 
-def test_no_more_is_kept_than_there_is_room_for(monkeypatch):
+def test_deliveries_beyond_the_limit_are_not_sent(monkeypatch):
     monkeypatch.setattr(webhooks, "DELIVERIES_MAX", 3)
 
     async def run():
@@ -202,7 +202,7 @@ def test_no_more_is_kept_than_there_is_room_for(monkeypatch):
         {"unknown": 1},
     ],
 )
-def test_what_cannot_be_arranged_is_refused_and_changes_nothing(control, settings):
+def test_a_wrong_setting_is_refused_and_changes_nothing(control, settings):
     before = control.webhooks()["settings"]
     with pytest.raises(ControlError):
         control.set_webhooks(**{"parallel": 5, **settings})

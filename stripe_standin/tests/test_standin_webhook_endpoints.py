@@ -60,7 +60,7 @@ def test_an_endpoint_is_changed_disabled_listed_and_deleted(client):
         ({"url": URL, "enabled_events[0]": "*", "disabled": "true"}, "disabled"),
     ],
 )
-def test_what_cannot_be_an_endpoint_is_refused(raw, form, param):
+def test_a_wrong_endpoint_is_refused(raw, form, param):
     refused = raw("POST", "/v1/webhook_endpoints", form)
     assert (refused.status, refused.json()["error"].get("param")) == (400, param)
 

@@ -64,7 +64,7 @@ def test_a_webhook_verifies_after_the_clock_was_moved(client, control, receiver,
     assert client.construct_event(webhook.body, webhook.headers["Stripe-Signature"], endpoint.secret).created > stamp
 
 
-def test_each_endpoint_hears_what_it_asked_for_in_the_order_of_the_events(client, control, receiver, listen):
+def test_each_endpoint_gets_what_it_asked_for_in_the_order_of_the_events(client, control, receiver, listen):
     listen("charge.captured", "charge.succeeded", path="/charges")
     listen(path="/all")
     client.v1.payment_intents.capture(control.authorizations()[0])
@@ -97,7 +97,7 @@ def test_nothing_goes_to_another_account_or_mode(client_for, control, receiver, 
     ]
 
 
-def test_a_disabled_endpoint_hears_nothing_of_the_meantime(client, control, receiver, listen, raw):
+def test_a_disabled_endpoint_never_gets_the_events_of_that_time(client, control, receiver, listen, raw):
     endpoint = listen("customer.created")
     for disabled, name in ((True, "a"), (False, "b")):
         client.v1.webhook_endpoints.update(endpoint.id, params={"disabled": disabled})
@@ -137,7 +137,7 @@ def test_a_moved_clock_makes_all_retries_at_once_and_in_order(client, control, r
     assert names == ["a", "b"] * 4
 
 
-def test_live_mode_tries_for_three_days_ever_less_often(client_for, control, raw):
+def test_live_mode_tries_for_three_days_with_growing_pauses(client_for, control, raw):
     live = client_for("sk_live_standin")
     unreachable = {"url": "https://127.0.0.1:9/", "enabled_events": ["customer.created"]}
     live.v1.webhook_endpoints.create(params=unreachable)
@@ -152,7 +152,7 @@ def test_live_mode_tries_for_three_days_ever_less_often(client_for, control, raw
     assert all(each["status"] is None and "refused" in each["error"] for each in tried)
 
 
-def test_a_delivered_event_is_told_from_one_that_is_not(client, control, receiver, listen):
+def test_delivered_and_undelivered_events_are_listed_apart(client, control, receiver, listen):
     listen("customer.created", path="/good")
     listen("customer.created", "customer.updated", path="/bad")
     receiver.answer = lambda webhook: 200 if webhook.path == "/good" else 500
@@ -206,7 +206,7 @@ def test_a_redirect_is_a_failure_and_is_not_followed(client, control, receiver, 
     assert control.webhooks()["scheduled"] == 1
 
 
-def test_a_receiver_that_hangs_holds_up_nobody_else(client, control, receiver, listen):
+def test_a_receiver_that_hangs_delays_no_other(client, control, receiver, listen):
     release = threading.Event()
     receiver.answer = lambda webhook: 200 if webhook.path == "/good" or release.wait(90) else 500
     listen("customer.created", path="/hangs")
@@ -290,7 +290,7 @@ def test_a_resent_event_that_fails_is_not_tried_again(client, control, receiver,
     assert control.webhooks()["scheduled"] == 0
 
 
-def test_what_cannot_be_resent_is_said(client, control, listen, raw):
+def test_resending_an_unknown_event_or_endpoint_is_refused(client, control, listen, raw):
     endpoint = listen()
     client.v1.customers.create()
     event = client.v1.events.list().data[0].id
@@ -337,7 +337,7 @@ def test_attempts_are_shown_by_event_and_endpoint(client, control, listen):
     assert len(control.webhooks(endpoint=first.id, after=order.index(first.id) + 1)["attempts"]) == 1
 
 
-def test_a_long_answer_is_a_delivery_and_holds_nothing_up(client, control, receiver, listen):
+def test_a_long_answer_is_a_delivery_and_delays_nothing(client, control, receiver, listen):
     listen("customer.created")
     receiver.page = b"x" * 300_000
     for _ in range(2):
@@ -345,7 +345,7 @@ def test_a_long_answer_is_a_delivery_and_holds_nothing_up(client, control, recei
     assert attempts(control) == [(1, 200), (1, 200)]
 
 
-def test_an_answer_that_is_no_http_is_a_failure(client, control, receiver):
+def test_an_answer_that_is_not_http_is_a_failure(client, control, receiver):
     with http.client.socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         wanted = {"url": f"http://127.0.0.1:{port}/", "enabled_events": ["customer.created"]}

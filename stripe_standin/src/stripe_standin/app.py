@@ -55,7 +55,9 @@ class Standin:
         fault: Fault | None = None
         answer: Answer | None
         try:
-            fault = self.state.faults.strike(headers.get(b"x-standin-fault"), request.method, request.path, request.key)
+            fault = self.state.faults.fault_for(
+                headers.get(b"x-standin-fault"), request.method, request.path, request.key
+            )
         except Refused as bad:
             answer = answers.refusal(request, API_VERSION, errors.bad_request(f"X-Standin-Fault: {bad}"))
         else:
@@ -78,11 +80,11 @@ class Standin:
     ) -> Answer | None:
         """The answer, or None if the connection ends without one. Without a fault, nothing here waits."""
         at = fault.moment if fault else None
-        if fault and at is Moment.DOOR:
-            return hostile.at_the_door(fault)
+        if fault and at is Moment.ARRIVAL:
+            return hostile.on_arrival(fault)
         version = reading.version_of(headers)
         try:
-            caller = self._let_in(request, headers, fault)
+            caller = self._authenticate(request, headers, fault)
             asked = reading.read(request, headers)
             self._admit(caller, asked)
             record = self._reserve(request, caller, fault)
@@ -104,7 +106,7 @@ class Standin:
         except StripeError as error:
             answer = answers.refusal(request, version, error)
         if fault and at is Moment.AFTER:
-            return await self._disturbed(answer, request, fault, receive)
+            return await self._after_fault(answer, request, fault, receive)
         return answer
 
     def stop(self) -> None:
@@ -117,7 +119,7 @@ class Standin:
         key = headers.get(b"idempotency-key", b"") if method == "POST" else b""
         return self.state.world.note_request(method, path, raw, key.decode("latin-1") or None)
 
-    def _let_in(self, request: Request, headers: HeadersIn, fault: Fault | None) -> Caller:
+    def _authenticate(self, request: Request, headers: HeadersIn, fault: Fault | None) -> Caller:
         caller = self.state.access.caller(headers.get(b"authorization"), headers.get(b"stripe-account"))
         request.account, request.livemode = caller.account, caller.livemode
         request.named = b"stripe-account" in headers
@@ -167,7 +169,7 @@ class Standin:
         books = self.state.world.books(caller.account, caller.livemode)
         call = Call(self.state.world, books, asked.ids, params, self.state.world.now(), request.id, request.key)
         try:
-            content = _answered(ROUTES[asked.operation], call, fault)
+            content = _run_route(ROUTES[asked.operation], call, fault)
             if "expand" in call.params:
                 expansion.expand(content, call.params["expand"], books)
             if asked.version != API_VERSION:
@@ -181,7 +183,9 @@ class Standin:
             traceback.print_exc()
             return 500, orjson.dumps(errors.server_error().body)
 
-    async def _disturbed(self, answer: Answer, request: Request, fault: Fault, receive: wire.Receive) -> Answer | None:
+    async def _after_fault(
+        self, answer: Answer, request: Request, fault: Fault, receive: wire.Receive
+    ) -> Answer | None:
         """Apply a fault that acts on the answer."""
         status, headers, body = answer
         match fault.name:
@@ -208,10 +212,10 @@ def _place(request: Request, caller: Caller) -> tuple[str, bool, str]:
     return caller.account, caller.livemode, request.key or ""
 
 
-def _answered(route: Route, call: Call, fault: Fault | None) -> Json:
+def _run_route(route: Route, call: Call, fault: Fault | None) -> Json:
     """Run the route. A fault may replace it, or hide its answer once the route has begun."""
     if fault and fault.moment is Moment.INSTEAD:
-        raise _instead(fault, call)
+        raise _replacement(fault, call)
     if fault is None or fault.moment is not Moment.OVER:
         return route.answer(call)
     call.webhooks_late_s = fault.seconds
@@ -223,7 +227,7 @@ def _answered(route: Route, call: Call, fault: Fault | None) -> Json:
     raise errors.server_error()
 
 
-def _instead(fault: Fault, call: Call) -> StripeError:
+def _replacement(fault: Fault, call: Call) -> StripeError:
     match fault.name:
         case "402_declined":
             intent = call.books.intents.get(call.ids[0]) if call.ids else None

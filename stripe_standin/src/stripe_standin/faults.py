@@ -18,7 +18,7 @@ from .fields import Reader, Refused
 class Moment(StrEnum):
     """Where a fault acts, in the order of a request's life."""
 
-    DOOR = "before anything is looked at: no effect, nothing saved"
+    ARRIVAL = "before anything is looked at: no effect, nothing saved"
     ACCESS = "in place of the check of the API key: no effect, nothing saved"
     LIMITER = "in place of the rate limiter: no effect, nothing saved"
     KEY = "when the idempotency key is looked up: no effect, nothing saved"
@@ -36,11 +36,11 @@ class Kind(NamedTuple):
 
 
 FAULTS: dict[str, Kind] = {
-    "drop_before": Kind(Moment.DOOR),
-    "redirect_307": Kind(Moment.DOOR, ("location",)),
+    "drop_before": Kind(Moment.ARRIVAL),
+    "redirect_307": Kind(Moment.ARRIVAL, ("location",)),
     # A proxy's page says nothing about the effect. With `with_effect` the request was executed, and the page hides it.
-    "502_html": Kind(Moment.DOOR, ("with_effect",)),
-    "200_html": Kind(Moment.DOOR, ("with_effect",)),
+    "502_html": Kind(Moment.ARRIVAL, ("with_effect",)),
+    "200_html": Kind(Moment.ARRIVAL, ("with_effect",)),
     "401": Kind(Moment.ACCESS),
     "403": Kind(Moment.ACCESS),
     "429_rate": Kind(Moment.LIMITER),
@@ -168,7 +168,7 @@ class Faults:
     def clear(self) -> None:
         self.rules.clear()
 
-    def strike(self, header: bytes | None, method: str, path: str, key: str | None) -> Fault | None:
+    def fault_for(self, header: bytes | None, method: str, path: str, key: str | None) -> Fault | None:
         """The fault of this request, if any. Raises Refused for a header that cannot be read."""
         if header is not None:
             return _from_header(header.decode("latin-1"))

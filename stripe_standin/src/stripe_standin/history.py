@@ -15,7 +15,7 @@ class Moves(StrEnum):
     IN = "in"
     OUT = "out"
     HELD = "held"
-    LET_GO = "let go"
+    RELEASED = "let go"
 
 
 # Every kind of effect. A capture moves money in, a refund moves it out; no other kind moves any. An invoice is paid by
@@ -23,9 +23,9 @@ class Moves(StrEnum):
 EFFECTS: Mapping[str, Moves | None] = {
     "authorization": Moves.HELD,
     "capture": Moves.IN,  # of an authorization, or of an intent that is captured at once
-    "release": Moves.LET_GO,  # the rest, after the last capture
-    "payment_intent.canceled": Moves.LET_GO,
-    "authorization.expired": Moves.LET_GO,
+    "release": Moves.RELEASED,  # the rest, after the last capture
+    "payment_intent.canceled": Moves.RELEASED,
+    "authorization.expired": Moves.RELEASED,
     "refund": Moves.OUT,
     "refund.failed": Moves.IN,  # the bank sent the refund back
     "payout": None,  # from the account's balance to its own bank

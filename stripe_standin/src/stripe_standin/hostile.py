@@ -28,7 +28,7 @@ UNSETTLED: dict[str, Json] = {
 }
 
 
-def at_the_door(fault: Fault) -> Answer | None:
+def on_arrival(fault: Fault) -> Answer | None:
     """The answer of something between the client and Stripe. None: the connection ends without an answer."""
     match fault.name:
         case "drop_before":

@@ -41,7 +41,7 @@ def possible(version: str) -> bool:
         return True
     day, dot, name = version.partition(".")
     named = bool(dot) == (day >= FIRST_NAMED) and (not dot or bool(_NAME.fullmatch(name)))
-    return bool(_DAY.fullmatch(day)) and named and FIRST <= day < API_VERSION[:10] and _in_the_calendar(day)
+    return bool(_DAY.fullmatch(day)) and named and FIRST <= day < API_VERSION[:10] and _is_a_date(day)
 
 
 def older(version: str, than: str = API_VERSION) -> bool:
@@ -58,7 +58,7 @@ def as_of(body: Any, version: str, books: Books) -> Any:
     return _undone(body, undone, books) if undone else body
 
 
-def _in_the_calendar(day: str) -> bool:
+def _is_a_date(day: str) -> bool:
     try:
         return bool(date.fromisoformat(day))
     except ValueError:

@@ -32,7 +32,7 @@ async def get_webhooks(state: State, asked: Json) -> Json:
 
 async def post_webhooks(state: State, asked: Json) -> Json:
     state.webhooks.disorder.change(asked)
-    state.webhooks.arranged()
+    state.webhooks.settings_changed()
     return {"settings": state.webhooks.disorder.shown(), **state.webhooks.counts()}
 
 

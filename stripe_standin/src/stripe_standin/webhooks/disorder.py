@@ -24,7 +24,7 @@ class Chance:
     every: int | None = None
     asked: int = 0
 
-    def strikes(self, rng: random.Random) -> bool:
+    def happens(self, rng: random.Random) -> bool:
         if self.every is None:
             return self.probability > 0 and rng.random() < self.probability
         self.asked += 1
@@ -56,10 +56,10 @@ class Disorder:
             self.__post_init__()
 
     def duplicated(self) -> bool:
-        return self.duplicates is not None and self.duplicates.strikes(self._rng)
+        return self.duplicates is not None and self.duplicates.happens(self._rng)
 
     def twinned(self) -> bool:
-        return self.twins is not None and self.twins.strikes(self._rng)
+        return self.twins is not None and self.twins.happens(self._rng)
 
     def lateness(self) -> float:
         """Seconds by which the next webhook is late."""

@@ -105,10 +105,10 @@ class Webhooks:
         snapshot = _snapshot(event, version, books)
         self._line_up(self._delivery(books, endpoint.id, event, version, snapshot, by_hand=True), self._world.now())
 
-    def arranged(self) -> None:
+    def settings_changed(self) -> None:
         """Start what the old settings held back: they were changed."""
         for line in self._lines.values():
-            self._go_on(line)
+            self._start_due(line)
 
     def counts(self) -> Json:
         """How many deliveries are due or in flight, and how many wait for their time."""
@@ -185,9 +185,9 @@ class Webhooks:
         line = self._lines.setdefault(delivery.endpoint_id, Line())
         self._numbered += 1
         heapq.heappush(line.places, Place(due, self._numbered, delivery))
-        self._go_on(line)
+        self._start_due(line)
 
-    def _go_on(self, line: Line) -> None:
+    def _start_due(self, line: Line) -> None:
         while line.places and len(line.in_flight) < self.disorder.parallel and not self.disorder.outage:
             place = heapq.heappop(line.places)
             task = asyncio.get_running_loop().create_task(self._attempt(line, place))
@@ -209,7 +209,7 @@ class Webhooks:
         task = asyncio.current_task()
         if task is not None:
             line.in_flight.pop(task, None)
-        self._go_on(line)
+        self._start_due(line)
         self._clockwork.set_alarm()
 
     def _attempted(self, delivery: Delivery, due: int, outcome: Outcome) -> None:

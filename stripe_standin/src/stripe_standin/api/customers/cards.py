@@ -167,7 +167,7 @@ def by_number(number: str) -> Card | None:
     return NUMBERS.get(number.replace(" ", ""))
 
 
-def misspelt(number: str) -> bool:
+def mistyped(number: str) -> bool:
     """Whether it cannot be a card number: its check digit is wrong (Luhn)."""
     digits = number.replace(" ", "")
     if not re.fullmatch("[0-9]{12,19}", digits):

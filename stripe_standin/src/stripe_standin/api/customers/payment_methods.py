@@ -44,7 +44,7 @@ def create(call: Call) -> Json:
     card = cards.by_token(asked.get("token") or "") or cards.by_number(asked.get("number") or "")
     if call.books.livemode:
         raise errors.card_declined(cards.TEST_CARD_IN_LIVE_MODE)
-    if card is None and asked.get("number") and cards.misspelt(asked["number"]):
+    if card is None and asked.get("number") and cards.mistyped(asked["number"]):
         raise errors.card_declined(cards.WRONG_NUMBER, param="number")
     if card is None:
         raise errors.bad_request(
