@@ -99,7 +99,7 @@ def from_copies(cache: Cache, ask: Ask, counts: Counts, heads: Heads) -> Iterato
     for name in CLASSES:
         copied = evidence[name].manifests if name in evidence else ()
         for manifest in copied:
-            heads.see(name, manifest.number, manifests.digest(manifest.body()))
+            heads.note(name, manifest.number, manifests.digest(manifest.body()))
             counts.facts += manifest.rows
             counts.objects += 1
         number = 0

@@ -39,7 +39,7 @@ class Heads:
         self._newest: dict[str, Head] = {}
         self._proven: dict[tuple[str, str], int] = {}
 
-    def see(self, retention_class: str, number: int, digest: str) -> None:
+    def note(self, retention_class: str, number: int, digest: str) -> None:
         """Note the digest of this manifest. Call it in the order of the numbers."""
         self._newest[retention_class] = Head(retention_class, number, digest)
         if (retention_class, digest) in self._kept:

@@ -50,8 +50,7 @@ class Inventory:
         self._database.execute("COMMIT")
 
     def of(self, key: str) -> list[Listed]:
-        """The versions and markers at this key, the oldest first. They now count as accounted for: the caller checks
-        them.
+        """The versions and markers at this key, the oldest first. They then count as accounted for.
 
         S3 gives times in whole seconds, and lists the newest version of a key first.
         Source: docs.aws.amazon.com/AmazonS3/latest/userguide/list-obj-version-enabled-bucket.html.

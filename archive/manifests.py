@@ -1,7 +1,7 @@
 """One manifest per batch: it describes the object, and names the digest of the manifest before it.
 
-The chain shows every gap and every changed manifest, except when its end was cut off or all of it was rewritten. Only a
-newest digest (`head`) that was kept elsewhere shows that. Manifests are not signed.
+The chain shows every gap and every changed manifest, unless its end was cut off or rewritten. That is shown only by
+a newest digest (`head`) that was kept elsewhere. Manifests are not signed.
 """
 
 import hashlib

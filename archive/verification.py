@@ -45,7 +45,7 @@ def from_bucket(
         for name in CLASSES:
             walk = _Walk(name, archived[name], versions, inventory, ask, counts, heads)
             while links := walk.links():
-                yield from walk.along(links, pool)
+                yield from walk.check(links, pool)
                 progress(f"{name}: {links[-1].number} batches checked")
         for entry in inventory.unaccounted():
             yield Finding(entry.key, entry.version, "nothing", f"{named(entry)} that no batch and no manifest names")
@@ -123,7 +123,7 @@ class _Walk:
             for number in sorted({*known, *there})[:PAGE]
         ]
 
-    def along(self, links: Sequence[_Link], pool: Executor) -> Iterator[Finding]:
+    def check(self, links: Sequence[_Link], pool: Executor) -> Iterator[Finding]:
         """Check these manifests, then download and check their objects."""
         objects: list[tuple[Wanted, list[Listed]]] = []
         bodies = pool.map(lambda link: self._versions.manifest(link.listed, link.digest), links)
@@ -158,7 +158,7 @@ class _Walk:
             yield Finding(key, None, expected, "none")
             yield from self._versions.beside(key, None, link.listed)
             return
-        self._heads.see(self._name, link.number, stored.sha256)
+        self._heads.note(self._name, link.number, stored.sha256)
         yield from self._versions.beside(key, stored, link.listed)
         yield from self._versions.unlocked(key, stored, *_manifest_locks(link, manifest))
         if manifest is None:

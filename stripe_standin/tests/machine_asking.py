@@ -99,7 +99,7 @@ class Asking(RuleBasedStateMachine):
                 assert known.body == answer.data
 
     def settle(self, record=None, key=None, effects=()):
-        """Check the effects since the last call: those of this request are `expected`, and the others were due."""
+        """Check the effects since the last call: this request's are `effects`, and the others were due."""
         mine = Counter()
         for effect in self.control.effects(after=self.effects):
             self.effects = effect["n"]

@@ -49,7 +49,7 @@ class Idempotency:
             raise errors.key_too_long(len(key))
         self._forget(now)
         record = self._records.get(place)
-        # The queue keeps a record that was in flight when its day was over; it is checked here.
+        # A record that was in flight when its day was over has left the queue, so it is checked here.
         if record is None or (record.status and record.created + KEPT <= now):
             record = Record(method, path, raw, request_id, now)
             self._records[place] = record
