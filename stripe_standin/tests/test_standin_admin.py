@@ -101,7 +101,7 @@ def test_a_wrong_query_is_refused_by_its_name(raw, query, says):
 def test_a_query_with_a_body_or_a_body_with_a_query_is_refused(raw, control):
     for method, path, body in (("GET", "effects", b"{}"), ("POST", "reset?x=1", b"{}"), ("DELETE", "faults?x=1", b"")):
         answer = raw(method, f"/_standin/{path}", body, api_key=None)
-        assert (answer.status, "asked by its query" in answer.json()["error"]) == (400, True)
+        assert (answer.status, "a GET takes a query" in answer.json()["error"]) == (400, True)
 
 
 def test_a_form_is_refused_because_json_is_wanted(raw):
