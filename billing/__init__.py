@@ -26,10 +26,10 @@ from billing.errors import RequestReused as RequestReused
 from billing.errors import UnknownEntity as UnknownEntity
 from billing.errors import WrongDatabase as WrongDatabase
 from billing.errors import WrongSession as WrongSession
-from billing.invoices import InvoiceReceipt as InvoiceReceipt
-from billing.invoices import Line as Line
-from billing.invoices import SendInvoice as SendInvoice
-from billing.invoices import issue_invoice as issue_invoice
+from billing.invoice_requests import InvoiceReceipt as InvoiceReceipt
+from billing.invoice_requests import Line as Line
+from billing.invoice_requests import SendInvoice as SendInvoice
+from billing.invoice_requests import issue_invoice as issue_invoice
 from billing.money import Money as Money
 from billing.status import Status as Status
 from billing.status import status as status

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from billing.differences import differences, listed
 from billing.gateway import Answer, NoAnswer, NotSent, Response
-from billing.idempotency import Learned
+from billing.learned import Learned
 from billing.steps import Json, LoadedOperation, Step
 from billing.tables.idempotency_records import Record
 

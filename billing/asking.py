@@ -72,6 +72,7 @@ def write_once(
         .values(
             id=row.id,
             correlation_id=row.correlation_id,
+            # The number of the fact that the caller writes next. `new_fact` counts it in `row`, which nobody saves.
             version=1,
             account=by.account,
             request_id=by.request_id,

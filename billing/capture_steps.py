@@ -6,7 +6,8 @@ from typing import Any
 
 from billing.differences import below, differences, reason
 from billing.facts import new_fact
-from billing.idempotency import Learned, Rules
+from billing.idempotency import Rules
+from billing.learned import Learned
 from billing.provider_ids import IdKind, object_path
 from billing.states import CaptureState, set_state
 from billing.steps import (

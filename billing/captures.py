@@ -120,8 +120,7 @@ def request_capture(
             "authorized_currency": authorization.currency,
             "capture_before": authorization.capture_before,
         }
-    # 0 here, and 1 in the table: the fact that is told below raises it to the 1 that is stored.
-    row = Capture(id=ids.new("cap"), correlation_id=by.correlation_id, version=0)
+    row = Capture(id=ids.new("cap"), correlation_id=by.correlation_id)
     written = write_once(session, row, by, parameters, known=known)
     if written is None:
         raise AuthorizationTaken(payment_intent, holder_of(session, by.account, payment_intent) or "unknown")

@@ -7,9 +7,9 @@ absence changes a key.
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Protocol
 
+from billing.learned import CONTRADICTIONS, DEFINITE, FOUND, UNCHANGED, Learned
 from billing.timing import Timing
 
 MAX_ROTATIONS = 3
@@ -30,61 +30,6 @@ ALREADY_DONE = "already_done"
 
 REFUSED_EACH_TIME = "refused_each_time"
 """The provider refused it under every key, and each time it is proven that nothing happened."""
-
-
-class Learned(StrEnum):
-    """What the last answer or look told us, in five groups by what it allows. Stored on the record."""
-
-    # Nothing that decides: the record's counters and times say whether to send or to look.
-    NOTHING = "nothing"
-    """No answer has told anything yet; sends may be unanswered."""
-    ASK = "ask"
-    """An answer that says: look at the object. This generation is never sent again."""
-    LOOK_UNANSWERED = "look_unanswered"
-
-    # Definite: how it ended (`DEFINITE`).
-    SUCCEEDED = "succeeded"
-    DECLINED = "declined"
-    REFUSED = "refused"
-    EXPIRED = "expired"
-    CANCELED = "canceled"
-
-    # Found by a look: how it ended, seen at the object (`FOUND`).
-    FOUND_OURS = "found_ours"
-    FOUND_FREE = "found_free"
-    """The right effect, not provably ours, and no other operation claims it."""
-    IMPOSSIBLE = "impossible"
-    """Absent, and no longer possible."""
-    IMPOSSIBLE_EXPIRED = "impossible_expired"
-    IMPOSSIBLE_CANCELED = "impossible_canceled"
-
-    # Found by a look: unchanged, as before it was sent (`UNCHANGED`).
-    ABSENT = "absent"
-    """For this step that proves that nothing happened (once the proof is mature)."""
-    UNPROVABLE = "unprovable"
-    """For this step that proves nothing: it cannot be told."""
-
-    # Contradictions: each needs a decision (`CONTRADICTIONS`).
-    MISMATCH = "mismatch"
-    """A success about another object, mode, amount or currency."""
-    FOUND_DIFFERENT = "found_different"
-    FOUND_CLAIMED = "found_claimed"
-    """The right effect, and another operation's record claims it."""
-
-
-DEFINITE = frozenset({Learned.SUCCEEDED, Learned.DECLINED, Learned.REFUSED, Learned.EXPIRED, Learned.CANCELED})
-FOUND = {
-    Learned.FOUND_OURS: Learned.SUCCEEDED,
-    Learned.FOUND_FREE: Learned.SUCCEEDED,
-    Learned.IMPOSSIBLE: Learned.REFUSED,
-    Learned.IMPOSSIBLE_EXPIRED: Learned.EXPIRED,
-    Learned.IMPOSSIBLE_CANCELED: Learned.CANCELED,
-}
-UNCHANGED = frozenset({Learned.ABSENT, Learned.UNPROVABLE})
-CONTRADICTIONS = frozenset({Learned.MISMATCH, Learned.FOUND_DIFFERENT, Learned.FOUND_CLAIMED})
-
-EFFECT_IS_OURS = frozenset({Learned.SUCCEEDED, Learned.FOUND_OURS, Learned.FOUND_FREE})
-"""An answered record that learned one of these stands for an effect at the provider."""
 
 
 class Known(Protocol):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from billing.differences import Difference, differences, reason
-from billing.idempotency import Learned, Rules
+from billing.idempotency import Rules
 from billing.invoice_case import (
     differ,
     invoice_of,
@@ -20,6 +20,7 @@ from billing.invoice_case import (
     read_invoice,
     refuse,
 )
+from billing.learned import Learned
 from billing.provider_ids import IdKind, is_id, object_path
 from billing.states import InvoiceState
 from billing.steps import (

@@ -1,7 +1,8 @@
 """Asks Stripe whether our credentials work again, and then releases the switch that the service pulled."""
 
 from billing.facts import new_fact
-from billing.idempotency import Learned, Rules
+from billing.idempotency import Rules
+from billing.learned import Learned
 from billing.registration import Contract, Operation
 from billing.states import SwitchState, set_state
 from billing.steps import Ask, Json, LoadedOperation, LookResult, Reader, Step, Unread, seen

@@ -7,7 +7,8 @@ from billing import ids
 from billing.answers import Kind, Reading
 from billing.facts import new_fact
 from billing.gateway import Answer, Request, Response
-from billing.idempotency import Learned, key_for, look_backoff
+from billing.idempotency import key_for, look_backoff
+from billing.learned import Learned
 from billing.states import RecordState, set_state
 from billing.steps import Json, LoadedOperation, LookResult, Step
 from billing.tables.idempotency_records import Record

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from billing.differences import Difference, differences, listed
 from billing.gateway import Answer, Response, encode
-from billing.idempotency import Learned, Rules
+from billing.idempotency import Rules
+from billing.learned import Learned
 from billing.states import RecordState
 from billing.tables.entities import Entity
 from billing.tables.facts import Fact

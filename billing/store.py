@@ -11,8 +11,8 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from billing import row_io, statements
-from billing.effects import Report, Result, Standing
-from billing.idempotency import EFFECT_IS_OURS, Learned
+from billing.calls import Report, Result, Standing
+from billing.learned import EFFECT_IS_OURS, Learned
 from billing.registration import Operation
 from billing.states import RECORD, RecordState
 from billing.steps import LoadedOperation, LookResult

@@ -79,7 +79,7 @@ def pull(session: Session, scope: str, *, actor: str, reason: str, probes: bool 
     statements.run(session, SQL["lock"], scope=known_scope(scope))
     account = scope.removeprefix("account:") if scope.startswith("account:") and scope != "account:own" else None
     while True:
-        row = Switch(id=ids.new("swi"), scope=scope, account=account, version=0)
+        row = Switch(id=ids.new("swi"), scope=scope, account=account)
         written = session.scalar(
             insert(Switch)
             .values(id=row.id, scope=scope, account=account, actor=actor, reason=reason, probes=probes, version=1)

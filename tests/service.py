@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 
 import billing
 from billing import database, effects, switches
-from billing.effects import Call, Report
+from billing.calls import Call, Report
 from billing.gateway import Answer, Budget, Gateway, Request, Response, boot_clock
 from billing.operations import operation_of
 from billing.records import CallSettings

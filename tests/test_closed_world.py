@@ -21,12 +21,12 @@ from urllib3.exceptions import HTTPError
 
 from billing import answers, duplicate_drafts, effects, facts, idempotency, records
 from billing.answers import Kind, read_answer
+from billing.calls import Standing
 from billing.capture_steps import _STATES, CAPTURE, READ_AUTHORIZATION
-from billing.effects import Standing
 from billing.gateway import Budget, NoAnswer, NotSent, Request, Response, boot_clock
-from billing.idempotency import DEFINITE, Learned
 from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
+from billing.learned import DEFINITE, Learned
 from billing.operations import OPERATIONS, topics
 from billing.probes import PROBE
 from billing.registration import Contract, Operation
@@ -451,7 +451,7 @@ def test_the_protocol_is_told_with_every_move_and_every_learned_state():
 
 
 def test_the_decision_can_be_imported_without_a_driver_or_a_socket():
-    """It is pure: it needs neither Postgres nor HTTP, nor anything else of ours but the timing."""
+    """It is pure: it needs neither Postgres nor HTTP, only the words for what was learned, and the timing."""
     code = (
         "import sys, billing.idempotency as page; "
         "print(sorted(n for n in vars(page) if not n.startswith('_')) and page.next_move.__module__)"
@@ -460,7 +460,8 @@ def test_the_decision_can_be_imported_without_a_driver_or_a_socket():
     assert shown.stdout.strip() == "billing.idempotency"
     imported = {
         node.module
-        for node in ast.walk(ast.parse((ROOT / "billing/idempotency.py").read_text()))
+        for page in ("billing/idempotency.py", "billing/learned.py")
+        for node in ast.walk(ast.parse((ROOT / page).read_text()))
         if isinstance(node, ast.ImportFrom)
     }
-    assert imported == {"dataclasses", "datetime", "enum", "typing", "billing.timing"}
+    assert imported == {"dataclasses", "datetime", "enum", "typing", "billing.learned", "billing.timing"}

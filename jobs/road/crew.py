@@ -3,7 +3,7 @@
 import queue
 import threading
 
-from billing.effects import Call, Report
+from billing.calls import Call, Report
 from billing.gateway import Budget, Gateway, boot_clock
 from jobs.road.runner import make_call
 

@@ -26,7 +26,8 @@ from sqlalchemy.orm import Session
 from billing import database, effects, row_io, store
 from billing.errors import InvalidRequest, UnknownEntity
 from billing.facts import new_fact
-from billing.idempotency import Learned, lease_alive
+from billing.idempotency import lease_alive
+from billing.learned import Learned
 from billing.operations import by_id, operation_of
 from billing.states import RecordState, WorkState, set_state
 from billing.steps import LoadedOperation

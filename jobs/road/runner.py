@@ -19,9 +19,10 @@ import structlog
 from sqlalchemy.orm import Session
 
 from billing import database, effects, row_io, store, switches
-from billing.effects import Call, Context, Report, Result, Standing
+from billing.calls import Call, Report, Result, Standing
+from billing.effects import Context
 from billing.gateway import Budget, Gateway, NoAnswer
-from billing.idempotency import Learned
+from billing.learned import Learned
 from billing.operations import operation_of
 from billing.records import CallSettings
 from billing.registration import Operation

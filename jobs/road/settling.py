@@ -11,8 +11,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from billing import row_io, store
+from billing.calls import Report
 from billing.database import now, transaction
-from billing.effects import Report
 from billing.gateway import Response, boot_clock
 from billing.states import WorkState
 from jobs.logs import about

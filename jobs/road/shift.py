@@ -16,8 +16,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from billing import database, store, switches
+from billing.calls import Call, Report
 from billing.database import autocommit, transaction
-from billing.effects import Call, Report
 from billing.gateway import Budget, Gateway, boot_clock
 from jobs.logs import about
 from jobs.road import work_queue

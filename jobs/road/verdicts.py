@@ -13,7 +13,7 @@ import psycopg
 import sqlalchemy.exc
 
 from billing import database
-from billing.effects import Standing
+from billing.calls import Standing
 from billing.states import WorkState
 from billing.timing import Timing
 

@@ -18,7 +18,7 @@ from worker import KILLED, fork_worker, reap
 
 import billing
 from billing import database, store
-from billing.effects import Call, Report
+from billing.calls import Call, Report
 from billing.gateway import NoAnswer
 from billing.operations import OPERATIONS
 from billing.records import CallSettings

@@ -9,8 +9,8 @@ from sqlalchemy.exc import OperationalError
 
 from billing import database, store
 from billing.gateway import Answer, Budget, NotSent, Request, boot_clock
-from billing.idempotency import Learned
 from billing.invoice_draft_steps import CREATE
+from billing.learned import Learned
 from billing.operations import operation_of
 from billing.steps import Reader
 from jobs.local.servers import LocalServers

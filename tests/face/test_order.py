@@ -17,11 +17,11 @@ from test_road import CALL_SETTINGS, captured, claim, new_request, report, works
 import billing
 from billing import switches
 from billing.batch_limit import BatchLimit
+from billing.calls import Standing
 from billing.database import transaction
-from billing.effects import Standing
 from billing.explain import explain
 from billing.gateway import NoAnswer, Response
-from billing.idempotency import Learned
+from billing.learned import Learned
 from billing.steps import LookResult
 from billing.tables.facts import Fact
 from billing.tables.idempotency_records import Record

@@ -11,10 +11,10 @@ from test_request_capture import ask
 
 import billing
 from billing import switches
+from billing.calls import Call, Report
 from billing.database import transaction
-from billing.effects import Call, Report
 from billing.gateway import Answer, NoAnswer, Response
-from billing.idempotency import Learned
+from billing.learned import Learned
 from billing.records import CallSettings
 from billing.steps import LookResult
 from billing.tables.entities import Capture

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from billing import effects
+from billing.calls import Report, Result, Standing
 from billing.captures import OPERATION
-from billing.effects import Context, Report, Standing
+from billing.effects import Context
 from billing.gateway import Budget, NotSent, Request, Response, boot_clock
-from billing.idempotency import Learned
+from billing.learned import Learned
 from billing.records import CallSettings
 from billing.states import CaptureState
 from billing.steps import LoadedOperation
@@ -63,7 +64,7 @@ def an_operation(control: Control, **changes: Any) -> LoadedOperation:
     return LoadedOperation(Capture(**values), [], "wrk_1", "captures")
 
 
-def step(door: StripeGateway, loaded: LoadedOperation, *, look: bool = False) -> tuple[effects.Result, Report]:
+def step(door: StripeGateway, loaded: LoadedOperation, *, look: bool = False) -> tuple[Result, Report]:
     """One prepare, call and settle, at the time of now."""
     context = Context(OPERATION, loaded, datetime.now(UTC), CALL_SETTINGS, may_send=True)
     prepared = effects.prepare(context, look=look)

@@ -25,7 +25,7 @@ from billing import database, ids, operations, row_io, switches
 from billing.differences import differences
 from billing.explain import explain, find
 from billing.facts import new_fact
-from billing.idempotency import Learned
+from billing.learned import Learned
 from billing.provider_ids import IdKind, object_path
 from billing.registration import Contract, Operation
 from billing.states import OPERATOR, WORKER, Life, Transition, set_state

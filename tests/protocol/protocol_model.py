@@ -14,10 +14,12 @@ from itertools import count
 from typing import Any
 
 from billing import effects
+from billing.calls import Call, Report, Result, Standing
 from billing.capture_steps import CAPTURE
-from billing.effects import Call, Context, Report, Standing
+from billing.effects import Context
 from billing.gateway import Answer, NoAnswer, NotSent, Request, Response
-from billing.idempotency import Learned, Rules
+from billing.idempotency import Rules
+from billing.learned import Learned
 from billing.records import CallSettings
 from billing.registration import Operation
 from billing.states import CaptureState
@@ -310,7 +312,7 @@ class World:
         if self._holds:
             self._holds.pop(0)
 
-    def _apply(self, result: effects.Result, *, sent_now: bool = False) -> None:
+    def _apply(self, result: Result, *, sent_now: bool = False) -> None:
         self.standing = result.standing
         if result.call is None or not result.call.looking:
             # A look leaves the work as it is.

@@ -13,7 +13,7 @@ from archive.batch_size import BatchSize
 from archive.manifests import Source
 from archive.writer import Writer
 from billing import database
-from billing.effects import Call
+from billing.calls import Call
 from billing.gateway import Answer, NotSent, Request
 from billing.tables.entities import Capture, Invoice
 from jobs.local.seaweed import SeaweedFS

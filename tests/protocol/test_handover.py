@@ -9,7 +9,7 @@ from unittest import mock
 from protocol_model import CALL_SETTINGS, capture, loaded_with, response
 from test_turns import begun
 
-from billing.effects import Report
+from billing.calls import Report
 from billing.gateway import Budget
 from jobs.road import settling
 from jobs.road import shift as shifts

@@ -14,17 +14,12 @@ from hypothesis import strategies as st
 
 from billing.idempotency import (
     ALREADY_DONE,
-    CONTRADICTIONS,
-    DEFINITE,
-    FOUND,
     MAX_ROTATIONS,
     MAX_SERVER_ERRORS,
     REFUSED_EACH_TIME,
-    UNCHANGED,
     UNTOLD_LOOKS,
     Conflict,
     Done,
-    Learned,
     Look,
     Move,
     Park,
@@ -38,6 +33,7 @@ from billing.idempotency import (
     look_backoff,
     next_move,
 )
+from billing.learned import CONTRADICTIONS, DEFINITE, FOUND, UNCHANGED, Learned
 from billing.timing import PRODUCTION as TIMING
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

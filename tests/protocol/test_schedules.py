@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from protocol_model import FATES, MAKING, PAUSES, REFUSALS, TAKE, TAKING, Schedule, Violation, World
 
 from billing import effects, idempotency
-from billing.idempotency import MAX_ROTATIONS, REFUSED_EACH_TIME, Learned, Look, Rotate
+from billing.calls import Standing
+from billing.idempotency import MAX_ROTATIONS, REFUSED_EACH_TIME, Look, Rotate
+from billing.learned import Learned
 from billing.registration import Operation
 from billing.states import CaptureState, RecordState
 
@@ -159,7 +161,7 @@ def _a_missing_answer_is_taken_for_a_no() -> list[Any]:
     def settle(turn: Any, report: Any) -> Any:
         result = real(turn, report)
         record = turn.loaded.open_record
-        if result.standing is effects.Standing.IN_DOUBT and record is not None:
+        if result.standing is Standing.IN_DOUBT and record is not None:
             record.state, record.concluded_at = RecordState.DISPROVED, turn.now
         return result
 

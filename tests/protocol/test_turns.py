@@ -8,11 +8,13 @@ from protocol_model import CALL_SETTINGS, CAPTURING, NOON, capture, error, inten
 from test_answers import invoice, invoice_case
 
 from billing import captures, effects, invoices
+from billing.calls import Call, Report, Result, Standing
 from billing.capture_steps import CAPTURE, READ_AUTHORIZATION
-from billing.effects import Call, Context, Report, Result, Standing
+from billing.effects import Context
 from billing.gateway import Answer, Budget, NoAnswer, NotSent, Request, boot_clock
-from billing.idempotency import MAX_ROTATIONS, Learned
+from billing.idempotency import MAX_ROTATIONS
 from billing.invoice_draft_steps import ADD_LINES
+from billing.learned import Learned
 from billing.records import plan, request_of
 from billing.states import CaptureState, InvoiceState, RecordState
 from billing.steps import LoadedOperation, LookResult, Step

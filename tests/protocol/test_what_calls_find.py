@@ -19,13 +19,14 @@ from test_steps import ACCOUNT, NOT_FOUND, Script, event, page
 
 from billing import captures, effects, invoices
 from billing.answers import read_answer
+from billing.calls import Call, Report, Result, Standing
 from billing.capture_steps import CAPTURE, READ_AUTHORIZATION
 from billing.duplicate_drafts import delete_duplicate, list_duplicates
-from billing.effects import Call, Context, Report, Standing
+from billing.effects import Context
 from billing.gateway import Answer
-from billing.idempotency import Learned
 from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
+from billing.learned import Learned
 from billing.records import request_of
 from billing.registration import Operation
 from billing.states import RecordState
@@ -261,7 +262,7 @@ def played(row: Row) -> tuple[str, LoadedOperation, Record, str]:
     return _end(row, loaded, record, before, result), loaded, record, finding.why
 
 
-def _end(row: Row, loaded: LoadedOperation, record: Record, before: str, result: effects.Result) -> str:
+def _end(row: Row, loaded: LoadedOperation, record: Record, before: str, result: Result) -> str:
     if result.standing is Standing.CONFLICT:
         return PERSON
     if result.standing is Standing.PARKED:
