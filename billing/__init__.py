@@ -4,8 +4,8 @@
         receipt = billing.request_capture(session, payment_intent="pi_…", amount=billing.Money(1999, "USD"),
                                           request_id="order-42")
 
-The request is written in the caller's own transaction; jobs carry it out. This is the whole face that
-application code needs; operators use the `billing` command.
+A request is a row in the caller's own transaction; workers carry it out later. This is the whole public API for
+applications; operators use the `billing` command.
 """
 
 # `import X as X` tells a type checker that X is public.

@@ -1,4 +1,4 @@
-"""What an answer to a send means: definite, worth a look, nothing learned, or no answer at all."""
+"""What an answer to a send means: it is definite, it asks for a look, it says nothing, or there was no answer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ class Kind(StrEnum):
     """How an answer counts."""
 
     LEARNED = "learned"
-    """It says what happened, or where to look: see `Reading.learned`."""
+    """It says what happened, or that a look is needed: see `Reading.learned`."""
     NO_ANSWER = "no_answer"
-    """It left us, and what came back says nothing about its effect."""
+    """The request may have been sent, and what came back says nothing about its effect."""
     THROTTLED = "throttled"
-    """Not executed, and not an unanswered send: the same key later, more slowly."""
+    """Not executed, so it is no unanswered send. The same key is sent later, and the account is slowed down."""
     MISCONFIGURED = "misconfigured"
-    """Not executed: our credentials are refused. Nothing about this operation is wrong."""
+    """Not executed: Stripe refuses our credentials. The operation itself is correct."""
     NOT_SENT = "not_sent"
 
 
@@ -35,7 +35,7 @@ class Reading:
     server_error: bool = False
     replayed: bool = False
     executed: bool = False
-    """A success of this very key: only how things stand now, or all of it, is still to be seen."""
+    """Stripe executed the call with this key. A look must still read the object's present state."""
 
 
 # 400s about the state of an object; every other 400 with a code or a parameter is about the request.
@@ -56,7 +56,8 @@ _OBJECTS = ("payment_intent", "invoice", "charge")
 
 
 def read_answer(step: Step, loaded: LoadedOperation, record: Record, answer: Answer) -> Reading:
-    """First match wins, and the last row takes everything else. Statuses and codes only, never texts."""
+    """What this answer means. The first match wins, and the last row takes everything else. Reads statuses and codes,
+    never texts."""
     match answer:
         case NotSent(why):
             return Reading(Kind.NOT_SENT, why=why)
@@ -66,7 +67,7 @@ def read_answer(step: Step, loaded: LoadedOperation, record: Record, answer: Ans
         return _success(step, loaded, record, answer, answer.data)
     status, why = answer.status, _reason(answer)
     if 400 <= status < 500 and not (answer.data and isinstance(answer.data.get("error"), Mapping)):
-        # Not Stripe's way to refuse: some proxy on the way said it, and what it knows is nothing.
+        # Stripe's refusals have an error object. This one is a proxy's, which does not know what Stripe did.
         return Reading(Kind.NO_ANSWER, why=f"status {status} without an error of Stripe's")
     match status:
         case 402:
@@ -75,7 +76,7 @@ def read_answer(step: Step, loaded: LoadedOperation, record: Record, answer: Ans
             return Reading(Kind.LEARNED, Learned.ASK, why)
         # `unanswered` counts the send that this is the answer to: at most 1 means that no other is open.
         case 400 if step.creates and record.unanswered <= 1 and not answer.replayed:
-            # No object was there before, so there is no state that this could be about.
+            # The object did not exist before this call, so no earlier effect can be the reason.
             return Reading(Kind.LEARNED, Learned.REFUSED, why, answer.data)
         case 400 if _is_about_state(answer):
             learned = step.refusal(loaded, _error(answer))
@@ -83,10 +84,11 @@ def read_answer(step: Step, loaded: LoadedOperation, record: Record, answer: Ans
         case 401 | 403:
             return Reading(Kind.MISCONFIGURED, why=why, status=status)
         case 404:
-            # Gone, never there, or another account's key: a look asks the account, too.
+            # The object is gone, never existed, or belongs to another account than our key. A look asks for the
+            # account, too.
             return Reading(Kind.LEARNED, Learned.ASK, why)
         case 400:
-            # The request itself was not accepted. That says nothing about an earlier send of this key.
+            # Stripe did not accept the request. That says nothing about an earlier send of this key.
             first = record.unanswered <= 1
             return Reading(Kind.LEARNED, Learned.REFUSED if first else Learned.ASK, why, answer.data)
         case 409 if answer.error_code == "idempotency_key_in_use":
@@ -104,7 +106,7 @@ def read_answer(step: Step, loaded: LoadedOperation, record: Record, answer: Ans
 def _success(step: Step, loaded: LoadedOperation, record: Record, answer: Response, data: Json) -> Reading:
     assert step.judge is not None, "a step that only looks has no answer to a send"
     learned, why = step.judge(loaded, data)
-    # Only a deleted object carries no livemode; everything else must say that it is of our mode.
+    # Only a deleted object has no livemode. Every other object must have ours.
     if data.get("livemode") is not record.livemode and data.get("deleted") is not True:
         wrong_mode = listed(differences(data, livemode=record.livemode))
         learned, why = Learned.MISMATCH, "; ".join(filter(None, (wrong_mode, why)))

@@ -17,13 +17,13 @@ from billing.texts import opaque_id, plain_text
 
 R = TypeVar("R", Capture, Invoice)
 Differing = dict[str, tuple[object, object]]
-"""By the parameter's name: what was asked for first, and what now."""
+"""Parameter name -> (its value in the first request, its value now)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Who asks for what, as it is stored. Without a correlation id the request id is one, so that a search of the logs
-    for an order finds it."""
+    """The checked arguments that all requests have. If no correlation id was given, it is the request id, so that a
+    search of the logs for an order finds it."""
 
     request_id: str
     correlation_id: str
@@ -32,7 +32,8 @@ class Asked:
 
 
 def asked(request_id: object, correlation_id: object, account: object, actor: object) -> Asked:
-    """An empty correlation id or account is none: Stripe's SDK and many frameworks write it so. Raises InvalidText."""
+    """Check the arguments that all requests have. An empty correlation id or account counts as None, because Stripe's
+    SDK and many frameworks write it so. Raises InvalidText."""
     known = opaque_id("request_id", request_id)
     return Asked(
         request_id=known,
@@ -57,22 +58,22 @@ def write_once(
 ) -> R | None:
     """Write a request, or find the one that was written under its request id.
 
-    Returns `row` itself where it was written: its id and correlation id are given, and a first fact is to tell of it.
-    Else the row from before, if it asks for the same. None where neither is so: another rule of the table forbids it.
+    Returns `row` itself if it was written; the caller has set its id and correlation id, and writes its first fact.
+    Returns the earlier row if that asks for the same. Returns None if another unique index of the table forbids it.
 
-    `parameters` are the columns that make the request. What is `known` besides is written, too, and not compared.
-    `differing` compares what lies in other tables.
+    `parameters` are the columns that two requests under one id must share. `known` are further columns: written, and
+    not compared. `differing` compares rows of other tables, such as an invoice's lines.
 
     Raises RequestReused, which names the parameters that differ; the caller's transaction stays usable.
     """
     table = type(row)
-    # A conflict is asked about, not caught: a caught integrity error would spoil the caller's transaction.
+    # ON CONFLICT, because an integrity error would end the caller's transaction even if it were caught here.
     written = session.scalar(
         insert(table)
         .values(
             id=row.id,
             correlation_id=row.correlation_id,
-            # The number of the fact that the caller writes next. `new_fact` counts it in `row`, which nobody saves.
+            # The number of the fact that the caller writes next. `new_fact` counts it in `row`, which is not saved.
             version=1,
             account=by.account,
             request_id=by.request_id,
@@ -102,7 +103,7 @@ def the_session(session: object) -> Session:
     if isinstance(session, Session):
         return session
     if isinstance(session, scoped_session):
-        # This thread's own one, as Flask's extension hands it out.
+        # The session of this thread: Flask-SQLAlchemy's `db.session` is such a proxy.
         own = session()
         assert isinstance(own, Session)
         return own
@@ -110,7 +111,8 @@ def the_session(session: object) -> Session:
 
 
 def _kind(session: object) -> type | str:
-    """By name where the class lives in SQLAlchemy's asyncio, which is not loaded for this."""
+    """Its key in `_INSTEAD`. An asynchronous session is recognized by its module's name: SQLAlchemy's asyncio need not
+    be loaded for that."""
     if any(each.__module__.startswith("sqlalchemy.ext.asyncio") for each in type(session).__mro__):
         return "async"
     return next((kind for kind in _INSTEAD if isinstance(kind, type) and isinstance(session, kind)), object)

@@ -1,7 +1,7 @@
 """How many rows one transaction takes: half as many if that is too slow, twice as many once it fits again.
 
-What fits depends on the machine, its load and the rows, so it is found out and not set. Both steps multiply, unlike
-those of `jobs.road.pace`: nobody shares this limit, and a step too far costs one transaction, which is undone.
+What fits depends on the machine, its load and the rows, so it is measured and not configured. Both steps multiply: the
+limit belongs to one process, and a step too far costs one transaction, which is rolled back.
 """
 
 from dataclasses import dataclass, field
@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class BatchLimit:
-    """Begins with `most` rows. `needed`: so many transactions in a row must fit before more rows are tried; each time
-    that more did not fit after all, twice as many must, up to `needed_most`."""
+    """Begins with `most` rows. `needed` transactions in a row must fit before twice as many rows are tried. If those do
+    not fit, twice as many transactions must fit before the next try, up to `needed_most`."""
 
     most: int
     needed: int = 1
@@ -36,7 +36,7 @@ class BatchLimit:
         if self.rows == self.most or self._fitted < self._needed_now:
             return False
         if self._grown:
-            # What was tried last has held.
+            # The last doubling fits.
             self._needed_now = self.needed
         self.rows, self._fitted, self._grown = min(2 * self.rows, self.most), 0, True
         return True

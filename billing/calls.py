@@ -12,41 +12,43 @@ from billing.tables.idempotency_records import Record
 
 
 class Standing(StrEnum):
-    """The outcome of a prepare or a settle for its operation. `jobs.road.verdicts` says what becomes of its work."""
+    """How an operation stands after a prepare or a settle; the field `standing` of the log. `jobs.road.verdicts` says
+    to which state its work goes."""
 
     CALLING = "calling"
     """A call is prepared: `Result.call`."""
     CONCLUDED = "concluded"
     AGAIN = "again"
-    """It may be sent (again) as soon as the guards allow."""
+    """It may be sent, or sent again, as soon as the guards allow."""
     IN_DOUBT = "in_doubt"
     """Unanswered; the same key again after a pause."""
     THROTTLED = "throttled"
     """Not executed; the same key again after a pause."""
     NOT_SENT = "not_sent"
-    """Nothing was sent; again soon."""
+    """Nothing was sent; it is sent after a short pause."""
     WAITING = "waiting"
     """Another worker may be calling."""
     LOOKING = "looking"
-    """It is claimed again when its look is due (`look_at`)."""
+    """A worker claims it again when its look is due (`look_at`)."""
     PARKED = "parked"
-    """As LOOKING, and undecided: a person is told once."""
+    """As LOOKING, and undecided: looks could not decide it so far, which is logged once as an error. Its work is
+    `waiting`: the state `parked` of work means something else, an unknown version of its contract."""
     CONFLICT = "conflict"
     MISCONFIGURED = "misconfigured"
     """Our credentials are refused."""
     UNFIT = "unfit"
-    """No request can be made from its row; nothing was sent now."""
+    """No valid request can be built from its row, so nothing was sent."""
     SIBLING = "sibling"
-    """Another operation holds the provider object."""
+    """Another operation has an open call for the same object at the provider."""
     BLOCKED = "blocked"
-    """A guard said no, and nothing is unanswered."""
+    """The guards forbid sending, and no send is unanswered."""
     LATE = "late"
-    """The report of a call that somebody else had taken over."""
+    """The report was of a call that another worker has taken over, or that is settled already."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call in hand, complete: a crew thread needs nothing else, and no connection."""
+    """A prepared call with everything that a crew thread needs, which has no database connection."""
 
     record_id: str
     operation: Operation
@@ -56,16 +58,16 @@ class Call:
     request: Request
     looking: bool
     not_after_s: float
-    """How long after its prepare began it may still start: never past the key's horizon."""
+    """Seconds after the beginning of its prepare until which it may start; never past the key's horizon."""
     prepared_at: datetime
     """By the database's clock."""
     own_account: str | None = None
-    """The provider's id of the account that our own key belongs to, where it is known."""
+    """The provider's id of the account that our own key belongs to, if it is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the crew brought back, and how long it took."""
+    """What a crew thread reports of a call, and how long the call took."""
 
     call: Call
     came_back: Answer | LookResult
@@ -75,7 +77,7 @@ class Report:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the provider answered: with a whole body of its own, and no failure of its own. None: not asked."""
+        """Whether the provider answered with a whole body and a status below 500. None: the provider was not called."""
         if isinstance(self.came_back, LookResult) and self.came_back.answer is None:
             return True if self.came_back.learned is not Learned.LOOK_UNANSWERED else None
         match self.came_back.answer if isinstance(self.came_back, LookResult) else self.came_back:
@@ -95,8 +97,9 @@ class Result:
     opened: Record | None = None
     """A new record; `billing.store` inserts it after all updates."""
     why: str = ""
+    """For the log, and for the reason of the work."""
     misconfigured: int = 0
     """The status with which our credentials were refused."""
     throttled: bool = False
     newly_undecided: bool = False
-    """Parked for the first time since it was last sent: a person is told once, however often it is looked at."""
+    """PARKED for the first time since it was last sent. Only then an error is logged, however often it is looked at."""

@@ -36,7 +36,7 @@ def _path(loaded: LoadedOperation, *verb: str) -> str:
     return object_path(IdKind.PAYMENT_INTENT, _capture(loaded).payment_intent, *verb)
 
 
-# The authorization, read once where the caller did not bring it.
+# The authorization, read once if the caller did not pass it.
 
 
 def _read_authorization(loaded: LoadedOperation, read: Reader, livemode: bool) -> LookResult:
@@ -54,7 +54,7 @@ def _read_authorization(loaded: LoadedOperation, read: Reader, livemode: bool) -
     if status == "canceled":
         return LookResult(_lapsed_or_canceled(intent), intent, "canceled_at_stripe")
     if status == "processing":
-        # Its bank has not answered yet: it becomes capturable, or not.
+        # The customer's bank has not answered yet.
         return LookResult(Learned.UNPROVABLE, intent, _not_capturable(intent))
     if status not in ("requires_capture", "succeeded"):
         return LookResult(Learned.REFUSED, intent, _not_capturable(intent))
@@ -64,7 +64,7 @@ def _read_authorization(loaded: LoadedOperation, read: Reader, livemode: bool) -
         return LookResult(Learned.REFUSED, intent, reason("captured_in_part", wrong))
     if status == "requires_capture" and (wrong := below(intent, "amount_capturable", row.amount_minor)):
         return LookResult(Learned.REFUSED, intent, reason("more_than_authorized", wrong))
-    # A succeeded intent goes on too: Stripe refuses to capture it, and the look that follows compares.
+    # A succeeded intent counts, too: Stripe refuses to capture it, and the look that follows compares it.
     return LookResult(Learned.SUCCEEDED, intent)
 
 
@@ -87,7 +87,7 @@ def _apply_authorization(loaded: LoadedOperation, outcome: Learned, intent: Json
 
 
 def capture_before(intent: Json) -> datetime | None:
-    """Until when Stripe says the expanded charge may be captured; None where it says nothing."""
+    """The time until which, as Stripe says, the expanded charge may be captured; None if Stripe says nothing."""
     node: Any = intent
     for name in ("latest_charge", "payment_method_details", "card", "capture_before"):
         node = node.get(name) if isinstance(node, Mapping) else None
@@ -112,7 +112,7 @@ def _judge_capture(loaded: LoadedOperation, intent: Json) -> Judgment:
 
 
 def _refused_capture(loaded: LoadedOperation, error: Json) -> Learned:
-    """By the intent inside the refusal; nothing of it must have been received."""
+    """By the intent inside the refusal, of which nothing may have been received."""
     intent = error.get("payment_intent")
     if not isinstance(intent, Mapping) or differences(intent, id=_capture(loaded).payment_intent, amount_received=0):
         return Learned.ASK
@@ -149,7 +149,7 @@ def _look_for_capture(loaded: LoadedOperation, read: Reader, livemode: bool) -> 
         case status if status in _NOT_AUTHORIZED:
             return LookResult(Learned.IMPOSSIBLE, intent, _not_capturable(intent))
         case _:
-            # Processing, or a status that Stripe invents tomorrow: it proves nothing.
+            # `processing`, or a status that is new: it proves nothing.
             return LookResult(Learned.UNPROVABLE, intent, reason("not_over", differences(intent, status="succeeded")))
 
 
@@ -165,7 +165,7 @@ def _captured_by_whom(row: Capture, intent: Json) -> LookResult:
 
 
 _NOT_AUTHORIZED = ("requires_payment_method", "requires_confirmation", "requires_action")
-"""Nothing is held that could be captured, whatever was held before."""
+"""The intent holds no money that could be captured, whatever it held before."""
 
 
 def _not_capturable(intent: Json) -> str:

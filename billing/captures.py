@@ -24,11 +24,12 @@ from billing.timing import EARLIEST, LATEST, may_be_real
 
 @dataclass(frozen=True, slots=True, init=False)
 class Authorization:
-    """What the caller's confirm answer said: how much may be captured, in which currency, and until when.
+    """What Stripe's answer to the caller's confirm said: how much may be captured, in which currency, and until when.
 
-    Each as Stripe's SDK hands it over: `amount_capturable` in minor units; the currency in lower case or in capitals;
-    `capture_before` is Stripe's own `charge.payment_method_details.card.capture_before`, never computed, in seconds
-    since 1970 or as a time with a time zone. It is kept as a time in UTC; None where the payment method has none.
+    The values of Stripe's SDK may be passed unchanged: `amount_capturable` in minor units; the currency in lower case
+    or in capitals; `capture_before` is Stripe's own `charge.payment_method_details.card.capture_before`, never
+    computed, in seconds since 1970 or as a time with a time zone. It is kept as a time in UTC; None where the payment
+    method has none.
 
     Raises InvalidAmount, InvalidCurrency and InvalidText.
     """
@@ -45,7 +46,7 @@ class Authorization:
 
 
 def _moment(given: object) -> datetime | None:
-    """A time as Stripe says it, in UTC; else InvalidText."""
+    """A time as Stripe writes it, in UTC; else InvalidText."""
     match given:
         case None:
             return None
@@ -58,7 +59,7 @@ def _moment(given: object) -> datetime | None:
         case datetime():
             if given.utcoffset() is None:
                 raise InvalidText(
-                    "capture_before", "must carry a time zone; Stripe's own seconds are taken as they are"
+                    "capture_before", "must have a time zone; Stripe's own seconds since 1970 are accepted, too"
                 )
             # Compared before it is moved to UTC, which cannot be done at the ends of the calendar.
             if not may_be_real(given):
@@ -75,7 +76,7 @@ def _moment(given: object) -> datetime | None:
 
 @dataclass(frozen=True, slots=True)
 class CaptureReceipt:
-    """What was asked for, true once the caller's transaction commits. `new` is False where it was asked for before."""
+    """What was requested, true once the caller's transaction commits. `new` is False if it was requested before."""
 
     capture_id: ids.CaptureId
     request_id: str
@@ -96,8 +97,8 @@ def request_capture(
     """Ask, inside the caller's own transaction, for an authorization to be captured in full or in part.
 
     The rest of a partly captured authorization is released by Stripe. Without `authorization` it is read
-    from Stripe once before anything is sent. The same `request_id` again returns the same receipt. Without a
-    `correlation_id` the request id is one.
+    from Stripe once before anything is sent. The same `request_id` again returns the same receipt. The request id is
+    the default of `correlation_id`.
 
     Raises RequestReused (same request id, other parameters), AuthorizationTaken, and InvalidRequest before
     anything is written; the caller's transaction stays usable. (Above READ COMMITTED, Postgres itself may ask for
@@ -137,7 +138,7 @@ def request_capture(
         authorized=authorization is not None,
         capture_before=iso(authorization.capture_before) if authorization else None,
     )
-    # Not by the ORM: it would name, and read back, columns that are none of the application's business.
+    # Not by the ORM, which would write and read back columns that an application's login has no rights to.
     row_io.save(session, (), [requested])
     return CaptureReceipt(ids.CaptureId(row.id), by.request_id, new=True)
 
@@ -172,7 +173,8 @@ def next_step(loaded: LoadedOperation) -> Step | None:
 
 
 def unfit(loaded: LoadedOperation) -> str | None:
-    """As `Operation.unfit`. Money and deadline count until the first call: what went out is seen through."""
+    """As `Operation.unfit`. Money and deadline are checked before the first call only: a call that was made is
+    finished."""
     row = loaded.row
     assert isinstance(row, Capture), "the operation's own table"
     if not is_id(IdKind.PAYMENT_INTENT, row.payment_intent):
@@ -185,14 +187,15 @@ def unfit(loaded: LoadedOperation) -> str | None:
 
 
 def reconsider(session: Session, row: Capture) -> bool:
-    """As `Operation.reconsider`: a capture that did not take the money is asked for again, if nobody else has taken the
-    authorization meanwhile, so that Stripe is looked at to see whether the money moved after all."""
+    """As `Operation.reconsider`: a capture that ended without the money is set back, so that a look at Stripe shows
+    whether the money moved after all. Refused if another capture has the authorization by now."""
     if row.state in (CaptureState.REQUESTED, CaptureState.CAPTURED):
         return False
     holder = holder_of(session, row.account, row.payment_intent, capture_no=row.capture_no)
     if holder not in (None, row.id):
         raise InvalidRequest(
-            str(holder), f"has taken the authorization {row.payment_intent} since; settle the two by hand at Stripe"
+            str(holder),
+            f"has taken the authorization {row.payment_intent} since; settle the two at Stripe, in its dashboard",
         )
     set_state(row, CaptureState.REQUESTED)
     row.reason = None
@@ -211,7 +214,7 @@ def _shown(_session: Session, row: Capture) -> dict[str, Any]:
 
 
 def _is_unread(requested: Mapping[str, Any]) -> bool:
-    """Whether its authorization is still to be read. Before migration 0010 applications spelled it otherwise."""
+    """Whether its authorization is still to be read. Facts from before migration 0010 have the other spelling."""
     return not (requested.get("authorized") or requested.get("authorised"))
 
 

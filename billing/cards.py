@@ -1,14 +1,14 @@
 """Card numbers, so that none is stored: what counts as one depends on the kind of field.
 
-Who stores, logs or archives a single card number has to guard all of it as card data. But an order number may have a
-card number's digits by chance: of random rows of 16 digits, one in forty. So there are two answers:
+A system that stores, logs or archives one card number must protect all of its data as card data. But an order number
+may have a card number's digits by chance: of random rows of 16 digits, one in forty. So there are two rules:
 
-* An **id** is refused only where it must be a card number (`is_card_number`). What only may be one is taken, with a
-  warning: a false alarm there is a payment that a shop could not take.
-* A **text** (a description, a reason), a provider's value, and whatever goes into the archive or an error's message,
-  is refused or left out wherever a card number may stand (`may_hold_card_number`).
+* An **id** is refused only if it is certainly a card number (`is_card_number`). If it may be one, it is accepted with a
+  warning, because a false alarm would stop a shop's payment.
+* A **text** (a description, a reason), a provider's value, and everything that goes into the archive or an error's
+  message is refused or left out if it may hold a card number (`may_hold_card_number`).
 
-`make false-alarms` prints how often other numbers are taken for one. docs/inputs.md says what is given up.
+`make false-alarms` prints how often other numbers are taken for one. docs/inputs.md says what these rules miss.
 """
 
 import re
@@ -29,7 +29,8 @@ _NETWORKS = re.compile(
     re.ASCII,
 )
 
-# Numbers that are published for tests. A program that passes card numbers on is met with one of these first.
+# Numbers that are published for tests. A program that passes card numbers by mistake passes one of these first, in
+# its own tests.
 # Source: docs.stripe.com/testing and the networks' own pages.
 _TEST_NUMBERS = frozenset(
     """
@@ -44,7 +45,7 @@ _TEST_NUMBERS = frozenset(
     """.split()
 )
 
-# Between two groups stands one mark: a space of any width, a dash, a dot.
+# The mark between two groups: a space of any width, a dash, a dot.
 _MARK = r"[\W_]"
 # How card numbers are embossed and typed: in fours, and American Express and Diners Club in 4-6-5 and 4-6-4.
 _GROUPED = re.compile(
@@ -55,10 +56,11 @@ _GROUPED = re.compile(
 _GROUP_LENGTHS = frozenset({(4, 4, 4, 4), (4, 4, 4, 4, 3), (4, 4, 4, 3), (4, 4, 4, 2), (4, 6, 5), (4, 6, 4)})
 
 _MANY_DIGITS = re.compile(rf"(?:[0-9]{_MARK}?){{13}}")
-# Groups of digits, after a word or nothing. Next to letters otherwise they are a part of some opaque id, and after a
-# plus they are a telephone number.
+# Groups of digits; letters may stand directly before them. Digits with letters behind them are a part of some opaque
+# id, and after a plus they are a telephone number.
 _ROW = re.compile(rf"(?<![0-9A-Za-z+])[A-Za-z]*([0-9]+(?:{_MARK}[0-9]+)*)(?![0-9A-Za-z])")
-# UUIDs, digests and IBANs have such rows by chance; so has a number that says right before it which kind it is.
+# Not card numbers, although their digits may look like one: UUIDs, digests, IBANs, and numbers whose kind is written
+# right before them.
 _OTHERWISE_KNOWN = re.compile(
     r"(?i:[0-9a-f]{32}|[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})"
     r"|\b[A-Z]{2}\d\d(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b"
@@ -70,8 +72,8 @@ _OTHERWISE_KNOWN = re.compile(
 
 
 def is_card_number(value: str) -> bool:
-    """Whether this id is, or holds, what must be a card number: it is one of those that are published for tests, or it
-    is grouped as cards are, with a network's first digits and a right check digit."""
+    """Whether this id is, or holds, certainly a card number: a published test number, or digits that are grouped as on
+    a card and have a network's first digits and a correct check digit."""
     if not _MANY_DIGITS.search(value):
         return False
     if any(row in _TEST_NUMBERS for row in re.findall(r"[0-9]{13,}", value)):
@@ -87,11 +89,11 @@ def is_card_number(value: str) -> bool:
 
 
 def may_hold_card_number(text: str) -> bool:
-    """Whether a card number may stand in this text: in one row or in groups, in digits of any script."""
+    """Whether this text may hold a card number: in one row or in groups, in digits of any script."""
     text = text if text.isascii() else _with_ascii_digits(text)
     if not _MANY_DIGITS.search(text):
         return False
-    # Taking out what is known to be something else costs most, and is seldom needed.
+    # Removing the numbers that are known to be something else costs most, and is seldom needed.
     return is_card_number(text) or (_holds_valid_row(text) and _holds_valid_row(_OTHERWISE_KNOWN.sub("#", text)))
 
 
@@ -100,8 +102,7 @@ def _holds_valid_row(text: str) -> bool:
 
 
 def _numbers(groups: list[str]) -> Iterator[str]:
-    """What may be a whole number: each group, and groups beside each other that are as long as a card's are. A day or a
-    count may stand before it."""
+    """Each group, and each run of groups that are as long as a card's: a day or a count may stand before the number."""
     for first in range(len(groups)):
         yield groups[first]
         for after in range(first + 3, min(first + 5, len(groups)) + 1):
@@ -111,17 +112,17 @@ def _numbers(groups: list[str]) -> Iterator[str]:
 
 
 def _is_valid(digits: str) -> bool:
-    """A network could have given it out, and its check digit is right, if it is not published for tests anyway."""
+    """It is a published test number; or it has a network's first digits and length and a correct check digit."""
     return digits in _TEST_NUMBERS or (_NETWORKS.fullmatch(digits) is not None and _checks(digits))
 
 
 def _checks(digits: str) -> bool:
-    """The check digit is right. Source: ISO/IEC 7812-1, annex B (Luhn)."""
+    """Whether the check digit is correct. Source: ISO/IEC 7812-1, annex B (Luhn)."""
     doubled = [int(digit) * (1 + place % 2) for place, digit in enumerate(reversed(digits))]
     return sum(value - 9 * (value > 9) for value in doubled) % 10 == 0
 
 
 def _with_ascii_digits(text: str) -> str:
-    """Arabic, Devanagari, full-width and other decimal digits as ours; whatever shows nothing is taken out."""
+    """Arabic, Devanagari, full-width and other decimal digits become ASCII; invisible characters are removed."""
     shown = (character for character in text if unicodedata.category(character) != "Cf")
     return "".join(str(unicodedata.decimal(character, character)) for character in shown)

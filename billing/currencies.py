@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 MOST_MINOR = 999_999_999_999
 """Twelve digits, in every currency: what Stripe takes by most cards. By other ways to pay, and by some cards, less may
-be allowed (eight to ten digits); nobody knows here how somebody will pay, so that is for Stripe to say."""
+be allowed (eight to ten digits). This code does not know how a customer will pay, so Stripe decides that."""
 
 _TWO_DECIMALS = (
     "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BRL BSD BWP BYN BZD CAD CDF CHF CNY COP CRC CVE "
@@ -23,10 +23,10 @@ _TWO_DECIMALS = (
 ).split()
 _ZERO_DECIMALS = "BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF".split()
 _THREE_DECIMALS = "BHD JOD KWD OMR TND".split()
-# They have no decimals any more, and Stripe wants hundredths all the same, of which the last two digits must be zero.
+# They have no decimals any more, but Stripe still takes hundredths, whose last two digits must be zero.
 _WHOLE_HUNDREDS = frozenset({"ISK", "UGX"})
 
-# Not on Stripe's list, and why people name them: replaced, or called otherwise.
+# Codes that are not on Stripe's list, the code to use instead, and why.
 _INSTEAD = {
     **dict.fromkeys(("BGN", "EEK", "HRK", "LTL", "LVL"), ("EUR", "it was replaced by the euro")),
     "BYR": ("BYN", "it was replaced"),
@@ -73,7 +73,7 @@ def in_capitals(code: str) -> str:
 
 
 def suggestion(code: str) -> str:
-    """What may have been meant instead of what is no currency of Stripe's, as the end of a sentence; or nothing."""
+    """The end of a sentence: which currency was probably meant by this unknown code. Empty if none is near."""
     wanted = code.strip().upper()
     if wanted in CURRENCIES:
         return f": write {wanted!r}"

@@ -21,10 +21,10 @@ from billing.tables.schema import Installation
 from billing.timing import Timing
 
 _NETWORK = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
-"""A peer whose machine or path is gone is noticed after 11 s of silence, or after 10 s (in ms) of sending into it:
-before a lease of 15 s ends, not after the kernel's two hours, or fifteen minutes. What the URL says goes first.
-Source: postgresql.org/docs/current/libpq-connect.html. A peer that acknowledges and never answers:
-`jobs.process.health`."""
+"""If the server's machine or the network path is gone, a connection fails after 11 s of silence, or after 10 s (in ms)
+without an acknowledgment of what was sent. So it fails before a lease of 15 s ends; with the kernel's defaults it would
+take two hours, or fifteen minutes. Values in the URL win. Source: postgresql.org/docs/current/libpq-connect.html.
+`jobs.process.health` handles a server that acknowledges but never answers."""
 
 TOO_SLOW = frozenset({"57014", "25P03", "25P04"})
 """Postgres ended a statement or a transaction because it took too long: `statement_timeout` (or somebody canceled it),
@@ -45,32 +45,32 @@ def open_engine(
     """An engine whose every connection carries the protocol's timeouts, so that no lock is held for long.
 
     `name` shows in `pg_stat_activity`. `pooled=False` for processes that fork, and for one-off commands.
-    `durable=False` for whoever would only do again what the crash of the server's machine undid: no commit waits.
-    `statement_timeout_s`: the longest statement of whoever reads a lot while nobody waits for its locks; else it is the
-    protocol's, which ends a transaction before a lease can end. How long a transaction may be idle is always that.
-    `paging=True` for whoever reads a long queue page by page along an index.
-    Connecting raises KeepsNoSession where a pooler stands between that keeps none of this.
+    `durable=False` for a process that repeats whatever a crash of the server's machine loses: no commit waits for disk.
+    `statement_timeout_s`: the longest statement, for a process that reads a lot and holds no locks. The default is the
+    timing's transaction timeout, which is shorter than a lease. A transaction may never be idle for longer than that.
+    `paging=True` for a process that reads a long queue page by page along an index.
+    Connecting raises KeepsNoSession if a connection pooler does not keep these settings.
     """
     settings = {
         "lock_timeout": "200ms",
         "statement_timeout": int((statement_timeout_s or timing.transaction_timeout_s) * 1000),
         "idle_in_transaction_session_timeout": int(timing.transaction_timeout_s * 1000),
-        # Postgres would plan anew, every time, whatever is given an array. All our statements name what matters
-        # to the plan (the states of the partial indexes) as literals.
+        # Otherwise Postgres plans a statement with an array parameter anew each time. Our statements name what
+        # matters to the plan (the states of the partial indexes) as literals.
         "plan_cache_mode": "force_generic_plan",
-        # Such a plan outlives the small table it was made for, and would go on reading a large one through.
+        # A generic plan is kept while its table grows: a sequential scan that suits a small table would stay.
         "enable_seqscan": "off",
         "enable_hashjoin": "off",
         "enable_mergejoin": "off",
-        # Where a plan must read a table through after all, its forbidding price would set off the compiler.
+        # A plan that must scan a table nevertheless has such a high cost that Postgres would compile it.
         "jit": "off",
         # Switches are read in a statement after their lock, which needs read committed, whatever the database's
         # default.
         "default_transaction_isolation": r"read\ committed",
-        # Every name of ours is written with its schema: nobody's table of the same name is taken for it.
+        # All our statements name the schema, so that no other table of the same name is read.
         "search_path": "pg_catalog",
         **({} if durable else {"synchronous_commit": "off"}),
-        # Where Postgres takes the queue for short, it would read all of it and sort it, for every page.
+        # If Postgres believes that the queue is short, it reads all of it and sorts it, for every page.
         **({"enable_bitmapscan": "off"} if paging else {}),
     }
     pool = {"pool_size": 1, "max_overflow": 1, "pool_pre_ping": False} if pooled else {"poolclass": NullPool}
@@ -114,8 +114,8 @@ def _read_every_time(connection: Any, _record: object) -> None:
 class _AnyTime(Loader):
     """A time that Python has no value for (infinity, before Christ, after the year 9999) is the nearest that it has.
 
-    The driver would raise, and one row with such a time would make everything unreadable that is read with it. Whoever
-    goes by such a time checks it (`billing.timing.may_be_real`).
+    Otherwise the driver would raise, and one row with such a time would make all rows of its query unreadable. Code
+    that relies on a time checks it first (`billing.timing.may_be_real`).
     """
 
     def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
@@ -126,8 +126,8 @@ class _AnyTime(Loader):
         try:
             return self._load(data)
         except psycopg.DataError:
-            told = bytes(data)
-            past = told.startswith(b"-") or told.endswith(b"BC")
+            shown = bytes(data)
+            past = shown.startswith(b"-") or shown.endswith(b"BC")
             return datetime.min.replace(tzinfo=UTC) if past else datetime.max.replace(tzinfo=UTC)
 
 
@@ -156,7 +156,7 @@ def snapshot(engine: Engine) -> Iterator[Session]:
 
 
 def sqlstate(error: BaseException) -> str | None:
-    """Postgres' own code for what went wrong; None where it could say nothing, as with a connection that is lost."""
+    """Postgres' error code; None if it sent none, as when the connection is lost."""
     code = getattr(getattr(error, "orig", None) or error, "sqlstate", None)
     return code if isinstance(code, str) else None
 
@@ -187,7 +187,7 @@ def stamp_account(session: Session, account: str) -> None:
 
 
 def check_stamp(session: Session, *, environment: str, livemode: bool) -> Installation:
-    """The installation row. Raises NotInstalled when it is missing, and OtherEnvironment when it is another's."""
+    """The installation row. Raises NotInstalled when it is missing, and OtherEnvironment when it names another."""
     try:
         row = session.scalars(select(Installation)).one_or_none()
     except ProgrammingError as error:
@@ -203,4 +203,4 @@ def check_stamp(session: Session, *, environment: str, livemode: bool) -> Instal
 
 
 MISSING = {"42P01": "has no billing tables", "42703": "has the tables of an older version"}
-"""By SQLSTATE: no such table, and no such column. Anything else says something else."""
+"""By SQLSTATE: no such table, and no such column. Every other code is another problem."""

@@ -1,7 +1,7 @@
-"""If Stripe holds something other than was asked: the fields that differ, with what was expected and what was found.
+"""The fields in which an object at Stripe differs from what was asked, with what was expected and what was found.
 
-One comparison serves answers and looks, and whoever has to decide reads its words: `total: expected 300, found 330`.
-A value is shown only in the shape that `billing.excerpts` lets in, so no reason can say anything about a person.
+Answers and looks are compared by the same function, and an operator reads its text: `total: expected 300, found 330`.
+A value is shown only in the shape that `billing.excerpts` allows, so no reason can say anything about a person.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ _ABSENT = object()
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One field that is not as expected. `found` is a text for a person: a value of a listed shape, or its kind."""
+    """One field that is not as expected. `found` is a text: the value, if it has the listed shape, else its type."""
 
     field: str
     expected: str
@@ -40,14 +40,14 @@ def differences(data: Mapping[str, Any], *, within: str = "", **expected: object
 
 
 def below(data: Mapping[str, Any], name: str, least: int) -> list[Difference]:
-    """Whether this field is a whole number of at least so much."""
+    """The difference, if this field is not a whole number of at least `least`."""
     value = data.get(name)
     enough = type(value) is int and value >= least
     return [] if enough else [Difference(name, f"at least {least}", _found(name, value))]
 
 
 def listed(differing: Sequence[Difference]) -> str:
-    """All of them in one line, for a person."""
+    """All of them in one line."""
     return "; ".join(map(str, differing))
 
 

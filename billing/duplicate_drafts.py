@@ -1,6 +1,6 @@
-"""Duplicate drafts: what a lost answer left behind is listed and deleted, so that only one draft is finalized.
+"""Duplicate drafts, which a lost answer can leave at Stripe, are listed and deleted, so that only one is finalized.
 
-They are looked for twice, before lines are added and before the invoice is finalized: a create may come late.
+They are listed twice, before lines are added and before the invoice is finalized, because a create may arrive late.
 """
 
 from billing.gateway import encode
@@ -16,9 +16,9 @@ _DELETE = "delete_duplicate_draft:"
 
 
 def duplicates_step(loaded: LoadedOperation, phase: str) -> Step | None:
-    """What is still to do about them in this phase: list them, delete one, or nothing.
+    """The next step about duplicates in this phase: list them, or delete one. None if nothing is left to do.
 
-    Nothing at all where the create step went straight: then only one draft can exist.
+    None, too, if the create step needed one generation and no look: then only one draft can exist.
     """
     creates = loaded.generations(CREATE.name)
     if len(creates) < 2 and not any(record.looks for record in creates):

@@ -1,4 +1,4 @@
-"""Prepare, call, settle: the only way to Stripe. Nothing is locked during the call.
+"""Prepare, call, settle: the three parts of every call to Stripe. Nothing is locked during the call.
 
     prepare   the record is written as sent, with its key and a lease; COMMIT
     call      no transaction is open
@@ -48,27 +48,27 @@ from billing.steps import LoadedOperation, LookResult, Reader, Step
 from billing.tables.idempotency_records import Record
 
 
-def call(gateway: Gateway, in_hand: Call, budget: Budget) -> Report:
-    """Send it or look, once, within the budget. Holds no connection and no lock."""
+def call(gateway: Gateway, prepared: Call, budget: Budget) -> Report:
+    """Send the prepared call once, or look once, within the budget. Holds no database connection and no lock."""
     began = boot_clock()
     came_back: Answer | LookResult
-    if in_hand.looking:
-        account = in_hand.request.account
-        whose = account or in_hand.own_account
-        # A look that starts late harms nobody; only its whole length is bounded.
+    if prepared.looking:
+        account = prepared.request.account
+        owner = account or prepared.own_account
+        # A look may start late; only its whole length is limited.
         whole = Budget(not_after=budget.over_at, over_at=budget.over_at)
-        read = Reader(lambda path: gateway.send(Request("GET", path, account=account), whole), whose)
-        came_back = in_hand.step.look(in_hand.loaded, read, gateway.livemode)
+        read = Reader(lambda path: gateway.send(Request("GET", path, account=account), whole), owner)
+        came_back = prepared.step.look(prepared.loaded, read, gateway.livemode)
     else:
-        came_back = gateway.send(in_hand.request, budget)
-    return Report(in_hand, came_back, int((boot_clock() - began) * 1000))
+        came_back = gateway.send(prepared.request, budget)
+    return Report(prepared, came_back, int((boot_clock() - began) * 1000))
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a prepare or a settle decides from: one operation, inside one transaction.
 
-    `may_send` is the guards' word: without it nothing is sent, and what is unanswered is looked at.
+    `may_send`: whether the guards allow a send. If not, nothing is sent, and an unanswered call is looked at.
     """
 
     operation: Operation
@@ -79,16 +79,16 @@ class Context:
 
 
 def prepare(context: Context, *, look: bool = False) -> Result:
-    """The next call of this operation, its record marked as sent and leased; or why there is none.
+    """The next call of this operation, or why there is none. The call's record is leased and marked as sent.
 
-    `look` when the record's own clock asked for it.
+    `look`: the record's look is due, so it is looked at and not sent.
     """
     loaded, record = context.loaded, context.loaded.open_record
     if loaded.in_conflict:
         return Result(loaded, Standing.CONFLICT)
     if (why := unfit(context.operation, loaded)) is not None:
         if record is not None and record.unanswered:
-            # A look cannot be made either, and is not tried at once again: only a person can put it right.
+            # A look cannot be made either. It is put off, because only a change of the row by an operator helps.
             record.look_at = context.now + timedelta(seconds=context.call_settings.timing.look_max_s)
         return Result(loaded, Standing.UNFIT, why=why)
     leased = record is not None and lease_alive(record, context.now)
@@ -100,20 +100,20 @@ def prepare(context: Context, *, look: bool = False) -> Result:
 
 
 def unfit(operation: Operation, loaded: LoadedOperation) -> str | None:
-    """What no request can be made of, in its row or in the call that is open; see `Operation.unfit`."""
+    """Why no valid request can be built from its row, or from its open call; None if one can. See `Operation.unfit`."""
     if loaded.row.account is not None and not is_id(IdKind.ACCOUNT, loaded.row.account):
         return str(NoSuchShape(IdKind.ACCOUNT))
     if (why := operation.unfit(loaded)) is not None:
         return why
     part = request_of(loaded.open_record).unfit if loaded.open_record is not None else None
-    return f"the {part} of its open call is not one that we write" if part is not None else None
+    return f"the {part} of its open call has characters that we never write" if part is not None else None
 
 
 def settle(context: Context, report: Report) -> Result:
     """Apply what came back to freshly loaded rows, and prepare the next call where there is one.
 
-    A report whose fence is no longer the record's is kept as a fact, and changes nothing but that it may
-    show a contradiction.
+    If another worker has taken the call over, so that the report's fence is old, the report is kept as a fact. It
+    changes the record only if it contradicts what was concluded.
     """
     loaded, call, came_back = context.loaded, report.call, report.came_back
     record = next(record for record in loaded.records if record.id == call.record_id)
@@ -154,10 +154,11 @@ def settle(context: Context, report: Report) -> Result:
 
 
 def _advance(context: Context, record: Record | None, seen: Reading | LookResult | None = None) -> Result:
-    """Do what `next_move` says, until a call is in hand or nothing is left to do now. No record: plan the next step.
+    """Do what `next_move` says, until a call is prepared or nothing can be done now. Without a record, plan the next
+    step.
 
-    `seen` is what the open record has just learned from. Its own call is not sent again in this transaction: that is
-    left to the queue and its guards. Only the call of a next step may begin at once.
+    `seen` is what the open record has just learned from. The same call is not sent again in this transaction: first the
+    work goes back to the queue, where the guards are asked. Only the call of a next step may begin at once.
     """
     loaded, now, timing = context.loaded, context.now, context.call_settings.timing
     opened: Record | None = None
@@ -165,7 +166,7 @@ def _advance(context: Context, record: Record | None, seen: Reading | LookResult
     while True:
         if record is None:
             if loaded.in_conflict:
-                return Result(loaded, Standing.CONFLICT, why="an earlier call of it is in conflict")
+                return Result(loaded, Standing.CONFLICT, why="one of its earlier calls is in conflict")
             if ruled_out := context.operation.rule_out(loaded):
                 loaded.row.state_since = now
                 loaded.facts.extend(ruled_out)
@@ -185,7 +186,7 @@ def _advance(context: Context, record: Record | None, seen: Reading | LookResult
                 if begin_now and context.may_send:
                     return _begin(context, record, step, looking=step.only_looks, opened=opened)
                 if record.unanswered and not context.may_send:
-                    # It may not be sent again now; what the sends before have done is looked at all the same.
+                    # It must not be sent again now, but what the earlier sends did can be looked at.
                     record.look_at = now + look_backoff(record, timing) if record.looks else now
                     return Result(loaded, Standing.LOOKING, opened=opened)
                 record.look_at = None
@@ -233,7 +234,8 @@ def _conflict(loaded: LoadedOperation, record: Record, why: str) -> Result:
 
 
 def _late(loaded: LoadedOperation, record: Record, report: Report) -> Result:
-    """Somebody else took this call over while we were away. Nothing is thrown away, and nothing is overwritten."""
+    """Another worker took this call over before its report came. The report is kept as a fact, and overwrites
+    nothing."""
     if isinstance(report.came_back, LookResult):
         return Result(loaded, Standing.LATE)
     reading = read_answer(report.call.step, loaded, record, report.came_back)

@@ -13,11 +13,11 @@
     └── WrongDatabase           this process must not use this database
         ├── NotInstalled        it has none of our tables, those of an older version, or no stamp
         ├── OtherEnvironment    it is stamped for another environment or mode
-        ├── OtherAccount        it is about the money of another Stripe account
-        └── KeepsNoSession      a pooler answers there that forgets a session's settings
+        ├── OtherAccount        it belongs to another Stripe account
+        └── KeepsNoSession      a connection pooler there keeps no settings of a session
 
-A decline is an outcome, not an error: it is a state of the capture. An error has fields, and makes its message of them;
-whoever shows it (`jobs.cli.complaints`) adds how a parameter or a setting is called there.
+A decline is an outcome, not an error: it is a state of the capture. An error has fields and builds its message from
+them. `jobs.cli.complaints`, which shows it, adds the names of options and settings.
 """
 
 import re
@@ -31,13 +31,13 @@ _ID = re.compile(r"[\x21-\x3f\x41-\x7e]{1,80}")
 
 
 def _shown(given: str) -> str:
-    """What is no id of anybody's is not repeated: it may be a name, an address, a card number or a secret."""
+    """The text, if it has the form of an id. Anything else may be a name, an address, a card number or a secret."""
     return repr(given) if _ID.fullmatch(given) and not _is_delicate(given) else "that was given"
 
 
-def _told(column: object) -> str:
-    """A column's value. Its row may have been written past our functions, or by an older version."""
-    return "what is not shown" if isinstance(column, str) and _is_delicate(column) else repr(column)
+def _column_value(column: object) -> str:
+    """A column's value. Its row may have been written without our functions, or by an older version."""
+    return "a value that is not shown" if isinstance(column, str) and _is_delicate(column) else repr(column)
 
 
 def _is_delicate(text: str) -> bool:
@@ -75,15 +75,15 @@ class InvalidAmount(InvalidRequest):
 
 
 class InvalidCurrency(InvalidRequest):
-    """No presentment currency of Stripe's; docs/currencies.md lists them."""
+    """Not one of Stripe's presentment currencies; docs/currencies.md lists them."""
 
 
 class InvalidText(InvalidRequest):
-    """An id or a text that is empty, too long, or holds what cannot be stored or sent."""
+    """An id or a text that is empty, too long, or holds something that cannot be stored or sent."""
 
 
 class WrongSession(InvalidRequest, TypeError):
-    """Something else than a session of SQLAlchemy's was passed: asynchronous, a connection, an engine, a factory."""
+    """Not a plain SQLAlchemy session: an asynchronous one, a connection, an engine, a factory."""
 
     def __init__(self, given: str, instead: str) -> None:
         what = f"must be a sqlalchemy.orm.Session in a transaction of yours, not {given}"
@@ -91,8 +91,8 @@ class WrongSession(InvalidRequest, TypeError):
 
 
 class PossibleCardNumber(_MadeOfFields, UserWarning):
-    """An id was taken that may be a card number by its digits. Shown once for each place that asks, as Python's
-    warnings are; `warnings.simplefilter("error", billing.PossibleCardNumber)` refuses it instead."""
+    """An accepted id may be a card number by its digits. Shown once for each place that calls, as Python's warnings
+    are; `warnings.simplefilter("error", billing.PossibleCardNumber)` refuses it instead."""
 
     def __init__(self, subject: str) -> None:
         super().__init__(
@@ -104,16 +104,17 @@ class PossibleCardNumber(_MadeOfFields, UserWarning):
 
 
 class RequestReused(BillingError):
-    """The same request id came again with other parameters; the first request stands.
+    """The same request id came again with other parameters; the first request remains valid.
 
     `differences` maps the parameter's name to (first, now).
     """
 
     def __init__(self, request_id: str, differences: Mapping[str, tuple[object, object]]) -> None:
-        told = ", ".join(
-            f"{name}: first {_told(first)}, now {_told(now)}" for name, (first, now) in differences.items()
+        changed = ", ".join(
+            f"{name}: first {_column_value(first)}, now {_column_value(now)}"
+            for name, (first, now) in differences.items()
         )
-        super().__init__(f"request id {_shown(request_id)} was first used with other parameters ({told})")
+        super().__init__(f"request id {_shown(request_id)} was first used with other parameters ({changed})")
         self.request_id = request_id
         self.differences = dict(differences)
 
@@ -128,7 +129,7 @@ class AuthorizationTaken(BillingError):
 
 
 class UnknownEntity(BillingError):
-    """Nothing here has this id."""
+    """No row of this database has this id."""
 
     def __init__(self, entity_id: str) -> None:
         super().__init__(f"nothing here has the id {_shown(entity_id)}")
@@ -136,7 +137,7 @@ class UnknownEntity(BillingError):
 
 
 class IllegalTransition(BillingError):
-    """A life has no such transition (billing/states.py). Nothing was changed; whatever asked for it has a bug."""
+    """A life has no such transition (billing/states.py). Nothing was changed; the code that asked for it has a bug."""
 
     def __init__(self, of: str, start: str, end: str) -> None:
         super().__init__(f"{of}: {start} cannot become {end}")
@@ -148,7 +149,7 @@ class WrongDatabase(BillingError):
 
 
 class NotInstalled(WrongDatabase):
-    """What a migration makes is not there. `found` says what is, as in "has no billing tables"."""
+    """Migrations have not run, or not all. `found` says what was found, such as "has no billing tables"."""
 
     def __init__(self, found: str) -> None:
         super().__init__(f"this database {found}; run `billing migrate`")
@@ -168,7 +169,7 @@ class OtherEnvironment(WrongDatabase):
 
 
 class OtherAccount(WrongDatabase):
-    """The key in use is of another Stripe account than the one that this database is about."""
+    """The key in use is of another Stripe account than the one that this database belongs to."""
 
     def __init__(self, stamped: str, ours: str) -> None:
         super().__init__(
@@ -180,13 +181,14 @@ class OtherAccount(WrongDatabase):
 
 
 class KeepsNoSession(WrongDatabase):
-    """A connection pooler that gives its connections to somebody else after each transaction."""
+    """A connection pooler that gives its connections to another client after each transaction."""
 
     def __init__(self) -> None:
         super().__init__(
-            "a connection pooler answers there that keeps no settings of a session, and this process needs a "
-            "connection of its own; write the address of Postgres itself (often port 5432, where a pooler has 6432 "
-            "or 6543), or the pooler's for sessions. An application that asks may stay behind it"
+            "this address is a connection pooler's that does not keep the settings of a session, and this process "
+            "needs a connection of its own; use the address of Postgres itself (often port 5432, where a pooler has "
+            "6432 or 6543), or the pooler's address for session mode. An application that only requests may stay "
+            "behind it"
         )
 
 

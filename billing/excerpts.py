@@ -1,7 +1,7 @@
 """Which fields of Stripe's answers are kept: the names on one list, each with the shape that its value must have.
 
 Nothing about a person is on the list, and no text on it can be a sentence, a card number or one of Stripe's secrets.
-So whatever is made of an answer later (a reason, a fact, a log line, the answer that is kept) can hold nothing else.
+So nothing that is made of an answer later (a reason, a fact, a log line, the kept answer) can hold anything else.
 Stripe's own log has the rest, under the request id.
 """
 
@@ -14,13 +14,13 @@ from billing.shapes import Shape, code, id_of, invoice_number, like, whole, yes_
 from billing.timing import EARLIEST, LATEST
 
 UNREADABLE = "unreadable"
-"""Stands for an invoice's number of another shape: that it has one says that it was finalized."""
+"""Replaces an invoice's number of an unknown shape: that it has a number shows that it was finalized."""
 SOMEBODY_ELSES = "somebody_elses"
-"""Stands for a value of metadata that is none of ours: that there is one must be seen, what it says must not."""
+"""Replaces a value of metadata that is not ours: that it exists matters, and its content must not be kept."""
 
 
 def _time(value: Any) -> bool:
-    """Seconds since 1970, as Stripe tells times."""
+    """Seconds since 1970, as Stripe writes times."""
     return whole(value) and EARLIEST.timestamp() <= value < LATEST.timestamp()
 
 
@@ -60,12 +60,12 @@ CONTAINERS = frozenset(
         *("payment_intent", "payment_method_details", "request"),
     }
 )
-"""Names under which an object or a list of objects lies, of which the same is taken in."""
+"""Names of objects and of lists of objects; the listed names inside them are kept, too."""
 
 
 def excerpt(body: bytes) -> dict[str, Any] | None:
-    """What comes in of this body; None where it is no JSON object. A listed name with a value of another shape
-    is left out, as if Stripe had not said it."""
+    """The listed fields of this body; None if it is no JSON object. A listed name with a value of another shape is left
+    out, as if Stripe had not sent it."""
     try:
         data = json.loads(body)
         return _of(data) if isinstance(data, dict) else None
@@ -74,7 +74,7 @@ def excerpt(body: bytes) -> dict[str, Any] | None:
 
 
 def encoded(data: Mapping[str, Any]) -> bytes:
-    """The one way to write it down."""
+    """As it is stored: JSON without blanks."""
     return json.dumps(data, separators=(",", ":")).encode()
 
 
@@ -84,7 +84,7 @@ def _of(data: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict) and name in CONTAINERS:
             kept[name] = _metadata(value) if name == "metadata" else _of(value)
         elif isinstance(value, list) and name in CONTAINERS:
-            # Item for item, so that a list is as long as it was.
+            # One item for each, so that the list keeps its length.
             kept[name] = [_of(item) if isinstance(item, dict) else {} for item in value]
         elif name in SHAPES and SHAPES[name](value):
             kept[name] = value
@@ -94,6 +94,6 @@ def _of(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _metadata(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Only ours; and where somebody else wrote under our names, that somebody did."""
+    """Our own names only. If another program wrote a value of another shape under one, `SOMEBODY_ELSES` replaces it."""
     ours = ("billing_operation", "billing_line")
     return {name: value[name] if SHAPES[name](value[name]) else SOMEBODY_ELSES for name in ours if name in value}

@@ -21,7 +21,7 @@ from billing.tables.work import Work
 
 @dataclass(frozen=True, slots=True)
 class ExplainedWork:
-    """One piece of work, as the jobs have it."""
+    """One row of `work`."""
 
     id: str
     contract: str
@@ -58,7 +58,7 @@ class ExplainedCall:
 class ExplainedFact:
     """One fact, with what its topic means. `set_aside`: it could not be planned, and starts nothing.
 
-    A payload that cannot be read is told as `{"unreadable": why}`.
+    A payload that cannot be read is shown as `{"unreadable": why}`.
     """
 
     at: datetime
@@ -72,7 +72,8 @@ class ExplainedFact:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Everything that Postgres knows about one operation. `also` are other operations of the same name."""
+    """Everything that Postgres knows about one operation. `also`: the ids of older operations that the name leads
+    to."""
 
     status: Status
     request: dict[str, Any]
@@ -83,7 +84,7 @@ class Explanation:
 
 
 def explain(session: Session, name: str) -> Explanation:
-    """The story of the operation that `name` leads to: see `find`. Raises UnknownEntity."""
+    """Explain the newest operation that `name` leads to: see `find`. Raises UnknownEntity."""
     newest, *others = find(session, name)
     operation = operation_of(newest)
     row = session.get(operation.table, newest)
@@ -93,11 +94,11 @@ def explain(session: Session, name: str) -> Explanation:
         select(Record).where(Record.operation_id == newest).order_by(Record.created_at, Record.generation)
     )
     facts = _facts(session, row)
-    stands = status(session, newest)
-    if stands.work is None and any(fact.set_aside for fact in facts):
-        stands = replace(stands, next="nothing: its fact was set aside as unplannable; see the relay's log")
+    current = status(session, newest)
+    if current.work is None and any(fact.set_aside for fact in facts):
+        current = replace(current, next="nothing: its fact was set aside as unplannable; see the relay's log")
     return Explanation(
-        status=stands,
+        status=current,
         request=_request(session, operation, row),
         work=[ExplainedWork(w.id, w.contract, w.queue, w.state, w.attempts, w.due_at, w.reason) for w in works],
         calls=[_call(record) for record in records],
@@ -140,15 +141,15 @@ def _requested() -> list[type[Requested]]:
 
 
 def _all(session: Session, queries: Iterable[Select[Any]]) -> list[str]:
-    """Ids begin with their time, so the greatest is the newest. A probe's work leads to a switch, which nobody asked
-    for."""
+    """Ids begin with their time, so the greatest is the newest. A switch is left out, to which a probe's work leads: no
+    application requested it."""
     found = [each for query in queries for each in session.scalars(query)]
     requested = [each for each in found if (operation := by_id(each)) and issubclass(operation.table, Requested)]
     return sorted(requested, reverse=True)
 
 
 def _facts(session: Session, row: Requested) -> list[ExplainedFact]:
-    # With its type, so that the index of their numbers finds them.
+    # With the entity's type, so that Postgres uses the unique index of entity versions.
     mine = (Fact.entity_type == row.life.of, Fact.entity_id == row.id)
     columns = (Fact.happened_at, Fact.entity_version, Fact.topic, Fact.actor, Fact.planned_version, PAYLOAD_TEXT)
     meanings = topics() | OLD_TOPICS

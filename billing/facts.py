@@ -1,7 +1,7 @@
 """Facts: each says what happened, and is written in the same transaction as the change.
 
-Jobs and the archive read the same stream. A payload holds ids, states, amounts and codes that we
-chose, never a provider's text or anything about a person.
+Relays and archivers read the same table. A payload holds ids, states, amounts and codes that we chose, never a
+provider's text or anything about a person.
 """
 
 import json
@@ -21,19 +21,19 @@ OF_EVERY_OPERATION = {
     "undecided": "it could not be decided so far; Stripe is asked again and again",
     "conflict": "Stripe holds something other than was asked; it needs a decision",
     "disproved": "a generation is proven to have had no effect; the next takes over",
-    "replayed": "a person put quarantined work back",
+    "replayed": "an operator put quarantined work back",
 }
-"""What is told of every operation, with its meaning: of its calls, and of what a person did."""
+"""Topics that every operation has, with their meanings: about its calls, and about what an operator did."""
 
 
 def topics_of(life: Life) -> dict[str, str]:
-    """Every topic of its facts with what it means: each state that it comes to, and what else is told of it."""
+    """Every topic of its facts with its meaning: its states, its other topics, and those of every operation."""
     each = {**life.states, **life.topics, **OF_EVERY_OPERATION}
     return {f"{life.of}.{topic}": meaning for topic, meaning in each.items()}
 
 
 OLD_TOPICS = {"capture.authorisation_read": "the authorization was read from Stripe"}
-"""What only older versions wrote: read for ever, because facts are never changed."""
+"""Topics that only older versions wrote. They must be read for ever, because facts are never changed."""
 
 _WHY_MOST = 500
 """Characters of a code, and of what differs; the latter may be a long list."""
@@ -76,21 +76,22 @@ def new_fact(
 PAYLOAD_MOST = 16_384
 """Characters of a payload as JSON; Postgres takes no more. The longest of ours, a switch with its reason, has 3,000."""
 _LEVELS_MOST = 4
-"""Ours are flat, but for one list of sentences."""
+"""Our payloads are flat, except for one list of sentences."""
 
-# As text, and only so much of it: where a driver reads JSON by itself, one hostile payload fails the whole batch. First
-# the stored size is judged, which reads nothing; a compressed payload may still be long.
+# Selected as text, and cut: a driver that parses JSON by itself fails a whole batch because of one hostile payload. The
+# stored size is compared first, which does not read the value; a compressed payload may still be long, so it is cut.
 PAYLOAD_TEXT = case(
     (func.pg_column_size(Fact.payload) <= PAYLOAD_MOST, func.left(cast(Fact.payload, Text), PAYLOAD_MOST + 1))
 ).label("payload_text")
 
 
 class UnreadablePayload(ValueError):
-    """A fact's payload is not what a payload is; the message says in which way, and quotes nothing of it."""
+    """A fact's payload is no object, too long or nested too deeply. The message says which, and quotes nothing of
+    it."""
 
 
 def read_payload(text: str | None) -> dict[str, Any]:
-    """What `PAYLOAD_TEXT` selected, read. Raises UnreadablePayload, and nothing else, whatever somebody wrote there."""
+    """What `PAYLOAD_TEXT` selected, read. Raises UnreadablePayload and nothing else, whatever is stored."""
     if text is None or len(text) > PAYLOAD_MOST:
         raise UnreadablePayload(f"the payload has more than {PAYLOAD_MOST} characters")
     try:

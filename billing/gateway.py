@@ -11,9 +11,9 @@ from billing.provider_ids import IdKind, is_id
 
 
 def boot_clock() -> float:
-    """Seconds since boot, time asleep included. Judges budgets inside one process.
+    """Seconds since boot, time asleep included. Budgets inside one process are measured by it.
 
-    CLOCK_MONOTONIC stands still while a machine is suspended; a call budget must not.
+    CLOCK_MONOTONIC stops while a machine is suspended; a call budget must not.
     """
     return time.clock_gettime(_BOOT)
 
@@ -23,7 +23,7 @@ _BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request as it is recorded and sent: `body` is the bytes, whatever a library would make of them."""
+    """One HTTP request as it is recorded and sent: `body` is sent byte for byte."""
 
     method: str
     path: str
@@ -35,8 +35,8 @@ class Request:
 
     @property
     def unfit(self) -> str | None:
-        """Which part of it could make another request of this one, as it would be read at the other end; None where
-        all of it is made of what we write. A path leads down from `/v1`, and a header is one line."""
+        """The part with characters that we never write, which could change what Stripe reads; None if there is none.
+        A path begins with `/v1/` and never goes up, and a header is one line."""
         if not _METHOD.fullmatch(self.method):
             return "method"
         if not _PATH.fullmatch(self.path):
@@ -65,8 +65,8 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The provider answered with a status and a whole body. `data` is what came in of it (`billing.excerpts`), and
-    None where the body is no JSON object; `kept` is the same as bytes, to be stored."""
+    """The provider answered with a status and a whole body. `data` are the fields that we keep (`billing.excerpts`),
+    and None if the body is no JSON object; `kept` is the same as bytes, to be stored."""
 
     status: int
     kept: bytes
@@ -95,7 +95,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """It may have been sent; nothing that can be believed came back."""
+    """It may have been sent; no answer that can be trusted came back."""
 
     why: str
 
@@ -117,7 +117,7 @@ class KeyUnavailable(Exception):
 
 
 class Gateway(Protocol):
-    """The one door to the provider. Implementations: Stripe, and in tests a witness around Stripe."""
+    """The only way to the provider. Implementations: Stripe, and in tests a witness around Stripe."""
 
     livemode: bool
 
@@ -130,7 +130,7 @@ def encode(parameters: Mapping[str, Any]) -> str:
     """Parameters as Stripe's form encoding: `{"metadata": {"a": 1}}` is `metadata[a]=1`.
 
     In the order given, so that the same call always has the same bytes. Raises TypeError for
-    anything but text, whole numbers, booleans, mappings and lists: a float has no place near money.
+    anything but text, whole numbers, booleans, mappings and lists: a float is no amount of money.
     """
     return "&".join(f"{quote_plus(name, safe='[]')}={quote_plus(value)}" for name, value in _flat("", parameters))
 

@@ -13,32 +13,34 @@ from billing.learned import CONTRADICTIONS, DEFINITE, FOUND, UNCHANGED, Learned
 from billing.timing import Timing
 
 MAX_ROTATIONS = 3
-"""So many generations may be disproved by the system itself; then a person looks."""
+"""This many generations of one step may be disproved. After that no new key is made: see `_after_an_unchanged_look`."""
 
-UNTOLD_LOOKS = 8
-"""So many looks that decide nothing are made before a person is told: two hours at the pauses of production."""
+LOOKS_BEFORE_ALARM = 8
+"""From this look on, a call that looks cannot decide counts as undecided, and an error is logged: after two hours, with
+production's pauses."""
 
 BAD_REQUEST = 400
-"""The status with which Stripe refuses what it understood: a decision, where every other error is an accident."""
+"""The status with which Stripe refuses a request that it understood, so the refusal is a decision."""
 
 MAX_SERVER_ERRORS = 3
 """The replay header can be missing, so a third 5xx under one key counts as a replay."""
 
 
 ALREADY_DONE = "already_done"
-"""The effect was there without proof that we made it."""
+"""The effect was found, without proof that we made it."""
 
 REFUSED_EACH_TIME = "refused_each_time"
-"""The provider refused it under every key, and each time it is proven that nothing happened."""
+"""The provider refused it under every key, and each time it was proven that nothing happened."""
 
 
 class Known(Protocol):
     """What the decision needs of an idempotency record (`billing.tables.idempotency_records.Record` has all of it).
 
-    `sends` counts prepares that may have gone out. `unanswered`: those of them that may have had an effect which
-    nobody told us of; a refusal that proves non-execution takes one back. `unreported`: those whose own crew never
-    came back, so it may be dead, or asleep and about to send. A lost answer is unanswered but reported; a killed
-    worker's call is both.
+    `sends` counts the sends that were prepared. `unanswered` counts those that may have had an effect which no answer
+    has shown. It is raised at the prepare, so it includes the send that is in flight; an answer which proves that a
+    send was not executed lowers it. `unreported` counts those whose crew thread has not reported, so its process may
+    be dead, or asleep and about to send. A send whose answer was lost is unanswered and reported; a killed worker's
+    send is both unanswered and unreported.
     """
 
     learned: str
@@ -73,7 +75,7 @@ class Resend:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Somebody else may be calling right now."""
+    """Another worker may be calling now."""
 
     until: datetime
 
@@ -93,7 +95,11 @@ class Rotate:
 
 @dataclass(frozen=True, slots=True)
 class Park:
-    """It cannot be decided by machine: keep the lock, raise an alarm, look again at `look_at`."""
+    """Undecided so far: look again at `look_at`, and log an error once. The record keeps its place in the unique
+    indexes.
+
+    This parks the call. Its work is `waiting`; the state `parked` of work means an unknown version of its contract.
+    """
 
     look_at: datetime
 
@@ -109,7 +115,7 @@ class Done:
 
     outcome: Learned
     why: str = ""
-    """Where the record alone says it: see `ALREADY_DONE` and `REFUSED_EACH_TIME`."""
+    """The reason, where the record alone gives it: `ALREADY_DONE` or `REFUSED_EACH_TIME`."""
 
 
 Move = Send | Resend | Wait | Look | Rotate | Park | Conflict | Done
@@ -117,14 +123,14 @@ Move = Send | Resend | Wait | Look | Rotate | Park | Conflict | Done
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What differs from step to step."""
+    """In what the steps differ."""
 
     replays: bool = True
     """The provider replays by key (Stripe v1 POST). False: it may simply be repeated (GET, DELETE)."""
     proof_settles: bool = False
-    """Absence is read from lists and events, so it always waits until the last send has settled."""
-    tells: bool = True
-    """A person is told when it stays undecided. False where something else tells it already."""
+    """Absence is read from lists and events, so the proof always waits until the last send has settled."""
+    alarms: bool = True
+    """An error is logged when it stays undecided. False where another error is logged already."""
 
 
 def next_move(
@@ -169,13 +175,13 @@ def next_move(
 
 
 def _look_again(record: Known, now: datetime, timing: Timing, rules: Rules) -> Look | Park:
-    """More and more slowly, and in the end a person is told that it goes on."""
+    """With growing pauses, and after some looks as undecided."""
     again = now + look_backoff(record, timing)
-    return Park(again) if record.looks >= UNTOLD_LOOKS and rules.tells else Look(again)
+    return Park(again) if record.looks >= LOOKS_BEFORE_ALARM and rules.alarms else Look(again)
 
 
 def _while_it_may_be_repeated(record: Known, learned: Learned, now: datetime, timing: Timing, rules: Rules) -> Move:
-    """Reading and deleting need no key and do no harm twice; but what is refused again and again has to end."""
+    """To read or to delete needs no key and may be repeated. But a call that is refused again and again has to end."""
     if learned is Learned.ASK:
         return Look(now)
     if learned is Learned.UNPROVABLE:
@@ -191,13 +197,13 @@ def _after_an_unchanged_look(
 ) -> Move:
     """The object is as it was before we sent. What that allows depends on the key and on who may still be sending."""
     if not key_is_spent(record, now, timing):
-        # Cheaper and more exact than a new key: Stripe replays whatever this one did.
+        # Cheaper and more exact than a new key: Stripe replays its answer to this one.
         return Resend() if record.unanswered else Send()
     if learned is Learned.UNPROVABLE:
         return Park(now + look_backoff(record, timing))
     matures_at = absence_matures_at(record, now, timing, rules)
     if matures_at is not None and (record.looked_at is None or record.looked_at < matures_at):
-        # What was read before the last send was over proves nothing, however long ago that is by now.
+        # A look that began before the last send was over proves nothing, however old that send is by now.
         return Look(max(now, matures_at))
     if rotations < MAX_ROTATIONS:
         return Rotate()
@@ -219,9 +225,9 @@ def key_is_spent(record: Known, now: datetime, timing: Timing) -> bool:
 def absence_matures_at(record: Known, now: datetime, timing: Timing, rules: Rules) -> datetime | None:
     """When an unchanged object proves that no send of this generation had or will have an effect; None = now.
 
-    A send that its own crew reported is over; one that nobody reported may belong to a paused process
-    that wakes up and sends. After a *replayed* answer neither matters while the key lives: whoever
-    still sends under it gets the same replay.
+    A send that its crew thread reported is over. One that was not reported may belong to a paused process that wakes
+    up and sends. After a *replayed* answer neither matters until the horizon, because each later send with this key
+    gets the same replay.
     """
     if record.replayed and not rules.proof_settles and not _too_old(record, now, timing):
         return None
@@ -240,7 +246,8 @@ def _too_old(record: Known, now: datetime, timing: Timing) -> bool:
 
 
 def lease_alive(record: Known, now: datetime) -> bool:
-    """Whether somebody may be calling. A lease further ahead than its length + 1 s is over: a clock was set back."""
+    """Whether a worker may be calling. A lease that ends later than its length + 1 s from now is over: a clock was set
+    back."""
     if record.lease_until is None or record.lease_s is None:
         return False
     return now < record.lease_until <= now + timedelta(seconds=record.lease_s + 1)

@@ -21,9 +21,9 @@ def path_of(loaded: LoadedOperation, *verb: str) -> str:
 
 
 def named(invoice_id: object) -> str:
-    """The id by which Stripe named an invoice. Raises Unread where it is none: the look is not finished."""
+    """The id of an invoice in Stripe's answer. Raises Unread if it is no such id: the look is not finished."""
     if not is_id(IdKind.INVOICE, invoice_id):
-        raise Unread(None, "the provider named an invoice by what is no invoice's id")
+        raise Unread(None, "the provider named an invoice by something that is no invoice id")
     return str(invoice_id)
 
 
@@ -48,7 +48,7 @@ def refuse(loaded: LoadedOperation, why: str) -> list[Fact]:
 
 
 def differ(loaded: LoadedOperation, why: str, theirs: object = None) -> list[Fact]:
-    """The draft is ours and of no use: it is deleted before the invoice counts as refused."""
+    """Our draft cannot be used: it is deleted before the invoice counts as refused."""
     row = invoice_of(loaded)
     row.reason = why
     money = {"minor": row.total_minor, "theirs": theirs}

@@ -48,11 +48,11 @@ def _ask_to_create(loaded: LoadedOperation) -> Ask:
     parameters = {
         "customer": row.customer,
         "currency": row.currency.lower(),
-        # Stripe would finalize a half-built draft by itself after an hour.
+        # Otherwise Stripe finalizes an unfinished draft by itself after an hour.
         "auto_advance": False,
         "collection_method": "send_invoice",
         "days_until_due": row.days_until_due,
-        # Nothing that lies about at the customer may slip onto this invoice.
+        # The customer's other pending items must not get onto this invoice.
         "pending_invoice_items_behavior": "exclude",
         "metadata": {METADATA_KEY: row.id},
     }
@@ -93,8 +93,8 @@ def invoices_of(row: Invoice, read: Reader, which: Json) -> Iterator[Json]:
 
 
 def _made(loaded: LoadedOperation, read: Reader, invoice_id: str, livemode: bool) -> LookResult | None:
-    """What our create made, if it still exists; a draft that we deleted before is none. One that is not as it was asked
-    for is a duplicate, and goes before lines are added; if it is not even a draft any more, it needs a decision."""
+    """The invoice that our create made, if it still exists. A draft that is not as asked counts as absent: it is
+    deleted as a duplicate before lines are added. If it is open or paid, it needs a decision."""
     try:
         invoice = see(read, object_path(IdKind.INVOICE, named(invoice_id)), ("invoice", invoice_id), livemode=livemode)
     except Gone:
@@ -116,7 +116,7 @@ def _apply_create(loaded: LoadedOperation, outcome: Learned, invoice: Json, why:
     return move(loaded, InvoiceState.DRAFTED, "drafted", generation=row.create_generation)
 
 
-# Stripe names neither a code nor a parameter when the customer has no address; its text is never read.
+# If the customer has no address, Stripe sends neither a code nor a parameter, and we never read its text.
 _NO_CODE = (
     "refused_without_a_code: has the customer an e-mail address? An invoice that is sent needs one; "
     "Stripe's log has its reason under the request id"
@@ -140,7 +140,8 @@ def _ask_to_add_lines(loaded: LoadedOperation) -> Ask:
 
 
 def _not_our_lines(loaded: LoadedOperation, invoice: Json) -> list[Difference]:
-    """In which way it is not: our currency, exactly our lines with our amounts, and Stripe's totals are our total."""
+    """In what it differs from our currency, our lines with their amounts, and our total, which Stripe's totals must
+    equal."""
     row, lines = invoice_of(loaded), _lines_of(invoice)
     wrong = differences(invoice, currency=row.currency.lower(), subtotal=row.total_minor, total=row.total_minor)
     if len(lines) != len(loaded.parts) or _has_more(invoice):
@@ -175,7 +176,7 @@ def _judge_lines(loaded: LoadedOperation, invoice: Json) -> Judgment:
     if invoice.get("status") != "draft" or _has_more(invoice):
         return Judgment(Learned.ASK)
     if wrong := _not_our_lines(loaded, invoice):
-        # The one definite answer that is bad news: the lines are there, and they are not worth what we asked.
+        # The lines were added, and their amounts are not ours: the invoice must not be finalized.
         return Judgment(Learned.REFUSED, reason("total_differs", wrong))
     return Judgment(Learned.SUCCEEDED)
 
@@ -199,7 +200,7 @@ def _look_for_lines(loaded: LoadedOperation, read: Reader, livemode: bool) -> Lo
         return LookResult(Learned.IMPOSSIBLE, invoice, reason("not_a_draft", not_a_draft))
     record = loaded.open_record
     if record is not None and record.unanswered == 0 and 200 <= (record.answer_status or 0) < 300:
-        # The lines were added, and this is what became of them.
+        # Stripe answered that the lines were added, so this is the result.
         return LookResult(Learned.IMPOSSIBLE, invoice, differing)
     return LookResult(Learned.FOUND_DIFFERENT, invoice, differing) if ours else LookResult(Learned.ABSENT, invoice)
 
@@ -223,7 +224,7 @@ def look_for_deleted(invoice_id: str, read: Reader, livemode: bool) -> LookResul
     except Gone:
         return LookResult(Learned.FOUND_OURS)
     if invoice.get("status") == "void":
-        # Somebody finalized it and took it back: nothing of it can be paid any more.
+        # Somebody finalized and voided it, so it cannot be paid any more.
         return LookResult(Learned.FOUND_FREE, invoice)
     if wrong := differences(invoice, status="draft"):
         return LookResult(Learned.FOUND_DIFFERENT, invoice, reason("not_a_draft", wrong))
@@ -247,7 +248,7 @@ ADD_LINES = Step(
     name="add_lines",
     ask=_ask_to_add_lines,
     judge=_judge_lines,
-    # A replayed answer is the invoice as it was then, and this is the comparison before money is asked for.
+    # A replayed answer shows the invoice as it was then, but the comparison needs its present state.
     trust_replay=False,
     find=_look_for_lines,
     apply=_apply_lines,

@@ -1,6 +1,6 @@
 """The calls that make a draft an invoice: finalize it and send it.
 
-Afterwards its amounts cannot change, and each call is proven ours by an event with our key.
+Afterwards its amounts cannot change. An event with our key proves that a call was ours.
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ def _look_for_finalized(loaded: LoadedOperation, read: Reader, livemode: bool) -
         whose = _whose(loaded, read, "invoice.finalized")
     except Gone:
         return LookResult(Learned.IMPOSSIBLE, why="gone")
-    # It is finalized. Without an event that tells whose doing it was, it was somebody's.
+    # It is finalized. Without an event that says by whom, it counts as finalized by somebody else.
     return LookResult(whose or Learned.FOUND_FREE, invoice)
 
 
@@ -58,13 +58,13 @@ def _look_for_sent(loaded: LoadedOperation, read: Reader, livemode: bool) -> Loo
     except Gone:
         return LookResult(Learned.IMPOSSIBLE, why="gone")
     if whose is not Learned.FOUND_OURS and invoice.get("status") == "paid":
-        # Whoever has paid needs no letter that asks for it.
+        # A paid invoice needs no e-mail that asks for payment.
         return LookResult(Learned.FOUND_FREE, invoice, PAID)
     return LookResult(whose or Learned.ABSENT, invoice)
 
 
 def _no_longer_open(loaded: LoadedOperation, invoice: Json) -> LookResult | None:
-    """What ends finalizing and sending alike: somebody took it back or gave it up, or it is not what we asked for."""
+    """What ends finalizing and sending: it was voided or marked uncollectible, or it is not what we asked for."""
     row = invoice_of(loaded)
     if invoice.get("status") not in _FINALIZED:
         return LookResult(Learned.IMPOSSIBLE, invoice, _not_open(invoice))
@@ -78,12 +78,12 @@ def _not_open(invoice: Json) -> str:
 
 
 def _whose(loaded: LoadedOperation, read: Reader, kind: str) -> Learned | None:
-    """Whether events of this kind say that we did it, or somebody; None where there is none. Raises Unread."""
+    """Who did it, by the events of this kind: we, or somebody else; None if there is no such event. Raises Unread."""
     events = read.pages("/v1/events", {"types": [kind], **loaded.created})
     about_it = [event for event in events if object_of(event) == invoice_of(loaded).stripe_invoice]
     if any(key_of(event) in loaded.keys for event in about_it):
         return Learned.FOUND_OURS
-    # Somebody did it, or Stripe's own repair did (those events carry no request).
+    # Somebody else did it, or Stripe itself (such events have no request).
     return Learned.FOUND_FREE if about_it else None
 
 
@@ -91,14 +91,14 @@ def _apply_finalize(loaded: LoadedOperation, outcome: Learned, invoice: Json, wh
     row, shown = invoice_of(loaded), _shown(invoice)
     status, number = shown.get("status"), shown.get("number")
     if isinstance(number, str) and status != "void":
-        # Kept for a refused one, too: it may be payable, so it is never made a second time.
+        # Kept for a refused one, too: it may be payable, so no second one is made.
         row.number = number
     if outcome is not Learned.SUCCEEDED:
-        # A draft that lies about could be finalized by mistake: it goes first.
+        # The draft is deleted first, because somebody could finalize it by mistake.
         return differ(loaded, why) if status in (None, "draft") and why != "gone" else refuse(loaded, why)
     money = {"minor": row.total_minor, "currency": row.currency}
     finalized = move(loaded, InvoiceState.FINALIZED, "finalized", number=number, **money)
-    # A credit balance, or a total below the least that can be charged, leaves nothing to pay.
+    # A credit balance, or a total below Stripe's minimum, leaves nothing to pay.
     return [*finalized, *_paid(loaded)] if status == "paid" else finalized
 
 
@@ -124,7 +124,7 @@ def _paid(loaded: LoadedOperation) -> list[Fact]:
 
 
 PAID = "paid"
-"""Why a send is as good as done although nobody sent it."""
+"""The reason why a send counts as done although the invoice was not sent."""
 
 FINALIZE = Step(
     name="finalize",

@@ -22,7 +22,7 @@ from billing.texts import plain_text
 class Line:
     """One line: what it is for, in 1 to 500 characters of any language, and an amount in the invoice's currency.
 
-    Line ends and tabs stay; docs/inputs.md says what is made alike and what is refused. Raises InvalidText and
+    Line ends and tabs are kept; docs/inputs.md says what is changed and what is refused. Raises InvalidText and
     InvalidAmount.
     """
 
@@ -51,7 +51,7 @@ class SendInvoice:
 
 @dataclass(frozen=True, slots=True)
 class InvoiceReceipt:
-    """What was asked for, true once the caller's transaction commits. `new` is False where it was asked for before."""
+    """What was requested, true once the caller's transaction commits. `new` is False if it was requested before."""
 
     invoice_id: ids.InvoiceId
     request_id: str
@@ -71,11 +71,11 @@ def issue_invoice(
 ) -> InvoiceReceipt:
     """Ask, inside the caller's own transaction, for an invoice to be drafted, finalized and sent by Stripe.
 
-    Stripe refuses to make it for a customer without an e-mail address, and does not send what a credit balance has
-    paid: it ends as `refused`, or as `paid`.
+    For a customer without an e-mail address Stripe refuses it, and it ends as `refused`. One that a credit balance pays
+    is not sent, and ends as `paid`.
 
-    1 to 100 lines, all in one currency. The same `request_id` again returns the same receipt. Without a
-    `correlation_id` the request id is one.
+    1 to 100 lines, all in one currency. The same `request_id` again returns the same receipt. The request id is
+    the default of `correlation_id`.
 
     Raises RequestReused (same request id, other parameters) and InvalidRequest before anything is written;
     the caller's transaction stays usable.
@@ -122,7 +122,7 @@ def issue_invoice(
         account=by.account,
         lines=len(lines),
     )
-    # Not by the ORM: it would name, and read back, columns that are none of the application's business.
+    # Not by the ORM, which would write and read back columns that an application's login has no rights to.
     row_io.save(session, (), [requested])
     return InvoiceReceipt(ids.InvoiceId(row.id), by.request_id, new=True)
 

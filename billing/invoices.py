@@ -1,4 +1,4 @@
-"""One invoice in four calls: draft, all lines, finalize, send; each under its own key, compared before it counts."""
+"""An invoice takes four calls: draft, all lines, finalize, send. This page says which comes next, and registers it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,9 +25,9 @@ SQL = statements.beside(__file__)
 
 
 def rule_out(loaded: LoadedOperation) -> list[Fact]:
-    """Lines that were written past `issue_invoice` and that no call of ours can carry: the invoice is refused.
+    """Refuse an invoice whose lines were written without `issue_invoice` and fit into no call of ours.
 
-    Without a call where none was made. Where there is a draft, it is deleted first, as one whose total differs.
+    Without a draft it is refused at once. A draft is deleted first, like one whose total differs.
     """
     row = loaded.row
     assert isinstance(row, Invoice)
@@ -40,14 +40,14 @@ def _unfit(lines: Sequence[InvoiceLine]) -> str | None:
     if not 0 < len(lines) <= MAX_LINES:
         return f"unfit_lines: {len(lines) or 'none'}{' or more' * (len(lines) > MAX_LINES)}, expected 1 to {MAX_LINES}"
     for line in lines:
-        # What is much longer is not even loaded: see invoices.sql.
+        # A description that is much longer is not even loaded: see invoices.sql.
         if not line.description or len(line.description) > MAX_DESCRIPTION:
             return f"unfit_lines: line {line.position}, description has more than {MAX_DESCRIPTION} characters, or none"
     return None
 
 
 def next_step(loaded: LoadedOperation) -> Step | None:
-    """By the row's state. Where several drafts may exist, others go before lines are added and before finalizing."""
+    """By the row's state. Duplicate drafts are deleted before lines are added, and again before finalizing."""
     row = loaded.row
     assert isinstance(row, Invoice)
     match row.state:
@@ -66,9 +66,9 @@ def next_step(loaded: LoadedOperation) -> Step | None:
 
 
 def reopen(row: Invoice, *, actor: str, reason: str) -> list[Fact]:
-    """Have a refused invoice tried again, as a person's decision: the next create has a new generation and key.
+    """Have a refused invoice tried again, as an operator decided: the next create has a new generation and key.
 
-    One that was finalized before it was refused goes on from there: a second one would be payable, too.
+    If it was finalized before it was refused, it goes on from there, because a second invoice would be payable, too.
     Raises InvalidRequest when the invoice is not refused.
     """
     if row.state != InvoiceState.REFUSED:
@@ -83,7 +83,7 @@ def reopen(row: Invoice, *, actor: str, reason: str) -> list[Fact]:
 
 
 def unfit(loaded: LoadedOperation) -> str | None:
-    """As `Operation.unfit`. Money counts until the first call: what went out is seen through."""
+    """As `Operation.unfit`. Money is checked before the first call only: an invoice that was begun is finished."""
     row = loaded.row
     assert isinstance(row, Invoice)
     if not is_id(IdKind.CUSTOMER, row.customer):
@@ -106,7 +106,7 @@ def _step(name: str) -> Step:
 
 
 def _shown(session: Session, row: Invoice) -> dict[str, Any]:
-    # Without their texts, which may name a person: a story is pasted into tickets.
+    # Without the lines' texts, which may name a person: people paste this output into tickets.
     lines = session.scalars(
         select(InvoiceLine.amount_minor)
         .where(InvoiceLine.invoice_id == row.id)

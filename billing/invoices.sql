@@ -1,6 +1,6 @@
 -- name: lines_of_invoices
--- Only so much is ever loaded: one line more than there may be shows that there are too many, and a description that is
--- too long is left out. Its length in bytes is known without reading it.
+-- One line more than is allowed is loaded, which shows that there are too many. A description that is too long is left
+-- out: Postgres knows its length in bytes without reading it.
 SELECT line.invoice_id, line.position, line.amount_minor, line.description
   FROM unnest(CAST(:ids AS text[])) AS wanted (id)
  CROSS JOIN LATERAL (

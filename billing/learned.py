@@ -4,23 +4,23 @@ from enum import StrEnum
 
 
 class Learned(StrEnum):
-    """What the last answer or look told us, in five groups by what it allows. Stored on the record."""
+    """What the last answer or look has shown. The record stores it."""
 
     # Nothing that decides: the record's counters and times say whether to send or to look.
     NOTHING = "nothing"
-    """No answer has told anything yet; sends may be unanswered."""
+    """No answer has shown anything yet; sends may be unanswered."""
     ASK = "ask"
-    """An answer that says: look at the object. This generation is never sent again."""
+    """The answer can only be understood by a look at the object. This generation is never sent again."""
     LOOK_UNANSWERED = "look_unanswered"
 
-    # Definite: how it ended (`DEFINITE`).
+    # Definite answers: how the call ended (`DEFINITE`).
     SUCCEEDED = "succeeded"
     DECLINED = "declined"
     REFUSED = "refused"
     EXPIRED = "expired"
     CANCELED = "canceled"
 
-    # Found by a look: how it ended, seen at the object (`FOUND`).
+    # A look has found how the call ended (`FOUND`).
     FOUND_OURS = "found_ours"
     FOUND_FREE = "found_free"
     """The right effect, not provably ours, and no other operation claims it."""
@@ -29,11 +29,11 @@ class Learned(StrEnum):
     IMPOSSIBLE_EXPIRED = "impossible_expired"
     IMPOSSIBLE_CANCELED = "impossible_canceled"
 
-    # Found by a look: unchanged, as before it was sent (`UNCHANGED`).
+    # A look has found the object unchanged (`UNCHANGED`).
     ABSENT = "absent"
-    """For this step that proves that nothing happened (once the proof is mature)."""
+    """No effect, and for this step that proves that nothing happened, once the proof is mature."""
     UNPROVABLE = "unprovable"
-    """For this step that proves nothing: it cannot be told."""
+    """No effect was seen, and for this step that proves nothing."""
 
     # Contradictions: each needs a decision (`CONTRADICTIONS`).
     MISMATCH = "mismatch"
@@ -55,4 +55,4 @@ UNCHANGED = frozenset({Learned.ABSENT, Learned.UNPROVABLE})
 CONTRADICTIONS = frozenset({Learned.MISMATCH, Learned.FOUND_DIFFERENT, Learned.FOUND_CLAIMED})
 
 EFFECT_IS_OURS = frozenset({Learned.SUCCEEDED, Learned.FOUND_OURS, Learned.FOUND_FREE})
-"""An answered record that learned one of these stands for an effect at the provider."""
+"""An answered record that learned one of these had its effect at the provider, or the effect counts as its own."""

@@ -41,7 +41,7 @@ class Money:
 
 def whole(name: str, value: object) -> int:
     """The value as a plain int, if it is a whole number of minor units; else InvalidAmount."""
-    # True is an int to Python, and no amount.
+    # Python counts True as an int, but it is no amount.
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidAmount(name, f"must be a whole number of minor units, not {type(value).__name__}")
     return int.__index__(value)
@@ -69,7 +69,7 @@ def shown(minor: int, currency: str) -> str:
 
 
 def no_money(minor: int, currency: str) -> str | None:
-    """Why these two columns of a row are no `Money`; None where they are."""
+    """Why these two columns of a row are not a valid `Money`; None if they are."""
     try:
         kept = Money(minor, currency)
     except (InvalidAmount, InvalidCurrency) as error:

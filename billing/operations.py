@@ -1,4 +1,4 @@
-"""Every kind of operation: the one list, by name, by id, and by what others ask of all of them."""
+"""The list of all kinds of operations, found by name or by id, and the topics of their facts."""
 
 from billing import captures, facts, invoices, probes
 from billing.errors import UnknownEntity
@@ -17,13 +17,13 @@ def register(operation: Operation) -> None:
 
 
 def by_id(entity_id: str) -> Operation | None:
-    """The operation whose ids begin like this one; None for a stranger's id."""
+    """The operation whose ids begin like this one; None if no kind has such ids."""
     prefix = entity_id.partition("_")[0]
     return next((operation for operation in OPERATIONS.values() if operation.prefix == prefix), None)
 
 
 def operation_of(entity_id: str) -> Operation:
-    """As `by_id`. Raises UnknownEntity for a stranger's id."""
+    """As `by_id`. Raises UnknownEntity if no kind has such ids."""
     operation = by_id(entity_id)
     if operation is None:
         raise UnknownEntity(entity_id)

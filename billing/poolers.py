@@ -1,8 +1,8 @@
-"""Refuses a connection pooler that keeps no session, detected when a connection is made.
+"""Refuses a connection through a pooler that does not keep the session, when the connection is made.
 
-Locks, timeouts and planner settings are a session's. A pooler in transaction mode gives the connection to somebody else
-after each transaction: it refuses our settings (PgBouncer), or drops them without a word, as it may be told to. Then no
-lock of ours would end by itself, and the lock that keeps migrations apart would be another session's.
+Locks, timeouts and planner settings belong to a session. A pooler in transaction mode gives the connection to another
+client after each transaction. PgBouncer refuses our settings, or drops them silently if it is configured so. Then no
+lock of ours would time out, and the lock that lets one migration run at a time would belong to another session.
 """
 
 import re
@@ -14,14 +14,14 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from billing.errors import KeepsNoSession
 
-# The words of PgBouncer, and of Amazon's RDS Proxy.
+# The error messages of PgBouncer, and of Amazon's RDS Proxy.
 _SETTINGS_REFUSED = re.compile(r"unsupported startup parameter|command-line options", re.IGNORECASE)
 
 
 def refuse(engine: Engine, *, lock_timeout: str) -> None:
-    """Let every connection of this engine be one that keeps its settings; else connecting raises KeepsNoSession.
+    """Have each new connection of this engine checked: if its settings are not kept, connecting raises KeepsNoSession.
 
-    `lock_timeout` is the one of them that is looked at, as Postgres shows it: "200ms".
+    `lock_timeout` is the setting that is compared, as Postgres shows it: "200ms".
     """
 
     @event.listens_for(engine, "do_connect")
@@ -32,7 +32,7 @@ def refuse(engine: Engine, *, lock_timeout: str) -> None:
             if _SETTINGS_REFUSED.search(str(error)):
                 raise KeepsNoSession from None
             raise
-        # One round trip, and no transaction.
+        # One round trip, without a transaction.
         connection.autocommit = True
         held = connection.execute("SHOW lock_timeout").fetchone()
         connection.autocommit = False

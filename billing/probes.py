@@ -22,7 +22,7 @@ def _apply(loaded: LoadedOperation, _outcome: Learned, _data: Json, _why: str) -
     row = loaded.row
     assert isinstance(row, Switch), "the operation's own table"
     if row.state != SwitchState.PULLED or not row.probes:
-        return []  # a person took it over while the probe was in flight
+        return []  # an operator took it over while the probe was in flight
     set_state(row, SwitchState.RELEASED)
     return [new_fact(row, "released", scope=row.scope, why="the provider accepts our credentials again")]
 
@@ -30,7 +30,7 @@ def _apply(loaded: LoadedOperation, _outcome: Learned, _data: Json, _why: str) -
 def _next_step(loaded: LoadedOperation) -> Step | None:
     row = loaded.row
     assert isinstance(row, Switch), "the operation's own table"
-    # A person who took the switch over releases it.
+    # After an operator has taken the switch over, only an operator releases it.
     return PROBE if row.state == SwitchState.PULLED and row.probes else None
 
 
@@ -39,8 +39,8 @@ PROBE = Step(
     ask=lambda _loaded: Ask("GET", "/v1/account"),
     find=_find,
     apply=_apply,
-    # The switch itself is what a person is told.
-    rules=Rules(replays=False, tells=False),
+    # The pulled switch is logged as an error already.
+    rules=Rules(replays=False, alarms=False),
 )
 
 OPERATION = Operation(
@@ -54,7 +54,7 @@ OPERATION = Operation(
             max_attempts=1_000_000,
             owner="payments",
             purpose="ask Stripe until our credentials are accepted again, and release the switch",
-            # What a person pulled, a person releases.
+            # Only an operator releases what an operator pulled.
             wanted=lambda pulled: bool(pulled.get("probes")),
         ),
     ),

@@ -4,9 +4,9 @@ An id is a part of a path, and anything else in its place would name another obj
 checked three times: when a caller passes it, by a constraint of its column, and when a path is built from it.
 
 Stripe gives its ids up to 255 characters and calls them opaque; it reserves the right to change their prefixes
-(docs.stripe.com/upgrades). Here a prefix is demanded all the same: `ch_` for a payment intent, or a client secret
-that begins like its intent, is a mistake that is made every day, and a changed prefix would be one line of `_KINDS`
-and a migration.
+(docs.stripe.com/upgrades). Here a prefix is required nevertheless. To pass `ch_…` for a payment intent, or a client
+secret, which begins like its intent, is a common mistake; a changed prefix would cost one line of `_PREFIXES` and a
+migration.
 """
 
 import re
@@ -33,16 +33,16 @@ _PREFIXES = {
     IdKind.CUSTOMER: "cus",
     IdKind.ACCOUNT: "acct",
     IdKind.INVOICE: "in",
-    # Stripe hands it out and nothing is asked by it: whatever it will be called (`ch_`, `py_`), money that was taken
-    # must not fail to be written down.
+    # Read from Stripe's answers, and never sent. Any prefix is accepted (`ch_`, `py_`), because a new one must not stop
+    # a capture from being stored.
     IdKind.CHARGE: "[a-z]{1,20}",
 }
 SHAPES = {kind: rf"^(?=.{{1,255}}$)(?!.*_secret){prefix}_[A-Za-z0-9_]+$" for kind, prefix in _PREFIXES.items()}
-"""Regular expressions that mean the same to Python and to Postgres. A client secret has none of them."""
+"""Regular expressions that mean the same to Python and to Postgres. A client secret matches none of them."""
 
 _COLLECTIONS = {IdKind.PAYMENT_INTENT: "payment_intents", IdKind.INVOICE: "invoices"}
 _COMPILED = {kind: re.compile(shape, re.ASCII) for kind, shape in SHAPES.items()}
-# What people pass instead, and where what is wanted can be found.
+# What callers pass by mistake, by its prefix.
 _STRANGERS = {
     "acct": "an account",
     "ch": "a charge",
@@ -68,7 +68,7 @@ _WANTED = {
 
 
 class NoSuchShape(ValueError):
-    """An id has not its kind's shape where a path is built from it. The message does not repeat it."""
+    """A path was to be built from an id that does not have the shape of its kind. The message does not repeat it."""
 
     def __init__(self, kind: IdKind) -> None:
         super().__init__(f"{kind} does not hold the id of {_WANTED[kind]}")
@@ -85,14 +85,14 @@ def provider_id(name: str, value: object) -> str:
     kind = IdKind(name)
     if not isinstance(value, str) or not is_id(kind, value) or secret_in(value) is not None:
         raise InvalidText(name, f"must be the id of {_WANTED[kind]}{_what_it_is(kind, value)}")
-    # An id of Stripe's has letters among its digits: none is taken for a card number by chance.
+    # Stripe's ids have letters among their digits, so no true id is taken for a card number by chance.
     if may_hold_card_number(value):
         raise InvalidText(name, "must not hold a row of digits that is a card number; leave it out")
     return str.__str__(value)
 
 
 def object_path(kind: IdKind, of: object, *rest: str) -> str:
-    """`/v1/payment_intents/pi_1/capture`: the one way to a path with an id in it. Raises NoSuchShape."""
+    """`/v1/payment_intents/pi_1/capture`: every path with an id is built here. Raises NoSuchShape."""
     if not is_id(kind, of):
         raise NoSuchShape(kind)
     return "/".join(("/v1", _COLLECTIONS[kind], quote(str(of), safe=""), *rest))

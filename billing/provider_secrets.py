@@ -1,6 +1,6 @@
 """Stripe's secrets, so that none is stored: a text with one is refused by the secret's kind, or left out.
 
-One that is stored is in every backup, and one that is archived is there until its lock ends.
+A stored secret would be in every backup, and an archived one would stay until its lock ends.
 """
 
 import re
@@ -9,7 +9,7 @@ import re
 # Slovakia) are no secrets. Each names what to do instead.
 # Sources: docs.stripe.com/keys, /webhooks/signature, /terminal/features/connecting, /connect/oauth-reference, and the
 # `client_secret` of each object in docs.stripe.com/api.
-_API_KEY = "API keys belong into the settings of the service, by reference"
+_API_KEY = "API keys belong in the settings of the service, by reference"
 _CLIENT_SECRET = "pass the id, which ends before `_secret_`"  # noqa: S105
 _LEAVE_OUT = "leave it out"
 _MIXED = r"(?=[0-9A-Za-z]*[A-Z])(?=[0-9A-Za-z]*[a-z])(?=[0-9A-Za-z]*\d)[0-9A-Za-z]{32,}"
@@ -37,12 +37,12 @@ KINDS: dict[str, tuple[str, str]] = {
 _SHAPES = {name: re.compile(rf"(?<![0-9A-Za-z]){shape}", re.ASCII) for name, (shape, _) in KINDS.items()}
 
 _MARKS = ("secret_", "_live_", "_test_", "_org_", "whsec_", "ac_", "rt_")
-"""One of them is in every secret."""
+"""Every secret contains one of them."""
 
 
 def secret_in(text: str) -> str | None:
-    """What kind of Stripe's secrets stands in this text, by its name in `KINDS`; None where there is none."""
-    # Of nearly every text this is all that is asked: each of an answer's ids comes by here.
+    """The kind of Stripe secret that this text holds, by its name in `KINDS`; None if it holds none."""
+    # This test is cheap and decides nearly always: every id of every answer is checked here.
     if "_" not in text or not any(mark in text for mark in _MARKS):
         return None
     return next((name for name, shape in _SHAPES.items() if shape.search(text)), None)

@@ -1,4 +1,4 @@
-"""The life of one record: planned, sent, and in the end answered or disproved. Each event is one function here."""
+"""The life of one record: planned, sent, and in the end answered or disproved. One function for each event."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +17,7 @@ from billing.timing import Timing
 
 @dataclass(frozen=True, slots=True)
 class CallSettings:
-    """Under which name, mode and timing this process calls the provider."""
+    """The name, mode and timing with which this process calls the provider."""
 
     service: str
     environment: str
@@ -29,14 +29,14 @@ class CallSettings:
 
 
 def plan(loaded: LoadedOperation, step: Step, call_settings: CallSettings) -> Record:
-    """The first generation of a step: its parameters are encoded now, once, and sent as they are ever after."""
+    """The first generation of a step. Its parameters are encoded here, once; every send has the same bytes."""
     ask = step.ask(loaded)
     asked = (ask.method, ask.path, ask.body)
     return _next_generation(loaded, step.name, call_settings, asked, ask.provider_object, ask.deadline)
 
 
 def rotate(loaded: LoadedOperation, record: Record, now: datetime, call_settings: CallSettings) -> Record:
-    """Proven absent: the old generation is disproved, and the next one asks for the same, to the byte."""
+    """Proven absent: the old generation is disproved, and the next one has the same bytes under a new key."""
     set_state(record, RecordState.DISPROVED)
     record.concluded_at, record.conclusion = now, "absent"
     record.look_at = None
@@ -46,13 +46,14 @@ def rotate(loaded: LoadedOperation, record: Record, now: datetime, call_settings
 
 
 def mark_sent(record: Record, now: datetime, timing: Timing, *, looking: bool, only_looks: bool) -> None:
-    """Lease it, and write before the call what will be true if we die in it: it may have gone out."""
+    """Lease the call and, unless it is a look, mark its record as sent. This is committed before the request leaves, so
+    that the record is right if the worker dies during the call: it may have been sent."""
     record.fence += 1
     record.lease_until, record.lease_s = now + timing.lease, timing.lease_s
-    # Counted before it is made: a look that kills its worker has happened, too.
+    # Counted before it is made, because a look that kills its worker counts, too.
     record.looks += looking
     if looking and not only_looks:
-        # Should this look kill its worker, it is not the first thing that the next one meets.
+        # If this look kills its worker, the next worker does other work before it.
         record.look_at = now + timing.lease + look_backoff(record, timing)
         return
     set_state(record, RecordState.SENT)
@@ -68,7 +69,7 @@ def mark_sent(record: Record, now: datetime, timing: Timing, *, looking: bool, o
 
 
 def mark_lapsed(loaded: LoadedOperation, record: Record) -> None:
-    """Its crew is dead or asleep: the lease ran out and no report ever came."""
+    """The lease ran out without a report: the worker is dead or asleep."""
     set_state(record, RecordState.IN_DOUBT)
     loaded.facts.append(new_fact(loaded.row, "attempt_lapsed", step=record.step, generation=record.generation))
 
@@ -76,10 +77,10 @@ def mark_lapsed(loaded: LoadedOperation, record: Record) -> None:
 def note_answer(
     loaded: LoadedOperation, record: Record, answer: Answer, reading: Reading, took_ms: int, *, late: bool = False
 ) -> None:
-    """Keep what came in of a send's answer, and tell it as a fact.
+    """Store the answer to a send, and record it as a fact.
 
-    A late one adds its request id. It replaces nothing that we acted on, and is no send's report: it may be settled
-    twice, where its commit's answer was lost.
+    Of a late answer only the request id is stored. It must not replace the answer that was acted on, and it does not
+    count as a report, because it may be settled twice: if the reply to a commit was lost.
     """
     response = answer if isinstance(answer, Response) else None
     if response is not None and response.request_id:
@@ -106,7 +107,7 @@ def note_answer(
 
 
 def learn_from_answer(record: Record, reading: Reading, now: datetime) -> None:
-    """What a send's own report in time has taught us. `unanswered` was raised when it was prepared."""
+    """What a send's report, in time, has shown. `unanswered` was raised when the send was prepared."""
     match reading.kind:
         case Kind.LEARNED:
             assert reading.learned is not None
@@ -127,7 +128,7 @@ def learn_from_answer(record: Record, reading: Reading, now: datetime) -> None:
 def learn_from_look(
     loaded: LoadedOperation, record: Record, found: LookResult, *, began_at: datetime, took_ms: int
 ) -> None:
-    """What a look has shown. It proves what was so when it began, by the database's clock."""
+    """What a look has shown. It proves the state of the moment when it began, by the database's clock."""
     record.learned, record.looked_at = found.learned, began_at
     if found.found_objects is not None:
         record.found_objects = list(found.found_objects)
@@ -145,7 +146,8 @@ def learn_from_look(
 
 
 def mark_undecided(loaded: LoadedOperation, record: Record, look_at: datetime, now: datetime) -> bool:
-    """Not decided by machine so far; looked at again at `look_at`. True for the first time since it was last sent."""
+    """Looks could not decide it so far; it is looked at again at `look_at`. True for the first time since the last
+    send."""
     record.look_at = look_at
     if record.parked_at is not None:
         return False
@@ -166,7 +168,7 @@ def mark_conflict(loaded: LoadedOperation, record: Record, why: str) -> None:
 def conclude(
     loaded: LoadedOperation, record: Record, step: Step, outcome: Learned, data: Json, why: str, now: datetime
 ) -> None:
-    """A definite outcome: the record is answered, the row changes, and the facts tell it."""
+    """A definite outcome: the record is answered, the row changes, and facts record it."""
     set_state(record, RecordState.ANSWERED)
     record.concluded_at, record.look_at = now, None
     record.conclusion = why or outcome
@@ -190,7 +192,7 @@ def _next_generation(
     provider_object: str | None,
     deadline: datetime | None,
 ) -> Record:
-    # One counter per operation, so that no step ever meets a key of an earlier life.
+    # One counter for the whole operation, so that no key is used twice, even if an operator reopens the operation.
     generation = max((record.generation for record in loaded.records), default=0) + 1
     method, path, body = asked
     record = Record(

@@ -1,9 +1,10 @@
-"""What an operation says about itself, once: everything else asks its registration.
+"""The registration of an operation: everything that is special about its kind, said once.
 
 An operation is a row in a table of its own that is carried out at the provider, step by step: a capture, an invoice, a
-probe. `billing.operations` is the list of them. A new kind is a life (billing/states.py), a table, its steps, and one
-`Operation` in a file of its own, added to that list. What it needs besides: a migration, grants
-(jobs/access/grants.py), a retention class if not `admin`'s (billing/tables/facts.py), and its commands.
+probe. `billing.operations` is the list of them; all other code asks the registration. A new kind is a life
+(billing/states.py), a table, its steps, and one `Operation` in a file of its own, added to that list. What it needs
+besides: a migration, grants (jobs/access/grants.py), a retention class if not `admin`'s (billing/tables/facts.py), and
+its commands.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,7 +36,7 @@ class Contract:
     version: int = 1
     fact_version: int = 1
     since: int = 1
-    """The `CONTRACTS_VERSION` that brought it."""
+    """The first `CONTRACTS_VERSION` that has it."""
     wanted: Callable[[Mapping[str, Any]], bool] = lambda _payload: True
     """By the fact's payload: whether this fact really starts it."""
     comes_first: Callable[[Mapping[str, Any]], bool] = lambda _payload: False
@@ -50,7 +51,7 @@ class Parts:
     owner: str
     """The column that holds the operation's id."""
     statement: str
-    """Selects them in their order, of the operations in its parameter `ids`, and only so many as can be used."""
+    """Selects them in their order, for the operations in its parameter `ids`, and no more than can be used."""
     bounds: Mapping[str, int]
     """Its other parameters."""
 
@@ -72,7 +73,8 @@ class Operation:
     """The switch that stops all of its kind, beside those of its account and of everything. None: no switch stops it,
     and a refusal of our credentials pulls none."""
     deadline: str | None = None
-    """The column, and the field of the fact that asks for it, that say until when the provider takes it."""
+    """The name of its column, and of its field in the fact that requests it, with the time until which the provider
+    accepts the call. None: there is no such time."""
     parts: Parts | None = None
     """What is loaded beside its row."""
     found_by: Mapping[str, InstrumentedAttribute[Any]] = field(default_factory=dict)
@@ -80,16 +82,17 @@ class Operation:
     shown: Callable[[Session, Any], Mapping[str, Any]] = lambda _session, _row: {}
     """(session, row) -> what was asked for, beside what all requests have. No text that may name a person."""
     rule_out: Callable[[LoadedOperation], list[Fact]] = lambda _loaded: []
-    """Before each new step: rows that no call of ours can carry change the row's state, and the facts say so."""
+    """Called before each new step. If no call can carry the operation's rows, it changes the row's state and returns
+    the facts that record it."""
     unfit: Callable[[LoadedOperation], str | None] = lambda _loaded: None
     """Before any call: why no valid request can be built from this row, in words that do not repeat its values; None if
     one can. The row is not changed then, because its constraints would not allow it; its work is quarantined."""
     reconsider: Callable[[Session, Any], bool] = lambda _session, _row: False
-    """(session, row) -> whether it was set back to be looked at again, because a late success contradicts how it
-    ended. False: it stays as it ended. Raises InvalidRequest where it cannot be."""
+    """(session, row) -> True if the row was set back to its first state, so that Stripe is looked at again: a late
+    success contradicts how it ended. False: the row stays as it is. Raises InvalidRequest if it cannot be set back."""
     reopen: Callable[..., list[Fact]] | None = None
-    """(row, actor=, reason=) -> facts: a person has it tried again after it was refused. None: that is not offered.
-    Raises InvalidRequest when it is not refused."""
+    """(row, actor=, reason=) -> facts: an operator has it tried again after it was refused. None: not possible for this
+    kind. Raises InvalidRequest when it is not refused."""
 
     @property
     def kind(self) -> str:
@@ -97,5 +100,5 @@ class Operation:
         return self.table.life.of
 
     def deadline_of(self, row: Entity) -> datetime | None:
-        """Until when the provider takes this one, as far as it is known."""
+        """The time until which the provider accepts this one's call; None if there is none, or it is not known yet."""
         return getattr(row, self.deadline) if self.deadline else None

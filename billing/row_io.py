@@ -1,9 +1,8 @@
 """Reads and writes rows of mapped tables in batches, as the ORM would, with less CPU.
 
-What is loaded is watched by no session: nothing is written before `save`, and what has changed since is known by the
-ORM's own marks. Rows travel as one JSON value for each statement, so that its text is the same for any number of
-them, and it is prepared once. Statements name their columns: `*` would fail in every worker that runs while a migration
-adds one.
+Loaded rows belong to no session: only `save` writes them, and it knows what has changed by the ORM's own marks. The
+rows of a statement are one JSON parameter, so its text is the same for any number of rows, and Postgres prepares it
+once. Statements name their columns, because `*` would fail in each worker that runs while a migration adds a column.
 """
 
 import json

@@ -1,7 +1,7 @@
 """The shapes of values that may be stored, from Stripe's answers and in our facts.
 
 No text that fits one of them can be a sentence, a card number or one of Stripe's secrets.
-`billing.excerpts` lists what of an answer comes in, and `archive.records` what of a fact is archived.
+`billing.excerpts` lists which fields of an answer are kept, and `archive.records` which of a fact are archived.
 """
 
 import re
@@ -15,7 +15,7 @@ from billing.provider_secrets import secret_in
 Shape = Callable[[Any], bool]
 
 MOST = 10**12
-"""Above every amount and time that Stripe knows, and a digit short of a card number."""
+"""Above every amount and time that Stripe knows. Smaller numbers have fewer digits than a card number."""
 
 
 def like(pattern: str) -> Shape:
@@ -34,7 +34,7 @@ def like(pattern: str) -> Shape:
 
 
 def whole(value: Any) -> bool:
-    """A whole number that is no row of digits: an amount, a count, a time in seconds."""
+    """A whole number that is too small to be a card number: an amount, a count, a time in seconds."""
     return type(value) is int and abs(value) < MOST
 
 
@@ -43,7 +43,7 @@ def yes_or_no(value: Any) -> bool:
 
 
 def id_of(kind: IdKind) -> Shape:
-    """An id of Stripe's of this kind; any id of Stripe's has a charge's shape."""
+    """An id of Stripe's of this kind. The shape of a charge's id fits every kind."""
     return like(SHAPES[kind])
 
 

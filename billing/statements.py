@@ -1,7 +1,7 @@
-r"""SQL on the way of a capture: whole statements with names, in `.sql` files, to be pasted into psql and explained.
+r"""The SQL that carries a capture: whole statements with names, in `.sql` files, to be pasted into psql and explained.
 
     -- name: wake_looks
-    -- A lease says that somebody looks at this moment.
+    -- While the lease runs, a worker looks already.
     UPDATE ... WHERE queue = :queue ...;
 
 A parameter is written as a variable of psql (there: `\set queue '''captures'''`), a cast as CAST(): after a parameter,

@@ -80,7 +80,7 @@ class Transition(NamedTuple):
 
 @dataclass(frozen=True)
 class Life:
-    """The life of one kind of thing."""
+    """The life of one kind of row."""
 
     of: str
     """What it is called: the entity type of its facts, where it has any."""
@@ -88,7 +88,7 @@ class Life:
     """Every state with what it means, in one line. The first is the one in which a row is written."""
     transitions: tuple[Transition, ...]
     topics: Mapping[str, str] = field(default_factory=dict)
-    """What its facts tell beside the states it comes to, each with its meaning."""
+    """Topics of its facts beside its states, each with its meaning."""
 
     @property
     def first(self) -> str:
@@ -116,7 +116,7 @@ class Living(Protocol):
 
 
 def set_state(row: Living, state: str) -> None:
-    """Change the state of a locked row. Raises IllegalTransition, and changes nothing, where its life has no such
+    """Change the state of a locked row. Raises IllegalTransition, and changes nothing, if its life has no such
     transition."""
     if row.state != state and (row.state, state) not in row.life.legal:
         raise IllegalTransition(row.life.of, row.state, state)
@@ -131,7 +131,7 @@ _C = CaptureState
 CAPTURE = Life(
     of="capture",
     states={
-        _C.REQUESTED: "somebody asked for an authorization to be captured",
+        _C.REQUESTED: "an application requested to capture an authorization",
         _C.CAPTURED: "the money was taken",
         _C.DECLINED: "the card's issuer declined it",
         _C.REFUSED: "the capture is impossible as asked",
@@ -148,7 +148,7 @@ CAPTURE = Life(
             *(_C.DECLINED, _C.REFUSED, _C.EXPIRED, _C.CANCELED),
             to=_C.REQUESTED,
             by=OPERATOR,
-            when="a late success contradicts it, and replaying has Stripe looked at",
+            when="a late success contradicts it; after a replay a worker looks at Stripe",
         ),
     ),
     topics={"authorization_read": "the authorization was read from Stripe"},
@@ -161,7 +161,7 @@ _I = InvoiceState
 INVOICE = Life(
     of="invoice",
     states={
-        _I.REQUESTED: "somebody asked for an invoice",
+        _I.REQUESTED: "an application requested an invoice",
         _I.DRAFTED: "Stripe holds a draft of ours",
         _I.LINES_ADDED: "the draft has our lines and our total",
         _I.LINES_DIFFER: "the draft is not as asked, or Stripe refuses to finalize it; it will be deleted",
@@ -178,15 +178,17 @@ INVOICE = Life(
         *_go(_I.DRAFTED, to=_I.REFUSED, by=WORKER, when="the draft is gone, or is no longer a draft"),
         *_go(_I.LINES_ADDED, to=_I.FINALIZED, by=WORKER, when="Stripe finalized it"),
         *_go(_I.LINES_ADDED, to=_I.LINES_DIFFER, by=WORKER, when="Stripe refuses to finalize the draft"),
-        *_go(_I.LINES_ADDED, to=_I.REFUSED, by=WORKER, when="the draft is gone, or somebody ended it otherwise"),
+        *_go(
+            _I.LINES_ADDED, to=_I.REFUSED, by=WORKER, when="the draft is gone, or somebody else finalized and ended it"
+        ),
         *_go(_I.LINES_DIFFER, to=_I.REFUSED, by=WORKER, when="the draft is deleted"),
         *_go(_I.FINALIZED, to=_I.SENT, by=WORKER, when="Stripe sent it"),
         *_go(_I.FINALIZED, to=_I.PAID, by=WORKER, when="nothing is left to pay, so there is nothing to send"),
-        *_go(_I.FINALIZED, to=_I.REFUSED, by=WORKER, when="somebody voided it, or marked it uncollectible"),
+        *_go(_I.FINALIZED, to=_I.REFUSED, by=WORKER, when="somebody else voided it, or marked it uncollectible"),
         *_go(_I.REFUSED, to=_I.REQUESTED, by=OPERATOR, when="reopened: a new draft under a new key"),
         *_go(_I.REFUSED, to=_I.FINALIZED, by=OPERATOR, when="reopened after it had its number: only sending is left"),
     ),
-    topics={"reopened": "a person had a refused invoice made again"},
+    topics={"reopened": "an operator had a refused invoice tried again"},
 )
 
 SWITCH = Life(
@@ -207,7 +209,7 @@ RECORD = Life(
     of="idempotency record",
     states={
         _R.PLANNED: "written; nothing that may have had an effect was sent with its key",
-        _R.SENT: "a send was prepared, and no report of it has been stored",
+        _R.SENT: "prepared: committed before the request leaves; no report of it is stored yet",
         _R.IN_DOUBT: "it was sent, and what came back does not say what happened",
         _R.CONFLICT: "the provider holds something other than was asked: needs a decision",
         _R.UNSETTLED: "an answer came that could not be applied: it is kept, and needs a decision",

@@ -37,7 +37,7 @@ class Status:
     work: str | None = None
 
 
-# All that an application may see of them: neither keys nor what was sent.
+# The columns that an application's login may read: neither the keys nor what was sent.
 _OF_A_RECORD = load_only(
     Record.step,
     Record.state,
@@ -56,13 +56,13 @@ _OF_WORK = load_only(Work.state, Work.due_at, Work.reason)
 
 
 def status(session: Session, entity_id: str) -> Status:
-    """How the capture or invoice with this id stands. Raises UnknownEntity, and InvalidRequest for wrong types."""
+    """The status of the capture or invoice with this id. Raises UnknownEntity, and InvalidRequest for wrong types."""
     session = the_session(session)
     if not isinstance(entity_id, str):
         raise InvalidText(
             "entity_id", f"must be the id of a receipt, cap_... or inv_..., not {type(entity_id).__name__}"
         )
-    # What is no id cannot be asked for either: Postgres takes no half surrogates and no NUL.
+    # Postgres refuses half surrogates and NUL, so a text that cannot be an id is not sent to it.
     operation = by_id(entity_id) if entity_id.isascii() and entity_id.isprintable() else None
     row = session.get(operation.table, entity_id) if operation else None
     if not isinstance(row, Requested):
@@ -81,9 +81,10 @@ def status(session: Session, entity_id: str) -> Status:
     elif row.life.is_final(row.state) or current is None or current.state == RecordState.PLANNED:
         state, since = row.state, row.state_since
     else:
+        # `unanswered` counts the call in flight, too: more than 1 means that an earlier send is in doubt.
         sent = current.state == RecordState.SENT and current.unanswered <= 1
         state = Doubt.IN_PROGRESS if sent else Doubt.IN_DOUBT
-        # A doubt is as old as its first send, however often it was asked again since.
+        # In doubt since its first send, however often it was sent or looked at since.
         since = (current.last_prepared_at if sent else current.first_sent_at) or current.created_at
     final = state == row.state and row.life.is_final(row.state)
     return Status(
@@ -98,14 +99,15 @@ def status(session: Session, entity_id: str) -> Status:
 
 
 def _why_in_conflict(record: Record, work: Work | None) -> str:
-    """The conclusion of a record that was concluded before it was contradicted is history; the work has the reason."""
+    """If a late answer contradicts a concluded record, the record keeps its old conclusion, and the work has the
+    reason."""
     if record.concluded_at is not None and work is not None and work.reason:
         return work.reason
     return record.conclusion or record.learned
 
 
 def what_next(current: Record | None, work: Work | None, state: str) -> str:
-    """One sentence for a person."""
+    """What happens next, in one sentence."""
     if state == Doubt.CONFLICT:
         return "needs a decision: Stripe holds something other than was asked"
     if current is not None and current.state == RecordState.UNSETTLED:

@@ -1,8 +1,8 @@
-"""What an operation says about each of its provider calls; the protocol around them is the same for all.
+"""Steps: what an operation says about each of its provider calls. The protocol around them is the same for all.
 
 An operation (a capture, an invoice, a probe) is a table row and a list of steps; `billing.registration` says the rest.
-A step says how it is asked for, what counts as its success, how Stripe is asked whether it happened, and what it
-changes. It never decides about keys: `billing.idempotency` does.
+A step says how its request is made, what counts as its success, how a look finds out whether it happened, and what it
+changes in the row. It never decides about keys: `billing.idempotency` does.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ Stripe holds can always be led back to what was asked."""
 
 @dataclass(slots=True)
 class LoadedOperation:
-    """One operation in hand: its row, every record of its calls in order, and the work that asks for it."""
+    """One operation, loaded and locked: its row, every record of its calls in order, and the work that asks for it."""
 
     row: Entity
     records: list[Record]
@@ -37,7 +37,7 @@ class LoadedOperation:
     parts: list[Any] = field(default_factory=list)
     """Rows that its operation keeps beside its own, in their order: an invoice's lines."""
     facts: list[Fact] = field(default_factory=list)
-    """What this transaction has to tell; `billing.store` writes them."""
+    """The new facts of this transaction; `billing.store` writes them."""
 
     @property
     def open_record(self) -> Record | None:
@@ -50,7 +50,7 @@ class LoadedOperation:
 
     @property
     def keys(self) -> frozenset[str]:
-        """Every key of every generation: an event that carries one of them is our own doing."""
+        """Every key of every generation: we caused an event that carries one of them."""
         return frozenset(record.key for record in self.records)
 
     def generations(self, step: str) -> list[Record]:
@@ -72,8 +72,8 @@ class LoadedOperation:
 
 
 class Ask(NamedTuple):
-    """How a step is asked for. `provider_object` is what it changes, where that exists already; after `deadline` the
-    provider takes it no more."""
+    """The request of a step. `provider_object` is the id of the object that it changes, if that exists already. After
+    `deadline` the provider does not accept it any more."""
 
     method: str
     path: str
@@ -96,7 +96,7 @@ class LookResult:
     answer: Answer | None = None
     """The answer that ended the look, when it ended without seeing anything."""
     found_objects: Sequence[str] | None = None
-    """Where the step lists objects, the ids of those that it is about; kept on the record."""
+    """If the step lists objects: the ids of those that it is about. The record keeps them."""
 
 
 class Reader:
@@ -105,25 +105,26 @@ class Reader:
     def __init__(self, get: Callable[[str], Answer], account: str | None = None) -> None:
         self._get = get
         self.account = account
-        """Whose objects these are, where we know it: another account's key gets 404 for every one of them."""
+        """The account that the objects belong to, if we know it. The key of another account gets 404 for each of
+        them."""
 
     def get(self, path: str, parameters: Json | None = None) -> Answer:
         return self._get(f"{path}?{encode(parameters)}" if parameters else path)
 
     def pages(self, path: str, parameters: Json) -> Iterator[Json]:
-        """Every object of a list, all pages. Raises Unread when a page cannot be had."""
+        """Every object of a list, all pages. Raises Unread when a page cannot be read."""
         after: dict[str, str] = {}
         while True:
             data = seen(self.get(path, {**parameters, "limit": 100, **after}))
             items, more = data.get("data"), data.get("has_more")
-            # What is absent from a list is only absent if the list is known to be whole.
+            # An object is only proven absent from a list that was read to its end.
             if not isinstance(items, list) or not isinstance(more, bool):
-                raise Unread(None, "a list without data, or without its end")
+                raise Unread(None, "a list without data, or without has_more")
             yield from items
             if not more:
                 return
             if not items or "id" not in items[-1]:
-                raise Unread(None, "a list that does not say how it goes on")
+                raise Unread(None, "a list that does not say how to go on")
             after = {"starting_after": str(items[-1]["id"])}
 
 
@@ -137,9 +138,9 @@ class Unread(Exception):
 
 
 class Gone(Exception):
-    """The object of a look does not exist, and the account itself answers. Raised and caught inside one look.
+    """The object of a look does not exist, and Stripe answers for the account. Raised and caught inside one look.
 
-    `sure` when it is known to be the right account that answers.
+    `sure`: the account is known to be the right one.
     """
 
     def __init__(self, *, sure: bool) -> None:
@@ -177,9 +178,8 @@ def is_missing(answer: Answer | None, param: str | None = None) -> bool:
 
 
 def sure_of_the_account(read: Reader) -> bool:
-    """Whether it is known that the account that says so is the right one; Unread when it does not answer, or is not.
-
-    A key of another account or mode gets "no such object" for everything that is ours.
+    """Whether our key is known to belong to the right account. Raises Unread if Stripe does not answer for the account,
+    or if it is another one: a key of another account or mode gets "no such object" for all our objects.
     """
     answer = read.get("/v1/account")
     who = seen(answer)

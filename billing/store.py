@@ -36,26 +36,32 @@ def load(session: Session, operation: Operation, wanted: Mapping[str, tuple[str,
 
 
 def write(session: Session, results: Sequence[Result]) -> Sequence[Result]:
-    """Write facts and changed rows, then the new records; a result whose object a sibling holds becomes SIBLING.
+    """Write facts and changed rows, then insert the new records, and change the results of those that cannot be
+    inserted.
 
-    Without new records nothing is written yet. Returns the results that `save_all` still has to write.
+    A unique index allows one open record for each object at the provider. If another operation has it, the result
+    becomes SIBLING and loses its call, so that nothing is sent.
+
+    Without new records nothing is written yet, and all results are returned: `save_all` writes them, together with
+    work.
     """
     opening = sorted((result for result in results if result.opened is not None), key=_by_object)
     if not opening:
         return results
-    # In a statement of their own: a record that concludes in this transaction gives its object to its successor.
+    # In a statement of their own: a record that is concluded in this transaction frees its object for the new one.
     save_all(session, results)
     inserted = row_io.insert_where_free(session, [result.opened for result in opening if result.opened])
     for result in opening:
         assert result.opened is not None
         if result.opened.id not in inserted:
-            result.standing, result.call, result.why = Standing.SIBLING, None, "the provider object is taken"
+            result.standing, result.call = Standing.SIBLING, None
+            result.why = "another operation has an open call for the same object"
     return ()
 
 
 def save_all(session: Session, results: Sequence[Result], works: Iterable[Work] = ()) -> None:
     """Write facts, changed rows, and changed work, in one statement: round trips cost more than what they carry."""
-    # Two answers about one operation may be settled together, and share its case.
+    # Two answers about one operation may be settled together; then they share its loaded rows.
     operations = {id(result.loaded): result.loaded for result in results}.values()
     opened = {id(result.opened) for result in results}
     rows = [row for loaded in operations for row in (loaded.row, *loaded.records) if id(row) not in opened]
@@ -87,7 +93,8 @@ def claimed_elsewhere(session: Session, report: Report) -> str | None:
 
 
 def renew(session: Session, held: Iterable[tuple[str, int]], timing: Timing) -> set[str]:
-    """Prolong the leases of calls in hand: (record id, fence). The ids that are still ours come back."""
+    """Prolong the leases of calls in flight, given as (record id, fence). Returns the record ids that are still
+    ours."""
     pairs = sorted(held)
     ids, fences = [record_id for record_id, _ in pairs], [fence for _, fence in pairs]
     return set(statements.run(session, SQL["renew_leases"], ids=ids, fences=fences, lease=timing.lease).scalars())
@@ -96,7 +103,7 @@ def renew(session: Session, held: Iterable[tuple[str, int]], timing: Timing) -> 
 def keep_unsettled(session: Session, report: Report, body: bytes | None, status: int | None, why: str) -> bool:
     """An answer that cannot be applied is kept on its record, in a commit of its own. False: the fence is lost.
 
-    The record keeps its lock and will be looked at, never sent again, once a person puts the work back.
+    The record keeps its lock and will be looked at, never sent again, once an operator puts the work back.
     """
     ours = (
         Record.id == report.call.record_id,
@@ -121,7 +128,7 @@ def keep_unsettled(session: Session, report: Report, body: bytes | None, status:
 
 
 def look_later(session: Session, work_id: str, now: datetime, timing: Timing) -> None:
-    """Put off the looks of this work's open record as long as looks are ever put off."""
+    """Put off the look of this work's open record by the longest pause between looks."""
     session.execute(
         update(Record)
         .where(Record.work_id == work_id, Record.concluded_at.is_(None), Record.look_at.is_not(None))
@@ -130,6 +137,6 @@ def look_later(session: Session, work_id: str, now: datetime, timing: Timing) ->
 
 
 def settled_already(session: Session, report: Report) -> bool:
-    """Whether this report was written by a commit whose answer got lost: the fence is ours, the lease is gone."""
+    """Whether a commit whose reply was lost has written this report: the fence is ours, and the lease is gone."""
     record = session.get(Record, report.call.record_id)
     return record is not None and record.fence == report.call.fence and record.lease_until is None

@@ -1,4 +1,4 @@
-"""The only file that imports stripe: the SDK builds requests, our transport sends them, and the bytes decide."""
+"""The only file that imports stripe. The SDK builds requests, our transport sends them, and only the bytes count."""
 
 import re
 import threading
@@ -17,7 +17,7 @@ API_VERSION = "2026-10-28.endive"
 
 # The SDK would write an id into the home directory, and die where there is none.
 stripe.enable_telemetry = False
-# The SDK would print requests and answers on standard error where a variable of the shell tells it to.
+# If an environment variable asks for it, the SDK would print requests and answers on standard error.
 stripe._util.STRIPE_LOG = None
 
 _REQUEST_ID = re.compile(r"req_[A-Za-z0-9_]{1,64}", re.ASCII)
@@ -27,7 +27,7 @@ class StripeGateway:
     """Calls Stripe through its SDK. Make one per process, after any fork; safe for many threads.
 
     `key` is called for every request; `refused` after an answer says 401, so that a rotated key can be read
-    again. `connections` is how many calls may be in flight at once. Raises nothing for whatever comes back.
+    again. `connections` is how many calls may be in flight at once. Raises nothing, whatever comes back.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class StripeGateway:
 
     def _send(self, request: Request, budget: Budget) -> Answer:
         if (part := request.unfit) is not None:
-            return NotSent(f"the {part} is not made of what we write; refused before it was sent")
+            return NotSent(f"the {part} has characters that we never write; it was not sent")
         if request.method == "POST" and not request.key:
             # The SDK replaces an empty key by a random one, and a random key is a double charge.
             return NotSent("a POST without an idempotency key")
@@ -83,10 +83,10 @@ class StripeGateway:
         except Unreached as error:
             return NotSent(f"no connection: {error}", unreached=True)
         except stripe.StripeError as error:
-            # Whatever class it is: bytes that came back are read by us, and without any nothing is known.
+            # Whatever its class: we read the bytes that came back. If none came back, nothing is known.
             return self._http.brought_back() or NoAnswer(type(error.__cause__ or error).__name__)
         except (ValueError, AttributeError, TypeError):
-            # The SDK stumbles over a body that is none of Stripe's.
+            # The SDK raises these for a body that is not Stripe's.
             if (answer := self._http.brought_back()) is None:
                 raise
             return answer
@@ -94,7 +94,7 @@ class StripeGateway:
 
 
 class _Transport(stripe.HTTPClient):
-    """What the SDK believes to be its HTTP client: it sends the recorded bytes, and nobody else's."""
+    """The SDK's HTTP client, replaced by ours: it sends the recorded bytes, and not what the SDK has encoded."""
 
     name = "billing"
 
@@ -107,7 +107,7 @@ class _Transport(stripe.HTTPClient):
         self._in_hand.call, self._in_hand.answer = (request, budget), None
 
     def brought_back(self) -> Response | None:
-        """The exchange as it was on the wire: the SDK's own errors lose headers and bodies of some of them."""
+        """The answer as it came over the wire; some of the SDK's errors lack its headers or body."""
         answer: Response | None = self._in_hand.answer
         return answer
 
@@ -136,6 +136,6 @@ def _response(status: int, body: bytes, headers: Mapping[str, str]) -> Response:
         kept=encoded(data) if data is not None else b"",
         data=data,
         request_id=request_id if request_id and _REQUEST_ID.fullmatch(request_id) else None,
-        # The header can be missing; another request's id is as telling.
+        # The header can be missing. An `Original-Request` with another request's id shows the same.
         replayed=headers.get("Idempotent-Replayed") == "true" or (original is not None and original != request_id),
     )

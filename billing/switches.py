@@ -1,4 +1,4 @@
-"""Switches: once a pulled switch is committed, nothing new is sent in its scope."""
+"""Switches: as soon as a pulled switch is committed, no new call is prepared in its scope."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ SQL = statements.beside(__file__)
 
 EVERYTHING = "everything"
 LISTED = 1000
-"""So many calls stand in a receipt; all of them are counted."""
+"""A receipt lists at most this many calls, and counts all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,14 @@ class Unanswered:
     (operation, step, when its lease ends)."""
 
     in_flight: int
-    """Prepared before: it may be going out now, or may have gone out of a worker that died since."""
+    """Prepared before the pull: sent now, or sent by a worker that has died since."""
     in_doubt: int
     """Sent, without an answer that says what happened: looked at, and not sent again while the switch is pulled."""
     calls: list[tuple[str, str, datetime | None]]
 
 
 def scopes_of(operation: Operation, account: str | None) -> list[str]:
-    """The scopes that an operation of this kind and account stands in, in the order in which they are locked."""
+    """The scopes of an operation of this kind and account, in the order in which they are locked."""
     return sorted([EVERYTHING, operation.scope, f"account:{account or 'own'}"]) if operation.scope else []
 
 
@@ -58,7 +58,7 @@ def known_scope(scope: str) -> str:
 
 
 def _prefixes_by_scope() -> dict[str, list[str]]:
-    """What the ids begin with of all operations that one switch stops."""
+    """Scope -> the prefixes of the ids of all operations that its switch stops."""
     found: dict[str, list[str]] = {}
     for operation in OPERATIONS.values():
         if operation.scope is not None:
@@ -69,11 +69,11 @@ def _prefixes_by_scope() -> dict[str, list[str]]:
 def pull(session: Session, scope: str, *, actor: str, reason: str, probes: bool = False) -> Switch:
     """Pull the switch of a scope; pulling it twice returns the first. The fact names actor and reason.
 
-    A person who pulls what the system pulled takes it over: no probe releases it any more.
+    An operator who pulls a switch that the system pulled takes it over: no probe releases it any more.
 
-    Takes the scope's lock exclusively, and so waits for transactions that are preparing calls: what was
-    prepared before may still be called, what comes after is not prepared. `probes`: the system pulled it,
-    and a successful probe of the provider releases it.
+    Takes the scope's lock exclusively, and so waits for transactions that are preparing calls. Calls that were prepared
+    before may still be sent; none is prepared afterwards. `probes`: the system pulls it, and a successful probe
+    releases it.
     """
     reason, actor = plain_text("reason", reason, 500), plain_text("actor", actor, 255)
     statements.run(session, SQL["lock"], scope=known_scope(scope))
@@ -93,7 +93,7 @@ def pull(session: Session, scope: str, *, actor: str, reason: str, probes: bool 
         held = select(Switch).where(Switch.scope == scope, Switch.state == SwitchState.PULLED).with_for_update()
         first = session.scalars(held).one_or_none()
         if first is None:
-            continue  # a probe released it in this moment
+            continue  # a probe has just released it
         if first.probes and not probes:
             first.probes, first.actor, first.reason = False, actor, reason
             row_io.save(session, (), [new_fact(first, "pulled", actor=actor, scope=scope, reason=reason, probes=False)])
@@ -117,11 +117,12 @@ def release(session: Session, scope: str, *, actor: str, reason: str) -> Switch:
     return row
 
 
-def pulled(session: Session, scopes: Collection[str]) -> dict[str, str]:
-    """The pulled ones among these scopes, with their reasons; taking every scope's lock shared first.
+def lock_and_read_pulled(session: Session, scopes: Collection[str]) -> dict[str, str]:
+    """Lock these scopes until the transaction ends; return those whose switch is pulled, with their reasons.
 
-    The switches are read in a statement after the locks, so that a switch which committed while we waited
-    is seen (read committed). Scopes are locked in sorted order; nobody upgrades shared to exclusive.
+    The locks are advisory and shared: any number of workers may hold them, and `pull` waits until all have committed.
+    The switches are read in a second statement, which sees a switch that was committed while the first waited (read
+    committed). Scopes are locked in sorted order, and no transaction upgrades a shared lock, so there is no deadlock.
     """
     names = sorted(scopes)
     statements.run(session, SQL["lock_shared"], scopes=names)
@@ -129,7 +130,7 @@ def pulled(session: Session, scopes: Collection[str]) -> dict[str, str]:
 
 
 def unanswered(session: Session, scope: str) -> Unanswered:
-    """The calls of this scope that may have an effect which nobody here knows of."""
+    """The calls of this scope that may have an effect which is not known here yet."""
     mine = [Record.concluded_at.is_(None), Record.method != "GET", _within(known_scope(scope))]
     counts = session.execute(select(Record.state, func.count()).where(*mine).group_by(Record.state))
     counted = {state: count for state, count in counts}  # noqa: C416 - rows are no pairs to the type checker
@@ -147,7 +148,7 @@ def unanswered(session: Session, scope: str) -> Unanswered:
 
 
 def _within(scope: str) -> ColumnElement[bool]:
-    """Whether a record's operation stands in this scope."""
+    """Whether a record's operation is in this scope."""
     kinds = {
         kind: or_(*(Record.operation_id.startswith(prefix, autoescape=True) for prefix in prefixes))
         for kind, prefixes in _prefixes_by_scope().items()

@@ -13,10 +13,10 @@ _OPAQUE_ID = re.compile(r"[\x21-\x3f\x41-\x7e]+")
 
 # Line ends as different systems write them: Windows, old Macintosh, NEL, and Unicode's own two.
 _LINE_ENDS = re.compile("\r\n|[\r\x85\u2028\u2029]")
-# It says how a file is encoded, and nothing within a text.
+# It marks the encoding of a file, and means nothing inside a text.
 _BYTE_ORDER_MARK = "\ufeff"
-# They show what follows in another order than it is stored in, digits included. What languages need are the marks,
-# embeddings and isolates, and those are taken.
+# They show what follows in another order than it is stored in, digits included. No language needs them: marks,
+# embeddings and isolates of direction are accepted.
 _OVERRIDES = {"\u202d", "\u202e"}
 # Unicode names no control character; these are their usual names.
 _CONTROLS = {
@@ -34,7 +34,7 @@ def opaque_id(name: str, value: object, most: int = 255) -> str:
     """The value, if it is printable ASCII without spaces and `@`, of 1 to `most` characters; else InvalidText.
 
     255 because request and provider ids end up in idempotency keys, which Stripe caps there. No message of this page
-    repeats the value: it may be what it must not be.
+    repeats the value: it may be a card number or a secret.
     """
     wanted = f"must be 1 to {most} printable ASCII characters without spaces and @"
     if not isinstance(value, str):
@@ -47,7 +47,7 @@ def opaque_id(name: str, value: object, most: int = 255) -> str:
 def plain_text(name: str, value: object, most: int, *, lines: bool = False) -> str:
     """The value as it is stored: text of 1 to `most` characters, of any language; else InvalidText.
 
-    What has no meaning is made alike: byte-order marks go, and line ends are `\\n`. With `lines` line ends and tabs
+    Byte-order marks are removed, and every line end becomes `\\n`. With `lines` line ends and tabs
     stay; without, each is a space. Spaces of every width, joiners, marks of direction and emoji are text. Refused are
     control characters, half surrogates, noncharacters and overrides of direction, by name and position.
     """
@@ -81,13 +81,13 @@ def _refused(character: str) -> str | None:
         case _ if character in _OVERRIDES:
             return f"U+{code:04X} ({unicodedata.name(character)})"
         case _:
-            # Also what this version of Python does not know yet: there are new emoji every year.
+            # Accepted, also if this version of Python does not know the character: there are new emoji every year.
             return None
 
 
 def _no_card_number(name: str, value: str) -> str:
-    """The id, if it is no card number; else InvalidText. Warns where it may be one: an order number may look the same,
-    and refusing it would be a payment that a shop cannot take."""
+    """The id, if it is not certainly a card number; else InvalidText. Warns if it may be one: an order number may look
+    the same, and to refuse it would stop a shop's payment."""
     if is_card_number(value):
         raise InvalidText(
             name,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-"""Between these two lies every time that Stripe names. Anything else was written past our checks, or is a mistake."""
+"""Every time that Stripe names lies between these two. Any other is a mistake, or was written without our checks."""
 
 
 def may_be_real(moment: datetime) -> bool:
@@ -33,19 +33,20 @@ class Timing:
     linger_s: float
     """How long a shift with an empty queue waits for more before it ends."""
     deadline_margin_s: float = 3600.0
-    """So long before `capture_before` a capture is urgent, and looked at once before it is sent."""
+    """From this long before `capture_before` a capture is urgent, and it is looked at once before it is sent."""
     past_deadline_s: float = 3600.0
-    """So long after `capture_before` an unchanged authorization is left to a person."""
+    """This long after `capture_before`, a capture whose authorization is still unchanged counts as undecided."""
     grace_s: float = 3600.0
     """Work without a deadline ages as if it had one this far after its creation, so nothing starves."""
     horizon_s: float = 23 * 3600.0
     """A key this old is never sent again. Stripe may forget keys after 24 hours; one hour of margin.
     Source: docs.stripe.com/api/idempotent_requests."""
     probe_s: float = 5.0
-    """While the provider answers nothing at all, one call is made so often, and after its first answer all of them."""
+    """The pause between two calls while the provider is silent; after its first answer all calls are made again."""
     transaction_timeout_s: float = 2.0
     reading_timeout_s: float = 10.0
-    """The longest statement of an archiver or a command. They read much more at once, and nobody waits for them."""
+    """The longest statement of an archiver or a command. They read much more at once, and no other process waits for
+    them."""
 
     def __post_init__(self) -> None:
         promises = {
@@ -70,7 +71,7 @@ class Timing:
 
     @property
     def abandoned(self) -> timedelta:
-        """After a prepare this old, a send that nobody reported can no longer start or be running."""
+        """This long after its prepare, a send that was not reported can no longer start or be running."""
         return timedelta(seconds=self.lease_s + self.call_budget_s + self.margin_s)
 
 
@@ -87,7 +88,7 @@ PRODUCTION = Timing(
     linger_s=1.0,
 )
 
-# The demo and the tests live through crashes in seconds; every inequality above holds here too.
+# For the demo and the tests, which go through crashes in seconds; every inequality above holds here, too.
 SHORT = Timing(
     lease_s=3,
     not_after_s=1,

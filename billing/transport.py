@@ -17,8 +17,8 @@ from billing.gateway import Budget, boot_clock
 CONNECT_TIMEOUT_S = 3.0
 READ_TIMEOUT_S = 20.0
 IDLE_S = 60.0
-"""A connection that was not used for so long is not used again: what forgets connections on the way (a NAT, a balancer)
-does so after minutes, and tells nobody."""
+"""A connection that was unused for this long is not used again: a NAT or a load balancer on the way forgets it after
+some minutes, and reports nothing."""
 _CHUNK = 65_536
 
 
@@ -52,7 +52,7 @@ class _Watch:
         """Cut this connection when the boot clock says `at`, unless `done` is called before."""
         entry = _Watched(connection, at)
         with self._lock:
-            # By connection: whoever takes it up from the pool next replaces an entry that is still here.
+            # By connection: the next exchange on a pooled connection replaces an entry that is still here.
             self._watched[id(connection)] = entry
             # Started here and not at import: a process that forked has none of its parent's threads.
             if self._thread is None or not self._thread.is_alive():
@@ -93,8 +93,8 @@ class _Watched:
 _WATCH = _Watch()
 
 
-class _LastLook:
-    """Connects first, and checks the not-after as the last act before a byte is written."""
+class _ChecksNotAfter:
+    """Connects first, and checks the not-after immediately before the first byte is written."""
 
     # http.client would open another connection in the middle of a request whose own was closed.
     auto_open = 0
@@ -122,17 +122,17 @@ class _LastLook:
         super().request(*args, **kwargs)  # type: ignore[misc]
 
 
-class _Connection(_LastLook, HTTPConnection):
+class _Connection(_ChecksNotAfter, HTTPConnection):
     pass
 
 
-class _SecureConnection(_LastLook, HTTPSConnection):
+class _SecureConnection(_ChecksNotAfter, HTTPSConnection):
     pass
 
 
 class _Kept:
-    """Connections are kept for the next call, and not trusted for long. One that falls silent speaks for all that were
-    open at that time: else each of them would hold a call for its whole budget before the next is tried."""
+    """Keeps connections for later calls. One that was unused for `IDLE_S` is opened anew. If one stays silent, all that
+    were open at that time are opened anew, because each could hold a call for its whole budget."""
 
     silent_at = float("-inf")
 
@@ -206,7 +206,7 @@ def _exchange(
         path,
         body=body.encode() if body else None,
         headers=dict(headers),
-        # A redirect is an answer that we do not believe, never a request to somebody else.
+        # A redirect is never followed to another host; it counts as an answer that says nothing.
         redirect=False,
         retries=False,
         timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT_S, left), read=min(READ_TIMEOUT_S, left)),

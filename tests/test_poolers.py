@@ -20,7 +20,7 @@ from jobs.access import migrate
 
 __all__ = ["run", "run_apart", "settings"]
 
-NEEDS = "a connection pooler answers there that keeps no settings of a session"
+NEEDS = "this address is a connection pooler's that does not keep the settings of a session"
 
 
 @pytest.fixture(params=POOLERS)

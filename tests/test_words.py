@@ -129,7 +129,7 @@ STATED = {
         f"| probe | {P.probe_s:g} s |",
         f"| deadline margin | {P.deadline_margin_s / 3600:g} h |",
         f"wait the settle time ({P.settle_s:g} s)",
-        f"from the {ORDINALS[idempotency.UNTOLD_LOOKS]} look on **Park**",
+        f"from the {ORDINALS[idempotency.LOOKS_BEFORE_ALARM]} look on **Park**",
         f"after {CARDINALS[idempotency.MAX_ROTATIONS]} rotations **Done**",
         f"the {ORDINALS[idempotency.MAX_SERVER_ERRORS]} 5xx under one key",
         f"its first send is {P.horizon_s / 3600:g} hours old",

@@ -32,7 +32,7 @@ _A_DAY = timedelta(days=1)
 
 
 class Entity(Table):
-    """What operations have in common: a row with a life, told in facts."""
+    """What the tables of operations have in common: a row with a life, whose changes are recorded as facts."""
 
     __abstract__ = True
     life: ClassVar[Life]
@@ -40,16 +40,16 @@ class Entity(Table):
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     account: Mapped[str | None] = mapped_column(String(255))
     correlation_id: Mapped[str | None] = mapped_column(String(255))
-    # Each names its own with the life's first state as its default.
+    # Each table declares it again, with its life's first state as the default.
     state: Mapped[str] = mapped_column(String(20))
     reason: Mapped[str | None] = mapped_column(Text)
-    # Raised under the row's lock with every fact about it, so that a missing fact shows.
+    # The number of the newest fact about this row, raised under the row's lock: a missing fact leaves a gap.
     version: Mapped[int] = mapped_column(server_default=text("0"))
     state_since: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class Requested(Entity):
-    """An operation that an application asked for, under a request id of its own."""
+    """An operation that an application requested, under a request id that the application chose."""
 
     __abstract__ = True
 
@@ -64,8 +64,8 @@ class Capture(Requested):
     __tablename__ = "captures"
     __table_args__ = (
         UniqueConstraint("account", "request_id", postgresql_nulls_not_distinct=True),
-        # One capture per authorization: the last wall against a double charge. Every state
-        # but these occupies it, whatever is known of its calls.
+        # One capture per authorization: the last protection against a double charge. In every state but these a
+        # capture occupies its authorization, whatever is known of its calls.
         Index(
             "captures_one_per_authorization",
             "account",
@@ -155,7 +155,7 @@ class Switch(Entity):
     __tablename__ = "switches"
     __table_args__ = (
         Index("switches_one_pulled_per_scope", "scope", unique=True, postgresql_where=text("state = 'pulled'")),
-        # What was pulled for another name before there was this constraint can be released.
+        # A switch that was pulled before this constraint, for a name that is no account, can still be released.
         provider_id_shape(IdKind.ACCOUNT, unless="state = 'released' OR "),
         known_state(states.SWITCH),
     )
@@ -163,6 +163,6 @@ class Switch(Entity):
     state: Mapped[str] = mapped_column(String(20), server_default=states.SWITCH.first)
     scope: Mapped[str] = mapped_column(String(300))
     actor: Mapped[str] = mapped_column(String(255))
-    # Pulled by the system itself for this account; released by itself when a probe succeeds.
+    # The system pulled it for this account, and a successful probe releases it.
     probes: Mapped[bool] = mapped_column(server_default=text("false"))
     pulled_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -21,8 +21,8 @@ from billing import states
 from billing.states import Life
 from billing.tables.schema import Table, known_state
 
-# What is kept for another time lies in another batch of the archive. Laid out as Postgres prints it, because the index
-# below is compared with the migrations' by its text.
+# Facts that are kept for different times are in different batches of the archive. Written as Postgres prints it,
+# because the index below is compared with the migrations' by its text.
 RETENTION_CLASS = """
 CASE
     WHEN split_part(topic, '.', 2) = ANY (ARRAY['attempted', 'attempt_lapsed', 'looked', 'late_answer']) THEN 'attempt'
@@ -30,7 +30,7 @@ CASE
     ELSE 'admin'
 END"""
 SET_ASIDE = 0
-"""As the batch of a fact: the archiver could not take it, and it is in none."""
+"""The value of `batch_no` of a fact that cannot be archived: it is in no batch."""
 
 
 class Fact(Table):
@@ -40,7 +40,7 @@ class Fact(Table):
     __table_args__ = (
         UniqueConstraint("entity_type", "entity_id", "entity_version"),
         Index("facts_unplanned", "id", postgresql_where=text("planned_version IS NULL")),
-        # By class, because a class may stand still while the others go on.
+        # By class, because one class may be unable to go on while the others can.
         Index(
             "facts_unarchived_by_class",
             text(f"({RETENTION_CLASS})"),
@@ -49,7 +49,8 @@ class Fact(Table):
         ),
         Index("facts_unarchivable", "id", postgresql_where=text(f"batch_no = {SET_ASIDE}")),
         Index("facts_set_aside", "id", postgresql_where=text("planned_version < 0")),
-        # Of what is still to be planned: a row from before these rules can be stamped and archived like any other.
+        # Only for facts that are not planned yet, so that older rows which break these rules can be stamped and
+        # archived.
         CheckConstraint(
             "planned_version IS NOT NULL OR (jsonb_typeof(payload) = 'object' AND length(payload::text) <= 16384)",
             name="payload_bounded",
@@ -59,7 +60,7 @@ class Fact(Table):
             " AND entity_id ~ '^[a-z]+_[A-Za-z0-9_]+$')",
             name="names_shaped",
         ),
-        # Two marks are two updates of every row: leave room for them in the page.
+        # Each row is updated twice, when it is planned and when it is archived: leave room in the page.
         {"postgresql_with": {"fillfactor": "85"}},
     )
 
@@ -73,7 +74,7 @@ class Fact(Table):
     correlation_id: Mapped[str | None] = mapped_column(String(255))
     payload: Mapped[dict[str, Any]]
     happened_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
-    # The version of the contracts of the relay that planned it; negative when planning it failed, and it was set aside.
+    # The contracts' version of the relay that planned it; negative if it could not be planned and was set aside.
     planned_version: Mapped[int | None]
     # Which batch of its retention class it is archived in (0: none, it is set aside), and its number in that class.
     batch_no: Mapped[int | None]
@@ -87,7 +88,7 @@ class ArchiveBatch(Table):
     __tablename__ = "archive_batches"
     __table_args__ = (
         UniqueConstraint("class", "number", "last_seq"),
-        # A batch stands on the one before it: neither batches nor facts are left out in between.
+        # A batch follows the one before it: neither a batch nor a fact is left out in between.
         ForeignKeyConstraint(
             ["class", "previous_number", "previous_seq"],
             ["billing.archive_batches.class", "billing.archive_batches.number", "billing.archive_batches.last_seq"],
@@ -95,7 +96,7 @@ class ArchiveBatch(Table):
         ),
         CheckConstraint("number > 1 OR (number = 1 AND first_seq = 1)", name="begins_with_one"),
         CheckConstraint("rows = last_seq - first_seq + 1 AND rows > 0", name="rows_counted"),
-        # Manifest n names the digest of manifest n - 1, so one after the other.
+        # One at a time, because manifest n names the digest of manifest n - 1.
         Index("archive_batches_one_open", "class", unique=True, postgresql_where=text("state = 'claimed'")),
         CheckConstraint(
             "state = 'claimed' OR (object_sha256 IS NOT NULL AND object_version IS NOT NULL"
@@ -116,7 +117,7 @@ class ArchiveBatch(Table):
     # Its facts lie between these two, so that reading them needs no index of its own.
     first_fact: Mapped[int]
     last_fact: Mapped[int]
-    # Decided at the claim, so that whoever finishes it locks it in the same way.
+    # Decided at the claim, so that another archiver that finishes the batch locks it in the same way.
     lock_mode: Mapped[str] = mapped_column(String(10))
     locked_until: Mapped[datetime]
     manifest_lock_mode: Mapped[str] = mapped_column(String(10))

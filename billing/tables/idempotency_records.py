@@ -12,12 +12,15 @@ from billing.tables.schema import Table, known_state
 
 
 class Record(Table):
-    """One provider call and one generation of its key: what was asked, and everything learned since."""
+    """One generation of one provider call: its key, what is sent under it, and everything learned since.
+
+    The state `sent` is committed before the request leaves, so it means "may have been sent".
+    """
 
     life: ClassVar[Life] = states.RECORD
     __tablename__ = "idempotency_records"
     __table_args__ = (
-        # One open call per step, and per object at Stripe. In doubt, undecided, in conflict and unsettled are open.
+        # One open record per step, and per object at Stripe. In doubt, undecided, in conflict and unsettled are open.
         Index(
             "idempotency_records_one_open_per_step",
             "operation_id",
@@ -55,7 +58,7 @@ class Record(Table):
     path: Mapped[str] = mapped_column(Text)
     # The encoded parameters exactly as they are sent, every time this generation is sent.
     body: Mapped[str] = mapped_column(Text)
-    # Written by versions before migration 0011, and by none since; to be dropped when none of them runs any more.
+    # Only versions before migration 0011 write it. A later migration drops it.
     fingerprint: Mapped[str | None] = mapped_column(String(64), deferred=True)
     account: Mapped[str | None] = mapped_column(String(255))
     livemode: Mapped[bool]
@@ -66,9 +69,9 @@ class Record(Table):
     state: Mapped[str] = mapped_column(String(20), server_default=states.RECORD.first)
     learned: Mapped[str] = mapped_column(String(40), server_default="nothing")
     sends: Mapped[int] = mapped_column(server_default=text("0"))
-    # Sends that may have had an effect which no answer has told us of.
+    # Sends that may have had an effect which no answer has shown. Raised at the prepare: it counts the call in flight.
     unanswered: Mapped[int] = mapped_column(server_default=text("0"))
-    # Sends whose own crew has not reported: it may be dead, or asleep and about to wake up.
+    # Sends whose crew thread has not reported yet: its process may be dead, or asleep and about to send.
     unreported: Mapped[int] = mapped_column(server_default=text("0"))
     server_errors: Mapped[int] = mapped_column(server_default=text("0"))
     replayed: Mapped[bool] = mapped_column(server_default=text("false"))
@@ -79,8 +82,9 @@ class Record(Table):
     last_prepared_at: Mapped[datetime | None]
     last_reported_at: Mapped[datetime | None]
     look_at: Mapped[datetime | None]
-    # When the last look that was reported began: what it read is no younger.
+    # When the last reported look began. It shows the state of that moment.
     looked_at: Mapped[datetime | None]
+    # Since when it is undecided. Not the state `parked` of work, which means an unknown version of its contract.
     parked_at: Mapped[datetime | None]
 
     fence: Mapped[int] = mapped_column(server_default=text("0"))

@@ -12,7 +12,11 @@ from billing.tables.schema import Table, known_state
 
 
 class Work(Table):
-    """One piece of work: a contract to be carried out once, when due, by whoever is free."""
+    """One piece of work: a contract to be carried out once, when it is due, by any free worker.
+
+    The state `parked` means that no process here knows this version of its contract. A call that stays undecided is
+    called parked, too, but its work is `waiting`.
+    """
 
     life: ClassVar[Life] = states.WORK
     __tablename__ = "work"
@@ -35,10 +39,10 @@ class Work(Table):
     state: Mapped[str] = mapped_column(String(20))
     due_at: Mapped[datetime | None]
     urgency: Mapped[datetime]
-    # Crashes and unknown errors only; outages are bounded by time, not by number.
+    # Crashes and unknown errors only; an outage is limited by time, not by a number of attempts.
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
     tries: Mapped[int] = mapped_column(server_default=text("0"))
-    # The lease lives on the record of the call in hand.
+    # The record of its current call, which has the lease.
     record_id: Mapped[str | None] = mapped_column(String(40))
     reason: Mapped[str | None] = mapped_column(Text)
     dedupe_key: Mapped[str] = mapped_column(String(200), unique=True)

@@ -101,7 +101,7 @@ class Runner:
 
     def _carry_on(self, session: Session, pieces: Sequence[Piece], in_flight: Counter[str | None]) -> Outcome:
         """Take pieces of work through one transaction: the one before their calls, or the one after."""
-        pulled = switches.pulled(session, {scope for piece in pieces for scope in piece.work.scopes})
+        pulled = switches.lock_and_read_pulled(session, {scope for piece in pieces for scope in piece.work.scopes})
         _load(session, pieces)
         now = database.now(session)
         for piece in pieces:

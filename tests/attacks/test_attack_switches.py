@@ -62,7 +62,9 @@ def test_a_switch_holds_in_a_database_whose_default_isolation_is_repeatable_read
     with database.transaction(service.engine) as captain:
         claimed = work_queue.claim_ready(captain, "captures", ["take_capture:1"], 1)
         _pull(service, "captures", actor="anna", probes=False)  # committed before the captain takes its lock
-        assert switches.pulled(captain, set(claimed[0].scopes)), "the captain does not see a committed switch"
+        assert switches.lock_and_read_pulled(captain, set(claimed[0].scopes)), (
+            "the captain does not see a committed switch"
+        )
 
 
 def test_the_probe_of_a_connected_account_asks_that_account(service: Service) -> None:
@@ -128,4 +130,4 @@ def test_a_switch_pulled_in_the_moment_when_a_probe_releases_it_is_pulled(servic
         event.remove(service.engine, "after_cursor_execute", release_now)
         other.dispose()
     with database.transaction(service.engine) as session:
-        assert switches.pulled(session, {"account:own"}) == {"account:own": "a drill"}
+        assert switches.lock_and_read_pulled(session, {"account:own"}) == {"account:own": "a drill"}

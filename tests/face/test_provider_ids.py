@@ -148,7 +148,7 @@ def test_a_secret_in_an_old_row_is_not_repeated_when_its_request_comes_again(ses
     with pytest.raises(billing.RequestReused) as refused:
         capture(session)
     session.rollback()
-    assert "payment_intent: first what is not shown, now 'pi_1'" in str(refused.value)
+    assert "payment_intent: first a value that is not shown, now 'pi_1'" in str(refused.value)
     assert refused.value.differences["payment_intent"] == (SECRETS["short payment intent"], "pi_1")
 
 

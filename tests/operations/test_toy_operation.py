@@ -216,7 +216,7 @@ def test_refused_credentials_pull_the_switch_of_its_account(labels: Service) -> 
     road(labels)
     assert labels.work(label).state == "held"
     with database.transaction(labels.engine) as session:
-        assert switches.pulled(session, ["account:own"])
+        assert switches.lock_and_read_pulled(session, ["account:own"])
 
 
 def test_what_it_cannot_settle_waits_for_a_person_who_puts_it_back(labels: Service) -> None:

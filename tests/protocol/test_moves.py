@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from billing.idempotency import (
     ALREADY_DONE,
+    LOOKS_BEFORE_ALARM,
     MAX_ROTATIONS,
     MAX_SERVER_ERRORS,
     REFUSED_EACH_TIME,
-    UNTOLD_LOOKS,
     Conflict,
     Done,
     Look,
@@ -89,7 +89,7 @@ AGES = (
 DEADLINES = (None, timedelta(days=6), MARGIN - SECOND, timedelta(0), -SECOND, -timedelta(hours=2))
 RULES = (
     *(Rules(replays, settles) for replays, settles in product((True, False), repeat=2)),
-    Rules(replays=False, tells=False),
+    Rules(replays=False, alarms=False),
 )
 FLAGS = tuple(product((True, False), repeat=3))
 
@@ -120,7 +120,7 @@ def records() -> Iterator[Known]:
             yield replace(record, answer_status=400)
             yield replace(record, answer_status=500)
         if learned in (Learned.UNPROVABLE, Learned.LOOK_UNANSWERED):
-            yield replace(record, looks=UNTOLD_LOOKS)
+            yield replace(record, looks=LOOKS_BEFORE_ALARM)
 
 
 # What must hold, each told again in other words than the code's own.
@@ -218,7 +218,7 @@ def an_unanswered_look_is_repeated(record: Known, rules: Rules, rotations: int, 
         return True
     again = TIMING.look_first_s * (2 if record.looks == 2 else 128)
     at = NOW + timedelta(seconds=min(again, TIMING.look_max_s))
-    return move == (Park(at) if record.looks >= UNTOLD_LOOKS and rules.tells else Look(at))
+    return move == (Park(at) if record.looks >= LOOKS_BEFORE_ALARM and rules.alarms else Look(at))
 
 
 def an_unanswered_send_is_resent_and_never_sent(record: Known, rules: Rules, rotations: int, move: Move) -> bool:
@@ -241,7 +241,7 @@ def a_look_or_a_park_has_its_time(record: Known, rules: Rules, rotations: int, m
 
 def it_is_parked_only_when_nothing_can_be_proven(record: Known, rules: Rules, rotations: int, move: Move) -> bool:
     long_past = record.deadline is not None and NOW - record.deadline >= timedelta(hours=1)
-    patient = record.looks >= UNTOLD_LOOKS and rules.tells
+    patient = record.looks >= LOOKS_BEFORE_ALARM and rules.alarms
     may = {
         Learned.UNPROVABLE: rules.replays or patient,
         # What may be repeated is told when it was refused again and again, or for a day.
