@@ -21,7 +21,7 @@ Differing = dict[str, tuple[object, object]]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CommonArguments:
     """The checked arguments that all requests have. If no correlation id was given, it is the request id, so that a
     search of the logs for an order finds it."""
 
@@ -31,13 +31,13 @@ class Asked:
     actor: str
 
 
-def asked(request_id: object, correlation_id: object, account: object, actor: object) -> Asked:
+def common_arguments(request_id: object, correlation_id: object, account: object, actor: object) -> CommonArguments:
     """Check the arguments that all requests have. An empty correlation id or account counts as None, because Stripe's
     SDK and many frameworks write it so. Raises InvalidText."""
-    known = opaque_id("request_id", request_id)
-    return Asked(
-        request_id=known,
-        correlation_id=known if _is_none(correlation_id) else opaque_id("correlation_id", correlation_id),
+    checked = opaque_id("request_id", request_id)
+    return CommonArguments(
+        request_id=checked,
+        correlation_id=checked if _is_none(correlation_id) else opaque_id("correlation_id", correlation_id),
         account=None if _is_none(account) else provider_id("account", account),
         actor=plain_text("actor", actor, 255),
     )
@@ -50,10 +50,10 @@ def _is_none(value: object) -> bool:
 def write_once(
     session: Session,
     row: R,
-    by: Asked,
+    common: CommonArguments,
     parameters: Mapping[str, Any],
     *,
-    known: Mapping[str, Any] | None = None,
+    further: Mapping[str, Any] | None = None,
     differing: Callable[[R], Differing] = lambda _first: {},
 ) -> R | None:
     """Write a request, or find the one that was written under its request id.
@@ -61,7 +61,7 @@ def write_once(
     Returns `row` itself if it was written; the caller has set its id and correlation id, and writes its first fact.
     Returns the earlier row if that asks for the same. Returns None if another unique index of the table forbids it.
 
-    `parameters` are the columns that two requests under one id must share. `known` are further columns: written, and
+    `parameters` are the columns that two requests under one id must share. `further` are other columns: written, and
     not compared. `differing` compares rows of other tables, such as an invoice's lines.
 
     Raises RequestReused, which names the parameters that differ; the caller's transaction stays usable.
@@ -75,10 +75,10 @@ def write_once(
             correlation_id=row.correlation_id,
             # The number of the fact that the caller writes next. `new_fact` counts it in `row`, which is not saved.
             version=1,
-            account=by.account,
-            request_id=by.request_id,
+            account=common.account,
+            request_id=common.request_id,
             **parameters,
-            **(known or {}),
+            **(further or {}),
         )
         .on_conflict_do_nothing()
         .returning(table.id)
@@ -86,18 +86,18 @@ def write_once(
     if written is not None:
         return row
     first = session.scalars(
-        select(table).where(table.account.is_not_distinct_from(by.account), table.request_id == by.request_id)
+        select(table).where(table.account.is_not_distinct_from(common.account), table.request_id == common.request_id)
     ).one_or_none()
     if first is None:
         return None
     pairs = {name: (getattr(first, name), now) for name, now in parameters.items()}
     differences = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]} | differing(first)
     if differences:
-        raise RequestReused(by.request_id, differences)
+        raise RequestReused(common.request_id, differences)
     return first
 
 
-def the_session(session: object) -> Session:
+def callers_session(session: object) -> Session:
     """The caller's own session, in whose transaction everything is written. Raises WrongSession, which says what to
     pass instead."""
     if isinstance(session, Session):

@@ -1,4 +1,4 @@
-"""What goes from a prepare to the crew and back to a settle: the call, its report, and where the operation stands."""
+"""The values between prepare, call and settle: the call, its report, and how the operation stands afterwards."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -21,7 +21,7 @@ from billing.steps import (
     Reader,
     Step,
     judgment,
-    see,
+    read_object,
 )
 from billing.tables.entities import Capture
 from billing.tables.facts import Fact
@@ -42,7 +42,7 @@ def _path(loaded: LoadedOperation, *verb: str) -> str:
 def _read_authorization(loaded: LoadedOperation, read: Reader, livemode: bool) -> LookResult:
     row = _capture(loaded)
     try:
-        intent = see(
+        intent = read_object(
             read,
             f"{_path(loaded)}?expand[0]=latest_charge",
             ("payment_intent", row.payment_intent),
@@ -129,7 +129,7 @@ def _refused_capture(loaded: LoadedOperation, error: Json) -> Learned:
 def _look_for_capture(loaded: LoadedOperation, read: Reader, livemode: bool) -> LookResult:
     row = _capture(loaded)
     try:
-        intent = see(read, _path(loaded), ("payment_intent", row.payment_intent), livemode=livemode)
+        intent = read_object(read, _path(loaded), ("payment_intent", row.payment_intent), livemode=livemode)
     except Gone as gone:
         # Stripe deletes no intent. Unless the account is known to be ours, its key may be another's.
         return LookResult(Learned.IMPOSSIBLE if gone.sure else Learned.UNPROVABLE, why="no_such_payment_intent")

@@ -9,11 +9,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from billing import ids, row_io
-from billing.asking import asked, the_session, write_once
+from billing.asking import callers_session, common_arguments, write_once
 from billing.capture_steps import CAPTURE, READ_AUTHORIZATION, iso
 from billing.errors import AuthorizationTaken, InvalidAmount, InvalidRequest, InvalidText
 from billing.facts import new_fact
-from billing.money import Money, no_money
+from billing.money import Money, money_problem
 from billing.provider_ids import IdKind, NoSuchShape, is_id, provider_id
 from billing.registration import Contract, Operation
 from billing.states import FREES_THE_AUTHORIZATION, CaptureState, set_state
@@ -104,43 +104,43 @@ def request_capture(
     anything is written; the caller's transaction stays usable. (Above READ COMMITTED, Postgres itself may ask for
     the transaction to be repeated, as for any other.)
     """
-    session = the_session(session)
+    session = callers_session(session)
     if not isinstance(amount, Money):
         raise InvalidAmount("amount", f"must be billing.Money, not {type(amount).__name__}")
     payment_intent = provider_id("payment_intent", payment_intent)
-    by = asked(request_id, correlation_id, account, actor)
+    common = common_arguments(request_id, correlation_id, account, actor)
     if authorization is not None:
         if not isinstance(authorization, Authorization):
             raise InvalidRequest("authorization", f"must be billing.Authorization, not {type(authorization).__name__}")
         _within(amount, authorization)
     parameters = {"payment_intent": payment_intent, "amount_minor": amount.minor, "currency": amount.currency}
-    known: dict[str, Any] = {}
+    further: dict[str, Any] = {}
     if authorization is not None:
-        known = {
+        further = {
             "authorized_minor": authorization.amount_capturable,
             "authorized_currency": authorization.currency,
             "capture_before": authorization.capture_before,
         }
-    row = Capture(id=ids.new("cap"), correlation_id=by.correlation_id)
-    written = write_once(session, row, by, parameters, known=known)
+    row = Capture(id=ids.new("cap"), correlation_id=common.correlation_id)
+    written = write_once(session, row, common, parameters, further=further)
     if written is None:
-        raise AuthorizationTaken(payment_intent, holder_of(session, by.account, payment_intent) or "unknown")
+        raise AuthorizationTaken(payment_intent, holder_of(session, common.account, payment_intent) or "unknown")
     if written is not row:
-        return CaptureReceipt(ids.CaptureId(written.id), by.request_id, new=False)
+        return CaptureReceipt(ids.CaptureId(written.id), common.request_id, new=False)
     requested = new_fact(
         row,
         "requested",
-        actor=by.actor,
+        actor=common.actor,
         minor=amount.minor,
         currency=amount.currency,
         payment_intent=payment_intent,
-        account=by.account,
+        account=common.account,
         authorized=authorization is not None,
         capture_before=iso(authorization.capture_before) if authorization else None,
     )
     # Not by the ORM, which would write and read back columns that an application's login has no rights to.
     row_io.save(session, (), [requested])
-    return CaptureReceipt(ids.CaptureId(row.id), by.request_id, new=True)
+    return CaptureReceipt(ids.CaptureId(row.id), common.request_id, new=True)
 
 
 def _within(amount: Money, authorization: Authorization) -> None:
@@ -183,7 +183,7 @@ def unfit(loaded: LoadedOperation) -> str | None:
         return None
     if row.capture_before is not None and not may_be_real(row.capture_before):
         return "capture_before is no time that Stripe can have named"
-    return no_money(row.amount_minor, row.currency)
+    return money_problem(row.amount_minor, row.currency)
 
 
 def reconsider(session: Session, row: Capture) -> bool:

@@ -15,8 +15,8 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-# First digits and lengths of the numbers that networks give out: ISO/IEC 7812, and each network's own pages. Visa has
-# given out none of 13 digits for decades. Maestro's are the ranges that its issuers use.
+# First digits and lengths of the numbers that networks issue: ISO/IEC 7812, and each network's own pages. Visa has
+# issued no numbers of 13 digits for decades. Maestro's are the ranges that its issuers use.
 _NETWORKS = re.compile(
     r"4(?:\d{15}|\d{18})"  # Visa
     r"|(?:5[1-5]\d{2}|222[1-9]|22[3-9]\d|2[3-6]\d{2}|27[01]\d|2720)\d{12}"  # Mastercard

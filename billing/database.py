@@ -168,7 +168,7 @@ def now(session: Session) -> datetime:
 
 
 def stamp(session: Session, *, environment: str, livemode: bool) -> None:
-    """Write whose database this is, once. Raises OtherEnvironment when it is stamped for another one."""
+    """Write which environment this database belongs to, once. Raises OtherEnvironment when its stamp names another."""
     session.execute(
         insert(Installation)
         .values(id=1, environment=environment, livemode=livemode, identity=ids.new("ins"))
@@ -178,7 +178,7 @@ def stamp(session: Session, *, environment: str, livemode: bool) -> None:
 
 
 def stamp_account(session: Session, account: str) -> None:
-    """Write whose Stripe account this database is about, once. Raises OtherAccount for a key of another one."""
+    """Write which Stripe account this database belongs to, once. Raises OtherAccount for a key of another one."""
     row = session.scalars(select(Installation).with_for_update()).one()
     if row.stripe_account is None:
         row.stripe_account = account

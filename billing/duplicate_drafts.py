@@ -5,8 +5,8 @@ They are listed twice, before lines are added and before the invoice is finalize
 
 from billing.gateway import encode
 from billing.idempotency import Rules
-from billing.invoice_case import invoice_of, is_ours, named
 from billing.invoice_draft_steps import CREATE, invoices_of, judge_deleted, look_for_deleted
+from billing.invoice_row import invoice_of, is_ours, named
 from billing.learned import Learned
 from billing.provider_ids import IdKind, object_path
 from billing.steps import Ask, LoadedOperation, LookResult, Reader, Step

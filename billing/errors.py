@@ -44,20 +44,20 @@ def _is_delicate(text: str) -> bool:
     return may_hold_card_number(text) or secret_in(text) is not None
 
 
-class _MadeOfFields:
+class _Copyable:
     """Copied, and sent to another process, with its message and its fields: a constructor takes the fields only."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _made_again, (type(self), self.args, vars(self))  # type: ignore[attr-defined]
+        return _copied, (type(self), self.args, vars(self))  # type: ignore[attr-defined]
 
 
-def _made_again(kind: type[BaseException], args: tuple[object, ...], fields: Mapping[str, object]) -> BaseException:
+def _copied(kind: type[BaseException], args: tuple[object, ...], fields: Mapping[str, object]) -> BaseException:
     error = kind.__new__(kind, *args)
     vars(error).update(fields)
     return error
 
 
-class BillingError(_MadeOfFields, Exception):
+class BillingError(_Copyable, Exception):
     """Every error of this package."""
 
 
@@ -90,7 +90,7 @@ class WrongSession(InvalidRequest, TypeError):
         super().__init__("session", f"{what}; {instead}" if instead else what)
 
 
-class PossibleCardNumber(_MadeOfFields, UserWarning):
+class PossibleCardNumber(_Copyable, UserWarning):
     """An accepted id may be a card number by its digits. Shown once for each place that calls, as Python's warnings
     are; `warnings.simplefilter("error", billing.PossibleCardNumber)` refuses it instead."""
 

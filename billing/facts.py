@@ -49,8 +49,8 @@ def new_fact(
 ) -> Fact:
     """The next fact about this entity; the caller adds it to the session that changes the entity.
 
-    `why` is a code of ours, and after a colon what differs, in words. In the payload they are apart, because only the
-    code is archived.
+    `why` is a code of ours, and after a colon what differs, in words. The payload has two fields for them, because
+    only the code is archived.
 
     The caller holds the entity's row lock, which is what makes `entity_version` gapless.
     Raises KeyError for a topic that is not one of `topics_of` its life.

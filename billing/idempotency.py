@@ -215,7 +215,7 @@ def _after_an_unchanged_look(
 def key_is_spent(record: Known, now: datetime, timing: Timing) -> bool:
     """Whether this generation may never be sent again: it replays an error, or Stripe may have forgotten it.
 
-    A first send that lies in the future (a clock was set back) counts as too old.
+    A first send whose time is in the future (a clock was set back) counts as too old.
     """
     if record.look_only or record.server_errors >= MAX_SERVER_ERRORS:
         return True

@@ -12,7 +12,7 @@ def new(kind: str) -> str:
     """A fresh id such as `cap_0198f0c2…`.
 
     UUIDv7 puts the time first, so rows that are written together lie together in the index
-    (RFC 9562, section 5.7). Only letters, digits and `_`, so that an id can stand in a URL,
+    (RFC 9562, section 5.7). Only letters, digits and `_`, so that an id can be a part of a URL,
     an idempotency key or a queue's job id.
     """
     return f"{kind}_{uuid_utils.uuid7().hex}"

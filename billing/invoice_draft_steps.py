@@ -8,7 +8,7 @@ from typing import Any
 
 from billing.differences import Difference, differences, reason
 from billing.idempotency import Rules
-from billing.invoice_case import (
+from billing.invoice_row import (
     differ,
     invoice_of,
     is_ours,
@@ -35,9 +35,9 @@ from billing.steps import (
     Step,
     Unread,
     is_missing,
+    is_right_account,
     judgment,
-    see,
-    sure_of_the_account,
+    read_object,
 )
 from billing.tables.entities import Invoice
 from billing.tables.facts import Fact
@@ -88,7 +88,7 @@ def invoices_of(row: Invoice, read: Reader, which: Json) -> Iterator[Json]:
     except Unread as unread:
         if not is_missing(unread.answer, "customer"):
             raise
-        if not sure_of_the_account(read):
+        if not is_right_account(read):
             raise
 
 
@@ -96,7 +96,9 @@ def _made(loaded: LoadedOperation, read: Reader, invoice_id: str, livemode: bool
     """The invoice that our create made, if it still exists. A draft that is not as asked counts as absent: it is
     deleted as a duplicate before lines are added. If it is open or paid, it needs a decision."""
     try:
-        invoice = see(read, object_path(IdKind.INVOICE, named(invoice_id)), ("invoice", invoice_id), livemode=livemode)
+        invoice = read_object(
+            read, object_path(IdKind.INVOICE, named(invoice_id)), ("invoice", invoice_id), livemode=livemode
+        )
     except Gone:
         return None
     wrong = _not_as_created(loaded, invoice)
@@ -220,7 +222,9 @@ def _apply_delete(loaded: LoadedOperation, _outcome: Learned, _data: Json, _why:
 
 def look_for_deleted(invoice_id: str, read: Reader, livemode: bool) -> LookResult:
     try:
-        invoice = see(read, object_path(IdKind.INVOICE, named(invoice_id)), ("invoice", invoice_id), livemode=livemode)
+        invoice = read_object(
+            read, object_path(IdKind.INVOICE, named(invoice_id)), ("invoice", invoice_id), livemode=livemode
+        )
     except Gone:
         return LookResult(Learned.FOUND_OURS)
     if invoice.get("status") == "void":

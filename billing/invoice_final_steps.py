@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from billing.differences import differences, reason
 from billing.idempotency import Rules
-from billing.invoice_case import differ, invoice_of, key_of, move, object_of, path_of, read_invoice, refuse
+from billing.invoice_row import differ, invoice_of, key_of, move, object_of, path_of, read_invoice, refuse
 from billing.learned import Learned
 from billing.states import InvoiceState
 from billing.steps import Ask, Gone, Json, Judgment, LoadedOperation, LookResult, Reader, Step, judgment

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from billing import ids, row_io
-from billing.asking import Differing, asked, the_session, write_once
+from billing.asking import Differing, callers_session, common_arguments, write_once
 from billing.errors import InvalidAmount, InvalidRequest
 from billing.facts import new_fact
 from billing.money import Money
@@ -80,9 +80,9 @@ def issue_invoice(
     Raises RequestReused (same request id, other parameters) and InvalidRequest before anything is written;
     the caller's transaction stays usable.
     """
-    session = the_session(session)
+    session = callers_session(session)
     customer = provider_id("customer", customer)
-    by = asked(request_id, correlation_id, account, actor)
+    common = common_arguments(request_id, correlation_id, account, actor)
     lines = _read_once(lines)
     total = _total(lines)
     if not isinstance(collect, SendInvoice):
@@ -93,13 +93,13 @@ def issue_invoice(
         "total_minor": total.minor,
         "days_until_due": collect.days_until_due,
     }
-    row = Invoice(id=ids.new("inv"), correlation_id=by.correlation_id)
+    row = Invoice(id=ids.new("inv"), correlation_id=common.correlation_id)
     written = write_once(
-        session, row, by, parameters, differing=lambda first: _differing_lines(session, first.id, lines)
+        session, row, common, parameters, differing=lambda first: _differing_lines(session, first.id, lines)
     )
     assert written is not None, "nothing but its request id makes an invoice unique"
     if written is not row:
-        return InvoiceReceipt(ids.InvoiceId(written.id), by.request_id, new=False)
+        return InvoiceReceipt(ids.InvoiceId(written.id), common.request_id, new=False)
     session.execute(
         insert(InvoiceLine),
         [
@@ -115,16 +115,16 @@ def issue_invoice(
     requested = new_fact(
         row,
         "requested",
-        actor=by.actor,
+        actor=common.actor,
         minor=total.minor,
         currency=total.currency,
         customer=customer,
-        account=by.account,
+        account=common.account,
         lines=len(lines),
     )
     # Not by the ORM, which would write and read back columns that an application's login has no rights to.
     row_io.save(session, (), [requested])
-    return InvoiceReceipt(ids.InvoiceId(row.id), by.request_id, new=True)
+    return InvoiceReceipt(ids.InvoiceId(row.id), common.request_id, new=True)
 
 
 def _read_once(lines: Iterable[Line]) -> list[Line]:

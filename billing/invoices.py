@@ -10,10 +10,10 @@ from billing import statements
 from billing.duplicate_drafts import duplicates_step, step_named
 from billing.errors import InvalidRequest
 from billing.facts import new_fact
-from billing.invoice_case import differ, refuse
 from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
-from billing.money import no_money
+from billing.invoice_row import differ, refuse
+from billing.money import money_problem
 from billing.provider_ids import IdKind, NoSuchShape, is_id
 from billing.registration import Contract, Operation, Parts
 from billing.states import InvoiceState, set_state
@@ -94,7 +94,7 @@ def unfit(loaded: LoadedOperation) -> str | None:
         return None
     if not 0 < row.days_until_due <= MAX_DAYS:
         return f"days_until_due is not from 1 to {MAX_DAYS}"
-    return no_money(row.total_minor, row.currency)
+    return money_problem(row.total_minor, row.currency)
 
 
 _STEPS = {step.name: step for step in (CREATE, ADD_LINES, FINALIZE, SEND, DELETE_DRAFT)}

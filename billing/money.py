@@ -10,7 +10,7 @@ from billing.errors import InvalidAmount, InvalidCurrency
 class Money:
     """An amount in minor units: `Money(1999, "USD")` is $19.99, `Money(500, "JPY")` is ¥500.
 
-    The currency may be in lower case, as Stripe's SDK hands it over; it is kept in capitals. docs/currencies.md lists
+    The currency may be in lower case, as Stripe's SDK has it; it is kept in capitals. docs/currencies.md lists
     all, with their decimals and limits.
 
     Raises InvalidAmount (no whole number, not positive, above the currency's maximum, not divisible by what the
@@ -68,7 +68,7 @@ def shown(minor: int, currency: str) -> str:
     return f"{'-' * (minor < 0)}{units}" + (f".{part:0{places}d}" if places else "") + f" {currency}"
 
 
-def no_money(minor: int, currency: str) -> str | None:
+def money_problem(minor: int, currency: str) -> str | None:
     """Why these two columns of a row are not a valid `Money`; None if they are."""
     try:
         kept = Money(minor, currency)

@@ -5,14 +5,14 @@ from billing.idempotency import Rules
 from billing.learned import Learned
 from billing.registration import Contract, Operation
 from billing.states import SwitchState, set_state
-from billing.steps import Ask, Json, LoadedOperation, LookResult, Reader, Step, Unread, seen
+from billing.steps import Ask, Json, LoadedOperation, LookResult, Reader, Step, Unread, body_of
 from billing.tables.entities import Switch
 from billing.tables.facts import Fact
 
 
 def _find(_loaded: LoadedOperation, read: Reader, _livemode: bool) -> LookResult:
     answer = read.get("/v1/account")
-    account = seen(answer)
+    account = body_of(answer)
     if account.get("object") != "account":
         raise Unread(answer, "what answered is no account")
     return LookResult(Learned.SUCCEEDED, account)

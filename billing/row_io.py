@@ -45,15 +45,15 @@ def locked(session: Session, table: type[T], ids: Collection[str]) -> list[T]:
 
 def save(session: Session, rows: Iterable[Table], new: Sequence[Table] = ()) -> None:
     """Write what has changed of these loaded rows, and new ones of one table, in one statement."""
-    alike: dict[tuple[type[Table], tuple[str, ...]], list[Table]] = defaultdict(list)
+    groups: dict[tuple[type[Table], tuple[str, ...]], list[Table]] = defaultdict(list)
     for row in {id(row): row for row in rows}.values():
         if changed := _columns(type(row)).keys() - inspect(row).unmodified:
-            alike[type(row), tuple(sorted(changed))].append(row)
+            groups[type(row), tuple(sorted(changed))].append(row)
     statements: list[str] = []
     values: dict[str, str] = {}
-    for (table, changed_alike), changed_rows in alike.items():
-        statements.append(_update(table, changed_alike, place=f"rows_{len(values)}"))
-        values[f"rows_{len(values)}"] = _as_json(changed_rows, (*_key(table), *changed_alike))
+    for (table, changed_names), changed_rows in groups.items():
+        statements.append(_update(table, changed_names, place=f"rows_{len(values)}"))
+        values[f"rows_{len(values)}"] = _as_json(changed_rows, (*_key(table), *changed_names))
     if new:
         named = _named(new)
         statements.append(_insertion(type(new[0]), named))
@@ -65,22 +65,22 @@ def save(session: Session, rows: Iterable[Table], new: Sequence[Table] = ()) -> 
 
 
 def insert_where_free(session: Session, rows: Sequence[Table]) -> set[str]:
-    """Write new rows of one table, but for those whose place another row has taken. Returns the ids of the written."""
+    """Insert new rows of one table, except those that a unique index forbids. Returns the ids of the inserted rows."""
     named = _named(rows)
     statement = f"{_insertion(type(rows[0]), named)} ON CONFLICT DO NOTHING RETURNING id"
     return set(run(session, statement, new=_as_json(rows, named)).scalars())
 
 
 def _named(rows: Sequence[Table]) -> tuple[str, ...]:
-    """The attributes that have a value in some of these new rows. What has none in any is left to the database;
-    a row that lacks what another has is written with null, which the database refuses where there is a default."""
+    """The attributes to insert: those that have a value in at least one of these rows. The database sets all others. A
+    row without a value that another row has gets null, which the database refuses if the column has a default."""
     with_value = {name for row in rows for name, value in vars(row).items() if value is not None}
     return tuple(name for name in _columns(type(rows[0])) if name in with_value)
 
 
 @cache
 def _columns(table: type[Table]) -> Mapping[str, str]:
-    """The column of each attribute. They may be called differently."""
+    """Attribute name -> column name. They may differ."""
     return {attribute.key: attribute.columns[0].name for attribute in table.__mapper__.column_attrs}
 
 
@@ -99,7 +99,7 @@ def _with_columns(table: type[Table], statement: str) -> str:
 
 @cache
 def _attributes(table: type[Table], columns: tuple[str, ...]) -> tuple[str, ...]:
-    """Under which attribute each of these columns is kept."""
+    """The name of the attribute for each of these columns."""
     wanted = {each.columns[0].name: each.key for each in table.__mapper__.column_attrs if not each.deferred}
     if set(columns) != set(wanted):
         raise TypeError(f"columns of {table.__tablename__}: {sorted(set(columns) ^ set(wanted))} differ")
@@ -108,7 +108,7 @@ def _attributes(table: type[Table], columns: tuple[str, ...]) -> tuple[str, ...]
 
 @cache
 def _update(table: type[Table], changed: tuple[str, ...], place: str) -> str:
-    """Writes these attributes of the rows at this place of the values."""
+    """An UPDATE of these attributes, with the rows in the parameter `place`."""
     columns = _columns(table)
     changes = ", ".join(f"{columns[name]} = new.{columns[name]}" for name in changed)
     same = " AND ".join(f"old.{columns[name]} = new.{columns[name]}" for name in _key(table))
@@ -131,5 +131,5 @@ def _as_json(rows: Sequence[Table], names: Sequence[str]) -> str:
 
 
 def _text(value: object) -> str:
-    """What JSON has no form for, as Postgres reads it: bytes, times and dates."""
+    """Values that JSON lacks, as text that Postgres reads: bytes, times and dates."""
     return "\\x" + value.hex() if isinstance(value, bytes) else value.isoformat()  # type: ignore[attr-defined]

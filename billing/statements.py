@@ -5,7 +5,7 @@ r"""The SQL that carries a capture: whole statements with names, in `.sql` files
     UPDATE ... WHERE queue = :queue ...;
 
 A parameter is written as a variable of psql (there: `\set queue '''captures'''`), a cast as CAST(): after a parameter,
-`::` is read as a part of its name. A condition that several statements share stands in each of them in full.
+`::` is read as a part of its name. A condition that several statements share is written out in each.
 """
 
 import re

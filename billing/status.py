@@ -7,7 +7,7 @@ from enum import StrEnum
 from sqlalchemy import select
 from sqlalchemy.orm import Session, load_only
 
-from billing.asking import the_session
+from billing.asking import callers_session
 from billing.errors import InvalidText, UnknownEntity
 from billing.operations import by_id
 from billing.states import RecordState, WorkState
@@ -57,7 +57,7 @@ _OF_WORK = load_only(Work.state, Work.due_at, Work.reason)
 
 def status(session: Session, entity_id: str) -> Status:
     """The status of the capture or invoice with this id. Raises UnknownEntity, and InvalidRequest for wrong types."""
-    session = the_session(session)
+    session = callers_session(session)
     if not isinstance(entity_id, str):
         raise InvalidText(
             "entity_id", f"must be the id of a receipt, cap_... or inv_..., not {type(entity_id).__name__}"

@@ -115,7 +115,7 @@ class Reader:
         """Every object of a list, all pages. Raises Unread when a page cannot be read."""
         after: dict[str, str] = {}
         while True:
-            data = seen(self.get(path, {**parameters, "limit": 100, **after}))
+            data = body_of(self.get(path, {**parameters, "limit": 100, **after}))
             items, more = data.get("data"), data.get("has_more")
             # An object is only proven absent from a list that was read to its end.
             if not isinstance(items, list) or not isinstance(more, bool):
@@ -148,7 +148,7 @@ class Gone(Exception):
         self.sure = sure
 
 
-def seen(answer: Answer) -> Json:
+def body_of(answer: Answer) -> Json:
     """The body of a readable 2xx. Raises Unread for anything else."""
     if isinstance(answer, Response) and 200 <= answer.status < 300 and answer.data is not None:
         return answer.data
@@ -156,15 +156,15 @@ def seen(answer: Answer) -> Json:
     raise Unread(answer, why)
 
 
-def see(read: Reader, path: str, expected: tuple[str, str], *, livemode: bool) -> Json:
+def read_object(read: Reader, path: str, expected: tuple[str, str], *, livemode: bool) -> Json:
     """One object by its path, checked to be the one that was asked for: `expected` is (object, id).
 
     Raises Unread, and Gone for a 404 that is not our own misconfiguration, for which the account itself is asked.
     """
     answer = read.get(path)
     if is_missing(answer):
-        raise Gone(sure=sure_of_the_account(read))
-    data = seen(answer)
+        raise Gone(sure=is_right_account(read))
+    data = body_of(answer)
     if wrong := differences(data, object=expected[0], id=expected[1], livemode=livemode):
         raise Unread(answer, f"the provider answered about something else: {listed(wrong)}")
     return data
@@ -177,12 +177,12 @@ def is_missing(answer: Answer | None, param: str | None = None) -> bool:
     return answer.status == 404 if param is None else answer.status in (400, 404) and answer.error_param == param
 
 
-def sure_of_the_account(read: Reader) -> bool:
+def is_right_account(read: Reader) -> bool:
     """Whether our key is known to belong to the right account. Raises Unread if Stripe does not answer for the account,
     or if it is another one: a key of another account or mode gets "no such object" for all our objects.
     """
     answer = read.get("/v1/account")
-    who = seen(answer)
+    who = body_of(answer)
     if who.get("object") != "account" or read.account not in (None, who.get("id")):
         raise Unread(answer, "another account answered")
     return read.account is not None

@@ -75,7 +75,7 @@ class StripeGateway:
             options["stripe_account"] = request.account
         if request.api_version:
             options["stripe_version"] = request.api_version
-        self._http.hand_over(request, budget)
+        self._http.begin(request, budget)
         try:
             self._client.raw_request(request.method.lower(), request.path, **options)
         except TooLate:
@@ -84,13 +84,13 @@ class StripeGateway:
             return NotSent(f"no connection: {error}", unreached=True)
         except stripe.StripeError as error:
             # Whatever its class: we read the bytes that came back. If none came back, nothing is known.
-            return self._http.brought_back() or NoAnswer(type(error.__cause__ or error).__name__)
+            return self._http.last_answer() or NoAnswer(type(error.__cause__ or error).__name__)
         except (ValueError, AttributeError, TypeError):
             # The SDK raises these for a body that is not Stripe's.
-            if (answer := self._http.brought_back()) is None:
+            if (answer := self._http.last_answer()) is None:
                 raise
             return answer
-        return self._http.brought_back() or NoAnswer("nothing was exchanged")
+        return self._http.last_answer() or NoAnswer("nothing was exchanged")
 
 
 class _Transport(stripe.HTTPClient):
@@ -101,27 +101,27 @@ class _Transport(stripe.HTTPClient):
     def __init__(self, base_url: str, connections: int) -> None:
         super().__init__()
         self._pool = open_pool(base_url, connections)
-        self._in_hand = threading.local()
+        self._current = threading.local()
 
-    def hand_over(self, request: Request, budget: Budget) -> None:
-        self._in_hand.call, self._in_hand.answer = (request, budget), None
+    def begin(self, request: Request, budget: Budget) -> None:
+        self._current.call, self._current.answer = (request, budget), None
 
-    def brought_back(self) -> Response | None:
+    def last_answer(self) -> Response | None:
         """The answer as it came over the wire; some of the SDK's errors lack its headers or body."""
-        answer: Response | None = self._in_hand.answer
+        answer: Response | None = self._current.answer
         return answer
 
     def request(  # type: ignore[override]
         self, method: str, url: str, headers: Mapping[str, str], post_data: object = None
     ) -> tuple[bytes, int, Mapping[str, str]]:
-        request, budget = self._in_hand.call
+        request, budget = self._current.call
         if request.method == "POST" and headers.get("Idempotency-Key") != request.key:
             raise TooLate  # never under a key that is not the recorded one
         try:
             body, status, answered = exchange(self._pool, budget, request.method, request.path, headers, request.body)
         except (urllib3.exceptions.HTTPError, OSError, OverBudget) as error:
             raise stripe.APIConnectionError(type(error).__name__) from error  # type: ignore[no-untyped-call]
-        self._in_hand.answer = _response(status, body, answered)
+        self._current.answer = _response(status, body, answered)
         return body, status, answered
 
     def close(self) -> None:

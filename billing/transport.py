@@ -34,7 +34,7 @@ class OverBudget(Exception):
     """The answer did not arrive whole within the call's budget. Never crosses the gateway."""
 
 
-_in_hand = threading.local()
+_current = threading.local()
 
 
 class _Watch:
@@ -105,7 +105,7 @@ class _ChecksNotAfter:
         try:
             super().connect()  # type: ignore[misc]
         except Exception as error:
-            if _in_hand.writing:
+            if _current.writing:
                 raise
             raise Unreached(type(error).__name__) from error
         self.opened_at = boot_clock()
@@ -114,11 +114,11 @@ class _ChecksNotAfter:
         connection: Any = self
         if connection.is_closed:
             connection.connect()
-        if boot_clock() > _in_hand.budget.not_after:
+        if boot_clock() > _current.budget.not_after:
             raise TooLate
         self.used_at = boot_clock()
-        _in_hand.watched = _WATCH.over(connection.sock, _in_hand.budget.over_at)
-        _in_hand.writing = True
+        _current.watched = _WATCH.over(connection.sock, _current.budget.over_at)
+        _current.writing = True
         super().request(*args, **kwargs)  # type: ignore[misc]
 
 
@@ -170,11 +170,11 @@ def exchange(
 
     Raises TooLate and Unreached (nothing was sent), OverBudget, and what urllib3 raises for a broken exchange.
     """
-    _in_hand.budget, _in_hand.writing = budget, False
+    _current.budget, _current.writing = budget, False
     left = budget.over_at - boot_clock()
     if left <= 0:
         raise TooLate
-    _in_hand.watched = None
+    _current.watched = None
     began = boot_clock()
     try:
         answer = _exchange(pool, budget, left, method, path, headers, body)
@@ -189,7 +189,7 @@ def exchange(
 
 
 def _was_cut() -> bool:
-    return _in_hand.watched is not None and not _WATCH.done(_in_hand.watched)
+    return _current.watched is not None and not _WATCH.done(_current.watched)
 
 
 def _exchange(

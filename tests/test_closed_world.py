@@ -69,7 +69,7 @@ def test_every_error_of_the_sdk_is_read_by_the_bytes_that_came_back(
     came_back = None if status is None else Response(status, b"{}", {}, "req_1", replayed=False)
 
     def raises(*_: object, **__: object) -> None:
-        gateway._http._in_hand.answer = came_back
+        gateway._http._current.answer = came_back
         raise error
 
     monkeypatch.setattr(gateway._client, "raw_request", raises)

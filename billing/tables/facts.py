@@ -114,7 +114,7 @@ class ArchiveBatch(Table):
     rows: Mapped[int]
     first_seq: Mapped[int]
     last_seq: Mapped[int]
-    # Its facts lie between these two, so that reading them needs no index of its own.
+    # The ids of its first and its last fact. Its facts are between them, so that reading them needs no other index.
     first_fact: Mapped[int]
     last_fact: Mapped[int]
     # Decided at the claim, so that another archiver that finishes the batch locks it in the same way.

@@ -116,7 +116,7 @@ def test_everything_that_is_read_of_an_answer_is_on_the_list() -> None:
         "capture_steps",
         "duplicate_drafts",
         "gateway",
-        "invoice_case",
+        "invoice_row",
         "invoice_draft_steps",
         "invoice_final_steps",
         "probes",

@@ -72,7 +72,7 @@ def test_a_request_that_is_not_made_of_what_we_write_never_leaves_and_is_no_cras
     with HostileServer(says(answer("200 OK", b"{}"))) as server:
         result = gateway(server.url).send(Request(**asked), budget())
         assert isinstance(result, NotSent)
-        assert "refused before it was sent" in result.why
+        assert "it was not sent" in result.why
         assert server.connections == 0
 
 

@@ -29,7 +29,7 @@ from billing.learned import Learned
 from billing.provider_ids import IdKind, object_path
 from billing.registration import Contract, Operation
 from billing.states import OPERATOR, WORKER, Life, Transition, set_state
-from billing.steps import METADATA_KEY, Ask, Json, Judgment, LoadedOperation, LookResult, Reader, Step, see
+from billing.steps import METADATA_KEY, Ask, Json, Judgment, LoadedOperation, LookResult, Reader, Step, read_object
 from billing.tables.entities import Requested
 from billing.tables.facts import Fact
 from billing.tables.schema import SCHEMA
@@ -92,7 +92,7 @@ def is_written(loaded: Loaded, intent: Json) -> bool:
 
 def find_label(loaded: Loaded, read: Reader, livemode: bool) -> LookResult:
     expected = ("payment_intent", loaded.row.payment_intent)  # type: ignore[attr-defined]
-    intent = see(read, path(loaded), expected, livemode=livemode)
+    intent = read_object(read, path(loaded), expected, livemode=livemode)
     return LookResult(Learned.FOUND_OURS if is_written(loaded, intent) else Learned.ABSENT, intent)
 
 

@@ -42,7 +42,7 @@ def invoice_row(**changes: Any) -> Invoice:
     return Invoice(**{**values, **changes})
 
 
-def invoice_case(**changes: Any) -> LoadedOperation:
+def loaded_invoice(**changes: Any) -> LoadedOperation:
     loaded = loaded_with(invoice_row(**changes))
     loaded.parts = [
         InvoiceLine(invoice_id=INVOICE, position=position, description="work", amount_minor=amount)
@@ -83,7 +83,7 @@ def sent(loaded: LoadedOperation, step: Step, times: int = 1) -> Record:
 
 
 def read(step: Step, answer: Answer, *, times: int = 1, loaded: LoadedOperation | None = None) -> Reading:
-    loaded = loaded or (loaded_with(capture()) if step is CAPTURE else invoice_case())
+    loaded = loaded or (loaded_with(capture()) if step is CAPTURE else loaded_invoice())
     return read_answer(step, loaded, sent(loaded, step, times), answer)
 
 
@@ -341,7 +341,7 @@ def test_a_400_refuses_what_would_be_created_only_where_nothing_was_sent_before(
 def test_only_what_makes_a_new_object_is_refused_so():
     creating = [step.name for step in (CAPTURE, CREATE, ADD_LINES, FINALIZE, SEND, DELETE_DRAFT) if step.creates]
     assert creating == ["create"]
-    assert CREATE.ask(invoice_case()).provider_object is None
+    assert CREATE.ask(loaded_invoice()).provider_object is None
 
 
 def test_a_refusal_names_the_parameter_that_it_is_about():
@@ -373,7 +373,7 @@ def test_a_404_about_an_intent_that_was_read_before_is_looked_at():
 
 
 def learned_record(answer: Answer, *, times: int = 1, step: Step = CAPTURE) -> Record:
-    loaded = loaded_with(capture()) if step is CAPTURE else invoice_case()
+    loaded = loaded_with(capture()) if step is CAPTURE else loaded_invoice()
     record = sent(loaded, step, times)
     learn_from_answer(record, read_answer(step, loaded, record, answer), NOON)
     return record

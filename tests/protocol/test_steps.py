@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from protocol_model import INTENT, NOON, capture, error, intent, loaded_with, response
-from test_answers import INVOICE, invoice, invoice_case, line, sent
+from test_answers import INVOICE, invoice, line, loaded_invoice, sent
 
 from billing import invoices, probes
 from billing.capture_steps import CAPTURE, READ_AUTHORIZATION
@@ -212,7 +212,7 @@ def test_where_stripe_says_no_deadline_there_is_none(charge: Any):
 
 
 def created(times: int = 1) -> LoadedOperation:
-    loaded = invoice_case(stripe_invoice=None, create_generation=None, state="requested")
+    loaded = loaded_invoice(stripe_invoice=None, create_generation=None, state="requested")
     sent(loaded, CREATE, times)
     return loaded
 
@@ -284,7 +284,7 @@ def test_a_draft_that_was_deleted_since_is_absent():
 
 
 def added(times: int = 1) -> LoadedOperation:
-    loaded = invoice_case()
+    loaded = loaded_invoice()
     sent(loaded, ADD_LINES, times)
     return loaded
 
@@ -330,7 +330,7 @@ def test_a_draft_that_is_gone_takes_its_lines_with_it():
 
 
 def opened(step: Step) -> LoadedOperation:
-    loaded = invoice_case(state="finalized" if step is SEND else "lines_added")
+    loaded = loaded_invoice(state="finalized" if step is SEND else "lines_added")
     sent(loaded, step)
     return loaded
 
@@ -392,7 +392,7 @@ def test_an_invoice_that_is_not_as_asked_is_not_taken_for_done(step: Step, shown
 
 @pytest.mark.parametrize("step", [DELETE_DRAFT, delete_duplicate("in_1")], ids=["ours", "duplicate"])
 def test_a_deleted_draft_is_seen_by_its_absence(step: Step):
-    loaded = invoice_case(state="lines_differ")
+    loaded = loaded_invoice(state="lines_differ")
     gone = {"/v1/invoices/in_1": NOT_FOUND, "/v1/account": ACCOUNT}
     assert looked(step, loaded, gone).learned is Learned.FOUND_OURS
     assert looked(step, loaded, {**gone, "/v1/account": error(403)}).learned is Learned.LOOK_UNANSWERED
@@ -402,7 +402,7 @@ def test_a_deleted_draft_is_seen_by_its_absence(step: Step):
 
 
 def test_duplicates_are_the_other_drafts_of_this_operation_on_all_pages():
-    loaded = invoice_case()
+    loaded = loaded_invoice()
     sent(loaded, CREATE)
     answers = {
         "/v1/invoices": [
@@ -428,14 +428,14 @@ def concluded(
 
 
 def test_where_the_draft_was_made_at_the_first_try_nobody_lists_duplicates():
-    loaded = invoice_case()
+    loaded = loaded_invoice()
     concluded(loaded, "create", 1)
     assert duplicates_step(loaded, "before_lines") is None
     assert invoices.next_step(loaded) is ADD_LINES
 
 
 def test_after_a_second_try_duplicates_are_listed_and_deleted_one_by_one_before_lines_are_added():
-    loaded = invoice_case(create_generation=2)
+    loaded = loaded_invoice(create_generation=2)
     concluded(loaded, "create", 1, "absent")
     concluded(loaded, "create", 2)
     listing = invoices.next_step(loaded)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from protocol_model import CALL_SETTINGS, CAPTURING, NOON, capture, error, intent, loaded_with, response
-from test_answers import invoice, invoice_case
+from test_answers import invoice, loaded_invoice
 
 from billing import captures, effects, invoices
 from billing.calls import Call, Report, Result, Standing
@@ -218,7 +218,7 @@ def test_a_conflict_stays_one_when_the_call_in_hand_comes_back():
 
 def test_an_operation_in_conflict_begins_no_next_step():
     """The second call of an invoice comes back while a disproved call of it turned out to have succeeded."""
-    loaded = invoice_case()
+    loaded = loaded_invoice()
     old = plan(loaded, ADD_LINES, CALL_SETTINGS)
     old.state, old.concluded_at = RecordState.CONFLICT, NOON
     record = plan(loaded, ADD_LINES, CALL_SETTINGS)
@@ -231,7 +231,7 @@ def test_an_operation_in_conflict_begins_no_next_step():
 
 
 def test_lines_that_were_only_refused_for_our_credentials_are_added_a_day_later():
-    loaded = invoice_case()
+    loaded = loaded_invoice()
     operation = invoices.OPERATION
     call = effects.prepare(context(loaded, operation=operation)).call
     assert call is not None
@@ -247,7 +247,7 @@ def test_lines_that_were_only_refused_for_our_credentials_are_added_a_day_later(
 
 def test_an_invoice_that_was_refused_after_it_was_finalized_is_not_made_a_second_time():
     """Sending it was refused; it is open and payable. Made again, the customer has two."""
-    loaded = invoice_case(state=InvoiceState.REFUSED, number="A-0001", reason="customer_has_no_email")
+    loaded = loaded_invoice(state=InvoiceState.REFUSED, number="A-0001", reason="customer_has_no_email")
     list(invoices.reopen(loaded.row, actor="ops", reason="the address was added"))
     assert loaded.row.state == InvoiceState.FINALIZED
     assert loaded.row.stripe_invoice == "in_1"
@@ -286,7 +286,7 @@ def test_what_eight_looks_could_not_decide_is_told_once_and_looked_at_on(step: S
 
 def test_a_draft_that_cannot_be_deleted_is_asked_for_four_times_and_then_told_once():
     """Each refusal is looked into, the draft is still there, and it is not tried for ever."""
-    loaded = invoice_case(state=InvoiceState.LINES_DIFFER, reason="total_differs")
+    loaded = loaded_invoice(state=InvoiceState.LINES_DIFFER, reason="total_differs")
     operation, deletes = invoices.OPERATION, 0
     for _ in range(30):
         record = loaded.open_record

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import stripe
 from protocol_model import CALL_SETTINGS, INTENT, NOON, capture, error, intent, loaded_with, response
-from test_answers import INVOICE, invoice, invoice_case, line, sent
+from test_answers import INVOICE, invoice, line, loaded_invoice, sent
 from test_steps import ACCOUNT, NOT_FOUND, Script, event, page
 
 from billing import captures, effects, invoices
@@ -225,7 +225,9 @@ def in_hand(row: Row) -> tuple[LoadedOperation, Step, Operation, Record]:
     """A call of this step, sent once; its answer said nothing."""
     step, state, operation = CALLS[row.call]
     loaded = (
-        invoice_case(state=state) if state else loaded_with(capture(authorized_minor=None if step.only_looks else 1999))
+        loaded_invoice(state=state)
+        if state
+        else loaded_with(capture(authorized_minor=None if step.only_looks else 1999))
     )
     if state in ("requested", "drafted"):
         loaded.row.create_generation = None if state == "requested" else 1

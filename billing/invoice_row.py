@@ -6,7 +6,7 @@ from typing import Any
 from billing.facts import new_fact
 from billing.provider_ids import IdKind, is_id, object_path
 from billing.states import InvoiceState, set_state
-from billing.steps import METADATA_KEY, Json, LoadedOperation, Reader, Unread, see
+from billing.steps import METADATA_KEY, Json, LoadedOperation, Reader, Unread, read_object
 from billing.tables.entities import Invoice
 from billing.tables.facts import Fact
 
@@ -33,7 +33,7 @@ def is_ours(loaded: LoadedOperation, invoice: Json) -> bool:
 
 
 def read_invoice(loaded: LoadedOperation, read: Reader, livemode: bool) -> Json:
-    return see(read, path_of(loaded), ("invoice", str(invoice_of(loaded).stripe_invoice)), livemode=livemode)
+    return read_object(read, path_of(loaded), ("invoice", str(invoice_of(loaded).stripe_invoice)), livemode=livemode)
 
 
 def move(loaded: LoadedOperation, state: InvoiceState, topic: str, **payload: Any) -> list[Fact]:
