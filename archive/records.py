@@ -5,7 +5,7 @@ the shape listed for it. Never change a type or a meaning: add a nullable column
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from typing import Any, TypeAlias
 
@@ -45,23 +45,28 @@ SCHEMA = pa.schema(
 _FEW_VALUES = ["topic", "entity_type", "actor", "currency"]
 _RISING = dict.fromkeys(("archive_seq", "fact_id", "entity_version", "happened_at"), "DELTA_BINARY_PACKED")
 
-_CHOSEN_BY_CALLERS = ("actor", "correlation_id")
-
 Rows: TypeAlias = pa.Table
 
 _currency = like(r"[A-Z]{3}")
 _time = like(r"\d{4}-\d\d-\d\dT[0-9:.]{8,15}(?:Z|[+-]\d\d:\d\d)")
-_scope = like(r"everything|captures|invoices|account:(?:own|acct_[A-Za-z0-9]{1,64})")
+_SCOPE = r"everything|captures|invoices|account:(?:own|acct_[A-Za-z0-9]{1,64})"
+_scope = like(_SCOPE)
+# A scope, an id of ours, or a revision of the schema.
+_changed = like(rf"{_SCOPE}|[a-z]{{2,8}}_[0-9a-f]{{32}}|\d{{4}}")
 _staff_or_service = like(r"[a-z][a-z0-9_.:-]{0,63}")
 _opaque = like(r"(?=.*\d)[A-Za-z0-9_.:-]{1,128}")
 
 
 PAYLOAD: dict[str, Shape] = {
+    # What a command changed. The names of buckets and databases stay in Postgres.
+    "about": _changed,
     "account": id_of(IdKind.ACCOUNT),
     "authorized": yes_or_no,
     "authorised": yes_or_no,  # in facts from before migration 0010
     "capture_before": _time,
     "charge": id_of(IdKind.CHARGE),
+    "command": like(r"(?:access|archive|capture|invoice|migrate|quarantine|switch)(?: [a-z]{1,20})?"),
+    "count": whole,
     "currency": _currency,
     # Stripe's own opaque id. Which customer it is, only Postgres knows; erasure deletes it there.
     "customer": id_of(IdKind.CUSTOMER),
@@ -141,17 +146,36 @@ def read(body: bytes) -> Rows:
 
 
 def same(theirs: Rows, ours: Rows) -> bool:
-    """Whether both hold the same facts. One of them may leave out an actor or a correlation id: versions of the service
-    differ in what counts as an opaque id, and one version may finish a batch that another began."""
+    """Whether both hold the same facts. One of them may leave out an actor or a correlation id, and theirs what is
+    archived of commands: versions of the service differ in what they archive, and one version may finish a batch that
+    another began."""
     return theirs.num_rows == ours.num_rows and all(
         theirs.column(name).equals(ours.column(name))
-        or (name in _CHOSEN_BY_CALLERS and _agree(theirs.column(name).to_pylist(), ours.column(name).to_pylist()))
+        or (name in _AGREE and _AGREE[name](theirs.column(name).to_pylist(), ours.column(name).to_pylist()))
         for name in SCHEMA.names
     )
 
 
 def _agree(theirs: list[str | None], ours: list[str | None]) -> bool:
     return all(one == other or None in (one, other) for one, other in zip(theirs, ours, strict=True))
+
+
+def _agree_but_for_commands(theirs: list[str], ours: list[str]) -> bool:
+    return all(one in (other, _as_before_commands(other)) for one, other in zip(theirs, ours, strict=True))
+
+
+def _as_before_commands(payload: str) -> str:
+    """The payload as archived by a version that does not know facts about commands."""
+    return canonical({key: value for key, value in json.loads(payload).items() if key not in _OF_COMMANDS})
+
+
+_OF_COMMANDS = frozenset({"about", "command", "count"})
+_AGREE: Mapping[str, Callable[[list[Any], list[Any]], bool]] = {
+    "actor": _agree,
+    "correlation_id": _agree,
+    "payload": _agree_but_for_commands,
+}
+"""The columns of which a version may archive less than another, with how two of them are compared."""
 
 
 def captured(rows: Rows) -> dict[str, int]:

@@ -177,6 +177,11 @@ def stamp(session: Session, *, environment: str, livemode: bool) -> None:
     check_stamp(session, environment=environment, livemode=livemode)
 
 
+def is_stamped(session: Session) -> bool:
+    """Whether it was ever set up to its end."""
+    return session.scalar(select(Installation.id)) is not None
+
+
 def stamp_account(session: Session, account: str) -> None:
     """Write which Stripe account this database belongs to, once. Raises OtherAccount for a key of another one."""
     row = session.scalars(select(Installation).with_for_update()).one()

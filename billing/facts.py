@@ -25,11 +25,24 @@ OF_EVERY_OPERATION = {
 }
 """Topics that every operation has, with their meanings: about its calls, and about what an operator did."""
 
+COMMAND = "command"
+"""The entity type of the facts about commands; `billing.audit` writes and lists them."""
+OF_COMMANDS = {
+    "begun": "a command is about to change something outside of Postgres, or in several transactions",
+    "done": "a command made its change",
+    "failed": "a command that had begun ended with an error; it may have made a part of its change",
+}
+
 
 def topics_of(life: Life) -> dict[str, str]:
     """Every topic of its facts with its meaning: its states, its other topics, and those of every operation."""
     each = {**life.states, **life.topics, **OF_EVERY_OPERATION}
     return {f"{life.of}.{topic}": meaning for topic, meaning in each.items()}
+
+
+def topics_of_commands() -> dict[str, str]:
+    """Every topic about commands, with what it means."""
+    return {f"{COMMAND}.{topic}": meaning for topic, meaning in OF_COMMANDS.items()}
 
 
 OLD_TOPICS = {"capture.authorisation_read": "the authorization was read from Stripe"}
@@ -69,6 +82,20 @@ def new_fact(
         entity_version=entity.version,
         actor=actor,
         correlation_id=entity.correlation_id,
+        payload=payload,
+    )
+
+
+def new_command_fact(command_id: str, number: int, topic: str, actor: str, **payload: Any) -> Fact:
+    """A fact about one call of a command. Raises KeyError for a topic that is not one of `OF_COMMANDS`."""
+    if topic not in OF_COMMANDS:
+        raise KeyError(f"{COMMAND}.{topic}")
+    return Fact(
+        topic=f"{COMMAND}.{topic}",
+        entity_type=COMMAND,
+        entity_id=command_id,
+        entity_version=number,
+        actor=actor,
         payload=payload,
     )
 

@@ -32,8 +32,9 @@ def operation_of(entity_id: str) -> Operation:
 
 def topics() -> dict[str, str]:
     """Every topic that this code writes, with what it means."""
-    return {
+    of_operations = {
         topic: meaning
         for operation in OPERATIONS.values()
         for topic, meaning in facts.topics_of(operation.table.life).items()
     }
+    return of_operations | facts.topics_of_commands()

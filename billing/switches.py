@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
@@ -24,6 +25,13 @@ SQL = statements.beside(__file__)
 EVERYTHING = "everything"
 LISTED = 1000
 """A receipt lists at most this many calls, and counts all of them."""
+
+
+class Pulled(NamedTuple):
+    """A pulled switch, and whether this call changed it: else it was pulled before, and stays as it was."""
+
+    switch: Switch
+    changed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,11 @@ def _prefixes_by_scope() -> dict[str, list[str]]:
 
 
 def pull(session: Session, scope: str, *, actor: str, reason: str, probes: bool = False) -> Switch:
+    """As `pull_once`, for whoever need not know which pull it was."""
+    return pull_once(session, scope, actor=actor, reason=reason, probes=probes).switch
+
+
+def pull_once(session: Session, scope: str, *, actor: str, reason: str, probes: bool = False) -> Pulled:
     """Pull the switch of a scope; pulling it twice returns the first. The fact names actor and reason.
 
     An operator who pulls a switch that the system pulled takes it over: no probe releases it any more.
@@ -89,7 +102,7 @@ def pull(session: Session, scope: str, *, actor: str, reason: str, probes: bool 
         if written is not None:
             pulled = new_fact(row, "pulled", actor=actor, scope=scope, reason=reason, probes=probes, account=account)
             row_io.save(session, (), [pulled])
-            return session.get_one(Switch, row.id)
+            return Pulled(session.get_one(Switch, row.id), changed=True)
         held = select(Switch).where(Switch.scope == scope, Switch.state == SwitchState.PULLED).with_for_update()
         first = session.scalars(held).one_or_none()
         if first is None:
@@ -98,7 +111,8 @@ def pull(session: Session, scope: str, *, actor: str, reason: str, probes: bool 
             first.probes, first.actor, first.reason = False, actor, reason
             row_io.save(session, (), [new_fact(first, "pulled", actor=actor, scope=scope, reason=reason, probes=False)])
             session.flush()
-        return first
+            return Pulled(first, changed=True)
+        return Pulled(first, changed=False)
 
 
 def release(session: Session, scope: str, *, actor: str, reason: str) -> Switch:

@@ -210,13 +210,14 @@ def test_every_definite_outcome_of_a_capture_has_its_state():
 
 
 def told_in_code() -> set[str]:
-    """Every text that `new_fact` or `move` is given as a topic, and the states of a capture that are told as such."""
+    """Every text that `new_fact`, `new_command_fact` or `move` is given as a topic, and the states of a capture that
+    are told as such."""
     topics = {str(state) for state in CaptureState if state != CaptureState.REQUESTED}
     for path in [*(ROOT / "billing").glob("*.py"), *(ROOT / "jobs").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
                 continue
-            if node.func.id in ("new_fact", "move"):
+            if node.func.id in ("new_fact", "new_command_fact", "move"):
                 named = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "topic")]
                 named += [
                     each for chosen in named if isinstance(chosen, ast.IfExp) for each in (chosen.body, chosen.orelse)

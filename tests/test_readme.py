@@ -10,7 +10,11 @@ from jobs.config.settings import Settings
 from jobs.config.sources import variable
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted(page for folder in (ROOT, ROOT / "docs", ROOT / "stripe_standin") for page in folder.glob("*.md"))
+PAGES = sorted(
+    page
+    for folder in (ROOT, ROOT / "docs", ROOT / "docs" / "operate", ROOT / "stripe_standin")
+    for page in folder.glob("*.md")
+)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#]+)(?:#[^)]*)?\)")
 
 

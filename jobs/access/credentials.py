@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import URL, Connection, Engine, make_url, text
+from sqlalchemy import URL, Connection, make_url, text
 from sqlalchemy.exc import ArgumentError
 
 from jobs.access.kinds import KINDS, S3_KINDS, Kind, redis_keys, redis_rule, s3_policy
@@ -112,31 +112,30 @@ def references(directory: Path, name: str) -> dict[str, str]:
     return {variable: f"file:{path}" for variable, path in files.items() if path.exists()}
 
 
-def apply(engine: Engine, directory: Path) -> list[Login]:
-    """Create a login for each kind in its group role, or set its password anew; all of them or none.
+def apply(connection: Connection, directory: Path) -> list[Login]:
+    """Create a login for each kind in its group role, or set its password anew, in the caller's transaction.
 
-    `engine` is that of the owner, or of a login that may create roles and grant these groups. It sends a verifier,
+    `connection` is that of the owner, or of a login that may create roles and grant these groups. It sends a verifier,
     never the password. Raises AccessError, and what Postgres raises.
     """
-    with engine.begin() as connection:
-        database = connection.scalar(text("SELECT current_database()"))
-        known = set(connection.scalars(text("SELECT rolname FROM pg_roles")))
-        if missing := sorted(kind.role for kind in KINDS.values() if kind.role not in known):
-            raise AccessError(f"DATABASE_URL: this server has no role {missing[0]}; run `billing migrate` first")
-        applied = []
-        for name, kind in KINDS.items():
-            url = _url(directory, f"{name}_database_url")
-            if url.database != database:
-                raise AccessError(
-                    f"{directory / f'{name}_database_url'} leads to the database {url.database!r}, and DATABASE_URL to "
-                    f"{database!r}; make one directory for each database"
-                )
-            login = url.username or ""
-            new = login not in known
-            if not new:
-                _check_login(connection, kind, login)
-            _set_login(connection, kind, login, url.password or "", str(database), new=new)
-            applied.append(Login(name, login, new))
+    database = connection.scalar(text("SELECT current_database()"))
+    known = set(connection.scalars(text("SELECT rolname FROM pg_roles")))
+    if missing := sorted(kind.role for kind in KINDS.values() if kind.role not in known):
+        raise AccessError(f"DATABASE_URL: this server has no role {missing[0]}; run `billing migrate` first")
+    applied = []
+    for name, kind in KINDS.items():
+        url = _url(directory, f"{name}_database_url")
+        if url.database != database:
+            raise AccessError(
+                f"{directory / f'{name}_database_url'} leads to the database {url.database!r}, and DATABASE_URL to "
+                f"{database!r}; make one directory for each database"
+            )
+        login = url.username or ""
+        new = login not in known
+        if not new:
+            _check_login(connection, kind, login)
+        _set_login(connection, kind, login, url.password or "", str(database), new=new)
+        applied.append(Login(name, login, new))
     return applied
 
 

@@ -1,7 +1,8 @@
 """Brings a database to this version's schema, marks its environment, and checks that models and migrations agree."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from alembic import command
@@ -11,7 +12,8 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
-from billing import database, migrations
+from billing import audit, database, migrations
+from billing.audit import Command
 from billing.errors import WrongDatabase
 from billing.tables.schema import SCHEMA
 from jobs.access import grants, own_schema
@@ -31,10 +33,11 @@ def _connected(database_url: str) -> Iterator[tuple[Config, Connection]]:
         engine.dispose()
 
 
-def upgrade(database_url: str, *, environment: str, livemode: bool, to: str = "head") -> str:
+def upgrade(database_url: str, *, environment: str, livemode: bool, to: str = "head", by: Command | None = None) -> str:
     """Run every migration that is missing and stamp the database; safe to run twice, also at the same time. Returns the
     revision.
 
+    `by` who runs it, recorded if a migration is missing; None for a database that is made to be thrown away.
     `to` an older revision: for tests that fill a database as an older version did.
 
     Raises WrongDatabase when the database is stamped for another environment, when other tables are in our
@@ -42,22 +45,51 @@ def upgrade(database_url: str, *, environment: str, livemode: bool, to: str = "h
     """
     with _connected(database_url) as (config, connection):
         installed = connection.scalar(text("SELECT to_regclass('billing.installation')")) is not None
-        own_schema.claim(connection, installed=installed)
-        if installed:
-            with Session(connection) as session:
+        with Session(connection) as session:
+            first_time = not (installed and database.is_stamped(session))
+            if installed:
                 database.stamp(session, environment=environment, livemode=livemode)
-                session.commit()
-        try:
-            command.upgrade(config, to)
-        except CommandError:
-            raise WrongDatabase(
-                "DATABASE_URL: this database has a revision that this version does not know; install the version "
-                f"that it is for, or correct {SCHEMA}.alembic_version if something else wrote into it"
-            ) from None
+            session.commit()
+        missing = _missing(config, revision_of(connection))
+        with ExitStack() as recorded:
+            if by is not None and missing and not first_time:
+                transact = partial(_in_transaction, connection)
+                recorded.enter_context(audit.around(transact, by, about=head(), count=len(missing)))
+            own_schema.claim(connection, installed=installed)
+            _run_missing(config, to)
         with Session(connection) as session:
             database.stamp(session, environment=environment, livemode=livemode)
+            if by is not None and first_time:
+                # Before, there was no table for a fact.
+                audit.done(session, by, about=head(), count=len(missing))
             session.commit()
     return head() if to == "head" else to
+
+
+def _in_transaction(connection: Connection, write: Callable[[Session], None]) -> None:
+    # A statement that failed leaves its transaction open.
+    connection.rollback()
+    with Session(connection) as session:
+        write(session)
+        session.commit()
+
+
+def _missing(config: Config, revision: str | None) -> list[str]:
+    """The revisions that a database lacks; none where this version does not know its revision."""
+    known = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    if revision is None:
+        return known
+    return known[: known.index(revision)] if revision in known else []
+
+
+def _run_missing(config: Config, to: str) -> None:
+    try:
+        command.upgrade(config, to)
+    except CommandError:
+        raise WrongDatabase(
+            "DATABASE_URL: this database has a revision that this version does not know; install the version "
+            f"that it is for, or correct {SCHEMA}.alembic_version if something else wrote into it"
+        ) from None
 
 
 def check(database_url: str) -> None:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.cli.output import RUNNING, AsJson, counted, print_json, print_line
+from jobs.cli.acting import acting
+from jobs.cli.output import RUNNING, Actor, AsJson, Reason, counted, print_json, print_line
 
 if TYPE_CHECKING:
     from jobs.access.credentials import Written
@@ -70,7 +71,7 @@ def generate(
         print_line(f"  {name}")
 
 
-def apply(directory: Directory, as_json: AsJson = False) -> None:
+def apply(directory: Directory, reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
     """Create a login in Postgres for each kind of process, or set its password from its file. Safe to repeat.
 
     It needs the owner's DATABASE_URL, and `billing migrate` before it. It sends a SCRAM verifier, never a password.
@@ -78,16 +79,16 @@ def apply(directory: Directory, as_json: AsJson = False) -> None:
     \b
     Example:
       DATABASE_URL=file:$PWD/secrets/owner_database_url \\
-          billing access apply secrets
+          billing access apply secrets --reason "a new worker password, OPS-8"
     """
     from jobs.access import credentials
-    from jobs.cli.opening import open_runtime
 
-    runtime = open_runtime("access")
-    try:
-        applied = credentials.apply(runtime.engine, directory)
-    finally:
-        runtime.close()
+    with acting("access apply", actor, reason) as act:
+        applied = act.inside(
+            lambda session: credentials.apply(session.connection(), directory),
+            about=str(act.runtime.engine.url.database),
+            count=len,
+        )
     if as_json:
         print_json(applied)
         return

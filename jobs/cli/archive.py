@@ -1,17 +1,26 @@
 """`billing archive`: set up the bucket, archive facts, show how far the archive is, and query it."""
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobs.cli.acting import acting
 from jobs.cli.archive_verify import verify
-from jobs.cli.output import FINANCE, AsJson, clock, print_error, print_json, print_line, print_table
+from jobs.cli.moments import Moment, moment
+from jobs.cli.output import (
+    FINANCE,
+    Actor,
+    AsJson,
+    Reason,
+    clock,
+    print_error,
+    print_json,
+    print_line,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from archive.queries import Answer
-
-Moment = Annotated[str | None, typer.Option(metavar="TIME", help="2026-11-25, or 2026-11-25T10:00:00Z; UTC.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,21 +30,26 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(archive, name="archive", rich_help_panel=FINANCE)
 
 
-def setup(as_json: AsJson = False) -> None:
+def setup(reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
     """Make the bucket, with Object Lock and this environment's tag. Safe to repeat.
 
-    It refuses a bucket that was made without Object Lock, or belongs to another environment.
+    It refuses a bucket that was made without Object Lock, or belongs to another environment. It needs the database,
+    too: who makes the bucket, and why, is a fact before there is one.
 
     \b
     Example:
-      billing archive setup
+      billing archive setup --reason "the first deployment, OPS-7"
     """
-    from jobs.config.loading import load
+    from archive.errors import WrongBucket
     from jobs.process import archiving
 
-    settings = load()
-    with archiving.opened(settings) as store:
-        made = store.set_up(settings.environment)
+    with acting("archive setup", actor, reason) as act, archiving.opened(act.runtime.settings) as store:
+        settings, made = act.runtime.settings, False
+        try:
+            store.check(settings.environment)
+        except WrongBucket:
+            with act.outside(about=store.bucket):
+                made = store.set_up(settings.environment)
     if as_json:
         print_json({"bucket": store.bucket, "environment": settings.environment, "made": made})
     else:
@@ -159,7 +173,7 @@ def query(
     from jobs.process import archiving
 
     settings = load()
-    bounds = {"since": _moment("--since", since), "until": _moment("--until", until)}
+    bounds = {"since": moment("--since", since), "until": moment("--until", until)}
     with archiving.opened(settings) as store:
         store.check(settings.environment)
         answer = ask(archiving.cache(settings, store), name, **bounds)
@@ -188,18 +202,3 @@ def _print_csv(answer: "Answer") -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(answer.columns)
     writer.writerows(answer.rows)
-
-
-def _moment(option: str, text: str | None) -> datetime | None:
-    """A day is its first moment; a time without an offset is UTC."""
-    from datetime import UTC
-
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is not a time; write 2026-11-25 or 2026-11-25T10:00:00Z", param_hint=option
-        ) from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

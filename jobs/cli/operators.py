@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobs.cli.acting import acting
 from jobs.cli.output import (
     ON_CALL,
     Actor,
@@ -15,7 +16,6 @@ from jobs.cli.output import (
     print_json,
     print_line,
     print_table,
-    the_actor,
 )
 
 if TYPE_CHECKING:
@@ -132,14 +132,17 @@ def pull(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = Fals
     from datetime import timedelta
 
     from billing import database, switches
-    from jobs.cli.opening import opened
     from jobs.process.patience import patiently
 
-    with opened() as runtime:
-        row = patiently(runtime, lambda session: switches.pull(session, scope, actor=the_actor(actor), reason=reason))
+    with acting("switch pull", actor, reason) as act:
+        row = act.inside(
+            lambda session: switches.pull_once(session, scope, actor=act.actor, reason=reason),
+            about=scope,
+            count=lambda pulled: int(pulled.changed),
+        ).switch
         # In a transaction of its own, so that it counts what is unanswered after the switch has committed.
-        now, left = patiently(runtime, lambda session: (database.now(session), switches.unanswered(session, scope)))
-        timing = runtime.timing
+        now, left = patiently(act.runtime, lambda session: (database.now(session), switches.unanswered(session, scope)))
+        timing = act.runtime.timing
     last_start = now + timedelta(seconds=timing.not_after_s)
     last_end = last_start + timedelta(seconds=timing.call_budget_s)
     if as_json:
@@ -184,13 +187,11 @@ def release(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = F
     """
     from billing import switches
     from billing.errors import UnknownEntity
-    from jobs.cli.opening import opened
-    from jobs.process.patience import patiently
 
-    with opened() as runtime:
+    with acting("switch release", actor, reason) as act:
         try:
-            row = patiently(
-                runtime, lambda session: switches.release(session, scope, actor=the_actor(actor), reason=reason)
+            row = act.inside(
+                lambda session: switches.release(session, scope, actor=act.actor, reason=reason), about=scope
             )
         except UnknownEntity:
             raise typer.BadParameter(f"{scope} is not pulled; `billing switch list` shows what is") from None

@@ -14,7 +14,13 @@ TRYING, ASKING, ON_CALL, FINANCE, RUNNING = "Trying it", "Asking", "On call", "F
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Reason = Annotated[str, typer.Option(help="Why; it is stored in a fact.")]
-Actor = Annotated[str, typer.Option(help="Who does it; by default the user of this shell.", show_default=False)]
+Actor = Annotated[
+    str,
+    typer.Option(
+        help="Who does it; else BILLING_ACTOR, else the user of this shell, which production refuses.",
+        show_default=False,
+    ),
+]
 
 
 def print_line(line: str = "") -> None:
@@ -76,17 +82,6 @@ def clock(moment: datetime | None) -> str:
     from datetime import UTC
 
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] if moment else ""
-
-
-def the_actor(name: str) -> str:
-    """The name, or that of the operating system's user. Raises typer.BadParameter if that user has none."""
-    import getpass
-
-    try:
-        return name or getpass.getuser()
-    except (KeyError, OSError):
-        # In a container the user may be a number without a name.
-        raise typer.BadParameter("this user has no name here; name the actor with --actor") from None
 
 
 def _plain(value: Any) -> Any:

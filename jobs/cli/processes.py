@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.cli.output import RUNNING, TRYING, AsJson, counted, print_error, print_json, print_line
+from jobs.cli.acting import as_command
+from jobs.cli.output import RUNNING, TRYING, Actor, AsJson, counted, print_error, print_json, print_line
 from jobs.config import queues
 
 ROLES = ("relay", "archiver", *(f"worker-{queue}" for queue in queues.NAMES))
@@ -21,7 +22,13 @@ def add_to(app: typer.Typer) -> None:
         app.command(rich_help_panel=RUNNING)(command)
 
 
-def migrate(as_json: AsJson = False) -> None:
+def migrate(
+    reason: Annotated[
+        str | None, typer.Option(help="Why, if it is not the new version itself; kept as a fact.")
+    ] = None,
+    actor: Actor = "",
+    as_json: AsJson = False,
+) -> None:
     """Bring the database to this version's schema and mark it as this environment's. Safe to repeat.
 
     Only missing migrations run, under one lock. It refuses a database of another environment.
@@ -35,7 +42,10 @@ def migrate(as_json: AsJson = False) -> None:
 
     runtime = open_runtime("migrate")
     settings = runtime.settings
-    revision = migrations.upgrade(runtime.database_url, environment=settings.environment, livemode=settings.livemode)
+    by = as_command(settings, "migrate", actor, reason)
+    revision = migrations.upgrade(
+        runtime.database_url, environment=settings.environment, livemode=settings.livemode, by=by
+    )
     if as_json:
         print_json({"revision": revision, "environment": settings.environment, "livemode": settings.livemode})
     else:

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.cli.output import ON_CALL, Actor, AsJson, Reason, clock, print_json, print_line, print_table, the_actor
+from jobs.cli.acting import acting
+from jobs.cli.output import ON_CALL, Actor, AsJson, Reason, clock, print_json, print_line, print_table
 
 WorkId = Annotated[str, typer.Argument(metavar="WORK_ID", help="wrk_...")]
 
@@ -108,13 +109,11 @@ def replay(work_id: WorkId, reason: Reason, actor: Actor = "", as_json: AsJson =
       billing quarantine replay wrk_0198f0c2... \\
           --reason "refunded in Stripe's dashboard, INC-12"
     """
-    from jobs.cli.opening import opened
-    from jobs.process.patience import patiently
     from jobs.road import quarantine
 
-    with opened() as runtime:
-        replayed = patiently(
-            runtime, lambda session: quarantine.replay(session, work_id, actor=the_actor(actor), reason=reason)
+    with acting("quarantine replay", actor, reason) as act:
+        replayed = act.inside(
+            lambda session: quarantine.replay(session, work_id, actor=act.actor, reason=reason), about=work_id
         )
     if as_json:
         print_json(replayed)

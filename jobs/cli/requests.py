@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobs.cli.acting import acting
 from jobs.cli.amounts import is_whole, minor_units, money
-from jobs.cli.output import ASKING, Actor, AsJson, Reason, amount, clock, print_error, print_json, print_line, the_actor
+from jobs.cli.output import ASKING, Actor, AsJson, Reason, amount, clock, print_error, print_json, print_line
 
 if TYPE_CHECKING:
     from billing import Line, Status
@@ -48,6 +49,7 @@ def capture(
     currency: Annotated[str, typer.Option(help="ISO code, such as USD.")],
     request_id: RequestId,
     correlation_id: Correlation = None,
+    actor: Actor = "",
     wait: Wait = False,
     timeout_s: Timeout = 120.0,
     as_json: AsJson = False,
@@ -60,29 +62,28 @@ def capture(
           --currency USD --request-id order-42 --wait
     """
     import billing
-    from jobs.cli.opening import opened
-    from jobs.process.patience import patiently
 
     amount_asked = money(amount_minor, currency)
-    with opened() as runtime:
-        receipt = patiently(
-            runtime,
+    with acting("capture", actor) as act:
+        receipt = act.inside(
             lambda session: billing.request_capture(
                 session,
                 payment_intent=payment_intent,
                 amount=amount_asked,
                 request_id=request_id,
                 correlation_id=correlation_id,
-                account=runtime.settings.stripe_account,
-                actor=the_actor(""),
+                account=act.runtime.settings.stripe_account,
+                actor=act.actor,
             ),
+            about=lambda receipt: receipt.capture_id,
+            count=lambda receipt: int(receipt.new),
         )
         if not as_json:
             print_line(
                 f"{receipt.capture_id}: {amount_asked} of {payment_intent}"
                 + ("" if receipt.new else ", asked for before")
             )
-        _report(runtime, receipt.capture_id, wait, timeout_s, as_json)
+        _report(act.runtime, receipt.capture_id, wait, timeout_s, as_json)
 
 
 def issue(
@@ -92,6 +93,7 @@ def issue(
     days_until_due: Annotated[int, typer.Option(help="Days until it is due, 1 to 365.")],
     request_id: RequestId,
     correlation_id: Correlation = None,
+    actor: Actor = "",
     wait: Wait = False,
     timeout_s: Timeout = 120.0,
     as_json: AsJson = False,
@@ -105,13 +107,10 @@ def issue(
           --days-until-due 14 --request-id sub-7-2026-11 --wait
     """
     import billing
-    from jobs.cli.opening import opened
-    from jobs.process.patience import patiently
 
     lines = [_line(number, text, currency) for number, text in enumerate(line, start=1)]
-    with opened() as runtime:
-        receipt = patiently(
-            runtime,
+    with acting("invoice issue", actor) as act:
+        receipt = act.inside(
             lambda session: billing.issue_invoice(
                 session,
                 customer=customer,
@@ -119,14 +118,16 @@ def issue(
                 collect=billing.SendInvoice(days_until_due),
                 request_id=request_id,
                 correlation_id=correlation_id,
-                account=runtime.settings.stripe_account,
-                actor=the_actor(""),
+                account=act.runtime.settings.stripe_account,
+                actor=act.actor,
             ),
+            about=lambda receipt: receipt.invoice_id,
+            count=lambda receipt: int(receipt.new),
         )
         if not as_json:
             total = amount(sum(each.amount.minor for each in lines), lines[0].amount.currency)
             print_line(f"{receipt.invoice_id}: {total} to {customer}" + ("" if receipt.new else ", asked for before"))
-        _report(runtime, receipt.invoice_id, wait, timeout_s, as_json)
+        _report(act.runtime, receipt.invoice_id, wait, timeout_s, as_json)
 
 
 def reopen(
@@ -147,18 +148,17 @@ def reopen(
     """
     from billing.explain import find
     from billing.operations import operation_of
-    from jobs.cli.opening import opened
     from jobs.process.patience import patiently
     from jobs.road.quarantine import reopen_invoice
 
-    with opened() as runtime:
-        found = patiently(runtime, lambda session: find(session, invoice))
+    with acting("invoice reopen", actor, reason) as act:
+        found = patiently(act.runtime, lambda session: find(session, invoice))
         # The same request id may name a capture, too.
         invoice_id = next((each for each in found if operation_of(each).reopen is not None), None)
         if invoice_id is None:
             raise typer.BadParameter(f"{invoice} is the capture {found[0]}; only an invoice is made again")
-        replayed = patiently(
-            runtime, lambda session: reopen_invoice(session, invoice_id, actor=the_actor(actor), reason=reason)
+        replayed = act.inside(
+            lambda session: reopen_invoice(session, invoice_id, actor=act.actor, reason=reason), about=invoice_id
         )
     print_json(replayed) if as_json else print_line(f"{invoice_id} is reopened: {'; '.join(replayed.done)}")
 

@@ -47,9 +47,10 @@ def _refuse_unknown(environment: Mapping[str, str], in_file: Mapping[str, Any]) 
 
 def _advice(name: str, known: list[str]) -> str:
     in_their_form = name.upper() if known[0].isupper() else name.lower().removeprefix(PREFIX.lower())
-    unprefixed = in_their_form.removeprefix(PREFIX)
-    nearest = [unprefixed] if unprefixed in known else difflib.get_close_matches(in_their_form, known, n=1)
-    return f"did you mean {nearest[0]}?" if nearest else "remove it"
+    # Compared without the prefix, which would make any two short names similar.
+    by_rest = {each.removeprefix(PREFIX): each for each in known}
+    nearest = difflib.get_close_matches(in_their_form.removeprefix(PREFIX), by_rest, n=1)
+    return f"did you mean {by_rest[nearest[0]]}?" if nearest else "remove it"
 
 
 def _message(problem: Mapping[str, Any], in_file: Mapping[str, Any]) -> str:

@@ -153,6 +153,12 @@ class Settings(_Queues):
         None, description="where verified copies of the evidence are kept for queries; private to one user"
     )
 
+    actor: str | None = Field(
+        None,
+        description="who runs the commands here, kept with whatever they change; --actor goes first; not set, the "
+        "shell's user (shell:anna), which production refuses",
+    )
+
     timing: Literal["production", "short"] = Field(
         "production", description="production, or short: crashes are lived through in seconds, for tests"
     )

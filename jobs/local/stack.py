@@ -146,10 +146,10 @@ class Stack:
     def _make_logins(self) -> None:
         url = self.servers.environment["DATABASE_URL"]
         engine = database.open_engine(url, SHORT, name="access", pooled=False)
-        logins = credentials.apply(engine, self.servers.access)
-        # An application creates its own tables beside ours, and an operator tries the same in a terminal.
-        mine = ", ".join(f'"{each.login}"' for each in logins if each.kind in ("application", "operator"))
         with engine.begin() as connection:
+            logins = credentials.apply(connection, self.servers.access)
+            # An application creates its own tables beside ours, and an operator tries the same in a terminal.
+            mine = ", ".join(f'"{each.login}"' for each in logins if each.kind in ("application", "operator"))
             connection.execute(text(f"GRANT CREATE ON SCHEMA public TO {mine}"))
 
 

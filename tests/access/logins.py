@@ -32,7 +32,8 @@ def set_up(stack: LocalServers, owner: str, secrets: Path) -> list[credentials.L
     name = make_url(owner).database or ""
     list(credentials.for_postgres(secrets, "127.0.0.1", stack.postgres.port, name))
     engine = database.open_engine(owner, SHORT, name="access", pooled=False)
-    return credentials.apply(engine, secrets)
+    with engine.begin() as connection:
+        return credentials.apply(connection, secrets)
 
 
 def tear_down(stack: LocalServers, owner: str) -> None:

@@ -207,26 +207,44 @@ def test_apply_says_what_it_did_and_says_it_as_json_too(run, monkeypatch, templa
     name, port = make_url(new_place.owner).database, template.postgres.port
     run("access", "generate", str(new_place.secrets), "--postgres", f"127.0.0.1:{port}/{name}")
     monkeypatch.setenv("DATABASE_URL", new_place.owner)
-    told = run("access", "apply", str(new_place.secrets))
+    told = run("access", "apply", str(new_place.secrets), "--reason", "a test")
     assert told.status == 0, told.err
     assert told.out.splitlines()[0] == f"billing_application_{name} is new; it has the rights of application"
-    again = run("access", "apply", str(new_place.secrets), "--json").json
+    again = run("access", "apply", str(new_place.secrets), "--reason", "a test", "--json").json
     assert [(each["kind"], each["new"]) for each in again] == [(kind, False) for kind in KINDS]
+    audited = run("audit", "--json").json
+    assert [(row["command"], row["about"], row["count"]) for row in audited] == 2 * [("access apply", name, len(KINDS))]
+    assert {row["outcome"] for row in audited} == {"done"}
+
+
+def test_logins_that_are_refused_leave_neither_logins_nor_a_fact(run, monkeypatch, template, new_place):
+    name, port = make_url(new_place.owner).database, template.postgres.port
+    run("access", "generate", str(new_place.secrets), "--postgres", f"127.0.0.1:{port}/{name}")
+    # The last kind of all: the others come before it, in the same transaction.
+    (new_place.secrets / f"{list(KINDS)[-1]}_database_url").unlink()
+    monkeypatch.setenv("DATABASE_URL", new_place.owner)
+    assert run("access", "apply", str(new_place.secrets), "--reason", "a test").status == 2
+    assert run("audit", "--json").json == []
+    with new_place.connect("owner") as connection:
+        (logins,) = connection.execute(
+            "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'billing\\_%\\_' || current_database()"
+        ).fetchone()
+    assert logins == 0
 
 
 def test_apply_without_what_it_needs_says_what_to_do(run, monkeypatch, template, new_place, tmp_path):
     monkeypatch.setenv("DATABASE_URL", new_place.owner)
-    missing = run("access", "apply", str(tmp_path / "nowhere"))
+    missing = run("access", "apply", str(tmp_path / "nowhere"), "--reason", "a test")
     assert missing.status == 2
     assert f"`billing access generate {tmp_path / 'nowhere'}` makes it" in missing.err
     run("access", "generate", str(new_place.secrets))
-    other = run("access", "apply", str(new_place.secrets))
+    other = run("access", "apply", str(new_place.secrets), "--reason", "a test")
     assert other.status == 2
     assert "leads to the database 'billing', and DATABASE_URL to 'access_" in other.err
     assert "make one directory for each database" in other.err
     (new_place.secrets / "application_database_url").chmod(0o600)
     (new_place.secrets / "application_database_url").write_text("no url")
-    broken = run("access", "apply", str(new_place.secrets))
+    broken = run("access", "apply", str(new_place.secrets), "--reason", "a test")
     assert broken.status == 2
     assert "is not a URL; remove the file, and `billing access generate` makes a new one" in broken.err
 
@@ -234,7 +252,7 @@ def test_apply_without_what_it_needs_says_what_to_do(run, monkeypatch, template,
 def test_whoever_may_not_make_logins_is_told_so_in_one_line(run, monkeypatch, template, new_place):
     set_up(template, new_place.owner, new_place.secrets)
     monkeypatch.setenv("DATABASE_URL", (new_place.secrets / "operator_database_url").read_text())
-    ran = run("access", "apply", str(new_place.secrets))
+    ran = run("access", "apply", str(new_place.secrets), "--reason", "a test")
     assert ran.status == 2
     assert ran.err.startswith("billing: DATABASE_URL: permission denied")
     assert ran.err.endswith("use a login with this right (docs/access.md)\n")

@@ -59,7 +59,7 @@ def test_an_owner_who_may_create_roles_does_all_of_it_without_being_a_superuser(
     monkeypatch.setenv("DATABASE_URL", as_owner(elsewhere))
     where = ("--postgres", f"127.0.0.1:{elsewhere.port}/shop")
     commands = [("migrate",), ("access", "generate", str(tmp_path / "secrets"), *where)]
-    commands += 2 * [("access", "apply", str(tmp_path / "secrets"))]
+    commands += 2 * [("access", "apply", str(tmp_path / "secrets"), "--reason", "a test")]
     for command in commands:
         ran = run(*command)
         assert ran.status == 0, ran.err

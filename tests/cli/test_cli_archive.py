@@ -14,6 +14,7 @@ import boto3
 import pytest
 from service import Service, eventually
 
+from archive.store import Store
 from jobs.cli import archive_verify
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.supervisor import Supervisor
@@ -37,6 +38,15 @@ def bucket(settings: dict[str, str], s3: SeaweedFS, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture
+def made(bucket: str, s3: SeaweedFS) -> str:
+    """The same, set up by no command: no fact is about it."""
+    store = Store(bucket, endpoint=s3.url, region="us-east-1", access_key=s3.access_key, secret_key=s3.secret_key)
+    store.set_up("test")
+    store.close()
+    return bucket
+
+
+@pytest.fixture
 def taken(service: Service) -> str:
     """A capture whose money was taken and whose facts are all planned."""
     capture = service.ask_for_capture()
@@ -51,14 +61,17 @@ def parts(ran) -> dict[str, tuple[str, str]]:
 
 def test_from_an_empty_bucket_to_an_answer(run, run_apart, service, bucket, taken):
     today = datetime.now(UTC).date()
-    assert run("archive", "setup").out == f"{bucket} was made, with Object Lock, for test\n"
-    assert run("archive", "setup", "--json").json == {"bucket": bucket, "environment": "test", "made": False}
-    assert run("archive", "status").out.startswith("3 facts wait to be archived, the oldest for ")
-    assert run_apart("archive", "run", "--once", "--json").json == {"archived": 3}
+    assert run("archive", "setup", "--reason", "a test").out == f"{bucket} was made, with Object Lock, for test\n"
+    again = run("archive", "setup", "--reason", "a test", "--json").json
+    assert again == {"bucket": bucket, "environment": "test", "made": False}
+    # Two of the facts are about the bucket itself.
+    service.plan()
+    assert run("archive", "status").out.startswith("5 facts wait to be archived, the oldest for ")
+    assert run_apart("archive", "run", "--once", "--json").json == {"archived": 5}
     told = run("archive", "status", "--json").json
     assert told["lag"] == {"waiting": 0, "oldest_age_s": 0.0, "unplanned": 0}
     heads = {each["retention_class"]: each["head"] for each in told["classes"]}
-    assert heads.keys() == {"attempt", "capture"}
+    assert heads.keys() == {"admin", "attempt", "capture"}
     answer = run("archive", "query", "captures_by_day", "--json").json
     assert answer["rows"] == [[str(today), "USD", 1, 1999]]
     assert [(read["retention_class"], read["head"]) for read in answer["evidence"]] == [("capture", heads["capture"])]
@@ -71,7 +84,7 @@ def test_from_an_empty_bucket_to_an_answer(run, run_apart, service, bucket, take
     assert run("archive", "query", "captures_by_day", "--until", str(today), "--csv").out.count("\n") == 1
     assert "provider success" in run("archive", "query", "duplicate_proof").out
     verified = run("archive", "verify")
-    assert verified.out.splitlines()[0] == "3 facts in 2 objects agree with their manifests and Postgres"
+    assert verified.out.splitlines()[0] == "5 facts in 3 objects agree with their manifests and Postgres"
     assert verified.out.splitlines()[1].startswith("NOT SEEN If the newest batches were cut off")
     assert verified.err == ""
 
@@ -88,8 +101,7 @@ def administrator(s3):
 FIRST = "manifests/v1/capture/000000000001.json"
 
 
-def test_verify_names_what_differs_and_ends_with_1(run, service, bucket, taken, administrator):
-    run("archive", "setup")
+def test_verify_names_what_differs_and_ends_with_1(run, service, bucket, made, taken, administrator):
     run("archive", "run", "--once")
     before = run("archive", "verify", "--json").json
     heads = {each["retention_class"]: each["head"] for each in run("archive", "status", "--json").json["classes"]}
@@ -124,8 +136,7 @@ def test_verify_names_what_differs_and_ends_with_1(run, service, bucket, taken, 
     ]
 
 
-def test_verify_asks_s3_and_from_cache_asks_the_copies(run, bucket, taken, administrator):
-    run("archive", "setup")
+def test_verify_asks_s3_and_from_cache_asks_the_copies(run, bucket, made, taken, administrator):
     run("archive", "run", "--once")
     quick = run("archive", "verify", "--from-cache")
     assert (quick.status, quick.out.splitlines()[0]) == (0, run("archive", "verify").out.splitlines()[0])
@@ -142,8 +153,7 @@ def test_verify_asks_s3_and_from_cache_asks_the_copies(run, bucket, taken, admin
     assert "With --from-cache: " in quick.json["cannot_see"][1]
 
 
-def test_verify_compares_with_heads_that_were_kept_elsewhere(run, bucket, taken):
-    run("archive", "setup")
+def test_verify_compares_with_heads_that_were_kept_elsewhere(run, made, taken):
     run("archive", "run", "--once")
     told = run("archive", "status", "--json").json["classes"]
     kept = [f"--expect-head={each['retention_class']}={each['head'].upper()}" for each in told]
@@ -163,15 +173,13 @@ def test_a_head_that_is_none_is_refused(run, bucket, head):
     assert "write CLASS=DIGEST" in ran.err
 
 
-def test_verify_ends_with_2_where_it_cannot_ask(run, bucket, monkeypatch):
-    run("archive", "setup")
+def test_verify_ends_with_2_where_it_cannot_ask(run, made, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
     assert run("archive", "verify").status == 2
 
 
-def test_verify_names_a_bounded_number_of_differences_in_json(run, bucket, administrator, monkeypatch):
+def test_verify_names_a_bounded_number_of_differences_in_json(run, bucket, made, administrator, monkeypatch):
     monkeypatch.setattr(archive_verify, "MOST_IN_JSON", 2)
-    run("archive", "setup")
     for n in range(3):
         administrator.put_object(Bucket=bucket, Key=f"stray-{n}", Body=b"")
     told = run("archive", "verify", "--json").json
@@ -179,20 +187,22 @@ def test_verify_names_a_bounded_number_of_differences_in_json(run, bucket, admin
     assert told["differences_left_out"] == 1
 
 
-def test_verify_says_how_far_it_is_on_standard_error(run, bucket, taken, monkeypatch):
+def test_verify_says_how_far_it_is_on_standard_error(run, made, taken, monkeypatch):
     monkeypatch.setattr(archive_verify, "PROGRESS_S", 0.0)
-    run("archive", "setup")
     run("archive", "run", "--once")
     told = run("archive", "verify", "--json").err.splitlines()
     assert told == ["4 versions listed", "attempt: 1 batches checked", "capture: 1 batches checked"]
 
 
+SETUP = ("setup", "--reason", "a test")
+
+
 @pytest.mark.parametrize(
     ("arguments", "variable", "value", "told"),
     [
-        (("setup",), "BILLING_ARCHIVE_BUCKET", "", "BILLING_ARCHIVE_BUCKET is not set"),
-        (("setup",), "BILLING_S3_SECRET_KEY", "", "BILLING_S3_SECRET_KEY is not set, and BILLING_S3_ACCESS_KEY is"),
-        (("setup",), "S3_ENDPOINT_URL", "http://127.0.0.1:1", "S3 cannot be reached"),
+        (SETUP, "BILLING_ARCHIVE_BUCKET", "", "BILLING_ARCHIVE_BUCKET is not set"),
+        (SETUP, "BILLING_S3_SECRET_KEY", "", "BILLING_S3_SECRET_KEY is not set, and BILLING_S3_ACCESS_KEY is"),
+        (SETUP, "S3_ENDPOINT_URL", "http://127.0.0.1:1", "S3 cannot be reached"),
         (("query", "captures_by_day"), "", "", "run `billing archive setup`"),
         (("run",), "", "", "run `billing archive setup`"),
         (("run",), "BILLING_ARCHIVE_RETENTION", "/nowhere.toml", "BILLING_ARCHIVE_RETENTION names the retention file"),
@@ -217,15 +227,13 @@ def test_what_is_missing_is_said_in_one_line_with_status_2(
         (("captures_by_day", "--since", "2026-11-02", "--until", "2026-11-01"), "is not before"),
     ],
 )
-def test_a_question_that_is_none_is_refused(run, bucket, arguments, told):
-    run("archive", "setup")
+def test_a_question_that_is_none_is_refused(run, made, arguments, told):
     ran = run("archive", "query", *arguments)
     assert ran.status == 2
     assert told in " ".join(ran.err.replace("│", "").split())
 
 
-def test_a_fact_that_cannot_be_archived_is_named_by_status_and_doctor(run, run_apart, service, bucket, taken):
-    run("archive", "setup")
+def test_a_fact_that_cannot_be_archived_is_named_by_status_and_doctor(run, run_apart, service, made, taken):
     for check in service.checks_of("facts"):
         service.execute(f'ALTER TABLE billing.facts DROP CONSTRAINT "{check}"')
     assert run("archive", "status", "--json").json["set_aside"] == {"count": 0, "facts": []}
@@ -248,8 +256,9 @@ def test_a_fact_that_cannot_be_archived_is_named_by_status_and_doctor(run, run_a
     assert run("archive", "status", "--json").json["set_aside"]["count"] == 0
 
 
-def test_once_archives_everything_else_before_it_says_that_a_class_stands_still(run, run_apart, service, bucket, s3):
-    run("archive", "setup")
+def test_once_archives_everything_else_before_it_says_that_a_class_stands_still(
+    run, run_apart, service, bucket, made, s3
+):
     client = boto3.session.Session(s3.access_key, s3.secret_key, region_name="us-east-1").client(
         "s3", endpoint_url=s3.url
     )
@@ -273,14 +282,32 @@ def told_classes(run) -> list[dict[str, Any]]:
     return classes
 
 
-def test_a_bucket_of_another_environment_is_refused_by_every_command(run, bucket, monkeypatch):
+def test_a_bucket_of_another_environment_is_refused(run, made, monkeypatch):
     """[39]"""
-    run("archive", "setup")
     monkeypatch.setenv("BILLING_ENVIRONMENT", "development")
-    for arguments in (("setup",), ("query", "captures_by_day")):
-        ran = run("archive", *arguments)
-        assert ran.status == 2
-        assert "belongs to environment 'test'" in ran.err
+    ran = run("archive", "query", "captures_by_day")
+    assert ran.status == 2
+    assert "belongs to environment 'test'" in ran.err
+
+
+def test_a_bucket_is_recorded_before_it_is_made_and_not_where_nothing_is_missing(run, bucket):
+    for _ in range(2):
+        assert run("archive", "setup", "--reason", "OPS-7", "--actor", "grace").status == 0
+    (command,) = run("audit", "--json").json
+    assert (command["actor"], command["reason"], command["command"]) == ("grace", "OPS-7", "archive setup")
+    assert (command["about"], command["count"], command["outcome"], command["error"]) == (bucket, 1, "done", None)
+    assert command["at"] < command["ended_at"]
+
+
+def test_a_bucket_of_another_environment_is_not_set_up_and_that_is_recorded(run, bucket, s3):
+    others = Store(bucket, endpoint=s3.url, region="us-east-1", access_key=s3.access_key, secret_key=s3.secret_key)
+    others.set_up("staging")
+    others.close()
+    ran = run("archive", "setup", "--reason", "OPS-7")
+    assert ran.status == 2
+    assert "belongs to environment 'staging'" in ran.err
+    (command,) = run("audit", "--json").json
+    assert (command["outcome"], command["error"]) == ("failed", "WrongBucket")
 
 
 def test_a_bucket_without_object_lock_is_refused(run, bucket, s3):
@@ -289,13 +316,12 @@ def test_a_bucket_without_object_lock_is_refused(run, bucket, s3):
     )
     client.create_bucket(Bucket=bucket)
     client.close()
-    ran = run("archive", "setup")
+    ran = run("archive", "setup", "--reason", "a test")
     assert ran.status == 2
     assert "was made without Object Lock" in ran.err
 
 
-def test_an_archiver_beats_archives_and_ends_with_0(run, bucket, service, settings):
-    run("archive", "setup")
+def test_an_archiver_beats_archives_and_ends_with_0(run, made, service, settings):
     with Supervisor() as supervisor:
         archiver = supervisor.spawn("archiver", [sys.executable, "-m", "jobs.cli", "archive", "run"])
         eventually(lambda: run("health", "archiver").status == 0, "it beats")
@@ -307,9 +333,9 @@ def test_an_archiver_beats_archives_and_ends_with_0(run, bucket, service, settin
         assert run("health", "archiver").status == 1
 
 
-def test_the_doctor_probes_the_lock_and_tells_the_lag(run, bucket, service):
+def test_the_doctor_probes_the_lock_and_tells_the_lag(run, bucket, service, request):
     assert parts(run("doctor", "--json"))["bucket"][0] == "fail"
-    run("archive", "setup")
+    request.getfixturevalue("made")
     for _ in range(2):
         told = parts(run("doctor", "--json"))
         assert told["bucket"] == ("ok", f"{bucket}, for test")
@@ -322,11 +348,10 @@ def test_the_doctor_probes_the_lock_and_tells_the_lag(run, bucket, service):
     assert parts(run("doctor", "--json"))["archive"][0] == "warn"
 
 
-def test_the_doctor_says_so_when_the_lock_is_not_enforced(run, bucket, monkeypatch):
+def test_the_doctor_says_so_when_the_lock_is_not_enforced(run, bucket, made, monkeypatch):
     """Our server enforces it, so one that does not is played: its deletions bypass the lock."""
     import botocore.client
 
-    run("archive", "setup")
     honest = botocore.client.BaseClient._make_api_call
 
     def lax(client, operation, arguments):
@@ -345,7 +370,7 @@ def test_without_keys_of_ours_the_sdk_s_own_are_used(run, bucket, s3, monkeypatc
     monkeypatch.delenv("BILLING_S3_SECRET_KEY")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.secret_key)
-    assert run("archive", "setup").out == f"{bucket} was made, with Object Lock, for test\n"
+    assert run("archive", "setup", "--reason", "a test").out == f"{bucket} was made, with Object Lock, for test\n"
 
 
 def test_without_any_keys_both_settings_are_named(run, bucket, monkeypatch, tmp_path):
@@ -354,7 +379,7 @@ def test_without_any_keys_both_settings_are_named(run, bucket, monkeypatch, tmp_
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    ran = run("archive", "setup")
+    ran = run("archive", "setup", "--reason", "a test")
     assert ran.status == 2
     assert ran.err.startswith("billing: BILLING_S3_ACCESS_KEY and BILLING_S3_SECRET_KEY: ")
     assert "neither is set, and AWS's SDK finds none" in ran.err
@@ -363,7 +388,7 @@ def test_without_any_keys_both_settings_are_named(run, bucket, monkeypatch, tmp_
 @pytest.mark.parametrize("name", ["BILLING_S3_ACCESS_KEY", "BILLING_S3_SECRET_KEY"])
 def test_a_wrong_key_is_named_by_the_settings_of_the_keys_and_not_by_the_endpoint(run, bucket, monkeypatch, name):
     monkeypatch.setenv(name, "canary")
-    ran = run("archive", "setup")
+    ran = run("archive", "setup", "--reason", "a test")
     assert ran.status == 2
     assert ran.err.startswith("billing: BILLING_S3_ACCESS_KEY and BILLING_S3_SECRET_KEY: ")
     assert "S3 answers 403 " in ran.err
@@ -376,12 +401,12 @@ def test_keys_are_taken_without_the_newline_of_the_place_where_they_lie(run, buc
     monkeypatch.setenv("BILLING_S3_ACCESS_KEY", "env:THE_ACCESS_KEY")
     monkeypatch.setenv("BILLING_S3_SECRET_KEY", "env:THE_SECRET_KEY")
     monkeypatch.setenv("S3_ENDPOINT_URL", f"{s3.url}/")
-    assert run("archive", "setup").out == f"{bucket} was made, with Object Lock, for test\n"
+    assert run("archive", "setup", "--reason", "a test").out == f"{bucket} was made, with Object Lock, for test\n"
 
 
 def test_a_key_that_no_header_can_carry_is_refused_by_its_name(run, bucket, monkeypatch):
     monkeypatch.setenv("BILLING_S3_ACCESS_KEY", "cänary")
-    ran = run("archive", "setup")
+    ran = run("archive", "setup", "--reason", "a test")
     assert ran.status == 2
     assert ran.err == (
         "billing: BILLING_S3_ACCESS_KEY: not an S3 key; those have only ASCII letters, digits and signs\n"

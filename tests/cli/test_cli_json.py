@@ -43,6 +43,7 @@ def nothing(service: Any) -> list[str]:
 
 
 ARGUMENTS = {
+    "audit": nothing,
     "capture": capture,
     "doctor": nothing,
     "explain": settled,

@@ -43,7 +43,7 @@ def test_an_order_number_with_a_cards_digits_is_asked_for_with_one_line_of_warni
 def test_the_fact_names_who_asked(ask, service, monkeypatch):
     monkeypatch.setenv("LOGNAME", "grace")
     capture_id = ask("--json").json["id"]
-    assert service.facts(capture_id)[0].actor == "grace"
+    assert service.facts(capture_id)[0].actor == "shell:grace"
 
 
 def test_the_same_request_with_another_amount_is_refused(ask):

@@ -23,7 +23,7 @@ PUBLISHED = {"postgres": ["127.0.0.1:5432:5432"], "standin": ["127.0.0.1:12111:1
 KINDS = {
     "migrate": {"owner"},
     "access": {"owner", "application", "operator", "relay", "worker", "archiver", "reader"},
-    "bucket": {"setup"},
+    "bucket": {"setup", "operator"},
     "relay": {"relay"},
     "worker-captures": {"worker", "stripe"},
     "worker-invoices": {"worker", "stripe"},
