@@ -30,7 +30,7 @@ class Contract:
     """Of the fact that starts it, without the operation's own name: `requested`."""
     queue: str
     max_attempts: int
-    """Crashes of a worker and unknown errors; outages are bounded by the key's horizon, not by number."""
+    """Crashes of a worker and unknown errors in one step; outages are bounded by the key's horizon, not by number."""
     owner: str
     purpose: str
     version: int = 1

@@ -39,7 +39,7 @@ class Work(Table):
     state: Mapped[str] = mapped_column(String(20))
     due_at: Mapped[datetime | None]
     urgency: Mapped[datetime]
-    # Crashes and unknown errors only; an outage is limited by time, not by a number of attempts.
+    # Crashes and unknown errors of its present step; an outage is limited by time, not by a number of attempts.
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
     tries: Mapped[int] = mapped_column(server_default=text("0"))
     # The record of its current call, which has the lease.

@@ -31,6 +31,9 @@ class Refusal:
 STOPPED = (WorkState.HELD, WorkState.QUARANTINED, WorkState.PARKED)
 """Work in these states is claimed for looks only, until an operator decides, a switch is released, or a version that
 knows its contract runs."""
+SUSPECT = 2
+"""Attempts after which work is called with no other call in its process. When a worker dies, all work that it had in
+hand counts an attempt, also work that has nothing to do with it. From here on only the work itself can be the cause."""
 THROTTLED = Refusal(Verdict(WorkState.WAITING, soon), "the provider throttles this account", untouched=True)
 UNAVAILABLE = Refusal(Verdict(WorkState.QUARANTINED), "its operation is unknown, or other work has it", untouched=True)
 

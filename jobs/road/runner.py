@@ -155,6 +155,8 @@ class Runner:
         if state is WorkState.RUNNING and result is not None and result.call is not None:
             if result.call.looking and not result.call.step.only_looks:
                 return  # a look that was due leaves the work as it is: nothing is being sent
+            if any(each.id == work.record_id and each.step != result.call.step.name for each in result.loaded.records):
+                work.attempts = 0  # they are counted per step: one step after the other is no crash loop
             work.record_id = result.call.record_id
         if state is WorkState.QUARANTINED and result is not None:
             why = f"{result.standing}: {why}"

@@ -23,6 +23,7 @@ from jobs.logs import about
 from jobs.road import work_queue
 from jobs.road.contracts import known
 from jobs.road.crew import Crew
+from jobs.road.guards import SUSPECT
 from jobs.road.runner import Outcome, Piece, Runner
 from jobs.road.settling import Settler
 from jobs.road.verdicts import Failure, classify
@@ -91,6 +92,8 @@ class Shift:
         self._renewed_at = boot_clock()
         # How many of the next claims take one piece of work only, after a claim of several has failed.
         self._one_by_one = 0
+        # The most urgent work is a suspect: it is called, or waits to be called, with no other call in flight.
+        self._alone = False
         self._control = Control()
         # Calls that were in flight when the provider answered again.
         self._stragglers: set[CallId] = set()
@@ -121,6 +124,11 @@ class Shift:
                 break
         self._await_the_written_off(crew)
         crew.dismiss()
+        return self.settled
+
+    @property
+    def settled(self) -> int:
+        """How many calls were settled so far."""
         return self._settler.settled
 
     def _collect(self, crew: Crew, wait_s: float) -> list[Report]:
@@ -131,6 +139,8 @@ class Shift:
 
     def _wants_more(self) -> bool:
         """Whether to claim now. Not after every single report: a claim is expensive, and prepared calls still wait."""
+        if self._alone and self._in_flight:
+            return False
         return self._runner.guards.silence.limit(self._free()) > 0 and self._free() > self._ahead // 2
 
     def _claim(self, crew: Crew) -> int:
@@ -142,7 +152,7 @@ class Shift:
             if not self._found and not self._anything():
                 return 0
             with transaction(self._engine) as session:
-                claimed = self._runner.claim(session, self._queue, free)
+                claimed = self._set_suspects_apart(self._runner.claim(session, self._queue, free))
                 prepared = self._runner.start(session, claimed, in_flight)
         except Exception as error:  # noqa: BLE001 - judged by the one table; nothing is swallowed
             # Whether it committed is unknown, but no call was started. Prepared work becomes ready again when its
@@ -156,6 +166,14 @@ class Shift:
         # The row that failed is among the pieces that were claimed together, or another worker has it by now.
         self._one_by_one = max(0, self._one_by_one - 1) if claimed else 0
         return len(claimed)
+
+    def _set_suspects_apart(self, claimed: list[Piece]) -> list[Piece]:
+        """The pieces that may be called now. The others stay as they are, and are claimed again."""
+        suspect = next((piece for piece in claimed if piece.work.attempts >= SUSPECT and not piece.look), None)
+        self._alone = suspect is not None
+        if suspect is None:
+            return claimed
+        return [piece for piece in claimed if piece.look] if self._in_flight else [suspect]
 
     def _anything(self) -> bool:
         """Whether a claim would find work. Checked first after an empty claim: the next one is usually empty too."""

@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Callable
 
 from service import Service, eventually
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from billing import database
+from billing.tables.work import Work
 from jobs.local.servers import LocalServers
 from jobs.local.supervisor import Child
 
@@ -87,7 +88,9 @@ def test_random_faults_leave_nothing_double_lost_or_stuck(
 
     # However much is left on a busy machine, it goes on: stuck is what makes no progress.
     while waiting:
-        eventually(some_are_final, f"seed {SEED}: {len(waiting)} are left and none ends: {sorted(waiting)[:5]}")
+        eventually(
+            some_are_final, f"of {len(waiting)} that are left one more ends: {_how_they_stand(service, waiting)}"
+        )
     print(f"{len(captures)} captures, {len(invoices)} invoices, {faults.total()} faults: {dict(faults)}")
     for capture in captures:
         status = service.status(capture)
@@ -99,3 +102,10 @@ def test_random_faults_leave_nothing_double_lost_or_stuck(
     finalized = Counter(effect["id"] for effect in service.effects("invoice.finalized"))
     assert len(finalized) == len(invoices)
     assert set(finalized.values()) == {1}
+
+
+def _how_they_stand(service: Service, waiting: set[str]) -> dict[tuple[str, str | None], int]:
+    """How many pieces of work are in which state, and why."""
+    with database.transaction(service.engine) as session:
+        rows = session.execute(select(Work.state, Work.reason).where(Work.entity_id.in_(waiting)))
+        return dict(Counter((state, reason) for state, reason in rows))

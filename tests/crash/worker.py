@@ -64,8 +64,9 @@ def fork_worker(
     at: str = "",
     do: Callable[[], None] = die,
     mutate: Callable[[], None] = lambda: None,
+    crew: int = 1,
 ) -> int:
-    """Fork a worker that takes one shift with one call at a time; returns its pid. Reap it with `reap`."""
+    """Fork a worker that takes one shift, by default with one call at a time. Returns its pid; `reap` waits for it."""
     pid = os.fork()
     if pid:
         return pid
@@ -80,9 +81,9 @@ def fork_worker(
         event.listen(engine, "before_cursor_execute", lambda *told: _writes(told[2]) and wrote.add("something"))
         event.listen(engine, "commit", lambda _: wrote and boundaries.passes("commit.before"))
         event.listen(Session, "after_commit", lambda _: wrote and (wrote.clear(), boundaries.passes("commit.after")))
-        runner = Runner(service.call_settings, 1, random.Random(1))
+        runner = Runner(service.call_settings, crew, random.Random(1))
         gateway = Watched(service.gateway(), boundaries)
-        Shift(engine, gateway, runner, queue, crew=1, slice_s=30).run(Control())
+        Shift(engine, gateway, runner, queue, crew=crew, slice_s=30).run(Control())
     except BaseException:  # noqa: BLE001 - a forked child must not go on as a second pytest
         traceback.print_exc()
         os._exit(3)
