@@ -37,6 +37,14 @@ class InvoiceState(StrEnum):
     REFUSED = "refused"
 
 
+class Doubt(StrEnum):
+    """What an application is shown of an operation and no row stores: it follows from the records of its calls."""
+
+    IN_PROGRESS = "in_progress"
+    IN_DOUBT = "in_doubt"
+    CONFLICT = "conflict"
+
+
 class SwitchState(StrEnum):
     PULLED = "pulled"
     RELEASED = "released"
@@ -290,5 +298,50 @@ BATCH = Life(
         BatchState.CLAIMED, to=BatchState.ARCHIVED, by=ARCHIVER, when="what was written is read back and compared"
     ),
 )
+
+_D = Doubt
+
+
+def as_shown(life: Life) -> Life:
+    """The life of an operation as `billing.status` shows it: its row's own states, and what its calls add to them.
+
+    While its row is in the first state, it is in progress from its first call on, and stays so between two calls.
+    Nothing here leads back, but what an operator decides, and what contradicts an end. Whoever polls may miss states.
+    """
+    finals = [state for state in life.states if life.is_final(state)]
+    underway = [_D.IN_PROGRESS, *(state for state in life.states if state not in (life.first, *finals))]
+    own = [each for each in life.transitions if each.who != OPERATOR]
+    decided = [each for each in life.transitions if each.who == OPERATOR]
+    shown = (
+        *own,
+        *_go(life.first, to=_D.IN_PROGRESS, by=WORKER, when="its first call is prepared"),
+        *(each._replace(start=_D.IN_PROGRESS) for each in own if each.start == life.first),
+        *_go(*underway, to=_D.IN_DOUBT, by=WORKER, when="a call may have had an effect that no answer told of"),
+        *(each._replace(start=_D.IN_DOUBT) for each in own),
+        *(transition for state in underway for transition in _go(_D.IN_DOUBT, to=state, by=WORKER, when=_KNOWN)),
+        *_go(*underway, _D.IN_DOUBT, to=_D.CONFLICT, by=WORKER, when="Stripe holds something other than was asked"),
+        *_go(*finals, to=_D.CONFLICT, by=WORKER, when="a late answer contradicts how it ended"),
+        *_go(_D.CONFLICT, to=_D.IN_DOUBT, by=WORKER, when="a further answer came, and cannot be stored"),
+        *_go(_D.CONFLICT, to=_D.IN_DOUBT, by=OPERATOR, when="replayed: Stripe is looked at again"),
+        *(
+            transition
+            for state in (*underway, *finals)
+            for transition in _go(_D.CONFLICT, to=state, by=OPERATOR, when="replayed: what was known before stands")
+        ),
+        *decided,
+        *(each._replace(end=_D.IN_PROGRESS) for each in decided if each.end == life.first),
+    )
+    first, *others = life.states.items()
+    states = dict([first, *_ADDED.items(), *others])
+    # Two ways to the same state, such as two reasons to refuse, are one here.
+    return Life(life.of, states, tuple({(each.start, each.end, each.who): each for each in shown}.values()))
+
+
+_KNOWN = "it is known what the call did"
+_ADDED = {
+    _D.IN_PROGRESS: "its calls have begun, and nothing is known to be done at Stripe yet",
+    _D.IN_DOUBT: "a call may have had an effect, and no answer has told; Stripe is asked",
+    _D.CONFLICT: "Stripe holds something other than was asked: needs a decision",
+}
 
 LIVES = (CAPTURE, INVOICE, SWITCH, RECORD, WORK, BATCH)

@@ -1,8 +1,8 @@
 """The status of a capture or an invoice: its state, since when, and what happens next."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, load_only
@@ -10,23 +10,19 @@ from sqlalchemy.orm import Session, load_only
 from billing.asking import callers_session
 from billing.errors import InvalidText, UnknownEntity
 from billing.operations import by_id
-from billing.states import RecordState, WorkState
+from billing.states import Doubt, RecordState, WorkState
 from billing.tables.entities import Requested
 from billing.tables.idempotency_records import Record
 from billing.tables.work import Work
 
 
-class Doubt(StrEnum):
-    """States that a row does not store: they follow from the records of its calls."""
-
-    IN_PROGRESS = "in_progress"
-    IN_DOUBT = "in_doubt"
-    CONFLICT = "conflict"
-
-
 @dataclass(frozen=True, slots=True)
 class Status:
-    """`state` is one of its row's own (billing/states.py), or a Doubt; `final` when nothing will change it any more."""
+    """`state` is one of its row's own or a `Doubt`; what may follow what: docs/application.md.
+
+    `final` when only an operator, or an answer that contradicts it, could still change it. `needs_decision` when
+    nothing goes on before an operator has decided.
+    """
 
     id: str
     state: str
@@ -35,6 +31,7 @@ class Status:
     final: bool
     reason: str | None = None
     work: str | None = None
+    needs_decision: bool = False
 
 
 # The columns that an application's login may read: neither the keys nor what was sent.
@@ -64,38 +61,62 @@ def status(session: Session, entity_id: str) -> Status:
         )
     # Postgres refuses half surrogates and NUL, so a text that cannot be an id is not sent to it.
     operation = by_id(entity_id) if entity_id.isascii() and entity_id.isprintable() else None
-    row = session.get(operation.table, entity_id) if operation else None
+    # What the caller's session has loaded before is read again: whoever polls in one session must see it go on.
+    row = session.get(operation.table, entity_id, populate_existing=True) if operation else None
     if not isinstance(row, Requested):
         raise UnknownEntity(entity_id)
     records = session.scalars(
-        select(Record).where(Record.operation_id == entity_id).order_by(Record.generation).options(_OF_A_RECORD)
+        select(Record).where(Record.operation_id == entity_id).order_by(Record.generation).options(_OF_A_RECORD),
+        execution_options={"populate_existing": True},
     ).all()
     work = session.scalars(
-        select(Work).where(Work.entity_id == entity_id).order_by(Work.id.desc()).limit(1).options(_OF_WORK)
+        select(Work).where(Work.entity_id == entity_id).order_by(Work.id.desc()).limit(1).options(_OF_WORK),
+        execution_options={"populate_existing": True},
     ).one_or_none()
     conflict = next((record for record in records if record.state == RecordState.CONFLICT), None)
     current = next((record for record in records if record.concluded_at is None), None)
-    state: str
-    if conflict is not None:
-        state, since = Doubt.CONFLICT, conflict.last_reported_at or conflict.created_at
-    elif row.life.is_final(row.state) or current is None or current.state == RecordState.PLANNED:
-        state, since = row.state, row.state_since
-    else:
-        # `unanswered` counts the call in flight, too: more than 1 means that an earlier send is in doubt.
-        sent = current.state == RecordState.SENT and current.unanswered <= 1
-        state = Doubt.IN_PROGRESS if sent else Doubt.IN_DOUBT
-        # In doubt since its first send, however often it was sent or looked at since.
-        since = (current.last_prepared_at if sent else current.first_sent_at) or current.created_at
+    state, since = _state(row, records, current, conflict)
     final = state == row.state and row.life.is_final(row.state)
     return Status(
         id=entity_id,
-        state=str(state),
+        state=state,
         since=since,
         next="nothing, this is final" if final else what_next(current, work, state),
         final=final,
         reason=row.reason or (_why_in_conflict(conflict, work) if conflict else None),
         work=work.state if work else None,
+        needs_decision=not final and _needs_decision(current, work, state),
     )
+
+
+def _state(
+    row: Requested, records: Sequence[Record], current: Record | None, conflict: Record | None
+) -> tuple[str, datetime]:
+    """The state that is shown, and since when. `states.as_shown` says what may follow what."""
+    if conflict is not None:
+        return str(Doubt.CONFLICT), conflict.last_reported_at or conflict.created_at
+    if row.life.is_final(row.state):
+        return row.state, row.state_since
+    if current is not None and _in_doubt(current):
+        # A doubt is as old as its first send, however often it was asked again since.
+        return str(Doubt.IN_DOUBT), current.first_sent_at or current.created_at
+    # The first state says "nobody has begun", which is never true again: not between two calls of it, not while its
+    # work is held, and not when nothing came of what was sent. Every other state says what is done at Stripe.
+    if row.state == row.life.first and any(record.first_sent_at is not None for record in records):
+        since = current.first_sent_at or current.created_at if current is not None else records[-1].concluded_at
+        return str(Doubt.IN_PROGRESS), since or row.state_since
+    return row.state, row.state_since
+
+
+def _in_doubt(record: Record) -> bool:
+    """A first send in the air is none yet."""
+    in_the_air = record.state == RecordState.SENT and record.unanswered <= 1
+    return record.state != RecordState.PLANNED and not in_the_air
+
+
+def _needs_decision(current: Record | None, work: Work | None, state: str) -> bool:
+    unsettled = current is not None and current.state == RecordState.UNSETTLED
+    return state == Doubt.CONFLICT or unsettled or (work is not None and work.state == WorkState.QUARANTINED)
 
 
 def _why_in_conflict(record: Record, work: Work | None) -> str:

@@ -219,11 +219,9 @@ def _show(now: "Status") -> None:
 
 def _stuck(now: "Status") -> bool:
     """It stays as it is until an operator acts: decides, releases a switch, or installs a newer worker."""
-    from billing.states import WorkState
-
     if now.final:
         return False
-    return now.work == WorkState.QUARANTINED or now.next.startswith(("needs a decision", "nothing until"))
+    return now.needs_decision or now.next.startswith("nothing until")
 
 
 def _missing(what_is_next: str) -> str:

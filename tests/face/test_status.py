@@ -88,14 +88,15 @@ def test_an_invoice_shows_how_far_it_is(session: Session, state: InvoiceState):
 
 
 RECORDS: list[tuple[str, dict[str, Any], str]] = [
-    ("written, never sent", {"state": RecordState.PLANNED, "unanswered": 0}, "requested"),
+    ("written, never sent", {"state": RecordState.PLANNED, "unanswered": 0, "first_sent_at": None}, "requested"),
+    ("sent, and nothing left us", {"state": RecordState.PLANNED, "unanswered": 0}, "in_progress"),
     ("in flight", {"state": RecordState.SENT}, "in_progress"),
     ("in flight again", {"state": RecordState.SENT, "unanswered": 2}, "in_doubt"),
     ("unanswered", {"state": RecordState.IN_DOUBT}, "in_doubt"),
     ("an answer that could not be applied", {"state": RecordState.UNSETTLED}, "in_doubt"),
     ("contradicted", {"state": RecordState.CONFLICT}, "conflict"),
     ("contradicted later", {"state": RecordState.CONFLICT, "concluded_at": THEN}, "conflict"),
-    ("disproved", {"state": RecordState.DISPROVED, "concluded_at": THEN}, "requested"),
+    ("disproved", {"state": RecordState.DISPROVED, "concluded_at": THEN}, "in_progress"),
 ]
 
 
