@@ -10,11 +10,15 @@ applications; operators use the `billing` command.
 
 # `import X as X` tells a type checker that X is public.
 #
-# `billing.status` is the function. Python binds a module to its name in the package only when the module is loaded, and
-# that has happened by the time the function is bound here: `import billing.status` later on changes nothing.
+# `billing.status` and `billing.changes` are the functions. Python binds a module to its name in the package only when
+# the module is loaded, and that has happened by the time the function is bound here: `import billing.status` later on
+# changes nothing.
 from billing.captures import Authorization as Authorization
 from billing.captures import CaptureReceipt as CaptureReceipt
 from billing.captures import request_capture as request_capture
+from billing.changes import Change as Change
+from billing.changes import Changes as Changes
+from billing.changes import changes as changes
 from billing.errors import AuthorizationTaken as AuthorizationTaken
 from billing.errors import BillingError as BillingError
 from billing.errors import InvalidAmount as InvalidAmount
@@ -23,8 +27,10 @@ from billing.errors import InvalidRequest as InvalidRequest
 from billing.errors import InvalidText as InvalidText
 from billing.errors import PossibleCardNumber as PossibleCardNumber
 from billing.errors import RequestReused as RequestReused
+from billing.errors import UnknownCursor as UnknownCursor
 from billing.errors import UnknownEntity as UnknownEntity
 from billing.errors import WrongDatabase as WrongDatabase
+from billing.errors import WrongEngine as WrongEngine
 from billing.errors import WrongSession as WrongSession
 from billing.invoice_requests import InvoiceReceipt as InvoiceReceipt
 from billing.invoice_requests import Line as Line
@@ -33,3 +39,6 @@ from billing.invoice_requests import issue_invoice as issue_invoice
 from billing.money import Money as Money
 from billing.status import Status as Status
 from billing.status import status as status
+from billing.waiting import NotFinal as NotFinal
+from billing.waiting import wait as wait
+from billing.waiting import wait_async as wait_async

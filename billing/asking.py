@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session, sessionmaker
 
-from billing.errors import RequestReused, WrongSession
+from billing.errors import InvalidRequest, RequestReused, WrongSession
 from billing.provider_ids import provider_id
 from billing.tables.entities import Capture, Invoice
 from billing.texts import opaque_id, plain_text
@@ -95,6 +95,13 @@ def write_once(
     if differences:
         raise RequestReused(common.request_id, differences)
     return first
+
+
+def seconds(name: str, given: object, most: float) -> float:
+    """A number of seconds from 0 to `most`; else InvalidRequest."""
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= most:
+        raise InvalidRequest(name, f"must be a number of seconds from 0 to {most:,}")
+    return given
 
 
 def callers_session(session: object) -> Session:

@@ -5,10 +5,13 @@
     │   ├── InvalidAmount
     │   ├── InvalidCurrency
     │   ├── InvalidText
-    │   └── WrongSession        a TypeError, too
+    │   ├── WrongSession        a TypeError, too
+    │   └── WrongEngine         a TypeError, too
     ├── RequestReused           this request id was first used with other parameters
     ├── AuthorizationTaken      another capture holds this authorization
     ├── UnknownEntity           no capture, invoice or switch has this id
+    ├── UnknownCursor           the fact at which this cursor of `billing.changes` stands is not here
+    ├── NotFinal                waiting was over before the work was (billing/waiting.py)
     ├── IllegalTransition       a state cannot follow another: a bug of ours, and nothing was changed
     └── WrongDatabase           this process must not use this database
         ├── NotInstalled        it has none of our tables, those of an older version, or no stamp
@@ -90,6 +93,13 @@ class WrongSession(InvalidRequest, TypeError):
         super().__init__("session", f"{what}; {instead}" if instead else what)
 
 
+class WrongEngine(InvalidRequest, TypeError):
+    """Something else was passed than an engine, from which each look takes a connection for a moment."""
+
+    def __init__(self, given: str, wanted: str, hint: str) -> None:
+        super().__init__("engine", f"must be a {wanted}, not {given}; {hint}")
+
+
 class PossibleCardNumber(_Copyable, UserWarning):
     """An accepted id may be a card number by its digits. Shown once for each place that calls, as Python's warnings
     are; `warnings.simplefilter("error", billing.PossibleCardNumber)` refuses it instead."""
@@ -134,6 +144,18 @@ class UnknownEntity(BillingError):
     def __init__(self, entity_id: str) -> None:
         super().__init__(f"nothing here has the id {_shown(entity_id)}")
         self.entity_id = entity_id
+
+
+class UnknownCursor(BillingError):
+    """No fact stands where this cursor does: it was deleted after its time, and later ones may have been, or it is
+    another database's. From 0 on everything that is kept is told again."""
+
+    def __init__(self, cursor: int) -> None:
+        super().__init__(
+            f"nothing here stands at the cursor {cursor}: it is older than what is kept, or of another database; "
+            "compare your rows with billing.status, and follow again from 0"
+        )
+        self.cursor = cursor
 
 
 class IllegalTransition(BillingError):

@@ -22,6 +22,7 @@ OF_EVERY_OPERATION = {
     "conflict": "Stripe holds something other than was asked; it needs a decision",
     "disproved": "a generation is proven to have had no effect; the next takes over",
     "replayed": "an operator put quarantined work back",
+    "upheld": "an operator closed a conflict: how it stood before it holds",
 }
 """Topics that every operation has, with their meanings: about its calls, and about what an operator did."""
 

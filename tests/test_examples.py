@@ -1,19 +1,24 @@
 """The example application does what it says, on real servers."""
 
+import contextlib
 import os
+import random
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from service import Service
-from sqlalchemy import create_engine, text
+from service import Service, eventually
+from sqlalchemy import Engine, create_engine, select, text
+from sqlalchemy.orm import Session
 
 import billing
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 sys.path.insert(0, str(EXAMPLES))
 
+from paid_orders import Follower, Payment  # noqa: E402 - the same
 from shop import OutOfStock, Shop  # noqa: E402 - the example lies beside the tests
 
 
@@ -93,3 +98,78 @@ def run_shop(*arguments: str, **given: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if name not in ours}
     program = [sys.executable, str(EXAMPLES / "shop.py"), *arguments]
     return subprocess.run(program, env=clean | given, capture_output=True, text=True, check=False)
+
+
+# Following the changes.
+
+SEED = int(os.environ.get("BILLING_TEST_SEED", "20261129"))
+
+
+class Dies(Exception):
+    pass
+
+
+def payments(engine: Engine) -> Counter[tuple[str, str]]:
+    with Session(engine) as session:
+        return Counter((each.request_id, each.state) for each in session.scalars(select(Payment)))
+
+
+def test_each_order_is_paid_once_wherever_its_follower_dies(service):
+    print(f"seed {SEED}")
+    rng, deaths = random.Random(SEED), []
+
+    class Dying(Follower):
+        def apply(self, session, change):
+            self.may_die()
+            super().apply(session, change)
+            self.may_die()
+
+        def may_die(self):
+            if not deaths or rng.random() < 0.2:
+                deaths.append(1)
+                raise Dies
+
+    engine = create_engine(service.url)
+    follower = Dying(engine)
+    follower.open()
+
+    def follow():
+        with contextlib.suppress(Dies):
+            follower.follow()
+
+    captures = [service.ask_for_capture(intent) for intent in service.intents(4)]
+    for _ in range(5):
+        follow()
+    service.settle(*captures)
+    while follower.paid() < len(captures):
+        follow()
+    for _ in range(5):
+        follow()
+    assert deaths
+    assert payments(engine) == {(f"order-{n + 1}", "captured"): 1 for n in range(len(captures))}
+    engine.dispose()
+
+
+def test_the_program_is_killed_again_and_again_and_beside_a_second_one_each_order_is_paid_once(service):
+    program = [sys.executable, str(EXAMPLES / "paid_orders.py"), "--every", "0.01"]
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            program, env={**os.environ, "DATABASE_URL": service.url}, stdout=subprocess.PIPE, text=True
+        )
+
+    engine = create_engine(service.url)
+    for round_no in range(2):
+        with start() as first, start() as second:
+            try:
+                for each in (first, second):
+                    assert each.stdout is not None
+                    assert each.stdout.readline().startswith("paid orders: ")
+                service.settle(*[service.ask_for_capture(intent) for intent in service.intents(2)])
+                if round_no == 1:
+                    eventually(lambda: payments(engine).total() == 4, "every order is paid")
+            finally:
+                first.kill()
+                second.kill()
+    assert set(payments(engine).values()) == {1}
+    engine.dispose()

@@ -2,9 +2,11 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from service import Service
+from sqlalchemy import create_engine
 
 from jobs.config.settings import Settings
 from jobs.config.sources import variable
@@ -31,6 +33,27 @@ def test_the_readme_s_example_runs_and_its_capture_is_taken(
     assert capsys.readouterr().out == "requested\n"
     capture_id = names["receipt"].capture_id  # type: ignore[attr-defined]
     assert service.settle(capture_id) == ["captured"]
+
+
+def test_the_page_for_applications_runs_from_its_first_block_to_its_last(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = create_engine(service.url)
+    names: dict[str, Any] = {"engine": engine, "payment_intent": service.intents()[0], "database_url": service.url}
+    printed = []
+    for number, block in enumerate(blocks(ROOT / "docs" / "application.md", "python")):
+        exec(compile(block, f"application.md, block {number}", "exec"), names)  # noqa: S102 - our own page
+        printed.append(capsys.readouterr().out.splitlines())
+        if number == 1:
+            service.settle(names["receipt"].capture_id)
+    engine.dispose()
+    assert printed == [
+        [],
+        ["requested False a relay plans the work"],
+        ["paid"],
+        ["('captured', ['requested', 'captured'])"],
+        ["order-42 requested", "order-42 captured"],
+    ]
 
 
 def test_the_readme_s_commands_are_targets_of_the_makefile() -> None:

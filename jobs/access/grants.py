@@ -44,6 +44,7 @@ def _these(names: str) -> Columns:
 
 # Processes that write facts neither plan nor archive them.
 _WRITE_FACTS = May(write=_these("topic entity_type entity_id entity_version actor correlation_id payload"))
+_FEED = _these("id topic entity_type entity_id entity_version correlation_id happened_at")
 _PULL_AND_RELEASE = May(
     see=_all("switches"),
     write=_these("id scope account actor reason probes version"),
@@ -124,7 +125,8 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         ),
     },
     "facts": {
-        "application": _WRITE_FACTS,
+        # The feed of changes needs no payload, and says nothing of who acted.
+        "application": _WRITE_FACTS | May(see=_FEED),
         "relay": May(see=_all("facts"), change=_these("planned_version")),
         "worker": _WRITE_FACTS,
         "archiver": May(see=_all("facts"), change=_these("batch_no archive_seq")),

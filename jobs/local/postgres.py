@@ -46,6 +46,8 @@ class Postgres(LocalServer):
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
             "max_connections": "100",
+            # An application may commit in two phases.
+            "max_prepared_transactions": "8",
             "shared_buffers": "64MB",
             # Its log would quote rows and parameters. The client gets these errors anyway.
             "log_min_messages": "fatal",

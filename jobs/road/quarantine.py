@@ -113,11 +113,15 @@ def replay(session: Session, work_id: str, *, actor: str, reason: str) -> Replay
     now = database.now(session)
     if any(lease_alive(record, now) for record in loaded.records):
         raise InvalidRequest(work.entity_id, "may have a call in flight; try again in a minute")
+    contradicted = loaded.in_conflict
     done = [_put_right(session, loaded, record) for record in loaded.records if record.state in _NEEDS_DECISION]
     work.attempts = 0
     work_queue.move(work, WorkState.READY, now, reason=f"replayed by {actor}")
-    replayed = new_fact(loaded.row, "replayed", actor=actor, reason=reason, work_id=work.id, done=done)
-    row_io.save(session, [work, loaded.row, *loaded.records], [replayed])
+    told = [new_fact(loaded.row, "replayed", actor=actor, reason=reason, work_id=work.id, done=done)]
+    if contradicted and loaded.open_record is None:
+        # Whatever else was put right ends with a fact of its own; here nothing follows that would tell of the end.
+        told.append(new_fact(loaded.row, "upheld", actor=actor))
+    row_io.save(session, [work, loaded.row, *loaded.records], told)
     return Replayed(work.id, work.entity_id, done or ["its attempts start again"])
 
 

@@ -170,6 +170,13 @@ TRIES = [
         "read what a line costs", "SELECT amount_minor FROM billing.invoice_lines", "application worker reader operator"
     ),
     one("read what a line says", "SELECT description FROM billing.invoice_lines", "application worker operator"),
+    one(
+        "read which operation came to which state",
+        "SELECT id, topic, entity_type, entity_id, entity_version, correlation_id, happened_at FROM billing.facts",
+        "application relay archiver reader operator",
+    ),
+    one("read what a fact carries", "SELECT payload FROM billing.facts", "relay archiver reader operator"),
+    one("read who did it", "SELECT actor FROM billing.facts", "relay archiver reader operator"),
     one("read facts", "SELECT * FROM billing.facts", "relay archiver reader operator"),
     one("read work", "SELECT * FROM billing.work", "relay worker reader operator"),
     one(

@@ -14,8 +14,9 @@ import pytest
         "from billing.status import Status; import billing",
         "from billing.explain import explain; import billing",
         "import billing, importlib; importlib.import_module('billing.status')",
+        "import billing.changes, billing",
     ],
 )
-def test_status_is_the_function_and_never_the_module_of_that_name(imports: str) -> None:
-    program = f"{imports}\nassert billing.status.__qualname__ == 'status' and callable(billing.status)"
+def test_status_and_changes_are_the_functions_and_never_the_modules_of_those_names(imports: str) -> None:
+    program = f"{imports}\nassert [f.__qualname__ for f in (billing.status, billing.changes)] == ['status', 'changes']"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=200)
