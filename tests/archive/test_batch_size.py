@@ -208,11 +208,11 @@ def test_a_row_that_postgres_itself_cannot_read_holds_up_its_class_only(
     done = archive.writer().round()
     assert done.archived == 1
     assert [database.sqlstate(trouble) for trouble in done.troubles] == ["XX001"]
-    told = archiving._tell(done.troubles, set())
+    logged = archiving._log_new(done.troubles, set())
     assert lines.of("archive.failed") == [
         {"event": "archive.failed", "level": "warning", "error": "DataCorrupted", "sqlstate": "XX001"}
     ]
-    archiving._tell(archive.writer().round().troubles, told)
+    archiving._log_new(archive.writer().round().troubles, logged)
     assert len(lines.of("archive.failed")) == 1
 
 
@@ -224,7 +224,7 @@ def test_a_server_that_is_away_is_told_apart_from_one_that_is_too_slow(archive: 
     with pytest.raises(sqlalchemy.exc.OperationalError) as away:
         archive.round(batch_size=BatchSize(nowhere))
     for error in (too_slow.value, away.value, StoreAway("x")):
-        archiving._tell_trouble(error)
+        archiving._log_trouble(error)
     assert [(line["event"], line["error"], line["sqlstate"]) for line in lines] == [
         ("archive.failed", "QueryCanceled", "57014"),
         ("archive.away", "OperationalError", None),

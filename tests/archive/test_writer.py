@@ -135,11 +135,11 @@ def test_other_rows_are_refused_and_stay_an_alarm_and_the_other_classes_go_on(
     else:
         body = records.parquet(rows.slice(0, 2)) if what == "one row fewer" else b"canary"
     put_other(archive, manifests.object_key(batch), body, batch.locked_until)
-    told = set[str]()
+    logged = set[str]()
     for _ in range(3):
         troubles = archive.writer().round().troubles
         assert [getattr(trouble, "key", None) for trouble in troubles] == [manifests.object_key(batch)]
-        told = archiving._tell(troubles, told)
+        logged = archiving._log_new(troubles, logged)
     assert len(lines.of("evidence.differs")) == 1  # an alarm each time would be none
     assert [(known.retention_class, known.state) for known in archive.known()] == [
         ("capture", "claimed"),
