@@ -28,7 +28,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 # A half-made virtual environment is not taken for a whole one.
 .DELETE_ON_ERROR:
-.PHONY: help demo test chaos conformance bench bench-standin false-alarms mutants size check docs format lock secrets clean
+.PHONY: help demo test chaos conformance bench bench-standin false-alarms mutants size check docs golden format lock secrets clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,16 +68,20 @@ false-alarms: $(INSTALLED) ## count how often order numbers and other ids look l
 size: $(INSTALLED) ## count the code of one capture's way, the service, the stand-in and the tests; ARGS=--write updates README
 	@$(BIN)/python -m bench.size $(ARGS)
 
-check: $(INSTALLED) ## format, lint, types, import directions, locks, migrations and states in step
+check: $(INSTALLED) ## format, lint, types, import directions, locks, migrations, states and contracts in step
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet --output-format concise .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/python -m pytest --quiet tests/test_layers.py tests/test_locks.py
 	@$(BIN)/python -m jobs.local.migrations_in_step
 	@$(BIN)/python -m jobs.local.states_page --check
+	@$(BIN)/billing contracts check
 
 docs: $(INSTALLED) ## write the states and their diagrams into docs/protocol.md, from billing/states.py
 	@$(BIN)/python -m jobs.local.states_page
+
+golden: $(INSTALLED) ## complete the files in jobs/road/golden, which record the contracts that were released
+	@$(BIN)/python -m jobs.local.golden_files
 
 format: $(INSTALLED) ## format the code and fix what ruff can fix
 	$(BIN)/ruff format .

@@ -135,6 +135,13 @@ OPERATION = Operation(
             max_attempts=5,
             owner="billing",
             purpose="draft, fill, finalize and send one invoice",
+            payload={
+                "minor": "integer",
+                "currency": "text",
+                "customer": "text",
+                "account": "text or null",
+                "lines": "integer",
+            },
         ),
     ),
     next_step=next_step,

@@ -54,6 +54,13 @@ OPERATION = Operation(
             max_attempts=1_000_000,
             owner="payments",
             purpose="ask Stripe until our credentials are accepted again, and release the switch",
+            payload={
+                "scope": "text",
+                "reason": "text",
+                "probes": "true or false",
+                # An operator who takes the switch over writes none.
+                "account": "optional text or null",
+            },
             # Only an operator releases what an operator pulled.
             wanted=lambda pulled: bool(pulled.get("probes")),
         ),

@@ -20,6 +20,32 @@ from billing.tables.facts import Fact
 from billing.tables.schema import Table
 
 
+def _is_time(value: object) -> bool:
+    try:
+        return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        return False
+
+
+PAYLOAD_TYPES: Mapping[str, Callable[[object], bool]] = {
+    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "text": lambda value: isinstance(value, str),
+    "time": _is_time,
+    "true or false": lambda value: isinstance(value, bool),
+}
+"""What a field of a payload may be. `text or null` may be null, too; an `optional text` may also be absent."""
+
+
+def payload_fits(payload: Mapping[str, Any], types: Mapping[str, str]) -> bool:
+    """Whether these are the fields, and each has its type."""
+    needed = {name for name, kind in types.items() if not kind.startswith("optional ")}
+    return needed <= payload.keys() <= types.keys() and all(
+        (value is None and types[name].endswith(" or null"))
+        or PAYLOAD_TYPES[types[name].removeprefix("optional ").removesuffix(" or null")](value)
+        for name, value in payload.items()
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Contract:
     """One kind of work that an operation's facts start: a promise between the process that plans it and the one that
@@ -33,8 +59,12 @@ class Contract:
     """Crashes of a worker and unknown errors in one step; outages are bounded by the key's horizon, not by number."""
     owner: str
     purpose: str
+    payload: Mapping[str, str]
+    """The fields of that fact's payload, each with its `PAYLOAD_TYPES`. Every writer writes them all, except one that
+    is `optional`. `billing contracts check` compares them with every version that was released."""
     version: int = 1
-    fact_version: int = 1
+    fact_versions: tuple[int, ...] = (1,)
+    """The versions of the fact that it accepts. No relay touches a fact of a version that it does not know."""
     since: int = 1
     """The first `CONTRACTS_VERSION` that has it."""
     wanted: Callable[[Mapping[str, Any]], bool] = lambda _payload: True

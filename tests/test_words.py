@@ -16,6 +16,7 @@ from billing.timing import PRODUCTION, SHORT
 from jobs.checkup import rows, servers
 from jobs.cli import archive_verify
 from jobs.process import health, waiting
+from jobs.road import drain
 from jobs.road.guards import Silence
 
 ROOT = Path(__file__).parent.parent
@@ -146,6 +147,7 @@ STATED = {
         f"`unanswered` with at most {switches.LISTED:,} of the calls in flight",
         f"at most {archive_verify.MOST_IN_JSON:,}; `differences_left_out`",
         f"the `count` (up to {set_aside.MOST_COUNTED:,}) and the oldest {set_aside.NAMED} `facts`",
+        f"up to {drain.FACTS_READ:,}, and name waiting facts",
         f"up to {entities.MAX_LINES} |",
         f"1 to {entities.MAX_DAYS} |",
     ],

@@ -13,7 +13,20 @@ import warnings
 import typer
 from typer.exceptions import TyperException
 
-from jobs.cli import access, archive, audit, demo, doctor, operators, processes, quarantine, requests, standin, usage
+from jobs.cli import (
+    access,
+    archive,
+    audit,
+    contracts,
+    demo,
+    doctor,
+    operators,
+    processes,
+    quarantine,
+    requests,
+    standin,
+    usage,
+)
 from jobs.cli.output import print_error, print_line
 
 app = typer.Typer(
@@ -25,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (demo, processes, requests, doctor, operators, quarantine, audit, archive, access, standin):
+for room in (demo, processes, requests, doctor, operators, quarantine, audit, archive, contracts, access, standin):
     room.add_to(app)
 usage.let_help_flow(app)
 

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from billing import statements
 from jobs.road.cadence import CostlyChecks
-from jobs.road.contracts import known, starting
+from jobs.road.contracts import accepted, known
 from jobs.road.planning import only_stamped
 
 SQL = statements.beside(__file__)
@@ -43,7 +43,7 @@ def read(session: Session, most: Mapping[str, int], costly: CostlyChecks) -> Bac
     row = statements.run(
         session,
         SQL["read_backlog"],
-        starting=starting(),
+        accepted=accepted(),
         only_stamped=only_stamped(),
         known=known(),
         queues=list(most),

@@ -1,7 +1,7 @@
 -- name: read_backlog
 -- Each condition is also in the statement that then takes the rows: in planning.sql, housekeeping.sql or work_queue.sql.
 SELECT EXISTS (SELECT FROM billing.facts
-                WHERE planned_version IS NULL AND version = 1 AND topic = ANY (:starting)) AS unplanned,
+                WHERE planned_version IS NULL AND topic || ':' || version = ANY (:accepted)) AS unplanned,
 
        EXISTS (SELECT FROM billing.facts
                 WHERE planned_version IS NULL AND version = 1 AND topic = ANY (:only_stamped)) AS unstamped,

@@ -1,7 +1,7 @@
 """Which fact starts which work, by the registrations of the operations, and the row of work that a fact starts."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,7 +27,12 @@ def contracts() -> list[tuple[Operation, Contract]]:
 
 def known() -> list[str]:
     """The contracts that this version can carry out, as `name:version`."""
-    return [f"{contract.name}:{contract.version}" for _, contract in contracts()]
+    return [named(contract) for _, contract in contracts()]
+
+
+def named(contract: Contract) -> str:
+    """`take_capture:1`."""
+    return f"{contract.name}:{contract.version}"
 
 
 def contract_of(work: Work) -> Contract | None:
@@ -40,11 +45,24 @@ def starting(since: int = 0) -> list[str]:
     return sorted({f"{operation.kind}.{each.topic}" for operation, each in contracts() if each.since > since})
 
 
-def started_by(fact: Fact, since: int = 0) -> Iterator[tuple[Operation, Contract]]:
-    """The contracts that this fact starts, of those that came after the version `since`."""
-    for operation, contract in contracts():
-        starter = (f"{operation.kind}.{contract.topic}", contract.fact_version)
-        if contract.since > since and starter == (fact.topic, fact.version) and contract.wanted(fact.payload):
+def accepted() -> list[str]:
+    """The facts that start work, as `topic:version`. Another version of their topics waits for a newer relay."""
+    return sorted({each for operation, contract in contracts() for each in starters(operation, contract)})
+
+
+def starters(operation: Operation, contract: Contract) -> set[str]:
+    """The facts that start this contract, as `topic:version`."""
+    return {f"{operation.kind}.{contract.topic}:{version}" for version in contract.fact_versions}
+
+
+def started_by(
+    fact: Fact, since: int = 0, among: Sequence[tuple[Operation, Contract]] | None = None
+) -> Iterator[tuple[Operation, Contract]]:
+    """The contracts that this fact starts, of those that came after the version `since`. `among`: instead of those of
+    this version."""
+    for operation, contract in contracts() if among is None else among:
+        starts = fact.topic == f"{operation.kind}.{contract.topic}" and fact.version in contract.fact_versions
+        if starts and contract.since > since and contract.wanted(fact.payload):
             yield operation, contract
 
 

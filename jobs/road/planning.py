@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, Engine, Row, Select, and_, bindparam, func, select
+from sqlalchemy import ColumnElement, Engine, Row, Select, and_, bindparam, cast, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import Session
 
@@ -21,7 +21,7 @@ from billing.tables.facts import Fact
 from billing.timing import Timing
 from jobs import logs
 from jobs.road import work_queue
-from jobs.road.contracts import CONTRACTS_VERSION, Unplannable, started_by, starting, work_for
+from jobs.road.contracts import CONTRACTS_VERSION, Unplannable, accepted, started_by, starting, work_for
 from jobs.road.verdicts import Failure, classify
 
 log = structlog.get_logger()
@@ -43,8 +43,9 @@ def only_stamped() -> list[str]:
 
 def unplanned() -> Which:
     """Facts to plan. A topic or version that this code does not know stays unplanned, for a newer relay."""
-    its_topic = Fact.topic == func.any(bindparam("topics", starting(), type_=ARRAY(TEXT)))
-    return and_(Fact.planned_version.is_(None), Fact.version == 1, its_topic)
+    # As in planning.sql.
+    name = Fact.topic.concat(":").concat(cast(Fact.version, TEXT))
+    return and_(Fact.planned_version.is_(None), name == func.any(bindparam("accepted", accepted(), type_=ARRAY(TEXT))))
 
 
 def catch_up(engine: Engine, timing: Timing) -> int:
@@ -104,7 +105,7 @@ def stamp_the_rest(session: Session, most: int = STAMP_MOST) -> int:
 
 def any_unplanned(session: Session) -> bool:
     """Whether there are facts that may start work and that no relay has planned yet."""
-    return bool(statements.run(session, SQL["any_unplanned"], starting=starting()).scalar_one())
+    return bool(statements.run(session, SQL["any_unplanned"], accepted=accepted()).scalar_one())
 
 
 def _started_by(row: Row[Any], timing: Timing) -> list[dict[str, Any]]:

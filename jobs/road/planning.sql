@@ -1,5 +1,5 @@
 -- name: any_unplanned
-SELECT EXISTS (SELECT FROM billing.facts WHERE planned_version IS NULL AND version = 1 AND topic = ANY (:starting));
+SELECT EXISTS (SELECT FROM billing.facts WHERE planned_version IS NULL AND topic || ':' || version = ANY (:accepted));
 
 -- name: stamp
 UPDATE billing.facts SET planned_version = :planned_version WHERE id = ANY (:ids);

@@ -45,6 +45,9 @@ def nothing(service: Any) -> list[str]:
 ARGUMENTS = {
     "audit": nothing,
     "capture": capture,
+    "contracts check": nothing,
+    "contracts drained": lambda service: ["take_capture:1", "--json"],
+    "contracts list": nothing,
     "doctor": nothing,
     "explain": settled,
     "health": lambda service: ["relay", "--json"],

@@ -5,6 +5,7 @@ called, settled, shown, explained, stopped by its switch, put back by a person, 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, ClassVar, TypeAlias
 from uuid import uuid4
 
@@ -126,6 +127,7 @@ OPERATION = Operation(
             max_attempts=2,
             owner="tests",
             purpose="write one label",
+            payload={"account": "text or null"},
         ),
     ),
     next_step=lambda loaded: WRITE if loaded.row.state == "requested" else None,
@@ -267,6 +269,19 @@ def test_its_facts_are_archived(labels: Service, s3: SeaweedFS) -> None:
     assert {fact.topic for fact in labels.facts(label) if fact.batch_no} == {
         *("label.requested", "label.attempted", "label.written")
     }
+
+
+def test_a_version_of_its_fact_that_it_does_not_accept_waits_for_a_relay_that_does(
+    labels: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (intent,) = labels.intents()
+    label = request_label(labels, intent, "gift", "label-1")
+    labels.execute("UPDATE billing.facts SET version = 2 WHERE entity_id = :id", id=label)
+    labels.relay.round()
+    assert [fact.planned_version for fact in labels.facts(label)] == [None]
+    newer = replace(OPERATION, contracts=(replace(OPERATION.contracts[0], fact_versions=(1, 2)),))
+    monkeypatch.setitem(operations.OPERATIONS, "label", newer)
+    assert labels.settle(label) == ["written"]
 
 
 def test_a_fact_that_it_does_not_name_is_refused(labels: Service) -> None:

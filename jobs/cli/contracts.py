@@ -1,0 +1,145 @@
+"""`billing contracts`: which work this version can take, whether that fits what was released, and what is left."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from jobs.cli.output import RUNNING, AsJson, counted, print_json, print_line, print_table
+
+
+def add_to(app: typer.Typer) -> None:
+    contracts = typer.Typer(
+        no_args_is_help=True,
+        help="The kinds of work: what starts them, and whether old and new versions can share them.",
+    )
+    contracts.command("list")(list_contracts)
+    contracts.command()(check)
+    contracts.command()(drained)
+    app.add_typer(contracts, name="contracts", rich_help_panel=RUNNING)
+
+
+def list_contracts(as_json: AsJson = False) -> None:
+    """List the contracts of this version: which fact starts each, on which queue, and whose it is.
+
+    It asks no server and needs no setting.
+
+    \b
+    Example:
+      billing contracts list
+    """
+    from jobs.road.contracts import contracts, named, starters
+
+    listed = [
+        {
+            "contract": named(contract),
+            "started_by": ", ".join(sorted(starters(operation, contract))),
+            "queue": contract.queue,
+            "max_attempts": contract.max_attempts,
+            "deadline": operation.deadline,
+            "owner": contract.owner,
+            "purpose": contract.purpose,
+        }
+        for operation, contract in contracts()
+    ]
+    if as_json:
+        print_json(listed)
+    else:
+        titles = [name.replace("_", " ") for name in listed[0]]
+        print_table("contracts", titles, [list(each.values()) for each in listed])
+
+
+def check(
+    database: Annotated[
+        bool, typer.Option("--database", help="Also plan on trial what waits in this database; nothing is written.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check that processes of older and newer versions can share one database with this one. Run it before a rollout.
+
+    It compares the contracts with every version that was released (jobs/road/golden), and prints each change that an
+    older or a newer process could not consume, with what to do. Exit status 1 if there is one. Without --database it
+    asks no server and needs no setting.
+
+    \b
+    Examples:
+      billing contracts check
+      billing contracts check --database   # with the new version, before it is rolled out
+    """
+    from jobs.road import golden
+
+    corpus = golden.released()
+    findings = golden.check(corpus)
+    if database:
+        from jobs.cli.opening import opened
+        from jobs.process.patience import patiently
+        from jobs.road.drain import check_waiting
+
+        with opened() as runtime:
+            findings += patiently(runtime, check_waiting)
+    examples = sum(len(each.facts) for each in corpus)
+    if as_json:
+        print_json({"released": len(corpus), "facts": examples, "database": database, "findings": findings})
+    elif not findings:
+        print_line(
+            f"{counted(len(corpus), 'released contract')} with {counted(examples, 'recorded fact')}: older and newer "
+            "versions can share them" + (", and this version can take all that waits" if database else "")
+        )
+    for finding in () if as_json else findings:
+        print_line(str(finding))
+    if findings:
+        raise typer.Exit(1)
+
+
+def drained(
+    contract: Annotated[str, typer.Argument(metavar="NAME:VERSION", help="as `billing contracts list` shows it")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what is left of one version of a contract. Exit status 0 only if nothing is: its support may be removed.
+
+    It counts work in every state but done, and facts that would start it: those that no relay has planned yet, and
+    those that were set aside.
+
+    \b
+    Example:
+      billing contracts drained take_capture:1
+    """
+    from jobs.cli.opening import opened
+    from jobs.process.patience import patiently
+    from jobs.road import drain
+    from jobs.road.contracts import known
+
+    with opened() as runtime:
+        left = patiently(runtime, lambda session: drain.drained(session, contract))
+    if left is None:
+        raise typer.BadParameter(f"no contract is called {contract}; this version knows {', '.join(known())}")
+    if as_json:
+        print_json({"drained": left.drained, **asdict(left)})
+    elif left.drained:
+        print_line(f"{contract} is drained: its support may be removed; then set `retired` in its golden file")
+    else:
+        for line in _left(left.work, left.unplanned, left.set_aside):
+            print_line(f"{contract}: {line}")
+    if not left.drained:
+        raise typer.Exit(1)
+
+
+_WHAT_TO_DO = {
+    "held": "`billing switch list` shows what stops it",
+    "parked": "no running worker knows this version; start one that does",
+    "quarantined": "it needs a decision: `billing quarantine list`",
+}
+
+
+def _left(work: Mapping[str, int], unplanned: int, set_aside: int) -> list[str]:
+    lines = [
+        f"{count} {state}; {_WHAT_TO_DO.get(state, 'wait: workers carry it out')}" for state, count in work.items()
+    ]
+    if unplanned:
+        lines.append(
+            f"{counted(unplanned, 'fact')} unplanned; wait, and see whether an old application still writes them"
+        )
+    if set_aside:
+        lines.append(f"{counted(set_aside, 'fact')} set aside; `billing doctor` names them")
+    return lines
