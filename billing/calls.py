@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from billing.gateway import Answer, NotSent, Request, Response
 from billing.learned import Learned
@@ -74,6 +75,8 @@ class Report:
     took_ms: int
     error: str | None = None
     """The class of an exception that escaped a call: a bug of ours, counted as an attempt."""
+    raised: tuple[dict[str, Any], ...] = ()
+    """That exception and its causes, without messages."""
 
     @property
     def reached(self) -> bool | None:

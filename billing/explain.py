@@ -88,7 +88,9 @@ def explain(session: Session, name: str) -> Explanation:
     newest, *others = find(session, name)
     operation = operation_of(newest)
     row = session.get(operation.table, newest)
-    assert isinstance(row, Requested), "`find` found it in this transaction"
+    if not isinstance(row, Requested):
+        # Another program wrote work for an operation that does not exist, or its row was deleted.
+        raise UnknownEntity(name)
     works = session.scalars(select(Work).where(Work.entity_id == newest).order_by(Work.id))
     records = session.scalars(
         select(Record).where(Record.operation_id == newest).order_by(Record.created_at, Record.generation)

@@ -4,6 +4,7 @@
     entities.py             what is asked for: captures, invoices and their lines; and switches
     idempotency_records.py  one call to Stripe under one key
     work.py                 what is still to be done
+    work_failures.py        how work failed
     facts.py                what happened, and the batches in which it is archived
 
 Every name is qualified by the schema, because the service shares the application's database. The database's clock
@@ -11,4 +12,4 @@ judges all times. Postgres 16 or later.
 """
 
 # Importing one table imports all of them, so that `Table.metadata` is always the whole schema.
-from billing.tables import entities, facts, idempotency_records, schema, work  # noqa: F401
+from billing.tables import entities, facts, idempotency_records, schema, work, work_failures  # noqa: F401

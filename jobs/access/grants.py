@@ -148,6 +148,10 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         "reader": May(see=_all("work")),
         "operator": May(change=_these("state state_since due_at attempts reason")),
     },
+    "work_failures": {
+        "worker": May(write=_all("work_failures", but="id happened_at")),
+        "reader": May(see=_all("work_failures")),
+    },
     "archive_batches": {
         "archiver": May(
             see=_all("archive_batches"),

@@ -1,11 +1,18 @@
 """`billing quarantine`: list the work that needs a decision, show it, and put it back with a reason."""
 
-from typing import Annotated
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jobs.cli.acting import acting
-from jobs.cli.output import ON_CALL, Actor, AsJson, Reason, clock, print_json, print_line, print_table
+from jobs.cli.output import ON_CALL, Actor, AsJson, Reason, clock, counted, print_json, print_line, print_table
+
+if TYPE_CHECKING:
+    from jobs.road.evidence import Failed
+
+PLACES_SHOWN = 5
+"""The innermost places of an exception; `--json` has all."""
 
 WorkId = Annotated[str, typer.Argument(metavar="WORK_ID", help="wrk_...")]
 
@@ -79,23 +86,53 @@ def _list_undecided(most: int, as_json: bool) -> None:
 
 
 def show(work_id: WorkId, as_json: AsJson = False) -> None:
-    """Show everything about one piece of work in quarantine, as `billing explain` does for its operation.
+    """Show everything about one piece of work: how it failed, and what `billing explain` says about its operation.
+
+    Each failure has the errors with their places, the calls as they stood then, and the version of the code.
 
     \b
     Example:
       billing quarantine show wrk_0198f0c2...
     """
-    from billing.explain import explain
     from jobs.cli import operators
     from jobs.cli.opening import opened
     from jobs.process.patience import patiently
+    from jobs.road.quarantine import show as shown
 
     with opened() as runtime:
-        story = patiently(runtime, lambda session: explain(session, work_id))
+        found = patiently(runtime, lambda session: shown(session, work_id))
+    story, failures = found.explanation, found.failures
     if as_json:
-        print_json(story)
-    else:
+        explained = {each.name: getattr(story, each.name) for each in fields(story)} if story is not None else {}
+        print_json({**explained, "quarantined": found.work, "failures": failures})
+        return
+    if story is not None:
         operators.show(story)
+    else:
+        print_line(f"{found.work.entity_id}: nothing more is known of it, only its work: {found.work.reason}")
+    print_line("")
+    print_line("failures" if failures else "no failure was kept: it was quarantined by an older version")
+    for failed in failures:
+        _show_failure(failed)
+
+
+def _show_failure(failed: "Failed") -> None:
+    what = "quarantined" if failed.quarantined else "an attempt failed"
+    print_line(
+        f"  {clock(failed.at)}  {what}: {failed.reason or 'no reason'} (attempts {failed.attempts}, "
+        f"code {failed.code_version}, contracts {failed.contracts_version})"
+    )
+    for error in failed.errors:
+        codes = [str(error[name]) for name in ("sqlstate", "constraint") if name in error]
+        print_line(f"    raised {' '.join([error['kind'], *codes])}")
+        for place in error["at"][-PLACES_SHOWN:]:
+            print_line(f"      at {place}")
+    for call in failed.calls:
+        ids = ", ".join(call["request_ids"]) or "none"
+        print_line(
+            f"    {call['step']} g{call['generation']} was {call['state']}, {counted(call['sends'], 'send')}, "
+            f"{call['unanswered']} unanswered, Stripe request ids: {ids}"
+        )
 
 
 def replay(work_id: WorkId, reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:

@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 
 from billing import database, effects, row_io, store
 from billing.errors import InvalidRequest, UnknownEntity
+from billing.explain import Explanation, explain
 from billing.facts import new_fact
 from billing.idempotency import lease_alive
 from billing.learned import Learned
@@ -35,6 +36,7 @@ from billing.tables.idempotency_records import Record
 from billing.tables.work import Work
 from billing.texts import plain_text
 from jobs.road import work_queue
+from jobs.road.evidence import Failed, failures_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,16 @@ class Quarantined:
     attempts: int
     since: datetime
     reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """All that is known about one piece of work that needs a decision. `explanation` is None if no application asked
+    for its operation, or its row is gone."""
+
+    work: Quarantined
+    failures: list[Failed]
+    explanation: Explanation | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +91,19 @@ def listed(session: Session, most: int = 100) -> list[Quarantined]:
     rows = session.scalars(
         select(Work).where(Work.state == WorkState.QUARANTINED).order_by(Work.state_since, Work.id).limit(most)
     )
-    return [Quarantined(w.id, w.entity_id, w.contract, w.queue, w.attempts, w.state_since, w.reason) for w in rows]
+    return [_quarantined(work) for work in rows]
+
+
+def show(session: Session, work_id: str) -> Shown:
+    """Everything about one piece of work, in quarantine or not any more. Raises UnknownEntity."""
+    work = session.get(Work, work_id)
+    if work is None:
+        raise UnknownEntity(work_id)
+    try:
+        explanation = explain(session, work_id)
+    except UnknownEntity:
+        explanation = None
+    return Shown(_quarantined(work), failures_of(session, work_id), explanation)
 
 
 def undecided(session: Session, most: int = 100) -> list[Undecided]:
@@ -145,6 +169,10 @@ def reopen_invoice(session: Session, invoice_id: str, *, actor: str, reason: str
     work_queue.move(work, WorkState.READY, database.now(session), reason=f"reopened by {actor}")
     row_io.save(session, [work, loaded.row, *loaded.records], reopened)
     return Replayed(work.id, invoice_id, ["a new draft is made under a new key"])
+
+
+def _quarantined(work: Work) -> Quarantined:
+    return Quarantined(work.id, work.entity_id, work.contract, work.queue, work.attempts, work.state_since, work.reason)
 
 
 _NEEDS_DECISION = (RecordState.UNSETTLED, RecordState.CONFLICT)

@@ -32,7 +32,7 @@ from billing.tables.work import Work
 from billing.timing import may_be_real
 from jobs import logs
 from jobs.logs import about
-from jobs.road import work_queue
+from jobs.road import evidence, work_queue
 from jobs.road.contracts import known, urgency_of
 from jobs.road.guards import STOPPED, UNAVAILABLE, Guards, Refusal
 from jobs.road.verdicts import LEFT_TO_GUARDS, VERDICTS
@@ -112,6 +112,7 @@ class Runner:
         for piece in pieces:
             self._judge(piece, now)
         store.save_all(session, unwritten, [piece.work for piece in pieces])
+        _keep_failures(session, pieces, now)
         logs.once_committed(session, lambda: _log(pieces, now))
         return _outcome(pieces)
 
@@ -174,13 +175,14 @@ class Runner:
         if deadline is not None and may_be_real(deadline):
             work.urgency = urgency_of(deadline, work.created_at, self.call_settings.timing)
 
-    def set_aside(self, session: Session, claimed: Sequence[Piece], why: str) -> None:
+    def set_aside(self, session: Session, claimed: Sequence[Piece], error: Exception) -> None:
         """Quarantine work that could not be prepared. A look that is due is postponed, or it would be claimed again."""
-        now = database.now(session)
+        now, why = database.now(session), f"could not be prepared: {type(error).__name__}"
         for work in work_queue.locked(session, [piece.work.id for piece in claimed]).values():
             work_queue.move(work, WorkState.QUARANTINED, now, reason=why)
             logs.once_committed(session, partial(log.error, "work.quarantined", **about(work), why=why))
-            row_io.save(session, [work])
+            failure = evidence.failure(session, work, quarantined=True, errors=evidence.errors_of(error))
+            row_io.save(session, [work], [failure])
             store.look_later(session, work.id, now, self.call_settings.timing)
 
 
@@ -192,7 +194,7 @@ def make_call(gateway: Gateway, call: Call, budget: Budget) -> Report:
         log.error("call.crashed", step=call.step.name, **about(call.loaded.row), exc_info=True)
         name = type(error).__name__
         unknown = LookResult(Learned.LOOK_UNANSWERED, why=name) if call.looking else NoAnswer(name)
-        return Report(call, unknown, 0, error=name)
+        return Report(call, unknown, 0, error=name, raised=evidence.errors_of(error))
 
 
 def _load(session: Session, pieces: Sequence[Piece]) -> None:
@@ -219,6 +221,19 @@ def _conflict_if_claimed(session: Session, report: Report) -> Report:
         return report
     claimed = replace(found, learned=Learned.FOUND_CLAIMED, why=f"claimed_by_another: {other}")
     return replace(report, came_back=claimed)
+
+
+def _keep_failures(session: Session, pieces: Sequence[Piece], now: datetime) -> None:
+    """Keep why work was quarantined in this transaction, and which calls ended with an error of ours."""
+    for piece in pieces:
+        quarantined = _newly_quarantined(piece, now)
+        raised = piece.report.raised if piece.report is not None else ()
+        if quarantined or raised:
+            row_io.save(session, (), [evidence.failure(session, piece.work, quarantined=quarantined, errors=raised)])
+
+
+def _newly_quarantined(piece: Piece, now: datetime) -> bool:
+    return piece.work.state == WorkState.QUARANTINED and piece.work.state_since == now
 
 
 def _outcome(pieces: Sequence[Piece]) -> Outcome:
@@ -248,8 +263,7 @@ def _log(pieces: Sequence[Piece], now: datetime) -> None:
             step, looking = call.step.name, call.looking
             log.info("operation.prepared", **about(row), state=row.state, step=step, looking=looking, took_ms=took_ms)
             continue
-        stuck = work.state == WorkState.QUARANTINED and work.state_since == now
-        needs_operator = stuck or result.newly_undecided or result.standing in _NEEDS_OPERATOR
+        needs_operator = _newly_quarantined(piece, now) or result.newly_undecided or result.standing in _NEEDS_OPERATOR
         level = log.error if needs_operator else log.info
         level(
             "operation.settled",

@@ -16,7 +16,7 @@ from billing.database import now, transaction
 from billing.gateway import Response, boot_clock
 from billing.states import WorkState
 from jobs.logs import about
-from jobs.road import work_queue
+from jobs.road import evidence, work_queue
 from jobs.road.runner import Outcome, Runner
 from jobs.road.verdicts import Failure, classify
 
@@ -110,7 +110,8 @@ class Settler:
                     body, status = (answer.kept, answer.status) if answer else (None, None)
                     if store.keep_unsettled(session, report, body, status, why):
                         work_queue.move(work, WorkState.QUARANTINED, now(session), reason=why)
-                        row_io.save(session, [work])
+                        failure = evidence.failure(session, work, quarantined=True, errors=evidence.errors_of(error))
+                        row_io.save(session, [work], [failure])
                 return
             except SQLAlchemyError as again:
                 if classify(again) is Failure.DATA:

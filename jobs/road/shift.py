@@ -197,7 +197,7 @@ class Shift:
         if known_to_fail:
             try:
                 with transaction(self._engine) as session:
-                    self._runner.set_aside(session, claimed, f"could not be prepared: {type(error).__name__}")
+                    self._runner.set_aside(session, claimed, error)
             except SQLAlchemyError as again:
                 self._pause(again)
 

@@ -73,7 +73,7 @@ def test_only_the_row_that_cannot_be_prepared_is_set_aside(service: Service) -> 
         assert [work.entity_id for work in claimed] == [piece.work.entity_id for piece in failed] == [poisoned]
         # Waiting in vain for its lock is fine; taking another row is not.
         with contextlib.suppress(OperationalError), database.transaction(service.engine) as session:
-            runner.set_aside(session, failed, "could not be prepared")
+            runner.set_aside(session, failed, ValueError("one of the rows"))
     other_engine.dispose()
     assert service.work(innocent).state == WorkState.READY
 

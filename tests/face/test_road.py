@@ -176,7 +176,7 @@ def test_work_that_cannot_be_prepared_does_not_stop_the_others(engine: Engine, r
         with pytest.raises(KeyError):
             runner.start(session, claimed, Counter())
     with transaction(engine) as session:
-        runner.set_aside(session, claimed, "could not be prepared")
+        runner.set_aside(session, claimed, ValueError("one of the rows"))
     (call,) = claim(engine, runner).calls
     assert call.loaded.row.id == healthy
     assert works(engine)[poisoned] in ("quarantined", "parked")
