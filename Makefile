@@ -68,17 +68,17 @@ false-alarms: $(INSTALLED) ## count how often order numbers and other ids look l
 size: $(INSTALLED) ## count the code of one capture's way, the service, the stand-in and the tests; ARGS=--write updates README
 	@$(BIN)/python -m bench.size $(ARGS)
 
-check: $(INSTALLED) ## format, lint, types, import directions, locks, migrations, states and contracts in step
+check: $(INSTALLED) ## format, lint, types, import directions, locks, migrations, states, metrics and contracts in step
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet --output-format concise .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/python -m pytest --quiet tests/test_layers.py tests/test_locks.py
 	@$(BIN)/python -m jobs.local.migrations_in_step
-	@$(BIN)/python -m jobs.local.states_page --check
+	@$(BIN)/python -m jobs.local.pages --check
 	@$(BIN)/billing contracts check
 
-docs: $(INSTALLED) ## write the states and their diagrams into docs/protocol.md, from billing/states.py
-	@$(BIN)/python -m jobs.local.states_page
+docs: $(INSTALLED) ## write states and metrics into docs/, from billing/states.py and jobs/metrics/instruments.py
+	@$(BIN)/python -m jobs.local.pages
 
 golden: $(INSTALLED) ## complete the files in jobs/road/golden, which record the contracts that were released
 	@$(BIN)/python -m jobs.local.golden_files
@@ -88,7 +88,7 @@ format: $(INSTALLED) ## format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 
 lock: $(UV) ## write all locks anew from both pyproject.toml; ARGS=--upgrade takes newer versions, too
-	$(COMPILE) $(ARGS) -o requirements/product.lock pyproject.toml
+	$(COMPILE) $(ARGS) --extra metrics -o requirements/product.lock pyproject.toml
 	$(COMPILE) $(ARGS) -o stripe_standin/requirements.lock stripe_standin/pyproject.toml
 	$(COMPILE) $(ARGS) --group build -o requirements/build.lock
 	$(COMPILE) $(ARGS) --all-extras --group build -o requirements/dev.lock pyproject.toml stripe_standin/pyproject.toml

@@ -10,6 +10,7 @@ same Valkey (`jobs.local`):
     ours        a real relay and a real worker, production timing: idempotency record, facts, log lines, everything
     baseline    RQ's fork worker with its imports preloaded, one job per capture (`rq_worker`)
     rival       Huey's threads, the cheapest of the usual queues we know of (`huey_worker`)
+    measured    ours with metrics on and scraped, beside ours alone
     floor       threads that do the bare calls, with urllib3 and psycopg, without any queue (`floor_worker`)
 
 Baseline and rival do the same *bare* job (`bare_job`): look at the row, call Stripe's SDK with an idempotency key,

@@ -10,7 +10,7 @@ from pathlib import Path
 from bench import report
 from bench.measure import Bench, Load, bench
 from bench.report import Findings
-from bench.sides import SIDES, Baseline, Ours, Rival, Side
+from bench.sides import SIDES, Baseline, Measured, Ours, Rival, Side
 from jobs.local.supervisor import LocalServerError
 
 PROVIDER_MS = 300
@@ -35,7 +35,14 @@ QUICK = Plan(rounds=1, busy_s=3, light=25, idle_s=4, recovery=True)
 TINY = Plan(rounds=1, busy_s=0.6, light=2, idle_s=0.5, recovery=False, in_flight=(4,))
 """For the test that runs this program; its numbers mean nothing."""
 
-RATES = {("baseline", 300): 25, ("baseline", 30): 25, ("ours", 30): 700, ("rival", 30): 250, ("floor", 30): 600}
+RATES = {
+    ("baseline", 300): 25,
+    ("baseline", 30): 25,
+    ("ours", 30): 700,
+    ("measured", 30): 700,
+    ("rival", 30): 250,
+    ("floor", 30): 600,
+}
 """Rough captures per second of a side that is CPU-bound. Only the length of its turn depends on it."""
 
 
@@ -65,6 +72,12 @@ def measure(plan: Plan, at: Bench) -> Findings:
     with at.sides(two.in_flight, 2, [side for side in plan.sides if side is not Baseline]) as sides:
         _rounds(plan, at, two, sides)
     found.loads.append(two)
+    if Ours in plan.sides:
+        name = f"CPU-bound, {two.in_flight} in flight, without and with metrics"
+        found.metrics = Load(name, two.in_flight, FAST_PROVIDER_MS, 1)
+        with at.sides(two.in_flight, kinds=(Ours, Measured)) as sides:
+            # The difference is a few percent, so it needs more rounds than the ratios above.
+            _rounds(replace(plan, rounds=2 * plan.rounds), at, found.metrics, sides)
     return found
 
 

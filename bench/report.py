@@ -25,6 +25,8 @@ class Findings:
     first_ms: dict[str, float] = field(default_factory=dict)
     """Latency of the first capture after a quiet time."""
     idle: dict[str, dict[str, float]] = field(default_factory=dict)
+    metrics: Load | None = None
+    """What metrics cost: ours without and with them."""
     recovered_s: float | None = None
     machine: dict[str, str] = field(default_factory=dict)
     took_s: float = 0.0
@@ -90,6 +92,13 @@ def goals(found: Findings) -> list[Goal]:
             sum(ms for role, ms in idle.items() if role != "redis") if idle else None,
             " CPU-ms/s",
         ),
+        Goal(
+            "CPU per capture: ours with metrics / without",
+            1.03,
+            1.01,
+            _ratio(found.metrics, "measured", "ours", _cpu) if found.metrics else None,
+            " ×",
+        ),
         Goal("kill -9 of a worker → its calls made again", LEASE_S + 5, None, found.recovered_s, " s"),
     ]
 
@@ -99,7 +108,7 @@ def page(found: Findings) -> str:
     lines += [", ".join(f"{name} {value}" for name, value in found.machine.items()) + ".", ""]
     lines += ["| goal | must | stretch | measured | reached |", "|---|---|---|---|---|"]
     lines += [goal.row() for goal in goals(found)]
-    for load in found.loads:
+    for load in [*found.loads, *([found.metrics] if found.metrics else [])]:
         lines += ["", f"**{load.name}, provider {load.delay_ms} ms (ideal {load.ideal:.0f}/s).** Medians:", ""]
         lines += [
             "| side | captures/s | CPU-ms per capture: in all | worker | relay | Postgres | Redis | memory MB |"

@@ -1,10 +1,13 @@
 """The four sides: how each is started, paused, asked for captures, and observed."""
 
+import contextlib
 import json
 import os
 import signal
 import sys
+import threading
 import time
+import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +18,7 @@ from uuid import uuid4
 import psycopg
 from redis import Redis
 from sqlalchemy import Engine, text
+from sqlalchemy.engine import make_url
 
 import billing
 from billing.database import open_engine, transaction
@@ -175,8 +179,15 @@ class Ours(Side):
             "BILLING_HEALTH_DIRECTORY": str(self.ground.servers.directory / "health"),
             "BILLING_CREW_CAPTURES": str(self.in_flight // self.processes),
             "BILLING_WORKERS_CAPTURES": str(self.processes),
+            **self._more(),
         }
-        return self.ground.spawn(f"ours-{role}-{uuid4().hex[:6]}", ["-m", "jobs.cli", role, *arguments], **environment)
+        return self.ground.spawn(
+            f"{self.name}-{role}-{uuid4().hex[:6]}", ["-m", "jobs.cli", role, *arguments], **environment
+        )
+
+    def _more(self) -> dict[str, str]:
+        """Settings beside those."""
+        return {}
 
     def replace_killed(self) -> None:
         """Restart it, as a process manager does."""
@@ -209,6 +220,40 @@ class Ours(Side):
     @property
     def _application(self) -> str:
         return "billing-worker-captures"
+
+
+@dataclass
+class Measured(Ours):
+    """Ours with metrics on, and each of its processes scraped three times as often as deploy/prometheus asks.
+
+    It is measured beside `Ours` alone, and has a Redis of its own: a bell must not ring for the one that is stopped.
+    """
+
+    name = "measured"
+    EVERY_S = 5.0
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    def start(self) -> None:
+        super().start()
+        for child in (child for children in self.roles.values() for child in children):
+            child.wait_for_output("metrics.served", timeout_s=60)
+            (line,) = [line for line in child.output().splitlines() if '"metrics.served"' in line]
+            url = f"http://127.0.0.1:{json.loads(line)['port']}/metrics"
+            threading.Thread(target=self._scrape, args=(url,), daemon=True).start()
+
+    def _more(self) -> dict[str, str]:
+        redis_url = make_url(self.ground.servers.environment["REDIS_URL"]).set(database="1")
+        return {"BILLING_METRICS_PORT": "0", "REDIS_URL": redis_url.render_as_string(hide_password=False)}
+
+    def stop(self) -> None:
+        self._over.set()
+        super().stop()
+
+    def _scrape(self, url: str) -> None:
+        while not self._over.wait(self.EVERY_S):
+            # While this side rests, its processes are stopped and do not answer.
+            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - our own
+                answer.read()
 
 
 @dataclass

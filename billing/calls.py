@@ -91,6 +91,19 @@ class Report:
             case _:
                 return None if self.error else False
 
+    @property
+    def answer(self) -> str:
+        """For the log: Stripe's status, `no_answer`, `not_sent`, or `seen` where a look saw what it looked for."""
+        match self.came_back:
+            case Response(status=status) | LookResult(answer=Response(status=status)):
+                return str(status)
+            case NotSent() | LookResult(answer=NotSent()):
+                return "not_sent"
+            case LookResult(answer=None, learned=learned) if learned is not Learned.LOOK_UNANSWERED:
+                return "seen"
+            case _:
+                return "no_answer"
+
 
 @dataclass(slots=True)
 class Result:

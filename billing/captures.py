@@ -15,7 +15,7 @@ from billing.errors import AuthorizationTaken, InvalidAmount, InvalidRequest, In
 from billing.facts import new_fact
 from billing.money import Money, money_problem
 from billing.provider_ids import IdKind, NoSuchShape, is_id, provider_id
-from billing.registration import Contract, Operation
+from billing.registration import BusinessMetric, Contract, Operation
 from billing.states import FREES_THE_AUTHORIZATION, CaptureState, set_state
 from billing.steps import LoadedOperation, Step
 from billing.tables.entities import Capture
@@ -244,6 +244,8 @@ OPERATION = Operation(
     steps={step.name: step for step in (READ_AUTHORIZATION, CAPTURE)}.__getitem__,
     scope="captures",
     deadline="capture_before",
+    amount="amount_minor",
+    business=(BusinessMetric("captured_money_minor", CaptureState.CAPTURED, "money that was captured", money=True),),
     found_by={"pi": Capture.payment_intent},
     shown=_shown,
     unfit=unfit,

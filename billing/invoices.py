@@ -15,7 +15,7 @@ from billing.invoice_final_steps import FINALIZE, SEND
 from billing.invoice_row import differ, refuse
 from billing.money import money_problem
 from billing.provider_ids import IdKind, NoSuchShape, is_id
-from billing.registration import Contract, Operation, Parts
+from billing.registration import BusinessMetric, Contract, Operation, Parts
 from billing.states import InvoiceState, set_state
 from billing.steps import LoadedOperation, Step
 from billing.tables.entities import MAX_DAYS, MAX_DESCRIPTION, MAX_LINES, Invoice, InvoiceLine
@@ -147,6 +147,11 @@ OPERATION = Operation(
     next_step=next_step,
     steps=_step,
     scope="invoices",
+    amount="total_minor",
+    business=(
+        BusinessMetric("invoices_sent", InvoiceState.SENT, "invoices that Stripe sent to their customers"),
+        BusinessMetric("invoiced_money_minor", InvoiceState.SENT, "the totals of those invoices", money=True),
+    ),
     parts=Parts(
         InvoiceLine,
         owner="invoice_id",

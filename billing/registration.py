@@ -86,6 +86,19 @@ class Parts:
     """Its other parameters."""
 
 
+@dataclass(frozen=True, slots=True)
+class BusinessMetric:
+    """A number about the business, by currency: it grows each time that an operation comes to `state`. `jobs.metrics`
+    exports it as `billing_NAME_total`."""
+
+    name: str
+    state: str
+    """A final one."""
+    meaning: str
+    money: bool = False
+    """It grows by the operation's amount in minor units, instead of by one."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Operation:
     """A kind of thing that this service carries out at the provider."""
@@ -105,6 +118,10 @@ class Operation:
     deadline: str | None = None
     """The name of its column, and of its field in the fact that requests it, with the time until which the provider
     accepts the call. None: there is no such time."""
+    amount: str | None = None
+    """The column of its amount in minor units, beside one called `currency`. None: it is not about money."""
+    business: tuple[BusinessMetric, ...] = ()
+    """The numbers that its ends add to."""
     parts: Parts | None = None
     """What is loaded beside its row."""
     found_by: Mapping[str, InstrumentedAttribute[Any]] = field(default_factory=dict)

@@ -8,7 +8,7 @@ import logging
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal
@@ -28,14 +28,20 @@ _FRAMES = 30
 """So many of the innermost frames are logged; more would not help."""
 
 
-def configure(level: str = "info", style: Literal["json", "console"] = "json") -> None:
-    """Set up logging for this process, once. Lines go to standard error; standard output is for answers."""
+def configure(level: str = "info", style: Literal["json", "console"] = "json", *, counted: bool = False) -> None:
+    """Set up logging for this process, once. Lines go to standard error; standard output is for answers.
+
+    `counted`: lines will be counted (`count_lines`), so those from info up are made whatever `level` is, and dropped
+    after that.
+    """
+    made = "info" if counted and level in _ABOVE_INFO else level
     logging.basicConfig(level=logging.WARNING, handlers=[Libraries()])
     # Another library's debug lines print bodies: the SDK's own are never shown below WARNING.
     logging.getLogger("stripe").setLevel(logging.WARNING)
     _PROCESSORS[:] = [
         structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
+        _LEVEL,
+        *([_dropping(level)] if made != level else []),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _without_messages,
         # Both escape control characters: no field can begin another line, or color one.
@@ -45,7 +51,7 @@ def configure(level: str = "info", style: Literal["json", "console"] = "json") -
     ]
     structlog.configure(
         processors=_PROCESSORS,
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(made),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
@@ -53,6 +59,30 @@ def configure(level: str = "info", style: Literal["json", "console"] = "json") -
 
 # One list, changed in place: a logger keeps the list that it was first used with.
 _PROCESSORS: list[structlog.typing.Processor] = []
+_LEVEL = structlog.processors.add_log_level
+_ABOVE_INFO = ("warning", "error")
+
+
+def count_lines(count: Callable[[Mapping[str, Any]], object]) -> None:
+    """From now on call this with every line before it is written. It must not raise."""
+
+    def counted(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        count(event)
+        return event
+
+    _PROCESSORS.insert(_PROCESSORS.index(_LEVEL) + 1, counted)
+
+
+def _dropping(level: str) -> structlog.typing.Processor:
+    """What ends every line below this level."""
+    least = structlog.processors.NAME_TO_LEVEL[level]
+
+    def dropped(_logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        if structlog.processors.NAME_TO_LEVEL[name] < least:
+            raise structlog.DropEvent
+        return event
+
+    return dropped
 
 
 def own_the_process() -> None:

@@ -74,6 +74,8 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
                 " authorized_currency capture_before"
             ),
         ),
+        # A relay exports how much money is in doubt, held, or at risk (jobs/metrics/reading.sql).
+        "relay": May(see=_these("id state amount_minor currency capture_before")),
         "worker": May(
             see=_all("captures"),
             change=_these(
@@ -88,6 +90,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
             see=_all("invoices"),
             write=_these("id account correlation_id version request_id customer currency total_minor days_until_due"),
         ),
+        "relay": May(see=_these("id total_minor currency")),
         "worker": May(
             see=_all("invoices"),
             change=_these("state state_since reason version stripe_invoice create_generation number"),
@@ -110,7 +113,10 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
     "idempotency_records": {
         "application": May(see=_STATUS_OF_A_RECORD),
         "relay": May(
-            see=_these("id work_id queue state look_at lease_until lease_s unanswered concluded_at"),
+            see=_these(
+                "id operation_id work_id queue state look_at lease_until lease_s unanswered first_sent_at parked_at"
+                " concluded_at"
+            ),
             change=_these("look_at"),
         ),
         "worker": May(

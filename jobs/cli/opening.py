@@ -14,7 +14,7 @@ def open_runtime(name: str, *, logs_too: bool = False) -> Runtime:
     """The parts of this process by its settings; nothing is connected yet. Raises SettingsError."""
     settings = load()
     if logs_too:
-        logs.configure(settings.log_level, settings.log_format)
+        logs.configure(settings.log_level, settings.log_format, counted=settings.metrics_port is not None)
         logs.own_the_process()
     return Runtime(settings, name)
 

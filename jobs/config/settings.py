@@ -26,6 +26,7 @@ from pydantic_settings import (
 from jobs.config import checks
 from jobs.config.queues import QUEUES
 from jobs.config.secrets import SUPPORTED, Secret
+from jobs.config.service_links import is_link
 from jobs.config.sources import PREFIX, file_values, variable, without_blanks
 
 
@@ -169,6 +170,18 @@ class Settings(_Queues):
         None, description="where processes leave the files by which their health is judged"
     )
 
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="where this process answers Prometheus, each on a port of its own; not set, nowhere; 0, a free one",
+    )
+    metrics_host: str = Field(
+        "127.0.0.1",
+        pattern=r"^[0-9A-Za-z.:-]{1,253}$",
+        description="the address on which it answers Prometheus; another machine reaches 0.0.0.0, or an address of its",
+    )
+
     def queue(self, name: str) -> QueueSettings:
         """The settings of this queue."""
         values = (f"crew_{name}", f"slice_{name}_s", f"workers_{name}")
@@ -241,5 +254,11 @@ class Settings(_Queues):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         assert isinstance(env_settings, EnvSettingsSource)
-        env_settings.env_vars = without_blanks(env_settings.env_vars)
+        values = without_blanks(env_settings.env_vars)
+        # A Service called `billing-metrics` puts BILLING_METRICS_PORT=tcp://... into every pod: no port of ours.
+        env_settings.env_vars = {name: value for name, value in values.items() if not _is_a_link(name)}
         return init_settings, env_settings, InitSettingsSource(settings_cls, file_values(os.environ))
+
+
+def _is_a_link(name: str) -> bool:
+    return name.upper() in os.environ and is_link(name.upper(), os.environ)

@@ -101,7 +101,7 @@ def run(
     `complain` gives the one line that a command prints for an error, or None. Raises what `archiver` raises if waiting
     cannot help.
     """
-    with ExitStack() as open_till_the_end, runtime.heartbeat("archiver") as heartbeat:
+    with ExitStack() as open_till_the_end, runtime.in_service("archiver") as heartbeat:
         writer = until_ready(
             lambda: open_till_the_end.enter_context(archiver(runtime, heartbeat)),
             runtime.forget,

@@ -58,8 +58,10 @@ class Heartbeat:
         self._role = role
         self._file = heartbeat_file(role, directory)
         self._next = 0.0
-        self._waits_for: str | None = None
-        self._turns = 0
+        self.waiting_for: str | None = None
+        """The server that this process waits for before it starts."""
+        self.turns = 0
+        self.turned_at = time.monotonic()
         self._stuck_after_s = stuck_after_s
         self._leave = leave
         self._closed = threading.Event()
@@ -70,17 +72,18 @@ class Heartbeat:
         return self
 
     def __call__(self) -> None:
-        self._turns += 1
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + 1.0
+        self.turns += 1
+        self.turned_at = time.monotonic()
+        if self.turned_at >= self._next:
+            self._next = self.turned_at + 1.0
             # If it cannot be written, the health check sees an old one. That is no reason to stop working.
             with contextlib.suppress(OSError):
                 self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._file.write_text(json.dumps({"pid": os.getpid(), "waits_for": self._waits_for}))
+                self._file.write_text(json.dumps({"pid": os.getpid(), "waits_for": self.waiting_for}))
 
     def waits_for(self, server: str | None) -> None:
         """Say which server this process waits for before it starts; None when it has them all."""
-        self._waits_for, self._next = server, 0.0
+        self.waiting_for, self._next = server, 0.0
         self()
 
     def __exit__(self, *_: object) -> None:
@@ -93,7 +96,7 @@ class Heartbeat:
         """Counts its own wake-ups, not seconds: a process that was stopped, or a machine that slept, makes none."""
         seen, quiet = -1, 0
         while not self._closed.wait(self._stuck_after_s / _TICKS):
-            turns = self._turns
+            turns = self.turns
             seen, quiet = turns, quiet + 1 if turns == seen else 0
             if quiet >= _TICKS:
                 # In a thread of its own: the loop may hang because nothing reads the log that it writes.

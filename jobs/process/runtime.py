@@ -6,12 +6,13 @@ to its environment.
 
 import contextlib
 import random
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import structlog
 from redis import Redis
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, QueuePool, select
 
 from billing import database
 from billing.gateway import Budget, Gateway, KeyUnavailable, Request, Response, boot_clock
@@ -24,6 +25,8 @@ from jobs.config.connection_strings import Address, BadConnectionString
 from jobs.config.secrets import Secret, SecretError, check_stripe_key
 from jobs.config.settings import Settings
 from jobs.config.sources import SettingsError, variable
+from jobs.metrics.exported import exported
+from jobs.metrics.sources import Process
 from jobs.process.health import ARCHIVER_STUCK_S, STUCK_S, Heartbeat
 from jobs.process.waiting import until_ready
 from jobs.road.relay import Relay
@@ -182,7 +185,7 @@ class Runtime:
             bells.write_stamp(self.redis, self.settings.environment)
             return self.relay()
 
-        with self.heartbeat("relay") as heartbeat:
+        with self.in_service("relay") as heartbeat:
             relay = until_ready(open_all, self.forget, stop_requested, heartbeat, complain)
             if relay is not None:
                 relay.run(stop_requested, heartbeat)
@@ -194,7 +197,7 @@ class Runtime:
             self.check(provider=True)
             return self.gateway(self.settings.queue(queue).crew)
 
-        with self.heartbeat(f"worker-{queue}") as heartbeat:
+        with self.in_service(f"worker-{queue}") as heartbeat:
             gateway = until_ready(open_all, self.forget, stop_requested, heartbeat, complain)
             if gateway is None:
                 return 0
@@ -205,6 +208,32 @@ class Runtime:
 
             environment = self.settings.environment
             return workers.run_worker(self.redis_url, environment, queue, take_shift, heartbeat, stop_requested)
+
+    @contextlib.contextmanager
+    def in_service(self, role: str) -> Iterator[Heartbeat]:
+        """While it is open, this process beats, and exports its metrics where they are on."""
+        with self.heartbeat(role) as heartbeat:
+            process = Process(
+                role,
+                turns=lambda: heartbeat.turns,
+                quiet_s=lambda: time.monotonic() - heartbeat.turned_at,
+                waits_for=lambda: heartbeat.waiting_for,
+                connections=self._connections,
+            )
+            with exported(self.settings, process, self._open_for_reading if role == "relay" else None):
+                yield heartbeat
+
+    def _connections(self) -> dict[str, int]:
+        """Of the pool, if it is open."""
+        pool = self.engine.pool if "engine" in self.__dict__ else None
+        if not isinstance(pool, QueuePool):
+            return {"in_use": 0, "idle": 0}
+        return {"in_use": pool.checkedout(), "idle": pool.checkedin()}
+
+    def _open_for_reading(self, limit_s: float) -> Engine:
+        """A connection of its own, so that the relay never waits for it."""
+        name = "relay-metrics"
+        return database.open_engine(self.database_url, self.timing, name=name, statement_timeout_s=limit_s)
 
     def heartbeat(self, role: str) -> Heartbeat:
         """The heartbeat of this process. Its watchdog ends the process when the loop no longer turns."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 import structlog
 from sqlalchemy.orm import Session
@@ -28,6 +29,7 @@ from billing.records import CallSettings
 from billing.registration import Operation
 from billing.states import WorkState
 from billing.steps import LoadedOperation, LookResult
+from billing.tables.entities import Requested
 from billing.tables.work import Work
 from billing.timing import may_be_real
 from jobs import logs
@@ -54,6 +56,8 @@ class Piece:
     refusal: Refusal | None = None
     result: Result | None = None
     """None: the operation was left as it is."""
+    ended: bool = False
+    """Its operation came to a final state, by this piece and in this transaction."""
 
 
 @dataclass(slots=True)
@@ -132,6 +136,7 @@ class Runner:
         if loaded is None or (refusal is not None and refusal.untouched):
             return
         context = Context(piece.operation, loaded, now, self.call_settings, may_send=refusal is None)
+        state = loaded.row.state
         if piece.report is None:
             piece.result = effects.prepare(context, look=piece.look)
             in_flight[loaded.row.account] += piece.result.call is not None
@@ -139,6 +144,7 @@ class Runner:
             report = _conflict_if_claimed(session, piece.report) if piece.report.call.looking else piece.report
             piece.result = effects.settle(context, report)
             self.guards.windows.learn(loaded.row.account, throttled=piece.result.throttled)
+        piece.ended = loaded.row.state != state and loaded.row.life.is_final(loaded.row.state)
 
     def _judge(self, piece: Piece, now: datetime) -> None:
         """Change the state of the work by the standing of its operation. Only this function does that."""
@@ -258,19 +264,64 @@ def _log(pieces: Sequence[Piece], now: datetime) -> None:
             if work.state == WorkState.QUARANTINED:
                 log.error("work.quarantined", **about(work), why=work.reason)
             continue
-        row, call, took_ms = result.loaded.row, result.call, piece.report and piece.report.took_ms
+        row, call, report = result.loaded.row, result.call, piece.report
+        called, answer, took_ms = (report.call.step.name, report.answer, report.took_ms) if report else (None,) * 3
         if call is not None:
-            step, looking = call.step.name, call.looking
-            log.info("operation.prepared", **about(row), state=row.state, step=step, looking=looking, took_ms=took_ms)
+            log.info(
+                "operation.prepared",
+                **about(row),
+                contract=work.contract,
+                state=row.state,
+                step=call.step.name,
+                looking=call.looking,
+                waited_ms=_waited_ms(work, call, now),
+                called=called,
+                answer=answer,
+                took_ms=took_ms,
+            )
             continue
         needs_operator = _newly_quarantined(piece, now) or result.newly_undecided or result.standing in _NEEDS_OPERATOR
+        minor, currency = _ended_amount(piece)
         level = log.error if needs_operator else log.info
         level(
             "operation.settled",
             **about(row),
+            contract=work.contract,
             state=row.state,
             standing=str(result.standing),
             work=str(work.state),
+            called=called,
+            answer=answer,
             took_ms=took_ms,
+            ran_ms=_ran_ms(result.loaded, now) if piece.ended else None,
+            minor=minor,
+            currency=currency,
             why=result.why or None,
         )
+
+
+def _waited_ms(work: Work, call: Call, now: datetime) -> int | None:
+    """From the request to this call, if it is the first call of its operation."""
+    row, records = call.loaded.row, call.loaded.records
+    if call.fence > 1 or len(records) > 1:
+        return None
+    return _ms_since(row.requested_at if isinstance(row, Requested) else work.created_at, now)
+
+
+def _ran_ms(loaded: LoadedOperation, now: datetime) -> int:
+    """From the first call of the operation; 0 if it needed none."""
+    began = loaded.records[0].created_at if loaded.records else None
+    return _ms_since(began or now, now)
+
+
+def _ms_since(moment: datetime, now: datetime) -> int:
+    """At least 0: a row may have been written with any time."""
+    return max(0, int((now - moment).total_seconds() * 1000))
+
+
+def _ended_amount(piece: Piece) -> tuple[int | None, str | None]:
+    """The amount in minor units and the currency, if the operation ended here and is about money."""
+    if not piece.ended or piece.loaded is None or piece.operation.amount is None:
+        return None, None
+    row: Any = piece.loaded.row
+    return getattr(row, piece.operation.amount), row.currency

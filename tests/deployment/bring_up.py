@@ -25,6 +25,7 @@ from jobs.local.supervisor import Child, Supervisor
 from stripe_standin.control import Control, ControlError
 
 PROGRAMS = Path(sys.executable).parent
+METRICS_PORT = str(SERVICES["relay"]["environment"]["BILLING_METRICS_PORT"])
 NOTHING_ELSE = {"PATH": f"{PROGRAMS}:/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
 
 
@@ -158,6 +159,8 @@ class Deployment:
             **{host: f"127.0.0.1:{port}" for host, port in self._ports.items()},
             "127.0.0.1:12111": f"127.0.0.1:{port}",
             "--port=12111": f"--port={port}",
+            # Here all share one machine: each answers on a free port, and tells which.
+            METRICS_PORT: "0",
             "0.0.0.0": "127.0.0.1",  # noqa: S104 - it is what stands in the file
         }
         for there, here in places.items():

@@ -17,7 +17,12 @@ from jobs.local import postgres, seaweed
 from jobs.road.shift import LAST_WAIT_S
 from jobs.rq.workers import WORKER_TIMEOUT_S
 
-PUBLISHED = {"postgres": ["127.0.0.1:5432:5432"], "standin": ["127.0.0.1:12111:12111"]}
+PUBLISHED = {
+    "postgres": ["127.0.0.1:5432:5432"],
+    "standin": ["127.0.0.1:12111:12111"],
+    "prometheus": ["127.0.0.1:9090:9090"],
+    "grafana": ["127.0.0.1:3000:3000"],
+}
 
 # Whose secrets each service of ours gets.
 KINDS = {
@@ -100,7 +105,7 @@ def published(services: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
     return {name: service["ports"] for name, service in services.items() if service.get("ports")}
 
 
-def test_only_postgres_and_the_stand_in_are_published_and_only_on_this_machine() -> None:
+def test_only_what_is_listed_here_is_published_and_only_on_this_machine() -> None:
     assert published(SERVICES) == PUBLISHED
     opened = copy.deepcopy(SERVICES)
     opened["valkey"]["ports"] = ["6379:6379"]
@@ -168,7 +173,7 @@ def test_every_image_is_named_once_and_has_a_tag() -> None:
     assert {service["image"] for service in SERVICES.values()} == set(FILE["x-images"].values())
     for image in FILE["x-images"].values():
         assert COMPOSE.count(image) == 1
-        assert re.fullmatch(r"[a-z/-]+:\d[\w.-]*", image)
+        assert re.fullmatch(r"[a-z/-]+:v?\d[\w.-]*", image)
     assert {FILE["x-images"][name].partition(":")[2] for name in ("service", "standin")} == {VERSION}
 
 

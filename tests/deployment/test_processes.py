@@ -4,6 +4,9 @@ No container engine is needed: `bring_up.py` says what stands for what.
 """
 
 import json
+import re
+import sys
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +19,7 @@ import billing
 from billing import database
 from billing.timing import PRODUCTION
 from jobs.local.supervisor import Supervisor
+from jobs.metrics.instruments import instruments
 
 LASTING_OURS = [name for name in OURS if name in LASTING]
 # A machine with everything starting at once may be slow; nothing here measures it.
@@ -129,6 +133,20 @@ def test_nothing_is_written_where_a_command_is_run(deployment: Deployment) -> No
     """In the container nothing but /tmp can be written."""
     assert list(deployment.directory.glob("containers/*/empty/*")) == []
     assert list(deployment.directory.glob("containers/*/tmp/*")) != []
+
+
+@pytest.mark.parametrize("name", LASTING_OURS)
+def test_a_service_exports_the_numbers_of_its_kind_and_no_other(deployment: Deployment, name: str) -> None:
+    """So what the alerts and dashboards in deploy/ ask for is there."""
+    served = [line for line in deployment.children[name].output().splitlines() if '"metrics.served"' in line]
+    url = f"http://127.0.0.1:{json.loads(served[0])['port']}/metrics"
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        found = set(re.findall(r"^# TYPE (\w+) ", answer.read().decode(), re.MULTILINE))
+    kind = name.partition("-")[0]
+    assert {each for each in found if each.startswith("billing_")} == {
+        each.name for each in instruments() if kind in each.roles
+    }
+    assert {"process_cpu_seconds_total", "process_resident_memory_bytes"} <= found or sys.platform != "linux"
 
 
 # The last: from here on nothing runs.

@@ -1,38 +1,58 @@
-"""Draws the states into our pages, from billing/states.py: `make docs` writes, `make check` compares.
+"""Writes into docs/ what the code says itself, states and metrics: `make docs` writes, `make check` compares.
 
 docs/protocol.md shows every life; docs/application.md shows what an application sees of a capture and an invoice.
+
+A part of a page stands between two comments, and all of it is written from one value in the code.
 """
 
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from billing.states import CAPTURE, INVOICE, LIVES, OPERATOR, WORKER, Life, as_shown
+from jobs.metrics.instruments import instruments
+from jobs.metrics.labels import LABELS
 
 DOCS = Path(__file__).parents[2] / "docs"
-BEGIN, END = "<!-- states: written by `make docs` -->\n", "<!-- end of states -->\n"
+
+
+class Part(NamedTuple):
+    page: str
+    name: str
+    source: str
+    shown: Callable[[], str]
+
+    def in_page(self, page: str) -> str:
+        """The page with this part as it must be."""
+        begin, end = f"<!-- {self.name}: written by `make docs` -->\n", f"<!-- end of {self.name} -->\n"
+        before, _, rest = page.partition(begin)
+        _, _, after = rest.partition(end)
+        return before + begin + self.shown() + end + after
 
 
 def main() -> int:
-    """Write the pages; with `--check` say whether they are as they must be, and write nothing."""
-    states = {
-        "protocol.md": "\n".join(map(shown, LIVES)),
-        "application.md": "\n".join(followed(as_shown(life)) for life in (CAPTURE, INVOICE)),
-    }
-    return max(_written(DOCS / name, part) for name, part in states.items())
+    """Write the pages; with `--check` only compare them."""
+    wrong = 0
+    for part in PARTS:
+        file = DOCS / part.page
+        page = file.read_text(encoding="utf-8")
+        expected = part.in_page(page)
+        if "--check" not in sys.argv[1:]:
+            file.write_text(expected, encoding="utf-8")
+        elif page != expected:
+            print(f"docs/{part.page} does not show the {part.name} of {part.source}; run `make docs`", file=sys.stderr)
+            wrong = 1
+    return wrong
 
 
-def _written(path: Path, part: str) -> int:
-    page = path.read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    as_it_must_be = before + BEGIN + part + END + after
-    if "--check" not in sys.argv[1:]:
-        path.write_text(as_it_must_be, encoding="utf-8")
-    elif page != as_it_must_be:
-        print(f"{path.name} does not show the states of billing/states.py; run `make docs`", file=sys.stderr)
-        return 1
-    return 0
+def lives() -> str:
+    return "\n".join(map(shown, LIVES))
+
+
+def lives_of_an_application() -> str:
+    return "\n".join(followed(as_shown(life)) for life in (CAPTURE, INVOICE))
 
 
 def shown(life: Life) -> str:
@@ -88,6 +108,25 @@ def _label(who: list[str]) -> str:
     overlap."""
     movers = list(dict.fromkeys(who))
     return "" if movers == [WORKER] else f": {', '.join(movers)}"
+
+
+def metrics() -> str:
+    """Two tables: every number, and every label."""
+    lines = ["| metric | kind | unit | labels | exported by | meaning |", "|---|---|---|---|---|---|"]
+    for each in instruments():
+        labels = ", ".join(f"`{label}`" for label in each.labels)
+        by = ", ".join(each.roles)
+        lines.append(f"| `{each.name}` | {each.kind} | {each.unit} | {labels} | {by} | {each.meaning} |")
+    lines += ["", "| label | what it says |", "|---|---|"]
+    lines += [f"| `{name}` | {label.meaning} |" for name, label in LABELS.items()]
+    return "\n".join([*lines, ""])
+
+
+PARTS = (
+    Part("protocol.md", "states", "billing/states.py", lives),
+    Part("application.md", "states", "billing/states.py", lives_of_an_application),
+    Part("operate/metrics.md", "metrics", "jobs/metrics/instruments.py", metrics),
+)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,114 @@
+-- name: work
+-- Every queue and state has a row, also where there is none. States are literals, so that the partial indexes fit.
+WITH counted AS (
+    SELECT queue, state, count(*) AS pieces,
+           extract(epoch FROM clock_timestamp() - min(state_since) FILTER (WHERE isfinite(state_since))) AS oldest_s
+      FROM (
+           SELECT q.name AS queue, 'ready' AS state, w.state_since
+             FROM unnest(CAST(:queues AS text[])) AS q (name),
+                  LATERAL (SELECT state_since FROM billing.work WHERE queue = q.name AND state = 'ready'
+                            ORDER BY urgency, id LIMIT :most) AS w
+           UNION ALL
+           (SELECT queue, state, state_since FROM billing.work WHERE state = 'running' ORDER BY id LIMIT :most)
+           UNION ALL
+           (SELECT queue, state, state_since FROM billing.work WHERE state = 'waiting' AND due_at IS NOT NULL
+             ORDER BY due_at LIMIT :most)
+           UNION ALL
+           -- What waits without a time waits for a look at its record.
+           (SELECT w.queue, w.state, w.state_since
+              FROM billing.idempotency_records AS r JOIN billing.work AS w ON w.id = r.work_id
+             WHERE r.queue = ANY (:queues) AND r.concluded_at IS NULL AND r.look_at IS NOT NULL
+               AND w.state = 'waiting' AND w.due_at IS NULL LIMIT :most)
+           UNION ALL
+           (SELECT queue, state, state_since FROM billing.work WHERE state = 'held' ORDER BY id LIMIT :most)
+           UNION ALL
+           (SELECT queue, state, state_since FROM billing.work WHERE state = 'parked' ORDER BY id LIMIT :most)
+           UNION ALL
+           (SELECT queue, state, state_since FROM billing.work WHERE state = 'quarantined' ORDER BY id LIMIT :most)
+           ) AS unfinished
+     GROUP BY queue, state)
+SELECT q.name AS queue, s.name AS state, coalesce(c.pieces, 0) AS pieces, coalesce(c.oldest_s, 0) AS oldest_s
+  FROM unnest(CAST(:queues AS text[])) AS q (name) CROSS JOIN unnest(CAST(:states AS text[])) AS s (name)
+  LEFT JOIN counted AS c ON c.queue = q.name AND c.state = s.name;
+
+-- name: in_doubt
+-- A worker's call that is in flight is not in doubt; one that it has not reported in time is.
+WITH doubtful AS (
+    SELECT r.operation_id, min(r.first_sent_at) FILTER (WHERE isfinite(r.first_sent_at)) AS since
+      FROM billing.idempotency_records AS r
+     WHERE r.concluded_at IS NULL
+       AND (r.state = 'in_doubt'
+            OR r.state = 'sent' AND r.unanswered > 0
+               AND (r.lease_until IS NULL OR r.lease_until < clock_timestamp()
+                    OR r.lease_until > clock_timestamp() + make_interval(secs => r.lease_s + 1)))
+     GROUP BY r.operation_id)
+SELECT split_part(d.operation_id, '_', 1) AS operation, coalesce(o.currency, 'none') AS currency,
+       count(*) AS operations, coalesce(sum(o.minor), 0) AS minor,
+       coalesce(extract(epoch FROM clock_timestamp() - min(d.since)), 0) AS oldest_s
+  FROM doubtful AS d
+  LEFT JOIN (SELECT id, currency, amount_minor AS minor FROM billing.captures
+             UNION ALL SELECT id, currency, total_minor FROM billing.invoices) AS o ON o.id = d.operation_id
+ GROUP BY 1, 2;
+
+-- name: undecided
+SELECT queue, count(*) AS calls
+  FROM billing.idempotency_records WHERE concluded_at IS NULL AND parked_at IS NOT NULL GROUP BY queue;
+
+-- name: stopped_money
+SELECT split_part(w.entity_id, '_', 1) AS operation, w.state, o.currency, sum(o.minor) AS minor
+  FROM billing.work AS w
+  JOIN (SELECT id, currency, amount_minor AS minor FROM billing.captures
+        UNION ALL SELECT id, currency, total_minor FROM billing.invoices) AS o ON o.id = w.entity_id
+ WHERE w.state IN ('held', 'parked', 'quarantined')
+ GROUP BY 1, 2, 3;
+
+-- name: expiring
+-- Only unfinished work can still take the money, and it is found by its own indexes.
+SELECT c.currency, count(*) AS captures, sum(c.amount_minor) AS minor
+  FROM ((SELECT entity_id FROM billing.work
+          WHERE queue = 'captures' AND state = 'ready' AND urgency < clock_timestamp() + interval '24 hours'
+          ORDER BY urgency LIMIT :most)
+        UNION
+        (SELECT entity_id FROM billing.work WHERE state = 'running' LIMIT :most)
+        UNION
+        (SELECT entity_id FROM billing.work WHERE state = 'waiting' AND due_at IS NOT NULL ORDER BY due_at LIMIT :most)
+        UNION
+        (SELECT w.entity_id
+           FROM billing.idempotency_records AS r JOIN billing.work AS w ON w.id = r.work_id
+          WHERE r.queue = 'captures' AND r.concluded_at IS NULL AND r.look_at IS NOT NULL
+          ORDER BY r.look_at LIMIT :most)
+        UNION
+        (SELECT entity_id FROM billing.work WHERE state IN ('held', 'parked', 'quarantined') LIMIT :most)) AS w
+  JOIN billing.captures AS c ON c.id = w.entity_id
+ WHERE c.state = 'requested' AND c.capture_before < clock_timestamp() + interval '24 hours'
+ GROUP BY c.currency;
+
+-- name: unplanned
+SELECT count(*) AS facts,
+       coalesce(extract(epoch FROM clock_timestamp()
+                                   - min(happened_at) FILTER (WHERE isfinite(happened_at))), 0) AS oldest_s
+  FROM (SELECT happened_at FROM billing.facts WHERE planned_version IS NULL ORDER BY id LIMIT :most) AS waiting;
+
+-- name: unarchived
+SELECT c.name AS retention_class, waiting.facts, waiting.oldest_s
+  FROM unnest(CAST(:classes AS text[])) AS c (name),
+       LATERAL (SELECT count(*) AS facts,
+                       coalesce(extract(epoch FROM clock_timestamp()
+                                 - min(happened_at) FILTER (WHERE isfinite(happened_at))), 0) AS oldest_s
+                  FROM (SELECT happened_at FROM billing.facts
+                         WHERE batch_no IS NULL AND planned_version IS NOT NULL
+                           AND CASE
+    WHEN split_part(topic, '.', 2) = ANY (ARRAY['attempted', 'attempt_lapsed', 'looked', 'late_answer']) THEN 'attempt'
+    WHEN entity_type = ANY (ARRAY['capture', 'invoice']) THEN entity_type
+    ELSE 'admin'
+END = c.name
+                         ORDER BY id LIMIT :most) AS oldest) AS waiting;
+
+-- name: set_aside
+SELECT 'planning' AS withheld_from, count(*) AS facts
+  FROM (SELECT FROM billing.facts WHERE planned_version < 0 LIMIT :most) AS unplannable
+UNION ALL
+SELECT 'archiving', count(*) FROM (SELECT FROM billing.facts WHERE batch_no = 0 LIMIT :most) AS unarchivable;
+
+-- name: switches
+SELECT count(*) AS switches FROM billing.switches WHERE state = 'pulled';
