@@ -2,7 +2,7 @@
 
 import random
 import string
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -122,3 +122,13 @@ def test_no_setting_of_ours_could_be_taken_for_a_link_or_the_other_way_round():
     assert [name for name in ours if name.endswith(endings) or "_ENV_" in name or "_SERVICE_PORT" in name] == []
     made = {name for service in services() for name in links(*service)}
     assert made.isdisjoint(ours)
+
+
+def test_a_neighbor_called_like_a_setting_sets_nothing_and_the_setting_itself_does(
+    loaded: Callable[[dict[str, str]], Settings],
+) -> None:
+    """A Service that is made for scraping us is likely to be called `billing-metrics`."""
+    neighbor = links("billing-metrics", "10.0.171.239", [("metrics", 9464, "tcp")])
+    assert neighbor["BILLING_METRICS_PORT"] == "tcp://10.0.171.239:9464"
+    assert loaded(neighbor).metrics_port is None
+    assert loaded({**neighbor, "BILLING_METRICS_PORT": "9464"}).metrics_port == 9464
