@@ -32,12 +32,13 @@ SELECT q.name AS queue, s.name AS state, coalesce(c.pieces, 0) AS pieces, coales
   LEFT JOIN counted AS c ON c.queue = q.name AND c.state = s.name;
 
 -- name: in_doubt
--- A worker's call that is in flight is not in doubt; one that it has not reported in time is.
+-- A first call in flight is not in doubt, unless its worker has not reported in time; sent again, it stays in doubt.
 WITH doubtful AS (
     SELECT r.operation_id, min(r.first_sent_at) FILTER (WHERE isfinite(r.first_sent_at)) AS since
       FROM billing.idempotency_records AS r
      WHERE r.concluded_at IS NULL
        AND (r.state = 'in_doubt'
+            OR r.state = 'sent' AND r.unanswered > 1
             OR r.state = 'sent' AND r.unanswered > 0
                AND (r.lease_until IS NULL OR r.lease_until < clock_timestamp()
                     OR r.lease_until > clock_timestamp() + make_interval(secs => r.lease_s + 1)))
