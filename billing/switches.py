@@ -1,28 +1,24 @@
 """Switches: as soon as a pulled switch is committed, no new call is prepared in its scope."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from billing import database, ids, row_io, statements
-from billing.errors import InvalidText, UnknownEntity
+from billing.errors import UnknownEntity
 from billing.facts import new_fact
-from billing.operations import OPERATIONS
-from billing.provider_ids import provider_id
-from billing.registration import Operation
+from billing.scopes import EVERYTHING, account_of, known_scope
 from billing.states import RecordState, SwitchState, set_state
 from billing.tables.entities import Switch
-from billing.tables.idempotency_records import Record
 from billing.texts import plain_text
 
 SQL = statements.beside(__file__)
 
-EVERYTHING = "everything"
 LISTED = 1000
 """A receipt lists at most this many calls, and counts all of them."""
 
@@ -46,32 +42,12 @@ class Unanswered:
     calls: list[tuple[str, str, datetime | None]]
 
 
-def scopes_of(operation: Operation, account: str | None) -> list[str]:
-    """The scopes of an operation of this kind and account, in the order in which they are locked."""
-    return sorted([EVERYTHING, operation.scope, f"account:{account or 'own'}"]) if operation.scope else []
+@dataclass(slots=True)
+class Stopped:
+    """What a pulled switch holds, or will hold before it is sent. `minor`: the amount by currency, in minor units."""
 
-
-def known_scope(scope: str) -> str:
-    """The scope, if it is `everything`, `captures`, `invoices` or `account:<id>`; else InvalidText.
-
-    `account:own` is the account that our own key belongs to.
-    """
-    kinds = _prefixes_by_scope()
-    if scope == EVERYTHING or scope in kinds or scope == "account:own":
-        return scope
-    if scope.startswith("account:"):
-        provider_id("account", scope.removeprefix("account:"))
-        return scope
-    raise InvalidText("scope", f"must be everything, {', '.join(kinds)} or account:<id>")
-
-
-def _prefixes_by_scope() -> dict[str, list[str]]:
-    """Scope -> the prefixes of the ids of all operations that its switch stops."""
-    found: dict[str, list[str]] = {}
-    for operation in OPERATIONS.values():
-        if operation.scope is not None:
-            found.setdefault(operation.scope, []).append(f"{operation.prefix}_")
-    return found
+    operations: int = 0
+    minor: dict[str, int] = field(default_factory=dict)
 
 
 def pull(session: Session, scope: str, *, actor: str, reason: str, probes: bool = False) -> Switch:
@@ -84,13 +60,14 @@ def pull_once(session: Session, scope: str, *, actor: str, reason: str, probes: 
 
     An operator who pulls a switch that the system pulled takes it over: no probe releases it any more.
 
-    Takes the scope's lock exclusively, and so waits for transactions that are preparing calls. Calls that were prepared
-    before may still be sent; none is prepared afterwards. `probes`: the system pulls it, and a successful probe
-    releases it.
+    Takes the locks of its scope and of everything exclusively, and so waits for transactions that are preparing calls.
+    That of everything, because work of an older version does not name all scopes in which it stands. Calls that were
+    prepared before may still be sent; none is prepared afterwards. `probes`: the system pulls it, and a successful
+    probe releases it.
     """
     reason, actor = plain_text("reason", reason, 500), plain_text("actor", actor, 255)
-    statements.run(session, SQL["lock"], scope=known_scope(scope))
-    account = scope.removeprefix("account:") if scope.startswith("account:") and scope != "account:own" else None
+    statements.run(session, SQL["lock"], scopes=sorted({EVERYTHING, known_scope(scope)}))
+    account = account_of(scope)
     while True:
         row = Switch(id=ids.new("swi"), scope=scope, account=account)
         written = session.scalar(
@@ -118,7 +95,7 @@ def pull_once(session: Session, scope: str, *, actor: str, reason: str, probes: 
 def release(session: Session, scope: str, *, actor: str, reason: str) -> Switch:
     """Release the switch of a scope. Raises UnknownEntity when it is not pulled."""
     reason, actor = plain_text("reason", reason, 500), plain_text("actor", actor, 255)
-    statements.run(session, SQL["lock"], scope=scope)
+    statements.run(session, SQL["lock"], scopes=[scope])
     row = session.scalars(
         select(Switch).where(Switch.scope == scope, Switch.state == SwitchState.PULLED).with_for_update()
     ).one_or_none()
@@ -132,7 +109,8 @@ def release(session: Session, scope: str, *, actor: str, reason: str) -> Switch:
 
 
 def lock_and_read_pulled(session: Session, scopes: Collection[str]) -> dict[str, str]:
-    """Lock these scopes until the transaction ends; return those whose switch is pulled, with their reasons.
+    """Lock these scopes until the transaction ends; return the pulled switches that may stop work in them, as scope ->
+    reason. Of accounts these are only the given ones, because a switch may be pulled for each of thousands.
 
     The locks are advisory and shared: any number of workers may hold them, and `pull` waits until all have committed.
     The switches are read in a second statement, which sees a switch that was committed while the first waited (read
@@ -145,32 +123,23 @@ def lock_and_read_pulled(session: Session, scopes: Collection[str]) -> dict[str,
 
 def unanswered(session: Session, scope: str) -> Unanswered:
     """The calls of this scope that may have an effect which is not known here yet."""
-    mine = [Record.concluded_at.is_(None), Record.method != "GET", _within(known_scope(scope))]
-    counts = session.execute(select(Record.state, func.count()).where(*mine).group_by(Record.state))
-    counted = {state: count for state, count in counts}  # noqa: C416 - rows are no pairs to the type checker
-    rows = session.execute(
-        select(Record.operation_id, Record.step, Record.lease_until)
-        .where(*mine, Record.state == RecordState.SENT)
-        .order_by(Record.lease_until, Record.id)
-        .limit(LISTED)
-    )
-    return Unanswered(
-        in_flight=counted.get(RecordState.SENT, 0),
-        in_doubt=counted.get(RecordState.IN_DOUBT, 0),
-        calls=[(operation_id, step, until) for operation_id, step, until in rows],
-    )
+    counted: dict[str, int] = {}
+    calls = []
+    for row in statements.run(session, SQL["unanswered"], scope=known_scope(scope), most=LISTED):
+        counted[row.state] = row.of_state
+        if row.state == RecordState.SENT:
+            calls.append((row.operation_id, row.step, row.lease_until))
+    return Unanswered(counted.get(RecordState.SENT, 0), counted.get(RecordState.IN_DOUBT, 0), calls)
 
 
-def _within(scope: str) -> ColumnElement[bool]:
-    """Whether a record's operation is in this scope."""
-    kinds = {
-        kind: or_(*(Record.operation_id.startswith(prefix, autoescape=True) for prefix in prefixes))
-        for kind, prefixes in _prefixes_by_scope().items()
-    }
-    if scope in kinds:
-        return kinds[scope]
-    any_kind = or_(*kinds.values())
-    if scope == EVERYTHING:
-        return any_kind
-    account = scope.removeprefix("account:")
-    return any_kind & (Record.account.is_(None) if account == "own" else Record.account == account)
+def stopped(session: Session, scopes: Collection[str]) -> dict[str, Stopped]:
+    """By scope, the work that a pulled switch holds, or will hold before it is sent. Calls in flight are not counted.
+
+    It reads all work that is held, ready or due later: with a million pieces it may exceed the statement timeout, and
+    then raises as Postgres does (`database.TOO_SLOW`).
+    """
+    found = {scope: Stopped() for scope in scopes}
+    for row in statements.run(session, SQL["stopped"], scopes=list(scopes)):
+        found[row.scope].operations += row.operations
+        found[row.scope].minor[row.currency] = int(row.minor)
+    return found

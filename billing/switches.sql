@@ -1,5 +1,8 @@
 -- name: lock
-SELECT pg_advisory_xact_lock(hashtextextended('billing.switch:' || :scope, 0));
+-- In the given order, which is sorted, as below.
+SELECT pg_advisory_xact_lock(hashtextextended('billing.switch:' || scope, 0))
+  FROM unnest(CAST(:scopes AS text[])) WITH ORDINALITY AS s (scope, place)
+ ORDER BY place;
 
 -- name: lock_shared
 -- In the given order, which is sorted: every transaction locks in the same order.
@@ -8,4 +11,37 @@ SELECT pg_advisory_xact_lock_shared(hashtextextended('billing.switch:' || scope,
  ORDER BY place;
 
 -- name: pulled
-SELECT scope, reason FROM billing.switches WHERE state = 'pulled' AND scope = ANY (:scopes);
+SELECT scope, reason FROM billing.switches
+ WHERE state = 'pulled' AND (scope = ANY (:scopes) OR NOT starts_with(scope, 'account:'));
+
+-- name: unanswered
+-- Of those in doubt one row is enough: they are only counted.
+SELECT state, of_state, operation_id, step, lease_until
+  FROM (SELECT r.state, r.operation_id, r.step, r.lease_until,
+               count(*) OVER (PARTITION BY r.state) AS of_state,
+               row_number() OVER (PARTITION BY r.state ORDER BY r.lease_until, r.id) AS place
+          FROM billing.idempotency_records AS r
+          JOIN billing.work AS w ON w.id = r.work_id
+          JOIN (SELECT 'captures' AS kind, id, account, currency FROM billing.captures
+                UNION ALL SELECT 'invoices', id, account, currency FROM billing.invoices) AS o ON o.id = r.operation_id
+         WHERE r.concluded_at IS NULL AND r.method <> 'GET' AND r.state IN ('sent', 'in_doubt')
+           AND :scope IN ('everything', o.kind, 'contract:' || w.contract, 'queue:' || w.queue,
+                          'account:' || coalesce(o.account, 'own'), 'currency:' || o.currency)) AS open
+ WHERE place <= CASE state WHEN 'sent' THEN CAST(:most AS bigint) ELSE 1 END
+ ORDER BY state, place;
+
+-- name: stopped
+-- By what it is, not by the scopes that its relay wrote: an older relay wrote fewer.
+SELECT s.scope, o.currency, count(*) AS operations, sum(o.minor) AS minor
+  FROM (SELECT entity_id, contract, queue FROM billing.work WHERE state = 'held'
+        UNION ALL SELECT entity_id, contract, queue FROM billing.work WHERE state = 'ready'
+        UNION ALL
+        SELECT entity_id, contract, queue FROM billing.work WHERE state = 'waiting' AND due_at IS NOT NULL) AS w
+  JOIN (SELECT 'captures' AS kind, id, account, currency, amount_minor AS minor FROM billing.captures
+        UNION ALL
+        SELECT 'invoices', id, account, currency, total_minor FROM billing.invoices) AS o ON o.id = w.entity_id
+ CROSS JOIN LATERAL unnest(ARRAY['everything', o.kind, 'contract:' || w.contract, 'queue:' || w.queue,
+                                 'account:' || coalesce(o.account, 'own'), 'currency:' || o.currency]) AS s (scope)
+ WHERE s.scope = ANY (:scopes)
+ GROUP BY s.scope, o.currency
+ ORDER BY s.scope, o.currency;

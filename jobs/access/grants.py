@@ -149,7 +149,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         ),
         "worker": May(
             see=_all("work"),
-            change=_these("state state_since due_at attempts tries urgency record_id reason"),
+            change=_these("state state_since due_at attempts tries urgency record_id reason scopes"),
         ),
         "reader": May(see=_all("work")),
         "operator": May(change=_these("state state_since due_at attempts reason")),

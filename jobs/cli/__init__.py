@@ -25,6 +25,7 @@ from jobs.cli import (
     quarantine,
     requests,
     standin,
+    switches,
     usage,
 )
 from jobs.cli.output import print_error, print_line
@@ -38,7 +39,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (demo, processes, requests, doctor, operators, quarantine, audit, archive, contracts, access, standin):
+for room in (
+    demo,
+    processes,
+    requests,
+    doctor,
+    operators,
+    switches,
+    quarantine,
+    audit,
+    archive,
+    contracts,
+    access,
+    standin,
+):
     room.add_to(app)
 usage.let_help_flow(app)
 

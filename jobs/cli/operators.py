@@ -1,18 +1,14 @@
-"""Commands for the operator on call: explain one payment, and stop new sends."""
+"""The command with which the operator on call explains one payment."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.cli.acting import acting
 from jobs.cli.output import (
     ON_CALL,
-    Actor,
     AsJson,
-    Reason,
     amount,
     clock,
-    counted,
     print_json,
     print_line,
     print_table,
@@ -21,20 +17,9 @@ from jobs.cli.output import (
 if TYPE_CHECKING:
     from billing.explain import ExplainedFact, Explanation
 
-Scope = Annotated[
-    str, typer.Argument(metavar="SCOPE", help="everything, captures, invoices, account:own or account:acct_...")
-]
-
 
 def add_to(app: typer.Typer) -> None:
-    switch = typer.Typer(
-        no_args_is_help=True, help="The switches: while one is pulled, nothing new is sent in its scope."
-    )
-    switch.command()(pull)
-    switch.command()(release)
-    switch.command("list")(list_switches)
     app.command(rich_help_panel=ON_CALL)(explain)
-    app.add_typer(switch, name="switch", rich_help_panel=ON_CALL)
 
 
 def explain(
@@ -116,124 +101,6 @@ def show(story: "Explanation") -> None:
         by = "" if fact.actor == "billing" else f", by {fact.actor}"
         aside = ", SET ASIDE: it could not be planned" if fact.set_aside else ""
         print_line(f"  {clock(fact.at)}  {fact.topic}: {fact.meaning}{by}{_details(fact, currency)}{aside}")
-
-
-def pull(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
-    """Pull the switch: nothing new is sent in this scope from now on. Looks at Stripe go on.
-
-    It lists the calls that were prepared before and may be in flight, the latest times at which they can start and
-    end, and how many calls are in doubt. Pulling twice shows the first pull.
-
-    \b
-    Examples:
-      billing switch pull captures --reason "duplicate orders, INC-12"
-      billing switch pull account:acct_123 --reason "the merchant asks"
-    """
-    from datetime import timedelta
-
-    from billing import database, switches
-    from jobs.process.patience import patiently
-
-    with acting("switch pull", actor, reason) as act:
-        row = act.inside(
-            lambda session: switches.pull_once(session, scope, actor=act.actor, reason=reason),
-            about=scope,
-            count=lambda pulled: int(pulled.changed),
-        ).switch
-        # In a transaction of its own, so that it counts what is unanswered after the switch has committed.
-        now, left = patiently(act.runtime, lambda session: (database.now(session), switches.unanswered(session, scope)))
-        timing = act.runtime.timing
-    last_start = now + timedelta(seconds=timing.not_after_s)
-    last_end = last_start + timedelta(seconds=timing.call_budget_s)
-    if as_json:
-        receipt: dict[str, Any] = {
-            **_switch(row),
-            "unanswered": [
-                {"operation_id": operation, "step": step, "lease_until": until} for operation, step, until in left.calls
-            ],
-            "in_flight": left.in_flight,
-            "in_doubt": left.in_doubt,
-            "last_could_start_at": last_start if left.in_flight else None,
-            "last_could_end_at": last_end if left.in_flight else None,
-        }
-        print_json(receipt)
-        return
-    print_line(f"{scope} is pulled since {clock(row.pulled_at)} UTC by {row.actor}: {row.reason}")
-    if row.reason != reason:
-        print_line(f"it was pulled before, and keeps its first reason: {row.reason}")
-    if left.in_flight:
-        print_line(
-            f"{counted(left.in_flight, 'call is', 'calls are')} in flight, prepared before; the last could start "
-            f"until {clock(last_start)} and end until {clock(last_end)} UTC:"
-        )
-        for operation, step, until in left.calls:
-            print_line(f"  {operation} {step}, lease until {clock(until)}")
-        if left.in_flight > len(left.calls):
-            print_line(f"  and {left.in_flight - len(left.calls)} more")
-    else:
-        print_line("no call is in flight")
-    if left.in_doubt:
-        print_line(f"{counted(left.in_doubt, 'call is', 'calls are')} in doubt; Stripe is asked, and nothing is sent")
-    else:
-        print_line("no call is in doubt")
-
-
-def release(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
-    """Release the switch: held work continues.
-
-    \b
-    Example:
-      billing switch release captures --reason "the shop is repaired, INC-12"
-    """
-    from billing import switches
-    from billing.errors import UnknownEntity
-
-    with acting("switch release", actor, reason) as act:
-        try:
-            row = act.inside(
-                lambda session: switches.release(session, scope, actor=act.actor, reason=reason), about=scope
-            )
-        except UnknownEntity:
-            raise typer.BadParameter(f"{scope} is not pulled; `billing switch list` shows what is") from None
-    print_json(_switch(row)) if as_json else print_line(f"{scope} is released; held work continues")
-
-
-def list_switches(as_json: AsJson = False) -> None:
-    """List the switches that are pulled now.
-
-    \b
-    Example:
-      billing switch list
-    """
-    from sqlalchemy import select
-
-    from billing.states import SwitchState
-    from billing.tables.entities import Switch
-    from jobs.cli.opening import opened
-    from jobs.process.patience import patiently
-
-    with opened() as runtime:
-        rows = patiently(
-            runtime,
-            lambda session: session.scalars(
-                select(Switch).where(Switch.state == SwitchState.PULLED).order_by(Switch.pulled_at)
-            ).all(),
-        )
-    if as_json:
-        print_json([_switch(row) for row in rows])
-    elif rows:
-        print_table(
-            "pulled",
-            ("scope", "since", "by", "reason"),
-            [(row.scope, clock(row.pulled_at), row.actor, row.reason) for row in rows],
-        )
-    else:
-        print_line("no switch is pulled")
-
-
-def _switch(row: Any) -> dict[str, Any]:
-    names = ("id", "scope", "state", "state_since", "actor", "reason", "probes", "pulled_at")
-    return {name: getattr(row, name) for name in names}
 
 
 def _shown(value: object) -> str:

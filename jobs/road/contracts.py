@@ -7,7 +7,7 @@ from typing import Any
 
 from billing.operations import OPERATIONS
 from billing.registration import Contract, Operation
-from billing.switches import scopes_of
+from billing.scopes import Place, scopes_of
 from billing.tables.facts import Fact
 from billing.tables.work import Work
 from billing.timing import Timing
@@ -70,19 +70,24 @@ def work_for(fact: Fact, operation: Operation, contract: Contract, timing: Timin
     """The row of work that this fact starts. Raises Unplannable for a fact that does not fit."""
     if not re.fullmatch(rf"{operation.prefix}_[0-9a-f]{{32}}", fact.entity_id):
         raise Unplannable(f"entity_id must be the id of a {operation.kind}, as billing.ids makes it")
-    account = fact.payload.get("account")
-    if account is not None and not isinstance(account, str):
-        raise Unplannable(f"account must be text or null, not {type(account).__name__}")
+    account, currency = _text(fact, "account"), _text(fact, "currency")
     return {
         "contract": contract.name,
         "version": contract.version,
         "queue": contract.queue,
         "entity_id": fact.entity_id,
-        "scopes": scopes_of(operation, account),
+        "scopes": scopes_of(Place(operation, contract.name, contract.queue, account, currency)),
         "urgency": _urgency(fact, operation, contract, timing),
         "dedupe_key": f"fact:{fact.id}:{contract.name}",
         "correlation_id": fact.correlation_id,
     }
+
+
+def _text(fact: Fact, field: str) -> str | None:
+    written = fact.payload.get(field)
+    if written is not None and not isinstance(written, str):
+        raise Unplannable(f"{field} must be text or null, not {type(written).__name__}")
+    return written
 
 
 def _urgency(fact: Fact, operation: Operation, contract: Contract, timing: Timing) -> datetime:

@@ -27,6 +27,7 @@ from billing.learned import Learned
 from billing.operations import operation_of
 from billing.records import CallSettings
 from billing.registration import Operation
+from billing.scopes import Place, scopes_of
 from billing.states import WorkState
 from billing.steps import LoadedOperation, LookResult
 from billing.tables.entities import Requested
@@ -127,6 +128,7 @@ class Runner:
         if piece.report is not None and piece.report.error is not None:
             piece.work.attempts += 1
         account = piece.loaded.row.account
+        _name_scopes(piece.work, piece.operation, piece.loaded)
         # A look sends nothing, and a next step follows a call that is over: neither adds to the calls in flight.
         adds_to = in_flight[account] if piece.report is None and not piece.look else None
         piece.refusal = self.guards.check(piece.work, pulled, account, adds_to)
@@ -218,6 +220,15 @@ def _load(session: Session, pieces: Sequence[Piece]) -> None:
         # Popped, so that two pieces of work for one operation are never prepared together.
         loaded = operations.pop(piece.work.entity_id, None)
         piece.loaded = loaded if loaded is not None and loaded.work_id == piece.work.id else None
+
+
+def _name_scopes(work: Work, operation: Operation, loaded: LoadedOperation) -> None:
+    """An older relay named fewer scopes on the work that it planned. What is missing is added, for the guards here and
+    for the relay, which holds and releases by what is named."""
+    currency: str | None = getattr(loaded.row, "currency", None)
+    stands_in = scopes_of(Place(operation, work.contract, work.queue, loaded.row.account, currency))
+    if not set(stands_in) <= set(work.scopes):
+        work.scopes = sorted({*work.scopes, *stands_in})
 
 
 def _conflict_if_claimed(session: Session, report: Report) -> Report:

@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from archive.queries import NAMES as QUERIES
 from billing.operations import OPERATIONS
+from billing.scopes import KINDS
 from jobs.access.kinds import S3_KINDS
 from jobs.cli import app
 from jobs.config import queues
@@ -85,7 +86,9 @@ def test_no_command_at_all_shows_the_help(run):
     assert ran.err == ""
 
 
-SCOPES = {"everything", "account:own", "account:acct_..."} | {each.scope for each in OPERATIONS.values() if each.scope}
+SCOPES = {each.scope for each in OPERATIONS.values() if each.scope} | {
+    name for kind in KINDS for name in kind.written.split(", ")
+}
 CHOICES = {
     "switch pull": ("scope", SCOPES),
     "switch release": ("scope", SCOPES),

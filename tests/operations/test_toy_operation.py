@@ -168,7 +168,8 @@ def test_it_is_planned_claimed_called_and_settled(labels: Service) -> None:
     assert labels.status(label).next == "a relay plans the work"
     labels.plan()
     work = labels.work(label)
-    assert (work.contract, work.scopes) == ("write_label", ["account:own", "everything", "labels"])
+    assert work.contract == "write_label"
+    assert work.scopes == ["account:own", "contract:write_label", "everything", "labels", f"queue:{work.queue}"]
     labels.work_off()
     assert (labels.status(label).state, labels.status(label).final) == ("written", True)
     assert labels.topics(label) == ["requested", "attempted", "written"]
