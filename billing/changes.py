@@ -1,9 +1,9 @@
 """The feed of changes: every new state of every capture and invoice, in order, from a cursor of the application's.
 
-A fact's id is drawn before its transaction commits, so a smaller id may appear after a larger one, and whoever goes
-on from the largest id that it has seen loses it. Here a page ends at the newest committed fact, and is read only once
-every transaction is over that wrote facts at that moment: whatever has a smaller id was written by one of them, and is
-visible now or never.
+A fact gets its id before its transaction commits, so a smaller id may become visible after a larger one. A reader that
+continues after the largest id it has seen would miss it. Here a page ends at the newest committed fact, and it is read
+only after every transaction has ended that was writing facts at that moment. A smaller id can only come from one of
+those transactions, so by then it is either visible or rolled back.
 """
 
 import math
@@ -31,16 +31,17 @@ MOST = 1_000
 NEAR = 5_000
 """Facts that are read for one page, of calls included."""
 _PAUSE_S, _LONGEST_PAUSE_S = 0.002, 0.05
-"""Between two looks whether the writers are through. Workers and relays write for some milliseconds."""
+"""Between two checks whether the writers have ended. Workers and relays write for a few milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A capture or an invoice came to a state. `id` and `version` together name this change, for ever.
+    """A capture or an invoice reached a state. `id` and `version` together identify this change.
 
-    `version` grows with everything that is told of it, so there are gaps: calls are no changes. `state` is a state as
-    `billing.status` shows it; of `in_progress` and `in_doubt`, which follow from calls, only one is told: `in_progress`
-    when an operator has a refused invoice made again. `reason` is given while the operation is still in that state.
+    `version` grows with every fact about the operation. Facts about calls are no changes, so versions have gaps.
+    `state` is a state as `billing.status` shows it. `in_progress` and `in_doubt` follow from calls and are no changes,
+    with one exception: `in_progress` when an operator has a refused invoice made again. `reason` is only given while
+    the operation is still in that state.
     """
 
     id: str
@@ -60,46 +61,54 @@ class Changes:
     changes: tuple[Change, ...]
     cursor: int
     more: bool
-    """There is more already, even where this page is empty: ask again at once."""
+    """There are more changes now, even if this page is empty: ask again at once."""
     behind: bool
-    """Something new is there, and cannot be told yet: a transaction that writes facts has not ended. Ask later."""
+    """There is a new fact that cannot be returned yet: a transaction that writes facts has not ended. Ask later."""
 
 
 def changes(session: Session, after: int = 0, *, limit: int = 100, wait_s: float = 1.0) -> Changes:
-    """The changes after this cursor, oldest first and at most `limit` (1 to 1,000); 0 is the beginning.
+    """The changes after this cursor, the oldest first, at most `limit` (1 to 1,000). 0 is the beginning.
 
-    It is asked in the caller's own transaction, at READ COMMITTED. What that transaction asked for itself is among the
-    changes. It waits up to `wait_s` for transactions that write facts at this moment, the application's own included:
-    let that be longer than these usually take. One that takes longer delays the feed (`behind`), and loses nothing.
+    It reads in the caller's own transaction, at READ COMMITTED; requests of that transaction are among the changes. It
+    waits up to `wait_s` seconds for transactions that are writing facts now, those of the application included, so
+    `wait_s` should be longer than they usually take. A longer one delays the feed (`behind`); no change is lost.
 
-    Raises UnknownCursor where the fact at which the cursor stands is no longer kept, and InvalidRequest for wrong
-    types, for a transaction of another isolation level, and at a standby.
+    Raises UnknownCursor if the fact at the cursor has been deleted. Raises InvalidRequest for wrong types, for another
+    isolation level, and on a standby.
     """
     session = callers_session(session)
     _whole("after", after, 0, math.inf)
     _whole("limit", limit, 1, MOST)
     wait_s = seconds("wait_s", wait_s, 60)
-    looked = statements.run(session, SQL["look"]).one()
-    if not looked.isolation.startswith("read "):
-        # Its snapshot is older than the look at who writes: who has just ended would be neither seen nor waited for.
-        raise InvalidRequest("session", f"must be in a transaction at READ COMMITTED, not at {looked.isolation}")
-    if looked.standby:
-        raise InvalidRequest("session", "must be at the primary: a standby does not know who writes there")
-    if looked.newest < after:
+    found_now = statements.run(session, SQL["newest_and_writers"]).one()
+    if not found_now.isolation.startswith("read "):
+        # Its snapshot would be older than the list of writers: a writer that ended in between would be missed.
+        raise InvalidRequest("session", f"must be in a transaction at READ COMMITTED, not at {found_now.isolation}")
+    if found_now.standby:
+        raise InvalidRequest(
+            "session", "must be at the primary: a standby does not show the transactions that write there"
+        )
+    if found_now.newest < after:
         raise UnknownCursor(after)
-    if looked.newest == after:
+    if found_now.newest == after:
         return Changes((), after, more=False, behind=False)
-    if not _over(session, looked.writers, wait_s):
+    if not _over(session, found_now.writers, wait_s):
         return Changes((), after, more=False, behind=True)
-    # A statement of its own, and so a snapshot of its own, younger than the end of all of them.
+    # A new statement has a new snapshot, which is younger than the end of every writer.
     rows = statements.run(
-        session, SQL["read"], after=after, newest=looked.newest, topics=list(_told()), near=NEAR, most=limit
+        session,
+        SQL["read"],
+        after=after,
+        newest=found_now.newest,
+        topics=list(_states_by_topic()),
+        near=NEAR,
+        most=limit,
     ).all()
     if not rows[0].kept:
         raise UnknownCursor(after)
     found = [row for row in rows if row.id is not None]
     cursor = found[-1].id if len(found) == limit else rows[0].upto
-    return Changes(_made(session, found), cursor, more=cursor < looked.newest, behind=False)
+    return Changes(_made(session, found), cursor, more=cursor < found_now.newest, behind=False)
 
 
 def _whole(name: str, given: object, least: int, most: float) -> None:
@@ -109,8 +118,8 @@ def _whole(name: str, given: object, least: int, most: float) -> None:
 
 
 def _over(session: Session, writers: Sequence[str], wait_s: float) -> bool:
-    """Whether the transactions of these writers are over, or are so in time. The database makes the pauses: where the
-    session is an asynchronous one, the event loop goes on."""
+    """Whether the transactions of these writers end within `wait_s`. The pauses are made by the database, so that an
+    asynchronous session does not block its event loop."""
     end, pause_s = time.monotonic() + wait_s, _PAUSE_S
     while writers and statements.run(session, SQL["still_writing"], writers=writers).scalar_one():
         if (left_s := end - time.monotonic()) <= 0:
@@ -121,29 +130,29 @@ def _over(session: Session, writers: Sequence[str], wait_s: float) -> bool:
 
 
 def _followed() -> dict[str, type[Requested]]:
-    """The tables of what applications ask for, by kind."""
+    """The tables of operations that applications request, by kind."""
     tables = {kind: operation.table for kind, operation in OPERATIONS.items()}
     return {kind: table for kind, table in tables.items() if issubclass(table, Requested)}
 
 
-def _told() -> dict[str, str | None]:
-    """Every topic that tells of a change, with the state that it tells of; None: the one in which the row is."""
-    told: dict[str, str | None] = {}
+def _states_by_topic() -> dict[str, str | None]:
+    """Every topic that is a change, with its state. None: the state that the row has now."""
+    states: dict[str, str | None] = {}
     for kind, table in _followed().items():
-        told |= {f"{kind}.{state}": str(state) for state in table.life.states}
-        told |= {f"{kind}.conflict": str(Doubt.CONFLICT), f"{kind}.upheld": None}
-        told |= {f"{kind}.reopened": str(Doubt.IN_PROGRESS)} if "reopened" in table.life.topics else {}
-    return told
+        states |= {f"{kind}.{state}": str(state) for state in table.life.states}
+        states |= {f"{kind}.conflict": str(Doubt.CONFLICT), f"{kind}.upheld": None}
+        states |= {f"{kind}.reopened": str(Doubt.IN_PROGRESS)} if "reopened" in table.life.topics else {}
+    return states
 
 
 def _made(session: Session, found: Sequence[Any]) -> tuple[Change, ...]:
-    told, rows = _told(), _rows(session, found)
+    states, rows = _states_by_topic(), _rows(session, found)
     made = []
     for fact in found:
-        # A fact without a row was written past our functions, and tells of nothing.
+        # A fact without a row was not written by our functions.
         if (row := rows.get(fact.entity_id)) is None:
             continue
-        state = told[fact.topic] or row.state
+        state = states[fact.topic] or row.state
         made.append(
             Change(
                 id=fact.entity_id,

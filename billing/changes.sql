@@ -1,6 +1,6 @@
--- name: look
--- The newest fact that is committed, and then who may still commit an older one: whoever writes a fact holds this lock
--- from before its id is drawn until its transaction is over.
+-- name: newest_and_writers
+-- The newest committed fact, and the transactions that may still commit an older one: a transaction that inserts a fact
+-- takes this lock before the fact gets its id, and holds it until the transaction ends.
 SELECT current_setting('transaction_isolation') AS isolation,
        pg_is_in_recovery() AS standby,
        coalesce((SELECT max(id) FROM billing.facts), 0) AS newest,
@@ -10,7 +10,7 @@ SELECT current_setting('transaction_isolation') AS isolation,
                 AND mode = 'RowExclusiveLock' AND granted AND pid IS DISTINCT FROM pg_backend_pid()) AS writers;
 
 -- name: still_writing
--- A transaction that is prepared for a commit in two phases loses its process and its old name, and keeps its locks.
+-- A transaction that is prepared for a two-phase commit keeps its locks, and loses its process and its old name.
 SELECT EXISTS (SELECT FROM pg_locks
                 WHERE locktype = 'relation' AND relation = CAST('billing.facts' AS regclass)
                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -18,7 +18,7 @@ SELECT EXISTS (SELECT FROM pg_locks
                   AND (virtualtransaction = ANY (:writers) OR pid IS NULL));
 
 -- name: read
--- `near` bounds what one statement reads, where most facts tell of calls and not of states.
+-- `near` limits how many facts one statement reads, because most facts are about calls and not about states.
 WITH near AS MATERIALIZED (
     SELECT id, topic, entity_type, entity_id, entity_version, correlation_id, happened_at
       FROM billing.facts WHERE id > :after AND id <= :newest ORDER BY id LIMIT :near

@@ -147,8 +147,8 @@ class UnknownEntity(BillingError):
 
 
 class UnknownCursor(BillingError):
-    """No fact stands where this cursor does: it was deleted after its time, and later ones may have been, or it is
-    another database's. From 0 on everything that is kept is told again."""
+    """There is no fact with the number of this cursor: it was deleted, and later ones may be deleted too, or the cursor
+    is of another database. A feed from 0 returns everything that is kept."""
 
     def __init__(self, cursor: int) -> None:
         super().__init__(

@@ -38,7 +38,7 @@ class InvoiceState(StrEnum):
 
 
 class Doubt(StrEnum):
-    """What an application is shown of an operation and no row stores: it follows from the records of its calls."""
+    """States that an application is shown and that no row stores: they follow from the records of the calls."""
 
     IN_PROGRESS = "in_progress"
     IN_DOUBT = "in_doubt"
@@ -303,10 +303,11 @@ _D = Doubt
 
 
 def as_shown(life: Life) -> Life:
-    """The life of an operation as `billing.status` shows it: its row's own states, and what its calls add to them.
+    """The life of an operation as `billing.status` shows it: the states of its row, and those that its calls add.
 
-    While its row is in the first state, it is in progress from its first call on, and stays so between two calls.
-    Nothing here leads back, but what an operator decides, and what contradicts an end. Whoever polls may miss states.
+    While the row is in its first state, the operation is in progress from its first call on, also between two calls.
+    No transition leads back, except an operator's decision and an answer that contradicts an end. An application that
+    polls may miss states.
     """
     finals = [state for state in life.states if life.is_final(state)]
     underway = [_D.IN_PROGRESS, *(state for state in life.states if state not in (life.first, *finals))]
@@ -316,7 +317,7 @@ def as_shown(life: Life) -> Life:
         *own,
         *_go(life.first, to=_D.IN_PROGRESS, by=WORKER, when="its first call is prepared"),
         *(each._replace(start=_D.IN_PROGRESS) for each in own if each.start == life.first),
-        *_go(*underway, to=_D.IN_DOUBT, by=WORKER, when="a call may have had an effect that no answer told of"),
+        *_go(*underway, to=_D.IN_DOUBT, by=WORKER, when="a call may have had an effect, and no answer came"),
         *(each._replace(start=_D.IN_DOUBT) for each in own),
         *(transition for state in underway for transition in _go(_D.IN_DOUBT, to=state, by=WORKER, when=_KNOWN)),
         *_go(*underway, _D.IN_DOUBT, to=_D.CONFLICT, by=WORKER, when="Stripe holds something other than was asked"),
@@ -337,10 +338,10 @@ def as_shown(life: Life) -> Life:
     return Life(life.of, states, tuple({(each.start, each.end, each.who): each for each in shown}.values()))
 
 
-_KNOWN = "it is known what the call did"
+_KNOWN = "an answer or a look shows what the call did"
 _ADDED = {
     _D.IN_PROGRESS: "its calls have begun, and nothing is known to be done at Stripe yet",
-    _D.IN_DOUBT: "a call may have had an effect, and no answer has told; Stripe is asked",
+    _D.IN_DOUBT: "a call may have had an effect, and no answer came; Stripe is asked",
     _D.CONFLICT: "Stripe holds something other than was asked: needs a decision",
 }
 

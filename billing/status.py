@@ -61,7 +61,7 @@ def status(session: Session, entity_id: str) -> Status:
         )
     # Postgres refuses half surrogates and NUL, so a text that cannot be an id is not sent to it.
     operation = by_id(entity_id) if entity_id.isascii() and entity_id.isprintable() else None
-    # What the caller's session has loaded before is read again: whoever polls in one session must see it go on.
+    # Rows that the caller's session loaded before are read again: an application may poll in one session.
     row = session.get(operation.table, entity_id, populate_existing=True) if operation else None
     if not isinstance(row, Requested):
         raise UnknownEntity(entity_id)
@@ -98,10 +98,10 @@ def _state(
     if row.life.is_final(row.state):
         return row.state, row.state_since
     if current is not None and _in_doubt(current):
-        # A doubt is as old as its first send, however often it was asked again since.
+        # In doubt since its first send, however often it was sent or looked at since.
         return str(Doubt.IN_DOUBT), current.first_sent_at or current.created_at
-    # The first state says "nobody has begun", which is never true again: not between two calls of it, not while its
-    # work is held, and not when nothing came of what was sent. Every other state says what is done at Stripe.
+    # The first state means that no call was made yet. After the first call it is never shown again: not between two
+    # calls, not while the work is held, and not if a call had no effect. Every later state says what is done at Stripe.
     if row.state == row.life.first and any(record.first_sent_at is not None for record in records):
         since = current.first_sent_at or current.created_at if current is not None else records[-1].concluded_at
         return str(Doubt.IN_PROGRESS), since or row.state_since
@@ -109,7 +109,7 @@ def _state(
 
 
 def _in_doubt(record: Record) -> bool:
-    """A first send in the air is none yet."""
+    """A first send that is still in flight is no doubt. `unanswered` counts the call in flight, too."""
     in_the_air = record.state == RecordState.SENT and record.unanswered <= 1
     return record.state != RecordState.PLANNED and not in_the_air
 

@@ -51,7 +51,7 @@ class Stopped:
 
 
 def pull(session: Session, scope: str, *, actor: str, reason: str, probes: bool = False) -> Switch:
-    """As `pull_once`, for whoever need not know which pull it was."""
+    """As `pull_once`, for callers that do not need to know whether the switch was pulled before."""
     return pull_once(session, scope, actor=actor, reason=reason, probes=probes).switch
 
 

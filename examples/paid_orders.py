@@ -1,9 +1,9 @@
-"""An application that follows the changes and marks its orders as paid, each once, wherever it is killed.
+"""An application that follows the changes and books each paid order once, wherever it is killed.
 
     python examples/paid_orders.py        # in a terminal with the lines that `billing up` printed; Ctrl-C ends it
 
-The place in the feed is a row of the application's own, and is moved in the transaction that applies the changes: both
-are written, or neither. Whoever follows locks that row first, so two of these programs are as good as one.
+The cursor is a row of the application's own, and is moved in the transaction that applies the changes: both are
+written, or neither. A follower locks that row first, so two of these programs do the same as one.
 
     DATABASE_URL       postgresql://..., migrated by `billing migrate`
 """
@@ -26,7 +26,7 @@ class Table(DeclarativeBase):
 
 
 class Payment(Table):
-    """One line of the shop's own books. Nothing keeps it from a second line about the same order but the feed."""
+    """One line of the shop's own books. Only the feed prevents a second line about an order; no constraint does."""
 
     __tablename__ = "payments"
 
@@ -51,7 +51,7 @@ class Follower:
     def open(self) -> None:
         """Make the application's own tables."""
         with Session(self.engine) as session, session.begin():
-            # Two that start at once would both find no tables.
+            # Without this lock, two programs that start at once would both create the tables.
             session.execute(select(func.pg_advisory_xact_lock(func.hashtext(Place.__tablename__))))
             Table.metadata.create_all(session.connection())
             session.execute(insert(Place).values(name="payments", cursor=0).on_conflict_do_nothing())
@@ -67,7 +67,7 @@ class Follower:
             return page.more
 
     def apply(self, session: Session, change: billing.Change) -> None:
-        """What a change means here. `conflict` may come after an end: an operator of the service is called, too."""
+        """What a change means here. `conflict` may follow an end; the operator of the service is informed as well."""
         if change.kind == "capture" and change.state in ("captured", "conflict"):
             session.add(Payment(request_id=change.request_id, state=change.state))
             session.flush()

@@ -141,11 +141,11 @@ def replay(session: Session, work_id: str, *, actor: str, reason: str) -> Replay
     done = [_put_right(session, loaded, record) for record in loaded.records if record.state in _NEEDS_DECISION]
     work.attempts = 0
     work_queue.move(work, WorkState.READY, now, reason=f"replayed by {actor}")
-    told = [new_fact(loaded.row, "replayed", actor=actor, reason=reason, work_id=work.id, done=done)]
+    facts = [new_fact(loaded.row, "replayed", actor=actor, reason=reason, work_id=work.id, done=done)]
     if contradicted and loaded.open_record is None:
-        # Whatever else was put right ends with a fact of its own; here nothing follows that would tell of the end.
-        told.append(new_fact(loaded.row, "upheld", actor=actor))
-    row_io.save(session, [work, loaded.row, *loaded.records], told)
+        # Every other decision is followed by a fact when the operation ends. Here it has ended already.
+        facts.append(new_fact(loaded.row, "upheld", actor=actor))
+    row_io.save(session, [work, loaded.row, *loaded.records], facts)
     return Replayed(work.id, work.entity_id, done or ["its attempts start again"])
 
 
