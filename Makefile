@@ -77,7 +77,7 @@ check: $(INSTALLED) ## format, lint, types, import directions, locks, migrations
 	@$(BIN)/python -m jobs.local.pages --check
 	@$(BIN)/billing contracts check
 
-docs: $(INSTALLED) ## write states and metrics into docs/, from billing/states.py and jobs/metrics/instruments.py
+docs: $(INSTALLED) ## write states, metrics and retries into docs/, from the code
 	@$(BIN)/python -m jobs.local.pages
 
 golden: $(INSTALLED) ## complete the files in jobs/road/golden, which record the contracts that were released

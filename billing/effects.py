@@ -149,7 +149,7 @@ def settle(context: Context, report: Report) -> Result:
         case Kind.NO_ANSWER:
             result = _advance(context, record, reading)
             if result.standing is Standing.AGAIN:
-                result.standing = Standing.IN_DOUBT
+                result.standing, result.why = Standing.IN_DOUBT, reading.why
             return result
 
 

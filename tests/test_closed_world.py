@@ -39,7 +39,7 @@ from billing.tables.idempotency_records import Record
 from billing.timing import PRODUCTION, SHORT, Timing
 from jobs.config import queues
 from jobs.road import contracts, guards, planning
-from jobs.road.verdicts import LEFT_TO_GUARDS, VERDICTS, Failure, Verdict, backoff, classify, soon
+from jobs.road.verdicts import IN_DOUBT, LEFT_TO_GUARDS, STOPPED, VERDICTS, Failure, Verdict, backoff, classify, soon
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -186,12 +186,15 @@ def test_every_standing_has_a_verdict_and_work_comes_into_every_state():
 
 
 def test_only_what_waits_has_a_pause():
-    assert {verdict.state for verdict in VERDICTS.values() if verdict.pause is not None} == {WorkState.WAITING}
+    paused = {verdict.state for verdict in VERDICTS.values() if verdict.policy is not None and verdict.policy.pause}
+    assert paused == {WorkState.WAITING}
 
 
 def test_a_guard_replaces_no_verdict_that_ends_the_work_or_brings_it_back_through_the_claim():
     replaced = {VERDICTS[standing] for standing in LEFT_TO_GUARDS}
-    assert replaced == {Verdict(WorkState.READY), Verdict(WorkState.HELD), Verdict(WorkState.WAITING)}
+    assert replaced == {
+        *(Verdict(WorkState.READY), Verdict(WorkState.HELD, STOPPED), Verdict(WorkState.WAITING, IN_DOUBT))
+    }
     assert {standing for standing in Standing if VERDICTS[standing] in replaced} == LEFT_TO_GUARDS
 
 

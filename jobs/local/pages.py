@@ -1,4 +1,4 @@
-"""Writes into docs/ what the code says itself, states and metrics: `make docs` writes, `make check` compares.
+"""Writes into docs/ what the code says itself, states, metrics and retries: `make docs` writes, `make check` compares.
 
 docs/protocol.md shows every life; docs/application.md shows what an application sees of a capture and an invoice.
 
@@ -14,6 +14,7 @@ from typing import NamedTuple
 from billing.states import CAPTURE, INVOICE, LIVES, OPERATOR, WORKER, Life, as_shown
 from jobs.metrics.instruments import instruments
 from jobs.metrics.labels import LABELS
+from jobs.road.retries import ERRORS, POLICIES
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -122,10 +123,20 @@ def metrics() -> str:
     return "\n".join([*lines, ""])
 
 
+def retries() -> str:
+    """Two tables: every policy, and every error with its policy."""
+    lines = ["| policy | what happens |", "|---|---|"]
+    lines += [f"| **{policy.name}** | {policy.promise} |" for policy in POLICIES]
+    lines += ["", "| where | error | policy |", "|---|---|---|"]
+    lines += [f"| {row.where} | {row.what} | {row.policy.name} |" for row in ERRORS]
+    return "\n".join([*lines, ""])
+
+
 PARTS = (
     Part("protocol.md", "states", "billing/states.py", lives),
     Part("application.md", "states", "billing/states.py", lives_of_an_application),
     Part("operate/metrics.md", "metrics", "jobs/metrics/instruments.py", metrics),
+    Part("operate/retries.md", "retries", "jobs/road/retries.py", retries),
 )
 
 

@@ -13,7 +13,7 @@ from billing.gateway import boot_clock
 from billing.states import WorkState
 from billing.tables.work import Work
 from jobs.road.contracts import contract_of
-from jobs.road.verdicts import Verdict, soon
+from jobs.road.verdicts import SHORT_PAUSE, Verdict
 
 log = structlog.get_logger()
 
@@ -34,7 +34,7 @@ knows its contract runs."""
 SUSPECT = 2
 """Attempts after which work is called with no other call in its process. When a worker dies, all work that it had in
 hand counts an attempt, also work that has nothing to do with it. From here on only the work itself can be the cause."""
-THROTTLED = Refusal(Verdict(WorkState.WAITING, soon), "the provider throttles this account", untouched=True)
+THROTTLED = Refusal(Verdict(WorkState.WAITING, SHORT_PAUSE), "the provider throttles this account", untouched=True)
 UNAVAILABLE = Refusal(Verdict(WorkState.QUARANTINED), "its operation is unknown, or other work has it", untouched=True)
 
 

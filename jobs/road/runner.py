@@ -171,10 +171,10 @@ class Runner:
             why = f"{result.standing}: {why}"
             if (work.state, work.reason) == (state, why):
                 return  # nothing changed, so `state_since` stays
-        if verdict.pause is not None:
+        if verdict.policy is not None and verdict.policy.pause is not None:
             # Work whose operation was not touched was not tried.
             work.tries += 1 if result is not None else 0
-            after = verdict.pause(work.tries, self.call_settings.timing, self.rng)
+            after = verdict.policy.pause(work.tries, self.call_settings.timing, self.rng)
         work_queue.move(work, state, now, reason=why or None, after=after)
 
     def _set_urgency(self, work: Work, loaded: LoadedOperation) -> None:

@@ -1,4 +1,4 @@
-"""What becomes of a piece of work: one table for the outcome of a step, and one for errors.
+"""What becomes of a piece of work: the named policies, and one table each for the outcome of a step and for errors.
 
 Work with an error that the table does not know is quarantined with its evidence, and needs a decision.
 """
@@ -33,13 +33,56 @@ def backoff(tries: int, timing: Timing, rng: random.Random) -> timedelta:
 
 
 @dataclass(frozen=True, slots=True)
+class Policy:
+    """A named way to try again, or not to. docs/operate/retries.md lists all of them with their errors."""
+
+    name: str
+    promise: str
+    """What happens to the work, in words."""
+    pause: Callable[[int, Timing, random.Random], timedelta] | None = None
+    """After how many tries, and after which pause, it is ready again. None: by no pause."""
+
+
+NETWORK_TIMEOUT = Policy(
+    "network timeout",
+    "the same bytes again under the same key, after a random pause whose limit doubles from 1 s to 5 min; after a "
+    "replayed error, a third 5xx or 23 hours it is in doubt",
+    backoff,
+)
+RATE_LIMIT = Policy(
+    "rate limit",
+    "it was not carried out: the same key again after a pause as above, and the worker halves how many calls of this "
+    "account it makes at once",
+    backoff,
+)
+SHORT_PAUSE = Policy("short pause", "nothing of it was sent: it is tried again after 1 s", soon)
+IN_DOUBT = Policy(
+    "in doubt",
+    "Stripe is looked at before anything is sent again; pauses between looks that are not answered grow to 1 h",
+)
+VALIDATION = Policy("validation", "never tried again: the operation ends with its reason")
+ABSENT = Policy(
+    "permanently absent",
+    "never tried again: the operation ends with its reason; as nothing happened, there is nothing to compensate",
+)
+STOPPED = Policy("stopped", "held until the switch is released; where Stripe refuses our key, a probe releases it")
+UNKNOWN = Policy(
+    "unknown",
+    "quarantined with its evidence, a crash only after the contract's `max_attempts`: `billing quarantine list`",
+)
+TRANSACTION = Policy("transaction", "the same transaction again after a pause; no answer of Stripe's is lost")
+SERVER_AWAY = Policy("server away", "the process waits until the server is back; pauses grow to 10 s")
+OPERATOR = Policy("setup", "never by itself: the message says what to correct, and the process ends")
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
-    """The state that a piece of work goes to, and after which pause it is ready again."""
+    """The state that a piece of work goes to, and the policy by which it is tried again."""
 
     state: WorkState | None
     """None: unchanged, because another worker has it or something else stops it."""
-    pause: Callable[[int, Timing, random.Random], timedelta] | None = None
-    """None: it becomes ready by no pause. Work that waits without a pause is claimed when its look is due
+    policy: Policy | None = None
+    """None: it makes progress. Work that waits under a policy without a pause is claimed when its look is due
     (`look_at`)."""
 
 
@@ -47,19 +90,19 @@ VERDICTS: dict[Standing, Verdict] = {
     Standing.CALLING: Verdict(WorkState.RUNNING),
     Standing.CONCLUDED: Verdict(WorkState.DONE),
     Standing.AGAIN: Verdict(WorkState.READY),
-    Standing.NOT_SENT: Verdict(WorkState.WAITING, soon),
-    Standing.IN_DOUBT: Verdict(WorkState.WAITING, backoff),
-    Standing.THROTTLED: Verdict(WorkState.WAITING, backoff),
-    Standing.WAITING: Verdict(WorkState.WAITING, soon),
-    Standing.SIBLING: Verdict(WorkState.WAITING, soon),
-    Standing.LOOKING: Verdict(WorkState.WAITING),
+    Standing.NOT_SENT: Verdict(WorkState.WAITING, SHORT_PAUSE),
+    Standing.IN_DOUBT: Verdict(WorkState.WAITING, NETWORK_TIMEOUT),
+    Standing.THROTTLED: Verdict(WorkState.WAITING, RATE_LIMIT),
+    Standing.WAITING: Verdict(WorkState.WAITING, SHORT_PAUSE),
+    Standing.SIBLING: Verdict(WorkState.WAITING, SHORT_PAUSE),
+    Standing.LOOKING: Verdict(WorkState.WAITING, IN_DOUBT),
     # The call is parked, that is, undecided: its work waits for the next look. `WorkState.PARKED` is something else, an
     # unknown version of a contract.
-    Standing.PARKED: Verdict(WorkState.WAITING),
-    Standing.MISCONFIGURED: Verdict(WorkState.HELD),
-    Standing.BLOCKED: Verdict(WorkState.HELD),
-    Standing.CONFLICT: Verdict(WorkState.QUARANTINED),
-    Standing.UNFIT: Verdict(WorkState.QUARANTINED),
+    Standing.PARKED: Verdict(WorkState.WAITING, IN_DOUBT),
+    Standing.MISCONFIGURED: Verdict(WorkState.HELD, STOPPED),
+    Standing.BLOCKED: Verdict(WorkState.HELD, STOPPED),
+    Standing.CONFLICT: Verdict(WorkState.QUARANTINED, UNKNOWN),
+    Standing.UNFIT: Verdict(WorkState.QUARANTINED, UNKNOWN),
     Standing.LATE: Verdict(None),
 }
 
@@ -82,6 +125,13 @@ class Failure(StrEnum):
     DATA = "data"
     """A row is wrong: try row by row. The one that fails alone is quarantined with its answer."""
 
+
+FAILURES: dict[Failure, Policy] = {
+    Failure.REPEAT: TRANSACTION,
+    Failure.HALVE: TRANSACTION,
+    Failure.RECONNECT: TRANSACTION,
+    Failure.DATA: UNKNOWN,
+}
 
 # SQLSTATE classes: postgresql.org/docs/current/errcodes-appendix.html
 _BY_SQLSTATE = {

@@ -57,6 +57,7 @@ ARGUMENTS = {
     "quarantine list": lambda service: quarantined(service)[1:],
     "quarantine replay": lambda service: [*quarantined(service), "--reason", "mended"],
     "quarantine show": quarantined,
+    "retries": lambda service: quarantined(service)[1:],
     "standin authorize": lambda service: ["1999", "USD", "--json"],
     "standin customer": nothing,
     "status": settled,

@@ -362,3 +362,26 @@ def test_a_replay_without_a_proper_reason_changes_nothing(run, service, reason):
     work_id = quarantine(service, capture_id)
     assert run("quarantine", "replay", work_id, "--reason", reason).status == 2
     assert service.work(capture_id).state == WorkState.QUARANTINED
+
+
+# Retries.
+
+
+def test_what_is_tried_again_is_shown_with_what_happens_next(run, service):
+    assert run("retries").out == "all work is done; nothing waits\n"
+    capture_id = service.ask_for_capture()
+    service.standin.add_fault("drop_after_commit", path="/capture$", times=1)
+    service.plan()
+    service.work_off()
+    told = run("retries", "--contract", "take_capture:1")
+    assert told.status == 0
+    for words in (
+        "take_capture:1: 1 waiting",
+        "attempts: 1 with 0",
+        "next due",
+        "network timeout",
+        "the same bytes again",
+    ):
+        assert words in told.out
+    assert service.settle(capture_id) == ["captured"]
+    assert run("retries").out == "all work is done; nothing waits\n"
