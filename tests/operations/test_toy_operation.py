@@ -138,12 +138,16 @@ OPERATION = Operation(
 )
 
 
-@pytest.fixture
-def labels(service: Service) -> Iterator[Service]:
-    """A service that knows labels."""
+def make_table(service: Service) -> None:
     Label.metadata.create_all(service.engine)
     service.execute("GRANT SELECT, INSERT ON billing.labels TO billing_application")
     service.execute("GRANT SELECT, UPDATE ON billing.labels TO billing_worker")
+
+
+@pytest.fixture
+def labels(service: Service) -> Iterator[Service]:
+    """A service that knows labels."""
+    make_table(service)
     operations.register(OPERATION)
     yield service
     operations.OPERATIONS.pop(OPERATION.kind)
