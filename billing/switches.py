@@ -3,14 +3,14 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from billing import database, ids, row_io, statements
-from billing.errors import UnknownEntity
+from billing.errors import InvalidText, UnknownEntity
 from billing.facts import new_fact
 from billing.scopes import EVERYTHING, account_of, known_scope
 from billing.states import RecordState, SwitchState, set_state
@@ -19,6 +19,8 @@ from billing.texts import plain_text
 
 SQL = statements.beside(__file__)
 
+EXPIRED = "expired"
+"""The reason with which the service records that a switch is released because its time is over."""
 LISTED = 1000
 """A receipt lists at most this many calls, and counts all of them."""
 
@@ -55,10 +57,20 @@ def pull(session: Session, scope: str, *, actor: str, reason: str, probes: bool 
     return pull_once(session, scope, actor=actor, reason=reason, probes=probes).switch
 
 
-def pull_once(session: Session, scope: str, *, actor: str, reason: str, probes: bool = False) -> Pulled:
+def pull_once(
+    session: Session,
+    scope: str,
+    *,
+    actor: str,
+    reason: str,
+    probes: bool = False,
+    expires_at: datetime | None = None,
+) -> Pulled:
     """Pull the switch of a scope; pulling it twice returns the first. The fact names actor and reason.
 
-    An operator who pulls a switch that the system pulled takes it over: no probe releases it any more.
+    An operator who pulls a switch that the system pulled takes it over: no probe releases it any more. So does one who
+    pulls it for longer than before. Nobody pulls it for a shorter time: whoever pulled it first relies on it.
+    `expires_at`: it counts as released from then on; None: never. Raises InvalidText if that is in the past.
 
     Takes the locks of its scope and of everything exclusively, and so waits for transactions that are preparing calls.
     That of everything, because work of an older version does not name all scopes in which it stands. Calls that were
@@ -67,26 +79,43 @@ def pull_once(session: Session, scope: str, *, actor: str, reason: str, probes: 
     """
     reason, actor = plain_text("reason", reason, 500), plain_text("actor", actor, 255)
     statements.run(session, SQL["lock"], scopes=sorted({EVERYTHING, known_scope(scope)}))
-    account = account_of(scope)
+    account, now = account_of(scope), database.now(session)
+    if expires_at is not None and expires_at <= now:
+        raise InvalidText("expires", "must be in the future")
+    pulled: dict[str, Any] = {"scope": scope, "reason": reason, "probes": probes}
+    if expires_at is not None:
+        pulled["expires_at"] = expires_at.isoformat()
     while True:
         row = Switch(id=ids.new("swi"), scope=scope, account=account)
         written = session.scalar(
             insert(Switch)
-            .values(id=row.id, scope=scope, account=account, actor=actor, reason=reason, probes=probes, version=1)
+            .values(
+                id=row.id,
+                scope=scope,
+                account=account,
+                actor=actor,
+                reason=reason,
+                probes=probes,
+                expires_at=expires_at,
+                version=1,
+            )
             .on_conflict_do_nothing()
             .returning(Switch.id)
         )
         if written is not None:
-            pulled = new_fact(row, "pulled", actor=actor, scope=scope, reason=reason, probes=probes, account=account)
-            row_io.save(session, (), [pulled])
+            row_io.save(session, (), [new_fact(row, "pulled", actor=actor, account=account, **pulled)])
             return Pulled(session.get_one(Switch, row.id), changed=True)
         held = select(Switch).where(Switch.scope == scope, Switch.state == SwitchState.PULLED).with_for_update()
         first = session.scalars(held).one_or_none()
         if first is None:
             continue  # a probe has just released it
-        if first.probes and not probes:
-            first.probes, first.actor, first.reason = False, actor, reason
-            row_io.save(session, (), [new_fact(first, "pulled", actor=actor, scope=scope, reason=reason, probes=False)])
+        if first.expires_at is not None and first.expires_at <= now:
+            _record_release(session, first, now, actor="billing", reason=EXPIRED)
+            continue
+        longer = first.expires_at is not None and (expires_at is None or expires_at > first.expires_at)
+        if not probes and (first.probes or longer):
+            first.probes, first.actor, first.reason, first.expires_at = False, actor, reason, expires_at
+            row_io.save(session, (), [new_fact(first, "pulled", actor=actor, **pulled)])
             session.flush()
             return Pulled(first, changed=True)
         return Pulled(first, changed=False)
@@ -101,11 +130,27 @@ def release(session: Session, scope: str, *, actor: str, reason: str) -> Switch:
     ).one_or_none()
     if row is None:
         raise UnknownEntity(scope)
-    set_state(row, SwitchState.RELEASED)
-    row.state_since = database.now(session)
-    row_io.save(session, (), [new_fact(row, "released", actor=actor, scope=scope, reason=reason)])
-    session.flush()
+    _record_release(session, row, database.now(session), actor=actor, reason=reason)
     return row
+
+
+def release_expired(session: Session, most: int) -> int:
+    """Record that up to `most` switches are released because their time is over. Returns how many.
+
+    It takes no lock of a scope: workers have ignored these switches since their time was over.
+    """
+    over = select(Switch).where(Switch.state == SwitchState.PULLED, Switch.expires_at <= func.clock_timestamp())
+    rows = session.scalars(over.order_by(Switch.id).limit(most).with_for_update(skip_locked=True)).all()
+    for row in rows:
+        _record_release(session, row, database.now(session), actor="billing", reason=EXPIRED)
+    return len(rows)
+
+
+def _record_release(session: Session, row: Switch, now: datetime, *, actor: str, reason: str) -> None:
+    set_state(row, SwitchState.RELEASED)
+    row.state_since = now
+    row_io.save(session, (), [new_fact(row, "released", actor=actor, scope=row.scope, reason=reason)])
+    session.flush()
 
 
 def lock_and_read_pulled(session: Session, scopes: Collection[str]) -> dict[str, str]:

@@ -11,8 +11,10 @@ SELECT pg_advisory_xact_lock_shared(hashtextextended('billing.switch:' || scope,
  ORDER BY place;
 
 -- name: pulled
+-- One whose time is over counts as released, also if no relay runs that would record it.
 SELECT scope, reason FROM billing.switches
- WHERE state = 'pulled' AND (scope = ANY (:scopes) OR NOT starts_with(scope, 'account:'));
+ WHERE state = 'pulled' AND (expires_at IS NULL OR expires_at > clock_timestamp())
+   AND (scope = ANY (:scopes) OR NOT starts_with(scope, 'account:'));
 
 -- name: unanswered
 -- Of those in doubt one row is enough: they are only counted.

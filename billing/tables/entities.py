@@ -166,3 +166,5 @@ class Switch(Entity):
     # The system pulled it for this account, and a successful probe releases it.
     probes: Mapped[bool] = mapped_column(server_default=text("false"))
     pulled_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # From then on it counts as released, and a relay records that. Null: until somebody releases it.
+    expires_at: Mapped[datetime | None]

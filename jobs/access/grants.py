@@ -42,13 +42,12 @@ def _these(names: str) -> Columns:
     return frozenset(names.split())
 
 
-# Processes that write facts neither plan nor archive them.
 _WRITE_FACTS = May(write=_these("topic entity_type entity_id entity_version actor correlation_id payload"))
 _FEED = _these("id topic entity_type entity_id entity_version correlation_id happened_at")
 _PULL_AND_RELEASE = May(
     see=_all("switches"),
-    write=_these("id scope account actor reason probes version"),
-    change=_these("state state_since version actor reason probes"),
+    write=_these("id scope account actor reason probes expires_at version"),
+    change=_these("state state_since version actor reason probes expires_at"),
 )
 _ANSWERS = "answer"
 _ASKED_OF_A_RECORD = _these(
@@ -105,7 +104,8 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         "reader": May(see=_all("invoice_lines", but="description")),
     },
     "switches": {
-        "relay": May(see=_these("scope state reason")),
+        # It records that a switch whose time is over is released.
+        "relay": May(see=_all("switches"), change=_these("state state_since version")),
         "worker": _PULL_AND_RELEASE,
         "reader": May(see=_all("switches")),
         "operator": _PULL_AND_RELEASE,
@@ -133,7 +133,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
     "facts": {
         # The feed of changes needs no payload, and says nothing of who acted.
         "application": _WRITE_FACTS | May(see=_FEED),
-        "relay": May(see=_all("facts"), change=_these("planned_version")),
+        "relay": _WRITE_FACTS | May(see=_all("facts"), change=_these("planned_version")),
         "worker": _WRITE_FACTS,
         "archiver": May(see=_all("facts"), change=_these("batch_no archive_seq")),
         "reader": May(see=_all("facts")),

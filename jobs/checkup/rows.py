@@ -101,7 +101,8 @@ _quarantined = _counted(
 )
 _switches = _counted(
     "switches",
-    "SELECT count(*) FROM billing.switches WHERE state = 'pulled'",
+    "SELECT count(*) FROM billing.switches"
+    " WHERE state = 'pulled' AND (expires_at IS NULL OR expires_at > clock_timestamp())",
     ("1 is pulled: nothing is sent in its scope", "{} are pulled: nothing is sent in their scope"),
     "billing switch list",
 )

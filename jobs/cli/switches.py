@@ -21,6 +21,8 @@ from jobs.cli.output import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy.orm import Session
+
     from billing.switches import Stopped
     from billing.tables.entities import Switch
     from jobs.process.runtime import Runtime
@@ -33,6 +35,14 @@ Scope = Annotated[
     ),
 ]
 
+
+Expires = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHEN",
+        help="30m, 2h or 1d from now, or a time such as 2026-11-25T10:00:00Z; from then on it counts as released.",
+    ),
+]
 
 COUNT_S = 3
 """Seconds after which counting is given up: a receipt must come at once, also with millions of waiting operations."""
@@ -49,29 +59,37 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(switch, name="switch", rich_help_panel=ON_CALL)
 
 
-def pull(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
+def pull(scope: Scope, reason: Reason, actor: Actor = "", expires: Expires = None, as_json: AsJson = False) -> None:
     """Pull the switch: nothing new is sent in this scope from now on. Looks at Stripe go on.
 
     It shows how many operations and how much money are held. It lists the calls that were prepared before and may be
     in flight, the latest times at which they can start and end, and how many calls are in doubt. Pulling twice shows
-    the first pull.
+    the first pull, unless the second is for longer: it takes the switch over.
 
     \b
     Examples:
       billing switch pull captures --reason "duplicate orders, INC-12"
       billing switch pull account:acct_123 --reason "the merchant asks"
-      billing switch pull currency:EUR --reason "wrong prices in the shop, INC-13"
+      billing switch pull currency:EUR --expires 2h --reason "wrong prices in the shop, INC-13"
     """
     from datetime import timedelta
 
     from billing import database, switches
+    from jobs.cli.moments import duration, moment
     from jobs.process.patience import patiently
+
+    from_now = duration(expires) if expires is not None else None
+    at = moment("--expires", expires) if from_now is None else None
+
+    def pulled(session: "Session") -> switches.Pulled:
+        expires_at = database.now(session) + from_now if from_now is not None else at
+        return switches.pull_once(session, scope, actor=act.actor, reason=reason, expires_at=expires_at)
 
     with acting("switch pull", actor, reason) as act:
         row = act.inside(
-            lambda session: switches.pull_once(session, scope, actor=act.actor, reason=reason),
+            pulled,
             about=scope,
-            count=lambda pulled: int(pulled.changed),
+            count=lambda done: int(done.changed),
         ).switch
         # In a transaction of its own, so that it counts what is unanswered after the switch has committed.
         now, left = patiently(act.runtime, lambda session: (database.now(session), switches.unanswered(session, scope)))
@@ -95,6 +113,8 @@ def pull(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = Fals
     print_line(f"{scope} is pulled since {clock(row.pulled_at)} UTC by {row.actor}: {row.reason}")
     if row.reason != reason:
         print_line(f"it was pulled before, and keeps its first reason: {row.reason}")
+    if row.expires_at is not None:
+        print_line(f"it expires at {clock(row.expires_at)} UTC, and counts as released from then on")
     print_line(_held(stopped[scope]) if stopped else NOT_COUNTED)
     if left.in_flight:
         print_line(
@@ -143,7 +163,7 @@ def list_switches(as_json: AsJson = False) -> None:
     Example:
       billing switch list
     """
-    from sqlalchemy import select
+    from sqlalchemy import func, or_, select
 
     from billing.states import SwitchState
     from billing.tables.entities import Switch
@@ -154,7 +174,12 @@ def list_switches(as_json: AsJson = False) -> None:
         rows = patiently(
             runtime,
             lambda session: session.scalars(
-                select(Switch).where(Switch.state == SwitchState.PULLED).order_by(Switch.pulled_at)
+                select(Switch)
+                .where(
+                    Switch.state == SwitchState.PULLED,
+                    or_(Switch.expires_at.is_(None), Switch.expires_at > func.clock_timestamp()),
+                )
+                .order_by(Switch.pulled_at)
             ).all(),
         )
         stopped = _stopped(runtime, rows)
@@ -163,8 +188,18 @@ def list_switches(as_json: AsJson = False) -> None:
     elif rows:
         print_table(
             "pulled",
-            ("scope", "since", "by", "operations", "money", "reason"),
-            [(row.scope, clock(row.pulled_at), row.actor, *_columns(stopped, row.scope), row.reason) for row in rows],
+            ("scope", "since", "until", "by", "operations", "money", "reason"),
+            [
+                (
+                    row.scope,
+                    clock(row.pulled_at),
+                    clock(row.expires_at) or "released",
+                    row.actor,
+                    *_columns(stopped, row.scope),
+                    row.reason,
+                )
+                for row in rows
+            ],
         )
         if stopped is None:
             print_line(NOT_COUNTED)
@@ -205,5 +240,5 @@ def _money(stopped: "Stopped") -> str:
 
 
 def _switch(row: "Switch", stopped: "dict[str, Stopped] | None" = None) -> dict[str, Any]:
-    names = ("id", "scope", "state", "state_since", "actor", "reason", "probes", "pulled_at")
+    names = ("id", "scope", "state", "state_since", "actor", "reason", "probes", "pulled_at", "expires_at")
     return {**{name: getattr(row, name) for name in names}, "stopped": stopped and stopped.get(row.scope)}

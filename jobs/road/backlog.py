@@ -26,6 +26,8 @@ class Backlog:
     """Work whose pause is over."""
     lapsed: bool
     """Running work whose lease is over: its worker is dead, or hangs."""
+    expired: bool
+    """Pulled switches whose time is over."""
     switched_off: bool
     """Work that a worker could claim if its switch were not pulled."""
     unseen: bool

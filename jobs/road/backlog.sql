@@ -15,6 +15,8 @@ SELECT EXISTS (SELECT FROM billing.facts
                   AND (r.lease_until IS NULL OR r.lease_until < clock_timestamp()
                        OR r.lease_until > clock_timestamp() + make_interval(secs => r.lease_s + 1))) AS lapsed,
 
+       EXISTS (SELECT FROM billing.switches WHERE state = 'pulled' AND expires_at <= clock_timestamp()) AS expired,
+
        :stopped_too
        AND EXISTS (SELECT FROM billing.switches WHERE state = 'pulled')
        AND EXISTS (SELECT FROM billing.work

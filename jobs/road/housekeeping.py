@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from billing import database, statements
+from billing import database, statements, switches
 from billing.batch_limit import BatchLimit
 from billing.database import transaction
 from jobs.road import contracts
@@ -34,6 +34,11 @@ def make_due_ready(session: Session, most: int = SWEEP_MOST) -> int:
 def rescue_lapsed(session: Session, most: int = SWEEP_MOST) -> int:
     """Make running work ready again when its lease is over. That counts as an attempt: its worker died."""
     return statements.run(session, SQL["rescue_lapsed"], most=most).rowcount
+
+
+def release_expired(session: Session, most: int = SWEEP_MOST) -> int:
+    """Record the release of switches whose time is over; workers ignore them already."""
+    return switches.release_expired(session, most)
 
 
 def hold(session: Session, most: int = SWEEP_MOST) -> int:
@@ -73,6 +78,8 @@ class Sweep:
 SWEEPS = (
     Sweep(make_due_ready, lambda backlog: backlog.due),
     Sweep(rescue_lapsed, lambda backlog: backlog.lapsed),
+    # Before the two that read which switches are pulled.
+    Sweep(release_expired, lambda backlog: backlog.expired),
     Sweep(hold, lambda backlog: backlog.switched_off),
     Sweep(look_at_stopped, lambda backlog: backlog.unseen),
     Sweep(release_held, lambda backlog: backlog.released),

@@ -8,6 +8,7 @@ import psycopg.errors
 import pytest
 from command import Run
 from service import Service
+from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 import billing
@@ -16,6 +17,7 @@ from billing.operations import OPERATIONS, operation_of
 from billing.scopes import KINDS, Place, known_scope, scopes_of
 from billing.states import WorkState
 from billing.tables.entities import Capture, Invoice
+from billing.tables.facts import Fact
 from jobs.cli import switches as commands
 
 PAGE = Path(__file__).parents[2] / "docs" / "operate" / "switches.md"
@@ -125,6 +127,71 @@ def test_what_cannot_be_counted_in_time_does_not_keep_the_receipt_waiting(
     assert (receipt.status, receipt.err) == (0, "")
     assert "could not be counted within" in receipt.out
     assert run("switch", "list", "--json").json[0]["stopped"] is None
+
+
+def expire(service: Service) -> None:
+    service.execute("UPDATE billing.switches SET expires_at = clock_timestamp() WHERE state = 'pulled'")
+
+
+def releases(service: Service) -> list[tuple[str, str]]:
+    with database.transaction(service.engine) as session:
+        facts = session.scalars(select(Fact).where(Fact.topic == "switch.released").order_by(Fact.id)).all()
+    return [(fact.actor, fact.payload["reason"]) for fact in facts]
+
+
+def test_when_its_time_is_over_a_switch_stops_nothing_although_no_relay_runs(run: Run, service: Service) -> None:
+    waiting = capture(service)
+    service.plan()
+    receipt = run("switch", "pull", "captures", "--reason", "INC-12", "--expires", "2h", "--json").json
+    assert receipt["pulled_at"] < receipt["expires_at"]
+    expire(service)
+    assert run("switch", "list").out == "no switch is pulled\n"
+    service.work_off()
+    assert service.status(waiting).state == "captured"
+
+
+def test_a_relay_records_once_that_a_switch_expired_and_held_work_goes_on(run: Run, service: Service) -> None:
+    waiting = capture(service)
+    service.plan()
+    run("switch", "pull", "captures", "--reason", "INC-12", "--expires", "2h")
+    turns(service)
+    assert service.work(waiting).state == WorkState.HELD
+    expire(service)
+    relay = service.engines["relay"]
+    with database.transaction(relay) as first, database.transaction(relay) as second:
+        assert [switches.release_expired(session, 10) for session in (first, second)] == [1, 0]
+    assert service.settle(waiting) == ["captured"]
+    assert releases(service) == [("billing", "expired")]
+
+
+def test_a_second_pull_makes_a_switch_last_longer_and_never_shorter(run: Run, service: Service) -> None:
+    def pull(actor: str, *expires: str) -> tuple[str, str | None]:
+        options = ("--actor", actor, "--reason", f"of {actor}", *expires, "--json")
+        switch = run("switch", "pull", "captures", *options).json
+        return switch["actor"], switch["expires_at"]
+
+    first = pull("anna", "--expires", "1000d")
+    assert first[0] == "anna"
+    assert pull("bert", "--expires", "1h") == first
+    longer = pull("carl", "--expires", "2000d")
+    assert longer[0] == "carl"
+    assert str(longer[1]) > str(first[1])
+    assert pull("dora") == ("dora", None)
+    assert pull("emil", "--expires", "2h") == ("dora", None)
+
+
+def test_a_switch_that_expired_is_pulled_anew_before_any_relay_has_seen_it(run: Run, service: Service) -> None:
+    run("switch", "pull", "captures", "--reason", "INC-12", "--expires", "2h")
+    expire(service)
+    anew = run("switch", "pull", "captures", "--reason", "INC-13", "--json").json
+    assert (anew["reason"], anew["expires_at"], releases(service)) == ("INC-13", None, [("billing", "expired")])
+
+
+@pytest.mark.parametrize("expires", ["0h", "2", "h", "-2h", "99999d", "yesterday", "2020-01-01", ""])
+def test_a_time_that_is_none_or_over_is_refused_and_nothing_is_pulled(run: Run, service: Service, expires: str) -> None:
+    refused = run("switch", "pull", "captures", "--reason", "INC-12", f"--expires={expires}")
+    assert (refused.status, refused.out) == (2, "")
+    assert run("switch", "list").out == "no switch is pulled\n"
 
 
 @pytest.mark.parametrize(

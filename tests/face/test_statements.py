@@ -100,7 +100,8 @@ def scatter(session: Session, rng: random.Random) -> None:
     for table in ("work", "idempotency_records", "switches", "facts"):
         session.execute(text(f"DELETE FROM billing.{table}"))
     for scope in rng.sample(["captures", "account:acct_1"], rng.randint(0, 1)):
-        session.execute(text(f"INSERT INTO billing.switches (id, scope, actor) VALUES ('swi_1', '{scope}', 'x')"))
+        columns, values = "id, scope, actor, expires_at", f"'swi_1', '{scope}', 'x', {rng.choice(times)}"
+        session.execute(text(f"INSERT INTO billing.switches ({columns}) VALUES ({values})"))
     for n in range(rng.randint(1, 3)):
         state = rng.choice(["waiting", "ready", "running", "held", "parked", "quarantined", "done"])
         scopes = rng.choice(["{everything,captures}", "{everything,captures,account:acct_1}"])

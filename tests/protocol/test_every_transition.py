@@ -269,6 +269,13 @@ def test_a_worker_stops_what_the_relay_has_not_seen_yet(service: Service) -> Non
     assert state_of(service, ready, held, parked, unread) == ["held", "held", "parked", "parked"]
 
 
+@walks("switch pulled → released by relay")
+def test_a_relay_records_that_the_time_of_a_switch_is_over(service: Service) -> None:
+    service.pull("captures")
+    service.execute("UPDATE billing.switches SET expires_at = clock_timestamp()")
+    relay(service, housekeeping.release_expired)
+
+
 @walks("work running → held", "switch pulled → released")
 def test_refused_credentials_hold_work_until_a_probe_is_accepted(service: Service) -> None:
     (capture,) = sent_into(service, "401")
