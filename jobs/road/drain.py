@@ -50,7 +50,7 @@ def drained(session: Session, called: str) -> Drained | None:
     """What is left of this contract (`name:version`); None if this version's code and corpus have never heard of it,
     and no work of it waits.
 
-    Reads through the whole table of work: a second for each few million rows.
+    Reads through the whole table of work: about a second for each million rows.
     """
     its_work = _CONTRACT.in_([called])
     rows = session.execute(

@@ -193,7 +193,7 @@ _PROMISES: Mapping[str, str] = {policy.name: policy.promise for policy in POLICI
 
 
 def report(session: Session, contract: str | None = None) -> list[Retries]:
-    """What waits or was stopped, by contract (`name:version`), or of one. Reads the table of work twice."""
+    """What waits or was stopped, by contract (`name:version`), or of one. Reads all work three times."""
     found: dict[str, Retries] = {}
     spread = (_spread(Work.tries), _spread(_wait()))
     for called, state, attempts, count in session.execute(

@@ -1,6 +1,6 @@
 """One process of a rollout: `python rollout_process.py old|both|new DATABASE_URL`. Each line that it reads is a deed.
 
-It knows these versions of the toy contract. `plan`: its relay plans. `turn`: its relay plans and parks, and its
+It knows these versions of the toy contract. `plan`: its relay plans. `turn`: its relay plans and sweeps, and its
 worker works off the queue. Any other line is the arguments of the `billing` command. It answers with a line of JSON.
 """
 
@@ -47,8 +47,9 @@ def corpus(known: str) -> list[golden.Golden]:
 
 def turn(service: Service) -> dict[str, Any]:
     service.plan()
-    with transaction(service.engines["relay"]) as session:
-        housekeeping.park_unknown(session)
+    for sweep in housekeeping.SWEEPS:
+        with transaction(service.engines["relay"]) as session:
+            sweep.move(session, sweep.most)
     return {"settled": service.work_off()}
 
 
