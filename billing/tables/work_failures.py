@@ -1,4 +1,4 @@
-"""Failures of work, kept for those who have to judge it."""
+"""Failures of work, kept for those who have to judge it; and who has begun to look at work in quarantine."""
 
 from datetime import datetime
 from typing import Any
@@ -34,3 +34,19 @@ class WorkFailure(Table):
     calls: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
     code_version: Mapped[str] = mapped_column(String(80))
     contracts_version: Mapped[int]
+
+
+class QuarantineTouch(Table):
+    """The first time that a person touched a piece of work in this stay in quarantine, by a command; and whose it is.
+
+    A stay is named by its beginning, `state_since` of the work. Only operators write it.
+    """
+
+    __tablename__ = "quarantine_touches"
+
+    work_id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    since: Mapped[datetime] = mapped_column(primary_key=True)
+    touched_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    touched_by: Mapped[str] = mapped_column(String(255))
+    # Who looks at it; null if it was put back without being assigned.
+    assignee: Mapped[str | None] = mapped_column(String(255))

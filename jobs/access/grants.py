@@ -158,6 +158,11 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         "worker": May(write=_all("work_failures", but="id happened_at")),
         "reader": May(see=_all("work_failures")),
     },
+    "quarantine_touches": {
+        "relay": May(see=_these("work_id since")),
+        "reader": May(see=_all("quarantine_touches")),
+        "operator": May(write=_these("work_id since touched_by assignee"), change=_these("assignee")),
+    },
     "archive_batches": {
         "archiver": May(
             see=_all("archive_batches"),

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from billing.cards import may_hold_card_number
 from jobs.checkup.findings import NAMED, Finding, Level, some
+from jobs.road.quarantined import UNTOUCHED_WARN, untouched
 
 FACTS_WARN_S = 10.0
 """A relay plans facts within a second."""
@@ -93,12 +95,20 @@ def _counted(part: str, statement: str, message: tuple[str, str], fix: str) -> C
     return check
 
 
-_quarantined = _counted(
-    "quarantine",
-    "SELECT count(*) FROM billing.work WHERE state = 'quarantined'",
-    ("1 piece of work needs a decision", "{} pieces of work need a decision"),
-    "billing quarantine list",
-)
+def _quarantined(session: Session) -> Finding:
+    """Work that needs a decision, and how much of it nobody has touched for too long."""
+    count: int = session.execute(_IN_QUARANTINE).scalar_one()
+    if not count:
+        return Finding("quarantine", Level.OK, "none")
+    message = "1 piece of work needs a decision" if count == 1 else f"{count} pieces of work need a decision"
+    _, overdue, oldest_s = untouched(session)
+    if not overdue or oldest_s is None:
+        return Finding("quarantine", Level.WARN, message, "billing quarantine list")
+    late = f"{overdue} untouched for more than {UNTOUCHED_WARN}, the oldest for {timedelta(seconds=int(oldest_s))}"
+    return Finding("quarantine", Level.WARN, f"{message}; {late}", "billing quarantine list --untouched")
+
+
+_IN_QUARANTINE = text("SELECT count(*) FROM billing.work WHERE state = 'quarantined'")
 _switches = _counted(
     "switches",
     "SELECT count(*) FROM billing.switches"

@@ -25,6 +25,9 @@ CHECK_REST = 20
 million rows, say), the next one comes after `CHECK_REST` times as long. Workers obey switches at the claim all the
 same, and planning and ringing do not wait for the check."""
 
+ALARM_EVERY_S = 600.0
+"""How often a relay looks for work in quarantine that nobody has touched."""
+
 NEVER = float("-inf")
 
 
@@ -54,6 +57,7 @@ class Cadence:
     _stamped_at: float = NEVER
     _stopped_from: float = NEVER
     _unknown_from: float = NEVER
+    _alarmed_at: float = NEVER
     _rung_at: dict[str, float] = field(default_factory=dict)
 
     def moved(self, now: float) -> None:
@@ -84,6 +88,13 @@ class Cadence:
 
     def stamped(self, now: float) -> None:
         self._stamped_at = now
+
+    def should_alarm(self, now: float) -> bool:
+        """Whether to look now for work in quarantine that nobody has touched."""
+        return now >= self._alarmed_at + ALARM_EVERY_S
+
+    def alarmed(self, now: float) -> None:
+        self._alarmed_at = now
 
     def should_ring(self, queue: str, claimable: int, now: float) -> bool:
         """Whether to ring this queue now. A queue without work is rung at once when work comes."""

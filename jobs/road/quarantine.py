@@ -37,19 +37,7 @@ from billing.tables.work import Work
 from billing.texts import plain_text
 from jobs.road import work_queue
 from jobs.road.evidence import Failed, failures_of
-
-
-@dataclass(frozen=True, slots=True)
-class Quarantined:
-    """One piece of work that needs a decision."""
-
-    id: str
-    entity_id: str
-    contract: str
-    queue: str
-    attempts: int
-    since: datetime
-    reason: str | None
+from jobs.road.quarantined import Quarantined, described, in_quarantine, touched
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +74,6 @@ class Replayed:
     done: list[str]
 
 
-def listed(session: Session, most: int = 100) -> list[Quarantined]:
-    """Work in quarantine, the longest waiting first."""
-    rows = session.scalars(
-        select(Work).where(Work.state == WorkState.QUARANTINED).order_by(Work.state_since, Work.id).limit(most)
-    )
-    return [_quarantined(work) for work in rows]
-
-
 def show(session: Session, work_id: str) -> Shown:
     """Everything about one piece of work, in quarantine or not any more. Raises UnknownEntity."""
     work = session.get(Work, work_id)
@@ -103,7 +83,7 @@ def show(session: Session, work_id: str) -> Shown:
         explanation = explain(session, work_id)
     except UnknownEntity:
         explanation = None
-    return Shown(_quarantined(work), failures_of(session, work_id), explanation)
+    return Shown(described(session, work), failures_of(session, work_id), explanation)
 
 
 def undecided(session: Session, most: int = 100) -> list[Undecided]:
@@ -127,17 +107,14 @@ def replay(session: Session, work_id: str, *, actor: str, reason: str) -> Replay
     Raises UnknownEntity, and InvalidRequest when it is not in quarantine or a call of it may be in flight.
     """
     reason, actor = plain_text("reason", reason, 500), plain_text("actor", actor, 255)
-    work = work_queue.locked(session, [work_id]).get(work_id)
-    if work is None:
-        raise UnknownEntity(work_id)
-    if work.state != WorkState.QUARANTINED:
-        raise InvalidRequest(f"work {work_id}", f"is {work.state}, not quarantined")
+    work = in_quarantine(session, work_id)
     loaded = _loaded(session, work)
     _refuse_if_unfit(loaded)
     now = database.now(session)
     if any(lease_alive(record, now) for record in loaded.records):
         raise InvalidRequest(work.entity_id, "may have a call in flight; try again in a minute")
     contradicted = loaded.in_conflict
+    touched(session, work, by=actor)
     done = [_put_right(session, loaded, record) for record in loaded.records if record.state in _NEEDS_DECISION]
     work.attempts = 0
     work_queue.move(work, WorkState.READY, now, reason=f"replayed by {actor}")
@@ -169,10 +146,6 @@ def reopen_invoice(session: Session, invoice_id: str, *, actor: str, reason: str
     work_queue.move(work, WorkState.READY, database.now(session), reason=f"reopened by {actor}")
     row_io.save(session, [work, loaded.row, *loaded.records], reopened)
     return Replayed(work.id, invoice_id, ["a new draft is made under a new key"])
-
-
-def _quarantined(work: Work) -> Quarantined:
-    return Quarantined(work.id, work.entity_id, work.contract, work.queue, work.attempts, work.state_since, work.reason)
 
 
 _NEEDS_DECISION = (RecordState.UNSETTLED, RecordState.CONFLICT)

@@ -20,6 +20,7 @@ from jobs.road.backlog import Backlog
 from jobs.road.cadence import IDLE_PAUSE_S, Cadence
 from jobs.road.contracts import known
 from jobs.road.housekeeping import STAMP, Housekeeper
+from jobs.road.quarantined import untouched
 from jobs.road.ringer import Ringer
 from jobs.road.verdicts import Failure, classify
 
@@ -49,6 +50,9 @@ class Relay:
                 if self.round():
                     self.cadence.moved(self.clock())
                 heartbeat()
+                if self.cadence.should_alarm(self.clock()):
+                    self.cadence.alarmed(self.clock())
+                    self.alarm()
                 if not caught_up:
                     caught_up = not planning.catch_up(self.engine, self.timing)
                 self._rest()
@@ -68,6 +72,13 @@ class Relay:
             self.housekeeper.run(STAMP)
         self._ring(self._claimable() if moved else seen.claimable)
         return moved
+
+    def alarm(self) -> None:
+        """Log that work in quarantine waits for its first touch for too long; again as long as it does."""
+        with autocommit(self.engine) as session:
+            _, overdue, oldest_s = untouched(session)
+        if overdue:
+            log.error("quarantine.untouched", count=overdue, oldest_s=oldest_s)
 
     def _read_backlog(self) -> Backlog:
         try:

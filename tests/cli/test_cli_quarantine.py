@@ -1,20 +1,197 @@
-"""What `billing quarantine` prints, and what it leaves behind."""
+"""What `billing quarantine` prints, what it changes, and what it leaves behind."""
 
+import re
+import shlex
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
 from service import Service
+from structlog.testing import capture_logs
+
+from billing import database
+from billing.states import WorkState
+from jobs.road import quarantined
+from jobs.road.cadence import ALARM_EVERY_S, Cadence
+
+PAGE = (Path(__file__).parents[2] / "docs" / "operate" / "quarantine.md").read_text()
+
+
+def conflicts(service: Service, count: int = 1) -> list[str]:
+    """The ids of work in conflict, in the order of the list."""
+    service.standin.add_fault("other_amount", path="/capture$", times=count)
+    captures = [service.ask_for_capture(intent) for intent in service.intents(count)]
+    service.plan()
+    service.work_off()
+    assert {service.work(each).state for each in captures} == {WorkState.QUARANTINED}
+    return in_list(service)
+
+
+def in_list(service: Service, filters: quarantined.Filters | None = None) -> list[str]:
+    with database.transaction(service.engines["operator"]) as session:
+        listed = [each.id for each in quarantined.listed(session, filters=filters)]
+        assert quarantined.matching(session, filters or quarantined.Filters()) == listed
+    return listed
+
+
+def make_older(service: Service, work_id: str, hours: int) -> None:
+    service.execute(
+        "UPDATE billing.work SET state_since = state_since - make_interval(hours => :h) WHERE id = :id",
+        h=hours,
+        id=work_id,
+    )
 
 
 def test_show_prints_the_errors_the_calls_and_the_code_of_each_failure(run, service: Service) -> None:
-    service.standin.add_fault("other_amount", path="/capture$", times=1)
-    capture = service.ask_for_capture()
-    service.plan()
-    service.work_off()
-    (request_id,) = service.record(capture).request_ids
-    work_id = service.work(capture).id
+    (work_id,) = conflicts(service)
     shown = run("quarantine", "show", work_id)
-    assert shown.out.startswith(capture)
     failures = shown.out.partition("\nfailures\n")[2]
     assert "quarantined: conflict: " in failures
-    assert f"capture g1 was conflict, 1 send, 1 unanswered, Stripe request ids: {request_id}" in failures
     (failed,) = run("quarantine", "show", work_id, "--json").json["failures"]
-    assert failed["calls"][0]["request_ids"] == [request_id]
+    (request_id,) = failed["calls"][0]["request_ids"]
+    assert f"capture g1 was conflict, 1 send, 1 unanswered, Stripe request ids: {request_id}" in failures
     assert failed["code_version"] in failures
+
+
+def test_each_filter_means_some_of_the_work_and_all_of_them_hold_together(service: Service) -> None:
+    first, second, third = conflicts(service, 3)
+    make_older(service, second, 3)
+    service.execute("UPDATE billing.work SET reason = 'unfit: 100 % of it' WHERE id = :id", id=third)
+    service.execute("UPDATE billing.work SET scopes = ARRAY['account:acct_9'] WHERE id = :id", id=first)
+    service.execute("UPDATE billing.work SET contract = 'other' WHERE id = :id", id=second)
+    with database.transaction(service.engines["operator"]) as session:
+        quarantined.assign(session, third, assignee="grace", actor="ada")
+    only = quarantined.Filters
+    assert in_list(service) == [second, first, third]
+    assert in_list(service, only(reason="CONFLICT")) == [second, first]
+    assert in_list(service, only(reason="100 % of")) == [third]
+    assert in_list(service, only(reason="1_0")) == []
+    assert in_list(service, only(contract="other")) == [second]
+    assert in_list(service, only(older_than=timedelta(hours=2))) == [second]
+    assert in_list(service, only(account="acct_9")) == [first]
+    assert in_list(service, only(account="own")) == [second, third]
+    assert in_list(service, only(assignee="grace")) == [third]
+    assert in_list(service, only(untouched=True)) == [second, first]
+    assert in_list(service, only(untouched=True, reason="conflict", account="own")) == [second]
+
+
+def test_a_bulk_form_changes_nothing_until_the_number_that_it_printed_is_repeated(run, service: Service) -> None:
+    works = conflicts(service, 3)
+    replay = ("quarantine", "replay", "--reason-has", "conflict", "--reason", "INC-12")
+    for asked in ((), ("--count", "2")):
+        told = run(*replay, *asked)
+        assert (told.status, told.out) == (1, "")
+        assert all(each in told.err for each in works)
+        assert "repeat the command with --count 3" in told.err
+    assert in_list(service) == works
+    assert run("audit", "--json").json == []
+    done = run(*replay, "--count", "3", "--json")
+    assert (done.status, done.json) == (0, {"meant": 3, "done": works, "failed": {}})
+    assert in_list(service) == []
+    assert sorted(row["about"] for row in run("audit", "--json").json) == sorted(works)
+    assert run(*replay, "--yes").out == "nothing in quarantine is meant by this\n"
+
+
+def test_one_piece_that_cannot_be_changed_harms_no_other_and_the_exit_status_says_so(run, service: Service) -> None:
+    first, second = conflicts(service, 2)
+    service.execute(
+        "UPDATE billing.idempotency_records SET lease_s = 3600, lease_until = now() + interval '1 hour'"
+        " WHERE work_id = :id",
+        id=first,
+    )
+    ran = run("quarantine", "replay", "--all", "--yes", "--reason", "INC-12")
+    assert ran.status == 1
+    assert ran.out.startswith("1 of 2 pieces of work ready again\n")
+    assert f"{first} not: " in ran.out
+    assert "call in flight" in ran.out
+    assert in_list(service) == [first]
+    assert [row["about"] for row in run("audit", "--json").json] == [second]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("wrk_1", "--untouched"), ("wrk_1", "--all"), ("--all", "--contract", "x"), ("--older-than", "2 weeks")],
+    ids=" ".join,
+)
+def test_what_is_meant_must_be_said_and_in_one_way(run, arguments) -> None:
+    ran = run("quarantine", "assign", *arguments, "--to", "grace")
+    assert ran.status == 2
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_the_first_touch_of_each_stay_is_kept_with_its_time(run, service: Service) -> None:
+    first, second = conflicts(service, 2)
+    for each, hours in ((first, 2), (second, 3)):
+        make_older(service, each, hours)
+    waiting = run("quarantine", "stats", "--json").json
+    assert (waiting["touched"], waiting["mean_s"], waiting["untouched"], waiting["overdue"]) == (0, None, 2, 2)
+    assert run("quarantine", "list").out.count("OVERDUE") == 2
+    assert "2 untouched for more than 1:00:00" in run("doctor").out
+    for assignee in ("grace", "ada"):
+        assert run("quarantine", "assign", first, "--to", assignee, "--actor", assignee).status == 0
+    assert run("quarantine", "replay", second, "--reason", "INC-12", "--actor", "anna").status == 0
+    times = run("quarantine", "stats", "--json").json
+    assert (times["touched"], times["untouched"], times["overdue"]) == (2, 0, 0)
+    assert 2.5 * 3600 <= times["mean_s"] <= times["p90_s"]
+    (row,) = run("quarantine", "list", "--json").json
+    assert (row["id"], row["assignee"], row["overdue"]) == (first, "ada", False)
+    with database.transaction(service.engine) as session:
+        touches = session.connection().exec_driver_sql(
+            "SELECT work_id, touched_by, assignee FROM billing.quarantine_touches ORDER BY touched_at"
+        )
+        assert [tuple(each) for each in touches] == [(first, "grace", "ada"), (second, "anna", None)]
+
+
+def test_work_that_comes_back_to_quarantine_is_untouched_again(run, service: Service) -> None:
+    (work_id,) = conflicts(service)
+    run("quarantine", "assign", work_id, "--to", "grace")
+    service.execute("UPDATE billing.work SET state_since = clock_timestamp() WHERE id = :id", id=work_id)
+    assert in_list(service, quarantined.Filters(untouched=True)) == [work_id]
+
+
+def test_only_work_in_quarantine_is_assigned(run, service: Service) -> None:
+    capture = service.ask_for_capture()
+    service.plan()
+    refused = run("quarantine", "assign", service.work(capture).id, "--to", "grace")
+    assert refused.status != 0
+    assert "is ready, not quarantined" in refused.err
+
+
+def test_a_relay_logs_what_nobody_touched_at_its_start_and_again_later(service: Service) -> None:
+    (work_id,) = conflicts(service)
+    with capture_logs() as told:
+        service.relay.alarm()
+    assert told == []
+    make_older(service, work_id, 2)
+    with capture_logs() as told:
+        service.relay.alarm()
+    (line,) = told
+    assert (line["event"], line["log_level"], line["count"]) == ("quarantine.untouched", "error", 1)
+    cadence = Cadence()
+    assert cadence.should_alarm(5.0)
+    cadence.alarmed(5.0)
+    assert not cadence.should_alarm(4.0 + ALARM_EVERY_S)
+    assert cadence.should_alarm(5.0 + ALARM_EVERY_S)
+
+
+def examples() -> list[tuple[str, str]]:
+    """(command, what it prints) of every example of the page."""
+    blocks = re.findall(r"^```console\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    parts = [part for block in blocks for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]]
+    return [(part.partition("\n")[0], part.partition("\n")[2]) for part in parts]
+
+
+def plain(words: str) -> str:
+    """Without what differs from run to run: times, ids, and how wide a column is."""
+    words = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+", "TIME", words)
+    words = re.sub(r"\b(wrk|cap)_[0-9a-f]+", r"\1", re.sub(r"\b\d+ s\b", "SECONDS", words))
+    return re.sub(r" +", " ", words).replace(" \n", "\n")
+
+
+def test_the_examples_of_the_page_print_what_it_shows(run, service: Service) -> None:
+    conflicts(service, 2)
+    assert len(examples()) == 5
+    for command, shown in examples():
+        ran = run(*shlex.split(command)[1:])
+        assert plain(ran.out + ran.err) == plain(shown), command
+    assert in_list(service) == []
