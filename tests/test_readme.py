@@ -62,6 +62,13 @@ def test_the_readme_s_commands_are_targets_of_the_makefile() -> None:
     assert set(re.findall(r"^make (\w+)", commands, re.MULTILINE)) <= targets
 
 
+def test_the_makefile_names_tests_that_exist() -> None:
+    """`make chaos` runs four; a test that was renamed would be left out of it without an error in its first three."""
+    named = re.findall(r"([\w/]+\.py)(?:::(\w+))?", (ROOT / "Makefile").read_text())
+    assert {path for path, _ in named} >= {"tests/crash/test_chaos.py", "tests/archive/test_two_archivers.py"}
+    assert [path for path, name in named if f"def {name}" not in (ROOT / path).read_text()] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_of_our_pages_leads_to_a_file(page: Path) -> None:
     links = [link for link in LINK.findall(page.read_text()) if not link.startswith(("http", "mailto"))]
