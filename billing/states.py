@@ -208,7 +208,7 @@ SWITCH = Life(
     transitions=(
         *_go(SwitchState.PULLED, to=SwitchState.RELEASED, by=OPERATOR, when="`billing switch release`"),
         *_go(SwitchState.PULLED, to=SwitchState.RELEASED, by=WORKER, when="Stripe accepts our credentials again"),
-        *_go(SwitchState.PULLED, to=SwitchState.RELEASED, by=RELAY, when="its time is over: `--expires`"),
+        *_go(SwitchState.PULLED, to=SwitchState.RELEASED, by=RELAY, when="its time is over"),
     ),
 )
 

@@ -75,7 +75,7 @@ def settings(service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -
 @pytest.fixture
 def run(settings: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a command as `billing ...` would, and take what it wrote. The tests' own logging stays as it is."""
-    monkeypatch.setattr(logs, "configure", lambda *_: None)
+    monkeypatch.setattr(logs, "configure", lambda *_, **__: None)
 
     def run(*arguments: str) -> Ran:
         monkeypatch.setattr(sys, "argv", ["billing", *arguments])

@@ -25,7 +25,8 @@ ROWS = """
     INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload)
         VALUES ('capture.requested', 'capture', 'cap_1', 1, 'application', '{}');
     INSERT INTO billing.work (id, contract, version, arguments, queue, entity_id, scopes, state, urgency, dedupe_key)
-        VALUES ('wrk_1', 'take_capture', 1, '{}', 'captures', 'cap_1', '{}', 'ready', now(), 'fact:1:take_capture');
+        VALUES ('wrk_1', 'take_capture', 1, '{}', 'captures', 'cap_1', '{captures}', 'ready', now(),
+                'fact:1:take_capture');
     INSERT INTO billing.switches (id, scope, actor) VALUES ('swi_1', 'captures', 'ada');
     INSERT INTO billing.archive_batches (class, number, event_date, rows, first_seq, last_seq, first_fact, last_fact,
                                          lock_mode, locked_until, manifest_lock_mode, manifest_locked_until)

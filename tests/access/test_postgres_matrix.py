@@ -59,7 +59,9 @@ TRIES = [
         "INSERT INTO billing.invoice_lines VALUES ('inv_1', 1, 'a fee', 1)",
         "application operator",
     ),
-    one("tell a fact", f"INSERT INTO billing.facts ({FACT}) VALUES ({FACT_VALUES})", "application worker operator"),
+    one(
+        "tell a fact", f"INSERT INTO billing.facts ({FACT}) VALUES ({FACT_VALUES})", "application relay worker operator"
+    ),
     one(
         "tell a fact that no relay will plan",
         f"INSERT INTO billing.facts ({FACT}, planned_version) VALUES ({FACT_VALUES}, 1)",
@@ -101,6 +103,7 @@ TRIES = [
     one("lead work to another capture", "UPDATE billing.work SET entity_id = 'cap_3'"),
     one("change work's arguments", "UPDATE billing.work SET arguments = '{}'"),
     one("take work out of a switch's scope", "UPDATE billing.work SET scopes = '{}'"),
+    one("put work into a switch's scope", "UPDATE billing.work SET scopes = scopes || 'currency:USD'::text", "worker"),
     one("delete work", "DELETE FROM billing.work"),
     # Calls and their keys.
     one(
@@ -161,6 +164,9 @@ TRIES = [
         "worker operator",
     ),
     one("release a switch", "UPDATE billing.switches SET state = 'released'", "worker operator"),
+    one(
+        "pull a switch again that was released", "UPDATE billing.switches SET state = 'pulled'", "relay worker operator"
+    ),
     one("move a switch", "UPDATE billing.switches SET scope = 'invoices'"),
     one("delete a switch", "DELETE FROM billing.switches"),
     # Reading.
