@@ -69,7 +69,7 @@ def pull_once(
     """Pull the switch of a scope; pulling it twice returns the first. The fact names actor and reason.
 
     An operator who pulls a switch that the system pulled takes it over: no probe releases it any more. So does one who
-    pulls it for longer than before. Nobody pulls it for a shorter time: whoever pulled it first relies on it.
+    pulls it for longer than before. A pull for a shorter time changes nothing: the first operator relies on it.
     `expires_at`: it counts as released from then on; None: never. Raises InvalidText if that is in the past.
 
     Takes the locks of its scope and of everything exclusively, and so waits for transactions that are preparing calls.

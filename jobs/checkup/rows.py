@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from billing.cards import may_hold_card_number
 from jobs.checkup.findings import NAMED, Finding, Level, some
-from jobs.road.quarantined import UNTOUCHED_WARN, untouched
+from jobs.road.quarantine_list import UNTOUCHED_WARN, untouched
 
 FACTS_WARN_S = 10.0
 """A relay plans facts within a second."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from jobs.road.evidence import Failed
-    from jobs.road.quarantined import Quarantined
+    from jobs.road.quarantine_list import Quarantined
 
 PLACES_SHOWN = 5
 """The innermost places of an exception; `--json` has all."""
@@ -75,7 +75,7 @@ def list_quarantined(
     """
     from jobs.cli.opening import opened
     from jobs.process.patience import patiently
-    from jobs.road.quarantined import Filters, listed
+    from jobs.road.quarantine_list import Filters, listed
 
     if undecided:
         _list_undecided(most, as_json)
@@ -199,14 +199,14 @@ def assign(
       billing quarantine assign wrk_0198f0c2... --to grace
       billing quarantine assign --untouched --reason-has conflict --to grace --count 12
     """
-    from jobs.road import quarantined
+    from jobs.road import quarantine_list
 
     wanted = filters(reason_has, contract, older_than, assignee, account, untouched)
     refuse_both(work_id, wanted, everything=everything)
     with acting("quarantine assign", actor) as act:
 
-        def change(session: "Session", each: str) -> quarantined.Quarantined:
-            return quarantined.assign(session, each, assignee=to, actor=act.actor)
+        def change(session: "Session", each: str) -> quarantine_list.Quarantined:
+            return quarantine_list.assign(session, each, assignee=to, actor=act.actor)
 
         if work_id is None:
             in_bulk(act, wanted, change, f"assigned to {to}", yes=yes, count=count, as_json=as_json)
@@ -278,7 +278,7 @@ def stats(as_json: AsJson = False) -> None:
     """
     from jobs.cli.opening import opened
     from jobs.process.patience import patiently
-    from jobs.road.quarantined import touch_times
+    from jobs.road.quarantine_list import touch_times
 
     with opened() as runtime:
         times = patiently(runtime, touch_times)

@@ -18,7 +18,7 @@ from jobs.cli.output import counted, print_error, print_json, print_line
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from jobs.road.quarantined import Filters
+    from jobs.road.quarantine_list import Filters
 
 NAMED = 20
 """A bulk form names so many of the pieces that it would touch, and of those that failed."""
@@ -65,14 +65,14 @@ def filters(
     untouched: bool,
 ) -> "Filters":
     """The options as one value. Raises typer.BadParameter."""
-    from jobs.road.quarantined import Filters
+    from jobs.road.quarantine_list import Filters
 
     return Filters(reason_has, contract, _age(older_than), assignee, account, untouched)
 
 
 def refuse_both(work_id: str | None, wanted: "Filters", *, everything: bool) -> None:
     """Either one piece of work is meant, or filters say which, or `--all` does. Raises typer.BadParameter."""
-    from jobs.road.quarantined import Filters
+    from jobs.road.quarantine_list import Filters
 
     filtered = wanted != Filters()
     if work_id is not None and (filtered or everything):
@@ -93,7 +93,7 @@ def in_bulk(
 ) -> None:
     """Change all work that is meant, one by one. Exit status 1 if nothing was changed, or not all of it."""
     from jobs.process.patience import patiently
-    from jobs.road.quarantined import matching
+    from jobs.road.quarantine_list import matching
 
     work_ids = patiently(act.runtime, lambda session: matching(session, wanted))
     if not work_ids:

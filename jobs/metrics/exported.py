@@ -27,7 +27,7 @@ def exported(
 ) -> Iterator[None]:
     """While it is open, the lines of this process are counted and Prometheus is answered, where a port is set.
 
-    `open_engine`: for whoever reads the database for them. It is given the limit of a statement in seconds.
+    `open_engine`: for the reader of the database. It is given the limit of a statement in seconds.
     """
     exporter = _exporter(settings.metrics_host, settings.metrics_port, process, open_engine)
     if exporter is None:

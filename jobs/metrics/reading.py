@@ -41,17 +41,17 @@ Rows = Sequence[Mapping[str, Any]]
 class Reading:
     """What the statements of `reading.sql` said last.
 
-    `open_engine` is given the limit of a statement in seconds, and `told` each statement's name and what became of it:
+    `open_engine` gets the time limit of a statement in seconds. `count` gets each statement's name and its outcome:
     `read`, `too_slow` or `failed`.
     """
 
     def __init__(
         self,
         open_engine: Callable[[float], Engine],
-        told: Callable[[str, str], object],
+        count: Callable[[str, str], object],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._open_engine, self._told, self._clock = open_engine, told, clock
+        self._open_engine, self._count, self._clock = open_engine, count, clock
         self._engine: Engine | None = None
         self._found: dict[str, tuple[float, Rows]] = {}
         self._not_before: dict[str, float] = {}
@@ -95,7 +95,7 @@ class Reading:
         for number, name in enumerate(names):
             if not self._read(name):
                 for unread in names[number + 1 :]:
-                    self._told(unread, "failed")
+                    self._count(unread, "failed")
                 return
 
     def _read(self, name: str) -> bool:
@@ -108,7 +108,7 @@ class Reading:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is counted, and nothing but these numbers is lost
             self._found.pop(name, None)
             self._not_before[name] = self._clock() + REST * (self._clock() - began)
-            self._told(name, "too_slow" if database.sqlstate(error) in database.TOO_SLOW else "failed")
+            self._count(name, "too_slow" if database.sqlstate(error) in database.TOO_SLOW else "failed")
             if classify(error) is not Failure.RECONNECT:
                 return True
             if self._engine is not None:
@@ -117,7 +117,7 @@ class Reading:
         took_s = self._clock() - began
         self._found[name] = self._clock(), rows
         self._not_before[name] = self._clock() + REST * took_s if took_s > SLOW_S else 0.0
-        self._told(name, "read")
+        self._count(name, "read")
         return True
 
 

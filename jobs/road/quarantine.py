@@ -37,7 +37,7 @@ from billing.tables.work import Work
 from billing.texts import plain_text
 from jobs.road import work_queue
 from jobs.road.evidence import Failed, failures_of
-from jobs.road.quarantined import Quarantined, described, in_quarantine, touched
+from jobs.road.quarantine_list import Quarantined, described, in_quarantine, touched
 
 
 @dataclass(frozen=True, slots=True)

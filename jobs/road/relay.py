@@ -20,7 +20,7 @@ from jobs.road.backlog import Backlog
 from jobs.road.cadence import IDLE_PAUSE_S, Cadence
 from jobs.road.contracts import known
 from jobs.road.housekeeping import STAMP, Housekeeper
-from jobs.road.quarantined import untouched
+from jobs.road.quarantine_list import untouched
 from jobs.road.ringer import Ringer
 from jobs.road.verdicts import Failure, classify
 

@@ -164,9 +164,6 @@ TRIES = [
         "worker operator",
     ),
     one("release a switch", "UPDATE billing.switches SET state = 'released'", "worker operator"),
-    one(
-        "pull a switch again that was released", "UPDATE billing.switches SET state = 'pulled'", "relay worker operator"
-    ),
     one("move a switch", "UPDATE billing.switches SET scope = 'invoices'"),
     one("delete a switch", "DELETE FROM billing.switches"),
     # Reading.

@@ -14,7 +14,7 @@ from worker import KILLED, fork_worker, reap
 import billing
 from billing import database, switches
 from billing.errors import BillingError
-from jobs.road import quarantine, quarantined
+from jobs.road import quarantine, quarantine_list
 
 ORPHANS = text(
     """
@@ -93,7 +93,7 @@ def test_nothing_is_ever_left_without_an_owner(service: Service, seed: int) -> N
 
     def replay_all() -> None:
         with database.transaction(service.engine) as session:
-            listed = quarantined.listed(session)
+            listed = quarantine_list.listed(session)
         for work in listed:
             with contextlib.suppress(BillingError), database.transaction(service.engine) as session:
                 quarantine.replay(session, work.id, actor="fuzz", reason="fuzz")

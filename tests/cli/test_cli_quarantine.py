@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from billing import database
 from billing.states import WorkState
-from jobs.road import quarantined
+from jobs.road import quarantine_list
 from jobs.road.cadence import ALARM_EVERY_S, Cadence
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operate" / "quarantine.md").read_text()
@@ -27,10 +27,10 @@ def conflicts(service: Service, count: int = 1) -> list[str]:
     return in_list(service)
 
 
-def in_list(service: Service, filters: quarantined.Filters | None = None) -> list[str]:
+def in_list(service: Service, filters: quarantine_list.Filters | None = None) -> list[str]:
     with database.transaction(service.engines["operator"]) as session:
-        listed = [each.id for each in quarantined.listed(session, filters=filters)]
-        assert quarantined.matching(session, filters or quarantined.Filters()) == listed
+        listed = [each.id for each in quarantine_list.listed(session, filters=filters)]
+        assert quarantine_list.matching(session, filters or quarantine_list.Filters()) == listed
     return listed
 
 
@@ -60,8 +60,8 @@ def test_each_filter_means_some_of_the_work_and_all_of_them_hold_together(servic
     service.execute("UPDATE billing.work SET scopes = ARRAY['account:acct_9'] WHERE id = :id", id=first)
     service.execute("UPDATE billing.work SET contract = 'other' WHERE id = :id", id=second)
     with database.transaction(service.engines["operator"]) as session:
-        quarantined.assign(session, third, assignee="grace", actor="ada")
-    only = quarantined.Filters
+        quarantine_list.assign(session, third, assignee="grace", actor="ada")
+    only = quarantine_list.Filters
     assert in_list(service) == [second, first, third]
     assert in_list(service, only(reason="CONFLICT")) == [second, first]
     assert in_list(service, only(reason="100 % of")) == [third]
@@ -146,7 +146,7 @@ def test_work_that_comes_back_to_quarantine_is_untouched_again(run, service: Ser
     (work_id,) = conflicts(service)
     run("quarantine", "assign", work_id, "--to", "grace")
     service.execute("UPDATE billing.work SET state_since = clock_timestamp() WHERE id = :id", id=work_id)
-    assert in_list(service, quarantined.Filters(untouched=True)) == [work_id]
+    assert in_list(service, quarantine_list.Filters(untouched=True)) == [work_id]
 
 
 def test_only_work_in_quarantine_is_assigned(run, service: Service) -> None:

@@ -12,7 +12,7 @@ from billing.explain import explain
 from billing.gateway import Answer, Budget, Request, Response
 from billing.states import RecordState
 from billing.tables.entities import Invoice
-from jobs.road import quarantined
+from jobs.road import quarantine_list
 
 
 def customer(service: Service, fields: str = "name=Test&email=test%40example.com", credit: int = 0) -> str:
@@ -370,7 +370,7 @@ def test_what_differs_is_told_wherever_a_person_looks(service: Service) -> None:
     whole = f"found_different: captured_otherwise: {differs}"
     assert service.status(capture).reason == whole
     with database.transaction(service.engine) as session:
-        (listed,) = quarantined.listed(session)
+        (listed,) = quarantine_list.listed(session)
         story = explain(session, capture)
     assert listed.reason == f"conflict: {whole}"
     assert story.calls[-1].conclusion == whole

@@ -27,7 +27,7 @@ from billing.tables.facts import Fact
 from billing.tables.idempotency_records import Record
 from billing.tables.work import Work
 from billing.timing import PRODUCTION, SHORT
-from jobs.road import backlog, cadence, housekeeping, planning, quarantine, quarantined, ringer, work_queue
+from jobs.road import backlog, cadence, housekeeping, planning, quarantine, quarantine_list, ringer, work_queue
 from jobs.road.cadence import CostlyChecks
 from jobs.road.contracts import known
 from jobs.road.guards import Windows
@@ -396,8 +396,8 @@ def test_the_longest_waiting_are_listed_first_and_no_more_than_asked_for(engine:
         )
     longest = [captures[1], captures[2], captures[0]]
     with transaction(engine) as session:
-        assert [each.entity_id for each in quarantined.listed(session)] == longest
-        assert [each.entity_id for each in quarantined.listed(session, 2)] == longest[:2]
+        assert [each.entity_id for each in quarantine_list.listed(session)] == longest
+        assert [each.entity_id for each in quarantine_list.listed(session, 2)] == longest[:2]
         assert [each.entity_id for each in quarantine.undecided(session)] == longest
         assert [each.entity_id for each in quarantine.undecided(session, 2)] == longest[:2]
 

@@ -35,7 +35,7 @@ from billing.tables.entities import Requested
 from billing.tables.facts import Fact
 from billing.tables.schema import SCHEMA
 from jobs.local.seaweed import SeaweedFS
-from jobs.road import planning, quarantine, quarantined, runner
+from jobs.road import planning, quarantine, quarantine_list, runner
 
 # What a label is.
 
@@ -232,7 +232,7 @@ def test_what_it_cannot_settle_waits_for_a_person_who_puts_it_back(labels: Servi
     label = request_label(labels, intent, "gift", "label-1")
     road(labels)
     with database.transaction(labels.engine) as session:
-        assert [each.entity_id for each in quarantined.listed(session)] == [label]
+        assert [each.entity_id for each in quarantine_list.listed(session)] == [label]
     labels.execute("ALTER TABLE billing.labels DROP CONSTRAINT never")
     with database.transaction(labels.engine) as session:
         replayed = quarantine.replay(session, labels.work(label).id, actor="ops", reason="mended")
