@@ -20,7 +20,7 @@ from billing import statements
 from billing.asking import callers_session, seconds
 from billing.errors import InvalidRequest, UnknownCursor
 from billing.operations import OPERATIONS
-from billing.states import Doubt
+from billing.shown_states import Doubt
 from billing.status import status
 from billing.tables.entities import Requested
 

@@ -37,14 +37,6 @@ class InvoiceState(StrEnum):
     REFUSED = "refused"
 
 
-class Doubt(StrEnum):
-    """States that an application is shown and that no row stores: they follow from the records of the calls."""
-
-    IN_PROGRESS = "in_progress"
-    IN_DOUBT = "in_doubt"
-    CONFLICT = "conflict"
-
-
 class SwitchState(StrEnum):
     PULLED = "pulled"
     RELEASED = "released"
@@ -131,7 +123,8 @@ def set_state(row: Living, state: str) -> None:
     row.state = state
 
 
-def _go(*starts: str, to: str, by: str, when: str) -> tuple[Transition, ...]:
+def go(*starts: str, to: str, by: str, when: str) -> tuple[Transition, ...]:
+    """The transitions from each of `starts` to one state."""
     return tuple(Transition(start, to, by, when) for start in starts)
 
 
@@ -147,12 +140,12 @@ CAPTURE = Life(
         _C.CANCELED: "the authorization was canceled",
     },
     transitions=(
-        *_go(_C.REQUESTED, to=_C.CAPTURED, by=WORKER, when="Stripe's answer or a look shows our capture"),
-        *_go(_C.REQUESTED, to=_C.DECLINED, by=WORKER, when="Stripe answered 402"),
-        *_go(_C.REQUESTED, to=_C.REFUSED, by=WORKER, when="it is proven that nothing was captured, and cannot be"),
-        *_go(_C.REQUESTED, to=_C.EXPIRED, by=WORKER, when="Stripe says that the authorization lapsed"),
-        *_go(_C.REQUESTED, to=_C.CANCELED, by=WORKER, when="Stripe says that the authorization was canceled"),
-        *_go(
+        *go(_C.REQUESTED, to=_C.CAPTURED, by=WORKER, when="Stripe's answer or a look shows our capture"),
+        *go(_C.REQUESTED, to=_C.DECLINED, by=WORKER, when="Stripe answered 402"),
+        *go(_C.REQUESTED, to=_C.REFUSED, by=WORKER, when="it is proven that nothing was captured, and cannot be"),
+        *go(_C.REQUESTED, to=_C.EXPIRED, by=WORKER, when="Stripe says that the authorization lapsed"),
+        *go(_C.REQUESTED, to=_C.CANCELED, by=WORKER, when="Stripe says that the authorization was canceled"),
+        *go(
             *(_C.DECLINED, _C.REFUSED, _C.EXPIRED, _C.CANCELED),
             to=_C.REQUESTED,
             by=OPERATOR,
@@ -179,22 +172,22 @@ INVOICE = Life(
         _I.REFUSED: "the invoice is impossible as asked",
     },
     transitions=(
-        *_go(_I.REQUESTED, to=_I.DRAFTED, by=WORKER, when="the draft is made"),
-        *_go(_I.REQUESTED, to=_I.REFUSED, by=WORKER, when="Stripe refuses to make it, or no call can carry its lines"),
-        *_go(_I.DRAFTED, to=_I.LINES_ADDED, by=WORKER, when="all lines are on the draft, and compared"),
-        *_go(_I.DRAFTED, to=_I.LINES_DIFFER, by=WORKER, when="the lines or the total differ from ours"),
-        *_go(_I.DRAFTED, to=_I.REFUSED, by=WORKER, when="the draft is gone, or is no longer a draft"),
-        *_go(_I.LINES_ADDED, to=_I.FINALIZED, by=WORKER, when="Stripe finalized it"),
-        *_go(_I.LINES_ADDED, to=_I.LINES_DIFFER, by=WORKER, when="Stripe refuses to finalize the draft"),
-        *_go(
+        *go(_I.REQUESTED, to=_I.DRAFTED, by=WORKER, when="the draft is made"),
+        *go(_I.REQUESTED, to=_I.REFUSED, by=WORKER, when="Stripe refuses to make it, or no call can carry its lines"),
+        *go(_I.DRAFTED, to=_I.LINES_ADDED, by=WORKER, when="all lines are on the draft, and compared"),
+        *go(_I.DRAFTED, to=_I.LINES_DIFFER, by=WORKER, when="the lines or the total differ from ours"),
+        *go(_I.DRAFTED, to=_I.REFUSED, by=WORKER, when="the draft is gone, or is no longer a draft"),
+        *go(_I.LINES_ADDED, to=_I.FINALIZED, by=WORKER, when="Stripe finalized it"),
+        *go(_I.LINES_ADDED, to=_I.LINES_DIFFER, by=WORKER, when="Stripe refuses to finalize the draft"),
+        *go(
             _I.LINES_ADDED, to=_I.REFUSED, by=WORKER, when="the draft is gone, or somebody else finalized and ended it"
         ),
-        *_go(_I.LINES_DIFFER, to=_I.REFUSED, by=WORKER, when="the draft is deleted"),
-        *_go(_I.FINALIZED, to=_I.SENT, by=WORKER, when="Stripe sent it"),
-        *_go(_I.FINALIZED, to=_I.PAID, by=WORKER, when="nothing is left to pay, so there is nothing to send"),
-        *_go(_I.FINALIZED, to=_I.REFUSED, by=WORKER, when="somebody else voided it, or marked it uncollectible"),
-        *_go(_I.REFUSED, to=_I.REQUESTED, by=OPERATOR, when="reopened: a new draft under a new key"),
-        *_go(_I.REFUSED, to=_I.FINALIZED, by=OPERATOR, when="reopened after it had its number: only sending is left"),
+        *go(_I.LINES_DIFFER, to=_I.REFUSED, by=WORKER, when="the draft is deleted"),
+        *go(_I.FINALIZED, to=_I.SENT, by=WORKER, when="Stripe sent it"),
+        *go(_I.FINALIZED, to=_I.PAID, by=WORKER, when="nothing is left to pay, so there is nothing to send"),
+        *go(_I.FINALIZED, to=_I.REFUSED, by=WORKER, when="somebody else voided it, or marked it uncollectible"),
+        *go(_I.REFUSED, to=_I.REQUESTED, by=OPERATOR, when="reopened: a new draft under a new key"),
+        *go(_I.REFUSED, to=_I.FINALIZED, by=OPERATOR, when="reopened after it had its number: only sending is left"),
     ),
     topics={"reopened": "an operator had a refused invoice tried again"},
 )
@@ -206,9 +199,9 @@ SWITCH = Life(
         SwitchState.RELEASED: "sends in this scope continue",
     },
     transitions=(
-        *_go(SwitchState.PULLED, to=SwitchState.RELEASED, by=OPERATOR, when="`billing switch release`"),
-        *_go(SwitchState.PULLED, to=SwitchState.RELEASED, by=WORKER, when="Stripe accepts our credentials again"),
-        *_go(SwitchState.PULLED, to=SwitchState.RELEASED, by=RELAY, when="its time is over"),
+        *go(SwitchState.PULLED, to=SwitchState.RELEASED, by=OPERATOR, when="`billing switch release`"),
+        *go(SwitchState.PULLED, to=SwitchState.RELEASED, by=WORKER, when="Stripe accepts our credentials again"),
+        *go(SwitchState.PULLED, to=SwitchState.RELEASED, by=RELAY, when="its time is over"),
     ),
 )
 
@@ -226,27 +219,27 @@ RECORD = Life(
         _R.DISPROVED: "proven to have had no effect; the next generation takes over",
     },
     transitions=(
-        *_go(_R.PLANNED, _R.IN_DOUBT, to=_R.SENT, by=WORKER, when="the call is prepared, before it is made"),
-        *_go(_R.SENT, _R.IN_DOUBT, to=_R.PLANNED, by=WORKER, when="its report shows that nothing was done"),
-        *_go(_R.SENT, to=_R.IN_DOUBT, by=WORKER, when="no answer, one that says nothing, or no report in time"),
-        *_go(*_OPEN, to=_R.ANSWERED, by=WORKER, when="an answer or a look is definite"),
-        *_go(_R.PLANNED, _R.IN_DOUBT, to=_R.DISPROVED, by=WORKER, when="a look proves that it had no effect"),
-        *_go(*_OPEN, _R.UNSETTLED, to=_R.CONFLICT, by=WORKER, when="what came back is not what was asked for"),
-        *_go(*_OPEN, _R.CONFLICT, to=_R.UNSETTLED, by=WORKER, when="Postgres refuses to store what came back"),
-        *_go(_R.ANSWERED, _R.DISPROVED, to=_R.CONFLICT, by=WORKER, when="a late answer contradicts it"),
-        *_go(
+        *go(_R.PLANNED, _R.IN_DOUBT, to=_R.SENT, by=WORKER, when="the call is prepared, before it is made"),
+        *go(_R.SENT, _R.IN_DOUBT, to=_R.PLANNED, by=WORKER, when="its report shows that nothing was done"),
+        *go(_R.SENT, to=_R.IN_DOUBT, by=WORKER, when="no answer, one that says nothing, or no report in time"),
+        *go(*_OPEN, to=_R.ANSWERED, by=WORKER, when="an answer or a look is definite"),
+        *go(_R.PLANNED, _R.IN_DOUBT, to=_R.DISPROVED, by=WORKER, when="a look proves that it had no effect"),
+        *go(*_OPEN, _R.UNSETTLED, to=_R.CONFLICT, by=WORKER, when="what came back is not what was asked for"),
+        *go(*_OPEN, _R.CONFLICT, to=_R.UNSETTLED, by=WORKER, when="Postgres refuses to store what came back"),
+        *go(_R.ANSWERED, _R.DISPROVED, to=_R.CONFLICT, by=WORKER, when="a late answer contradicts it"),
+        *go(
             *(_R.CONFLICT, _R.UNSETTLED, _R.PLANNED, _R.SENT),
             to=_R.IN_DOUBT,
             by=OPERATOR,
             when="replayed: it is looked at, and never sent again",
         ),
-        *_go(
+        *go(
             _R.CONFLICT,
             to=_R.ANSWERED,
             by=OPERATOR,
             when="replayed: its earlier outcome counts again",
         ),
-        *_go(
+        *go(
             _R.CONFLICT,
             to=_R.DISPROVED,
             by=OPERATOR,
@@ -270,22 +263,22 @@ WORK = Life(
         _W.DONE: "its operation is concluded",
     },
     transitions=(
-        *_go(_W.READY, _W.WAITING, to=_W.RUNNING, by=WORKER, when="one of its calls is prepared"),
-        *_go(_W.WAITING, to=_W.READY, by=WORKER, when="after a look, its call may be made at once"),
-        *_go(_W.RUNNING, _W.READY, to=_W.WAITING, by=WORKER, when="it pauses, or a look must come first"),
-        *_go(*_FREE, to=_W.HELD, by=WORKER, when="a guard finds its switch pulled, or Stripe refuses our credentials"),
-        *_go(*_FREE, to=_W.PARKED, by=WORKER, when="it was looked at, and its contract is not known here"),
-        *_go(*_FREE, *_STOPPED[:2], to=_W.QUARANTINED, by=WORKER, when="it needs a decision, or failed too often"),
-        *_go(_W.DONE, to=_W.QUARANTINED, by=WORKER, when="a late answer contradicts its outcome"),
-        *_go(*_FREE, *_STOPPED, to=_W.DONE, by=WORKER, when="its operation is concluded, by an answer or by a look"),
-        *_go(_W.WAITING, to=_W.READY, by=RELAY, when="its pause is over"),
-        *_go(_W.RUNNING, to=_W.READY, by=RELAY, when="its worker died or hung: the lease ran out"),
-        *_go(_W.READY, _W.WAITING, to=_W.HELD, by=RELAY, when="its switch is pulled"),
-        *_go(_W.HELD, to=_W.READY, by=RELAY, when="no pulled switch stops it any more"),
-        *_go(_W.READY, to=_W.PARKED, by=RELAY, when="its contract is not known here"),
-        *_go(_W.PARKED, to=_W.READY, by=RELAY, when="its contract is known now"),
-        *_go(_W.QUARANTINED, to=_W.READY, by=OPERATOR, when="`billing quarantine replay`"),
-        *_go(_W.DONE, to=_W.READY, by=OPERATOR, when="`billing invoice reopen`"),
+        *go(_W.READY, _W.WAITING, to=_W.RUNNING, by=WORKER, when="one of its calls is prepared"),
+        *go(_W.WAITING, to=_W.READY, by=WORKER, when="after a look, its call may be made at once"),
+        *go(_W.RUNNING, _W.READY, to=_W.WAITING, by=WORKER, when="it pauses, or a look must come first"),
+        *go(*_FREE, to=_W.HELD, by=WORKER, when="a guard finds its switch pulled, or Stripe refuses our credentials"),
+        *go(*_FREE, to=_W.PARKED, by=WORKER, when="it was looked at, and its contract is not known here"),
+        *go(*_FREE, *_STOPPED[:2], to=_W.QUARANTINED, by=WORKER, when="it needs a decision, or failed too often"),
+        *go(_W.DONE, to=_W.QUARANTINED, by=WORKER, when="a late answer contradicts its outcome"),
+        *go(*_FREE, *_STOPPED, to=_W.DONE, by=WORKER, when="its operation is concluded, by an answer or by a look"),
+        *go(_W.WAITING, to=_W.READY, by=RELAY, when="its pause is over"),
+        *go(_W.RUNNING, to=_W.READY, by=RELAY, when="its worker died or hung: the lease ran out"),
+        *go(_W.READY, _W.WAITING, to=_W.HELD, by=RELAY, when="its switch is pulled"),
+        *go(_W.HELD, to=_W.READY, by=RELAY, when="no pulled switch stops it any more"),
+        *go(_W.READY, to=_W.PARKED, by=RELAY, when="its contract is not known here"),
+        *go(_W.PARKED, to=_W.READY, by=RELAY, when="its contract is known now"),
+        *go(_W.QUARANTINED, to=_W.READY, by=OPERATOR, when="`billing quarantine replay`"),
+        *go(_W.DONE, to=_W.READY, by=OPERATOR, when="`billing invoice reopen`"),
     ),
 )
 
@@ -295,55 +288,9 @@ BATCH = Life(
         BatchState.CLAIMED: "its facts and numbers are fixed; any archiver writes it or finishes writing it",
         BatchState.ARCHIVED: "its object and manifest were read back from the bucket and are correct",
     },
-    transitions=_go(
+    transitions=go(
         BatchState.CLAIMED, to=BatchState.ARCHIVED, by=ARCHIVER, when="what was written is read back and compared"
     ),
 )
-
-_D = Doubt
-
-
-def as_shown(life: Life) -> Life:
-    """The life of an operation as `billing.status` shows it: the states of its row, and those that its calls add.
-
-    While the row is in its first state, the operation is in progress from its first call on, also between two calls.
-    No transition leads back, except an operator's decision and an answer that contradicts an end. An application that
-    polls may miss states.
-    """
-    finals = [state for state in life.states if life.is_final(state)]
-    underway = [_D.IN_PROGRESS, *(state for state in life.states if state not in (life.first, *finals))]
-    own = [each for each in life.transitions if each.who != OPERATOR]
-    decided = [each for each in life.transitions if each.who == OPERATOR]
-    shown = (
-        *own,
-        *_go(life.first, to=_D.IN_PROGRESS, by=WORKER, when="its first call is prepared"),
-        *(each._replace(start=_D.IN_PROGRESS) for each in own if each.start == life.first),
-        *_go(*underway, to=_D.IN_DOUBT, by=WORKER, when="a call may have had an effect, and no answer came"),
-        *(each._replace(start=_D.IN_DOUBT) for each in own),
-        *(transition for state in underway for transition in _go(_D.IN_DOUBT, to=state, by=WORKER, when=_KNOWN)),
-        *_go(*underway, _D.IN_DOUBT, to=_D.CONFLICT, by=WORKER, when="Stripe holds something other than was asked"),
-        *_go(*finals, to=_D.CONFLICT, by=WORKER, when="a late answer contradicts how it ended"),
-        *_go(_D.CONFLICT, to=_D.IN_DOUBT, by=WORKER, when="a further answer came, and cannot be stored"),
-        *_go(_D.CONFLICT, to=_D.IN_DOUBT, by=OPERATOR, when="replayed: Stripe is looked at again"),
-        *(
-            transition
-            for state in (*underway, *finals)
-            for transition in _go(_D.CONFLICT, to=state, by=OPERATOR, when="replayed: what was known before stands")
-        ),
-        *decided,
-        *(each._replace(end=_D.IN_PROGRESS) for each in decided if each.end == life.first),
-    )
-    first, *others = life.states.items()
-    states = dict([first, *_ADDED.items(), *others])
-    # Two ways to the same state, such as two reasons to refuse, are one here.
-    return Life(life.of, states, tuple({(each.start, each.end, each.who): each for each in shown}.values()))
-
-
-_KNOWN = "an answer or a look shows what the call did"
-_ADDED = {
-    _D.IN_PROGRESS: "its calls have begun, and nothing is known to be done at Stripe yet",
-    _D.IN_DOUBT: "a call may have had an effect, and no answer came; Stripe is asked",
-    _D.CONFLICT: "Stripe holds something other than was asked: needs a decision",
-}
 
 LIVES = (CAPTURE, INVOICE, SWITCH, RECORD, WORK, BATCH)

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session, load_only
 from billing.asking import callers_session
 from billing.errors import InvalidText, UnknownEntity
 from billing.operations import by_id
-from billing.states import Doubt, RecordState, WorkState
+from billing.shown_states import Doubt
+from billing.states import RecordState, WorkState
 from billing.tables.entities import Requested
 from billing.tables.idempotency_records import Record
 from billing.tables.work import Work
@@ -92,7 +93,7 @@ def status(session: Session, entity_id: str) -> Status:
 def _state(
     row: Requested, records: Sequence[Record], current: Record | None, conflict: Record | None
 ) -> tuple[str, datetime]:
-    """The state that is shown, and since when. `states.as_shown` says what may follow what."""
+    """The state that is shown, and since when. `shown_states.as_shown` says what may follow what."""
     if conflict is not None:
         return str(Doubt.CONFLICT), conflict.last_reported_at or conflict.created_at
     if row.life.is_final(row.state):

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from billing.states import CAPTURE, INVOICE, LIVES, OPERATOR, WORKER, Life, as_shown
+from billing.shown_states import as_shown
+from billing.states import CAPTURE, INVOICE, LIVES, OPERATOR, WORKER, Life
 from jobs.metrics.instruments import instruments
 from jobs.metrics.labels import LABELS
 from jobs.road.retries import ERRORS, POLICIES

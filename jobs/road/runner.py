@@ -14,13 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 import structlog
 from sqlalchemy.orm import Session
 
 from billing import database, effects, row_io, store, switches
-from billing.calls import Call, Report, Result, Standing
+from billing.calls import Call, Report
 from billing.effects import Context
 from billing.gateway import Budget, Gateway, NoAnswer
 from billing.learned import Learned
@@ -30,35 +29,17 @@ from billing.registration import Operation
 from billing.scopes import Place, scopes_of
 from billing.states import WorkState
 from billing.steps import LoadedOperation, LookResult
-from billing.tables.entities import Requested
 from billing.tables.work import Work
 from billing.timing import may_be_real
 from jobs import logs
 from jobs.logs import about
-from jobs.road import evidence, work_queue
+from jobs.road import evidence, work_log, work_queue
 from jobs.road.contracts import known, urgency_of
-from jobs.road.guards import STOPPED, UNAVAILABLE, Guards, Refusal
+from jobs.road.guards import STOPPED, UNAVAILABLE, Guards
+from jobs.road.piece import Piece
 from jobs.road.verdicts import LEFT_TO_GUARDS, VERDICTS
 
 log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class Piece:
-    """One piece of work inside one transaction of the captain: before its call, or with the report of it."""
-
-    work: Work
-    operation: Operation
-    report: Report | None = None
-    look: bool = False
-    """Claimed because its record's look is due: the provider is asked what happened, and nothing is sent."""
-    loaded: LoadedOperation | None = None
-    """None: the operation does not exist, or another piece of work has it."""
-    refusal: Refusal | None = None
-    result: Result | None = None
-    """None: the operation was left as it is."""
-    ended: bool = False
-    """Its operation came to a final state, by this piece and in this transaction."""
 
 
 @dataclass(slots=True)
@@ -118,7 +99,7 @@ class Runner:
             self._judge(piece, now)
         store.save_all(session, unwritten, [piece.work for piece in pieces])
         _keep_failures(session, pieces, now)
-        logs.once_committed(session, lambda: _log(pieces, now))
+        logs.once_committed(session, lambda: work_log.write(pieces, now))
         return _outcome(pieces)
 
     def _check_guards(self, piece: Piece, pulled: Mapping[str, str], in_flight: Counter[str | None]) -> None:
@@ -243,14 +224,10 @@ def _conflict_if_claimed(session: Session, report: Report) -> Report:
 def _keep_failures(session: Session, pieces: Sequence[Piece], now: datetime) -> None:
     """Keep why work was quarantined in this transaction, and which calls ended with an error of ours."""
     for piece in pieces:
-        quarantined = _newly_quarantined(piece, now)
+        quarantined = piece.quarantined_at(now)
         raised = piece.report.raised if piece.report is not None else ()
         if quarantined or raised:
             row_io.save(session, (), [evidence.failure(session, piece.work, quarantined=quarantined, errors=raised)])
-
-
-def _newly_quarantined(piece: Piece, now: datetime) -> bool:
-    return piece.work.state == WorkState.QUARANTINED and piece.work.state_since == now
 
 
 def _outcome(pieces: Sequence[Piece]) -> Outcome:
@@ -261,78 +238,3 @@ def _outcome(pieces: Sequence[Piece]) -> Outcome:
         elif result.misconfigured and operation_of(result.loaded.row.id).scope is not None:
             outcome.refused_accounts[result.loaded.row.account] = result.misconfigured
     return outcome
-
-
-_NEEDS_OPERATOR = (Standing.CONFLICT, Standing.MISCONFIGURED)
-
-
-def _log(pieces: Sequence[Piece], now: datetime) -> None:
-    """One line for each: its next call is prepared, or the standing of its operation. What an operator must know is an
-    error once, and not again at each look."""
-    for piece in pieces:
-        work, result = piece.work, piece.result
-        if result is None:
-            if work.state == WorkState.QUARANTINED:
-                log.error("work.quarantined", **about(work), why=work.reason)
-            continue
-        row, call, report = result.loaded.row, result.call, piece.report
-        called, answer, took_ms = (report.call.step.name, report.answer, report.took_ms) if report else (None,) * 3
-        if call is not None:
-            log.info(
-                "operation.prepared",
-                **about(row),
-                contract=work.contract,
-                state=row.state,
-                step=call.step.name,
-                looking=call.looking,
-                waited_ms=_waited_ms(work, call, now),
-                called=called,
-                answer=answer,
-                took_ms=took_ms,
-            )
-            continue
-        needs_operator = _newly_quarantined(piece, now) or result.newly_undecided or result.standing in _NEEDS_OPERATOR
-        minor, currency = _ended_amount(piece)
-        level = log.error if needs_operator else log.info
-        level(
-            "operation.settled",
-            **about(row),
-            contract=work.contract,
-            state=row.state,
-            standing=str(result.standing),
-            work=str(work.state),
-            called=called,
-            answer=answer,
-            took_ms=took_ms,
-            ran_ms=_ran_ms(result.loaded, now) if piece.ended else None,
-            minor=minor,
-            currency=currency,
-            why=result.why or None,
-        )
-
-
-def _waited_ms(work: Work, call: Call, now: datetime) -> int | None:
-    """From the request to this call, if it is the first call of its operation."""
-    row, records = call.loaded.row, call.loaded.records
-    if call.fence > 1 or len(records) > 1:
-        return None
-    return _ms_since(row.requested_at if isinstance(row, Requested) else work.created_at, now)
-
-
-def _ran_ms(loaded: LoadedOperation, now: datetime) -> int:
-    """From the first call of the operation; 0 if it needed none."""
-    began = loaded.records[0].created_at if loaded.records else None
-    return _ms_since(began or now, now)
-
-
-def _ms_since(moment: datetime, now: datetime) -> int:
-    """At least 0: a row may have been written with any time."""
-    return max(0, int((now - moment).total_seconds() * 1000))
-
-
-def _ended_amount(piece: Piece) -> tuple[int | None, str | None]:
-    """The amount in minor units and the currency, if the operation ended here and is about money."""
-    if not piece.ended or piece.loaded is None or piece.operation.amount is None:
-        return None, None
-    row: Any = piece.loaded.row
-    return getattr(row, piece.operation.amount), row.currency

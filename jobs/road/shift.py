@@ -24,7 +24,8 @@ from jobs.road import work_queue
 from jobs.road.contracts import known
 from jobs.road.crew import Crew
 from jobs.road.guards import SUSPECT
-from jobs.road.runner import Outcome, Piece, Runner
+from jobs.road.piece import Piece
+from jobs.road.runner import Outcome, Runner
 from jobs.road.settling import Settler
 from jobs.road.verdicts import Failure, classify
 

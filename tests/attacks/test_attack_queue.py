@@ -24,7 +24,8 @@ from billing.operations import OPERATIONS
 from billing.records import CallSettings
 from billing.states import WorkState
 from jobs.road import planning, work_queue
-from jobs.road.runner import Outcome, Piece, Runner
+from jobs.road.piece import Piece
+from jobs.road.runner import Outcome, Runner
 from jobs.road.shift import Control, Shift
 
 

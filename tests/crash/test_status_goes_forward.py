@@ -18,7 +18,8 @@ from billing.calls import Call
 from billing.database import transaction
 from billing.gateway import Budget, boot_clock
 from billing.operations import operation_of
-from billing.states import OPERATOR, Doubt, InvoiceState, Life, SwitchState, WorkState, as_shown
+from billing.shown_states import Doubt, as_shown
+from billing.states import OPERATOR, InvoiceState, Life, SwitchState, WorkState
 from billing.tables.entities import Switch
 from billing.tables.work import Work
 from jobs.road import quarantine

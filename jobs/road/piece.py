@@ -1,0 +1,33 @@
+"""What a transaction of the captain knows about one piece of work."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from billing.calls import Report, Result
+from billing.registration import Operation
+from billing.states import WorkState
+from billing.steps import LoadedOperation
+from billing.tables.work import Work
+from jobs.road.guards import Refusal
+
+
+@dataclass(slots=True)
+class Piece:
+    """One piece of work inside one transaction of the captain: before its call, or with the report of it."""
+
+    work: Work
+    operation: Operation
+    report: Report | None = None
+    look: bool = False
+    """Claimed because its record's look is due: the provider is asked what happened, and nothing is sent."""
+    loaded: LoadedOperation | None = None
+    """None: the operation does not exist, or another piece of work has it."""
+    refusal: Refusal | None = None
+    result: Result | None = None
+    """None: the operation was left as it is."""
+    ended: bool = False
+    """Its operation came to a final state, by this piece and in this transaction."""
+
+    def quarantined_at(self, now: datetime) -> bool:
+        """Whether it was quarantined in the transaction of this time."""
+        return self.work.state == WorkState.QUARANTINED and self.work.state_since == now
