@@ -121,7 +121,7 @@ def told(imports: list[Import]) -> list[str]:
 
 def test_the_source_was_read():
     assert {"billing.money", "jobs.config.settings"} <= set(MODULES)
-    assert any(found.by == "jobs.process.runtime" and found.of == "billing.stripe_gateway" for found in IMPORTS)
+    assert any(found.by == "jobs.process.service" and found.of == "billing.stripe_gateway" for found in IMPORTS)
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -8,7 +8,7 @@ from service import Service, eventually
 from billing.gateway import Budget, NotSent, Request, boot_clock
 from billing.states import WorkState
 from jobs.config.settings import Settings
-from jobs.process.runtime import Runtime
+from jobs.process.service import ServiceProcess
 
 GET = Request("GET", "/v1/account")
 
@@ -21,7 +21,7 @@ def key_file(tmp_path: Path) -> Path:
     return path
 
 
-def _runtime(service: Service, key_file: Path) -> Runtime:
+def _runtime(service: Service, key_file: Path) -> ServiceProcess:
     settings = Settings(
         environment="test",
         database_url=service.url,
@@ -30,7 +30,7 @@ def _runtime(service: Service, key_file: Path) -> Runtime:
         stripe_key=f"file:{key_file}",  # type: ignore[arg-type]
         timing="short",
     )
-    return Runtime(settings, "test")
+    return ServiceProcess(settings, "test")
 
 
 def test_a_key_that_was_replaced_in_its_file_is_used_after_a_401_and_nothing_is_lost(

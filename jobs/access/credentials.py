@@ -20,6 +20,7 @@ from psycopg import sql
 from sqlalchemy import URL, Connection, make_url, text
 from sqlalchemy.exc import ArgumentError
 
+from jobs.access.errors import AccessError
 from jobs.access.kinds import KINDS, S3_KINDS, Kind, redis_keys, redis_rule, s3_policy
 
 OWNER = "postgres"
@@ -28,10 +29,6 @@ OWNER = "postgres"
 # may enter the directory, so no other user of this machine reaches the files.
 _DIRECTORY_MODE, _FILE_MODE = 0o700, 0o444
 _LONGEST_NAME = 63  # bytes of a name in Postgres; it would cut a longer one silently
-
-
-class AccessError(Exception):
-    """The access cannot be set up. The message is one line that says how to correct that."""
 
 
 @dataclass(frozen=True, slots=True)

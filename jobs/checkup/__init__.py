@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 from jobs.checkup import archive, postgres, servers
 from jobs.checkup.findings import Finding, Level
-from jobs.process.runtime import Runtime
+from jobs.process.service import ServiceProcess
 
 __all__ = ["Finding", "Level", "examine"]
 
 
-def examine(runtime: Runtime) -> Iterator[Finding]:
+def examine(runtime: ServiceProcess) -> Iterator[Finding]:
     """Every part in turn; a part that cannot be reached is a finding, never an exception."""
     yield servers.python()
     yield Finding("settings", Level.OK, f"environment {runtime.settings.environment}, timing {runtime.settings.timing}")

@@ -10,6 +10,7 @@ from jobs.checkup.findings import Finding, Level, first_line
 from jobs.config.secrets import SecretError, check_stripe_key
 from jobs.config.sources import SettingsError
 from jobs.process.runtime import Runtime
+from jobs.process.service import ServiceProcess
 from jobs.rq import bells
 
 PYTHON_LEAST = (3, 11)
@@ -21,7 +22,7 @@ def python() -> Finding:
     return Finding("python", Level.OK, platform.python_version())
 
 
-def stripe_key(runtime: Runtime) -> Finding:
+def stripe_key(runtime: ServiceProcess) -> Finding:
     settings = runtime.settings
     try:
         check_stripe_key(settings.stripe_key, settings)
@@ -36,7 +37,7 @@ def ignored_parameters(runtime: Runtime, setting: str) -> str:
     return f"; ignored in {setting}, for other clients: {', '.join(names)}" if names else ""
 
 
-def redis(runtime: Runtime) -> Finding:
+def redis(runtime: ServiceProcess) -> Finding:
     try:
         information = runtime.redis.info("server")
         message = f"version {information.get('valkey_version') or information.get('redis_version')}"
@@ -53,7 +54,7 @@ def redis(runtime: Runtime) -> Finding:
     return Finding("redis", Level.OK, message + ignored_parameters(runtime, "REDIS_URL"))
 
 
-def stripe(runtime: Runtime) -> Finding:
+def stripe(runtime: ServiceProcess) -> Finding:
     where = runtime.settings.stripe_api_base
     now = boot_clock()
     request = Request("GET", "/v1/account", account=runtime.settings.stripe_account)

@@ -1,8 +1,8 @@
 """The one line of error for a command that cannot be done. An error that is not in this table is a bug of ours."""
 
 import re
+import sys
 
-import redis.exceptions
 import sqlalchemy.exc
 
 from archive.errors import ArchiveError
@@ -16,18 +16,16 @@ from billing.errors import (
     OtherEnvironment,
     PossibleCardNumber,
 )
-from jobs.access.credentials import AccessError
+from jobs.access.errors import AccessError
 from jobs.config.secrets import SecretError
 from jobs.config.sources import SettingsError
 from jobs.local.supervisor import LocalServerError
-from jobs.rq.bells import WrongEnvironment
 
 _SETTINGS: dict[type[Exception], str] = {
     NotInstalled: "DATABASE_URL",
     OtherEnvironment: "DATABASE_URL, or BILLING_ENVIRONMENT",
     OtherAccount: "BILLING_STRIPE_KEY",
     KeepsNoSession: "DATABASE_URL",
-    WrongEnvironment: "REDIS_URL, or BILLING_ENVIRONMENT",
 }
 """The setting that leads to what this error is about."""
 # The messages of these say what is wrong and how to correct it.
@@ -76,6 +74,21 @@ def complaint(error: Exception) -> str | None:
             return complaint(NotInstalled(database.MISSING[_sqlstate(error)]))
         case sqlalchemy.exc.ProgrammingError() if _sqlstate(error) == "42501":
             return f"DATABASE_URL: {_reason(error.orig or error)}; use a login with this right (docs/access.md)"
+        case _ if "redis" in sys.modules:
+            return _about_redis(error)
+        case _:
+            return None
+
+
+def _about_redis(error: Exception) -> str | None:
+    """Apart, because most commands never load Redis."""
+    import redis.exceptions
+
+    from jobs.rq.bells import WrongEnvironment
+
+    match error:
+        case WrongEnvironment():
+            return _line(f"REDIS_URL, or BILLING_ENVIRONMENT: {error}")
         case redis.exceptions.NoPermissionError():
             return "REDIS_URL: this user of Redis has no right to do that; use one that has it (docs/access.md)"
         case redis.exceptions.RedisError():

@@ -28,12 +28,12 @@ def doctor(as_json: AsJson = False) -> None:
       billing doctor --json
     """
     from jobs.checkup import Finding, Level, examine
-    from jobs.cli.opening import open_runtime
+    from jobs.cli.opening import open_process
     from jobs.config.sources import SettingsError
 
     findings = []
     try:
-        runtime = open_runtime("doctor")
+        runtime = open_process("doctor")
     except SettingsError as error:
         findings.append(Finding("settings", Level.FAIL, "cannot be used", str(error)))
         if not as_json:

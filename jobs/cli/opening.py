@@ -1,22 +1,40 @@
 """How a command opens what it needs: settings, logs, and a checked database."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from billing import database
 from jobs import logs
 from jobs.config.loading import load
+from jobs.config.settings import Settings
 from jobs.process.patience import patiently
 from jobs.process.runtime import Runtime
 
+if TYPE_CHECKING:
+    from jobs.process.service import ServiceProcess
+
 
 def open_runtime(name: str, *, logs_too: bool = False) -> Runtime:
-    """The parts of this process by its settings; nothing is connected yet. Raises SettingsError."""
+    """What a command or an archiver needs, by its settings; nothing is connected yet. Raises SettingsError."""
+    return Runtime(_settings(logs_too), name)
+
+
+def open_process(name: str, *, logs_too: bool = False) -> ServiceProcess:
+    """As `open_runtime`, for what uses Redis or Stripe, too. Raises SettingsError."""
+    from jobs.process.service import ServiceProcess
+
+    return ServiceProcess(_settings(logs_too), name)
+
+
+def _settings(logs_too: bool) -> Settings:
     settings = load()
     if logs_too:
         logs.configure(settings.log_level, settings.log_format, counted=settings.metrics_port is not None)
         logs.own_the_process()
-    return Runtime(settings, name)
+    return settings
 
 
 @contextmanager

@@ -62,10 +62,10 @@ def relay() -> None:
       billing relay
     """
     from jobs.cli.complaints import complaint
-    from jobs.cli.opening import open_runtime
+    from jobs.cli.opening import open_process
 
     stop = Stop()
-    runtime = open_runtime("relay", logs_too=True)
+    runtime = open_process("relay", logs_too=True)
     try:
         runtime.run_relay(stop.requested, complaint)
     finally:
@@ -82,14 +82,14 @@ def worker(queue: Annotated[str, typer.Argument(metavar="QUEUE", help=" or ".joi
       billing worker captures
     """
     from jobs.cli.complaints import complaint
-    from jobs.cli.opening import open_runtime
+    from jobs.cli.opening import open_process
 
     if queue not in queues.NAMES:
         raise typer.BadParameter(
             f"{queue!r} is not a queue; choose one of: {', '.join(queues.NAMES)}", param_hint="QUEUE"
         )
     stop = Stop()
-    runtime = open_runtime(f"worker-{queue}", logs_too=True)
+    runtime = open_process(f"worker-{queue}", logs_too=True)
     try:
         status = runtime.run_worker(queue, stop.requested, complaint)
     finally:

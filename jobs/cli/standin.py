@@ -31,11 +31,11 @@ def authorize(
     Example:
       billing standin authorize 1999 USD
     """
-    from jobs.cli.opening import open_runtime
+    from jobs.cli.opening import open_process
     from jobs.local import checkout
 
     amount = money(amount_minor, currency, amount_as="AMOUNT", currency_as="CURRENCY")
-    runtime = open_runtime("standin")
+    runtime = open_process("standin")
     try:
         intent = checkout.authorize(runtime, amount)
     finally:
@@ -54,10 +54,10 @@ def customer(as_json: AsJson = False) -> None:
     Example:
       billing standin customer
     """
-    from jobs.cli.opening import open_runtime
+    from jobs.cli.opening import open_process
     from jobs.local import checkout
 
-    runtime = open_runtime("standin")
+    runtime = open_process("standin")
     try:
         made = checkout.customer(runtime)
     finally:

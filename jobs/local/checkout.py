@@ -13,7 +13,7 @@ from billing.gateway import Budget, Request, Response, boot_clock
 from billing.ids import new
 from billing.money import Money
 from jobs.local.supervisor import LocalServerError
-from jobs.process.runtime import Runtime
+from jobs.process.service import ServiceProcess
 
 PATIENCE_S = 10
 
@@ -33,7 +33,7 @@ def is_standin(url: str) -> bool:
         connection.close()
 
 
-def authorize(runtime: Runtime, amount: Money) -> str:
+def authorize(runtime: ServiceProcess, amount: Money) -> str:
     """A confirmed PaymentIntent that waits to be captured. Raises LocalServerError where no stand-in listens."""
     card = {"payment_method": "pm_card_visa", "capture_method": "manual", "confirm": "true"}
     # Without redirects it can be confirmed although no customer can return to a page.
@@ -41,12 +41,12 @@ def authorize(runtime: Runtime, amount: Money) -> str:
     return _made(runtime, "payment_intents", {"amount": amount.minor, "currency": amount.currency.lower(), **card})
 
 
-def customer(runtime: Runtime) -> str:
+def customer(runtime: ServiceProcess) -> str:
     """A customer to whom invoices can be sent. Raises LocalServerError where no stand-in listens."""
     return _made(runtime, "customers", {"name": "Example", "email": "customer@example.com"})
 
 
-def _made(runtime: Runtime, what: str, parameters: Mapping[str, str | int]) -> str:
+def _made(runtime: ServiceProcess, what: str, parameters: Mapping[str, str | int]) -> str:
     """The id of a new object."""
     url, account = runtime.settings.stripe_api_base, runtime.settings.stripe_account
     if runtime.settings.livemode or not is_standin(url):

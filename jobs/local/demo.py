@@ -25,7 +25,7 @@ from jobs.local.supervisor import Child, LocalServerError
 from jobs.local.tally import Progress, Tally
 from jobs.process import archiving
 from jobs.process.patience import patiently
-from jobs.process.runtime import Runtime
+from jobs.process.service import ServiceProcess
 from jobs.rq import bells
 from stripe_standin.control import Control, ControlError
 
@@ -95,7 +95,9 @@ def run(plan: Plan, print_event: PrintEvent, watch: Watch) -> Outcome:
 
 
 class _Story:
-    def __init__(self, plan: Plan, print_event: PrintEvent, watch: Watch, stack: Stack, runtime: Runtime) -> None:
+    def __init__(
+        self, plan: Plan, print_event: PrintEvent, watch: Watch, stack: Stack, runtime: ServiceProcess
+    ) -> None:
         self._plan, self._print, self._watch, self._stack, self._runtime = plan, print_event, watch, stack, runtime
         self._standin = Control(stack.environment["STRIPE_API_BASE"])
         self._shop = Shop(runtime.gateway(connections=1), self._standin, plan.seed)

@@ -28,7 +28,7 @@ from jobs.local.servers import LocalServers
 from jobs.local.supervisor import Child
 from jobs.local.your_servers import check
 from jobs.process import archiving
-from jobs.process.runtime import Runtime
+from jobs.process.service import ServiceProcess
 
 STRIPE_KEY = "sk_test_local"
 """The stand-in takes any well-formed key."""
@@ -112,12 +112,12 @@ class Stack:
             **self._more,
         }
 
-    def runtime(self, name: str, kind: str = "operator") -> Runtime:
+    def runtime(self, name: str, kind: str = "operator") -> ServiceProcess:
         """A process of this kind in this process. Raises SettingsError."""
         values = {variable.removeprefix(PREFIX).lower(): v for variable, v in self.environment_of(kind).items()}
         values.pop("config")
         try:
-            return Runtime(Settings.model_validate(values), name)
+            return ServiceProcess(Settings.model_validate(values), name)
         except ValidationError as error:
             raise SettingsError(f"the local stack: {error.errors(include_input=False)[0]['msg']}") from None
 

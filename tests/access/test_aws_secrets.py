@@ -16,7 +16,7 @@ from billing.states import WorkState
 from jobs.config import aws_secrets
 from jobs.config.secrets import Secret, SecretAway, SecretMissing
 from jobs.config.settings import Settings
-from jobs.process.runtime import Runtime
+from jobs.process.service import ServiceProcess
 from jobs.process.waiting import Away, away
 
 CANARY = "sk_test_canary7b2e"
@@ -230,7 +230,7 @@ def test_a_key_that_was_replaced_at_aws_is_used_after_a_401_and_nothing_is_lost(
         stripe_key="aws-sm:billing#stripe_key",  # type: ignore[arg-type]
         timing="short",
     )
-    gateway = Runtime(settings, "test").gateway(4)
+    gateway = ServiceProcess(settings, "test").gateway(4)
     service.standin.set_keys(accepted=["sk_test_new"])
     try:
         capture = service.ask_for_capture(service.intents()[0])

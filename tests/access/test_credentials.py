@@ -11,7 +11,7 @@ from service import make_database
 from sqlalchemy.engine import make_url
 
 from jobs.access import credentials
-from jobs.access.credentials import AccessError
+from jobs.access.errors import AccessError
 from jobs.access.kinds import KINDS, S3_KINDS
 from jobs.config.secrets import Secret
 

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from billing import database
 from billing.gateway import Answer, Budget, Request
-from jobs.cli.opening import open_runtime
+from jobs.cli.opening import open_process
 from jobs.road.runner import Runner
 from jobs.road.shift import Control, Shift
 
@@ -25,7 +25,7 @@ class Raising:
         raise RuntimeError(f"in the gateway: {secret}")
 
 
-runtime = open_runtime("breaking", logs_too=True)
+runtime = open_process("breaking", logs_too=True)
 runner = Runner(runtime.call_settings, 1, random.Random(1))
 Shift(runtime.engine, Raising(), runner, "captures", crew=1, slice_s=5).run(Control())
 with database.transaction(runtime.engine) as session:

@@ -1,0 +1,182 @@
+"""The one place where a relay and a worker are assembled: Redis, gateway, and the loop that uses them.
+
+Before it does anything else, a process checks that its database and Redis belong to its environment.
+"""
+
+import contextlib
+import random
+from collections.abc import Callable
+from functools import cached_property
+
+from redis import Redis
+from sqlalchemy import select
+
+from billing import database
+from billing.gateway import Budget, Gateway, KeyUnavailable, Request, Response, boot_clock
+from billing.records import CallSettings
+from billing.stripe_gateway import API_VERSION, StripeGateway
+from billing.tables.schema import Installation
+from jobs.config import queues
+from jobs.config.secrets import Secret, SecretError, check_stripe_key
+from jobs.config.settings import Settings
+from jobs.process.health import Heartbeat
+from jobs.process.runtime import Runtime
+from jobs.process.waiting import until_ready
+from jobs.road.relay import Relay
+from jobs.road.ringer import Ringer
+from jobs.road.runner import Runner
+from jobs.road.shift import Control, Shift
+from jobs.rq import bells, workers
+
+Complain = Callable[[Exception], str | None]
+
+
+def _nothing(_: Exception) -> None:
+    return None
+
+
+def _never() -> bool:
+    return False
+
+
+class ServiceProcess(Runtime):
+    """A process that uses Redis or Stripe beside the database."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        super().__init__(settings, name)
+        self._own_account: str | None = None
+
+    @cached_property
+    def redis(self) -> Redis:
+        return bells.open_redis(self.redis_url)
+
+    @cached_property
+    def call_settings(self) -> CallSettings:
+        settings = self.settings
+        return CallSettings(
+            settings.service, settings.environment, settings.livemode, API_VERSION, self.timing, self._own_account
+        )
+
+    def gateway(self, connections: int) -> Gateway:
+        """A gateway that calls Stripe with this process's key, which is read at the first call."""
+        key: Secret = self.settings.stripe_key
+
+        def reveal() -> str:
+            try:
+                # Checked every time: the key may have been replaced by one of the wrong mode.
+                check_stripe_key(key, self.settings)
+                return key.reveal()
+            except SecretError as error:
+                raise KeyUnavailable(str(error)) from error
+
+        def read_again() -> None:
+            # A replaced key is used from the next call on. If it cannot be read now, the old one stays.
+            with contextlib.suppress(SecretError):
+                key.reload()
+
+        return StripeGateway(
+            reveal,
+            self.settings.stripe_api_base,
+            livemode=self.settings.livemode,
+            connections=connections,
+            refused=read_again,
+        )
+
+    def check(self, *, provider: bool) -> None:
+        """Refuse to start on another environment's database or Redis, or with a key of the wrong mode or account.
+
+        Raises WrongDatabase, WrongEnvironment, SecretError, and what an unreachable server raises. If Stripe
+        is away, the process starts all the same: its work waits for Stripe.
+        """
+        with database.transaction(self.engine) as session:
+            database.check_stamp(session, environment=self.settings.environment, livemode=self.settings.livemode)
+        bells.check_stamp(self.redis, self.settings.environment)
+        if provider:
+            check_stripe_key(self.settings.stripe_key, self.settings)
+            self._check_account()
+
+    def _check_account(self) -> None:
+        budget = Budget(not_after=boot_clock() + 10, over_at=boot_clock() + 10)
+        answer = self.gateway(1).send(Request("GET", "/v1/account"), budget)
+        data = answer.data if isinstance(answer, Response) and answer.status == 200 else None
+        with database.transaction(self.engine) as session:
+            if data is not None and data.get("object") == "account" and data.get("id"):
+                database.stamp_account(session, str(data["id"]))
+            self._own_account = session.scalars(select(Installation.stripe_account)).one()
+
+    def relay(self) -> Relay:
+        by_queue = {name: self.settings.queue(name) for name in queues.NAMES}
+        return Relay(
+            self.engine,
+            self.timing,
+            Ringer(
+                self.redis,
+                self.settings.environment,
+                workers={name: queue.workers for name, queue in by_queue.items()},
+                crews={name: queue.crew for name, queue in by_queue.items()},
+            ),
+        )
+
+    def shift(self, queue: str, gateway: Gateway, runner: Runner) -> Shift:
+        own = self.settings.queue(queue)
+        return Shift(self.engine, gateway, runner, queue, crew=own.crew, slice_s=own.slice_s)
+
+    def run_relay(self, stop_requested: Callable[[], bool], complain: Complain = _nothing) -> None:
+        """Run a relay until asked to stop. It waits for a server that is away, at the start and later.
+
+        `complain` gives the one line that a command prints for an error, or None. Raises what `check` raises if
+        waiting cannot help.
+        """
+
+        def open_all() -> Relay:
+            self.check(provider=False)
+            bells.write_stamp(self.redis, self.settings.environment)
+            return self.relay()
+
+        with self.in_service("relay") as heartbeat:
+            relay = until_ready(open_all, self.forget, stop_requested, heartbeat, complain)
+            if relay is not None:
+                relay.run(stop_requested, heartbeat)
+
+    def run_worker(self, queue: str, stop_requested: Callable[[], bool] = _never, complain: Complain = _nothing) -> int:
+        """Run a worker of one queue, otherwise as `run_relay`. Returns the exit code: 0 after a stop, else 1."""
+
+        def open_all() -> Gateway:
+            self.check(provider=True)
+            return self.gateway(self.settings.queue(queue).crew)
+
+        with self.in_service(f"worker-{queue}") as heartbeat:
+            gateway = until_ready(open_all, self.forget, stop_requested, heartbeat, complain)
+            if gateway is None:
+                return 0
+            runner = Runner(self.call_settings, self.settings.queue(queue).crew, random.Random())  # noqa: S311 - jitter, no secret
+
+            def take_shift(control: workers.ShiftControl) -> int:
+                return self.shift(queue, gateway, runner).run(_WithHeartbeat(control, heartbeat))
+
+            environment = self.settings.environment
+            return workers.run_worker(self.redis_url, environment, queue, take_shift, heartbeat, stop_requested)
+
+    def forget(self) -> None:
+        super().forget()
+        for name in ("redis", "call_settings"):
+            self.__dict__.pop(name, None)
+
+    def close(self) -> None:
+        super().close()
+        if "redis" in self.__dict__:
+            self.redis.close()
+
+
+class _WithHeartbeat(Control):
+    """Shows both RQ and the health check that the shift is alive."""
+
+    def __init__(self, control: workers.ShiftControl, heartbeat: Heartbeat) -> None:
+        self._control, self._heartbeat = control, heartbeat
+
+    def stop_requested(self) -> bool:
+        return self._control.stop_requested()
+
+    def keep_alive(self) -> None:
+        self._heartbeat()
+        self._control.keep_alive()
