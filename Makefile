@@ -28,7 +28,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 # A half-made virtual environment is not taken for a whole one.
 .DELETE_ON_ERROR:
-.PHONY: help demo test chaos conformance bench bench-standin false-alarms mutants size check docs golden format lock secrets clean
+.PHONY: help demo test chaos conformance bench bench-standin false-alarms mutants size check docs golden release format lock secrets clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +82,10 @@ docs: $(INSTALLED) ## write states, metrics and retries into docs/, from the cod
 
 golden: $(INSTALLED) ## complete the files in jobs/road/golden, which record the contracts that were released
 	@$(BIN)/python -m jobs.local.golden_files
+
+release: $(INSTALLED) ## keep the wheel of this version; the tests of the next one run its processes beside their own
+	@rm -f tests/operations/releases/*.whl
+	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir tests/operations/releases .
 
 format: $(INSTALLED) ## format the code and fix what ruff can fix
 	$(BIN)/ruff format .
