@@ -62,6 +62,8 @@ class Call:
     """Seconds after the beginning of its prepare until which it may start; never past the key's horizon."""
     prepared_at: datetime
     """By the database's clock."""
+    call_budget_s: float
+    """Seconds after it was handed over in which it must be over."""
     own_account: str | None = None
     """The provider's id of the account that our own key belongs to, if it is known."""
 

@@ -15,7 +15,7 @@ from billing.errors import AuthorizationTaken, InvalidAmount, InvalidRequest, In
 from billing.facts import new_fact
 from billing.money import Money, money_problem
 from billing.provider_ids import IdKind, NoSuchShape, is_id, provider_id
-from billing.registration import BusinessMetric, Contract, Operation
+from billing.registration import BusinessMetric, Contract, Operation, Retry
 from billing.states import FREES_THE_AUTHORIZATION, CaptureState, set_state
 from billing.steps import LoadedOperation, Step
 from billing.tables.entities import Capture
@@ -227,6 +227,8 @@ OPERATION = Operation(
             topic="requested",
             queue="captures",
             max_attempts=5,
+            call_budget_s=30,
+            retry=Retry.PROMPT,
             owner="payments",
             purpose="take the money of one authorization, once",
             payload={

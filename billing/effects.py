@@ -69,6 +69,7 @@ class Context:
     """What a prepare or a settle decides from: one operation, inside one transaction.
 
     `may_send`: whether the guards allow a send. If not, nothing is sent, and an unanswered call is looked at.
+    `call_budget_s`: how long its contract lets a call take. None: the contract is not known, so the longest of all.
     """
 
     operation: Operation
@@ -76,6 +77,7 @@ class Context:
     now: datetime
     call_settings: CallSettings
     may_send: bool
+    call_budget_s: float | None = None
 
 
 def prepare(context: Context, *, look: bool = False) -> Result:
@@ -223,6 +225,7 @@ def _begin(context: Context, record: Record, step: Step, *, looking: bool, opene
         looking=looking,
         not_after_s=not_after_s,
         prepared_at=context.now,
+        call_budget_s=min(context.call_budget_s or timing.call_budget_s, timing.call_budget_s),
         own_account=context.call_settings.own_account,
     )
     return Result(context.loaded, Standing.CALLING, call=call, opened=opened)

@@ -15,7 +15,7 @@ from billing.invoice_final_steps import FINALIZE, SEND
 from billing.invoice_row import differ, refuse
 from billing.money import money_problem
 from billing.provider_ids import IdKind, NoSuchShape, is_id
-from billing.registration import BusinessMetric, Contract, Operation, Parts
+from billing.registration import BusinessMetric, Contract, Operation, Parts, Retry
 from billing.states import InvoiceState, set_state
 from billing.steps import LoadedOperation, Step
 from billing.tables.entities import MAX_DAYS, MAX_DESCRIPTION, MAX_LINES, Invoice, InvoiceLine
@@ -133,6 +133,8 @@ OPERATION = Operation(
             topic="requested",
             queue="invoices",
             max_attempts=5,
+            call_budget_s=30,
+            retry=Retry.PATIENT,
             owner="billing",
             purpose="draft, fill, finalize and send one invoice",
             payload={

@@ -3,7 +3,7 @@
 from billing.facts import new_fact
 from billing.idempotency import Rules
 from billing.learned import Learned
-from billing.registration import Contract, Operation
+from billing.registration import Contract, Operation, Retry
 from billing.states import SwitchState, set_state
 from billing.steps import Ask, Json, LoadedOperation, LookResult, Reader, Step, Unread, body_of
 from billing.tables.entities import Switch
@@ -52,6 +52,9 @@ OPERATION = Operation(
             topic="pulled",
             queue="captures",
             max_attempts=1_000_000,
+            # It reads one object, and the next probe comes by itself.
+            call_budget_s=10,
+            retry=Retry.PROMPT,
             owner="payments",
             purpose="ask Stripe until our credentials are accepted again, and release the switch",
             payload={

@@ -10,6 +10,7 @@ its commands.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -18,6 +19,7 @@ from billing.steps import LoadedOperation, Step
 from billing.tables.entities import Entity
 from billing.tables.facts import Fact
 from billing.tables.schema import Table
+from billing.timing import PRODUCTION
 
 
 def _is_time(value: object) -> bool:
@@ -46,6 +48,14 @@ def payload_fits(payload: Mapping[str, Any], types: Mapping[str, str]) -> bool:
     )
 
 
+class Retry(StrEnum):
+    """How a call that got no answer is tried again: the name of its policy, which `jobs.road.verdicts` defines."""
+
+    PROMPT = "network timeout"
+    PATIENT = "network timeout, patient"
+    """For what nobody waits for, and nothing lapses: it leaves what the provider can still do to the others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Contract:
     """One kind of work that an operation's facts start: a promise between the process that plans it and the one that
@@ -57,6 +67,9 @@ class Contract:
     queue: str
     max_attempts: int
     """Crashes of a worker and unknown errors in one step; outages are bounded by the key's horizon, not by number."""
+    call_budget_s: float
+    """The longest time of one call or look, from connecting to the last byte. The gateway gets it with each call."""
+    retry: Retry
     owner: str
     purpose: str
     payload: Mapping[str, str]
@@ -71,6 +84,14 @@ class Contract:
     """By the fact's payload: whether this fact really starts it."""
     comes_first: Callable[[Mapping[str, Any]], bool] = lambda _payload: False
     """By the fact's payload: whether its deadline is not known yet, so that it is read before all others."""
+
+    def __post_init__(self) -> None:
+        # Workers of every version wait that long before they take a call that was not reported for over.
+        if not 0 < self.call_budget_s <= PRODUCTION.call_budget_s:
+            raise ValueError(
+                f"{self.name}: a call may take up to {PRODUCTION.call_budget_s:g} s (billing/timing.py), "
+                f"not {self.call_budget_s:g} s"
+            )
 
 
 @dataclass(frozen=True, slots=True)

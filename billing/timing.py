@@ -21,7 +21,7 @@ class Timing:
     not_after_s: float
     """A prepared call that has not started by then is never started: a paused process sends nothing."""
     call_budget_s: float
-    """One provider call in all: connecting, sending and the whole answer."""
+    """One provider call in all: connecting, sending and the whole answer. The longest that a contract may allow."""
     margin_s: float
     """Slack on top of lease + budget before an unreported send counts as over."""
     settle_s: float

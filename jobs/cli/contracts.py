@@ -1,12 +1,12 @@
 """`billing contracts`: which work this version can take, whether that fits what was released, and what is left."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from jobs.cli.output import RUNNING, AsJson, counted, print_json, print_line, print_table
+from jobs.cli.output import RUNNING, AsJson, counted, print_json, print_line
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,7 +21,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def list_contracts(as_json: AsJson = False) -> None:
-    """List the contracts of this version: which fact starts each, on which queue, and whose it is.
+    """List the contracts of this version: what starts each, how long a call may take, and how it is tried again.
 
     It asks no server and needs no setting.
 
@@ -29,25 +29,46 @@ def list_contracts(as_json: AsJson = False) -> None:
     Example:
       billing contracts list
     """
+    from billing.timing import PRODUCTION
     from jobs.road.contracts import contracts, named, starters
 
     listed = [
         {
             "contract": named(contract),
+            "purpose": contract.purpose,
+            "owner": contract.owner,
             "started_by": ", ".join(sorted(starters(operation, contract))),
             "queue": contract.queue,
+            "call_budget_s": contract.call_budget_s,
+            "retry": contract.retry,
             "max_attempts": contract.max_attempts,
             "deadline": operation.deadline,
-            "owner": contract.owner,
-            "purpose": contract.purpose,
+            "deadline_margin_s": PRODUCTION.deadline_margin_s if operation.deadline else None,
+            "business": [metric.name for metric in operation.business],
         }
         for operation, contract in contracts()
     ]
     if as_json:
         print_json(listed)
-    else:
-        titles = [name.replace("_", " ") for name in listed[0]]
-        print_table("contracts", titles, [list(each.values()) for each in listed])
+        return
+    for each in listed:
+        print_line(f"{each['contract']}: {each['purpose']}")
+        for title, shown in _CONTRACT.items():
+            print_line(f"  {title:<10}  {shown(each)}")
+
+
+_CONTRACT: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "owner": lambda each: each["owner"],
+    "started by": lambda each: f"{each['started_by']}, on the queue {each['queue']}",
+    "a call": lambda each: f"takes up to {each['call_budget_s']:g} s, looks too",
+    "no answer": lambda each: f"{each['retry']} (docs/operate/retries.md)",
+    "crashes": lambda each: f"{each['max_attempts']:,} in one step, then it is quarantined",
+    "deadline": lambda each: (
+        f"{each['deadline']}; urgent from {each['deadline_margin_s'] / 3600:g} h before" if each["deadline"] else "none"
+    ),
+    "counted as": lambda each: ", ".join(each["business"]) or "nothing",
+}
+"""The lines of a contract: each with its title, and what it shows."""
 
 
 def check(

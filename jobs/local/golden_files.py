@@ -6,6 +6,7 @@ are added, and for a new file everything else. What was recorded before is never
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from jobs.road import golden
@@ -32,11 +33,7 @@ def main(folder: Path = golden.FOLDER) -> int:
         made = golden.recorded(*known[called], [(example["form"], example["fact"]) for example in missing])
         for example, complete in zip(missing, made.facts, strict=True):
             example["work"] = complete["work"]
-        content = {"name": made.name, "version": made.version, "since": made.since, "retired": made.retired} | {
-            "starters": made.starters,
-            "payload": made.payload,
-            **content,
-        }
+        content = asdict(made) | content
         path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         print(f"{path.name}: {len(missing)} completed")
     return 0

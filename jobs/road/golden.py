@@ -38,6 +38,8 @@ class Golden:
     starters: list[str]
     """The facts that start it, as `topic:version`."""
     payload: Mapping[str, str]
+    longest_call_s: float
+    """Workers of this release take a call that nobody reported for over after that long, and some seconds more."""
     facts: list[Json]
     """Each with its `form`, the `fact`, and the rows of `work` that came of it."""
 
@@ -93,6 +95,18 @@ def _compare(golden: Golden, now: Registered) -> Iterator[Finding]:
     if contract.since > golden.since:
         yield finding(
             f"says since={contract.since}, and was released with {golden.since}", "a released contract keeps its number"
+        )
+    if contract.call_budget_s > golden.longest_call_s:
+        yield finding(
+            f"a call may take {contract.call_budget_s:g} s, and older workers take it for over after "
+            f"{golden.longest_call_s:g} s",
+            "keep to that time",
+        )
+    if golden.longest_call_s > PRODUCTION.call_budget_s:
+        yield finding(
+            f"a call of an older worker may take {golden.longest_call_s:g} s, and this version takes it for over after "
+            f"{PRODUCTION.call_budget_s:g} s",
+            "do not shorten `call_budget_s` in billing/timing.py",
         )
     for problem in _changed_fields(golden.payload, contract.payload):
         yield finding(problem)
@@ -183,5 +197,6 @@ def recorded(operation: Operation, contract: Contract, facts: Iterable[tuple[str
         retired=False,
         starters=sorted(starters(operation, contract)),
         payload=dict(contract.payload),
+        longest_call_s=PRODUCTION.call_budget_s,
         facts=[{"form": form, "fact": fact, "work": plan(fact, [(operation, contract)])} for form, fact in facts],
     )

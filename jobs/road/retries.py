@@ -18,16 +18,19 @@ from archive import errors as archive
 from billing.answers import Kind
 from billing.calls import Standing
 from billing.learned import Learned
+from billing.registration import Retry
 from billing.states import WorkState
 from billing.tables.idempotency_records import Record
 from billing.tables.work import Work
 from jobs.config.secrets import SecretAway
+from jobs.road.contracts import contracts, named
 from jobs.road.verdicts import (
     ABSENT,
     FAILURES,
     IN_DOUBT,
     OPERATOR,
     RATE_LIMIT,
+    RETRIES,
     SERVER_AWAY,
     SHORT_PAUSE,
     UNKNOWN,
@@ -131,7 +134,7 @@ ERRORS = (
     ErrorClass("archive", archive.ExposedCache, "others could change the verified copies", OPERATOR),
     ErrorClass("archive", archive.BadQuestion, "no such query, or an empty range", OPERATOR),
 )
-POLICIES = tuple({row.policy.name: row.policy for row in ERRORS}.values())
+POLICIES = tuple({each.name: each for each in (*RETRIES.values(), *(row.policy for row in ERRORS))}.values())
 
 
 # How much of it waits now.
@@ -183,7 +186,8 @@ _POLICY = case(
     (Work.state == WorkState.QUARANTINED, UNKNOWN.name),
     (Work.state == WorkState.PARKED, "parked"),
     (Work.due_at.is_(None), IN_DOUBT.name),
-    (Record.unanswered > 0, "network timeout"),
+    # Or the one that its contract names.
+    (Record.unanswered > 0, Retry.PROMPT.value),
     else_="not sent",
 )
 _PROMISES: Mapping[str, str] = {policy.name: policy.promise for policy in POLICIES} | {
@@ -242,6 +246,8 @@ def _reasons(session: Session, contract: str | None) -> dict[str, list[Reason]]:
         .order_by(func.count().desc(), Work.state, "why")
     )
     found: dict[str, list[Reason]] = defaultdict(list)
-    for called, state, why, policy, count in rows:
+    named_by = {named(each): each.retry for _, each in contracts()}
+    for called, state, why, waits_under, count in rows:
+        policy = named_by.get(called, waits_under) if waits_under == Retry.PROMPT else waits_under
         found[called].append(Reason(state, why or "no reason given", count, policy, _PROMISES[policy]))
     return found

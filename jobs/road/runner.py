@@ -34,10 +34,10 @@ from billing.timing import may_be_real
 from jobs import logs
 from jobs.logs import about
 from jobs.road import evidence, work_log, work_queue
-from jobs.road.contracts import known, urgency_of
+from jobs.road.contracts import contract_of, known, urgency_of
 from jobs.road.guards import STOPPED, UNAVAILABLE, Guards
 from jobs.road.piece import Piece
-from jobs.road.verdicts import LEFT_TO_GUARDS, VERDICTS
+from jobs.road.verdicts import LEFT_TO_GUARDS, VERDICTS, policy_of
 
 log = structlog.get_logger()
 
@@ -118,7 +118,9 @@ class Runner:
         loaded, refusal = piece.loaded, piece.refusal
         if loaded is None or (refusal is not None and refusal.untouched):
             return
-        context = Context(piece.operation, loaded, now, self.call_settings, may_send=refusal is None)
+        contract = contract_of(piece.work)
+        budget_s = contract.call_budget_s if contract is not None else None
+        context = Context(piece.operation, loaded, now, self.call_settings, refusal is None, budget_s)
         state = loaded.row.state
         if piece.report is None:
             piece.result = effects.prepare(context, look=piece.look)
@@ -152,10 +154,11 @@ class Runner:
             why = f"{result.standing}: {why}"
             if (work.state, work.reason) == (state, why):
                 return  # nothing changed, so `state_since` stays
-        if verdict.policy is not None and verdict.policy.pause is not None:
+        policy = policy_of(verdict, work)
+        if policy is not None and policy.pause is not None:
             # Work whose operation was not touched was not tried.
             work.tries += 1 if result is not None else 0
-            after = verdict.policy.pause(work.tries, self.call_settings.timing, self.rng)
+            after = policy.pause(work.tries, self.call_settings.timing, self.rng)
         work_queue.move(work, state, now, reason=why or None, after=after)
 
     def _set_urgency(self, work: Work, loaded: LoadedOperation) -> None:

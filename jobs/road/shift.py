@@ -205,7 +205,7 @@ class Shift:
     def _hand_over(self, crew: Crew, outcome: Outcome, before: float) -> None:
         """Start the calls that a committed transaction prepared. `before`: the time before that transaction began."""
         for call in outcome.calls:
-            over_at = boot_clock() + self._timing.call_budget_s
+            over_at = boot_clock() + call.call_budget_s
             self._in_flight[_id_of(call)] = InFlight(call, over_at)
             crew.hand(call, Budget(not_after=before + call.not_after_s, over_at=over_at))
         for account, status in outcome.refused_accounts.items():

@@ -14,8 +14,11 @@ import sqlalchemy.exc
 
 from billing import database
 from billing.calls import Standing
+from billing.registration import Retry
 from billing.states import WorkState
+from billing.tables.work import Work
 from billing.timing import Timing
+from jobs.road.contracts import contract_of
 
 
 def soon(_tries: int, timing: Timing, _rng: random.Random) -> timedelta:
@@ -32,6 +35,12 @@ def backoff(tries: int, timing: Timing, rng: random.Random) -> timedelta:
     return timedelta(seconds=rng.uniform(0, most))
 
 
+def patient_backoff(tries: int, timing: Timing, rng: random.Random) -> timedelta:
+    """As `backoff`: its first limit is five times as long, its longest twice."""
+    most = min(2 * timing.retry_max_s, 5 * timing.retry_first_s * 2 ** min(tries, 20))
+    return timedelta(seconds=rng.uniform(0, most))
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """A named way to try again, or not to. docs/operate/retries.md lists all of them with their errors."""
@@ -44,10 +53,15 @@ class Policy:
 
 
 NETWORK_TIMEOUT = Policy(
-    "network timeout",
+    Retry.PROMPT,
     "the same bytes again under the same key, after a random pause whose limit doubles from 1 s to 5 min; after a "
     "replayed error, a third 5xx or 23 hours it is in doubt",
     backoff,
+)
+PATIENT = Policy(
+    Retry.PATIENT,
+    "as network timeout, with a limit from 5 s to 10 min: for contracts that leave what Stripe can do to the others",
+    patient_backoff,
 )
 RATE_LIMIT = Policy(
     "rate limit",
@@ -73,6 +87,9 @@ UNKNOWN = Policy(
 TRANSACTION = Policy("transaction", "the same transaction again after a pause; no answer of Stripe's is lost")
 SERVER_AWAY = Policy("server away", "the process waits until the server is back; pauses grow to 10 s")
 OPERATOR = Policy("setup", "never by itself: the message says what to correct, and the process ends")
+
+RETRIES: dict[Retry, Policy] = {Retry.PROMPT: NETWORK_TIMEOUT, Retry.PATIENT: PATIENT}
+"""What a contract's `retry` means: the policy of its calls that got no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +122,13 @@ VERDICTS: dict[Standing, Verdict] = {
     Standing.UNFIT: Verdict(WorkState.QUARANTINED, UNKNOWN),
     Standing.LATE: Verdict(None),
 }
+
+
+def policy_of(verdict: Verdict, work: Work) -> Policy | None:
+    """The policy by which this work is tried again: of a call without an answer, the one that its contract names."""
+    contract = contract_of(work) if verdict.policy is NETWORK_TIMEOUT else None
+    return verdict.policy if contract is None else RETRIES[contract.retry]
+
 
 LEFT_TO_GUARDS = frozenset(
     {Standing.AGAIN, Standing.BLOCKED, Standing.MISCONFIGURED, Standing.LOOKING, Standing.PARKED}

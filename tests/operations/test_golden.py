@@ -14,7 +14,7 @@ import billing
 from billing.captures import OPERATION as CAPTURE
 from billing.invoices import OPERATION as INVOICE
 from billing.probes import OPERATION as PROBE
-from billing.registration import Contract, Operation, payload_fits
+from billing.registration import Contract, Operation, Retry, payload_fits
 from jobs.local import golden_files
 from jobs.road import golden
 from jobs.road.contracts import contracts
@@ -105,6 +105,14 @@ BREAKING: dict[str, tuple[str, Callable[[], World]]] = {
         lambda: with_file(capture(TAKE, take(version=2, since=2)), CAPTURE, take(version=2, since=2), EXAMPLE),
     ),
     "a released contract came later": ("says since=2, and was released with 1", lambda: capture(take(since=2))),
+    "a call may take longer than older workers wait": (
+        "a call may take 30 s, and older workers take it for over after 20 s",
+        lambda: ([replace(each, longest_call_s=20) for each in CORPUS], contracts()),
+    ),
+    "a call of an older worker may take longer than this version waits": (
+        "a call of an older worker may take 40 s, and this version takes it for over after 30 s",
+        lambda: ([replace(each, longest_call_s=40) for each in CORPUS], contracts()),
+    ),
     "a new contract that older relays pass over": (
         "raise CONTRACTS_VERSION to 2 and write since=2",
         lambda: capture(TAKE, replace(RECEIPT, since=1)),
@@ -120,6 +128,8 @@ SAFE: dict[str, Callable[[], World]] = {
     ),
     "another owner and purpose": lambda: capture(take(owner="treasury", purpose="take it")),
     "more attempts": lambda: capture(take(max_attempts=9)),
+    "less time for a call": lambda: capture(take(call_budget_s=5)),
+    "another way to try again": lambda: capture(take(retry=Retry.PATIENT)),
     "one more version of the fact": lambda: capture(take(fact_versions=(1, 2))),
     "a new version for a new version of the fact": lambda: with_file(
         capture(TAKE, TAKE_2), CAPTURE, TAKE_2, {**EXAMPLE, "version": 2}

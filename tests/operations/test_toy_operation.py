@@ -28,7 +28,7 @@ from billing.explain import explain, find
 from billing.facts import new_fact
 from billing.learned import Learned
 from billing.provider_ids import IdKind, object_path
-from billing.registration import Contract, Operation
+from billing.registration import Contract, Operation, Retry
 from billing.states import OPERATOR, WORKER, Life, Transition, set_state
 from billing.steps import METADATA_KEY, Ask, Json, Judgment, LoadedOperation, LookResult, Reader, Step, read_object
 from billing.tables.entities import Requested
@@ -125,6 +125,8 @@ OPERATION = Operation(
             topic="requested",
             queue="captures",
             max_attempts=2,
+            call_budget_s=20,
+            retry=Retry.PROMPT,
             owner="tests",
             purpose="write one label",
             payload={"account": "text or null"},

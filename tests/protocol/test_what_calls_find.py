@@ -257,7 +257,7 @@ def played(row: Row) -> tuple[str, LoadedOperation, Record, str]:
     """What a look makes of it: in the words of the page, with the case, the record and the reason."""
     loaded, step, operation, record = in_hand(row)
     record.looks = 8
-    call = Call(record.id, operation, step, loaded, record.fence, request_of(record), True, 10, LATER, "acct_1")
+    call = Call(record.id, operation, step, loaded, record.fence, request_of(record), True, 10, LATER, 30, "acct_1")
     record.lease_until, record.lease_s = LATER + CALL_SETTINGS.timing.lease, CALL_SETTINGS.timing.lease_s
     before, finding = loaded.row.state, step.look(loaded, Reader(script(row, record), "acct_1"), False)
     result = effects.settle(Context(operation, loaded, LATER, CALL_SETTINGS, may_send=True), Report(call, finding, 1))
@@ -312,7 +312,7 @@ def test_an_answer_that_shows_the_same_state_ends_it_in_the_same_way_or_is_looke
     if reading.learned is Learned.ASK:
         return
     record.lease_until, record.lease_s = LATER, CALL_SETTINGS.timing.lease_s
-    call = Call(record.id, operation, step, loaded, record.fence, request_of(record), False, 10, NOON, "acct_1")
+    call = Call(record.id, operation, step, loaded, record.fence, request_of(record), False, 10, NOON, 30, "acct_1")
     result = effects.settle(Context(operation, loaded, LATER, CALL_SETTINGS, may_send=True), Report(call, answer, 1))
     end = _end(row, loaded, record, before, result)
     if row.end.startswith(end) or end == PERSON:
