@@ -35,7 +35,7 @@ from billing.tables.entities import Requested
 from billing.tables.facts import Fact
 from billing.tables.schema import SCHEMA
 from jobs.local.seaweed import SeaweedFS
-from jobs.road import planning, quarantine, quarantine_list, runner
+from jobs.road import planning, quarantine, quarantine_list, work_log
 
 # What a label is.
 
@@ -249,7 +249,7 @@ def test_each_line_about_it_names_it_and_the_word_that_its_caller_gave(
     (intent,) = labels.intents()
     label = request_label(labels, intent, "gift", "label-1")
     lines = LogCapture()
-    for room in (planning, runner):
+    for room in (planning, work_log):
         every_level = structlog.make_filtering_bound_logger(0)
         monkeypatch.setattr(room, "log", structlog.wrap_logger(None, processors=[lines], wrapper_class=every_level))
     road(labels)
