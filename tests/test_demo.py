@@ -71,6 +71,12 @@ def test_a_small_demo_finds_nothing_double_lost_or_stuck_and_leaves_nothing(clea
     assert {*CAPTURE_FAULTS, "hold_after", "hold_before"} <= told["faults"].keys()
     assert "kill -9" in ran.stderr
     assert "FLUSHALL" in ran.stderr
+    # The worker that was killed was asked before, and took with it what it counted since.
+    assert told["metrics"]["invoices_sent"] == 6
+    assert told["metrics"]["captured"].keys() <= told["moved"].keys()
+    assert told["metrics"]["captured"]
+    assert "captures is pulled since" in ran.stderr
+    assert "captures is released; held work continues" in ran.stderr
     assert left(place) == []
 
 

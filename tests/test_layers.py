@@ -42,7 +42,7 @@ DOORS = {
     "pyarrow": {"archive"},
     "duckdb": {"archive.queries"},
     "redis": {"jobs"},
-    "prometheus_client": {"jobs.metrics.exporter"},
+    "prometheus_client": {"jobs.metrics.exporter", "jobs.local.scraping"},
     "rq": {"jobs.rq.bells", "jobs.rq.overrides"},
     "typer": {"jobs.cli"},
     "uvicorn": {"stripe_standin"},

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from jobs.local.demo import Outcome
+    from jobs.local.scraping import Numbers
     from jobs.local.tally import Progress
 
 
@@ -83,6 +84,7 @@ def _show(outcome: "Outcome") -> None:
     print_line("faults: " + ", ".join(f"{n} {name}" for name, n in outcome.faults.most_common()))
     print_line(f"keys: {outcome.keys_resent} sent again, {outcome.keys_replaced} replaced after a proven absence")
     print_line("refused: " + ", ".join(f"{n} {what}" for what, n in outcome.refused.items()))
+    _show_metrics(outcome.metrics)
     for offence in outcome.offences:
         print_line(f"{offence.kind.upper()} {offence.id}: {offence.message}")
     for story in outcome.stories:
@@ -92,6 +94,21 @@ def _show(outcome: "Outcome") -> None:
     n = len(outcome.offences)
     verdict = counted(n, "difference") if n else "nothing is double, lost or stuck"
     print_line(f"{verdict}. {outcome.seconds} s, seed {outcome.seed}")
+
+
+def _show_metrics(numbers: "Numbers | None") -> None:
+    if numbers is None:
+        print_line("metrics: none, because the extra `metrics` is not installed")
+        return
+    captured = ", ".join(amount(minor, currency) for currency, minor in sorted(numbers.captured.items()))
+    waited = ", ".join(f"{name} under {seconds:g} s" for name, seconds in numbers.waited_s.items())
+    print_line("")
+    print_line("metrics, as Prometheus reads them:")
+    print_line(f"  captured {captured}; {counted(numbers.invoices_sent, 'invoice')} sent")
+    print_line(f"  from a request to its first call: {waited}")
+    for what, by in (("calls at Stripe, by answer", numbers.calls), ("retries, by reason", numbers.retries)):
+        print_line(f"  {what}: " + ", ".join(f"{n} {name}" for name, n in by.most_common()))
+    print_line("")
 
 
 @contextmanager

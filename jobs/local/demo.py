@@ -1,10 +1,12 @@
-"""The demonstration: a shop asks, answers are lost, a worker is killed, Redis is flushed, and three counts agree.
+"""The demonstration: a shop asks, answers are lost, sends are stopped by a switch, a worker is killed, Redis is
+flushed, and three counts agree.
 
 `run` starts everything as real processes, prints what happens, and leaves nothing behind.
 """
 
 import contextlib
 import os
+import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +21,7 @@ from billing.errors import UnknownEntity
 from billing.explain import Explanation, explain
 from billing.states import CaptureState
 from jobs.local.count import Asked, Effects, Offence, compare, compare_archived
+from jobs.local.scraping import Numbers, Scrapes
 from jobs.local.shopping import Order, Shop
 from jobs.local.stack import Stack
 from jobs.local.supervisor import Child, LocalServerError
@@ -62,6 +65,8 @@ class Outcome:
     """Of captures that the evidence in S3 shows as taken; None if nothing was archived."""
     archived_captures: int
     evidence: list[Read]
+    metrics: Numbers | None
+    """What the workers counted; None where the extra `metrics` is not installed."""
     effects: Counter[str]
     faults: Counter[str]
     refused: Counter[str]
@@ -82,7 +87,7 @@ def run(plan: Plan, print_event: PrintEvent, watch: Watch) -> Outcome:
     print_event("starting Postgres, Valkey, S3 and the Stripe stand-in")
     # Always our own stand-in, because it makes the faults and the second count. And never a real Stripe.
     given = {name: value for name, value in os.environ.items() if name != "STRIPE_API_BASE"}
-    with Stack(given=given, more={"BILLING_CREW_CAPTURES": "16"}) as stack:
+    with Stack(given=given, more={"BILLING_CREW_CAPTURES": "16", "BILLING_METRICS_PORT": "0"}) as stack:
         print_event("starting one relay, one worker for captures, one for invoices, one archiver")
         stack.start_processes()
         runtime = stack.runtime("demo")
@@ -103,6 +108,7 @@ class _Story:
         self._shop = Shop(runtime.gateway(connections=1), self._standin, plan.seed)
         self._tally = Tally(self._shop.tag)
         self._killed: list[Child] = []
+        self._scrapes = Scrapes()
         self._began = patiently(runtime, database.now)
 
     def play(self) -> None:
@@ -113,8 +119,15 @@ class _Story:
         waves = list(_waves(shop.orders, self._plan.invoices))
         self._roll_back(waves[0][0], customer)
         for number, (orders, invoices) in enumerate(waves):
+            stopped = number == len(waves) // 4
+            if stopped:
+                self._operate("switch", "pull", "captures", "--reason", "a demonstration", "--actor", "demo")
             with database.transaction(self._runtime.engine) as session:
                 shop.ask(session, orders, customer, invoices)
+            if stopped:
+                self._pause(2 * WAVE_PAUSE_S)
+                self._operate("switch", "list")
+                self._operate("switch", "release", "captures", "--reason", "it is over", "--actor", "demo")
             if shop.hanging and shop.hanging[-1] in orders:
                 self._kill_a_worker(len(shop.hanging))
             if number == 2 * len(waves) // 3:
@@ -145,6 +158,7 @@ class _Story:
             archived=sums,
             archived_captures=count,
             evidence=evidence,
+            metrics=self._numbers(),
             seed=self._plan.seed,
             seconds=round(time.monotonic() - began, 1),
             captures=Counter(request.state for request in captures),
@@ -168,6 +182,12 @@ class _Story:
         if patiently(self._runtime, self._tally.asked):
             raise LocalServerError("a transaction that was rolled back left captures behind")
 
+    def _operate(self, *arguments: str) -> None:
+        """An operator's command, with what it prints."""
+        self._print(f"$ billing {shlex.join(arguments)}")
+        for line in self._stack.command(*arguments).splitlines():
+            self._print(f"  {line}")
+
     def _kill_a_worker(self, hanging: int) -> None:
         victim = next(child for child in self._stack.processes if child.name.startswith("worker-captures"))
         try:
@@ -176,6 +196,7 @@ class _Story:
             raise LocalServerError(f"no captures worker came to its calls: {error}") from error
         # A worker that was throttled makes fewer calls at once, so not all of them need to come together.
         calls = Counter(call["fault"] for call in self._standin.held(hanging, wait_s=1))
+        self._scrapes.take(victim)
         victim.kill()
         self._killed.append(victim)
         self._print(
@@ -228,6 +249,12 @@ class _Story:
         for _, currency, _, minor in answer.rows:
             sums[currency] += minor
         return sums, sum(captures for _, _, captures, _ in answer.rows), answer.evidence
+
+    def _numbers(self) -> Numbers | None:
+        for child in self._stack.processes:
+            if child not in self._killed:
+                self._scrapes.take(child)
+        return self._scrapes.numbers()
 
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds

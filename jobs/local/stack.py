@@ -11,7 +11,7 @@ Nothing outlives it: not on Ctrl-C, and on Linux not on a `kill -9` of this proc
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 from pydantic import ValidationError
@@ -25,7 +25,7 @@ from jobs.config.secrets import Secret
 from jobs.config.settings import Settings
 from jobs.config.sources import PREFIX, SettingsError
 from jobs.local.servers import LocalServers
-from jobs.local.supervisor import Child
+from jobs.local.supervisor import Child, LocalServerError
 from jobs.local.your_servers import check
 from jobs.process import archiving
 from jobs.process.service import ServiceProcess
@@ -132,16 +132,23 @@ class Stack:
 
     def spawn(self, role: str, *arguments: str) -> Child:
         """One more process of the service: `spawn("worker", "captures")`."""
-        self._started += 1
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-        name = "-".join((role, *arguments, str(self._started)))
-        child = self.servers.supervisor.spawn(
-            name,
-            [sys.executable, "-m", "jobs.cli", role, *arguments],
-            {**clean, **self.environment_of(_KINDS[role]), "PYTHONUNBUFFERED": "1"},
-        )
+        child = self._start("-".join((role, *arguments)), (role, *arguments), _KINDS[role])
         self.processes.append(child)
         return child
+
+    def _start(self, name: str, arguments: Sequence[str], kind: str) -> Child:
+        self._started += 1
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        program = [sys.executable, "-m", "jobs.cli", *arguments]
+        environment = {**clean, **self.environment_of(kind), "PYTHONUNBUFFERED": "1"}
+        return self.servers.supervisor.spawn(f"{name}-{self._started}", program, environment)
+
+    def command(self, *arguments: str, within_s: float = 60.0) -> str:
+        """What a `billing` command of an operator prints. Raises LocalServerError if it is not done."""
+        child = self._start(f"command-{arguments[0]}", arguments, "operator")
+        if child.wait(within_s):
+            raise LocalServerError(f"`billing {' '.join(arguments)}` was not done: {child.output()[-500:]}")
+        return child.output()
 
     def _make_logins(self) -> None:
         url = self.servers.environment["DATABASE_URL"]
