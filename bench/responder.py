@@ -19,14 +19,15 @@ class Scores:
     arrived: int = 0
     answered: int = 0
     first_at: float = 0.0
-    """By the wall clock, which Postgres uses, too."""
+    last_at: float = 0.0
+    """When the first and the last request came, by the wall clock, which Postgres uses, too."""
     keys: set[str] = field(default_factory=set)
     repeated_at: list[float] = field(default_factory=list)
     """When a request came whose key had come before."""
 
     def summary(self) -> bytes:
         seen = {"arrived": self.arrived, "answered": self.answered, "first_at": self.first_at}
-        return json.dumps({**seen, "repeated_at": self.repeated_at}).encode()
+        return json.dumps({**seen, "last_at": self.last_at, "repeated_at": self.repeated_at}).encode()
 
 
 class Connection(asyncio.Protocol):
@@ -60,7 +61,7 @@ class Connection(asyncio.Protocol):
             return
         scores, now, key = Connection.scores, time.time(), headers["idempotency-key"]
         scores.arrived += 1
-        scores.first_at = scores.first_at or now
+        scores.first_at, scores.last_at = scores.first_at or now, now
         replayed = key in scores.keys
         if replayed:
             scores.repeated_at.append(now)

@@ -158,6 +158,8 @@ class Side(ABC):
 class Ours(Side):
     name = "ours"
     table = "billing.captures"
+    program = ("-m", "jobs.cli")
+    """What Python runs, before the command."""
     _engine: Engine = field(init=False)
 
     def start(self) -> None:
@@ -182,7 +184,7 @@ class Ours(Side):
             **self._more(),
         }
         return self.ground.spawn(
-            f"{self.name}-{role}-{uuid4().hex[:6]}", ["-m", "jobs.cli", role, *arguments], **environment
+            f"{self.name}-{role}-{uuid4().hex[:6]}", [*self.program, role, *arguments], **environment
         )
 
     def _more(self) -> dict[str, str]:

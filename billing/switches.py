@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from billing import database, ids, row_io, statements
 from billing.errors import InvalidText, UnknownEntity
 from billing.facts import new_fact
+from billing.gateway import NotSent
 from billing.scopes import EVERYTHING, account_of, known_scope
 from billing.states import RecordState, SwitchState, set_state
 from billing.tables.entities import Switch
@@ -21,6 +22,8 @@ SQL = statements.beside(__file__)
 
 EXPIRED = "expired"
 """The reason with which the service records that a switch is released because its time is over."""
+TAKEN_BACK = NotSent("taken back, because a switch was pulled")
+"""The report of a call that was prepared, and taken back before anything of it was sent."""
 LISTED = 1000
 """A receipt lists at most this many calls, and counts all of them."""
 
@@ -164,6 +167,17 @@ def lock_and_read_pulled(session: Session, scopes: Collection[str]) -> dict[str,
     names = sorted(scopes)
     statements.run(session, SQL["lock_shared"], scopes=names)
     return {row.scope: row.reason or "" for row in statements.run(session, SQL["pulled"], scopes=names)}
+
+
+def stopped_by_now(session: Session, work_ids: Collection[str]) -> set[str]:
+    """Which of this work a pulled switch stops now. A worker has named all its scopes when it prepared the call."""
+    return set(statements.run(session, SQL["stopped_by_now"], ids=list(work_ids)).scalars())
+
+
+def taken_back(session: Session, scope: str, since: datetime) -> list[tuple[str, str]]:
+    """Calls of this scope that were taken back since then, and not made since: (operation, step), at most `LISTED`."""
+    values = {"scope": known_scope(scope), "since": since, "why": TAKEN_BACK.why, "most": LISTED}
+    return [(row.operation_id, row.step) for row in statements.run(session, SQL["taken_back"], **values)]
 
 
 def unanswered(session: Session, scope: str) -> Unanswered:

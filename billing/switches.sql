@@ -16,6 +16,27 @@ SELECT scope, reason FROM billing.switches
  WHERE state = 'pulled' AND (expires_at IS NULL OR expires_at > clock_timestamp())
    AND (scope = ANY (:scopes) OR NOT starts_with(scope, 'account:'));
 
+-- name: stopped_by_now
+SELECT id FROM billing.work
+ WHERE id = ANY (:ids)
+   AND scopes && (SELECT CAST(coalesce(array_agg(scope), '{}') AS text[]) FROM billing.switches
+                   WHERE state = 'pulled' AND (expires_at IS NULL OR expires_at > clock_timestamp()));
+
+-- name: taken_back
+-- Only of calls that are still open: one that was made since then is none of these.
+SELECT r.operation_id, r.step
+  FROM billing.idempotency_records AS r
+  JOIN billing.work AS w ON w.id = r.work_id
+  JOIN (SELECT 'captures' AS kind, id, account, currency FROM billing.captures
+        UNION ALL SELECT 'invoices', id, account, currency FROM billing.invoices) AS o ON o.id = r.operation_id
+ WHERE r.concluded_at IS NULL AND r.state IN ('planned', 'in_doubt') AND r.last_reported_at >= :since
+   AND :scope IN ('everything', o.kind, 'contract:' || w.contract, 'queue:' || w.queue,
+                  'account:' || coalesce(o.account, 'own'), 'currency:' || o.currency)
+   AND EXISTS (SELECT FROM billing.facts AS f
+                WHERE f.entity_type IN ('capture', 'invoice') AND f.entity_id = r.operation_id
+                  AND f.happened_at >= :since AND f.payload ->> 'why' = :why)
+ ORDER BY r.id LIMIT :most;
+
 -- name: unanswered
 -- Of those in doubt one row is enough: they are only counted.
 SELECT state, of_state, operation_id, step, lease_until

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs.road import shift
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -24,6 +26,15 @@ def test_the_tiniest_benchmark_measures_every_side() -> None:
     assert {goal["what"] for goal in found["goals"] if goal["value"] is None} == {
         "kill -9 of a worker → its calls made again"
     }
+
+
+def test_how_soon_a_pulled_switch_stops_is_measured() -> None:
+    program = [sys.executable, "-m", "bench.switch_pulls", "--tiny", "--json"]
+    run = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    assert run.returncode == 0, run.stderr
+    (pulls,) = json.loads(run.stdout)
+    assert (pulls["side"], len(pulls["last_call_ms"]), len(pulls["taken_back"])) == ("ours", 1, 1)
+    assert hasattr(shift, "SWITCHES_EVERY_S"), "the control of that program sets it"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")

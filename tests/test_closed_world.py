@@ -39,7 +39,18 @@ from billing.tables.idempotency_records import Record
 from billing.timing import PRODUCTION, SHORT, Timing
 from jobs.config import queues
 from jobs.road import contracts, guards, planning
-from jobs.road.verdicts import IN_DOUBT, LEFT_TO_GUARDS, STOPPED, VERDICTS, Failure, Verdict, backoff, classify, soon
+from jobs.road.verdicts import (
+    IN_DOUBT,
+    LEFT_TO_GUARDS,
+    SHORT_PAUSE,
+    STOPPED,
+    VERDICTS,
+    Failure,
+    Verdict,
+    backoff,
+    classify,
+    soon,
+)
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -193,9 +204,13 @@ def test_only_what_waits_has_a_pause():
 def test_a_guard_replaces_no_verdict_that_ends_the_work_or_brings_it_back_through_the_claim():
     replaced = {VERDICTS[standing] for standing in LEFT_TO_GUARDS}
     assert replaced == {
-        *(Verdict(WorkState.READY), Verdict(WorkState.HELD, STOPPED), Verdict(WorkState.WAITING, IN_DOUBT))
+        Verdict(WorkState.READY),
+        Verdict(WorkState.HELD, STOPPED),
+        Verdict(WorkState.WAITING, IN_DOUBT),
+        Verdict(WorkState.WAITING, SHORT_PAUSE),
     }
-    assert {standing for standing in Standing if VERDICTS[standing] in replaced} == LEFT_TO_GUARDS
+    in_another_hand = {Standing.WAITING, Standing.SIBLING}
+    assert {standing for standing in Standing if VERDICTS[standing] in replaced} == LEFT_TO_GUARDS | in_another_hand
 
 
 @pytest.mark.parametrize("pause", [soon, backoff])

@@ -20,10 +20,11 @@ from jobs.cli.output import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from sqlalchemy.orm import Session
 
-    from billing.switches import Stopped
+    from billing.switches import Stopped, Unanswered
     from billing.tables.entities import Switch
     from jobs.process.runtime import Runtime
 
@@ -46,6 +47,8 @@ Expires = Annotated[
 
 COUNT_S = 3
 """Seconds after which counting is given up: a receipt must come at once, also with millions of waiting operations."""
+WATCHED_S = 1.0
+"""A receipt waits at most so long for calls in flight: most end, and workers take back what no thread has begun."""
 NOT_COUNTED = f"what is held could not be counted within {COUNT_S} s; billing switch list counts again"
 
 
@@ -62,9 +65,10 @@ def add_to(app: typer.Typer) -> None:
 def pull(scope: Scope, reason: Reason, actor: Actor = "", expires: Expires = None, as_json: AsJson = False) -> None:
     """Pull the switch: nothing new is sent in this scope from now on. Looks at Stripe go on.
 
-    It shows how many operations and how much money are held. It lists the calls that were prepared before and may be
-    in flight, the latest times at which they can start and end, and how many calls are in doubt. Pulling twice shows
-    the first pull, unless the second is for longer: it takes the switch over.
+    It shows how many operations and how much money are held. Calls that were prepared before and that no thread had
+    begun are taken back, and listed. If others are still in flight after a second, it lists them, with the latest times
+    at which they can start and end. It says how many calls are in doubt. Pulling twice shows the first pull, unless the
+    second is for longer: it takes the switch over.
 
     \b
     Examples:
@@ -76,7 +80,6 @@ def pull(scope: Scope, reason: Reason, actor: Actor = "", expires: Expires = Non
 
     from billing import database, switches
     from jobs.cli.moments import duration, moment
-    from jobs.process.patience import patiently
 
     from_now = duration(expires) if expires is not None else None
     at = moment("--expires", expires) if from_now is None else None
@@ -91,8 +94,7 @@ def pull(scope: Scope, reason: Reason, actor: Actor = "", expires: Expires = Non
             about=scope,
             count=lambda done: int(done.changed),
         ).switch
-        # In a transaction of its own, so that it counts what is unanswered after the switch has committed.
-        now, left = patiently(act.runtime, lambda session: (database.now(session), switches.unanswered(session, scope)))
+        now, left, taken = _watched(act.runtime, row)
         stopped = _stopped(act.runtime, [row])
         timing = act.runtime.timing
     last_start = now + timedelta(seconds=timing.not_after_s)
@@ -103,6 +105,7 @@ def pull(scope: Scope, reason: Reason, actor: Actor = "", expires: Expires = Non
             "unanswered": [
                 {"operation_id": operation, "step": step, "lease_until": until} for operation, step, until in left.calls
             ],
+            "taken_back": [{"operation_id": operation, "step": step} for operation, step in taken],
             "in_flight": left.in_flight,
             "in_doubt": left.in_doubt,
             "last_could_start_at": last_start if left.in_flight else None,
@@ -116,6 +119,10 @@ def pull(scope: Scope, reason: Reason, actor: Actor = "", expires: Expires = Non
     if row.expires_at is not None:
         print_line(f"it expires at {clock(row.expires_at)} UTC, and counts as released from then on")
     print_line(_held(stopped[scope]) if stopped else NOT_COUNTED)
+    if taken:
+        print_line(f"{counted(len(taken), 'call was', 'calls were')} taken back before anything of it was sent:")
+        for operation, step in taken:
+            print_line(f"  {operation} {step}")
     if left.in_flight:
         print_line(
             f"{counted(left.in_flight, 'call is', 'calls are')} in flight, prepared before; the last could start "
@@ -205,6 +212,24 @@ def list_switches(as_json: AsJson = False) -> None:
             print_line(NOT_COUNTED)
     else:
         print_line("no switch is pulled")
+
+
+def _watched(runtime: "Runtime", row: "Switch") -> "tuple[datetime, Unanswered, list[tuple[str, str]]]":
+    """The time, the calls that are unanswered then, and those that were taken back since the pull.
+
+    Each time in a transaction of its own, so that it sees what other transactions committed after the switch.
+    """
+    import time
+
+    from billing import database, switches
+    from jobs.process.patience import patiently
+
+    until = time.monotonic() + WATCHED_S
+    while True:
+        now, left = patiently(runtime, lambda session: (database.now(session), switches.unanswered(session, row.scope)))
+        if not left.in_flight or time.monotonic() > until:
+            return now, left, patiently(runtime, lambda session: switches.taken_back(session, row.scope, row.pulled_at))
+        time.sleep(WATCHED_S / 5)
 
 
 def _stopped(runtime: "Runtime", rows: "Sequence[Switch]") -> "dict[str, Stopped] | None":

@@ -2,6 +2,7 @@
 
 import queue
 import threading
+from collections.abc import Callable
 
 from billing.calls import Call, Report
 from billing.gateway import Budget, Gateway, boot_clock
@@ -27,6 +28,29 @@ class Crew:
 
     def hand(self, call: Call, budget: Budget) -> None:
         self._calls.put((call, budget))
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether calls wait for a free thread."""
+        return not self._calls.empty()
+
+    def take_back(self, which: Callable[[Call], bool]) -> list[Call]:
+        """Those of the waiting calls that no thread has begun, and none will. The others keep their order.
+
+        Only the captain hands calls over, so none comes in between. A thread may take one meanwhile: that one is begun.
+        """
+        waiting, taken = [], []
+        try:
+            while True:
+                waiting.append(self._calls.get_nowait())
+        except queue.Empty:
+            pass
+        for handed in waiting:
+            if handed is not None and which(handed[0]):
+                taken.append(handed[0])
+            else:
+                self._calls.put(handed)
+        return taken
 
     def collect(self, wait_s: float, *, gather: bool) -> list[Report]:
         """The reports that have arrived, up to `GROUP`. Waits up to `wait_s` for the first one.

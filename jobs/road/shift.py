@@ -36,6 +36,9 @@ POLL_EVERY_S = 0.002
 When it only waited for reports, that added 120 ms to the median capture."""
 ALL_BUSY_S = 0.1
 """While the crew has no room, the captain waits this long for reports."""
+SWITCHES_EVERY_S = 0.2
+"""While prepared calls wait for a free thread, the captain reads this often which of them a switch stops by now. Every
+transaction that prepares calls reads the switches anyway."""
 MANY = 8
 """With this many calls in flight, the captain gathers reports (`crew.GATHER_S`)."""
 LAST_WAIT_S = 1.0
@@ -90,7 +93,7 @@ class Shift:
         # By record and fence: if a renewal came too late, this same shift may have taken a call over from itself.
         self._in_flight: dict[CallId, InFlight] = {}
         self._written_off: dict[CallId, Call] = {}
-        self._renewed_at = boot_clock()
+        self._renewed_at = self._switches_read_at = boot_clock()
         # How many of the next claims take one piece of work only, after a claim of several has failed.
         self._one_by_one = 0
         # The most urgent work is a suspect: it is called, or waits to be called, with no other call in flight.
@@ -109,6 +112,7 @@ class Shift:
             # When every thread is busy, new work could not start: the captain only waits for the first report.
             reports = self._collect(crew, POLL_EVERY_S if self._wants_more() else ALL_BUSY_S)
             reports += self._settler.due_again()
+            reports += self._take_back(crew)
             if reports:
                 answers_again = [self._runner.guards.silence.learn(reached=report.reached) for report in reports]
                 self._settle(reports, crew)
@@ -210,6 +214,23 @@ class Shift:
             crew.hand(call, Budget(not_after=before + call.not_after_s, over_at=over_at))
         for account, status in outcome.refused_accounts.items():
             self._switch_off(account, status)
+
+    def _take_back(self, crew: Crew) -> list[Report]:
+        """Take back the calls that no thread has begun, and that a switch stops which was pulled after they were
+        prepared. Nothing of them was sent, which their reports say. Looks go on."""
+        boot = boot_clock()
+        if not crew.has_waiting or boot < self._switches_read_at + SWITCHES_EVERY_S:
+            return []
+        self._switches_read_at = boot
+        sends = [each.call.loaded.work_id for each in self._in_flight.values() if not each.call.looking]
+        try:
+            with autocommit(self._engine) as session:
+                stopped = switches.stopped_by_now(session, sends)
+        except SQLAlchemyError as error:
+            self._pause(error)
+            return []
+        taken = crew.take_back(lambda call: not call.looking and call.loaded.work_id in stopped) if stopped else []
+        return [Report(call, switches.TAKEN_BACK, 0) for call in taken]
 
     def _settle(self, reports: list[Report], crew: Crew | None) -> None:
         """Settle, and hand over the next calls after each commit. `crew` is None where no call may start any more."""

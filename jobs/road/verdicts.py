@@ -131,10 +131,18 @@ def policy_of(verdict: Verdict, work: Work) -> Policy | None:
 
 
 LEFT_TO_GUARDS = frozenset(
-    {Standing.AGAIN, Standing.BLOCKED, Standing.MISCONFIGURED, Standing.LOOKING, Standing.PARKED}
+    {
+        Standing.AGAIN,
+        Standing.NOT_SENT,
+        Standing.BLOCKED,
+        Standing.MISCONFIGURED,
+        Standing.LOOKING,
+        Standing.PARKED,
+    }
 )
-"""If a guard refuses, its verdict replaces that of the table for these outcomes: the work could send now, or waits for
-that guard. The others keep their verdict: after its pause the work is claimed again, and the guards are asked again."""
+"""If a guard refuses, its verdict replaces that of the table for these outcomes: the work could send now, or soon, or
+waits for that guard. The others keep their verdict: after its pause the work is claimed again, and the guards are asked
+again."""
 
 
 class Failure(StrEnum):

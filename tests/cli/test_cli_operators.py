@@ -6,6 +6,7 @@ from billing import database
 from billing.gateway import Budget, Request, boot_clock
 from billing.states import RecordState, WorkState
 from billing.tables.entities import Invoice
+from jobs.cli import switches
 
 
 def quarantine(service, capture_id: str, state: str | None = None) -> str:
@@ -114,7 +115,13 @@ def test_a_pulled_switch_holds_and_a_released_one_lets_go(run, service):
     assert run("switch", "list").out == "no switch is pulled\n"
 
 
-def test_the_receipt_of_a_pulled_switch_lists_the_calls_in_flight(run, service):
+@pytest.fixture
+def at_once(monkeypatch):
+    """A receipt does not wait for calls in flight: nobody makes them here."""
+    monkeypatch.setattr(switches, "WATCHED_S", 0.0)
+
+
+def test_the_receipt_of_a_pulled_switch_lists_the_calls_in_flight(run, service, at_once):
     capture_id = service.ask_for_capture()
     invoice_id = service.ask_for_invoice()
     service.plan()
@@ -127,7 +134,7 @@ def test_the_receipt_of_a_pulled_switch_lists_the_calls_in_flight(run, service):
     assert invoice_id in told.out
 
 
-def test_the_receipt_counts_what_is_in_flight_and_what_is_in_doubt_in_its_scope(run, service):
+def test_the_receipt_counts_what_is_in_flight_and_what_is_in_doubt_in_its_scope(run, service, at_once):
     service.standin.add_fault("drop_after_commit", path="/capture$", times=1)
     doubtful = service.ask_for_capture()
     service.plan()
@@ -147,7 +154,7 @@ def test_the_receipt_counts_what_is_in_flight_and_what_is_in_doubt_in_its_scope(
         assert (told["in_flight"], told["in_doubt"]) == counts, scope
 
 
-def test_the_receipt_counts_more_calls_than_it_lists(run, service, monkeypatch):
+def test_the_receipt_counts_more_calls_than_it_lists(run, service, at_once, monkeypatch):
     from billing import switches
 
     monkeypatch.setattr(switches, "LISTED", 1)
