@@ -183,7 +183,8 @@ _END = text(
 _FACTS = text(
     f"""
     SELECT archive_seq, id, topic, version, entity_type, entity_id, entity_version, actor, correlation_id,
-           happened_at AT TIME ZONE 'UTC' AS happened_at, trouble, CASE WHEN trouble IS NULL THEN payload END AS payload
+           traceparent, happened_at AT TIME ZONE 'UTC' AS happened_at, trouble,
+           CASE WHEN trouble IS NULL THEN payload END AS payload
       FROM (SELECT *, {PAYLOAD_TROUBLE} AS trouble FROM billing.facts
              WHERE id > :after AND id <= :end AND batch_no = :number AND {RETENTION_CLASS} = :retention_class
             OFFSET 0) AS f

@@ -4,6 +4,7 @@ Claim (Postgres) → object → read back → manifest → read back → confirm
 if a key exists already, the object is read and compared. Nothing is deleted from Postgres.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -21,6 +22,7 @@ from archive.retention import Lock, Policy
 from archive.store import Store, Stored
 from billing import database
 from billing.tables.facts import ArchiveBatch
+from billing.traceparent import Traced
 
 log = structlog.get_logger()
 
@@ -88,6 +90,7 @@ class Writer:
 
         Returns its number of facts.
         """
+        began_ns = time.time_ns()
         facts = batches.facts_of(self.batch_size, batch)
         for fact in facts:
             if fact.trouble is not None:
@@ -127,7 +130,14 @@ class Writer:
                 object_version=found.version,
                 manifest=manifests.digest(manifest),
             )
-        log.info("batch.archived", batch=batches.name(batch), rows=batch.rows, key=key, bytes=len(found.body))
+        log.info(
+            "batch.archived",
+            batch=batches.name(batch),
+            rows=batch.rows,
+            key=key,
+            bytes=len(found.body),
+            trace=Traced(None, began_ns, facts),
+        )
         return batch.rows
 
     def _claim(self, session: Session, rows: int, *, found: backlog.Found) -> ArchiveBatch | None:

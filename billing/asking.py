@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session, sessionmaker
 
+from billing import traceparent
 from billing.errors import InvalidRequest, RequestReused, WrongSession
 from billing.provider_ids import provider_id
 from billing.tables.entities import Capture, Invoice
@@ -23,12 +24,13 @@ Differing = dict[str, tuple[object, object]]
 @dataclass(frozen=True, slots=True)
 class CommonArguments:
     """The checked arguments that all requests have. If no correlation id was given, it is the request id, so that a
-    search of the logs for an order finds it."""
+    search of the logs for an order finds it. `traceparent` is of the caller's open span."""
 
     request_id: str
     correlation_id: str
     account: str | None
     actor: str
+    traceparent: str | None
 
 
 def common_arguments(request_id: object, correlation_id: object, account: object, actor: object) -> CommonArguments:
@@ -40,6 +42,7 @@ def common_arguments(request_id: object, correlation_id: object, account: object
         correlation_id=checked if _is_none(correlation_id) else opaque_id("correlation_id", correlation_id),
         account=None if _is_none(account) else provider_id("account", account),
         actor=plain_text("actor", actor, 255),
+        traceparent=traceparent.current(),
     )
 
 

@@ -79,6 +79,8 @@ class Report:
     """The class of an exception that escaped a call: a bug of ours, counted as an attempt."""
     raised: tuple[dict[str, Any], ...] = ()
     """That exception and its causes, without messages."""
+    began_ns: int = 0
+    """When the call began, by this machine's clock, in nanoseconds since 1970; 0 if it was not noted."""
 
     @property
     def reached(self) -> bool | None:

@@ -131,6 +131,7 @@ def request_capture(
         row,
         "requested",
         actor=common.actor,
+        traceparent=common.traceparent,
         minor=amount.minor,
         currency=amount.currency,
         payment_intent=payment_intent,

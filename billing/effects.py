@@ -7,6 +7,7 @@
 `prepare` and `settle` work on loaded rows and touch no connection; `billing.store` loads and writes them.
 """
 
+import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -50,7 +51,7 @@ from billing.tables.idempotency_records import Record
 
 def call(gateway: Gateway, prepared: Call, budget: Budget) -> Report:
     """Send the prepared call once, or look once, within the budget. Holds no database connection and no lock."""
-    began = boot_clock()
+    began, began_ns = boot_clock(), time.time_ns()
     came_back: Answer | LookResult
     if prepared.looking:
         account = prepared.request.account
@@ -61,7 +62,7 @@ def call(gateway: Gateway, prepared: Call, budget: Budget) -> Report:
         came_back = prepared.step.look(prepared.loaded, read, gateway.livemode)
     else:
         came_back = gateway.send(prepared.request, budget)
-    return Report(prepared, came_back, int((boot_clock() - began) * 1000))
+    return Report(prepared, came_back, int((boot_clock() - began) * 1000), began_ns=began_ns)
 
 
 @dataclass(frozen=True, slots=True)

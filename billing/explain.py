@@ -17,6 +17,7 @@ from billing.tables.entities import Requested
 from billing.tables.facts import Fact
 from billing.tables.idempotency_records import Record
 from billing.tables.work import Work
+from billing.traceparent import trace_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def explain(session: Session, name: str) -> Explanation:
     if not isinstance(row, Requested):
         # Another program wrote work for an operation that does not exist, or its row was deleted.
         raise UnknownEntity(name)
-    works = session.scalars(select(Work).where(Work.entity_id == newest).order_by(Work.id))
+    works = session.scalars(select(Work).where(Work.entity_id == newest).order_by(Work.id)).all()
     records = session.scalars(
         select(Record).where(Record.operation_id == newest).order_by(Record.created_at, Record.generation)
     )
@@ -101,7 +102,7 @@ def explain(session: Session, name: str) -> Explanation:
         current = replace(current, next="nothing: its fact was set aside as unplannable; see the relay's log")
     return Explanation(
         status=current,
-        request=_request(session, operation, row),
+        request=_request(session, operation, row) | _trace(works),
         work=[ExplainedWork(w.id, w.contract, w.queue, w.state, w.attempts, w.due_at, w.reason) for w in works],
         calls=[_call(record) for record in records],
         facts=facts,
@@ -179,6 +180,12 @@ def _request(session: Session, operation: Operation, row: Requested) -> dict[str
         "correlation_id": row.correlation_id,
         **operation.shown(session, row),
     }
+
+
+def _trace(works: Iterable[Work]) -> dict[str, str]:
+    """The id of the trace that the application named, if it named one."""
+    ids = [each for work in works if (each := trace_id(work.traceparent)) is not None]
+    return {"trace": ids[0]} if ids else {}
 
 
 def _call(record: Record) -> ExplainedCall:

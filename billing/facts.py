@@ -59,6 +59,7 @@ def new_fact(
     *,
     actor: str = "billing",
     why: str | None = None,
+    traceparent: str | None = None,
     **payload: Any,
 ) -> Fact:
     """The next fact about this entity; the caller adds it to the session that changes the entity.
@@ -83,6 +84,7 @@ def new_fact(
         entity_version=entity.version,
         actor=actor,
         correlation_id=entity.correlation_id,
+        traceparent=traceparent,
         payload=payload,
     )
 

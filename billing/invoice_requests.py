@@ -116,6 +116,7 @@ def issue_invoice(
         row,
         "requested",
         actor=common.actor,
+        traceparent=common.traceparent,
         minor=total.minor,
         currency=total.currency,
         customer=customer,

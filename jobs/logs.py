@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from billing.tables.entities import Entity
 from billing.tables.facts import Fact
 from billing.tables.work import Work
+from billing.traceparent import Traced, trace_id
 
 log = structlog.get_logger()
 
@@ -28,13 +29,13 @@ _FRAMES = 30
 """So many of the innermost frames are logged; more would not help."""
 
 
-def configure(level: str = "info", style: Literal["json", "console"] = "json", *, counted: bool = False) -> None:
+def configure(level: str = "info", style: Literal["json", "console"] = "json", *, heard: bool = False) -> None:
     """Set up logging for this process, once. Lines go to standard error; standard output is for answers.
 
-    `counted`: lines will be counted (`count_lines`), so those from info up are made whatever `level` is, and dropped
-    after that.
+    `heard`: somebody will hear the lines (`hear_lines`), so those from info up are made whatever `level` is, and
+    dropped after that.
     """
-    made = "info" if counted and level in _ABOVE_INFO else level
+    made = "info" if heard and level in _ABOVE_INFO else level
     logging.basicConfig(level=logging.WARNING, handlers=[Libraries()])
     # Another library's debug lines print bodies: the SDK's own are never shown below WARNING.
     logging.getLogger("stripe").setLevel(logging.WARNING)
@@ -44,6 +45,7 @@ def configure(level: str = "info", style: Literal["json", "console"] = "json", *
         *([_dropping(level)] if made != level else []),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _without_messages,
+        _with_the_trace_as_its_id,
         # Both escape control characters: no field can begin another line, or color one.
         structlog.processors.JSONRenderer()
         if style == "json"
@@ -63,14 +65,14 @@ _LEVEL = structlog.processors.add_log_level
 _ABOVE_INFO = ("warning", "error")
 
 
-def count_lines(count: Callable[[Mapping[str, Any]], object]) -> None:
+def hear_lines(hear: Callable[[Mapping[str, Any]], object]) -> None:
     """From now on call this with every line before it is written. It must not raise."""
 
-    def counted(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-        count(event)
+    def heard(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        hear(event)
         return event
 
-    _PROCESSORS.insert(_PROCESSORS.index(_LEVEL) + 1, counted)
+    _PROCESSORS.insert(_PROCESSORS.index(_LEVEL) + 1, heard)
 
 
 def _dropping(level: str) -> structlog.typing.Processor:
@@ -132,6 +134,17 @@ def _without_messages(_logger: object, _name: str, event: structlog.typing.Event
     error = sys.exc_info()[1] if exc_info is True else exc_info[1] if isinstance(exc_info, tuple) else exc_info
     if isinstance(error, BaseException):
         event["raised"] = list(chain_of(error))
+    return event
+
+
+def _with_the_trace_as_its_id(
+    _logger: object, _name: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """What `trace` holds is for those who hear the lines. What is written of it is the id of the trace, if the
+    application named one."""
+    trace = event.pop("trace", None)
+    if isinstance(trace, Traced) and trace.traceparent is not None:
+        event["trace"] = trace_id(trace.traceparent)
     return event
 
 

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from billing import states
 from billing.states import Life
 from billing.tables.schema import Table, known_state
+from billing.traceparent import LENGTH
 
 # Facts that are kept for different times are in different batches of the archive. Written as Postgres prints it,
 # because the index below is compared with the migrations' by its text.
@@ -72,6 +73,8 @@ class Fact(Table):
     entity_version: Mapped[int]
     actor: Mapped[str] = mapped_column(String(255))
     correlation_id: Mapped[str | None] = mapped_column(String(255))
+    # The trace that its request belongs to, if the application named one (`billing.traceparent`).
+    traceparent: Mapped[str | None] = mapped_column(String(LENGTH))
     payload: Mapped[dict[str, Any]]
     happened_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     # The contracts' version of the relay that planned it; negative if it could not be planned and was set aside.

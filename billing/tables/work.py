@@ -9,6 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from billing import states
 from billing.states import Life
 from billing.tables.schema import Table, known_state
+from billing.traceparent import LENGTH
 
 
 class Work(Table):
@@ -47,5 +48,7 @@ class Work(Table):
     reason: Mapped[str | None] = mapped_column(Text)
     dedupe_key: Mapped[str] = mapped_column(String(200), unique=True)
     correlation_id: Mapped[str | None] = mapped_column(String(255))
+    # As in the fact that it was planned from.
+    traceparent: Mapped[str | None] = mapped_column(String(LENGTH))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     state_since: Mapped[datetime] = mapped_column(server_default=func.now())

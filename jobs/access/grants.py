@@ -42,7 +42,7 @@ def _these(names: str) -> Columns:
     return frozenset(names.split())
 
 
-_WRITE_FACTS = May(write=_these("topic entity_type entity_id entity_version actor correlation_id payload"))
+_WRITE_FACTS = May(write=_these("topic entity_type entity_id entity_version actor correlation_id traceparent payload"))
 _FEED = _these("id topic entity_type entity_id entity_version correlation_id happened_at")
 _PULL_AND_RELEASE = May(
     see=_all("switches"),
@@ -144,6 +144,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
             see=_all("work"),
             write=_these(
                 "id contract version arguments queue entity_id scopes state urgency dedupe_key correlation_id"
+                " traceparent"
             ),
             change=_these("state state_since due_at attempts reason"),
         ),

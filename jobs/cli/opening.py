@@ -32,7 +32,8 @@ def open_process(name: str, *, logs_too: bool = False) -> ServiceProcess:
 def _settings(logs_too: bool) -> Settings:
     settings = load()
     if logs_too:
-        logs.configure(settings.log_level, settings.log_format, counted=settings.metrics_port is not None)
+        heard = settings.metrics_port is not None or settings.otel_exporter_otlp_endpoint is not None
+        logs.configure(settings.log_level, settings.log_format, heard=heard)
         logs.own_the_process()
     return settings
 

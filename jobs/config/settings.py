@@ -181,6 +181,13 @@ class Settings(_Queues):
         pattern=r"^[0-9A-Za-z.:-]{1,253}$",
         description="the address on which it answers Prometheus; another machine reaches 0.0.0.0, or an address of its",
     )
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None,
+        validation_alias="otel_exporter_otlp_endpoint",
+        pattern=r"^https?://[^\s@]{1,500}$",
+        description="where traces go: the collector's address for OTLP over HTTP, as http://collector:4318; "
+        "not set, nowhere",
+    )
 
     def queue(self, name: str) -> QueueSettings:
         """The settings of this queue."""

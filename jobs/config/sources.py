@@ -13,8 +13,8 @@ from jobs.config.secrets import bare
 
 PREFIX = "BILLING_"
 CONFIG = "BILLING_CONFIG"
-WITHOUT_PREFIX = ("database_url", "redis_url", "stripe_api_base", "s3_endpoint_url")
-"""Settings whose variables have the names that hosting providers use."""
+WITHOUT_PREFIX = ("database_url", "redis_url", "stripe_api_base", "s3_endpoint_url", "otel_exporter_otlp_endpoint")
+"""Settings whose variables have the names that hosting providers and OpenTelemetry use."""
 
 
 class SettingsError(Exception):

@@ -33,7 +33,7 @@ def exported(
     if exporter is None:
         yield
         return
-    logs.count_lines(exporter.count)
+    logs.hear_lines(exporter.count)
     exporter.start()
     try:
         yield

@@ -300,6 +300,14 @@ _OF_EVERYTHING = (
         "1: the process waits for this server before it starts",
         lambda process: {server: server == process.waits_for() for server in SERVERS},
     ),
+    _counter(
+        "billing_spans_total",
+        "spans",
+        "outcome",
+        ALL,
+        "what became of the spans of traces; none where traces are off",
+        FromProcess(lambda process: process.spans()),
+    ),
     _asked(
         "billing_postgres_connections",
         "connections",

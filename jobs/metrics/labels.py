@@ -63,7 +63,7 @@ LABELS: Mapping[str, Label] = {
     "event": Label("of a line of the log, as in [logs.md](../logs.md)", _our_word),
     "level": Label("of a line of the log", _our_word),
     "operation": Label("`capture`, `invoice` or `switch`", _operation),
-    "outcome": Label("`read`, `too_slow` or `failed`", _our_word),
+    "outcome": Label("`read`, `too_slow` or `failed`; of spans `exported`, `failed` or `dropped`", _our_word),
     "queue": Label("`captures` or `invoices`", _one_of(*queues.NAMES)),
     "retention_class": Label("of facts, as in `archive/retention.toml`", _one_of(*CLASSES)),
     "server": Label("`postgres`, `redis`, `s3` or `secrets`", _our_word),

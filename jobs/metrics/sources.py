@@ -36,6 +36,8 @@ class Process:
     """The server that it waits for before it starts."""
     connections: Callable[[], Mapping[str, int]]
     """Of its pool: how many are `in_use` and `idle`."""
+    spans: Callable[[], Mapping[str, int]] = dict
+    """What became of its spans, by outcome; nothing where traces are off."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,10 @@ from jobs.config.connection_strings import Address, BadConnectionString
 from jobs.config.secrets import Secret
 from jobs.config.settings import Settings
 from jobs.config.sources import SettingsError, variable
-from jobs.metrics.exported import exported
+from jobs.metrics import exported as metrics
 from jobs.metrics.sources import Process
 from jobs.process.health import ARCHIVER_STUCK_S, STUCK_S, Heartbeat
+from jobs.traces import exported as traces
 
 log = structlog.get_logger()
 
@@ -77,16 +78,17 @@ class Runtime:
 
     @contextlib.contextmanager
     def in_service(self, role: str) -> Iterator[Heartbeat]:
-        """While it is open, this process beats, and exports its metrics where they are on."""
-        with self.heartbeat(role) as heartbeat:
+        """While it is open, this process beats, and exports its metrics and its traces where they are on."""
+        with self.heartbeat(role) as heartbeat, traces.exported(self.settings, role) as spans:
             process = Process(
                 role,
                 turns=lambda: heartbeat.turns,
                 quiet_s=lambda: time.monotonic() - heartbeat.turned_at,
                 waits_for=lambda: heartbeat.waiting_for,
                 connections=self._connections,
+                spans=spans,
             )
-            with exported(self.settings, process, self._open_for_reading if role == "relay" else None):
+            with metrics.exported(self.settings, process, self._open_for_reading if role == "relay" else None):
                 yield heartbeat
 
     def _connections(self) -> dict[str, int]:

@@ -11,6 +11,7 @@ from billing.scopes import Place, scopes_of
 from billing.tables.facts import Fact
 from billing.tables.work import Work
 from billing.timing import Timing
+from billing.traceparent import traceparent
 
 CONTRACTS_VERSION = 1
 """Goes up with every contract that is added. A relay stamps facts with it."""
@@ -80,6 +81,7 @@ def work_for(fact: Fact, operation: Operation, contract: Contract, timing: Timin
         "urgency": _urgency(fact, operation, contract, timing),
         "dedupe_key": f"fact:{fact.id}:{contract.name}",
         "correlation_id": fact.correlation_id,
+        "traceparent": traceparent(fact.traceparent),
     }
 
 

@@ -5,6 +5,7 @@ aside has the version of our contracts as a negative number. No relay tries it a
 the log gives the reason.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from billing.facts import OLD_TOPICS, PAYLOAD_TEXT, UnreadablePayload, read_payl
 from billing.operations import topics
 from billing.tables.facts import Fact
 from billing.timing import Timing
+from billing.traceparent import Traced
 from jobs import logs
 from jobs.road import work_queue
 from jobs.road.contracts import CONTRACTS_VERSION, Unplannable, accepted, started_by, starting, work_for
@@ -80,6 +82,7 @@ def plan(session: Session, timing: Timing, which: Which | None = None) -> int:
 
     All in the caller's transaction. Returns how many facts were stamped.
     """
+    began_ns = time.time_ns()
     rows: list[dict[str, Any]] = []
     planned: list[int] = []
     failed: dict[int, Exception] = {}
@@ -92,7 +95,7 @@ def plan(session: Session, timing: Timing, which: Which | None = None) -> int:
     work_queue.plan(session, rows)
     if planned:
         statements.run(session, SQL["stamp"], ids=planned, planned_version=CONTRACTS_VERSION)
-    logs.once_committed(session, lambda: _log_planned(rows))
+    logs.once_committed(session, lambda: _log_planned(rows, began_ns))
     _set_aside(session, failed)
     return len(planned) + len(failed)
 
@@ -116,6 +119,7 @@ def _started_by(row: Row[Any], timing: Timing) -> list[dict[str, Any]]:
         version=row.version,
         entity_id=row.entity_id,
         correlation_id=row.correlation_id,
+        traceparent=row.traceparent,
         happened_at=row.happened_at,
         payload=read_payload(row.payload_text),
     )
@@ -164,7 +168,7 @@ def _log_set_aside(stamped: Sequence[Row[Any]], failed: Mapping[int, Exception])
         )
 
 
-def _log_planned(planned: Sequence[Mapping[str, Any]]) -> None:
+def _log_planned(planned: Sequence[Mapping[str, Any]], began_ns: int) -> None:
     for row in planned:
         log.info(
             "operation.planned",
@@ -172,6 +176,7 @@ def _log_planned(planned: Sequence[Mapping[str, Any]]) -> None:
             correlation_id=row["correlation_id"],
             contract=row["contract"],
             queue=row["queue"],
+            trace=Traced(row["traceparent"], began_ns),
         )
 
 
@@ -185,6 +190,7 @@ _COLUMNS = (
     Fact.version,
     Fact.entity_id,
     Fact.correlation_id,
+    Fact.traceparent,
     Fact.happened_at,
     Fact.planned_version,
     PAYLOAD_TEXT,

@@ -129,6 +129,9 @@ class Runner:
             report = _conflict_if_claimed(session, piece.report) if piece.report.call.looking else piece.report
             piece.result = effects.settle(context, report)
             self.guards.windows.learn(loaded.row.account, throttled=piece.result.throttled)
+        if piece.work.traceparent is not None:
+            for fact in loaded.facts:
+                fact.traceparent = piece.work.traceparent
         piece.ended = loaded.row.state != state and loaded.row.life.is_final(loaded.row.state)
 
     def _judge(self, piece: Piece, now: datetime) -> None:

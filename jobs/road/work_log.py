@@ -1,4 +1,5 @@
-"""The log lines of the road: one for each piece of work and transaction. `jobs.metrics` counts from them."""
+"""The log lines of the road: one for each piece of work and transaction. `jobs.metrics` counts from them, and
+`jobs.traces` makes spans of them."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,6 +12,7 @@ from billing.states import WorkState
 from billing.steps import LoadedOperation
 from billing.tables.entities import Requested
 from billing.tables.work import Work
+from billing.traceparent import Traced
 from jobs.logs import about
 from jobs.road.piece import Piece
 
@@ -30,6 +32,7 @@ def write(pieces: Sequence[Piece], now: datetime) -> None:
             continue
         row, call, report = result.loaded.row, result.call, piece.report
         called, answer, took_ms = (report.call.step.name, report.answer, report.took_ms) if report else (None,) * 3
+        trace = Traced(work.traceparent, report.began_ns if report else 0, report)
         if call is not None:
             log.info(
                 "operation.prepared",
@@ -42,6 +45,7 @@ def write(pieces: Sequence[Piece], now: datetime) -> None:
                 called=called,
                 answer=answer,
                 took_ms=took_ms,
+                trace=trace,
             )
             continue
         needs_operator = piece.quarantined_at(now) or result.newly_undecided or result.standing in _NEEDS_OPERATOR
@@ -61,6 +65,7 @@ def write(pieces: Sequence[Piece], now: datetime) -> None:
             minor=minor,
             currency=currency,
             why=result.why or None,
+            trace=trace,
         )
 
 

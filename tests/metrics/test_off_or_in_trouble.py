@@ -234,9 +234,9 @@ PROGRAM = """
 import json
 from jobs import logs
 counted = []
-logs.configure("error", counted={counted})
+logs.configure("error", heard={counted})
 if {counted}:
-    logs.count_lines(lambda line: counted.append([line["event"], line["level"]]))
+    logs.hear_lines(lambda line: counted.append([line["event"], line["level"]]))
 for level in ("debug", "info", "warning", "error"):
     getattr(logs.log, level)(f"a.{{level}}")
 print(json.dumps(counted))
