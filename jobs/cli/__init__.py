@@ -20,6 +20,7 @@ from jobs.cli import (
     contracts,
     demo,
     doctor,
+    health,
     operators,
     processes,
     quarantine,
@@ -43,6 +44,7 @@ app = typer.Typer(
 for room in (
     demo,
     processes,
+    health,
     requests,
     doctor,
     operators,

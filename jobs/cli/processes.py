@@ -1,4 +1,4 @@
-"""Commands that set up, run and watch processes: migrate, relay, worker, up, health."""
+"""Commands that set up and run processes: migrate, relay, worker, up."""
 
 import shutil
 import signal
@@ -13,12 +13,10 @@ from jobs.cli.acting import as_command
 from jobs.cli.output import RUNNING, TRYING, Actor, AsJson, counted, print_error, print_json, print_line
 from jobs.config import queues
 
-ROLES = ("relay", "archiver", *(f"worker-{queue}" for queue in queues.NAMES))
-
 
 def add_to(app: typer.Typer) -> None:
     app.command(rich_help_panel=TRYING)(up)
-    for command in (migrate, relay, worker, health):
+    for command in (migrate, relay, worker):
         app.command(rich_help_panel=RUNNING)(command)
 
 
@@ -177,55 +175,6 @@ _EXAMPLES = (
 def _program() -> str:
     """`billing` if the shell finds it, else its whole path in the virtual environment that runs us."""
     return "billing" if shutil.which("billing") else str(Path(sys.executable).with_name("billing"))
-
-
-def health(
-    role: Annotated[str, typer.Argument(metavar="ROLE", help=f"{', '.join(ROLES[:-1])} or {ROLES[-1]}")],
-    alive: Annotated[
-        bool, typer.Option("--alive", help="For a liveness probe: 0 also while it waits for its servers.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Show whether a process on this machine is healthy: 0 if its last heartbeat is at most 30 s old, else 1.
-
-    A process that waits for a server before it starts is not ready: 1, and with --alive 0. It asks no server, so a
-    container's health check can call it often.
-
-    \b
-    Examples:
-      billing health worker-captures
-      billing health worker-captures --alive
-    """
-    from jobs.config.loading import load
-    from jobs.process.health import YOUNG_S, State, health_of
-
-    if role not in ROLES:
-        raise typer.BadParameter(f"{role!r} is not a role; choose one of: {', '.join(ROLES)}", param_hint="ROLE")
-    found = health_of(role, load().health_directory)
-    healthy = found.state in ((State.BEATING, State.WAITING) if alive else (State.BEATING,))
-    if as_json:
-        print_json(
-            {
-                "role": role,
-                "healthy": healthy,
-                "state": found.state,
-                "waits_for": found.waits_for,
-                "age_s": found.age_s,
-            }
-        )
-    else:
-        age = f"its last heartbeat is {found.age_s or 0.0:.0f} s old"
-        print_line(
-            f"{role}: "
-            + {
-                State.ABSENT: "no such process runs on this machine",
-                State.STALE: f"{age}, and {YOUNG_S:.0f} s are allowed",
-                State.WAITING: f"not ready, it waits for {found.waits_for}; {age}",
-                State.BEATING: age,
-            }[found.state]
-        )
-    if not healthy:
-        raise typer.Exit(1)
 
 
 class Stop:
