@@ -107,6 +107,7 @@ def pull_once(
         )
         if written is not None:
             row_io.save(session, (), [new_fact(row, "pulled", actor=actor, account=account, **pulled)])
+            statements.run(session, SQL["end_rates"], scope=scope)
             return Pulled(session.get_one(Switch, row.id), changed=True)
         held = select(Switch).where(Switch.scope == scope, Switch.state == SwitchState.PULLED).with_for_update()
         first = session.scalars(held).one_or_none()
@@ -124,8 +125,9 @@ def pull_once(
         return Pulled(first, changed=False)
 
 
-def release(session: Session, scope: str, *, actor: str, reason: str) -> Switch:
-    """Release the switch of a scope. Raises UnknownEntity when it is not pulled."""
+def release(session: Session, scope: str, *, actor: str, reason: str, per_hour: int | None = None) -> Switch:
+    """Release the switch of a scope. `per_hour`: the rate at which held work continues; None: all at once. New work is
+    not held. Raises UnknownEntity when it is not pulled."""
     reason, actor = plain_text("reason", reason, 500), plain_text("actor", actor, 255)
     statements.run(session, SQL["lock"], scopes=[scope])
     row = session.scalars(
@@ -133,7 +135,7 @@ def release(session: Session, scope: str, *, actor: str, reason: str) -> Switch:
     ).one_or_none()
     if row is None:
         raise UnknownEntity(scope)
-    _record_release(session, row, database.now(session), actor=actor, reason=reason)
+    _record_release(session, row, database.now(session), actor=actor, reason=reason, per_hour=per_hour)
     return row
 
 
@@ -149,10 +151,16 @@ def release_expired(session: Session, most: int) -> int:
     return len(rows)
 
 
-def _record_release(session: Session, row: Switch, now: datetime, *, actor: str, reason: str) -> None:
+def _record_release(
+    session: Session, row: Switch, now: datetime, *, actor: str, reason: str, per_hour: int | None = None
+) -> None:
     set_state(row, SwitchState.RELEASED)
     row.state_since = now
-    row_io.save(session, (), [new_fact(row, "released", actor=actor, scope=row.scope, reason=reason)])
+    rate: dict[str, Any] = {}
+    if per_hour is not None:
+        row.release_per_hour, row.release_next_at = per_hour, now
+        rate["per_hour"] = per_hour
+    row_io.save(session, (), [new_fact(row, "released", actor=actor, scope=row.scope, reason=reason, **rate)])
     session.flush()
 
 
@@ -191,14 +199,15 @@ def unanswered(session: Session, scope: str) -> Unanswered:
     return Unanswered(counted.get(RecordState.SENT, 0), counted.get(RecordState.IN_DOUBT, 0), calls)
 
 
-def stopped(session: Session, scopes: Collection[str]) -> dict[str, Stopped]:
+def stopped(session: Session, scopes: Collection[str], *, only_held: bool = False) -> dict[str, Stopped]:
     """By scope, the work that a pulled switch holds, or will hold before it is sent. Calls in flight are not counted.
+    `only_held`: what is held now.
 
     It reads all work that is held, ready or due later: with a million pieces it may exceed the statement timeout, and
     then raises as Postgres does (`database.TOO_SLOW`).
     """
     found = {scope: Stopped() for scope in scopes}
-    for row in statements.run(session, SQL["stopped"], scopes=list(scopes)):
+    for row in statements.run(session, SQL["stopped"], scopes=list(scopes), only_held=only_held):
         found[row.scope].operations += row.operations
         found[row.scope].minor[row.currency] = int(row.minor)
     return found

@@ -10,6 +10,11 @@ SELECT pg_advisory_xact_lock_shared(hashtextextended('billing.switch:' || scope,
   FROM unnest(CAST(:scopes AS text[])) WITH ORDINALITY AS s (scope, place)
  ORDER BY place;
 
+-- name: end_rates
+-- What an earlier release of this scope has not made ready yet is held by the new pull.
+UPDATE billing.switches SET release_per_hour = NULL, release_next_at = NULL
+ WHERE scope = :scope AND release_per_hour IS NOT NULL;
+
 -- name: pulled
 -- One whose time is over counts as released, also if no relay runs that would record it.
 SELECT scope, reason FROM billing.switches
@@ -57,9 +62,10 @@ SELECT state, of_state, operation_id, step, lease_until
 -- By what it is, not by the scopes that its relay wrote: an older relay wrote fewer.
 SELECT s.scope, o.currency, count(*) AS operations, sum(o.minor) AS minor
   FROM (SELECT entity_id, contract, queue FROM billing.work WHERE state = 'held'
-        UNION ALL SELECT entity_id, contract, queue FROM billing.work WHERE state = 'ready'
+        UNION ALL SELECT entity_id, contract, queue FROM billing.work WHERE state = 'ready' AND NOT :only_held
         UNION ALL
-        SELECT entity_id, contract, queue FROM billing.work WHERE state = 'waiting' AND due_at IS NOT NULL) AS w
+        SELECT entity_id, contract, queue FROM billing.work
+         WHERE state = 'waiting' AND due_at IS NOT NULL AND NOT :only_held) AS w
   JOIN (SELECT 'captures' AS kind, id, account, currency, amount_minor AS minor FROM billing.captures
         UNION ALL
         SELECT 'invoices', id, account, currency, total_minor FROM billing.invoices) AS o ON o.id = w.entity_id

@@ -158,6 +158,11 @@ class Switch(Entity):
         # A switch that was pulled before this constraint, for a name that is no account, can still be released.
         provider_id_shape(IdKind.ACCOUNT, unless="state = 'released' OR "),
         known_state(states.SWITCH),
+        Index("switches_paced", "id", postgresql_where=text("release_per_hour IS NOT NULL")),
+        CheckConstraint(
+            "release_per_hour IS NULL OR release_per_hour > 0 AND release_next_at IS NOT NULL AND state = 'released'",
+            name="paced_if_released",
+        ),
     )
 
     state: Mapped[str] = mapped_column(String(20), server_default=states.SWITCH.first)
@@ -168,3 +173,7 @@ class Switch(Entity):
     pulled_at: Mapped[datetime] = mapped_column(server_default=func.now())
     # From then on it counts as released, and a relay records that. Null: until somebody releases it.
     expires_at: Mapped[datetime | None]
+    # It was released at a rate: so many pieces of held work continue in an hour, and when the next may. Null: all at
+    # once, or none is left.
+    release_per_hour: Mapped[int | None]
+    release_next_at: Mapped[datetime | None]

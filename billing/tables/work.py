@@ -26,6 +26,7 @@ class Work(Table):
         Index("work_due", "due_at", postgresql_where=text("state = 'waiting' AND due_at IS NOT NULL")),
         Index("work_running", "id", postgresql_where=text("state = 'running'")),
         Index("work_stopped", "state", "id", postgresql_where=text("state IN ('held', 'parked', 'quarantined')")),
+        Index("work_held", "urgency", "id", postgresql_where=text("state = 'held'")),
         known_state(states.WORK),
     )
 

@@ -47,7 +47,7 @@ _FEED = _these("id topic entity_type entity_id entity_version correlation_id hap
 _PULL_AND_RELEASE = May(
     see=_all("switches"),
     write=_these("id scope account actor reason probes expires_at version"),
-    change=_these("state state_since version actor reason probes expires_at"),
+    change=_these("state state_since version actor reason probes expires_at release_per_hour release_next_at"),
 )
 _ANSWERS = "answer"
 _ASKED_OF_A_RECORD = _these(
@@ -104,8 +104,8 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         "reader": May(see=_all("invoice_lines", but="description")),
     },
     "switches": {
-        # It records that a switch whose time is over is released.
-        "relay": May(see=_all("switches"), change=_these("state state_since version")),
+        # It records that a switch whose time is over is released, and releases held work at a rate.
+        "relay": May(see=_all("switches"), change=_these("state state_since version release_per_hour release_next_at")),
         "worker": _PULL_AND_RELEASE,
         "reader": May(see=_all("switches")),
         "operator": _PULL_AND_RELEASE,

@@ -10,21 +10,26 @@ from jobs.cli.output import (
     Actor,
     AsJson,
     Reason,
-    amount,
     clock,
     counted,
     print_json,
     print_line,
-    print_table,
+)
+from jobs.cli.switch_output import (
+    NOT_COUNTED,
+    held,
+    print_paced,
+    print_pulled,
+    stopped_in_time,
+    switch_json,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime
 
     from sqlalchemy.orm import Session
 
-    from billing.switches import Stopped, Unanswered
+    from billing.switches import Unanswered
     from billing.tables.entities import Switch
     from jobs.process.runtime import Runtime
 
@@ -36,7 +41,6 @@ Scope = Annotated[
     ),
 ]
 
-
 Expires = Annotated[
     str | None,
     typer.Option(
@@ -45,11 +49,15 @@ Expires = Annotated[
     ),
 ]
 
-COUNT_S = 3
-"""Seconds after which counting is given up: a receipt must come at once, also with millions of waiting operations."""
+AtRate = Annotated[
+    str | None,
+    typer.Option(
+        "--rate", metavar="RATE", help="Held work continues at 20/s, 100/min or 5/h; without it, all at once."
+    ),
+]
+
 WATCHED_S = 1.0
 """A receipt waits at most so long for calls in flight: most end, and workers take back what no thread has begun."""
-NOT_COUNTED = f"what is held could not be counted within {COUNT_S} s; billing switch list counts again"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -95,13 +103,13 @@ def pull(scope: Scope, reason: Reason, actor: Actor = "", expires: Expires = Non
             count=lambda done: int(done.changed),
         ).switch
         now, left, taken = _watched(act.runtime, row)
-        stopped = _stopped(act.runtime, [row])
+        stopped = stopped_in_time(act.runtime, [row])
         timing = act.runtime.timing
     last_start = now + timedelta(seconds=timing.not_after_s)
     last_end = last_start + timedelta(seconds=timing.call_budget_s)
     if as_json:
         receipt: dict[str, Any] = {
-            **_switch(row, stopped),
+            **switch_json(row, stopped),
             "unanswered": [
                 {"operation_id": operation, "step": step, "lease_until": until} for operation, step, until in left.calls
             ],
@@ -118,7 +126,7 @@ def pull(scope: Scope, reason: Reason, actor: Actor = "", expires: Expires = Non
         print_line(f"it was pulled before, and keeps its first reason: {row.reason}")
     if row.expires_at is not None:
         print_line(f"it expires at {clock(row.expires_at)} UTC, and counts as released from then on")
-    print_line(_held(stopped[scope]) if stopped else NOT_COUNTED)
+    print_line(held(stopped[scope]) if stopped else NOT_COUNTED)
     if taken:
         print_line(f"{counted(len(taken), 'call was', 'calls were')} taken back before anything of it was sent:")
         for operation, step in taken:
@@ -141,30 +149,45 @@ def pull(scope: Scope, reason: Reason, actor: Actor = "", expires: Expires = Non
     print_line(f"to continue: billing switch release {scope} --reason WHY")
 
 
-def release(scope: Scope, reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
-    """Release the switch: held work continues.
+def release(scope: Scope, reason: Reason, actor: Actor = "", at_rate: AtRate = None, as_json: AsJson = False) -> None:
+    """Release the switch: held work continues, all at once or at a rate.
+
+    At a rate, the most urgent held work continues first. Work that comes after the release does not wait.
+    `billing switch list` shows what is left. Pulling the switch again stops it.
 
     \b
-    Example:
+    Examples:
       billing switch release captures --reason "the shop is repaired, INC-12"
+      billing switch release captures --rate 20/s --reason "the shop is repaired, INC-12"
     """
     from billing import switches
     from billing.errors import UnknownEntity
+    from jobs.cli.rates import rate
 
+    per_hour = rate("--rate", at_rate) if at_rate is not None else None
     with acting("switch release", actor, reason) as act:
         try:
             row = act.inside(
-                lambda session: switches.release(session, scope, actor=act.actor, reason=reason), about=scope
+                lambda session: switches.release(session, scope, actor=act.actor, reason=reason, per_hour=per_hour),
+                about=scope,
             )
         except UnknownEntity:
             raise typer.BadParameter(f"{scope} is not pulled; `billing switch list` shows what is") from None
-    print_json(_switch(row)) if as_json else print_line(f"{scope} is released; held work continues")
+        left = stopped_in_time(act.runtime, [row], only_held=True) if per_hour else None
+    if as_json:
+        print_json(switch_json(row, left))
+    elif per_hour:
+        count = counted(left[scope].operations, "held operation") if left else "held work"
+        print_line(f"{scope} is released; {count} may continue at {at_rate}: billing switch list shows what is left")
+    else:
+        print_line(f"{scope} is released; held work continues")
 
 
 def list_switches(as_json: AsJson = False) -> None:
     """List the switches that are pulled now, with the operations and the money that each one holds.
 
-    Work in several of these scopes is counted for each.
+    Work in several of these scopes is counted for each. Below are the switches that were released at a rate, as long as
+    work of theirs is left; in JSON, their state is `released`.
 
     \b
     Example:
@@ -172,46 +195,36 @@ def list_switches(as_json: AsJson = False) -> None:
     """
     from sqlalchemy import func, or_, select
 
+    from billing import database
     from billing.states import SwitchState
     from billing.tables.entities import Switch
     from jobs.cli.opening import opened
     from jobs.process.patience import patiently
 
+    not_over = or_(Switch.expires_at.is_(None), Switch.expires_at > func.clock_timestamp())
+    listed = or_((Switch.state == SwitchState.PULLED) & not_over, Switch.release_per_hour.is_not(None))
     with opened() as runtime:
-        rows = patiently(
+        now, rows = patiently(
             runtime,
-            lambda session: session.scalars(
-                select(Switch)
-                .where(
-                    Switch.state == SwitchState.PULLED,
-                    or_(Switch.expires_at.is_(None), Switch.expires_at > func.clock_timestamp()),
-                )
-                .order_by(Switch.pulled_at)
-            ).all(),
+            lambda session: (
+                database.now(session),
+                session.scalars(select(Switch).where(listed).order_by(Switch.pulled_at)).all(),
+            ),
         )
-        stopped = _stopped(runtime, rows)
+        pulled = [row for row in rows if row.release_per_hour is None]
+        paced = [row for row in rows if row.release_per_hour is not None]
+        stopped, left = stopped_in_time(runtime, pulled), stopped_in_time(runtime, paced, only_held=True)
     if as_json:
-        print_json([_switch(row, stopped) for row in rows])
-    elif rows:
-        print_table(
-            "pulled",
-            ("scope", "since", "until", "by", "operations", "money", "reason"),
-            [
-                (
-                    row.scope,
-                    clock(row.pulled_at),
-                    clock(row.expires_at) or "released",
-                    row.actor,
-                    *_columns(stopped, row.scope),
-                    row.reason,
-                )
-                for row in rows
-            ],
-        )
-        if stopped is None:
-            print_line(NOT_COUNTED)
+        print_json([*(switch_json(row, stopped) for row in pulled), *(switch_json(row, left) for row in paced)])
+        return
+    if pulled:
+        print_pulled(pulled, stopped)
     else:
         print_line("no switch is pulled")
+    if paced:
+        print_paced(paced, left, now)
+    if stopped is None or left is None:
+        print_line(NOT_COUNTED)
 
 
 def _watched(runtime: "Runtime", row: "Switch") -> "tuple[datetime, Unanswered, list[tuple[str, str]]]":
@@ -230,40 +243,3 @@ def _watched(runtime: "Runtime", row: "Switch") -> "tuple[datetime, Unanswered, 
         if not left.in_flight or time.monotonic() > until:
             return now, left, patiently(runtime, lambda session: switches.taken_back(session, row.scope, row.pulled_at))
         time.sleep(WATCHED_S / 5)
-
-
-def _stopped(runtime: "Runtime", rows: "Sequence[Switch]") -> "dict[str, Stopped] | None":
-    """What each of these switches holds, by scope; None if there is too much to be counted in time."""
-    from sqlalchemy import text
-    from sqlalchemy.exc import DBAPIError
-
-    from billing import database, switches
-
-    try:
-        with database.transaction(runtime.engine) as session:
-            session.execute(text(f"SET LOCAL statement_timeout = '{COUNT_S}s'"))
-            return switches.stopped(session, {row.scope for row in rows})
-    except DBAPIError as error:
-        if database.sqlstate(error) not in database.TOO_SLOW:
-            raise
-        return None
-
-
-def _held(stopped: "Stopped") -> str:
-    if not stopped.operations:
-        return "no operation is held"
-    what = counted(stopped.operations, "operation is", "operations are")
-    return f"{what} held, or will be before they are sent: {_money(stopped)}"
-
-
-def _columns(stopped: "dict[str, Stopped] | None", scope: str) -> tuple[object, str]:
-    return (stopped[scope].operations, _money(stopped[scope])) if stopped else ("?", "?")
-
-
-def _money(stopped: "Stopped") -> str:
-    return ", ".join(amount(minor, currency) for currency, minor in stopped.minor.items())
-
-
-def _switch(row: "Switch", stopped: "dict[str, Stopped] | None" = None) -> dict[str, Any]:
-    names = ("id", "scope", "state", "state_since", "actor", "reason", "probes", "pulled_at", "expires_at")
-    return {**{name: getattr(row, name) for name in names}, "stopped": stopped and stopped.get(row.scope)}

@@ -33,7 +33,9 @@ class Backlog:
     unseen: bool
     """Unanswered calls of held, parked or quarantined work for which no look is due or planned."""
     released: bool
-    """Held work that no pulled switch stops any more."""
+    """Held work that no pulled switch stops any more, without what is released at a rate."""
+    paced: bool
+    """Switches that were released at a rate, and of which a piece of held work is due."""
     unknown: bool
     """Ready work of a contract that this version does not know, or parked work of one that it knows."""
     claimable: Mapping[str, int]

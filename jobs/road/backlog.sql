@@ -36,7 +36,13 @@ SELECT EXISTS (SELECT FROM billing.facts
        AND EXISTS (SELECT FROM billing.work
                     WHERE state = 'held'
                       AND NOT scopes && (SELECT CAST(coalesce(array_agg(scope), '{}') AS text[])
-                                           FROM billing.switches WHERE state = 'pulled')) AS released,
+                                           FROM billing.switches
+                                          WHERE state = 'pulled' OR release_per_hour IS NOT NULL)) AS released,
+
+       EXISTS (SELECT FROM billing.switches
+                WHERE release_per_hour IS NOT NULL
+                  AND (release_next_at <= clock_timestamp()
+                       OR release_next_at > clock_timestamp() + interval '2 hours')) AS paced,
 
        :unknown_too
        AND EXISTS (SELECT FROM billing.work

@@ -16,6 +16,7 @@ from billing.batch_limit import BatchLimit
 from billing.database import transaction
 from jobs.road import contracts
 from jobs.road.backlog import Backlog
+from jobs.road.paced_release import release_paced
 from jobs.road.planning import STAMP_MOST, stamp_the_rest
 from jobs.road.verdicts import Failure, classify
 
@@ -52,7 +53,7 @@ def look_at_stopped(session: Session, most: int = SWEEP_MOST) -> int:
 
 
 def release_held(session: Session, most: int = SWEEP_MOST) -> int:
-    """Make held work ready again when no pulled switch stops it any more."""
+    """Make held work ready again when no pulled switch stops it any more, but for what is released at a rate."""
     return statements.run(session, SQL["release_held"], most=most).rowcount
 
 
@@ -83,6 +84,7 @@ SWEEPS = (
     Sweep(hold, lambda backlog: backlog.switched_off),
     Sweep(look_at_stopped, lambda backlog: backlog.unseen),
     Sweep(release_held, lambda backlog: backlog.released),
+    Sweep(release_paced, lambda backlog: backlog.paced),
     Sweep(park_unknown, lambda backlog: backlog.unknown),
 )
 STAMP = Sweep(stamp_the_rest, lambda backlog: backlog.unstamped, STAMP_MOST)

@@ -42,7 +42,7 @@ UPDATE billing.work SET state = 'ready', reason = NULL, due_at = NULL, state_sin
  WHERE id IN (SELECT id FROM billing.work
                WHERE state = 'held'
                  AND NOT scopes && (SELECT CAST(coalesce(array_agg(scope), '{}') AS text[])
-                                      FROM billing.switches WHERE state = 'pulled')
+                                      FROM billing.switches WHERE state = 'pulled' OR release_per_hour IS NOT NULL)
                ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED);
 
 -- name: park_unknown

@@ -222,10 +222,10 @@ class Shift:
         if not crew.has_waiting or boot < self._switches_read_at + SWITCHES_EVERY_S:
             return []
         self._switches_read_at = boot
-        sends = [each.call.loaded.work_id for each in self._in_flight.values() if not each.call.looking]
         try:
             with autocommit(self._engine) as session:
-                stopped = switches.stopped_by_now(session, sends)
+                in_flight = [each.call.loaded.work_id for each in self._in_flight.values()]
+                stopped = switches.stopped_by_now(session, in_flight)
         except SQLAlchemyError as error:
             self._pause(error)
             return []

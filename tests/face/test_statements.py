@@ -15,14 +15,14 @@ from billing import invoices, statements, store, switches
 from billing.database import transaction
 from billing.timing import SHORT
 from jobs.metrics import instruments, reading
-from jobs.road import backlog, housekeeping, planning, work_queue
+from jobs.road import backlog, housekeeping, paced_release, planning, work_queue
 from jobs.road.cadence import CostlyChecks
 from jobs.road.contracts import known
 
 ROOT = Path(__file__).parents[2]
 # By its name the package holds the function.
 changes = sys.modules["billing.changes"]
-ROOMS = [changes, invoices, store, switches, backlog, housekeeping, planning, work_queue, reading]
+ROOMS = [changes, invoices, store, switches, backlog, housekeeping, paced_release, planning, work_queue, reading]
 FILES = sorted(path for package in ("billing", "jobs") for path in (ROOT / package).rglob("*.sql"))
 ALL = [(f"{Path(room.__file__).stem}.{name}", sql) for room in ROOMS for name, sql in room.SQL.items()]
 
@@ -101,6 +101,12 @@ def scatter(session: Session, rng: random.Random) -> None:
         session.execute(text(f"DELETE FROM billing.{table}"))
     for scope in rng.sample(["captures", "account:acct_1"], rng.randint(0, 1)):
         columns, values = "id, scope, actor, expires_at", f"'swi_1', '{scope}', 'x', {rng.choice(times)}"
+        session.execute(text(f"INSERT INTO billing.switches ({columns}) VALUES ({values})"))
+    if rng.random() < 0.4:
+        columns = "id, scope, actor, state, release_per_hour, release_next_at"
+        values = (
+            f"'swi_2', '{rng.choice(['captures', 'account:acct_1'])}', 'x', 'released', 60, {rng.choice(times[1:])}"
+        )
         session.execute(text(f"INSERT INTO billing.switches ({columns}) VALUES ({values})"))
     for n in range(rng.randint(1, 3)):
         state = rng.choice(["waiting", "ready", "running", "held", "parked", "quarantined", "done"])
