@@ -14,6 +14,10 @@ from billing.steps import Json, LoadedOperation, LookResult, Step
 from billing.tables.idempotency_records import Record
 from billing.timing import Timing
 
+ABSENT, DISCARDED = "absent", "discarded"
+"""How a record was concluded whose key had no effect: a look proved it, or an operator ended its work before anything
+was sent with it. `DISCARDED` is also the reason of an operation that is refused so."""
+
 
 @dataclass(frozen=True, slots=True)
 class CallSettings:
@@ -38,11 +42,24 @@ def plan(loaded: LoadedOperation, step: Step, call_settings: CallSettings) -> Re
 def rotate(loaded: LoadedOperation, record: Record, now: datetime, call_settings: CallSettings) -> Record:
     """Proven absent: the old generation is disproved, and the next one has the same bytes under a new key."""
     set_state(record, RecordState.DISPROVED)
-    record.concluded_at, record.conclusion = now, "absent"
+    record.concluded_at, record.conclusion = now, ABSENT
     record.look_at = None
     loaded.facts.append(new_fact(loaded.row, "disproved", step=record.step, generation=record.generation))
     asked = (record.method, record.path, record.body)
     return _next_generation(loaded, record.step, call_settings, asked, record.provider_object, record.deadline)
+
+
+def sent_nothing(record: Record) -> bool:
+    """Whether nothing that may have had an effect was sent with its key, and no process may still send or report: every
+    send was reported and proven not to be executed, and no worker has a lease, not even one that ran out."""
+    nothing_out = record.unanswered == 0 and record.unreported == 0 and record.lease_until is None
+    return record.state == RecordState.PLANNED and nothing_out
+
+
+def discard(record: Record, now: datetime) -> None:
+    """An operator ended its work, and `sent_nothing` is true of it: its key is never sent."""
+    set_state(record, RecordState.DISPROVED)
+    record.concluded_at, record.look_at, record.conclusion = now, None, DISCARDED
 
 
 def mark_sent(record: Record, now: datetime, timing: Timing, *, looking: bool, only_looks: bool) -> None:

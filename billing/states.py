@@ -145,6 +145,7 @@ CAPTURE = Life(
         *go(_C.REQUESTED, to=_C.REFUSED, by=WORKER, when="it is proven that nothing was captured, and cannot be"),
         *go(_C.REQUESTED, to=_C.EXPIRED, by=WORKER, when="Stripe says that the authorization lapsed"),
         *go(_C.REQUESTED, to=_C.CANCELED, by=WORKER, when="Stripe says that the authorization was canceled"),
+        *go(_C.REQUESTED, to=_C.REFUSED, by=OPERATOR, when="`billing quarantine discard`: nothing was sent for it"),
         *go(
             *(_C.DECLINED, _C.REFUSED, _C.EXPIRED, _C.CANCELED),
             to=_C.REQUESTED,
@@ -186,6 +187,7 @@ INVOICE = Life(
         *go(_I.FINALIZED, to=_I.SENT, by=WORKER, when="Stripe sent it"),
         *go(_I.FINALIZED, to=_I.PAID, by=WORKER, when="nothing is left to pay, so there is nothing to send"),
         *go(_I.FINALIZED, to=_I.REFUSED, by=WORKER, when="somebody else voided it, or marked it uncollectible"),
+        *go(_I.REQUESTED, to=_I.REFUSED, by=OPERATOR, when="`billing quarantine discard`: nothing was made for it"),
         *go(_I.REFUSED, to=_I.REQUESTED, by=OPERATOR, when="reopened: a new draft under a new key"),
         *go(_I.REFUSED, to=_I.FINALIZED, by=OPERATOR, when="reopened after it had its number: only sending is left"),
     ),
@@ -233,6 +235,7 @@ RECORD = Life(
             by=OPERATOR,
             when="replayed: it is looked at, and never sent again",
         ),
+        *go(_R.PLANNED, to=_R.DISPROVED, by=OPERATOR, when="its work is discarded: nothing was sent with its key"),
         *go(
             _R.CONFLICT,
             to=_R.ANSWERED,
@@ -278,6 +281,7 @@ WORK = Life(
         *go(_W.READY, to=_W.PARKED, by=RELAY, when="its contract is not known here"),
         *go(_W.PARKED, to=_W.READY, by=RELAY, when="its contract is known now"),
         *go(_W.QUARANTINED, to=_W.READY, by=OPERATOR, when="`billing quarantine replay`"),
+        *go(_W.QUARANTINED, to=_W.DONE, by=OPERATOR, when="`billing quarantine discard`"),
         *go(_W.DONE, to=_W.READY, by=OPERATOR, when="`billing invoice reopen`"),
     ),
 )

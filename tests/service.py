@@ -28,7 +28,7 @@ from billing.tables.idempotency_records import Record
 from billing.tables.work import Work
 from billing.timing import SHORT, Timing
 from jobs.local.servers import LocalServers
-from jobs.road import quarantine
+from jobs.road import discarding, quarantine
 from jobs.road.planning import plan, stamp_the_rest
 from jobs.road.relay import Relay
 from jobs.road.ringer import Ringer
@@ -209,6 +209,11 @@ class Service:
         for work in map(self.work, entity_ids):
             with database.transaction(self.engines["operator"]) as session:
                 quarantine.replay(session, work.id, actor="anna", reason="mended")
+
+    def discard(self, *entity_ids: str) -> None:
+        for work in map(self.work, entity_ids):
+            with database.transaction(self.engines["operator"]) as session:
+                discarding.discard(session, work.id, actor="anna", reason="ordered twice")
 
     def reopen(self, invoice: str) -> None:
         with database.transaction(self.engines["operator"]) as session:

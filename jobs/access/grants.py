@@ -82,7 +82,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
             ),
         ),
         "reader": May(see=_all("captures")),
-        "operator": May(change=_these("state reason version")),
+        "operator": May(change=_these("state state_since reason version")),
     },
     "invoices": {
         "application": May(
@@ -95,7 +95,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
             change=_these("state state_since reason version stripe_invoice create_generation number"),
         ),
         "reader": May(see=_all("invoices")),
-        "operator": May(change=_these("state reason version stripe_invoice create_generation")),
+        "operator": May(change=_these("state state_since reason version stripe_invoice create_generation")),
     },
     "invoice_lines": {
         "application": May(see=_all("invoice_lines"), write=_all("invoice_lines")),

@@ -1,33 +1,17 @@
-"""`billing quarantine`: list the work that needs a decision, show it, assign it, and put it back with a reason."""
+"""`billing quarantine`: list and show the work that needs a decision. What changes it is in `quarantine_changes`."""
 
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.cli.acting import acting
-from jobs.cli.output import ON_CALL, Actor, AsJson, Reason, clock, counted, print_json, print_line, print_table
-from jobs.cli.quarantine_filters import (
-    ByAccount,
-    ByAssignee,
-    ByContract,
-    ByReason,
-    Count,
-    Everything,
-    OlderThan,
-    Untouched,
-    WorkIdOrFilters,
-    Yes,
-    filters,
-    in_bulk,
-    refuse_both,
-)
+from jobs.cli import quarantine_changes
+from jobs.cli.output import ON_CALL, AsJson, clock, counted, print_json, print_line, print_table
+from jobs.cli.quarantine_filters import filters, options_of
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
     from jobs.road.evidence import Failed
-    from jobs.road.quarantine_list import Quarantined
+    from jobs.road.quarantine_list import Filters, Quarantined
 
 PLACES_SHOWN = 5
 """The innermost places of an exception; `--json` has all."""
@@ -37,27 +21,23 @@ WorkId = Annotated[str, typer.Argument(metavar="WORK_ID", help="wrk_...")]
 
 def add_to(app: typer.Typer) -> None:
     quarantine = typer.Typer(
-        no_args_is_help=True, help="Work that needs a decision: list and show it, assign it, put it back."
+        no_args_is_help=True, help="Work that needs a decision: list and show it, assign it, put it back or end it."
     )
     quarantine.command("list")(list_quarantined)
     quarantine.command()(show)
-    quarantine.command()(assign)
-    quarantine.command()(replay)
+    for change in (quarantine_changes.assign, quarantine_changes.replay, quarantine_changes.discard):
+        quarantine.command()(change)
     quarantine.command()(stats)
     app.add_typer(quarantine, name="quarantine", rich_help_panel=ON_CALL)
 
 
+@options_of(filters)
 def list_quarantined(
+    wanted: "Filters",
     undecided: Annotated[
         bool,
         typer.Option("--undecided", help="List calls that could not be decided so far instead."),
     ] = False,
-    reason_has: ByReason = None,
-    contract: ByContract = None,
-    older_than: OlderThan = None,
-    assignee: ByAssignee = None,
-    account: ByAccount = None,
-    untouched: Untouched = False,
     most: Annotated[int, typer.Option("--most", min=1, help="List at most this many.")] = 100,
     as_json: AsJson = False,
 ) -> None:
@@ -80,7 +60,6 @@ def list_quarantined(
     if undecided:
         _list_undecided(most, as_json)
         return
-    wanted = filters(reason_has, contract, older_than, assignee, account, untouched)
     with opened() as runtime:
         rows = patiently(runtime, lambda session: listed(session, most, wanted))
     if as_json:
@@ -174,103 +153,10 @@ def _show_failure(failed: "Failed") -> None:
         )
 
 
-def assign(
-    to: Annotated[str, typer.Option("--to", metavar="NAME", help="Who looks at it.")],
-    work_id: WorkIdOrFilters = None,
-    reason_has: ByReason = None,
-    contract: ByContract = None,
-    older_than: OlderThan = None,
-    assignee: ByAssignee = None,
-    account: ByAccount = None,
-    untouched: Untouched = False,
-    everything: Everything = False,
-    yes: Yes = False,
-    count: Count = None,
-    actor: Actor = "",
-    as_json: AsJson = False,
-) -> None:
-    """Say who looks at work in quarantine. The time of the first touch of each piece is kept.
-
-    With filters instead of WORK_ID, the command prints how many pieces are meant, and changes nothing until it is
-    repeated with that --count, or with --yes.
-
-    \b
-    Examples:
-      billing quarantine assign wrk_0198f0c2... --to grace
-      billing quarantine assign --untouched --reason-has conflict --to grace --count 12
-    """
-    from jobs.road import quarantine_list
-
-    wanted = filters(reason_has, contract, older_than, assignee, account, untouched)
-    refuse_both(work_id, wanted, everything=everything)
-    with acting("quarantine assign", actor) as act:
-
-        def change(session: "Session", each: str) -> quarantine_list.Quarantined:
-            return quarantine_list.assign(session, each, assignee=to, actor=act.actor)
-
-        if work_id is None:
-            in_bulk(act, wanted, change, f"assigned to {to}", yes=yes, count=count, as_json=as_json)
-            return
-        row = act.inside(lambda session: change(session, work_id), about=work_id)
-    if as_json:
-        print_json(row)
-    else:
-        print_line(f"{work_id} is assigned to {row.assignee}; all about it: billing quarantine show {work_id}")
-
-
-def replay(
-    reason: Reason,
-    work_id: WorkIdOrFilters = None,
-    reason_has: ByReason = None,
-    contract: ByContract = None,
-    older_than: OlderThan = None,
-    assignee: ByAssignee = None,
-    account: ByAccount = None,
-    untouched: Untouched = False,
-    everything: Everything = False,
-    yes: Yes = False,
-    count: Count = None,
-    actor: Actor = "",
-    as_json: AsJson = False,
-) -> None:
-    """Put quarantined work back. Before it sends anything, it looks at what may have happened at Stripe.
-
-    Attempts start again at 0. If the look finds the same as before, the work is quarantined again. Actor and reason
-    are stored in a fact. With filters instead of WORK_ID, the command prints how many pieces are meant, and changes
-    nothing until it is repeated with that --count, or with --yes.
-
-    \b
-    Examples:
-      billing quarantine replay wrk_0198f0c2... \\
-          --reason "refunded in Stripe's dashboard, INC-12"
-      billing quarantine replay --reason-has "could not be settled" \\
-          --older-than 2h --count 12 --reason "the disk has room again, INC-12"
-    """
-    from jobs.road import quarantine
-
-    wanted = filters(reason_has, contract, older_than, assignee, account, untouched)
-    refuse_both(work_id, wanted, everything=everything)
-    with acting("quarantine replay", actor, reason) as act:
-
-        def change(session: "Session", each: str) -> quarantine.Replayed:
-            return quarantine.replay(session, each, actor=act.actor, reason=reason)
-
-        if work_id is None:
-            in_bulk(act, wanted, change, "ready again", yes=yes, count=count, as_json=as_json)
-            return
-        replayed = act.inside(lambda session: change(session, work_id), about=work_id)
-    if as_json:
-        print_json(replayed)
-        return
-    print_line(f"{work_id} is ready again, for {replayed.entity_id}")
-    for sentence in replayed.done:
-        print_line(f"  {sentence}")
-
-
 def stats(as_json: AsJson = False) -> None:
     """Show how long work waited in quarantine until somebody touched it, in the last 30 days, and what waits now.
 
-    The first `assign` or `replay` of each piece is its first touch.
+    The first `assign`, `replay` or `discard` of each piece is its first touch.
 
     \b
     Example:

@@ -1,14 +1,17 @@
-"""The filters of `billing quarantine`, and its bulk forms: what is meant is printed first, then changed one by one.
+"""Which work a command of `billing quarantine` means: one piece, or all that its filters mean; and changing it.
 
-A bulk form changes nothing without `--yes` or the number that it printed. Each piece of work is changed and recorded in
-a transaction of its own, so that one that fails harms no other.
+The filters are options of several commands, and stand once, in `filters`. A bulk form changes nothing without `--yes`
+or the number that it printed. Each piece of work is changed and recorded in a transaction of its own, so that one that
+fails harms no other.
 """
 
+import functools
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from jobs.road.quarantine_list import Filters
+
+T = TypeVar("T")
 
 NAMED = 20
 """A bulk form names so many of the pieces that it would touch, and of those that failed."""
@@ -47,6 +52,16 @@ _AGE = re.compile(r"([0-9]{1,6})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """The work that a command is to change. `work_id` is None where the filters say which, or `--all` does."""
+
+    work_id: str | None
+    filters: "Filters"
+    yes: bool
+    count: int | None
+
+
 @dataclass(slots=True)
 class Receipt:
     """What a bulk form did. `failed`: the work that it could not change, and why."""
@@ -56,13 +71,36 @@ class Receipt:
     failed: dict[str, str] = field(default_factory=dict)
 
 
+def options_of(gather: Callable[..., T]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A decorator for a command whose first parameter is what `gather` returns: the parameters of `gather` become
+    options of that command."""
+    gathered = inspect.signature(gather).parameters
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        _, *own = inspect.signature(command).parameters.values()
+        required = [each for each in own if each.default is each.empty]
+        optional = [each for each in own if each.default is not each.empty]
+
+        # Without the annotations: Typer reads the signature below.
+        @functools.wraps(command, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
+        def with_options(**given: Any) -> Any:
+            return command(gather(**{name: given.pop(name) for name in gathered}), **given)
+
+        with_options.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [each.replace(kind=each.KEYWORD_ONLY) for each in (*required, *gathered.values(), *optional)]
+        )
+        return with_options
+
+    return decorate
+
+
 def filters(
-    reason_has: str | None,
-    contract: str | None,
-    older_than: str | None,
-    assignee: str | None,
-    account: str | None,
-    untouched: bool,
+    reason_has: ByReason = None,
+    contract: ByContract = None,
+    older_than: OlderThan = None,
+    assignee: ByAssignee = None,
+    account: ByAccount = None,
+    untouched: Untouched = False,
 ) -> "Filters":
     """The options as one value. Raises typer.BadParameter."""
     from jobs.road.quarantine_list import Filters
@@ -70,7 +108,14 @@ def filters(
     return Filters(reason_has, contract, _age(older_than), assignee, account, untouched)
 
 
-def refuse_both(work_id: str | None, wanted: "Filters", *, everything: bool) -> None:
+@options_of(filters)
+def meant(
+    wanted: "Filters",
+    work_id: WorkIdOrFilters = None,
+    everything: Everything = False,
+    yes: Yes = False,
+    count: Count = None,
+) -> Meant:
     """Either one piece of work is meant, or filters say which, or `--all` does. Raises typer.BadParameter."""
     from jobs.road.quarantine_list import Filters
 
@@ -79,42 +124,55 @@ def refuse_both(work_id: str | None, wanted: "Filters", *, everything: bool) -> 
         raise typer.BadParameter("WORK_ID means one piece of work; leave out the filters, or WORK_ID")
     if work_id is None and filtered == everything:
         raise typer.BadParameter("give WORK_ID, or filters that say which work is meant, or --all without a filter")
+    return Meant(work_id, wanted, yes, count)
 
 
-def in_bulk(
-    act: Acting,
-    wanted: "Filters",
-    change: "Callable[[Session, str], object]",
-    what: str,
-    *,
-    yes: bool,
-    count: int | None,
-    as_json: bool,
-) -> None:
-    """Change all work that is meant, one by one. Exit status 1 if nothing was changed, or not all of it."""
+def change(act: Acting, what: Meant, step: "Callable[[Session, str], T]", became: str, *, as_json: bool) -> T | None:
+    """Change the one piece that is meant, and return what `step` returns of it. Or change all that the filters mean,
+    one by one, print a receipt (`became`: `assigned to grace`), and return None; exit status 1 if nothing was changed,
+    or not all of it."""
+    if what.work_id is not None:
+        one = what.work_id
+        return act.inside(lambda session: step(session, one), about=one)
+    work_ids = all_of(act, what)
+    if work_ids and not what.yes and what.count != len(work_ids):
+        _print_meant(work_ids, what.count)
+        raise typer.Exit(1)
+    receipt = one_by_one(work_ids, lambda work_id: act.inside(lambda session: step(session, work_id), about=work_id))
+    print_receipt(receipt, became, as_json=as_json)
+    return None
+
+
+def all_of(act: Acting, what: Meant) -> list[str]:
+    """The ids of all work that the filters mean, the longest waiting first."""
     from jobs.process.patience import patiently
     from jobs.road.quarantine_list import matching
 
-    work_ids = patiently(act.runtime, lambda session: matching(session, wanted))
-    if not work_ids:
-        print_json(Receipt(0)) if as_json else print_line("nothing in quarantine is meant by this")
-        return
-    if not yes and count != len(work_ids):
-        _print_meant(work_ids, count)
-        raise typer.Exit(1)
+    return patiently(act.runtime, lambda session: matching(session, what.filters))
+
+
+def one_by_one(work_ids: list[str], do: Callable[[str], object]) -> Receipt:
+    """Do this for each piece of work. One that fails harms no other; what is no fault of one piece ends the command."""
     receipt = Receipt(len(work_ids))
     for number, work_id in enumerate(work_ids, 1):
-        why = _changed(act, change, work_id)
+        why = _why_not(do, work_id)
         if why is None:
             receipt.done.append(work_id)
         else:
             receipt.failed[work_id] = why
         if number % PROGRESS_EVERY == 0 and number < len(work_ids):
             print_error(f"{number} of {len(work_ids)}, {len(receipt.failed)} failed")
+    return receipt
+
+
+def print_receipt(receipt: Receipt, became: str, *, as_json: bool) -> None:
+    """What a bulk form did. Exit status 1 where a piece could not be changed."""
     if as_json:
         print_json(receipt)
+    elif not receipt.meant:
+        print_line("nothing in quarantine is meant by this")
     else:
-        print_line(f"{len(receipt.done)} of {counted(receipt.meant, 'piece')} of work {what}")
+        print_line(f"{len(receipt.done)} of {counted(receipt.meant, 'piece')} of work {became}")
         for work_id, why in list(receipt.failed.items())[:NAMED]:
             print_line(f"  {work_id} not: {why}")
         if len(receipt.failed) > NAMED:
@@ -123,8 +181,8 @@ def in_bulk(
         raise typer.Exit(1)
 
 
-def _changed(act: Acting, change: "Callable[[Session, str], object]", work_id: str) -> str | None:
-    """None, or why this piece could not be changed. What is no fault of one piece ends the command."""
+def _why_not(do: Callable[[str], object], work_id: str) -> str | None:
+    """Do it: None, or why it could not be done for this piece."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from billing.errors import BillingError
@@ -132,7 +190,7 @@ def _changed(act: Acting, change: "Callable[[Session, str], object]", work_id: s
     from jobs.road.verdicts import Failure, classify
 
     try:
-        act.inside(lambda session: change(session, work_id), about=work_id)
+        do(work_id)
     except BillingError as error:
         return complaint(error)
     except SQLAlchemyError as error:

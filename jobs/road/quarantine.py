@@ -30,6 +30,7 @@ from billing.facts import new_fact
 from billing.idempotency import lease_alive
 from billing.learned import Learned
 from billing.operations import by_id, operation_of
+from billing.records import ABSENT, DISCARDED
 from billing.states import RecordState, WorkState, set_state
 from billing.steps import LoadedOperation
 from billing.tables.idempotency_records import Record
@@ -108,8 +109,7 @@ def replay(session: Session, work_id: str, *, actor: str, reason: str) -> Replay
     """
     reason, actor = plain_text("reason", reason, 500), plain_text("actor", actor, 255)
     work = in_quarantine(session, work_id)
-    loaded = _loaded(session, work)
-    _refuse_if_unfit(loaded)
+    loaded = operation_under_lock(session, work)
     now = database.now(session)
     if any(lease_alive(record, now) for record in loaded.records):
         raise InvalidRequest(work.entity_id, "may have a call in flight; try again in a minute")
@@ -137,8 +137,7 @@ def reopen_invoice(session: Session, invoice_id: str, *, actor: str, reason: str
     if work_id is None or operation is None or operation.reopen is None:
         raise UnknownEntity(invoice_id)
     work = work_queue.locked(session, [work_id])[work_id]
-    loaded = _loaded(session, work)
-    _refuse_if_unfit(loaded)
+    loaded = operation_under_lock(session, work)
     if loaded.open_record is not None or loaded.in_conflict:
         raise InvalidRequest(invoice_id, f"has a call that is not concluded; see `billing explain {invoice_id}`")
     reopened = operation.reopen(loaded.row, actor=actor, reason=reason)
@@ -151,19 +150,16 @@ def reopen_invoice(session: Session, invoice_id: str, *, actor: str, reason: str
 _NEEDS_DECISION = (RecordState.UNSETTLED, RecordState.CONFLICT)
 
 
-def _loaded(session: Session, work: Work) -> LoadedOperation:
+def operation_under_lock(session: Session, work: Work) -> LoadedOperation:
+    """The operation of this locked work, with its records. Raises UnknownEntity, and InvalidRequest for a row that
+    breaks our rules: the database would take no change of it."""
     operation = operation_of(work.entity_id)
     loaded = store.load(session, operation, {work.entity_id: (work.id, work.queue)}).get(work.entity_id)
     if loaded is None:
         raise UnknownEntity(work.entity_id)
+    if (why := effects.unfit(operation, loaded)) is not None:
+        raise InvalidRequest(work.entity_id, f"cannot be carried out as it is: {why}; correct its row first")
     return loaded
-
-
-def _refuse_if_unfit(loaded: LoadedOperation) -> None:
-    """Raise InvalidRequest for a row that breaks our rules: the database would take no change of it."""
-    why = effects.unfit(operation_of(loaded.row.id), loaded)
-    if why is not None:
-        raise InvalidRequest(loaded.row.id, f"cannot be carried out as it is: {why}; correct its row first")
 
 
 def _put_right(session: Session, loaded: LoadedOperation, record: Record) -> str:
@@ -172,7 +168,7 @@ def _put_right(session: Session, loaded: LoadedOperation, record: Record) -> str
         _only_look(record)
         return f"{name} is in doubt: Stripe is looked at, and this key is never sent again"
     # The call was concluded, and contradicted later.
-    disproved = record.conclusion == "absent"
+    disproved = record.conclusion in (ABSENT, DISCARDED)
     later = loaded.open_record
     if later is not None:
         _restore(record, disproved=disproved)

@@ -55,6 +55,7 @@ ARGUMENTS = {
     "invoice reopen": refused,
     "migrate": nothing,
     "quarantine assign": lambda service: [*quarantined(service), "--to", "grace"],
+    "quarantine discard": lambda service: [*quarantined(service), "--reason", "ordered twice"],
     "quarantine list": lambda service: quarantined(service)[1:],
     "quarantine replay": lambda service: [*quarantined(service), "--reason", "mended"],
     "quarantine show": quarantined,

@@ -27,6 +27,16 @@ def conflicts(service: Service, count: int = 1) -> list[str]:
     return in_list(service)
 
 
+def exhausted(service: Service) -> str:
+    """The id of work with which five workers died before anything was sent."""
+    capture = service.ask_for_capture()
+    service.plan()
+    service.execute("UPDATE billing.work SET attempts = 5 WHERE entity_id = :id", id=capture)
+    service.work_off()
+    assert service.work(capture).state == WorkState.QUARANTINED
+    return service.work(capture).id
+
+
 def in_list(service: Service, filters: quarantine_list.Filters | None = None) -> list[str]:
     with database.transaction(service.engines["operator"]) as session:
         listed = [each.id for each in quarantine_list.listed(session, filters=filters)]
@@ -190,7 +200,8 @@ def plain(words: str) -> str:
 
 def test_the_examples_of_the_page_print_what_it_shows(run, service: Service) -> None:
     conflicts(service, 2)
-    assert len(examples()) == 5
+    exhausted(service)
+    assert len(examples()) == 6
     for command, shown in examples():
         ran = run(*shlex.split(command)[1:])
         assert plain(ran.out + ran.err) == plain(shown), command

@@ -295,6 +295,27 @@ def test_a_call_that_five_workers_died_of_is_looked_at_and_found_done(service: S
     assert len(service.posts("/capture")) == 1, "none but the one by hand"
 
 
+@walks(
+    "capture requested → refused by operator",
+    "invoice requested → refused by operator",
+    "record planned → disproved by operator",
+    "work quarantined → done by operator",
+)
+def test_what_nothing_was_sent_for_is_discarded(service: Service) -> None:
+    capture, invoice = service.ask_for_capture(), service.ask_for_invoice()
+    service.plan()
+    service.report(service.prepared()[capture], NotSent("too late"))
+    later(service, capture)
+    relay(service, housekeeping.make_due_ready)
+    service.execute("UPDATE billing.work SET attempts = 5")
+    service.work_off()
+    service.work_off("invoices")
+    assert state_of(service, capture, invoice) == ["quarantined", "quarantined"]
+    service.discard(capture, invoice)
+    assert [service.status(each).state for each in (capture, invoice)] == ["refused", "refused"]
+    assert service.posts("/capture") == []
+
+
 # Invoices.
 
 

@@ -1,0 +1,117 @@
+"""The commands that change work in quarantine: assign it, put it back, or end it. Each takes one piece, or filters."""
+
+from typing import Annotated
+
+import typer
+
+from jobs.cli.acting import acting
+from jobs.cli.output import Actor, AsJson, Reason, print_json, print_line
+from jobs.cli.quarantine_filters import Meant, change, meant, options_of
+
+
+@options_of(meant)
+def assign(
+    what: Meant,
+    to: Annotated[str, typer.Option("--to", metavar="NAME", help="Who looks at it.")],
+    actor: Actor = "",
+    as_json: AsJson = False,
+) -> None:
+    """Say who looks at work in quarantine. The time of the first touch of each piece is kept.
+
+    With filters instead of WORK_ID, the command prints how many pieces are meant, and changes nothing until it is
+    repeated with that --count, or with --yes.
+
+    \b
+    Examples:
+      billing quarantine assign wrk_0198f0c2... --to grace
+      billing quarantine assign --untouched --reason-has conflict --to grace --count 12
+    """
+    from jobs.road import quarantine_list
+
+    with acting("quarantine assign", actor) as act:
+        row = change(
+            act,
+            what,
+            lambda session, work_id: quarantine_list.assign(session, work_id, assignee=to, actor=act.actor),
+            f"assigned to {to}",
+            as_json=as_json,
+        )
+    if row is None:
+        return
+    if as_json:
+        print_json(row)
+    else:
+        print_line(f"{row.id} is assigned to {row.assignee}; all about it: billing quarantine show {row.id}")
+
+
+@options_of(meant)
+def replay(
+    what: Meant,
+    reason: Reason,
+    actor: Actor = "",
+    as_json: AsJson = False,
+) -> None:
+    """Put quarantined work back. Before it sends anything, it looks at what may have happened at Stripe.
+
+    Attempts start again at 0. If the look finds the same as before, the work is quarantined again. Actor and reason
+    are stored in a fact. With filters instead of WORK_ID, the command prints how many pieces are meant, and changes
+    nothing until it is repeated with that --count, or with --yes.
+
+    \b
+    Examples:
+      billing quarantine replay wrk_0198f0c2... \\
+          --reason "refunded in Stripe's dashboard, INC-12"
+      billing quarantine replay --reason-has "could not be settled" \\
+          --older-than 2h --count 12 --reason "the disk has room again, INC-12"
+    """
+    from jobs.road import quarantine
+
+    with acting("quarantine replay", actor, reason) as act:
+        replayed = change(
+            act,
+            what,
+            lambda session, work_id: quarantine.replay(session, work_id, actor=act.actor, reason=reason),
+            "ready again",
+            as_json=as_json,
+        )
+    if replayed is None:
+        return
+    if as_json:
+        print_json(replayed)
+        return
+    print_line(f"{replayed.work_id} is ready again, for {replayed.entity_id}")
+    for sentence in replayed.done:
+        print_line(f"  {sentence}")
+
+
+@options_of(meant)
+def discard(what: Meant, reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
+    """End quarantined work for which nothing was sent: its capture or invoice is refused, as `discarded`.
+
+    Refused where a call may have done something at Stripe, or an invoice has a draft: put it back with `replay`, which
+    looks. An application may request the same again. Actor and reason are stored in a fact. With filters instead of
+    WORK_ID, the command prints how many pieces are meant, and changes nothing until it is repeated with that --count,
+    or with --yes.
+
+    \b
+    Examples:
+      billing quarantine discard wrk_0198f0c2... --reason "ordered twice, INC-12"
+      billing quarantine discard --reason-has "could not be prepared" \\
+          --older-than 3d --count 2 --reason "the shop asked again, INC-12"
+    """
+    from jobs.road import discarding
+
+    with acting("quarantine discard", actor, reason) as act:
+        ended = change(
+            act,
+            what,
+            lambda session, work_id: discarding.discard(session, work_id, actor=act.actor, reason=reason),
+            "discarded",
+            as_json=as_json,
+        )
+    if ended is None:
+        return
+    if as_json:
+        print_json(ended)
+    else:
+        print_line(f"{ended.id} is discarded: {ended.entity_id} is refused, and nothing is sent for it")
