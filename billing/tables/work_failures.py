@@ -39,7 +39,7 @@ class WorkFailure(Table):
 class QuarantineTouch(Table):
     """The first time that a person touched a piece of work in this stay in quarantine, by a command; and whose it is.
 
-    A stay is named by its beginning, `state_since` of the work. Only operators write it.
+    A stay is named by its beginning, `state_since` of the work. Only commands of operators write it.
     """
 
     __tablename__ = "quarantine_touches"

@@ -161,6 +161,8 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
     },
     "quarantine_touches": {
         "relay": May(see=_these("work_id since")),
+        # Who replays with a worker's login touches the work, too (`jobs.road.dry_run`).
+        "worker": May(see=_all("quarantine_touches"), write=_these("work_id since touched_by assignee")),
         "reader": May(see=_all("quarantine_touches")),
         "operator": May(write=_these("work_id since touched_by assignee"), change=_these("assignee")),
     },

@@ -48,6 +48,12 @@ def assign(
 def replay(
     what: Meant,
     reason: Reason,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what it would change and send; with a worker's login.")
+    ] = False,
+    approve: Annotated[
+        str | None, typer.Option(metavar="PLAN_ID", help="Do exactly what --dry-run showed under this id, or nothing.")
+    ] = None,
     actor: Actor = "",
     as_json: AsJson = False,
 ) -> None:
@@ -57,16 +63,33 @@ def replay(
     are stored in a fact. With filters instead of WORK_ID, the command prints how many pieces are meant, and changes
     nothing until it is repeated with that --count, or with --yes.
 
+    With --dry-run it reads at Stripe, changes nothing, and prints each change and the call that would be sent, up to
+    the first answer that nobody can know, with the id of this plan. With --approve it does what that plan says, by
+    itself and at once, or nothing if anything has changed since. Both do what a worker does, and need its
+    DATABASE_URL and BILLING_STRIPE_KEY.
+
     \b
     Examples:
+      billing quarantine replay wrk_0198f0c2... --dry-run --reason "INC-12"
+      billing quarantine replay wrk_0198f0c2... --approve plan_5f0e... \\
+          --reason "compared with Stripe, INC-12"
       billing quarantine replay wrk_0198f0c2... \\
           --reason "refunded in Stripe's dashboard, INC-12"
       billing quarantine replay --reason-has "could not be settled" \\
           --older-than 2h --count 12 --reason "the disk has room again, INC-12"
     """
+    from jobs.cli import dry_runs
     from jobs.road import quarantine
 
+    if (dry_run or what.yes or what.count is not None) and approve is not None:
+        raise typer.BadParameter("--approve stands alone: the plan says which work is meant", param_hint="--approve")
     with acting("quarantine replay", actor, reason) as act:
+        if dry_run:
+            dry_runs.show(act, what, reason, as_json=as_json)
+            return
+        if approve is not None:
+            dry_runs.carry_out(act, what, approve, reason, as_json=as_json)
+            return
         replayed = change(
             act,
             what,

@@ -92,10 +92,12 @@ class ServiceProcess(Runtime):
             database.check_stamp(session, environment=self.settings.environment, livemode=self.settings.livemode)
         bells.check_stamp(self.redis, self.settings.environment)
         if provider:
-            check_stripe_key(self.settings.stripe_key, self.settings)
-            self._check_account()
+            self.check_provider()
 
-    def _check_account(self) -> None:
+    def check_provider(self) -> None:
+        """Refuse a Stripe key of the wrong mode or account, with a worker's login. Raises SecretError and OtherAccount.
+        Afterwards `call_settings` names our own account."""
+        check_stripe_key(self.settings.stripe_key, self.settings)
         budget = Budget(not_after=boot_clock() + 10, over_at=boot_clock() + 10)
         answer = self.gateway(1).send(Request("GET", "/v1/account"), budget)
         data = answer.data if isinstance(answer, Response) and answer.status == 200 else None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from billing import row_io, store
 from billing.calls import Report
@@ -97,26 +98,31 @@ class Settler:
                 self._pause(error)
 
     def _keep(self, report: Report, error: Exception) -> None:
-        """Store an answer that cannot be applied on its record, and quarantine its work, in one transaction."""
-        answer = report.came_back if isinstance(report.came_back, Response) else None
-        why = f"could not be settled: {type(error).__name__}"
+        """Keep an answer that cannot be applied, in one transaction."""
         log.error(
             "settle.kept", error=type(error).__name__, step=report.call.step.name, **about(report.call.loaded.row)
         )
         while True:
             try:
                 with transaction(self._engine) as session:
-                    work = work_queue.locked(session, [report.call.loaded.work_id])[report.call.loaded.work_id]
-                    body, status = (answer.kept, answer.status) if answer else (None, None)
-                    if store.keep_unsettled(session, report, body, status, why):
-                        work_queue.move(work, WorkState.QUARANTINED, now(session), reason=why)
-                        failure = evidence.failure(session, work, quarantined=True, errors=evidence.errors_of(error))
-                        row_io.save(session, [work], [failure])
+                    keep(session, report, error)
                 return
             except SQLAlchemyError as again:
                 if classify(again) is Failure.DATA:
                     raise
                 self._pause(again)
+
+
+def keep(session: Session, report: Report, error: Exception) -> None:
+    """Store an answer that cannot be applied on its record, and quarantine its work with this error."""
+    answer = report.came_back if isinstance(report.came_back, Response) else None
+    why = f"could not be settled: {type(error).__name__}"
+    work = work_queue.locked(session, [report.call.loaded.work_id])[report.call.loaded.work_id]
+    body, status = (answer.kept, answer.status) if answer else (None, None)
+    if store.keep_unsettled(session, report, body, status, why):
+        work_queue.move(work, WorkState.QUARANTINED, now(session), reason=why)
+        failure = evidence.failure(session, work, quarantined=True, errors=evidence.errors_of(error))
+        row_io.save(session, [work], [failure])
 
 
 def _halves(group: list[Report]) -> list[list[Report]]:

@@ -103,11 +103,15 @@ class Shift:
         self._stragglers: set[CallId] = set()
         self._found = True
 
-    def run(self, control: Control) -> int:
-        """Work on the queue until it is empty. Returns how many calls were settled."""
+    def run(self, control: Control, begun: tuple[Outcome, float] | None = None) -> int:
+        """Work on the queue until it is empty. Returns how many calls were settled.
+
+        `begun`: what a transaction has prepared and committed before, and the time (`boot_clock`) before it began."""
         self._control = control
         began = idle_since = boot_clock()
         crew = Crew(self._crew, self._gateway)
+        if begun is not None:
+            self._hand_over(crew, *begun)
         while True:
             # When every thread is busy, new work could not start: the captain only waits for the first report.
             reports = self._collect(crew, POLL_EVERY_S if self._wants_more() else ALL_BUSY_S)

@@ -40,6 +40,12 @@ def claim_looks(session: Session, queue: str, most: int) -> list[Work]:
     return row_io.load(session, Work, SQL["claim_looks"], queue=queue, most=most)
 
 
+def is_due(session: Session, work_id: str, known: Collection[str]) -> bool | None:
+    """Whether a look of this piece of work is due: True. False: it is ready. None: a worker would not claim it now."""
+    due: bool | None = statements.run(session, SQL["is_due"], work_id=work_id, known=list(known)).scalar()
+    return due
+
+
 def locked(session: Session, work_ids: Collection[str]) -> dict[str, Work]:
     """These pieces of work, locked in the order of their ids. `row_io.save` writes what is changed."""
     return {work.id: work for work in row_io.locked(session, Work, work_ids)}

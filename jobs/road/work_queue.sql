@@ -14,6 +14,17 @@ SELECT work.* FROM billing.work
         OR r.lease_until > clock_timestamp() + make_interval(secs => r.lease_s + 1))
  ORDER BY r.look_at LIMIT :most FOR UPDATE OF work SKIP LOCKED;
 
+-- name: is_due
+-- The conditions of both claims, for one piece of work: true for a look, false for what is ready, null for neither.
+SELECT CASE WHEN EXISTS (SELECT FROM billing.idempotency_records AS r
+                          WHERE r.work_id = w.id AND r.concluded_at IS NULL
+                            AND (r.look_at <= clock_timestamp() OR r.look_at > clock_timestamp() + interval '2 hours')
+                            AND (r.lease_until IS NULL OR r.lease_until < clock_timestamp()
+                                 OR r.lease_until > clock_timestamp() + make_interval(secs => r.lease_s + 1)))
+            THEN true
+            WHEN w.state = 'ready' AND w.contract || ':' || w.version = ANY (:known) THEN false END
+  FROM billing.work AS w WHERE w.id = :work_id;
+
 -- name: claimable
 -- The conditions of both claims. `look_at IS NOT NULL` is there so that the partial index is used.
 SELECT (SELECT count(*)

@@ -1,5 +1,6 @@
 """What `billing quarantine` prints, what it changes, and what it leaves behind."""
 
+import random
 import re
 import shlex
 from datetime import timedelta
@@ -13,6 +14,7 @@ from billing import database
 from billing.states import WorkState
 from jobs.road import quarantine_list
 from jobs.road.cadence import ALARM_EVERY_S, Cadence
+from jobs.road.runner import Runner
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operate" / "quarantine.md").read_text()
 
@@ -34,6 +36,16 @@ def exhausted(service: Service) -> str:
     service.execute("UPDATE billing.work SET attempts = 5 WHERE entity_id = :id", id=capture)
     service.work_off()
     assert service.work(capture).state == WorkState.QUARANTINED
+    return service.work(capture).id
+
+
+def unprepared(service: Service) -> str:
+    """The id of work for which no call could be prepared."""
+    capture = service.ask_for_capture()
+    service.plan()
+    runner = Runner(service.call_settings, 1, random.Random(1))
+    with database.transaction(service.engines["worker"]) as session:
+        runner.set_aside(session, runner.claim(session, "captures", 1), ValueError("a bug"))
     return service.work(capture).id
 
 
@@ -184,6 +196,55 @@ def test_a_relay_logs_what_nobody_touched_at_its_start_and_again_later(service: 
     assert cadence.should_alarm(5.0 + ALARM_EVERY_S)
 
 
+def test_a_plan_is_shown_and_carried_out_with_a_worker_s_login_and_with_no_other(run, service, monkeypatch) -> None:
+    work_id = exhausted(service)
+    replay = ("quarantine", "replay", work_id, "--reason", "INC-12", "--actor", "ada")
+
+    def acting_as(kind: str) -> None:
+        monkeypatch.setenv("DATABASE_URL", f"{service.url}?options=-c%20role%3Dbilling_{kind}")
+
+    acting_as("operator")
+    refused = run(*replay, "--dry-run")
+    assert refused.status != 0
+    assert "worker's DATABASE_URL and BILLING_STRIPE_KEY" in refused.err
+    acting_as("worker")
+    plan = run(*replay, "--dry-run", "--json").json
+    assert (plan["work_id"], plan["call"]["method"]) == (work_id, "POST")
+    assert plan["call"]["parameters"]["amount_to_capture"] == "1999"
+    shown = run(*replay, "--dry-run")
+    assert (shown.status, shown.out.count(plan["id"])) == (0, 2)
+    other = run(*replay, "--approve", "plan_0000000000000000")
+    assert other.status != 0
+    assert f"plan_0000000000000000 was approved, and {plan['id']} is what would be done now" in other.err
+    assert run(*replay, "--approve", plan["id"], "--count", "1").status == 2
+    assert in_list(service) == [work_id]
+    assert service.posts("/capture") == []
+    done = run(*replay, "--approve", plan["id"])
+    assert (done.status, done.err) == (0, "")
+    assert (
+        done.out
+        == f"{work_id} was carried out as planned: {plan['entity_id']} is captured; next: nothing, this is final\n"
+    )
+    assert [each["key"] for each in service.posts("/capture")] == [plan["call"]["key"]]
+    monkeypatch.setenv("DATABASE_URL", service.url)
+    (row,) = run("audit", "--json").json
+    assert (row["command"], row["about"], row["actor"]) == ("quarantine replay", work_id, "ada")
+
+
+def test_in_bulk_an_approved_plan_is_all_that_was_shown_or_nothing(run, service: Service) -> None:
+    works = conflicts(service, 3)
+    replay = ("quarantine", "replay", "--reason-has", "conflict", "--reason", "INC-12")
+    together = run(*replay, "--dry-run", "--json").json
+    assert [plan["work_id"] for plan in together["plans"]] == works
+    (fourth,) = set(conflicts(service)) - set(works)
+    refused = run(*replay, "--approve", together["id"])
+    assert (refused.status != 0, in_list(service)) == (True, [*works, fourth])
+    together = run(*replay, "--dry-run", "--json").json
+    done = run(*replay, "--approve", together["id"], "--json")
+    assert done.json == {"meant": 4, "done": [*works, fourth], "failed": {}}
+    assert in_list(service) == []
+
+
 def examples() -> list[tuple[str, str]]:
     """(command, what it prints) of every example of the page."""
     blocks = re.findall(r"^```console\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
@@ -194,15 +255,19 @@ def examples() -> list[tuple[str, str]]:
 def plain(words: str) -> str:
     """Without what differs from run to run: times, ids, and how wide a column is."""
     words = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+", "TIME", words)
-    words = re.sub(r"\b(wrk|cap)_[0-9a-f]+", r"\1", re.sub(r"\b\d+ s\b", "SECONDS", words))
+    words = re.sub(r"sha256 [0-9a-f]+", "sha256", words)
+    words = re.sub(r"\b(wrk|cap|plan|pi)_[0-9A-Za-z]+", r"\1", re.sub(r"\b\d+ s\b", "SECONDS", words))
     return re.sub(r" +", " ", words).replace(" \n", "\n")
 
 
 def test_the_examples_of_the_page_print_what_it_shows(run, service: Service) -> None:
     conflicts(service, 2)
     exhausted(service)
-    assert len(examples()) == 6
+    unprepared(service)
+    plan_id = ""
+    assert len(examples()) == 8
     for command, shown in examples():
-        ran = run(*shlex.split(command)[1:])
+        ran = run(*shlex.split(re.sub(r"plan_[0-9a-f]{16}", plan_id, command))[1:])
+        plan_id = "".join(re.findall(r"write --approve (plan_\w+) ", ran.out)) or plan_id
         assert plain(ran.out + ran.err) == plain(shown), command
     assert in_list(service) == []
