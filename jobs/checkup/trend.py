@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from billing import database
 from billing.facts import PAYLOAD_TEXT, UnreadablePayload, read_payload
+from billing.operations import by_id
 from billing.shapes import whole
 from billing.tables.facts import Fact
 
@@ -56,9 +57,9 @@ class Number:
 NUMBERS = (
     Number("work", "pieces", "{queue}: pieces of {state} work", 10, "billing retries"),
     Number("work", "oldest_s", "{queue}: seconds since the oldest {state} work came to wait", 60, "billing retries"),
-    Number("in_doubt", "operations", "{operation}, {currency}: in doubt", 3, "billing quarantine list --undecided"),
-    Number("in_doubt", "minor", "{operation}, {currency}: minor units in doubt", 10_000, "billing doctor"),
-    Number("in_doubt", "oldest_s", "{operation}, {currency}: seconds in doubt, the longest", 600, "billing doctor"),
+    Number("in_doubt", "operations", "{operation}s in doubt, {currency}", 3, "billing quarantine list --undecided"),
+    Number("in_doubt", "minor", "{operation}s in doubt, {currency}: minor units", 10_000, "billing doctor"),
+    Number("in_doubt", "oldest_s", "{operation}s in doubt, {currency}: seconds, the longest", 600, "billing doctor"),
     Number("undecided", "calls", "{queue}: undecided calls", 1, "billing quarantine list --undecided"),
     Number("expiring", "captures", "{currency}: captures that expire within a day", 10, "billing doctor"),
     Number("expiring", "minor", "{currency}: minor units that expire within a day", 100_000, "billing doctor"),
@@ -152,9 +153,12 @@ def _snapshot(written: str | None) -> Snapshot | None:
 def _numbers(result: Mapping[str, Any]) -> Iterator[tuple[Kind, int]]:
     for number in NUMBERS:
         for row in result.get(number.of, ()):
-            names = [each for each in row.values() if isinstance(each, str)]
-            if whole(value := row.get(number.field)) and value >= 0 and all(map(_NAME.fullmatch, names)):
-                yield (number, number.says.format_map(row)), value
+            names = {name: each for name, each in row.items() if isinstance(each, str)}
+            # A row names an operation by the prefix of its ids.
+            if (operation := by_id(names.get("operation", ""))) is not None:
+                names["operation"] = operation.kind
+            if whole(value := row.get(number.field)) and value >= 0 and all(map(_NAME.fullmatch, names.values())):
+                yield (number, number.says.format_map(names)), value
 
 
 def compare(known: Sequence[Snapshot], now: datetime) -> Trend:

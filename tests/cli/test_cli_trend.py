@@ -79,6 +79,14 @@ def test_what_is_unusual_is_named_with_what_to_do_as_the_page_shows(service: Ser
     assert told["unusual"][0]["usual"]["median"] == 42
 
 
+def test_an_operation_is_named_by_its_kind(service: Service, run: Run) -> None:
+    weeks_before(service, 40, 40, 40)
+    doubt = {"operation": "inv", "currency": "EUR", "operations": 9, "minor": 500, "oldest_s": 61}
+    snapshot(service, NOW, found(in_doubt=[doubt]))
+    told = run("health", "--trend", "--json").json
+    assert [(each["says"], each["now"]) for each in told["unusual"]] == [("invoices in doubt, EUR", 9)]
+
+
 def test_only_the_same_hour_of_the_same_weekday_counts(service: Service, run: Run) -> None:
     """Each evening thousands wait, and each Monday: neither makes a quiet hour of another day unusual."""
     for week in range(1, 5):
