@@ -30,9 +30,9 @@ class Crew:
         self._calls.put((call, budget))
 
     @property
-    def has_waiting(self) -> bool:
-        """Whether calls wait for a free thread."""
-        return not self._calls.empty()
+    def waiting(self) -> int:
+        """How many calls wait for a free thread."""
+        return self._calls.qsize()
 
     def take_back(self, which: Callable[[Call], bool]) -> list[Call]:
         """Those of the waiting calls that no thread has begun, and none will. The others keep their order.

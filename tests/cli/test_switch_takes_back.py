@@ -188,4 +188,4 @@ def test_a_crew_gives_back_only_what_no_thread_has_begun_and_keeps_the_order_of_
     gateway.go_on.set()
     crew.dismiss()
     assert gateway.sent == [calls[place].request.path for place in (0, 1, 3, 4)]
-    assert not crew.has_waiting
+    assert crew.waiting == 0
