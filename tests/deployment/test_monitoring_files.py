@@ -232,4 +232,5 @@ def test_every_number_of_ours_is_on_a_dashboard_or_in_an_alert_but_for_those_abo
         "billing_process_info",
         "billing_loop_turns_total",
         "billing_lines_uncounted_total",
+        "billing_spans_total",
     }
