@@ -1,5 +1,5 @@
 """The demonstration: a shop asks, answers are lost, sends are stopped by a switch, a worker is killed, Redis is
-flushed, and three counts agree.
+flushed, an operator decides about a conflict, and three counts agree.
 
 `run` starts everything as real processes, prints what happens, and leaves nothing behind.
 """
@@ -29,6 +29,7 @@ from jobs.local.tally import Progress, Tally
 from jobs.process import archiving
 from jobs.process.patience import patiently
 from jobs.process.service import ServiceProcess
+from jobs.road import quarantine_list
 from jobs.rq import bells
 from stripe_standin.control import Control, ControlError
 
@@ -133,6 +134,8 @@ class _Story:
             if number == 2 * len(waves) // 3:
                 self._flush_redis()
             self._pause(WAVE_PAUSE_S)
+        if shop.doubtful is not None:
+            self._decide(shop.doubtful)
         self._print("everything is asked for; waiting until everything is final")
         self._wait_until_final()
         self._wait_until_archived()
@@ -182,11 +185,24 @@ class _Story:
         if patiently(self._runtime, self._tally.asked):
             raise LocalServerError("a transaction that was rolled back left captures behind")
 
-    def _operate(self, *arguments: str) -> None:
-        """An operator's command, with what it prints."""
+    def _operate(self, *arguments: str, kind: str = "operator") -> None:
+        """A command with what it prints: an operator's, or one that needs the login of another kind."""
         self._print(f"$ billing {shlex.join(arguments)}")
-        for line in self._stack.command(*arguments).splitlines():
+        for line in self._stack.command(*arguments, kind=kind).splitlines():
             self._print(f"  {line}")
+
+    def _decide(self, order: Order) -> None:
+        """An answer that named another amount has put this capture into quarantine: an operator looks what a replay
+        would do, and has it done."""
+        give_up = time.monotonic() + PATIENCE_S
+        while not (waiting := patiently(self._runtime, quarantine_list.listed)):
+            if time.monotonic() > give_up:
+                raise LocalServerError(f"{order.capture_id} did not come into quarantine")
+            self._pause(WAVE_PAUSE_S)
+        replay = ("quarantine", "replay", waiting[0].id, "--reason", "compared with Stripe", "--actor", "demo")
+        self._operate("quarantine", "list")
+        self._operate(*replay, "--dry-run", kind="worker")
+        self._operate(*replay)
 
     def _kill_a_worker(self, hanging: int) -> None:
         victim = next(child for child in self._stack.processes if child.name.startswith("worker-captures"))

@@ -62,6 +62,8 @@ class Shop:
     """Invoice id -> the state in which it must end."""
     hanging: list[Order] = field(default_factory=list)
     """Next to each other, after a third of the orders."""
+    doubtful: Order | None = None
+    """Its answer names another amount, so an operator has to decide. None if there are too few orders."""
     faults: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     """What `billing` refused, as it must."""
@@ -165,6 +167,9 @@ class Shop:
         self.hanging = whole[: len(HANGING)]
         for fault, order in zip(HANGING, self.hanging, strict=False):
             self._strike(order, fault)
+        for order in whole[len(HANGING) :][:1]:
+            self.doubtful = order
+            self._strike(order, "other_amount")
         rest = [order for order in self.orders if order not in self.hanging]
         third = len(rest) // 3
         self.orders = [*rest[:third], *self.hanging, *rest[third:]]

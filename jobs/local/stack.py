@@ -143,9 +143,9 @@ class Stack:
         environment = {**clean, **self.environment_of(kind), "PYTHONUNBUFFERED": "1"}
         return self.servers.supervisor.spawn(f"{name}-{self._started}", program, environment)
 
-    def command(self, *arguments: str, within_s: float = 60.0) -> str:
-        """What a `billing` command of an operator prints. Raises LocalServerError if it is not done."""
-        child = self._start(f"command-{arguments[0]}", arguments, "operator")
+    def command(self, *arguments: str, kind: str = "operator", within_s: float = 60.0) -> str:
+        """What a `billing` command prints, with a login of this kind. Raises LocalServerError if it is not done."""
+        child = self._start(f"command-{arguments[0]}", arguments, kind)
         if child.wait(within_s):
             raise LocalServerError(f"`billing {' '.join(arguments)}` was not done: {child.output()[-500:]}")
         return child.output()
