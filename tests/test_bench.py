@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.growth import Growth
 from jobs.road import shift
 
 ROOT = Path(__file__).parents[1]
@@ -43,3 +44,10 @@ def test_what_the_stand_in_costs_is_measured() -> None:
     run = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
     assert run.returncode == 0, run.stderr
     assert all(goal["value"] > 0 for goal in json.loads(run.stdout)["goals"])
+
+
+def test_what_removing_old_rows_costs_is_measured(database_url: str) -> None:
+    phases = Growth(database_url, 0.2).run(facts=2000, operations=100, deleted=500)
+    # A piece of work and two calls of each operation.
+    assert {phase.name: phase.removed for phase in phases} == {"alone": 0, "clean-up": 300, "delete": 499, "drop": 499}
+    assert all(phase.shown() for phase in phases)

@@ -2,7 +2,7 @@
 
 Migrations grant it; `differences` says where a database allows something else. For a new table, add its row here and
 its grants to the migration. Only the owner may delete, and no kind may change a fact's payload, or an amount,
-currency, key or parameter that was written.
+currency, key or parameter that was written. What is over long ago is removed by a function of the owner's.
 """
 
 from collections.abc import Iterator, Mapping
@@ -187,6 +187,10 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
 }
 
 
+FUNCTIONS: Mapping[str, Columns] = {"remove_concluded": _these("worker operator")}
+"""Functions that run with the owner's rights, with the kinds that may call them. Each looks at everything by itself."""
+
+
 def may(kind: str, table: str) -> May:
     """Everything that a kind may do with a table. Raises KeyError for a table without a row here."""
     row = GRANTS[table]
@@ -205,7 +209,7 @@ def wanted() -> set[Right]:
         for kind in KINDS
         for privilege, columns in _named(may(kind, table))
         for column in columns
-    }
+    } | {(kind, "EXECUTE", f"{name}()") for name, kinds in FUNCTIONS.items() for kind in kinds}
 
 
 def found(connection: Connection) -> set[Right]:
@@ -214,7 +218,7 @@ def found(connection: Connection) -> set[Right]:
     values = {"schema": SCHEMA, "roles": list(roles)}
     return {
         (roles[role], privilege, place)
-        for statement in (_IN_COLUMNS, _IN_TABLES, _ELSEWHERE)
+        for statement in (_IN_COLUMNS, _IN_TABLES, _FUNCTIONS, _ELSEWHERE)
         for role, privilege, place in connection.execute(statement, values)
     }
 
@@ -247,6 +251,15 @@ _IN_TABLES = text(
       FROM pg_roles AS r, pg_class AS c, unnest(ARRAY['DELETE', 'TRUNCATE', 'TRIGGER']) AS p (privilege)
      WHERE r.rolname = ANY (:roles) AND c.relnamespace = to_regnamespace(:schema)
        AND c.relkind IN ('r', 'p', 'v', 'm') AND has_table_privilege(r.oid, c.oid, p.privilege)
+    """
+)
+# All other functions run with the rights of whoever calls them.
+_FUNCTIONS = text(
+    """
+    SELECT r.rolname, 'EXECUTE', p.proname || '()'
+      FROM pg_roles AS r, pg_proc AS p
+     WHERE r.rolname = ANY (:roles) AND p.pronamespace = to_regnamespace(:schema) AND p.prosecdef
+       AND has_function_privilege(r.oid, p.oid, 'EXECUTE')
     """
 )
 # A group that may log in, may create, or belongs to another role has more rights than its row says.

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from jobs.checkup import archive, postgres, servers
+from jobs.checkup import archive, growth, postgres, servers
 from jobs.checkup.findings import Finding, Level
 from jobs.process.service import ServiceProcess
 
@@ -16,7 +16,10 @@ def examine(runtime: ServiceProcess) -> Iterator[Finding]:
     key = servers.stripe_key(runtime)
     yield key
     yield from postgres.postgres(runtime)
-    yield servers.redis(runtime)
+    bells = servers.redis(runtime)
+    yield bells
+    if bells.level is not Level.FAIL:
+        yield growth.redis(runtime)
     if key.level is Level.OK:
         yield servers.stripe(runtime)
     yield from archive.archive(runtime)

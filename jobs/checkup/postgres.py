@@ -11,7 +11,7 @@ from billing import database
 from billing.errors import WrongDatabase
 from billing.tables.schema import SCHEMA
 from jobs.access import grants, migrate, own_schema
-from jobs.checkup import rows
+from jobs.checkup import growth, rows
 from jobs.checkup.findings import Finding, Level, first_line
 from jobs.checkup.servers import ignored_parameters
 from jobs.config.secrets import SecretError
@@ -50,6 +50,7 @@ def postgres(runtime: Runtime) -> Iterator[Finding]:
                 yield check(session)
         except SQLAlchemyError as error:
             yield Finding(check.__name__.strip("_"), Level.FAIL, first_line(error), "see the server's log")
+    yield growth.postgres(runtime)
 
 
 def _version(runtime: Runtime, connection: Connection) -> Finding:

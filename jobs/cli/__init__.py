@@ -20,7 +20,9 @@ from jobs.cli import (
     contracts,
     demo,
     doctor,
+    growth,
     health,
+    housekeeping,
     operators,
     processes,
     quarantine,
@@ -54,6 +56,8 @@ for room in (
     audit,
     archive,
     contracts,
+    growth,
+    housekeeping,
     access,
     standin,
 ):

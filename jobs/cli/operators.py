@@ -95,6 +95,8 @@ def show(story: "Explanation") -> None:
     )
     for call in story.calls:
         print_line(f"key g{call.generation}: {call.key}")
+    if now.final and not story.work:
+        print_line("work and calls were removed long after the end; every attempt is among the facts")
     print_line("")
     print_line("facts")
     for fact in story.facts:

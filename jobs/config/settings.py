@@ -154,6 +154,14 @@ class Settings(_Queues):
         None, description="where verified copies of the evidence are kept for queries; private to one user"
     )
 
+    keep_days: int = Field(
+        90,
+        ge=90,
+        le=36500,
+        description="days for which work and calls of ended operations stay in Postgres, at least 90; only what is "
+        "archived is removed",
+    )
+
     actor: str | None = Field(
         None,
         description="who runs the commands here, kept with whatever they change; --actor goes first; not set, the "

@@ -1,4 +1,4 @@
-"""Writes into docs/ what the code says itself, states, metrics and retries: `make docs` writes, `make check` compares.
+"""Writes into docs/ what the code says itself, such as states and metrics: `make docs` writes, `make check` compares.
 
 docs/protocol.md shows every life; docs/application.md shows what an application sees of a capture and an invoice.
 
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from billing.shown_states import as_shown
 from billing.states import CAPTURE, INVOICE, LIVES, OPERATOR, WORKER, Life
+from jobs.growth.retention import KEPT
 from jobs.metrics.instruments import instruments
 from jobs.metrics.labels import LABELS
 from jobs.road.retries import ERRORS, POLICIES
@@ -133,9 +134,20 @@ def retries() -> str:
     return "\n".join([*lines, ""])
 
 
+def retention() -> str:
+    """How long work and calls stay, by kind and final state."""
+    lines = ["| operation | ended as | its work and calls stay |", "|---|---|---|"]
+    for kind, states in KEPT.items():
+        lines += [
+            f"| {kind} | `{state}` | {f'{days} days' if days else 'for ever'} |" for state, days in states.items()
+        ]
+    return "\n".join([*lines, ""])
+
+
 PARTS = (
     Part("protocol.md", "states", "billing/states.py", lives),
     Part("application.md", "states", "billing/states.py", lives_of_an_application),
+    Part("operate/housekeeping.md", "retention", "jobs/growth/retention.py", retention),
     Part("operate/metrics.md", "metrics", "jobs/metrics/instruments.py", metrics),
     Part("operate/retries.md", "retries", "jobs/road/retries.py", retries),
 )

@@ -63,6 +63,7 @@ class Valkey(LocalServer):
         configuration.write_text(
             f"aclfile {self._home / 'users.acl'}\nbind 127.0.0.1\ndir {self._home}\n"
             f'save ""\nappendonly {"yes" if self._durable else "no"}\n'
+            "maxmemory 256mb\nmaxmemory-policy noeviction\n"
         )
 
         self._write_users("user default off\n")

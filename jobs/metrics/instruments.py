@@ -270,6 +270,23 @@ _OF_EVERYTHING = (
         "facts",
     ),
     _read("billing_switches_pulled", "switches", "", "switches that stop sends", "switches", "switches"),
+    _read(
+        "billing_table_bytes",
+        "bytes",
+        "table",
+        "the size of each table, with its indexes",
+        "tables",
+        "bytes",
+    ),
+    Instrument(
+        "billing_redis_memory_bytes",
+        Kind.GAUGE,
+        "bytes",
+        ("memory",),
+        (RELAY,),
+        "the memory of Redis: how much is used, and its limit, where one is set",
+        FromProcess(lambda process: process.redis_bytes()),
+    ),
     READS,
     _asked(
         "billing_process_info",

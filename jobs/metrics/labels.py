@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from archive.retention import CLASSES
 from billing.currencies import CURRENCIES
 from billing.operations import by_id
+from billing.tables.schema import Table
 from jobs.config import queues
 from jobs.road.contracts import contracts
 
@@ -62,6 +63,7 @@ LABELS: Mapping[str, Label] = {
     "currency": Label("in capitals, or `none` for what is not about money", _one_of("none", *CURRENCIES)),
     "event": Label("of a line of the log, as in [logs.md](../logs.md)", _our_word),
     "level": Label("of a line of the log", _our_word),
+    "memory": Label("`used` or `limit`", _our_word),
     "operation": Label("`capture`, `invoice` or `switch`", _operation),
     "outcome": Label("`read`, `too_slow` or `failed`; of spans `exported`, `failed` or `dropped`", _our_word),
     "queue": Label("`captures` or `invoices`", _one_of(*queues.NAMES)),
@@ -71,6 +73,7 @@ LABELS: Mapping[str, Label] = {
     "standing": Label("how an operation stands, as in [logs.md](../logs.md)", _our_word),
     "state": Label("of an operation or of work, as in [protocol.md](../protocol.md)", _our_word),
     "statement": Label("the name of a statement in `jobs/metrics/reading.sql`", _our_word),
+    "table": Label("of the schema `billing`", _one_of(*(table.name for table in Table.metadata.tables.values()))),
     "use": Label("`in_use` or `idle`", _our_word),
     "version": Label("of this package", _like(r"[0-9A-Za-z.+-]{1,40}")),
     "withheld_from": Label("`planning` or `archiving`", _our_word),

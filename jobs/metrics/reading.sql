@@ -113,3 +113,7 @@ SELECT 'archiving', count(*) FROM (SELECT FROM billing.facts WHERE batch_no = 0 
 
 -- name: switches
 SELECT count(*) AS switches FROM billing.switches WHERE state = 'pulled';
+
+-- name: tables
+SELECT c.relname AS "table", pg_total_relation_size(c.oid) AS bytes
+  FROM pg_class AS c WHERE c.relnamespace = to_regnamespace('billing') AND c.relkind = 'r';

@@ -38,6 +38,8 @@ class Process:
     """Of its pool: how many are `in_use` and `idle`."""
     spans: Callable[[], Mapping[str, int]] = dict
     """What became of its spans, by outcome; nothing where traces are off."""
+    redis_bytes: Callable[[], Mapping[str, float]] = dict
+    """The memory of Redis that is `used`, and its `limit`; nothing where it does not say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ that only reads the database does not load Redis, RQ and Stripe.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 
 import structlog
@@ -87,6 +87,7 @@ class Runtime:
                 waits_for=lambda: heartbeat.waiting_for,
                 connections=self._connections,
                 spans=spans,
+                redis_bytes=self.redis_bytes if role == "relay" else dict,
             )
             with metrics.exported(self.settings, process, self._open_for_reading if role == "relay" else None):
                 yield heartbeat
@@ -97,6 +98,10 @@ class Runtime:
         if not isinstance(pool, QueuePool):
             return {"in_use": 0, "idle": 0}
         return {"in_use": pool.checkedout(), "idle": pool.checkedin()}
+
+    def redis_bytes(self) -> Mapping[str, float]:
+        """How much memory Redis has; nothing from a process that does not use it."""
+        return {}
 
     def _open_for_reading(self, limit_s: float) -> Engine:
         """A connection of its own, so that the relay never waits for it."""

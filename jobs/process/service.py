@@ -5,10 +5,11 @@ Before it does anything else, a process checks that its database and Redis belon
 
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 
 from redis import Redis
+from redis.exceptions import RedisError
 from sqlalchemy import select
 
 from billing import database
@@ -19,6 +20,8 @@ from billing.tables.schema import Installation
 from jobs.config import queues
 from jobs.config.secrets import Secret, SecretError, check_stripe_key
 from jobs.config.settings import Settings
+from jobs.config.sources import SettingsError
+from jobs.growth import redis_memory
 from jobs.process.health import Heartbeat
 from jobs.process.runtime import Runtime
 from jobs.process.waiting import until_ready
@@ -49,6 +52,14 @@ class ServiceProcess(Runtime):
     @cached_property
     def redis(self) -> Redis:
         return bells.open_redis(self.redis_url)
+
+    def redis_bytes(self) -> Mapping[str, float]:
+        """Asked at each scrape, by the thread that answers it."""
+        try:
+            memory = redis_memory.memory(self.redis)
+        except (RedisError, SettingsError, SecretError):
+            return {}
+        return {"used": memory.used_bytes} | ({"limit": memory.limit_bytes} if memory.limit_bytes else {})
 
     @cached_property
     def call_settings(self) -> CallSettings:

@@ -126,6 +126,11 @@ TRIES = [
     one("have a call looked at", "UPDATE billing.idempotency_records SET look_at = now()", "relay worker operator"),
     one("open a call again", "UPDATE billing.idempotency_records SET concluded_at = NULL", "worker operator"),
     one("delete a call", "DELETE FROM billing.idempotency_records"),
+    one(
+        "remove what ended long ago",
+        "SELECT billing.remove_concluded('capture', '{cap_1}', '90 days', false)",
+        "worker operator",
+    ),
     # Facts and their marks.
     one("mark a fact as planned", "UPDATE billing.facts SET planned_version = 1", "relay"),
     one("mark a fact as archived", "UPDATE billing.facts SET batch_no = 1, archive_seq = 1", "archiver"),

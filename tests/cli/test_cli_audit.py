@@ -37,6 +37,7 @@ CHANGING = {
     "access apply",
     "archive setup",
     "capture",
+    "housekeeping run",
     "invoice issue",
     "invoice reopen",
     "migrate",
@@ -58,6 +59,7 @@ READING = {
     # Except for one empty object, which tests that the bucket refuses to delete it.
     "doctor",
     "explain",
+    "growth",
     "health",
     "quarantine list",
     "quarantine show",

@@ -18,7 +18,7 @@ PARTS = [
     "facts",
 ]
 PARTS += ["facts set aside", "quarantine", "undecided", "unanswered", "switches", "running work"]
-PARTS += ["ids", "redis", "stripe", "archive"]
+PARTS += ["ids", "housekeeping", "redis", "redis memory", "stripe", "archive"]
 
 
 def parts(ran) -> dict[str, dict[str, str]]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from long_ago import archived_without_a_bucket, make_older
 from test_cli_help import COMMANDS
 
 ASKED = ("--currency", "USD", "--json")
@@ -42,6 +43,13 @@ def nothing(service: Any) -> list[str]:
     return ["--json"]
 
 
+def over(service: Any) -> list[str]:
+    service.settle(service.ask_for_capture())
+    archived_without_a_bucket(service)
+    make_older(service)
+    return ["--json"]
+
+
 ARGUMENTS = {
     "audit": nothing,
     "capture": capture,
@@ -50,6 +58,8 @@ ARGUMENTS = {
     "contracts list": nothing,
     "doctor": nothing,
     "explain": settled,
+    "growth": nothing,
+    "housekeeping run": over,
     "health": lambda service: ["relay", "--json"],
     "invoice issue": issue,
     "invoice reopen": refused,

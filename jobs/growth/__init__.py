@@ -1,0 +1,1 @@
+"""How large the tables and Redis become, and what is removed from them when."""
