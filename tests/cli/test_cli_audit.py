@@ -154,7 +154,7 @@ def test_a_command_is_listed_with_who_what_on_what_how_many_and_why(run, service
     reason = arguments[arguments.index("--reason") + 1] if "--reason" in arguments else None
     assert told["reason"] == reason
     changed = ran.json
-    assert told["about"] in (arguments[0], *(changed.get(key) for key in ("id", "entity_id")))
+    assert told["about"] in (arguments[0], "ended operations", *(changed.get(key) for key in ("id", "entity_id")))
     assert told["at"] == told["ended_at"]
 
 
