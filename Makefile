@@ -28,7 +28,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 # A half-made virtual environment is not taken for a whole one.
 .DELETE_ON_ERROR:
-.PHONY: help demo test chaos conformance bench bench-switch bench-standin false-alarms mutants size check docs golden release format lock secrets clean
+.PHONY: help demo test chaos conformance bench bench-limits bench-switch bench-standin false-alarms mutants size check docs golden release format lock secrets clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ bench: $(INSTALLED) ## measure captures beside RQ as usual, Huey and the bare fl
 
 bench-switch: $(INSTALLED) ## measure how long after the pull of a switch the last call leaves, four minutes; nothing is written
 	@$(BIN)/python -m bench.switch_pulls $(ARGS)
+
+bench-limits: $(INSTALLED) ## measure how well four workers keep to the limit of a Stripe account, two minutes
+	@$(BIN)/python -m bench.limits $(ARGS)
 
 bench-standin: $(INSTALLED) ## measure what the stand-in costs, half a minute
 	@$(BIN)/python stripe_standin/bench/costs.py $(ARGS)

@@ -176,6 +176,7 @@ class Ours(Side):
             "BILLING_ENVIRONMENT": ENVIRONMENT,
             "BILLING_STRIPE_KEY": "sk_test_bench",
             "BILLING_TIMING": "production",
+            "BILLING_STRIPE_RATE": "10000",
             "BILLING_LOG_LEVEL": "info",
             "BILLING_CONFIG": str(self.ground.settings_file),
             "BILLING_HEALTH_DIRECTORY": str(self.ground.servers.directory / "health"),

@@ -19,15 +19,17 @@ MIGRATIONS = ROOT / "billing" / "migrations"
 TESTS = ("tests", "stripe_standin/tests", "stripe_standin/conformance", "stripe_standin/judge")
 _OPENING = "Lines of code (`make size`):"
 _LINE = re.compile(rf"^{re.escape(_OPENING)}.*$", re.MULTILINE)
+_DASHES = (".sql", ".lua")
+"""Their comments begin with two."""
 _LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING, tokenize.ENDMARKER}
 
 
 def code_lines(path: Path) -> int:
     source = path.read_text()
-    return _lines_of_sql(source) if path.suffix == ".sql" else lines_of_python(source)
+    return _lines_with_dashes(source) if path.suffix in _DASHES else lines_of_python(source)
 
 
-def _lines_of_sql(source: str) -> int:
+def _lines_with_dashes(source: str) -> int:
     return sum(bool(line.strip()) and not line.strip().startswith("--") for line in source.splitlines())
 
 
@@ -46,10 +48,11 @@ def lines_of_python(source: str) -> int:
 
 
 def files_of_one_capture() -> list[Path]:
-    """Those in the first table of README.md's map, from the request to the archive, each with its SQL."""
+    """Those in the first table of README.md's map, from the request to the archive, each with its SQL or Lua."""
     table = README.read_text().partition("\n## The map\n")[2].partition("\n|---")[2].partition("\n\n")[0]
     rooms = [ROOT / link for link in re.findall(r"\]\(([^)]+\.py)\)", table)]
-    return rooms + [path.with_suffix(".sql") for path in rooms if path.with_suffix(".sql").exists()]
+    beside = [path.with_suffix(suffix) for path in rooms for suffix in _DASHES]
+    return rooms + [path for path in beside if path.exists()]
 
 
 def parts() -> Mapping[str, list[Path]]:
@@ -88,7 +91,7 @@ def main() -> None:
 
 
 def _code(room: str) -> list[Path]:
-    return sorted(path for path in (ROOT / room).rglob("*") if path.suffix in (".py", ".sql"))
+    return sorted(path for path in (ROOT / room).rglob("*") if path.suffix in (".py", *_DASHES))
 
 
 if __name__ == "__main__":

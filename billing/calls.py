@@ -81,6 +81,8 @@ class Report:
     """That exception and its causes, without messages."""
     began_ns: int = 0
     """When the call began, by this machine's clock, in nanoseconds since 1970; 0 if it was not noted."""
+    requests: int = 1
+    """How many requests it made: a look may read several objects."""
 
     @property
     def reached(self) -> bool | None:
@@ -94,6 +96,14 @@ class Report:
                 return None
             case _:
                 return None if self.error else False
+
+    @property
+    def throttled(self) -> str | None:
+        """Stripe's code if it refused the call only for its rate: a 429 that is not replayed. None: it did not."""
+        answer = self.came_back.answer if isinstance(self.came_back, LookResult) else self.came_back
+        if isinstance(answer, Response) and answer.status == 429 and not answer.replayed:
+            return answer.error_code or "rate_limit"
+        return None
 
     @property
     def answer(self) -> str:
@@ -120,6 +130,5 @@ class Result:
     """For the log, and for the reason of the work."""
     misconfigured: int = 0
     """The status with which our credentials were refused."""
-    throttled: bool = False
     newly_undecided: bool = False
     """PARKED for the first time since it was last sent. Only then an error is logged, however often it is looked at."""

@@ -53,6 +53,7 @@ def call(gateway: Gateway, prepared: Call, budget: Budget) -> Report:
     """Send the prepared call once, or look once, within the budget. Holds no database connection and no lock."""
     began, began_ns = boot_clock(), time.time_ns()
     came_back: Answer | LookResult
+    requests = 1
     if prepared.looking:
         account = prepared.request.account
         owner = account or prepared.own_account
@@ -60,9 +61,11 @@ def call(gateway: Gateway, prepared: Call, budget: Budget) -> Report:
         whole = Budget(not_after=budget.over_at, over_at=budget.over_at)
         read = Reader(lambda path: gateway.send(Request("GET", path, account=account), whole), owner)
         came_back = prepared.step.look(prepared.loaded, read, gateway.livemode)
+        requests = read.requests
     else:
         came_back = gateway.send(prepared.request, budget)
-    return Report(prepared, came_back, int((boot_clock() - began) * 1000), began_ns=began_ns)
+    took_ms = int((boot_clock() - began) * 1000)
+    return Report(prepared, came_back, took_ms, began_ns=began_ns, requests=requests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,7 @@ def settle(context: Context, report: Report) -> Result:
         learn_from_look(loaded, record, came_back, began_at=call.prepared_at, took_ms=report.took_ms)
         result = _advance(context, record, came_back)
         status = came_back.answer.status if isinstance(came_back.answer, Response) else None
-        result.misconfigured, result.throttled = status if status in (401, 403) else 0, status == 429
+        result.misconfigured = status if status in (401, 403) else 0
         return result
     reading = read_answer(call.step, loaded, record, came_back)
     note_answer(loaded, record, came_back, reading, report.took_ms)
@@ -144,7 +147,7 @@ def settle(context: Context, report: Report) -> Result:
         case Kind.NOT_SENT:
             return Result(loaded, Standing.NOT_SENT, why=reading.why)
         case Kind.THROTTLED:
-            return Result(loaded, Standing.THROTTLED, why=reading.why, throttled=True)
+            return Result(loaded, Standing.THROTTLED, why=reading.why)
         case Kind.MISCONFIGURED:
             return Result(loaded, Standing.MISCONFIGURED, why=reading.why, misconfigured=reading.status)
         case Kind.LEARNED:

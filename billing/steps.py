@@ -107,8 +107,11 @@ class Reader:
         self.account = account
         """The account that the objects belong to, if we know it. The key of another account gets 404 for each of
         them."""
+        self.requests = 0
+        """How many requests it has made."""
 
     def get(self, path: str, parameters: Json | None = None) -> Answer:
+        self.requests += 1
         return self._get(f"{path}?{encode(parameters)}" if parameters else path)
 
     def pages(self, path: str, parameters: Json) -> Iterator[Json]:

@@ -4,7 +4,7 @@ The order of locks is the same everywhere: work, then the operation's row, then 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -127,12 +127,12 @@ def keep_unsettled(session: Session, report: Report, body: bytes | None, status:
     return bool(changed.rowcount)  # type: ignore[attr-defined]
 
 
-def look_later(session: Session, work_id: str, now: datetime, timing: Timing) -> None:
-    """Put off the look of this work's open record by the longest pause between looks."""
+def look_later(session: Session, work_id: str, at: datetime) -> None:
+    """Put off the look of this work's open record that is due, until then."""
     session.execute(
         update(Record)
         .where(Record.work_id == work_id, Record.concluded_at.is_(None), Record.look_at.is_not(None))
-        .values(look_at=now + timedelta(seconds=timing.look_max_s))
+        .values(look_at=at)
     )
 
 

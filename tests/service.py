@@ -172,15 +172,15 @@ class Service:
 
     def work_off(self, queue: str = "captures", gateway: Gateway | None = None, *, crew: int = 4) -> int:
         """One shift until its queue is empty."""
-        runner = Runner(self.call_settings, crew, random.Random(1))
+        runner = Runner(self.call_settings, random.Random(1))
         shift = Shift(self.engines["worker"], gateway or self.gateway(), runner, queue, crew=crew, slice_s=60)
         return shift.run(Control())
 
     def prepared(self, queue: str = "captures", most: int = 1) -> dict[str, Call]:
         """Calls that a worker has prepared and not made, by operation: it is silent until `report`."""
-        runner = Runner(self.call_settings, 4, random.Random(1))
+        runner = Runner(self.call_settings, random.Random(1))
         with database.transaction(self.engines["worker"]) as session:
-            calls = runner.start(session, runner.claim(session, queue, most), Counter()).calls
+            calls = runner.start(session, runner.claim(session, queue, most)).calls
         return {call.loaded.row.id: call for call in calls}
 
     def report(self, call: Call, came_back: Answer | LookResult | None = None) -> None:
@@ -188,7 +188,7 @@ class Service:
         budget = Budget(boot_clock() + 10, boot_clock() + 20)
         brought = effects.call(self.gateway(), call, budget) if came_back is None else Report(call, came_back, 1)
         with database.transaction(self.engines["worker"]) as session:
-            Runner(self.call_settings, 4, random.Random(1)).finish(session, [brought])
+            Runner(self.call_settings, random.Random(1)).finish(session, [brought])
 
     def settle(self, *entity_ids: str, within_s: float = PATIENCE_S, gateway: Gateway | None = None) -> list[str]:
         """Relay and workers, turn by turn, until all of these are final; returns their states."""

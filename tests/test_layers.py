@@ -26,7 +26,7 @@ BELOW = {
 FLOORS = (
     {"jobs.logs", "jobs.config"},
     {"jobs.rq"},
-    {"jobs.growth"},
+    {"jobs.growth", "jobs.limits"},
     {"jobs.access", "jobs.road"},
     {"jobs.metrics", "jobs.traces"},
     {"jobs.process"},

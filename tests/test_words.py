@@ -15,9 +15,9 @@ from billing.tables import entities
 from billing.timing import PRODUCTION, SHORT
 from jobs.checkup import rows, servers
 from jobs.cli import archive_verify
+from jobs.limits.bucket import FAILURES
 from jobs.process import health, waiting
 from jobs.road import drain
-from jobs.road.guards import Silence
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("billing", "archive", "jobs")
@@ -133,7 +133,7 @@ STATED = {
         f"after {CARDINALS[idempotency.MAX_ROTATIONS]} rotations **Done**",
         f"the {ORDINALS[idempotency.MAX_SERVER_ERRORS]} 5xx under one key",
         f"its first send is {P.horizon_s / 3600:g} hours old",
-        f"answered nothing for {P.probe_s:g} s and {CARDINALS[Silence.FAILURES]} calls failed",
+        f"answered nothing for {P.probe_s:g} s and {CARDINALS[FAILURES]} calls failed",
         f"after at most {P.probe_s:g} s and the length of one call (up to {P.call_budget_s:g} s), not after "
         f"{P.retry_max_s:g} s",
         f"with more than {entities.MAX_LINES} lines, or with a description of more than {entities.MAX_DESCRIPTION} ",

@@ -77,7 +77,7 @@ def _opened(act: Acting, reason: str) -> "Iterator[DryRun]":
     process = ServiceProcess(settings, "cli")
     try:
         process.check_provider()
-        runner = Runner(process.call_settings, 1, random.Random())  # noqa: S311 - jitter, no secret
+        runner = Runner(process.call_settings, random.Random())  # noqa: S311 - jitter, no secret
         yield DryRun(runner, process.gateway(1), partial(patiently, act.runtime), actor=act.actor, reason=reason)
     finally:
         process.close()

@@ -8,7 +8,10 @@ class Queue:
     name: str
     crew: int
     """How many calls one worker has in flight, unless its setting says otherwise."""
+    leaves: float = 0.0
+    """The share of an account's tokens that it leaves to the other queues, while they use them (`jobs.limits`)."""
 
 
-QUEUES = (Queue("captures", crew=32), Queue("invoices", crew=8))
+# An authorization lapses; an invoice can wait a second.
+QUEUES = (Queue("captures", crew=32), Queue("invoices", crew=8, leaves=0.5))
 NAMES = tuple(queue.name for queue in QUEUES)

@@ -122,6 +122,13 @@ class Settings(_Queues):
         pattern=r"^acct_[A-Za-z0-9]+$",
         description="the connected account (acct_...) of what the command asks for; not set, our own",
     )
+    stripe_rate: float | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="requests per second to one Stripe account, by all workers together; not set, what Stripe "
+        "documents: 100 in production, else 25",
+    )
 
     s3_endpoint_url: str | None = Field(
         None,
@@ -201,6 +208,11 @@ class Settings(_Queues):
         """The settings of this queue."""
         values = (f"crew_{name}", f"slice_{name}_s", f"workers_{name}")
         return QueueSettings(*(getattr(self, field) for field in values))
+
+    @property
+    def calls_per_s(self) -> float:
+        """How fast one Stripe account may be called. Source of the defaults: docs.stripe.com/rate-limits."""
+        return self.stripe_rate if self.stripe_rate is not None else 100.0 if self.livemode else 25.0
 
     @property
     def livemode(self) -> bool:

@@ -179,8 +179,10 @@ class LocalServers:
 
     @property
     def environment(self) -> dict[str, str]:
-        """DATABASE_URL, REDIS_URL and STRIPE_API_BASE, of our servers or yours; and S3 with its keys if wanted."""
+        """DATABASE_URL, REDIS_URL and STRIPE_API_BASE, of our servers or yours; S3 with its keys if wanted; and with
+        our stand-in, which has no limits, BILLING_STRIPE_RATE."""
         return {
+            **({"BILLING_STRIPE_RATE": self._given.get("BILLING_STRIPE_RATE") or "1000"} if self._standin else {}),
             **(self._s3_environment() if self._wants_s3 else {}),
             "DATABASE_URL": self._postgres.url if self._postgres else yours.postgres(self._given["DATABASE_URL"]),
             "REDIS_URL": self._valkey.url if self._valkey else yours.redis(self._given["REDIS_URL"]),

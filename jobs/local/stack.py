@@ -33,8 +33,8 @@ from jobs.process.service import ServiceProcess
 STRIPE_KEY = "sk_test_local"
 """The stand-in takes any well-formed key."""
 ENVIRONMENT = "development"
-_ADDRESSES = ("STRIPE_API_BASE", "S3_ENDPOINT_URL")
-"""Addresses are not secret. `setup` also gets the DATABASE_URL of the owner."""
+_ADDRESSES = ("STRIPE_API_BASE", "BILLING_STRIPE_RATE", "S3_ENDPOINT_URL")
+"""Addresses are not secret; the rate is that of the stand-in there. `setup` also gets the DATABASE_URL of the owner."""
 _KINDS = {"relay": "relay", "worker": "worker", "archive": "archiver"}
 """The kind of a process, by the command that it runs."""
 

@@ -64,7 +64,7 @@ _SETTLED = ("operation.settled",)
 _RARE = tuple(
     (event, level)
     for level, events in {
-        "warning": "postgres.away redis.away redis.lost provider.silent archive.away archive.failed",
+        "warning": "postgres.away redis.away redis.lost provider.silent provider.throttled archive.away archive.failed",
         "error": "operation.settled work.quarantined settle.kept call.crashed call.abandoned evidence.differs",
     }.items()
     for event in events.split()

@@ -22,6 +22,9 @@ from jobs.config.secrets import Secret, SecretError, check_stripe_key
 from jobs.config.settings import Settings
 from jobs.config.sources import SettingsError
 from jobs.growth import redis_memory
+from jobs.limits.bucket import Terms
+from jobs.limits.pace import Pace
+from jobs.limits.shared import TIMEOUT_S, SharedBuckets
 from jobs.process.health import Heartbeat
 from jobs.process.runtime import Runtime
 from jobs.process.waiting import until_ready
@@ -130,6 +133,18 @@ class ServiceProcess(Runtime):
             ),
         )
 
+    @property
+    def terms(self) -> Terms:
+        """How fast a Stripe account may be called, and how often one that does not answer is tried."""
+        return Terms(self.settings.calls_per_s, self.timing.probe_s)
+
+    def pace(self, queue: str, redis: Redis) -> Pace:
+        """How fast a worker of this queue calls. `redis` has a short timeout, because a captain waits for it."""
+        (leaves,) = [each.leaves for each in queues.QUEUES if each.name == queue]
+        workers_in_all = sum(self.settings.queue(name).workers for name in queues.NAMES)
+        shared = SharedBuckets(redis, self.settings.environment)
+        return Pace(self.terms, shared=shared, share=1 / workers_in_all, leaves=leaves)
+
     def shift(self, queue: str, gateway: Gateway, runner: Runner) -> Shift:
         own = self.settings.queue(queue)
         return Shift(self.engine, gateway, runner, queue, crew=own.crew, slice_s=own.slice_s)
@@ -162,13 +177,14 @@ class ServiceProcess(Runtime):
             gateway = until_ready(open_all, self.forget, stop_requested, heartbeat, complain)
             if gateway is None:
                 return 0
-            runner = Runner(self.call_settings, self.settings.queue(queue).crew, random.Random())  # noqa: S311 - jitter, no secret
+            with bells.open_redis(self.redis_url, TIMEOUT_S) as redis:
+                runner = Runner(self.call_settings, random.Random(), self.pace(queue, redis))  # noqa: S311 - jitter, no secret
 
-            def take_shift(control: workers.ShiftControl) -> int:
-                return self.shift(queue, gateway, runner).run(_WithHeartbeat(control, heartbeat))
+                def take_shift(control: workers.ShiftControl) -> int:
+                    return self.shift(queue, gateway, runner).run(_WithHeartbeat(control, heartbeat))
 
-            environment = self.settings.environment
-            return workers.run_worker(self.redis_url, environment, queue, take_shift, heartbeat, stop_requested)
+                environment = self.settings.environment
+                return workers.run_worker(self.redis_url, environment, queue, take_shift, heartbeat, stop_requested)
 
     def forget(self) -> None:
         super().forget()

@@ -197,7 +197,7 @@ class DryRun:
         try:
             # Not the session's own savepoint: its release counts as a commit, after which log lines are written.
             with session.connection().begin_nested():
-                return _only(self._runner.start(session, [piece], {}))
+                return _only(self._runner.start(session, [piece]))
         except Exception as error:
             if classify(error) is not Failure.DATA:
                 raise

@@ -8,7 +8,7 @@ from billing.registration import Operation
 from billing.states import WorkState
 from billing.steps import LoadedOperation
 from billing.tables.work import Work
-from jobs.road.guards import Refusal
+from jobs.road.guards import AT_ITS_LIMIT, Refusal
 
 
 @dataclass(slots=True)
@@ -27,6 +27,11 @@ class Piece:
     """None: the operation was left as it is."""
     ended: bool = False
     """Its operation came to a final state, by this piece and in this transaction."""
+
+    @property
+    def look_is_refused(self) -> bool:
+        """A look that is due must wait, because its account is at its limit."""
+        return self.look and self.refusal is AT_ITS_LIMIT
 
     def quarantined_at(self, now: datetime) -> bool:
         """Whether it was quarantined in the transaction of this time."""

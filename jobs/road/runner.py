@@ -9,10 +9,10 @@ once: an exception of a call is a bug of ours, counts as an attempt, and does no
 """
 
 import random
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import InitVar, dataclass, field, replace
+from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
@@ -32,6 +32,7 @@ from billing.steps import LoadedOperation, LookResult
 from billing.tables.work import Work
 from billing.timing import may_be_real
 from jobs import logs
+from jobs.limits.pace import Pace, Unlimited
 from jobs.logs import about
 from jobs.road import evidence, work_log, work_queue
 from jobs.road.contracts import contract_of, known, urgency_of
@@ -54,15 +55,15 @@ class Outcome:
 
 @dataclass(slots=True)
 class Runner:
-    """What all work of one worker process shares. `crew`: how many calls are made at once."""
+    """What all work of one worker process shares. Without a `pace` it calls as fast as it can, which is for tests."""
 
     call_settings: CallSettings
-    crew: int
     rng: random.Random
+    pace: InitVar[Pace | None] = None
     guards: Guards = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.guards = Guards(self.crew, self.call_settings.timing.probe_s)
+    def __post_init__(self, pace: Pace | None) -> None:
+        self.guards = Guards(pace or Unlimited(self.call_settings.timing.probe_s))
 
     def claim(self, session: Session, queue: str, free: int) -> list[Piece]:
         """Lock up to `free` pieces of work: first those whose look is due, then the most urgent."""
@@ -73,26 +74,25 @@ class Runner:
         claimed = {work.id: work for work in (*ready, *looking)}.values()
         return [Piece(work, operation_of(work.entity_id), look=work.id in looks) for work in claimed]
 
-    def start(self, session: Session, claimed: Sequence[Piece], in_flight: Mapping[str | None, int]) -> Outcome:
-        """Prepare the calls of claimed work. The caller commits, then calls. `in_flight`: the number of calls by
-        account."""
-        return self._carry_on(session, claimed, Counter(in_flight)) if claimed else Outcome()
+    def start(self, session: Session, claimed: Sequence[Piece]) -> Outcome:
+        """Prepare the calls of claimed work. The caller commits, then calls."""
+        return self._carry_on(session, claimed) if claimed else Outcome()
 
     def finish(self, session: Session, reports: Sequence[Report]) -> Outcome:
         """Settle the reports together; the next steps are prepared in the same transaction."""
         works = work_queue.locked(session, {report.call.loaded.work_id for report in reports})
         in_order = sorted(reports, key=lambda report: report.call.record_id)
         pieces = [Piece(works[each.call.loaded.work_id], each.call.operation, each) for each in in_order]
-        return self._carry_on(session, pieces, Counter())
+        return self._carry_on(session, pieces)
 
-    def _carry_on(self, session: Session, pieces: Sequence[Piece], in_flight: Counter[str | None]) -> Outcome:
+    def _carry_on(self, session: Session, pieces: Sequence[Piece]) -> Outcome:
         """Take pieces of work through one transaction: the one before their calls, or the one after."""
         pulled = switches.lock_and_read_pulled(session, {scope for piece in pieces for scope in piece.work.scopes})
         _load(session, pieces)
         now = database.now(session)
         for piece in pieces:
-            self._check_guards(piece, pulled, in_flight)
-            self._prepare_or_settle(session, piece, now, in_flight)
+            self._check_guards(piece, pulled)
+            self._prepare_or_settle(session, piece, now)
         # Written before they are judged: the write shows whether a sibling has the object of a new record.
         unwritten = store.write(session, [piece.result for piece in pieces if piece.result is not None])
         for piece in pieces:
@@ -102,20 +102,20 @@ class Runner:
         logs.once_committed(session, lambda: work_log.write(pieces, now))
         return _outcome(pieces)
 
-    def _check_guards(self, piece: Piece, pulled: Mapping[str, str], in_flight: Counter[str | None]) -> None:
+    def _check_guards(self, piece: Piece, pulled: Mapping[str, str]) -> None:
         if piece.loaded is None:
             piece.refusal = UNAVAILABLE
             return
         if piece.report is not None and piece.report.error is not None:
             piece.work.attempts += 1
-        account = piece.loaded.row.account
         _name_scopes(piece.work, piece.operation, piece.loaded)
-        # A look sends nothing, and a next step follows a call that is over: neither adds to the calls in flight.
-        adds_to = in_flight[account] if piece.report is None and not piece.look else None
-        piece.refusal = self.guards.check(piece.work, pulled, account, adds_to)
+        account, follows = piece.loaded.row.account, piece.report is not None
+        piece.refusal = self.guards.check(piece.work, pulled, account, follows=follows)
 
-    def _prepare_or_settle(self, session: Session, piece: Piece, now: datetime, in_flight: Counter[str | None]) -> None:
+    def _prepare_or_settle(self, session: Session, piece: Piece, now: datetime) -> None:
         loaded, refusal = piece.loaded, piece.refusal
+        if piece.look_is_refused:
+            store.look_later(session, piece.work.id, now + timedelta(seconds=self.call_settings.timing.retry_first_s))
         if loaded is None or (refusal is not None and refusal.untouched):
             return
         contract = contract_of(piece.work)
@@ -124,19 +124,21 @@ class Runner:
         state = loaded.row.state
         if piece.report is None:
             piece.result = effects.prepare(context, look=piece.look)
-            in_flight[loaded.row.account] += piece.result.call is not None
         else:
             report = _conflict_if_claimed(session, piece.report) if piece.report.call.looking else piece.report
             piece.result = effects.settle(context, report)
-            self.guards.windows.learn(loaded.row.account, throttled=piece.result.throttled)
         if piece.work.traceparent is not None:
             for fact in loaded.facts:
                 fact.traceparent = piece.work.traceparent
+        if piece.result.call is not None:
+            self.guards.pace.spend(loaded.row.account)
         piece.ended = loaded.row.state != state and loaded.row.life.is_final(loaded.row.state)
 
     def _judge(self, piece: Piece, now: datetime) -> None:
         """Change the state of the work by the standing of its operation. Only this function does that."""
         work, result, refusal = piece.work, piece.result, piece.refusal
+        if piece.look_is_refused:
+            return  # it was put off, and nothing else waits for it
         if refusal is not None and (result is None or result.standing in LEFT_TO_GUARDS):
             verdict, why = refusal.verdict, refusal.reason
         else:
@@ -178,7 +180,7 @@ class Runner:
             logs.once_committed(session, partial(log.error, "work.quarantined", **about(work), why=why))
             failure = evidence.failure(session, work, quarantined=True, errors=evidence.errors_of(error))
             row_io.save(session, [work], [failure])
-            store.look_later(session, work.id, now, self.call_settings.timing)
+            store.look_later(session, work.id, now + timedelta(seconds=self.call_settings.timing.look_max_s))
 
 
 def make_call(gateway: Gateway, call: Call, budget: Budget) -> Report:

@@ -7,7 +7,6 @@ flight.
 
 import os
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
@@ -92,6 +91,7 @@ class Shift:
         # settles and claims.
         self._ahead = crew // 2
         self._timing = runner.call_settings.timing
+        self._pace = runner.guards.pace
         self._settler = Settler(engine, runner, self._pause)
         # By record and fence: if a renewal came too late, this same shift may have taken a call over from itself.
         self._in_flight: dict[CallId, InFlight] = {}
@@ -116,14 +116,13 @@ class Shift:
         if begun is not None:
             self._hand_over(crew, *begun)
         while True:
-            # When every thread is busy, new work could not start: the captain only waits for the first report.
-            reports = self._collect(crew, POLL_EVERY_S if self._wants_more() else ALL_BUSY_S)
-            reports += self._settler.due_again()
-            reports += self._take_back(crew)
-            if reports:
-                answers_again = [self._runner.guards.silence.learn(reached=report.reached) for report in reports]
+            fresh = self._collect(crew, self._patience_s()) + self._take_back(crew)
+            if reports := fresh + self._settler.due_again():
                 self._settle(reports, crew)
-                self._after_a_silence(any(answers_again))
+            for each in fresh:
+                account = each.call.loaded.row.account
+                self._pace.learn(account, reached=each.reached, throttled=each.throttled, requests=each.requests)
+            self._after_a_silence(self._pace.tell())
             ending = control.stop_requested() or bool(self._written_off) or boot_clock() > began + self._slice_s
             if not ending:
                 claimed = self._claim(crew) if self._wants_more() else 0
@@ -149,31 +148,35 @@ class Shift:
     def _free(self) -> int:
         return self._crew + self._ahead - len(self._in_flight)
 
+    def _has_room(self) -> bool:
+        """Not after every single report: a claim is expensive, and prepared calls still wait."""
+        return self._free() > self._ahead // 2 and not (self._alone and self._in_flight)
+
     def _wants_more(self) -> bool:
-        """Whether to claim now. Not after every single report: a claim is expensive, and prepared calls still wait."""
-        if self._alone and self._in_flight:
-            return False
-        return self._runner.guards.silence.limit(self._free()) > 0 and self._free() > self._ahead // 2
+        """Whether to claim now."""
+        return self._has_room() and self._pace.opens_in_s() == 0
+
+    def _patience_s(self) -> float:
+        """How long to wait for the first report. When every thread is busy, new work could not start."""
+        return min(ALL_BUSY_S, max(POLL_EVERY_S, self._pace.opens_in_s())) if self._has_room() else ALL_BUSY_S
 
     def _claim(self, crew: Crew) -> int:
-        before = boot_clock()
-        in_flight = Counter(each.call.loaded.row.account for each in self._in_flight.values())
-        free = self._runner.guards.silence.limit(1 if self._one_by_one else self._free())
         claimed: list[Piece] = []
         try:
             if not self._found and not self._anything():
                 return 0
+            if (free := self._pace.room(1 if self._one_by_one else self._free())) < 1:
+                return 0
+            before = boot_clock()
             with transaction(self._engine) as session:
                 claimed = self._set_suspects_apart(self._runner.claim(session, self._queue, free))
-                prepared = self._runner.start(session, claimed, in_flight)
+                prepared = self._runner.start(session, claimed)
         except Exception as error:  # noqa: BLE001 - judged by the one table; nothing is swallowed
             # Whether it committed is unknown, but no call was started. Prepared work becomes ready again when its
             # lease is over.
             self._not_prepared(claimed, error)
             return 0
         self._hand_over(crew, prepared, before)
-        if claimed:
-            self._runner.guards.silence.prepared()
         self._found = bool(claimed)
         # The row that failed is among the pieces that were claimed together, or another worker has it by now.
         self._one_by_one = max(0, self._one_by_one - 1) if claimed else 0

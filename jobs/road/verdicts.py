@@ -65,8 +65,8 @@ PATIENT = Policy(
 )
 RATE_LIMIT = Policy(
     "rate limit",
-    "it was not carried out: the same key again after a pause as above, and the worker halves how many calls of this "
-    "account it makes at once",
+    "it was not carried out: the same key again after a pause as above; after a 429 all workers call this account more "
+    "slowly (`billing limits`)",
     backoff,
 )
 SHORT_PAUSE = Policy("short pause", "nothing of it was sent: it is tried again after 1 s", soon)

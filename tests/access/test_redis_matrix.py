@@ -55,6 +55,12 @@ TRIES = [
     one(f"ZADD {OURS}:wip:captures 1 1", "worker"),
     one(f"DEL {OURS}:job:1", "worker"),
     one(f"EVAL return(redis.call('get','{OURS}:x')) 0", "worker"),
+    # The limits of accounts: workers share them, operators read them.
+    one("EVAL return(redis.call('hset',KEYS[1],'rate','1')) 1 billing-test:limits:own", "worker"),
+    one("HSET billing-test:limits:own rate 1", "relay worker"),
+    one("HGETALL billing-test:limits:own", "worker operator"),
+    one("ZRANGE billing-test:limits 0 -1", "worker operator"),
+    one("EVAL return(redis.call('hset',KEYS[1],'rate','1')) 1 billing-production:limits:own"),
     # Another environment's keys, and anybody else's.
     one(f"LLEN {THEIRS}:queue:captures"),
     one(f"RPUSH {THEIRS}:queue:captures 1"),

@@ -2,8 +2,7 @@
 
 import contextlib
 import random
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import ClassVar
@@ -48,7 +47,7 @@ def test_a_missing_grant_or_migration_quarantines_nothing(service: Service) -> N
     captures = [service.ask_for_capture(intent) for intent in service.intents(4)]
     service.plan()
     service.execute("ALTER TABLE billing.captures RENAME COLUMN charge TO charge_of_tomorrow")
-    runner = Runner(service.call_settings, 4, random.Random(1))
+    runner = Runner(service.call_settings, random.Random(1))
     Shift(service.engine, service.gateway(), runner, "captures", crew=4, slice_s=2).run(Control())
     service.execute("ALTER TABLE billing.captures RENAME COLUMN charge_of_tomorrow TO charge")
     states = service.states_of_work()
@@ -64,7 +63,7 @@ def test_only_the_row_that_cannot_be_prepared_is_set_aside(service: Service) -> 
     service.execute(
         f"ALTER TABLE billing.idempotency_records ADD CONSTRAINT broken CHECK (operation_id <> '{poisoned}')"
     )
-    runner = Runner(service.call_settings, 1, random.Random(1))
+    runner = Runner(service.call_settings, random.Random(1))
     failed: list[Piece] = []
     with pytest.raises(IntegrityError, match="broken"):
         _start_and_commit(service, runner, failed)
@@ -96,7 +95,7 @@ class Failing(Runner):
     """A runner whose first claim fails after it claimed; it remembers how much each claim asked for."""
 
     def __init__(self, service: Service, error: Exception) -> None:
-        super().__init__(lingering(service), 4, random.Random(1))
+        super().__init__(lingering(service), random.Random(1))
         Failing.sizes, Failing.error = [], error
 
     sizes: ClassVar[list[int]]
@@ -106,8 +105,8 @@ class Failing(Runner):
         Failing.sizes.append(free)
         return super().claim(session, queue, free)
 
-    def start(self, session: Session, claimed: Sequence[Piece], in_flight: Mapping[str | None, int]) -> Outcome:
-        outcome = super().start(session, claimed, in_flight)
+    def start(self, session: Session, claimed: Sequence[Piece]) -> Outcome:
+        outcome = super().start(session, claimed)
         error, Failing.error = Failing.error, None
         if error is not None:
             raise error
@@ -152,7 +151,7 @@ def test_a_connection_to_a_primary_that_became_read_only_is_given_up(service: Se
     with engine.connect() as connection:
         connection.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
         connection.commit()
-    runner = Runner(lingering(service), 1, random.Random(1))
+    runner = Runner(lingering(service), random.Random(1))
     run_until_settled(Shift(engine, service.gateway(), runner, "captures", crew=1, slice_s=PATIENCE_S), 1)
     engine.dispose()
     assert service.status(capture).state == "captured"
@@ -181,22 +180,22 @@ def test_a_look_that_kills_its_worker_is_counted_or_put_off(service: Service) ->
 def _start_and_commit(service: Service, runner: Runner, claimed: list[Piece]) -> None:
     with database.transaction(service.engine) as session:
         claimed += runner.claim(session, "captures", 1)
-        runner.start(session, claimed, Counter())
+        runner.start(session, claimed)
 
 
 def _sent(service: Service) -> tuple[str, Call]:
     """A capture whose first send nobody reported, and a look in hand."""
     capture = service.ask_for_capture()
     service.plan()
-    runner = Runner(service.call_settings, 1, random.Random(1))
+    runner = Runner(service.call_settings, random.Random(1))
     with database.transaction(service.engine) as session:
-        runner.start(session, runner.claim(session, "captures", 1), Counter())
+        runner.start(session, runner.claim(session, "captures", 1))
     service.age(capture, 10)
     service.execute(
         "UPDATE billing.idempotency_records SET look_at = now(), look_only = true WHERE operation_id = :id", id=capture
     )
     with database.transaction(service.engine) as session:
-        (look,) = runner.start(session, runner.claim(session, "captures", 1), Counter()).calls
+        (look,) = runner.start(session, runner.claim(session, "captures", 1)).calls
     assert look.looking
     return capture, look
 
@@ -214,13 +213,13 @@ def test_keeping_an_answer_twice_is_keeping_it_once(service: Service) -> None:
     """Where the commit's answer was lost it is done again, and takes no other send's report."""
     capture = service.ask_for_capture()
     service.plan()
-    runner = Runner(service.call_settings, 1, random.Random(1))
+    runner = Runner(service.call_settings, random.Random(1))
     with database.transaction(service.engine) as session:
-        runner.start(session, runner.claim(session, "captures", 1), Counter())
+        runner.start(session, runner.claim(session, "captures", 1))
     service.age(capture, 10)
     service.relay.round()
     with database.transaction(service.engine) as session:
-        (again,) = runner.start(session, runner.claim(session, "captures", 1), Counter()).calls
+        (again,) = runner.start(session, runner.claim(session, "captures", 1)).calls
     assert service.record(capture).unreported == 2
     for _ in range(2):
         with database.transaction(service.engine) as session:
@@ -235,7 +234,7 @@ def test_one_locked_row_does_not_keep_the_others_of_its_group_from_settling(serv
     service.standin.add_fault("latency_after", path="/capture$", seconds=0.3)
     import threading
 
-    runner = Runner(service.call_settings, 4, random.Random(1))
+    runner = Runner(service.call_settings, random.Random(1))
     engine = patient_engine(service.url, service.timing, name="worker")
     shift = Shift(engine, service.gateway(), runner, "captures", crew=4, slice_s=5)
     thread = threading.Thread(target=shift.run, args=(Control(),))

@@ -19,7 +19,7 @@ from jobs.road.shift import Control, Shift
 
 
 def _runner(service: Service) -> Runner:
-    return Runner(service.call_settings, 4, random.Random(1))
+    return Runner(service.call_settings, random.Random(1))
 
 
 def test_a_report_that_is_settled_twice_counts_once(service: Service) -> None:

@@ -1,7 +1,6 @@
 """An application writes lines with its own login: an invoice that no call of ours can carry is refused at once."""
 
 import random
-from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -62,10 +61,10 @@ def test_lines_that_no_call_can_carry_refuse_their_invoice_in_the_claim_itself(u
     unfit = {write_invoice(service, lines): why for lines, why in UNFIT.values()}
     good = service.ask_for_invoice()
     service.plan()
-    runner = Runner(service.call_settings, 8, random.Random(1))
+    runner = Runner(service.call_settings, random.Random(1))
     with database.transaction(service.engines["worker"]) as session:
         claimed = runner.claim(session, "invoices", 8)
-        prepared = runner.start(session, claimed, Counter())
+        prepared = runner.start(session, claimed)
     assert len(claimed) == len(unfit) + 1
     assert [call.loaded.row.id for call in prepared.calls] == [good]
     for invoice_id, why in unfit.items():

@@ -61,6 +61,7 @@ READING = {
     "explain",
     "growth",
     "health",
+    "limits",
     "quarantine list",
     "quarantine show",
     "quarantine stats",

@@ -6,6 +6,9 @@ import pytest
 from long_ago import archived_without_a_bucket, make_older
 from test_cli_help import COMMANDS
 
+from jobs.limits.bucket import Ask, Terms
+from jobs.limits.shared import SharedBuckets
+
 ASKED = ("--currency", "USD", "--json")
 
 
@@ -39,6 +42,11 @@ def quarantined(service: Any) -> list[str]:
     return [service.work(capture_id).id, "--json"]
 
 
+def called(service: Any) -> list[str]:
+    SharedBuckets(service.redis, "test").exchange({None: Ask(1)}, Terms(25.0, 5.0))
+    return ["--json"]
+
+
 def nothing(service: Any) -> list[str]:
     return ["--json"]
 
@@ -63,6 +71,7 @@ ARGUMENTS = {
     "health": lambda service: ["relay", "--json"],
     "invoice issue": issue,
     "invoice reopen": refused,
+    "limits": called,
     "migrate": nothing,
     "quarantine assign": lambda service: [*quarantined(service), "--to", "grace"],
     "quarantine discard": lambda service: [*quarantined(service), "--reason", "ordered twice"],

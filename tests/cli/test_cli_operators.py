@@ -188,8 +188,8 @@ def prepare(service, *queues: str) -> None:
 
     for queue in queues or ("captures", "invoices"):
         with database.transaction(service.engine) as session:
-            runner = Runner(service.call_settings, 4, random.Random(1))
-            runner.start(session, runner.claim(session, queue, 4), {})
+            runner = Runner(service.call_settings, random.Random(1))
+            runner.start(session, runner.claim(session, queue, 4))
 
 
 # Quarantine.

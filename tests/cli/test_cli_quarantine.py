@@ -43,7 +43,7 @@ def unprepared(service: Service) -> str:
     """The id of work for which no call could be prepared."""
     capture = service.ask_for_capture()
     service.plan()
-    runner = Runner(service.call_settings, 1, random.Random(1))
+    runner = Runner(service.call_settings, random.Random(1))
     with database.transaction(service.engines["worker"]) as session:
         runner.set_aside(session, runner.claim(session, "captures", 1), ValueError("a bug"))
     return service.work(capture).id

@@ -16,9 +16,10 @@ from billing.calls import Call, Report
 from billing.gateway import Answer, Budget, Gateway, Request, boot_clock
 from billing.states import RecordState, WorkState
 from billing.timing import PRODUCTION
+from jobs.limits.bucket import FAILURES
+from jobs.limits.pace import Unlimited
 from jobs.road import housekeeping
 from jobs.road.crew import Crew
-from jobs.road.guards import Silence
 from jobs.road.runner import Runner
 from jobs.road.shift import Control, Shift
 
@@ -42,7 +43,7 @@ def known(service: Service, currency: str = "USD") -> str:
 def shift(service: Service, gateway: Gateway, crew: int) -> None:
     """As `Service.work_off`, with calls that may take long."""
     settings = replace(service.call_settings, timing=replace(PRODUCTION, linger_s=0.02))
-    runner = Runner(settings, crew, random.Random(1))
+    runner = Runner(settings, random.Random(1))
     engine = service.engines["worker"]
     Shift(engine, gateway, runner, "captures", crew=crew, slice_s=60, leave=lambda _: None).run(Control())
 
@@ -132,10 +133,11 @@ def test_a_call_that_was_taken_back_says_nothing_about_the_provider(service: Ser
     capture = known(service)
     service.plan()
     report = Report(service.prepared()[capture], switches.TAKEN_BACK, 0)
-    silence = Silence(0.0)
-    for _ in range(Silence.FAILURES):
-        silence.learn(reached=report.reached)
-    assert silence.limit(8) == 8
+    pace = Unlimited(0.0)
+    for _ in range(FAILURES):
+        pace.learn(None, reached=report.reached)
+    pace.tell()
+    assert pace.room(8) == 8
 
 
 def test_a_receipt_lists_what_a_worker_takes_back_while_it_waits(

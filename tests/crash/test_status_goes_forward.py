@@ -103,7 +103,7 @@ class Chaos:
 
     def __init__(self, service: Service, watch: Watch, rng: random.Random) -> None:
         self.service, self.watch, self.rng = service, watch, rng
-        self.runner = Runner(service.call_settings, 4, random.Random(1))
+        self.runner = Runner(service.call_settings, random.Random(1))
         self.asleep: list[Call] = []
         self.day = 0
 
@@ -123,7 +123,7 @@ class Chaos:
         """A worker prepares calls, and is then asleep."""
         with transaction(self.service.engines["worker"]) as session:
             claimed = self.runner.claim(session, self.rng.choice(QUEUES), 2)
-            self.asleep += self.runner.start(session, claimed, {}).calls
+            self.asleep += self.runner.start(session, claimed).calls
 
     def wakes_up(self) -> None:
         if not self.asleep:
@@ -201,9 +201,9 @@ def seen(watch: Watch) -> list[tuple[str, str]]:
 def test_between_two_calls_and_while_it_is_held_a_capture_stays_in_progress(service: Service, watch: Watch) -> None:
     capture_id = watch.add(service.ask_for_capture(authorization=None))
     service.plan()
-    runner = Runner(service.call_settings, 4, random.Random(1))
+    runner = Runner(service.call_settings, random.Random(1))
     with transaction(service.engines["worker"]) as session:
-        (call,) = runner.start(session, runner.claim(session, "captures", 1), {}).calls
+        (call,) = runner.start(session, runner.claim(session, "captures", 1)).calls
     with transaction(service.engine) as session:
         switches.pull(session, "captures", actor="grace", reason="a test")
     later = boot_clock() + 20

@@ -172,10 +172,9 @@ def test_the_witness_sees_a_call_from_inside_its_own_transaction(service: Servic
     service.plan()
     witness = _Witness(service)
     import random
-    from collections import Counter
 
-    runner = Runner(service.call_settings, 1, random.Random(1))
+    runner = Runner(service.call_settings, random.Random(1))
     with database.transaction(service.engine) as session:
-        outcome = runner.start(session, runner.claim(session, "captures", 1), Counter())
+        outcome = runner.start(session, runner.claim(session, "captures", 1))
         effects.call(witness, outcome.calls[0], Budget(1e12, 1e12))
     assert witness.seen == [(None, 1)]

@@ -81,7 +81,7 @@ def fork_worker(
         event.listen(engine, "before_cursor_execute", lambda *told: _writes(told[2]) and wrote.add("something"))
         event.listen(engine, "commit", lambda _: wrote and boundaries.passes("commit.before"))
         event.listen(Session, "after_commit", lambda _: wrote and (wrote.clear(), boundaries.passes("commit.after")))
-        runner = Runner(service.call_settings, crew, random.Random(1))
+        runner = Runner(service.call_settings, random.Random(1))
         gateway = Watched(service.gateway(), boundaries)
         Shift(engine, gateway, runner, queue, crew=crew, slice_s=30).run(Control())
     except BaseException:  # noqa: BLE001 - a forked child must not go on as a second pytest

@@ -27,19 +27,18 @@ from billing.tables.facts import Fact
 from billing.tables.idempotency_records import Record
 from billing.tables.work import Work
 from billing.timing import PRODUCTION, SHORT
+from jobs.limits.bucket import Terms
+from jobs.limits.pace import Pace
 from jobs.road import backlog, cadence, housekeeping, planning, quarantine, quarantine_list, ringer, work_queue
 from jobs.road.cadence import CostlyChecks
 from jobs.road.contracts import known
-from jobs.road.guards import Windows
 from jobs.road.runner import Runner
 from jobs.road.verdicts import backoff, soon
-
-NOT_NOW = Response(429, b"{}", {"error": {"type": "rate_limit_error"}}, "req_1", replayed=False)
 
 
 @pytest.fixture
 def runner() -> Runner:
-    return Runner(CALL_SETTINGS, 8, random.Random(1))
+    return Runner(CALL_SETTINGS, random.Random(1))
 
 
 def execute(engine: Engine, statement: str, **values: Any) -> None:
@@ -131,31 +130,7 @@ def test_looks_and_ready_work_share_the_room_and_looks_come_first(engine: Engine
     assert len(claim(engine, runner, free=1).calls) == 1
 
 
-# The window of an account.
-
-
-def test_a_throttled_answer_halves_what_an_account_has_in_flight_and_others_raise_it_slowly():
-    windows = Windows(8)
-    assert windows.fits(None, 100), "without throttling the crew is the bound"
-    windows.learn(None, throttled=True)
-    assert (windows.fits(None, 3), windows.fits(None, 4)) == (True, False)
-    assert windows.fits("acct_other", 100)
-    for _ in range(4):
-        windows.learn(None, throttled=False)
-    assert not windows.fits(None, 4)
-    windows.learn(None, throttled=False)
-    assert windows.fits(None, 4)
-    for _ in range(10):
-        windows.learn(None, throttled=True)
-    assert (windows.fits(None, 0), windows.fits(None, 1)) == (True, False)
-
-
-def test_a_throttled_look_slows_its_account_down_as_a_throttled_send_does(engine: Engine, runner: Runner):
-    in_doubt(engine, runner, 0)
-    (look,) = claim(engine, runner).calls
-    assert look.looking
-    report(engine, runner, look, LookResult(Learned.LOOK_UNANSWERED, why="status 429", answer=NOT_NOW))
-    assert (runner.guards.windows.fits(None, 3), runner.guards.windows.fits(None, 4)) == (True, False)
+# The limit of an account.
 
 
 def test_a_look_whose_credentials_are_refused_switches_its_account_off(engine: Engine, runner: Runner):
@@ -166,17 +141,39 @@ def test_a_look_whose_credentials_are_refused_switches_its_account_off(engine: E
     assert outcome.refused_accounts == {None: 401}
 
 
-def test_an_account_that_is_throttled_gets_no_more_than_its_room_in_one_claim(engine: Engine, runner: Runner):
-    captures = [new_request(engine, number) for number in range(6)]
-    runner.guards.windows.learn(None, throttled=True)
+def test_an_account_at_its_limit_holds_up_no_other_and_its_work_is_left_untouched(engine: Engine):
+    runner = Runner(CALL_SETTINGS, random.Random(1), Pace(Terms(4.0, 5.0)))
+    captures = [new_request(engine, number) for number in range(4)]
+    for capture_id in captures[:3]:
+        execute(engine, "UPDATE billing.captures SET account = 'acct_1' WHERE id = :id", id=capture_id)
+    let_urgency_be(engine, *captures)
+    assert runner.guards.pace.room(8) == 1
     outcome = claim(engine, runner)
-    assert len(outcome.calls) == 4
+    # One call of an account that is new here is made on credit.
+    assert [call.loaded.row.id for call in outcome.calls] == [captures[0], captures[3]]
     with transaction(engine) as session:
         waiting = session.scalars(select(Work).where(Work.state == "waiting")).all()
         now = session.execute(text("SELECT clock_timestamp()")).scalar_one()
-    assert {work.reason for work in waiting} == {"the provider throttles this account"}
+    assert {work.reason for work in waiting} == {"its account is at its limit"}
+    assert {work.entity_id for work in waiting} == set(captures[1:3])
     assert all(now < work.due_at + timedelta(seconds=1) for work in waiting if work.due_at)  # a short pause
-    assert len(captures) - len(waiting) == 4
+    assert {work.tries for work in waiting} == {0}
+
+
+def test_a_look_at_an_account_at_its_limit_is_put_off_and_changes_nothing_else(engine: Engine):
+    runner = Runner(CALL_SETTINGS, random.Random(1), Pace(Terms(1.0, 5.0)))
+    captures = in_doubt(engine, Runner(CALL_SETTINGS, random.Random(1)), 0, 1)
+    execute(engine, "UPDATE billing.captures SET account = 'acct_1'")
+    (look,) = claim(engine, runner).calls
+    assert look.looking
+    assert works(engine) == dict.fromkeys(captures, "held")
+    (other,) = {*captures} - {look.loaded.row.id}
+    with transaction(engine) as session:
+        record = session.scalars(select(Record).where(Record.operation_id == other)).one()
+        now = session.execute(text("SELECT clock_timestamp()")).scalar_one()
+    assert record.look_at is not None
+    assert now < record.look_at + timedelta(seconds=1)
+    assert record.looks == 0
 
 
 # Pauses.

@@ -1,7 +1,6 @@
 """The road of one request through Postgres: planned, claimed, prepared, settled; no provider and no process."""
 
 import random
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -31,7 +30,7 @@ CALL_SETTINGS = CallSettings("billing", "test", livemode=False, api_version="202
 
 @pytest.fixture
 def runner() -> Runner:
-    return Runner(CALL_SETTINGS, 8, random.Random(1))
+    return Runner(CALL_SETTINGS, random.Random(1))
 
 
 def new_request(engine: Engine, number: int = 1, *, known: bool = True) -> str:
@@ -44,7 +43,7 @@ def new_request(engine: Engine, number: int = 1, *, known: bool = True) -> str:
 
 def claim(engine: Engine, runner: Runner, queue: str = "captures", free: int = 8) -> Outcome:
     with transaction(engine) as session:
-        return runner.start(session, runner.claim(session, queue, free), Counter())
+        return runner.start(session, runner.claim(session, queue, free))
 
 
 def report(engine: Engine, runner: Runner, call: Call, came_back: Answer | LookResult) -> Outcome:
@@ -101,8 +100,8 @@ def test_no_two_captains_get_the_same_work(engine: Engine, runner: Runner):
     for number in range(4):
         new_request(engine, number)
     with transaction(engine) as first, transaction(engine) as second:
-        one = runner.start(first, runner.claim(first, "captures", 3), Counter())
-        two = runner.start(second, runner.claim(second, "captures", 3), Counter())
+        one = runner.start(first, runner.claim(first, "captures", 3))
+        two = runner.start(second, runner.claim(second, "captures", 3))
     assert (len(one.calls), len(two.calls)) == (3, 1)
     assert len({call.record_id for call in [*one.calls, *two.calls]}) == 4
 
@@ -174,7 +173,7 @@ def test_work_that_cannot_be_prepared_does_not_stop_the_others(engine: Engine, r
     with transaction(engine) as session:
         claimed = runner.claim(session, "captures", 1)
         with pytest.raises(KeyError):
-            runner.start(session, claimed, Counter())
+            runner.start(session, claimed)
     with transaction(engine) as session:
         runner.set_aside(session, claimed, ValueError("one of the rows"))
     (call,) = claim(engine, runner).calls

@@ -26,7 +26,7 @@ class Raising:
 
 
 runtime = open_process("breaking", logs_too=True)
-runner = Runner(runtime.call_settings, 1, random.Random(1))
+runner = Runner(runtime.call_settings, random.Random(1))
 Shift(runtime.engine, Raising(), runner, "captures", crew=1, slice_s=5).run(Control())
 with database.transaction(runtime.engine) as session:
     session.execute(text("SELECT CAST(:words AS int)"), {"words": words})

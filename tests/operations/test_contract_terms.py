@@ -1,7 +1,6 @@
 """What a contract says of its calls is what they get: how long each may take, and how it is tried again."""
 
 import random
-from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -60,9 +59,9 @@ def test_a_call_without_an_answer_is_tried_again_as_its_contract_says(service: S
     pauses_s, shown = {}, {}
     for queue, asked in (("captures", service.ask_for_capture()), ("invoices", service.ask_for_invoice())):
         service.plan()
-        runner = Runner(settings, 4, Longest())
+        runner = Runner(settings, Longest())
         with database.transaction(service.engines["worker"]) as session:
-            (call,) = runner.start(session, runner.claim(session, queue, 1), Counter()).calls
+            (call,) = runner.start(session, runner.claim(session, queue, 1)).calls
         budget = Budget(boot_clock() + 10, boot_clock() + 20)
         with database.transaction(service.engines["worker"]) as session:
             runner.finish(session, [make_call(Silent(), call, budget)])

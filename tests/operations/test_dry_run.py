@@ -27,7 +27,7 @@ class Directed:
 
     def __init__(self, service: Service, actor: str = "anna") -> None:
         self._service = service
-        runner = Runner(service.call_settings, 1, random.Random(1))
+        runner = Runner(service.call_settings, random.Random(1))
         self.dry_run = DryRun(runner, service.gateway(), self.transact, actor=actor, reason="INC-12")
 
     def transact(self, step: Callable[[Session], Any]) -> Any:
@@ -159,7 +159,7 @@ def crashed(service: Service, operations: list[str]) -> None:
 def poison(service: Service, count: int) -> list[str]:
     """No call of it could be prepared."""
     found = captures(service, count)
-    runner = Runner(service.call_settings, 4, random.Random(1))
+    runner = Runner(service.call_settings, random.Random(1))
     with database.transaction(service.engines["worker"]) as session:
         runner.set_aside(session, runner.claim(session, "captures", count), ValueError("a bug"))
     return found

@@ -94,7 +94,7 @@ def poisoned() -> Exception:
 def test_work_that_cannot_be_prepared_keeps_where_it_failed(service: Service) -> None:
     capture = service.ask_for_capture()
     service.plan()
-    runner = Runner(service.call_settings, 4, random.Random(1))
+    runner = Runner(service.call_settings, random.Random(1))
     with database.transaction(service.engines["worker"]) as session:
         runner.set_aside(session, runner.claim(session, "captures", 1), poisoned())
     assert service.work(capture).state == WorkState.QUARANTINED

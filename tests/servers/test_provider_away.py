@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import pytest
-import structlog
 from proxy import Proxy
 from service import Service, eventually
 from sqlalchemy import select
@@ -15,9 +14,10 @@ from billing import database
 from billing.stripe_gateway import StripeGateway
 from billing.tables.facts import Fact
 from billing.tables.idempotency_records import Record
+from jobs.limits.bucket import FAILURES
+from jobs.limits.pace import Unlimited
 from jobs.local.supervisor import Child
 from jobs.road import work_queue
-from jobs.road.guards import Silence
 from jobs.road.runner import Runner
 from jobs.road.shift import Control, Shift
 
@@ -33,7 +33,7 @@ def stripe(service: Service) -> Iterator[Proxy]:
 
 
 class Clock:
-    """The boot clock of a `Silence`, that a test moves."""
+    """The boot clock of a `Pace`, that a test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -47,8 +47,8 @@ class Worker:
 
     def __init__(self, service: Service, proxy: Proxy) -> None:
         self.clock = Clock()
-        self.runner = Runner(service.call_settings, CREW, random.Random(1))
-        self.runner.guards.silence = self.silence = Silence(service.timing.probe_s, self.clock)
+        self.pace = Unlimited(service.timing.probe_s, self.clock)
+        self.runner = Runner(service.call_settings, random.Random(1), self.pace)
         self._house = service
         base = f"http://127.0.0.1:{proxy.port}"
         self._gateway = StripeGateway(lambda: "sk_test_away", base, livemode=False, connections=CREW)
@@ -58,8 +58,9 @@ class Worker:
         return Shift(engine, self._gateway, self.runner, queue, crew=CREW, slice_s=60).run(Control())
 
     def finds_the_provider_silent(self) -> None:
-        for _ in range(Silence.FAILURES):
-            self.silence.learn(reached=False)
+        for _ in range(FAILURES):
+            self.pace.learn(None, reached=False)
+        self.pace.tell()
         self.clock.now += self._house.timing.probe_s
 
 
@@ -67,62 +68,6 @@ def attempts(service: Service, *captures: str) -> Counter[str]:
     with database.transaction(service.engine) as session:
         query = select(Fact.entity_id).where(Fact.entity_id.in_(captures), Fact.topic.like("%.attempted"))
         return Counter(session.scalars(query))
-
-
-# Whether it is silent.
-
-
-def test_a_provider_that_answers_some_calls_is_never_taken_for_silent() -> None:
-    clock, rng = Clock(), random.Random(7)
-    silence = Silence(5.0, clock)
-    for _ in range(2000):
-        clock.now += 0.2
-        silence.learn(reached=rng.random() < 0.2)
-        assert silence.limit(32) == 32 or clock.now >= silence._answered_at + 5.0
-
-
-def test_a_silent_provider_is_asked_once_in_a_while_and_everything_once_it_answers() -> None:
-    clock = Clock()
-    silence = Silence(5.0, clock)
-    assert [silence.learn(reached=False) for _ in range(100)] == [False] * 100
-    assert silence.limit(32) == 32, "for a moment it may be anything"
-    clock.now += 5.0
-    assert [silence.limit(32), silence.limit(0)] == [1, 0]
-    silence.prepared()
-    clock.now += 4.9
-    assert silence.limit(32) == 0
-    clock.now += 0.1
-    assert silence.limit(32) == 1, "though the one before may still be in flight"
-    silence.prepared()
-    assert silence.limit(32) == 0
-    assert silence.learn(reached=None) is False, "what was not asked shows nothing"
-    assert silence.learn(reached=True) is True
-    assert silence.learn(reached=True) is False, "said once"
-    assert silence.limit(32) == 32
-
-
-def test_few_failures_make_no_silence() -> None:
-    clock = Clock()
-    silence = Silence(5.0, clock)
-    for _ in range(Silence.FAILURES - 1):
-        silence.learn(reached=False)
-    clock.now += 3600
-    assert silence.limit(32) == 32, "one operation that fails by itself stops no other"
-    assert silence.learn(reached=True) is True, "and what it waited with goes on"
-
-
-def test_each_silence_is_told_once_however_often_the_provider_is_asked_in_it() -> None:
-    clock = Clock()
-    silence = Silence(5.0, clock)
-    with structlog.testing.capture_logs() as lines:
-        for _ in range(2):
-            for _ in range(Silence.FAILURES):
-                silence.learn(reached=False)
-            for _ in range(3):
-                clock.now += 5.0
-                silence.prepared()
-            silence.learn(reached=True)
-    assert [line["event"] for line in lines] == ["provider.silent"] * 2
 
 
 # What a worker does about it.
