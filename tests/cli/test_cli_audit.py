@@ -142,7 +142,8 @@ def test_the_page_names_every_command_that_changes_something():
 # Each of them is recorded.
 
 
-@pytest.mark.parametrize("name", sorted(CHANGING & ARGUMENTS.keys() - {"migrate"}))
+# `housekeeping run` makes many transactions, and tests/cli/test_cli_housekeeping.py says what is listed of it.
+@pytest.mark.parametrize("name", sorted(CHANGING & ARGUMENTS.keys() - {"migrate", "housekeeping run"}))
 def test_a_command_is_listed_with_who_what_on_what_how_many_and_why(run, service, name):
     run("switch", "pull", "invoices", "--reason", "INC-1")
     if name.startswith("invoice"):
@@ -155,7 +156,7 @@ def test_a_command_is_listed_with_who_what_on_what_how_many_and_why(run, service
     reason = arguments[arguments.index("--reason") + 1] if "--reason" in arguments else None
     assert told["reason"] == reason
     changed = ran.json
-    assert told["about"] in (arguments[0], "ended operations", *(changed.get(key) for key in ("id", "entity_id")))
+    assert told["about"] in (arguments[0], *(changed.get(key) for key in ("id", "entity_id")))
     assert told["at"] == told["ended_at"]
 
 
