@@ -65,7 +65,9 @@ PAYLOAD: dict[str, Shape] = {
     "authorised": yes_or_no,  # in facts from before migration 0010
     "capture_before": _time,
     "charge": id_of(IdKind.CHARGE),
-    "command": like(r"(?:access|archive|capture|housekeeping|invoice|migrate|quarantine|switch)(?: [a-z]{1,20})?"),
+    "command": like(
+        r"(?:access|archive|capture|housekeeping|invoice|migrate|quarantine|schedule|switch)(?: [a-z]{1,20})?"
+    ),
     "count": whole,
     "currency": _currency,
     # Stripe's own opaque id. Which customer it is, only Postgres knows; erasure deletes it there.

@@ -99,7 +99,7 @@ def prepare(context: Context, *, look: bool = False) -> Result:
         return Result(loaded, Standing.UNFIT, why=why)
     leased = record is not None and lease_alive(record, context.now)
     if record is not None and record.state == RecordState.SENT and not leased:
-        mark_lapsed(loaded, record)
+        mark_lapsed(loaded, record, context.operation.steps(record.step))
     if record is not None and look and not leased:
         return _begin(context, record, context.operation.steps(record.step), looking=True)
     return _advance(context, record)
@@ -212,7 +212,7 @@ def _advance(context: Context, record: Record | None, seen: Reading | LookResult
 
 def _begin(context: Context, record: Record, step: Step, *, looking: bool, opened: Record | None = None) -> Result:
     timing = context.call_settings.timing
-    mark_sent(record, context.now, timing, looking=looking, only_looks=step.only_looks)
+    mark_sent(record, context.now, timing, step, looking=looking)
     not_after_s = timing.not_after_s
     if record.first_sent_at is not None and not looking and step.rules.replays:
         age_s = (context.now - record.first_sent_at).total_seconds()

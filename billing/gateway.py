@@ -18,6 +18,10 @@ def boot_clock() -> float:
     return time.clock_gettime(_BOOT)
 
 
+RUN = "RUN"
+"""The method of a call that runs a function of ours, named by its path: `/run/snapshot_queues`. It is no HTTP, and no
+gateway to the provider sends it."""
+
 _BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -36,10 +40,10 @@ class Request:
     @property
     def unfit(self) -> str | None:
         """The part with characters that we never write, which could change what Stripe reads; None if there is none.
-        A path begins with `/v1/` and never goes up, and a header is one line."""
+        A path of Stripe's begins with `/v1/` and never goes up, and a header is one line."""
         if not _METHOD.fullmatch(self.method):
             return "method"
-        if not _PATH.fullmatch(self.path):
+        if not (_FUNCTION if self.method == RUN else _PATH).fullmatch(self.path):
             return "path"
         if self.key and not _HEADER.fullmatch(self.key):
             return "idempotency key"
@@ -50,7 +54,8 @@ class Request:
         return None
 
 
-_METHOD = re.compile("GET|POST|DELETE")
+_METHOD = re.compile(f"GET|POST|DELETE|{RUN}")
+_FUNCTION = re.compile("/run/[a-z_]+")
 _PATH = re.compile(r"/v1(?:/[A-Za-z0-9_]+)+(?:\?[A-Za-z0-9_.~%+&=\[\]-]*)?", re.ASCII)
 _HEADER = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 
@@ -117,7 +122,8 @@ class KeyUnavailable(Exception):
 
 
 class Gateway(Protocol):
-    """The only way to the provider. Implementations: Stripe, and in tests a witness around Stripe."""
+    """The only way to the provider. Implementations: Stripe, and in tests a witness around Stripe. For the queue of
+    scheduled work, what runs functions of ours instead (`jobs.schedules.functions`)."""
 
     livemode: bool
 

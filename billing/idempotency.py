@@ -129,6 +129,8 @@ class Rules:
     """The provider replays by key (Stripe v1 POST). False: it may simply be repeated (GET, DELETE)."""
     proof_settles: bool = False
     """Absence is read from lists and events, so the proof always waits until the last send has settled."""
+    local: bool = False
+    """A function of ours, not a call at the provider. It may run again at any time, and there is nothing to look at."""
     alarms: bool = True
     """An error is logged when it stays undecided. False where another error is logged already."""
 
@@ -150,6 +152,8 @@ def next_move(
         return Done(learned)
     if lease_alive(record, now):
         return Wait(record.lease_until or now)
+    if rules.local:
+        return Resend() if record.sends else Send()
     if learned in FOUND:
         return Done(FOUND[learned], ALREADY_DONE if learned is Learned.FOUND_FREE else "")
     if learned in CONTRADICTIONS:

@@ -62,14 +62,14 @@ def discard(record: Record, now: datetime) -> None:
     record.concluded_at, record.look_at, record.conclusion = now, None, DISCARDED
 
 
-def mark_sent(record: Record, now: datetime, timing: Timing, *, looking: bool, only_looks: bool) -> None:
+def mark_sent(record: Record, now: datetime, timing: Timing, step: Step, *, looking: bool) -> None:
     """Lease the call and, unless it is a look, mark its record as sent. This is committed before the request leaves, so
     that the record is right if the worker dies during the call: it may have been sent."""
     record.fence += 1
     record.lease_until, record.lease_s = now + timing.lease, timing.lease_s
     # Counted before it is made, because a look that kills its worker counts, too.
     record.looks += looking
-    if looking and not only_looks:
+    if looking and not step.only_looks:
         # If this look kills its worker, the next worker does other work before it.
         record.look_at = now + timing.lease + look_backoff(record, timing)
         return
@@ -78,16 +78,16 @@ def mark_sent(record: Record, now: datetime, timing: Timing, *, looking: bool, o
     record.first_sent_at = record.first_sent_at or now
     record.sends += 1
     record.look_at = None
-    if not only_looks:
+    if step.leaves_doubt:
         record.parked_at = None
         record.unanswered += 1
         record.unreported += 1
         record.last_prepared_at = now
 
 
-def mark_lapsed(loaded: LoadedOperation, record: Record) -> None:
+def mark_lapsed(loaded: LoadedOperation, record: Record, step: Step) -> None:
     """The lease ran out without a report: the worker is dead or asleep."""
-    set_state(record, RecordState.IN_DOUBT)
+    set_state(record, RecordState.PLANNED if step.rules.local else RecordState.IN_DOUBT)
     loaded.facts.append(new_fact(loaded.row, "attempt_lapsed", step=record.step, generation=record.generation))
 
 
@@ -105,7 +105,8 @@ def note_answer(
     if response is not None and not late:
         record.answer_status, record.answer = response.status, response.kept
     if not late:
-        record.unreported -= 1
+        # What leaves no doubt was not counted.
+        record.unreported = max(0, record.unreported - 1)
     loaded.facts.append(
         new_fact(
             loaded.row,
@@ -136,7 +137,7 @@ def learn_from_answer(record: Record, reading: Reading, now: datetime) -> None:
             record.server_errors += reading.server_error
             record.look_only = record.look_only or reading.replayed
         case Kind.THROTTLED | Kind.MISCONFIGURED | Kind.NOT_SENT:
-            record.unanswered -= 1
+            record.unanswered = max(0, record.unanswered - 1)
     record.replayed = record.replayed or reading.replayed
     record.last_reported_at = now
     set_state(record, RecordState.IN_DOUBT if record.unanswered else RecordState.PLANNED)

@@ -1,10 +1,10 @@
 """The registration of an operation: everything that is special about its kind, said once.
 
 An operation is a row in a table of its own that is carried out at the provider, step by step: a capture, an invoice, a
-probe. `billing.operations` is the list of them; all other code asks the registration. A new kind is a life
-(billing/states.py), a table, its steps, and one `Operation` in a file of its own, added to that list. What it needs
-besides: a migration, grants (jobs/access/grants.py), a retention class if not `admin`'s (billing/tables/facts.py), and
-its commands.
+probe. The run of a schedule is one, too; a function of ours carries it out. `billing.operations` is the list of them;
+all other code asks the registration. A new kind is a life (billing/states.py), a table, its steps, and one `Operation`
+in a file of its own, added to that list. What it needs besides: a migration, grants (jobs/access/grants.py), a
+retention class if not `admin`'s (billing/tables/facts.py), and its commands.
 """
 
 from collections.abc import Callable, Mapping
@@ -143,6 +143,8 @@ class Operation:
     """The column of its amount in minor units, beside one called `currency`. None: it is not about money."""
     business: tuple[BusinessMetric, ...] = ()
     """The numbers that its ends add to."""
+    local: bool = False
+    """Functions of ours carry it out, and nothing of it is done at the provider: it has no account there."""
     parts: Parts | None = None
     """What is loaded beside its row."""
     found_by: Mapping[str, InstrumentedAttribute[Any]] = field(default_factory=dict)

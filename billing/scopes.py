@@ -38,9 +38,14 @@ class ScopeKind:
 
 
 KINDS = (
-    ScopeKind(EVERYTHING, "every call that changes something at Stripe", lambda _: EVERYTHING, lambda: [EVERYTHING]),
     ScopeKind(
-        "captures, invoices",
+        EVERYTHING,
+        "every call that changes something at Stripe, and every schedule",
+        lambda _: EVERYTHING,
+        lambda: [EVERYTHING],
+    ),
+    ScopeKind(
+        "captures, invoices, schedules",
         "all operations of one kind",
         of=lambda place: place.operation.scope,
         names=lambda: [str(operation.scope) for operation in _stoppable()],
@@ -60,7 +65,7 @@ KINDS = (
     ScopeKind(
         "account:acct_..., account:own",
         "one connected account, or the account of our own key",
-        of=lambda place: f"{_ACCOUNT}{place.account or 'own'}",
+        of=lambda place: None if place.operation.local else f"{_ACCOUNT}{place.account or 'own'}",
         names=lambda: [f"{_ACCOUNT}own"],
     ),
     ScopeKind(

@@ -1,4 +1,4 @@
-"""The states of captures, invoices, switches, records, work and batches: what each means, and who moves it, when.
+"""The states of captures, invoices, switches, runs, records, work and batches: what each means, and who moves it, when.
 
 Each life is one value: its states, each with a line, and its transitions. Code changes the state of a loaded row by
 `set_state` alone, which refuses what is not among them. Statements that change rows without loading them name the
@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from billing.errors import IllegalTransition
+from billing.schedules import SCHEDULES
 
 
 class CaptureState(StrEnum):
@@ -59,6 +60,11 @@ class WorkState(StrEnum):
     HELD = "held"
     PARKED = "parked"
     QUARANTINED = "quarantined"
+    DONE = "done"
+
+
+class RunState(StrEnum):
+    DUE = "due"
     DONE = "done"
 
 
@@ -207,6 +213,17 @@ SWITCH = Life(
     ),
 )
 
+RUN = Life(
+    of="run",
+    states={
+        RunState.DUE: "a schedule's time has come, or an operator had it run",
+        RunState.DONE: "its function has ended; the fact holds what it returned",
+    },
+    transitions=go(RunState.DUE, to=RunState.DONE, by=WORKER, when="its function has ended"),
+    # Instead of one topic `due`, so that a relay leaves the facts of a schedule that it does not know to a newer one.
+    topics={schedule.name: f"due, {schedule.when} {schedule.zone}: {schedule.purpose}" for schedule in SCHEDULES},
+)
+
 _R = RecordState
 _OPEN = (_R.PLANNED, _R.SENT, _R.IN_DOUBT)
 RECORD = Life(
@@ -297,4 +314,4 @@ BATCH = Life(
     ),
 )
 
-LIVES = (CAPTURE, INVOICE, SWITCH, RECORD, WORK, BATCH)
+LIVES = (CAPTURE, INVOICE, SWITCH, RUN, RECORD, WORK, BATCH)

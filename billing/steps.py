@@ -228,6 +228,11 @@ class Step:
     def only_looks(self) -> bool:
         return self.judge is None
 
+    @property
+    def leaves_doubt(self) -> bool:
+        """Whether a call of it whose report is missing may have had an effect at the provider."""
+        return not self.only_looks and not self.rules.local
+
     def look(self, loaded: LoadedOperation, read: Reader, livemode: bool) -> LookResult:
         """What `find` finds; LOOK_UNANSWERED where the provider's state could not be read."""
         try:

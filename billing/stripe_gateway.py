@@ -9,7 +9,7 @@ import stripe
 import urllib3
 
 from billing.excerpts import encoded, excerpt
-from billing.gateway import Answer, Budget, KeyUnavailable, NoAnswer, NotSent, Request, Response
+from billing.gateway import RUN, Answer, Budget, KeyUnavailable, NoAnswer, NotSent, Request, Response
 from billing.transport import OverBudget, TooLate, Unreached, exchange, open_pool
 
 API_VERSION = "2026-10-28.endive"
@@ -62,6 +62,8 @@ class StripeGateway:
     def _send(self, request: Request, budget: Budget) -> Answer:
         if (part := request.unfit) is not None:
             return NotSent(f"the {part} has characters that we never write; it was not sent")
+        if request.method == RUN:
+            return NotSent("a function of ours is no request to Stripe")
         if request.method == "POST" and not request.key:
             # The SDK replaces an empty key by a random one, and a random key is a double charge.
             return NotSent("a POST without an idempotency key")

@@ -209,5 +209,6 @@ def stopped(session: Session, scopes: Collection[str], *, only_held: bool = Fals
     found = {scope: Stopped() for scope in scopes}
     for row in statements.run(session, SQL["stopped"], scopes=list(scopes), only_held=only_held):
         found[row.scope].operations += row.operations
-        found[row.scope].minor[row.currency] = int(row.minor)
+        if row.currency is not None:  # a run is not about money
+            found[row.scope].minor[row.currency] = int(row.minor)
     return found

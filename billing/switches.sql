@@ -50,11 +50,12 @@ SELECT state, of_state, operation_id, step, lease_until
                row_number() OVER (PARTITION BY r.state ORDER BY r.lease_until, r.id) AS place
           FROM billing.idempotency_records AS r
           JOIN billing.work AS w ON w.id = r.work_id
-          JOIN (SELECT 'captures' AS kind, id, account, currency FROM billing.captures
-                UNION ALL SELECT 'invoices', id, account, currency FROM billing.invoices) AS o ON o.id = r.operation_id
+          JOIN (SELECT 'captures' AS kind, id, coalesce(account, 'own') AS account, currency FROM billing.captures
+                UNION ALL SELECT 'invoices', id, coalesce(account, 'own'), currency FROM billing.invoices
+                UNION ALL SELECT 'schedules', id, NULL, NULL FROM billing.scheduled_runs) AS o ON o.id = r.operation_id
          WHERE r.concluded_at IS NULL AND r.method <> 'GET' AND r.state IN ('sent', 'in_doubt')
            AND :scope IN ('everything', o.kind, 'contract:' || w.contract, 'queue:' || w.queue,
-                          'account:' || coalesce(o.account, 'own'), 'currency:' || o.currency)) AS open
+                          'account:' || o.account, 'currency:' || o.currency)) AS open
  WHERE place <= CASE state WHEN 'sent' THEN CAST(:most AS bigint) ELSE 1 END
  ORDER BY state, place;
 
@@ -66,11 +67,12 @@ SELECT s.scope, o.currency, count(*) AS operations, sum(o.minor) AS minor
         UNION ALL
         SELECT entity_id, contract, queue FROM billing.work
          WHERE state = 'waiting' AND due_at IS NOT NULL AND NOT :only_held) AS w
-  JOIN (SELECT 'captures' AS kind, id, account, currency, amount_minor AS minor FROM billing.captures
-        UNION ALL
-        SELECT 'invoices', id, account, currency, total_minor FROM billing.invoices) AS o ON o.id = w.entity_id
+  JOIN (SELECT 'captures' AS kind, id, coalesce(account, 'own') AS account, currency, amount_minor AS minor
+          FROM billing.captures
+        UNION ALL SELECT 'invoices', id, coalesce(account, 'own'), currency, total_minor FROM billing.invoices
+        UNION ALL SELECT 'schedules', id, NULL, NULL, NULL FROM billing.scheduled_runs) AS o ON o.id = w.entity_id
  CROSS JOIN LATERAL unnest(ARRAY['everything', o.kind, 'contract:' || w.contract, 'queue:' || w.queue,
-                                 'account:' || coalesce(o.account, 'own'), 'currency:' || o.currency]) AS s (scope)
+                                 'account:' || o.account, 'currency:' || o.currency]) AS s (scope)
  WHERE s.scope = ANY (:scopes)
  GROUP BY s.scope, o.currency
  ORDER BY s.scope, o.currency;

@@ -39,6 +39,7 @@ from stripe_standin.control import Control as StandIn
 
 TEMPLATE = "billing_template"
 QUEUES = ("captures", "invoices")
+"""The queues whose work is Stripe's."""
 KINDS = ("application", "relay", "worker", "archiver", "operator")
 
 

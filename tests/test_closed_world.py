@@ -30,7 +30,9 @@ from billing.learned import DEFINITE, Learned
 from billing.operations import OPERATIONS, topics
 from billing.probes import PROBE
 from billing.registration import Contract, Operation
-from billing.states import CaptureState, RecordState, WorkState
+from billing.runs import CALL
+from billing.schedules import SCHEDULES
+from billing.states import CaptureState, RecordState, RunState, WorkState
 from billing.steps import LoadedOperation, Step
 from billing.stripe_gateway import StripeGateway
 from billing.tables.entities import Capture
@@ -51,6 +53,7 @@ from jobs.road.verdicts import (
     classify,
     soon,
 )
+from jobs.schedules.functions import FUNCTIONS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -248,7 +251,8 @@ def told_in_code() -> set[str]:
 
 def test_every_topic_is_told_somewhere_and_every_told_topic_is_known():
     known = {topic.partition(".")[2] for topic in topics()}
-    told = told_in_code()
+    # A run that is due is told under the name of its schedule.
+    told = told_in_code() | {schedule.name for schedule in SCHEDULES} | {RunState.DUE}
     assert known - told == set()
     assert {topic for topic in told if re.fullmatch(r"[a-z_]+", topic)} - known == set()
 
@@ -285,6 +289,15 @@ def test_a_contract_carries_ids_only_and_names_what_exists(operation: Operation,
 def planned(entity_id: str, operation: Operation, contract: Contract) -> dict[str, Any]:
     fact = Fact(id=1, entity_id=entity_id, payload={}, happened_at=datetime.now(UTC))
     return contracts.work_for(fact, operation, contract, PRODUCTION)
+
+
+@pytest.mark.parametrize(("operation", "contract"), contracts.contracts(), ids=lambda each: getattr(each, "name", ""))
+def test_what_is_no_call_at_stripe_is_on_a_queue_without_stripe(operation: Operation, contract: Contract):
+    assert operation.local == (contract.queue in queues.LOCAL)
+
+
+def test_every_schedule_has_its_function():
+    assert [schedule.name for schedule in SCHEDULES] == list(FUNCTIONS)
 
 
 def test_contracts_have_different_names_and_each_operation_has_one():
@@ -331,6 +344,7 @@ STEPS: list[Step] = [
     duplicate_drafts.list_duplicates("before_lines"),
     duplicate_drafts.delete_duplicate("in_1"),
     PROBE,
+    CALL,
 ]
 
 

@@ -2,6 +2,7 @@
 
     schema.py               what all tables share, and whose database this is
     entities.py             what is asked for: captures, invoices and their lines; and switches
+    scheduled_runs.py       when a schedule was due, and what became of it
     idempotency_records.py  one call to Stripe under one key
     work.py                 what is still to be done
     work_failures.py        how work failed
@@ -12,4 +13,12 @@ judges all times. Postgres 16 or later.
 """
 
 # Importing one table imports all of them, so that `Table.metadata` is always the whole schema.
-from billing.tables import entities, facts, idempotency_records, schema, work, work_failures  # noqa: F401
+from billing.tables import (  # noqa: F401
+    entities,
+    facts,
+    idempotency_records,
+    scheduled_runs,
+    schema,
+    work,
+    work_failures,
+)

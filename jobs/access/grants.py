@@ -49,6 +49,7 @@ _PULL_AND_RELEASE = May(
     write=_these("id scope account actor reason probes expires_at version"),
     change=_these("state state_since version actor reason probes expires_at release_per_hour release_next_at"),
 )
+_A_RUN = _these("id schedule at missed asked_by version")
 _ANSWERS = "answer"
 _ASKED_OF_A_RECORD = _these(
     "id operation_id step generation work_id queue key method path body fingerprint account livemode api_version"
@@ -109,6 +110,13 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         "worker": _PULL_AND_RELEASE,
         "reader": May(see=_all("switches")),
         "operator": _PULL_AND_RELEASE,
+    },
+    "scheduled_runs": {
+        "relay": May(see=_all("scheduled_runs"), write=_A_RUN),
+        "worker": May(see=_all("scheduled_runs"), change=_these("state state_since reason version")),
+        "reader": May(see=_all("scheduled_runs")),
+        # One that is run by hand, and one that is put back.
+        "operator": May(write=_A_RUN, change=_these("version")),
     },
     "idempotency_records": {
         "application": May(see=_STATUS_OF_A_RECORD),

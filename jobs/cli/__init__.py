@@ -29,6 +29,7 @@ from jobs.cli import (
     quarantine,
     requests,
     retries,
+    schedules,
     standin,
     switches,
     usage,
@@ -60,6 +61,7 @@ for room in (
     contracts,
     growth,
     housekeeping,
+    schedules,
     access,
     standin,
 ):

@@ -55,7 +55,9 @@ def _of_every_queue() -> dict[str, Any]:
                 queue.crew,
                 ge=1,
                 le=256,
-                description=f"provider calls that one {queue.name} worker has in flight, 1 to 256",
+                description=f"functions that one {queue.name} worker runs at once, 1 to 256"
+                if queue.local
+                else f"provider calls that one {queue.name} worker has in flight, 1 to 256",
             ),
         )
         # A bell is trusted for 15 minutes (jobs/rq/bells.py): the slice, the last call and its settling must fit.

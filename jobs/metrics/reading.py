@@ -104,7 +104,7 @@ class Reading:
         try:
             self._engine = self._engine or self._open_engine(LIMIT_S)
             with database.autocommit(self._engine) as session:
-                rows = [dict(row) for row in statements.run(session, SQL[name], **_VALUES).mappings()]
+                rows = [dict(row) for row in statements.run(session, SQL[name], **VALUES).mappings()]
         except Exception as error:  # noqa: BLE001 - whatever it is, it is counted, and nothing but these numbers is lost
             self._found.pop(name, None)
             self._not_before[name] = self._clock() + REST * (self._clock() - began)
@@ -121,9 +121,10 @@ class Reading:
         return True
 
 
-_VALUES: Mapping[str, Any] = {
+VALUES: Mapping[str, Any] = {
     "most": COUNT_MOST,
     "queues": list(queues.NAMES),
     "states": [state for state in WorkState if state != WorkState.DONE],
     "classes": list(CLASSES),
 }
+"""The parameters of every statement; each takes those that it names."""

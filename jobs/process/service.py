@@ -33,6 +33,7 @@ from jobs.road.ringer import Ringer
 from jobs.road.runner import Runner
 from jobs.road.shift import Control, Shift
 from jobs.rq import bells, workers
+from jobs.schedules.functions import Functions
 
 Complain = Callable[[Exception], str | None]
 
@@ -96,6 +97,14 @@ class ServiceProcess(Runtime):
             refused=read_again,
         )
 
+    def _functions(self) -> Gateway:
+        """What stands for the gateway on a queue whose work is not Stripe's."""
+        limit_s = self.timing.reading_timeout_s
+        engine = database.open_engine(
+            self.database_url, self.timing, name=f"{self.name}-functions", statement_timeout_s=limit_s
+        )
+        return Functions(engine, livemode=self.settings.livemode)
+
     def check(self, *, provider: bool) -> None:
         """Refuse to start on another environment's database or Redis, or with a key of the wrong mode or account.
 
@@ -141,7 +150,7 @@ class ServiceProcess(Runtime):
     def pace(self, queue: str, redis: Redis) -> Pace:
         """How fast a worker of this queue calls. `redis` has a short timeout, because a captain waits for it."""
         (leaves,) = [each.leaves for each in queues.QUEUES if each.name == queue]
-        workers_in_all = sum(self.settings.queue(name).workers for name in queues.NAMES)
+        workers_in_all = sum(self.settings.queue(each.name).workers for each in queues.QUEUES if not each.local)
         shared = SharedBuckets(redis, self.settings.environment)
         return Pace(self.terms, shared=shared, share=1 / workers_in_all, leaves=leaves)
 
@@ -170,15 +179,17 @@ class ServiceProcess(Runtime):
         """Run a worker of one queue, otherwise as `run_relay`. Returns the exit code: 0 after a stop, else 1."""
 
         def open_all() -> Gateway:
-            self.check(provider=True)
-            return self.gateway(self.settings.queue(queue).crew)
+            local = queue in queues.LOCAL
+            self.check(provider=not local)
+            return self._functions() if local else self.gateway(self.settings.queue(queue).crew)
 
         with self.in_service(f"worker-{queue}") as heartbeat:
             gateway = until_ready(open_all, self.forget, stop_requested, heartbeat, complain)
             if gateway is None:
                 return 0
             with bells.open_redis(self.redis_url, TIMEOUT_S) as redis:
-                runner = Runner(self.call_settings, random.Random(), self.pace(queue, redis))  # noqa: S311 - jitter, no secret
+                pace = None if queue in queues.LOCAL else self.pace(queue, redis)
+                runner = Runner(self.call_settings, random.Random(), pace)  # noqa: S311 - jitter, no secret
 
                 def take_shift(control: workers.ShiftControl) -> int:
                     return self.shift(queue, gateway, runner).run(_WithHeartbeat(control, heartbeat))

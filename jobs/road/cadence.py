@@ -58,6 +58,7 @@ class Cadence:
     _stopped_from: float = NEVER
     _unknown_from: float = NEVER
     _alarmed_at: float = NEVER
+    _tick_from: float = NEVER
     _rung_at: dict[str, float] = field(default_factory=dict)
 
     def moved(self, now: float) -> None:
@@ -95,6 +96,14 @@ class Cadence:
 
     def alarmed(self, now: float) -> None:
         self._alarmed_at = now
+
+    def should_tick(self, now: float) -> bool:
+        """Whether to look now which schedules are due."""
+        return now >= self._tick_from
+
+    def tick_in(self, seconds: float, now: float) -> None:
+        """The next tick of any schedule comes in so many seconds."""
+        self._tick_from = now + seconds
 
     def should_ring(self, queue: str, claimable: int, now: float) -> bool:
         """Whether to ring this queue now. A queue without work is rung at once when work comes."""

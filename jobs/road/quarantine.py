@@ -166,6 +166,8 @@ def _put_right(session: Session, loaded: LoadedOperation, record: Record) -> str
     name = f"{record.step} g{record.generation}"
     if record.concluded_at is None:
         _only_look(record)
+        if operation_of(loaded.row.id).local:
+            return f"{name} is run again"
         return f"{name} is in doubt: Stripe is looked at, and this key is never sent again"
     # The call was concluded, and contradicted later.
     disproved = record.conclusion in (ABSENT, DISCARDED)

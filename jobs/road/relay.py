@@ -1,11 +1,11 @@
 """The relay: in each round it reads the backlog, plans facts, moves work that is due, and rings workers.
 
-Any number of relays may run. Each statement is a short transaction of its own and takes only rows that no other
-relay has locked. Redis may be away or empty at any time.
+It also makes the ticks of the schedules. Any number of relays may run. Each statement is a short transaction of its own
+and takes only rows that no other relay has locked. Redis may be away or empty at any time.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -13,9 +13,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from billing import database
-from billing.database import autocommit
+from billing.database import autocommit, transaction
+from billing.schedules import SCHEDULES, Schedule
 from billing.timing import Timing
-from jobs.road import backlog, planning, work_queue
+from jobs.road import backlog, planning, ticks, work_queue
 from jobs.road.backlog import Backlog
 from jobs.road.cadence import IDLE_PAUSE_S, Cadence
 from jobs.road.contracts import known
@@ -35,6 +36,7 @@ class Relay:
     timing: Timing
     ringer: Ringer
     clock: Callable[[], float] = time.monotonic
+    schedules: Sequence[Schedule] = SCHEDULES
     cadence: Cadence = field(default_factory=Cadence)
     housekeeper: Housekeeper = field(init=False)
     _saturated: bool = False
@@ -53,6 +55,7 @@ class Relay:
                 if self.cadence.should_alarm(self.clock()):
                     self.cadence.alarmed(self.clock())
                     self.alarm()
+                self.make_ticks()
                 if not caught_up:
                     caught_up = not planning.catch_up(self.engine, self.timing)
                 self._rest()
@@ -79,6 +82,15 @@ class Relay:
             _, overdue, oldest_s = untouched(session)
         if overdue:
             log.error("quarantine.untouched", count=overdue, oldest_s=oldest_s)
+
+    def make_ticks(self) -> None:
+        """Write the runs of schedules whose time has come. If that fails, it is tried again with the next check."""
+        if not self.cadence.should_tick(self.clock()):
+            return
+        self.cadence.tick_in(ticks.CHECK_EVERY_S, self.clock())
+        with transaction(self.engine) as session:
+            next_s = ticks.make(session, self.schedules)
+        self.cadence.tick_in(next_s, self.clock())
 
     def _read_backlog(self) -> Backlog:
         try:

@@ -55,7 +55,8 @@ class Outcome:
 
 @dataclass(slots=True)
 class Runner:
-    """What all work of one worker process shares. Without a `pace` it calls as fast as it can, which is for tests."""
+    """What all work of one worker process shares. Without a `pace` it calls as fast as it can: functions of ours, and
+    in tests."""
 
     call_settings: CallSettings
     rng: random.Random

@@ -75,6 +75,7 @@ def test_every_process_has_the_login_of_its_kind(whole):
         ("billing-relay", "billing_relay_postgres"),
         ("billing-worker-captures", "billing_worker_postgres"),
         ("billing-worker-invoices", "billing_worker_postgres"),
+        ("billing-worker-maintenance", "billing_worker_postgres"),
         ("billing-archiver", "billing_archiver_postgres"),
     }
     # Each connects when it is ready, and again after a trouble.

@@ -20,6 +20,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from billing import database, ids
+from billing.operations import OPERATIONS
+from jobs.config import queues
 from jobs.road.contracts import starting
 
 __all__ = ["run", "settings"]
@@ -77,7 +79,7 @@ def facts(draw: st.DrawFn) -> dict[str, Any]:
     """A fact about nothing that exists, or about something that never had such an id."""
     topic = draw(st.sampled_from([*starting(), "capture.attempted", "switch.released", "capture.of_tomorrow"]))
     kind = topic.partition(".")[0]
-    entity_id = draw(st.one_of(st.just(ids.new({"capture": "cap", "invoice": "inv", "switch": "swi"}[kind])), TEXTS))
+    entity_id = draw(st.one_of(st.just(ids.new(OPERATIONS[kind].prefix)), TEXTS))
     return {
         "kind": "facts",
         "topic": topic,
@@ -202,7 +204,7 @@ def test_every_good_row_goes_its_way_and_every_bad_one_has_its_end(service: Serv
             taken = [row for row in rows if write(service, row)]
             after = [service.ask_for_capture(), service.ask_for_invoice()]
             assert service.settle(before, *after) == ["captured", "captured", "sent"]
-            for queue in ("captures", "invoices"):
+            for queue in queues.NAMES:
                 service.relay.round()
                 service.work_off(queue)
         assert set_aside_without_a_reason(service, lines) == []

@@ -44,6 +44,9 @@ CHANGING = {
     "quarantine assign",
     "quarantine discard",
     "quarantine replay",
+    "schedule pause",
+    "schedule resume",
+    "schedule run",
     "switch pull",
     "switch release",
 }
@@ -53,6 +56,7 @@ READING = {
     "archive status",
     "archive verify",
     "audit",
+    "catalog",
     "contracts check",
     "contracts drained",
     "contracts list",
@@ -66,6 +70,7 @@ READING = {
     "quarantine show",
     "quarantine stats",
     "retries",
+    "schedule list",
     "status",
     "switch list",
 }
@@ -87,6 +92,8 @@ NEED_A_REASON = {
     "invoice reopen",
     "quarantine discard",
     "quarantine replay",
+    "schedule pause",
+    "schedule resume",
     "switch pull",
     "switch release",
 }
@@ -222,6 +229,9 @@ LEAST = {
     "quarantine assign": ("wrk_1", "--to", "grace"),
     "quarantine discard": ("wrk_1",),
     "quarantine replay": ("wrk_1",),
+    "schedule pause": ("snapshot_queues",),
+    "schedule resume": ("snapshot_queues",),
+    "schedule run": ("snapshot_queues",),
     "switch pull": ("captures",),
     "switch release": ("captures",),
 }

@@ -47,6 +47,11 @@ def called(service: Any) -> list[str]:
     return ["--json"]
 
 
+def paused(service: Any) -> list[str]:
+    service.pull("contract:snapshot_queues")
+    return ["snapshot_queues", "--reason", "mended", "--json"]
+
+
 def nothing(service: Any) -> list[str]:
     return ["--json"]
 
@@ -61,6 +66,7 @@ def over(service: Any) -> list[str]:
 ARGUMENTS = {
     "audit": nothing,
     "capture": capture,
+    "catalog": nothing,
     "contracts check": nothing,
     "contracts drained": lambda service: ["take_capture:1", "--json"],
     "contracts list": nothing,
@@ -80,6 +86,10 @@ ARGUMENTS = {
     "quarantine show": quarantined,
     "quarantine stats": nothing,
     "retries": lambda service: quarantined(service)[1:],
+    "schedule list": nothing,
+    "schedule pause": lambda service: ["snapshot_queues", "--reason", "INC-14", "--json"],
+    "schedule resume": paused,
+    "schedule run": lambda service: ["snapshot_queues", "--json"],
     "standin authorize": lambda service: ["1999", "USD", "--json"],
     "standin customer": nothing,
     "status": settled,

@@ -15,20 +15,35 @@ from billing import invoices, statements, store, switches
 from billing.database import transaction
 from billing.timing import SHORT
 from jobs.metrics import instruments, reading
-from jobs.road import backlog, housekeeping, paced_release, planning, work_queue
+from jobs.road import backlog, housekeeping, paced_release, planning, ticks, work_queue
 from jobs.road.cadence import CostlyChecks
 from jobs.road.contracts import known
+from jobs.schedules import catalog, listing
 
 ROOT = Path(__file__).parents[2]
 # By its name the package holds the function.
 changes = sys.modules["billing.changes"]
-ROOMS = [changes, invoices, store, switches, backlog, housekeeping, paced_release, planning, work_queue, reading]
+ROOMS = [
+    changes,
+    invoices,
+    store,
+    switches,
+    backlog,
+    housekeeping,
+    paced_release,
+    planning,
+    ticks,
+    work_queue,
+    reading,
+    catalog,
+    listing,
+]
 FILES = sorted(path for package in ("billing", "jobs") for path in (ROOT / package).rglob("*.sql"))
 ALL = [(f"{Path(room.__file__).stem}.{name}", sql) for room in ROOMS for name, sql in room.SQL.items()]
 
 every_statement = pytest.mark.parametrize("sql", [sql for _, sql in ALL], ids=[name for name, _ in ALL])
 
-READ_THROUGH = {"switches"}
+READ_THROUGH = {"switches", "installation"}
 """A few rows. Whatever else is read through would be read through when it has a million."""
 
 

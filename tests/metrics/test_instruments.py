@@ -61,7 +61,7 @@ def test_every_statement_has_the_columns_that_are_read_of_it(service: Service) -
     """By the relay's own rights."""
     with transaction(service.engines["relay"]) as session:
         for name, sql in SQL.items():
-            columns = set(statements.run(session, sql, **reading._VALUES).keys())
+            columns = set(statements.run(session, sql, **reading.VALUES).keys())
             wanted = [each for each in TABLE if isinstance(each.source, FromDatabase) and each.source.statement == name]
             assert columns == {label for each in wanted for label in each.labels} | {
                 each.source.column  # type: ignore[union-attr]
@@ -223,7 +223,7 @@ def test_rows_written_past_our_functions_keep_no_number_from_the_others(service:
 
 
 def read(session: Session, name: str) -> list[dict[str, Any]]:
-    return [dict(row) for row in statements.run(session, SQL[name], **reading._VALUES).mappings()]
+    return [dict(row) for row in statements.run(session, SQL[name], **reading.VALUES).mappings()]
 
 
 def numbers(row: dict[str, Any]) -> list[Any]:

@@ -11,12 +11,15 @@ from service import Service
 from test_toy_operation import OPERATION as LABEL
 
 import billing
+from billing import database, switches
 from billing.captures import OPERATION as CAPTURE
 from billing.invoices import OPERATION as INVOICE
 from billing.probes import OPERATION as PROBE
 from billing.registration import Contract, Operation, Retry, payload_fits
+from billing.runs import OPERATION as RUNS
+from billing.schedules import SCHEDULES
 from jobs.local import golden_files
-from jobs.road import golden
+from jobs.road import golden, ticks
 from jobs.road.contracts import contracts
 from jobs.road.golden import Golden, Registered
 
@@ -32,7 +35,7 @@ def capture(*contracts: Contract, **operation: Any) -> World:
 
 def changed(changes: Operation, *contracts: Contract, **operation: Any) -> World:
     new = replace(changes, **operation)
-    kinds = [new if each is changes else each for each in (CAPTURE, INVOICE, PROBE)]
+    kinds = [new if each is changes else each for each in (CAPTURE, INVOICE, PROBE, RUNS)]
     chosen = {id(new): contracts or new.contracts}
     return CORPUS, [(kind, each) for kind in kinds for each in chosen.get(id(kind), kind.contracts)]
 
@@ -207,6 +210,9 @@ def test_what_this_version_writes_has_the_fields_that_its_contracts_promise(serv
     service.pull("captures")
     refuse_credentials(service)
     service.pull("account:own")
+    with database.transaction(service.engines["operator"]) as session:
+        for schedule in SCHEDULES * 2:
+            ticks.ask_for(session, schedule, actor="anna")
     for operation, contract in contracts():
         written = payloads(service, f"{operation.kind}.{contract.topic}")
         assert len(written) >= 2
@@ -218,8 +224,6 @@ def test_what_this_version_writes_has_the_fields_that_its_contracts_promise(serv
 
 def refuse_credentials(service: Service) -> None:
     """The service itself pulls the switch of its own account."""
-    from billing import database, switches
-
     with database.transaction(service.engines["worker"]) as session:
         switches.pull(session, "account:own", actor="billing", reason="Stripe answers 401", probes=True)
 

@@ -78,7 +78,7 @@ def sent(loaded: LoadedOperation, step: Step, times: int = 1) -> Record:
     """A record of this step whose sends have not been answered."""
     record = plan(loaded, step, CALL_SETTINGS)
     for _ in range(times):
-        mark_sent(record, NOON, PRODUCTION, looking=False, only_looks=step.only_looks)
+        mark_sent(record, NOON, PRODUCTION, step, looking=False)
     return record
 
 
@@ -427,7 +427,7 @@ def test_a_look_counts_and_teaches_and_changes_no_send():
     loaded = loaded_with(capture())
     record = sent(loaded, CAPTURE, 2)
     learn_from_answer(record, read_answer(CAPTURE, loaded, record, NoAnswer("reset")), NOON)
-    mark_sent(record, NOON, SHORT, looking=True, only_looks=False)
+    mark_sent(record, NOON, SHORT, CAPTURE, looking=True)
     learn_from_look(loaded, record, LookResult(Learned.ABSENT), began_at=NOON, took_ms=1)
     assert (record.learned, record.looks, record.unanswered, record.look_only) == (Learned.ABSENT, 1, 2, False)
 

@@ -15,9 +15,11 @@ from archive.writer import Writer
 from billing import database
 from billing.calls import Call
 from billing.gateway import Answer, NotSent, Request
+from billing.schedules import SCHEDULES
 from billing.tables.entities import Capture, Invoice
 from jobs.local.seaweed import SeaweedFS
-from jobs.road import housekeeping
+from jobs.road import housekeeping, ticks
+from jobs.schedules.functions import Functions, Invocation
 
 DAY_S = 24 * 3600
 
@@ -377,6 +379,27 @@ def test_an_open_invoice_is_paid_or_voided_before_it_is_sent(service: Service) -
     voided = touched(service, "/send", void)
     service.reopen(voided)
     assert service.status(voided).state == "finalized"
+
+
+# Schedules.
+
+
+@walks("run due → done", "record sent → planned")
+def test_a_run_whose_function_fails_first_is_done_by_its_next_try(service: Service) -> None:
+    def function(given: Invocation) -> dict[str, int]:
+        tries.append(given)
+        return {"tries": 1 // (len(tries) - 1)}
+
+    tries: list[Invocation] = []
+    with database.transaction(service.engines["operator"]) as session:
+        run = ticks.ask_for(session, SCHEDULES[0], actor="anna")
+    functions = Functions(service.engines["worker"], livemode=False, functions={SCHEDULES[0].name: function})
+    service.plan()
+    service.work_off("maintenance", functions)
+    later(service)
+    relay(service, housekeeping.make_due_ready)
+    service.work_off("maintenance", functions)
+    assert state_of(service, run.id) == ["done"]
 
 
 # The archive.

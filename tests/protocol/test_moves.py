@@ -281,6 +281,19 @@ INVARIANTS = (
 )
 
 
+def test_a_function_of_ours_is_done_when_it_answered_and_else_run_again_whatever_is_known() -> None:
+    """Nothing that was learned, no age and no deadline leads to a look, a new key, or an end without an answer."""
+    local = Rules(replays=False, local=True)
+    for record in records():
+        move = next_move(record, NOW, TIMING, local)
+        if record.learned in DEFINITE:
+            assert move == Done(Learned(record.learned))
+        else:
+            assert move == (Resend() if record.sends else Send())
+    leased = replace(record, learned=Learned.NOTHING, lease_until=NOW + SECOND, lease_s=15.0)
+    assert next_move(leased, NOW, TIMING, local) == Wait(NOW + SECOND)
+
+
 @dataclass
 class Survey:
     broken: dict[str, list[str]]

@@ -21,6 +21,7 @@ STATES: dict[str, type[StrEnum]] = {
     "capture": states.CaptureState,
     "invoice": states.InvoiceState,
     "switch": states.SwitchState,
+    "run": states.RunState,
     "idempotency record": states.RecordState,
     "work": states.WorkState,
     "archive batch": states.BatchState,
@@ -57,11 +58,12 @@ def test_a_change_that_is_no_transition_is_refused_and_changes_nothing(life: Lif
 
 
 def test_what_only_an_operator_could_still_change_is_final() -> None:
-    final = {life.of: {state for state in life.states if life.is_final(state)} for life in LIVES[:3]}
+    final = {life.of: {state for state in life.states if life.is_final(state)} for life in LIVES[:4]}
     assert final == {
         "capture": {"captured", "declined", "refused", "expired", "canceled"},
         "invoice": {"sent", "paid", "refused"},
         "switch": {"released"},
+        "run": {"done"},
     }
     assert not capture().life.is_final("requested")
 

@@ -1,0 +1,74 @@
+"""The run of a schedule, an operation that a function of ours carries out instead of Stripe.
+
+A run is work like any other: planned, claimed, leased, settled, tried again, quarantined, stopped by a switch. Only its
+call is different: a worker of the queue `maintenance` runs the function of this name, and what it returns is the
+answer. There is nothing at Stripe to look at, so a run whose worker died is simply repeated: each function must be
+idempotent.
+"""
+
+from billing.facts import new_fact
+from billing.gateway import RUN
+from billing.idempotency import Rules
+from billing.learned import Learned
+from billing.registration import Contract, Operation, Retry
+from billing.schedules import SCHEDULES
+from billing.states import RunState, set_state
+from billing.steps import Ask, Json, Judgment, LoadedOperation, LookResult, Reader, Step
+from billing.tables.facts import Fact
+from billing.tables.scheduled_runs import ScheduledRun
+
+QUEUE = "maintenance"
+
+
+def _run_of(loaded: LoadedOperation) -> ScheduledRun:
+    assert isinstance(loaded.row, ScheduledRun), "the operation's own table"
+    return loaded.row
+
+
+def _ask(loaded: LoadedOperation) -> Ask:
+    run = _run_of(loaded)
+    return Ask(RUN, f"/run/{run.schedule}", {"at": run.at.isoformat()})
+
+
+def _apply(loaded: LoadedOperation, _outcome: Learned, data: Json, _why: str) -> list[Fact]:
+    run = _run_of(loaded)
+    set_state(run, RunState.DONE)
+    return [new_fact(run, "done", schedule=run.schedule, at=run.at.isoformat(), result=data.get("result"))]
+
+
+def _nothing_to_find(_loaded: LoadedOperation, _read: Reader, _livemode: bool) -> LookResult:
+    return LookResult(Learned.ABSENT, why="a function of ours is not looked at; it is run again")
+
+
+CALL = Step(
+    name="run",
+    ask=_ask,
+    judge=lambda _loaded, _data: Judgment(Learned.SUCCEEDED),
+    find=_nothing_to_find,
+    apply=_apply,
+    rules=Rules(replays=False, local=True),
+)
+
+OPERATION = Operation(
+    table=ScheduledRun,
+    prefix="run",
+    contracts=tuple(
+        Contract(
+            name=schedule.name,
+            # A topic of its own: a relay that does not know this schedule yet leaves its facts to one that does.
+            topic=schedule.name,
+            queue=QUEUE,
+            max_attempts=5,
+            call_budget_s=30,
+            retry=Retry.PATIENT,
+            owner=schedule.owner,
+            purpose=schedule.purpose,
+            payload={"at": "time", "missed": "integer"},
+        )
+        for schedule in SCHEDULES
+    ),
+    next_step=lambda loaded: CALL if _run_of(loaded).state == RunState.DUE else None,
+    steps={CALL.name: CALL}.__getitem__,
+    scope="schedules",
+    local=True,
+)

@@ -1,0 +1,58 @@
+"""What happens at fixed times: one row for each schedule.
+
+A relay writes a run when its time has come (`jobs.road.ticks`); `billing.runs` says how a run is carried out. A new
+schedule is a row here, a function of its name (`jobs.schedules.functions`), and a file in the golden corpus (`billing
+contracts check`).
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, tzinfo
+from enum import StrEnum
+
+
+class AfterDowntime(StrEnum):
+    """What becomes of ticks that came while no relay ran, or while the schedule was paused."""
+
+    SKIP = "skip"
+    """They get no run: the next is at the next tick."""
+    ONCE = "once"
+    """One run for all of them, at once."""
+    EVERY = "every"
+    """A run for each of them, the oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """One function that runs at fixed times. Its name is the function's, its contract's, and that of its facts."""
+
+    name: str
+    when: str
+    """Five fields of cron: minute, hour, day, month, day of the week."""
+    after_downtime: AfterDowntime
+    owner: str
+    purpose: str
+    """Why the business wants it."""
+    zone: tzinfo = UTC
+    """In which `when` is meant. A local time that a clock skips in spring ticks when the clock goes on; one that comes
+    twice in autumn ticks the first time only. What must run every hour is meant in UTC."""
+
+
+SCHEDULES = (
+    Schedule(
+        name="snapshot_queues",
+        when="0 * * * *",
+        after_downtime=AfterDowntime.SKIP,
+        owner="operations",
+        purpose="record what waits where, so that an hour can be compared with the same hour of earlier weeks",
+    ),
+    Schedule(
+        name="report_catalog",
+        when="0 6 1 * *",
+        after_downtime=AfterDowntime.ONCE,
+        owner="operations",
+        purpose="record which contracts and schedules were used, so that what is obsolete is found and removed",
+    ),
+)
+
+
+BY_NAME = {schedule.name: schedule for schedule in SCHEDULES}

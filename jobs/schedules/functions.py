@@ -1,0 +1,79 @@
+"""Runs the functions of the schedules: the gateway of the queue `maintenance`, where other queues call Stripe.
+
+A function is idempotent, opens short transactions itself, and returns a small result, which becomes the answer of the
+call and is kept in the fact `run.done`. An exception counts as an attempt, and after five the run is quarantined. A
+lost connection to Postgres counts as nothing: the run waits for it.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qs
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from billing.gateway import RUN, Answer, Budget, NotSent, Request, Response, boot_clock
+from jobs.road.verdicts import Failure, classify
+from jobs.schedules import catalog, queue_health
+
+RESULT_MOST = 15_000
+"""Characters of a result as JSON: a fact takes 16,384."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """What a function is given.
+
+    `engine`: connections of its own, with the rights of a worker. `at`: the time for which it runs; if a worker dies,
+    it is run again for the same time. `over_at`: by `boot_clock`; a function that takes longer ends its process, so one
+    that has much to do stops before and leaves the rest to its next run.
+    """
+
+    engine: Engine
+    at: datetime
+    over_at: float
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that are left to it."""
+        return self.over_at - boot_clock()
+
+
+Function = Callable[[Invocation], Mapping[str, Any]]
+
+FUNCTIONS: Mapping[str, Function] = {
+    "snapshot_queues": lambda given: queue_health.snapshot(given.engine),
+    "report_catalog": lambda given: catalog.report(given.engine),
+}
+"""By the name of their schedule (`billing.schedules`)."""
+
+
+class Functions:
+    """A `Gateway` to functions of ours."""
+
+    def __init__(self, engine: Engine, *, livemode: bool, functions: Mapping[str, Function] = FUNCTIONS) -> None:
+        self.livemode = livemode
+        self._engine, self._functions = engine, functions
+
+    def send(self, request: Request, budget: Budget) -> Answer:
+        """Run the function that the path names. Raises what the function raises: the crew reports it."""
+        if request.method != RUN:
+            return NotSent("this queue runs functions of ours only")
+        if boot_clock() > budget.not_after:
+            return NotSent("too late to start")
+        function = self._functions[request.path.removeprefix("/run/")]
+        (at,) = parse_qs(request.body)["at"]
+        try:
+            result = function(Invocation(self._engine, datetime.fromisoformat(at), budget.over_at))
+        except SQLAlchemyError as error:
+            if classify(error) is not Failure.RECONNECT:
+                raise
+            self._engine.dispose()
+            return NotSent(f"Postgres is away: {type(error).__name__}")
+        kept = json.dumps(result)
+        if len(kept) > RESULT_MOST:
+            raise ValueError(f"a result of {len(kept)} characters, which no fact takes")
+        return Response(200, kept.encode(), {"livemode": self.livemode, "result": result}, None, replayed=False)
