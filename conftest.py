@@ -22,6 +22,7 @@ LONG = (
     "tests/cli/test_cli_processes.py",
     "tests/crash/",
     "tests/rq/",
+    "tests/runbooks/test_runbooks_of_servers.py",
     "tests/leaks/",
     "tests/test_demo.py",
     "tests/test_bench.py",

@@ -14,9 +14,12 @@ from typing import Any
 import pytest
 import structlog
 from service import Service
+from typer.main import get_command
 
 from jobs import logs
-from jobs.cli import main
+from jobs.cli import app, main
+from jobs.config.settings import Settings
+from jobs.config.sources import variable
 
 
 @dataclass(frozen=True)
@@ -75,13 +78,26 @@ def settings(service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -
 @pytest.fixture
 def run(settings: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a command as `billing ...` would, and take what it wrote. The tests' own logging stays as it is."""
+    return run_here(capsys, monkeypatch)
+
+
+def run_here(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, str] | None = None
+) -> Run:
+    """The command in this process. `environment`: its settings, instead of those of this process."""
     monkeypatch.setattr(logs, "configure", lambda *_, **__: None)
 
     def run(*arguments: str) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["billing", *arguments])
-        capsys.readouterr()
-        with process_as_before(), pytest.raises(SystemExit) as ended:
-            main()
+        with monkeypatch.context() as here, process_as_before():
+            here.setattr(sys, "argv", ["billing", *arguments])
+            if environment is not None:
+                for name in (*Settings.model_fields, "config"):
+                    here.delenv(variable(name), raising=False)
+                for name, value in environment.items():
+                    here.setenv(name, value)
+            capsys.readouterr()
+            with pytest.raises(SystemExit) as ended:
+                main()
         told = capsys.readouterr()
         code = ended.value.code
         return Ran(code if isinstance(code, int) else int(code is not None), told.out, told.err)
@@ -104,3 +120,15 @@ def in_a_process(arguments: Sequence[str], environment: Mapping[str, str] | None
     program = [sys.executable, "-m", "jobs.cli", *arguments]
     ran = subprocess.run(program, env=environment, capture_output=True, text=True, check=False, timeout=200)
     return Ran(ran.returncode, ran.stdout, ran.stderr)
+
+
+def is_command(words: list[str]) -> bool:
+    """Whether these words begin with a command of `billing`."""
+    command: Any = get_command(app)
+    for word in words:
+        if not (inner := getattr(command, "commands", None)):
+            return True
+        if word not in inner:
+            return False
+        command = inner[word]
+    return not hasattr(command, "commands")

@@ -101,9 +101,13 @@ class Service:
         return self.by_hand("/v1/account", method="GET")
 
     def close(self) -> None:
+        self.forget_connections()
+        self.redis.close()
+
+    def forget_connections(self) -> None:
+        """Close those to Postgres; what is asked next opens new ones."""
         for engine in (self.engine, *self.engines.values()):
             engine.dispose()
-        self.redis.close()
 
     # Asking, as an application does.
 

@@ -57,6 +57,9 @@ def _version(runtime: Runtime, connection: Connection) -> Finding:
     number = int(connection.scalar(text("SELECT current_setting('server_version_num')")) or 0) // 10_000
     if number < POSTGRES_LEAST:
         return Finding("postgres", Level.FAIL, f"version {number}", f"Postgres {POSTGRES_LEAST} or later is needed")
+    if connection.scalar(text("SELECT current_setting('transaction_read_only')")) == "on":
+        message = f"version {number}, and takes no writes: a standby, or the primary before a failover"
+        return Finding("postgres", Level.FAIL, message, "let DATABASE_URL lead to the primary")
     return Finding("postgres", Level.OK, f"version {number}{ignored_parameters(runtime, 'DATABASE_URL')}")
 
 

@@ -1,4 +1,4 @@
-"""What the rows in Postgres show: facts and calls that wait, stopped work, ids that may be card numbers."""
+"""What the rows in Postgres show: facts, work and calls that wait, stopped work, ids that may be card numbers."""
 
 import re
 from collections.abc import Callable
@@ -9,10 +9,13 @@ from sqlalchemy.orm import Session
 
 from billing.cards import may_hold_card_number
 from jobs.checkup.findings import NAMED, Finding, Level, some
+from jobs.config import queues
 from jobs.road.quarantine_list import UNTOUCHED_WARN, untouched
 
 FACTS_WARN_S = 10.0
 """A relay plans facts within a second."""
+READY_WARN_S, READY_READ = 120.0, 10_000
+"""Ready work is claimed at once while a worker is free. The alert BillingQueueStalls uses the same time."""
 UNANSWERED_WARN_S = 300.0
 """A lost answer is asked for again within seconds, and a dead worker's call is taken up within a minute."""
 IDS_READ, IDS_LEAST, IDS_SHARE = 1000, 20, 0.9
@@ -47,6 +50,32 @@ def _facts_set_aside(session: Session) -> Finding:
 
 
 _SET_ASIDE = text("SELECT id, topic, entity_id FROM billing.facts WHERE planned_version < 0 ORDER BY id LIMIT :most")
+
+
+def _ready(session: Session) -> Finding:
+    """Work that a worker could take, and that none takes."""
+    rows = session.execute(_READY, {"queues": list(queues.NAMES), "most": READY_READ})
+    late = [row for row in rows if row.oldest_s > READY_WARN_S]
+    if not late:
+        return Finding("ready work", Level.OK, "none waits for long")
+    waiting = "; ".join(
+        f"{row.pieces}{' or more' if row.pieces == READY_READ else ''} on {row.queue}, "
+        f"the oldest for {row.oldest_s:.0f} s"
+        for row in late
+    )
+    fix = f"billing health worker-{late[0].queue}, where that worker runs; start one if none runs"
+    return Finding("ready work", Level.WARN, f"no worker takes it: {waiting}", fix)
+
+
+# An infinite time has no age.
+_READY = text(
+    "SELECT q.name AS queue, count(*) AS pieces, coalesce(extract(epoch FROM clock_timestamp()"
+    "       - min(ready.state_since) FILTER (WHERE isfinite(ready.state_since))), 0) AS oldest_s"
+    "  FROM unnest(CAST(:queues AS text[])) AS q (name),"
+    "       LATERAL (SELECT state_since FROM billing.work WHERE queue = q.name AND state = 'ready'"
+    "                 ORDER BY urgency, id LIMIT :most) AS ready"
+    " GROUP BY q.name ORDER BY q.name"
+)
 
 
 def _undecided(session: Session) -> Finding:
@@ -116,6 +145,12 @@ _switches = _counted(
     ("1 is pulled: nothing is sent in its scope", "{} are pulled: nothing is sent in their scope"),
     "billing switch list",
 )
+_parked = _counted(
+    "parked work",
+    "SELECT count(*) FROM billing.work WHERE state = 'parked'",
+    ("1 piece is of a version that no worker here knows", "{} pieces are of versions that no worker here knows"),
+    "billing contracts check --database",
+)
 _stale = _counted(
     "running work",
     "SELECT count(*) FROM billing.work AS w JOIN billing.idempotency_records AS r ON r.id = w.record_id"
@@ -145,4 +180,15 @@ _NEWEST_IDS = text(
 )
 
 
-CHECKS = (_facts, _facts_set_aside, _quarantined, _undecided, _unanswered, _switches, _stale, _ids)
+CHECKS = (
+    _facts,
+    _facts_set_aside,
+    _ready,
+    _quarantined,
+    _undecided,
+    _unanswered,
+    _switches,
+    _parked,
+    _stale,
+    _ids,
+)

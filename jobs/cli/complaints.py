@@ -65,6 +65,11 @@ def complaint(error: Exception) -> str | None:
                 f"DATABASE_URL: Postgres ended a statement that took too long ({type(error.orig).__name__}, "
                 f"{database.sqlstate(error)}); try again when it has less to do"
             )
+        case sqlalchemy.exc.OperationalError() if _sqlstate(error) == "53100":
+            return (
+                f"DATABASE_URL: the disk of Postgres is full ({_reason(error.orig or error)}); make room, and try "
+                "again: docs/operate/disk-full.md"
+            )
         case sqlalchemy.exc.OperationalError() | sqlalchemy.exc.InterfaceError() | sqlalchemy.exc.InternalError():
             return (
                 f"DATABASE_URL: Postgres cannot be used ({_reason(error.orig or error)}); start it or correct "

@@ -1,6 +1,9 @@
 """The doctor reaches every part, says how it is mended, and never falls over a sick one."""
 
+import re
+
 import pytest
+from sqlalchemy.engine import make_url
 
 from billing.cards import may_hold_card_number
 from jobs.rq import bells
@@ -17,8 +20,8 @@ PARTS = [
     "neighbors",
     "facts",
 ]
-PARTS += ["facts set aside", "quarantine", "undecided", "unanswered", "switches", "running work"]
-PARTS += ["ids", "housekeeping", "redis", "redis memory", "stripe", "archive"]
+PARTS += ["facts set aside", "ready work", "quarantine", "undecided", "unanswered", "switches", "parked work"]
+PARTS += ["running work", "ids", "housekeeping", "redis", "redis memory", "stripe", "archive"]
 
 
 def parts(ran) -> dict[str, dict[str, str]]:
@@ -159,6 +162,41 @@ def test_another_environments_redis_fails(run, service):
     ran = run("doctor", "--json")
     assert sick(ran, "fail") == ["redis"]
     assert ran.status == 1
+
+
+def test_work_that_no_worker_takes_is_counted_by_queue_with_the_age_of_the_oldest(run, service):
+    for _ in range(2):
+        service.ask_for_capture()
+    invoice = service.ask_for_invoice()
+    service.plan()
+    assert parts(run("doctor", "--json"))["ready work"]["level"] == "ok"
+    service.execute("UPDATE billing.work SET state_since = state_since - interval '10 min'")
+    told = parts(run("doctor", "--json"))["ready work"]
+    assert told["level"] == "warn"
+    assert re.sub(r"\d+ s", "N s", told["message"]) == (
+        "no worker takes it: 2 on captures, the oldest for N s; 1 on invoices, the oldest for N s"
+    )
+    assert "billing health worker-captures" in told["fix"]
+    service.execute("UPDATE billing.work SET state_since = '-infinity' WHERE entity_id = :id", id=invoice)
+    assert "invoices" not in parts(run("doctor", "--json"))["ready work"]["message"]
+
+
+def test_parked_work_is_named_with_the_command_that_names_its_version(run, service):
+    service.ask_for_capture()
+    service.plan()
+    service.execute("UPDATE billing.work SET version = 7")
+    service.relay.round()
+    told = parts(run("doctor", "--json"))["parked work"]
+    assert (told["level"], told["fix"]) == ("warn", "billing contracts check --database")
+    assert "take_capture:7: 1 parked" in run("contracts", "check", "--database").out
+
+
+def test_a_postgres_that_takes_no_writes_fails(run, service):
+    database = make_url(service.url).database
+    service.execute(f'ALTER DATABASE "{database}" SET default_transaction_read_only = on')
+    ran = run("doctor", "--json")
+    assert sick(ran, "fail") == ["postgres"]
+    assert "takes no writes" in parts(ran)["postgres"]["message"]
 
 
 def test_rows_that_a_migration_had_to_leave_are_named_by_their_constraint(run, service):

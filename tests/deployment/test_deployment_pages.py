@@ -3,13 +3,11 @@
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
+from command import is_command
 from files import COMPOSE, FILE, OURS, ROOT, SERVICES, VERSION, entrypoint, read, refused
-from typer.main import get_command
 
-from jobs.cli import app
 from jobs.config import loading, settings, sources
 
 README = (ROOT / "README.md").read_text().partition("## Deploy it")[2].partition("\n## ")[0]
@@ -26,18 +24,6 @@ def rows(text: str) -> list[list[str]]:
 def consoles(text: str) -> list[str]:
     blocks = re.findall(r"^```console\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
-
-
-def is_command(words: list[str]) -> bool:
-    """Whether these words begin with a command of `billing`."""
-    command: Any = get_command(app)
-    for word in words:
-        if not (inner := getattr(command, "commands", None)):
-            return True
-        if word not in inner:
-            return False
-        command = inner[word]
-    return not hasattr(command, "commands")
 
 
 def test_both_tables_name_every_service_and_no_other() -> None:
