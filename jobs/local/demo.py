@@ -207,7 +207,7 @@ class _Story:
     def _kill_a_worker(self, hanging: int) -> None:
         victim = next(child for child in self._stack.processes if child.name.startswith("worker-captures"))
         try:
-            self._standin.wait_held(1, wait_s=20)
+            self._standin.wait_held(1, wait_s=60)
         except ControlError as error:
             raise LocalServerError(f"no captures worker came to its calls: {error}") from error
         # A worker that was throttled makes fewer calls at once, so not all of them need to come together.

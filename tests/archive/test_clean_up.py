@@ -281,7 +281,9 @@ def test_a_run_that_dies_between_pages_loses_nothing_and_the_next_goes_on(
     assert remove(archive.service).operations == len(captures) - 4
 
 
-@pytest.mark.parametrize("how", [{"most": 2}, {"within_s": -1}, {"stop_requested": lambda: True}], ids=str)
+@pytest.mark.parametrize(
+    "how", [{"most": 2}, {"within_s": -1}, {"stop_requested": lambda: True}], ids=lambda how: next(iter(how))
+)
 def test_a_run_that_ends_early_says_that_there_may_be_more(
     archive: Archive, monkeypatch: pytest.MonkeyPatch, how: dict[str, object]
 ) -> None:
