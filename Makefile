@@ -28,7 +28,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 # A half-made virtual environment is not taken for a whole one.
 .DELETE_ON_ERROR:
-.PHONY: help demo test chaos conformance bench bench-limits bench-switch bench-standin false-alarms mutants size check docs golden release format lock secrets clean
+.PHONY: help demo test chaos conformance bench bench-limits bench-switch bench-standin capacity false-alarms mutants size check docs golden release format lock secrets clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ bench-limits: $(INSTALLED) ## measure how well four workers keep to the limit of
 
 bench-standin: $(INSTALLED) ## measure what the stand-in costs, half a minute
 	@$(BIN)/python stripe_standin/bench/costs.py $(ARGS)
+
+capacity: $(INSTALLED) ## measure how the lag grows with the load, five minutes; writes docs/capacity.md, ARGS=--tiny does not
+	@$(BIN)/python -m bench.capacity $(ARGS)
 
 false-alarms: $(INSTALLED) ## count how often order numbers and other ids look like a card number, from a fixed seed
 	@$(BIN)/python -m bench.false_alarms

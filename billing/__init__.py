@@ -13,6 +13,7 @@ applications; operators use the `billing` command.
 # `billing.status` and `billing.changes` are the functions. Python binds a module to its name in the package only when
 # the module is loaded, and that has happened by the time the function is bound here: `import billing.status` later on
 # changes nothing.
+from billing.admission import admit as admit
 from billing.captures import Authorization as Authorization
 from billing.captures import CaptureReceipt as CaptureReceipt
 from billing.captures import request_capture as request_capture
@@ -27,6 +28,7 @@ from billing.errors import InvalidRequest as InvalidRequest
 from billing.errors import InvalidText as InvalidText
 from billing.errors import PossibleCardNumber as PossibleCardNumber
 from billing.errors import RequestReused as RequestReused
+from billing.errors import TooBusy as TooBusy
 from billing.errors import UnknownCursor as UnknownCursor
 from billing.errors import UnknownEntity as UnknownEntity
 from billing.errors import WrongDatabase as WrongDatabase

@@ -11,6 +11,7 @@
     ├── AuthorizationTaken      another capture holds this authorization
     ├── UnknownEntity           no capture, invoice or switch has this id
     ├── UnknownCursor           the fact at which this cursor of `billing.changes` stands is not here
+    ├── TooBusy                 a bulk has no room on its queue now; it says when to come back
     ├── NotFinal                waiting was over before the work was (billing/waiting.py)
     ├── IllegalTransition       a state cannot follow another: a bug of ours, and nothing was changed
     └── WrongDatabase           this process must not use this database
@@ -156,6 +157,25 @@ class UnknownCursor(BillingError):
             "compare your rows with billing.status, and follow again from 0"
         )
         self.cursor = cursor
+
+
+class TooBusy(BillingError):
+    """A bulk of `count` requests has no room on its queue: `waiting` wait there already, and `room` more have room now.
+
+    Ask again in `retry_after_s` seconds, or for `room` requests now. No bulk of more than `at_most` has room even on
+    an empty queue; 0 if that is not known, because no relay measures the queue.
+    """
+
+    def __init__(self, queue: str, count: int, *, waiting: int, room: int, at_most: int, retry_after_s: int) -> None:
+        if not at_most:
+            why = "no relay measures it, or nothing is started there"
+        elif count > at_most:
+            why = f"ask for at most {at_most:,} at once"
+        else:
+            why = f"{waiting:,} of at most {at_most:,} wait there, and there is room for {room:,} now"
+        super().__init__(f"{queue} has no room for {count:,} more requests: {why}; come back in {retry_after_s} s")
+        self.queue, self.count, self.waiting = queue, count, waiting
+        self.room, self.at_most, self.retry_after_s = room, at_most, retry_after_s
 
 
 class IllegalTransition(BillingError):

@@ -137,6 +137,7 @@ OPERATION = Operation(
             retry=Retry.PATIENT,
             owner="billing",
             purpose="draft, fill, finalize and send one invoice",
+            sheddable=True,
             payload={
                 "minor": "integer",
                 "currency": "text",

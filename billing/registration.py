@@ -75,6 +75,10 @@ class Contract:
     payload: Mapping[str, str]
     """The fields of that fact's payload, each with its `PAYLOAD_TYPES`. Every writer writes them all, except one that
     is `optional`. `billing contracts check` compares them with every version that was released."""
+    sheddable: bool = False
+    """While a queue whose work may not wait is behind its SLO, this work is held back, for as long as it is not urgent:
+    until its deadline margin, or for an hour. All contracts of a queue agree, because a claim takes the most urgent
+    work of a queue and would have to read past what it leaves."""
     version: int = 1
     fact_versions: tuple[int, ...] = (1,)
     """The versions of the fact that it accepts. No relay touches a fact of a version that it does not know."""

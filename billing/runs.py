@@ -63,6 +63,7 @@ OPERATION = Operation(
             retry=Retry.PATIENT,
             owner=schedule.owner,
             purpose=schedule.purpose,
+            sheddable=True,
             payload={"at": "time", "missed": "integer"},
         )
         for schedule in SCHEDULES

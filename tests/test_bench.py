@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -36,6 +37,22 @@ def test_how_soon_a_pulled_switch_stops_is_measured() -> None:
     (pulls,) = json.loads(run.stdout)
     assert (pulls["side"], len(pulls["last_call_ms"]), len(pulls["taken_back"])) == ("ours", 1, 1)
     assert hasattr(shift, "SWITCHES_EVERY_S"), "the control of that program sets it"
+
+
+def test_the_lag_against_the_load_is_measured_tabled_and_drawn(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "bench.capacity", "--tiny", "--json", "--into", str(tmp_path)]
+    run = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    assert run.returncode == 0, run.stderr
+    steps = json.loads(run.stdout)
+    assert len(steps) == 6
+    assert all(step["lag_p99_s"] >= step["lag_p50_s"] > 0 and step["asked_per_s"] > 0 for step in steps)
+    written = (tmp_path / "capacity.md").read_text()
+    assert all(f"| {step['provider']} | {step['asked_per_s']:.0f} |" in written for step in steps)
+    drawing = ElementTree.parse(tmp_path / "capacity.svg")  # noqa: S314 - our own
+    kinds = [element.tag.partition("}")[2] for element in drawing.iter()]
+    assert (kinds.count("polyline"), kinds.count("circle")) == (3, 6)
+    committed = (ROOT / "docs" / "capacity.md").read_text()
+    assert committed.partition("\n\n![")[0].splitlines()[0] == written.splitlines()[0]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")

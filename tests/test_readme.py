@@ -44,10 +44,11 @@ def test_the_page_for_applications_runs_from_its_first_block_to_its_last(
     for number, block in enumerate(blocks(ROOT / "docs" / "application.md", "python")):
         exec(compile(block, f"application.md, block {number}", "exec"), names)  # noqa: S102 - our own page
         printed.append(capsys.readouterr().out.splitlines())
-        if number == 1:
+        if number == 2:
             service.settle(names["receipt"].capture_id)
     engine.dispose()
     assert printed == [
+        [],
         [],
         ["requested False a relay plans the work"],
         ["paid"],

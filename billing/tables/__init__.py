@@ -6,6 +6,7 @@
     idempotency_records.py  one call to Stripe under one key
     work.py                 what is still to be done
     work_failures.py        how work failed
+    queue_loads.py          how much waits on each queue, and how long
     facts.py                what happened, and the batches in which it is archived
 
 Every name is qualified by the schema, because the service shares the application's database. The database's clock
@@ -17,6 +18,7 @@ from billing.tables import (  # noqa: F401
     entities,
     facts,
     idempotency_records,
+    queue_loads,
     scheduled_runs,
     schema,
     work,

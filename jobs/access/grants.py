@@ -122,8 +122,8 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         "application": May(see=_STATUS_OF_A_RECORD),
         "relay": May(
             see=_these(
-                "id operation_id work_id queue state look_at lease_until lease_s unanswered first_sent_at parked_at"
-                " concluded_at"
+                "id operation_id generation work_id queue state look_at lease_until lease_s unanswered first_sent_at"
+                " parked_at concluded_at"
             ),
             change=_these("look_at"),
         ),
@@ -173,6 +173,14 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         "worker": May(see=_all("quarantine_touches"), write=_these("work_id since touched_by assignee")),
         "reader": May(see=_all("quarantine_touches")),
         "operator": May(write=_these("work_id since touched_by assignee"), change=_these("assignee")),
+    },
+    "queue_loads": {
+        # Whether a bulk has room.
+        "application": May(see=_these("queue measured_at waiting starts_per_s")),
+        "relay": May(see=_all("queue_loads"), write=_all("queue_loads"), change=_all("queue_loads")),
+        # Whether work that may wait is held back.
+        "worker": May(see=_these("queue measured_at behind_since")),
+        "reader": May(see=_all("queue_loads")),
     },
     "archive_batches": {
         "archiver": May(

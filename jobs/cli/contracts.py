@@ -44,6 +44,7 @@ def list_contracts(as_json: AsJson = False) -> None:
             "max_attempts": contract.max_attempts,
             "deadline": operation.deadline,
             "deadline_margin_s": PRODUCTION.deadline_margin_s if operation.deadline else None,
+            "sheddable": contract.sheddable,
             "business": [metric.name for metric in operation.business],
         }
         for operation, contract in contracts()
@@ -65,6 +66,11 @@ _CONTRACT: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "crashes": lambda each: f"{each['max_attempts']:,} in one step, then it is quarantined",
     "deadline": lambda each: (
         f"{each['deadline']}; urgent from {each['deadline_margin_s'] / 3600:g} h before" if each["deadline"] else "none"
+    ),
+    "overload": lambda each: (
+        "held back while a queue that may not wait is behind its SLO (docs/operate/backpressure.md)"
+        if each["sheddable"]
+        else "never held back"
     ),
     "counted as": lambda each: ", ".join(each["business"]) or "nothing",
 }

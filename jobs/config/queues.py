@@ -8,17 +8,21 @@ class Queue:
     name: str
     crew: int
     """How many calls one worker has in flight, unless its setting says otherwise."""
+    start_within_s: float
+    """The SLO of its lag: from the request to the first call for it."""
+    starts_per_s: float
+    """What a worker starts in a second while enough waits, as a first guess: until a relay has measured it."""
     leaves: float = 0.0
     """The share of an account's tokens that it leaves to the other queues, while they use them (`jobs.limits`)."""
     local: bool = False
     """Its workers run functions of ours, and need neither Stripe nor its key."""
 
 
-# An authorization lapses; an invoice can wait a second.
 QUEUES = (
-    Queue("captures", crew=32),
-    Queue("invoices", crew=8, leaves=0.5),
-    Queue("maintenance", crew=1, local=True),
+    Queue("captures", crew=32, start_within_s=10, starts_per_s=30),
+    # An authorization lapses; an invoice can wait a second. It makes at least four calls, one after the other.
+    Queue("invoices", crew=8, start_within_s=120, starts_per_s=2, leaves=0.5),
+    Queue("maintenance", crew=1, start_within_s=3600, starts_per_s=1, local=True),
 )
 NAMES = tuple(queue.name for queue in QUEUES)
 LOCAL = frozenset(queue.name for queue in QUEUES if queue.local)

@@ -277,6 +277,22 @@ _OF_EVERYTHING = (
         "set_aside",
         "facts",
     ),
+    _read(
+        "billing_queue_lag_seconds",
+        "seconds",
+        "queue",
+        "for how long the oldest of the requests that are started next has waited",
+        "loads",
+        "lag_s",
+    ),
+    _read(
+        "billing_queue_behind",
+        "0 or 1",
+        "queue",
+        "1: that is longer than the SLO of its queue, although requests are started",
+        "loads",
+        "behind",
+    ),
     _read("billing_switches_pulled", "switches", "", "switches that stop sends", "switches", "switches"),
     _read(
         "billing_table_bytes",

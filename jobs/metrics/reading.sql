@@ -117,3 +117,8 @@ SELECT count(*) AS switches FROM billing.switches WHERE state = 'pulled';
 -- name: tables
 SELECT c.relname AS "table", pg_total_relation_size(c.oid) AS bytes
   FROM pg_class AS c WHERE c.relnamespace = to_regnamespace('billing') AND c.relkind = 'r';
+
+-- name: loads
+-- As a relay has measured them, unless none does any more.
+SELECT queue, lag_s, CAST(behind_since IS NOT NULL AS int) AS behind
+  FROM billing.queue_loads WHERE measured_at > clock_timestamp() - interval '2 minutes';

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from billing import statements
 from jobs.road.cadence import CostlyChecks
-from jobs.road.contracts import accepted, known
+from jobs.road.contracts import accepted, known, may_wait
 from jobs.road.planning import only_stamped
 
 SQL = statements.beside(__file__)
@@ -50,6 +50,7 @@ def read(session: Session, most: Mapping[str, int], costly: CostlyChecks) -> Bac
         accepted=accepted(),
         only_stamped=only_stamped(),
         known=known(),
+        may_wait=may_wait(),
         queues=list(most),
         mosts=list(most.values()),
         stopped_too=costly.stopped,

@@ -52,7 +52,13 @@ SELECT EXISTS (SELECT FROM billing.facts
        ARRAY (SELECT (SELECT count(*)
                         FROM (SELECT FROM billing.work
                                WHERE queue = q.name AND state = 'ready'
-                                 AND contract || ':' || version = ANY (:known) LIMIT q.most) AS ready)
+                                 AND contract || ':' || version = ANY (:known)
+                                 AND urgency <= (SELECT CASE WHEN q.name = ANY (:may_wait) AND EXISTS
+                                                        (SELECT FROM billing.queue_loads AS l
+                                                          WHERE l.behind_since IS NOT NULL AND NOT l.queue = ANY (:may_wait)
+                                                            AND l.measured_at > clock_timestamp() - interval '2 minutes')
+                                                   THEN clock_timestamp() ELSE 'infinity' END)
+                               LIMIT q.most) AS ready)
                    + (SELECT count(*)
                         FROM (SELECT FROM billing.idempotency_records AS r
                                WHERE r.queue = q.name AND r.look_at IS NOT NULL AND r.concluded_at IS NULL

@@ -28,6 +28,11 @@ same, and planning and ringing do not wait for the check."""
 ALARM_EVERY_S = 600.0
 """How often a relay looks for work in quarantine that nobody has touched."""
 
+MEASURE_EVERY_S = 1.0
+"""How often a busy relay measures the load of the queues."""
+MEASURE_IDLE_S = 30.0
+"""How often one does that has moved nothing for `BUSY_FOR_S`."""
+
 NEVER = float("-inf")
 
 
@@ -59,6 +64,8 @@ class Cadence:
     _unknown_from: float = NEVER
     _alarmed_at: float = NEVER
     _tick_from: float = NEVER
+    _measured_at: float = NEVER
+    _measuring_took_s: float = 0.0
     _rung_at: dict[str, float] = field(default_factory=dict)
 
     def moved(self, now: float) -> None:
@@ -104,6 +111,14 @@ class Cadence:
     def tick_in(self, seconds: float, now: float) -> None:
         """The next tick of any schedule comes in so many seconds."""
         self._tick_from = now + seconds
+
+    def should_measure(self, now: float) -> bool:
+        """Whether to measure the load of the queues now. Where much waits, that takes longer, and rests for longer."""
+        every_s = MEASURE_EVERY_S if now < self.busy_until else MEASURE_IDLE_S
+        return now >= self._measured_at + max(every_s, CHECK_REST * self._measuring_took_s)
+
+    def measured(self, began: float, now: float) -> None:
+        self._measured_at, self._measuring_took_s = now, now - began
 
     def should_ring(self, queue: str, claimable: int, now: float) -> bool:
         """Whether to ring this queue now. A queue without work is rung at once when work comes."""

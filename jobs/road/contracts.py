@@ -36,6 +36,14 @@ def named(contract: Contract) -> str:
     return f"{contract.name}:{contract.version}"
 
 
+def may_wait() -> list[str]:
+    """The queues whose work is held back while another is behind its SLO: all their contracts are sheddable."""
+    sheddable: dict[str, bool] = {}
+    for _, each in contracts():
+        sheddable[each.queue] = each.sheddable and sheddable.get(each.queue, True)
+    return [queue for queue, may in sheddable.items() if may]
+
+
 def contract_of(work: Work) -> Contract | None:
     """The contract of this piece of work; None if this version does not know it."""
     return next((each for _, each in contracts() if (each.name, each.version) == (work.contract, work.version)), None)

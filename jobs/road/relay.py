@@ -16,7 +16,7 @@ from billing import database
 from billing.database import autocommit, transaction
 from billing.schedules import SCHEDULES, Schedule
 from billing.timing import Timing
-from jobs.road import backlog, planning, ticks, work_queue
+from jobs.road import backlog, load, planning, ticks, work_queue
 from jobs.road.backlog import Backlog
 from jobs.road.cadence import IDLE_PAUSE_S, Cadence
 from jobs.road.contracts import known
@@ -56,6 +56,8 @@ class Relay:
                     self.cadence.alarmed(self.clock())
                     self.alarm()
                 self.make_ticks()
+                if self.cadence.should_measure(self.clock()):
+                    self.measure()
                 if not caught_up:
                     caught_up = not planning.catch_up(self.engine, self.timing)
                 self._rest()
@@ -91,6 +93,19 @@ class Relay:
         with transaction(self.engine) as session:
             next_s = ticks.make(session, self.schedules)
         self.cadence.tick_in(next_s, self.clock())
+
+    def measure(self) -> None:
+        """Measure the load of the queues. What takes too long is left out, and tried again after a rest."""
+        began = self.clock()
+        try:
+            with transaction(self.engine) as session:
+                load.measure(session)
+        except SQLAlchemyError as error:
+            if classify(error) is not Failure.HALVE:
+                raise
+            log.warning("load.postponed", error=type(error).__name__, sqlstate=database.sqlstate(error))
+        finally:
+            self.cadence.measured(began, self.clock())
 
     def _read_backlog(self) -> Backlog:
         try:

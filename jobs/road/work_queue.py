@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from billing import ids, row_io, statements
 from billing.states import WorkState, set_state
 from billing.tables.work import Work
+from jobs.road.contracts import may_wait
 
 SQL = statements.beside(__file__)
 
@@ -25,14 +26,17 @@ def plan(session: Session, rows: Iterable[Mapping[str, Any]]) -> int:
 
 def claimable(session: Session, known: Collection[str], most: Mapping[str, int]) -> dict[str, int]:
     """How much a shift would find right now, by queue, each counted up to `most`."""
-    values = {"known": list(known), "queues": list(most), "mosts": list(most.values())}
+    values = {"known": list(known), "may_wait": may_wait(), "queues": list(most), "mosts": list(most.values())}
     counts = statements.run(session, SQL["claimable"], **values).scalars()
     return dict(zip(most, counts, strict=True))
 
 
 def claim_ready(session: Session, queue: str, known: Collection[str], most: int) -> list[Work]:
-    """Lock up to `most` ready pieces of a queue, the most urgent first. `known`: the contracts as `name:version`."""
-    return row_io.load(session, Work, SQL["claim_ready"], queue=queue, known=list(known), most=most)
+    """Lock up to `most` ready pieces of a queue, the most urgent first. `known`: the contracts as `name:version`.
+
+    What may wait is left, if it is not urgent, while a queue that may not wait is behind its SLO (`jobs.road.load`)."""
+    values = {"queue": queue, "known": list(known), "may_wait": may_wait(), "most": most}
+    return row_io.load(session, Work, SQL["claim_ready"], **values)
 
 
 def claim_looks(session: Session, queue: str, most: int) -> list[Work]:

@@ -1,7 +1,13 @@
 -- name: claim_ready
--- The state is a literal, so that the partial index fits.
+-- The state is a literal, so that the partial index fits. While a queue that may not wait is behind its SLO, one that
+-- may wait gives only what has become urgent.
 SELECT work.* FROM billing.work
  WHERE queue = :queue AND state = 'ready' AND contract || ':' || version = ANY (:known)
+   AND urgency <= (SELECT CASE WHEN :queue = ANY (:may_wait) AND EXISTS
+                          (SELECT FROM billing.queue_loads AS l
+                            WHERE l.behind_since IS NOT NULL AND NOT l.queue = ANY (:may_wait)
+                              AND l.measured_at > clock_timestamp() - interval '2 minutes')
+                     THEN clock_timestamp() ELSE 'infinity' END)
  ORDER BY urgency, id LIMIT :most FOR UPDATE SKIP LOCKED;
 
 -- name: claim_looks
@@ -29,8 +35,13 @@ SELECT CASE WHEN EXISTS (SELECT FROM billing.idempotency_records AS r
 -- The conditions of both claims. `look_at IS NOT NULL` is there so that the partial index is used.
 SELECT (SELECT count(*)
           FROM (SELECT FROM billing.work
-                 WHERE queue = q.name AND state = 'ready'
-                   AND contract || ':' || version = ANY (:known) LIMIT q.most) AS ready)
+                 WHERE queue = q.name AND state = 'ready' AND contract || ':' || version = ANY (:known)
+                   AND urgency <= (SELECT CASE WHEN q.name = ANY (:may_wait) AND EXISTS
+                                          (SELECT FROM billing.queue_loads AS l
+                                            WHERE l.behind_since IS NOT NULL AND NOT l.queue = ANY (:may_wait)
+                                              AND l.measured_at > clock_timestamp() - interval '2 minutes')
+                                     THEN clock_timestamp() ELSE 'infinity' END)
+                 LIMIT q.most) AS ready)
      + (SELECT count(*)
           FROM (SELECT FROM billing.idempotency_records AS r
                  WHERE r.queue = q.name AND r.look_at IS NOT NULL AND r.concluded_at IS NULL

@@ -69,6 +69,7 @@ READING = {
     "quarantine list",
     "quarantine show",
     "quarantine stats",
+    "queues",
     "retries",
     "schedule list",
     "status",

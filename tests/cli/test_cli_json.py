@@ -63,6 +63,11 @@ def over(service: Any) -> list[str]:
     return ["--json"]
 
 
+def measured(service: Any) -> list[str]:
+    service.relay.measure()
+    return ["--json"]
+
+
 ARGUMENTS = {
     "audit": nothing,
     "capture": capture,
@@ -85,6 +90,7 @@ ARGUMENTS = {
     "quarantine replay": lambda service: [*quarantined(service), "--reason", "mended"],
     "quarantine show": quarantined,
     "quarantine stats": nothing,
+    "queues": measured,
     "retries": lambda service: quarantined(service)[1:],
     "schedule list": nothing,
     "schedule pause": lambda service: ["snapshot_queues", "--reason", "INC-14", "--json"],

@@ -19,6 +19,7 @@ EXAMPLES = [
     errors.InvalidText("request_id", "must be shorter"),
     errors.WrongEngine("Session", "sqlalchemy.Engine", "pass the engine"),
     errors.UnknownCursor(42),
+    errors.TooBusy("invoices", 500, waiting=580, room=20, at_most=600, retry_after_s=240),
     billing.NotFinal(billing.Status("cap_1", "in_doubt", datetime(2026, 1, 1, tzinfo=UTC), "Stripe is asked", False)),
     errors.WrongSession("Engine", "with Session(engine) as session: ..."),
     errors.RequestReused("order-1", {"amount_minor": (1999, 2999)}),

@@ -15,7 +15,7 @@ from billing import invoices, statements, store, switches
 from billing.database import transaction
 from billing.timing import SHORT
 from jobs.metrics import instruments, reading
-from jobs.road import backlog, housekeeping, paced_release, planning, ticks, work_queue
+from jobs.road import backlog, housekeeping, load, paced_release, planning, ticks, work_queue
 from jobs.road.cadence import CostlyChecks
 from jobs.road.contracts import known
 from jobs.schedules import catalog, listing
@@ -30,6 +30,7 @@ ROOMS = [
     switches,
     backlog,
     housekeeping,
+    load,
     paced_release,
     planning,
     ticks,
@@ -43,7 +44,7 @@ ALL = [(f"{Path(room.__file__).stem}.{name}", sql) for room in ROOMS for name, s
 
 every_statement = pytest.mark.parametrize("sql", [sql for _, sql in ALL], ids=[name for name, _ in ALL])
 
-READ_THROUGH = {"switches", "installation"}
+READ_THROUGH = {"switches", "installation", "queue_loads"}
 """A few rows. Whatever else is read through would be read through when it has a million."""
 
 
@@ -107,6 +108,23 @@ def test_a_lease_and_a_due_time_are_judged_in_the_same_words_everywhere():
     for name, sql in judging.items():
         rest = re.sub(A_TIME_HAS_COME, "", sql.replace(LEASE_OVER, ""))
         assert not re.search(r"(lease_until|due_at|look_at) [<>]|clock_timestamp\(\) [<>]", rest), name
+
+
+HELD_BACK = plain(
+    """
+    AND urgency <= (SELECT CASE WHEN QUEUE = ANY (%(may_wait)s) AND EXISTS
+     (SELECT FROM billing.queue_loads AS l
+       WHERE l.behind_since IS NOT NULL AND NOT l.queue = ANY (%(may_wait)s)
+         AND l.measured_at > clock_timestamp() - interval '2 minutes')
+     THEN clock_timestamp() ELSE 'infinity' END)
+    """
+)
+
+
+def test_what_is_held_back_is_judged_in_the_same_words_everywhere():
+    judging = [plain(sql) for _, sql in ALL if "behind_since IS NOT NULL AND" in plain(sql)]
+    found = [HELD_BACK.replace("QUEUE", queue) for queue in ("%(queue)s", "q.name")]
+    assert [sum(words in sql for words in found) for sql in judging] == [1, 1, 1]
 
 
 def scatter(session: Session, rng: random.Random) -> None:
