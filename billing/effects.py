@@ -219,6 +219,9 @@ def _begin(context: Context, record: Record, step: Step, *, looking: bool, opene
         not_after_s = min(not_after_s, timing.horizon_s - age_s)
         if record.deadline is not None:
             not_after_s = min(not_after_s, (record.deadline - context.now).total_seconds())
+    budget_s = context.call_budget_s or timing.call_budget_s
+    if not step.rules.local:  # a function of ours leaves no doubt, so nobody waits until its time is over
+        budget_s = min(budget_s, timing.call_budget_s)
     call = Call(
         record_id=record.id,
         operation=context.operation,
@@ -229,7 +232,7 @@ def _begin(context: Context, record: Record, step: Step, *, looking: bool, opene
         looking=looking,
         not_after_s=not_after_s,
         prepared_at=context.now,
-        call_budget_s=min(context.call_budget_s or timing.call_budget_s, timing.call_budget_s),
+        call_budget_s=budget_s,
         own_account=context.call_settings.own_account,
     )
     return Result(context.loaded, Standing.CALLING, call=call, opened=opened)

@@ -52,6 +52,13 @@ SCHEDULES = (
         owner="operations",
         purpose="record which contracts and schedules were used, so that what is obsolete is found and removed",
     ),
+    Schedule(
+        name="remove_concluded",
+        when="30 2 * * *",
+        after_downtime=AfterDowntime.ONCE,
+        owner="operations",
+        purpose="remove the work and the calls of operations that ended long ago, so that the tables stay lean",
+    ),
 )
 
 

@@ -148,8 +148,25 @@ def _with_the_trace_as_its_id(
     return event
 
 
+class RaisedElsewhere(Exception):
+    """An exception of another process. `raised`: its chain, as `chain_of` gave it there."""
+
+    def __init__(self, raised: list[dict[str, Any]]) -> None:
+        super().__init__(raised[0]["kind"])
+        self.raised = raised
+
+
+def class_of(error: BaseException) -> str:
+    """The name of its class, without its module."""
+    kind = error.raised[0]["kind"] if isinstance(error, RaisedElsewhere) else type(error).__name__
+    return str(kind).rpartition(".")[2]
+
+
 def chain_of(error: BaseException | None) -> Iterator[dict[str, Any]]:
     """An exception and its causes without their messages: class, place, and Postgres' code and constraint if any."""
+    if isinstance(error, RaisedElsewhere):
+        yield from error.raised
+        return
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

@@ -43,10 +43,12 @@ class QueueSettings(NamedTuple):
     crew: int
     slice_s: float
     workers: int
+    memory_mb: int
+    recycle: int
 
 
 def _of_every_queue() -> dict[str, Any]:
-    """The fields of `QueueSettings` once for each queue, as `crew_captures`, `slice_captures_s`, `workers_captures`."""
+    """The fields of `QueueSettings` once for each queue, as `crew_captures` or `memory_captures_mb`."""
     fields: dict[str, Any] = {}
     for queue in QUEUES:
         fields[f"crew_{queue.name}"] = (
@@ -68,6 +70,26 @@ def _of_every_queue() -> dict[str, Any]:
         fields[f"workers_{queue.name}"] = (
             int,
             Field(1, ge=1, le=1000, description=f"{queue.name} workers that the relay rings for, 1 to 1000"),
+        )
+        fields[f"memory_{queue.name}_mb"] = (
+            int,
+            Field(
+                512,
+                ge=128,
+                le=1_000_000,
+                description=f"MB of memory that each function on {queue.name} may use, in a process of its own"
+                if queue.local
+                else f"a {queue.name} worker that has used more MB of memory ends after its shift, to be restarted",
+            ),
+        )
+        fields[f"recycle_{queue.name}"] = (
+            int,
+            Field(
+                0,
+                ge=0,
+                le=100_000_000,
+                description=f"a {queue.name} worker ends after so many calls, to be restarted; 0, never",
+            ),
         )
     return fields
 
@@ -208,7 +230,7 @@ class Settings(_Queues):
 
     def queue(self, name: str) -> QueueSettings:
         """The settings of this queue."""
-        values = (f"crew_{name}", f"slice_{name}_s", f"workers_{name}")
+        values = (f"crew_{name}", f"slice_{name}_s", f"workers_{name}", f"memory_{name}_mb", f"recycle_{name}")
         return QueueSettings(*(getattr(self, field) for field in values))
 
     @property

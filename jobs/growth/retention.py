@@ -10,7 +10,7 @@ Rows of captures and invoices stay, because a request id that was used is refuse
 from collections.abc import Mapping
 from datetime import timedelta
 
-from billing.states import CaptureState, InvoiceState, SwitchState
+from billing.states import CaptureState, InvoiceState, RunState, SwitchState
 
 KEPT: Mapping[str, Mapping[str, int | None]] = {
     "capture": {
@@ -29,6 +29,7 @@ KEPT: Mapping[str, Mapping[str, int | None]] = {
     },
     # Of a switch that probes released: the work and the calls of its probes.
     "switch": {SwitchState.RELEASED: 90},
+    "run": {RunState.DONE: 90},
 }
 """Days after the end; None: for ever."""
 

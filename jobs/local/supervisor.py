@@ -1,6 +1,6 @@
 """Starts child processes, keeps their logs in one private directory, and leaves nothing behind.
 
-Every child is on a leash (`leash.py`): `kill -9` of this process ends it on Linux. On a normal end,
+Every child is on a leash (`jobs.process.leash`): `kill -9` of this process ends it on Linux. On a normal end,
 Ctrl-C or SIGTERM the children are stopped and the directory is removed. What a `kill -9` leaves of
 the directory is removed by the next supervisor that starts.
 
@@ -20,8 +20,8 @@ from pathlib import Path
 from types import FrameType
 
 from jobs.local.run_directory import RunDirectory
+from jobs.process import leash
 
-_LEASH = Path(__file__).with_name("leash.py")
 KILLED_WAIT_S = 10.0  # a killed process ends at once, unless the disk hangs
 READY_WAIT_S = 60.0  # a server is ready within two seconds; on a busy machine it takes longer
 
@@ -171,12 +171,11 @@ class Supervisor:
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError(f"{name} must be started from the main thread, or it dies with this one")
         user = f"{identity.uid}:{identity.gid}" if identity else "-"
-        leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), str(int(death)), user]
         log = self.directory / f"{name}.log"
         log.touch(mode=0o600)
         with log.open("ab") as output:
             process = subprocess.Popen(  # noqa: S603 (our caller's own program, and no shell)
-                [*leash, *map(str, program)],
+                leash.tied(program, death=death, user=user),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

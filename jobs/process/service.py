@@ -5,9 +5,11 @@ Before it does anything else, a process checks that its database and Redis belon
 
 import contextlib
 import random
+import signal
 from collections.abc import Callable, Mapping
 from functools import cached_property
 
+import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import select
@@ -25,15 +27,18 @@ from jobs.growth import redis_memory
 from jobs.limits.bucket import Terms
 from jobs.limits.pace import Pace
 from jobs.limits.shared import TIMEOUT_S, SharedBuckets
+from jobs.process.apart import Apart
 from jobs.process.health import Heartbeat
 from jobs.process.runtime import Runtime
 from jobs.process.waiting import until_ready
+from jobs.process.wear import Wear
 from jobs.road.relay import Relay
 from jobs.road.ringer import Ringer
 from jobs.road.runner import Runner
 from jobs.road.shift import Control, Shift
 from jobs.rq import bells, workers
-from jobs.schedules.functions import Functions
+
+log = structlog.get_logger()
 
 Complain = Callable[[Exception], str | None]
 
@@ -96,14 +101,6 @@ class ServiceProcess(Runtime):
             connections=connections,
             refused=read_again,
         )
-
-    def _functions(self) -> Gateway:
-        """What stands for the gateway on a queue whose work is not Stripe's."""
-        limit_s = self.timing.reading_timeout_s
-        engine = database.open_engine(
-            self.database_url, self.timing, name=f"{self.name}-functions", statement_timeout_s=limit_s
-        )
-        return Functions(engine, livemode=self.settings.livemode)
 
     def check(self, *, provider: bool) -> None:
         """Refuse to start on another environment's database or Redis, or with a key of the wrong mode or account.
@@ -178,10 +175,14 @@ class ServiceProcess(Runtime):
     def run_worker(self, queue: str, stop_requested: Callable[[], bool] = _never, complain: Complain = _nothing) -> int:
         """Run a worker of one queue, otherwise as `run_relay`. Returns the exit code: 0 after a stop, else 1."""
 
+        own = self.settings.queue(queue)
+
         def open_all() -> Gateway:
             local = queue in queues.LOCAL
             self.check(provider=not local)
-            return self._functions() if local else self.gateway(self.settings.queue(queue).crew)
+            if local:
+                return Apart(own.memory_mb, livemode=self.settings.livemode)
+            return self.gateway(own.crew)
 
         with self.in_service(f"worker-{queue}") as heartbeat:
             gateway = until_ready(open_all, self.forget, stop_requested, heartbeat, complain)
@@ -190,9 +191,14 @@ class ServiceProcess(Runtime):
             with bells.open_redis(self.redis_url, TIMEOUT_S) as redis:
                 pace = None if queue in queues.LOCAL else self.pace(queue, redis)
                 runner = Runner(self.call_settings, random.Random(), pace)  # noqa: S311 - jitter, no secret
+                wear = Wear(own)
 
-                def take_shift(control: workers.ShiftControl) -> int:
-                    return self.shift(queue, gateway, runner).run(_WithHeartbeat(control, heartbeat))
+                def take_shift(control: workers.ShiftControl) -> None:
+                    settled = self.shift(queue, gateway, runner).run(_WithHeartbeat(control, heartbeat))
+                    if (why := wear.after(settled)) is not None:
+                        log.info("worker.recycled", queue=queue, why=why)
+                        # As a supervisor that replaces it would: it claims nothing more, and starts anew.
+                        signal.raise_signal(signal.SIGTERM)
 
                 environment = self.settings.environment
                 return workers.run_worker(self.redis_url, environment, queue, take_shift, heartbeat, stop_requested)

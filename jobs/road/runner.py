@@ -190,7 +190,7 @@ def make_call(gateway: Gateway, call: Call, budget: Budget) -> Report:
         return effects.call(gateway, call, budget)
     except Exception as error:
         log.error("call.crashed", step=call.step.name, **about(call.loaded.row), exc_info=True)
-        name = type(error).__name__
+        name = logs.class_of(error)
         unknown = LookResult(Learned.LOOK_UNANSWERED, why=name) if call.looking else NoAnswer(name)
         return Report(call, unknown, 0, error=name, raised=evidence.errors_of(error))
 

@@ -7,7 +7,7 @@ lost connection to Postgres counts as nothing: the run waits for it.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs
@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from billing.gateway import RUN, Answer, Budget, NotSent, Request, Response, boot_clock
+from jobs.growth.clean_up import clean_up
 from jobs.road.verdicts import Failure, classify
 from jobs.schedules import catalog, queue_health
 
@@ -29,12 +30,13 @@ class Invocation:
 
     `engine`: connections of its own, with the rights of a worker. `at`: the time for which it runs; if a worker dies,
     it is run again for the same time. `over_at`: by `boot_clock`; a function that takes longer ends its process, so one
-    that has much to do stops before and leaves the rest to its next run.
+    that has much to do stops before and leaves the rest to its next run. `keep_days`: BILLING_KEEP_DAYS.
     """
 
     engine: Engine
     at: datetime
     over_at: float
+    keep_days: int = 0
 
     @property
     def left_s(self) -> float:
@@ -42,11 +44,17 @@ class Invocation:
         return self.over_at - boot_clock()
 
 
+LEFT_OVER_S = 10.0
+"""The clean-up begins no further page when so little of its time is left: a page takes up to 3 s."""
+
 Function = Callable[[Invocation], Mapping[str, Any]]
 
 FUNCTIONS: Mapping[str, Function] = {
     "snapshot_queues": lambda given: queue_health.snapshot(given.engine),
     "report_catalog": lambda given: catalog.report(given.engine),
+    "remove_concluded": lambda given: asdict(
+        clean_up(given.engine, at_least_days=given.keep_days, within_s=given.left_s - LEFT_OVER_S)
+    ),
 }
 """By the name of their schedule (`billing.schedules`)."""
 
@@ -54,9 +62,11 @@ FUNCTIONS: Mapping[str, Function] = {
 class Functions:
     """A `Gateway` to functions of ours."""
 
-    def __init__(self, engine: Engine, *, livemode: bool, functions: Mapping[str, Function] = FUNCTIONS) -> None:
+    def __init__(
+        self, engine: Engine, *, livemode: bool, keep_days: int = 0, functions: Mapping[str, Function] = FUNCTIONS
+    ) -> None:
         self.livemode = livemode
-        self._engine, self._functions = engine, functions
+        self._engine, self._keep_days, self._functions = engine, keep_days, functions
 
     def send(self, request: Request, budget: Budget) -> Answer:
         """Run the function that the path names. Raises what the function raises: the crew reports it."""
@@ -67,7 +77,7 @@ class Functions:
         function = self._functions[request.path.removeprefix("/run/")]
         (at,) = parse_qs(request.body)["at"]
         try:
-            result = function(Invocation(self._engine, datetime.fromisoformat(at), budget.over_at))
+            result = function(Invocation(self._engine, datetime.fromisoformat(at), budget.over_at, self._keep_days))
         except SQLAlchemyError as error:
             if classify(error) is not Failure.RECONNECT:
                 raise

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from billing import invoices, statements, store, switches
 from billing.database import transaction
 from billing.timing import SHORT
+from jobs.growth import tables
 from jobs.metrics import instruments, reading
 from jobs.road import backlog, housekeeping, load, paced_release, planning, ticks, work_queue
 from jobs.road.cadence import CostlyChecks
@@ -38,6 +39,7 @@ ROOMS = [
     reading,
     catalog,
     listing,
+    tables,
 ]
 FILES = sorted(path for package in ("billing", "jobs") for path in (ROOT / package).rglob("*.sql"))
 ALL = [(f"{Path(room.__file__).stem}.{name}", sql) for room in ROOMS for name, sql in room.SQL.items()]

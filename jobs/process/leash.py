@@ -15,8 +15,18 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+
+def tied(program: Sequence[str | Path], *, death: signal.Signals = signal.SIGKILL, user: str = "-") -> list[str]:
+    """The command that runs `program` so that it gets the signal `death` when the thread that starts it ends."""
+    return [
+        *(sys.executable, "-I", "-S", __file__, str(os.getpid()), str(int(death)), user),
+        *map(str, program),
+    ]
 
 
 def main() -> None:

@@ -1,0 +1,64 @@
+"""The process of one function of ours: `python -m jobs.process.function`, which only `jobs.process.apart` starts.
+
+It reads from standard input which function to run, and writes one line of JSON to standard output: the result, why it
+was not begun, or what it raised. Whatever else is printed here goes to standard error.
+"""
+
+import json
+import os
+import resource
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from billing.gateway import RUN, Budget, NotSent, Request, Response
+from jobs import logs
+from jobs.config.loading import load
+from jobs.process.runtime import Runtime
+from jobs.schedules.functions import FUNCTIONS, Function, Functions
+
+NICE = 10
+"""On a busy machine such a process gets about a tenth of the time of one that does not give way."""
+
+
+def main(functions: Mapping[str, Function] = FUNCTIONS) -> None:
+    asked = json.load(sys.stdin)
+    answer_to, sys.stdout = sys.stdout, sys.stderr
+    _limit(asked["memory_mb"])
+    json.dump(_answer(asked, functions), answer_to)
+
+
+def _limit(memory_mb: int) -> None:
+    os.nice(NICE)
+    # Not RLIMIT_AS: threads and libraries reserve much address space that they never use.
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = memory_mb * 1024 * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
+
+
+def _answer(asked: Mapping[str, Any], functions: Mapping[str, Function]) -> dict[str, Any]:
+    try:
+        settings = load()
+        logs.configure(settings.log_level, settings.log_format)
+        runtime = Runtime(settings, f"function-{asked['path'].rpartition('/')[2]}")
+        try:
+            request = Request(RUN, asked["path"], asked["body"])
+            budget = Budget(not_after=asked["not_after"], over_at=asked["over_at"])
+            own = Functions(
+                runtime.engine, livemode=settings.livemode, keep_days=settings.keep_days, functions=functions
+            )
+            answer = own.send(request, budget)
+        finally:
+            runtime.close()
+    except Exception as error:  # noqa: BLE001 - the worker that waits for it logs it, and counts an attempt
+        return {"raised": list(logs.chain_of(error))}
+    match answer:
+        case Response(data=data) if data is not None:
+            return {"result": data["result"]}
+        case NotSent(why):
+            return {"not_sent": why}
+    raise AssertionError("functions answer with a result, or are not begun")
+
+
+if __name__ == "__main__":
+    main()

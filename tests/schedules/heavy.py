@@ -1,0 +1,38 @@
+"""Functions that misbehave: `python heavy.py HOW` is the process of one of them, in place of every schedule's own."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from billing.schedules import SCHEDULES
+from jobs.process.function import main
+from jobs.schedules.functions import Invocation
+
+
+def eat(_given: Invocation) -> Mapping[str, Any]:
+    """Far more than any limit in these tests, and each page is touched."""
+    return {"eaten": len(bytearray(os.urandom(1)) * (2 << 30))}
+
+
+def behave(given: Invocation) -> Mapping[str, Any]:
+    print("a library prints something")
+    return {"at": given.at.isoformat(), "niceness": os.nice(0), "pid": os.getpid()}
+
+
+def kill(_given: Invocation) -> Mapping[str, Any]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("it is dead")
+
+
+def sleep(_given: Invocation) -> Mapping[str, Any]:
+    time.sleep(600)
+    raise AssertionError("nobody waits for so long")
+
+
+HOW = {each.__name__: each for each in (eat, behave, kill, sleep)}
+
+if __name__ == "__main__":
+    main(dict.fromkeys([schedule.name for schedule in SCHEDULES], HOW[sys.argv[1]]))

@@ -1,0 +1,134 @@
+"""Each function of ours runs in a process of its own, and whatever it does there fails only its own run."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from service import Service, eventually
+
+from billing import database
+from billing.gateway import RUN, Budget, NotSent, Request, Response, boot_clock
+from billing.runs import QUEUE
+from billing.schedules import SCHEDULES
+from billing.states import RunState
+from billing.tables.scheduled_runs import ScheduledRun
+from billing.tables.work_failures import WorkFailure
+from jobs.config.settings import QueueSettings
+from jobs.local.supervisor import Child
+from jobs.logs import RaisedElsewhere
+from jobs.process.apart import Apart
+from jobs.process.wear import Wear
+from jobs.road import ticks
+
+HEAVY = Path(__file__).with_name("heavy.py")
+REQUEST = Request(RUN, "/run/snapshot_queues", "at=2026-03-01T05%3A00%3A00%2B00%3A00")
+PATIENCE_S = 60.0
+
+
+def program(how: str) -> list[str]:
+    return [sys.executable, str(HEAVY), how]
+
+
+def apart(how: str, memory_mb: int = 400) -> Apart:
+    return Apart(memory_mb, livemode=False, program=program(how))
+
+
+def budget(seconds: float = PATIENCE_S) -> Budget:
+    return Budget(not_after=boot_clock() + seconds, over_at=boot_clock() + seconds)
+
+
+@pytest.fixture(autouse=True)
+def environment(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the worker: the process of a function reads its settings from there."""
+    monkeypatch.setenv("DATABASE_URL", service.url)
+    monkeypatch.setenv("BILLING_ENVIRONMENT", "test")
+    monkeypatch.setenv("BILLING_TIMING", "short")
+
+
+def ask(service: Service) -> str:
+    with database.transaction(service.engines["operator"]) as session:
+        return ticks.ask_for(session, SCHEDULES[0], actor="anna").id
+
+
+def test_a_function_runs_apart_gives_way_to_others_and_may_print_what_it_likes() -> None:
+    answer = apart("behave").send(REQUEST, budget())
+    assert isinstance(answer, Response)
+    assert answer.data is not None
+    result = answer.data["result"]
+    assert result["at"] == "2026-03-01T05:00:00+00:00"
+    assert result["niceness"] > 0
+
+
+@pytest.mark.parametrize(("how", "kind"), [("eat", "MemoryError"), ("kill", "Killed: its process got SIGKILL")])
+def test_one_that_eats_all_memory_or_is_killed_fails_alone(how: str, kind: str) -> None:
+    with pytest.raises(RaisedElsewhere) as raised:
+        apart(how).send(REQUEST, budget())
+    assert raised.value.raised[0]["kind"] == kind
+
+
+def test_one_that_takes_too_long_is_killed_when_its_time_is_over() -> None:
+    with pytest.raises(RaisedElsewhere, match="OutOfTime"):
+        apart("sleep").send(REQUEST, budget(1.0))
+
+
+def test_none_is_begun_when_its_time_is_over_already() -> None:
+    assert isinstance(apart("kill").send(REQUEST, budget(-1.0)), NotSent)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the leash is a feature of Linux")
+def test_a_function_ends_with_the_worker_that_runs_it(tmp_path: Path) -> None:
+    """The worker's process stands for a worker: it runs one function, and is killed."""
+    worker = "import sys; from test_apart import *\napart('sleep').send(REQUEST, budget(600))"
+    with subprocess.Popen(
+        [sys.executable, "-c", worker], env={**os.environ, "PYTHONPATH": ":".join(sys.path)}
+    ) as running:
+        children = Path(f"/proc/{running.pid}/task/{running.pid}/children")
+        child = eventually(lambda: children.read_text().split(), "its function runs")[0]
+        running.kill()
+    eventually(lambda: not Path(f"/proc/{child}").exists(), "it has ended, too")
+
+
+def test_what_a_function_died_of_is_kept_as_evidence_and_the_next_run_is_done(service: Service) -> None:
+    eats = ask(service)
+    service.plan()
+    service.work_off(QUEUE, apart("eat"), crew=1)
+    assert service.work(eats).attempts == 1
+    with database.transaction(service.engine) as session:
+        (failure,) = session.query(WorkFailure).all()
+        assert [each["kind"] for each in failure.errors] == ["MemoryError"]
+        assert any("heavy.py" in place for place in failure.errors[0]["at"])
+    other = ask(service)
+
+    def turn() -> bool:
+        service.relay.round()
+        service.work_off(QUEUE, apart("behave"), crew=1)
+        return bool(service.row(ScheduledRun, other).state == RunState.DONE)
+
+    eventually(turn, "the other run is done")
+
+
+def own(memory_mb: int = 1_000_000, recycle: int = 0) -> QueueSettings:
+    return QueueSettings(crew=1, slice_s=600, workers=1, memory_mb=memory_mb, recycle=recycle)
+
+
+def test_a_worker_is_worn_after_its_calls_or_once_it_has_grown_too_large() -> None:
+    assert Wear(own()).after(1_000_000) is None
+    wear = Wear(own(recycle=10))
+    assert wear.after(9) is None
+    assert wear.after(1) == "it has settled 10 calls"
+    assert "MB of memory" in (Wear(own(memory_mb=1)).after(0) or "")
+
+
+def test_a_worn_worker_ends_with_status_0_when_its_calls_are_settled(
+    service: Service, spawn: Callable[..., Child]
+) -> None:
+    captures = [service.ask_for_capture(intent) for intent in service.intents(3)]
+    service.plan()
+    worker = spawn("worker", "captures", BILLING_RECYCLE_CAPTURES="3", BILLING_LOG_LEVEL="info")
+    service.relay.round()
+    assert worker.wait(90) == 0
+    assert "worker.recycled" in worker.output()
+    assert [service.status(capture).state for capture in captures] == ["captured"] * 3
