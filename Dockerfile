@@ -2,7 +2,7 @@
 
 # Two images from one file: `service`, for every process of ours, and `standin`, the Stripe stand-in.
 #
-#   docker build --target service -t billing-reference:0.1.0 .
+#   docker build --target service -t billing-reference:0.2.0.dev0 .
 #
 # A tag can be moved to other bytes. To pin those, add the digest that this prints: python:3.11-slim@sha256:...
 #   docker buildx imagetools inspect python:3.11-slim
