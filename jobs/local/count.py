@@ -125,3 +125,21 @@ def _effects(request: Asked, found: Effects, *, wanted: bool, verb: str) -> list
         if effect["metadata"].get("billing_operation") != request.id:
             offences.append(Offence("wrong", request.id, f"{verb} in the name of another operation"))
     return offences
+
+
+def sum_asked(captures: Iterable[Asked]) -> Counter[str]:
+    """Minor units by currency of those that are captured in Postgres."""
+    sums: Counter[str] = Counter()
+    for request in captures:
+        if request.state == CaptureState.CAPTURED:
+            sums[request.currency] += request.minor
+    return sums
+
+
+def sum_moved(effects: Effects) -> Counter[str]:
+    """Minor units by currency of all captures at the provider."""
+    sums: Counter[str] = Counter()
+    for effect in effects:
+        if effect["kind"] == "capture":
+            sums[effect["currency"].upper()] += effect["amount"]
+    return sums

@@ -9,7 +9,7 @@ import os
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
@@ -20,7 +20,7 @@ from billing import database
 from billing.errors import UnknownEntity
 from billing.explain import Explanation, explain
 from billing.states import CaptureState
-from jobs.local.count import Asked, Effects, Offence, compare, compare_archived
+from jobs.local.count import Offence, compare, compare_archived, sum_asked, sum_moved
 from jobs.local.scraping import Numbers, Scrapes
 from jobs.local.shopping import Order, Shop
 from jobs.local.stack import Stack
@@ -119,8 +119,10 @@ class _Story:
         self._print(f"{len(shop.orders)} cards are authorized; {shop.faults.total()} captures will meet a fault")
         waves = list(_waves(shop.orders, self._plan.invoices))
         self._roll_back(waves[0][0], customer)
+        # Not one with calls that hang: they would have come and gone before the commands have ended.
+        calm = next((orders for orders, _ in waves if not any(order in shop.hanging for order in orders)), None)
         for number, (orders, invoices) in enumerate(waves):
-            stopped = number == len(waves) // 4
+            stopped = orders is calm
             if stopped:
                 self._operate("switch", "pull", "captures", "--reason", "a demonstration", "--actor", "demo")
             with database.transaction(self._runtime.engine) as session:
@@ -156,7 +158,7 @@ class _Story:
         sums, count, evidence = archived or (None, 0, [])
         if sums is not None:
             taken = sum(request.state == CaptureState.CAPTURED for request in captures)
-            offences += compare_archived(_sum_asked(captures), taken, sums, count)
+            offences += compare_archived(sum_asked(captures), taken, sums, count)
         return Outcome(
             archived=sums,
             archived_captures=count,
@@ -166,8 +168,8 @@ class _Story:
             seconds=round(time.monotonic() - began, 1),
             captures=Counter(request.state for request in captures),
             invoices=Counter(request.state for request in invoices),
-            asked=_sum_asked(captures),
-            moved=_sum_moved(effects),
+            asked=sum_asked(captures),
+            moved=sum_moved(effects),
             effects=Counter(effect["kind"] for effect in effects),
             faults=self._fired(),
             refused=self._shop.refused,
@@ -307,19 +309,3 @@ def _waves(orders: list[Order], invoices: int) -> Iterator[tuple[list[Order], in
     for n in range(count):
         share = orders[len(orders) * n // count : len(orders) * (n + 1) // count]
         yield share, invoices * (n + 1) // count - invoices * n // count
-
-
-def _sum_asked(captures: Iterable[Asked]) -> Counter[str]:
-    sums: Counter[str] = Counter()
-    for request in captures:
-        if request.state == CaptureState.CAPTURED:
-            sums[request.currency] += request.minor
-    return sums
-
-
-def _sum_moved(effects: Effects) -> Counter[str]:
-    sums: Counter[str] = Counter()
-    for effect in effects:
-        if effect["kind"] == "capture":
-            sums[effect["currency"].upper()] += effect["amount"]
-    return sums
