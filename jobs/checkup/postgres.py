@@ -26,6 +26,8 @@ SKEW_WARN_S = 2.0
 def postgres(runtime: Runtime) -> Iterator[Finding]:
     try:
         with runtime.engine.connect() as connection:
+            # No transaction is open while a finding is shown, or the migrations are read: Postgres would end it.
+            connection.execution_options(isolation_level="AUTOCOMMIT")
             yield _version(runtime, connection)
             yield _clock(connection)
             revision = _revision(connection)

@@ -198,8 +198,10 @@ class _Story:
         would do, and has it done."""
         give_up = time.monotonic() + PATIENCE_S
         while not (waiting := patiently(self._runtime, quarantine_list.listed)):
-            if time.monotonic() > give_up:
-                raise LocalServerError(f"{order.capture_id} did not come into quarantine")
+            if time.monotonic() > give_up or not self._progress().unfinished:
+                # With few captures all are asked for at once.
+                self._print(f"nothing is in quarantine: the answer about {order.capture_id} went to the killed worker")
+                return
             self._pause(WAVE_PAUSE_S)
         replay = ("quarantine", "replay", waiting[0].id, "--reason", "compared with Stripe", "--actor", "demo")
         self._operate("quarantine", "list")

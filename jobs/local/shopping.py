@@ -167,7 +167,8 @@ class Shop:
         self.hanging = whole[: len(HANGING)]
         for fault, order in zip(HANGING, self.hanging, strict=False):
             self._strike(order, fault)
-        for order in whole[len(HANGING) :][:1]:
+        # The last: its answer must not go to the worker that is killed.
+        for order in whole[len(HANGING) :][-1:]:
             self.doubtful = order
             self._strike(order, "other_amount")
         rest = [order for order in self.orders if order not in self.hanging]

@@ -16,8 +16,11 @@ def test_the_list_names_every_contract_with_the_fact_that_starts_it(run):
 def test_a_check_without_a_database_needs_no_setting(run, monkeypatch, settings):
     for name in settings:
         monkeypatch.delenv(name)
+    corpus = golden.released()
+    assert len(corpus) >= 6
     assert run("contracts", "check").out == (
-        "3 released contracts with 11 recorded facts: older and newer versions can share them\n"
+        f"{len(corpus)} released contracts with {sum(len(each.facts) for each in corpus)} recorded facts: "
+        "older and newer versions can share them\n"
     )
     assert run("contracts", "list").status == 0
 

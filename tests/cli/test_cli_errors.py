@@ -141,7 +141,10 @@ ISSUE = ("invoice", "issue", "--customer", "c", "--currency", "EUR", *DUE_14)
             "billing capture: --amount is missing; `billing capture --help` shows an example",
         ),
         (("worker",), "billing worker: QUEUE is missing; `billing worker --help` shows an example"),
-        (("worker", "documents"), "billing worker: 'documents' is not a queue; choose one of: captures, invoices"),
+        (
+            ("worker", "documents"),
+            "billing worker: 'documents' is not a queue; choose one of: captures, invoices, maintenance",
+        ),
         (("doctor", "now"), "billing doctor: got unexpected extra argument(s) (now)"),
         (("status", "--timeout"), "billing: --timeout needs a value"),
         (("status", "x", "--timeout", "soon"), "billing status: --timeout must be a valid number"),

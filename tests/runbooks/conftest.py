@@ -34,6 +34,8 @@ def house(
         built.append(build(tmp_path_factory.mktemp("house")))
     (house,) = built
     eventually(lambda: all(house.health(role) is State.BEATING for role in COMMANDS), "its processes run")
+    # A worker beats before it takes bells, and would then wait for a Redis that an incident takes away.
+    eventually(lambda: house.has_logged("worker-captures", "worker.started"), "its worker takes bells")
     yield house
     house.service.standin.clear_faults()
     told = run_here(capsys, monkeypatch, house.stack.environment_of("operator"))("doctor").out
