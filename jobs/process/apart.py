@@ -36,7 +36,8 @@ class Apart:
         asked = {
             "path": request.path,
             "body": request.body,
-            "not_after": budget.not_after,
+            # A function may start late, because it may run again at any time; only its whole length is limited.
+            "not_after": budget.over_at,
             "over_at": budget.over_at,
             "memory_mb": self._memory_mb,
         }

@@ -4,13 +4,13 @@ It ends between two shifts, with no call in flight. Whatever restarts it (compos
 exit status 0, too.
 """
 
+import re
 import resource
-import sys
+from pathlib import Path
 
 from jobs.config.settings import QueueSettings
 
-_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
-"""Bytes of one unit of `ru_maxrss`: getrusage(2) of each system."""
+_STATUS = Path("/proc/self/status")
 
 
 class Wear:
@@ -25,7 +25,18 @@ class Wear:
         self._calls += settled
         if self._own.recycle and self._calls >= self._own.recycle:
             return f"it has settled {self._calls} calls"
-        most_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT // (1024 * 1024)
-        if most_mb > self._own.memory_mb:
+        if (most_mb := _most_mb()) > self._own.memory_mb:
             return f"it has used {most_mb} MB of memory"
         return None
+
+
+def _most_mb() -> int:
+    """The most memory that this program had at one time."""
+    try:
+        found = re.search(r"^VmHWM:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    if found is not None:
+        return int(found[1]) // 1024
+    # macOS, in bytes. On Linux this counts what the parent had when it started this program, too.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 * 1024)

@@ -1,6 +1,7 @@
 """Random faults on the real processes, from a printed seed: afterwards nothing is double, lost or stuck.
 
 A short budget runs with the other tests; `make chaos` runs a long one (BILLING_TEST_CHAOS_S, BILLING_TEST_SEED).
+Everything is on: metrics, traces (to a collector that is away), shared limits, schedules, and housekeeping among them.
 """
 
 import os
@@ -13,10 +14,14 @@ from service import Service, eventually
 from sqlalchemy import select, text
 
 from billing import database
+from billing.schedules import SCHEDULES
+from billing.states import RunState
 from billing.tables.entities import Capture
+from billing.tables.scheduled_runs import ScheduledRun
 from billing.tables.work import Work
 from jobs.local.servers import LocalServers
 from jobs.local.supervisor import Child
+from jobs.road import ticks
 
 CHAOS_S = float(os.environ.get("BILLING_TEST_CHAOS_S", "15"))
 SEED = int(os.environ.get("BILLING_TEST_SEED", "20261125"))
@@ -34,21 +39,32 @@ FAULTS = [
 ]
 
 
+EVERYTHING_ON = {
+    "BILLING_METRICS_PORT": "0",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+    "BILLING_STRIPE_RATE": "200",
+}
+SCHEDULED = 0.1
+"""So often a step of the test also asks for a schedule to run."""
+
+
 def test_random_faults_leave_nothing_double_lost_or_stuck(
     service: Service, spawn: Callable[..., Child], template: LocalServers
 ) -> None:
     rng = random.Random(SEED)
     print(f"seed {SEED}, {CHAOS_S:g} s")
     service.standin.add_faults([{**fault, "seed": rng.randrange(2**31)} for fault in FAULTS])
-    processes = {role: spawn(*role) for role in (("relay",), ("worker", "captures"), ("worker", "invoices"))}
+    roles = [("relay",), *(("worker", queue) for queue in ("captures", "invoices", "maintenance"))]
+    processes = {role: spawn(*role, **EVERYTHING_ON) for role in roles}
     customer = service.customer_despite_faults()
     captures: list[str] = []
     invoices: list[str] = []
+    runs: list[str] = []
     faults: Counter[str] = Counter()
 
     def kill(role: tuple[str, ...]) -> None:
         processes[role].kill()
-        processes[role] = spawn(*role)
+        processes[role] = spawn(*role, **EVERYTHING_ON)
 
     def cut_postgres() -> None:
         with database.transaction(service.engine) as session:
@@ -74,6 +90,9 @@ def test_random_faults_leave_nothing_double_lost_or_stuck(
     while time.monotonic() < end:
         captures += [service.ask_for_capture(intent) for intent in service.intents(rng.randint(1, 8))]
         invoices.append(service.ask_for_invoice(customer))
+        if not runs or rng.random() < SCHEDULED:
+            with database.transaction(service.engines["operator"]) as session:
+                runs.append(ticks.ask_for(session, rng.choice(SCHEDULES), actor="chaos").id)
         name = rng.choice(sorted(kinds))
         kinds[name]()
         faults[name] += 1
@@ -94,7 +113,9 @@ def test_random_faults_leave_nothing_double_lost_or_stuck(
         eventually(
             some_are_final, f"of {len(waiting)} that are left one more ends: {_how_they_stand(service, waiting)}"
         )
-    print(f"{len(captures)} captures, {len(invoices)} invoices, {faults.total()} faults: {dict(faults)}")
+    eventually(lambda: all(service.row(ScheduledRun, run).state == RunState.DONE for run in runs), "all runs are done")
+    print(f"{len(captures)} captures, {len(invoices)} invoices, {len(runs)} scheduled runs")
+    print(f"{faults.total()} faults: {dict(faults)}")
     assert ends == {**dict.fromkeys(captures, "captured"), **dict.fromkeys(invoices, "sent")}
     with database.transaction(service.engine) as session:
         intents = session.scalars(select(Capture.payment_intent).where(Capture.id.in_(captures))).all()

@@ -80,8 +80,11 @@ def test_a_worker_told_to_stop_finishes_its_calls_and_claims_nothing_more(
     worker.send(signal.SIGTERM)
     worker.send(signal.SIGTERM)
     assert worker.wait(PATIENCE_S) == 0
+    records = [record for capture in captures for record in service.records(capture)]
+    assert [record.id for record in records if record.lease_until is not None] == [], "nothing is left in flight"
     states = Counter(service.status(capture).state for capture in captures)
-    assert set(states) <= {"captured", "requested"}, "nothing is left in flight"
+    # In progress: its call came too late to its thread on a busy machine, so it was not sent.
+    assert set(states) <= {"captured", "requested", "in_progress"}
     assert 0 < states["captured"] < 80
     service.standin.clear_faults()
     spawn("worker", "captures")

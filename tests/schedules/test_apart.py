@@ -132,3 +132,15 @@ def test_a_worn_worker_ends_with_status_0_when_its_calls_are_settled(
     assert worker.wait(90) == 0
     assert "worker.recycled" in worker.output()
     assert [service.status(capture).state for capture in captures] == ["captured"] * 3
+
+
+def test_a_worker_does_not_count_the_memory_of_whoever_started_it() -> None:
+    """getrusage(2) of Linux does: a worker under a large parent would end after its first shift."""
+    large = bytearray(300 << 20)
+    large[:: 1 << 12] = b"x" * len(large[:: 1 << 12])
+    program = (
+        "from jobs.config.settings import QueueSettings\nfrom jobs.process.wear import Wear\n"
+        "print(Wear(QueueSettings(crew=1, slice_s=1, workers=1, memory_mb=200, recycle=0)).after(0))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "None\n"
+    assert len(large) == 300 << 20
