@@ -63,10 +63,10 @@ def measure(rounds: int, seconds: float, backlog: int) -> None:
     with bench(lambda line: print(line, file=sys.stderr)) as at, at.sides(IN_FLIGHT, kinds=(Ours,)) as (ours,):
         url = at.ground.servers.environment["DATABASE_URL"]
         engine = database.open_engine(url, PRODUCTION, name="operator")
-        _switch(engine, pull=True)
         for _ in range(backlog):
             with database.transaction(engine) as session:
                 ticks.ask_for(session, SCHEDULES[0], actor="bench")
+        _switch(engine, pull=True)
         heavy = at.ground.spawn(
             "worker-maintenance",
             ["-m", "bench.isolation", "--worker"],
