@@ -86,7 +86,13 @@ class Report:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the provider answered with a whole body and a status below 500. None: the provider was not called."""
+        """Whether the provider answered with a whole body and a status below 500. None: the provider was not called.
+
+        A look makes a further request only after a whole answer. So one that ran out of its time in a long list has
+        reached the provider: otherwise a few such looks would make it count as silent, and stop all other calls.
+        """
+        if isinstance(self.came_back, LookResult) and self.requests > 1:
+            return True
         if isinstance(self.came_back, LookResult) and self.came_back.answer is None:
             return True if self.came_back.learned is not Learned.LOOK_UNANSWERED else None
         match self.came_back.answer if isinstance(self.came_back, LookResult) else self.came_back:

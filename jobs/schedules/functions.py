@@ -1,4 +1,5 @@
-"""Runs the functions of the schedules: the gateway of the queue `maintenance`, where other queues call Stripe.
+"""The functions of the schedules, as a gateway to them. It stands in the process of one function
+(`jobs.process.function`); a worker of the queue `maintenance` starts one for each call (`jobs.process.apart`).
 
 A function is idempotent, opens short transactions itself, and returns a small result, which becomes the answer of the
 call and is kept in the fact `run.done`. An exception counts as an attempt, and after five the run is quarantined. A
@@ -29,7 +30,7 @@ class Invocation:
     """What a function is given.
 
     `engine`: connections of its own, with the rights of a worker. `at`: the time for which it runs; if a worker dies,
-    it is run again for the same time. `over_at`: by `boot_clock`; a function that takes longer ends its process, so one
+    it is run again for the same time. `over_at`: by `boot_clock`; a function that takes longer is killed, so one
     that has much to do stops before and leaves the rest to its next run. `keep_days`: BILLING_KEEP_DAYS.
     """
 

@@ -1,6 +1,7 @@
 """What one worker process may send, what it tells the others, and what it does while Redis is away."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import structlog
@@ -8,6 +9,10 @@ from proxy import Proxy
 from service import Service
 from sqlalchemy.engine import make_url
 
+from billing.calls import Report
+from billing.gateway import NoAnswer
+from billing.learned import Learned
+from billing.steps import LookResult
 from jobs.limits import pace
 from jobs.limits.bucket import FAILURES, Terms
 from jobs.limits.pace import ALONE_S, HELD_S, HUNGRY_S, MOST_ACCOUNTS, Pace
@@ -236,3 +241,11 @@ def test_a_worker_asks_a_redis_that_is_away_once_in_a_while_only(
         alone.spend(None)
         clock.now += ALONE_S / 50
     assert calls == 1
+
+
+def test_a_look_that_runs_out_of_its_time_in_a_long_list_has_reached_the_provider() -> None:
+    """Otherwise three of them, tried again and again, would stop all other calls of their account."""
+    unanswered = LookResult(Learned.LOOK_UNANSWERED, answer=NoAnswer("OverBudget"))
+    call: Any = None  # not asked
+    assert Report(call, unanswered, 1, requests=9).reached is True
+    assert Report(call, unanswered, 1, requests=1).reached is False
