@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from archive import agreement, batch_size, set_aside, verification
+from archive.verifying import agreement, verification
+from archive.writing import batch_size, set_aside
 from billing import idempotency, shown_states, switches
 from billing import states as life
 from billing.currencies import MOST_MINOR

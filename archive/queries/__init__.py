@@ -13,9 +13,9 @@ from typing import Any
 
 import duckdb
 
-from archive import records
-from archive.cache import Cache, Evidence
+from archive.copies.cache import Cache, Evidence
 from archive.errors import BadQuestion
+from archive.format import records
 
 _PLACE = Path(__file__).parent
 NAMES = sorted(path.stem for path in _PLACE.glob("*.sql"))

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from archive import batches, set_aside
 from archive.errors import ArchiveError, BadRetention
-from archive.set_aside import SetAside
+from archive.writing import batches, set_aside
+from archive.writing.set_aside import SetAside
 from billing import database
 from billing.errors import WrongDatabase
 from jobs.checkup.findings import NAMED, Finding, Level, first_line

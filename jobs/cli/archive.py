@@ -101,7 +101,7 @@ def status(as_json: AsJson = False) -> None:
     Example:
       billing archive status
     """
-    from archive import batches, set_aside
+    from archive.writing import batches, set_aside
     from jobs.cli.opening import opened
     from jobs.process.patience import patiently
 
@@ -142,7 +142,7 @@ def status(as_json: AsJson = False) -> None:
 
 
 def _counted(count: int) -> str:
-    from archive.batches import MOST_COUNTED
+    from archive.writing.batches import MOST_COUNTED
 
     return f"{count} or more" if count >= MOST_COUNTED else str(count)
 

@@ -11,8 +11,8 @@ import typer
 from jobs.cli.output import AsJson, counted, print_error, print_json, print_line
 
 if TYPE_CHECKING:
-    from archive.agreement import Counts
-    from archive.findings import Finding, Heads
+    from archive.verifying.agreement import Counts
+    from archive.verifying.findings import Finding, Heads
 
 MOST_IN_JSON = 10_000
 """JSON names at most so many differences and counts the others. So memory is bounded if a whole archive differs."""
@@ -40,8 +40,8 @@ def verify(
       billing archive verify --expect-head capture=5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9
       billing archive verify --from-cache
     """
-    from archive import agreement, verification
-    from archive.findings import Heads
+    from archive.verifying import agreement, verification
+    from archive.verifying.findings import Heads
     from jobs.cli.opening import opened
     from jobs.process import archiving
     from jobs.process.patience import patiently
@@ -105,7 +105,7 @@ def _cannot_see(heads: "Heads", from_cache: bool) -> list[str]:
 
 def _stored_head(text: str) -> tuple[str, str]:
     """`capture=5fec…`, as `billing archive status` shows class and head."""
-    from archive.retention import CLASSES
+    from archive.policy.retention import CLASSES
 
     name, _, digest = text.strip().partition("=")
     if name not in CLASSES or not re.fullmatch("[0-9a-f]{64}", digest.lower()):

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from archive import batches
 from archive.queries import Read, ask
+from archive.writing import batches
 from billing import database
 from billing.errors import UnknownEntity
 from billing.explain import Explanation, explain

@@ -15,8 +15,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from archive.errors import ArchiveError
-from archive.retention import Lock, Mode
-from archive.store import Store
+from archive.policy.retention import Lock, Mode
+from archive.s3.store import Store
 from jobs.local.server import LocalServer
 from jobs.local.supervisor import Child, LocalServerError
 

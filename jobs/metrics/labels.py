@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from archive.retention import CLASSES
+from archive.policy.retention import CLASSES
 from billing.currencies import CURRENCIES
 from billing.operations import by_id
 from billing.tables.schema import Table
@@ -67,7 +67,7 @@ LABELS: Mapping[str, Label] = {
     "operation": Label("`capture`, `invoice`, `switch` or `run`", _operation),
     "outcome": Label("`read`, `too_slow` or `failed`; of spans `exported`, `failed` or `dropped`", _our_word),
     "queue": Label("`captures`, `invoices` or `maintenance`", _one_of(*queues.NAMES)),
-    "retention_class": Label("of facts, as in `archive/retention.toml`", _one_of(*CLASSES)),
+    "retention_class": Label("of facts, as in `archive/policy/retention.toml`", _one_of(*CLASSES)),
     "server": Label("`postgres`, `redis`, `s3` or `secrets`", _our_word),
     "sqlstate": Label("Postgres' own code; `53100` is a full disk", _like(r"[0-9A-Z]{5}")),
     "standing": Label("how an operation stands, as in [logs.md](../logs.md)", _our_word),

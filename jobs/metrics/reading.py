@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Engine
 
-from archive.retention import CLASSES
+from archive.policy.retention import CLASSES
 from billing import database, statements
 from billing.states import WorkState
 from jobs.config import queues

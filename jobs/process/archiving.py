@@ -12,13 +12,13 @@ from pathlib import Path
 import structlog
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from archive import retention
-from archive.batch_size import BatchSize
-from archive.cache import Cache
+from archive.copies.cache import Cache
 from archive.errors import EvidenceDiffers, StoreAway
-from archive.manifests import Source
-from archive.store import Store
-from archive.writer import Writer
+from archive.format.manifests import Source
+from archive.policy import retention
+from archive.s3.store import Store
+from archive.writing.batch_size import BatchSize
+from archive.writing.writer import Writer
 from billing import database
 from jobs.config.secrets import Secret
 from jobs.config.settings import Settings

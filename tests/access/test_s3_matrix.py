@@ -11,7 +11,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from archive.store import Store
+from archive.s3.store import Store
 from jobs.access import credentials
 from jobs.access.kinds import S3_KINDS, s3_policy
 from jobs.local.seaweed import REGION, SeaweedFS

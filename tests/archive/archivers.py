@@ -20,12 +20,12 @@ from collections import Counter
 from dying import Watched, watched_commits
 from sqlalchemy.exc import SQLAlchemyError
 
-from archive import retention
-from archive.batch_size import BatchSize
 from archive.errors import StoreAway
-from archive.manifests import Source
-from archive.store import Store
-from archive.writer import Writer
+from archive.format.manifests import Source
+from archive.policy import retention
+from archive.s3.store import Store
+from archive.writing.batch_size import BatchSize
+from archive.writing.writer import Writer
 from billing import database
 from billing.timing import SHORT
 

@@ -12,8 +12,8 @@ import pytest
 from evidence import Archive, Lines
 from service import Service, drop_database, make_database
 
-from archive import batch_size, set_aside, writer
-from archive.store import Store
+from archive.s3.store import Store
+from archive.writing import batch_size, set_aside, writer
 from billing.tables.schema import Table
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.servers import LocalServers

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from archive.store import Store
+from archive.s3.store import Store
 
 Passes = Callable[[str], None]
 

@@ -11,12 +11,13 @@ from outside import Outside
 from service import Service, acting_as
 from sqlalchemy import Engine, select
 
-from archive import batches, retention
-from archive.batch_size import MOST_ROWS, BatchSize, limited_to
-from archive.cache import Cache
-from archive.manifests import Source
-from archive.store import Store
-from archive.writer import Writer
+from archive.copies.cache import Cache
+from archive.format.manifests import Source
+from archive.policy import retention
+from archive.s3.store import Store
+from archive.writing import batches
+from archive.writing.batch_size import MOST_ROWS, BatchSize, limited_to
+from archive.writing.writer import Writer
 from billing import database
 from billing.tables.facts import ArchiveBatch
 from jobs.local.seaweed import SeaweedFS

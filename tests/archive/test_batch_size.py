@@ -12,9 +12,9 @@ from evidence import Archive, Lines
 from outside import in_order
 from sqlalchemy import text
 
-from archive import backlog
-from archive.batch_size import FITTING, BatchSize, limited_to
 from archive.errors import StoreAway
+from archive.writing import backlog
+from archive.writing.batch_size import FITTING, BatchSize, limited_to
 from billing import database
 from billing.timing import SHORT
 from jobs.process import archiving

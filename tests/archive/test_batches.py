@@ -11,8 +11,8 @@ from service import Service
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
-from archive import backlog, batches
 from archive.errors import EvidenceDiffers
+from archive.writing import backlog, batches
 from billing import database
 
 

@@ -9,7 +9,7 @@ from evidence import Archive
 from sqlalchemy import text
 
 import billing
-from archive import records
+from archive.format import records
 from billing import database, invoices, switches
 from billing.operations import topics
 from billing.tables.entities import Invoice

@@ -9,11 +9,12 @@ import duckdb
 import pytest
 from evidence import Archive
 
-from archive import cache as cache_room
-from archive import manifests, queries
-from archive.cache import Cache
+from archive import queries
+from archive.copies import cache as cache_room
+from archive.copies.cache import Cache
 from archive.errors import BadQuestion, EvidenceDiffers, ExposedCache
-from archive.store import Store
+from archive.format import manifests
+from archive.s3.store import Store
 
 USD, JPY = {"currency": "USD"}, {"currency": "JPY"}
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from archive import retention
 from archive.errors import BadRetention
-from archive.retention import CLASSES, Mode, Rule
+from archive.policy import retention
+from archive.policy.retention import CLASSES, Mode, Rule
 
 CONFIRMED = "compliance_cannot_be_undone = true\n"
 DEFAULT = 'mode = "GOVERNANCE"\nkeep_days = 90\n'

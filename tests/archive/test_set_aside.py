@@ -10,7 +10,7 @@ from evidence import Archive, Lines
 from outside import in_order
 from sqlalchemy import text
 
-from archive import set_aside
+from archive.writing import set_aside
 from billing import database
 
 SEED = int(os.environ.get("BILLING_TEST_SEED", "20261129"))

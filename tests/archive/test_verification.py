@@ -11,14 +11,15 @@ from dying import Died
 from evidence import Archive
 from test_writer import NUMBERED, die_at
 
-from archive import agreement, manifests, verification
-from archive.agreement import Counts
-from archive.cache import Cache
+from archive.copies.cache import Cache
 from archive.errors import StoreAway, StoreRefused
-from archive.findings import Finding, Heads
-from archive.manifests import Manifest
-from archive.retention import Lock
-from archive.store import Page, Store, Stored
+from archive.format import manifests
+from archive.format.manifests import Manifest
+from archive.policy.retention import Lock
+from archive.s3.store import Page, Store, Stored
+from archive.verifying import agreement, verification
+from archive.verifying.agreement import Counts
+from archive.verifying.findings import Finding, Heads
 from billing import database
 
 OBJECTS = "v1/class=capture/"

@@ -12,10 +12,11 @@ from dying import At, Died, Watched, watched_commits
 from evidence import Archive, Lines
 from outside import in_order
 
-from archive import batches, manifests, records
 from archive.errors import EvidenceDiffers, StoreAway, StoreRefused
-from archive.retention import Lock, Mode, Policy, Rule
-from archive.store import Store
+from archive.format import manifests, records
+from archive.policy.retention import Lock, Mode, Policy, Rule
+from archive.s3.store import Store
+from archive.writing import batches
 from billing import database
 from jobs.process import archiving
 

@@ -14,7 +14,7 @@ import boto3
 import pytest
 from service import Service, eventually
 
-from archive.store import Store
+from archive.s3.store import Store
 from jobs.cli import archive_verify
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.supervisor import Supervisor

@@ -25,7 +25,7 @@ from sqlalchemy.engine import make_url
 from test_cli_help import COMMANDS
 from test_cli_json import ARGUMENTS
 
-from archive import records
+from archive.format import records
 from billing import database
 from jobs.access import migrate
 from jobs.config.settings import Settings, variable

@@ -9,8 +9,8 @@ import urllib3
 from service import eventually
 
 from archive.errors import StoreAway, StoreRefused
-from archive.retention import Lock, Mode
-from archive.store import Store, Stored
+from archive.policy.retention import Lock, Mode
+from archive.s3.store import Store, Stored
 from jobs.local import seaweed
 from jobs.local.seaweed import REGION, SeaweedFS
 from jobs.local.servers import LocalServers

@@ -18,10 +18,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 from structlog.testing import LogCapture
 
 import billing
-from archive import retention
-from archive.batch_size import BatchSize
-from archive.manifests import Source
-from archive.writer import Writer
+from archive.format.manifests import Source
+from archive.policy import retention
+from archive.writing.batch_size import BatchSize
+from archive.writing.writer import Writer
 from billing import database, ids, operations, row_io, switches
 from billing.differences import differences
 from billing.explain import explain, find

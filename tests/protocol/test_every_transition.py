@@ -8,10 +8,10 @@ from service import Service, Through
 from sqlalchemy.orm import Session
 from transitions import DECLARED, DRAWN, walks
 
-from archive import retention
-from archive.batch_size import BatchSize
-from archive.manifests import Source
-from archive.writer import Writer
+from archive.format.manifests import Source
+from archive.policy import retention
+from archive.writing.batch_size import BatchSize
+from archive.writing.writer import Writer
 from billing import database
 from billing.calls import Call
 from billing.gateway import Answer, NotSent, Request

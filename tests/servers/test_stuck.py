@@ -12,7 +12,7 @@ import pytest
 from proxy import Proxy
 from service import Service, eventually
 
-from archive.store import Store
+from archive.s3.store import Store
 from billing import database
 from billing.timing import SHORT
 from jobs.local.seaweed import SeaweedFS

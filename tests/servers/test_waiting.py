@@ -104,7 +104,7 @@ def test_a_process_that_starts_while_redis_is_away_waits_for_it(
 def test_an_archiver_that_starts_while_s3_is_away_waits_for_it(
     service: Service, spawn: Callable[..., Child], s3: SeaweedFS, stands: Callable[[str], Health]
 ) -> None:
-    from archive.store import Store
+    from archive.s3.store import Store
 
     store = Store("waiting-s3", endpoint=s3.url, region="us-east-1", access_key=s3.access_key, secret_key=s3.secret_key)
     store.set_up("test")

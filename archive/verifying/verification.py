@@ -11,15 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from archive import agreement, manifests
-from archive.agreement import PAGE, Ask, Counts
 from archive.errors import EvidenceDiffers
-from archive.findings import Finding, Heads
-from archive.inventory import Inventory
-from archive.manifests import Manifest
-from archive.retention import CLASSES, Lock
-from archive.store import PROBES, Listed, Store, Stored
-from archive.versions import PAUSES_S, Versions, Wanted, named
+from archive.format import manifests
+from archive.format.manifests import Manifest
+from archive.policy.retention import CLASSES, Lock
+from archive.s3.store import PROBES, Listed, Store, Stored
+from archive.verifying import agreement
+from archive.verifying.agreement import PAGE, Ask, Counts
+from archive.verifying.findings import Finding, Heads
+from archive.verifying.inventory import Inventory
+from archive.verifying.versions import PAUSES_S, Versions, Wanted, named
 from billing import database
 from billing.tables.facts import ArchiveBatch
 

@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from archive.batch_size import BatchSize
+from archive.writing.batch_size import BatchSize
 from billing.tables.facts import SET_ASIDE
 
 log = structlog.get_logger()

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from archive import manifests
+from archive.format import manifests
 
 
 @dataclass(frozen=True, slots=True)

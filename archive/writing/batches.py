@@ -12,11 +12,11 @@ from typing import Any
 from sqlalchemy import Row, func, select, text, update
 from sqlalchemy.orm import Session
 
-from archive.backlog import Found
-from archive.batch_size import BatchSize
 from archive.errors import EvidenceDiffers
-from archive.retention import CLASSES, Policy
-from archive.set_aside import PAYLOAD_TROUBLE
+from archive.policy.retention import CLASSES, Policy
+from archive.writing.backlog import Found
+from archive.writing.batch_size import BatchSize
+from archive.writing.set_aside import PAYLOAD_TROUBLE
 from billing import database
 from billing.states import BATCH, BatchState
 from billing.tables.facts import RETENTION_CLASS, ArchiveBatch

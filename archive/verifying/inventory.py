@@ -10,8 +10,8 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any
 
-from archive import manifests
-from archive.store import Listed
+from archive.format import manifests
+from archive.s3.store import Listed
 
 _TABLE = """
     CREATE TABLE listed (

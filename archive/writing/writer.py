@@ -14,12 +14,13 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from archive import backlog, batches, manifests, records, set_aside
-from archive.batch_size import BatchSize
 from archive.errors import EvidenceDiffers
-from archive.manifests import Source
-from archive.retention import Lock, Policy
-from archive.store import Store, Stored
+from archive.format import manifests, records
+from archive.format.manifests import Source
+from archive.policy.retention import Lock, Policy
+from archive.s3.store import Store, Stored
+from archive.writing import backlog, batches, set_aside
+from archive.writing.batch_size import BatchSize
 from billing import database
 from billing.tables.facts import ArchiveBatch
 from billing.traceparent import Traced

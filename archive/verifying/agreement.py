@@ -7,12 +7,12 @@ from typing import Protocol, TypeVar
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from archive import manifests
-from archive.cache import Cache
+from archive.copies.cache import Cache
 from archive.errors import EvidenceDiffers
-from archive.findings import Finding, Heads
-from archive.manifests import Manifest
-from archive.retention import CLASSES
+from archive.format import manifests
+from archive.format.manifests import Manifest
+from archive.policy.retention import CLASSES
+from archive.verifying.findings import Finding, Heads
 from billing.states import BatchState
 from billing.tables.facts import ArchiveBatch
 

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import TypeVar
 
 from archive.errors import EvidenceDiffers, StoreAway
-from archive.findings import Finding
-from archive.retention import Lock
-from archive.store import Listed, Store, Stored
+from archive.policy.retention import Lock
+from archive.s3.store import Listed, Store, Stored
+from archive.verifying.findings import Finding
 
 T = TypeVar("T")
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)

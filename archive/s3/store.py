@@ -16,8 +16,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from archive.errors import EvidenceDiffers, StoreAway, StoreRefused, WrongBucket
-from archive.retention import Lock, Mode
-from archive.s3_errors import code, status, translated
+from archive.policy.retention import Lock, Mode
+from archive.s3.s3_errors import code, status, translated
 
 TAG = "billing-environment"
 PROBES = "probes/"

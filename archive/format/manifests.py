@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, date, datetime
 from typing import Any
 
-from archive import records
 from archive.errors import EvidenceDiffers
-from archive.retention import Lock
+from archive.format import records
+from archive.policy.retention import Lock
 from billing.tables.facts import ArchiveBatch
 
 FORMAT = "billing-archive-manifest/1"

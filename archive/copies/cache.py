@@ -15,11 +15,11 @@ from pathlib import Path
 
 import structlog
 
-from archive import manifests
 from archive.errors import EvidenceDiffers, ExposedCache
-from archive.manifests import Manifest
-from archive.retention import CLASSES
-from archive.store import Store
+from archive.format import manifests
+from archive.format.manifests import Manifest
+from archive.policy.retention import CLASSES
+from archive.s3.store import Store
 
 log = structlog.get_logger()
 

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.orm import Session
 
-from archive import set_aside
-from archive.retention import CLASSES
+from archive.policy.retention import CLASSES
+from archive.writing import set_aside
 from billing.tables.facts import RETENTION_CLASS
 
 Entity: TypeAlias = tuple[str, str]
