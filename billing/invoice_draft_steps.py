@@ -69,14 +69,15 @@ def _not_as_created(loaded: LoadedOperation, invoice: Json) -> list[Difference]:
 
 
 def _look_for_draft(loaded: LoadedOperation, read: Reader, livemode: bool) -> LookResult:
-    """First the events that carry our keys (30 days), then the customer's list by metadata. Never search: it lags."""
+    """First the customer's list by metadata, which is short, then the events of the account that carry our keys (30
+    days). Never search: it lags."""
     row = invoice_of(loaded)
     created = loaded.created
-    for event in read.pages("/v1/events", {"types": ["invoice.created"], **created}):
-        if key_of(event) in loaded.keys and (found := _made(loaded, read, object_of(event), livemode)):
-            return found
     for invoice in invoices_of(row, read, created):
         if is_ours(loaded, invoice) and (found := _made(loaded, read, str(invoice.get("id")), livemode)):
+            return found
+    for event in read.pages("/v1/events", {"types": ["invoice.created"], **created}):
+        if key_of(event) in loaded.keys and (found := _made(loaded, read, object_of(event), livemode)):
             return found
     return LookResult(Learned.ABSENT)
 

@@ -62,13 +62,15 @@ class LoadedOperation:
 
     @property
     def created(self) -> Json:
-        """The filter of a list for what the open record's sends can have made: from five minutes before the first
-        to an hour after the last. Without an end it would page through everything that came later."""
+        """The filter of a list for what the open record's sends can have made: from five minutes before the first,
+        because clocks differ, to a quarter of an hour after the last was prepared. By then it is over and settled
+        (`billing.timing`: 15 + 30 + 15 + 60 s), with five minutes for the clocks and as much again to spare. A longer
+        window has more pages than a look can read in its time, if an account makes some invoices every second."""
         record = self.open_record
         if record is None or record.first_sent_at is None:
             return {}
         last = record.last_prepared_at or record.first_sent_at
-        return {"created": {"gte": int(record.first_sent_at.timestamp()) - 300, "lte": int(last.timestamp()) + 3600}}
+        return {"created": {"gte": int(record.first_sent_at.timestamp()) - 300, "lte": int(last.timestamp()) + 900}}
 
 
 class Ask(NamedTuple):

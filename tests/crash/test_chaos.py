@@ -8,7 +8,8 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import repeat
 
 from service import Service, eventually
 from sqlalchemy import select, text
@@ -44,8 +45,15 @@ EVERYTHING_ON = {
     "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
     "BILLING_STRIPE_RATE": "200",
 }
+INVOICES_EACH = 20
+"""As many invoices has a customer; all of one customer's are listed in a look for one of them."""
 SCHEDULED = 0.1
 """So often a step of the test also asks for a schedule to run."""
+
+
+def _customers(service: Service) -> Iterator[str]:
+    while True:
+        yield from repeat(service.customer_despite_faults(), INVOICES_EACH)
 
 
 def test_random_faults_leave_nothing_double_lost_or_stuck(
@@ -56,7 +64,7 @@ def test_random_faults_leave_nothing_double_lost_or_stuck(
     service.standin.add_faults([{**fault, "seed": rng.randrange(2**31)} for fault in FAULTS])
     roles = [("relay",), *(("worker", queue) for queue in ("captures", "invoices", "maintenance"))]
     processes = {role: spawn(*role, **EVERYTHING_ON) for role in roles}
-    customer = service.customer_despite_faults()
+    customers = _customers(service)
     captures: list[str] = []
     invoices: list[str] = []
     runs: list[str] = []
@@ -89,7 +97,7 @@ def test_random_faults_leave_nothing_double_lost_or_stuck(
     end = time.monotonic() + CHAOS_S
     while time.monotonic() < end:
         captures += [service.ask_for_capture(intent) for intent in service.intents(rng.randint(1, 8))]
-        invoices.append(service.ask_for_invoice(customer))
+        invoices.append(service.ask_for_invoice(next(customers)))
         if not runs or rng.random() < SCHEDULED:
             with database.transaction(service.engines["operator"]) as session:
                 runs.append(ticks.ask_for(session, rng.choice(SCHEDULES), actor="chaos").id)

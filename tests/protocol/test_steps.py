@@ -220,6 +220,7 @@ def created(times: int = 1) -> LoadedOperation:
 def test_a_draft_is_found_by_an_event_with_our_key():
     loaded = created()
     answers = {
+        "/v1/invoices": page(),
         "/v1/events": page(event("in_9", "somebody else's"), event("in_1", loaded.records[0].key, 2)),
         "/v1/invoices/in_1": response(200, invoice()),
     }
@@ -231,16 +232,24 @@ def test_every_page_of_events_is_read_before_a_draft_is_absent():
     loaded = created()
     script = Script(
         {
+            "/v1/invoices": page(),
             "/v1/events": [page(event("in_8", None, 1), more=True), page(event("in_1", loaded.records[0].key, 2))],
             "/v1/invoices/in_1": response(200, invoice()),
         }
     )
     assert CREATE.look(loaded, Reader(script), False).learned is Learned.FOUND_OURS
     since = int((NOON - timedelta(minutes=5)).timestamp())
-    until = int((NOON + timedelta(hours=1)).timestamp())
+    until = int((NOON + timedelta(minutes=15)).timestamp())
     lists = f"created[gte]={since}&created[lte]={until}&limit=100"
-    assert script.asked[0] == f"/v1/events?types[0]=invoice.created&{lists}"
-    assert script.asked[1] == script.asked[0] + "&starting_after=evt_1"
+    assert script.asked[1] == f"/v1/events?types[0]=invoice.created&{lists}"
+    assert script.asked[2] == script.asked[1] + "&starting_after=evt_1"
+
+
+def test_a_draft_in_the_customers_list_is_found_without_the_events_of_the_whole_account():
+    loaded = created()
+    script = Script({"/v1/invoices": page(invoice()), "/v1/invoices/in_1": response(200, invoice())})
+    assert CREATE.look(loaded, Reader(script), False).learned is Learned.FOUND_OURS
+    assert not any(path.startswith("/v1/events") for path in script.asked)
 
 
 def test_a_draft_without_an_event_is_found_in_the_customers_list_by_its_metadata():
