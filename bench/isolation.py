@@ -98,7 +98,8 @@ def measure(rounds: int, seconds: float, backlog: int) -> None:
     print(f"lag of captures at {PER_SECOND}/s, from the request to the first call, with {backlog} heavy runs waiting:")
     for name, found in lags.items():
         of = statistics.quantiles(found, n=100)
-        print(f"  {name:<12} p50 {of[49]:6.1f} ms   p90 {of[89]:6.1f} ms   p99 {of[98]:6.1f} ms   ({len(found)} captures)")
+        shown = "   ".join(f"p{part} {of[part - 1]:6.1f} ms" for part in (50, 90, 99))
+        print(f"  {name:<12} {shown}   ({len(found)} captures)")
     print(f"  {begun} heavy runs were begun meanwhile, each with {MEMORY_MB} MB")
 
 
