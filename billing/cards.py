@@ -55,7 +55,8 @@ _GROUPED = re.compile(
 )
 _GROUP_LENGTHS = frozenset({(4, 4, 4, 4), (4, 4, 4, 4, 3), (4, 4, 4, 3), (4, 4, 4, 2), (4, 6, 5), (4, 6, 4)})
 
-_MANY_DIGITS = re.compile(rf"(?:[0-9]{_MARK}?){{13}}")
+_SHORTEST = 13
+_MANY_DIGITS = re.compile(rf"(?:[0-9]{_MARK}?){{{_SHORTEST}}}")
 # Groups of digits; letters may stand directly before them. Digits with letters behind them are a part of some opaque
 # id, and after a plus they are a telephone number.
 _ROW = re.compile(rf"(?<![0-9A-Za-z+])[A-Za-z]*([0-9]+(?:{_MARK}[0-9]+)*)(?![0-9A-Za-z])")
@@ -90,6 +91,8 @@ def is_card_number(value: str) -> bool:
 
 def may_hold_card_number(text: str) -> bool:
     """Whether this text may hold a card number: in one row or in groups, in digits of any script."""
+    if len(text) < _SHORTEST:
+        return False
     text = text if text.isascii() else _with_ascii_digits(text)
     if not _MANY_DIGITS.search(text):
         return False

@@ -42,10 +42,11 @@ _MARKS = ("secret_", "_live_", "_test_", "_org_", "whsec_", "ac_", "rt_")
 
 def secret_in(text: str) -> str | None:
     """The kind of Stripe secret that this text holds, by its name in `KINDS`; None if it holds none."""
-    # This test is cheap and decides nearly always: every id of every answer is checked here.
-    if "_" not in text or not any(mark in text for mark in _MARKS):
-        return None
-    return next((name for name, shape in _SHAPES.items() if shape.search(text)), None)
+    # A loop, because it decides nearly always and is faster than `any`: every id of every answer is checked here.
+    for mark in _MARKS:
+        if mark in text:
+            return next((name for name, shape in _SHAPES.items() if shape.search(text)), None)
+    return None
 
 
 def without_secrets(text: str) -> str:
