@@ -20,6 +20,12 @@ from billing.tables.facts import RETENTION_CLASS
 
 Entity: TypeAlias = tuple[str, str]
 
+ENOUGH = 1_000
+"""So many facts of a class are worth an object soon."""
+SOONER = 10
+"""They wait for a tenth of the time. So a busy class is archived within a minute, with the default of ten, and a quiet
+one makes 144 objects a day and not 1,440: how many objects there are decides how long queries take."""
+
 PAGES = 3
 """After this many pages, a batch is made of what was found, even if it could be larger."""
 
@@ -45,18 +51,20 @@ class Found:
 
 
 def due(session: Session, wait_s: float) -> list[Due]:
-    """Classes without a claimed batch, whose oldest fact has waited for `wait_s`; the oldest fact's class first."""
-    return [Due(*row) for row in session.execute(_DUE, {"classes": list(CLASSES), "wait_s": wait_s})]
+    """Classes without a claimed batch, whose oldest fact has waited for `wait_s`, or for a tenth of it if `ENOUGH`
+    facts wait; the oldest fact's class first."""
+    values = {"classes": list(CLASSES), "wait_s": wait_s, "soon_s": wait_s / SOONER, "enough": ENOUGH}
+    return [Due(*row) for row in session.execute(_DUE, values)]
 
 
 def search(session: Session, rows: int, *, due: Due, wait_s: float) -> Found:
-    """The oldest facts of this class, about `rows` of them; none if the oldest has not waited for `wait_s`.
+    """The oldest facts of this class, about `rows` of them; none if the oldest has not waited for a tenth of `wait_s`.
 
     Run it in one snapshot. Otherwise an earlier fact of an entity, planned or committed while a later one is found,
     would be passed over.
     """
     found, held, after = Found(due), dict[Entity, int](), 0
-    values: dict[str, Any] = {"retention_class": due.retention_class, "wait_s": wait_s}
+    values: dict[str, Any] = {"retention_class": due.retention_class, "soon_s": wait_s / SOONER}
     while page := _page(session, rows, _WAITING, after=after, **values):
         for early in _unplanned(session, rows, after, page[-1].id):
             held.setdefault((early.entity_type, early.entity_id), early.id)
@@ -92,7 +100,8 @@ def _page(session: Session, rows: int, statement: TextClause, **values: Any) -> 
 
 
 # A time ahead of the clock is not young: the clock may have been set back, and could need long to reach it.
-_YOUNG = "happened_at BETWEEN clock_timestamp() - make_interval(secs => :wait_s) AND clock_timestamp()"
+_YOUNG = "happened_at BETWEEN clock_timestamp() - make_interval(secs => {}) AND clock_timestamp()"
+_SOON = _YOUNG.format(":soon_s")
 _IN_THE_BACKLOG = "batch_no IS NULL AND planned_version IS NOT NULL"
 _DUE = text(
     f"""
@@ -100,9 +109,12 @@ _DUE = text(
       FROM unnest(CAST(:classes AS text[])) AS c (class)
       LEFT JOIN LATERAL (SELECT number, state FROM billing.archive_batches AS b WHERE b.class = c.class
                           ORDER BY number DESC LIMIT 1) AS newest ON true
-      JOIN LATERAL (SELECT id, {_YOUNG} AS young FROM billing.facts WHERE {_IN_THE_BACKLOG}
+      JOIN LATERAL (SELECT id, {_SOON} AS very_young, {_YOUNG.format(":wait_s")} AS young
+                      FROM billing.facts WHERE {_IN_THE_BACKLOG}
                        AND {RETENTION_CLASS} = c.class ORDER BY id LIMIT 1) AS oldest ON true
-     WHERE newest.state IS DISTINCT FROM 'claimed' AND NOT oldest.young
+     WHERE newest.state IS DISTINCT FROM 'claimed' AND NOT oldest.very_young
+       AND (NOT oldest.young OR :enough <= (SELECT count(*) FROM (SELECT FROM billing.facts WHERE {_IN_THE_BACKLOG}
+                                               AND {RETENTION_CLASS} = c.class LIMIT :enough) AS waiting))
      ORDER BY oldest.id
     """
 )
@@ -111,7 +123,7 @@ _WAITING = text(
     f"""
     SELECT id, entity_type, entity_id, trouble, young,
            CASE WHEN trouble IS NULL THEN CAST(happened_at AT TIME ZONE 'UTC' AS date) END AS day
-      FROM (SELECT id, entity_type, entity_id, happened_at, {_YOUNG} AS young, {set_aside.TROUBLE} AS trouble
+      FROM (SELECT id, entity_type, entity_id, happened_at, {_SOON} AS young, {set_aside.TROUBLE} AS trouble
               FROM billing.facts
              WHERE {_IN_THE_BACKLOG} AND {RETENTION_CLASS} = :retention_class AND id > :after
              ORDER BY id LIMIT :rows) AS page

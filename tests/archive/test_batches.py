@@ -181,6 +181,18 @@ def test_facts_are_gathered_until_the_oldest_has_waited(archive: Archive) -> Non
     assert archive.round(wait_s=60.0) == 3
 
 
+def test_a_class_with_many_facts_is_archived_sooner(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy class makes a batch a minute, and a quiet one does not make a thousand tiny objects a day."""
+    monkeypatch.setattr(backlog, "ENOUGH", 3)
+    archive.tell("capture.requested", at="now() - interval '61 s'")
+    archive.tell("capture.requested", of="cap_2")
+    assert archive.round(wait_s=600.0) == 0
+    archive.tell("capture.requested", of="cap_3")
+    assert archive.round(wait_s=600.0) == 3
+    archive.tell(*["capture.refused"] * 3, of="cap_4")
+    assert archive.round(wait_s=600.0) == 0, "the oldest of them is younger than a minute"
+
+
 def test_a_batch_is_left_to_whoever_claimed_it_for_a_while_and_its_class_waits(archive: Archive) -> None:
     archive.tell("capture.requested")
     archive.tell("invoice.requested", of="inv_1")
