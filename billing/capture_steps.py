@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from billing.differences import below, differences, reason
-from billing.facts import new_fact
+from billing.facts import OWN, new_fact
 from billing.idempotency import Rules
 from billing.learned import Learned
 from billing.provider_ids import IdKind, object_path
@@ -191,16 +191,18 @@ def _apply_capture(loaded: LoadedOperation, outcome: Learned, intent: Json, why:
     row = _capture(loaded)
     set_state(row, _STATES[outcome])
     row.reason = why or None
+    money: dict[str, Any] = {"minor": row.amount_minor, "currency": row.currency, "account": row.account or OWN}
     if outcome is not Learned.SUCCEEDED:
-        return [new_fact(row, row.state, minor=row.amount_minor, currency=row.currency, why=why)]
+        return [new_fact(row, row.state, **money, why=why)]
     charge = intent.get("latest_charge")
     row.charge = charge if isinstance(charge, str) else None
     return [
         new_fact(
             row,
             "captured",
-            minor=row.amount_minor,
-            currency=row.currency,
+            **money,
+            # What was not captured of it, Stripe has released.
+            authorized_minor=row.authorized_minor,
             payment_intent=row.payment_intent,
             charge=row.charge,
             why=why,

@@ -49,6 +49,10 @@ def topics_of_commands() -> dict[str, str]:
 OLD_TOPICS = {"capture.authorisation_read": "the authorization was read from Stripe"}
 """Topics that only older versions wrote. They must be read for ever, because facts are never changed."""
 
+OWN = "own"
+"""The account of our own key, in facts about how something ended. A null would not be archived, and then be like a fact
+of an older version, which names no account there."""
+
 _WHY_MOST = 500
 """Characters of a code, and of what differs; the latter may be a long list."""
 

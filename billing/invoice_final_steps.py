@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from billing.differences import differences, reason
 from billing.idempotency import Rules
-from billing.invoice_row import differ, invoice_of, key_of, move, object_of, path_of, read_invoice, refuse
+from billing.invoice_row import differ, invoice_of, key_of, money_of, move, object_of, path_of, read_invoice, refuse
 from billing.learned import Learned
 from billing.states import InvoiceState
 from billing.steps import Ask, Gone, Json, Judgment, LoadedOperation, LookResult, Reader, Step, judgment
@@ -96,8 +96,7 @@ def _apply_finalize(loaded: LoadedOperation, outcome: Learned, invoice: Json, wh
     if outcome is not Learned.SUCCEEDED:
         # The draft is deleted first, because somebody could finalize it by mistake.
         return differ(loaded, why) if status in (None, "draft") and why != "gone" else refuse(loaded, why)
-    money = {"minor": row.total_minor, "currency": row.currency}
-    finalized = move(loaded, InvoiceState.FINALIZED, "finalized", number=number, **money)
+    finalized = move(loaded, InvoiceState.FINALIZED, "finalized", number=number, **money_of(row))
     # A credit balance, or a total below Stripe's minimum, leaves nothing to pay.
     return [*finalized, *_paid(loaded)] if status == "paid" else finalized
 
@@ -115,12 +114,12 @@ def _apply_send(loaded: LoadedOperation, outcome: Learned, _invoice: Json, why: 
     if why == PAID:
         return _paid(loaded)
     row = invoice_of(loaded)
-    return move(loaded, InvoiceState.SENT, "sent", minor=row.total_minor, currency=row.currency, number=row.number)
+    return move(loaded, InvoiceState.SENT, "sent", number=row.number, **money_of(row))
 
 
 def _paid(loaded: LoadedOperation) -> list[Fact]:
     row = invoice_of(loaded)
-    return move(loaded, InvoiceState.PAID, "paid", minor=row.total_minor, currency=row.currency, number=row.number)
+    return move(loaded, InvoiceState.PAID, "paid", number=row.number, **money_of(row))
 
 
 PAID = "paid"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from billing.facts import new_fact
+from billing.facts import OWN, new_fact
 from billing.provider_ids import IdKind, is_id, object_path
 from billing.states import InvoiceState, set_state
 from billing.steps import METADATA_KEY, Json, LoadedOperation, Reader, Unread, read_object
@@ -43,8 +43,15 @@ def move(loaded: LoadedOperation, state: InvoiceState, topic: str, **payload: An
 
 
 def refuse(loaded: LoadedOperation, why: str) -> list[Fact]:
-    invoice_of(loaded).reason = why
-    return move(loaded, InvoiceState.REFUSED, "refused", why=why)
+    row = invoice_of(loaded)
+    row.reason = why
+    # A refused invoice may have its number, which explains a gap between those that were sent.
+    return move(loaded, InvoiceState.REFUSED, "refused", **money_of(row), number=row.number, why=why)
+
+
+def money_of(row: Invoice) -> dict[str, Any]:
+    """What a fact about an end, or about the number, says of the money."""
+    return {"minor": row.total_minor, "currency": row.currency, "account": row.account or OWN}
 
 
 def differ(loaded: LoadedOperation, why: str, theirs: object = None) -> list[Fact]:

@@ -79,7 +79,7 @@ def reopen(row: Invoice, *, actor: str, reason: str) -> list[Fact]:
     else:
         set_state(row, InvoiceState.REQUESTED)
         row.stripe_invoice = row.create_generation = None
-    return [new_fact(row, "reopened", actor=actor, reason=reason)]
+    return [new_fact(row, "reopened", actor=actor, reason=reason, number=row.number)]
 
 
 def unfit(loaded: LoadedOperation) -> str | None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import Row
 
-from billing.provider_ids import IdKind
+from billing.provider_ids import SHAPES, IdKind
 from billing.shapes import Shape, code, id_of, invoice_number, like, whole, yes_or_no
 
 VERSION = 1
@@ -48,9 +48,14 @@ _RISING = dict.fromkeys(("archive_seq", "fact_id", "entity_version", "happened_a
 
 Rows: TypeAlias = pa.Table
 
+# That of our own key is `own` in facts about how something ended.
+_account = like(rf"own|{SHAPES[IdKind.ACCOUNT]}")
 _currency = like(r"[A-Z]{3}")
-_time = like(r"\d{4}-\d\d-\d\dT[0-9:.]{8,15}(?:Z|[+-]\d\d:\d\d)")
-_SCOPE = r"everything|captures|invoices|account:(?:own|acct_[A-Za-z0-9]{1,64})"
+moment = like(r"\d{4}-\d\d-\d\dT[0-9:.]{8,15}(?:Z|[+-]\d\d:\d\d)")
+_SCOPE = (
+    r"everything|captures|invoices|schedules|account:(?:own|acct_[A-Za-z0-9]{1,64})"
+    r"|(?:contract|queue):[a-z][a-z_]{0,59}|currency:[A-Z]{3}"
+)
 _scope = like(_SCOPE)
 # A scope, an id of ours, or a revision of the schema.
 _changed = like(rf"{_SCOPE}|[a-z]{{2,8}}_[0-9a-f]{{32}}|\d{{4}}")
@@ -61,18 +66,20 @@ _opaque = like(r"(?=.*\d)[A-Za-z0-9_.:-]{1,128}")
 PAYLOAD: dict[str, Shape] = {
     # What a command changed. The names of buckets and databases stay in Postgres.
     "about": _changed,
-    "account": id_of(IdKind.ACCOUNT),
+    "account": _account,
     "authorized": yes_or_no,
     "authorised": yes_or_no,  # in facts from before migration 0010
-    "capture_before": _time,
+    "authorized_minor": whole,
+    "capture_before": moment,
     "charge": id_of(IdKind.CHARGE),
     "command": like(
-        r"(?:access|archive|capture|housekeeping|invoice|migrate|quarantine|schedule|switch)(?: [a-z]{1,20})?"
+        r"(?:access|archive|capture|housekeeping|invoice|migrate|quarantine|schedule|switch)(?: [a-z]{1,20}){0,2}"
     ),
     "count": whole,
     "currency": _currency,
     # Stripe's own opaque id. Which customer it is, only Postgres knows; erasure deletes it there.
     "customer": id_of(IdKind.CUSTOMER),
+    "expires_at": moment,
     "generation": whole,
     "learned": code,
     "lines": whole,
@@ -80,6 +87,7 @@ PAYLOAD: dict[str, Shape] = {
     "number": invoice_number,
     "outcome": code,
     "payment_intent": id_of(IdKind.PAYMENT_INTENT),
+    "per_hour": whole,
     "probes": yes_or_no,
     "replayed": yes_or_no,
     "request_id": like(r"req_[A-Za-z0-9_]{1,128}"),
@@ -162,9 +170,9 @@ def read(body: bytes) -> Rows:
 
 
 def same(theirs: Rows, ours: Rows) -> bool:
-    """Whether both hold the same facts. One of them may leave out an actor or a correlation id, and theirs what is
-    archived of commands: versions of the service differ in what they archive, and one version may finish a batch that
-    another began."""
+    """Whether both hold the same facts. One of them may leave out an actor or a correlation id, and what older versions
+    do not archive of a payload: versions of the service differ in that, and one may finish a batch that another began.
+    """
     return theirs.num_rows == ours.num_rows and all(
         theirs.column(name).equals(ours.column(name))
         or (name in _AGREE and _AGREE[name](theirs.column(name).to_pylist(), ours.column(name).to_pylist()))
@@ -176,20 +184,24 @@ def _agree(theirs: list[str | None], ours: list[str | None]) -> bool:
     return all(one == other or None in (one, other) for one, other in zip(theirs, ours, strict=True))
 
 
-def _agree_but_for_commands(theirs: list[str], ours: list[str]) -> bool:
-    return all(one in (other, _as_before_commands(other)) for one, other in zip(theirs, ours, strict=True))
+def _agree_but_for_what_came_later(theirs: list[str], ours: list[str]) -> bool:
+    return all(one == other or _only_more(one, other) for one, other in zip(theirs, ours, strict=True))
 
 
-def _as_before_commands(payload: str) -> str:
-    """The payload as archived by a version that does not know facts about commands."""
-    return canonical({key: value for key, value in json.loads(payload).items() if key not in _OF_COMMANDS})
+def _only_more(one: str, other: str) -> bool:
+    """Whether the payloads differ only in keys that one of them has and an older version does not archive."""
+    first, second = json.loads(one), json.loads(other)
+    return first.keys() ^ second.keys() <= _CAME_LATER and all(
+        first[key] == second[key] for key in first.keys() & second.keys()
+    )
 
 
-_OF_COMMANDS = frozenset({"about", "command", "count"})
+_CAME_LATER = frozenset({"about", "account", "command", "count", "authorized_minor", "expires_at", "per_hour", "scope"})
+"""Keys that some version of the service does not archive, or only in fewer shapes."""
 _AGREE: Mapping[str, Callable[[list[Any], list[Any]], bool]] = {
     "actor": _agree,
     "correlation_id": _agree,
-    "payload": _agree_but_for_commands,
+    "payload": _agree_but_for_what_came_later,
 }
 """The columns of which a version may archive less than another, with how two of them are compared."""
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from billing import database, records, row_io
 from billing.errors import InvalidRequest
-from billing.facts import new_fact
+from billing.facts import OWN, new_fact
 from billing.operations import operation_of
 from billing.states import OPERATOR, RecordState, WorkState, set_state
 from billing.tables.entities import Entity
@@ -71,4 +71,6 @@ def _did_nothing(record: Record) -> bool:
 
 def _money(row: Entity) -> dict[str, Any]:
     amount = operation_of(row.id).amount
-    return {"minor": getattr(row, amount), "currency": getattr(row, "currency", None)} if amount else {}
+    if not amount:
+        return {}
+    return {"minor": getattr(row, amount), "currency": getattr(row, "currency", None), "account": row.account or OWN}

@@ -123,6 +123,11 @@ def test_unknown_payload_keys_and_values_of_another_shape_never_get_there(archiv
         # As facts of before migration 0011 name it.
         ({"step": "delete_stray:in_1"}, {"step": "delete_stray:in_1"}),
         ({"scope": "account:own"}, {"scope": "account:own"}),
+        ({"scope": "contract:take_capture", "per_hour": 60}, {"scope": "contract:take_capture", "per_hour": 60}),
+        ({"scope": "currency:EUR", "authorized_minor": 2500}, {"scope": "currency:EUR", "authorized_minor": 2500}),
+        ({"scope": f"queue:{NAME}", "authorized_minor": "2500", "expires_at": "tomorrow"}, {}),
+        ({"command": "archive policy apply"}, {"command": "archive policy apply"}),
+        ({"command": f"archive policy for {NAME.lower()}"}, {}),
         ({"payment_intent": "pi_1_secret_bcdfghjk", "charge": "ch_1_secret_bcdfghjk"}, {}),
         ({"why": "sk_test_bcdfghjk", "step": "whsec_bcdfghjkbcdfghjk", "learned": "rk_live_bcdfghjk"}, {}),
         ({"capture_before": "2026-11-25T10:00:00+00:00"}, {"capture_before": "2026-11-25T10:00:00+00:00"}),
@@ -153,3 +158,24 @@ def test_what_the_service_itself_writes_is_kept(archive: Archive) -> None:
             assert left_out == set(), fact.topic
     assert rows["capture.captured"]["correlation_id"] == "order-1"
     assert rows["capture.requested"]["actor"] == "application"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "agree"),
+    [
+        ({"minor": 1}, {"minor": 1, "account": "own", "authorized_minor": 2}, True),
+        ({"command": "switch pull", "scope": "currency:EUR"}, {"per_hour": 60}, True),
+        ({"minor": 1, "account": "acct_1"}, {"minor": 1, "account": "own"}, False),
+        ({"minor": 2}, {"minor": 1, "account": "own"}, False),
+        ({}, {"minor": 1}, False),
+        ({"payment_intent": "pi_1"}, {}, False),
+    ],
+)
+def test_versions_may_differ_in_what_they_archive_and_not_in_what_they_say(theirs, ours, agree) -> None:
+    """A batch that one version began may be finished by another."""
+    row = dict.fromkeys(records.SCHEMA.names) | dict.fromkeys(("archive_seq", "fact_id", "entity_version"), 1)
+
+    def rows(payload):
+        return records.pa.Table.from_pylist([row | {"payload": records.canonical(payload)}])
+
+    assert records.same(rows(theirs), rows(ours)) == agree

@@ -42,6 +42,7 @@ def test_a_discarded_capture_is_refused_with_actor_and_reason_and_its_authorizat
         "work_id": service.work(capture).id,
         "minor": 1999,
         "currency": "USD",
+        "account": "own",
     }
     again = service.ask_for_capture(intent)
     assert service.settle(again) == ["captured"]
