@@ -108,7 +108,7 @@ lock: $(UV) ## write all locks anew from both pyproject.toml; ARGS=--upgrade tak
 
 secrets: $(INSTALLED) ## make the files in secrets/ for docker-compose.yml; existing files stay
 	@$(BIN)/billing access generate secrets $(ARGS)
-	@test -e secrets/stripe_key || { echo sk_test_local > secrets/stripe_key && chmod 444 secrets/stripe_key; }
+	@test -e secrets/stripe_key || { echo sk_test_local > secrets/stripe_key && chmod 644 secrets/stripe_key; }
 
 clean: ## remove the virtual environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -23,8 +23,9 @@ def admit(session: Session, queue: str, count: int) -> None:
     """Ask whether `count` more requests have room on this queue now. Raises TooBusy, which says when they will.
 
     Call it before you write a bulk: a month's invoices, or an import. A single request needs no room and is never
-    refused. Nothing is reserved: whoever asks in the same second is answered by the same measurement. On a queue that
-    was never measured, in a new installation, everything has room.
+    refused. Nothing is reserved: a bulk counts once it is committed and a relay has measured again, a second later, and
+    whoever asks before that gets the same answer. On a queue that was never measured, in a new installation, everything
+    has room.
 
     `queue`: `captures` or `invoices`. Raises InvalidText for another, and InvalidRequest for a count below 1.
     """

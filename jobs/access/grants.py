@@ -206,6 +206,9 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
 FUNCTIONS: Mapping[str, Columns] = {"remove_concluded": _these("worker operator")}
 """Functions that run with the owner's rights, with the kinds that may call them. Each looks at everything by itself."""
 
+TRIGGERS: Mapping[str, str] = {"work_keeps_scopes": "work", "switches_released": "switches"}
+"""Triggers, with their tables, that say to what a kind may change a column; a grant on the column cannot say it."""
+
 
 def may(kind: str, table: str) -> May:
     """Everything that a kind may do with a table. Raises KeyError for a table without a row here."""
@@ -240,10 +243,13 @@ def found(connection: Connection) -> set[Right]:
 
 
 def differences(connection: Connection) -> list[str]:
-    """One line for each right that is missing in this database, or that it should not have."""
+    """One line for each trigger or right that is missing in this database, and each right that it should not have."""
     want, have = wanted(), found(connection)
-    return [f"{kind} cannot {privilege} {place}" for kind, privilege, place in sorted(want - have)] + [
-        f"{kind} may {privilege} {place}, and must not" for kind, privilege, place in sorted(have - want)
+    on = set(connection.scalars(_TRIGGERS, {"schema": SCHEMA}))
+    return [
+        *(f"the trigger {name} of {table} is missing or off" for name, table in TRIGGERS.items() if name not in on),
+        *(f"{kind} cannot {privilege} {place}" for kind, privilege, place in sorted(want - have)),
+        *(f"{kind} may {privilege} {place}, and must not" for kind, privilege, place in sorted(have - want)),
     ]
 
 
@@ -276,6 +282,13 @@ _FUNCTIONS = text(
       FROM pg_roles AS r, pg_proc AS p
      WHERE r.rolname = ANY (:roles) AND p.pronamespace = to_regnamespace(:schema) AND p.prosecdef
        AND has_function_privilege(r.oid, p.oid, 'EXECUTE')
+    """
+)
+# One that is off, or runs on a replica only, holds nobody back.
+_TRIGGERS = text(
+    """
+    SELECT t.tgname FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
+     WHERE c.relnamespace = to_regnamespace(:schema) AND t.tgenabled IN ('O', 'A')
     """
 )
 # A group that may log in, may create, or belongs to another role has more rights than its row says.

@@ -114,7 +114,8 @@ def _access(runtime: Runtime, connection: Connection) -> Finding:
     """Whether each kind of process has exactly its rights, and whether this login is one of them."""
     if wrong := grants.differences(connection):
         message = wrong[0] + (f", and {len(wrong) - 1} more" if len(wrong) > 1 else "")
-        return Finding("access", Level.WARN, message, "run `billing migrate`; REVOKE the extra rights: docs/access.md")
+        fix = "run `billing migrate`; REVOKE extra rights, ENABLE the trigger: docs/access.md#what-the-doctor-finds"
+        return Finding("access", Level.WARN, message, fix)
     login, everything = connection.execute(_LOGIN).one()
     if everything and runtime.settings.livemode:
         message = f"{login} has all rights in this database"

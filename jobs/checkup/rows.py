@@ -7,6 +7,7 @@ from datetime import timedelta
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from billing import audit, database
 from billing.cards import may_hold_card_number
 from jobs.checkup.findings import NAMED, Finding, Level, some
 from jobs.config import queues
@@ -18,6 +19,8 @@ READY_WARN_S, READY_READ = 120.0, 10_000
 """Ready work is claimed at once while a worker is free. The alert BillingQueueStalls uses the same time."""
 UNANSWERED_WARN_S = 300.0
 """A lost answer is asked for again within seconds, and a dead worker's call is taken up within a minute."""
+BEGUN_WARN, BEGUN_FORGOTTEN, COMMANDS_READ = timedelta(minutes=10), timedelta(days=7), 10_000
+"""A command that began so long ago, and has not ended, still runs or died; `billing audit` lists it for ever."""
 IDS_READ, IDS_LEAST, IDS_SHARE = 1000, 20, 0.9
 """All card numbers have a card's first digits and check digit; of other numbers at most a third have both."""
 
@@ -160,6 +163,22 @@ _stale = _counted(
 )
 
 
+def _commands(session: Session) -> Finding:
+    """Commands that began and have not ended. One that was done again since is made good."""
+    now = database.now(session)
+    done, open_ = set(), []
+    for each in audit.listed(session, audit.Wanted(since=now - BEGUN_FORGOTTEN), COMMANDS_READ):
+        if each.outcome == "done":
+            done.add(each.command)
+        elif each.outcome == "begun" and each.command not in done and now - each.at > BEGUN_WARN:
+            # Whoever may write a fact chooses its words.
+            open_.append(f"{each.command:.40} by {each.actor:.40}, {(now - each.at).total_seconds():.0f} s ago")
+    if not open_:
+        return Finding("commands", Level.OK, "none was begun and not finished")
+    message = f"{len(open_)} begun and not finished: {some(open_[:NAMED], len(open_))}"
+    return Finding("commands", Level.WARN, message, "billing audit; if it does not run any more, run it again")
+
+
 def _ids(session: Session) -> Finding:
     """One id that looks like a card number proves nothing. If nearly all of many do, an application passes card
     numbers."""
@@ -188,6 +207,7 @@ CHECKS = (
     _undecided,
     _unanswered,
     _switches,
+    _commands,
     _parked,
     _stale,
     _ids,

@@ -40,7 +40,8 @@ from jobs.cli.output import print_error, print_line
 app = typer.Typer(
     name=usage.COMMAND,
     help="Payment capture and invoicing that cannot take money twice, and can prove it.",
-    epilog="Every command has examples: billing COMMAND --help. All of them: docs/cli.md.",
+    epilog="When something is wrong: billing doctor, then docs/operate/README.md. Every command has examples: "
+    "billing COMMAND --help. All of them: docs/cli.md.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -48,8 +49,6 @@ app = typer.Typer(
 )
 for room in (
     demo,
-    processes,
-    health,
     requests,
     doctor,
     operators,
@@ -60,6 +59,8 @@ for room in (
     limits,
     audit,
     archive,
+    processes,
+    health,
     contracts,
     growth,
     housekeeping,

@@ -33,13 +33,13 @@ def health(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show whether a process on this machine is healthy: 0 if its last heartbeat is at most 30 s old, else 1.
+    """Show whether a process on this machine is healthy; with --trend, what is unusual for this hour in the queues.
 
-    A process that waits for a server before it starts is not ready: 1, and with --alive 0. It asks no server, so a
-    container's health check can call it often.
+    Exit status 0 if its last heartbeat is at most 30 s old, else 1. A process that waits for a server before it starts
+    is not ready: 1, and with --alive 0. It asks no server, so a container's health check can call it often.
 
-    With --trend it compares the newest hourly snapshot of all queues with the same hour of earlier weeks: 1 if
-    something is unusual, or no snapshot came for two hours.
+    With --trend it compares the newest hourly snapshot of all queues with the same hour of earlier weeks: exit
+    status 1 if something is unusual, or no snapshot came for two hours.
 
     \b
     Examples:

@@ -25,9 +25,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="as `billing schedule 
 
 
 def add_to(app: typer.Typer) -> None:
-    schedule = typer.Typer(
-        no_args_is_help=True, help="What happens at fixed times: snapshots and reports. Relays make the ticks."
-    )
+    schedule = typer.Typer(no_args_is_help=True, help="What happens at fixed times: see it, run it now, pause it.")
     schedule.command("list")(list_schedules)
     schedule.command()(run)
     schedule.command()(pause)

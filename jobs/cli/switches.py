@@ -63,7 +63,8 @@ WATCHED_S = 1.0
 
 def add_to(app: typer.Typer) -> None:
     switch = typer.Typer(
-        no_args_is_help=True, help="The switches: while one is pulled, nothing new is sent in its scope."
+        no_args_is_help=True,
+        help="Stop and continue sends: while a switch is pulled, nothing new is sent in its scope.",
     )
     switch.command()(pull)
     switch.command()(release)

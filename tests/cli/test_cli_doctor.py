@@ -5,6 +5,7 @@ import re
 import pytest
 from sqlalchemy.engine import make_url
 
+from billing import audit, database
 from billing.cards import may_hold_card_number
 from jobs.rq import bells
 
@@ -20,8 +21,8 @@ PARTS = [
     "neighbors",
     "facts",
 ]
-PARTS += ["facts set aside", "ready work", "quarantine", "undecided", "unanswered", "switches", "parked work"]
-PARTS += ["running work", "ids", "housekeeping", "redis", "redis memory", "stripe", "archive"]
+PARTS += ["facts set aside", "ready work", "quarantine", "undecided", "unanswered", "switches", "commands"]
+PARTS += ["parked work", "running work", "ids", "housekeeping", "redis", "redis memory", "stripe", "archive"]
 
 
 def parts(ran) -> dict[str, dict[str, str]]:
@@ -189,6 +190,36 @@ def test_parked_work_is_named_with_the_command_that_names_its_version(run, servi
     told = parts(run("doctor", "--json"))["parked work"]
     assert (told["level"], told["fix"]) == ("warn", "billing contracts check --database")
     assert "take_capture:7: 1 parked" in run("contracts", "check", "--database").out
+
+
+def test_a_command_that_began_and_did_not_end_is_named_until_it_was_done_again(run, service):
+    def transact(write):
+        with database.transaction(service.engines["operator"]) as session:
+            write(session)
+
+    setup = audit.command("archive setup", actor="grace", reason="OPS-7")
+    with pytest.raises(KeyboardInterrupt), audit.around(transact, setup, about="evidence"):
+        raise KeyboardInterrupt
+    assert parts(run("doctor", "--json"))["commands"]["level"] == "ok", "it may still run"
+    service.execute(
+        "UPDATE billing.facts SET happened_at = happened_at - interval '1 hour' WHERE topic = 'command.begun'"
+    )
+    told = parts(run("doctor", "--json"))["commands"]
+    message = re.sub(r"\d+ s", "N s", told["message"])
+    assert (told["level"], message) == ("warn", "1 begun and not finished: archive setup by grace, N s ago")
+    assert told["fix"].startswith("billing audit")
+    with audit.around(transact, setup, about="evidence"):
+        pass
+    assert parts(run("doctor", "--json"))["commands"]["level"] == "ok"
+
+
+def test_a_trigger_that_bounds_a_right_and_is_gone_or_off_is_named(run, service):
+    service.execute("ALTER TABLE billing.work DISABLE TRIGGER work_keeps_scopes")
+    service.execute("DROP TRIGGER switches_released ON billing.switches")
+    told = parts(run("doctor", "--json"))["access"]
+    assert told["level"] == "warn"
+    assert told["message"] == "the trigger work_keeps_scopes of work is missing or off, and 1 more"
+    assert "ENABLE" in told["fix"]
 
 
 def test_a_postgres_that_takes_no_writes_fails(run, service):

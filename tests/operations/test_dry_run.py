@@ -175,7 +175,9 @@ def invoices(service: Service, count: int) -> list[str]:
     return found
 
 
-def test_what_is_planned_is_done_for_100_of_100_pieces_and_a_dry_run_sends_nothing(service: Service) -> None:
+def test_what_is_planned_is_done_for_100_of_100_pieces_and_a_dry_run_sends_nothing(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
     kinds = {
         "poison": poison(service, 20),
         "poison still": poison(service, 10),
@@ -200,7 +202,8 @@ def test_what_is_planned_is_done_for_100_of_100_pieces_and_a_dry_run_sends_nothi
     directed = Directed(service)
     approved = {each: directed.plan(each) for each in found}
     assert all_rows(service) == before
-    assert sent(service) == already, "a dry run sends nothing"
+    during = sent(service)
+    assert during == already, "a dry run sends nothing"
 
     done = 0
     for each, plan in approved.items():
@@ -214,6 +217,8 @@ def test_what_is_planned_is_done_for_100_of_100_pieces_and_a_dry_run_sends_nothi
             (record,) = [record for record in service.records(each) if record.key == plan.call.key]
             assert (record.path, record.state) == (plan.call.path, "answered")
         done += 1
+    with capsys.disabled():
+        print(f"\nplanned and done exactly so: {done} of {len(found)}; sent in dry runs: {len(during) - len(already)}")
     assert done == 100
     assert len(sent(service)) - len(already) == sum(plan.call is not None for plan in approved.values())
     states = {kind: Counter(service.status(each).state for each in kinds[kind]) for kind in kinds}
