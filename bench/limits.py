@@ -31,6 +31,9 @@ from stripe_standin.control import Control
 ALLOWED = 50
 WORKERS = 4
 WARM_S = 3
+REFUSED_MOST, DONE_LEAST = 0.02, 0.9
+LEARNING = ("set right", "set too high")
+"""The settings for which the goal must be reached; `off` is the control."""
 
 # A worker that goes as fast as it can, and takes no notice of a 429.
 OFF = """
@@ -113,6 +116,9 @@ def main() -> None:
     print("| limit | answers 429 | carried out, of what is allowed |\n|---|---|---|")
     for name, each in found.items():
         print(f"| {name} | {each['refused']:.1%} | {each['done']:.0%} |")
+    reached = all(found[name]["refused"] < REFUSED_MOST and found[name]["done"] > DONE_LEAST for name in LEARNING)
+    goal = f"under {REFUSED_MOST:.0%} answers 429 and over {DONE_LEAST:.0%} carried out"
+    print(f"\nGoal: {goal}, for {' and '.join(LEARNING)}: {'reached' if reached else 'missed'}.")
 
 
 if __name__ == "__main__":
