@@ -123,10 +123,11 @@ def drained(
     contract: Annotated[str, typer.Argument(metavar="NAME:VERSION", help="as `billing contracts list` shows it")],
     as_json: AsJson = False,
 ) -> None:
-    """Show what is left of one version of a contract. Exit status 0 only if nothing is: its support may be removed.
+    """Show what is left of one version of a contract. Exit status 0 only if nothing is.
 
     It counts work in every state but done, and facts that would start it: those that no relay has planned yet, and
-    those that were set aside.
+    those that were set aside. A version that applications still write is drained whenever they rest, too: ask once none
+    writes it any more. docs/operate/deploy.md has all four steps.
 
     \b
     Example:
@@ -144,7 +145,10 @@ def drained(
     if as_json:
         print_json({"drained": left.drained, **asdict(left)})
     elif left.drained:
-        print_line(f"{contract} is drained: its support may be removed; then set `retired` in its golden file")
+        print_line(
+            f"{contract} is drained. Once no application writes its fact any more, its support may be removed: "
+            "set `retired` in its golden file"
+        )
     else:
         for line in _left(left.work, left.unplanned, left.set_aside):
             print_line(f"{contract}: {line}")

@@ -54,5 +54,5 @@ def doctor(as_json: AsJson = False) -> None:
 
 def _show(finding: "Finding") -> None:
     print_line(
-        f"{_MARKS[finding.level]}  {finding.part:<14} {finding.message}" + (f" -> {finding.fix}" if finding.fix else "")
+        f"{_MARKS[finding.level]}  {finding.part:<18} {finding.message}" + (f" -> {finding.fix}" if finding.fix else "")
     )
