@@ -101,7 +101,7 @@ format: $(INSTALLED) ## format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 
 lock: $(UV) ## write all locks anew from both pyproject.toml; ARGS=--upgrade takes newer versions, too
-	$(COMPILE) $(ARGS) --extra metrics --extra traces -o requirements/product.lock pyproject.toml
+	$(COMPILE) $(ARGS) --extra finance --extra metrics --extra traces -o requirements/product.lock pyproject.toml
 	$(COMPILE) $(ARGS) -o stripe_standin/requirements.lock stripe_standin/pyproject.toml
 	$(COMPILE) $(ARGS) --group build -o requirements/build.lock
 	$(COMPILE) $(ARGS) --all-extras --group build -o requirements/dev.lock pyproject.toml stripe_standin/pyproject.toml

@@ -7,7 +7,9 @@ ArchiveError
 ├── EvidenceDiffers  S3 or Postgres holds something other than it must: a person must look
 ├── ExposedCache     other users could change the verified copies
 ├── BadRetention     the retention file is missing or wrong
-└── BadQuestion      there is no such query, or the time range is empty
+├── BadQuestion      there is no such query, a parameter is wrong, or the time range is empty
+├── BadQuery         the SQL is wrong, or a query file contradicts its header
+└── TooLarge         a query needs more time, memory or rows than it may have
 """
 
 
@@ -45,4 +47,12 @@ class BadRetention(ArchiveError):
 
 
 class BadQuestion(ArchiveError):
-    """There is no such query, or its time range is empty."""
+    """There is no such query, or what it is asked for is not of the form that it takes."""
+
+
+class BadQuery(ArchiveError):
+    """The SQL cannot be run, is not one SELECT, or does not return what the header of its file declares."""
+
+
+class TooLarge(ArchiveError):
+    """A query was stopped, because it needs more time, memory or rows than it may have."""

@@ -14,7 +14,7 @@ from jobs.config.sources import variable
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
     page
-    for folder in (ROOT, ROOT / "docs", ROOT / "docs" / "operate", ROOT / "stripe_standin")
+    for folder in (ROOT, ROOT / "docs", ROOT / "docs" / "operate", ROOT / "docs" / "finance", ROOT / "stripe_standin")
     for page in folder.glob("*.md")
 )
 LINK = re.compile(r"\[[^\]]*\]\(([^)#]+)(?:#[^)]*)?\)")

@@ -46,17 +46,21 @@ class Cache:
         bucket = hashlib.sha256(f"{store.endpoint} {store.bucket}".encode()).hexdigest()[:16]
         self._root = _private(_private(root) / bucket)
 
-    def bring(self, classes: Iterable[str] = tuple(CLASSES), *, until: date = date.max) -> list[Evidence]:
-        """Copy and verify every object of these classes up to that UTC day.
+    def bring(
+        self, classes: Iterable[str] = tuple(CLASSES), *, since: date = date.min, until: date = date.max
+    ) -> list[Evidence]:
+        """Copy and verify the objects of these classes and of these UTC days, the last included.
 
         Raises EvidenceDiffers if the chain is broken or an object is not what its manifest says; ExposedCache,
         StoreAway, StoreRefused.
         """
         listed = self._store.keys(manifests.PREFIX)
         with ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="cache") as pool:
-            return [found for name in classes if (found := self._class(pool, name, listed, until)) is not None]
+            return [found for name in classes if (found := self._class(pool, name, listed, since, until)) is not None]
 
-    def _class(self, pool: ThreadPoolExecutor, name: str, listed: list[str], until: date) -> Evidence | None:
+    def _class(
+        self, pool: ThreadPoolExecutor, name: str, listed: list[str], since: date, until: date
+    ) -> Evidence | None:
         numbers = {number: key for key in listed if (number := manifests.number_of(name, key)) is not None}
         if not numbers:
             return None
@@ -76,7 +80,7 @@ class Cache:
         for number, body in bodies.items():
             if body != local[number]:
                 self._keep(numbers[number], body)
-        wanted = [manifest for manifest in chain if date.fromisoformat(manifest.event_date) <= until]
+        wanted = [manifest for manifest in chain if since <= date.fromisoformat(manifest.event_date) <= until]
         files = tuple(pool.map(self._object, wanted))
         return Evidence(name, last, manifests.digest(bodies[last]), tuple(wanted), files)
 

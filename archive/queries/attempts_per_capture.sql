@@ -1,6 +1,11 @@
+-- title: Attempts per capture
+-- answers: How much effort did the captures take that were captured in this time: how many of them needed so many calls
+--   and looks?
 -- reads: capture, attempt
--- How much effort captures took that were captured in this time: how many of them needed so many calls and looks.
--- Attempts before this time count too.
+-- parameters: since, until
+-- columns: calls int, looks int, captures int
+-- days: all
+-- Attempts outside this time count, too.
 WITH taken AS (
     SELECT entity_id FROM facts
      WHERE topic = 'capture.captured' AND happened_at >= $since AND happened_at < $until

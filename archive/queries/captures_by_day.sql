@@ -1,5 +1,9 @@
+-- title: Captured by day
+-- answers: What was captured, by local day and currency?
 -- reads: capture
--- What was captured, by UTC day and currency. Amounts are minor units and are never summed over currencies.
+-- parameters: since, until, tz
+-- columns: day date, currency text, captures int, minor money
+-- days: in range
 SELECT CAST(happened_at AS DATE) AS day,
        currency,
        count(*) AS captures,

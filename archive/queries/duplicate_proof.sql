@@ -1,10 +1,14 @@
+-- title: Proof that nothing was captured twice
+-- answers: Was anything that was captured in this time captured more than once, ever? Every line must say 1 time.
 -- reads: capture, attempt
--- Whether anything captured in this time was captured more than once, ever: every line must say 1 time.
+-- parameters: since, until
+-- columns: what text, times int, how_many int, for_instance text?
+-- days: all
 -- 'capture': how often one of our captures says that it was captured.
 -- 'authorization': how often one PaymentIntent was captured.
 -- 'provider success': how often the provider took the money of one capture, replays of an answer left out.
 WITH taken AS (
-    SELECT entity_id, payload ->> 'payment_intent' AS payment_intent FROM facts
+    SELECT entity_id, payment_intent FROM facts
      WHERE topic = 'capture.captured' AND happened_at >= $since AND happened_at < $until
 ), counted AS (
     SELECT 'capture' AS what, entity_id AS id, count(*) AS times
@@ -12,15 +16,15 @@ WITH taken AS (
      WHERE topic = 'capture.captured' AND entity_id IN (SELECT entity_id FROM taken)
      GROUP BY entity_id
     UNION ALL
-    SELECT 'authorization', payload ->> 'payment_intent', count(*)
+    SELECT 'authorization', payment_intent, count(*)
       FROM facts
-     WHERE topic = 'capture.captured' AND payload ->> 'payment_intent' IN (SELECT payment_intent FROM taken)
-     GROUP BY payload ->> 'payment_intent'
+     WHERE topic = 'capture.captured' AND payment_intent IN (SELECT payment_intent FROM taken)
+     GROUP BY payment_intent
     UNION ALL
     SELECT 'provider success', entity_id, count(*)
       FROM facts
-     WHERE topic IN ('capture.attempted', 'capture.late_answer') AND payload ->> 'step' = 'capture'
-       AND payload ->> 'learned' = 'succeeded' AND payload ->> 'replayed' = 'false'
+     WHERE topic IN ('capture.attempted', 'capture.late_answer') AND step = 'capture'
+       AND learned = 'succeeded' AND replayed = false
        AND entity_id IN (SELECT entity_id FROM taken)
      GROUP BY entity_id
 )

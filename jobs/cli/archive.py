@@ -1,31 +1,27 @@
 """`billing archive`: set up the bucket, archive facts, show how far the archive is, and query it."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from jobs.cli.acting import acting
+from jobs.cli.archive_query import query, sql
 from jobs.cli.archive_verify import verify
-from jobs.cli.moments import Moment, moment
 from jobs.cli.output import (
     FINANCE,
     Actor,
     AsJson,
     Reason,
     clock,
-    print_error,
     print_json,
     print_line,
     print_table,
 )
 
-if TYPE_CHECKING:
-    from archive.queries import Answer
-
 
 def add_to(app: typer.Typer) -> None:
     archive = typer.Typer(no_args_is_help=True, help="The archive in S3: write facts, query them, verify them.")
-    for command in (setup, run, status, query, verify):
+    for command in (setup, run, status, query, sql, verify):
         archive.command()(command)
     app.add_typer(archive, name="archive", rich_help_panel=FINANCE)
 
@@ -145,60 +141,3 @@ def _counted(count: int) -> str:
     from archive.writing.batches import MOST_COUNTED
 
     return f"{count} or more" if count >= MOST_COUNTED else str(count)
-
-
-def query(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="captures_by_day, attempts_per_capture or duplicate_proof")
-    ],
-    since: Moment = None,
-    until: Moment = None,
-    as_json: AsJson = False,
-    as_csv: Annotated[
-        bool, typer.Option("--csv", help="Print CSV; the source of the numbers goes to standard error.")
-    ] = False,
-) -> None:
-    """Run a named query over the archived facts. --since is included, --until is not.
-
-    It first checks every byte against the chain of manifests, and does not ask Postgres. Amounts are in minor units.
-
-    \b
-    Examples:
-      billing archive query captures_by_day --since 2026-11-01 --until 2026-12-01
-      billing archive query duplicate_proof --json
-      billing archive query captures_by_day --csv > november.csv
-    """
-    from archive.queries import ask
-    from jobs.config.loading import load
-    from jobs.process import archiving
-
-    settings = load()
-    bounds = {"since": moment("--since", since), "until": moment("--until", until)}
-    with archiving.opened(settings) as store:
-        store.check(settings.environment)
-        answer = ask(archiving.cache(settings, store), name, **bounds)
-    if as_json:
-        print_json(answer)
-    elif as_csv:
-        _print_csv(answer)
-        _show_source(answer)
-    else:
-        print_table(answer.query, answer.columns, answer.rows)
-        _show_source(answer)
-
-
-def _show_source(answer: "Answer") -> None:
-    print_error(f"query {answer.query}, sha256 {answer.query_sha256}")
-    for part in answer.evidence:
-        print_error(
-            f"{part.retention_class}: {part.facts} facts, manifests {part.first} to {part.last}, head {part.head}"
-        )
-
-
-def _print_csv(answer: "Answer") -> None:
-    import csv
-    import sys
-
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(answer.columns)
-    writer.writerows(answer.rows)

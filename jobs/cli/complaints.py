@@ -41,6 +41,8 @@ _OPTIONS = {
     name: f"--{name.replace('_', '-')}"
     for name in ("payment_intent", "customer", "days_until_due", "request_id", "correlation_id", "reason", "actor")
 } | {"scope": "SCOPE"}
+_FINANCE = {"xlsxwriter"}
+"""What the extra `finance` installs, for files that not everybody writes."""
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+@")
 
 
@@ -60,6 +62,8 @@ def complaint(error: Exception) -> str | None:
                 "the Stripe stand-in is not installed, and the service comes without it: run `pip install "
                 "./stripe_standin` in a checkout; `billing up` needs none where STRIPE_API_BASE is set"
             )
+        case ModuleNotFoundError(name=str(name)) if name.partition(".")[0] in _FINANCE:
+            return f"{name} is not installed: run `pip install 'billing-reference[finance]'`, or choose another format"
         case sqlalchemy.exc.DBAPIError() if database.sqlstate(error) in database.TOO_SLOW:
             return (
                 f"DATABASE_URL: Postgres ended a statement that took too long ({type(error.orig).__name__}, "

@@ -264,11 +264,11 @@ class _Story:
             return None
         settings = self._runtime.settings
         with archiving.opened(settings) as store:
-            answer = ask(archiving.cache(settings, store), "captures_by_day", since=self._began)
+            answer = ask(archiving.cache(settings, store), "captures_by_day", {"since": self._began.isoformat()})
         sums: Counter[str] = Counter()
-        for _, currency, _, minor in answer.rows:
-            sums[currency] += minor
-        return sums, sum(captures for _, _, captures, _ in answer.rows), answer.evidence
+        for row in answer.named_rows:
+            sums[row["currency"]] += row["minor"]
+        return sums, sum(row["captures"] for row in answer.named_rows), answer.evidence
 
     def _numbers(self) -> Numbers | None:
         for child in self._stack.processes:

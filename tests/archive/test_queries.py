@@ -2,10 +2,9 @@
 
 import hashlib
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 
-import duckdb
 import pytest
 from evidence import Archive
 
@@ -37,11 +36,8 @@ def a_small_history(archive: Archive) -> None:
 
 
 def ask(archive: Archive, name: str, since: str | None = None, until: str | None = None) -> queries.Answer:
-    bounds = {
-        "since": datetime.fromisoformat(since).replace(tzinfo=UTC) if since else None,
-        "until": datetime.fromisoformat(until).replace(tzinfo=UTC) if until else None,
-    }
-    return queries.ask(archive.cache(fresh=False), name, **bounds)
+    given = {option: text for option, text in (("since", since), ("until", until)) if text}
+    return queries.ask(archive.cache(fresh=False), name, given)
 
 
 def test_the_queries_tell_what_happened(archive: Archive) -> None:
@@ -149,20 +145,12 @@ def test_an_answer_says_what_it_was_computed_from(archive: Archive) -> None:
     assert answer.query_sha256 == hashlib.sha256(text).hexdigest()
 
 
-def test_there_are_three_queries_and_no_other(archive: Archive) -> None:
-    assert queries.NAMES == ["attempts_per_capture", "captures_by_day", "duplicate_proof"]
+def test_what_is_no_query_is_refused(archive: Archive) -> None:
+    assert {"attempts_per_capture", "captures_by_day", "duplicate_proof"} <= set(queries.NAMES)
     with pytest.raises(BadQuestion, match="choose one of: attempts_per_capture, "):
         ask(archive, "../secrets")
     with pytest.raises(BadQuestion, match="is not before"):
         ask(archive, "captures_by_day", "2026-11-02", "2026-11-02")
-
-
-def test_a_query_reaches_no_file_and_changes_no_setting(archive: Archive, monkeypatch) -> None:
-    a_small_history(archive)
-    for reaching in ("SELECT * FROM read_text('/etc/hostname')", "SET enable_external_access = true", "INSTALL httpfs"):
-        monkeypatch.setattr(queries, "sql", lambda _, text=reaching: f"-- reads: capture\n{text}")
-        with pytest.raises(duckdb.Error):
-            ask(archive, "anything")
 
 
 class Counting:

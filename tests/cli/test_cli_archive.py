@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import re
+import shlex
 import signal
 import sys
 from datetime import UTC, datetime
@@ -14,6 +16,7 @@ import boto3
 import pytest
 from service import Service, eventually
 
+from archive import queries
 from archive.s3.store import Store
 from jobs.cli import archive_verify
 from jobs.local.seaweed import SeaweedFS
@@ -73,12 +76,12 @@ def test_from_an_empty_bucket_to_an_answer(run, run_apart, service, bucket, take
     heads = {each["retention_class"]: each["head"] for each in told["classes"]}
     assert heads.keys() == {"admin", "attempt", "capture"}
     answer = run("archive", "query", "captures_by_day", "--json").json
-    assert answer["rows"] == [[str(today), "USD", 1, 1999]]
+    assert answer["rows"] == [{"day": str(today), "currency": "USD", "captures": 1, "minor": 1999}]
     assert [(read["retention_class"], read["head"]) for read in answer["evidence"]] == [("capture", heads["capture"])]
     as_csv = run("archive", "query", "captures_by_day", "--csv", "--since", str(today))
     assert list(csv.reader(io.StringIO(as_csv.out))) == [
-        ["day", "currency", "captures", "minor"],
-        [str(today), "USD", "1", "1999"],
+        ["day", "currency", "captures", "minor", "amount"],
+        [str(today), "USD", "1", "1999", "19.99"],
     ]
     assert f"head {heads['capture']}" in as_csv.err
     assert run("archive", "query", "captures_by_day", "--until", str(today), "--csv").out.count("\n") == 1
@@ -223,6 +226,12 @@ def test_what_is_missing_is_said_in_one_line_with_status_2(
     ("arguments", "told"),
     [
         (("nothing",), "not a query; choose one of"),
+        ((), "--list shows all"),
+        (("captures_by_day", "--tz", "Berlin"), "is no time zone; write one like Europe/Berlin"),
+        (("captures_by_day", "--set", "colour=red"), "no parameter colour here; it takes: since, until, tz"),
+        (("captures_by_day", "--set", "colour"), "write NAME=VALUE"),
+        (("captures_by_day", "--csv", "--json"), "choose one of --json and --csv"),
+        (("captures_by_day", "--xlsx", "nowhere/november.xlsx"), "--xlsx nowhere/november.xlsx: No such file"),
         (("captures_by_day", "--since", "yesterday"), "is not a time"),
         (("captures_by_day", "--since", "2026-11-02", "--until", "2026-11-01"), "is not before"),
     ],
@@ -411,3 +420,53 @@ def test_a_key_that_no_header_can_carry_is_refused_by_its_name(run, bucket, monk
     assert ran.err == (
         "billing: BILLING_S3_ACCESS_KEY: not an S3 key; those have only ASCII letters, digits and signs\n"
     )
+
+
+def test_the_page_for_finance_runs_from_its_first_command_to_its_last(
+    run, run_apart, made, taken, tmp_path, monkeypatch
+):
+    """docs/finance/queries.md: each command is taken from the page, and each file that it names is written."""
+    run_apart("archive", "run", "--once")
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "finance" / "queries.md").read_text()
+    commands = re.findall(r"^\$ billing (.*)$", page, re.MULTILINE)
+    assert len(commands) >= 11
+    for command in commands:
+        ran = run(*shlex.split(command))
+        assert (ran.status, bool(ran.out)) == (0, True), f"{command}: {ran.err}"
+    written = {"november.source.json", "november.xlsx", "november.parquet"}
+    assert written <= {path.name for path in tmp_path.iterdir()}
+    source = json.loads((tmp_path / "november.source.json").read_text())
+    assert source["evidence"][0]["facts"] == 2
+    most = "SELECT currency, max(minor) AS minor FROM facts WHERE minor IS NOT NULL GROUP BY ALL"
+    assert run("archive", "sql", most, "--csv").out.splitlines() == ["currency,minor,amount", "USD,1999,19.99"]
+
+
+def test_the_list_of_queries_says_what_each_answers_and_a_description_what_it_returns(run):
+    """Without a bucket, a database or settings."""
+    listed = {each["name"]: each for each in run("archive", "query", "--list", "--json").json}
+    assert sorted(listed) == queries.NAMES
+    assert listed["captures_by_day"] == run("archive", "query", "captures_by_day", "--describe", "--json").json
+    told = " ".join(run("archive", "query", "captures_by_day", "--describe").out.split())
+    assert "What was captured, by local day" in told
+    assert "--tz the time zone of days and times Europe/Berlin" in told
+    assert "minor money minor units, as a whole number" in told
+    assert "captures_by_day" in run("archive", "query", "--list").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("SELECT 1; SELECT 2",), "it holds 2 statements; write one SELECT"),
+        (("DROP VIEW facts",), "DROP is not allowed; write one SELECT"),
+        (("SELECT * FROM read_text('/etc/passwd')",), "it may read the views facts and batches, and no file"),
+        (("SELECT nothing FROM facts",), 'Referenced column "nothing" not found'),
+        (("SELECT 1", "--class", "refund"), "--class 'refund' is no class; there are: attempt, capture"),
+        (("SELECT 1", "--since", "yesterday"), "--since 'yesterday' is not a time"),
+    ],
+)
+def test_sql_that_cannot_be_run_is_refused_in_one_line(run, made, arguments, told):
+    ran = run("archive", "sql", *arguments)
+    assert (ran.status, ran.out) == (2, "")
+    assert told in ran.err
+    assert len(ran.err.splitlines()) == 1

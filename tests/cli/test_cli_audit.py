@@ -53,6 +53,7 @@ CHANGING = {
 READING = {
     "access policy",
     "archive query",
+    "archive sql",
     "archive status",
     "archive verify",
     "audit",

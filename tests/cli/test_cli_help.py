@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from archive.queries import NAMES as QUERIES
 from billing.operations import OPERATIONS
 from billing.scopes import KINDS
 from jobs.access.kinds import S3_KINDS
@@ -94,7 +93,6 @@ CHOICES = {
     "switch release": ("scope", SCOPES),
     "worker": ("queue", set(queues.NAMES)),
     "health": ("role", {"relay", "archiver", *(f"worker-{queue}" for queue in queues.NAMES)}),
-    "archive query": ("name", set(QUERIES)),
     "access policy": ("kind", set(S3_KINDS)),
 }
 

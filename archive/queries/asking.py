@@ -1,0 +1,175 @@
+"""Ask the archive: bring the copies that a query needs, run it over them, and say what it was computed from.
+
+Each answer names its sources: the digest of its SQL, and the newest manifest of each class that it read. The same query
+with the same parameters over the same manifests gives the same answer.
+"""
+
+import hashlib
+import math
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from archive.copies.cache import Cache, Evidence
+from archive.errors import BadQuery, BadQuestion
+from archive.policy.retention import CLASSES
+from archive.queries import engine, query_file
+from archive.queries.columns import Column, Table
+from archive.queries.engine import USUAL, Limits
+from archive.queries.parameters import PARAMETERS, Values, Wanted, values
+from archive.queries.query_file import Days
+from archive.queries.views import EVERYTHING, Range
+
+EVERY_CLASS = tuple(CLASSES)
+_OF_FREE_SQL = tuple(Wanted(PARAMETERS[name], False) for name in ("since", "until", "tz"))
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What was read of one class. Manifests 1 to `last` were checked; the newest has the digest `head`.
+
+    `facts` and `objects` count those that the query could see: the objects of the days that it needs.
+    """
+
+    retention_class: str
+    first: int
+    last: int
+    head: str
+    facts: int
+    objects: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`since` is included and `until` is not; None means no bound. Amounts are in minor units.
+
+    `query` is None for free SQL; `sql` is what was run. `parameters` are texts, as they were given.
+    """
+
+    query: str | None
+    title: str
+    sql: str
+    parameters: Mapping[str, str]
+    time_zone: str
+    since: datetime | None
+    until: datetime | None
+    asked_at: datetime
+    took_ms: int
+    evidence: list[Read]
+    schema: tuple[Column, ...]
+    table: Table
+
+    @property
+    def query_sha256(self) -> str:
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+    @property
+    def columns(self) -> list[str]:
+        return [column.name for column in self.schema]
+
+    @property
+    def rows(self) -> list[tuple[Any, ...]]:
+        """Days and times are texts in ISO 8601."""
+        columns = [list(map(_plain, column.to_pylist())) for column in self.table.columns]
+        return list(zip(*columns, strict=True))
+
+    @property
+    def named_rows(self) -> list[dict[str, Any]]:
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+def ask(cache: Cache, name: str, given: Mapping[str, str] | None = None, *, limits: Limits = USUAL) -> Answer:
+    """Run a named query. `given`: texts for its parameters, by name.
+
+    Raises BadQuestion, BadQuery, TooLarge, and the errors of `Cache.bring`.
+    """
+    query, asked_at = query_file.load(name), datetime.now(UTC)
+    asked = values(query.parameters, given or {}, asked_at)
+    evidence = cache.bring(query.classes, **_days(query.days, asked))
+    try:
+        return _answer(query.name, query.title, query.sql, asked, asked_at, evidence, limits, query.columns)
+    except BadQuery as error:
+        raise BadQuery(f"{name}.sql: {error}") from None
+
+
+def ask_sql(
+    cache: Cache,
+    sql: str,
+    given: Mapping[str, str] | None = None,
+    *,
+    classes: Sequence[str] = EVERY_CLASS,
+    limits: Limits = USUAL,
+) -> Answer:
+    """Run one SELECT of the caller over facts of these classes, from `since` to just before `until`.
+
+    Raises BadQuestion, BadQuery, TooLarge, and the errors of `Cache.bring`.
+    """
+    asked_at = datetime.now(UTC)
+    for name in classes:
+        if name not in CLASSES:
+            raise BadQuestion(f"--class {name!r} is no class; there are: {', '.join(CLASSES)}")
+    asked = values(_OF_FREE_SQL, given or {}, asked_at)
+    evidence = cache.bring(classes, **_days(Days.IN_RANGE, asked))
+    return _answer(None, "SQL", sql, asked, asked_at, evidence, limits, None, Range(asked.since, asked.until))
+
+
+def _answer(
+    name: str | None,
+    title: str,
+    sql: str,
+    asked: Values,
+    asked_at: datetime,
+    evidence: list[Evidence],
+    limits: Limits,
+    declared: Sequence[Column] | None,
+    within: Range = EVERYTHING,
+) -> Answer:
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="billing-query-") as scratch:
+        schema, table = engine.run(
+            sql,
+            asked.of_sql,
+            evidence,
+            scratch=Path(scratch),
+            zone=asked.zone,
+            limits=limits,
+            declared=declared,
+            within=within,
+        )
+    return Answer(
+        query=name,
+        title=title,
+        sql=sql,
+        parameters=asked.given,
+        time_zone=asked.zone,
+        since=asked.since,
+        until=asked.until,
+        asked_at=asked_at,
+        took_ms=round((time.monotonic() - began) * 1000),
+        evidence=[
+            Read(part.retention_class, 1, part.last, part.head, sum(m.rows for m in part.manifests), len(part.files))
+            for part in evidence
+        ],
+        schema=schema,
+        table=table,
+    )
+
+
+def _days(days: Days, asked: Values) -> dict[str, date]:
+    """The UTC days whose objects are needed, as `Cache.bring` takes them: an object holds the facts of one such day."""
+    bounds = {}
+    if asked.since is not None and days is Days.IN_RANGE:
+        bounds["since"] = asked.since.date()
+    if asked.until is not None and days is not Days.ALL:
+        bounds["until"] = (asked.until - timedelta(microseconds=1)).date()
+    return bounds
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value.isoformat() if isinstance(value, date) else value

@@ -1,0 +1,150 @@
+"""DuckDB, locked up: it reads the verified files it is given and nothing else, and it has little memory and time.
+
+The order matters. First the views are made; then every access but to those files is switched off, and the settings are
+locked; only then SQL is run that somebody else wrote. One SELECT is run, and nothing that is another statement.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from archive.copies.cache import Evidence
+from archive.errors import BadQuery, TooLarge
+from archive.queries import columns, views
+from archive.queries.columns import Column, Table
+from archive.queries.views import EVERYTHING, Range, quoted
+
+MEMORY_MB = 160
+"""Of the engine. With Python, Arrow and the answer the process stays below 300 MB (docs/benchmarks.md)."""
+SPILLED_MB = 4_000
+"""What does not fit into its memory is written into a private directory, up to this."""
+MOST_ROWS = 200_000
+MOST_BYTES = 64_000_000
+"""Of an answer, which is held in memory."""
+_BATCH_ROWS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`seconds`: after so long a query is stopped."""
+
+    seconds: float = 60.0
+
+
+USUAL = Limits()
+
+
+def run(
+    sql: str,
+    values: Mapping[str, Any],
+    evidence: Sequence[Evidence],
+    *,
+    scratch: Path,
+    zone: str,
+    limits: Limits,
+    declared: Sequence[Column] | None = None,
+    within: Range = EVERYTHING,
+) -> tuple[tuple[Column, ...], Table]:
+    """Run one SELECT over these facts. `declared`: the columns that it must return; None takes what it returns.
+
+    Raises BadQuery if the SQL is wrong, and TooLarge if it needs more time, memory or rows than it may have.
+    """
+    with _opened(evidence, scratch, zone, within) as engine, _reworded(limits):
+        statement = _only_select(engine, sql)
+        if unknown := sorted(statement.named_parameters - values.keys()):
+            raise BadQuery(f"${unknown[0]} is no parameter here; there are: {', '.join(sorted(values)) or 'none'}")
+        used = {name: values[name] for name in statement.named_parameters}
+        timer = threading.Timer(limits.seconds, engine.interrupt)
+        timer.start()
+        try:
+            relation = engine.sql(statement.query, params=used)
+            reader = relation.to_arrow_reader(_BATCH_ROWS)
+            wanted = tuple(declared) if declared is not None else columns.found(reader.schema)
+            table = pa.Table.from_batches(_few(reader), schema=reader.schema)
+            return wanted, columns.held_to(wanted, zone, table)
+        finally:
+            timer.cancel()
+            timer.join()
+
+
+@contextmanager
+def _opened(
+    evidence: Sequence[Evidence], scratch: Path, zone: str, within: Range
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    files = [str(path) for part in evidence for path in part.files]
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "temp_directory": str(scratch),
+        "max_temp_directory_size": f"{SPILLED_MB}MB",
+        "memory_limit": f"{MEMORY_MB}MB",
+        "threads": 2,
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "allow_persistent_secrets": "false",
+    }
+    with duckdb.connect(":memory:", config=config) as engine:
+        try:
+            engine.execute(f"SET TimeZone = {quoted(zone)}")
+        except duckdb.Error:
+            raise BadQuery(f"--tz {zone!r} is a time zone that the engine does not know") from None
+        engine.register("batches", views.batches(evidence))
+        engine.execute(views.facts(files, within))
+        # These may be read, also from now on.
+        engine.execute(f"SET allowed_paths = [{', '.join(map(quoted, files))}]")
+        engine.execute("SET enable_external_access = false")
+        engine.execute("SET lock_configuration = true")
+        yield engine
+
+
+def _only_select(engine: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
+    statements = engine.extract_statements(sql)
+    if len(statements) != 1:
+        raise BadQuery(f"it holds {len(statements)} statements; write one SELECT")
+    if statements[0].type != duckdb.StatementType.SELECT:
+        raise BadQuery(f"{statements[0].type.name} is not allowed; write one SELECT")
+    return statements[0]
+
+
+def _few(reader: pa.RecordBatchReader) -> list[pa.RecordBatch]:
+    """Raises TooLarge as soon as there are too many: the rest is not computed."""
+    taken, rows, size = [], 0, 0
+    for batch in reader:
+        rows, size = rows + batch.num_rows, size + batch.nbytes
+        if rows > MOST_ROWS or size > MOST_BYTES:
+            raise TooLarge(
+                f"the answer has more than {MOST_ROWS} rows or {MOST_BYTES // 1_000_000} MB; sum up in SQL, or ask for "
+                "less time with --since and --until"
+            )
+        taken.append(batch)
+    return taken
+
+
+@contextmanager
+def _reworded(limits: Limits) -> Iterator[None]:
+    """The engine's errors as ours, in one line. Its advice names settings that are locked."""
+    try:
+        yield
+    except duckdb.InterruptException:
+        raise TooLarge(
+            f"it took longer than {limits.seconds:g} s and was stopped; ask for less time with --since and --until, or "
+            "raise --time-limit"
+        ) from None
+    except duckdb.OutOfMemoryException:
+        raise TooLarge(
+            f"it needs more than {MEMORY_MB} MB of memory and {SPILLED_MB} MB of disk; ask for less time with --since "
+            "and --until, or sum up earlier in the SQL"
+        ) from None
+    except duckdb.PermissionException:
+        raise BadQuery("it may read the views facts and batches, and no file, address or setting") from None
+    except duckdb.Error as error:
+        raise BadQuery(_first_line(str(error))) from None
+
+
+def _first_line(message: str) -> str:
+    """Without the picture of the SQL that follows."""
+    return " ".join(message.partition("\n\nLINE ")[0].split())
