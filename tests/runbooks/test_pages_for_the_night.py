@@ -78,6 +78,12 @@ def test_what_a_runbook_does_with_containers_is_done_with_those_of_the_compose_f
         assert set(named) <= set(file["services"]), command.words
 
 
+def test_whoever_made_the_secrets_may_write_a_new_key_as_the_runbook_does() -> None:
+    assert "$ cat > secrets/stripe_key" in text("key-leaked")
+    (mode,) = re.findall(r"chmod (\d+) secrets/stripe_key", (ROOT / "Makefile").read_text())
+    assert int(mode, 8) == 0o644, "containers have another user, and read it"
+
+
 def test_the_index_leads_to_every_page_and_each_alert_leads_to_a_runbook_of_it() -> None:
     assert set(ALERTS.values()) <= set(PAGES)
     listed = set(re.findall(r"\]\(([a-z-]+)\.md\)", INDEX))
