@@ -5,7 +5,7 @@ Then somebody writes all the time, in one transaction, what a capture writes; th
 
     alone       with nothing beside it
     clean-up    while `jobs.growth.clean_up` removes work and calls
-    delete      while facts are deleted in batches, as a later purge would
+    delete      while facts are deleted in batches, and nothing is compared; `bench.purge` measures the product's purge
     drop        while a partition with as many facts is dropped; here the writer writes facts into other partitions
 
 A table with partitions has no unique index over all its rows: each unique index must contain the column by which the
@@ -37,7 +37,7 @@ PAUSE_S = 0.02
 """Between two commits of the writer."""
 LEAST = 2
 """Commits of the writer in each phase; fewer have no percentile."""
-_LONG_AGO_MS = int(1000 * (time.time() - 100 * 24 * 3600))
+LONG_AGO_MS = int(1000 * (time.time() - 100 * 24 * 3600))
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Phase:
 HEAD = "| phase | rows removed | s | rows/s | WAL, MB | commit p50, ms | p99 | longest |\n" + "|---" * 8 + "|"
 
 # Ids as `billing.ids` makes them: the time, then what is random.
-_ID = "'{}_' || lpad(to_hex(CAST(%(began)s AS bigint) + n), 12, '0') || substr(md5(CAST(n AS text)), 1, 20)"
+ID = "'{}_' || lpad(to_hex(CAST(%(began)s AS bigint) + n), 12, '0') || substr(md5(CAST(n AS text)), 1, 20)"
 
 _FILL = (
     # Its indexes are built afterwards.
@@ -70,7 +70,7 @@ _FILL = (
     f"""INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, correlation_id, payload,
                                    happened_at, planned_version, batch_no, archive_seq)
         SELECT (ARRAY['capture.requested', 'capture.attempted', 'capture.attempted', 'capture.captured'])[v], 'capture',
-               {_ID.format("cap")}, v, 'billing', 'order-' || n,
+               {ID.format("cap")}, v, 'billing', 'order-' || n,
                jsonb_build_object('step', 'capture', 'generation', 1, 'outcome', 'learned', 'status', 200,
                                   'took_ms', mod(n, 900), 'request_id', 'req_' || md5(CAST(n AS text))),
                now() - interval '100 days', 1, 1, n
@@ -78,30 +78,34 @@ _FILL = (
     "ALTER TABLE billing.facts ADD CONSTRAINT facts_entity_type_entity_id_entity_version_key"
     " UNIQUE (entity_type, entity_id, entity_version)",
     f"""INSERT INTO billing.captures (id, request_id, payment_intent, amount_minor, currency, state, version)
-        SELECT {_ID.format("cap")}, 'order-' || n, 'pi_' || n, 1999, 'USD', 'captured', 4
+        SELECT {ID.format("cap")}, 'order-' || n, 'pi_' || n, 1999, 'USD', 'captured', 4
           FROM generate_series(1, %(operations)s) AS n""",
-    f"""INSERT INTO billing.work (id, contract, version, queue, entity_id, scopes, state, urgency, dedupe_key,
-                                  created_at, state_since)
-        SELECT {_ID.format("wrk")}, 'take_capture', 1, 'captures', {_ID.format("cap")},
-               '{{everything,captures,account:own}}', 'done', now() - interval '100 days', 'fact:' || n,
-               now() - interval '100 days', now() - interval '100 days'
-          FROM generate_series(1, %(operations)s) AS n""",
-    f"""INSERT INTO billing.idempotency_records (id, operation_id, step, generation, work_id, queue, key, method, path,
-            body, livemode, api_version, state, learned, sends, answer_status, answer, request_ids, conclusion,
-            created_at, first_sent_at, last_prepared_at, last_reported_at, concluded_at)
-        SELECT {_ID.format("rec")} || v, {_ID.format("cap")}, 'step' || v, v, {_ID.format("wrk")}, 'captures',
-               'billing:production:' || {_ID.format("cap")} || ':g' || v, 'POST', '/v1/payment_intents/pi_1/capture',
-               'amount_to_capture=1999&metadata[operation]=' || n, true, '2025-01-01', 'answered', 'succeeded', 1, 200,
-               convert_to(repeat(md5(CAST(n AS text)), 12), 'UTF8'), ARRAY['req_' || n], 'succeeded',
-               now() - interval '100 days', now() - interval '100 days', now() - interval '100 days',
-               now() - interval '100 days', now() - interval '100 days'
-          FROM generate_series(1, %(operations)s) AS n, generate_series(1, 2) AS v""",
     """INSERT INTO billing.archive_batches (class, number, event_date, rows, first_seq, last_seq, first_fact, last_fact,
             lock_mode, locked_until, manifest_lock_mode, manifest_locked_until, state, object_sha256, object_version,
             manifest_sha256, archived_at)
         SELECT class, 1, current_date, 1, 1, 1, 1, 1, 'GOVERNANCE', now(), 'GOVERNANCE', now(), 'archived', 'a', 'b',
                'c', now()
           FROM unnest(ARRAY['attempt', 'capture']) AS c (class)""",
+)
+WORK_AND_CALLS = (
+    f"""INSERT INTO billing.work (id, contract, version, queue, entity_id, scopes, state, urgency, dedupe_key,
+                                  created_at, state_since)
+        SELECT {ID.format("wrk")}, 'take_capture', 1, 'captures', {ID.format("cap")},
+               '{{everything,captures,account:own}}', 'done', now() - interval '100 days', 'fact:' || n,
+               now() - interval '100 days', now() - interval '100 days'
+          FROM generate_series(1, %(operations)s) AS n""",
+    f"""INSERT INTO billing.idempotency_records (id, operation_id, step, generation, work_id, queue, key, method, path,
+            body, livemode, api_version, state, learned, sends, answer_status, answer, request_ids, conclusion,
+            created_at, first_sent_at, last_prepared_at, last_reported_at, concluded_at)
+        SELECT {ID.format("rec")} || v, {ID.format("cap")}, 'step' || v, v, {ID.format("wrk")}, 'captures',
+               'billing:production:' || {ID.format("cap")} || ':g' || v, 'POST', '/v1/payment_intents/pi_1/capture',
+               'amount_to_capture=1999&metadata[operation]=' || n, true, '2025-01-01', 'answered', 'succeeded', 1, 200,
+               convert_to(repeat(md5(CAST(n AS text)), 12), 'UTF8'), ARRAY['req_' || n], 'succeeded',
+               now() - interval '100 days', now() - interval '100 days', now() - interval '100 days',
+               now() - interval '100 days', now() - interval '100 days'
+          FROM generate_series(1, %(operations)s) AS n, generate_series(1, 2) AS v""",
+)
+PARTITIONS = (
     "CREATE TABLE public.parts (LIKE billing.facts INCLUDING DEFAULTS) PARTITION BY RANGE (id)",
     "CREATE TABLE public.old PARTITION OF public.parts FOR VALUES FROM (0) TO (%(deleted)s)",
     "CREATE TABLE public.new PARTITION OF public.parts FOR VALUES FROM (%(deleted)s) TO (MAXVALUE)",
@@ -135,8 +139,8 @@ class Growth:
     def run(self, facts: int, operations: int, deleted: int) -> list[Phase]:
         with self._connect() as connection:
             connection.execute("SET maintenance_work_mem = '256MB'")
-            filled = {"captures": facts // 4, "operations": operations, "deleted": deleted, "began": _LONG_AGO_MS}
-            for statement in _FILL:
+            filled = {"captures": facts // 4, "operations": operations, "deleted": deleted, "began": LONG_AGO_MS}
+            for statement in _FILL + WORK_AND_CALLS + PARTITIONS:
                 connection.execute(statement, filled)  # type: ignore[call-overload]
             for table in ("billing.facts", "billing.work", "billing.idempotency_records", "billing.captures"):
                 connection.execute(f"VACUUM ANALYZE {table}")

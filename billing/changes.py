@@ -67,14 +67,16 @@ class Changes:
 
 
 def changes(session: Session, after: int = 0, *, limit: int = 100, wait_s: float = 1.0) -> Changes:
-    """The changes after this cursor, the oldest first, at most `limit` (1 to 1,000). 0 is the beginning.
+    """The changes after this cursor, the oldest first, at most `limit` (1 to 1,000). 0 is the beginning of what is
+    kept: what was purged is in the archive only.
 
     It reads in the caller's own transaction, at READ COMMITTED; requests of that transaction are among the changes. It
     waits up to `wait_s` seconds for transactions that are writing facts now, those of the application included, so
     `wait_s` should be longer than they usually take. A longer one delays the feed (`behind`); no change is lost.
 
-    Raises UnknownCursor if the fact at the cursor has been deleted. Raises InvalidRequest for wrong types, for another
-    isolation level, and on a standby.
+    Raises UnknownCursor if facts after the cursor were purged, which happens only to who is behind by more than
+    BILLING_KEEP_FACTS_DAYS, or if the fact at the cursor was deleted in another way. Raises InvalidRequest for wrong
+    types, for another isolation level, and on a standby.
     """
     session = callers_session(session)
     _whole("after", after, 0, math.inf)
@@ -88,7 +90,7 @@ def changes(session: Session, after: int = 0, *, limit: int = 100, wait_s: float
         raise InvalidRequest(
             "session", "must be at the primary: a standby does not show the transactions that write there"
         )
-    if found_now.newest < after:
+    if found_now.newest < after or 0 < after < found_now.purged_upto:
         raise UnknownCursor(after)
     if found_now.newest == after:
         return Changes((), after, more=False, behind=False)
@@ -100,6 +102,7 @@ def changes(session: Session, after: int = 0, *, limit: int = 100, wait_s: float
         SQL["read"],
         after=after,
         newest=found_now.newest,
+        purged_upto=found_now.purged_upto,
         topics=list(_states_by_topic()),
         near=NEAR,
         most=limit,

@@ -1,6 +1,6 @@
 """One capture or invoice, explained: what was asked, every provider call with its key, every fact, and what is next."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -59,7 +59,8 @@ class ExplainedCall:
 class ExplainedFact:
     """One fact, with what its topic means. `set_aside`: it could not be planned, and starts nothing.
 
-    A payload that cannot be read is shown as `{"unreadable": why}`.
+    A payload that cannot be read is shown as `{"unreadable": why}`. `archived`: it was purged, and read from the
+    archive, which has no words of people in it.
     """
 
     at: datetime
@@ -69,12 +70,13 @@ class ExplainedFact:
     actor: str
     payload: dict[str, Any]
     set_aside: bool
+    archived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Everything that Postgres knows about one operation. `also`: the ids of older operations that the name leads
-    to."""
+    """Everything that Postgres knows about one operation. `also`: the ids of older operations that the name leads to.
+    `purged`: so many of its facts are not in Postgres any more."""
 
     status: Status
     request: dict[str, Any]
@@ -82,6 +84,7 @@ class Explanation:
     calls: list[ExplainedCall]
     facts: list[ExplainedFact]
     also: list[str]
+    purged: int = 0
 
 
 def explain(session: Session, name: str) -> Explanation:
@@ -107,7 +110,31 @@ def explain(session: Session, name: str) -> Explanation:
         calls=[_call(record) for record in records],
         facts=facts,
         also=others,
+        # Facts are numbered without a gap.
+        purged=max(0, row.version - len(facts)),
     )
+
+
+def with_archived(story: Explanation, rows: Iterable[Mapping[str, Any]]) -> Explanation:
+    """The story with the facts that these rows of the archive tell, in order; what is in Postgres stays as it is."""
+    known = {fact.version for fact in story.facts}
+    meanings = topics() | OLD_TOPICS
+    found = [
+        ExplainedFact(
+            at=row["happened_at"],
+            version=row["entity_version"],
+            topic=row["topic"],
+            meaning=meanings.get(row["topic"], ""),
+            actor=row["actor"] or "",
+            payload=_payload(row["payload"]),
+            set_aside=False,
+            archived=True,
+        )
+        for row in rows
+        if row["entity_version"] not in known
+    ]
+    facts = sorted([*story.facts, *found], key=lambda fact: fact.version)
+    return replace(story, facts=facts, purged=max(0, story.purged - len(found)))
 
 
 def find(session: Session, name: str) -> list[str]:

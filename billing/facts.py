@@ -35,6 +35,11 @@ OF_COMMANDS = {
 }
 
 
+BATCH = "batch"
+"""The entity type of the facts about batches of the archive; the function `billing.purge_facts` writes them."""
+OF_BATCHES = {"purged": "facts of this batch left Postgres, after they were compared with the archive"}
+
+
 def topics_of(life: Life) -> dict[str, str]:
     """Every topic of its facts with its meaning: its states, its other topics, and those of every operation."""
     each = {**life.states, **life.topics, **OF_EVERY_OPERATION}
@@ -44,6 +49,11 @@ def topics_of(life: Life) -> dict[str, str]:
 def topics_of_commands() -> dict[str, str]:
     """Every topic about commands, with what it means."""
     return {f"{COMMAND}.{topic}": meaning for topic, meaning in OF_COMMANDS.items()}
+
+
+def topics_of_batches() -> dict[str, str]:
+    """Every topic about batches, with what it means."""
+    return {f"{BATCH}.{topic}": meaning for topic, meaning in OF_BATCHES.items()}
 
 
 OLD_TOPICS = {"capture.authorisation_read": "the authorization was read from Stripe"}

@@ -38,4 +38,4 @@ def topics() -> dict[str, str]:
         for operation in OPERATIONS.values()
         for topic, meaning in facts.topics_of(operation.table.life).items()
     }
-    return of_operations | facts.topics_of_commands()
+    return of_operations | facts.topics_of_commands() | facts.topics_of_batches()

@@ -4,11 +4,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 from xml.etree import ElementTree
 
 import pytest
 
 from bench.growth import Growth
+from bench.purge import Purge
+from jobs.local.seaweed import SeaweedFS
 from jobs.road import shift
 
 ROOT = Path(__file__).parents[1]
@@ -68,3 +71,13 @@ def test_what_removing_old_rows_costs_is_measured(database_url: str) -> None:
     # A piece of work and two calls of each operation.
     assert {phase.name: phase.removed for phase in phases} == {"alone": 0, "clean-up": 300, "delete": 499, "drop": 499}
     assert all(phase.shown() for phase in phases)
+
+
+def test_what_purging_costs_is_measured(database_url: str, s3: SeaweedFS) -> None:
+    store = s3.store(f"bench-{uuid4().hex}")
+    store.set_up("test")
+    phases, sizes = Purge(database_url, 0.2, store).measure(facts=2000, purged=500)
+    store.close()
+    assert {phase.name: phase.removed for phase in phases} == {"alone": 0, "purge": 500, "drop": 499}
+    assert all(phase.shown() for phase in phases)
+    assert all(size > 0 for size in sizes.values())

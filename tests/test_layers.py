@@ -29,7 +29,7 @@ FLOORS = {
         {"archive.policy"},
         {"archive.s3", "archive.format"},
         {"archive.writing", "archive.copies"},
-        {"archive.verifying", "archive.queries"},
+        {"archive.verifying", "archive.queries", "archive.purging"},
     ),
     "jobs": (
         {"jobs.logs", "jobs.config"},

@@ -63,6 +63,10 @@ _staff_or_service = like(r"[a-z][a-z0-9_.:-]{0,63}")
 _opaque = like(r"(?=.*\d)[A-Za-z0-9_.:-]{1,128}")
 
 
+def _sums(value: Any) -> bool:
+    return isinstance(value, dict) and all(_currency(name) and whole(minor) for name, minor in value.items())
+
+
 PAYLOAD: dict[str, Shape] = {
     # What a command changed. The names of buckets and databases stay in Postgres.
     "about": _changed,
@@ -71,6 +75,8 @@ PAYLOAD: dict[str, Shape] = {
     "authorised": yes_or_no,  # in facts from before migration 0010
     "authorized_minor": whole,
     "capture_before": moment,
+    # The money that facts say was taken which left Postgres: minor units by currency.
+    "captured": _sums,
     "charge": id_of(IdKind.CHARGE),
     "command": like(
         r"(?:access|archive|capture|housekeeping|invoice|migrate|quarantine|schedule|switch)(?: [a-z]{1,20}){0,2}"
@@ -196,7 +202,9 @@ def _only_more(one: str, other: str) -> bool:
     )
 
 
-_CAME_LATER = frozenset({"about", "account", "command", "count", "authorized_minor", "expires_at", "per_hour", "scope"})
+_CAME_LATER = frozenset(
+    {"about", "account", "authorized_minor", "captured", "command", "count", "expires_at", "per_hour", "scope"}
+)
 """Keys that some version of the service does not archive, or only in fewer shapes."""
 _AGREE: Mapping[str, Callable[[list[Any], list[Any]], bool]] = {
     "actor": _agree,

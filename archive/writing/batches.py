@@ -136,6 +136,17 @@ def previous_manifest(session: Session, batch: ArchiveBatch) -> str | None:
     return before.manifest_sha256
 
 
+def as_archived(facts: str) -> str:
+    """SQL that reads rows of `billing.facts` as `records.table` takes them, in the order of their numbers. Times are in
+    UTC, whatever the time zone of the session is. A payload that cannot be archived is null; `trouble` says why."""
+    return f"""
+        SELECT archive_seq, id, topic, version, entity_type, entity_id, entity_version, actor, correlation_id,
+               traceparent, happened_at AT TIME ZONE 'UTC' AS happened_at, trouble,
+               CASE WHEN trouble IS NULL THEN payload END AS payload
+          FROM (SELECT *, {PAYLOAD_TROUBLE} AS trouble FROM {facts} OFFSET 0) AS f
+         ORDER BY archive_seq"""
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What is archived of one class.
@@ -179,17 +190,11 @@ _MARK = text(
 _END = text(
     "SELECT (SELECT id FROM billing.facts WHERE id > :after AND id <= :last ORDER BY id OFFSET :skipped LIMIT 1)"
 )
-# In UTC, whatever the time zone of the session is.
 _FACTS = text(
-    f"""
-    SELECT archive_seq, id, topic, version, entity_type, entity_id, entity_version, actor, correlation_id,
-           traceparent, happened_at AT TIME ZONE 'UTC' AS happened_at, trouble,
-           CASE WHEN trouble IS NULL THEN payload END AS payload
-      FROM (SELECT *, {PAYLOAD_TROUBLE} AS trouble FROM billing.facts
-             WHERE id > :after AND id <= :end AND batch_no = :number AND {RETENTION_CLASS} = :retention_class
-            OFFSET 0) AS f
-     ORDER BY archive_seq
-    """
+    as_archived(
+        "billing.facts"
+        f" WHERE id > :after AND id <= :end AND batch_no = :number AND {RETENTION_CLASS} = :retention_class"
+    )
 )
 _STANDING = text(
     "SELECT class, count(*) FILTER (WHERE state = 'archived'),"

@@ -35,7 +35,7 @@ SET_ASIDE = 0
 
 
 class Fact(Table):
-    """Something that happened. Append-only; no personal data."""
+    """Something that happened. Never changed, and removed only once the archive holds it; no personal data."""
 
     __tablename__ = "facts"
     __table_args__ = (
@@ -106,6 +106,8 @@ class ArchiveBatch(Table):
             " AND manifest_sha256 IS NOT NULL AND archived_at IS NOT NULL)",
             name="archived_with_digests",
         ),
+        CheckConstraint("purged_rows >= 0 AND purged_rows <= rows", name="purged_of_rows"),
+        Index("archive_batches_by_day", "event_date", "class", "number"),
         known_state(states.BATCH),
     )
 
@@ -132,3 +134,5 @@ class ArchiveBatch(Table):
     object_version: Mapped[str | None] = mapped_column(Text)
     manifest_sha256: Mapped[str | None] = mapped_column(String(64))
     archived_at: Mapped[datetime | None]
+    # How many of its facts are no longer in Postgres (`archive.purging`).
+    purged_rows: Mapped[int] = mapped_column(server_default=text("0"))

@@ -185,8 +185,8 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
     "archive_batches": {
         "archiver": May(
             see=_all("archive_batches"),
-            # The default of its state is claimed, and Postgres computes two columns.
-            write=_all("archive_batches", but="state claimed_at previous_number previous_seq"),
+            # The default of its state is claimed, none of it is purged, and Postgres computes two columns.
+            write=_all("archive_batches", but="state claimed_at previous_number previous_seq purged_rows"),
             change=_these("state archived_at object_sha256 object_version manifest_sha256"),
         ),
         "reader": May(see=_all("archive_batches")),
@@ -203,7 +203,11 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
 }
 
 
-FUNCTIONS: Mapping[str, Columns] = {"remove_concluded": _these("worker operator")}
+FUNCTIONS: Mapping[str, Columns] = {
+    "remove_concluded": _these("worker operator"),
+    # Who may read the bucket. What it removes without comparing it is in the bucket nevertheless, under a lock.
+    "purge_facts": _these("archiver operator"),
+}
 """Functions that run with the owner's rights, with the kinds that may call them. Each looks at everything by itself."""
 
 TRIGGERS: Mapping[str, str] = {"work_keeps_scopes": "work", "switches_released": "switches"}

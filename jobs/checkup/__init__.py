@@ -23,3 +23,4 @@ def examine(runtime: ServiceProcess) -> Iterator[Finding]:
     if key.level is Level.OK:
         yield servers.stripe(runtime)
     yield from archive.archive(runtime)
+    yield from growth.facts(runtime)

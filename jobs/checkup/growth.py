@@ -1,11 +1,17 @@
-"""What grows: the memory of Redis, and the work of operations that ended long ago."""
+"""What grows: the memory of Redis, the work of operations that ended long ago, and facts."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
+from archive.errors import BadRetention
+from archive.purging.purger import CLASSES, LOCKED_FOR
 from jobs.checkup.findings import Finding, Level, first_line
 from jobs.growth import redis_memory
 from jobs.growth.clean_up import clean_up
+from jobs.process import archiving
 from jobs.process.runtime import Runtime
 from jobs.process.service import ServiceProcess
 
@@ -47,3 +53,23 @@ def postgres(runtime: Runtime) -> Finding:
     if removable.operations >= REMOVABLE_WARN:
         return Finding(part, Level.WARN, message, "billing housekeeping run")
     return Finding(part, Level.OK, message if removable.operations else "nothing could be removed")
+
+
+def facts(runtime: Runtime) -> Iterator[Finding]:
+    """Whether facts can leave Postgres before the lock of their copy ends; nothing where they stay."""
+    days = runtime.settings.keep_facts_days
+    if days is None:
+        return
+    fix = "lock evidence for longer (BILLING_ARCHIVE_RETENTION), or purge earlier"
+    today = datetime.now(UTC).date()
+    try:
+        policy = archiving.policy(runtime.settings)
+    except BadRetention:
+        return  # reported by another check
+    purged_at = datetime.now(UTC) + timedelta(days=days)
+    short = [name for name in CLASSES if policy.lock(name, today, today).until < purged_at + LOCKED_FOR]
+    if short:
+        message = f"facts stay longer than {days} days, because their copies are locked no longer: {', '.join(short)}"
+        yield Finding("purge", Level.WARN, message, fix)
+    else:
+        yield Finding("purge", Level.OK, f"facts leave Postgres {days} days after their operation ended")

@@ -9,6 +9,8 @@ from jobs.cli.output import (
     AsJson,
     amount,
     clock,
+    counted,
+    print_error,
     print_json,
     print_line,
     print_table,
@@ -30,6 +32,8 @@ def explain(
 ) -> None:
     """Show everything about one capture or invoice: request, work, calls to Stripe, facts, and what happens next.
 
+    Facts that left Postgres (BILLING_KEEP_FACTS_DAYS) are read from the archive, and checked against its manifests.
+
     \b
     Examples:
       billing explain cap_0198f0c2...
@@ -41,11 +45,17 @@ def explain(
     from jobs.process.patience import patiently
 
     with opened() as runtime:
-        story = patiently(runtime, lambda session: the_story(session, name))
+        story, missing = patiently(runtime, lambda session: the_story(session, name)), None
+        if story.purged:
+            from jobs.process.purging import from_the_archive
+
+            story, missing = from_the_archive(runtime, story)
     if as_json:
         print_json(story)
     else:
         show(story)
+    if missing is not None:
+        print_error(f"{counted(story.purged, 'fact')} left Postgres and could not be read from the archive: {missing}")
 
 
 def show(story: "Explanation") -> None:
@@ -100,9 +110,11 @@ def show(story: "Explanation") -> None:
     print_line("")
     print_line("facts")
     for fact in story.facts:
-        by = "" if fact.actor == "billing" else f", by {fact.actor}"
+        by = "" if fact.actor in ("billing", "") else f", by {fact.actor}"
         aside = ", SET ASIDE: it could not be planned" if fact.set_aside else ""
         print_line(f"  {clock(fact.at)}  {fact.topic}: {fact.meaning}{by}{_details(fact, currency)}{aside}")
+    if any(fact.archived for fact in story.facts):
+        print_line(f"{counted(sum(fact.archived for fact in story.facts), 'fact')} of them read from the archive")
 
 
 def _shown(value: object) -> str:

@@ -196,6 +196,13 @@ class Settings(_Queues):
         description="days for which work and calls of ended operations stay in Postgres, at least 90; only what is "
         "archived is removed",
     )
+    keep_facts_days: int | None = Field(
+        None,
+        ge=90,
+        le=36500,
+        description="days after which facts of ended operations leave Postgres, at least 90; an archiver compares each "
+        "with the archive first; not set, facts stay",
+    )
 
     actor: str | None = Field(
         None,

@@ -4,18 +4,21 @@ Not in `runtime`, so that only these processes load what S3 and Parquet need: so
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import structlog
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from archive.copies.cache import Cache
 from archive.errors import EvidenceDiffers, StoreAway
 from archive.format.manifests import Source
 from archive.policy import retention
+from archive.purging.purger import Purger, Trouble
 from archive.s3.store import Store
 from archive.writing.batch_size import BatchSize
 from archive.writing.writer import Writer
@@ -35,6 +38,8 @@ AGAIN_S = 2.0
 PATIENCE_S = {"production": 30.0, "short": 2.0}
 """A batch takes about a second. An archiver that has held one for so long is taken to be dead. If that is wrong, the
 work is only done twice."""
+PURGE_AGAIN_S = 3600.0
+"""From the end of one walk over all old batches to the next; a batch that differs is logged again in each."""
 
 
 @contextmanager
@@ -93,6 +98,15 @@ def archiver(runtime: Runtime, heartbeat: Callable[[], None] = lambda: None) -> 
         yield Writer(batch_size, store, rules, source, settings.archive_wait_s, patience_s)
 
 
+def purger(runtime: Runtime, store: Store, **terms: Any) -> Purger | None:
+    """What removes facts from Postgres that this bucket, which was checked, holds; `terms`: more fields of `Purger`.
+
+    None if BILLING_KEEP_FACTS_DAYS is not set: then facts stay.
+    """
+    days = runtime.settings.keep_facts_days
+    return None if days is None else Purger(runtime.engine, store, timedelta(days=days), **terms)
+
+
 def run(
     runtime: Runtime, stop_requested: Callable[[], bool], complain: Callable[[Exception], str | None] = lambda _: None
 ) -> None:
@@ -110,6 +124,8 @@ def run(
             complain,
         )
         put_back, logged = False, set[str]()
+        purging = None if writer is None else purger(runtime, writer.store, heartbeat=heartbeat)
+        purge_at = time.monotonic()
         while writer is not None and not stop_requested():
             pause_s = PAUSE_S
             try:
@@ -120,6 +136,14 @@ def run(
                     pause_s = 0.0
                 elif done.troubles:
                     pause_s = AGAIN_S
+                elif purging is not None and time.monotonic() >= purge_at:
+                    # Nothing waits to be archived, so there is time for one batch.
+                    step = purging.next()
+                    pause_s = 0.0
+                    if step is None:
+                        purge_at = time.monotonic() + PURGE_AGAIN_S
+                    else:
+                        _log_new(step.troubles, set())
                 logged = _log_new(done.troubles, logged)
             except (StoreAway, SQLAlchemyError) as error:
                 _log_trouble(error)
@@ -155,7 +179,7 @@ def _put_back(writer: Writer) -> bool:
     return True
 
 
-def _log_new(troubles: list[EvidenceDiffers | DBAPIError], logged: set[str]) -> set[str]:
+def _log_new(troubles: Sequence[Trouble], logged: set[str]) -> set[str]:
     """Log each trouble that was not logged before. Returns those that exist now."""
     for error in troubles:
         if str(error) in logged:

@@ -131,6 +131,13 @@ TRIES = [
         "SELECT billing.remove_concluded('capture', '{cap_1}', '90 days', false)",
         "worker operator",
     ),
+    one(
+        "purge facts of what ended long ago",
+        "SELECT id FROM billing.purge_facts('capture', 1, '90 days', 0, 10, 'grace')",
+        "archiver operator",
+    ),
+    one("say that facts were purged", "UPDATE billing.archive_batches SET purged_rows = 1"),
+    one("say up to which fact was purged", "UPDATE billing.installation SET purged_upto = 1"),
     # Facts and their marks.
     one("mark a fact as planned", "UPDATE billing.facts SET planned_version = 1", "relay"),
     one("mark a fact as archived", "UPDATE billing.facts SET batch_no = 1, archive_seq = 1", "archiver"),
@@ -210,7 +217,7 @@ TRIES = [
     one("turn the schema's version back", "UPDATE billing.alembic_version SET version_num = '0001'"),
     one("make a table", "CREATE TABLE billing.more ()"),
     one("change a table", "ALTER TABLE billing.captures ADD more text"),
-    one("drop a table", "DROP TABLE billing.facts"),
+    one("drop a table", "DROP TABLE billing.invoice_lines"),
     one(
         "let a trigger run",
         "CREATE TRIGGER more BEFORE UPDATE ON billing.work"

@@ -37,6 +37,7 @@ def service(shared_house: Service) -> Service:
     shared_house.execute("DROP SCHEMA public CASCADE")
     shared_house.execute("CREATE SCHEMA public")
     shared_house.execute(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY")
+    shared_house.execute("UPDATE billing.installation SET purged_upto = 0")
     shared_house.standin.reset()
     shared_house.redis.flushall()
     return shared_house

@@ -1,0 +1,1 @@
+"""Facts leave Postgres: compared with the archive first, and found there afterwards."""
