@@ -6,6 +6,7 @@ ArchiveError
 ├── WrongBucket      the bucket belongs to another environment, cannot lock, or was never set up
 ├── EvidenceDiffers  S3 or Postgres holds something other than it must: a person must look
 ├── ExposedCache     other users could change the verified copies
+├── BadKey           what should sign manifests is not a key
 ├── BadRetention     the retention file is missing or wrong
 ├── BadQuestion      there is no such query, a parameter is wrong, or the time range is empty
 ├── BadQuery         the SQL is wrong, or a query file contradicts its header
@@ -40,6 +41,10 @@ class EvidenceDiffers(ArchiveError):
 
 class ExposedCache(ArchiveError):
     """Other users can write to the directory of the copies."""
+
+
+class BadKey(ArchiveError):
+    """What should sign manifests is not a private key of the right kind, or there is a file in its place."""
 
 
 class BadRetention(ArchiveError):

@@ -27,7 +27,9 @@ FLOORS = {
     "archive": (
         {"archive.errors"},
         {"archive.policy"},
-        {"archive.s3", "archive.format"},
+        {"archive.s3"},
+        {"archive.signing"},
+        {"archive.format"},
         {"archive.writing", "archive.copies"},
         {"archive.verifying", "archive.queries", "archive.purging"},
     ),
@@ -48,8 +50,9 @@ FLOORS = {
 DOORS = {
     "stripe": {"billing.stripe_gateway"},
     "urllib3": {"billing.transport", "billing.stripe_gateway", "stripe_standin"},
-    "boto3": {"archive.s3.store", "jobs.config.aws_secrets"},
-    "botocore": {"archive.s3.store", "archive.s3.s3_errors", "jobs.config.aws_secrets"},
+    "boto3": {"archive.s3.store", "archive.signing.kms", "jobs.config.aws_secrets"},
+    "botocore": {"archive.s3.store", "archive.s3.s3_errors", "archive.signing.kms", "jobs.config.aws_secrets"},
+    "cryptography": {"archive.signing"},
     "pyarrow": {"archive"},
     "duckdb": {"archive.queries"},
     "croniter": {"jobs.road.ticks"},

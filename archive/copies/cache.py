@@ -41,7 +41,7 @@ class Cache:
     """Copies of one bucket, below `directory`. Only this user may be able to write there."""
 
     def __init__(self, store: Store, directory: Path | None = None) -> None:
-        self._store = store
+        self.store = store
         root = directory or Path(tempfile.gettempdir()) / f"billing-archive-{os.getuid()}"
         bucket = hashlib.sha256(f"{store.endpoint} {store.bucket}".encode()).hexdigest()[:16]
         self._root = _private(_private(root) / bucket)
@@ -54,7 +54,7 @@ class Cache:
         Raises EvidenceDiffers if the chain is broken or an object is not what its manifest says; ExposedCache,
         StoreAway, StoreRefused.
         """
-        listed = self._store.keys(manifests.PREFIX)
+        listed = self.store.keys(manifests.PREFIX)
         with ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="cache") as pool:
             return [found for name in classes if (found := self._class(pool, name, listed, since, until)) is not None]
 
@@ -65,32 +65,35 @@ class Cache:
         if not numbers:
             return None
         last = max(numbers)
-        head = self._store.get(numbers[last]).body
+        head = self.store.get(numbers[last]).body
         local = {number: self._local(key) for number, key in numbers.items()}
         missing = [number for number, body in local.items() if body is None and number != last]
         bodies = {number: body for number, body in local.items() if body is not None} | {last: head}
-        bodies |= zip(missing, pool.map(lambda n: self._store.get(numbers[n]).body, missing), strict=True)
+        bodies |= zip(missing, pool.map(lambda n: self.store.get(numbers[n]).body, missing), strict=True)
         try:
             chain = list(manifests.chain(name, bodies))
         except EvidenceDiffers as error:
             # A copy is wrong, or the bucket is. Read all manifests from the bucket to know which.
             log.warning("cache.differs", key=error.key)
-            bodies = dict(zip(numbers, pool.map(lambda key: self._store.get(key).body, numbers.values()), strict=True))
+            bodies = dict(zip(numbers, pool.map(lambda key: self.store.get(key).body, numbers.values()), strict=True))
             chain = list(manifests.chain(name, bodies))
         for number, body in bodies.items():
             if body != local[number]:
                 self._keep(numbers[number], body)
         wanted = [manifest for manifest in chain if since <= date.fromisoformat(manifest.event_date) <= until]
-        files = tuple(pool.map(self._object, wanted))
+        files = tuple(path for path in pool.map(self._object, wanted) if path is not None)
         return Evidence(name, last, manifests.digest(bodies[last]), tuple(wanted), files)
 
-    def _object(self, manifest: Manifest) -> Path:
+    def _object(self, manifest: Manifest) -> Path | None:
+        """None for a batch without facts, which has no object."""
+        if manifest.key is None:
+            return None
         body = self._local(manifest.key)
-        if body is not None and manifests.digest(body) == manifest.sha256:
+        if body is not None and hashlib.sha256(body).hexdigest() == manifest.sha256:
             return self._root / manifest.key
         if body is not None:
             log.warning("cache.differs", key=manifest.key)
-        found = self._store.get(manifest.key, manifest.version)
+        found = self.store.get(manifest.key, manifest.version)
         if found.sha256 != manifest.sha256:
             raise EvidenceDiffers(manifest.key, "its bytes differ from what its manifest names")
         return self._keep(manifest.key, found.body)

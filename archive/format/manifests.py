@@ -1,24 +1,29 @@
 """One manifest per batch: it describes the object, and names the digest of the manifest before it.
 
-The chain shows every gap and every changed manifest, unless its end was cut off or rewritten. That is shown only by
-a newest digest (`head`) that was kept elsewhere. Manifests are not signed.
+The chain shows every gap and every changed manifest, unless its end was cut off or rewritten. Who has no key of ours
+cannot rewrite the end of a signed chain; whoever has one can, and that is shown only by a newest digest (`head`) that
+was kept elsewhere.
+
+There are two formats: 1 is not signed, and 2 is (`archive.format.sealed`). A chain may begin with format 1 and go on
+with format 2, and never goes back.
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, date, datetime
-from typing import Any
 
 from archive.errors import EvidenceDiffers
-from archive.format import records
+from archive.format import records, sealed
 from archive.policy.retention import Lock
+from archive.signing.signatures import Signature, Signer
 from billing.tables.facts import ArchiveBatch
 
-FORMAT = "billing-archive-manifest/1"
+UNSIGNED, SIGNED = 1, 2
+FORMAT = "billing-archive-manifest/"
 PREFIX = "manifests/v1/"
+EMPTY = "no planned fact of this class waited when the batch was claimed"
+"""What the manifest of a batch without facts vouches for. It says nothing of facts that no relay had planned yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +36,19 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The content of one manifest. `captured` is the money that its facts say was taken: minor units by currency."""
+    """The content of one manifest. `captured` is the money that its facts say was taken: minor units by currency.
+
+    A batch without facts has no object: then `key`, `sha256` and `version` are None, and `size` is 0.
+    """
 
     retention_class: str
     number: int
     event_date: str
     environment: str
     installation: str
-    key: str
-    sha256: str
-    version: str
+    key: str | None
+    sha256: str | None
+    version: str | None
     size: int
     schema: int
     rows: int
@@ -50,15 +58,40 @@ class Manifest:
     lock_mode: str
     locked_until: str
     previous: str | None
+    claimed_at: str | None = None
+    """When the batch was claimed. In format 2 only."""
+    key_id: str | None = None
+    """The key that signed it; None in format 1."""
+    signature: Signature | None = field(default=None, compare=False)
+    """Over `line`. None in format 1, and where somebody has removed it."""
 
     @property
     def lock(self) -> Lock:
         """The lock of its object."""
         return Lock(self.lock_mode, datetime.fromisoformat(self.locked_until))
 
+    def line(self) -> bytes:
+        """What is signed, and what its digest is of: every archiver with the same key writes the same bytes."""
+        content = asdict(self)
+        del content["signature"]
+        if self.key_id is None:
+            del content["claimed_at"], content["key_id"]
+            return sealed.line({"format": f"{FORMAT}{UNSIGNED}", **content})
+        empty = EMPTY if self.rows == 0 else None
+        return sealed.line({"format": f"{FORMAT}{SIGNED}", "empty": empty, **content})
+
     def body(self) -> bytes:
-        """The canonical JSON: every archiver writes the same bytes for the same manifest."""
-        return (records.canonical({"format": FORMAT, **asdict(self)}) + "\n").encode()
+        """The stored object."""
+        return sealed.body(self.line(), self.signature)
+
+    def signed(self, signer: Signer) -> "Manifest":
+        """The same in format 2. Raises what `Signer.sign` raises."""
+        mine = replace(self, key_id=signer.key_id)
+        return replace(mine, signature=signer.sign(mine.line()))
+
+    def same_but_for_the_key(self, other: "Manifest") -> bool:
+        """Whether both say the same of a batch. While one key replaces another, two archivers sign with two keys."""
+        return (self.key_id is None) == (other.key_id is None) and replace(self, key_id=other.key_id) == other
 
 
 def object_key(batch: "ArchiveBatch | Manifest") -> str:
@@ -83,20 +116,23 @@ def of(
     batch: ArchiveBatch,
     source: Source,
     *,
-    sha256: str,
-    version: str,
+    sha256: str | None,
+    version: str | None,
     size: int,
     captured: dict[str, int],
     previous: str | None,
 ) -> Manifest:
-    """The manifest of a batch whose object was read back. It does not depend on which archiver writes it, or when."""
+    """The manifest of a batch whose object was read back, not signed yet. `sha256` is None if it has no object.
+
+    It does not depend on which archiver writes it, or when.
+    """
     return Manifest(
         retention_class=batch.retention_class,
         number=batch.number,
         event_date=batch.event_date.isoformat(),
         environment=source.environment,
         installation=source.installation,
-        key=object_key(batch),
+        key=object_key(batch) if sha256 else None,
         sha256=sha256,
         version=version,
         size=size,
@@ -108,30 +144,34 @@ def of(
         lock_mode=batch.lock_mode,
         locked_until=batch.locked_until.astimezone(UTC).isoformat(),
         previous=previous,
+        claimed_at=batch.claimed_at.astimezone(UTC).isoformat() if batch.manifest_format == SIGNED else None,
     )
 
 
 def digest(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()
+    """The digest that the next manifest names: of the line that is signed, without the signature."""
+    return sealed.digest(body)
 
 
 def read(where: str, body: bytes) -> Manifest:
     """Parse a manifest. Raises EvidenceDiffers if it is not one, or not in the canonical form.
 
     Anyone who can write to the bucket can write a manifest, so its shape is checked before a field is used. The key
-    matters most: a copy of the object is written to a file of that name.
+    matters most: a copy of the object is written to a file of that name. The signature is not checked here.
     """
     try:
-        values: dict[str, Any] = json.loads(body)
-        if values.pop("format") != FORMAT:
+        values, signature = sealed.read(body)
+        if values.pop("format") not in (f"{FORMAT}{UNSIGNED}", f"{FORMAT}{SIGNED}"):
             raise EvidenceDiffers(where, "a manifest of a format that this version does not know")
-        manifest = Manifest(**values)
+        values.pop("empty", None)
+        manifest = Manifest(**values, signature=signature)
         shaped = _has_its_shape(manifest)
+        canonical = manifest.body() == body
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise EvidenceDiffers(where, "not a manifest") from None
     if not shaped:
         raise EvidenceDiffers(where, "not a manifest: a field of another type or form")
-    if manifest.body() != body:
+    if not canonical:
         raise EvidenceDiffers(where, "not a manifest in its one canonical form")
     return manifest
 
@@ -139,19 +179,28 @@ def read(where: str, body: bytes) -> Manifest:
 def _has_its_shape(manifest: Manifest) -> bool:
     """May raise any of the errors that `read` catches, if a field has another type."""
     simple = [field for field in fields(Manifest) if field.type in (str, int)]
+    optional = (manifest.previous, manifest.claimed_at, manifest.key_id)
+    # An archiver of an older version may have written an object without rows.
+    has_object = type(manifest.sha256) is type(manifest.version) is str and manifest.key == object_key(manifest)
+    has_none = manifest.key is manifest.sha256 is manifest.version is None and manifest.rows == manifest.size == 0
     return (
         all(type(getattr(manifest, field.name)) is field.type for field in simple)
         and all(type(minor) is int for minor in manifest.captured.values())
-        and (manifest.previous is None or type(manifest.previous) is str)
+        and all(value is None or type(value) is str for value in optional)
+        and (manifest.key_id is None) == (manifest.claimed_at is None)
+        and (manifest.key_id is not None or manifest.signature is None)
         and date.fromisoformat(manifest.event_date).isoformat() == manifest.event_date
         and manifest.lock.until.utcoffset() is not None
-        and manifest.key == object_key(manifest)
+        and (has_object or has_none)
     )
 
 
 def chain(retention_class: str, bodies: Mapping[int, bytes]) -> Iterator[Manifest]:
-    """Manifests 1..N of one class in order. Raises EvidenceDiffers at the first one that breaks the chain."""
-    previous, last_seq = None, 0
+    """Manifests 1..N of one class in order. Raises EvidenceDiffers at the first one that breaks the chain.
+
+    It does not check signatures, only that they are there from some manifest on.
+    """
+    previous, last_seq, signed = None, 0, False
     for number in range(1, len(bodies) + 1):
         where = key(retention_class, number)
         if number not in bodies:
@@ -160,5 +209,8 @@ def chain(retention_class: str, bodies: Mapping[int, bytes]) -> Iterator[Manifes
         named = (manifest.retention_class, manifest.number, manifest.previous, manifest.first_seq)
         if named != (retention_class, number, previous, last_seq + 1):
             raise EvidenceDiffers(where, "it does not follow from the manifest before it")
+        signed = signed or manifest.key_id is not None
+        if signed and manifest.signature is None:
+            raise EvidenceDiffers(where, "it is not signed, and must be")
         previous, last_seq = digest(bodies[number]), manifest.last_seq
         yield manifest

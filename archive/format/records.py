@@ -57,8 +57,8 @@ _SCOPE = (
     r"|(?:contract|queue):[a-z][a-z_]{0,59}|currency:[A-Z]{3}"
 )
 _scope = like(_SCOPE)
-# A scope, an id of ours, or a revision of the schema.
-_changed = like(rf"{_SCOPE}|[a-z]{{2,8}}_[0-9a-f]{{32}}|\d{{4}}")
+# A scope, an id of ours, a revision of the schema, or a signing key.
+_changed = like(rf"{_SCOPE}|[a-z]{{2,8}}_[0-9a-f]{{32}}|\d{{4}}|key_[0-9a-f]{{16}}")
 _staff_or_service = like(r"[a-z][a-z0-9_.:-]{0,63}")
 _opaque = like(r"(?=.*\d)[A-Za-z0-9_.:-]{1,128}")
 

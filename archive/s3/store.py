@@ -121,6 +121,16 @@ class Store:
                 return True
         raise StoreAway(f"{key}: another process was writing it, {_CONFLICTS} times in a row")
 
+    def extend(self, key: str, version: str, lock: Lock) -> None:
+        """Lock this version for longer. S3 refuses to lock it for shorter."""
+        with translated(key):
+            self._s3.put_object_retention(
+                Bucket=self.bucket,
+                Key=key,
+                VersionId=version,
+                Retention={"Mode": lock.mode, "RetainUntilDate": lock.until},
+            )
+
     def get(self, key: str, version: str | None = None) -> Stored:
         """The object, or this version of it. Raises EvidenceDiffers if it is not in the bucket."""
         which = {"VersionId": version} if version else {}

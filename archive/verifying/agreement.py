@@ -1,6 +1,6 @@
 """Compare Postgres with the manifests. The quick verification does only this, over the verified copies."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC
 from typing import Protocol, TypeVar
 
@@ -12,6 +12,8 @@ from archive.errors import EvidenceDiffers
 from archive.format import manifests
 from archive.format.manifests import Manifest
 from archive.policy.retention import CLASSES
+from archive.signing import keyring
+from archive.signing.keyring import Keyring
 from archive.verifying.findings import Finding, Heads
 from billing.states import BatchState
 from billing.tables.facts import ArchiveBatch
@@ -30,11 +32,21 @@ class Ask(Protocol):
 class Counts:
     """How much was checked.
 
-    `unfinished` counts batches that an archiver is still writing: they are not evidence yet.
+    `unfinished` counts batches that an archiver is still writing: they are not evidence yet. `unsigned` counts
+    manifests without a signature.
     """
 
     def __init__(self) -> None:
-        self.facts = self.objects = self.unfinished = 0
+        self.facts = self.objects = self.unfinished = self.unsigned = 0
+        self.signed: dict[str, int] = {}
+        """How many manifests each key has signed."""
+
+    def note(self, manifest: Manifest) -> None:
+        self.facts += manifest.rows
+        if manifest.key_id is None:
+            self.unsigned += 1
+        else:
+            self.signed[manifest.key_id] = self.signed.get(manifest.key_id, 0) + 1
 
 
 def archived(session: Session) -> dict[str, int]:
@@ -72,8 +84,9 @@ def compare(batch: ArchiveBatch, manifest: Manifest, version: str | None = None)
     theirs = {field: getattr(manifest, field) for field in ours}
     if batch.manifest_sha256 is not None:
         ours |= {"sha256": batch.object_sha256, "version": batch.object_version, "digest": batch.manifest_sha256}
+        ours |= {"key_id": batch.manifest_key_id}
         digest = manifests.digest(manifest.body())
-        theirs |= {"sha256": manifest.sha256, "version": manifest.version, "digest": digest}
+        theirs |= {"sha256": manifest.sha256, "version": manifest.version, "digest": digest, "key_id": manifest.key_id}
     if differing := [field for field in ours if ours[field] != theirs[field]]:
         key = manifests.key(batch.retention_class, batch.number)
         yield Finding(
@@ -84,13 +97,37 @@ def compare(batch: ArchiveBatch, manifest: Manifest, version: str | None = None)
         )
 
 
-def from_copies(cache: Cache, ask: Ask, counts: Counts, heads: Heads) -> Iterator[Finding]:
+def unsigned_or_wrong(
+    manifest: Manifest, keys: Keyring, version: str | None, *, must_be_signed: bool
+) -> Iterator[Finding]:
+    """A finding if its signature is wrong, or if it has none and one before it has."""
+    where = manifests.key(manifest.retention_class, manifest.number)
+    if manifest.key_id is None:
+        if must_be_signed:
+            yield Finding(where, version, "a signed manifest, as those before it", "one that is not signed")
+    elif manifest.signature is not None and manifest.key_id not in keys.keys:
+        pass  # `missing_keys` says it once
+    elif trouble := keys.trouble(manifest.key_id, manifest.signature, manifest.line()):
+        yield Finding(where, version, f"a signature by key {manifest.key_id}", trouble)
+
+
+def missing_keys(counts: Counts, keys: Keyring) -> Iterator[Finding]:
+    """One finding for each key that is not in the bucket, however many manifests it signed."""
+    for key_id, count in counts.signed.items():
+        if key_id not in keys.keys:
+            yield Finding(keyring.place(key_id), None, f"the public key that signed {count} manifests", "no such key")
+
+
+def from_copies(
+    cache: Cache, ask: Ask, counts: Counts, heads: Heads, expected_keys: Collection[str] = ()
+) -> Iterator[Finding]:
     """The quick verification: compare the chain, its digests and Postgres, using the copies on this machine.
 
-    It reads from the bucket one listing of keys, the newest manifests, and the objects that have no copy yet. So it
-    cannot see what was done to the bucket after the copies were made.
+    It reads from the bucket one listing, the public keys, the newest manifests, and the objects that have no copy yet.
+    So it cannot see what was done to the bucket after the copies were made.
     """
     before = ask(archived)
+    keys = Keyring(keyring.read(cache.store), expected_keys)
     try:
         evidence = {part.retention_class: part for part in cache.bring()}
     except EvidenceDiffers as error:
@@ -100,8 +137,10 @@ def from_copies(cache: Cache, ask: Ask, counts: Counts, heads: Heads) -> Iterato
         copied = evidence[name].manifests if name in evidence else ()
         for manifest in copied:
             heads.note(name, manifest.number, manifests.digest(manifest.body()))
-            counts.facts += manifest.rows
-            counts.objects += 1
+            counts.note(manifest)
+            counts.objects += manifest.key is not None
+            # The chain was checked while it was copied: from the first signature on, every manifest has one.
+            yield from unsigned_or_wrong(manifest, keys, None, must_be_signed=False)
         number = 0
         while page := ask(lambda session, name=name, after=number: batches_after(session, name, after)):  # type: ignore[misc]
             for batch in page:
@@ -114,6 +153,7 @@ def from_copies(cache: Cache, ask: Ask, counts: Counts, heads: Heads) -> Iterato
                     counts.unfinished += 1
         for manifest in copied[number:]:
             yield unknown(name, manifest.number)
+    yield from missing_keys(counts, keys)
     yield from heads.findings()
 
 

@@ -67,6 +67,11 @@ class Inventory:
         )
         return [int(key.removeprefix(place).removesuffix(".json")) for (key,) in found]
 
+    def keys(self, prefix: str) -> list[str]:
+        """Every key that begins with this. For the few public keys, not for objects."""
+        listed = self._database.execute("SELECT DISTINCT key FROM listed WHERE key GLOB ? ORDER BY key", [f"{prefix}*"])
+        return [key for (key,) in listed]
+
     def unaccounted(self) -> Iterator[Listed]:
         """The entries that no call of `of` has returned, by key."""
         return self._listed("WHERE NOT accounted ORDER BY key, written, place DESC")

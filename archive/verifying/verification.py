@@ -7,7 +7,7 @@ before). A batch between the two is being written: its manifest may be listed or
 One finding does not hide the next: where the chain is broken, the verification goes on with what Postgres says.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,6 +16,9 @@ from archive.format import manifests
 from archive.format.manifests import Manifest
 from archive.policy.retention import CLASSES, Lock
 from archive.s3.store import PROBES, Listed, Store, Stored
+from archive.signing import keyring
+from archive.signing.keyring import Keyring
+from archive.signing.public_key import PublicKey
 from archive.verifying import agreement
 from archive.verifying.agreement import PAGE, Ask, Counts
 from archive.verifying.findings import Finding, Heads
@@ -34,20 +37,26 @@ def from_bucket(
     heads: Heads,
     progress: Callable[[str], None] = lambda _: None,
     pauses_s: Sequence[float] = PAUSES_S,
+    expected_keys: Collection[str] = (),
 ) -> Iterator[Finding]:
     """Every difference, as it is found. `progress` is called with a short text from time to time.
 
+    `expected_keys`: the ids of the keys that may have signed; if it is empty, every key in the bucket may.
     Raises StoreAway, StoreRefused, and Postgres's errors.
     """
     archived, now = ask(lambda session: (agreement.archived(session), database.now(session)))
     versions = Versions(store, now, pauses_s)
     with Inventory() as inventory, ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="verify") as pool:
         _list(versions, inventory, progress)
+        keys: dict[str, PublicKey] = {}
+        yield from _keys(versions, inventory, keys)
+        ring = Keyring(keys, expected_keys)
         for name in CLASSES:
-            walk = _Walk(name, archived[name], versions, inventory, ask, counts, heads)
+            walk = _Walk(name, archived[name], versions, inventory, ask, counts, heads, ring)
             while links := walk.links():
                 yield from walk.check(links, pool)
                 progress(f"{name}: {links[-1].number} batches checked")
+        yield from agreement.missing_keys(counts, ring)
         for entry in inventory.unaccounted():
             yield Finding(entry.key, entry.version, "nothing", f"{named(entry)} that no batch and no manifest names")
     yield from heads.findings()
@@ -63,6 +72,16 @@ def _list(versions: Versions, inventory: Inventory, progress: Callable[[str], No
         following = page.following
         if following is None:
             return
+
+
+def _keys(versions: Versions, inventory: Inventory, keys: dict[str, PublicKey]) -> Iterator[Finding]:
+    """Collect the public keys of the bucket in `keys`; a finding for what is at such a place and is not the key."""
+    for key in inventory.keys(keyring.PREFIX):
+        listed = inventory.of(key)
+        found = versions.public_key(key, listed)
+        if found is not None:
+            keys[found[0].key_id] = found[0]
+        yield from versions.beside(key, found[1] if found else None, listed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +126,13 @@ class _Walk:
         ask: Ask,
         counts: Counts,
         heads: Heads,
+        keys: Keyring,
     ) -> None:
         self._name, self._archived = name, archived
         self._versions, self._inventory, self._ask = versions, inventory, ask
-        self._counts, self._heads = counts, heads
+        self._counts, self._heads, self._keys = counts, heads, keys
         self._end = _End(0, {None}, {0})
+        self._signed = False
 
     def links(self) -> list[_Link]:
         """The next page of numbers that Postgres or the bucket has."""
@@ -138,10 +159,10 @@ class _Walk:
                 wanted = _object(link, manifest)
             if wanted is not None:
                 objects.append((wanted, self._inventory.of(wanted.key)))
-            elif link.batch is not None:
+            elif link.batch is not None and link.batch.rows:
                 # What an archiver has put there so far is not evidence yet, so it is accounted for unchecked.
                 self._inventory.of(manifests.object_key(link.batch))
-            digests = {stored.sha256 if stored else None, link.digest} - {None}
+            digests = {manifests.digest(stored.body) if stored else None, link.digest} - {None}
             self._end = _End(link.number, digests, {each.last_seq for each in (manifest, link.batch) if each})
         for found in pool.map(lambda each: self._versions.check(*each), objects):
             self._counts.objects += not found
@@ -159,13 +180,15 @@ class _Walk:
             yield Finding(key, None, expected, "none")
             yield from self._versions.beside(key, None, link.listed)
             return
-        self._heads.note(self._name, link.number, stored.sha256)
+        self._heads.note(self._name, link.number, manifests.digest(stored.body))
         yield from self._versions.beside(key, stored, link.listed)
         yield from self._versions.unlocked(key, stored, *_manifest_locks(link, manifest))
         if manifest is None:
             yield Finding(key, stored.version, expected, "other bytes, which are no manifest of this batch")
             return
-        self._counts.facts += manifest.rows
+        self._counts.note(manifest)
+        yield from agreement.unsigned_or_wrong(manifest, self._keys, stored.version, must_be_signed=self._signed)
+        self._signed = self._signed or manifest.key_id is not None
         if follows and not self._end.leads_to(manifest):
             yield Finding(
                 key,
@@ -191,12 +214,16 @@ def _read(name: str, link: _Link, stored: Stored | None) -> Manifest | None:
 
 
 def _object(link: _Link, manifest: Manifest | None) -> Wanted | None:
-    """The object that must exist, as Postgres says; if Postgres does not know, as the manifest says."""
+    """The object that must exist, as Postgres says; if Postgres does not know, as the manifest says.
+
+    None if neither knows one: the batch is being written, or has no facts.
+    """
     batch = link.batch
     if batch is not None and batch.object_sha256 and batch.object_version:
         lock = Lock(batch.lock_mode, batch.locked_until)
         return Wanted(manifests.object_key(batch), batch.object_version, batch.object_sha256, lock)
-    if manifest is None:
+    known_empty = batch is not None and batch.manifest_sha256 is not None
+    if known_empty or manifest is None or manifest.key is None or not manifest.version or not manifest.sha256:
         return None
     return Wanted(manifest.key, manifest.version, manifest.sha256, manifest.lock)
 

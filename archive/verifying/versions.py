@@ -7,8 +7,11 @@ from datetime import datetime
 from typing import TypeVar
 
 from archive.errors import EvidenceDiffers, StoreAway
+from archive.format import manifests
 from archive.policy.retention import Lock
 from archive.s3.store import Listed, Store, Stored
+from archive.signing import keyring
+from archive.signing.public_key import PublicKey
 from archive.verifying.findings import Finding
 
 T = TypeVar("T")
@@ -58,7 +61,8 @@ class Versions:
         return [*found, *self.unlocked(wanted.key, stored, wanted.lock)]
 
     def manifest(self, listed: Sequence[Listed], sha256: str | None) -> Stored | None:
-        """The version with this digest; if there is none, or none is known, the oldest, which an archiver wrote.
+        """The version with this digest (of its signed line); if there is none, or none is known, the oldest, which an
+        archiver wrote.
 
         None if nothing is at the key, or nothing that is small enough to be a manifest.
         """
@@ -67,10 +71,21 @@ class Versions:
             if entry.marker or entry.size > MOST_MANIFEST_BYTES:
                 continue
             stored = self._get(entry.key, entry.version)
-            if stored is not None and (sha256 is None or stored.sha256 == sha256):
+            if stored is not None and (sha256 is None or manifests.digest(stored.body) == sha256):
                 return stored
             oldest = oldest or stored
         return oldest
+
+    def public_key(self, key: str, listed: Sequence[Listed]) -> tuple[PublicKey, Stored] | None:
+        """The oldest version that is the public key with the id in this place's name; None if there is none."""
+        for entry in listed:
+            if entry.marker or entry.size > MOST_MANIFEST_BYTES:
+                continue
+            stored = self._get(key, entry.version)
+            found = keyring.public_key(key, stored.body) if stored is not None else None
+            if stored is not None and found is not None:
+                return found, stored
+        return None
 
     def unlocked(self, key: str, stored: Stored, *locks: Lock) -> Iterator[Finding]:
         """A finding if the version is not locked as it must be. A lock that has ended need not be there."""

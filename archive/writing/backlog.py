@@ -1,12 +1,14 @@
 """Find the facts for the next batch of a class, page by page: a long backlog costs no more than a short one.
 
-A batch holds facts of one class and one UTC day. Within a class, the facts of one entity are numbered in the order of
-their ids, which is the order in which they were written, because a writer holds the entity's lock. So a fact waits
-while an earlier fact of its entity is not planned yet or belongs to another day. (A relay may stamp the later fact
-first, and a clock may step back over midnight.)
+A batch holds facts of one class and one UTC day. A day without facts gets a batch without facts, so that each class
+has a manifest for every day, and a class whose archiver stopped is told apart from a quiet one.
+
+Within a class, the facts of one entity are numbered in the order of their ids, which is the order in which they were
+written, because a writer holds the entity's lock. So a fact waits while an earlier fact of its entity is not planned
+yet or belongs to another day. (A relay may stamp the later fact first, and a clock may step back over midnight.)
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, TypeAlias
@@ -55,6 +57,19 @@ def due(session: Session, wait_s: float) -> list[Due]:
     facts wait; the oldest fact's class first."""
     values = {"classes": list(CLASSES), "wait_s": wait_s, "soon_s": wait_s / SOONER, "enough": ENOUGH}
     return [Due(*row) for row in session.execute(_DUE, values)]
+
+
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """A class of which no planned fact waits and that has no batch for yesterday, or a later day."""
+
+    retention_class: str
+    yesterday: date
+
+
+def quiet(session: Session, classes: Iterable[str] = tuple(CLASSES)) -> list[Quiet]:
+    """Those of these classes, without a claimed batch, that need a batch without facts for yesterday (UTC)."""
+    return [Quiet(*row) for row in session.execute(_QUIET, {"classes": list(classes)})]
 
 
 def search(session: Session, rows: int, *, due: Due, wait_s: float) -> Found:
@@ -116,6 +131,17 @@ _DUE = text(
        AND (NOT oldest.young OR :enough <= (SELECT count(*) FROM (SELECT FROM billing.facts WHERE {_IN_THE_BACKLOG}
                                                AND {RETENTION_CLASS} = c.class LIMIT :enough) AS waiting))
      ORDER BY oldest.id
+    """
+)
+_QUIET = text(
+    f"""
+    SELECT c.class, day.yesterday
+      FROM unnest(CAST(:classes AS text[])) AS c (class)
+      CROSS JOIN (SELECT CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date) - 1 AS yesterday) AS day
+      LEFT JOIN LATERAL (SELECT event_date, state FROM billing.archive_batches AS b WHERE b.class = c.class
+                          ORDER BY number DESC LIMIT 1) AS newest ON true
+     WHERE newest.state IS DISTINCT FROM 'claimed' AND (newest.event_date < day.yesterday) IS NOT FALSE
+       AND NOT EXISTS (SELECT FROM billing.facts WHERE {_IN_THE_BACKLOG} AND {RETENTION_CLASS} = c.class)
     """
 )
 # The day is computed only for facts without trouble: a time may be infinite, or before the year 1.

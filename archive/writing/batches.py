@@ -4,8 +4,9 @@ A mark in each row says that it is archived. An exporter that remembers the last
 transaction commits late; here such a row is simply in a later batch.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from typing import Any
 
@@ -13,8 +14,10 @@ from sqlalchemy import Row, func, select, text, update
 from sqlalchemy.orm import Session
 
 from archive.errors import EvidenceDiffers
+from archive.format import manifests
+from archive.format.manifests import SIGNED, UNSIGNED, Manifest
 from archive.policy.retention import CLASSES, Policy
-from archive.writing.backlog import Found
+from archive.writing.backlog import Found, quiet
 from archive.writing.batch_size import BatchSize
 from archive.writing.set_aside import PAYLOAD_TROUBLE
 from billing import database
@@ -35,22 +38,18 @@ def left_behind(session: Session, patience_s: float) -> list[ArchiveBatch]:
     return list(session.scalars(query.order_by(ArchiveBatch.claimed_at)))
 
 
-def claim(session: Session, policy: Policy, found: Found, *, most: int) -> ArchiveBatch | None:
+def claim(session: Session, policy: Policy, found: Found, *, most: int, signs: bool) -> ArchiveBatch | None:
     """Make a batch of the first `most` facts that were found: fix which facts, its number, and their numbers.
 
     None if another archiver is claiming, or has claimed a batch of this class since the search. After the commit the
-    batch's content never changes.
+    batch's content never changes; nor whether its manifest is signed (`signs`). Raises EvidenceDiffers if it would be
+    the first without a signature.
     """
     if not session.scalar(_LOCK):
         return None
     retention_class, day, ids = found.due.retention_class, found.day, found.facts[:most]
     assert day is not None, "facts that were found are of a day"
-    last = session.scalars(
-        select(ArchiveBatch)
-        .where(ArchiveBatch.retention_class == retention_class)
-        .order_by(ArchiveBatch.number.desc())
-        .limit(1)
-    ).one_or_none()
+    last = _newest(session, retention_class)
     number, last_seq = (last.number, last.last_seq) if last else (0, 0)
     if number != found.due.newest_batch:
         return None
@@ -59,6 +58,39 @@ def claim(session: Session, policy: Policy, found: Found, *, most: int) -> Archi
         # Another archiver has set one of them aside meanwhile; that takes no lock.
         session.rollback()
         return None
+    return _added(session, policy, last, retention_class, day, ids, signs)
+
+
+def claim_quiet_day(session: Session, policy: Policy, retention_class: str, *, signs: bool) -> ArchiveBatch | None:
+    """Make a batch without facts for yesterday.
+
+    None if another archiver is claiming, or has claimed it, or if a fact waits by now. Otherwise as `claim`.
+    """
+    if not session.scalar(_LOCK):
+        return None
+    due = quiet(session, [retention_class])
+    if not due:
+        return None
+    return _added(session, policy, _newest(session, retention_class), retention_class, due[0].yesterday, [], signs)
+
+
+def _newest(session: Session, retention_class: str) -> ArchiveBatch | None:
+    query = select(ArchiveBatch).where(ArchiveBatch.retention_class == retention_class)
+    return session.scalars(query.order_by(ArchiveBatch.number.desc()).limit(1)).one_or_none()
+
+
+def _added(
+    session: Session,
+    policy: Policy,
+    last: ArchiveBatch | None,
+    retention_class: str,
+    day: date,
+    ids: Sequence[int],
+    signs: bool,
+) -> ArchiveBatch:
+    number, last_seq, last_format = (last.number, last.last_seq, last.manifest_format) if last else (0, 0, UNSIGNED)
+    if last_format == SIGNED and not signs:
+        raise EvidenceDiffers(f"{retention_class} batch {number + 1}", _NEEDS_A_KEY)
     today = database.now(session).astimezone(UTC).date()
     lock, manifest_lock = policy.lock(retention_class, day, today), policy.manifest_lock(day, today)
     batch = ArchiveBatch(
@@ -68,16 +100,24 @@ def claim(session: Session, policy: Policy, found: Found, *, most: int) -> Archi
         rows=len(ids),
         first_seq=last_seq + 1,
         last_seq=last_seq + len(ids),
-        first_fact=ids[0],
-        last_fact=ids[-1],
+        first_fact=ids[0] if ids else 1,
+        last_fact=ids[-1] if ids else 0,
         lock_mode=lock.mode,
         locked_until=lock.until,
         manifest_lock_mode=manifest_lock.mode,
         manifest_locked_until=manifest_lock.until,
+        manifest_format=SIGNED if signs else UNSIGNED,
+        previous_format=last_format,
     )
     session.add(batch)
     session.flush()
     return batch
+
+
+def check_key(batch: ArchiveBatch, *, signs: bool) -> None:
+    """Raises EvidenceDiffers if this batch was claimed by an archiver with a signing key, and this one has none."""
+    if batch.manifest_format == SIGNED and not signs:
+        raise EvidenceDiffers(name(batch), _NEEDS_A_KEY)
 
 
 def facts_of(batch_size: BatchSize, batch: ArchiveBatch) -> list[Row[Any]]:
@@ -105,12 +145,17 @@ def _page(session: Session, most: int, *, batch: ArchiveBatch, after: int) -> tu
     return list(session.execute(_FACTS, mine)), end
 
 
-def confirm(session: Session, batch: ArchiveBatch, *, object_sha256: str, object_version: str, manifest: str) -> None:
-    """Mark the batch as archived, after its object and manifest were read back.
+def confirm(session: Session, batch: ArchiveBatch, manifest: Manifest) -> None:
+    """Mark the batch as archived, after its object and this manifest were read back.
 
     Raises EvidenceDiffers if another archiver has confirmed it with other digests.
     """
-    digests = {"object_sha256": object_sha256, "object_version": object_version, "manifest_sha256": manifest}
+    digests = {
+        "object_sha256": manifest.sha256,
+        "object_version": manifest.version,
+        "manifest_sha256": manifests.digest(manifest.body()),
+        "manifest_key_id": manifest.key_id,
+    }
     mine = (ArchiveBatch.retention_class == batch.retention_class, ArchiveBatch.number == batch.number)
     confirmed: Any = session.execute(
         update(ArchiveBatch)
@@ -151,7 +196,8 @@ def as_archived(facts: str) -> str:
 class Standing:
     """What is archived of one class.
 
-    `head` is the digest of its newest manifest: kept elsewhere, it shows a later cut.
+    `head` is the digest of its newest manifest: kept elsewhere, it shows a later cut. `key_id` is the key that signed
+    that manifest; None if it is not signed.
     """
 
     retention_class: str
@@ -160,6 +206,7 @@ class Standing:
     claimed_batches: int
     last_archived_at: datetime | None
     head: str | None
+    key_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +216,22 @@ class Lag:
     waiting: int
     oldest_age_s: float
     unplanned: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUse:
+    """Which manifests of a class a key has signed: from number `first`, claimed at `since`, to number `last`."""
+
+    key_id: str
+    retention_class: str
+    first: int
+    last: int
+    since: datetime
+
+
+def key_uses(session: Session) -> list[KeyUse]:
+    """By key and class, the key that was used first first."""
+    return [KeyUse(*row) for row in session.execute(_KEY_USES)]
 
 
 def standing(session: Session) -> list[Standing]:
@@ -181,6 +244,7 @@ def lag(session: Session) -> Lag:
     return Lag(*session.execute(_LAG, {"classes": list(CLASSES), "most": MOST_COUNTED}).one())
 
 
+_NEEDS_A_KEY = "the manifests of this class are signed, and this archiver has no key; set BILLING_SIGNING_KEY"
 _LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('billing.archive', 0))")
 _MARK = text(
     "UPDATE billing.facts AS f SET batch_no = :number, archive_seq = :last_seq + c.place"
@@ -200,8 +264,14 @@ _STANDING = text(
     "SELECT class, count(*) FILTER (WHERE state = 'archived'),"
     "       coalesce(sum(rows) FILTER (WHERE state = 'archived'), 0)::bigint,"
     "       count(*) FILTER (WHERE state = 'claimed'), max(archived_at),"
-    "       (array_agg(manifest_sha256 ORDER BY number DESC) FILTER (WHERE state = 'archived'))[1]"
+    "       (array_agg(manifest_sha256 ORDER BY number DESC) FILTER (WHERE state = 'archived'))[1],"
+    "       (array_agg(manifest_key_id ORDER BY number DESC) FILTER (WHERE state = 'archived'))[1]"
     "  FROM billing.archive_batches GROUP BY class ORDER BY class"
+)
+_KEY_USES = text(
+    "SELECT manifest_key_id, class, min(number), max(number), min(claimed_at) FROM billing.archive_batches"
+    " WHERE manifest_key_id IS NOT NULL GROUP BY manifest_key_id, class"
+    " ORDER BY min(min(claimed_at)) OVER (PARTITION BY manifest_key_id), manifest_key_id, class"
 )
 # The oldest fact of a class is the one with the smallest id. An infinite time has no age.
 _LAG = text(

@@ -85,25 +85,32 @@ class Fact(Table):
 
 
 class ArchiveBatch(Table):
-    """One batch of facts: of one retention class and one UTC day, numbered without gaps, and so are its facts."""
+    """One batch of facts: of one retention class and one UTC day, numbered without gaps, and so are its facts.
+
+    A batch without facts stands for a day in which its class had none: it has a manifest and no object, and its
+    `last_seq` is `first_seq` - 1.
+    """
 
     life: ClassVar[Life] = states.BATCH
     __tablename__ = "archive_batches"
     __table_args__ = (
-        UniqueConstraint("class", "number", "last_seq"),
-        # A batch follows the one before it: neither a batch nor a fact is left out in between.
+        UniqueConstraint("class", "number", "last_seq", "manifest_format"),
+        # A batch follows the one before it: neither a batch nor a fact is left out in between, and after a signed
+        # manifest comes no unsigned one.
         ForeignKeyConstraint(
-            ["class", "previous_number", "previous_seq"],
-            ["billing.archive_batches.class", "billing.archive_batches.number", "billing.archive_batches.last_seq"],
+            ["class", "previous_number", "previous_seq", "previous_format"],
+            [f"billing.archive_batches.{name}" for name in ("class", "number", "last_seq", "manifest_format")],
             name="archive_batches_follows",
         ),
+        CheckConstraint("manifest_format >= previous_format", name="stays_signed"),
         CheckConstraint("number > 1 OR (number = 1 AND first_seq = 1)", name="begins_with_one"),
-        CheckConstraint("rows = last_seq - first_seq + 1 AND rows > 0", name="rows_counted"),
+        CheckConstraint("rows = last_seq - first_seq + 1 AND rows >= 0", name="rows_counted"),
         # One at a time, because manifest n names the digest of manifest n - 1.
         Index("archive_batches_one_open", "class", unique=True, postgresql_where=text("state = 'claimed'")),
         CheckConstraint(
-            "state = 'claimed' OR (object_sha256 IS NOT NULL AND object_version IS NOT NULL"
-            " AND manifest_sha256 IS NOT NULL AND archived_at IS NOT NULL)",
+            "state = 'claimed' OR (manifest_sha256 IS NOT NULL AND archived_at IS NOT NULL"
+            " AND (rows = 0 OR (object_sha256 IS NOT NULL AND object_version IS NOT NULL))"
+            " AND (manifest_format = 1 OR manifest_key_id IS NOT NULL))",
             name="archived_with_digests",
         ),
         CheckConstraint("purged_rows >= 0 AND purged_rows <= rows", name="purged_of_rows"),
@@ -119,7 +126,8 @@ class ArchiveBatch(Table):
     rows: Mapped[int]
     first_seq: Mapped[int]
     last_seq: Mapped[int]
-    # The ids of its first and its last fact. Its facts are between them, so that reading them needs no other index.
+    # The ids of its first and its last fact (1 and 0 if it has none). Its facts are between them, so that reading them
+    # needs no other index.
     first_fact: Mapped[int]
     last_fact: Mapped[int]
     # Decided at the claim, so that another archiver that finishes the batch locks it in the same way.
@@ -127,12 +135,16 @@ class ArchiveBatch(Table):
     locked_until: Mapped[datetime]
     manifest_lock_mode: Mapped[str] = mapped_column(String(10))
     manifest_locked_until: Mapped[datetime]
+    # 1: not signed, 2: signed. Decided at the claim, too.
+    manifest_format: Mapped[int] = mapped_column(server_default=text("1"))
+    previous_format: Mapped[int] = mapped_column(server_default=text("1"))
 
     state: Mapped[str] = mapped_column(String(20), server_default=states.BATCH.first)
     claimed_at: Mapped[datetime] = mapped_column(server_default=func.now())
     object_sha256: Mapped[str | None] = mapped_column(String(64))
     object_version: Mapped[str | None] = mapped_column(Text)
     manifest_sha256: Mapped[str | None] = mapped_column(String(64))
+    manifest_key_id: Mapped[str | None] = mapped_column(String(16))
     archived_at: Mapped[datetime | None]
     # How many of its facts are no longer in Postgres (`archive.purging`).
     purged_rows: Mapped[int] = mapped_column(server_default=text("0"))

@@ -90,8 +90,12 @@ def for_redis(directory: Path, host: str, port: int, environment: str) -> Iterat
 
 
 def for_s3(directory: Path) -> Iterator[Written]:
-    """Two keys for each kind that uses S3, and for `setup`; and the configuration for a SeaweedFS."""
+    """Two keys for each kind that uses S3, and for `setup`; the configuration for a SeaweedFS; and the private key with
+    which archivers sign."""
+    from archive.signing.ed25519 import new_private_key  # noqa: PLC0415 - lazy: only here is a key made
+
     _make(directory)
+    yield _once(directory, "archiver_signing_key", new_private_key())
     for name in S3_KINDS:
         yield _once(directory, f"{name}_s3_access_key", f"AK{secrets.token_hex(9).upper()}")
         yield _once(directory, f"{name}_s3_secret_key", _password())
@@ -105,6 +109,7 @@ def references(directory: Path, name: str) -> dict[str, str]:
         "REDIS_URL": directory / f"{name}_redis_url",
         "BILLING_S3_ACCESS_KEY": directory / f"{name}_s3_access_key",
         "BILLING_S3_SECRET_KEY": directory / f"{name}_s3_secret_key",
+        "BILLING_SIGNING_KEY": directory / f"{name}_signing_key",
     }
     return {variable: f"file:{path}" for variable, path in files.items() if path.exists()}
 

@@ -187,7 +187,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
             see=_all("archive_batches"),
             # The default of its state is claimed, none of it is purged, and Postgres computes two columns.
             write=_all("archive_batches", but="state claimed_at previous_number previous_seq purged_rows"),
-            change=_these("state archived_at object_sha256 object_version manifest_sha256"),
+            change=_these("state archived_at object_sha256 object_version manifest_sha256 manifest_key_id"),
         ),
         "reader": May(see=_all("archive_batches")),
     },

@@ -48,17 +48,32 @@ def archive(runtime: Runtime) -> Iterator[Finding]:
             lag = batches.lag(session)
         with database.transaction(runtime.engine) as session:
             aside = set_aside.named(session)
+        with database.transaction(runtime.engine) as session:
+            classes = batches.standing(session)
     except (SettingsError, SecretError, WrongDatabase):
         return  # reported by another check
     except SQLAlchemyError as error:
         yield Finding("archive", Level.FAIL, first_line(error), "see the server's log")
         return
     yield _facts_not_archived(aside)
+    yield _signatures(classes)
     if lag.waiting and lag.oldest_age_s > settings.archive_wait_s + LAG_WARN_S:
         message = f"{lag.waiting} facts wait, the oldest for {lag.oldest_age_s:.0f} s"
         yield Finding("archive", Level.WARN, message, "start an archiver (`billing archive run`), or read its log")
     else:
         yield Finding("archive", Level.OK, f"{lag.waiting} facts wait" if lag.waiting else "everything is archived")
+
+
+def _signatures(classes: list[batches.Standing]) -> Finding:
+    """Whether the newest manifests are signed. Not to sign is allowed."""
+    unsigned = [each.retention_class for each in classes if each.head and not each.key_id]
+    if unsigned:
+        message = f"manifests are not signed ({', '.join(unsigned)}): `billing archive key new` makes a key"
+    elif keys := sorted({each.key_id for each in classes if each.key_id}):
+        message = f"manifests are signed by key {', '.join(keys)}"
+    else:
+        message = "there are no manifests yet"
+    return Finding("signatures", Level.OK, message)
 
 
 def _facts_not_archived(aside: SetAside) -> Finding:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from jobs.cli.acting import acting
+from jobs.cli.archive_keys import NOT_SIGNED, key, keys
 from jobs.cli.archive_query import query, sql
 from jobs.cli.archive_verify import verify
 from jobs.cli.output import (
@@ -21,8 +22,9 @@ from jobs.cli.output import (
 
 def add_to(app: typer.Typer) -> None:
     archive = typer.Typer(no_args_is_help=True, help="The archive in S3: write facts, query them, verify them.")
-    for command in (setup, run, status, query, sql, verify):
+    for command in (setup, run, status, query, sql, verify, keys):
         archive.command()(command)
+    archive.add_typer(key, name="key")
     app.add_typer(archive, name="archive", rich_help_panel=FINANCE)
 
 
@@ -122,7 +124,7 @@ def status(as_json: AsJson = False) -> None:
     if classes:
         print_table(
             "archived",
-            ("class", "facts", "batches", "unfinished", "last", "head"),
+            ("class", "facts", "batches", "unfinished", "last", "signed by", "head"),
             [
                 (
                     c.retention_class,
@@ -130,11 +132,14 @@ def status(as_json: AsJson = False) -> None:
                     c.archived_batches,
                     c.claimed_batches,
                     clock(c.last_archived_at),
+                    c.key_id or ("nobody" if c.head else ""),
                     c.head,
                 )
                 for c in classes
             ],
         )
+    if any(c.head and not c.key_id for c in classes):
+        print_line(NOT_SIGNED)
 
 
 def _counted(count: int) -> str:

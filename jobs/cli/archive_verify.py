@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
@@ -27,17 +28,23 @@ def verify(
         list[str] | None,
         typer.Option(metavar="CLASS=DIGEST", help="A head that was stored elsewhere; may be given several times."),
     ] = None,
+    expect_key: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY_ID", help="A key that may have signed, and no other; may be given several times."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Read every version, object and lock in S3, and compare them with the manifests and Postgres.
 
-    It downloads every object, even if there is a copy here. Archivers may run meanwhile. It names each difference; the
-    exit status is then 1. It is 2 if S3 or Postgres did not answer. The last lines say what it cannot see.
+    It checks every signature, and downloads every object, even if there is a copy here. Archivers may run meanwhile. It
+    names each difference; the exit status is then 1. It is 2 if S3 or Postgres did not answer. The last lines say what
+    it cannot see.
 
     \b
     Examples:
       billing archive verify
       billing archive verify --expect-head capture=5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9
+      billing archive verify --expect-key 5c9a0b1d2e3f4a5b
       billing archive verify --from-cache
     """
     from archive.verifying import agreement, verification
@@ -46,20 +53,22 @@ def verify(
     from jobs.process import archiving
     from jobs.process.patience import patiently
 
+    may_sign = [_key_id(text) for text in expect_key or ()]
     heads, counts = Heads(map(_stored_head, expect_head or ())), agreement.Counts()
     with opened() as runtime, archiving.opened(runtime.settings) as store:
         store.check(runtime.settings.environment)
         ask = partial(patiently, runtime)
         if from_cache:
-            findings = agreement.from_copies(archiving.cache(runtime.settings, store), ask, counts, heads)
+            findings = agreement.from_copies(archiving.cache(runtime.settings, store), ask, counts, heads, may_sign)
         else:
-            findings = verification.from_bucket(store, ask, counts, heads, _every_few_seconds())
-        differs = (_in_json if as_json else _in_words)(findings, counts, heads, from_cache)
+            progress = _every_few_seconds()
+            findings = verification.from_bucket(store, ask, counts, heads, progress, expected_keys=may_sign)
+        differs = (_in_json if as_json else _in_words)(findings, counts, heads, _Blind(from_cache, bool(may_sign)))
     if differs:
         raise typer.Exit(1)
 
 
-def _in_json(findings: "Iterator[Finding]", counts: "Counts", heads: "Heads", from_cache: bool) -> bool:
+def _in_json(findings: "Iterator[Finding]", counts: "Counts", heads: "Heads", blind: "_Blind") -> bool:
     shown = list(islice(findings, MOST_IN_JSON))
     left_out = sum(1 for _ in findings)
     print_json(
@@ -67,17 +76,19 @@ def _in_json(findings: "Iterator[Finding]", counts: "Counts", heads: "Heads", fr
             "facts": counts.facts,
             "objects": counts.objects,
             "unfinished": counts.unfinished,
-            "from_cache": from_cache,
+            "from_cache": blind.from_cache,
+            "signed": counts.signed,
+            "unsigned": counts.unsigned,
             "differences": shown,
             "differences_left_out": left_out,
             "heads": heads.newest(),
-            "cannot_see": _cannot_see(heads, from_cache),
+            "cannot_see": blind.to(heads, counts),
         }
     )
     return bool(shown)
 
 
-def _in_words(findings: "Iterator[Finding]", counts: "Counts", heads: "Heads", from_cache: bool) -> bool:
+def _in_words(findings: "Iterator[Finding]", counts: "Counts", heads: "Heads", blind: "_Blind") -> bool:
     number = 0
     for number, finding in enumerate(findings, start=1):  # noqa: B007 - the last number is how many there were
         print_line(f"DIFFERS {finding}")
@@ -88,19 +99,37 @@ def _in_words(findings: "Iterator[Finding]", counts: "Counts", heads: "Heads", f
         print_line(f"{checked} agree with their manifests and Postgres")
     if counts.unfinished:
         print_line(f"{counted(counts.unfinished, 'batch', 'batches')} that an archiver is writing: not checked yet")
-    for line in _cannot_see(heads, from_cache):
+    for key_id, signed in counts.signed.items():
+        print_line(f"{counted(signed, 'manifest is', 'manifests are')} signed by key {key_id}")
+    for line in blind.to(heads, counts):
         print_line(f"NOT SEEN {line}")
     return bool(number)
 
 
-def _cannot_see(heads: "Heads", from_cache: bool) -> list[str]:
-    lines = [heads.cannot_see()]
-    if from_cache:
-        lines.append(
-            "With --from-cache: changes of objects that have a copy here, other versions, delete markers, objects "
-            "without a manifest, and missing locks"
-        )
-    return lines
+@dataclass(frozen=True, slots=True)
+class _Blind:
+    """What this verification cannot see, which depends on how it was called."""
+
+    from_cache: bool
+    keys_expected: bool
+
+    def to(self, heads: "Heads", counts: "Counts") -> list[str]:
+        """A sentence for each kind of attack."""
+        lines = [heads.cannot_see()]
+        if counts.unsigned:
+            count = counted(counts.unsigned, "manifest is", "manifests are")
+            lines.append(f"{count} not signed: who wrote them, nothing here shows")
+        if counts.signed and not self.keys_expected:
+            lines.append(
+                "The keys come from the bucket: whether they are ours, only ids that were given by hand show "
+                "(--expect-key)"
+            )
+        if self.from_cache:
+            lines.append(
+                "With --from-cache: changes of objects that have a copy here, other versions, delete markers, objects "
+                "without a manifest, and missing locks"
+            )
+        return lines
 
 
 def _stored_head(text: str) -> tuple[str, str]:
@@ -115,6 +144,15 @@ def _stored_head(text: str) -> tuple[str, str]:
             param_hint="--expect-head",
         )
     return name, digest.lower()
+
+
+def _key_id(text: str) -> str:
+    key_id = text.strip().lower()
+    if not re.fullmatch("[0-9a-f]{16}", key_id):
+        raise typer.BadParameter(
+            "write the 16 hexadecimal digits that `billing archive keys` prints", param_hint="--expect-key"
+        )
+    return key_id
 
 
 def _every_few_seconds() -> Callable[[str], None]:

@@ -33,6 +33,8 @@ MOUNTED = Path("/run/secrets")
 
 _LONGEST = 64 * 1024  # bytes; a key is a hundred, and /dev/zero has no end
 _UNSET = "unset"
+_PEM = re.compile(r"-----BEGIN [A-Z ]+-----[A-Za-z0-9+/=\s]+-----END [A-Z ]+-----")
+"""The one kind of secret that has several lines. Source: RFC 7468"""
 _STRIPE_KEY = re.compile(r"(?:sk|rk)_(live|test)_[A-Za-z0-9_]+")
 
 
@@ -142,7 +144,7 @@ class Secret:
         where = f"what is at {self.shown}" if self.shown != "literal" else "it"
         if not value:
             raise SecretMissing(self.setting, f"{where} is empty")
-        if not value.isprintable():
+        if not value.isprintable() and not _PEM.fullmatch(value):
             raise SecretMissing(self.setting, f"{where} has more than one line, or a control character in it")
         return value
 

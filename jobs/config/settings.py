@@ -185,6 +185,15 @@ class Settings(_Queues):
         description="seconds for which facts are gathered before a batch is written, at most 3600; a tenth of it once "
         "1,000 facts of a class wait",
     )
+    signing_key: SecretField = Field(
+        Secret.unset("BILLING_SIGNING_KEY"),
+        description=f"{SUPPORTED}, of the private key in PEM with which archivers sign (`billing archive key new`)",
+    )
+    signing_kms_key: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9/_:-]{1,256}$",
+        description="the key in AWS KMS with which archivers sign instead: its id, ARN or alias (ECC_NIST_P256)",
+    )
     cache_directory: str | None = Field(
         None, description="where verified copies of the evidence are kept for queries; private to one user"
     )
@@ -299,6 +308,8 @@ class Settings(_Queues):
             raise ValueError(
                 f"{missing} is not set, and {named[0]} is; set both, or neither to use the role or profile of AWS's SDK"
             )
+        if self.signing_key.is_set and self.signing_kms_key is not None:
+            raise ValueError("BILLING_SIGNING_KMS_KEY and BILLING_SIGNING_KEY are both set; unset one of them")
         host = (self.s3_endpoint_url or "").partition("://")[2]
         if self.archive_bucket and host.startswith(f"{self.archive_bucket}."):
             raise ValueError(

@@ -3,6 +3,7 @@
 Not in `runtime`, so that only these processes load what S3 and Parquet need: some 100 MB, in half a second.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,11 +16,12 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from archive.copies.cache import Cache
-from archive.errors import EvidenceDiffers, StoreAway
+from archive.errors import BadKey, EvidenceDiffers, StoreAway
 from archive.format.manifests import Source
 from archive.policy import retention
 from archive.purging.purger import Purger, Trouble
 from archive.s3.store import Store
+from archive.signing.signatures import Signer
 from archive.writing.batch_size import BatchSize
 from archive.writing.writer import Writer
 from billing import database
@@ -33,6 +35,8 @@ from jobs.road.verdicts import Failure, classify
 log = structlog.get_logger()
 
 PAUSE_S = 0.5
+DAILY_S = 60.0
+"""How often an archiver looks whether a day has ended that needs a batch without facts, or its heads published."""
 AGAIN_S = 2.0
 """The pause after trouble: S3 or Postgres is away, or evidence differs and needs an operator."""
 PATIENCE_S = {"production": 30.0, "short": 2.0}
@@ -81,6 +85,22 @@ def cache(settings: Settings, store: Store) -> Cache:
     return Cache(store, Path(settings.cache_directory) if settings.cache_directory else None)
 
 
+def signer(settings: Settings) -> Signer | None:
+    """What signs manifests; None if no key is set. Raises SecretError, SettingsError, StoreAway and StoreRefused."""
+    if settings.signing_kms_key is not None:
+        from archive.signing.kms import KmsSigner  # noqa: PLC0415 - lazy: few installations use it
+
+        return KmsSigner(settings.signing_kms_key, region=settings.s3_region)
+    if not settings.signing_key.is_set:
+        return None
+    from archive.signing.ed25519 import Ed25519Signer  # noqa: PLC0415 - lazy: needs cryptography, and a key
+
+    try:
+        return Ed25519Signer.read(settings.signing_key.reveal())
+    except BadKey as error:
+        raise SettingsError(f"{settings.signing_key.setting}: {error}") from None
+
+
 @contextmanager
 def archiver(runtime: Runtime, heartbeat: Callable[[], None] = lambda: None) -> Iterator[Writer]:
     """The writer of batches, after the check that database and bucket belong to this environment.
@@ -95,7 +115,9 @@ def archiver(runtime: Runtime, heartbeat: Callable[[], None] = lambda: None) -> 
         store.check(settings.environment)
         source = Source(settings.environment, ours.identity)
         batch_size, patience_s = BatchSize(runtime.engine, heartbeat=heartbeat), PATIENCE_S[settings.timing]
-        yield Writer(batch_size, store, rules, source, settings.archive_wait_s, patience_s)
+        writer = Writer(batch_size, store, rules, source, settings.archive_wait_s, patience_s, signer(settings))
+        writer.publish_key()
+        yield writer
 
 
 def purger(runtime: Runtime, store: Store, **terms: Any) -> Purger | None:
@@ -125,12 +147,15 @@ def run(
         )
         put_back, logged = False, set[str]()
         purging = None if writer is None else purger(runtime, writer.store, heartbeat=heartbeat)
-        purge_at = time.monotonic()
+        daily_at, purge_at = -math.inf, time.monotonic()
         while writer is not None and not stop_requested():
             pause_s = PAUSE_S
             try:
                 put_back = put_back or _put_back(writer)
                 done = writer.round()
+                if time.monotonic() - daily_at >= DAILY_S:
+                    done.troubles += writer.daily().troubles
+                    daily_at = time.monotonic()
                 if done.archived:
                     # There may be more: the next batch follows at once.
                     pause_s = 0.0
@@ -168,7 +193,7 @@ def run_once(runtime: Runtime) -> int:
             if not done.archived and troubles <= stuck:
                 break
             stuck |= troubles
-        for error in done.troubles:
+        for error in [*done.troubles, *eager.daily().troubles]:
             raise error
         return archived
 

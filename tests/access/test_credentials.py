@@ -20,6 +20,7 @@ FILES = {
     "owner_database_url",
     "redis.acl",
     "s3.json",
+    "archiver_signing_key",
     *(f"{kind}_database_url" for kind in ("application", "operator", "relay", "worker", "archiver", "reader")),
     *(f"{kind}_redis_url" for kind in ("operator", "relay", "worker")),
     *(

@@ -1,6 +1,6 @@
 """A nursery of archivers: each is a process that kills itself somewhere at random, and is followed by another.
 
-    python archivers.py DATABASE_URL BUCKET ENDPOINT SEED     (the keys of S3 are in its environment)
+    python archivers.py DATABASE_URL BUCKET ENDPOINT SEED     (the keys of S3 and for signing are in its environment)
 
 It dies at one of its own places, or wherever it happens to be when its time is up: in a statement, in a request.
 
@@ -24,6 +24,7 @@ from archive.errors import StoreAway
 from archive.format.manifests import Source
 from archive.policy import retention
 from archive.s3.store import Store
+from archive.signing.ed25519 import Ed25519Signer
 from archive.writing.batch_size import BatchSize
 from archive.writing.writer import Writer
 from billing import database
@@ -31,6 +32,8 @@ from billing.timing import SHORT
 
 DEATH = 0.02
 """At each place; a batch has fourteen."""
+DAILY = 0.02
+"""Before each round."""
 LIFE_S = 3.0
 """The longest."""
 ANYWHERE = "anywhere"
@@ -51,10 +54,15 @@ def live(seed: str, tell: int) -> None:
     engine = database.open_engine(url, SHORT, name="archiver")
     watched: Store = Watched(store, passes)  # type: ignore[assignment]
     terms = {"wait_s": 0.0, "patience_s": 0.3}
-    writer = Writer(BatchSize(engine), watched, retention.load(), Source("test", "ins_test"), **terms)
+    published, signer = False, Ed25519Signer.read(os.environ["SIGNING_KEY"])
+    writer = Writer(BatchSize(engine), watched, retention.load(), Source("test", "ins_test"), **terms, signer=signer)
     with watched_commits(passes):
         while True:
             try:
+                # As an archiver does at its start, and once a minute: the public key, and days without facts.
+                if rng.random() < DAILY or not published:
+                    writer.daily()
+                    published = True
                 moved = writer.round().archived
             except (SQLAlchemyError, StoreAway):
                 moved = 0

@@ -30,7 +30,7 @@ class At:
 
 
 class Watched:
-    """The real store, between two places for each call."""
+    """The real store, between two places for each object that is written or read."""
 
     def __init__(self, store: Store, passes: Passes) -> None:
         self._store, self._passes = store, passes
@@ -45,6 +45,9 @@ class Watched:
         found = self._store.get(*args)
         self._passes("get.after")
         return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
 
 
 @contextmanager

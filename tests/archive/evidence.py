@@ -15,6 +15,7 @@ from archive.copies.cache import Cache
 from archive.format.manifests import Source
 from archive.policy import retention
 from archive.s3.store import Store
+from archive.signing.signatures import Signer
 from archive.writing import batches
 from archive.writing.batch_size import MOST_ROWS, BatchSize, limited_to
 from archive.writing.writer import Writer
@@ -49,12 +50,13 @@ class Archive:
         self.store.set_up("test")
         self.policy = retention.load()
         self.outside = Outside(s3.url, s3.access_key, s3.secret_key, self.bucket)
+        self.signer: Signer | None = None
         self._caches = 0
         self.engine = service.engines["archiver"]
         self._engines: list[Engine] = []
 
     def writer(self, store: Store | None = None, **changed: Any) -> Writer:
-        terms = {"policy": self.policy, "wait_s": 0.0, "patience_s": 0.0, **changed}
+        terms = {"policy": self.policy, "wait_s": 0.0, "patience_s": 0.0, "signer": self.signer, **changed}
         terms.setdefault("batch_size", self.batch_size())
         return Writer(store=store or self.store, source=Source("test", "ins_test"), **terms)
 

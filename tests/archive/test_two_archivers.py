@@ -24,6 +24,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 from test_verification import verify
 
+from archive.signing.ed25519 import new_private_key
 from billing import database
 from billing.timing import SHORT
 from jobs.local.servers import LocalServers
@@ -132,7 +133,8 @@ def be_watermark(url: str, done: threading.Event, seen: list[int]) -> None:
 
 
 def start_archivers(archive: Archive, template: LocalServers, number: int) -> Child:
-    keys = {"ACCESS": archive.s3.access_key, "SECRET": archive.s3.secret_key}
+    # Each nursery has a key of its own, as while one key replaces another.
+    keys = {"ACCESS": archive.s3.access_key, "SECRET": archive.s3.secret_key, "SIGNING_KEY": new_private_key()}
     environment = {**os.environ, **keys, "PYTHONPATH": f"{HERE}:{HERE.parents[1]}"}
     where = [archive.service.url, archive.bucket, archive.s3.url, f"{SEED}-{number}"]
     return template.supervisor.spawn(

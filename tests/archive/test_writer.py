@@ -14,6 +14,7 @@ from outside import in_order
 
 from archive.errors import EvidenceDiffers, StoreAway, StoreRefused
 from archive.format import manifests, records
+from archive.format.manifests import Source
 from archive.policy.retention import Lock, Mode, Policy, Rule
 from archive.s3.store import Store
 from archive.writing import batches
@@ -152,6 +153,16 @@ def test_another_manifest_in_our_place_is_refused(archive: Archive) -> None:
     tell_three(archive)
     batch, _ = claim(archive)
     put_other(archive, manifests.key("capture", 1), b"{}", batch.manifest_locked_until)
+    with pytest.raises(EvidenceDiffers, match="not a manifest"):
+        archive.round()
+
+
+def test_a_manifest_of_other_facts_in_our_place_is_refused(archive: Archive) -> None:
+    tell_three(archive)
+    batch, rows = claim(archive)
+    facts = {"sha256": "0" * 64, "version": "x", "size": 1, "captured": records.captured(rows), "previous": None}
+    other = manifests.of(batch, Source("test", "ins_test"), **facts)
+    put_other(archive, manifests.key("capture", 1), other.body(), batch.manifest_locked_until)
     with pytest.raises(EvidenceDiffers, match="another manifest is there"):
         archive.round()
 
@@ -232,11 +243,11 @@ def test_a_confirmation_that_disagrees_with_another_is_an_alarm(archive: Archive
     tell_three(archive)
     archive.archive_all()
     (batch,) = archive.known()
-    digests = {"object_sha256": batch.object_sha256, "object_version": batch.object_version}
+    manifest = manifests.read("", archive.outside.body(manifests.key("capture", 1)))
     with database.transaction(archive.service.engine) as session:
-        batches.confirm(session, batch, manifest=batch.manifest_sha256, **digests)
+        batches.confirm(session, batch, manifest)
         with pytest.raises(EvidenceDiffers, match="another archiver has confirmed it"):
-            batches.confirm(session, batch, manifest="0" * 64, **digests)
+            batches.confirm(session, batch, replace(manifest, captured={}))
 
 
 def test_the_chain_notices_whatever_is_taken_out_or_changed(archive: Archive) -> None:
@@ -276,7 +287,10 @@ HOSTILE = {
     "a lock that never ends": {"locked_until": "never"},
     "a lock without a time zone": {"locked_until": "2027-01-01T00:00:00"},
     "a digest that is a list": {"previous": []},
-    "another format": {"format": "billing-archive-manifest/2"},
+    "another format": {"format": "billing-archive-manifest/3"},
+    "a signed format without a key": {"format": "billing-archive-manifest/2", "empty": None},
+    "a key in the unsigned format": {"key_id": "0" * 16, "claimed_at": "2026-11-25T10:00:00+00:00"},
+    "an object where there is none": {"rows": 0, "key": None},
     "a field too many": {"more": 1},
 }
 

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import signal
+import stat
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,7 +75,8 @@ def test_from_an_empty_bucket_to_an_answer(run, run_apart, service, bucket, take
     told = run("archive", "status", "--json").json
     assert told["lag"] == {"waiting": 0, "oldest_age_s": 0.0, "unplanned": 0}
     heads = {each["retention_class"]: each["head"] for each in told["classes"]}
-    assert heads.keys() == {"admin", "attempt", "capture"}
+    # No invoice was asked for yesterday: a manifest says so.
+    assert heads.keys() == {"admin", "attempt", "capture", "invoice"}
     answer = run("archive", "query", "captures_by_day", "--json").json
     assert answer["rows"] == [{"day": str(today), "currency": "USD", "captures": 1, "minor": 1999}]
     assert [(read["retention_class"], read["head"]) for read in answer["evidence"]] == [("capture", heads["capture"])]
@@ -113,9 +115,14 @@ def test_verify_names_what_differs_and_ends_with_1(run, service, bucket, made, t
         "objects": 2,
         "unfinished": 0,
         "from_cache": False,
+        "signed": {},
+        "unsigned": 4,
         "differences": [],
         "differences_left_out": 0,
-        "heads": [{"retention_class": name, "number": 1, "head": head} for name, head in heads.items()],
+        "heads": [
+            {"retention_class": name, "number": 1, "head": heads[name]}
+            for name in ("attempt", "capture", "invoice", "admin")
+        ],
         "cannot_see": before["cannot_see"],
     }
     assert "only a head that was stored elsewhere shows it" in before["cannot_see"][0]
@@ -153,7 +160,7 @@ def test_verify_asks_s3_and_from_cache_asks_the_copies(run, bucket, made, taken,
     quick = run("archive", "verify", "--from-cache", "--json")
     assert quick.status == 0
     assert quick.json["from_cache"]
-    assert "With --from-cache: " in quick.json["cannot_see"][1]
+    assert "With --from-cache: " in quick.json["cannot_see"][-1]
 
 
 def test_verify_compares_with_heads_that_were_kept_elsewhere(run, made, taken):
@@ -163,7 +170,7 @@ def test_verify_compares_with_heads_that_were_kept_elsewhere(run, made, taken):
     for form in ((), ("--from-cache",)):
         ran = run("archive", "verify", *form, *kept)
         assert ran.status == 0
-        assert "after the stored heads (attempt 1, capture 1)" in ran.out
+        assert "after the stored heads (attempt 1, capture 1, invoice 1, admin 1)" in ran.out
         ran = run("archive", "verify", *form, *kept, f"--expect-head=capture={'0' * 64}")
         assert ran.status == 1
         assert f"expected a manifest with digest {'0' * 64}, the head that was stored; found 1 manifests" in ran.out
@@ -194,7 +201,8 @@ def test_verify_says_how_far_it_is_on_standard_error(run, made, taken, monkeypat
     monkeypatch.setattr(archive_verify, "PROGRESS_S", 0.0)
     run("archive", "run", "--once")
     told = run("archive", "verify", "--json").err.splitlines()
-    assert told == ["4 versions listed", "attempt: 1 batches checked", "capture: 1 batches checked"]
+    classes = [f"{name}: 1 batches checked" for name in ("attempt", "capture", "invoice", "admin")]
+    assert told == ["6 versions listed", *classes]
 
 
 SETUP = ("setup", "--reason", "a test")
@@ -283,7 +291,7 @@ def test_once_archives_everything_else_before_it_says_that_a_class_stands_still(
     assert ran.status == 2
     assert "manifests/v1/capture/000000000001.json" in ran.err
     archived = {each["retention_class"]: each["archived_facts"] for each in told_classes(run)}
-    assert archived == {"capture": 0, "invoice": 3}
+    assert archived == {"admin": 0, "attempt": 0, "capture": 0, "invoice": 3}
 
 
 def told_classes(run) -> list[dict[str, Any]]:
@@ -470,3 +478,65 @@ def test_sql_that_cannot_be_run_is_refused_in_one_line(run, made, arguments, tol
     assert (ran.status, ran.out) == (2, "")
     assert told in ran.err
     assert len(ran.err.splitlines()) == 1
+
+
+def test_manifests_are_signed_with_a_key_that_a_command_makes(
+    run, run_apart, made, taken, service, monkeypatch, tmp_path
+):
+    """From no key to a verified signature, with what the commands say on the way."""
+    run("archive", "run", "--once")
+    unsigned = "manifests are not signed"
+    assert unsigned in run("archive", "status").out
+    assert unsigned in parts(run("doctor", "--json"))["signatures"][1]
+    assert unsigned in run("archive", "keys").out
+    file = tmp_path / "signing_key.pem"
+    new = run("archive", "key", "new", str(file), "--reason", "OPS-9", "--json").json
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    again = run("archive", "key", "new", str(file), "--reason", "OPS-9")
+    assert (again.status, again.err) == (
+        2,
+        f"billing: {file} exists, and a key is never overwritten; name another file\n",
+    )
+    (command,) = run("audit", "--json").json
+    told = (command["command"], command["about"], command["reason"], command["outcome"])
+    assert told == ("archive key new", f"key_{new['key_id']}", "OPS-9", "done")
+    monkeypatch.setenv("BILLING_SIGNING_KEY", f"file:{file}")
+    service.plan()
+    assert run_apart("archive", "run", "--once", "--json").json == {"archived": 2}
+    told = run("archive", "status", "--json").json["classes"]
+    assert {each["retention_class"]: each["key_id"] for each in told}["admin"] == new["key_id"]
+    told = run("archive", "keys", "--json").json
+    assert told["public_keys"] == {new["key_id"]: new["public_key"]}
+    assert [(use["key_id"], use["retention_class"], use["first"]) for use in told["used"]] == [
+        (new["key_id"], "admin", 2)
+    ]
+    assert new["public_key"].splitlines()[1] in run("archive", "keys").out
+    verified = run("archive", "verify", "--expect-key", new["key_id"].upper())
+    assert verified.status == 0
+    assert f"1 manifest is signed by key {new['key_id']}\n" in verified.out
+    assert "NOT SEEN 4 manifests are not signed" in verified.out
+    assert "NOT SEEN The keys come from the bucket" in run("archive", "verify").out
+    for form in ((), ("--from-cache",)):
+        other = run("archive", "verify", *form, "--expect-key", "0" * 16)
+        assert other.status == 1
+        assert f"a signature by key {new['key_id']}, which is not one of the expected keys" in other.out
+
+
+@pytest.mark.parametrize("key_id", ["", "5c9a", "g" * 16])
+def test_a_key_id_that_is_none_is_refused(run, bucket, key_id):
+    ran = run("archive", "verify", "--expect-key", key_id)
+    assert ran.status == 2
+    assert "16 hexadecimal digits" in " ".join(ran.err.replace("│", "").split())
+
+
+def test_a_signing_key_that_is_none_is_refused_in_one_line_that_does_not_show_it(
+    run_apart, made, monkeypatch, tmp_path
+):
+    file = tmp_path / "key.pem"
+    file.write_text("canary")
+    file.chmod(0o600)
+    monkeypatch.setenv("BILLING_SIGNING_KEY", f"file:{file}")
+    ran = run_apart("archive", "run", "--once")
+    assert ran.status == 2
+    assert ran.err.startswith("billing: BILLING_SIGNING_KEY: not a private key in PEM without a passphrase")
+    assert "canary" not in ran.err

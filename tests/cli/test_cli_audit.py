@@ -35,6 +35,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "operate" / "audit.md").read_text()
 
 CHANGING = {
     "access apply",
+    "archive key new",
     "archive setup",
     "capture",
     "housekeeping run",
@@ -52,6 +53,7 @@ CHANGING = {
 }
 READING = {
     "access policy",
+    "archive keys",
     "archive query",
     "archive sql",
     "archive status",
@@ -90,6 +92,7 @@ BEFORE_OR_BESIDE = {
 }
 NEED_A_REASON = {
     "access apply",
+    "archive key new",
     "archive setup",
     "invoice reopen",
     "quarantine discard",
@@ -221,6 +224,7 @@ def test_production_refuses_the_user_of_the_shell_in_one_line(run, name, monkeyp
 
 
 LEAST = {
+    "archive key new": ("/nowhere/key.pem",),
     "access apply": ("secrets",),
     "capture": ("--payment-intent", "pi_1", "--amount", "1", "--currency", "USD", "--request-id", "order-1"),
     "invoice issue": (
@@ -416,7 +420,7 @@ def test_a_fact_that_somebody_made_up_spoils_no_list(run, service):
 def test_what_is_archived_of_a_command_names_no_person_and_no_bucket():
     told = {"command": "archive setup", "about": "evidence-of-ada", "count": 1, "reason": "Ada asked", "error": "Ada"}
     assert records.allowed(told) == {"command": "archive setup", "count": 1}
-    for about in ("captures", "account:acct_1", "cap_" + "0" * 32, "0014"):
+    for about in ("captures", "account:acct_1", "cap_" + "0" * 32, "0014", "key_5c9a0b1d2e3f4a5b"):
         assert records.allowed({"about": about}) == {"about": about}
     assert records.allowed({"command": "jane doe"}) == {}
 
