@@ -76,6 +76,7 @@ def test_a_small_demo_finds_nothing_double_lost_or_stuck_and_leaves_nothing(clea
     assert told["metrics"]["captured"].keys() <= told["moved"].keys()
     assert told["metrics"]["captured"]
     assert "captures is pulled since" in ran.stderr
+    assert "operations are held, or will be before they are sent: " in ran.stderr
     assert "captures is released; held work continues" in ran.stderr
     assert "nothing was changed; to do this and nothing else, write --approve plan_" in ran.stderr
     assert "is ready again, for cap_" in ran.stderr

@@ -100,6 +100,9 @@ def run(plan: Plan, print_event: PrintEvent, watch: Watch) -> Outcome:
             runtime.close()
 
 
+_STOP = ("switch", "pull", "captures", "--reason", "a demonstration", "--actor", "demo")
+
+
 class _Story:
     def __init__(
         self, plan: Plan, print_event: PrintEvent, watch: Watch, stack: Stack, runtime: ServiceProcess
@@ -124,12 +127,13 @@ class _Story:
         for number, (orders, invoices) in enumerate(waves):
             stopped = orders is calm
             if stopped:
-                self._operate("switch", "pull", "captures", "--reason", "a demonstration", "--actor", "demo")
+                self._operate(*_STOP)
             with database.transaction(self._runtime.engine) as session:
                 shop.ask(session, orders, customer, invoices)
             if stopped:
-                self._pause(2 * WAVE_PAUSE_S)
-                self._operate("switch", "list")
+                self._wait_until_planned()
+                self._print(f"{len(orders)} captures were asked for meanwhile; to pull again shows what is held by now")
+                self._operate(*_STOP)
                 self._operate("switch", "release", "captures", "--reason", "it is over", "--actor", "demo")
             if shop.hanging and shop.hanging[-1] in orders:
                 self._kill_a_worker(len(shop.hanging))
@@ -234,6 +238,12 @@ class _Story:
         # With the administrator's login: no process of the service may flush.
         with bells.open_redis(self._stack.servers.valkey.url) as administrator:
             administrator.flushall()
+
+    def _wait_until_planned(self) -> None:
+        """Wait until relays have made work of all that was asked: a receipt counts work."""
+        give_up = time.monotonic() + PATIENCE_S
+        while patiently(self._runtime, batches.lag).unplanned and time.monotonic() < give_up:
+            self._pause(WAVE_PAUSE_S)
 
     def _wait_until_final(self) -> None:
         give_up = time.monotonic() + PATIENCE_S
