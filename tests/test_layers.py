@@ -50,9 +50,15 @@ FLOORS = {
 DOORS = {
     "stripe": {"billing.stripe_gateway"},
     "urllib3": {"billing.transport", "billing.stripe_gateway", "stripe_standin"},
-    "boto3": {"archive.s3.store", "archive.signing.kms", "jobs.config.aws_secrets"},
-    "botocore": {"archive.s3.store", "archive.s3.s3_errors", "archive.signing.kms", "jobs.config.aws_secrets"},
-    "cryptography": {"archive.signing"},
+    "boto3": {"archive.s3.store", "archive.signing.kms", "archive.verifying.verify", "jobs.config.aws_secrets"},
+    "botocore": {
+        "archive.s3.store",
+        "archive.s3.s3_errors",
+        "archive.signing.kms",
+        "archive.verifying.verify",
+        "jobs.config.aws_secrets",
+    },
+    "cryptography": {"archive.signing", "archive.verifying.verify"},
     "pyarrow": {"archive"},
     "duckdb": {"archive.queries"},
     "croniter": {"jobs.road.ticks"},

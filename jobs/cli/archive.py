@@ -7,6 +7,7 @@ import typer
 from jobs.cli.acting import acting
 from jobs.cli.archive_keys import NOT_SIGNED, key, keys
 from jobs.cli.archive_query import query, sql
+from jobs.cli.archive_verifier import verifier
 from jobs.cli.archive_verify import verify
 from jobs.cli.output import (
     FINANCE,
@@ -22,7 +23,7 @@ from jobs.cli.output import (
 
 def add_to(app: typer.Typer) -> None:
     archive = typer.Typer(no_args_is_help=True, help="The archive in S3: write facts, query them, verify them.")
-    for command in (setup, run, status, query, sql, verify, keys):
+    for command in (setup, run, status, query, sql, verify, keys, verifier):
         archive.command()(command)
     archive.add_typer(key, name="key")
     app.add_typer(archive, name="archive", rich_help_panel=FINANCE)
