@@ -42,6 +42,14 @@ def test_how_soon_a_pulled_switch_stops_is_measured() -> None:
     assert hasattr(shift, "SWITCHES_EVERY_S"), "the control of that program sets it"
 
 
+def test_how_fast_an_auditor_s_verifier_verifies_is_measured() -> None:
+    program = [sys.executable, "-m", "bench.verifier", "--facts", "3000"]
+    run = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "VERIFIED: nothing differs" in run.stdout
+    assert "verified 3,000 facts in" in run.stdout
+
+
 def test_the_lag_against_the_load_is_measured_tabled_and_drawn(tmp_path: Path) -> None:
     program = [sys.executable, "-m", "bench.capacity", "--tiny", "--json", "--into", str(tmp_path)]
     run = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)

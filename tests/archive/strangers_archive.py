@@ -15,6 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -71,17 +73,23 @@ def as_parquet(rows: pa.Table) -> bytes:
 
 
 class Key:
-    """A key that signs; `id` and `pem` are public."""
+    """A key that signs; `id` and `pem` are public. `of_kms`: of the kind that AWS KMS has."""
 
-    def __init__(self) -> None:
-        self._private = Ed25519PrivateKey.generate()
+    def __init__(self, *, of_kms: bool = False) -> None:
+        self._private = ec.generate_private_key(ec.SECP256R1()) if of_kms else Ed25519PrivateKey.generate()
+        self._algorithm = "ecdsa-p256-sha256" if of_kms else "ed25519"
         public = self._private.public_key()
         self.pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         self.id = sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))[:16]
 
     def signature(self, line: bytes) -> bytes:
-        made = base64.b64encode(self._private.sign(line)).decode()
-        return canonical({"algorithm": "ed25519", "key_id": self.id, "signature": made})
+        made = (
+            self._private.sign(line)
+            if isinstance(self._private, Ed25519PrivateKey)
+            else self._private.sign(line, ec.ECDSA(hashes.SHA256()))
+        )
+        signature = base64.b64encode(made).decode()
+        return canonical({"algorithm": self._algorithm, "key_id": self.id, "signature": signature})
 
 
 class StrangersArchive:
@@ -94,7 +102,7 @@ class StrangersArchive:
         self.locked_until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=365)
 
     def write(self, *, signed_from: int = 1, locked_until: datetime | None = None) -> None:
-        """The archive, anew. `locked_until`: what the manifests say; S3 always locks."""
+        """The archive, anew. `locked_until`: what the manifests say; S3 always locks. `signed_from`: of captures."""
         self.wipe()
         self.said_until, self.signed_from = locked_until or self.locked_until, signed_from
         self.put(f"keys/{self.key.id}.pem", self.key.pem)
@@ -109,7 +117,7 @@ class StrangersArchive:
             previous, seq = sha256(line), json.loads(line)["last_seq"]
         for each in (each for of, each in FACTS if of == name and each >= number and each != skip):
             line = canonical(self.batch(name, each, number, seq, previous))
-            signature = (key or self.key).signature(line) if number >= self.signed_from else b""
+            signature = (key or self.key).signature(line) if self.is_signed(name, number) else b""
             self.put(manifest_key(name, number), line + signature)
             previous, seq, number = sha256(line), json.loads(line)["last_seq"], number + 1
 
@@ -119,7 +127,7 @@ class StrangersArchive:
         last = seq + len(facts)
         key = f"v1/class={name}/event_date={day}/b{number:012d}-{seq + 1:012d}-{last:012d}.parquet" if facts else None
         body = parquet(name, which, seq + 1) if key else b""
-        signed = number >= self.signed_from
+        signed = self.is_signed(name, number)
         taken = sum(fact["minor"] for fact in facts if fact["topic"] == "capture.captured")
         return {
             "format": f"billing-archive-manifest/{2 if signed else 1}",
@@ -140,8 +148,11 @@ class StrangersArchive:
             "lock_mode": "GOVERNANCE",
             "locked_until": self.said_until.isoformat(),
             "previous": previous,
-            **({"key_id": self.key.id} if signed else {}),
+            **({"key_id": self.key.id, "claimed_at": f"{day}T23:59:59+00:00", "empty": None} if signed else {}),
         }
+
+    def is_signed(self, name: str, number: int) -> bool:
+        return name != "capture" or number >= self.signed_from
 
     def heads(self, key: Key | None = None) -> bytes:
         """The document that is published of the archive as it is now."""
