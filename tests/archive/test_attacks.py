@@ -235,6 +235,23 @@ def test_an_object_whose_manifest_is_not_written_yet_is_no_difference_for_an_hou
     assert len(verify().differs) == 1
 
 
+def test_a_head_that_was_published_since_does_not_hide_the_one_before(
+    archive: StrangersArchive, auditor: Auditor
+) -> None:
+    """Who has the signing key may publish heads as well, but not take back what is published."""
+    before = archive.heads()
+    rewrite_suffix(archive)
+    for heads in ([before, archive.heads()], [archive.heads(), before]):
+        assert auditor.verify(archive.bucket, [archive.key.pem], heads).status == 1
+
+
+def test_heads_that_are_not_signed_by_a_known_key_are_not_taken(
+    archive: StrangersArchive, verify: Callable[..., Said]
+) -> None:
+    assert "is not signed" in verify(heads=archive.heads().partition(b"\n")[0]).differs[0]
+    assert verify(heads=archive.heads(archive.other_key)).status == 2
+
+
 def test_a_head_that_was_published_earlier_stays_good(archive: StrangersArchive, verify: Callable[..., Said]) -> None:
     line = canonical({"heads": {"capture": [2, sha256(archive.line("capture", 2))]}})
     assert verify(heads=line + archive.key.signature(line)).status == 0
