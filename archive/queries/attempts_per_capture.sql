@@ -1,11 +1,9 @@
 -- title: Attempts per capture
--- answers: How much effort did the captures take that were captured in this time: how many of them needed so many calls
---   and looks?
+-- answers: How many calls and looks did the captures take that were captured in this time?
 -- reads: capture, attempt
 -- parameters: since, until
 -- columns: calls int, looks int, captures int
--- days: all
--- Attempts outside this time count, too.
+-- Attempts before this time count, too; those from `until` on do not.
 WITH taken AS (
     SELECT entity_id FROM facts
      WHERE topic = 'capture.captured' AND happened_at >= $since AND happened_at < $until
@@ -14,7 +12,7 @@ WITH taken AS (
            count(*) FILTER (WHERE topic IN ('capture.attempted', 'capture.attempt_lapsed', 'capture.late_answer')) AS calls,
            count(*) FILTER (WHERE topic = 'capture.looked') AS looks
       FROM facts
-     WHERE entity_id IN (SELECT entity_id FROM taken)
+     WHERE entity_id IN (SELECT entity_id FROM taken) AND happened_at < $until
      GROUP BY entity_id
 )
 SELECT calls, looks, count(*) AS captures

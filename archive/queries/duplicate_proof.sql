@@ -1,12 +1,13 @@
--- title: Proof that nothing was captured twice
--- answers: Was anything that was captured in this time captured more than once, ever? Every line must say 1 time.
+-- title: Duplicates: the proof
+-- answers: Was anything that was captured in this time captured more than once, ever?
 -- reads: capture, attempt
 -- parameters: since, until
 -- columns: what text, times int, how_many int, for_instance text?
 -- days: all
--- 'capture': how often one of our captures says that it was captured.
--- 'authorization': how often one PaymentIntent was captured.
--- 'provider success': how often the provider took the money of one capture, replays of an answer left out.
+-- Every line must say 1 time.
+-- `capture`: how often one of our captures says that it was captured.
+-- `authorization`: how often one PaymentIntent was captured.
+-- `provider success`: how often the provider took the money of one capture, replays of an answer left out.
 WITH taken AS (
     SELECT entity_id, payment_intent FROM facts
      WHERE topic = 'capture.captured' AND happened_at >= $since AND happened_at < $until

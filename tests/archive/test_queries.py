@@ -43,8 +43,8 @@ def ask(archive: Archive, name: str, since: str | None = None, until: str | None
 def test_the_queries_tell_what_happened(archive: Archive) -> None:
     a_small_history(archive)
     by_day = ask(archive, "captures_by_day")
-    assert by_day.columns == ["day", "currency", "captures", "minor"]
-    assert by_day.rows == [("2026-11-01", "USD", 2, 2000), ("2026-11-02", "JPY", 1, 500)]
+    assert by_day.columns == ["day", "account", "currency", "captures", "minor"]
+    assert by_day.rows == [("2026-11-01", "unknown", "USD", 2, 2000), ("2026-11-02", "unknown", "JPY", 1, 500)]
     assert ask(archive, "attempts_per_capture").rows == [(1, 0, 2), (2, 1, 1)]
     assert ask(archive, "duplicate_proof").rows == [
         ("authorization", 1, 3, None),
@@ -55,14 +55,14 @@ def test_the_queries_tell_what_happened(archive: Archive) -> None:
 
 def test_since_is_in_the_range_and_until_is_not(archive: Archive) -> None:
     a_small_history(archive)
-    first, second = ("2026-11-01", "USD", 2, 2000), ("2026-11-02", "JPY", 1, 500)
+    first, second = ("2026-11-01", "unknown", "USD", 2, 2000), ("2026-11-02", "unknown", "JPY", 1, 500)
     assert ask(archive, "captures_by_day", "2026-11-01", "2026-11-02").rows == [first]
     assert ask(archive, "captures_by_day", "2026-11-02", "2026-11-03").rows == [second]
     assert ask(archive, "captures_by_day", "2026-11-02", None).rows == [second]
     assert ask(archive, "captures_by_day", None, "2026-11-01").rows == []
     last_moment = "2026-11-01T23:59:59.999999"
-    assert ask(archive, "captures_by_day", None, last_moment).rows == [("2026-11-01", "USD", 1, 1999)]
-    assert ask(archive, "captures_by_day", last_moment, "2026-11-02").rows == [("2026-11-01", "USD", 1, 1)]
+    assert ask(archive, "captures_by_day", None, last_moment).rows == [("2026-11-01", "unknown", "USD", 1, 1999)]
+    assert ask(archive, "captures_by_day", last_moment, "2026-11-02").rows == [("2026-11-01", "unknown", "USD", 1, 1)]
 
 
 def test_answers_come_in_the_order_of_their_columns(archive: Archive) -> None:
@@ -75,7 +75,7 @@ def test_answers_come_in_the_order_of_their_columns(archive: Archive) -> None:
             archive.tell("capture.captured", of=f"cap_{n}", at=at, minor=1, currency=currency, payment_intent=f"pi_{n}")
     archive.archive_all()
     by_day = ask(archive, "captures_by_day").rows
-    assert by_day == sorted(by_day, key=lambda row: row[:2])
+    assert by_day == sorted(by_day, key=lambda row: row[:3])
     assert len(by_day) == len(currencies)
     effort = ask(archive, "attempts_per_capture").rows
     assert effort == sorted(effort)

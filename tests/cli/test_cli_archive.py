@@ -78,12 +78,12 @@ def test_from_an_empty_bucket_to_an_answer(run, run_apart, service, bucket, take
     # No invoice was asked for yesterday: a manifest says so.
     assert heads.keys() == {"admin", "attempt", "capture", "invoice"}
     answer = run("archive", "query", "captures_by_day", "--json").json
-    assert answer["rows"] == [{"day": str(today), "currency": "USD", "captures": 1, "minor": 1999}]
+    assert answer["rows"] == [{"day": str(today), "account": "own", "currency": "USD", "captures": 1, "minor": 1999}]
     assert [(read["retention_class"], read["head"]) for read in answer["evidence"]] == [("capture", heads["capture"])]
     as_csv = run("archive", "query", "captures_by_day", "--csv", "--since", str(today))
     assert list(csv.reader(io.StringIO(as_csv.out))) == [
-        ["day", "currency", "captures", "minor", "amount"],
-        [str(today), "USD", "1", "1999", "19.99"],
+        ["day", "account", "currency", "captures", "minor", "amount"],
+        [str(today), "own", "USD", "1", "1999", "19.99"],
     ]
     assert f"head {heads['capture']}" in as_csv.err
     assert run("archive", "query", "captures_by_day", "--until", str(today), "--csv").out.count("\n") == 1

@@ -1,0 +1,127 @@
+"""docs/finance/questions.md: a service does a little of everything, and each question on the page gets its answer."""
+
+import re
+import shlex
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from command import Run, in_a_process
+from runbook import commands, is_shown
+from service import Service
+
+from archive import queries
+from archive.s3.store import Store
+from jobs.local.seaweed import SeaweedFS
+
+PAGE = Path(__file__).parents[2] / "docs" / "finance" / "questions.md"
+DAY_S = 86_400
+
+
+@pytest.fixture
+def bucket(settings: dict[str, str], s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """The settings lead to it."""
+    name = f"test-{uuid4().hex}"
+    store = Store(name, endpoint=s3.url, region="us-east-1", access_key=s3.access_key, secret_key=s3.secret_key)
+    store.set_up("test")
+    store.close()
+    more = {
+        "S3_ENDPOINT_URL": s3.url,
+        "BILLING_S3_ACCESS_KEY": s3.access_key,
+        "BILLING_S3_SECRET_KEY": s3.secret_key,
+        "BILLING_ARCHIVE_BUCKET": name,
+        "BILLING_ARCHIVE_WAIT_S": "0",
+        "BILLING_CACHE_DIRECTORY": str(tmp_path / "cache"),
+    }
+    for variable, value in more.items():
+        monkeypatch.setenv(variable, value)
+    return name
+
+
+def a_little_of_everything(service: Service, run: Run) -> dict[str, str]:
+    """What happens, once each. Returns the ids that stand for those in the page's commands."""
+
+    def operator(*words: str) -> None:
+        done = run(*words, "--actor", "anna")
+        assert done.status == 0, done.err
+
+    def put_aside(capture: str) -> str:
+        service.execute(
+            "UPDATE billing.work SET state = 'quarantined', reason = 'a test', due_at = NULL WHERE entity_id = :id",
+            id=capture,
+        )
+        return service.work(capture).id
+
+    full = service.ask_for_capture(correlation_id="order-1")
+    part = service.ask_for_capture(amount=1500, correlation_id="order-2")
+    sent = service.ask_for_invoice(correlation_id="order-1")
+    refused = service.ask_for_invoice("cus_nobody", correlation_id="order-2")
+    assert service.settle(full, part, sent, refused) == ["captured", "captured", "sent", "refused"]
+
+    (intent,) = service.intents()
+    service.standin.add_fault("402_declined", path=f"{intent}/capture$")
+    assert service.settle(service.ask_for_capture(intent)) == ["declined"]
+
+    operator("switch", "pull", "captures", "--reason", "a drill")
+    held = service.ask_for_capture()
+    service.plan()
+    service.work_off()
+    operator("switch", "release", "captures", "--reason", "over")
+    assert service.settle(held) == ["captured"]
+
+    lapsed, ended = service.ask_for_capture(), service.ask_for_capture()
+    service.plan()
+    work = put_aside(ended)
+    operator("quarantine", "assign", work, "--to", "grace")
+    operator("quarantine", "discard", work, "--reason", "ordered twice")
+    service.standin.advance(8 * DAY_S)
+    assert service.settle(lapsed) == ["expired"]
+
+    (intent,) = service.intents()
+    service.by_hand(f"/v1/payment_intents/{intent}/capture", "amount_to_capture=500")
+    contradicted = service.ask_for_capture(intent)
+    service.plan()
+    service.work_off()
+    operator("quarantine", "replay", service.work(contradicted).id, "--reason", "looked at Stripe")
+    service.work_off()
+    assert service.status(contradicted).state == "conflict"
+
+    (intent,) = service.intents()
+    service.standin.add_fault("drop_before", path=f"{intent}/capture$")
+    service.ask_for_capture(intent)
+    service.plan()
+    service.work_off()
+    service.plan()
+    # On the day of the page, so that no month ends meanwhile.
+    service.execute(
+        "UPDATE billing.facts SET happened_at = happened_at - (SELECT min(happened_at) FROM billing.facts)"
+        " + timestamptz '2026-03-10 11:00:00+00'"
+    )
+    return {"cap_8a4c1e": full, "pi_3f6b21": service.facts(full)[0].payload["payment_intent"]}
+
+
+def test_each_question_of_the_page_gets_the_answer_that_it_shows(service: Service, run: Run, bucket: str) -> None:
+    names = a_little_of_everything(service, run)
+    assert in_a_process(["archive", "run", "--once", "--json"]).json["archived"] > 40
+    for command in commands(PAGE.read_text()):
+        words = command.words
+        for name, value in names.items():
+            words = words.replace(name, value)
+        program, *arguments = shlex.split(words)
+        assert program == "billing"
+        ran = run(*arguments)
+        assert ran.status == 0, f"{words}: {ran.err}"
+        assert is_shown(command.shown, ran.out), f"{words}\n{ran.out}"
+
+
+def test_each_question_is_on_the_page_with_an_answer_and_each_column_is_explained() -> None:
+    text = PAGE.read_text()
+    asked = [re.search(r"archive query (\w+)", command.words) for command in commands(text) if command.shown]
+    assert sorted({found[1] for found in asked if found}) == queries.NAMES
+    said_once = text.partition("\n## ")[0]
+    parts = dict(re.findall(r"^## [^\n]+\n\n`(\w+)`(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    assert sorted(parts) == queries.NAMES
+    for name in queries.NAMES:
+        explained = set(re.findall(r"`([a-z0-9_]+)`", parts[name] + said_once))
+        assert {column.name for column in queries.load(name).columns} - explained == set(), name
+        assert "**Suspicious:**" in parts[name], name
