@@ -1,5 +1,6 @@
 """The auditor's `verify.py` and the real archiver agree: what it wrote is verified, wherever it was killed."""
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -65,6 +66,11 @@ def test_an_archive_from_before_there_were_signatures_is_verified_and_said_to_be
     said = auditor.verify(archive.bucket)
     assert said.status == 0
     assert '"manifests of capture, signed by nobody": 1' in said.out
+    # Heads that were published unsigned prove something there, too.
+    (batch,) = archive.known()
+    for digest, status in ((batch.manifest_sha256, 0), ("0" * 64, 1)):
+        heads = json.dumps({"heads": {"capture": [1, digest]}}).encode() + b"\n"
+        assert auditor.verify(archive.bucket, heads=[heads]).status == status
 
 
 def test_an_archiver_that_died_anywhere_left_nothing_that_is_taken_for_an_attack(
