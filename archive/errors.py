@@ -8,6 +8,7 @@ ArchiveError
 ├── ExposedCache     other users could change the verified copies
 ├── BadKey           what should sign manifests is not a key
 ├── BadRetention     the retention file is missing or wrong
+├── BadHold          there is no such legal hold, or it is released, or asks for something else
 ├── BadQuestion      there is no such query, a parameter is wrong, or the time range is empty
 ├── BadQuery         the SQL is wrong, or a query file contradicts its header
 └── TooLarge         a query needs more time, memory or rows than it may have
@@ -48,7 +49,11 @@ class BadKey(ArchiveError):
 
 
 class BadRetention(ArchiveError):
-    """The retention file is missing or wrong, or wants COMPLIANCE without the line that confirms it."""
+    """The retention file is missing or wrong, wants COMPLIANCE without the line that confirms it, or is shortened."""
+
+
+class BadHold(ArchiveError):
+    """A legal hold of this name cannot be placed or released."""
 
 
 class BadQuestion(ArchiveError):

@@ -32,6 +32,7 @@ FLOORS = {
         {"archive.format"},
         {"archive.writing", "archive.copies"},
         {"archive.verifying", "archive.queries", "archive.purging"},
+        {"archive.keeping"},
     ),
     "jobs": (
         {"jobs.logs", "jobs.config"},
@@ -53,6 +54,7 @@ DOORS = {
     "boto3": {"archive.s3.store", "archive.signing.kms", "archive.verifying.verify", "jobs.config.aws_secrets"},
     "botocore": {
         "archive.s3.store",
+        "archive.s3.configuration",
         "archive.s3.s3_errors",
         "archive.signing.kms",
         "archive.verifying.verify",

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import structlog
@@ -28,7 +28,10 @@ DOWNLOADS = 8
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Copies of one class. Its whole chain was checked up to `head`, the digest of manifest number `last`."""
+    """Copies of one class. Its whole chain was checked up to `head`, the digest of manifest number `last`.
+
+    There is no file of an object that was disposed of.
+    """
 
     retention_class: str
     last: int
@@ -85,7 +88,7 @@ class Cache:
         return Evidence(name, last, manifests.digest(bodies[last]), tuple(wanted), files)
 
     def _object(self, manifest: Manifest) -> Path | None:
-        """None for a batch without facts, which has no object."""
+        """None for a batch without facts, and where the bucket has disposed of the object after its lock ended."""
         if manifest.key is None:
             return None
         body = self._local(manifest.key)
@@ -93,7 +96,12 @@ class Cache:
             return self._root / manifest.key
         if body is not None:
             log.warning("cache.differs", key=manifest.key)
-        found = self.store.get(manifest.key, manifest.version)
+        try:
+            found = self.store.get(manifest.key, manifest.version)
+        except EvidenceDiffers:
+            if manifest.lock.until <= datetime.now(UTC):
+                return None
+            raise
         if found.sha256 != manifest.sha256:
             raise EvidenceDiffers(manifest.key, "its bytes differ from what its manifest names")
         return self._keep(manifest.key, found.body)

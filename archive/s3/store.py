@@ -33,6 +33,8 @@ class Stored:
     body: bytes
     version: str
     lock: Lock | None
+    held: bool = False
+    """Whether it is under a legal hold. S3 says so only to a login that may see holds."""
 
     @property
     def sha256(self) -> str:
@@ -94,6 +96,11 @@ class Store:
             ),
         )
 
+    @property
+    def client(self) -> Any:
+        """S3's own client, for the other modules of this folder."""
+        return self._s3
+
     def close(self) -> None:
         self._s3.close()
 
@@ -143,7 +150,8 @@ class Store:
                     raise EvidenceDiffers(key, "it is not in the bucket") from None
                 raise
         mode, until = answer.get("ObjectLockMode"), answer.get("ObjectLockRetainUntilDate")
-        return Stored(body, answer.get("VersionId", ""), Lock(mode, until) if mode and until else None)
+        lock = Lock(mode, until) if mode and until else None
+        return Stored(body, answer.get("VersionId", ""), lock, answer.get("ObjectLockLegalHoldStatus") == "ON")
 
     def keys(self, prefix: str) -> list[str]:
         """Every key that begins with `prefix`, sorted."""

@@ -1,10 +1,11 @@
 """Compare Postgres with the manifests. The quick verification does only this, over the verified copies."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from datetime import UTC
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
 from archive.copies.cache import Cache
@@ -17,6 +18,7 @@ from archive.signing.keyring import Keyring
 from archive.verifying.findings import Finding, Heads
 from billing.states import BatchState
 from billing.tables.facts import ArchiveBatch
+from billing.tables.holds import ArchiveHold, HeldBatch
 
 T = TypeVar("T")
 PAGE = 500
@@ -29,17 +31,46 @@ class Ask(Protocol):
     def __call__(self, step: Callable[[Session], T], /) -> T: ...
 
 
+@dataclass(slots=True)
+class Disposal:
+    """What is gone of one class under one policy: the last lock of these objects ended at `ended`."""
+
+    retention_class: str
+    policy: str
+    objects: int
+    facts: int
+    ended: datetime
+
+    def __str__(self) -> str:
+        return (
+            f"{self.retention_class}: {self.objects} objects with {self.facts} facts under policy {self.policy!r}; the"
+            f" last lock ended {self.ended:%Y-%m-%d %H:%M:%S} UTC"
+        )
+
+
 class Counts:
     """How much was checked.
 
-    `unfinished` counts batches that an archiver is still writing: they are not evidence yet. `unsigned` counts
-    manifests without a signature.
+    `facts` are those that manifests describe. `unfinished` counts batches that an archiver is still writing: they are
+    not evidence yet. `unsigned` counts manifests without a signature.
     """
 
     def __init__(self) -> None:
         self.facts = self.objects = self.unfinished = self.unsigned = 0
         self.signed: dict[str, int] = {}
         """How many manifests each key has signed."""
+        self._disposed: dict[tuple[str, str], Disposal] = {}
+
+    @property
+    def disposed(self) -> list[Disposal]:
+        return list(self._disposed.values())
+
+    def dispose(self, retention_class: str, policy: str, facts: int, ended: datetime) -> None:
+        """Count an object that is gone because its lock had ended."""
+        total = self._disposed.setdefault((retention_class, policy), Disposal(retention_class, policy, 0, 0, ended))
+        total.objects += 1
+        total.facts += facts
+        total.ended = max(total.ended, ended)
 
     def note(self, manifest: Manifest) -> None:
         self.facts += manifest.rows
@@ -66,6 +97,17 @@ def batches_after(session: Session, retention_class: str, number: int) -> Sequen
     """
     query = select(ArchiveBatch).where(ArchiveBatch.retention_class == retention_class, ArchiveBatch.number > number)
     return session.scalars(query.order_by(ArchiveBatch.number).limit(PAGE)).all()
+
+
+def held(session: Session, batches: Sequence[tuple[str, int]], *, but: str = "") -> set[tuple[str, int]]:
+    """Which of these batches, by class and number, a hold in force needs, other than the hold `but`."""
+    place = tuple_(HeldBatch.retention_class, HeldBatch.number)
+    query = (
+        select(HeldBatch.retention_class, HeldBatch.number)
+        .join(ArchiveHold, ArchiveHold.name == HeldBatch.hold)
+        .where(ArchiveHold.released_at.is_(None), HeldBatch.hold != but, place.in_(batches))
+    )
+    return {(name, number) for name, number in session.execute(query)}
 
 
 def compare(batch: ArchiveBatch, manifest: Manifest, version: str | None = None) -> Iterator[Finding]:

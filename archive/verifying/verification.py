@@ -10,6 +10,9 @@ One finding does not hide the next: where the chain is broken, the verification 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy.orm import Session
 
 from archive.errors import EvidenceDiffers
 from archive.format import manifests
@@ -38,13 +41,14 @@ def from_bucket(
     progress: Callable[[str], None] = lambda _: None,
     pauses_s: Sequence[float] = PAUSES_S,
     expected_keys: Collection[str] = (),
+    clock: Callable[[Session], datetime] = database.now,
 ) -> Iterator[Finding]:
     """Every difference, as it is found. `progress` is called with a short text from time to time.
 
     `expected_keys`: the ids of the keys that may have signed; if it is empty, every key in the bucket may.
-    Raises StoreAway, StoreRefused, and Postgres's errors.
+    `clock` says which locks have ended. Raises StoreAway, StoreRefused, and Postgres's errors.
     """
-    archived, now = ask(lambda session: (agreement.archived(session), database.now(session)))
+    archived, now = ask(lambda session: (agreement.archived(session), clock(session)))
     versions = Versions(store, now, pauses_s)
     with Inventory() as inventory, ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="verify") as pool:
         _list(versions, inventory, progress)
@@ -91,6 +95,7 @@ class _Link:
     number: int
     batch: ArchiveBatch | None
     listed: list[Listed]
+    held: bool
 
     @property
     def digest(self) -> str | None:
@@ -139,15 +144,22 @@ class _Walk:
         after = self._end.number
         batches = self._ask(lambda session: agreement.batches_after(session, self._name, after))
         known = {batch.number: batch for batch in batches}
-        there = self._inventory.manifest_numbers(self._name, after, PAGE)
+        numbers = sorted({*known, *self._inventory.manifest_numbers(self._name, after, PAGE)})[:PAGE]
+        held = self._ask(lambda session: agreement.held(session, [(self._name, number) for number in numbers]))
         return [
-            _Link(number, known.get(number), self._inventory.of(manifests.key(self._name, number)))
-            for number in sorted({*known, *there})[:PAGE]
+            _Link(
+                number,
+                known.get(number),
+                self._inventory.of(manifests.key(self._name, number)),
+                (self._name, number) in held,
+            )
+            for number in numbers
         ]
 
     def check(self, links: Sequence[_Link], pool: Executor) -> Iterator[Finding]:
         """Check these manifests, then download and check their objects."""
         objects: list[tuple[Wanted, list[Listed]]] = []
+        kept: list[_Kept] = []
         bodies = pool.map(lambda link: self._versions.manifest(link.listed, link.digest), links)
         for link, stored in zip(links, bodies, strict=True):
             manifest = _read(self._name, link, stored)
@@ -159,14 +171,20 @@ class _Walk:
                 wanted = _object(link, manifest)
             if wanted is not None:
                 objects.append((wanted, self._inventory.of(wanted.key)))
+                kept.append(_kept(link, manifest, wanted))
             elif link.batch is not None and link.batch.rows:
                 # What an archiver has put there so far is not evidence yet, so it is accounted for unchecked.
                 self._inventory.of(manifests.object_key(link.batch))
             digests = {manifests.digest(stored.body) if stored else None, link.digest} - {None}
             self._end = _End(link.number, digests, {each.last_seq for each in (manifest, link.batch) if each})
-        for found in pool.map(lambda each: self._versions.check(*each), objects):
-            self._counts.objects += not found
-            yield from found
+        for checked, (policy, facts, ended) in zip(
+            pool.map(lambda each: self._versions.check(*each), objects), kept, strict=True
+        ):
+            if checked.disposed:
+                self._counts.dispose(self._name, policy, facts, ended)
+            else:
+                self._counts.objects += not checked.findings
+            yield from checked.findings
 
     def _manifest(self, link: _Link, stored: Stored | None, manifest: Manifest | None) -> Iterator[Finding]:
         key = manifests.key(self._name, link.number)
@@ -221,11 +239,22 @@ def _object(link: _Link, manifest: Manifest | None) -> Wanted | None:
     batch = link.batch
     if batch is not None and batch.object_sha256 and batch.object_version:
         lock = Lock(batch.lock_mode, batch.locked_until)
-        return Wanted(manifests.object_key(batch), batch.object_version, batch.object_sha256, lock)
+        return Wanted(manifests.object_key(batch), batch.object_version, batch.object_sha256, lock, link.held)
     known_empty = batch is not None and batch.manifest_sha256 is not None
     if known_empty or manifest is None or manifest.key is None or not manifest.version or not manifest.sha256:
         return None
-    return Wanted(manifest.key, manifest.version, manifest.sha256, manifest.lock)
+    return Wanted(manifest.key, manifest.version, manifest.sha256, manifest.lock, link.held)
+
+
+_Kept = tuple[str, int, datetime]
+"""The policy under which an object is kept, its number of facts, and when its lock ends."""
+
+
+def _kept(link: _Link, manifest: Manifest | None, wanted: Wanted) -> _Kept:
+    policy = link.batch and link.batch.policy
+    described = link.batch or manifest
+    until = wanted.lock.until.astimezone(UTC)
+    return policy or f"locked until {until:%Y-%m-%d}", described.rows if described else 0, until
 
 
 def _manifest_locks(link: _Link, manifest: Manifest | None) -> Iterator[Lock]:

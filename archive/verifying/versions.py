@@ -29,6 +29,16 @@ class Wanted:
     version: str
     sha256: str
     lock: Lock
+    held: bool = False
+    """Whether a legal hold in force needs it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What is wrong with an object. `disposed`: it is gone, and nothing forbade that any more."""
+
+    findings: list[Finding]
+    disposed: bool = False
 
 
 class Versions:
@@ -39,26 +49,33 @@ class Versions:
 
     def patiently(self, call: Callable[[], T]) -> T:
         """Call it, and again after a pause if it raises StoreAway; the last attempt raises."""
-        for pause_s in self._pauses_s:
-            try:
-                return call()
-            except StoreAway:
-                time.sleep(pause_s)
-        return call()
+        return patiently(call, self._pauses_s)
 
-    def check(self, wanted: Wanted, listed: Sequence[Listed]) -> list[Finding]:
-        """Download this version and compare its digest and lock.
+    def check(self, wanted: Wanted, listed: Sequence[Listed]) -> Checked:
+        """Download this version and compare its digest, lock and legal hold.
 
-        Also name everything else that is listed at its key.
+        Also name everything else that is listed at its key. After its lock has ended, rules of expiry may hide the
+        object under a delete marker, and then delete it; a hold forbids the second.
         """
         stored = self._get(wanted.key, wanted.version)
-        found = list(self.beside(wanted.key, stored, listed))
+        beside = [entry for entry in listed if not (entry.marker and self._may_end(wanted, entry.written))]
+        found = list(self.beside(wanted.key, stored, beside))
         digest = f"SHA-256 {wanted.sha256}"
         if stored is None:
-            return [Finding(wanted.key, wanted.version, f"this version, with {digest}", "no such version"), *found]
+            if not wanted.held and self._may_end(wanted, self._now):
+                return Checked(found, disposed=True)
+            why = ", under a legal hold" if wanted.held else ""
+            missing = Finding(wanted.key, wanted.version, f"this version, with {digest}{why}", "no such version")
+            return Checked([missing, *found])
         if stored.sha256 != wanted.sha256:
             found.append(Finding(wanted.key, wanted.version, digest, f"bytes with SHA-256 {stored.sha256}"))
-        return [*found, *self.unlocked(wanted.key, stored, wanted.lock)]
+        if wanted.held and not stored.held:
+            found.append(Finding(wanted.key, wanted.version, "a legal hold", "none, or none that this login may see"))
+        return Checked([*found, *self.unlocked(wanted.key, stored, wanted.lock)])
+
+    def _may_end(self, wanted: Wanted, at: datetime) -> bool:
+        """Whether its lock had ended at that time, which S3 gives in whole seconds."""
+        return wanted.lock.until <= min(at, self._now)
 
     def manifest(self, listed: Sequence[Listed], sha256: str | None) -> Stored | None:
         """The version with this digest (of its signed line); if there is none, or none is known, the oldest, which an
@@ -118,6 +135,16 @@ class Versions:
             return self.patiently(lambda: self.store.get(key, version))
         except EvidenceDiffers:
             return None
+
+
+def patiently(call: Callable[[], T], pauses_s: Sequence[float] = PAUSES_S) -> T:
+    """Call it, and again after each pause if it raises StoreAway; the last attempt raises."""
+    for pause_s in pauses_s:
+        try:
+            return call()
+        except StoreAway:
+            time.sleep(pause_s)
+    return call()
 
 
 def named(entry: Listed) -> str:

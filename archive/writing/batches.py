@@ -108,6 +108,7 @@ def _added(
         manifest_locked_until=manifest_lock.until,
         manifest_format=SIGNED if signs else UNSIGNED,
         previous_format=last_format,
+        policy=policy.rules[retention_class].policy,
     )
     session.add(batch)
     session.flush()
@@ -118,6 +119,11 @@ def check_key(batch: ArchiveBatch, *, signs: bool) -> None:
     """Raises EvidenceDiffers if this batch was claimed by an archiver with a signing key, and this one has none."""
     if batch.manifest_format == SIGNED and not signs:
         raise EvidenceDiffers(name(batch), _NEEDS_A_KEY)
+
+
+def newest(session: Session) -> list[ArchiveBatch]:
+    """The newest batch of each class that has one."""
+    return [batch for name in CLASSES if (batch := _newest(session, name)) is not None]
 
 
 def facts_of(batch_size: BatchSize, batch: ArchiveBatch) -> list[Row[Any]]:

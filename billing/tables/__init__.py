@@ -8,6 +8,7 @@
     work_failures.py        how work failed
     queue_loads.py          how much waits on each queue, and how long
     facts.py                what happened, and the batches in which it is archived
+    holds.py                legal holds on archived batches
 
 Every name is qualified by the schema, because the service shares the application's database. The database's clock
 judges all times. Postgres 16 or later.
@@ -17,6 +18,7 @@ judges all times. Postgres 16 or later.
 from billing.tables import (  # noqa: F401
     entities,
     facts,
+    holds,
     idempotency_records,
     queue_loads,
     scheduled_runs,

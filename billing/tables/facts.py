@@ -138,6 +138,8 @@ class ArchiveBatch(Table):
     # 1: not signed, 2: signed. Decided at the claim, too.
     manifest_format: Mapped[int] = mapped_column(server_default=text("1"))
     previous_format: Mapped[int] = mapped_column(server_default=text("1"))
+    # Under which policy its object is kept, and will be disposed of. Null if an older archiver claimed it.
+    policy: Mapped[str | None] = mapped_column(String(80))
 
     state: Mapped[str] = mapped_column(String(20), server_default=states.BATCH.first)
     claimed_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -191,6 +191,14 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         ),
         "reader": May(see=_all("archive_batches")),
     },
+    "archive_holds": {
+        "reader": May(see=_all("archive_holds")),
+        "operator": May(write=_these("name criteria placed_by reason"), change=_these("released_at")),
+    },
+    "archive_held_batches": {
+        "reader": May(see=_all("archive_held_batches")),
+        "operator": May(write=_all("archive_held_batches")),
+    },
     "installation": {
         "application": May(see=_all("installation")),
         "relay": May(see=_all("installation")),

@@ -10,7 +10,9 @@ each server that it needs, and none where it needs none:
     archiver      marks facts, and writes them to S3
     reader        finance and dashboards: reads, without keys, request bodies, stored answers and descriptions
 
-Two more logins exist: the database's owner, for migrations, and `setup`, whose keys make the archive's bucket.
+More logins exist: the database's owner, for migrations; and in S3 three that are used by hand and seldom, with an
+operator's login in Postgres: `setup` makes the archive's bucket and gives it its rules, `holder` sets and lifts legal
+holds, and `raiser` raises locks to COMPLIANCE, for which S3 wants the right to bypass them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -72,7 +74,18 @@ class _Allow:
 
 
 _CHECK_BUCKET = ("s3:GetBucketTagging", "s3:GetBucketObjectLockConfiguration")
-_READ = _Allow(("s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectRetention", "s3:ListBucket", *_CHECK_BUCKET))
+_READ_RULES = ("s3:GetBucketVersioning", "s3:GetLifecycleConfiguration", "s3:GetBucketPolicy")
+_READ = _Allow(
+    (
+        "s3:GetObject",
+        "s3:GetObjectVersion",
+        "s3:GetObjectRetention",
+        "s3:GetObjectLegalHold",
+        "s3:ListBucket",
+        *_CHECK_BUCKET,
+    )
+)
+_PROBE = _Allow(("s3:PutObject", "s3:PutObjectRetention", "s3:DeleteObjectVersion"), below="probes/")
 
 _POLICIES: Mapping[str, Sequence[_Allow]] = {
     "setup": (
@@ -82,22 +95,35 @@ _POLICIES: Mapping[str, Sequence[_Allow]] = {
                 "s3:PutBucketObjectLockConfiguration",
                 "s3:PutBucketTagging",
                 "s3:PutBucketVersioning",
+                "s3:PutLifecycleConfiguration",
+                "s3:PutBucketPolicy",
                 *_CHECK_BUCKET,
+                *_READ_RULES,
             )
         ),
+        # It tries whether the bucket obeys its new policy.
+        _Allow(("s3:GetObject", "s3:GetObjectVersion"), below="probes/"),
+        _Allow(("s3:ListBucketVersions",)),
+        _PROBE,
     ),
     # It writes each object with its lock. It may neither delete, nor shorten a lock, nor bypass one.
     "archiver": (_READ, _Allow(("s3:PutObject", "s3:PutObjectRetention"))),
     # A verification searches for other versions and delete markers.
     "reader": (_READ, _Allow(("s3:ListBucketVersions",))),
-    # The doctor tries to delete a locked version. It needs this right, or a refusal would prove nothing.
+    # The doctor tries to delete a locked version. It needs that right, or a refusal would prove nothing.
     "operator": (
         _READ,
-        _Allow(("s3:ListBucketVersions",)),
-        _Allow(("s3:PutObject", "s3:PutObjectRetention", "s3:DeleteObjectVersion"), below="probes/"),
+        _Allow(("s3:ListBucketVersions", *_READ_RULES)),
+        _PROBE,
     ),
+    "holder": (_READ, _Allow(("s3:PutObjectLegalHold",))),
+    # The one login that may go around a lock: used once, and then taken away.
+    "raiser": (_READ, _Allow(("s3:PutObjectRetention", "s3:BypassGovernanceRetention"))),
 }
-S3_KINDS = tuple(_POLICIES)
+S3_POLICIES = tuple(_POLICIES)
+S3_KINDS = tuple(name for name in _POLICIES if name != "raiser")
+"""Those for which `billing access generate` makes keys. Of `raiser` only the policy exists: its keys are made by hand
+when they are needed, and removed afterwards."""
 
 
 def s3_policy(name: str, bucket: str = "*") -> dict[str, Any]:

@@ -1,16 +1,19 @@
-"""The archive: its bucket and lock, retention, facts that could not be archived, and lag."""
+"""The archive: its bucket with lock and rules, retention, facts that could not be archived, and lag."""
 
 from collections.abc import Iterator
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from archive.errors import ArchiveError, BadRetention
+from archive.keeping import bucket_changes
+from archive.policy.retention import Policy
 from archive.writing import batches, set_aside
 from archive.writing.set_aside import SetAside
 from billing import database
 from billing.errors import WrongDatabase
 from jobs.checkup.findings import NAMED, Finding, Level, first_line
 from jobs.config.secrets import SecretError
+from jobs.config.settings import Settings
 from jobs.config.sources import SettingsError
 from jobs.process import archiving
 from jobs.process.runtime import Runtime
@@ -25,9 +28,11 @@ def archive(runtime: Runtime) -> Iterator[Finding]:
     if settings.archive_bucket is None:
         yield Finding("archive", Level.OK, "no bucket is set (BILLING_ARCHIVE_BUCKET): facts are in Postgres only")
         return
+    usable = False
     try:
         with archiving.opened(settings) as store:
             store.check(settings.environment)
+            usable = True
             yield Finding("bucket", Level.OK, f"{store.bucket}, for {settings.environment}")
             broken = store.probe_lock()
         if broken is None:
@@ -38,9 +43,11 @@ def archive(runtime: Runtime) -> Iterator[Finding]:
     except (ArchiveError, SecretError, SettingsError) as error:
         yield Finding("bucket", Level.FAIL, "cannot be used", str(error))
     try:
-        rules = archiving.policy(settings).rules
-        message = ", ".join(f"{name} {rule.keep_days} d {rule.mode.lower()}" for name, rule in rules.items())
+        policy = archiving.policy(settings)
+        message = ", ".join(f"{name} {rule.keep} {rule.mode.lower()}" for name, rule in policy.rules.items())
         yield Finding("retention", Level.OK, message)
+        if usable:
+            yield _rules(settings, policy)
     except BadRetention as error:
         yield Finding("retention", Level.FAIL, "cannot be used", str(error))
     try:
@@ -74,6 +81,21 @@ def _signatures(classes: list[batches.Standing]) -> Finding:
     else:
         message = "there are no manifests yet"
     return Finding("signatures", Level.OK, message)
+
+
+def _rules(settings: Settings, policy: Policy) -> Finding:
+    """Whether the bucket has what the retention file asks for."""
+    try:
+        with archiving.opened(settings) as store:
+            differing = bucket_changes.differences(store, policy)
+    except ArchiveError as error:
+        return Finding("bucket's rules", Level.WARN, "cannot be read", str(error))
+    if not differing:
+        return Finding("bucket's rules", Level.OK, "as the retention file asks")
+    parts = ", ".join(each.part for each in differing[:NAMED])
+    more = f" and {len(differing) - NAMED} more" if len(differing) > NAMED else ""
+    message = f"not as the retention file asks: {parts}{more}"
+    return Finding("bucket's rules", Level.WARN, message, "billing archive policy diff, then apply")
 
 
 def _facts_not_archived(aside: SetAside) -> Finding:

@@ -98,7 +98,7 @@ def apply(directory: Directory, reason: Reason, actor: Actor = "", as_json: AsJs
 
 
 def policy(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="archiver, operator, reader or setup")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="archiver, holder, operator, raiser, reader or setup")],
     bucket: Annotated[str, typer.Option(help="The archive's bucket.")],
     as_json: AsJson = False,
 ) -> None:
@@ -108,10 +108,10 @@ def policy(
     Example:
       billing access policy archiver --bucket evidence
     """
-    from jobs.access.kinds import S3_KINDS, s3_policy
+    from jobs.access.kinds import S3_POLICIES, s3_policy
 
-    if kind not in S3_KINDS:
+    if kind not in S3_POLICIES:
         raise typer.BadParameter(
-            f"{kind!r} has no policy; choose one of: {', '.join(sorted(S3_KINDS))}", param_hint="KIND"
+            f"{kind!r} has no policy; choose one of: {', '.join(sorted(S3_POLICIES))}", param_hint="KIND"
         )
     print_json(s3_policy(kind, bucket))

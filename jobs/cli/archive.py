@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from jobs.cli import archive_holds, archive_policy
 from jobs.cli.acting import acting
 from jobs.cli.archive_keys import NOT_SIGNED, key, keys
 from jobs.cli.archive_query import query, sql
@@ -26,6 +27,8 @@ def add_to(app: typer.Typer) -> None:
     for command in (setup, run, status, query, sql, verify, keys, verifier):
         archive.command()(command)
     archive.add_typer(key, name="key")
+    for room in (archive_policy, archive_holds):
+        room.add_to(archive)
     app.add_typer(archive, name="archive", rich_help_panel=FINANCE)
 
 

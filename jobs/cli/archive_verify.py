@@ -61,7 +61,7 @@ def verify(
         if from_cache:
             findings = agreement.from_copies(archiving.cache(runtime.settings, store), ask, counts, heads, may_sign)
         else:
-            progress = _every_few_seconds()
+            progress = every_few_seconds()
             findings = verification.from_bucket(store, ask, counts, heads, progress, expected_keys=may_sign)
         differs = (_in_json if as_json else _in_words)(findings, counts, heads, _Blind(from_cache, bool(may_sign)))
     if differs:
@@ -76,6 +76,7 @@ def _in_json(findings: "Iterator[Finding]", counts: "Counts", heads: "Heads", bl
             "facts": counts.facts,
             "objects": counts.objects,
             "unfinished": counts.unfinished,
+            "disposed": counts.disposed,
             "from_cache": blind.from_cache,
             "signed": counts.signed,
             "unsigned": counts.unsigned,
@@ -99,6 +100,8 @@ def _in_words(findings: "Iterator[Finding]", counts: "Counts", heads: "Heads", b
         print_line(f"{checked} agree with their manifests and Postgres")
     if counts.unfinished:
         print_line(f"{counted(counts.unfinished, 'batch', 'batches')} that an archiver is writing: not checked yet")
+    for gone in counts.disposed:
+        print_line(f"DISPOSED {gone}")
     for key_id, signed in counts.signed.items():
         print_line(f"{counted(signed, 'manifest is', 'manifests are')} signed by key {key_id}")
     for line in blind.to(heads, counts):
@@ -155,7 +158,7 @@ def _key_id(text: str) -> str:
     return key_id
 
 
-def _every_few_seconds() -> Callable[[str], None]:
+def every_few_seconds() -> Callable[[str], None]:
     """Prints the progress on standard error, at most every `PROGRESS_S`."""
     import time
 

@@ -5,14 +5,18 @@ docs/protocol.md shows every life; docs/application.md shows what an application
 A part of a page stands between two comments, and all of it is written from one value in the code.
 """
 
+import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from archive.keeping import bucket_rules
+from archive.policy.retention import load
 from billing.shown_states import as_shown
 from billing.states import CAPTURE, INVOICE, LIVES, OPERATOR, WORKER, Life
+from jobs.access.kinds import S3_POLICIES, s3_policy
 from jobs.growth.retention import KEPT
 from jobs.metrics.instruments import instruments
 from jobs.metrics.labels import LABELS
@@ -144,9 +148,36 @@ def retention() -> str:
     return "\n".join([*lines, ""])
 
 
+def aws() -> str:
+    """The bucket's configuration for the example of a retention file, and the policy of each role."""
+    policy, bucket = load(DOCS / "finance" / "retention.toml"), "evidence"
+    lock = bucket_rules.default_lock(policy)
+    statements = {"Version": "2012-10-17", "Statement": bucket_rules.statements(policy, bucket)}
+    lines = [
+        "## The bucket",
+        "",
+        "Versioning: enabled. Object Lock: enabled, with this default:",
+        *_as_json({"DefaultRetention": {"Mode": lock.mode, "Days": lock.days}}),
+        "Rules of expiry:",
+        *_as_json({"Rules": bucket_rules.lifecycle(policy)}),
+        "The bucket's policy:",
+        *_as_json(statements),
+        "## The roles",
+        "",
+    ]
+    for kind in sorted(S3_POLICIES):
+        lines += [f"`billing access policy {kind} --bucket {bucket}`:", *_as_json(s3_policy(kind, bucket))]
+    return "\n".join(lines)
+
+
+def _as_json(value: object) -> list[str]:
+    return ["", "```json", json.dumps(value, indent=2), "```", ""]
+
+
 PARTS = (
     Part("protocol.md", "states", "billing/states.py", lives),
     Part("application.md", "states", "billing/states.py", lives_of_an_application),
+    Part("finance/aws.md", "policies", "archive/keeping/bucket_rules.py and jobs/access/kinds.py", aws),
     Part("operate/housekeeping.md", "retention", "jobs/growth/retention.py", retention),
     Part("operate/metrics.md", "metrics", "jobs/metrics/instruments.py", metrics),
     Part("operate/retries.md", "retries", "jobs/road/retries.py", retries),

@@ -18,10 +18,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from archive.copies.cache import Cache
 from archive.errors import BadKey, EvidenceDiffers, StoreAway
 from archive.format.manifests import Source
+from archive.keeping import bucket_changes
 from archive.policy import retention
 from archive.purging.purger import Purger, Trouble
 from archive.s3.store import Store
 from archive.signing.signatures import Signer
+from archive.writing import batches
 from archive.writing.batch_size import BatchSize
 from archive.writing.writer import Writer
 from billing import database
@@ -111,6 +113,7 @@ def archiver(runtime: Runtime, heartbeat: Callable[[], None] = lambda: None) -> 
     rules = policy(settings)
     with database.transaction(runtime.engine) as session:
         ours = database.check_stamp(session, environment=settings.environment, livemode=settings.livemode)
+        bucket_changes.check_not_shorter(rules, [], batches.newest(session))
     with opened(settings) as store:
         store.check(settings.environment)
         source = Source(settings.environment, ours.identity)

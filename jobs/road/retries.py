@@ -132,6 +132,7 @@ ERRORS = (
     ErrorClass("S3", archive.EvidenceDiffers, "what is stored is not what must be there", OPERATOR),
     ErrorClass("archive", archive.BadRetention, "the retention file is missing or wrong", OPERATOR),
     ErrorClass("archive", archive.ExposedCache, "others could change the verified copies", OPERATOR),
+    ErrorClass("archive", archive.BadHold, "a legal hold of this name cannot be placed or released", OPERATOR),
     ErrorClass("archive", archive.BadQuestion, "no such query, a wrong parameter, or an empty range", OPERATOR),
     ErrorClass("archive", archive.BadQuery, "its SQL is wrong, or contradicts its header", OPERATOR),
     ErrorClass("archive", archive.TooLarge, "a query needs more time, memory or rows than it may have", OPERATOR),

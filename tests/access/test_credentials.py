@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 
 from jobs.access import credentials
 from jobs.access.errors import AccessError
-from jobs.access.kinds import KINDS, S3_KINDS
+from jobs.access.kinds import KINDS, S3_KINDS, S3_POLICIES
 from jobs.config.secrets import Secret
 
 FILES = {
@@ -25,7 +25,7 @@ FILES = {
     *(f"{kind}_redis_url" for kind in ("operator", "relay", "worker")),
     *(
         f"{name}_s3_{which}_key"
-        for name in ("setup", "operator", "archiver", "reader")
+        for name in ("setup", "operator", "archiver", "reader", "holder")
         for which in ("access", "secret")
     ),
 }
@@ -259,7 +259,7 @@ def test_whoever_may_not_make_logins_is_told_so_in_one_line(run, monkeypatch, te
     assert ran.err.endswith("use a login with this right (docs/access.md)\n")
 
 
-@pytest.mark.parametrize("name", S3_KINDS)
+@pytest.mark.parametrize("name", S3_POLICIES)
 def test_a_policy_is_printed_for_aws(billing, name):
     told = billing("access", "policy", name, "--bucket", "evidence")
     assert told.status == 0
@@ -270,7 +270,7 @@ def test_a_policy_is_printed_for_aws(billing, name):
 def test_a_kind_without_s3_has_no_policy(billing):
     told = billing("access", "policy", "worker", "--bucket", "evidence")
     assert told.status == 2
-    assert "'worker' has no policy; choose one of: archiver, operator, reader, setup" in told.err
+    assert "'worker' has no policy; choose one of: archiver, holder, operator, raiser, reader, setup" in told.err
 
 
 def test_every_kind_that_goes_to_s3_has_keys(secrets):

@@ -7,7 +7,7 @@ import pytest
 
 from archive.errors import BadRetention
 from archive.policy import retention
-from archive.policy.retention import CLASSES, Mode, Rule
+from archive.policy.retention import CLASSES, From, Lock, Mode, Period, Rule, Transition, Unit
 
 CONFIRMED = "compliance_cannot_be_undone = true\n"
 DEFAULT = 'mode = "GOVERNANCE"\nkeep_days = 90\n'
@@ -22,14 +22,18 @@ def told(tmp_path: Path):
     return told
 
 
+def days(count: int) -> Period:
+    return Period(count, Unit.DAY)
+
+
 def test_what_is_shipped_can_be_lifted_and_lasts_90_days():
-    assert retention.load().rules == dict.fromkeys(CLASSES, Rule(Mode.GOVERNANCE, 90))
+    assert retention.load().rules == dict.fromkeys(CLASSES, Rule(Mode.GOVERNANCE, days(90)))
 
 
 def test_a_class_may_differ(told):
     rules = told(f'{DEFAULT}[class.capture]\nkeep_days = 3650\n[class.admin]\nmode = "GOVERNANCE"\n').rules
-    assert rules["capture"] == Rule(Mode.GOVERNANCE, 3650)
-    assert {rules[name] for name in CLASSES if name != "capture"} == {Rule(Mode.GOVERNANCE, 90)}
+    assert rules["capture"] == Rule(Mode.GOVERNANCE, days(3650))
+    assert {rules[name] for name in CLASSES if name != "capture"} == {Rule(Mode.GOVERNANCE, days(90))}
 
 
 @pytest.mark.parametrize(
@@ -49,13 +53,35 @@ def test_compliance_needs_the_flag(told, text):
         ("", "mode must be"),
         ('mode = "governance"\nkeep_days = 1', 'mode must be "GOVERNANCE" or "COMPLIANCE"'),
         ('mode = ["GOVERNANCE"]\nkeep_days = 1', "mode must be"),
-        ('mode = "GOVERNANCE"', "keep_days must be a whole number from 1 to"),
+        ('mode = "GOVERNANCE"', "keep must say how long, as in"),
         ('mode = "GOVERNANCE"\nkeep_days = 0', "keep_days must be"),
         ('mode = "GOVERNANCE"\nkeep_days = true', "keep_days must be"),
         ('mode = "GOVERNANCE"\nkeep_days = 36601', "keep_days must be"),
         (f"{DEFAULT}keep_years = 1", "keep_years is unknown"),
-        (f"{DEFAULT}[class.captures]", r"\[class.captures\] is no class; there are: attempt, capture, invoice, admin"),
-        (f"{DEFAULT}[class.capture]\nkeep = 1", r"\[class.capture\] keep is unknown"),
+        (
+            f"{DEFAULT}[class.captures]",
+            r"\[class.captures\] is no class; there are: attempt, capture, invoice, admin, m",
+        ),
+        (f"{DEFAULT}[class.capture]\nkeep = 1", r'\[class.capture\] keep must be like "90 days"'),
+        (f'{DEFAULT}keep = "1 year"', "keep and keep_days say the same"),
+        (f'{DEFAULT}[class.capture]\nkeep = "0 days"', "keep must be like"),
+        (f'{DEFAULT}[class.capture]\nkeep = "10 decades"', "keep must be like"),
+        (f'{DEFAULT}[class.capture]\nkeep = "101 years"', "at most 100 years"),
+        (f'{DEFAULT}[class.capture]\nkeep = "99999 years"', "at most 100 years"),
+        (f'{DEFAULT}[class.capture]\nkeep = "100 years"\nfrom = "end_of_year"', "longer than S3 can lock"),
+        (f'{DEFAULT}from = "settlement"', 'from must be "event" or "end_of_year"'),
+        (f"{DEFAULT}because = 7", "because must be a line"),
+        (f'{DEFAULT}name = "a\\nb"', "name must be a line"),
+        (f'{DEFAULT}transitions = ["GLACIER_IR"]', "transitions must be like"),
+        (f'{DEFAULT}transitions = [["30 days", "GLACIER"]]', "GLACIER is no class that is read at once"),
+        (f'{DEFAULT}transitions = [["soon", "GLACIER_IR"]]', "transitions must be like"),
+        (f'{DEFAULT}transitions = [["29 days", "STANDARD_IA"]]', "nothing to STANDARD_IA before 30 days"),
+        (f'{DEFAULT}transitions = [["90 days", "GLACIER_IR"]]', "after 90 days is not before the end, 90 days"),
+        (f'{DEFAULT}transitions = [["60 days", "GLACIER_IR"], ["31 days", "STANDARD_IA"]]', "in the order of"),
+        (f"{DEFAULT}lifecycle_grace_days = 0", "lifecycle_grace_days must be"),
+        (f'{DEFAULT}bypass_role = "anna"', "bypass_role must be a role of AWS"),
+        (f"{DEFAULT}[class.manifest]\nkeep_days = 89", r"keep 89 days is shorter than \[class.attempt\]"),
+        (f'{DEFAULT}[class.manifest]\ntransitions = [["1 day", "GLACIER_IR"]]', "a manifest is read by every query"),
         (f"{DEFAULT}class = 1", "a class is a table"),
         (f"{DEFAULT}[class]\ncapture = 1", "a class is a table"),
         ("mode = GOVERNANCE", "not TOML"),
@@ -85,3 +111,69 @@ def test_a_manifest_outlives_every_object(told):
     lock = policy.manifest_lock(day, day)
     assert all(lock.holds(policy.lock(name, day, day)) for name in CLASSES)
     assert lock.mode == Mode.COMPLIANCE
+
+
+LONG = f"""
+{CONFIRMED}{DEFAULT}
+[class.capture]
+mode = "COMPLIANCE"
+keep = "10 years"
+from = "end_of_year"
+transitions = [["90 days", "GLACIER_IR"]]
+because = "HGB 257"
+name = "RP-2"
+[class.attempt]
+keep = "13 months"
+[class.manifest]
+keep = "11 years"
+"""
+
+
+def test_a_class_is_kept_for_as_long_as_a_law_says_and_counted_as_it_says(told):
+    policy = told(LONG)
+    capture, attempt = policy.rules["capture"], policy.rules["attempt"]
+    assert capture == Rule(
+        *(Mode.COMPLIANCE, Period(10, Unit.YEAR), From.END_OF_YEAR, (Transition(90, "GLACIER_IR"),), "HGB 257", "RP-2")
+    )
+    day = date(2026, 3, 15)
+    assert policy.lock("capture", day, day) == Lock("COMPLIANCE", datetime(2037, 1, 1, tzinfo=UTC))
+    assert policy.lock("attempt", day, day).until == datetime(2027, 4, 16, tzinfo=UTC)
+    assert policy.manifest_lock(day, day) == Lock("COMPLIANCE", datetime(2037, 3, 16, tzinfo=UTC))
+    assert (capture.policy, attempt.policy) == ("RP-2", "13 months from the event, GOVERNANCE")
+
+
+@pytest.mark.parametrize(
+    ("period", "begin", "end"),
+    [
+        (Period(1, Unit.YEAR), date(2024, 2, 29), date(2025, 3, 1)),
+        (Period(4, Unit.YEAR), date(2024, 2, 29), date(2028, 2, 29)),
+        (Period(1, Unit.MONTH), date(2026, 1, 31), date(2026, 3, 1)),
+        (Period(1, Unit.MONTH), date(2026, 12, 31), date(2027, 1, 31)),
+        (Period(13, Unit.MONTH), date(2026, 1, 31), date(2027, 3, 1)),
+        (Period(11, Unit.MONTH), date(2026, 1, 1), date(2026, 12, 1)),
+        (Period(90, Unit.DAY), date(2026, 1, 1), date(2026, 4, 1)),
+    ],
+)
+def test_a_day_that_a_month_does_not_have_is_never_rounded_down(period, begin, end):
+    assert period.after(begin) == end
+    assert period.least_days <= (end - begin).days <= period.most_days
+
+
+def test_an_event_of_leap_day_is_kept_for_a_whole_year(told):
+    policy = told('mode = "GOVERNANCE"\nkeep = "1 year"\n')
+    leap_day = date(2024, 2, 29)
+    assert policy.lock("capture", leap_day, leap_day).until == datetime(2025, 3, 1, tzinfo=UTC)
+
+
+def test_the_last_moment_of_a_year_is_of_that_year(told):
+    policy = told('mode = "GOVERNANCE"\nkeep = "8 years"\nfrom = "end_of_year"\n')
+    for day, until in ((date(2025, 12, 31), 2034), (date(2026, 1, 1), 2035)):
+        assert policy.lock("invoice", day, day).until == datetime(until, 1, 1, tzinfo=UTC)
+
+
+def test_the_longest_that_a_lock_can_last_is_never_less_than_a_lock(told):
+    """The bucket's rules of expiry count from the day on which an object was written."""
+    rules = told(LONG).rules.values()
+    for rule in rules:
+        for day in (date(2024, 1, 1), date(2024, 2, 29), date(2025, 12, 31), date(2027, 7, 1)):
+            assert (rule.until(day).date() - day).days <= rule.most_days

@@ -63,9 +63,10 @@ def ask_of(archive: Archive) -> agreement.Ask:
     return ask
 
 
-def verify(archive: Archive, *kept: tuple[str, str], store: Any = None) -> Verified:
+def verify(archive: Archive, *kept: tuple[str, str], store: Any = None, **how: Any) -> Verified:
     counts, heads = Counts(), Heads(kept)
-    found = verification.from_bucket(store or archive.store, ask_of(archive), counts, heads, pauses_s=(0.0,) * 3)
+    how = {"pauses_s": (0.0,) * 3, **how}
+    found = verification.from_bucket(store or archive.store, ask_of(archive), counts, heads, **how)
     return Verified(list(found), counts, heads)
 
 

@@ -11,52 +11,15 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import boto3
 import pytest
-from service import Service, eventually
+from service import eventually
 
 from archive import queries
 from archive.s3.store import Store
 from jobs.cli import archive_verify
-from jobs.local.seaweed import SeaweedFS
 from jobs.local.supervisor import Supervisor
-
-
-@pytest.fixture
-def bucket(settings: dict[str, str], s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """Its name; the settings lead to it, and it does not exist yet."""
-    name = f"test-{uuid4().hex}"
-    more = {
-        "S3_ENDPOINT_URL": s3.url,
-        "BILLING_S3_ACCESS_KEY": s3.access_key,
-        "BILLING_S3_SECRET_KEY": s3.secret_key,
-        "BILLING_ARCHIVE_BUCKET": name,
-        "BILLING_ARCHIVE_WAIT_S": "0",
-        "BILLING_CACHE_DIRECTORY": str(tmp_path / "cache"),
-    }
-    for variable, value in more.items():
-        monkeypatch.setenv(variable, value)
-    return name
-
-
-@pytest.fixture
-def made(bucket: str, s3: SeaweedFS) -> str:
-    """The same, set up by no command: no fact is about it."""
-    store = Store(bucket, endpoint=s3.url, region="us-east-1", access_key=s3.access_key, secret_key=s3.secret_key)
-    store.set_up("test")
-    store.close()
-    return bucket
-
-
-@pytest.fixture
-def taken(service: Service) -> str:
-    """A capture whose money was taken and whose facts are all planned."""
-    capture = service.ask_for_capture()
-    assert service.settle(capture) == ["captured"]
-    service.plan()
-    return capture
 
 
 def parts(ran) -> dict[str, tuple[str, str]]:
@@ -94,15 +57,6 @@ def test_from_an_empty_bucket_to_an_answer(run, run_apart, service, bucket, take
     assert verified.err == ""
 
 
-@pytest.fixture
-def administrator(s3):
-    """Whoever holds the bucket's root account."""
-    session = boto3.session.Session(s3.access_key, s3.secret_key, region_name="us-east-1")
-    client = session.client("s3", endpoint_url=s3.url)
-    yield client
-    client.close()
-
-
 FIRST = "manifests/v1/capture/000000000001.json"
 
 
@@ -114,6 +68,7 @@ def test_verify_names_what_differs_and_ends_with_1(run, service, bucket, made, t
         "facts": 3,
         "objects": 2,
         "unfinished": 0,
+        "disposed": [],
         "from_cache": False,
         "signed": {},
         "unsigned": 4,

@@ -36,6 +36,10 @@ PAGE = (Path(__file__).parents[2] / "docs" / "operate" / "audit.md").read_text()
 CHANGING = {
     "access apply",
     "archive key new",
+    "archive hold place",
+    "archive hold release",
+    "archive policy apply",
+    "archive policy raise",
     "archive setup",
     "capture",
     "housekeeping run",
@@ -54,6 +58,9 @@ CHANGING = {
 READING = {
     "access policy",
     "archive keys",
+    "archive hold list",
+    "archive policy diff",
+    "archive policy show",
     "archive query",
     "archive sql",
     "archive status",
@@ -93,6 +100,10 @@ BEFORE_OR_BESIDE = {
 NEED_A_REASON = {
     "access apply",
     "archive key new",
+    "archive hold place",
+    "archive hold release",
+    "archive policy apply",
+    "archive policy raise",
     "archive setup",
     "invoice reopen",
     "quarantine discard",
@@ -226,6 +237,9 @@ def test_production_refuses_the_user_of_the_shell_in_one_line(run, name, monkeyp
 LEAST = {
     "archive key new": ("/nowhere/key.pem",),
     "access apply": ("secrets",),
+    "archive hold place": ("--name", "CASE-7", "--where", "payment-intent=pi_1"),
+    "archive hold release": ("--name", "CASE-7"),
+    "archive policy raise": ("--class", "capture"),
     "capture": ("--payment-intent", "pi_1", "--amount", "1", "--currency", "USD", "--request-id", "order-1"),
     "invoice issue": (
         *("--customer", "cus_1", "--line", "a seat=1", "--currency", "EUR"),

@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from billing.operations import OPERATIONS
 from billing.scopes import KINDS
-from jobs.access.kinds import S3_KINDS
+from jobs.access.kinds import S3_POLICIES
 from jobs.cli import app
 from jobs.config import queues
 
@@ -93,7 +93,7 @@ CHOICES = {
     "switch release": ("scope", SCOPES),
     "worker": ("queue", set(queues.NAMES)),
     "health": ("role", {"relay", "archiver", *(f"worker-{queue}" for queue in queues.NAMES)}),
-    "access policy": ("kind", set(S3_KINDS)),
+    "access policy": ("kind", set(S3_POLICIES)),
 }
 
 

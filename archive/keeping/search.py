@@ -1,0 +1,110 @@
+"""Which batches hold facts about somebody or something, from the verified copies: Postgres is not asked.
+
+A batch mixes subjects, and its object is held as a whole. To hold too much is allowed, too little is not.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from archive.copies.cache import Cache, Evidence
+from archive.errors import BadQuestion
+from archive.format import records
+from archive.format.manifests import Manifest
+from archive.policy.retention import CLASSES
+
+IN_PAYLOAD = ("payment_intent", "customer")
+"""What a subject may be: a key of payloads. Whatever else happened to that capture or invoice is found by its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """All of them must hold. `since` is included, `until` is not. Days are UTC days, as those of batches."""
+
+    payment_intent: str | None = None
+    customer: str | None = None
+    retention_class: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.as_json() == "{}":
+            raise BadQuestion("say what is to be held: --where, --class, --since or --until")
+        if self.retention_class is not None and self.retention_class not in CLASSES:
+            raise BadQuestion(f"{self.retention_class!r} is no class; there are: {', '.join(CLASSES)}")
+
+    def as_json(self) -> str:
+        """The one way to write them, without what is not asked."""
+        values: dict[str, Any] = {
+            "class": self.retention_class,
+            "customer": self.customer,
+            "payment_intent": self.payment_intent,
+            "since": self.since and self.since.astimezone(UTC).isoformat(),
+            "until": self.until and self.until.astimezone(UTC).isoformat(),
+        }
+        return records.canonical({name: value for name, value in values.items() if value is not None})
+
+    @property
+    def needles(self) -> list[str]:
+        """The subjects as they stand in a canonical payload."""
+        return [
+            records.canonical({name: value})[1:-1] for name in IN_PAYLOAD if (value := getattr(self, name)) is not None
+        ]
+
+    def covers(self, manifest: Manifest) -> bool:
+        """Whether a batch of this class and day may be meant."""
+        day = datetime.combine(date.fromisoformat(manifest.event_date), time(), UTC)
+        return (
+            self.retention_class in (None, manifest.retention_class)
+            and (self.since is None or day + timedelta(days=1) > self.since)
+            and (self.until is None or day < self.until)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A batch that is to be held. `about`: how many of its facts are about the subject."""
+
+    manifest: Manifest
+    about: int
+
+
+def search(cache: Cache, criteria: Criteria) -> list[Found]:
+    """The batches that hold such facts. Raises what `Cache.bring` raises."""
+    copies = [copy for part in cache.bring() for copy in _copies(part)]
+    if not criteria.needles:
+        return [Found(manifest, manifest.rows) for manifest, _ in copies if criteria.covers(manifest)]
+    subjects = [_entities((path for _, path in copies), needle) for needle in criteria.needles]
+    entities = pa.array(sorted(set.intersection(*subjects)), pa.string())
+    return list(_about(copies, criteria, entities)) if len(entities) else []
+
+
+def _copies(part: Evidence) -> Iterator[tuple[Manifest, Path]]:
+    """Each manifest with its object's copy, if the object is still there."""
+    files = {path.name: path for path in part.files}
+    for manifest in part.manifests:
+        if manifest.key and (path := files.get(PurePosixPath(manifest.key).name)):
+            yield manifest, path
+
+
+def _entities(files: Iterable[Path], needle: str) -> set[str]:
+    found: set[str] = set()
+    for path in files:
+        rows = pq.read_table(path, columns=["entity_id", "payload"])
+        mask = pc.match_substring(rows["payload"], needle)
+        found.update(rows["entity_id"].filter(mask).to_pylist())
+    return found
+
+
+def _about(copies: Iterable[tuple[Manifest, Path]], criteria: Criteria, entities: pa.Array) -> Iterator[Found]:
+    for manifest, path in copies:
+        if criteria.covers(manifest):
+            ids = pq.read_table(path, columns=["entity_id"])["entity_id"]
+            if count := pc.sum(pc.is_in(ids, value_set=entities)).as_py():
+                yield Found(manifest, count)
