@@ -70,12 +70,12 @@ class Row:
     version: int = 0
     state: str | None = None
 
-    def tell(self, topic: str, *, actor: str | None = "billing", **payload: Any) -> None:
+    def tell(self, topic: str, *, actor: str | None = "billing", at: datetime | None = None, **payload: Any) -> None:
         if topic in self.life.states:
             self.become(topic)
         assert f"{self.life.of}.{topic}" in topics_of(self.life)
         self.version += 1
-        self.at = self.history.after(self.at)
+        self.at = at or self.history.after(self.at)
         self.history.add(
             Told(f"{self.life.of}.{topic}", self.life.of, self.id, self.version, actor, self.order, self.at, payload)
         )
@@ -103,6 +103,8 @@ class History:
         self._work: list[str] = []
         for n in range(150):
             self._capture(f"{n:02}", f"pi_{n:02}", self._moment(), *self._whose())
+        for n, bound in enumerate(self.bounds):
+            self._at_a_bound(n, bound)
         for n in range(60):
             self._invoice(f"{n:02}")
         for n in range(8):
@@ -178,6 +180,14 @@ class History:
                 self._contradicted(row, n, money, taken)
             elif end in FREES_THE_AUTHORIZATION and rng.random() < 0.5 and not n.endswith("x"):
                 self._capture(n + "x", intent, row.at, account, currency, minor)
+
+    def _at_a_bound(self, n: int, bound: datetime) -> None:
+        """What ends in the very moment in which a range begins or ends."""
+        for end in ("captured", "declined", "expired"):
+            row = Row(self, CAPTURE, f"cap_{end}{n}", bound, "order-1")
+            money = {"minor": 700, "currency": "USD", "payment_intent": f"pi_{end}{n}"}
+            row.tell("requested", at=bound - timedelta(hours=1), authorized=True, **money)
+            row.tell(end, at=bound, account="own", authorized_minor=900, **money)
 
     def _contradicted(self, row: Row, n: str, money: dict[str, Any], taken: dict[str, Any]) -> None:
         """It is in conflict; an operator decides, or nobody does."""
