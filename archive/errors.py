@@ -7,6 +7,7 @@ ArchiveError
 ├── EvidenceDiffers  S3 or Postgres holds something other than it must: a person must look
 ├── ExposedCache     other users could change the verified copies
 ├── BadKey           what should sign manifests is not a key
+├── BadHeads         a file that should hold published heads holds none
 ├── BadRetention     the retention file is missing or wrong
 ├── BadHold          there is no such legal hold, or it is released, or asks for something else
 ├── BadQuestion      there is no such query, a parameter is wrong, or the time range is empty
@@ -46,6 +47,10 @@ class ExposedCache(ArchiveError):
 
 class BadKey(ArchiveError):
     """What should sign manifests is not a private key of the right kind, or there is a file in its place."""
+
+
+class BadHeads(ArchiveError):
+    """A file or a directory that should hold published heads cannot be read, or holds none of this installation."""
 
 
 class BadRetention(ArchiveError):

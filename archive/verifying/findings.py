@@ -35,9 +35,17 @@ class Heads:
     """Compares the digests that a verification sees with heads that were kept where the archive cannot write."""
 
     def __init__(self, kept: Iterable[tuple[str, str]] = ()) -> None:
-        self._kept = list(dict.fromkeys(kept))
+        self._kept = dict.fromkeys(kept, "the head that was stored")
+        self._elsewhere = set(self._kept)
         self._newest: dict[str, Head] = {}
         self._proven: dict[tuple[str, str], int] = {}
+
+    def keep(self, retention_class: str, digest: str, what: str, *, elsewhere: bool) -> None:
+        """Expect this head, too. `what` says in a finding which it is; `elsewhere`: whether it comes from where the
+        archive cannot write."""
+        self._kept.setdefault((retention_class, digest), what)
+        if elsewhere:
+            self._elsewhere.add((retention_class, digest))
 
     def note(self, retention_class: str, number: int, digest: str) -> None:
         """Note the digest of this manifest. Call it in the order of the numbers."""
@@ -50,20 +58,21 @@ class Heads:
 
     def findings(self) -> Iterator[Finding]:
         """One for each kept head that is not in the chain: the chain was cut off before it, or rewritten."""
-        for name, digest in self._kept:
+        for (name, digest), what in self._kept.items():
             if (name, digest) not in self._proven:
                 newest = self._newest.get(name)
                 has = f"{newest.number} manifests, the newest with digest {newest.head}" if newest else "no manifest"
-                expected = f"a manifest with digest {digest}, the head that was stored"
+                expected = f"a manifest with digest {digest}, {what}"
                 yield Finding(f"{manifests.PREFIX}{name}/", None, expected, has)
 
     def cannot_see(self) -> str:
         """Which attacks this verification cannot see, as a sentence."""
         attack = "were cut off or rewritten, in the bucket and in Postgres together"
-        if not self._proven:
+        proven = {kept: number for kept, number in self._proven.items() if kept in self._elsewhere}
+        if not proven:
             return f"If the newest batches {attack}, only a head that was stored elsewhere shows it"
         upto: dict[str, int] = {}
-        for (name, _), number in self._proven.items():
+        for (name, _), number in proven.items():
             upto[name] = max(number, upto.get(name, 0))
         heads = ", ".join(f"{name} {number}" for name, number in upto.items())
         return f"If batches after the stored heads ({heads}), or of other classes, {attack}, nothing here shows it"

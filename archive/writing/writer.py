@@ -22,6 +22,7 @@ from archive.s3.store import Store, Stored
 from archive.signing.signatures import Signer
 from archive.writing import backlog, batches, set_aside
 from archive.writing.batch_size import BatchSize
+from archive.writing.publishing import Publisher
 from billing import database
 from billing.tables.facts import ArchiveBatch
 from billing.traceparent import Traced
@@ -44,7 +45,7 @@ class Writer:
     `wait_s`: how long facts are gathered before a batch is made of them. `patience_s`: after which time another
     archiver finishes a claimed batch. With both at 0, everything is archived now. `batch_size`: the database, and how
     many facts are taken at once. `signer`: signs the manifests of batches that this archiver claims; without one they
-    are not signed.
+    are not signed. `publisher`: publishes heads every day.
     """
 
     batch_size: BatchSize
@@ -54,6 +55,7 @@ class Writer:
     wait_s: float
     patience_s: float
     signer: Signer | None = None
+    publisher: Publisher | None = None
 
     def round(self) -> Round:
         """Finish batches that other archivers left behind, then claim one batch and write it.
@@ -100,8 +102,8 @@ class Writer:
         keyring.publish(self.store, self.signer, self.policy.manifest_lock(today, today))
 
     def daily(self) -> Round:
-        """What each day needs once, however often this is called: a longer lock for the public key, and a batch without
-        facts for each class that had none yesterday (UTC). Raises as `round`.
+        """What each day needs once, however often this is called: a longer lock for the public key, a batch without
+        facts for each class that had none yesterday (UTC), and then the heads published. Raises as `round`.
         """
         done = Round()
         try:
@@ -110,6 +112,8 @@ class Writer:
             done.troubles.append(error)
         for name in self.batch_size.read(lambda session, _: [each.retention_class for each in backlog.quiet(session)]):
             self._add(done, partial(self._quiet_day, name))
+        if self.publisher is not None:
+            self.publisher.publish()
         return done
 
     def finish(self, batch: ArchiveBatch) -> int:

@@ -9,6 +9,7 @@
     queue_loads.py          how much waits on each queue, and how long
     facts.py                what happened, and the batches in which it is archived
     holds.py                legal holds on archived batches
+    archive_heads.py        the newest manifests of each day, and where they were published
 
 Every name is qualified by the schema, because the service shares the application's database. The database's clock
 judges all times. Postgres 16 or later.
@@ -16,6 +17,7 @@ judges all times. Postgres 16 or later.
 
 # Importing one table imports all of them, so that `Table.metadata` is always the whole schema.
 from billing.tables import (  # noqa: F401
+    archive_heads,
     entities,
     facts,
     holds,

@@ -199,6 +199,18 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         "reader": May(see=_all("archive_held_batches")),
         "operator": May(write=_all("archive_held_batches")),
     },
+    "archive_heads": {
+        "archiver": May(see=_all("archive_heads"), write=_these("date document")),
+        "reader": May(see=_all("archive_heads")),
+    },
+    "archive_head_copies": {
+        "archiver": May(
+            see=_all("archive_head_copies"),
+            write=_these("date place"),
+            change=_these("published_at tried_at problem"),
+        ),
+        "reader": May(see=_all("archive_head_copies")),
+    },
     "installation": {
         "application": May(see=_all("installation")),
         "relay": May(see=_all("installation")),

@@ -7,7 +7,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from archive.errors import ArchiveError, BadRetention
 from archive.keeping import bucket_changes
 from archive.policy.retention import Policy
-from archive.writing import batches, set_aside
+from archive.writing import batches, publishing, set_aside
+from archive.writing.publishing import Published
 from archive.writing.set_aside import SetAside
 from billing import database
 from billing.errors import WrongDatabase
@@ -57,6 +58,8 @@ def archive(runtime: Runtime) -> Iterator[Finding]:
             aside = set_aside.named(session)
         with database.transaction(runtime.engine) as session:
             classes = batches.standing(session)
+        with database.transaction(runtime.engine) as session:
+            published = publishing.standing(session)
     except (SettingsError, SecretError, WrongDatabase):
         return  # reported by another check
     except SQLAlchemyError as error:
@@ -64,11 +67,24 @@ def archive(runtime: Runtime) -> Iterator[Finding]:
         return
     yield _facts_not_archived(aside)
     yield _signatures(classes)
+    yield _heads(published)
     if lag.waiting and lag.oldest_age_s > settings.archive_wait_s + LAG_WARN_S:
         message = f"{lag.waiting} facts wait, the oldest for {lag.oldest_age_s:.0f} s"
         yield Finding("archive", Level.WARN, message, "start an archiver (`billing archive run`), or read its log")
     else:
         yield Finding("archive", Level.OK, f"{lag.waiting} facts wait" if lag.waiting else "everything is archived")
+
+
+def _heads(published: list[Published]) -> Finding:
+    """Whether the heads of each day are where the archive cannot write."""
+    outside = [each for each in published if each.place != "postgres"]
+    if not outside:
+        message = "published nowhere but in Postgres: set BILLING_HEADS_BUCKET or BILLING_HEADS_DIRECTORY for archivers"
+        return Finding("heads", Level.OK, message)
+    if late := [each for each in outside if each.behind]:
+        message = "; ".join(f"{each.place}: {each.behind} missing ({each.problem or 'not tried yet'})" for each in late)
+        return Finding("heads", Level.WARN, message, "billing archive status; the archiver tries again every minute")
+    return Finding("heads", Level.OK, ", ".join(f"{each.place} has those of {each.newest}" for each in outside))
 
 
 def _signatures(classes: list[batches.Standing]) -> Finding:

@@ -95,15 +95,16 @@ def run(
 def status(as_json: AsJson = False) -> None:
     """Show how far the archive is: facts that wait or are set aside, and the batches and head of each class.
 
-    Store the heads elsewhere: with a stored head, `billing archive verify` can prove that nothing was cut off or
-    rewritten since. A fact that cannot be archived is set aside, with its reason; the others are archived. After its
-    row is corrected, the next archiver that starts takes it.
+    Heads are published every day where BILLING_HEADS_BUCKET and BILLING_HEADS_DIRECTORY lead; it shows how far each
+    place is. With a published head, `billing archive verify` can prove that nothing was cut off or rewritten since. A
+    fact that cannot be archived is set aside, with its reason; the others are archived. After its row is corrected, the
+    next archiver that starts takes it.
 
     \b
     Example:
       billing archive status
     """
-    from archive.writing import batches, set_aside
+    from archive.writing import batches, publishing, set_aside
     from jobs.cli.opening import opened
     from jobs.process.patience import patiently
 
@@ -111,8 +112,9 @@ def status(as_json: AsJson = False) -> None:
         classes = patiently(runtime, batches.standing)
         lag = patiently(runtime, batches.lag)
         aside = patiently(runtime, set_aside.named)
+        published = patiently(runtime, publishing.standing)
     if as_json:
-        print_json({"lag": lag, "classes": classes, "set_aside": aside})
+        print_json({"lag": lag, "classes": classes, "set_aside": aside, "published": published})
         return
     print_line(
         f"{_counted(lag.waiting)} facts wait to be archived"
@@ -142,6 +144,9 @@ def status(as_json: AsJson = False) -> None:
                 for c in classes
             ],
         )
+    if published:
+        shown = [(each.place, each.newest, each.behind or "", each.problem) for each in published]
+        print_table("heads published", ("to", "newest day", "days missing", "why"), shown)
     if any(c.head and not c.key_id for c in classes):
         print_line(NOT_SIGNED)
 

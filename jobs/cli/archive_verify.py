@@ -1,10 +1,11 @@
 """`billing archive verify`: whether the archive is unchanged."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,8 +13,10 @@ import typer
 from jobs.cli.output import AsJson, counted, print_error, print_json, print_line
 
 if TYPE_CHECKING:
-    from archive.verifying.agreement import Counts
+    from archive.s3.store import Store
+    from archive.verifying.agreement import Ask, Counts
     from archive.verifying.findings import Finding, Heads
+    from jobs.config.settings import Settings
 
 MOST_IN_JSON = 10_000
 """JSON names at most so many differences and counts the others. So memory is bounded if a whole archive differs."""
@@ -28,13 +31,17 @@ def verify(
         list[str] | None,
         typer.Option(metavar="CLASS=DIGEST", help="A head that was stored elsewhere; may be given several times."),
     ] = None,
+    expect_heads: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE_OR_DIRECTORY", help="Heads that archivers published; may be given several times."),
+    ] = None,
     expect_key: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY_ID", help="A key that may have signed, and no other; may be given several times."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read every version, object and lock in S3, and compare them with the manifests and Postgres.
+    """Read every version, object and lock in S3, and compare them with the manifests, Postgres and published heads.
 
     It checks every signature, and downloads every object, even if there is a copy here. Archivers may run meanwhile. It
     names each difference; the exit status is then 1. It is 2 if S3 or Postgres did not answer. The last lines say what
@@ -44,6 +51,7 @@ def verify(
     Examples:
       billing archive verify
       billing archive verify --expect-head capture=5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9
+      billing archive verify --expect-heads /mnt/auditor/heads
       billing archive verify --expect-key 5c9a0b1d2e3f4a5b
       billing archive verify --from-cache
     """
@@ -58,14 +66,40 @@ def verify(
     with opened() as runtime, archiving.opened(runtime.settings) as store:
         store.check(runtime.settings.environment)
         ask = partial(patiently, runtime)
+        published = _expected(runtime.settings, store, ask, heads, expect_heads or (), may_sign)
         if from_cache:
             findings = agreement.from_copies(archiving.cache(runtime.settings, store), ask, counts, heads, may_sign)
         else:
             progress = every_few_seconds()
             findings = verification.from_bucket(store, ask, counts, heads, progress, expected_keys=may_sign)
-        differs = (_in_json if as_json else _in_words)(findings, counts, heads, _Blind(from_cache, bool(may_sign)))
+        differs = (_in_json if as_json else _in_words)(
+            chain(published, findings), counts, heads, _Blind(from_cache, bool(may_sign))
+        )
     if differs:
         raise typer.Exit(1)
+
+
+def _expected(
+    settings: "Settings", store: "Store", ask: "Ask", heads: "Heads", files: "Sequence[Path]", may_sign: list[str]
+) -> "list[Finding]":
+    """Expect all heads that were published, to files, the second bucket and Postgres. Raises BadHeads."""
+    from sqlalchemy import select
+
+    from archive.format.manifests import Source
+    from archive.signing import keyring
+    from archive.verifying import published
+    from archive.writing import publishing
+    from billing.tables.schema import Installation
+    from jobs.process import archiving
+
+    source = Source(settings.environment, ask(lambda session: session.scalars(select(Installation.identity)).one()))
+    keys = keyring.Keyring(keyring.read(store), may_sign)
+    found = list(published.expect(heads, published.from_files(files, source), source, keys, elsewhere=True))
+    with archiving.second_opened(settings) as second:
+        if second is not None:
+            documents = publishing.in_bucket(second, source)
+            found += published.expect(heads, documents, source, keys, elsewhere=True)
+    return [*found, *published.expect(heads, ask(publishing.documents), source, keys, elsewhere=False)]
 
 
 def _in_json(findings: "Iterator[Finding]", counts: "Counts", heads: "Heads", blind: "_Blind") -> bool:

@@ -194,6 +194,22 @@ class Settings(_Queues):
         pattern=r"^[A-Za-z0-9/_:-]{1,256}$",
         description="the key in AWS KMS with which archivers sign instead: its id, ARN or alias (ECC_NIST_P256)",
     )
+    heads_bucket: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$",
+        description="a second bucket with Object Lock, best of another account, to which heads are published every day",
+    )
+    heads_access_key: SecretField = Field(
+        Secret.unset("BILLING_HEADS_ACCESS_KEY"),
+        description=f"{SUPPORTED}; not set, the second bucket is used with the keys of the first",
+    )
+    heads_secret_key: SecretField = Field(
+        Secret.unset("BILLING_HEADS_SECRET_KEY"),
+        description=f"{SUPPORTED}; not set, the second bucket is used with the keys of the first",
+    )
+    heads_directory: str | None = Field(
+        None, description="a directory to which archivers publish heads, a file per day: for mail, or a file server"
+    )
     cache_directory: str | None = Field(
         None, description="where verified copies of the evidence are kept for queries; private to one user"
     )
@@ -268,7 +284,7 @@ class Settings(_Queues):
     def _one_of_a_few(cls, value: object) -> object:
         return checks.one_of_a_few(value)
 
-    @field_validator("archive_retention", "cache_directory", "health_directory")
+    @field_validator("archive_retention", "heads_directory", "cache_directory", "health_directory")
     @classmethod
     def _path(cls, value: str | None) -> str | None:
         return checks.path(value)
@@ -308,6 +324,12 @@ class Settings(_Queues):
             raise ValueError(
                 f"{missing} is not set, and {named[0]} is; set both, or neither to use the role or profile of AWS's SDK"
             )
+        if self.heads_access_key.is_set != self.heads_secret_key.is_set:
+            raise ValueError(
+                "BILLING_HEADS_ACCESS_KEY and BILLING_HEADS_SECRET_KEY are needed together; set both, or neither"
+            )
+        if self.heads_bucket is not None and self.heads_bucket == self.archive_bucket:
+            raise ValueError("BILLING_HEADS_BUCKET is the archive's own bucket; name another one")
         if self.signing_key.is_set and self.signing_kms_key is not None:
             raise ValueError("BILLING_SIGNING_KMS_KEY and BILLING_SIGNING_KEY are both set; unset one of them")
         host = (self.s3_endpoint_url or "").partition("://")[2]

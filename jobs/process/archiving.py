@@ -6,7 +6,7 @@ Not in `runtime`, so that only these processes load what S3 and Parquet need: so
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ from archive.s3.store import Store
 from archive.signing.signatures import Signer
 from archive.writing import batches
 from archive.writing.batch_size import BatchSize
+from archive.writing.publishing import Directory, OtherBucket, Place, Publisher
 from archive.writing.writer import Writer
 from billing import database
 from jobs.config.secrets import Secret
@@ -53,17 +54,34 @@ def opened(settings: Settings) -> Iterator[Store]:
     """The bucket of these settings; no request is sent yet. Raises SettingsError and SecretError."""
     if settings.archive_bucket is None:
         raise SettingsError("BILLING_ARCHIVE_BUCKET is not set; name the bucket of the evidence")
-    store = Store(
-        settings.archive_bucket,
+    with closing(_store(settings, settings.archive_bucket, settings.s3_access_key, settings.s3_secret_key)) as store:
+        yield store
+
+
+@contextmanager
+def second_opened(settings: Settings) -> Iterator[Store | None]:
+    """The bucket to which heads are published; None if none is set. Otherwise as `opened`."""
+    if settings.heads_bucket is None:
+        yield None
+        return
+    own = settings.heads_access_key.is_set
+    keys = (
+        (settings.heads_access_key, settings.heads_secret_key)
+        if own
+        else (settings.s3_access_key, settings.s3_secret_key)
+    )
+    with closing(_store(settings, settings.heads_bucket, *keys)) as store:
+        yield store
+
+
+def _store(settings: Settings, bucket: str, access_key: Secret, secret_key: Secret) -> Store:
+    return Store(
+        bucket,
         endpoint=settings.s3_endpoint_url,
         region=settings.s3_region,
-        access_key=_s3_key(settings.s3_access_key),
-        secret_key=_s3_key(settings.s3_secret_key),
+        access_key=_s3_key(access_key),
+        secret_key=_s3_key(secret_key),
     )
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 def _s3_key(secret: Secret) -> str | None:
@@ -114,11 +132,16 @@ def archiver(runtime: Runtime, heartbeat: Callable[[], None] = lambda: None) -> 
     with database.transaction(runtime.engine) as session:
         ours = database.check_stamp(session, environment=settings.environment, livemode=settings.livemode)
         bucket_changes.check_not_shorter(rules, [], batches.newest(session))
-    with opened(settings) as store:
+    with opened(settings) as store, second_opened(settings) as second:
         store.check(settings.environment)
         source = Source(settings.environment, ours.identity)
         batch_size, patience_s = BatchSize(runtime.engine, heartbeat=heartbeat), PATIENCE_S[settings.timing]
-        writer = Writer(batch_size, store, rules, source, settings.archive_wait_s, patience_s, signer(settings))
+        signs = signer(settings)
+        places: list[Place] = [] if second is None else [OtherBucket(second, rules)]
+        if settings.heads_directory is not None:
+            places.append(Directory(Path(settings.heads_directory)))
+        publisher = Publisher(runtime.engine, source, signs, places)
+        writer = Writer(batch_size, store, rules, source, settings.archive_wait_s, patience_s, signs, publisher)
         writer.publish_key()
         yield writer
 

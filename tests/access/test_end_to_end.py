@@ -64,6 +64,12 @@ def test_a_capture_and_an_invoice_are_carried_out_and_archived_without_one_refus
     assert {part["retention_class"] for part in status()["classes"]} >= {"capture", "invoice"}
     verified = billing(whole, "reader", "archive", "verify")
     assert verified.status == 0, verified.out + verified.err
+    # The key of a local archiver is in a file that no other process is given.
+    assert "signed by key" in verified.out
+    assert "not signed" not in verified.out
+    assert [each["place"] for each in billing(whole, "reader", "archive", "status", "--json").json["published"]] == [
+        "postgres"
+    ]
     assert refusals() == []
     assert administrator.acl_log() == []
     assert all(child.poll() is None for child in whole.processes)

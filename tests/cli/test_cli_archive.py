@@ -11,6 +11,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import boto3
 import pytest
@@ -495,3 +496,42 @@ def test_a_signing_key_that_is_none_is_refused_in_one_line_that_does_not_show_it
     assert ran.status == 2
     assert ran.err.startswith("billing: BILLING_SIGNING_KEY: not a private key in PEM without a passphrase")
     assert "canary" not in ran.err
+
+
+def test_heads_are_published_and_expected_by_verify(run, run_apart, made, taken, s3, monkeypatch, tmp_path):
+    """To a bucket with keys of its own, and to a directory; what fails is named by status and doctor."""
+    assert "published nowhere but in Postgres" in parts(run("doctor", "--json"))["heads"][1]
+    keys = {"ACCESS": s3.access_key, "SECRET": s3.secret_key}
+    for name, key in keys.items():
+        file = tmp_path / name
+        file.write_text(key)
+        file.chmod(0o600)
+        monkeypatch.setenv(f"BILLING_HEADS_{name}_KEY", f"file:{file}")
+    monkeypatch.setenv("BILLING_HEADS_BUCKET", second := f"second-{uuid4().hex}")
+    monkeypatch.setenv("BILLING_HEADS_DIRECTORY", str(tmp_path / "heads"))
+    (tmp_path / "heads").mkdir()
+    assert run_apart("archive", "run", "--once").status == 0
+    told = {each["place"]: each for each in run("archive", "status", "--json").json["published"]}
+    assert (told["directory"]["behind"], told["bucket"]["behind"]) == (0, 1)
+    assert "NoSuchBucket" in told["bucket"]["problem"]
+    level, message = parts(run("doctor", "--json"))["heads"]
+    assert level == "warn"
+    assert message.startswith("bucket: 1 missing (S3_ENDPOINT_URL: heads/test/")
+    store = Store(second, endpoint=s3.url, region="us-east-1", access_key=s3.access_key, secret_key=s3.secret_key)
+    store.set_up("test")
+    store.close()
+    assert run_apart("archive", "run", "--once").status == 0
+    assert "heads published" in run("archive", "status").out
+    assert parts(run("doctor", "--json"))["heads"][0] == "ok"
+    ran = run("archive", "verify", "--expect-heads", str(tmp_path / "heads"))
+    assert (ran.status, "after the stored heads (attempt 1, capture 1, invoice 1, admin 1)" in ran.out) == (0, True)
+    (file,) = (tmp_path / "heads").iterdir()
+    document = json.loads(file.read_text())
+    document["heads"]["capture"][1] = "0" * 64
+    file.write_text(json.dumps(document, sort_keys=True, separators=(",", ":")) + "\n")
+    for form in ((), ("--from-cache",)):
+        ran = run("archive", "verify", *form, "--expect-heads", str(file))
+        assert ran.status == 1
+        assert f"expected a manifest with digest {'0' * 64}, the head of {document['date']} in {file}" in ran.out
+    ran = run("archive", "verify", "--expect-heads", str(tmp_path / "nothing"))
+    assert (ran.status, "name a file or a directory of published heads" in ran.err) == (2, True)
