@@ -91,6 +91,7 @@ class Purger:
     _limit: BatchLimit = field(default_factory=lambda: BatchLimit(PAGE))
     _after: Place = (date.min, "", 0)
     _found: list[ArchiveBatch] = field(default_factory=list)
+    _unprotected: int = 0
 
     def run(
         self,
@@ -115,7 +116,9 @@ class Purger:
             with database.transaction(self.engine) as session:
                 self._found = self._batches(session)
         if not self._found:
-            self._after = (date.min, "", 0)
+            if self._unprotected:
+                log.warning("batches.unprotected", batches=self._unprotected)
+            self._after, self._unprotected = (date.min, "", 0), 0
             return None
         batch = self._found.pop(0)
         self._after = (batch.event_date, batch.retention_class, batch.number)
@@ -154,7 +157,7 @@ class Purger:
         with database.transaction(self.engine) as session:
             now, accounted = database.now(session), session.scalar(_ACCOUNTED, _named(batch))
         if batch.locked_until < now + LOCKED_FOR:
-            log.warning("batch.unprotected", batch=batches.name(batch), locked_until=batch.locked_until.isoformat())
+            self._unprotected += 1
             return Purged(unprotected=1)
         if accounted != batch.rows:
             raise EvidenceDiffers(

@@ -45,8 +45,9 @@ AGAIN_S = 2.0
 PATIENCE_S = {"production": 30.0, "short": 2.0}
 """A batch takes about a second. An archiver that has held one for so long is taken to be dead. If that is wrong, the
 work is only done twice."""
-PURGE_AGAIN_S = 3600.0
-"""From the end of one walk over all old batches to the next; a batch that differs is logged again in each."""
+PURGE_AGAIN_S = 6 * 3600.0
+"""From the end of one walk over all old batches to the next. Every day some become old enough. A batch that differs is
+logged again in each walk."""
 
 
 @contextmanager

@@ -3,9 +3,12 @@
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
+from io import BytesIO
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from dying import At, Died, watched_commits
 from evidence import Archive
@@ -17,7 +20,7 @@ from test_verification import Attacker, verify
 
 import billing
 from archive.errors import StoreAway, StoreRefused
-from archive.format import manifests
+from archive.format import manifests, records
 from archive.purging import purger as purging
 from archive.purging.purger import Purged, Purger
 from billing import database
@@ -378,6 +381,39 @@ def test_while_the_bucket_is_away_nothing_leaves(archive: Archive) -> None:
     assert facts(archive.service, "topic = 'capture.captured'")
 
 
+def test_other_bytes_with_the_same_rows_are_not_what_was_archived(archive: Archive) -> None:
+    class WritesAnew(Refuses):
+        def get(self, key: str, *version: str) -> Any:
+            found = self._store.get(key, *version)
+            if not key.endswith(".parquet"):
+                return found
+            sink = BytesIO()
+            pq.write_table(records.read(found.body), sink, compression="none")
+            return replace(found, body=sink.getvalue())
+
+    told(archive)
+    found = troubles(purge(archive, store=WritesAnew(archive, StoreAway(""))))
+    assert ["its bytes are not those that were archived" in each for each in found] == [True, True]
+    assert facts(archive.service, PURGES) == Counter()
+
+
+@pytest.mark.parametrize("lie", ['{"count": 1}', '{"captured": {"USD": 1}}'])
+def test_a_deletion_whose_own_fact_says_something_else_is_undone(archive: Archive, lie: str) -> None:
+    told(archive, 2)
+    archive.service.execute(
+        "CREATE FUNCTION public.lie() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " NEW.payload = NEW.payload || CAST(TG_ARGV[0] AS jsonb); RETURN NEW; END $$"
+    )
+    archive.service.execute(
+        "CREATE TRIGGER lie BEFORE INSERT ON billing.facts FOR EACH ROW WHEN (NEW.topic = 'batch.purged')"
+        f" EXECUTE FUNCTION public.lie('{lie}')"
+    )
+    before = facts(archive.service)
+    assert len(troubles(purge(archive))) == 2
+    assert facts(archive.service) == before
+    archive.service.execute("DROP FUNCTION public.lie() CASCADE")
+
+
 # Many at once, and whoever dies.
 
 
@@ -486,10 +522,15 @@ def changes(service: Service, after: int, **how: int) -> billing.Changes:
 
 def test_a_follower_that_was_not_behind_goes_on_and_one_that_was_is_told(archive: Archive) -> None:
     service = archive.service
+    archive.tell("command.done", of="cmd_1")
+    begun = changes(service, 0).cursor
     told(archive, 2)
     older, current = changes(service, 0, limit=1).cursor, changes(service, 0).cursor
     assert 0 < older < current
     purge(archive)
+    # The fact at this cursor is still there, and changes after it are not.
+    with pytest.raises(billing.UnknownCursor):
+        changes(service, begun)
     # Also the newest change of all was purged.
     archive.service.execute("DELETE FROM billing.facts")
     assert changes(service, current) == billing.Changes((), current, more=False, behind=False)

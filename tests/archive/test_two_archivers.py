@@ -48,8 +48,8 @@ LEFT = """
 class Writers:
     """Applications that write facts; what is committed is also written down here, by other means."""
 
-    def __init__(self, url: str, stop: threading.Event) -> None:
-        self._url, self._stop = url, stop
+    def __init__(self, url: str, stop: threading.Event, ago: str = "0 days") -> None:
+        self._url, self._stop, self._ago = url, stop, ago
         self.committed: list[tuple[int, str, int]] = []
         self.rolled_back = 0
         with psycopg.connect(url, autocommit=True) as connection:
@@ -84,9 +84,10 @@ class Writers:
         raised = "UPDATE entity SET version = version + 1 WHERE id = %s RETURNING version"
         (version,) = connection.execute(raised, [entity]).fetchone() or (0,)
         (fact_id,) = connection.execute(
-            "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload)"
-            " VALUES (%s, split_part(%s, '.', 1), %s, %s, 'billing', '{}') RETURNING id",
-            [topic, topic, entity, version],
+            "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload, happened_at)"
+            " VALUES (%s, split_part(%s, '.', 1), %s, %s, 'billing', '{}', clock_timestamp() - CAST(%s AS interval))"
+            " RETURNING id",
+            [topic, topic, entity, version, self._ago],
         ).fetchone() or (0,)
         return fact_id, entity, version
 
@@ -132,10 +133,10 @@ def be_watermark(url: str, done: threading.Event, seen: list[int]) -> None:
             done.wait(0.02)
 
 
-def start_archivers(archive: Archive, template: LocalServers, number: int) -> Child:
+def start_archivers(archive: Archive, template: LocalServers, number: int, **more: str) -> Child:
     # Each nursery has a key of its own, as while one key replaces another.
     keys = {"ACCESS": archive.s3.access_key, "SECRET": archive.s3.secret_key, "SIGNING_KEY": new_private_key()}
-    environment = {**os.environ, **keys, "PYTHONPATH": f"{HERE}:{HERE.parents[1]}"}
+    environment = {**os.environ, **keys, **more, "PYTHONPATH": f"{HERE}:{HERE.parents[1]}"}
     where = [archive.service.url, archive.bucket, archive.s3.url, f"{SEED}-{number}"]
     return template.supervisor.spawn(
         f"archivers-{number}", [sys.executable, HERE / "archivers.py", *where], environment

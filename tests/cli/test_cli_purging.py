@@ -8,14 +8,12 @@ import pytest
 from command import Run
 from long_ago import happened_long_ago
 from service import Service
-from test_cli_archive import bucket, made
 
 from archive.purging import purger
 from jobs.cli.opening import open_runtime
 from jobs.growth import clean_up
 from jobs.process import archiving
 
-__all__ = ["bucket", "made"]
 PAGE = (Path(__file__).parents[2] / "docs" / "operate" / "housekeeping.md").read_text()
 _NAMED = ("actor", "command", "about", "count", "outcome")
 
