@@ -28,7 +28,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 # A half-made virtual environment is not taken for a whole one.
 .DELETE_ON_ERROR:
-.PHONY: help demo test chaos conformance bench bench-limits bench-switch bench-standin capacity false-alarms mutants size check docs golden release format lock secrets clean
+.PHONY: help demo test chaos restore-drill conformance bench bench-limits bench-switch bench-standin capacity false-alarms mutants size check docs golden release format lock secrets clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ chaos: $(INSTALLED) ## five minutes of random kills, flushes and cut connections
 		-o timeout=$$(($(SECONDS) + 300)) tests/archive/test_two_archivers.py
 	@BILLING_TEST_MACHINE_S=$$(($(SECONDS) / 5)) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s \
 		-o timeout=$$(($(SECONDS) + 300)) stripe_standin/tests/test_standin_machine.py::test_every_answer_is_as_the_model_expects
+
+restore-drill: $(INSTALLED) ## set Postgres back behind 500 captures, and bring all of them back; GAP=500 changes it
+	@BILLING_TEST_GAP=$(or $(GAP),500) $(BIN)/python -m pytest -o timeout=900 tests/recovery
 
 conformance: $(INSTALLED) ## compare the stand-in with Stripe's public API; STRIPE_TEST_KEY_REF=env:NAME asks a Stripe sandbox
 	@$(if $(STRIPE_TEST_KEY_REF),:,echo "asking the stand-in; to ask Stripe: make conformance STRIPE_TEST_KEY_REF=env:MY_STRIPE_TEST_KEY")

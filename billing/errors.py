@@ -13,6 +13,7 @@
     ├── UnknownCursor           the fact at which this cursor of `billing.changes` stands is not here
     ├── TooBusy                 a bulk has no room on its queue now; it says when to come back
     ├── NotFinal                waiting was over before the work was (billing/waiting.py)
+    ├── StillRestored           this database was restored, and nobody has compared it yet
     ├── IllegalTransition       a state cannot follow another: a bug of ours, and nothing was changed
     └── WrongDatabase           this process must not use this database
         ├── NotInstalled        it has none of our tables, those of an older version, or no stamp
@@ -176,6 +177,17 @@ class TooBusy(BillingError):
         super().__init__(f"{queue} has no room for {count:,} more requests: {why}; come back in {retry_after_s} s")
         self.queue, self.count, self.waiting = queue, count, waiting
         self.room, self.at_most, self.retry_after_s = room, at_most, retry_after_s
+
+
+class StillRestored(BillingError):
+    """This database was restored, and may have forgotten what Stripe did. Nothing may be sent from it, or archived,
+    until `billing recover` has found that nothing differs."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this database was restored, and may have forgotten what Stripe did; `billing recover` compares the two, "
+            "and with --release ends this (docs/operate/restore.md)"
+        )
 
 
 class IllegalTransition(BillingError):

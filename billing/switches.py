@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from billing import database, ids, row_io, statements
-from billing.errors import InvalidText, UnknownEntity
+from billing.errors import InvalidText, StillRestored, UnknownEntity
 from billing.facts import new_fact
 from billing.gateway import NotSent
 from billing.scopes import EVERYTHING, account_of, known_scope
@@ -127,9 +127,11 @@ def pull_once(
 
 def release(session: Session, scope: str, *, actor: str, reason: str, per_hour: int | None = None) -> Switch:
     """Release the switch of a scope. `per_hour`: the rate at which held work continues; None: all at once. New work is
-    not held. Raises UnknownEntity when it is not pulled."""
+    not held. Raises UnknownEntity when it is not pulled, and StillRestored for everything in a restored database."""
     reason, actor = plain_text("reason", reason, 500), plain_text("actor", actor, 255)
     statements.run(session, SQL["lock"], scopes=[scope])
+    if scope == EVERYTHING and statements.run(session, SQL["restored"]).scalar_one():
+        raise StillRestored
     row = session.scalars(
         select(Switch).where(Switch.scope == scope, Switch.state == SwitchState.PULLED).with_for_update()
     ).one_or_none()

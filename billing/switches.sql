@@ -15,6 +15,9 @@ SELECT pg_advisory_xact_lock_shared(hashtextextended('billing.switch:' || scope,
 UPDATE billing.switches SET release_per_hour = NULL, release_next_at = NULL
  WHERE scope = :scope AND release_per_hour IS NOT NULL;
 
+-- name: restored
+SELECT EXISTS (SELECT FROM billing.lineage WHERE restored_at IS NOT NULL);
+
 -- name: pulled
 -- One whose time is over counts as released, also if no relay runs that would record it.
 SELECT scope, reason FROM billing.switches

@@ -40,7 +40,7 @@ FLOORS = {
         {"jobs.growth", "jobs.limits"},
         {"jobs.access", "jobs.road"},
         {"jobs.metrics", "jobs.traces"},
-        {"jobs.schedules"},
+        {"jobs.schedules", "jobs.recovery"},
         {"jobs.process"},
         {"jobs.checkup", "jobs.local"},
         {"jobs.cli"},

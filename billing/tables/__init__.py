@@ -10,6 +10,7 @@
     facts.py                what happened, and the batches in which it is archived
     holds.py                legal holds on archived batches
     archive_heads.py        the newest manifests of each day, and where they were published
+    lineage.py              which database this is, and whether it was restored
 
 Every name is qualified by the schema, because the service shares the application's database. The database's clock
 judges all times. Postgres 16 or later.
@@ -22,6 +23,7 @@ from billing.tables import (  # noqa: F401
     facts,
     holds,
     idempotency_records,
+    lineage,
     queue_loads,
     scheduled_runs,
     schema,

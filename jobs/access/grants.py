@@ -44,6 +44,9 @@ def _these(names: str) -> Columns:
 
 _WRITE_FACTS = May(write=_these("topic entity_type entity_id entity_version actor correlation_id traceparent payload"))
 _FEED = _these("id topic entity_type entity_id entity_version correlation_id happened_at")
+_COMPARED_FACTS = May(see=_these("id entity_type entity_id happened_at"))
+"""By which a worker finds, before it starts, that the database was restored (`billing.lineage`)."""
+_COMPARED_BATCHES = May(see=_these("class number state first_fact last_fact"))
 _PULL_AND_RELEASE = May(
     see=_all("switches"),
     write=_these("id scope account actor reason probes expires_at version"),
@@ -105,8 +108,9 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         "reader": May(see=_all("invoice_lines", but="description")),
     },
     "switches": {
-        # It records that a switch whose time is over is released, and releases held work at a rate.
-        "relay": May(see=_all("switches"), change=_these("state state_since version release_per_hour release_next_at")),
+        # It records that a switch whose time is over is released, releases held work at a rate, and pulls the switch of
+        # everything in a restored database.
+        "relay": _PULL_AND_RELEASE,
         "worker": _PULL_AND_RELEASE,
         "reader": May(see=_all("switches")),
         "operator": _PULL_AND_RELEASE,
@@ -142,7 +146,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         # The feed of changes needs no payload, and says nothing of who acted.
         "application": _WRITE_FACTS | May(see=_FEED),
         "relay": _WRITE_FACTS | May(see=_all("facts"), change=_these("planned_version")),
-        "worker": _WRITE_FACTS,
+        "worker": _WRITE_FACTS | _COMPARED_FACTS,
         "archiver": May(see=_all("facts"), change=_these("batch_no archive_seq")),
         "reader": May(see=_all("facts")),
     },
@@ -183,6 +187,8 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         "reader": May(see=_all("queue_loads")),
     },
     "archive_batches": {
+        "relay": _COMPARED_BATCHES,
+        "worker": _COMPARED_BATCHES,
         "archiver": May(
             see=_all("archive_batches"),
             # The default of its state is claimed, none of it is purged, and Postgres computes two columns.
@@ -219,6 +225,8 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         "archiver": May(see=_all("installation")),
         "reader": May(see=_all("installation")),
     },
+    # Only the owner changes it. Whoever finds a restore calls a function that writes that down, and takes nothing back.
+    "lineage": {kind: May(see=_all("lineage")) for kind in ("relay", "worker", "archiver", "reader")},
     "alembic_version": {"operator": May(see=_all("alembic_version"))},
 }
 
@@ -227,6 +235,7 @@ FUNCTIONS: Mapping[str, Columns] = {
     "remove_concluded": _these("worker operator"),
     # Who may read the bucket. What it removes without comparing it is in the bucket nevertheless, under a lock.
     "purge_facts": _these("archiver operator"),
+    "note_restore": _these("relay worker archiver"),
 }
 """Functions that run with the owner's rights, with the kinds that may call them. Each looks at everything by itself."""
 

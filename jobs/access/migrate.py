@@ -12,7 +12,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
-from billing import audit, database, migrations
+from billing import audit, database, lineage, migrations
 from billing.audit import Command
 from billing.errors import WrongDatabase
 from billing.tables.schema import SCHEMA
@@ -59,6 +59,8 @@ def upgrade(database_url: str, *, environment: str, livemode: bool, to: str = "h
             _run_missing(config, to)
         with Session(connection) as session:
             database.stamp(session, environment=environment, livemode=livemode)
+            if to == "head":
+                lineage.adopt(session)
             if by is not None and first_time:
                 # Before, there was no table for a fact.
                 audit.done(session, by, about=head(), count=len(missing))

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from billing import audit, database
 from billing.cards import may_hold_card_number
+from billing.lineage import SIGNS
 from jobs.checkup.findings import NAMED, Finding, Level, some
 from jobs.config import queues
 from jobs.road.quarantine_list import UNTOUCHED_WARN, untouched
@@ -199,7 +200,17 @@ _NEWEST_IDS = text(
 )
 
 
+def _restored(session: Session) -> Finding:
+    """Whether a process has found that this database was restored: then nothing is sent."""
+    row = session.execute(text("SELECT restored_at, why FROM billing.lineage")).one_or_none()
+    if row is None or row.restored_at is None:
+        return Finding("lineage", Level.OK, "no process has found that it was restored")
+    message = f"restored, found {row.restored_at:%Y-%m-%d %H:%M} UTC: {SIGNS.get(row.why, row.why)}; nothing is sent"
+    return Finding("lineage", Level.FAIL, message, "billing recover, with the owner's login: docs/operate/restore.md")
+
+
 CHECKS = (
+    _restored,
     _facts,
     _facts_set_aside,
     _ready,

@@ -28,6 +28,7 @@ from jobs.cli import (
     processes,
     quarantine,
     queues,
+    recover,
     requests,
     retries,
     schedules,
@@ -65,6 +66,7 @@ for room in (
     growth,
     housekeeping,
     schedules,
+    recover,
     access,
     standin,
 ):

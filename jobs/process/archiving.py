@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from archive.copies.cache import Cache
 from archive.errors import BadKey, EvidenceDiffers, StoreAway
@@ -23,11 +25,12 @@ from archive.policy import retention
 from archive.purging.purger import Purger, Trouble
 from archive.s3.store import Store
 from archive.signing.signatures import Signer
-from archive.writing import batches
+from archive.writing import ahead, batches
 from archive.writing.batch_size import BatchSize
 from archive.writing.publishing import Directory, OtherBucket, Place, Publisher
 from archive.writing.writer import Writer
-from billing import database
+from billing import database, lineage
+from billing.errors import StillRestored
 from jobs.config.secrets import Secret
 from jobs.config.settings import Settings
 from jobs.config.sources import SettingsError
@@ -37,11 +40,16 @@ from jobs.road.verdicts import Failure, classify
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 PAUSE_S = 0.5
 DAILY_S = 60.0
 """How often an archiver looks whether a day has ended that needs a batch without facts, or its heads published."""
 AGAIN_S = 2.0
 """The pause after trouble: S3 or Postgres is away, or evidence differs and needs an operator."""
+COMPARE_EVERY_S = 30.0
+"""How often an archiver looks whether the bucket is ahead of Postgres: one request for each class. It does so before
+its first batch, and in every round while evidence differs."""
 PATIENCE_S = {"production": 30.0, "short": 2.0}
 """A batch takes about a second. An archiver that has held one for so long is taken to be dead. If that is wrong, the
 work is only done twice."""
@@ -122,6 +130,29 @@ def signer(settings: Settings) -> Signer | None:
         raise SettingsError(f"{settings.signing_key.setting}: {error}") from None
 
 
+def restored(runtime: Runtime, writer: Writer, *, ask_bucket: bool = True) -> bool:
+    """Whether the database was restored; then nothing is archived, because its next batches have numbers that the
+    bucket may have already.
+
+    `ask_bucket`: find that the bucket is ahead of the database. That is written down, and a relay stops what is sent.
+    """
+    transact = partial(_in_a_transaction, runtime)
+    standing = transact(lineage.look)
+    if standing.restored_at is not None:
+        return True
+    sign = standing.sign
+    if sign is None and ask_bucket and ahead.of_postgres(writer.store, writer.source.installation, transact):
+        sign = lineage.BEHIND_THE_ARCHIVE
+    if sign is not None and transact(partial(lineage.note, sign=sign)):
+        log.error("database.restored", why=sign)
+    return sign is not None
+
+
+def _in_a_transaction(runtime: Runtime, step: Callable[[Session], T]) -> T:
+    with database.transaction(runtime.engine) as session:
+        return step(session)
+
+
 @contextmanager
 def archiver(runtime: Runtime, heartbeat: Callable[[], None] = lambda: None) -> Iterator[Writer]:
     """The writer of batches, after the check that database and bucket belong to this environment.
@@ -172,12 +203,17 @@ def run(
             heartbeat,
             complain,
         )
-        put_back, logged = False, set[str]()
+        put_back, logged, compared_at = False, set[str](), -math.inf
         purging = None if writer is None else purger(runtime, writer.store, heartbeat=heartbeat)
         daily_at, purge_at = -math.inf, time.monotonic()
         while writer is not None and not stop_requested():
             pause_s = PAUSE_S
             try:
+                ask_bucket = bool(logged) or time.monotonic() > compared_at + COMPARE_EVERY_S
+                compared_at = time.monotonic() if ask_bucket else compared_at
+                if restored(runtime, writer, ask_bucket=ask_bucket):
+                    _pause(AGAIN_S, stop_requested, heartbeat)
+                    continue
                 put_back = put_back or _put_back(writer)
                 done = writer.round()
                 if time.monotonic() - daily_at >= DAILY_S:
@@ -207,9 +243,12 @@ def run(
 def run_once(runtime: Runtime) -> int:
     """Archive now everything that a relay has planned, and unfinished batches. Returns how many facts that were.
 
-    After everything else was done it raises what stopped a class, most likely EvidenceDiffers.
+    After everything else was done it raises what stopped a class, most likely EvidenceDiffers. Raises StillRestored
+    before anything was done in a restored database.
     """
     with archiver(runtime) as writer:
+        if restored(runtime, writer):
+            raise StillRestored
         eager = replace(writer, wait_s=0.0, patience_s=0.0)
         _put_back(eager)
         archived, stuck = 0, set[str]()

@@ -36,6 +36,7 @@ from jobs.road.relay import Relay
 from jobs.road.ringer import Ringer
 from jobs.road.runner import Runner
 from jobs.road.shift import Control, Shift
+from jobs.road.watermark import Watermark
 from jobs.rq import bells, workers
 
 log = structlog.get_logger()
@@ -103,7 +104,8 @@ class ServiceProcess(Runtime):
         )
 
     def check(self, *, provider: bool) -> None:
-        """Refuse to start on another environment's database or Redis, or with a key of the wrong mode or account.
+        """Refuse to start on another environment's database or Redis, or with a key of the wrong mode or account. If
+        the database was restored, pull the switch of everything before anything is sent.
 
         Raises WrongDatabase, WrongEnvironment, SecretError, and what an unreachable server raises. If Stripe
         is away, the process starts all the same: its work waits for Stripe.
@@ -111,6 +113,7 @@ class ServiceProcess(Runtime):
         with database.transaction(self.engine) as session:
             database.check_stamp(session, environment=self.settings.environment, livemode=self.settings.livemode)
         bells.check_stamp(self.redis, self.settings.environment)
+        Watermark(self.engine, self.redis, self.settings.environment).compare()
         if provider:
             self.check_provider()
 

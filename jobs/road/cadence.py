@@ -25,6 +25,12 @@ CHECK_REST = 20
 million rows, say), the next one comes after `CHECK_REST` times as long. Workers obey switches at the claim all the
 same, and planning and ringing do not wait for the check."""
 
+COMPARE_EVERY_S = 1.0
+"""How often a relay compares Postgres with the mark in Redis, to find that it was restored while processes run. What a
+worker sends until then is sent from a restored database."""
+COMPARE_WITHOUT_REDIS_S = 10.0
+"""The same while Redis does not answer: to ask it may take a second."""
+
 ALARM_EVERY_S = 600.0
 """How often a relay looks for work in quarantine that nobody has touched."""
 
@@ -63,6 +69,7 @@ class Cadence:
     _stopped_from: float = NEVER
     _unknown_from: float = NEVER
     _alarmed_at: float = NEVER
+    _compare_from: float = NEVER
     _tick_from: float = NEVER
     _measured_at: float = NEVER
     _measuring_took_s: float = 0.0
@@ -96,6 +103,13 @@ class Cadence:
 
     def stamped(self, now: float) -> None:
         self._stamped_at = now
+
+    def should_compare(self, now: float) -> bool:
+        """Whether to look now whether Postgres was restored."""
+        return now >= self._compare_from
+
+    def compared(self, now: float, *, with_redis: bool) -> None:
+        self._compare_from = now + (COMPARE_EVERY_S if with_redis else COMPARE_WITHOUT_REDIS_S)
 
     def should_alarm(self, now: float) -> bool:
         """Whether to look now for work in quarantine that nobody has touched."""

@@ -24,6 +24,7 @@ from jobs.road.housekeeping import STAMP, Housekeeper
 from jobs.road.quarantine_list import untouched
 from jobs.road.ringer import Ringer
 from jobs.road.verdicts import Failure, classify
+from jobs.road.watermark import Watermark
 
 log = structlog.get_logger()
 
@@ -49,6 +50,7 @@ class Relay:
         caught_up = False
         while not stop_requested():
             try:
+                self.compare()
                 if self.round():
                     self.cadence.moved(self.clock())
                 heartbeat()
@@ -77,6 +79,12 @@ class Relay:
             self.housekeeper.run(STAMP)
         self._ring(self._claimable() if moved else seen.claimable)
         return moved
+
+    def compare(self) -> None:
+        """Look whether Postgres was restored, before anything is planned from it."""
+        if self.cadence.should_compare(self.clock()):
+            mark = Watermark(self.engine, self.ringer.redis, self.ringer.environment)
+            self.cadence.compared(self.clock(), with_redis=mark.compare(renew=True))
 
     def alarm(self) -> None:
         """Log that work in quarantine waits for its first touch for too long; again as long as it does."""

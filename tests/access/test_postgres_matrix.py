@@ -138,6 +138,8 @@ TRIES = [
     ),
     one("say that facts were purged", "UPDATE billing.archive_batches SET purged_rows = 1"),
     one("say up to which fact was purged", "UPDATE billing.installation SET purged_upto = 1"),
+    one("write down that it was restored", "SELECT billing.note_restore('x', now())", "relay worker archiver"),
+    one("take back that it was restored", "UPDATE billing.lineage SET restored_at = NULL, why = NULL"),
     # Facts and their marks.
     one("mark a fact as planned", "UPDATE billing.facts SET planned_version = 1", "relay"),
     one("mark a fact as archived", "UPDATE billing.facts SET batch_no = 1, archive_seq = 1", "archiver"),
@@ -173,7 +175,7 @@ TRIES = [
         "pull a switch",
         "INSERT INTO billing.switches (id, scope, actor, reason, probes, version)"
         " VALUES ('swi_2', 'invoices', 'ada', 'why', false, 1)",
-        "worker operator",
+        "relay worker operator",
     ),
     one("release a switch", "UPDATE billing.switches SET state = 'released'", "worker operator"),
     one("move a switch", "UPDATE billing.switches SET scope = 'invoices'"),

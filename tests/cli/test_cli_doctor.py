@@ -19,6 +19,7 @@ PARTS = [
     "installation",
     "access",
     "neighbors",
+    "lineage",
     "facts",
 ]
 PARTS += ["facts set aside", "ready work", "quarantine", "undecided", "unanswered", "switches", "commands"]

@@ -108,6 +108,7 @@ ELSEWHERE = {
     "access generate": "tests/access/test_credentials.py",
     "access policy": "tests/access/test_credentials.py",
     "demo": "tests/test_demo.py",
+    "recover": "tests/recovery/test_recover.py",
     "up": "tests/cli/test_cli_processes.py",
 }
 

@@ -36,6 +36,7 @@ KINDS = {
     "worker-maintenance": {"worker"},
     "archiver": {"archiver"},
     "operator": {"operator", "stripe"},
+    "owner": {"owner", "reader", "stripe"},
     "finance": {"reader"},
 }
 
@@ -118,7 +119,7 @@ def test_only_who_must_reach_s3_is_in_a_network_with_it_and_that_network_has_no_
     assert FILE["networks"]["evidence"] == {"internal": True}
     assert SERVICES["seaweedfs"]["networks"] == ["evidence"]
     members = {name for name, service in SERVICES.items() if "evidence" in service["networks"]}
-    assert members == {"seaweedfs", "bucket", "archiver", "operator", "finance"}
+    assert members == {"seaweedfs", "bucket", "archiver", "operator", "owner", "finance"}
 
 
 def test_only_who_calls_stripe_has_a_way_out() -> None:
@@ -126,7 +127,7 @@ def test_only_who_calls_stripe_has_a_way_out() -> None:
     reach = {name for name, service in SERVICES.items() if set(out) & set(service["networks"])}
     workers = {f"worker-{queue}" for queue in QUEUES if queue not in LOCAL}
     # A published port needs a network that is not internal; the doctor asks Stripe, too.
-    assert reach == workers | set(PUBLISHED) | {"operator"}
+    assert reach == workers | set(PUBLISHED) | {"operator", "owner"}
 
 
 def test_every_secret_is_used_and_every_used_one_is_declared_and_lies_in_secrets() -> None:

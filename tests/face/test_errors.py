@@ -25,6 +25,7 @@ EXAMPLES = [
     errors.RequestReused("order-1", {"amount_minor": (1999, 2999)}),
     errors.AuthorizationTaken("pi_1", "cap_1"),
     errors.UnknownEntity("cap_1"),
+    errors.StillRestored(),
     errors.IllegalTransition("capture", "captured", "requested"),
     errors.WrongDatabase("the schema billing is somebody else's"),
     errors.NotInstalled("has no billing tables"),

@@ -11,11 +11,12 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from billing import invoices, statements, store, switches
+from billing import invoices, lineage, statements, store, switches
 from billing.database import transaction
 from billing.timing import SHORT
 from jobs.growth import tables
 from jobs.metrics import instruments, reading
+from jobs.recovery import from_archive, from_stripe
 from jobs.road import backlog, housekeeping, load, paced_release, planning, ticks, work_queue
 from jobs.road.cadence import CostlyChecks
 from jobs.road.contracts import known
@@ -27,6 +28,7 @@ changes = sys.modules["billing.changes"]
 ROOMS = [
     changes,
     invoices,
+    lineage,
     store,
     switches,
     backlog,
@@ -40,13 +42,15 @@ ROOMS = [
     catalog,
     listing,
     tables,
+    from_archive,
+    from_stripe,
 ]
 FILES = sorted(path for package in ("billing", "jobs") for path in (ROOT / package).rglob("*.sql"))
 ALL = [(f"{Path(room.__file__).stem}.{name}", sql) for room in ROOMS for name, sql in room.SQL.items()]
 
 every_statement = pytest.mark.parametrize("sql", [sql for _, sql in ALL], ids=[name for name, _ in ALL])
 
-READ_THROUGH = {"switches", "installation", "queue_loads"}
+READ_THROUGH = {"switches", "installation", "lineage", "queue_loads"}
 """A few rows. Whatever else is read through would be read through when it has a million."""
 
 

@@ -1,0 +1,21 @@
+-- name: accounts
+-- From one account to the next along the index, because there may be millions of requests.
+WITH RECURSIVE c AS (
+    (SELECT min(account) AS account FROM billing.captures)
+    UNION ALL
+    SELECT (SELECT min(o.account) FROM billing.captures AS o WHERE o.account > c.account) FROM c WHERE c.account IS NOT NULL
+), i AS (
+    (SELECT min(account) AS account FROM billing.invoices)
+    UNION ALL
+    SELECT (SELECT min(o.account) FROM billing.invoices AS o WHERE o.account > i.account) FROM i WHERE i.account IS NOT NULL
+)
+SELECT account FROM c WHERE account IS NOT NULL UNION SELECT account FROM i WHERE account IS NOT NULL;
+
+-- name: concluded_keys
+SELECT key FROM billing.idempotency_records WHERE key = ANY (:keys) AND concluded_at IS NOT NULL;
+
+-- name: work_of
+SELECT entity_id, id FROM billing.work WHERE entity_id = ANY (:ids) ORDER BY id;
+
+-- name: newest_version
+SELECT coalesce(max(entity_version), 0) FROM billing.facts WHERE entity_type = :kind AND entity_id = :id;

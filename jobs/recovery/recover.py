@@ -1,0 +1,162 @@
+"""Compares a restored database with the archive and with Stripe, brings back what is missing, and ends the stop.
+
+`compare` changes nothing. `apply` takes the archive first, batch by batch, then Stripe, operation by operation; a run
+that dies is simply run again. `release` comes after a comparison that has found nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from archive.s3.store import Store
+from billing import database, lineage, switches
+from billing.errors import BillingError, InvalidRequest, UnknownEntity
+from billing.scopes import EVERYTHING
+from billing.tables.schema import Installation
+from jobs.recovery import from_archive
+from jobs.recovery.from_archive import Count
+from jobs.recovery.from_stripe import EVENTS_DAYS, Difference, StripesSide, Transact
+
+MARGIN = timedelta(hours=1)
+"""Clocks differ, and a call may have been made long before its fact was committed."""
+WITHOUT_ROW = (
+    "its facts are here and its row cannot be: another operation has its authorization, or the archive left out a value"
+)
+AS_OF_NOW = timedelta(days=1)
+"""How far back a database is compared that was not restored."""
+
+
+class NotTheOwner(BillingError):
+    """This login may not write facts under the numbers that they had."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "recovering writes facts and requests as they were, so it needs the DATABASE_URL of the owner, as "
+            "`billing migrate` does (docs/operate/restore.md)"
+        )
+
+
+@dataclass(slots=True)
+class Report:
+    """What was compared, and what differs. `why`: the sign of a restore; None if none was found. `archive`: what is
+    missing here; None without a bucket. `seen`: how many operations Stripe shows. `back` and `attached`: what this run
+    has brought back from the archive, and of how many operations it has added what Stripe did."""
+
+    restored_at: datetime | None
+    why: str | None
+    since: datetime
+    archive: Count | None = None
+    seen: int = 0
+    back: Count = field(default_factory=Count)
+    attached: int = 0
+    differences: list[Difference] = field(default_factory=list)
+
+    @property
+    def batches(self) -> int:
+        return 0 if self.archive is None else self.archive.batches
+
+    @property
+    def differs(self) -> int:
+        """How many things are missing here."""
+        return self.batches + len(self.differences)
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """`store`: None if no bucket is set. `side`: makes the reader of Stripe for what happened since then. `tell` is
+    called with a line of progress."""
+
+    transact: Transact
+    store: Store | None
+    side: Callable[[datetime], StripesSide]
+    tell: Callable[[str], None] = lambda _: None
+
+    def compare(self, since: datetime | None = None) -> Report:
+        """What differs now. `since`: from when on Stripe is read, instead of from an hour before the restore point.
+
+        Raises EvidenceDiffers, NotRead, and InvalidRequest if Stripe keeps no events of so long ago.
+        """
+        installation, standing, newest = self.transact(_read)
+        archive = None
+        if self.store is not None:
+            archive = Count()
+            for part in from_archive.missing(self.store, self.transact(from_archive.known), installation.identity):
+                from_archive.add(archive, part)
+        from_when = since or _since(standing, newest, archive)
+        report = Report(standing.restored_at, standing.why, from_when, archive)
+        if since is None and datetime.now(UTC) - from_when > timedelta(days=EVENTS_DAYS):
+            raise InvalidRequest(
+                "since",
+                f"must be given: this database is of {from_when:%Y-%m-%d}, and Stripe lists events of {EVENTS_DAYS} "
+                "days only; compare what is older in Stripe's dashboard",
+            )
+        side = self.side(from_when)
+        traces = side.traces()
+        report.seen = len(traces)
+        report.differences = side.differences(traces)
+        if not report.batches:
+            report.differences += self._without_row(from_when, report)
+        return report
+
+    def apply(self, found: Report) -> Report:
+        """Bring back what `compare` has found to be missing, and compare again."""
+        back = Count()
+        if self.store is not None and found.archive is not None and found.archive.batches:
+            newest, known = found.archive.newest, self.transact(from_archive.known)
+            self.transact(lambda session: from_archive.go_ahead(session, newest))
+            installation, _, _ = self.transact(_read)
+            for part in from_archive.missing(self.store, known, installation.identity):
+                counted = self.transact(lambda session, part=part: from_archive.bring_back(session, part))  # type: ignore[misc]
+                back.add(counted)
+                self.tell(
+                    f"{part.manifest.retention_class} batch {part.manifest.number}: {counted.facts} facts are back"
+                )
+        side, attached = self.side(found.since), 0
+        traces = side.traces()
+        wanted = {each.operation_id for each in side.differences(traces)}
+        for trace in traces:
+            if trace.operation_id in wanted:
+                attached += side.attach(trace) is None
+                if attached % 100 == 0 and attached:
+                    self.tell(f"{attached} of {len(wanted)} operations are attached")
+        left = self.compare(found.since)
+        left.back, left.attached = back, attached
+        return left
+
+    def release(self, session: Session, *, actor: str, reason: str) -> None:
+        """This database counts from now on, and what the switch of everything held continues. In the caller's
+        transaction, after a comparison has found nothing."""
+        lineage.recovered(session)
+        try:
+            switches.release(session, EVERYTHING, actor=actor, reason=reason)
+        except UnknownEntity:
+            return  # no relay or worker was started since
+
+    def _without_row(self, since: datetime, report: Report) -> list[Difference]:
+        named = {each.operation_id for each in report.differences}
+        found = self.transact(lambda session: from_archive.without_row(session, since))
+        return [Difference(each, WITHOUT_ROW) for each in found if each not in named]
+
+
+def refuse_unless_owner(session: Session) -> None:
+    """Raise NotTheOwner for a login that may not delete a fact: no other but the owner may."""
+    if not session.scalar(text("SELECT has_table_privilege('billing.facts', 'DELETE')")):
+        raise NotTheOwner
+
+
+def _read(session: Session) -> tuple[Installation, lineage.Standing, datetime]:
+    row = session.scalars(select(Installation)).one()
+    session.expunge(row)
+    return row, lineage.look(session), database.now(session)
+
+
+def _since(standing: lineage.Standing, now: datetime, archive: Count | None) -> datetime:
+    if standing.restored_at is None:
+        began = now - AS_OF_NOW
+    else:
+        began = (standing.restored_to or standing.restored_at - AS_OF_NOW) - MARGIN
+    oldest = archive.oldest if archive is not None else None
+    return began if oldest is None else min(began, oldest - MARGIN)

@@ -1,0 +1,138 @@
+"""Rows of captures and invoices, made of what their archived facts tell, or brought forward by it.
+
+Not every column is in a fact. A request id is not: the correlation id stands for it, which is the same unless the
+application gave another one. An invoice's lines are not, because their texts may name people: Stripe has them once they
+were added, and an invoice whose lines were not added yet is refused when it goes on.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from billing.captures import holder_of
+from billing.facts import OWN
+from billing.states import FREES_THE_AUTHORIZATION, CaptureState, InvoiceState, set_state
+from billing.tables.entities import Capture, Entity, Invoice, Requested
+
+UNKNOWN_DAYS = 1
+"""`days_until_due` of an invoice that was made again: it is in no fact. Only the call that makes a draft uses it."""
+
+Told = Mapping[str, Any]
+
+
+def tell(session: Session, row: Entity | None, kind: str, story: Sequence[Told], version: int) -> bool:
+    """Apply these facts of one entity, in their order. True if its row was made or changed.
+
+    `version`: the number of its newest fact, from which the next one counts. No row is made without the fact that
+    requested it, or if another capture has the authorization by now.
+    """
+    made = row is None
+    if row is None and story:
+        row = _requested(session, kind, story[0])
+    if row is None:
+        return False
+    before = row.state
+    for each in story:
+        topic, payload = str(each["topic"]).partition(".")[2], each["payload"]
+        if isinstance(row, Capture):
+            _tell_capture(row, topic, payload, each["happened_at"])
+        elif isinstance(row, Invoice):
+            _tell_invoice(row, topic, payload, each["happened_at"])
+    row.version = version
+    if made:
+        if isinstance(row, Capture) and _is_taken(session, row):
+            return False
+        session.add(row)
+        session.flush()
+    return made or row.state != before
+
+
+def _is_taken(session: Session, row: Capture) -> bool:
+    occupies = row.state not in FREES_THE_AUTHORIZATION
+    return occupies and holder_of(session, row.account, row.payment_intent) is not None
+
+
+def free_request_id(session: Session, table: type[Requested], account: str | None, wanted: str | None, own: str) -> str:
+    """The id under which it was requested, as far as that is known; `recovered:` and its own id where it is not."""
+    taken = select(table.id).where(table.account.is_not_distinct_from(account), table.request_id == wanted)
+    if wanted is None or session.scalar(taken) is not None:
+        return f"recovered:{own}"
+    return wanted
+
+
+def _account(payload: Told) -> str | None:
+    account = payload.get("account")
+    return None if account == OWN else account
+
+
+def _requested(session: Session, kind: str, told: Told) -> Capture | Invoice | None:
+    payload = told["payload"]
+    if told["topic"] != f"{kind}.requested" or kind not in ("capture", "invoice"):
+        return None
+    table: type[Capture] | type[Invoice] = Capture if kind == "capture" else Invoice
+    account, own = _account(payload), str(told["entity_id"])
+    common = {
+        "id": own,
+        "account": account,
+        "correlation_id": told["correlation_id"],
+        "request_id": free_request_id(session, table, account, told["correlation_id"], own),
+        "requested_at": told["happened_at"],
+        "state": table.life.first,
+        "state_since": told["happened_at"],
+        "currency": payload.get("currency"),
+        "version": told["entity_version"],
+    }
+    if kind == "capture":
+        named = {"payment_intent": payload.get("payment_intent"), "amount_minor": payload.get("minor"), "capture_no": 1}
+    else:
+        named = {
+            "customer": payload.get("customer"),
+            "total_minor": payload.get("minor"),
+            "days_until_due": UNKNOWN_DAYS,
+        }
+    if None in (*named.values(), common["currency"]):
+        return None  # a value that the archive did not take
+    return table(**common, **named)
+
+
+def _tell_capture(row: Capture, topic: str, payload: Told, at: datetime) -> None:
+    if topic == "authorization_read":
+        row.authorized_minor, row.authorized_currency = payload.get("minor"), payload.get("currency")
+        before = payload.get("capture_before")
+        row.capture_before = datetime.fromisoformat(before) if before else None
+    elif _forward(row, topic, payload, at) and topic == CaptureState.CAPTURED:
+        row.charge = payload.get("charge")
+
+
+def _tell_invoice(row: Invoice, topic: str, payload: Told, at: datetime) -> None:
+    if topic == "reopened":
+        topic = InvoiceState.FINALIZED if row.number else InvoiceState.REQUESTED
+    if not _forward(row, topic, payload, at):
+        return
+    if topic == InvoiceState.REQUESTED:
+        row.stripe_invoice = row.create_generation = None
+    row.stripe_invoice = payload.get("stripe_invoice") or row.stripe_invoice
+    row.create_generation = payload.get("generation") or row.create_generation
+    row.number = payload.get("number") or row.number
+
+
+def _forward(row: Entity, state: str, payload: Told, at: datetime) -> bool:
+    """Move the row to this state. False if that cannot come after its own in any number of transitions: a look may have
+    found here, since the restore, more than the archive tells."""
+    ways: dict[str, list[str]] = {row.state: []}
+    following = [row.state]
+    for start in following:
+        for begin, end in sorted(row.life.legal):
+            if begin == start and end not in ways:
+                ways[end] = [*ways[start], end]
+                following.append(end)
+    way = ways.get(state)
+    if not way:
+        return False
+    for each in way:
+        set_state(row, each)
+    row.state_since, row.reason = at, payload.get("why")
+    return True

@@ -1,0 +1,104 @@
+"""Rows of captures and invoices that only Stripe knows, made of what it shows of them.
+
+Stripe does not show the application's request id, nor when an invoice is due by our own count of days. Texts of lines
+are not read, because they may name people.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from billing.captures import holder_of
+from billing.provider_ids import IdKind, is_id
+from billing.states import CaptureState, InvoiceState
+from billing.steps import METADATA_KEY, Json, LoadedOperation
+from billing.tables.entities import Capture, Entity, Invoice, InvoiceLine
+from jobs.recovery.retold import UNKNOWN_DAYS, free_request_id
+
+UNKNOWN_TEXT = "not known: restored from Stripe"
+"""Replaces the text of an invoice's line. Such a line stands at Stripe already, and is not sent."""
+
+
+def made_of(
+    session: Session, own: str, account: str | None, shown: Json
+) -> tuple[Capture | Invoice, dict[str, Any]] | None:
+    """The row of the operation with this id, and the payload of the fact that requests it. None if what Stripe shows is
+    not enough."""
+    currency = str(shown.get("currency")).upper()
+    asked: dict[str, Any] = {"currency": currency, "account": account}
+    intent, minor, total, customer = (shown.get(name) for name in ("id", "amount_received", "total", "customer"))
+    if is_id(IdKind.PAYMENT_INTENT, intent) and _is_money(minor):
+        capture = Capture(
+            id=own,
+            account=account,
+            request_id=free_request_id(session, Capture, account, None, own),
+            payment_intent=intent,
+            capture_no=1,
+            amount_minor=minor,
+            currency=currency,
+            # At least so much was authorized.
+            authorized_minor=minor,
+            authorized_currency=currency,
+            state=CaptureState.REQUESTED,
+        )
+        return capture, asked | {"minor": minor, "payment_intent": intent, "authorized": True, "capture_before": None}
+    if is_id(IdKind.INVOICE, intent) and is_id(IdKind.CUSTOMER, customer) and _is_money(total):
+        invoice = Invoice(
+            id=own,
+            account=account,
+            request_id=free_request_id(session, Invoice, account, None, own),
+            customer=customer,
+            currency=currency,
+            total_minor=total,
+            days_until_due=UNKNOWN_DAYS,
+            state=InvoiceState.REQUESTED,
+        )
+        return invoice, asked | {"minor": total, "customer": customer, "lines": len(_lines_of(own, shown))}
+    return None
+
+
+def is_worthless(shown: Json) -> bool:
+    """Whether it is a draft without lines, which nobody can pay."""
+    return is_id(IdKind.INVOICE, shown.get("id")) and not _is_money(shown.get("total"))
+
+
+def ended_without_money(row: Entity) -> bool:
+    """Whether this final row says that nothing was taken."""
+    return isinstance(row, Capture) and row.state != CaptureState.CAPTURED
+
+
+def is_taken(session: Session, account: str | None, shown: Json) -> bool:
+    """Whether another capture has the authorization that this one was taken from."""
+    intent = shown.get("id")
+    return is_id(IdKind.PAYMENT_INTENT, intent) and holder_of(session, account, str(intent)) is not None
+
+
+def bring_parts(session: Session, loaded: LoadedOperation, shown: Json) -> bool:
+    """Write the lines that stand at Stripe for an invoice that has none here: then they can be compared. True if it
+    did."""
+    lines = _lines_of(loaded.row.id, shown)
+    if not isinstance(loaded.row, Invoice) or loaded.parts or not lines:
+        return False
+    session.add_all(
+        InvoiceLine(invoice_id=loaded.row.id, position=position, description=UNKNOWN_TEXT, amount_minor=minor)
+        for position, minor in lines.items()
+    )
+    session.flush()
+    return True
+
+
+def _lines_of(own: str, invoice: Json) -> dict[int, int]:
+    """Position -> amount, of the lines that we added."""
+    lines = invoice.get("lines")
+    found = {}
+    for line in (lines.get("data") or ()) if isinstance(lines, Mapping) else ():
+        metadata, amount = line.get("metadata") or {}, line.get("amount")
+        position = str(metadata.get("billing_line"))
+        if metadata.get(METADATA_KEY) == own and position.isdigit() and _is_money(amount):
+            found[int(position)] = amount
+    return found
+
+
+def _is_money(value: object) -> bool:
+    return type(value) is int and value > 0
