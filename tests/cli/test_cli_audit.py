@@ -65,6 +65,7 @@ READING = {
     "archive query",
     "archive sql",
     "archive status",
+    "archive verifier",
     "archive verify",
     "audit",
     "catalog",
