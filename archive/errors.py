@@ -12,7 +12,7 @@ ArchiveError
 ├── BadHold          there is no such legal hold, or it is released, or asks for something else
 ├── BadQuestion      there is no such query, a parameter is wrong, or the time range is empty
 ├── BadQuery         the SQL is wrong, or a query file contradicts its header
-└── TooLarge         a query needs more time, memory or rows than it may have
+└── TooLarge         a query needs more time, memory, disk or rows than it may have
 """
 
 
@@ -70,4 +70,4 @@ class BadQuery(ArchiveError):
 
 
 class TooLarge(ArchiveError):
-    """A query was stopped, because it needs more time, memory or rows than it may have."""
+    """A query was stopped, because it needs more time, memory, disk or rows than it may have."""

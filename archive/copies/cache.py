@@ -2,20 +2,31 @@
 
 Objects never change, so a copy stays valid. A second run reads one listing and the newest manifest of each class from
 S3; the chain that ends in those manifests proves every other byte.
+
+A copy is hashed when it is downloaded, and again before it is read, unless the file system says that nothing has
+written to it since it was last hashed, and that was less than a day ago. Another user cannot write to it; a program of
+this user could, but it could as well change the answer.
 """
 
 import hashlib
 import os
+import shutil
+import stat
 import tempfile
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from io import BufferedReader
 from pathlib import Path
+from uuid import uuid4
 
 import structlog
 
-from archive.errors import EvidenceDiffers, ExposedCache
+from archive.copies.shelf import Reader, Shelf, Stamp
+from archive.errors import EvidenceDiffers, ExposedCache, TooLarge
 from archive.format import manifests
 from archive.format.manifests import Manifest
 from archive.policy.retention import CLASSES
@@ -24,13 +35,17 @@ from archive.s3.store import Store
 log = structlog.get_logger()
 
 DOWNLOADS = 8
+MOST_MB = 10_000
+"""Some sixty million facts of 170 bytes."""
+EVERY_CLASS = tuple(CLASSES)
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """Copies of one class. Its whole chain was checked up to `head`, the digest of manifest number `last`.
 
-    There is no file of an object that was disposed of.
+    `hashed`: how many of the copies were hashed for this; nothing has written to the others since they were. There is
+    no file of an object that was disposed of.
     """
 
     retention_class: str
@@ -38,32 +53,87 @@ class Evidence:
     head: str
     manifests: tuple[Manifest, ...]
     files: tuple[Path, ...]
+    hashed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """What a query may read. `scratch` is a private directory, which is removed afterwards."""
+
+    evidence: list[Evidence]
+    scratch: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """The right copy of an object. `hashed`: its stamp, and when its bytes were hashed; None if they need not be."""
+
+    hashed: tuple[Stamp, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """The checked manifests of one class, and the bodies of those that have no right copy yet."""
+
+    name: str
+    manifests: list[Manifest]
+    head: str
+    sizes: dict[str, int]
+    new: dict[str, bytes]
 
 
 class Cache:
-    """Copies of one bucket, below `directory`. Only this user may be able to write there."""
+    """Copies of one bucket, below `directory`, of at most `most_mb` megabytes; those that were not used for longest go
+    first. Only this user may be able to write there. Any number of processes may share it."""
 
-    def __init__(self, store: Store, directory: Path | None = None) -> None:
+    def __init__(self, store: Store, directory: Path | None = None, *, most_mb: int = MOST_MB) -> None:
         self.store = store
         root = directory or Path(tempfile.gettempdir()) / f"billing-archive-{os.getuid()}"
         bucket = hashlib.sha256(f"{store.endpoint} {store.bucket}".encode()).hexdigest()[:16]
         self._root = _private(_private(root) / bucket)
+        self._shelf = Shelf(self._root, most_mb * 1_000_000)
 
     def bring(
-        self, classes: Iterable[str] = tuple(CLASSES), *, since: date = date.min, until: date = date.max
+        self, classes: Iterable[str] = EVERY_CLASS, *, since: date = date.min, until: date = date.max
     ) -> list[Evidence]:
-        """Copy and verify the objects of these classes and of these UTC days, the last included.
+        """As `reading`, but every copy is hashed, and none is kept for the caller afterwards."""
+        with self.reading(classes, since=since, until=until, rehash=True) as copies:
+            return copies.evidence
 
-        Raises EvidenceDiffers if the chain is broken or an object is not what its manifest says; ExposedCache,
-        StoreAway, StoreRefused.
+    @contextmanager
+    def reading(
+        self,
+        classes: Iterable[str] = EVERY_CLASS,
+        *,
+        since: date = date.min,
+        until: date = date.max,
+        rehash: bool = False,
+    ) -> Iterator[Copies]:
+        """Copy and verify the objects of these classes and of these UTC days, the last included. Nobody removes them
+        until the end of the `with`. `rehash`: hash every copy, also one that nothing has written to.
+
+        Raises EvidenceDiffers if the chain is broken or an object is not what its manifest says; TooLarge if the copies
+        need more room than they may have; ExposedCache, StoreAway, StoreRefused.
         """
         listed = self.store.keys(manifests.PREFIX)
-        with ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="cache") as pool:
-            return [found for name in classes if (found := self._class(pool, name, listed, since, until)) is not None]
+        with self._shelf.reader() as reader:
+            with ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="cache") as pool:
+                found = (self._chain(pool, name, listed) for name in classes)
+                chains = [chain for chain in found if chain is not None]
+                wanted = [[m for m in chain.manifests if _in(m, since, until)] for chain in chains]
+                sizes = {key: size for chain in chains for key, size in chain.sizes.items()}
+                sizes |= {m.key: m.size for of_class in wanted for m in of_class if m.key is not None}
+                stamps = reader.take(sizes)
+                for chain in chains:
+                    for key, body in chain.new.items():
+                        self._keep_manifest(reader, key, body)
+                evidence = [
+                    self._class(pool, reader, chain, of_class, {} if rehash else stamps)
+                    for chain, of_class in zip(chains, wanted, strict=True)
+                ]
+            yield Copies(evidence, reader.directory)
 
-    def _class(
-        self, pool: ThreadPoolExecutor, name: str, listed: list[str], since: date, until: date
-    ) -> Evidence | None:
+    def _chain(self, pool: ThreadPoolExecutor, name: str, listed: list[str]) -> _Chain | None:
         numbers = {number: key for key in listed if (number := manifests.number_of(name, key)) is not None}
         if not numbers:
             return None
@@ -80,47 +150,99 @@ class Cache:
             log.warning("cache.differs", key=error.key)
             bodies = dict(zip(numbers, pool.map(lambda key: self.store.get(key).body, numbers.values()), strict=True))
             chain = list(manifests.chain(name, bodies))
-        for number, body in bodies.items():
-            if body != local[number]:
-                self._keep(numbers[number], body)
-        wanted = [manifest for manifest in chain if since <= date.fromisoformat(manifest.event_date) <= until]
-        files = tuple(path for path in pool.map(self._object, wanted) if path is not None)
-        return Evidence(name, last, manifests.digest(bodies[last]), tuple(wanted), files)
+        return _Chain(
+            name,
+            chain,
+            manifests.digest(bodies[last]),
+            {numbers[number]: len(body) for number, body in bodies.items()},
+            {numbers[number]: body for number, body in bodies.items() if body != local[number]},
+        )
 
-    def _object(self, manifest: Manifest) -> Path | None:
-        """None for a batch without facts, and where the bucket has disposed of the object after its lock ended."""
-        if manifest.key is None:
-            return None
-        body = self._local(manifest.key)
-        if body is not None and hashlib.sha256(body).hexdigest() == manifest.sha256:
-            return self._root / manifest.key
-        if body is not None:
-            log.warning("cache.differs", key=manifest.key)
+    def _class(
+        self, pool: ThreadPoolExecutor, reader: Reader, chain: _Chain, wanted: list[Manifest], stamps: dict[str, str]
+    ) -> Evidence:
+        # A batch without facts has no object.
+        objects = {manifest.key: manifest for manifest in wanted if manifest.key is not None}
+        checked = pool.map(lambda key: self._object(reader, key, objects[key], stamps.get(key)), objects)
+        copies = {key: copy for key, copy in zip(objects, checked, strict=True) if copy is not None}
+        hashed = {key: copy.hashed for key, copy in copies.items() if copy.hashed is not None}
+        if hashed:
+            reader.note(hashed)
+        files = tuple(self._root / key for key in copies)
+        return Evidence(chain.name, len(chain.manifests), chain.head, tuple(wanted), files, len(hashed))
+
+    def _object(self, reader: Reader, key: str, manifest: Manifest, stamp: str | None) -> _Copy | None:
+        """Make sure that the right copy is there. None if the bucket disposed of the object after its lock ended."""
+        path = self._root / key
+        now = time.time_ns()
         try:
-            found = self.store.get(manifest.key, manifest.version)
+            with _opened(path) as file:
+                found = Stamp.of(os.fstat(file.fileno()))
+                if str(found) == stamp:
+                    return _Copy(None)
+                if found.size == manifest.size and hashlib.file_digest(file, "sha256").hexdigest() == manifest.sha256:
+                    return _Copy((found, now))
+            log.warning("cache.differs", key=key)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            # A link, a directory, or a file that cannot be read: none of these is a copy of ours.
+            log.warning("cache.differs", key=key)
+        unfinished = reader.directory / uuid4().hex
+        try:
+            with _room(), unfinished.open("xb") as file:
+                sha256 = self.store.download(key, manifest.version, file)
         except EvidenceDiffers:
             if manifest.lock.until <= datetime.now(UTC):
                 return None
             raise
-        if found.sha256 != manifest.sha256:
-            raise EvidenceDiffers(manifest.key, "its bytes differ from what its manifest names")
-        return self._keep(manifest.key, found.body)
+        if sha256 != manifest.sha256:
+            raise EvidenceDiffers(key, "its bytes differ from what its manifest names")
+        _put(unfinished, path)
+        return _Copy((Stamp.of(path.lstat()), now))
 
     def _local(self, key: str) -> bytes | None:
         try:
-            return (self._root / key).read_bytes()
-        except FileNotFoundError:
+            with _opened(self._root / key) as file:
+                return file.read()
+        except OSError:
             return None
 
-    def _keep(self, key: str, body: bytes) -> Path:
-        """Write the file at once: a reader at the same time sees the old file or the new one, never a part."""
-        path = self._root / key
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, unfinished = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(body)
-        Path(unfinished).replace(path)
-        return path
+    def _keep_manifest(self, reader: Reader, key: str, body: bytes) -> None:
+        unfinished = reader.directory / uuid4().hex
+        with _room():
+            unfinished.write_bytes(body)
+        _put(unfinished, self._root / key)
+
+
+def _in(manifest: Manifest, since: date, until: date) -> bool:
+    return since <= date.fromisoformat(manifest.event_date) <= until
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BufferedReader]:
+    """Open a file of ours for reading. Raises OSError if it is a link or no plain file."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(f"{path} is no plain file")
+        yield file
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TooLarge(f"BILLING_CACHE_DIRECTORY: a copy cannot be written there ({error.strerror or error})") from None
+
+
+def _put(unfinished: Path, path: Path) -> None:
+    """Move a whole file to its place: a reader at the same time sees the old file or the new one, never a part."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    unfinished.chmod(0o400)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    unfinished.replace(path)
 
 
 def _private(path: Path) -> Path:

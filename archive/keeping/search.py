@@ -76,13 +76,14 @@ class Found:
 
 
 def search(cache: Cache, criteria: Criteria) -> list[Found]:
-    """The batches that hold such facts. Raises what `Cache.bring` raises."""
-    copies = [copy for part in cache.bring() for copy in _copies(part)]
-    if not criteria.needles:
-        return [Found(manifest, manifest.rows) for manifest, _ in copies if criteria.covers(manifest)]
-    subjects = [_entities((path for _, path in copies), needle) for needle in criteria.needles]
-    entities = pa.array(sorted(set.intersection(*subjects)), pa.string())
-    return list(_about(copies, criteria, entities)) if len(entities) else []
+    """The batches that hold such facts. Raises what `Cache.reading` raises."""
+    with cache.reading(rehash=True) as read:
+        copies = [copy for part in read.evidence for copy in _copies(part)]
+        if not criteria.needles:
+            return [Found(manifest, manifest.rows) for manifest, _ in copies if criteria.covers(manifest)]
+        subjects = [_entities((path for _, path in copies), needle) for needle in criteria.needles]
+        entities = pa.array(sorted(set.intersection(*subjects)), pa.string())
+        return list(_about(copies, criteria, entities)) if len(entities) else []
 
 
 def _copies(part: Evidence) -> Iterator[tuple[Manifest, Path]]:

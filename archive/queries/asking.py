@@ -6,15 +6,13 @@ with the same parameters over the same manifests gives the same answer.
 
 import hashlib
 import math
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-from archive.copies.cache import Cache, Evidence
+from archive.copies.cache import EVERY_CLASS, Cache, Copies
 from archive.errors import BadQuery, BadQuestion
 from archive.policy.retention import CLASSES
 from archive.queries import engine, query_file
@@ -24,7 +22,6 @@ from archive.queries.parameters import PARAMETERS, Values, Wanted, values
 from archive.queries.query_file import Days
 from archive.queries.views import EVERYTHING, Range
 
-EVERY_CLASS = tuple(CLASSES)
 _OF_FREE_SQL = tuple(Wanted(PARAMETERS[name], False) for name in ("since", "until", "tz"))
 
 
@@ -32,7 +29,9 @@ _OF_FREE_SQL = tuple(Wanted(PARAMETERS[name], False) for name in ("since", "unti
 class Read:
     """What was read of one class. Manifests 1 to `last` were checked; the newest has the digest `head`.
 
-    `facts` and `objects` count those that the query could see: the objects of the days that it needs.
+    `facts` and `objects` count those that the query could see: the objects of the days that it needs. `hashed`: how
+    many of these were hashed for this answer. The copies of the others were hashed less than a day before, and nothing
+    has written to them since.
     """
 
     retention_class: str
@@ -41,6 +40,7 @@ class Read:
     head: str
     facts: int
     objects: int
+    hashed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +82,23 @@ class Answer:
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
-def ask(cache: Cache, name: str, given: Mapping[str, str] | None = None, *, limits: Limits = USUAL) -> Answer:
-    """Run a named query. `given`: texts for its parameters, by name.
+def ask(
+    cache: Cache,
+    name: str,
+    given: Mapping[str, str] | None = None,
+    *,
+    limits: Limits = USUAL,
+    rehash: bool = False,
+) -> Answer:
+    """Run a named query. `given`: texts for its parameters, by name. `rehash`: hash all copies first.
 
-    Raises BadQuestion, BadQuery, TooLarge, and the errors of `Cache.bring`.
+    Raises BadQuestion, BadQuery, TooLarge, and the errors of `Cache.reading`.
     """
     query, asked_at = query_file.load(name), datetime.now(UTC)
     asked = values(query.parameters, given or {}, asked_at)
-    evidence = cache.bring(query.classes, **_days(query.days, asked))
     try:
-        return _answer(query.name, query.title, query.sql, asked, asked_at, evidence, limits, query.columns)
+        with cache.reading(query.classes, rehash=rehash, **_days(query.days, asked)) as copies:
+            return _answer(query.name, query.title, query.sql, asked, asked_at, copies, limits, query.columns)
     except BadQuery as error:
         raise BadQuery(f"{name}.sql: {error}") from None
 
@@ -103,18 +110,19 @@ def ask_sql(
     *,
     classes: Sequence[str] = EVERY_CLASS,
     limits: Limits = USUAL,
+    rehash: bool = False,
 ) -> Answer:
     """Run one SELECT of the caller over facts of these classes, from `since` to just before `until`.
 
-    Raises BadQuestion, BadQuery, TooLarge, and the errors of `Cache.bring`.
+    Raises BadQuestion, BadQuery, TooLarge, and the errors of `Cache.reading`.
     """
     asked_at = datetime.now(UTC)
     for name in classes:
         if name not in CLASSES:
             raise BadQuestion(f"--class {name!r} is no class; there are: {', '.join(CLASSES)}")
     asked = values(_OF_FREE_SQL, given or {}, asked_at)
-    evidence = cache.bring(classes, **_days(Days.IN_RANGE, asked))
-    return _answer(None, "SQL", sql, asked, asked_at, evidence, limits, None, Range(asked.since, asked.until))
+    with cache.reading(classes, rehash=rehash, **_days(Days.IN_RANGE, asked)) as copies:
+        return _answer(None, "SQL", sql, asked, asked_at, copies, limits, None, Range(asked.since, asked.until))
 
 
 def _answer(
@@ -123,23 +131,22 @@ def _answer(
     sql: str,
     asked: Values,
     asked_at: datetime,
-    evidence: list[Evidence],
+    copies: Copies,
     limits: Limits,
     declared: Sequence[Column] | None,
     within: Range = EVERYTHING,
 ) -> Answer:
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="billing-query-") as scratch:
-        schema, table = engine.run(
-            sql,
-            asked.of_sql,
-            evidence,
-            scratch=Path(scratch),
-            zone=asked.zone,
-            limits=limits,
-            declared=declared,
-            within=within,
-        )
+    schema, table = engine.run(
+        sql,
+        asked.of_sql,
+        copies.evidence,
+        scratch=copies.scratch,
+        zone=asked.zone,
+        limits=limits,
+        declared=declared,
+        within=within,
+    )
     return Answer(
         query=name,
         title=title,
@@ -151,8 +158,16 @@ def _answer(
         asked_at=asked_at,
         took_ms=round((time.monotonic() - began) * 1000),
         evidence=[
-            Read(part.retention_class, 1, part.last, part.head, sum(m.rows for m in part.manifests), len(part.files))
-            for part in evidence
+            Read(
+                part.retention_class,
+                1,
+                part.last,
+                part.head,
+                sum(manifest.rows for manifest in part.manifests),
+                len(part.files),
+                part.hashed,
+            )
+            for part in copies.evidence
         ],
         schema=schema,
         table=table,

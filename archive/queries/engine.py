@@ -55,29 +55,48 @@ def run(
 
     Raises BadQuery if the SQL is wrong, and TooLarge if it needs more time, memory or rows than it may have.
     """
-    with _opened(evidence, scratch, zone, within) as engine, _reworded(limits):
-        statement = _only_select(engine, sql)
-        if unknown := sorted(statement.named_parameters - values.keys()):
-            raise BadQuery(f"${unknown[0]} is no parameter here; there are: {', '.join(sorted(values)) or 'none'}")
-        used = {name: values[name] for name in statement.named_parameters}
-        timer = threading.Timer(limits.seconds, engine.interrupt)
-        timer.start()
+    files = [views.template(scratch), *(str(path) for part in evidence for path in part.files)]
+    with _reworded(limits):
         try:
-            relation = engine.sql(statement.query, params=used)
-            reader = relation.to_arrow_reader(_BATCH_ROWS)
-            wanted = tuple(declared) if declared is not None else columns.found(reader.schema)
-            table = pa.Table.from_batches(_few(reader), schema=reader.schema)
-            return wanted, columns.held_to(wanted, zone, table)
-        finally:
-            timer.cancel()
-            timer.join()
+            with _opened(files, evidence, scratch, zone, views.facts(files, within)) as engine:
+                return _answer(engine, sql, values, zone, limits, declared)
+        except duckdb.InvalidInputException as error:
+            if "schema mismatch" not in str(error):
+                raise
+        # An object was written before a column existed that is asked for. To look for columns in every file takes
+        # several times as long, so that is done only now.
+        with _opened(files, evidence, scratch, zone, views.facts(files, within, columns_of_each=True)) as engine:
+            return _answer(engine, sql, values, zone, limits, declared)
+
+
+def _answer(
+    engine: duckdb.DuckDBPyConnection,
+    sql: str,
+    values: Mapping[str, Any],
+    zone: str,
+    limits: Limits,
+    declared: Sequence[Column] | None,
+) -> tuple[tuple[Column, ...], Table]:
+    statement = _only_select(engine, sql)
+    if unknown := sorted(statement.named_parameters - values.keys()):
+        raise BadQuery(f"${unknown[0]} is no parameter here; there are: {', '.join(sorted(values)) or 'none'}")
+    used = {name: values[name] for name in statement.named_parameters}
+    timer = threading.Timer(limits.seconds, engine.interrupt)
+    timer.start()
+    try:
+        reader = engine.sql(statement.query, params=used).to_arrow_reader(_BATCH_ROWS)
+        wanted = tuple(declared) if declared is not None else columns.found(reader.schema)
+        table = pa.Table.from_batches(_few(reader), schema=reader.schema)
+        return wanted, columns.held_to(wanted, zone, table)
+    finally:
+        timer.cancel()
+        timer.join()
 
 
 @contextmanager
 def _opened(
-    evidence: Sequence[Evidence], scratch: Path, zone: str, within: Range
+    files: Sequence[str], evidence: Sequence[Evidence], scratch: Path, zone: str, view: str
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    files = [str(path) for part in evidence for path in part.files]
     config: dict[str, str | bool | int | float | list[str]] = {
         "temp_directory": str(scratch),
         "max_temp_directory_size": f"{SPILLED_MB}MB",
@@ -93,7 +112,7 @@ def _opened(
         except duckdb.Error:
             raise BadQuery(f"--tz {zone!r} is a time zone that the engine does not know") from None
         engine.register("batches", views.batches(evidence))
-        engine.execute(views.facts(files, within))
+        engine.execute(view)
         # These may be read, also from now on.
         engine.execute(f"SET allowed_paths = [{', '.join(map(quoted, files))}]")
         engine.execute("SET enable_external_access = false")

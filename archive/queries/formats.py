@@ -55,12 +55,12 @@ def as_json(answer: Answer) -> dict[str, Any]:
 
 def source_lines(answer: Answer) -> list[str]:
     """The source, for people: the lines that stand below a table or a picture."""
-    given = "".join(f", {name}={text}" for name, text in answer.parameters.items() if name != "tz")
+    given = "".join(f", {name}={text}" for name, text in sorted(answer.parameters.items()) if name != "tz")
     return [
         f"query {answer.query or 'of your own'}, sha256 {answer.query_sha256}",
         f"asked at {answer.asked_at:%Y-%m-%d %H:%M:%S} UTC{given}; days and times are in {answer.time_zone}",
         *(
-            f"{read.retention_class}: {read.facts} facts in {read.objects} objects, "
+            f"{read.retention_class}: {read.facts} facts in {read.objects} objects ({read.hashed} hashed now), "
             f"manifests {read.first} to {read.last}, head {read.head}"
             for read in answer.evidence
         ),
@@ -83,7 +83,7 @@ def with_decimals(answer: Answer) -> tuple[list[Column], Iterator[list[Any]]]:
             for column, cell in zip(answer.schema, row, strict=True):
                 cells.append(cell)
                 if column.type is Type.MONEY:
-                    cells.append(_decimal(cell, row[currency] if currency is not None else None))
+                    cells.append(amount(cell, row[currency] if currency is not None else None))
             yield cells
 
     return columns, rows()
@@ -94,7 +94,8 @@ def _decimal_name(money: str, taken: set[str]) -> str:
     return f"{money}_decimal" if short in taken else short
 
 
-def _decimal(minor: int | None, currency: str | None) -> Decimal | None:
+def amount(minor: int | None, currency: str | None) -> Decimal | None:
+    """The amount with its decimals; None if there is none, or the currency is none that Stripe knows."""
     known = CURRENCIES.get(currency or "")
     return None if minor is None or known is None else Decimal(minor).scaleb(-known.decimals)
 

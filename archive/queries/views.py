@@ -7,6 +7,7 @@ key that an older fact lacks is NULL.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -29,9 +30,9 @@ BATCHES = pa.schema(
         pa.field("first_seq", pa.int64(), nullable=False),
         pa.field("last_seq", pa.int64(), nullable=False),
         pa.field("size", pa.int64(), nullable=False),
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("sha256", pa.string(), nullable=False),
-        pa.field("version", pa.string(), nullable=False),
+        pa.field("key", pa.string()),
+        pa.field("sha256", pa.string()),
+        pa.field("version", pa.string()),
         pa.field("lock_mode", pa.string(), nullable=False),
         pa.field("locked_until", pa.timestamp("us", tz="UTC"), nullable=False),
     ]
@@ -57,24 +58,32 @@ def columns() -> list[tuple[str, str]]:
     return [("retention_class", "VARCHAR"), ("event_date", "DATE"), *archived, *KEYS.items(), ("payload", "VARCHAR")]
 
 
-def facts(files: Sequence[str], within: Range) -> str:
-    """The statement that makes the view. Without files it is empty.
+def template(scratch: Path) -> str:
+    """An object without facts, to stand before all others: the names and types of columns are taken from it."""
+    path = scratch / "class=none" / "event_date=1970-01-01" / "template.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(records.parquet(records.SCHEMA.empty_table()))
+    return str(path)
 
-    A part without rows has every column, because objects of an older version may all lack a newer one.
+
+def facts(files: Sequence[str], within: Range, *, columns_of_each: bool = False) -> str:
+    """The statement that makes the view; the first file is the template.
+
+    An object of an older version may lack a column. To read such a column is an error, unless the columns of each file
+    are looked for: then it is NULL.
     """
-    stored = [(name, kind) for name, kind in columns() if name not in KEYS]
-    parts = [f"SELECT {', '.join(f'CAST(NULL AS {kind}) AS {name}' for name, kind in stored)} WHERE false"]
-    if files:
-        parts.append(
-            f"SELECT *, class AS retention_class FROM read_parquet([{', '.join(map(quoted, files))}],"
-            " union_by_name = true, hive_partitioning = true, hive_types = {'class': VARCHAR, 'event_date': DATE})"
-        )
     shown = ", ".join(map(_shown, columns()))
-    return f"CREATE VIEW facts AS SELECT {shown} FROM ({' UNION ALL BY NAME '.join(parts)}){_where(within)}"
+    return (
+        f"CREATE VIEW facts AS SELECT {shown} FROM read_parquet([{', '.join(map(quoted, files))}],"
+        f" union_by_name = {str(columns_of_each).lower()}, hive_partitioning = true,"
+        f" hive_types = {{'class': VARCHAR, 'event_date': DATE}}){_where(within)}"
+    )
 
 
 def _shown(column: tuple[str, str]) -> str:
     name, kind = column
+    if name == "retention_class":
+        return "class AS retention_class"
     if name not in KEYS:
         return f'"{name}"'
     text = f"payload ->> '{name}'"

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import IO, Any
 
 import boto3
 from botocore.config import Config
@@ -22,6 +22,7 @@ from archive.s3.s3_errors import code, status, translated
 TAG = "billing-environment"
 PROBES = "probes/"
 PROBE_LOCK_S = 120
+_PART = 1 << 20
 _CONFLICTS = 5
 """A 409 means that another process is writing this key at this moment. The next attempt shows whether it has."""
 
@@ -140,18 +141,34 @@ class Store:
 
     def get(self, key: str, version: str | None = None) -> Stored:
         """The object, or this version of it. Raises EvidenceDiffers if it is not in the bucket."""
-        which = {"VersionId": version} if version else {}
         with translated(key):
-            try:
-                answer = self._s3.get_object(Bucket=self.bucket, Key=key, **which)
-                body: bytes = answer["Body"].read()
-            except ClientError as error:
-                if code(error) in ("NoSuchKey", "NoSuchVersion", "404"):
-                    raise EvidenceDiffers(key, "it is not in the bucket") from None
-                raise
+            answer = self._body(key, version)
+            body: bytes = answer["Body"].read()
         mode, until = answer.get("ObjectLockMode"), answer.get("ObjectLockRetainUntilDate")
         lock = Lock(mode, until) if mode and until else None
         return Stored(body, answer.get("VersionId", ""), lock, answer.get("ObjectLockLegalHoldStatus") == "ON")
+
+    def download(self, key: str, version: str | None, file: IO[bytes]) -> str:
+        """Write this version to `file`, a part at a time. Returns the SHA-256 of what was written.
+
+        Raises EvidenceDiffers if it is not in the bucket.
+        """
+        digest = hashlib.sha256()
+        with translated(key):
+            for part in self._body(key, version)["Body"].iter_chunks(_PART):
+                digest.update(part)
+                file.write(part)
+        return digest.hexdigest()
+
+    def _body(self, key: str, version: str | None) -> dict[str, Any]:
+        which = {"VersionId": version} if version else {}
+        try:
+            answer: dict[str, Any] = self._s3.get_object(Bucket=self.bucket, Key=key, **which)
+        except ClientError as error:
+            if code(error) in ("NoSuchKey", "NoSuchVersion", "404"):
+                raise EvidenceDiffers(key, "it is not in the bucket") from None
+            raise
+        return answer
 
     def keys(self, prefix: str) -> list[str]:
         """Every key that begins with `prefix`, sorted."""

@@ -27,6 +27,9 @@ ToXlsx = Annotated[Path | None, typer.Option("--xlsx", metavar="FILE", help="Wri
 ToSource = Annotated[
     Path | None, typer.Option("--source", metavar="FILE", help="Write the source of the numbers as JSON.")
 ]
+Rehash = Annotated[
+    bool, typer.Option("--rehash", help="Hash every copy first, also those that nothing has written to for a day.")
+]
 TimeLimit = Annotated[float, typer.Option(metavar="SECONDS", help="Stop the query after so long.", min=1, max=3600)]
 
 
@@ -49,6 +52,7 @@ def query(
     xlsx: ToXlsx = None,
     source: ToSource = None,
     time_limit: TimeLimit = 60,
+    rehash: Rehash = False,
 ) -> None:
     """Run a named query over the archived facts. --since is included, --until is not.
 
@@ -76,7 +80,7 @@ def query(
         # Before the settings are read: a name that is none is said at once.
         load(name)
         given = _given({"since": since, "until": until, "tz": tz}, set_ or [])
-        answer = _asked(lambda cache: ask(cache, name, given, limits=Limits(time_limit)))
+        answer = _asked(lambda cache: ask(cache, name, given, limits=Limits(time_limit), rehash=rehash))
         _hand_over(answer, as_json, as_csv, parquet, xlsx, source)
 
 
@@ -95,6 +99,7 @@ def sql(
     xlsx: ToXlsx = None,
     source: ToSource = None,
     time_limit: TimeLimit = 60,
+    rehash: Rehash = False,
 ) -> None:
     """Run a SELECT of your own over the archived facts, in DuckDB's SQL. It can read nothing else, and change nothing.
 
@@ -108,12 +113,14 @@ def sql(
       billing archive sql "SELECT topic, count(*) AS facts FROM facts GROUP BY topic ORDER BY topic" --since 2026-11-01
       billing archive sql "SELECT * FROM facts WHERE payment_intent = 'pi_1'" --class capture --json
     """
+    from archive.copies.cache import EVERY_CLASS
     from archive.queries import Limits, ask_sql
-    from archive.queries.asking import EVERY_CLASS
 
     given = _given({"since": since, "until": until, "tz": tz}, [])
     answer = _asked(
-        lambda cache: ask_sql(cache, text, given, classes=classes or EVERY_CLASS, limits=Limits(time_limit))
+        lambda cache: ask_sql(
+            cache, text, given, classes=classes or EVERY_CLASS, limits=Limits(time_limit), rehash=rehash
+        )
     )
     _hand_over(answer, as_json, as_csv, parquet, xlsx, source)
 
@@ -221,3 +228,45 @@ def _print_description(asked: "Query", as_json: bool) -> None:
             for each in asked.columns
         ],
     )
+
+
+def plot(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="captured_by_day, latency, ageing or heat_map")],
+    png: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Write a PNG.")] = None,
+    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write an SVG.")] = None,
+    since: Since = None,
+    until: Until = None,
+    tz: Zone = None,
+    as_json: AsJson = False,
+    time_limit: TimeLimit = 60,
+) -> None:
+    """Draw a picture of what the archive says: what was captured by day, how long captures took, what is in doubt and
+    for how long, or at which hours of the week captures are taken.
+
+    Each is drawn from the answer to a named query, which the picture names below, with the manifests that were read.
+    Ageing takes no --since: it shows what was in doubt at --until, or is now. With --json the answer is printed.
+
+    \b
+    Examples:
+      billing archive plot captured_by_day --png november.png --since 2026-11-01 --until 2026-12-01 --tz Europe/Berlin
+      billing archive plot latency --svg latency.svg
+      billing archive plot ageing --png doubt.png
+    """
+    from archive.errors import BadQuestion
+    from archive.queries import Limits, ask, formats, plots
+
+    if name not in plots.PLOTS:
+        raise BadQuestion(f"{name!r} is no picture; choose one of: {', '.join(plots.PLOTS)}")
+    if not (png or svg):
+        raise typer.BadParameter("write --png FILE or --svg FILE", param_hint="--png")
+    drawn = plots.PLOTS[name]
+    given = _given({"since": since, "until": until, "tz": tz}, [])
+    answer = _asked(lambda cache: ask(cache, drawn.query, given, limits=Limits(time_limit)))
+    files = [(kind, path) for kind, path in (("png", png), ("svg", svg)) if path is not None]
+    for kind, path in files:
+        plots.save(drawn, answer, path, kind)
+    if as_json:
+        print_json(formats.as_json(answer))
+        return
+    for _, path in files:
+        print_line(f"{drawn.shows}: {path}")

@@ -214,6 +214,13 @@ class Settings(_Queues):
         None, description="where verified copies of the evidence are kept for queries; private to one user"
     )
 
+    cache_most_mb: int = Field(
+        10_000,
+        ge=100,
+        le=10_000_000,
+        description="megabytes that these copies may take, at least 100; those that were not used for longest go first",
+    )
+
     keep_days: int = Field(
         90,
         ge=90,

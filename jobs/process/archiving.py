@@ -111,7 +111,8 @@ def policy(settings: Settings) -> retention.Policy:
 
 def cache(settings: Settings, store: Store) -> Cache:
     """Raises ExposedCache."""
-    return Cache(store, Path(settings.cache_directory) if settings.cache_directory else None)
+    directory = Path(settings.cache_directory) if settings.cache_directory else None
+    return Cache(store, directory, most_mb=settings.cache_most_mb)
 
 
 def signer(settings: Settings) -> Signer | None:

@@ -168,6 +168,10 @@ class Counting:
         self.asked.append(key)
         return self._store.get(key, version)
 
+    def download(self, key: str, version: str, file):
+        self.asked.append(key)
+        return self._store.download(key, version, file)
+
 
 def test_asking_again_costs_one_listing_and_the_newest_manifests(archive: Archive, tmp_path: Path) -> None:
     a_small_history(archive)
@@ -186,11 +190,12 @@ def test_asking_again_costs_one_listing_and_the_newest_manifests(archive: Archiv
 def test_a_copy_that_was_tampered_with_is_not_used_and_is_fetched_again(archive: Archive) -> None:
     a_small_history(archive)
     right = ask(archive, "duplicate_proof").rows
-    copies = [path for path in archive.directory.rglob("*") if path.is_file()]
+    copies = [path for kind in ("*.parquet", "*.json") for path in archive.directory.rglob(kind)]
     assert len(copies) == 8
     for copy in copies:
         good = copy.read_bytes()
         for bad in (good[:-1] + b"x", good[:-1], b""):
+            copy.chmod(0o600)
             copy.write_bytes(bad)
             assert ask(archive, "duplicate_proof").rows == right
             assert copy.read_bytes() == good

@@ -53,7 +53,7 @@ def answer(columns: tuple[Column, ...] = COLUMNS, rows: list[tuple[Any, ...]] = 
         until=None,
         asked_at=datetime(2026, 11, 29, 12, tzinfo=UTC),
         took_ms=12,
-        evidence=[Read("capture", 1, 12, "ab" * 32, 4711, 3)],
+        evidence=[Read("capture", 1, 12, "ab" * 32, 4711, 3, 1)],
         schema=columns,
         table=pa.Table.from_pylist(named, schema=schema),
     )
@@ -104,7 +104,15 @@ def test_json_says_the_source_the_schema_and_each_row_by_name() -> None:
         "evidence", "columns", "rows",
     ]  # fmt: skip
     assert told["evidence"] == [
-        {"retention_class": "capture", "first": 1, "last": 12, "head": "ab" * 32, "facts": 4711, "objects": 3}
+        {
+            "retention_class": "capture",
+            "first": 1,
+            "last": 12,
+            "head": "ab" * 32,
+            "facts": 4711,
+            "objects": 3,
+            "hashed": 1,
+        }
     ]
     assert told["columns"][5] == {"name": "minor", "type": "money", "nullable": True}
     assert told["rows"][0]["at"] == "2026-10-25T02:30:00+02:00"
@@ -146,7 +154,10 @@ def test_a_workbook_has_numbers_that_are_exact_no_formula_and_its_source(tmp_pat
     assert "9223372036854775807" in rows[3]
     about = {row[0]: row[1] for row in cells(path, 2)}
     assert about["query_sha256"] == answer().query_sha256
-    assert about["capture"] == f"retention_class capture, first 1, last 12, head {'ab' * 32}, facts 4711, objects 3"
+    assert (
+        about["capture"]
+        == f"retention_class capture, first 1, last 12, head {'ab' * 32}, facts 4711, objects 3, hashed 1"
+    )
     assert about["time_zone"] == "Europe/Berlin"
 
 

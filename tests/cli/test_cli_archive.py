@@ -398,7 +398,7 @@ def test_the_page_for_finance_runs_from_its_first_command_to_its_last(
     for command in commands:
         ran = run(*shlex.split(command))
         assert (ran.status, bool(ran.out)) == (0, True), f"{command}: {ran.err}"
-    written = {"november.source.json", "november.xlsx", "november.parquet"}
+    written = {"november.source.json", "november.xlsx", "november.parquet", "november.png", "latency.svg", "doubt.png"}
     assert written <= {path.name for path in tmp_path.iterdir()}
     source = json.loads((tmp_path / "november.source.json").read_text())
     assert source["evidence"][0]["facts"] == 2

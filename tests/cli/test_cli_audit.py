@@ -62,6 +62,7 @@ READING = {
     "archive hold list",
     "archive policy diff",
     "archive policy show",
+    "archive plot",
     "archive query",
     "archive sql",
     "archive status",

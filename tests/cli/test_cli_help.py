@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from archive.queries.plots import PLOTS
 from billing.operations import OPERATIONS
 from billing.scopes import KINDS
 from jobs.access.kinds import S3_POLICIES
@@ -93,6 +94,7 @@ CHOICES = {
     "switch release": ("scope", SCOPES),
     "worker": ("queue", set(queues.NAMES)),
     "health": ("role", {"relay", "archiver", *(f"worker-{queue}" for queue in queues.NAMES)}),
+    "archive plot": ("name", set(PLOTS)),
     "access policy": ("kind", set(S3_POLICIES)),
 }
 
