@@ -12,7 +12,8 @@ ArchiveError
 ├── BadHold          there is no such legal hold, or it is released, or asks for something else
 ├── BadQuestion      there is no such query, a parameter is wrong, or the time range is empty
 ├── BadQuery         the SQL is wrong, or a query file contradicts its header
-└── TooLarge         a query needs more time, memory, disk or rows than it may have
+├── TooLarge         a query needs more time, memory, disk or rows than it may have
+└── NotClosable      something stands in the way of closing a month
 """
 
 
@@ -71,3 +72,12 @@ class BadQuery(ArchiveError):
 
 class TooLarge(ArchiveError):
     """A query was stopped, because it needs more time, memory, disk or rows than it may have."""
+
+
+class NotClosable(ArchiveError):
+    """A month cannot be closed now; the message says why."""
+
+    def __init__(self, month: str, why: str) -> None:
+        super().__init__(f"{month} cannot be closed: {why}")
+        self.month = month
+        self.why = why

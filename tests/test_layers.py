@@ -32,7 +32,7 @@ FLOORS = {
         {"archive.format"},
         {"archive.writing", "archive.copies"},
         {"archive.verifying", "archive.queries", "archive.purging"},
-        {"archive.keeping"},
+        {"archive.keeping", "archive.closing"},
     ),
     "jobs": (
         {"jobs.logs", "jobs.config"},
@@ -65,6 +65,7 @@ DOORS = {
     "duckdb": {"archive.queries"},
     "croniter": {"jobs.road.ticks"},
     "redis": {"jobs"},
+    "reportlab": {"archive.closing.pdf"},
     "opentelemetry": {"jobs.traces.exporter"},
     "prometheus_client": {"jobs.metrics.exporter", "jobs.local.scraping"},
     "rq": {"jobs.rq.bells", "jobs.rq.overrides"},

@@ -57,8 +57,8 @@ _SCOPE = (
     r"|(?:contract|queue):[a-z][a-z_]{0,59}|currency:[A-Z]{3}"
 )
 _scope = like(_SCOPE)
-# A scope, an id of ours, a revision of the schema, or a signing key.
-_changed = like(rf"{_SCOPE}|[a-z]{{2,8}}_[0-9a-f]{{32}}|\d{{4}}|key_[0-9a-f]{{16}}")
+# A scope, an id of ours, a revision of the schema, a month, or a signing key.
+_changed = like(rf"{_SCOPE}|[a-z]{{2,8}}_[0-9a-f]{{32}}|\d{{4}}(?:-\d\d)?|key_[0-9a-f]{{16}}")
 _staff_or_service = like(r"[a-z][a-z0-9_.:-]{0,63}")
 _opaque = like(r"(?=.*\d)[A-Za-z0-9_.:-]{1,128}")
 
@@ -79,7 +79,7 @@ PAYLOAD: dict[str, Shape] = {
     "captured": _sums,
     "charge": id_of(IdKind.CHARGE),
     "command": like(
-        r"(?:access|archive|capture|housekeeping|invoice|migrate|quarantine|recover|schedule|switch)"
+        r"(?:access|archive|capture|close|housekeeping|invoice|migrate|quarantine|recover|schedule|switch)"
         r"(?: [a-z]{1,20}){0,2}"
     ),
     "count": whole,
@@ -177,9 +177,9 @@ def read(body: bytes) -> Rows:
 
 
 def same(theirs: Rows, ours: Rows) -> bool:
-    """Whether both hold the same facts. One of them may leave out an actor or a correlation id, and what older versions
-    do not archive of a payload: versions of the service differ in that, and one may finish a batch that another began.
-    """
+    """Whether both hold the same facts. One of them may leave out an actor or a correlation id, and theirs what older
+    versions do not archive of a payload: versions of the service differ in that, and one may finish a batch that
+    another began."""
     return theirs.num_rows == ours.num_rows and all(
         theirs.column(name).equals(ours.column(name))
         or (name in _AGREE and _AGREE[name](theirs.column(name).to_pylist(), ours.column(name).to_pylist()))
@@ -196,10 +196,12 @@ def _agree_but_for_what_came_later(theirs: list[str], ours: list[str]) -> bool:
 
 
 def _only_more(one: str, other: str) -> bool:
-    """Whether the payloads differ only in keys that one of them has and an older version does not archive."""
+    """Whether the other has the same payload, and at most more keys that an older version does not archive."""
     first, second = json.loads(one), json.loads(other)
-    return first.keys() ^ second.keys() <= _CAME_LATER and all(
-        first[key] == second[key] for key in first.keys() & second.keys()
+    return (
+        first.keys() <= second.keys()
+        and second.keys() - first.keys() <= _CAME_LATER
+        and all(first[key] == second[key] for key in first)
     )
 
 

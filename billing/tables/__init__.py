@@ -11,6 +11,7 @@
     holds.py                legal holds on archived batches
     archive_heads.py        the newest manifests of each day, and where they were published
     lineage.py              which database this is, and whether it was restored
+    closed_periods.py       months whose books are closed
 
 Every name is qualified by the schema, because the service shares the application's database. The database's clock
 judges all times. Postgres 16 or later.
@@ -19,6 +20,7 @@ judges all times. Postgres 16 or later.
 # Importing one table imports all of them, so that `Table.metadata` is always the whole schema.
 from billing.tables import (  # noqa: F401
     archive_heads,
+    closed_periods,
     entities,
     facts,
     holds,

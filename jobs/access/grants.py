@@ -217,6 +217,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         ),
         "reader": May(see=_all("archive_head_copies")),
     },
+    "closed_periods": {"reader": May(see=_all("closed_periods"))},
     "installation": {
         "application": May(see=_all("installation")),
         "relay": May(see=_all("installation")),
@@ -232,6 +233,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
 
 
 FUNCTIONS: Mapping[str, Columns] = {
+    "close_period": _these("operator"),
     "remove_concluded": _these("worker operator"),
     # Who may read the bucket. What it removes without comparing it is in the bucket nevertheless, under a lock.
     "purge_facts": _these("archiver operator"),

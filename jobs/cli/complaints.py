@@ -41,7 +41,7 @@ _OPTIONS = {
     name: f"--{name.replace('_', '-')}"
     for name in ("payment_intent", "customer", "days_until_due", "request_id", "correlation_id", "reason", "actor")
 } | {"scope": "SCOPE"}
-_FINANCE = {"matplotlib", "xlsxwriter"}
+_FINANCE = {"matplotlib", "reportlab", "xlsxwriter"}
 """What the extra `finance` installs, for files that not everybody writes."""
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+@")
 

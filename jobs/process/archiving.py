@@ -154,6 +154,14 @@ def _in_a_transaction(runtime: Runtime, step: Callable[[Session], T]) -> T:
         return step(session)
 
 
+def source(runtime: Runtime) -> Source:
+    """Of which environment and installation the facts are. Raises WrongDatabase."""
+    settings = runtime.settings
+    with database.transaction(runtime.engine) as session:
+        ours = database.check_stamp(session, environment=settings.environment, livemode=settings.livemode)
+    return Source(settings.environment, ours.identity)
+
+
 @contextmanager
 def archiver(runtime: Runtime, heartbeat: Callable[[], None] = lambda: None) -> Iterator[Writer]:
     """The writer of batches, after the check that database and bucket belong to this environment.
@@ -162,19 +170,18 @@ def archiver(runtime: Runtime, heartbeat: Callable[[], None] = lambda: None) -> 
     """
     settings = runtime.settings
     rules = policy(settings)
+    ours = source(runtime)
     with database.transaction(runtime.engine) as session:
-        ours = database.check_stamp(session, environment=settings.environment, livemode=settings.livemode)
         bucket_changes.check_not_shorter(rules, [], batches.newest(session))
     with opened(settings) as store, second_opened(settings) as second:
         store.check(settings.environment)
-        source = Source(settings.environment, ours.identity)
         batch_size, patience_s = BatchSize(runtime.engine, heartbeat=heartbeat), PATIENCE_S[settings.timing]
         signs = signer(settings)
         places: list[Place] = [] if second is None else [OtherBucket(second, rules)]
         if settings.heads_directory is not None:
             places.append(Directory(Path(settings.heads_directory)))
-        publisher = Publisher(runtime.engine, source, signs, places)
-        writer = Writer(batch_size, store, rules, source, settings.archive_wait_s, patience_s, signs, publisher)
+        publisher = Publisher(runtime.engine, ours, signs, places)
+        writer = Writer(batch_size, store, rules, ours, settings.archive_wait_s, patience_s, signs, publisher)
         writer.publish_key()
         yield writer
 

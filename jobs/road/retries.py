@@ -135,6 +135,7 @@ ERRORS = (
     ErrorClass("archive", archive.BadHold, "a legal hold of this name cannot be placed or released", OPERATOR),
     ErrorClass("archive", archive.BadQuestion, "no such query, a wrong parameter, or an empty range", OPERATOR),
     ErrorClass("archive", archive.BadQuery, "its SQL is wrong, or contradicts its header", OPERATOR),
+    ErrorClass("archive", archive.NotClosable, "a month is not over, not archived, or closed already", OPERATOR),
     ErrorClass("archive", archive.TooLarge, "a query needs more time, memory, disk or rows than it may have", OPERATOR),
 )
 POLICIES = tuple({each.name: each for each in (*RETRIES.values(), *(row.policy for row in ERRORS))}.values())

@@ -42,6 +42,8 @@ CHANGING = {
     "archive policy raise",
     "archive setup",
     "capture",
+    # With a reason; without one it only reads.
+    "close",
     "housekeeping run",
     "invoice issue",
     "invoice reopen",
@@ -244,6 +246,7 @@ LEAST = {
     "archive hold release": ("--name", "CASE-7"),
     "archive policy raise": ("--class", "capture"),
     "capture": ("--payment-intent", "pi_1", "--amount", "1", "--currency", "USD", "--request-id", "order-1"),
+    "close": ("2026-10", "--reason", "INC-12"),
     "invoice issue": (
         *("--customer", "cus_1", "--line", "a seat=1", "--currency", "EUR"),
         *("--days-until-due", "14", "--request-id", "seat-1"),
