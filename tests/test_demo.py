@@ -56,6 +56,10 @@ def left(place: Path) -> list[object]:
     return [*place.iterdir(), *processes]
 
 
+def picture(place: Path) -> Path:
+    return place / f"billing-demo-{os.getuid()}.png"
+
+
 def test_a_small_demo_finds_nothing_double_lost_or_stuck_and_leaves_nothing(clean, place):
     ran = subprocess.run([*DEMO, "--seed", "7", "--json"], env=clean, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -80,7 +84,11 @@ def test_a_small_demo_finds_nothing_double_lost_or_stuck_and_leaves_nothing(clea
     assert "captures is released; held work continues" in ran.stderr
     assert "nothing was changed; to do this and nothing else, write --approve plan_" in ran.stderr
     assert "is ready again, for cap_" in ran.stderr
-    assert left(place) == []
+    assert "the heads of " in ran.stderr
+    assert ", signed with key " in ran.stderr
+    assert "VERIFIED: nothing differs" in ran.stderr
+    assert left(place) == [picture(place)]
+    assert picture(place).read_bytes().startswith(b"\x89PNG")
 
 
 def test_money_taken_behind_the_services_back_is_found(clean, place):
@@ -88,7 +96,7 @@ def test_money_taken_behind_the_services_back_is_found(clean, place):
     assert ran.returncode == 1, ran.stdout + ran.stderr
     assert "UNASKED pi_" in ran.stdout
     assert "1 difference." in ran.stdout
-    assert left(place) == []
+    assert left(place) == [picture(place)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)

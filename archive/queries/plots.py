@@ -5,7 +5,7 @@ A picture is drawn from the answer to a named query, so whoever doubts it can as
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from archive.queries.formats import amount, source_lines, write_file
 
 WIDTH, PANEL = 10.0, 2.6
 """Inches."""
+_WEEK = 7
 _INK, _BARS, _LINES = "#333333", "#35618f", ("#35618f", "#d98c1f", "#b03a3a")
 _AGES = {"under 1 hour": 1, "1 to 24 hours": 24, "1 to 7 days": 168, "over 7 days": 10**9}
 """What they end at, in hours."""
@@ -103,6 +104,9 @@ def _by_day(figure: Any, answer: Answer) -> None:
         axes.set_title(f"{currency}: {total:,} in all" if total is not None else currency, loc="left", fontsize=10)
         axes.set_ylabel(f"{currency} a day")
         _finish(axes)
+        if len(days) < _WEEK:
+            # A single day as a bar over the whole width says nothing.
+            axes.set_xlim(days[-1] - timedelta(days=_WEEK - 1), days[-1] + timedelta(days=1))
     _dates(panels[-1], days)
 
 

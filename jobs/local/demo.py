@@ -1,21 +1,27 @@
 """The demonstration: a shop asks, answers are lost, sends are stopped by a switch, a worker is killed, Redis is
 flushed, an operator decides about a conflict, and three counts agree.
 
-`run` starts everything as real processes, prints what happens, and leaves nothing behind.
+`run` starts everything as real processes, prints what happens, and leaves nothing behind but one picture.
 """
 
 import contextlib
+import json
 import os
 import shlex
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 from sqlalchemy.orm import Session
 
+from archive.format import sealed
 from archive.queries import Read, ask
-from archive.writing import batches
+from archive.writing import batches, publishing
 from billing import database
 from billing.errors import UnknownEntity
 from billing.explain import Explanation, explain
@@ -145,6 +151,8 @@ class _Story:
         self._print("everything is asked for; waiting until everything is final")
         self._wait_until_final()
         self._wait_until_archived()
+        if self._stack.archives:
+            self._audit()
         if self._plan.cheat:
             self._print(f"cheating: {shop.capture_without_the_service()} is captured without the service")
 
@@ -267,6 +275,37 @@ class _Story:
                 self._print(f"{lag.waiting + lag.unplanned} facts are not archived after {PATIENCE_S:.0f} s")
                 return
             time.sleep(0.1)
+
+    def _audit(self) -> None:
+        """What finance and an auditor do: a picture, the head of the day, and the verifier that shares no code with
+        us, with the public key and that head."""
+        if find_spec("matplotlib") is None:
+            self._print("no picture is drawn, because the extra `finance` is not installed")
+        else:
+            picture = Path(tempfile.gettempdir()) / f"billing-demo-{os.getuid()}.png"
+            self._operate("archive", "plot", "captured_by_day", "--png", str(picture), kind="reader")
+        place = self._stack.servers.directory / "auditor"
+        place.mkdir()
+        arguments = []
+        for _, document in patiently(self._runtime, publishing.documents):
+            heads, signature = sealed.read(document)
+            signed = f"signed with key {signature.key_id}" if signature else "not signed"
+            newest = ", ".join(f"{name} {number} {digest[:16]}…" for name, (number, digest) in heads["heads"].items())
+            self._print(f"the heads of {heads['date']}, {signed}: {newest}")
+            (place / "heads.json").write_bytes(document)
+            arguments = ["--heads", "heads.json"]
+        keys, verifier = (self._read_json("archive", name) for name in ("keys", "verifier"))
+        for key_id, pem in keys["public_keys"].items():
+            (place / f"{key_id}.pem").write_text(pem)
+            arguments += ["--key", f"{key_id}.pem"]
+        (place / "verify.py").write_text(verifier["source"])
+        self._print("$ billing archive verifier > verify.py")
+        self._print(f"$ python verify.py BUCKET {shlex.join(arguments)}")
+        for line in self._stack.verdict(place, arguments).splitlines():
+            self._print(f"  {line}")
+
+    def _read_json(self, *command: str) -> Any:
+        return json.loads(self._stack.command(*command, "--json", kind="reader"))
 
     def _ask_the_archive(self) -> tuple[Counter[str], int, list[Read]] | None:
         """The third count, from verified copies of the objects in S3 only."""

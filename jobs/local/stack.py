@@ -10,8 +10,10 @@ Nothing outlives it: not on Ctrl-C, and on Linux not on a `kill -9` of this proc
 """
 
 import os
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Self
 
 from pydantic import ValidationError
@@ -149,6 +151,23 @@ class Stack:
         if child.wait(within_s):
             raise LocalServerError(f"`billing {' '.join(arguments)}` was not done: {child.output()[-500:]}")
         return child.output()
+
+    def verdict(self, place: Path, arguments: Sequence[str], within_s: float = 60.0) -> str:
+        """What `verify.py` in this directory prints about our bucket. It runs as an auditor would run it: with the keys
+        of a reader, and none of our settings. Raises LocalServerError if something differs, or it could not check."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        reader = {name: _revealed(value) for name, value in self.environment_of("reader").items()}
+        ours = {"AWS_ACCESS_KEY_ID": "BILLING_S3_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY": "BILLING_S3_SECRET_KEY"}
+        environment |= {theirs: reader[name] for theirs, name in ours.items() if name in reader}
+        environment.setdefault("AWS_DEFAULT_REGION", "us-east-1")
+        endpoint = self.servers.environment["S3_ENDPOINT_URL"]
+        program = [sys.executable, "verify.py", self._bucket, "--endpoint-url", endpoint, *arguments]
+        ran = subprocess.run(  # noqa: S603 - our own file, and no shell
+            program, cwd=place, env=environment, capture_output=True, text=True, timeout=within_s, check=False
+        )
+        if ran.returncode:
+            raise LocalServerError(f"verify.py ended with status {ran.returncode}: {(ran.stdout + ran.stderr)[-500:]}")
+        return ran.stdout
 
     def _make_logins(self) -> None:
         url = self.servers.environment["DATABASE_URL"]
