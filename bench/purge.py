@@ -16,7 +16,7 @@ from datetime import timedelta
 
 from archive.format.manifests import Source
 from archive.policy import retention
-from archive.policy.retention import Mode, Policy, Rule
+from archive.policy.retention import Mode, Period, Policy, Rule, Unit
 from archive.purging.purger import Purger
 from archive.s3.store import Store
 from archive.writing.batch_size import BatchSize
@@ -105,7 +105,7 @@ class Purge(Growth):
 
     def _archive(self) -> int:
         # Longer than what is kept in Postgres: facts stay whose copy may soon be disposed of.
-        policy = Policy({name: Rule(Mode.GOVERNANCE, 365) for name in retention.CLASSES})
+        policy = Policy({name: Rule(Mode.GOVERNANCE, Period(365, Unit.DAY)) for name in retention.CLASSES})
         engine = database.open_engine(self.url, PRODUCTION, name="bench", statement_timeout_s=60, paging=True)
         writer = Writer(BatchSize(engine), self._store, policy, Source("test", "ins_bench"), 0.0, 60.0)
         archived = 0

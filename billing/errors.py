@@ -185,8 +185,8 @@ class StillRestored(BillingError):
 
     def __init__(self) -> None:
         super().__init__(
-            "this database was restored, and may have forgotten what Stripe did; `billing recover` compares the two, "
-            "and with --release ends this (docs/operate/restore.md)"
+            "this database was restored, and may have forgotten what Stripe did; `billing recover` compares the two "
+            "and can end this (docs/operate/restore.md)"
         )
 
 

@@ -1,6 +1,7 @@
 """Makes the books of a month: reads the verified archive, compares it with Postgres, and asks every part."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import text
@@ -27,7 +28,8 @@ def draft(
 
     Raises what `Cache.bring` and `queries.ask` raise.
     """
-    evidence = {part.retention_class: part for part in cache.bring()}
+    last_day = month.next_first_day - timedelta(days=1)
+    evidence = {part.retention_class: part for part in cache.bring(since=month.first_day, until=last_day)}
     compared = reconcile(ask, month, {name: part.manifests for name, part in evidence.items()}, progress)
     would_be = ClosedPeriod(
         period=month.name,

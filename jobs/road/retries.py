@@ -132,6 +132,8 @@ ERRORS = (
     ErrorClass("S3", archive.EvidenceDiffers, "what is stored is not what must be there", OPERATOR),
     ErrorClass("archive", archive.BadRetention, "the retention file is missing or wrong", OPERATOR),
     ErrorClass("archive", archive.ExposedCache, "others could change the verified copies", OPERATOR),
+    ErrorClass("archive", archive.BadKey, "what should sign manifests is not a key", OPERATOR),
+    ErrorClass("archive", archive.BadHeads, "a file that should hold published heads holds none", OPERATOR),
     ErrorClass("archive", archive.BadHold, "a legal hold of this name cannot be placed or released", OPERATOR),
     ErrorClass("archive", archive.BadQuestion, "no such query, a wrong parameter, or an empty range", OPERATOR),
     ErrorClass("archive", archive.BadQuery, "its SQL is wrong, or contradicts its header", OPERATOR),

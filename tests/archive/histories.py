@@ -5,12 +5,16 @@ around the changeovers of clocks and the ends of months, because that is where d
 """
 
 import random
+import tempfile
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from archive.copies import cache
 from archive.copies.cache import Evidence
 from archive.format import records
 from archive.format.manifests import Manifest
@@ -362,8 +366,19 @@ class Copies:
             path.write_bytes(records.parquet(records.table(facts)))  # type: ignore[arg-type]
             self._objects[name].append((month, path, _manifest(name, number, month, facts, path)))
 
-    def bring(self, classes: Any, *, since: date = date.min, until: date = date.max) -> list[Evidence]:
+    @contextmanager
+    def reading(
+        self, classes: Any, *, since: date = date.min, until: date = date.max, rehash: bool = False
+    ) -> Iterator[cache.Copies]:
+        """As `Cache.reading`."""
+        with tempfile.TemporaryDirectory() as scratch:
+            yield cache.Copies(self._evidence(classes, since, until), Path(scratch))
+
+    def bring(self, classes: Any) -> list[Evidence]:
         """As `Cache.bring`."""
+        return self._evidence(classes, date.min, date.max)
+
+    def _evidence(self, classes: Any, since: date, until: date) -> list[Evidence]:
         found = []
         for name in classes:
             wanted = [each for each in self._objects[name] if since.replace(day=1) <= each[0] <= until]

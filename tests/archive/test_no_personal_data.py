@@ -164,7 +164,9 @@ def test_what_the_service_itself_writes_is_kept(archive: Archive) -> None:
     ("theirs", "ours", "agree"),
     [
         ({"minor": 1}, {"minor": 1, "account": "own", "authorized_minor": 2}, True),
-        ({"command": "switch pull", "scope": "currency:EUR"}, {"per_hour": 60}, True),
+        ({}, {"command": "switch pull", "scope": "currency:EUR", "per_hour": 60}, True),
+        # Whoever tells more did not write this.
+        ({"minor": 1, "account": "own"}, {"minor": 1}, False),
         ({"minor": 1, "account": "acct_1"}, {"minor": 1, "account": "own"}, False),
         ({"minor": 2}, {"minor": 1, "account": "own"}, False),
         ({}, {"minor": 1}, False),

@@ -386,6 +386,9 @@ class Between:
     def get(self, key: str, version: str | None = None) -> Stored:
         return self._passed().get(key, version)
 
+    def download(self, *given: Any, **more: Any) -> Any:
+        return self._passed().download(*given, **more)
+
     def lock(self, key: str, version: str) -> Lock | None:
         return self._passed().lock(key, version)
 

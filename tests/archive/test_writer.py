@@ -15,7 +15,7 @@ from outside import in_order
 from archive.errors import EvidenceDiffers, StoreAway, StoreRefused
 from archive.format import manifests, records
 from archive.format.manifests import Source
-from archive.policy.retention import Lock, Mode, Policy, Rule
+from archive.policy.retention import Lock, Mode, Period, Policy, Rule, Unit
 from archive.s3.store import Store
 from archive.writing import batches
 from billing import database
@@ -189,7 +189,7 @@ def test_an_archiver_with_another_history_does_not_overwrite(archive: Archive) -
 
 
 def test_locks_are_set_as_the_policy_says_and_hold(archive: Archive) -> None:
-    rules = {**archive.policy.rules, "invoice": Rule(Mode.COMPLIANCE, 400)}
+    rules = {**archive.policy.rules, "invoice": Rule(Mode.COMPLIANCE, Period(400, Unit.DAY))}
     archive.policy = Policy(rules)
     archive.tell("capture.requested", at="'2026-01-01 12:00+00'")
     archive.tell("invoice.requested", of="inv_1")

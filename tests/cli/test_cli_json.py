@@ -107,6 +107,7 @@ ELSEWHERE = {
     "access apply": "tests/access/test_credentials.py",
     "access generate": "tests/access/test_credentials.py",
     "access policy": "tests/access/test_credentials.py",
+    "close": "tests/cli/test_cli_close.py",
     "demo": "tests/test_demo.py",
     "recover": "tests/recovery/test_recover.py",
     "up": "tests/cli/test_cli_processes.py",
