@@ -172,9 +172,9 @@ def archiver(runtime: Runtime, heartbeat: Callable[[], None] = lambda: None) -> 
     rules = policy(settings)
     ours = source(runtime)
     with opened(settings) as store, second_opened(settings) as second:
+        store.check(settings.environment)
         with database.transaction(runtime.engine) as session:
             bucket_changes.check_not_shorter(rules, [], batches.newest(session))
-        store.check(settings.environment)
         batch_size, patience_s = BatchSize(runtime.engine, heartbeat=heartbeat), PATIENCE_S[settings.timing]
         signs = signer(settings)
         places: list[Place] = [] if second is None else [OtherBucket(second, rules)]

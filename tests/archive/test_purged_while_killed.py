@@ -54,7 +54,8 @@ def test_every_committed_fact_is_somewhere_and_every_purge_is_a_fact(archive: Ar
         eventually(lambda: time.monotonic() > end, "the time is over", ARCHIVE_S + PATIENCE_S)
         stop.set()
         writing.join()
-        eventually(settled, "everything is archived, and purged")
+        # Archivers go on dying meanwhile, so on a busy machine few of them come to their end.
+        eventually(settled, "everything is archived, and purged", 3 * PATIENCE_S)
     finally:
         stop.set()
         done.set()

@@ -34,7 +34,8 @@ def test_queue_stalls(house: House, play: Follow) -> None:
     house.processes["worker-captures"].send(signal.SIGSTOP)
     house.service.standin.release()
     others = house.ask(2)
-    eventually(lambda: house.service.states_of_work()["ready"] == 2, "nobody takes them")
+    # The first comes back to them once its lease is over.
+    eventually(lambda: house.service.states_of_work()["ready"] >= 2, "nobody takes them")
     house.service.execute("UPDATE billing.work SET state_since = now() - interval '10 min' WHERE state = 'ready'")
     beat = heartbeat_file("worker-captures", str(house.stack.servers.directory / "health"))
     long_ago = time.time() - 600
