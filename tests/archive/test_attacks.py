@@ -221,6 +221,10 @@ def test_what_is_gone_after_its_lock_has_ended_was_disposed_of(
     bucket.destroy(bucket.object_key(1))
     bucket.destroy(bucket.object_key(1, "attempt"))
     assert [line.partition(": ")[2][:12] for line in verify().differs] == ["gone", "gone", "1 of 3 facts"]
+    # A rule of expiry first hides an object, and removes it days later.
+    bucket.hide(bucket.object_key(2))
+    bucket.hide(bucket.object_key(1))
+    assert len([line for line in verify().differs if "there is also the delete marker" in line]) == 2
     said = verify(after=timedelta(days=2))
     assert (said.status, said.differs) == (0, [])
     assert '"objects disposed of under their policy": 2' in said.out
