@@ -1,9 +1,9 @@
 """Connections with timeouts, sessions that end, and the check that this database is ours."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import psycopg
 from psycopg.abc import AdaptContext, Buffer
@@ -25,6 +25,16 @@ _NETWORK = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 
 without an acknowledgment of what was sent. So it fails before a lease of 15 s ends; with the kernel's defaults it would
 take two hours, or fifteen minutes. Values in the URL win. Source: postgresql.org/docs/current/libpq-connect.html.
 `jobs.process.health` handles a server that acknowledges but never answers."""
+
+T = TypeVar("T")
+
+
+class Transact(Protocol):
+    """Runs a step in a short transaction of its own, commits it, and returns what it returns. How often it tries again
+    is decided by whoever passes it."""
+
+    def __call__(self, step: Callable[[Session], T], /) -> T: ...
+
 
 TOO_SLOW = frozenset({"57014", "25P03", "25P04"})
 """Postgres ended a statement or a transaction because it took too long: `statement_timeout` (or somebody canceled it),

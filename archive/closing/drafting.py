@@ -13,8 +13,8 @@ from archive.closing.periods import Period
 from archive.closing.reconciliation import Reconciliation, reconcile
 from archive.copies.cache import Cache
 from archive.format.manifests import Source
-from archive.verifying.agreement import Ask
 from billing import database
+from billing.database import Transact
 from billing.tables.closed_periods import ClosedPeriod
 
 MOST_IN_QUARANTINE = 1_000
@@ -22,7 +22,7 @@ MOST_IN_QUARANTINE = 1_000
 
 
 def draft(
-    cache: Cache, ask: Ask, month: Period, source: Source, actor: str, progress: Callable[[int, int], None]
+    cache: Cache, ask: Transact, month: Period, source: Source, actor: str, progress: Callable[[int, int], None]
 ) -> Books:
     """The books as they would be if the month were closed now. `progress`: see `reconcile`.
 

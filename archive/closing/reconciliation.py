@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from archive.closing.periods import Period
 from archive.format.manifests import Manifest
-from archive.verifying.agreement import Ask
+from billing.database import Transact
 from billing.tables.facts import RETENTION_CLASS
 
 PAGE = 50
@@ -38,7 +38,7 @@ class Reconciliation:
 
 
 def reconcile(
-    ask: Ask, month: Period, chains: dict[str, Sequence[Manifest]], progress: Callable[[int, int], None]
+    ask: Transact, month: Period, chains: dict[str, Sequence[Manifest]], progress: Callable[[int, int], None]
 ) -> Reconciliation:
     """Compare the batches of this month. `chains`: the verified manifests of each class, in order.
 

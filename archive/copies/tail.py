@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from archive.errors import EvidenceDiffers
-from archive.format import manifests, records
+from archive.format import manifests, objects, records
 from archive.format.manifests import Manifest
 from archive.format.records import Rows
 from archive.policy.retention import Lock
@@ -74,12 +74,5 @@ def _rows(store: Store, manifest: Manifest) -> Rows:
     if manifest.key is None:
         return records.SCHEMA.empty_table()  # a day without facts
     found = store.get(manifest.key, manifest.version)
-    if found.sha256 != manifest.sha256:
-        raise EvidenceDiffers(manifest.key, "its bytes differ from what its manifest names")
-    try:
-        rows = records.read(found.body)
-    except ValueError as error:
-        raise EvidenceDiffers(manifest.key, str(error)) from None
-    if rows.column("archive_seq").to_pylist() != list(range(manifest.first_seq, manifest.last_seq + 1)):
-        raise EvidenceDiffers(manifest.key, "its rows are not numbered as its manifest says")
-    return rows
+    numbers = {"first_seq": manifest.first_seq, "last_seq": manifest.last_seq}
+    return objects.rows_of(manifest.key, found, sha256=manifest.sha256, **numbers)

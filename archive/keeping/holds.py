@@ -18,8 +18,9 @@ from archive.format import manifests
 from archive.keeping.search import Criteria
 from archive.s3.configuration import set_hold
 from archive.s3.store import Store
-from archive.verifying.agreement import PAGE, Ask, held
+from archive.verifying.agreement import PAGE, held
 from archive.verifying.versions import PAUSES_S, patiently
+from billing.database import Transact
 from billing.tables.facts import ArchiveBatch
 from billing.tables.holds import ArchiveHold, HeldBatch
 
@@ -93,7 +94,7 @@ def remember(
 
 def hold_all(
     store: Store,
-    ask: Ask,
+    ask: Transact,
     name: str,
     progress: Callable[[str], None] = lambda _: None,
     pauses_s: Sequence[float] = PAUSES_S,
@@ -110,7 +111,7 @@ def hold_all(
 
 def release(
     store: Store,
-    ask: Ask,
+    ask: Transact,
     name: str,
     progress: Callable[[str], None] = lambda _: None,
     pauses_s: Sequence[float] = PAUSES_S,
@@ -167,7 +168,7 @@ class _Switch:
         patiently(lambda: set_hold(self._store, key, version, on=on), self._pauses_s)
 
 
-def _pages(ask: Ask, name: str) -> Iterator[list[ArchiveBatch]]:
+def _pages(ask: Transact, name: str) -> Iterator[list[ArchiveBatch]]:
     after = ("", 0)
     while page := ask(lambda session, after=after: _page(session, name, after)):  # type: ignore[misc]
         after = (page[-1].retention_class, page[-1].number)
@@ -180,7 +181,7 @@ def _page(session: Session, name: str, after: Batch) -> list[ArchiveBatch]:
     return list(session.scalars(query.order_by(HeldBatch.retention_class, HeldBatch.number).limit(PAGE)))
 
 
-def _split(ask: Ask, name: str, page: list[ArchiveBatch]) -> tuple[list[ArchiveBatch], list[ArchiveBatch]]:
+def _split(ask: Transact, name: str, page: list[ArchiveBatch]) -> tuple[list[ArchiveBatch], list[ArchiveBatch]]:
     """Those that no other hold needs now, and those that one does."""
     needed = ask(lambda session: held(session, [_named(batch) for batch in page], but=name))
     free = [batch for batch in page if _named(batch) not in needed]

@@ -18,9 +18,10 @@ from archive.format import manifests
 from archive.policy.retention import Lock, Mode
 from archive.s3.configuration import raise_lock
 from archive.s3.store import Store
-from archive.verifying.agreement import Ask, batches_after
+from archive.verifying.agreement import batches_after
 from archive.verifying.versions import PAUSES_S, patiently
 from billing import database
+from billing.database import Transact
 from billing.states import BatchState
 from billing.tables.facts import ArchiveBatch
 
@@ -54,7 +55,7 @@ def extent(session: Session, classes: Sequence[str]) -> Extent:
 
 def raise_locks(
     store: Store,
-    ask: Ask,
+    ask: Transact,
     classes: Sequence[str],
     progress: Callable[[str], None] = lambda _: None,
     pauses_s: Sequence[float] = PAUSES_S,

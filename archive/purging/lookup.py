@@ -4,7 +4,7 @@ Which objects may hold them follows from `archive_batches`: a fact is claimed wi
 batches that were claimed since the request are read one after another until every fact is found.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -13,19 +13,17 @@ from sqlalchemy.orm import Session
 
 from archive.purging import read_back
 from archive.s3.store import Store
+from billing.database import Transact
 from billing.states import BatchState
 from billing.tables.facts import ArchiveBatch
 
 T = TypeVar("T")
-Ask = Callable[[Callable[[Session], T]], T]
-"""Runs a step in a short transaction of its own and returns what it returns."""
-
 OBJECTS = 200
 """It ends after so many objects, about 300 MB, even if facts are missing."""
 
 
 def facts_of(
-    ask: Ask[Sequence[ArchiveBatch]], store: Store, kind: str, entity_id: str, since: datetime, count: int
+    ask: Transact, store: Store, kind: str, entity_id: str, since: datetime, count: int
 ) -> list[dict[str, Any]]:
     """Up to `count` purged facts of this entity, which was requested at `since`: rows as `archive.format.records` has
     them, by `entity_version`. Fewer if they are not in the first `OBJECTS` objects that may hold them.

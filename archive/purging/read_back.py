@@ -5,7 +5,7 @@ from datetime import UTC
 import pyarrow.compute as pc
 
 from archive.errors import EvidenceDiffers
-from archive.format import manifests, records
+from archive.format import manifests, objects, records
 from archive.policy.retention import Lock
 from archive.s3.store import Store
 from billing.tables.facts import ArchiveBatch
@@ -25,18 +25,9 @@ def rows_of(store: Store, batch: ArchiveBatch) -> records.Rows:
         raise EvidenceDiffers(manifest_key, "it names another object than Postgres")
     key = manifests.object_key(batch)
     found = store.get(key, batch.object_version)
-    if found.sha256 != batch.object_sha256:
-        raise EvidenceDiffers(key, "its bytes are not those that were archived")
-    lock = Lock(batch.lock_mode, batch.locked_until.astimezone(UTC))
-    if found.lock is None or not found.lock.holds(lock):
-        raise EvidenceDiffers(key, f"it is not locked as it must be ({lock.mode} until {lock.until:%Y-%m-%d})")
-    try:
-        rows = records.read(found.body)
-    except ValueError as error:
-        raise EvidenceDiffers(key, str(error)) from None
-    if rows.column("archive_seq").to_pylist() != list(range(batch.first_seq, batch.last_seq + 1)):
-        raise EvidenceDiffers(key, f"it has other rows than the {batch.rows} of this batch")
-    return rows
+    found.must_be_locked(key, Lock(batch.lock_mode, batch.locked_until.astimezone(UTC)))
+    numbers = {"first_seq": batch.first_seq, "last_seq": batch.last_seq}
+    return objects.rows_of(key, found, sha256=batch.object_sha256, **numbers)
 
 
 def of_entity(rows: records.Rows, entity_type: str, entity_id: str) -> records.Rows:

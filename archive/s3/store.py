@@ -41,6 +41,11 @@ class Stored:
     def sha256(self) -> str:
         return hashlib.sha256(self.body).hexdigest()
 
+    def must_be_locked(self, key: str, lock: Lock) -> None:
+        """Raises EvidenceDiffers unless its lock is at least as strong and as long as this one."""
+        if self.lock is None or not self.lock.holds(lock):
+            raise EvidenceDiffers(key, f"it is not locked as it must be ({lock.mode} until {lock.until:%Y-%m-%d})")
+
 
 @dataclass(frozen=True, slots=True)
 class Listed:

@@ -1,9 +1,9 @@
 """Compare Postgres with the manifests. The quick verification does only this, over the verified copies."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
@@ -16,6 +16,7 @@ from archive.policy.retention import CLASSES
 from archive.signing import keyring
 from archive.signing.keyring import Keyring
 from archive.verifying.findings import Finding, Heads
+from billing.database import Transact
 from billing.states import BatchState
 from billing.tables.facts import ArchiveBatch
 from billing.tables.holds import ArchiveHold, HeldBatch
@@ -23,12 +24,6 @@ from billing.tables.holds import ArchiveHold, HeldBatch
 T = TypeVar("T")
 PAGE = 500
 """How many batches are read at a time: there may be a million."""
-
-
-class Ask(Protocol):
-    """Run a step in a short transaction of its own and return what it returns."""
-
-    def __call__(self, step: Callable[[Session], T], /) -> T: ...
 
 
 @dataclass(slots=True)
@@ -161,7 +156,7 @@ def missing_keys(counts: Counts, keys: Keyring) -> Iterator[Finding]:
 
 
 def from_copies(
-    cache: Cache, ask: Ask, counts: Counts, heads: Heads, expected_keys: Collection[str] = ()
+    cache: Cache, ask: Transact, counts: Counts, heads: Heads, expected_keys: Collection[str] = ()
 ) -> Iterator[Finding]:
     """The quick verification: compare the chain, its digests and Postgres, using the copies on this machine.
 

@@ -23,11 +23,12 @@ from archive.signing import keyring
 from archive.signing.keyring import Keyring
 from archive.signing.public_key import PublicKey
 from archive.verifying import agreement
-from archive.verifying.agreement import PAGE, Ask, Counts
+from archive.verifying.agreement import PAGE, Counts
 from archive.verifying.findings import Finding, Heads
 from archive.verifying.inventory import Inventory
 from archive.verifying.versions import PAUSES_S, Versions, Wanted, named
 from billing import database
+from billing.database import Transact
 from billing.tables.facts import ArchiveBatch
 
 DOWNLOADS = 8
@@ -35,7 +36,7 @@ DOWNLOADS = 8
 
 def from_bucket(
     store: Store,
-    ask: Ask,
+    ask: Transact,
     counts: Counts,
     heads: Heads,
     progress: Callable[[str], None] = lambda _: None,
@@ -128,7 +129,7 @@ class _Walk:
         archived: int,
         versions: Versions,
         inventory: Inventory,
-        ask: Ask,
+        ask: Transact,
         counts: Counts,
         heads: Heads,
         keys: Keyring,

@@ -1,7 +1,6 @@
 """Whether the bucket holds manifests that Postgres does not know: then Postgres was set back."""
 
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -10,18 +9,13 @@ from archive.errors import EvidenceDiffers
 from archive.format import manifests
 from archive.policy.retention import CLASSES
 from archive.s3.store import Store
+from billing.database import Transact
 from billing.tables.facts import ArchiveBatch
 
 T = TypeVar("T")
 
 
-class Ask(Protocol):
-    """Run a step in a short transaction of its own and return what it returns."""
-
-    def __call__(self, step: Callable[[Session], T], /) -> T: ...
-
-
-def of_postgres(store: Store, installation: str, ask: Ask) -> bool:
+def of_postgres(store: Store, installation: str, ask: Transact) -> bool:
     """Whether this installation wrote the next manifest of a class, and the batch is not in Postgres.
 
     One request for each class. Postgres is asked again after it: another archiver may just have claimed and written

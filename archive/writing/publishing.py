@@ -55,8 +55,7 @@ class OtherBucket:
         found = self.store.get(key)
         if found.body != document.body():
             raise EvidenceDiffers(key, "another document is there")
-        if found.lock is None or not found.lock.holds(lock):
-            raise EvidenceDiffers(key, f"it is not locked as it must be ({lock.mode} until {lock.until:%Y-%m-%d})")
+        found.must_be_locked(key, lock)
 
 
 @dataclass(frozen=True, slots=True)

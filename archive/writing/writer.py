@@ -221,8 +221,7 @@ class Writer:
     def _read_back(self, key: str, lock: Lock) -> Stored:
         self.batch_size.heartbeat()
         found = self.store.get(key)
-        if found.lock is None or not found.lock.holds(lock):
-            raise EvidenceDiffers(key, f"it is not locked as it must be ({lock.mode} until {lock.until:%Y-%m-%d})")
+        found.must_be_locked(key, lock)
         return found
 
     def _compare_rows(self, key: str, rows: records.Rows, found: Stored) -> None:

@@ -14,8 +14,9 @@ from jobs.cli.output import AsJson, counted, print_error, print_json, print_line
 
 if TYPE_CHECKING:
     from archive.s3.store import Store
-    from archive.verifying.agreement import Ask, Counts
+    from archive.verifying.agreement import Counts
     from archive.verifying.findings import Finding, Heads
+    from billing.database import Transact
     from jobs.config.settings import Settings
 
 MOST_IN_JSON = 10_000
@@ -80,7 +81,7 @@ def verify(
 
 
 def _expected(
-    settings: "Settings", store: "Store", ask: "Ask", heads: "Heads", files: "Sequence[Path]", may_sign: list[str]
+    settings: "Settings", store: "Store", ask: "Transact", heads: "Heads", files: "Sequence[Path]", may_sign: list[str]
 ) -> "list[Finding]":
     """Expect all heads that were published, to files, the second bucket and Postgres. Raises BadHeads."""
     from sqlalchemy import select

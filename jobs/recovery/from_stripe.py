@@ -7,14 +7,15 @@ only reads.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
 from billing import database, ids, row_io, statements, store
+from billing.database import Transact
 from billing.errors import BillingError
 from billing.facts import new_fact
 from billing.gateway import Budget, Gateway, Request, boot_clock
@@ -40,12 +41,6 @@ RECOVERED = "recovered"
 READ_S = 30.0
 
 _OPEN = (RecordState.PLANNED, RecordState.SENT, RecordState.IN_DOUBT)
-
-
-class Transact(Protocol):
-    """Runs a function in a transaction of its own, again if another process held a row, and commits it."""
-
-    def __call__(self, step: Callable[[Session], T], /) -> T: ...
 
 
 class NotRead(BillingError):

@@ -13,12 +13,13 @@ from sqlalchemy.orm import Session
 
 from archive.s3.store import Store
 from billing import database, lineage, switches
+from billing.database import Transact
 from billing.errors import BillingError, InvalidRequest, UnknownEntity
 from billing.scopes import EVERYTHING
 from billing.tables.schema import Installation
 from jobs.recovery import from_archive
 from jobs.recovery.from_archive import Count
-from jobs.recovery.from_stripe import EVENTS_DAYS, Difference, StripesSide, Transact
+from jobs.recovery.from_stripe import EVENTS_DAYS, Difference, StripesSide
 
 MARGIN = timedelta(hours=1)
 """Clocks differ, and a call may have been made long before its fact was committed."""

@@ -15,13 +15,14 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from billing import store
 from billing.calls import Call, Report
+from billing.database import Transact
 from billing.errors import BillingError, InvalidRequest, UnknownEntity
 from billing.gateway import Budget, Gateway, Response, boot_clock
 from billing.operations import operation_of
@@ -43,12 +44,6 @@ LOOKS_MOST = 20
 
 TRIES = 3
 """How often a dry run is made if another process changes the work on its way."""
-
-
-class Transact(Protocol):
-    """Runs a function in a transaction of its own, again if another process held a row, and commits it."""
-
-    def __call__(self, step: Callable[[Session], T], /) -> T: ...
 
 
 class NotAWorker(BillingError):

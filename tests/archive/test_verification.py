@@ -53,7 +53,7 @@ class Verified:
         return [str(finding) for finding in self.findings]
 
 
-def ask_of(archive: Archive) -> agreement.Ask:
+def ask_of(archive: Archive) -> database.Transact:
     """In a transaction each, as the command does."""
 
     def ask(step: Callable[[Any], Any]) -> Any:

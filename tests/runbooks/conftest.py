@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import pytest
+from buckets import bucket, made
 from command import Run, run, run_here, settings
 from house import COMMANDS, House, build, tear_down
 from runbook import Play
@@ -10,7 +11,7 @@ from service import eventually
 
 from jobs.process.health import State
 
-__all__ = ["run", "settings"]
+__all__ = ["bucket", "made", "run", "settings"]
 
 
 @pytest.fixture(scope="module")

@@ -3,39 +3,15 @@
 import re
 import shlex
 from pathlib import Path
-from uuid import uuid4
 
-import pytest
 from command import Run, in_a_process
 from runbook import commands, is_shown
 from service import Service
 
 from archive import queries
-from archive.s3.store import Store
-from jobs.local.seaweed import SeaweedFS
 
 PAGE = Path(__file__).parents[2] / "docs" / "finance" / "questions.md"
 DAY_S = 86_400
-
-
-@pytest.fixture
-def bucket(settings: dict[str, str], s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """The settings lead to it."""
-    name = f"test-{uuid4().hex}"
-    store = Store(name, endpoint=s3.url, region="us-east-1", access_key=s3.access_key, secret_key=s3.secret_key)
-    store.set_up("test")
-    store.close()
-    more = {
-        "S3_ENDPOINT_URL": s3.url,
-        "BILLING_S3_ACCESS_KEY": s3.access_key,
-        "BILLING_S3_SECRET_KEY": s3.secret_key,
-        "BILLING_ARCHIVE_BUCKET": name,
-        "BILLING_ARCHIVE_WAIT_S": "0",
-        "BILLING_CACHE_DIRECTORY": str(tmp_path / "cache"),
-    }
-    for variable, value in more.items():
-        monkeypatch.setenv(variable, value)
-    return name
 
 
 def a_little_of_everything(service: Service, run: Run) -> dict[str, str]:
@@ -100,7 +76,7 @@ def a_little_of_everything(service: Service, run: Run) -> dict[str, str]:
     return {"cap_8a4c1e": full, "pi_3f6b21": service.facts(full)[0].payload["payment_intent"]}
 
 
-def test_each_question_of_the_page_gets_the_answer_that_it_shows(service: Service, run: Run, bucket: str) -> None:
+def test_each_question_of_the_page_gets_the_answer_that_it_shows(service: Service, run: Run, made: str) -> None:
     names = a_little_of_everything(service, run)
     assert in_a_process(["archive", "run", "--once", "--json"]).json["archived"] > 40
     for command in commands(PAGE.read_text()):
