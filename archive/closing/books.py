@@ -1,7 +1,8 @@
 """The books of one closed month as values: what the JSON, the page and the PDF are made of.
 
-They hold what Postgres stored when the month was closed, and answers over facts that can no longer change. So the books
-of a month are always the same, byte for byte, as long as the queries are; `query_sha256` says which they were.
+They hold what Postgres stored when the month was closed, and answers over the archive as it was then. So the books of a
+month are the same, byte for byte, as long as the archive holds those facts and the queries are the same; `query_sha256`
+says which they were.
 """
 
 import hashlib

@@ -48,7 +48,8 @@ def of_closed(cache: Cache, closed: ClosedPeriod, month: Period, source: Source)
 
 
 def _books(cache: Cache, month: Period, source: Source, closed: ClosedPeriod, *, is_draft: bool) -> Books:
-    parts = tuple(answered(cache, month))
+    newest = {name: number for name, (number, _) in closed.heads.items()}
+    parts = tuple(answered(cache, month, newest))
     return Books(month, source.environment, source.installation, closed, parts, is_draft)
 
 

@@ -1,10 +1,11 @@
 """The parts of a month's report: named queries over the archive, each with a heading and what to make of it.
 
-`until` of every part is the end of the month, so a part says how things stood then, whenever it is asked. No fact can
-be added before that moment once the month is closed, so the answers never change.
+`until` of every part is the end of the month, so a part says how things stood then. A proof that looks at the whole
+archive reads it as it was when the month was closed: `newest` names the last manifest of each class. So the answers do
+not change.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from archive import queries
@@ -84,11 +85,12 @@ PARTS = (
 )
 
 
-def answered(cache: Cache, month: Period) -> Iterator[tuple[Part, Answer]]:
+def answered(cache: Cache, month: Period, newest: Mapping[str, int]) -> Iterator[tuple[Part, Answer]]:
     """Each part with its answer, one after another. Raises what `queries.ask` raises."""
     for part in PARTS:
         given = {"until": month.until.isoformat()}
         if part.in_month:
             given["since"] = month.since.isoformat()
         takes = {each.parameter.name for each in queries.load(part.query).parameters}
-        yield part, queries.ask(cache, part.query, {name: text for name, text in given.items() if name in takes})
+        asked = {name: text for name, text in given.items() if name in takes}
+        yield part, queries.ask(cache, part.query, asked, newest=newest)

@@ -14,7 +14,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,10 +107,12 @@ class Cache:
         *,
         since: date = date.min,
         until: date = date.max,
+        newest: Mapping[str, int] | None = None,
         rehash: bool = False,
     ) -> Iterator[Copies]:
         """Copy and verify the objects of these classes and of these UTC days, the last included. Nobody removes them
-        until the end of the `with`. `rehash`: hash every copy, also one that nothing has written to.
+        until the end of the `with`. `newest`: for each class the number of the last manifest whose object is meant; of
+        a class that is not there, none. `rehash`: hash every copy, also one that nothing has written to.
 
         Raises EvidenceDiffers if the chain is broken or an object is not what its manifest says; TooLarge if the copies
         need more room than they may have; ExposedCache, StoreAway, StoreRefused.
@@ -120,7 +122,10 @@ class Cache:
             with ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="cache") as pool:
                 found = (self._chain(pool, name, listed) for name in classes)
                 chains = [chain for chain in found if chain is not None]
-                wanted = [[m for m in chain.manifests if _in(m, since, until)] for chain in chains]
+                last = {chain.name: len(chain.manifests) for chain in chains} if newest is None else newest
+                wanted = [
+                    [m for m in chain.manifests[: last.get(chain.name, 0)] if _in(m, since, until)] for chain in chains
+                ]
                 sizes = {key: size for chain in chains for key, size in chain.sizes.items()}
                 sizes |= {m.key: m.size for of_class in wanted for m in of_class if m.key is not None}
                 stamps = reader.take(sizes)

@@ -87,17 +87,20 @@ def ask(
     name: str,
     given: Mapping[str, str] | None = None,
     *,
+    newest: Mapping[str, int] | None = None,
     limits: Limits = USUAL,
     rehash: bool = False,
 ) -> Answer:
-    """Run a named query. `given`: texts for its parameters, by name. `rehash`: hash all copies first.
+    """Run a named query. `given`: texts for its parameters, by name. `newest`: see `Cache.reading`. `rehash`: hash all
+    copies first.
 
     Raises BadQuestion, BadQuery, TooLarge, and the errors of `Cache.reading`.
     """
     query, asked_at = query_file.load(name), datetime.now(UTC)
     asked = values(query.parameters, given or {}, asked_at)
     try:
-        with cache.reading(query.classes, rehash=rehash, **_days(query.days, asked)) as copies:
+        first, last = _days(query.days, asked)
+        with cache.reading(query.classes, since=first, until=last, newest=newest, rehash=rehash) as copies:
             return _answer(query.name, query.title, query.sql, asked, asked_at, copies, limits, query.columns)
     except BadQuery as error:
         raise BadQuery(f"{name}.sql: {error}") from None
@@ -121,7 +124,8 @@ def ask_sql(
         if name not in CLASSES:
             raise BadQuestion(f"--class {name!r} is no class; there are: {', '.join(CLASSES)}")
     asked = values(_OF_FREE_SQL, given or {}, asked_at)
-    with cache.reading(classes, rehash=rehash, **_days(Days.IN_RANGE, asked)) as copies:
+    first, last = _days(Days.IN_RANGE, asked)
+    with cache.reading(classes, since=first, until=last, rehash=rehash) as copies:
         return _answer(None, "SQL", sql, asked, asked_at, copies, limits, None, Range(asked.since, asked.until))
 
 
@@ -174,14 +178,14 @@ def _answer(
     )
 
 
-def _days(days: Days, asked: Values) -> dict[str, date]:
-    """The UTC days whose objects are needed, as `Cache.bring` takes them: an object holds the facts of one such day."""
-    bounds = {}
+def _days(days: Days, asked: Values) -> tuple[date, date]:
+    """The first and the last UTC day whose objects are needed: an object holds the facts of one such day."""
+    first, last = date.min, date.max
     if asked.since is not None and days is Days.IN_RANGE:
-        bounds["since"] = asked.since.date()
+        first = asked.since.date()
     if asked.until is not None and days is not Days.ALL:
-        bounds["until"] = (asked.until - timedelta(microseconds=1)).date()
-    return bounds
+        last = (asked.until - timedelta(microseconds=1)).date()
+    return first, last
 
 
 def _plain(value: Any) -> Any:

@@ -368,7 +368,7 @@ class Copies:
 
     @contextmanager
     def reading(
-        self, classes: Any, *, since: date = date.min, until: date = date.max, rehash: bool = False
+        self, classes: Any, *, since: date = date.min, until: date = date.max, **_: Any
     ) -> Iterator[cache.Copies]:
         """As `Cache.reading`."""
         with tempfile.TemporaryDirectory() as scratch:
