@@ -104,6 +104,7 @@ def spawn(template: LocalServers, service: Service) -> Iterator[Callable[..., Ch
 
     `program` is the `billing` command of another environment.
     """
+    service.make_no_ticks()
     started: list[Child] = []
     environment = {
         "DATABASE_URL": service.url,

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -15,16 +16,19 @@ from sqlalchemy import Engine, event, select, text, update
 from sqlalchemy.engine import make_url
 
 import billing
-from billing import database, effects, switches
+from billing import database, effects, ids, switches
 from billing.calls import Call, Report
 from billing.gateway import Answer, Budget, Gateway, Request, Response, boot_clock
 from billing.operations import operation_of
 from billing.records import CallSettings
+from billing.schedules import SCHEDULES
+from billing.states import RunState
 from billing.steps import LookResult
 from billing.stripe_gateway import API_VERSION, StripeGateway
 from billing.tables.entities import Capture
 from billing.tables.facts import Fact
 from billing.tables.idempotency_records import Record
+from billing.tables.scheduled_runs import ScheduledRun
 from billing.tables.work import Work
 from billing.timing import SHORT, Timing
 from jobs.local.servers import LocalServers
@@ -231,6 +235,14 @@ class Service:
     def release(self, scope: str) -> None:
         with database.transaction(self.engines["operator"]) as session:
             switches.release(session, scope, actor="anna", reason="over")
+
+    def make_no_ticks(self) -> None:
+        """For a relay beside no worker of `maintenance`: at the full hour it would write runs that wait for ever."""
+        with database.transaction(self.engine) as session:
+            at = database.now(session) + timedelta(days=1)
+            for schedule in SCHEDULES:
+                run = ScheduledRun(id=ids.new("run"), schedule=schedule.name, at=at, state=RunState.DONE, version=1)
+                session.add(run)
 
     # Looking.
 

@@ -62,6 +62,7 @@ def build(directory: Path) -> House:
     stack = Stack(given={}, more={"BILLING_STRIPE_KEY": f"file:{key}"})
     stack.__enter__()
     house = House(stack, key, Service(stack.servers, stack.servers.environment["DATABASE_URL"]))
+    house.service.make_no_ticks()
     for role in COMMANDS:
         house.start(role)
     return house
