@@ -13,12 +13,14 @@ table is partitioned.
 """
 
 import argparse
+import multiprocessing
 import statistics
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Event
 from uuid import uuid4
 
 import psycopg
@@ -131,6 +133,24 @@ _WRITE_PART = """
            now() FROM generate_series(1, 4) AS v"""
 
 
+def _connected(url: str) -> "psycopg.Connection[tuple[object, ...]]":
+    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    return psycopg.connect(plain, autocommit=True, cursor_factory=psycopg.ClientCursor)
+
+
+def _write(url: str, over: Event, told: "Queue[list[float]]", partitioned: bool) -> None:
+    """Commit what a capture writes until it is over; then tell how long each commit took, in ms."""
+    commits_ms: list[float] = []
+    with _connected(url) as connection:
+        told.put([])
+        while len(commits_ms) < LEAST or not over.wait(PAUSE_S):
+            values = {"cap": f"cap_{uuid4().hex}", "wrk": f"wrk_{uuid4().hex}", "number": len(commits_ms)}
+            began = time.monotonic()
+            connection.execute(_WRITE_PART if partitioned else _WRITE, values)
+            commits_ms.append(1000 * (time.monotonic() - began))
+    told.put(commits_ms)
+
+
 @dataclass
 class Growth:
     url: str
@@ -153,19 +173,16 @@ class Growth:
         ]
 
     def _connect(self) -> "psycopg.Connection[tuple[object, ...]]":
-        plain = make_url(self.url).set(drivername="postgresql").render_as_string(hide_password=False)
-        return psycopg.connect(plain, autocommit=True, cursor_factory=psycopg.ClientCursor)
+        return _connected(self.url)
 
     def _phase(self, name: str, remove: Callable[[], int], *, partitioned: bool = False) -> Phase:
         phase = Phase(name)
-        with self._connect() as connection, self._writer(phase, partitioned=partitioned) as writer:
+        with self._connect() as connection, self._writer(phase, partitioned=partitioned):
             time.sleep(self.seconds / 4)
             before, began = self._wal(connection), time.monotonic()
             phase.removed = remove()
             phase.took_s, phase.wal = time.monotonic() - began, self._wal(connection) - before
             time.sleep(self.seconds / 4)
-            while len(phase.commits_ms) < LEAST and writer.is_alive():
-                time.sleep(PAUSE_S)
         return phase
 
     @staticmethod
@@ -174,26 +191,19 @@ class Growth:
         return int(str(row[0])) if row else 0
 
     @contextmanager
-    def _writer(self, phase: Phase, *, partitioned: bool) -> Iterator[threading.Thread]:
-        over = threading.Event()
-
-        def write() -> None:
-            with self._connect() as connection:
-                number = 0
-                while not over.wait(PAUSE_S):
-                    number += 1
-                    values = {"cap": f"cap_{uuid4().hex}", "wrk": f"wrk_{uuid4().hex}", "number": number}
-                    began = time.monotonic()
-                    connection.execute(_WRITE_PART if partitioned else _WRITE, values)
-                    phase.commits_ms.append(1000 * (time.monotonic() - began))
-
-        thread = threading.Thread(target=write)
-        thread.start()
+    def _writer(self, phase: Phase, *, partitioned: bool) -> Iterator[None]:
+        """A process of its own, as an application is: in this one it would wait for our own Python code."""
+        fresh = multiprocessing.get_context("spawn")
+        over, told = fresh.Event(), fresh.Queue()
+        writer = fresh.Process(target=_write, args=(self.url, over, told, partitioned))
+        writer.start()
+        told.get()  # it is connected
         try:
-            yield thread
+            yield
         finally:
             over.set()
-            thread.join()
+            phase.commits_ms = told.get()
+            writer.join()
 
     def _clean_up(self) -> int:
         engine = database.open_engine(self.url, PRODUCTION, name="bench")

@@ -5,7 +5,6 @@ was not begun, or what it raised. Whatever else is printed here goes to standard
 """
 
 import json
-import os
 import resource
 import sys
 from collections.abc import Mapping
@@ -17,10 +16,6 @@ from jobs.config.loading import load
 from jobs.process.runtime import Runtime
 from jobs.schedules.functions import FUNCTIONS, Function, Functions
 
-NICE = 10
-"""On a busy machine such a process gets about a tenth of the time of one that does not give way: Linux gives it 110
-shares, and the other 1,024 (kernel/sched/core.c, `sched_prio_to_weight`)."""
-
 
 def main(functions: Mapping[str, Function] = FUNCTIONS) -> None:
     asked = json.load(sys.stdin)
@@ -30,7 +25,6 @@ def main(functions: Mapping[str, Function] = FUNCTIONS) -> None:
 
 
 def _limit(memory_mb: int) -> None:
-    os.nice(NICE)
     # Not RLIMIT_AS: threads and libraries reserve much address space that they never use.
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     wanted = memory_mb * 1024 * 1024

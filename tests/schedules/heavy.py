@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from billing.schedules import SCHEDULES
@@ -19,7 +20,13 @@ def eat(_given: Invocation) -> Mapping[str, Any]:
 
 def behave(given: Invocation) -> Mapping[str, Any]:
     print("a library prints something")
-    return {"at": given.at.isoformat(), "niceness": os.nice(0), "pid": os.getpid()}
+    session = Path("/proc/self/autogroup")
+    return {
+        "at": given.at.isoformat(),
+        "niceness": os.nice(0),
+        "niceness of its session": int(session.read_text().split()[-1]) if session.exists() else None,
+        "pid": os.getpid(),
+    }
 
 
 def kill(_given: Invocation) -> Mapping[str, Any]:

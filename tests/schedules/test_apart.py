@@ -19,7 +19,7 @@ from billing.tables.work_failures import WorkFailure
 from jobs.config.settings import QueueSettings
 from jobs.local.supervisor import Child
 from jobs.logs import RaisedElsewhere
-from jobs.process.apart import Apart
+from jobs.process.apart import NICENESS, Apart
 from jobs.process.wear import Wear
 from jobs.road import ticks
 
@@ -59,7 +59,8 @@ def test_a_function_runs_apart_gives_way_to_others_and_may_print_what_it_likes()
     assert answer.data is not None
     result = answer.data["result"]
     assert result["at"] == "2026-03-01T05:00:00+00:00"
-    assert result["niceness"] > 0
+    assert result["niceness"] == NICENESS
+    assert result["niceness of its session"] in (NICENESS, None)
 
 
 @pytest.mark.parametrize(("how", "kind"), [("eat", "MemoryError"), ("kill", "Killed: its process got SIGKILL")])
