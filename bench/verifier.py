@@ -110,6 +110,8 @@ def _rows(name: str, captures: range, seq: int, day: date) -> pa.Table:
         "minor": [1_000 + of % 9_000 for of, _, _ in facts],
         "currency": ["USD"] * count,
         "payload": [f'{{"payment_intent":"pi_{of:024d}"}}' for of, _, _ in facts],
+        "payment_intent": [f"pi_{of:024d}" for of, _, _ in facts],
+        "account": [None] * count,
     }
     return pa.table(columns, schema=records.SCHEMA)
 

@@ -5,12 +5,13 @@ the shape listed for it. Never change a type or a meaning: add a nullable column
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from io import BytesIO
 from typing import Any, TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from sqlalchemy import Row
 
@@ -33,17 +34,28 @@ SCHEMA = pa.schema(
         # Null if it does not look like an opaque id, or may be a card number: nothing can be deleted from the archive.
         pa.field("correlation_id", pa.string()),
         pa.field("happened_at", pa.timestamp("us", tz="UTC"), nullable=False),
-        # Copied from the payload, so that a query engine can sum without parsing JSON.
+        # These two, and the last two, are copied from the payload: an engine finds and sums them without reading JSON.
         pa.field("minor", pa.int64()),
         pa.field("currency", pa.string()),
         # Canonical JSON: sorted keys, no spaces.
         pa.field("payload", pa.string(), nullable=False),
+        # Since 0.2.0. An object that an older version wrote, perhaps today, lacks the columns from here on.
+        pa.field("payment_intent", pa.string()),
+        pa.field("account", pa.string()),
     ],
     metadata={"billing.schema": str(VERSION)},
 )
 
+COPIED = ("minor", "currency", "payment_intent", "account")
+"""Columns that are copied from the payload. It keeps the keys: it is the whole fact, which is compared with Postgres
+and brought back from here, and older versions read nothing else."""
+_CAME_AS_COLUMNS = ("payment_intent", "account")
+
 # A dictionary for ids makes a file larger, and slower to write.
-_FEW_VALUES = ["topic", "entity_type", "actor", "currency"]
+_FEW_VALUES = ["topic", "entity_type", "actor", "currency", "account"]
+LOOKED_UP = ("entity_id", "payment_intent")
+"""Columns with a bloom filter: whoever looks for one id passes over the objects that do not hold it. Sorting would not
+do: the rows of an object are in the order of `archive_seq`."""
 _RISING = dict.fromkeys(("archive_seq", "fact_id", "entity_version", "happened_at"), "DELTA_BINARY_PACKED")
 
 Rows: TypeAlias = pa.Table
@@ -123,9 +135,8 @@ def table(facts: Sequence[Row[Any]]) -> Rows:
         "actor": [_shown(fact.actor, _staff_or_service) for fact in facts],
         "correlation_id": [_shown(fact.correlation_id, _opaque) for fact in facts],
         "happened_at": [fact.happened_at for fact in facts],
-        "minor": [payload.get("minor") for payload in kept],
-        "currency": [payload.get("currency") for payload in kept],
         "payload": [canonical(payload) for payload in kept],
+        **{name: [payload.get(name) for payload in kept] for name in COPIED},
     }
     return pa.table(columns, schema=SCHEMA)
 
@@ -145,7 +156,7 @@ def _has_its_shape(key: str, value: str) -> bool:
     return PAYLOAD[key](value)
 
 
-_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False)
 
 
 def canonical(value: Any) -> str:
@@ -164,67 +175,55 @@ def parquet(rows: Rows) -> bytes:
         use_dictionary=_FEW_VALUES,
         column_encoding=_RISING,
         row_group_size=128 * 1024,
+        bloom_filter_options={name: _filter(rows.column(name)) for name in LOOKED_UP},
     )
     return sink.getvalue()
 
 
+def _filter(column: pa.ChunkedArray) -> dict[str, float]:
+    """A bloom filter for as many values as there are: that of a small object is small."""
+    return {"ndv": max(1, pc.count_distinct(column).as_py()), "fpp": 0.01}
+
+
 def read(body: bytes) -> Rows:
-    """The rows of an object. Raises ValueError if it is not one of our Parquet files."""
+    """The rows of an object, with every column: what an older version did not copy from the payload is copied now.
+
+    Raises ValueError if it is not one of our Parquet files.
+    """
     try:
-        return pq.read_table(pa.BufferReader(body), schema=SCHEMA)
-    except (pa.ArrowException, OSError) as error:
+        names = pq.read_schema(pa.BufferReader(body)).names
+        rows = pq.read_table(pa.BufferReader(body), schema=SCHEMA)
+        for name in _CAME_AS_COLUMNS:
+            if name not in names:
+                values = pa.array(copied(rows, name), pa.string())
+                rows = rows.set_column(SCHEMA.get_field_index(name), SCHEMA.field(name), values)
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise ValueError(f"not one of our Parquet files: {type(error).__name__}") from None
+    return rows
 
 
-def same(theirs: Rows, ours: Rows) -> bool:
-    """Whether both hold the same facts. One of them may leave out an actor or a correlation id, and theirs what older
-    versions do not archive of a payload: versions of the service differ in that, and one may finish a batch that
-    another began."""
-    return theirs.num_rows == ours.num_rows and all(
-        theirs.column(name).equals(ours.column(name))
-        or (name in _AGREE and _AGREE[name](theirs.column(name).to_pylist(), ours.column(name).to_pylist()))
-        for name in SCHEMA.names
-    )
+def copied(rows: Rows, name: str) -> list[Any]:
+    """What these rows have in a column of `COPIED`, by their payloads. Raises ValueError if one is no JSON object."""
+    found = (read_payload(payload).get(name) for payload in rows.column("payload").to_pylist())
+    return [value if PAYLOAD[name](value) else None for value in found]
 
 
-def _agree(theirs: list[str | None], ours: list[str | None]) -> bool:
-    return all(one == other or None in (one, other) for one, other in zip(theirs, ours, strict=True))
-
-
-def _agree_but_for_what_came_later(theirs: list[str], ours: list[str]) -> bool:
-    return all(one == other or _only_more(one, other) for one, other in zip(theirs, ours, strict=True))
-
-
-def _only_more(one: str, other: str) -> bool:
-    """Whether the other has the same payload, and at most more keys that an older version does not archive."""
-    first, second = json.loads(one), json.loads(other)
-    return (
-        first.keys() <= second.keys()
-        and second.keys() - first.keys() <= _CAME_LATER
-        and all(first[key] == second[key] for key in first)
-    )
-
-
-_CAME_LATER = frozenset(
-    {"about", "account", "authorized_minor", "captured", "command", "count", "expires_at", "per_hour", "scope"}
-)
-"""Keys that some version of the service does not archive, or only in fewer shapes."""
-_AGREE: Mapping[str, Callable[[list[Any], list[Any]], bool]] = {
-    "actor": _agree,
-    "correlation_id": _agree,
-    "payload": _agree_but_for_what_came_later,
-}
-"""The columns of which a version may archive less than another, with how two of them are compared."""
+def read_payload(text: str) -> dict[str, Any]:
+    """Raises ValueError if it is no JSON object."""
+    try:
+        payload = json.loads(text)
+    except RecursionError:
+        payload = None
+    if isinstance(payload, dict):
+        return payload
+    raise ValueError("no JSON object")
 
 
 def captured(rows: Rows) -> dict[str, int]:
     """The money that these facts say was taken: minor units by currency."""
-    sums: dict[str, int] = {}
-    columns = (rows.column(name).to_pylist() for name in ("topic", "minor", "currency"))
-    for topic, minor, currency in zip(*columns, strict=True):
-        if topic == "capture.captured" and None not in (minor, currency):
-            sums[currency] = sums.get(currency, 0) + minor
-    return sums
+    taken = rows.filter(pc.equal(rows.column("topic"), "capture.captured")).select(["currency", "minor"]).drop_null()
+    sums = taken.group_by("currency").aggregate([("minor", "sum")])
+    return dict(zip(sums.column("currency").to_pylist(), sums.column("minor_sum").to_pylist(), strict=True))
 
 
 @lru_cache(maxsize=16_384)

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from archive.errors import EvidenceDiffers, StoreRefused
-from archive.format import manifests, records
+from archive.format import comparing, manifests, records
 from archive.purging import read_back
 from archive.s3.store import Store
 from archive.writing import batches
@@ -217,8 +217,8 @@ class Purger:
                 raise EvidenceDiffers(key, f"Postgres has fact {fact.id} in it, under another number")
         ours = records.table(facts)
         theirs = archived.take([fact.archive_seq - batch.first_seq for fact in facts])
-        if not records.same(theirs, ours):
-            differing = (n for n in range(len(facts)) if not records.same(theirs.slice(n, 1), ours.slice(n, 1)))
+        if not comparing.same(theirs, ours):
+            differing = (n for n in range(len(facts)) if not comparing.same(theirs.slice(n, 1), ours.slice(n, 1)))
             raise EvidenceDiffers(key, f"its row of fact {facts[next(differing)].id} differs from the one in Postgres")
         captured = records.captured(theirs)
         written: dict[str, Any] = session.execute(_WRITTEN, _named(batch)).scalar_one()

@@ -55,17 +55,19 @@ def run(
 
     Raises BadQuery if the SQL is wrong, and TooLarge if it needs more time, memory or rows than it may have.
     """
-    files = [views.template(scratch), *(str(path) for part in evidence for path in part.files)]
+    template, files = views.template(scratch), [str(path) for part in evidence for path in part.files]
     with _reworded(limits):
         try:
-            with _opened(files, evidence, scratch, zone, views.facts(files, within)) as engine:
+            with _opened([template, *files], evidence, scratch, zone, views.facts(template, files, within)) as engine:
                 return _answer(engine, sql, values, zone, limits, declared)
         except duckdb.InvalidInputException as error:
             if "schema mismatch" not in str(error):
                 raise
-        # An object was written before a column existed that is asked for. To look for columns in every file takes
-        # several times as long, so that is done only now.
-        with _opened(files, evidence, scratch, zone, views.facts(files, within, columns_of_each=True)) as engine:
+        # A column is asked for that an object lacks, because an older version wrote it. To look which objects these are
+        # takes a while, so that is done only now.
+        newer, older = views.by_version(files)
+        view = views.facts(template, newer, within, older=older)
+        with _opened([template, *files], evidence, scratch, zone, view) as engine:
             return _answer(engine, sql, values, zone, limits, declared)
 
 

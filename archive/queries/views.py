@@ -1,18 +1,21 @@
 """What SQL can see: the views `facts` and `batches`, over verified copies and their manifests.
 
 `facts` has the columns of the archive, and one column for each key that a payload may have, so no query reads JSON. A
-key that an older fact lacks is NULL.
+key that an older fact lacks is NULL. A key that is a column of the archive is found fastest.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from archive.copies.cache import Evidence
 from archive.format import records
+from archive.format.manifests import Manifest
 from billing.shapes import Shape, whole, yes_or_no
 
 _TYPES: Mapping[Shape, str] = {whole: "BIGINT", yes_or_no: "BOOLEAN", records.moment: "TIMESTAMPTZ"}
@@ -66,28 +69,51 @@ def template(scratch: Path) -> str:
     return str(path)
 
 
-def facts(files: Sequence[str], within: Range, *, columns_of_each: bool = False) -> str:
-    """The statement that makes the view; the first file is the template.
+def facts(template: str, files: Sequence[str], within: Range, *, older: Sequence[str] = ()) -> str:
+    """The statement that makes the view. `older`: other files, which lack columns.
 
-    An object of an older version may lack a column. To read such a column is an error, unless the columns of each file
-    are looked for: then it is NULL.
+    What a newer version copies from the payload is read from the payload there; any other missing column is NULL. Of
+    one of `files`, to read a missing column is an error.
     """
-    shown = ", ".join(map(_shown, columns()))
+    selects = [_select(_shown, [template, *files], within)]
+    if older:
+        selects.append(_select(_shown_of_older, [template, *older], within, ", union_by_name = true"))
+    return f"CREATE VIEW facts AS {' UNION ALL '.join(selects)}"
+
+
+def by_version(files: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Those of these objects that have all columns, and those that lack one, because an older version wrote them."""
+    newer: list[str] = []
+    older: list[str] = []
+    for file in files:
+        whole = set(records.SCHEMA.names) <= set(pq.read_schema(file).names)
+        (newer if whole else older).append(file)
+    return newer, older
+
+
+def _select(shown: Callable[[str, str], str], files: Sequence[str], within: Range, options: str = "") -> str:
     return (
-        f"CREATE VIEW facts AS SELECT {shown} FROM read_parquet([{', '.join(map(quoted, files))}],"
-        f" union_by_name = {str(columns_of_each).lower()}, hive_partitioning = true,"
+        f"SELECT {', '.join(shown(*column) for column in columns())}"
+        f" FROM read_parquet([{', '.join(map(quoted, files))}]{options}, hive_partitioning = true,"
         f" hive_types = {{'class': VARCHAR, 'event_date': DATE}}){_where(within)}"
     )
 
 
-def _shown(column: tuple[str, str]) -> str:
-    name, kind = column
+def _shown(name: str, kind: str) -> str:
     if name == "retention_class":
         return "class AS retention_class"
-    if name not in KEYS:
-        return f'"{name}"'
+    return f'{_in_payload(name, kind)} AS "{name}"' if name in KEYS else f'"{name}"'
+
+
+def _shown_of_older(name: str, kind: str) -> str:
+    if name in records.COPIED:
+        return f'coalesce("{name}", {_in_payload(name, kind)}) AS "{name}"'
+    return _shown(name, kind)
+
+
+def _in_payload(name: str, kind: str) -> str:
     text = f"payload ->> '{name}'"
-    return f'{text if kind == "VARCHAR" else f"TRY_CAST({text} AS {kind})"} AS "{name}"'
+    return text if kind == "VARCHAR" else f"TRY_CAST({text} AS {kind})"
 
 
 def _where(within: Range) -> str:
@@ -101,17 +127,16 @@ def _where(within: Range) -> str:
 
 def batches(evidence: Sequence[Evidence]) -> pa.Table:
     """The rows of the view `batches`: what the manifests say about the objects that are read."""
-    rows = [
-        asdict(manifest)
-        | {
-            "batch_no": manifest.number,
-            "event_date": date.fromisoformat(manifest.event_date),
-            "locked_until": manifest.lock.until,
-        }
-        for part in evidence
-        for manifest in part.manifests
-    ]
-    return pa.Table.from_pylist([{name: row[name] for name in BATCHES.names} for row in rows], schema=BATCHES)
+    return pa.Table.from_pylist([_batch(manifest) for part in evidence for manifest in part.manifests], schema=BATCHES)
+
+
+def _batch(manifest: Manifest) -> dict[str, Any]:
+    computed = {
+        "batch_no": manifest.number,
+        "event_date": date.fromisoformat(manifest.event_date),
+        "locked_until": manifest.lock.until,
+    }
+    return {name: computed[name] if name in computed else getattr(manifest, name) for name in BATCHES.names}
 
 
 def quoted(text: str) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from archive.errors import EvidenceDiffers
-from archive.format import manifests, records
+from archive.format import comparing, manifests, records
 from archive.format.manifests import Manifest, Source
 from archive.policy.retention import Lock, Policy
 from archive.s3.store import Store, Stored
@@ -230,5 +230,5 @@ class Writer:
             theirs = records.read(found.body)
         except ValueError as error:
             raise EvidenceDiffers(key, str(error)) from None
-        if not records.same(theirs, rows):
+        if not comparing.same(theirs, rows):
             raise EvidenceDiffers(key, "its rows differ from those that Postgres holds for this batch")

@@ -1,5 +1,6 @@
 """Objects of the archive as files, without a server: what an engine reads when they were verified."""
 
+import io
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from archive.copies.cache import Evidence
 from archive.format import manifests, records
@@ -30,9 +32,8 @@ def fact(number: int, topic: str = "capture.captured", at: datetime = NOON, **pa
         "entity_version": 1,
         "actor": "billing",
         "happened_at": at,
-        "minor": payload.get("minor"),
-        "currency": payload.get("currency"),
         "payload": records.canonical(payload),
+        **{name: payload.get(name) for name in records.COPIED},
     }
 
 
@@ -42,7 +43,7 @@ def evidence(root: Path, *facts: dict[str, Any], schema: pa.Schema = records.SCH
     for number, day in enumerate(sorted({str(each["happened_at"].astimezone(UTC).date()) for each in facts}), start=1):
         rows = [each for each in facts if str(each["happened_at"].astimezone(UTC).date()) == day]
         table = pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
-        body = records.parquet(table)
+        body = records.parquet(table) if schema is records.SCHEMA else as_an_older_version(table)
         first, last = rows[0]["archive_seq"], rows[-1]["archive_seq"]
         key = f"v1/class=capture/event_date={day}/b{number:012d}-{first:012d}-{last:012d}.parquet"
         made.append(
@@ -71,6 +72,13 @@ def evidence(root: Path, *facts: dict[str, Any], schema: pa.Schema = records.SCH
         path.write_bytes(body)
         files.append(path)
     return [Evidence("capture", len(made), "0" * 64, tuple(made), tuple(files))]
+
+
+def as_an_older_version(rows: pa.Table) -> bytes:
+    """An object with these columns, and without filters."""
+    sink = io.BytesIO()
+    pq.write_table(rows, sink)
+    return sink.getvalue()
 
 
 def run(

@@ -9,7 +9,7 @@ from evidence import Archive
 from sqlalchemy import text
 
 import billing
-from archive.format import records
+from archive.format import comparing, records
 from billing import database, invoices, switches
 from billing.operations import topics
 from billing.tables.entities import Invoice
@@ -180,4 +180,4 @@ def test_versions_may_differ_in_what_they_archive_and_not_in_what_they_say(their
     def rows(payload):
         return records.pa.Table.from_pylist([row | {"payload": records.canonical(payload)}])
 
-    assert records.same(rows(theirs), rows(ours)) == agree
+    assert comparing.same(rows(theirs), rows(ours)) == agree

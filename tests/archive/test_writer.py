@@ -10,12 +10,14 @@ import botocore.exceptions
 import pytest
 from dying import At, Died, Watched, watched_commits
 from evidence import Archive, Lines
+from objects import as_an_older_version
 from outside import in_order
 
 from archive.errors import EvidenceDiffers, StoreAway, StoreRefused
 from archive.format import manifests, records
 from archive.format.manifests import Source
 from archive.policy.retention import Lock, Mode, Period, Policy, Rule, Unit
+from archive.queries import ask, ask_sql
 from archive.s3.store import Store
 from archive.writing import batches
 from billing import database
@@ -122,6 +124,44 @@ def test_a_batch_that_another_version_began_is_finished_although_it_showed_fewer
     put_other(archive, manifests.object_key(batch), records.parquet(hidden), batch.locked_until)
     assert archive.archive_all() == 3
     in_order(archive.outside.facts())
+
+
+def without(rows: records.Rows, *columns: str) -> bytes:
+    """As a version wrote it that had no such columns."""
+    return as_an_older_version(rows.drop_columns(list(columns)))
+
+
+def test_an_older_archiver_beside_a_newer_one_may_write_its_objects_without_the_newer_columns(archive: Archive) -> None:
+    archive.tell("capture.requested", "capture.refused", payment_intent="pi_1", account="acct_1")
+    batch, rows = claim(archive)
+    older = without(rows, "payment_intent", "account")
+    put_other(archive, manifests.object_key(batch), older, batch.locked_until)
+    assert archive.archive_all() == 2
+    assert records.read(older).equals(rows)
+    for of in ("payment_intent = 'pi_1'", "account = 'acct_1'"):
+        assert ask_sql(archive.cache(), f"SELECT count(*) AS n FROM facts WHERE {of}").rows == [(2,)]
+    assert len(ask(archive.cache(), "history", {"entity_id": "cap_1"}).rows) == 2
+
+
+@pytest.mark.parametrize("copied", ["payment_intent", "account"])
+@pytest.mark.parametrize("said", ["acct_2", None])
+def test_a_column_that_says_something_else_than_the_payload_is_refused(
+    archive: Archive, copied: str, said: str | None
+) -> None:
+    archive.tell("capture.requested", "capture.refused", payment_intent="pi_1", account="acct_1")
+    batch, rows = claim(archive)
+    other = rows.set_column(rows.schema.get_field_index(copied), copied, [[rows.column(copied)[0].as_py(), said]])
+    put_other(archive, manifests.object_key(batch), records.parquet(other), batch.locked_until)
+    (trouble,) = archive.writer().round().troubles
+    assert getattr(trouble, "key", None) == manifests.object_key(batch)
+
+
+@pytest.mark.parametrize("payload", ["[]", "{", "[" * 100_000, '"pi_1"', "null"])
+def test_an_object_whose_payloads_are_none_is_refused(payload: str) -> None:
+    row = dict.fromkeys(records.SCHEMA.names) | dict.fromkeys(("archive_seq", "fact_id", "entity_version"), 1)
+    rows = records.pa.Table.from_pylist([row | {"payload": payload}])
+    with pytest.raises(ValueError, match="not one of our Parquet files"):
+        records.read(without(rows, "payment_intent", "account"))
 
 
 @pytest.mark.parametrize("what", ["one row changed", "one row fewer", "no Parquet"])

@@ -25,7 +25,7 @@ from sqlalchemy.engine import make_url
 from test_cli_help import COMMANDS
 from test_cli_json import ARGUMENTS
 
-from archive.format import records
+from archive.format import comparing, records
 from billing import database
 from jobs.access import migrate
 from jobs.config.settings import Settings, variable
@@ -454,10 +454,10 @@ def test_an_archiver_finishes_what_one_wrote_that_knew_no_commands():
         )
         for told in (payload, {"scope": "captures"}, {"scope": "invoices"})
     )
-    assert records.same(earlier, ours)
-    assert not records.same(other, ours)
+    assert comparing.same(earlier, ours)
+    assert not comparing.same(other, ours)
     # Whoever leaves out more, or tells more, did not write this.
-    assert not records.same(ours, earlier)
+    assert not comparing.same(ours, earlier)
 
 
 # The page.
