@@ -47,7 +47,7 @@ def place() -> Iterator[Place]:
         try:
             assert process.stdout is not None
             url = process.stdout.readline().split()[-1]
-            verdicts.watch(url)
+            verdicts.watch(url, "place")
             yield Place(url, TEST_KEY, is_stripe=False)
             verdicts.assert_none(url)
         finally:

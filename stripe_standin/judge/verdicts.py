@@ -1,6 +1,7 @@
 """The judges behind the tests' stand-ins (`validated.py`), and whether an answer broke the SDK's schema."""
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,28 @@ JUDGED = (sys.executable, str(Path(__file__).with_name("validated.py")))
 
 # The judges to ask when a test ends, and how many violations each has reported: each violation fails one test.
 _told: dict[str, int] = {}
+_fixtures: dict[str, str] = {}
 _http = urllib3.PoolManager(retries=False)
 
 
-def watch(url: str) -> None:
-    """Ask the judge at this address whenever a test ends."""
+def watch(url: str, fixture: str) -> None:
+    """Ask the judge at this address whenever a test ends that uses this fixture."""
     _told[url] = 0
+    _fixtures[url] = fixture
 
 
-def assert_none(url: str | None = None) -> None:
-    """Assert that every answer since the last call fitted the schema: at this address, or at all watched ones.
+def watched_in(fixtures: Collection[str]) -> list[str]:
+    """The addresses that a test with these fixtures may have asked. Most tests ask none."""
+    return [url for url, fixture in _fixtures.items() if fixture in fixtures]
+
+
+def assert_none(*urls: str) -> None:
+    """Assert that every answer at these addresses since the last call fitted the schema.
 
     The error names route, field and reason of each answer that did not.
     """
     broken = []
-    for asked in [url] if url else list(_told):
+    for asked in urls:
         violations = ask(asked)["violations"]
         broken += [_line(each) for each in violations[_told.get(asked, 0) :]]
         if asked in _told:

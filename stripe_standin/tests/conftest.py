@@ -91,7 +91,7 @@ def start() -> Callable[..., AbstractContextManager[tuple[str, subprocess.Popen[
 @pytest.fixture(scope="session")
 def url() -> Iterator[str]:
     with started() as (url, _):
-        verdicts.watch(url)
+        verdicts.watch(url, "url")
         yield url
 
 
