@@ -2,9 +2,10 @@
 
 import json
 import logging
+import os
 import signal
-import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import structlog
+from forked import Forked
 from service import Service
 from typer.main import get_command
 
@@ -20,6 +22,9 @@ from jobs import logs
 from jobs.cli import app, main
 from jobs.config.settings import Settings
 from jobs.config.sources import variable
+
+BILLING = (sys.executable, "-m", "jobs.cli")
+"""For a test of what a process is given when it starts; `forked` says what else it is good for."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +122,15 @@ def run_apart(settings: dict[str, str]) -> Run:
 
 def in_a_process(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Ran:
     """The command with this environment, or with that of the tests."""
-    program = [sys.executable, "-m", "jobs.cli", *arguments]
-    ran = subprocess.run(program, env=environment, capture_output=True, text=True, check=False, timeout=200)
-    return Ran(ran.returncode, ran.stdout, ran.stderr)
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as error:
+        ran = Forked(arguments, os.environ if environment is None else environment, output.fileno(), error.fileno())
+        try:
+            status = ran.wait(200)
+        finally:
+            ran.kill()
+        output.seek(0)
+        error.seek(0)
+        return Ran(status, output.read(), error.read())
 
 
 def is_command(words: list[str]) -> bool:

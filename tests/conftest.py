@@ -1,11 +1,11 @@
 """What all tests stand on: real servers, started once."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
 
+import forked
 import psycopg
 import pytest
 import verdicts
@@ -37,7 +37,7 @@ def stack() -> Iterator[LocalServers]:
     """
     with LocalServers() as servers:
         if not os.environ.get("STRIPE_API_BASE"):  # one of your own has no judge
-            verdicts.watch(servers.standin.url)
+            verdicts.watch(servers.standin.url, "stack")
         yield servers
 
 
@@ -102,7 +102,8 @@ def service(template: LocalServers, database_url: str) -> Iterator[Service]:
 def spawn(template: LocalServers, service: Service) -> Iterator[Callable[..., Child]]:
     """Start a process of this service: `spawn("worker", "captures")`, with more settings if need be.
 
-    `program` is the `billing` command of another environment.
+    It is forked from one that has imported the service (`forked`). `program` is what is started instead: the `billing`
+    command of another environment, or `command.BILLING`.
     """
     service.make_no_ticks()
     started: list[Child] = []
@@ -115,10 +116,13 @@ def spawn(template: LocalServers, service: Service) -> Iterator[Callable[..., Ch
         "BILLING_HEALTH_DIRECTORY": str(template.directory / "health"),
     }
 
-    def start(
-        *arguments: str, program: Sequence[str | Path] = (sys.executable, "-m", "jobs.cli"), **more: str
-    ) -> Child:
-        started.append(template.spawn("-".join(arguments), [*program, *arguments], {**environment, **more}))
+    def start(*arguments: str, program: Sequence[str | Path] | None = None, **more: str) -> Child:
+        name, settings = "-".join(arguments), {**environment, **more}
+        if program is None:
+            everything = {**os.environ, **template.environment, **settings}
+            started.append(forked.child(name, arguments, everything, template.directory / f"{name}.log"))
+        else:
+            started.append(template.spawn(name, [*program, *arguments], settings))
         return started[-1]
 
     yield start

@@ -21,7 +21,7 @@ import provider
 import psycopg
 import pytest
 from canaries import KINDS, Canaries
-from command import process_as_before
+from command import BILLING, process_as_before
 from outside import Outside
 from provider import Provider
 from service import PATIENCE_S, Service, eventually
@@ -342,7 +342,7 @@ def test_nothing_that_is_secret_or_about_a_person_is_written_anywhere(
 ) -> None:
     service = deployment.service
     roles: list[tuple[str, ...]] = [("relay",), ("worker", "captures"), ("worker", "invoices"), ("archive", "run")]
-    processes = [spawn(*role, **deployment.environment) for role in roles]
+    processes = [spawn(*role, program=BILLING, **deployment.environment) for role in roles]
     asked = ask(deployment, stripe)
 
     def decided() -> bool:

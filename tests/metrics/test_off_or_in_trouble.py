@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from command import BILLING
 from proxy import Proxy
 from scraping import MEASURED, Page, address, scrape
 from service import Service, eventually
@@ -52,7 +53,9 @@ def take_one(service: Service) -> None:
 def test_where_no_port_is_set_the_library_is_not_imported_and_nothing_listens(
     service: Service, spawn: Callable[..., Child], without_the_library: dict[str, str], setting: dict[str, str]
 ) -> None:
-    processes = [spawn(*role, **without_the_library, **setting) for role in (("relay",), ("worker", "captures"))]
+    processes = [
+        spawn(*role, program=BILLING, **without_the_library, **setting) for role in (("relay",), ("worker", "captures"))
+    ]
     take_one(service)
     assert [process.output() for process in processes if "metrics." in process.output()] == []
     if sys.platform == "linux":
@@ -62,7 +65,9 @@ def test_where_no_port_is_set_the_library_is_not_imported_and_nothing_listens(
 def test_without_the_library_a_process_says_so_and_works(
     service: Service, spawn: Callable[..., Child], without_the_library: dict[str, str]
 ) -> None:
-    processes = [spawn(*role, **without_the_library | MEASURED) for role in (("relay",), ("worker", "captures"))]
+    processes = [
+        spawn(*role, program=BILLING, **without_the_library | MEASURED) for role in (("relay",), ("worker", "captures"))
+    ]
     take_one(service)
     for process in processes:
         (line,) = lines(process, "metrics.unavailable")

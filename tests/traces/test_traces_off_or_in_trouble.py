@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from collector import Collector
+from command import BILLING
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from scraping import MEASURED, Page, address, scrape
 from service import PATIENCE_S, Service, eventually
@@ -42,7 +43,7 @@ def lines(process: Child, event: str) -> list[dict[str, str]]:
 def test_where_no_collector_is_named_nothing_of_the_library_is_imported(
     service: Service, spawn: Callable[..., Child], without_the_library: dict[str, str], setting: dict[str, str]
 ) -> None:
-    processes = [spawn(*role, **without_the_library, **setting) for role in ROLES]
+    processes = [spawn(*role, program=BILLING, **without_the_library, **setting) for role in ROLES]
     take_one(service)
     assert [process.output() for process in processes if "traces." in process.output()] == []
 
@@ -50,7 +51,7 @@ def test_where_no_collector_is_named_nothing_of_the_library_is_imported(
 def test_without_the_library_a_process_says_so_and_works(
     service: Service, spawn: Callable[..., Child], without_the_library: dict[str, str], traced: dict[str, str]
 ) -> None:
-    processes = [spawn(*role, **without_the_library | traced) for role in ROLES]
+    processes = [spawn(*role, program=BILLING, **without_the_library | traced) for role in ROLES]
     take_one(service)
     for process in processes:
         (line,) = lines(process, "traces.unavailable")

@@ -1,0 +1,152 @@
+"""The `billing` command as a process that need not import anything: forked from one that has imported it all.
+
+Importing takes most of a second of CPU, and tests start hundreds of processes. In all else it is a process of its own:
+its id, its signals, its output, and how it ends. What a program is given when it is started, which /proc shows and
+where Python looks for modules, is of the process that it is forked from: a test of that starts the `command.BILLING`.
+
+`python forked.py FD` is that process. It forks whatever is asked for over the socket FD, and ends when that is closed.
+"""
+
+import atexit
+import ctypes
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+from jobs.local.supervisor import Child
+
+ROOMS = ("jobs.cli.opening", "jobs.cli.complaints", "jobs.checkup", "jobs.process.service", "jobs.process.archiving")
+"""They import what commands need. Not RQ, which a worker imports when it has chosen its prefix (jobs/rq/workers.py)."""
+PR_SET_PDEATHSIG = 1
+
+
+class Forked:
+    """As a `subprocess.Popen`, as far as the tests and `jobs.local.supervisor.Child` use one."""
+
+    def __init__(
+        self, arguments: Sequence[str], environment: Mapping[str, str], output: int, error: int | None = None
+    ) -> None:
+        """Start `billing` with these arguments; it writes to these open files."""
+        asked = {"arguments": arguments, "environment": dict(environment), "directory": os.getcwd()}
+        status, its_status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with its_status:
+            files = [its_status.fileno(), output, output if error is None else error]
+            socket.send_fds(_server(), [json.dumps(asked).encode()], files)
+        self.args = ["billing", *arguments]
+        self.returncode: int | None = None
+        self._status = status
+        self.pid = int(status.recv(16))
+
+    def poll(self) -> int | None:
+        if self.returncode is None and select.select([self._status], [], [], 0)[0]:
+            self.returncode = int(self._status.recv(16))
+            self._status.close()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None and not select.select([self._status], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+        ended = self.poll()
+        assert ended is not None
+        return ended
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def child(name: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> Child:
+    """What `Supervisor.spawn` returns."""
+    with log.open("ab") as output:
+        begins = output.tell()
+        started = Child(name, Forked(arguments, environment, output.fileno()), log, signal.SIGTERM)
+    started._log_start = begins  # by now it may have written
+    return started
+
+
+@cache
+def _server() -> socket.socket:
+    """Started at the first use, and ended with this process, however that ends."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # -P: our own modules, which lie beside this file, have no business in a process of the service.
+    program = [sys.executable, "-P", __file__, str(its.fileno())]
+    server = subprocess.Popen(program, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, start_new_session=True)
+    its.close()
+
+    def end() -> None:
+        ours.close()
+        server.wait()
+
+    atexit.register(end)
+    return ours
+
+
+def _serve(asking: socket.socket) -> None:
+    """Return in every process that is to be a command; the one that serves ends in here.
+
+    Each has a parent of its own, which waits for it alone and says how it ended.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for these parents
+    while True:
+        message, files, _, _ = socket.recv_fds(asking, 1 << 20, 3)
+        if not message:
+            sys.exit()
+        if os.fork() == 0:
+            asking.close()
+            break
+        for file in files:
+            os.close(file)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _end_with_the_parent()
+    status, output, error = files
+    if command := os.fork():
+        _, ended = os.waitpid(command, 0)
+        os.write(status, str(os.waitstatus_to_exitcode(ended)).encode())
+        os._exit(0)
+    _end_with_the_parent()
+    # Whoever knows it may signal to all of its group.
+    os.setsid()
+    os.write(status, str(os.getpid()).encode())
+    os.dup2(output, 1)
+    os.dup2(error, 2)
+    for file in files:
+        os.close(file)
+    _become(**json.loads(message))
+
+
+def _become(arguments: list[str], environment: dict[str, str], directory: str) -> None:
+    # As for every process that a supervisor starts (jobs/process/leash.py).
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(directory)
+    sys.argv = ["billing", *arguments]
+    sys.stdout.reconfigure(line_buffering=True)
+
+
+def _end_with_the_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+
+if __name__ == "__main__":
+    for room in ROOMS:
+        import_module(room)
+    # What is there now is never garbage, and is not copied by a collector that looks at it.
+    gc.freeze()
+    _serve(socket.socket(fileno=int(sys.argv[1])))
+    from jobs.cli import main
+
+    main()

@@ -1,0 +1,75 @@
+"""A process that the tests fork instead of starting it is one of its own, and ends as one."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command import in_a_process
+from forked import Forked
+from service import eventually
+
+NOWHERE = {
+    "BILLING_ENVIRONMENT": "test",
+    "BILLING_STRIPE_KEY": "sk_test_forked",
+    "DATABASE_URL": "postgresql://nobody:secret@127.0.0.1:1/nowhere",
+    "REDIS_URL": "redis://127.0.0.1:1/0",
+    "STRIPE_API_BASE": "http://127.0.0.1:1",
+}
+"""A relay with these settings waits for its servers until it is ended."""
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def waiting(tmp_path: Path) -> Iterator[Forked]:
+    with (tmp_path / "output").open("wb") as output:
+        waiting = Forked(["relay"], {"BILLING_HEALTH_DIRECTORY": str(tmp_path), **NOWHERE}, output.fileno())
+    yield waiting
+    waiting.kill()
+    waiting.wait(60)
+
+
+def test_it_writes_to_both_outputs_and_ends_with_the_status_of_the_command() -> None:
+    shown = in_a_process(["--version"])
+    assert (shown.status, shown.out.split()[0], shown.err) == (0, "billing", "")
+    refused = in_a_process(["no-such-command"])
+    assert (refused.status, refused.out) == (2, "")
+    assert "no-such-command" in refused.err
+
+
+def test_it_has_the_settings_that_it_is_given_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BILLING_ENVIRONMENT", "test")
+    assert "BILLING_ENVIRONMENT" in in_a_process(["switch", "list"], {"DATABASE_URL": NOWHERE["DATABASE_URL"]}).err
+
+
+def test_a_signal_ends_it_and_how_it_ended_is_known(waiting: Forked) -> None:
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(0)
+    assert os.getsid(waiting.pid) == waiting.pid
+    waiting.send_signal(signal.SIGTERM)
+    assert waiting.wait(60) == waiting.poll()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the kernel sends no signal when a parent dies")
+def test_it_ends_when_the_process_is_killed_that_asked_for_it(tmp_path: Path) -> None:
+    program = (
+        "import sys; from forked import Forked; "
+        f"print(Forked(['relay'], {NOWHERE}, sys.stderr.fileno()).pid, flush=True); sys.stdin.read()"
+    )
+    asking = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with asking:
+        assert asking.stdout is not None
+        its = Path(f"/proc/{int(asking.stdout.readline())}")
+        assert its.exists()
+        asking.kill()
+    eventually(lambda: not its.exists(), "it has ended, too")
