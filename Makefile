@@ -89,8 +89,9 @@ check: $(INSTALLED) ## format, lint, types, import directions, locks, migrations
 	@$(BIN)/python -m jobs.local.pages --check
 	@$(BIN)/billing contracts check
 
-docs: $(INSTALLED) ## write states, metrics and retries into docs/, from the code
+docs: $(INSTALLED) ## write states, metrics, retries and the pictures of finance into docs/, from the code
 	@$(BIN)/python -m jobs.local.pages
+	@$(BIN)/python tests/archive/pictured_month.py
 
 golden: $(INSTALLED) ## complete the files in jobs/road/golden, which record the contracts that were released
 	@$(BIN)/python -m jobs.local.golden_files

@@ -215,14 +215,13 @@ def _finish(axes: Any) -> None:
 
 
 def _dates(axes: Any, days: Sequence[date]) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # noqa: PLC0415 - of the extra `finance`
+    from matplotlib.dates import AutoDateLocator, DateFormatter  # noqa: PLC0415 - of the extra `finance`
 
-    locator = AutoDateLocator(minticks=4, maxticks=12)
-    if len(days) <= 10:
+    if len(days) <= _WEEK:
         axes.set_xticks(days, [day.isoformat() for day in days])
         return
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.xaxis.set_major_locator(AutoDateLocator(minticks=3, maxticks=8))
+    axes.xaxis.set_major_formatter(DateFormatter("%Y-%m-%d"))
 
 
 PLOTS: Mapping[str, Plot] = {

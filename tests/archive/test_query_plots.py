@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import objects
+import pictured_month
 import pytest
 from objects import fact
 
@@ -72,6 +73,14 @@ def test_a_picture_has_a_title_units_and_its_source(tmp_path: Path, name: str) -
     query = query_file.load(PLOTS[name].query)
     for words in [*SAYS[name], query.title, f"query {query.name}", query.sha256, f"head {HEAD}"]:
         assert words in picture, words
+
+
+def test_the_pictures_of_the_docs_are_those_that_the_code_draws(tmp_path: Path) -> None:
+    """`make docs` writes them."""
+    drawn = pictured_month.draw(tmp_path)
+    assert {path.name: path.read_text() for path in drawn} == {
+        path.name: path.read_text() for path in pictured_month.FOLDER.iterdir()
+    }
 
 
 @pytest.mark.parametrize("name", PLOTS)
