@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import re
 import shlex
@@ -386,16 +387,17 @@ def test_a_key_that_no_header_can_carry_is_refused_by_its_name(run, bucket, monk
     )
 
 
-def test_the_page_for_finance_runs_from_its_first_command_to_its_last(
+def test_the_pages_for_finance_run_from_their_first_command_to_their_last(
     run, run_apart, made, taken, tmp_path, monkeypatch
 ):
-    """docs/finance/queries.md: each command is taken from the page, and each file that it names is written."""
+    """docs/finance: each command is taken from the page, and each file that it names is written."""
     run_apart("archive", "run", "--once")
     monkeypatch.chdir(tmp_path)
-    page = (Path(__file__).parents[2] / "docs" / "finance" / "queries.md").read_text()
-    commands = re.findall(r"^\$ billing (.*)$", page, re.MULTILINE)
-    assert len(commands) >= 11
-    for command in commands:
+    pages = Path(__file__).parents[2] / "docs" / "finance"
+    texts = [(pages / f"{name}.md").read_text() for name in ("queries", "pictures")]
+    of_each = [re.findall(r"^\$ billing (.*)$", text, re.MULTILINE) for text in texts]
+    assert list(map(len, of_each)) == [11, 4]
+    for command in itertools.chain(*of_each):
         ran = run(*shlex.split(command))
         assert (ran.status, bool(ran.out)) == (0, True), f"{command}: {ran.err}"
     written = {"november.source.json", "november.xlsx", "november.parquet", "november.png", "latency.svg", "doubt.png"}
