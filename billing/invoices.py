@@ -18,14 +18,14 @@ from billing.provider_ids import IdKind, NoSuchShape, is_id
 from billing.registration import BusinessMetric, Contract, Operation, Parts, Retry
 from billing.states import InvoiceState, set_state
 from billing.steps import LoadedOperation, Step
-from billing.tables.entities import MAX_DAYS, MAX_DESCRIPTION, MAX_LINES, Invoice, InvoiceLine
+from billing.tables.entities import ERASED, MAX_DAYS, MAX_DESCRIPTION, MAX_LINES, Invoice, InvoiceLine
 from billing.tables.facts import Fact
 
 SQL = statements.beside(__file__)
 
 
 def rule_out(loaded: LoadedOperation) -> list[Fact]:
-    """Refuse an invoice whose lines were written without `issue_invoice` and fit into no call of ours.
+    """Refuse an invoice whose lines fit into no call of ours: written without `issue_invoice`, or erased since.
 
     Without a draft it is refused at once. A draft is deleted first, like one whose total differs.
     """
@@ -40,6 +40,8 @@ def _unfit(lines: Sequence[InvoiceLine]) -> str | None:
     if not 0 < len(lines) <= MAX_LINES:
         return f"unfit_lines: {len(lines) or 'none'}{' or more' * (len(lines) > MAX_LINES)}, expected 1 to {MAX_LINES}"
     for line in lines:
+        if line.description == ERASED:
+            return f"unfit_lines: line {line.position} was erased"
         # A description that is much longer is not even loaded: see invoices.sql.
         if not line.description or len(line.description) > MAX_DESCRIPTION:
             return f"unfit_lines: line {line.position}, description has more than {MAX_DESCRIPTION} characters, or none"

@@ -69,8 +69,8 @@ _SCOPE = (
     r"|(?:contract|queue):[a-z][a-z_]{0,59}|currency:[A-Z]{3}"
 )
 _scope = like(_SCOPE)
-# A scope, an id of ours, a revision of the schema, a month, or a signing key.
-_changed = like(rf"{_SCOPE}|[a-z]{{2,8}}_[0-9a-f]{{32}}|\d{{4}}(?:-\d\d)?|key_[0-9a-f]{{16}}")
+# A scope, an id of ours, a revision of the schema, a month, a signing key, or a customer who was erased.
+_changed = like(rf"{_SCOPE}|[a-z]{{2,8}}_[0-9a-f]{{32}}|\d{{4}}(?:-\d\d)?|key_[0-9a-f]{{16}}|{SHAPES[IdKind.CUSTOMER]}")
 _staff_or_service = like(r"[a-z][a-z0-9_.:-]{0,63}")
 _opaque = like(r"(?=.*\d)[A-Za-z0-9_.:-]{1,128}")
 
@@ -91,7 +91,7 @@ PAYLOAD: dict[str, Shape] = {
     "captured": _sums,
     "charge": id_of(IdKind.CHARGE),
     "command": like(
-        r"(?:access|archive|capture|close|housekeeping|invoice|migrate|quarantine|recover|schedule|switch)"
+        r"(?:access|archive|capture|close|erase|housekeeping|invoice|migrate|quarantine|recover|schedule|switch)"
         r"(?: [a-z]{1,20}){0,2}"
     ),
     "count": whole,

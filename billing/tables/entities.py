@@ -24,6 +24,8 @@ MAX_LINES = 100
 """Lines of an invoice. One call adds all of them or none; more are refused until they can be sent in several calls."""
 MAX_DESCRIPTION = 500
 """Characters of a line's description."""
+ERASED = "(erased)"
+"""The description of a line whose customer was erased (`billing.erasure`)."""
 MAX_DAYS = 365
 """Days until an invoice is due."""
 

@@ -234,6 +234,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
 
 FUNCTIONS: Mapping[str, Columns] = {
     "close_period": _these("operator"),
+    "erase_texts": _these("operator"),
     "remove_concluded": _these("worker operator"),
     # Who may read the bucket. What it removes without comparing it is in the bucket nevertheless, under a lock.
     "purge_facts": _these("archiver operator"),

@@ -136,6 +136,7 @@ TRIES = [
         "SELECT id FROM billing.purge_facts('capture', 1, '90 days', 0, 10, 'grace')",
         "archiver operator",
     ),
+    one("erase what is said in words", "SELECT billing.erase_texts(ARRAY['{cap_1}'], 'cus_1', false)", "operator"),
     one("say that facts were purged", "UPDATE billing.archive_batches SET purged_rows = 1"),
     one("say up to which fact was purged", "UPDATE billing.installation SET purged_upto = 1"),
     one("write down that it was restored", "SELECT billing.note_restore('x', now())", "relay worker archiver"),

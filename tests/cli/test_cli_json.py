@@ -109,6 +109,7 @@ ELSEWHERE = {
     "access policy": "tests/access/test_credentials.py",
     "close": "tests/cli/test_cli_close.py",
     "demo": "tests/test_demo.py",
+    "erase customer": "tests/cli/test_cli_erase.py",
     "recover": "tests/recovery/test_recover.py",
     "up": "tests/cli/test_cli_processes.py",
 }

@@ -1,0 +1,149 @@
+"""Erases what a customer's operations say in words: descriptions of lines, and texts in requests and facts.
+
+Amounts, ids, states and times stay: they are the evidence, and none of them names a person. What is erased was never
+archived, so the archive and its verification do not change. The function `billing.erase_texts` decides which operations
+are over, and refuses the others; an invoice whose lines are erased fits into no call any more (`billing.invoices`).
+
+An erasure is several short transactions. It may die between them and be run again: what is erased stays erased.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from billing import statements
+from billing.database import Transact
+from billing.errors import InvalidRequest, UnknownEntity
+from billing.operations import by_id
+from billing.provider_ids import provider_id
+from billing.tables.entities import Capture, Invoice
+from billing.tables.holds import ArchiveHold
+
+PAGE = 500
+"""Operations that one transaction erases."""
+SEARCHED = 20_000
+"""Invoices that one statement looks at: there is no index on customers, because only this would use it."""
+_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """How much was erased, or would be, of so many operations: descriptions of lines, bodies of calls that repeat them,
+    facts with a reason or a name in words. `not_over`: operations that cannot be erased yet; then nothing was erased of
+    their page."""
+
+    operations: int = 0
+    descriptions: int = 0
+    bodies: int = 0
+    facts: int = 0
+    not_over: tuple[str, ...] = ()
+
+    def __add__(self, other: "Erased") -> "Erased":
+        return Erased(
+            self.operations + other.operations,
+            self.descriptions + other.descriptions,
+            self.bodies + other.bodies,
+            self.facts + other.facts,
+            self.not_over + other.not_over,
+        )
+
+    @property
+    def anything(self) -> bool:
+        return bool(self.descriptions or self.bodies or self.facts)
+
+
+def operations_of(ask: Transact, customer: str, also: Iterable[str] = ()) -> list[str]:
+    """The ids of the customer's invoices, and those that were named besides. A capture's row names no customer.
+
+    Raises InvalidRequest for what is no customer's id, or while a legal hold is about the customer; UnknownEntity.
+    """
+    provider_id("customer", customer)
+    if hold := ask(partial(_held_by, customer=customer)):
+        raise InvalidRequest(f"customer {customer}", f"is under the legal hold {hold}; nothing is erased until it ends")
+    named = list(also)
+    for entity_id in named:
+        ask(partial(_must_exist, entity_id=entity_id))
+    found, after = list[str](), ""
+    while True:
+        page = ask(partial(_search, customer=customer, after=after))
+        found += page.found
+        if page.upto is None:
+            return list(dict.fromkeys([*found, *named]))
+        after = page.upto
+
+
+def count(ask: Transact, ids: Sequence[str], customer: str) -> Erased:
+    """What would be erased, and which of these operations are not over. Nothing is changed."""
+    return sum(_pages(ask, ids, customer, only_count=True), Erased())
+
+
+def erase(ask: Transact, ids: Sequence[str], customer: str) -> Erased:
+    """Erase it. Raises InvalidRequest at a page in which an operation is not over."""
+    erased = Erased()
+    for page in _pages(ask, ids, customer, only_count=False):
+        erased += page
+        if page.not_over:
+            raise not_over(customer, page.not_over)
+    return erased
+
+
+def not_over(customer: str, ids: Sequence[str]) -> InvalidRequest:
+    """The refusal, with what to do."""
+    more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+    return InvalidRequest(
+        f"customer {customer}",
+        f"has operations that are not over for a day: {', '.join(ids[:_NAMED])}{more}; `billing explain` says what "
+        "they wait for",
+    )
+
+
+def _pages(ask: Transact, ids: Sequence[str], customer: str, *, only_count: bool) -> Iterator[Erased]:
+    for start in range(0, len(ids), PAGE):
+        page = list(ids[start : start + PAGE])
+        yield ask(partial(_page, ids=page, customer=customer, only_count=only_count))
+
+
+def _page(session: Session, ids: list[str], customer: str, only_count: bool) -> Erased:
+    row = statements.run(session, _ERASE, ids=ids, customer=customer, only_count=only_count).one()
+    return Erased(len(ids), row.descriptions, row.bodies, row.facts, tuple(row.not_over))
+
+
+_ERASE = (
+    "SELECT descriptions, bodies, facts, not_over"
+    " FROM billing.erase_texts(CAST(%(ids)s AS text[]), %(customer)s, %(only_count)s)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Searched:
+    found: list[str]
+    upto: str | None
+
+
+def _search(session: Session, customer: str, after: str) -> _Searched:
+    page = (
+        select(Invoice.id, Invoice.customer).where(Invoice.id > after).order_by(Invoice.id).limit(SEARCHED).subquery()
+    )
+    its = func.array_agg(page.c.id).filter(page.c.customer == customer)
+    found, upto = session.execute(select(its, func.max(page.c.id))).one()
+    return _Searched(sorted(found or ()), upto)
+
+
+def _held_by(session: Session, customer: str) -> str | None:
+    """The name of a hold in force that is about this customer."""
+    # As `archive.keeping.search` writes what a hold is for: canonical JSON. Customers' ids need no escape there.
+    its = ArchiveHold.criteria.contains(f'"customer":"{customer}"', autoescape=True)
+    return session.scalars(select(ArchiveHold.name).where(ArchiveHold.released_at.is_(None), its).limit(1)).first()
+
+
+def _must_exist(session: Session, entity_id: str) -> None:
+    operation = by_id(entity_id)
+    if (
+        operation is None
+        or operation.table not in (Capture, Invoice)
+        or session.get(operation.table, entity_id) is None
+    ):
+        raise UnknownEntity(entity_id)
