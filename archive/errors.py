@@ -13,6 +13,7 @@ ArchiveError
 ├── BadQuestion      there is no such query, a parameter is wrong, or the time range is empty
 ├── BadQuery         the SQL is wrong, or a query file contradicts its header
 ├── TooLarge         a query needs more time, memory, disk or rows than it may have
+├── BadScratch       facts cannot be brought back there: the place, the name, or what is in it
 └── NotClosable      something stands in the way of closing a month
 """
 
@@ -72,6 +73,10 @@ class BadQuery(ArchiveError):
 
 class TooLarge(ArchiveError):
     """A query was stopped, because it needs more time, memory, disk or rows than it may have."""
+
+
+class BadScratch(ArchiveError):
+    """A scratch schema cannot be made, replaced or dropped, or its database not be used."""
 
 
 class NotClosable(ArchiveError):

@@ -33,7 +33,7 @@ FLOORS = {
         {"archive.format"},
         {"archive.writing", "archive.copies"},
         {"archive.verifying", "archive.queries", "archive.purging"},
-        {"archive.keeping", "archive.closing"},
+        {"archive.keeping", "archive.closing", "archive.scratch"},
     ),
     "jobs": (
         {"jobs.logs", "jobs.config"},

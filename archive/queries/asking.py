@@ -7,10 +7,13 @@ with the same parameters over the same manifests gives the same answer.
 import hashlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+
+import pyarrow as pa
 
 from archive.copies.cache import EVERY_CLASS, Cache, Copies
 from archive.errors import BadQuery, BadQuestion
@@ -82,6 +85,15 @@ class Answer:
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Rows of the view `facts`, some thousand at a time, each batch read once; and what they come from."""
+
+    rows: Iterator[pa.RecordBatch]
+    evidence: list[Read]
+    time_zone: str
+
+
 def ask(
     cache: Cache,
     name: str,
@@ -120,13 +132,37 @@ def ask_sql(
     Raises BadQuestion, BadQuery, TooLarge, and the errors of `Cache.reading`.
     """
     asked_at = datetime.now(UTC)
-    for name in classes:
-        if name not in CLASSES:
-            raise BadQuestion(f"--class {name!r} is no class; there are: {', '.join(CLASSES)}")
-    asked = values(_OF_FREE_SQL, given or {}, asked_at)
+    asked = _free_values(classes, given, asked_at)
     first, last = _days(Days.IN_RANGE, asked)
     with cache.reading(classes, since=first, until=last, rehash=rehash) as copies:
         return _answer(None, "SQL", sql, asked, asked_at, copies, limits, None, Range(asked.since, asked.until))
+
+
+@contextmanager
+def facts_chosen(
+    cache: Cache, sql: str, given: Mapping[str, str] | None = None, *, classes: Sequence[str] = EVERY_CLASS
+) -> Iterator[Facts]:
+    """The facts that one SELECT of the caller chooses, which returns their `retention_class` and `archive_seq`. It sees
+    what `ask_sql` sees. However many they are, a few are in memory, and no limit of an answer holds.
+
+    Raises BadQuestion, BadQuery, TooLarge, and the errors of `Cache.reading`; also while the rows are read.
+    """
+    asked = _free_values(classes, given, datetime.now(UTC))
+    first, last = _days(Days.IN_RANGE, asked)
+    with (
+        cache.reading(classes, since=first, until=last) as copies,
+        engine.facts_chosen(
+            sql, copies.evidence, scratch=copies.scratch, zone=asked.zone, within=Range(asked.since, asked.until)
+        ) as rows,
+    ):
+        yield Facts(rows, _read(copies), asked.zone)
+
+
+def _free_values(classes: Sequence[str], given: Mapping[str, str] | None, asked_at: datetime) -> Values:
+    for name in classes:
+        if name not in CLASSES:
+            raise BadQuestion(f"--class {name!r} is no class; there are: {', '.join(CLASSES)}")
+    return values(_OF_FREE_SQL, given or {}, asked_at)
 
 
 def _answer(
@@ -161,21 +197,25 @@ def _answer(
         until=asked.until,
         asked_at=asked_at,
         took_ms=round((time.monotonic() - began) * 1000),
-        evidence=[
-            Read(
-                part.retention_class,
-                1,
-                part.last,
-                part.head,
-                sum(manifest.rows for manifest in part.manifests),
-                len(part.files),
-                part.hashed,
-            )
-            for part in copies.evidence
-        ],
+        evidence=_read(copies),
         schema=schema,
         table=table,
     )
+
+
+def _read(copies: Copies) -> list[Read]:
+    return [
+        Read(
+            part.retention_class,
+            1,
+            part.last,
+            part.head,
+            sum(manifest.rows for manifest in part.manifests),
+            len(part.files),
+            part.hashed,
+        )
+        for part in copies.evidence
+    ]
 
 
 def _days(days: Days, asked: Values) -> tuple[date, date]:

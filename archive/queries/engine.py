@@ -71,6 +71,33 @@ def run(
             return _answer(engine, sql, values, zone, limits, declared)
 
 
+@contextmanager
+def facts_chosen(
+    sql: str, evidence: Sequence[Evidence], *, scratch: Path, zone: str, within: Range = EVERYTHING
+) -> Iterator[Iterator[pa.RecordBatch]]:
+    """The rows of the view `facts` that one SELECT chooses: it returns the columns `retention_class` and `archive_seq`.
+
+    They come as they are read, and no limit of an answer holds. Raises BadQuery and TooLarge, also while they are read.
+    """
+    template, files = views.template(scratch), [str(path) for part in evidence for path in part.files]
+    # Every column is asked for, so it is known before which objects lack one.
+    newer, older = views.by_version(files)
+    view = views.facts(template, newer, within, older=older)
+    with _reworded(USUAL), _opened([template, *files], evidence, scratch, zone, view) as engine:
+        statement = _only_select(engine, sql)
+        if unknown := sorted(statement.named_parameters):
+            raise BadQuery(f"${unknown[0]} is no parameter here; there are none")
+        chosen = engine.sql(statement.query)
+        if missing := [name for name in ("retention_class", "archive_seq") if name not in chosen.columns]:
+            raise BadQuery(f"it returns no column {missing[0]}; a fact is chosen by retention_class and archive_seq")
+        chosen.create_view("chosen")
+        names = ", ".join(f'"{name}"' for name, _ in views.columns())
+        rows = engine.sql(
+            f"SELECT {names} FROM facts SEMI JOIN chosen USING (retention_class, archive_seq)"  # noqa: S608 - our names
+        )
+        yield iter(rows.to_arrow_reader(_BATCH_ROWS))
+
+
 def _answer(
     engine: duckdb.DuckDBPyConnection,
     sql: str,

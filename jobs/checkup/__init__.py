@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from jobs.checkup import archive, growth, postgres, servers
+from jobs.checkup import archive, growth, postgres, scratch, servers
 from jobs.checkup.findings import Finding, Level
 from jobs.process.service import ServiceProcess
 
@@ -24,3 +24,5 @@ def examine(runtime: ServiceProcess) -> Iterator[Finding]:
         yield servers.stripe(runtime)
     yield from archive.archive(runtime)
     yield from growth.facts(runtime)
+    if runtime.settings.scratch_url.is_set:
+        yield scratch.investigations(runtime)

@@ -15,6 +15,7 @@ _LIVE_KEYS = ("sk_live_", "rk_live_")
 S3_KEYS = ("s3_access_key", "s3_secret_key")
 _URLS: dict[str, tuple[Callable[[str], Address], str]] = {
     "database_url": (postgres_url.read, postgres_url.FORM),
+    "scratch_url": (postgres_url.read, postgres_url.FORM),
     "redis_url": (redis_url.read, redis_url.FORM),
 }
 

@@ -221,6 +221,12 @@ class Settings(_Queues):
         description="megabytes that these copies may take, at least 100; those that were not used for longest go first",
     )
 
+    scratch_url: SecretField = Field(
+        Secret.unset("BILLING_SCRATCH_URL"),
+        description="postgresql://user:password@host/database, or a reference: a database of its own, into which "
+        "`billing archive restore` brings facts for an investigation",
+    )
+
     keep_days: int = Field(
         90,
         ge=90,

@@ -40,10 +40,13 @@ CHANGING = {
     "archive hold release",
     "archive policy apply",
     "archive policy raise",
+    # With a name or --drop; --list only reads.
+    "archive restore",
     "archive setup",
     "capture",
     # With a reason; without one it only reads.
     "close",
+    "erase customer",
     "housekeeping run",
     "invoice issue",
     "invoice reopen",
@@ -110,6 +113,7 @@ NEED_A_REASON = {
     "archive policy apply",
     "archive policy raise",
     "archive setup",
+    "erase customer",
     "invoice reopen",
     "quarantine discard",
     "quarantine replay",
@@ -245,6 +249,8 @@ LEAST = {
     "archive hold place": ("--name", "CASE-7", "--where", "payment-intent=pi_1"),
     "archive hold release": ("--name", "CASE-7"),
     "archive policy raise": ("--class", "capture"),
+    "archive restore": ("case_7", "--id", "pi_1", "--reason", "INC-12"),
+    "erase customer": ("cus_1",),
     "capture": ("--payment-intent", "pi_1", "--amount", "1", "--currency", "USD", "--request-id", "order-1"),
     "close": ("2026-10", "--reason", "INC-12"),
     "invoice issue": (
