@@ -1,6 +1,9 @@
 """What all tests stand on: real servers, started once."""
 
+import contextlib
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
@@ -29,16 +32,33 @@ os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 StandInServer.program = verdicts.JUDGED
 
 
+@contextlib.contextmanager
+def files_in_memory() -> Iterator[None]:
+    """What is started in here keeps its files in memory, where a system has enough of it for several such runs.
+
+    Thousands of databases are made, of 400 files each, and removed. On a disk that others use, one takes 0.27 s of CPU
+    and 0.8 s; in memory 0.03 s and 0.1 s.
+    """
+    memory = Path("/dev/shm")  # noqa: S108
+    with pytest.MonkeyPatch.context() as here:
+        if memory.is_dir() and shutil.disk_usage(memory).free > 8 << 30:
+            here.setattr(tempfile, "tempdir", str(memory))
+        yield
+
+
 @pytest.fixture(scope="session")
 def stack() -> Iterator[LocalServers]:
     """Postgres, Valkey and the Stripe stand-in for the whole run.
 
     A test that restarts or kills one of them leaves it running.
     """
-    with LocalServers() as servers:
-        if not os.environ.get("STRIPE_API_BASE"):  # one of your own has no judge
-            verdicts.watch(servers.standin.url, "stack")
-        yield servers
+    servers = LocalServers()
+    with files_in_memory():
+        servers.start()
+    if not os.environ.get("STRIPE_API_BASE"):  # one of your own has no judge
+        verdicts.watch(servers.standin.url, "stack")
+    yield servers
+    servers.stop()
 
 
 @pytest.fixture(scope="session")
