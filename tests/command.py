@@ -16,10 +16,9 @@ import pytest
 import structlog
 from forked import Forked
 from service import Service
-from typer.main import get_command
 
 from jobs import logs
-from jobs.cli import app, main
+from jobs.cli import main, whole
 from jobs.config.settings import Settings
 from jobs.config.sources import variable
 
@@ -135,7 +134,7 @@ def in_a_process(arguments: Sequence[str], environment: Mapping[str, str] | None
 
 def is_command(words: list[str]) -> bool:
     """Whether these words begin with a command of `billing`."""
-    command: Any = get_command(app)
+    command = whole()
     for word in words:
         if not (inner := getattr(command, "commands", None)):
             return True

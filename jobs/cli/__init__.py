@@ -10,9 +10,12 @@ away, an unknown id), nothing was changed, and one line on standard error says w
 import gc
 import sys
 import warnings
+from functools import cache
+from typing import Any
 
 import typer
 from typer.exceptions import TyperException
+from typer.main import get_command
 
 from jobs.cli import (
     access,
@@ -97,6 +100,12 @@ def _options(
     pass
 
 
+@cache
+def whole() -> Any:
+    """The command with all that is below it. To make it takes Typer 15 ms, so a process that runs several makes one."""
+    return get_command(app)
+
+
 def main() -> None:
     """Run the command that the arguments name, and end the process with its exit status."""
     # A command imports a thousand modules, and creates no garbage thereby: by default the collector would look three
@@ -105,7 +114,7 @@ def main() -> None:
     warnings.showwarning = lambda warning, category, *_, **__: _warn(warning, category)
     try:
         # Not in "standalone mode", in which Typer prints a usage error as a box of five lines.
-        status = app(prog_name=usage.COMMAND, standalone_mode=False)
+        status = whole()(prog_name=usage.COMMAND, standalone_mode=False)
     except TyperException as error:
         if words := usage.complaint(error):
             _print_safely(words)

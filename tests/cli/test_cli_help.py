@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.main import get_command
 
 from archive.queries.plots import PLOTS
 from billing.operations import OPERATIONS
 from billing.scopes import KINDS
 from jobs.access.kinds import S3_POLICIES
-from jobs.cli import app
+from jobs.cli import whole
 from jobs.config import queues
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
@@ -29,7 +28,7 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, An
         yield from commands(each, (*path, name))
 
 
-COMMANDS = dict(commands(get_command(app)))
+COMMANDS = dict(commands(whole()))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
