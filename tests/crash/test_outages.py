@@ -72,10 +72,10 @@ def test_a_postgres_that_restarts_under_the_workers_costs_no_money_and_no_work(
 def test_a_worker_told_to_stop_finishes_its_calls_and_claims_nothing_more(
     service: Service, spawn: Callable[..., Child]
 ) -> None:
-    spawn("relay")
-    worker = spawn("worker", "captures")
     service.standin.add_fault("latency_after", path="/capture$", seconds=0.8)
     captures = [service.ask_for_capture(intent) for intent in service.intents(80)]
+    spawn("relay")
+    worker = spawn("worker", "captures")
     eventually(lambda: len(service.posts("/capture")) >= 10, "calls in flight")
     worker.send(signal.SIGTERM)
     worker.send(signal.SIGTERM)
