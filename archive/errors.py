@@ -1,7 +1,7 @@
 """The errors of the archive, named by what is known about the evidence.
 
 ArchiveError
-├── StoreAway        S3 did not answer, or is overloaded: nothing is lost, try again
+├── StoreAway        S3 did not answer, is overloaded or full, or our clock is wrong: nothing is lost, try again
 ├── StoreRefused     S3 refused: a setting or a permission is wrong
 ├── WrongBucket      the bucket belongs to another environment, cannot lock, or was never set up
 ├── EvidenceDiffers  S3 or Postgres holds something other than it must: a person must look

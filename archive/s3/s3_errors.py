@@ -16,6 +16,18 @@ _ABOUT_KEYS = frozenset(
     " AuthorizationHeaderMalformed CredentialsNotSupported UnrecognizedClientException".split()
 )
 """Source: docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html"""
+_PASSING = frozenset({"RequestTimeTooSkewed", "RequestTimeout"})
+"""Answers 403 and 400 that a later request does not get: the clock is set, the network is quicker."""
+_FULL = "it has no room left; make some there"
+_ADVICE = {
+    "AccessDenied": "a right is missing (docs/access.md), or the bucket's policy denies it",
+    "InsufficientStorage": _FULL,
+    "QuotaExceeded": _FULL,
+    "RequestTimeTooSkewed": "set this machine's clock: it differs from S3's by more than 15 minutes",
+    "SlowDown": "it asks for fewer requests",
+    "XMinioStorageFull": _FULL,
+}
+"""What an operator should know of an error, where its name does not say it."""
 
 
 @contextmanager
@@ -25,8 +37,9 @@ def translated(what: str) -> Iterator[None]:
         yield
     except ClientError as error:
         setting = _KEYS if code(error) in _ABOUT_KEYS else "S3_ENDPOINT_URL"
-        message = f"{setting}: {what}: S3 answers {status(error)} {code(error)}"
-        if status(error) >= 500 or status(error) in (409, 429):
+        advice = f"; {_ADVICE[code(error)]}" if code(error) in _ADVICE else ""
+        message = f"{setting}: {what}: S3 answers {status(error)} {code(error)}{advice}"
+        if status(error) >= 500 or status(error) in (409, 429) or code(error) in _PASSING:
             raise StoreAway(message) from None
         raise StoreRefused(message) from None
     except (NoCredentialsError, PartialCredentialsError):

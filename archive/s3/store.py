@@ -295,7 +295,8 @@ class Store:
             answer = self._s3.get_object_lock_configuration(Bucket=self.bucket)
             enabled = answer["ObjectLockConfiguration"].get("ObjectLockEnabled") == "Enabled"
         except ClientError as error:
-            if status(error) in (401, 403):
+            # Whoever is overloaded, or refuses to tell, has not said that it cannot lock.
+            if status(error) not in (400, 404, 501) or code(error) == "RequestTimeout":
                 raise
             enabled = False
         if not enabled:

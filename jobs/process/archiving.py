@@ -292,7 +292,11 @@ def _log_new(troubles: Sequence[Trouble], logged: set[str]) -> set[str]:
 
 def _log_trouble(error: StoreAway | SQLAlchemyError) -> None:
     """A server that is away has another event than one that takes too long or refuses."""
-    away = isinstance(error, StoreAway) or classify(error) is Failure.RECONNECT
+    if isinstance(error, StoreAway):
+        # It names the request, and what to do. Postgres's own message may hold values of rows.
+        log.warning("archive.away", error=type(error).__name__, sqlstate=None, message=str(error))
+        return
+    away = classify(error) is Failure.RECONNECT
     kind = type(getattr(error, "orig", None) or error).__name__
     log.warning("archive.away" if away else "archive.failed", error=kind, sqlstate=database.sqlstate(error))
 

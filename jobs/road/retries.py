@@ -126,7 +126,12 @@ ERRORS = (
     ),
     ErrorClass("Redis", redis.exceptions.RedisError, "away, or refuses our login; work stays in Postgres", SERVER_AWAY),
     ErrorClass("secrets", SecretAway, "the store of the secrets is away", SERVER_AWAY),
-    ErrorClass("S3", archive.StoreAway, "away or overloaded: 5xx, 409, 429; facts stay in Postgres", SERVER_AWAY),
+    ErrorClass(
+        "S3",
+        archive.StoreAway,
+        "away, overloaded, full: 5xx, 409, 429; we are too slow, or our clock is wrong; facts stay in Postgres",
+        SERVER_AWAY,
+    ),
     ErrorClass("S3", archive.StoreRefused, "any other refusal: a key, a right, a setting", OPERATOR),
     ErrorClass("S3", archive.WrongBucket, "another environment's bucket, or one without locks", OPERATOR),
     ErrorClass("S3", archive.EvidenceDiffers, "what is stored is not what must be there", OPERATOR),

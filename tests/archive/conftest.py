@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from command import run, settings
 from evidence import Archive, Lines
 from service import Service, drop_database, make_database
 
@@ -18,6 +19,8 @@ from billing.tables.schema import Table
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.servers import LocalServers
 from jobs.process import archiving
+
+__all__ = ["run", "settings"]
 
 
 @pytest.fixture(scope="session")
