@@ -2,9 +2,8 @@
 
     python archivers.py DATABASE_URL BUCKET ENDPOINT SEED     (the keys of S3 and for signing are in its environment)
 
-With PURGES in its environment each of them also purges, a batch after each round.
-
-It dies at one of its own places, or wherever it happens to be when its time is up: in a statement, in a request.
+Each of them also purges, a batch after each round. It dies at one of its own places, or wherever it happens to be when
+its time is up: in a statement, in a request.
 
 Forked from here, because loading S3 and Parquet anew for each would take longer than its life. Nothing of theirs is
 used before the fork. Until SIGTERM; then it prints how often which place was the end of one.
@@ -63,7 +62,7 @@ def live(seed: str, tell: int) -> None:
     published, signer = False, Ed25519Signer.read(os.environ["SIGNING_KEY"])
     writer = Writer(BatchSize(engine), watched, retention.load(), Source("test", "ins_test"), **terms, signer=signer)
     purging.REST = 0
-    purger = Purger(engine, watched, timedelta(days=90), _limit=BatchLimit(50)) if "PURGES" in os.environ else None
+    purger = Purger(engine, watched, timedelta(days=90), _limit=BatchLimit(50))
     with watched_commits(passes):
         while True:
             try:
@@ -72,7 +71,7 @@ def live(seed: str, tell: int) -> None:
                     writer.daily()
                     published = True
                 moved = writer.round().archived
-                step = purger and purger.next()
+                step = purger.next()
                 for trouble in step.troubles if step else ():
                     # Postgres may be slow; evidence may not differ.
                     if isinstance(trouble, EvidenceDiffers):

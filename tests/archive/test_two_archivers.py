@@ -1,8 +1,10 @@
-"""Two archivers that are killed all the time, four writers that commit late, roll back and stall: each fact once.
+"""Two archivers that purge too and are killed all the time, eight writers that commit late, roll back and stall.
 
-What was committed is written down by the writers, what was archived is read by `outside`: the comparison shares no
-code with the archiver. `BILLING_TEST_ARCHIVE_S` makes it longer (`make chaos` does), and `BILLING_TEST_SEED` repeats
-its choices.
+Each committed fact is in the bucket once, in the order of its entity, and leaves Postgres. What was committed is
+written down by the writers; what was archived is read by `outside` and by the auditor's `verify.py`, which share no
+code with the archiver. An exporter with a watermark (`id >`) runs beside them, and loses facts.
+
+`BILLING_TEST_ARCHIVE_S` makes it longer (`make chaos` does), and `BILLING_TEST_SEED` repeats its choices.
 """
 
 import contextlib
@@ -17,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
+from auditor import Auditor
 from evidence import Archive
 from outside import in_order
 from service import PATIENCE_S, eventually, patient_engine
@@ -35,59 +38,89 @@ ARCHIVE_S = float(os.environ.get("BILLING_TEST_ARCHIVE_S", "6"))
 SEED = int(os.environ.get("BILLING_TEST_SEED", "20261125"))
 HERE = Path(__file__).parent
 
-# None of them starts work, so the relay only stamps them.
-TOPICS = ("capture.attempted", "capture.looked", "capture.captured", "invoice.drafted", "invoice.sent", "switch.pulled")
-
-
-LEFT = """
+# None of them starts work, so the relay only stamps them. None says that money was taken: it would be twice.
+TOPICS = (
+    "capture.attempted",
+    "capture.looked",
+    "capture.authorization_read",
+    "invoice.drafted",
+    "invoice.sent",
+    "switch.pulled",
+)
+STEADY, STALLING = 6, 2
+"""Writers."""
+ENTITIES = 100
+"""Of each kind. Everything about captures and invoices happened long ago and is over, so a fact may leave Postgres as
+soon as every fact of its entity is archived."""
+OVER = (
+    "INSERT INTO billing.captures (id, request_id, payment_intent, amount_minor, currency, state, state_since)"
+    f" SELECT 'cap_' || n, n, 'pi_' || n, 1, 'USD', 'captured', '2020-01-01' FROM generate_series(1, {ENTITIES}) AS n",
+    "INSERT INTO billing.invoices (id, request_id, customer, currency, total_minor, days_until_due, state, state_since)"
+    " SELECT 'inv_' || n, n, 'cus_1', 'EUR', 1, 14, 'sent', '2020-01-01'"
+    f" FROM generate_series(1, {ENTITIES}) AS n",
+)
+TO_ARCHIVE = """
     SELECT count(*) FROM billing.facts AS f
      WHERE f.batch_no IS NULL OR EXISTS (SELECT FROM billing.archive_batches WHERE state = 'claimed')
 """
+TO_PURGE = "SELECT count(*) FROM billing.facts WHERE entity_type IN ('capture', 'invoice')"
+Told = tuple[int, str, int]
+"""A fact: its id, its entity, and which of the entity's facts it is. The latter is its amount, too."""
 
 
 class Writers:
-    """Applications that write facts; what is committed is also written down here, by other means."""
+    """Applications that write facts; what is committed is also written down here, by other means.
 
-    def __init__(self, url: str, stop: threading.Event, ago: str = "0 days") -> None:
-        self._url, self._stop, self._ago = url, stop, ago
-        self.committed: list[tuple[int, str, int]] = []
+    `seen`: the ids that a watermark has gone past. `overtaken`: those that were committed after it had gone past them,
+    so that it never comes back to them.
+    """
+
+    def __init__(self, url: str, stop: threading.Event, seen: list[int]) -> None:
+        self._url, self._stop, self._seen = url, stop, seen
+        self.committed: list[Told] = []
+        self.overtaken: set[int] = set()
         self.rolled_back = 0
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("CREATE TABLE public.entity (id text PRIMARY KEY, version int NOT NULL DEFAULT 0)")
-            for kind in ("capture", "invoice", "switch"):
-                connection.execute("INSERT INTO entity SELECT %s || '_' || n FROM generate_series(1, 20) n", [kind[:3]])
+            for kind in ("cap", "inv", "swi"):
+                connection.execute(
+                    "INSERT INTO entity SELECT %s || '_' || n FROM generate_series(1, %s) n", [kind, ENTITIES]
+                )
 
-    def write(self, seed: str) -> None:
+    def write(self, seed: str, *, stalls: bool = False) -> None:
         rng = random.Random(seed)
         with psycopg.connect(self._url) as connection:
             while not self._stop.is_set():
-                self._one_transaction(connection, rng)
+                self._one_transaction(connection, rng, stalls)
 
-    def _one_transaction(self, connection: psycopg.Connection, rng: random.Random) -> None:
+    def _one_transaction(self, connection: psycopg.Connection, rng: random.Random, stalls: bool) -> None:
         topic = rng.choice(TOPICS)
-        entity = f"{topic[:3]}_{rng.randint(1, 20)}"
+        entity = f"{topic[:3]}_{rng.randint(1, ENTITIES)}"
         facts = [self._tell(connection, topic, entity) for _ in range(rng.randint(1, 3))]
         if rng.random() < 0.1:
             with connection.transaction(force_rollback=True):
                 self._tell(connection, topic, entity)
-        # Late, mostly a little; now and then so late that the others are far ahead.
-        self._stop.wait(rng.choice([0.0, 0.0, 0.005, 0.02, 0.1, 0.1, 0.6 if rng.random() < 0.2 else 0.0]))
+        # Late, mostly a little; a writer that stalls, so late that the others are far ahead.
+        self._stop.wait(rng.uniform(0.3, 1.5) if stalls else rng.choice([0.0, 0.0, 0.005, 0.02, 0.1, 0.1]))
         if rng.random() < 0.2:
             connection.rollback()
             self.rolled_back += len(facts)
         else:
+            overtaken = {fact_id for fact_id, _, _ in facts if self._seen and self._seen[-1] > fact_id}
             connection.commit()
             self.committed += facts
+            self.overtaken |= overtaken
 
-    def _tell(self, connection: psycopg.Connection, topic: str, entity: str) -> tuple[int, str, int]:
+    def _tell(self, connection: psycopg.Connection, topic: str, entity: str) -> Told:
         """The entity's row is locked from here to the end of the transaction, as billing does it."""
         raised = "UPDATE entity SET version = version + 1 WHERE id = %s RETURNING version"
         (version,) = connection.execute(raised, [entity]).fetchone() or (0,)
         (fact_id,) = connection.execute(
             "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload, happened_at)"
-            " VALUES (%s, split_part(%s, '.', 1), %s, %s, 'billing', '{}', clock_timestamp() - CAST(%s AS interval))"
+            " VALUES (%s, split_part(%s, '.', 1), %s, %s, 'billing',"
+            " jsonb_build_object('minor', CAST(%s AS int), 'currency', 'EUR'), clock_timestamp() - interval '120 days')"
             " RETURNING id",
-            [topic, topic, entity, version, self._ago],
+            [topic, topic, entity, version, version],
         ).fetchone() or (0,)
         return fact_id, entity, version
 
@@ -133,10 +166,10 @@ def be_watermark(url: str, done: threading.Event, seen: list[int]) -> None:
             done.wait(0.02)
 
 
-def start_archivers(archive: Archive, template: LocalServers, number: int, **more: str) -> Child:
+def start_archivers(archive: Archive, template: LocalServers, number: int) -> Child:
     # Each nursery has a key of its own, as while one key replaces another.
     keys = {"ACCESS": archive.s3.access_key, "SECRET": archive.s3.secret_key, "SIGNING_KEY": new_private_key()}
-    environment = {**os.environ, **keys, **more, "PYTHONPATH": f"{HERE}:{HERE.parents[1]}"}
+    environment = {**os.environ, **keys, "PYTHONPATH": f"{HERE}:{HERE.parents[1]}"}
     where = [archive.service.url, archive.bucket, archive.s3.url, f"{SEED}-{number}"]
     return template.supervisor.spawn(
         f"archivers-{number}", [sys.executable, HERE / "archivers.py", *where], environment
@@ -144,33 +177,40 @@ def start_archivers(archive: Archive, template: LocalServers, number: int, **mor
 
 
 def test_every_committed_fact_is_archived_once_and_in_order_and_a_watermark_would_have_lost_some(
-    archive: Archive, template: LocalServers
+    archive: Archive, template: LocalServers, tmp_path: Path
 ) -> None:
     print(f"seed {SEED}, {ARCHIVE_S:g} s")
     url = make_url(archive.service.url).set(drivername="postgresql").render_as_string(hide_password=False)
+    for statement in OVER:
+        archive.service.execute(statement)
     stop, done, seen = threading.Event(), threading.Event(), list[int]()
-    writers = Writers(url, stop)
+    writers = Writers(url, stop, seen)
     nurseries = [start_archivers(archive, template, n) for n in range(2)]
     others = Threads(lambda: be_relay(archive.service.url, done), lambda: be_watermark(url, done, seen))
-    writing = Threads(*(lambda n=n: writers.write(f"{SEED}-{n}") for n in range(4)))
+    writing = Threads(*(lambda n=n: writers.write(f"{SEED}-{n}", stalls=n >= STEADY) for n in range(STEADY + STALLING)))
+    meanwhile: list[list[str]] = []
 
-    def ended() -> list[str]:
-        return [nursery.output()[-3000:] for nursery in nurseries if nursery.poll() is not None]
-
-    meanwhile: list[str] = []
-
-    def all_archived() -> bool:
-        meanwhile.extend(verify(archive).told)
-        assert (ended(), others.failed, writing.failed) == ([], [], [])
+    def asked(query: str) -> list[tuple[object, ...]]:
         with psycopg.connect(url) as connection:
-            return connection.execute(LEFT).fetchone() == (0,)
+            return connection.execute(query).fetchall()  # type: ignore[call-overload,no-any-return]
+
+    def settled() -> bool:
+        """Of ended operations nothing is left, and everything is archived, also the facts about the last purges."""
+        if len(meanwhile) < 3:
+            meanwhile.append(verify(archive).told)
+        ended = [nursery.output()[-3000:] for nursery in nurseries if nursery.poll() is not None]
+        assert (ended, others.failed, writing.failed) == ([], [], [])
+        # In this order: once nothing is left, no purge writes a further fact.
+        return asked(TO_PURGE) == asked(TO_ARCHIVE) == [(0,)]
 
     end = time.monotonic() + ARCHIVE_S
     try:
         eventually(lambda: time.monotonic() > end, "the time is over", ARCHIVE_S + PATIENCE_S)
+        left_meanwhile = asked("SELECT CAST(sum(purged_rows) AS bigint) FROM billing.archive_batches")
         stop.set()
         writing.join()
-        eventually(all_archived, "everything is archived")
+        # Archivers go on dying meanwhile, so on a busy machine few of them come to their end.
+        eventually(settled, "everything is archived, and purged", 3 * PATIENCE_S + ARCHIVE_S)
     finally:
         stop.set()
         done.set()
@@ -180,17 +220,27 @@ def test_every_committed_fact_is_archived_once_and_in_order_and_a_watermark_woul
             nursery.terminate()
     deaths = sum((Counter(json.loads(nursery.output().splitlines()[-1])) for nursery in nurseries), Counter[str]())
     facts = archive.outside.facts()
+    rows = [row for of_class in facts.values() for row in of_class if row["entity_type"] != "batch"]
+    purges = [json.loads(row["payload"])["count"] for row in facts["admin"] if row["topic"] == "batch.purged"]
     batches = sum(version["Key"].startswith("v1/") for version in archive.outside.versions())
-    archived = [(row["fact_id"], row["entity_id"], row["entity_version"]) for rows in facts.values() for row in rows]
-    lost_by_watermark = {fact_id for fact_id, _, _ in writers.committed} - set(seen)
     print(
-        f"{len(archived)} facts in {batches} batches, {writers.rolled_back} rolled back; "
-        f"{deaths.total()} deaths {dict(deaths)}; a watermark would have lost {len(lost_by_watermark)}"
+        f"{len(rows)} facts in {batches} batches, {writers.rolled_back} rolled back; {sum(purges)} purged in "
+        f"{len(purges)} transactions, {left_meanwhile[0][0]} of them meanwhile; {deaths.total()} deaths "
+        f"{dict(deaths)}; a watermark has lost {len(writers.overtaken)}"
     )
-    assert sorted(archived) == sorted(writers.committed)
+    assert sorted((row["fact_id"], row["entity_id"], row["entity_version"]) for row in rows) == sorted(
+        writers.committed
+    )
+    assert [row for row in rows if row["minor"] != row["entity_version"]] == []
     in_order(facts)
+    gone = Counter(writers.committed) - Counter(asked("SELECT id, entity_id, entity_version FROM billing.facts"))
+    (counted,) = asked("SELECT CAST(sum(purged_rows) AS bigint) FROM billing.archive_batches")
+    assert (gone.total(),) == (sum(purges),) == counted > (0,)
     assert deaths.total() > 0
     # Whatever died on whichever line: a verification takes none of it for an attack.
-    assert (verify(archive).told, meanwhile) == ([], [])
+    assert [verify(archive).told, *meanwhile] == [[]] * (1 + len(meanwhile))
+    said = Auditor(archive.s3, tmp_path).verify(archive.bucket)
+    assert (said.differs, said.status) == ([], 0)
     # The control: a run in which nothing could get lost would show nothing.
-    assert len(lost_by_watermark) > 0
+    assert len(writers.overtaken) > 0
+    assert writers.overtaken.isdisjoint(seen)
