@@ -1,6 +1,6 @@
 """Removing old rows while new ones are written: `python -m bench.growth`, in a Postgres of its own.
 
-It fills `facts` and, for a part of the operations, work and calls, as if they had ended 100 days ago and were archived.
+It fills `facts` and, for a part of the operations, work and calls, as if they had ended long ago and were archived.
 Then somebody writes all the time, in one transaction, what a capture writes; the latency of these commits is measured
 
     alone       with nothing beside it
@@ -23,9 +23,7 @@ from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
 from uuid import uuid4
 
-import psycopg
-from sqlalchemy.engine import make_url
-
+from bench.facts import FACTS, Captures, Connection, connected
 from billing import database
 from billing.timing import PRODUCTION
 from jobs.access import migrate
@@ -39,7 +37,6 @@ PAUSE_S = 0.02
 """Between two commits of the writer."""
 LEAST = 2
 """Commits of the writer in each phase; fewer have no percentile."""
-LONG_AGO_MS = int(1000 * (time.time() - 100 * 24 * 3600))
 
 
 @dataclass
@@ -63,50 +60,13 @@ class Phase:
 
 HEAD = "| phase | rows removed | s | rows/s | WAL, MB | commit p50, ms | p99 | longest |\n" + "|---" * 8 + "|"
 
-# Ids as `billing.ids` makes them: the time, then what is random.
-ID = "'{}_' || lpad(to_hex(CAST(%(began)s AS bigint) + n), 12, '0') || substr(md5(CAST(n AS text)), 1, 20)"
-
-_FILL = (
-    # Its indexes are built afterwards.
-    "ALTER TABLE billing.facts DROP CONSTRAINT facts_entity_type_entity_id_entity_version_key",
-    f"""INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, correlation_id, payload,
-                                   happened_at, planned_version, batch_no, archive_seq)
-        SELECT (ARRAY['capture.requested', 'capture.attempted', 'capture.attempted', 'capture.captured'])[v], 'capture',
-               {ID.format("cap")}, v, 'billing', 'order-' || n,
-               jsonb_build_object('step', 'capture', 'generation', 1, 'outcome', 'learned', 'status', 200,
-                                  'took_ms', mod(n, 900), 'request_id', 'req_' || md5(CAST(n AS text))),
-               now() - interval '100 days', 1, 1, n
-          FROM generate_series(1, %(captures)s) AS n, generate_series(1, 4) AS v""",
-    "ALTER TABLE billing.facts ADD CONSTRAINT facts_entity_type_entity_id_entity_version_key"
-    " UNIQUE (entity_type, entity_id, entity_version)",
-    f"""INSERT INTO billing.captures (id, request_id, payment_intent, amount_minor, currency, state, version)
-        SELECT {ID.format("cap")}, 'order-' || n, 'pi_' || n, 1999, 'USD', 'captured', 4
-          FROM generate_series(1, %(operations)s) AS n""",
-    """INSERT INTO billing.archive_batches (class, number, event_date, rows, first_seq, last_seq, first_fact, last_fact,
-            lock_mode, locked_until, manifest_lock_mode, manifest_locked_until, state, object_sha256, object_version,
-            manifest_sha256, archived_at)
-        SELECT class, 1, current_date, 1, 1, 1, 1, 1, 'GOVERNANCE', now(), 'GOVERNANCE', now(), 'archived', 'a', 'b',
-               'c', now()
-          FROM unnest(ARRAY['attempt', 'capture']) AS c (class)""",
-)
-WORK_AND_CALLS = (
-    f"""INSERT INTO billing.work (id, contract, version, queue, entity_id, scopes, state, urgency, dedupe_key,
-                                  created_at, state_since)
-        SELECT {ID.format("wrk")}, 'take_capture', 1, 'captures', {ID.format("cap")},
-               '{{everything,captures,account:own}}', 'done', now() - interval '100 days', 'fact:' || n,
-               now() - interval '100 days', now() - interval '100 days'
-          FROM generate_series(1, %(operations)s) AS n""",
-    f"""INSERT INTO billing.idempotency_records (id, operation_id, step, generation, work_id, queue, key, method, path,
-            body, livemode, api_version, state, learned, sends, answer_status, answer, request_ids, conclusion,
-            created_at, first_sent_at, last_prepared_at, last_reported_at, concluded_at)
-        SELECT {ID.format("rec")} || v, {ID.format("cap")}, 'step' || v, v, {ID.format("wrk")}, 'captures',
-               'billing:production:' || {ID.format("cap")} || ':g' || v, 'POST', '/v1/payment_intents/pi_1/capture',
-               'amount_to_capture=1999&metadata[operation]=' || n, true, '2025-01-01', 'answered', 'succeeded', 1, 200,
-               convert_to(repeat(md5(CAST(n AS text)), 12), 'UTF8'), ARRAY['req_' || n], 'succeeded',
-               now() - interval '100 days', now() - interval '100 days', now() - interval '100 days',
-               now() - interval '100 days', now() - interval '100 days'
-          FROM generate_series(1, %(operations)s) AS n, generate_series(1, 2) AS v""",
-)
+_ARCHIVED = """
+    INSERT INTO billing.archive_batches (class, number, event_date, rows, first_seq, last_seq, first_fact, last_fact,
+           lock_mode, locked_until, manifest_lock_mode, manifest_locked_until, state, object_sha256, object_version,
+           manifest_sha256, archived_at)
+    SELECT class, 1, current_date, 1, 1, 1, 1, 1, 'GOVERNANCE', now(), 'GOVERNANCE', now(), 'archived', 'a', 'b', 'c',
+           now()
+      FROM unnest(ARRAY['attempt', 'capture']) AS c (class)"""
 PARTITIONS = (
     "CREATE TABLE public.parts (LIKE billing.facts INCLUDING DEFAULTS) PARTITION BY RANGE (id)",
     "CREATE TABLE public.old PARTITION OF public.parts FOR VALUES FROM (0) TO (%(deleted)s)",
@@ -133,15 +93,10 @@ _WRITE_PART = """
            now() FROM generate_series(1, 4) AS v"""
 
 
-def _connected(url: str) -> "psycopg.Connection[tuple[object, ...]]":
-    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    return psycopg.connect(plain, autocommit=True, cursor_factory=psycopg.ClientCursor)
-
-
 def _write(url: str, over: Event, told: "Queue[list[float]]", partitioned: bool) -> None:
     """Commit what a capture writes until it is over; then tell how long each commit took, in ms."""
     commits_ms: list[float] = []
-    with _connected(url) as connection:
+    with connected(url) as connection:
         told.put([])
         while len(commits_ms) < LEAST or not over.wait(PAUSE_S):
             values = {"cap": f"cap_{uuid4().hex}", "wrk": f"wrk_{uuid4().hex}", "number": len(commits_ms)}
@@ -157,11 +112,13 @@ class Growth:
     seconds: float
 
     def run(self, facts: int, operations: int, deleted: int) -> list[Phase]:
-        with self._connect() as connection:
-            connection.execute("SET maintenance_work_mem = '256MB'")
-            filled = {"captures": facts // 4, "operations": operations, "deleted": deleted, "began": LONG_AGO_MS}
-            for statement in _FILL + WORK_AND_CALLS + PARTITIONS:
-                connection.execute(statement, filled)  # type: ignore[call-overload]
+        with connected(self.url) as connection:
+            Captures(facts // FACTS).make_facts(connection, batch_no="1", archive_seq="n")
+            Captures(operations).make_rows(connection)
+            Captures(operations).make_work_and_calls(connection)
+            connection.execute(_ARCHIVED)
+            for statement in PARTITIONS:
+                connection.execute(statement, {"deleted": deleted})  # type: ignore[call-overload]
             for table in ("billing.facts", "billing.work", "billing.idempotency_records", "billing.captures"):
                 connection.execute(f"VACUUM ANALYZE {table}")
             connection.execute("CHECKPOINT")
@@ -172,12 +129,9 @@ class Growth:
             self._phase("drop", lambda: self._drop(deleted), partitioned=True),
         ]
 
-    def _connect(self) -> "psycopg.Connection[tuple[object, ...]]":
-        return _connected(self.url)
-
     def _phase(self, name: str, remove: Callable[[], int], *, partitioned: bool = False) -> Phase:
         phase = Phase(name)
-        with self._connect() as connection, self._writer(phase, partitioned=partitioned):
+        with connected(self.url) as connection, self._writer(phase, partitioned=partitioned):
             time.sleep(self.seconds / 4)
             before, began = self._wal(connection), time.monotonic()
             phase.removed = remove()
@@ -186,7 +140,7 @@ class Growth:
         return phase
 
     @staticmethod
-    def _wal(connection: "psycopg.Connection[tuple[object, ...]]") -> int:
+    def _wal(connection: Connection) -> int:
         row = connection.execute("SELECT CAST(pg_current_wal_lsn() - '0/0' AS bigint)").fetchone()
         return int(str(row[0])) if row else 0
 
@@ -213,7 +167,7 @@ class Growth:
 
     def _delete(self, below: int) -> int:
         removed = 0
-        with self._connect() as connection:
+        with connected(self.url) as connection:
             for start in range(0, below, BATCH):
                 began = time.monotonic()
                 statement = "DELETE FROM billing.facts WHERE id >= %s AND id < %s"
@@ -222,21 +176,18 @@ class Growth:
         return removed
 
     def _drop(self, rows: int) -> int:
-        with self._connect() as connection:
+        with connected(self.url) as connection:
             connection.execute("DROP TABLE public.old")
         return rows - 1
 
 
 def sizes(url: str) -> str:
-    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(plain) as connection:
+    with connected(url) as connection:
         rows = connection.execute(
             "SELECT relname, pg_total_relation_size(relid), n_live_tup, n_dead_tup FROM pg_stat_all_tables"
             " WHERE schemaname = 'billing' ORDER BY 2 DESC LIMIT 4"
-        )
-        return "; ".join(
-            f"{name} {size / 1e6:,.0f} MB, {live:,} rows, {dead:,} dead" for name, size, live, dead in rows
-        )
+        ).fetchall()
+    return "; ".join(f"{name} {size / 1e6:,.0f} MB, {live:,} rows, {dead:,} dead" for name, size, live, dead in rows)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -51,6 +52,14 @@ def memory_mb(root: int) -> float:
             lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
             kilobytes += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
     return kilobytes / 1024
+
+
+def most_memory_mb(pid: int) -> float:
+    """The most that this process has had resident. What `getrusage` calls so begins with what its parent had when it
+    was started."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", (_PROC / str(pid) / "status").read_text(), re.MULTILINE)
+    # A process that has ended, and was not waited for, has none.
+    return int(found[1]) / 1024 if found else 0.0
 
 
 def _fields(pid: int) -> list[str]:

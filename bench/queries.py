@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import random
-import resource
 import shutil
 import subprocess
 import sys
@@ -41,6 +40,7 @@ from archive.policy.retention import Lock
 from archive.queries import Answer, ask
 from archive.s3.store import Store
 from archive.writing.batch_size import MOST_ROWS
+from bench import meter
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.supervisor import Supervisor
 
@@ -199,7 +199,7 @@ def question(store: Store, directory: Path, what: str, written: Written) -> dict
         "rows": answer.table.num_rows,
         "objects": sum(read.objects for read in answer.evidence),
         "hashed": sum(read.hashed for read in answer.evidence),
-        "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "memory_mb": meter.most_memory_mb(os.getpid()),
     }
 
 
@@ -225,6 +225,16 @@ def measured(s3: SeaweedFS, bucket: str, written: Written, place: Path) -> Itera
         shutil.rmtree(directory)
 
 
+HEAD = "| question | copies | rows | objects | hashed | seconds | of them SQL, ms | memory, MB |\n" + "|---" * 8 + "|"
+
+
+def row(m: dict[str, Any]) -> str:
+    return (
+        f"| {m['what']} | {m['state']} | {m['rows']} | {m['objects']} | {m['hashed']} | {m['seconds']:.2f} "
+        f"| {m['sql_ms']} | {m['memory_mb']:.0f} |"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.queries")
     parser.add_argument("--facts", type=int, default=1_000_000)
@@ -248,14 +258,9 @@ def main() -> None:
             f"{given.facts} facts in {written.objects} objects, {written.size / given.facts:.0f} bytes a fact, "
             f"written in {took:.0f} s; load {os.getloadavg()[0]:.1f}\n"
         )
-        print("| question | copies | rows | objects | hashed | seconds | of them SQL, ms | memory, MB |")
-        print("|---|---|---|---|---|---|---|---|")
-        for m in measured(s3, store.bucket, written, place):
-            print(
-                f"| {m['what']} | {m['state']} | {m['rows']} | {m['objects']} | {m['hashed']} | {m['seconds']:.2f} "
-                f"| {m['sql_ms']} | {m['memory_mb']:.0f} |",
-                flush=True,
-            )
+        print(HEAD)
+        for answer in measured(s3, store.bucket, written, place):
+            print(row(answer), flush=True)
         print(f"\nload {os.getloadavg()[0]:.1f}")
         store.close()
 

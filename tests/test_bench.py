@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from bench.archive import Life
 from bench.growth import Growth
 from bench.purge import Purge
 from jobs.local.seaweed import SeaweedFS
@@ -40,14 +41,6 @@ def test_how_soon_a_pulled_switch_stops_is_measured() -> None:
     (pulls,) = json.loads(run.stdout)
     assert (pulls["side"], len(pulls["last_call_ms"]), len(pulls["taken_back"])) == ("ours", 1, 1)
     assert hasattr(shift, "SWITCHES_EVERY_S"), "the control of that program sets it"
-
-
-def test_how_fast_an_auditor_s_verifier_verifies_is_measured() -> None:
-    program = [sys.executable, "-m", "bench.verifier", "--facts", "3000"]
-    run = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
-    assert run.returncode == 0, run.stderr
-    assert "VERIFIED: nothing differs" in run.stdout
-    assert "verified 3,000 facts in" in run.stdout
 
 
 def test_the_lag_against_the_load_is_measured_tabled_and_drawn(tmp_path: Path) -> None:
@@ -89,3 +82,17 @@ def test_what_purging_costs_is_measured(database_url: str, s3: SeaweedFS) -> Non
     assert {phase.name: phase.removed for phase in phases} == {"alone": 0, "purge": 500, "drop": 499}
     assert all(phase.shown() for phase in phases)
     assert all(size > 0 for size in sizes.values())
+
+
+def test_the_life_of_an_archive_is_measured_and_its_counts_and_sums_are_compared(
+    database_url: str, s3: SeaweedFS, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    life = Life(database_url, s3, f"bench-{uuid4().hex}", tmp_path, captures=500, days=2, progress=told.append)
+    life.run(most_answers=1)
+    assert told[-1] == "counts and sums agree: made, archived, purged"
+    assert [step.name.split()[0] for step in life.steps] == ["made", "archived", "verified", "verified", "purged"]
+    assert life.steps[1].remark.startswith("4 objects, ")
+    assert all(step.row for step in life.steps)
+    assert [(answer["state"], answer["rows"]) for answer in life.answers] == [("cold", 4)]
+    assert life.bytes_of_a_capture["facts, after the purge"] < life.bytes_of_a_capture["facts"]
