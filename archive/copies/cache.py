@@ -5,28 +5,28 @@ S3; the chain that ends in those manifests proves every other byte.
 
 A copy is hashed when it is downloaded, and again before it is read, unless the file system says that nothing has
 written to it since it was last hashed, and that was less than a day ago. Another user cannot write to it; a program of
-this user could, but it could as well change the answer.
+this user could, but it could as well change the answer. If one id is sought, an object whose filter shows that it does
+not hold it needs no copy.
 """
 
 import hashlib
 import os
-import shutil
-import stat
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from io import BufferedReader
 from pathlib import Path
 from uuid import uuid4
 
 import structlog
 
-from archive.copies.shelf import Reader, Shelf, Stamp
-from archive.errors import EvidenceDiffers, ExposedCache, TooLarge
+from archive.copies import files, filters
+from archive.copies.filters import Sought
+from archive.copies.shelf import Hashed, Reader, Shelf, Stamp
+from archive.errors import EvidenceDiffers
 from archive.format import manifests
 from archive.format.manifests import Manifest
 from archive.policy.retention import CLASSES
@@ -37,6 +37,8 @@ log = structlog.get_logger()
 DOWNLOADS = 8
 MOST_MB = 10_000
 """Some sixty million facts of 170 bytes."""
+NOTED = 200
+"""So many copies are remembered at once: their filters, some kilobytes each, are in memory until then."""
 EVERY_CLASS = tuple(CLASSES)
 
 
@@ -45,7 +47,8 @@ class Evidence:
     """Copies of one class. Its whole chain was checked up to `head`, the digest of manifest number `last`.
 
     `hashed`: how many of the copies were hashed for this; nothing has written to the others since they were. There is
-    no file of an object that was disposed of.
+    no file of an object that was disposed of. `passed_over`: how many objects hold none of the values that were sought,
+    and so are not among the manifests.
     """
 
     retention_class: str
@@ -54,6 +57,7 @@ class Evidence:
     manifests: tuple[Manifest, ...]
     files: tuple[Path, ...]
     hashed: int = 0
+    passed_over: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +70,9 @@ class Copies:
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
-    """The right copy of an object. `hashed`: its stamp, and when its bytes were hashed; None if they need not be."""
+    """The right copy of an object. `hashed` is None if its bytes need not be."""
 
-    hashed: tuple[Stamp, int] | None
+    hashed: Hashed | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +94,9 @@ class Cache:
         self.store = store
         root = directory or Path(tempfile.gettempdir()) / f"billing-archive-{os.getuid()}"
         bucket = hashlib.sha256(f"{store.endpoint} {store.bucket}".encode()).hexdigest()[:16]
-        self._root = _private(_private(root) / bucket)
+        self._root = files.private(files.private(root) / bucket)
         self._shelf = Shelf(self._root, most_mb * 1_000_000)
+        self._known: dict[str, _Chain] = {}
 
     def bring(
         self, classes: Iterable[str] = EVERY_CLASS, *, since: date = date.min, until: date = date.max
@@ -109,10 +114,12 @@ class Cache:
         until: date = date.max,
         newest: Mapping[str, int] | None = None,
         rehash: bool = False,
+        sought: Sought | None = None,
     ) -> Iterator[Copies]:
         """Copy and verify the objects of these classes and of these UTC days, the last included. Nobody removes them
         until the end of the `with`. `newest`: for each class the number of the last manifest whose object is meant; of
-        a class that is not there, none. `rehash`: hash every copy, also one that nothing has written to.
+        a class that is not there, none. `rehash`: hash every copy, also one that nothing has written to. `sought`: of
+        the objects, only those that may hold it.
 
         Raises EvidenceDiffers if the chain is broken or an object is not what its manifest says; TooLarge if the copies
         need more room than they may have; ExposedCache, StoreAway, StoreRefused.
@@ -123,9 +130,10 @@ class Cache:
                 found = (self._chain(pool, name, listed) for name in classes)
                 chains = [chain for chain in found if chain is not None]
                 last = {chain.name: len(chain.manifests) for chain in chains} if newest is None else newest
-                wanted = [
+                of_days = [
                     [m for m in chain.manifests[: last.get(chain.name, 0)] if _in(m, since, until)] for chain in chains
                 ]
+                wanted = of_days if rehash else [_may_hold(reader, sought, of_class) for of_class in of_days]
                 sizes = {key: size for chain in chains for key, size in chain.sizes.items()}
                 sizes |= {m.key: m.size for of_class in wanted for m in of_class if m.key is not None}
                 stamps = reader.take(sizes)
@@ -136,6 +144,12 @@ class Cache:
                     self._class(pool, reader, chain, of_class, {} if rehash else stamps)
                     for chain, of_class in zip(chains, wanted, strict=True)
                 ]
+            if sought is not None:
+                # Those that were hashed just now are known only now.
+                evidence = [
+                    self._narrowed(reader, sought, part, of_class)
+                    for part, of_class in zip(evidence, of_days, strict=True)
+                ]
             yield Copies(evidence, reader.directory)
 
     def _chain(self, pool: ThreadPoolExecutor, name: str, listed: list[str]) -> _Chain | None:
@@ -144,6 +158,9 @@ class Cache:
             return None
         last = max(numbers)
         head = self.store.get(numbers[last]).body
+        known = self._known.get(name)
+        if known is not None and len(known.manifests) == len(numbers) == last and known.manifests[-1].body() == head:
+            return known
         local = {number: self._local(key) for number, key in numbers.items()}
         missing = [number for number, body in local.items() if body is None and number != last]
         bodies = {number: body for number, body in local.items() if body is not None} | {last: head}
@@ -155,13 +172,9 @@ class Cache:
             log.warning("cache.differs", key=error.key)
             bodies = dict(zip(numbers, pool.map(lambda key: self.store.get(key).body, numbers.values()), strict=True))
             chain = list(manifests.chain(name, bodies))
-        return _Chain(
-            name,
-            chain,
-            manifests.digest(bodies[last]),
-            {numbers[number]: len(body) for number, body in bodies.items()},
-            {numbers[number]: body for number, body in bodies.items() if body != local[number]},
-        )
+        sizes = {numbers[number]: len(body) for number, body in bodies.items()}
+        self._known[name] = _Chain(name, chain, manifests.digest(bodies[last]), sizes, {})
+        return replace(self._known[name], new={numbers[n]: body for n, body in bodies.items() if body != local[n]})
 
     def _class(
         self, pool: ThreadPoolExecutor, reader: Reader, chain: _Chain, wanted: list[Manifest], stamps: dict[str, str]
@@ -169,24 +182,43 @@ class Cache:
         # A batch without facts has no object.
         objects = {manifest.key: manifest for manifest in wanted if manifest.key is not None}
         checked = pool.map(lambda key: self._object(reader, key, objects[key], stamps.get(key)), objects)
-        copies = {key: copy for key, copy in zip(objects, checked, strict=True) if copy is not None}
-        hashed = {key: copy.hashed for key, copy in copies.items() if copy.hashed is not None}
+        paths: list[Path] = []
+        hashed: dict[str, Hashed] = {}
+        count = 0
+        for key, copy in zip(objects, checked, strict=True):
+            if copy is not None:
+                paths.append(self._root / key)
+            if copy is not None and copy.hashed is not None:
+                hashed[key] = copy.hashed
+                count += 1
+            if len(hashed) >= NOTED:
+                reader.note(hashed)
+                hashed = {}
         if hashed:
             reader.note(hashed)
-        files = tuple(self._root / key for key in copies)
-        return Evidence(chain.name, len(chain.manifests), chain.head, tuple(wanted), files, len(hashed))
+        return Evidence(chain.name, len(chain.manifests), chain.head, tuple(wanted), tuple(paths), count)
+
+    def _narrowed(self, reader: Reader, sought: Sought, part: Evidence, of_days: list[Manifest]) -> Evidence:
+        kept = _may_hold(reader, sought, part.manifests)
+        paths = {self._root / manifest.key for manifest in kept if manifest.key is not None}
+        return replace(
+            part,
+            manifests=tuple(kept),
+            files=tuple(path for path in part.files if path in paths),
+            passed_over=sum(manifest.key is not None for manifest in of_days) - len(kept),
+        )
 
     def _object(self, reader: Reader, key: str, manifest: Manifest, stamp: str | None) -> _Copy | None:
         """Make sure that the right copy is there. None if the bucket disposed of the object after its lock ended."""
         path = self._root / key
         now = time.time_ns()
         try:
-            with _opened(path) as file:
+            with files.opened(path) as file:
                 found = Stamp.of(os.fstat(file.fileno()))
                 if str(found) == stamp:
                     return _Copy(None)
                 if found.size == manifest.size and hashlib.file_digest(file, "sha256").hexdigest() == manifest.sha256:
-                    return _Copy((found, now))
+                    return _Copy(Hashed(found, now, manifest.sha256, filters.of(file)))
             log.warning("cache.differs", key=key)
         except FileNotFoundError:
             pass
@@ -195,7 +227,7 @@ class Cache:
             log.warning("cache.differs", key=key)
         unfinished = reader.directory / uuid4().hex
         try:
-            with _room(), unfinished.open("xb") as file:
+            with files.room(), unfinished.open("xb") as file:
                 sha256 = self.store.download(key, manifest.version, file)
         except EvidenceDiffers:
             if manifest.lock.until <= datetime.now(UTC):
@@ -203,59 +235,32 @@ class Cache:
             raise
         if sha256 != manifest.sha256:
             raise EvidenceDiffers(key, "its bytes differ from what its manifest names")
-        _put(unfinished, path)
-        return _Copy((Stamp.of(path.lstat()), now))
+        files.put(unfinished, path)
+        with files.opened(path) as file:
+            return _Copy(Hashed(Stamp.of(os.fstat(file.fileno())), now, sha256, filters.of(file)))
 
     def _local(self, key: str) -> bytes | None:
         try:
-            with _opened(self._root / key) as file:
+            with files.opened(self._root / key) as file:
                 return file.read()
         except OSError:
             return None
 
     def _keep_manifest(self, reader: Reader, key: str, body: bytes) -> None:
         unfinished = reader.directory / uuid4().hex
-        with _room():
+        with files.room():
             unfinished.write_bytes(body)
-        _put(unfinished, self._root / key)
+        files.put(unfinished, self._root / key)
+
+
+def _may_hold(reader: Reader, sought: Sought | None, of_class: Sequence[Manifest]) -> list[Manifest]:
+    """Those whose object may hold what is sought; all if nothing is sought."""
+    if sought is None:
+        return list(of_class)
+    objects = {m.key: m for m in of_class if m.key is not None and m.sha256 is not None}
+    none = reader.hold_none(sought, {key: str(manifest.sha256) for key, manifest in objects.items()})
+    return [manifest for key, manifest in objects.items() if key not in none]
 
 
 def _in(manifest: Manifest, since: date, until: date) -> bool:
     return since <= date.fromisoformat(manifest.event_date) <= until
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[BufferedReader]:
-    """Open a file of ours for reading. Raises OSError if it is a link or no plain file."""
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(f"{path} is no plain file")
-        yield file
-
-
-@contextmanager
-def _room() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise TooLarge(f"BILLING_CACHE_DIRECTORY: a copy cannot be written there ({error.strerror or error})") from None
-
-
-def _put(unfinished: Path, path: Path) -> None:
-    """Move a whole file to its place: a reader at the same time sees the old file or the new one, never a part."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    unfinished.chmod(0o400)
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    unfinished.replace(path)
-
-
-def _private(path: Path) -> Path:
-    """Create the directory unless it exists. Raises ExposedCache if other users could put files into it."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = path.lstat()
-    if path.is_symlink() or status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        raise ExposedCache(
-            f"BILLING_CACHE_DIRECTORY: {path} must be a directory of this user that nobody else can write; chmod 700 it"
-        )
-    return path

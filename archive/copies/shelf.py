@@ -1,8 +1,10 @@
 """How much room the copies take, who is reading which, and which of them need not be hashed again.
 
 One SQLite file beside the copies, for all processes of this user. It proves nothing by itself: if it is lost or
-damaged, it is made anew, and every copy is hashed again. A reader is a process with a lock on a directory of its own,
-which the system releases when the process dies. The next process then clears what the dead one left.
+damaged, it is made anew, and every copy is hashed again. It also has the filters of the copies, which
+`archive.copies.filters` took out of the bytes that were hashed; they need a twentieth of the copies' room besides. A
+reader is a process with a lock on a directory of its own, which the system releases when the process dies. The next
+process then clears what the dead one left.
 """
 
 import fcntl
@@ -16,6 +18,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from archive.copies.filters import BLOCK, Place, Sought
 from archive.errors import TooLarge
 
 SETTLED_NS = 2_000_000_000
@@ -27,12 +30,20 @@ _BUSY_S = 60
 _MEGABYTE = 1_000_000
 
 _TABLES = """
-    CREATE TABLE copies (
+    CREATE TABLE IF NOT EXISTS copies (
         key TEXT PRIMARY KEY, size INTEGER NOT NULL, used_ns INTEGER NOT NULL, stamp TEXT, hashed_ns INTEGER
     ) WITHOUT ROWID;
-    CREATE INDEX copies_by_use ON copies (used_ns);
-    CREATE TABLE reading (reader TEXT, key TEXT, PRIMARY KEY (reader, key)) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS copies_by_use ON copies (used_ns);
+    CREATE TABLE IF NOT EXISTS reading (reader TEXT, key TEXT, PRIMARY KEY (reader, key)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS filters (name TEXT, key TEXT, sha256 TEXT, blocks BLOB, PRIMARY KEY (name, key));
+    CREATE INDEX IF NOT EXISTS filters_by_key ON filters (key);
 """
+
+# The one block of each filter that a value can be in. A filter is not read as a whole.
+_BLOCK = f"""
+    SELECT key, sha256, substr(blocks, 1 + {BLOCK} * ((:block * (length(blocks) / {BLOCK})) >> 32), {BLOCK})
+      FROM filters WHERE name = :name
+"""  # noqa: S608 - a number of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +61,16 @@ class Stamp:
 
     def __str__(self) -> str:
         return f"{self.inode} {self.size} {self.mtime_ns} {self.ctime_ns}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """A copy whose bytes were hashed from `at_ns` on, and were right. `filters`: as `filters.of` finds them."""
+
+    stamp: Stamp
+    at_ns: int
+    sha256: str
+    filters: Mapping[str, bytes]
 
 
 class Shelf:
@@ -96,9 +117,9 @@ class Shelf:
             database.execute("PRAGMA synchronous = OFF")
             with _writing(database):
                 (tables,) = database.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()
+                for statement in filter(str.strip, _TABLES.split(";")):
+                    database.execute(statement)
                 if not tables:
-                    for statement in filter(str.strip, _TABLES.split(";")):
-                        database.execute(statement)
                     database.executemany("INSERT INTO copies VALUES (?, ?, 0, NULL, NULL)", self._found())
         except BaseException:
             database.close()
@@ -172,16 +193,33 @@ class Reader:
         for key in leave:
             with suppress(FileNotFoundError):
                 (self._root / key).unlink()
-        self._database.executemany("DELETE FROM copies WHERE key = ?", [(key,) for key in leave])
+        for table in ("copies", "filters"):
+            self._database.executemany(f"DELETE FROM {table} WHERE key = ?", [(key,) for key in leave])  # noqa: S608
 
-    def note(self, hashed: Mapping[str, tuple[Stamp, int]]) -> None:
-        """Remember the stamps of copies whose bytes were hashed from `hashed_ns` on, and were right."""
+    def hold_none(self, sought: Sought, objects: Mapping[str, str]) -> set[str]:
+        """Those of these objects, digests by key, that certainly hold none of these values."""
+        none = set(objects)
+        for place in map(Place.of, sought.values):
+            blocks = self._database.execute(_BLOCK, {"name": sought.column, "block": place.block})
+            none &= {key for key, sha256, block in blocks if objects.get(key) == sha256 and not place.may_be_in(block)}
+        return none
+
+    def note(self, hashed: Mapping[str, Hashed]) -> None:
+        """Remember these copies, by key."""
         with _writing(self._database):
             self._database.executemany(
                 "UPDATE copies SET stamp = ?, hashed_ns = ? WHERE key = ?",
                 [
-                    (str(stamp) if stamp.ctime_ns + SETTLED_NS < hashed_ns else None, hashed_ns, key)
-                    for key, (stamp, hashed_ns) in hashed.items()
+                    (str(copy.stamp) if copy.stamp.ctime_ns + SETTLED_NS < copy.at_ns else None, copy.at_ns, key)
+                    for key, copy in hashed.items()
+                ],
+            )
+            self._database.executemany(
+                "INSERT OR REPLACE INTO filters VALUES (?, ?, ?, ?)",
+                [
+                    (name, key, copy.sha256, blocks)
+                    for key, copy in hashed.items()
+                    for name, blocks in copy.filters.items()
                 ],
             )
 

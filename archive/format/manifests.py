@@ -10,7 +10,7 @@ with format 2, and never goes back.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime
 
 from archive.errors import EvidenceDiffers
@@ -72,8 +72,7 @@ class Manifest:
 
     def line(self) -> bytes:
         """What is signed, and what its digest is of: every archiver with the same key writes the same bytes."""
-        content = asdict(self)
-        del content["signature"]
+        content = {name: getattr(self, name) for name in _CONTENT}
         if self.key_id is None:
             del content["claimed_at"], content["key_id"]
             return sealed.line({"format": f"{FORMAT}{UNSIGNED}", **content})
@@ -92,6 +91,10 @@ class Manifest:
     def same_but_for_the_key(self, other: "Manifest") -> bool:
         """Whether both say the same of a batch. While one key replaces another, two archivers sign with two keys."""
         return (self.key_id is None) == (other.key_id is None) and replace(self, key_id=other.key_id) == other
+
+
+_CONTENT = tuple(each.name for each in fields(Manifest) if each.name != "signature")
+_SIMPLE = tuple((each.name, each.type) for each in fields(Manifest) if each.type in (str, int))
 
 
 def object_key(batch: "ArchiveBatch | Manifest") -> str:
@@ -178,13 +181,12 @@ def read(where: str, body: bytes) -> Manifest:
 
 def _has_its_shape(manifest: Manifest) -> bool:
     """May raise any of the errors that `read` catches, if a field has another type."""
-    simple = [field for field in fields(Manifest) if field.type in (str, int)]
     optional = (manifest.previous, manifest.claimed_at, manifest.key_id)
     # An archiver of an older version may have written an object without rows.
     has_object = type(manifest.sha256) is type(manifest.version) is str and manifest.key == object_key(manifest)
     has_none = manifest.key is manifest.sha256 is manifest.version is None and manifest.rows == manifest.size == 0
     return (
-        all(type(getattr(manifest, field.name)) is field.type for field in simple)
+        all(type(getattr(manifest, name)) is kind for name, kind in _SIMPLE)
         and all(type(minor) is int for minor in manifest.captured.values())
         and all(value is None or type(value) is str for value in optional)
         and (manifest.key_id is None) == (manifest.claimed_at is None)

@@ -7,22 +7,24 @@ with the same parameters over the same manifests gives the same answer.
 import hashlib
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 
-from archive.copies.cache import EVERY_CLASS, Cache, Copies
+from archive.copies.cache import EVERY_CLASS, Cache, Copies, Evidence
+from archive.copies.filters import Sought
 from archive.errors import BadQuery, BadQuestion
 from archive.policy.retention import CLASSES
 from archive.queries import engine, query_file
 from archive.queries.columns import Column, Table
 from archive.queries.engine import USUAL, Limits
 from archive.queries.parameters import PARAMETERS, Values, Wanted, values
-from archive.queries.query_file import Days
+from archive.queries.query_file import Days, Query
 from archive.queries.views import EVERYTHING, Range
 
 _OF_FREE_SQL = tuple(Wanted(PARAMETERS[name], False) for name in ("since", "until", "tz"))
@@ -33,8 +35,9 @@ class Read:
     """What was read of one class. Manifests 1 to `last` were checked; the newest has the digest `head`.
 
     `facts` and `objects` count those that the query could see: the objects of the days that it needs. `hashed`: how
-    many of these were hashed for this answer. The copies of the others were hashed less than a day before, and nothing
-    has written to them since.
+    many copies were hashed for this answer. The others were hashed less than a day before, and nothing has written to
+    them since. `passed_over`: further objects of these days, whose filters show that they do not hold the id that was
+    asked for.
     """
 
     retention_class: str
@@ -44,6 +47,7 @@ class Read:
     facts: int
     objects: int
     hashed: int
+    passed_over: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +116,16 @@ def ask(
     asked = values(query.parameters, given or {}, asked_at)
     try:
         first, last = _days(query.days, asked)
-        with cache.reading(query.classes, since=first, until=last, newest=newest, rehash=rehash) as copies:
-            return _answer(query.name, query.title, query.sql, asked, asked_at, copies, limits, query.columns)
+        days: dict[str, Any] = {"since": first, "until": last, "newest": newest, "rehash": rehash}
+        while True:
+            sought, before = _sought(cache, query, asked, days, limits)
+            with cache.reading(query.classes, **days, sought=sought) as copies:
+                # An archiver may have written in between. Then more entities may be meant.
+                if not before or _heads(before) == _heads(copies.evidence):
+                    with_these = replace(copies, evidence=_hashed_by_both(copies.evidence, before))
+                    return _answer(
+                        query.name, query.title, query.sql, asked, asked_at, with_these, limits, query.columns
+                    )
     except BadQuery as error:
         raise BadQuery(f"{name}.sql: {error}") from None
 
@@ -213,9 +225,36 @@ def _read(copies: Copies) -> list[Read]:
             sum(manifest.rows for manifest in part.manifests),
             len(part.files),
             part.hashed,
+            part.passed_over,
         )
         for part in copies.evidence
     ]
+
+
+def _sought(
+    cache: Cache, query: Query, asked: Values, days: Mapping[str, Any], limits: Limits
+) -> tuple[Sought | None, list[Evidence]]:
+    """Which entities the query looks for, and what was read to know it."""
+    if query.finds is None:
+        return None, []
+    value = asked.of_sql[query.finds]
+    if query.finds == "entity_id":
+        return Sought("entity_id", (value,)), []
+    sql = f"SELECT DISTINCT entity_id FROM facts WHERE {query.finds} = $value"  # noqa: S608 - one of FINDS
+    with cache.reading(query.classes, **days, sought=Sought(query.finds, (value,))) as copies:
+        _, found = engine.run(
+            sql, {"value": value}, copies.evidence, scratch=copies.scratch, zone=asked.zone, limits=limits
+        )
+    return Sought("entity_id", tuple(found.column("entity_id").to_pylist())), copies.evidence
+
+
+def _heads(evidence: Sequence[Evidence]) -> dict[str, str]:
+    return {part.retention_class: part.head for part in evidence}
+
+
+def _hashed_by_both(evidence: Sequence[Evidence], before: Sequence[Evidence]) -> list[Evidence]:
+    hashed = Counter({part.retention_class: part.hashed for part in before})
+    return [replace(part, hashed=part.hashed + hashed[part.retention_class]) for part in evidence]
 
 
 def _days(days: Days, asked: Values) -> tuple[date, date]:

@@ -60,7 +60,8 @@ def source_lines(answer: Answer) -> list[str]:
         f"query {answer.query or 'of your own'}, sha256 {answer.query_sha256}",
         f"asked at {answer.asked_at:%Y-%m-%d %H:%M:%S} UTC{given}; days and times are in {answer.time_zone}",
         *(
-            f"{read.retention_class}: {read.facts} facts in {read.objects} objects ({read.hashed} hashed now), "
+            f"{read.retention_class}: {read.facts} facts in {read.objects} objects ({read.hashed} hashed now"
+            f"{f', {read.passed_over} passed over' if read.passed_over else ''}), "
             f"manifests {read.first} to {read.last}, head {read.head}"
             for read in answer.evidence
         ),

@@ -4,6 +4,7 @@
 -- parameters: payment_intent required
 -- columns: id text, number int, happened_at time, what text, step text?, try_no int?, outcome text?, learned text?,
 --   status int?, request_id text?, took_ms int?, replayed bool?, why text?
+-- finds: payment_intent
 -- `number` counts the facts of one capture. `replayed`: Stripe repeated an answer that it had given before, and did nothing.
 SELECT entity_id AS id,
        entity_version AS number,

@@ -10,7 +10,9 @@ SQL. A file whose header is incomplete or unknown is refused.
 A line of a header may go on in the next one, indented by two more spaces. `reads` names retention classes. A parameter
 is one of `parameters.PARAMETERS`, and may be `required`. A column has one of the types of `columns.Type`, and may be
 empty if a `?` follows. `days` says which facts the SQL looks at, because only their objects are downloaded: `in range`,
-none outside the asked range; `until`, none after it, which is the default; `all`, any.
+none outside the asked range; `until`, none after it, which is the default; `all`, any. `finds` names a parameter that
+is also one of `FINDS`: the SQL looks only at facts of the entities that have its value there in one of their facts, so
+that only the objects that may hold such facts are read.
 """
 
 import hashlib
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from archive.errors import BadQuery, BadQuestion
+from archive.format import records
 from archive.policy.retention import CLASSES
 from archive.queries.columns import Column, Type, schema_of
 from archive.queries.parameters import PARAMETERS, Wanted
@@ -38,8 +41,9 @@ class Days(StrEnum):
     ALL = "all"
 
 
-_FIELDS = ("title", "answers", "reads", "parameters", "columns", "days")
-_OPTIONAL = {"parameters", "days"}
+FINDS = records.LOOKED_UP
+_FIELDS = ("title", "answers", "reads", "parameters", "columns", "days", "finds")
+_OPTIONAL = {"parameters", "days", "finds"}
 _FIELD = re.compile(r"-- (\w+): (\S.*)")
 _MORE = re.compile(r"--   +(\S.*)")
 _COLUMN = re.compile(r"([a-z][a-z0-9_]*) ([a-z]+)(\?)?")
@@ -57,6 +61,7 @@ class Query:
     parameters: tuple[Wanted, ...]
     columns: tuple[Column, ...]
     days: Days
+    finds: str | None
     sql: str
 
     @property
@@ -111,6 +116,7 @@ def parse(name: str, sql: str) -> Query:
             tuple(map(_wanted, fields["parameters"].split(", "))) if "parameters" in fields else (),
             _columns(fields["columns"]),
             _days(fields.get("days", Days.UNTIL)),
+            _finds(fields),
             sql,
         )
     except BadQuery as error:
@@ -169,3 +175,10 @@ def _days(text: str) -> Days:
     if text not in list(Days):
         raise BadQuery(f"days: {text!r} is unknown; there are: {', '.join(Days)}")
     return Days(text)
+
+
+def _finds(fields: dict[str, str]) -> str | None:
+    name = fields.get("finds")
+    if name is not None and (name not in FINDS or f"{name} required" not in fields.get("parameters", "").split(", ")):
+        raise BadQuery(f"finds: {name!r} is no required parameter, or none of: {', '.join(FINDS)}")
+    return name

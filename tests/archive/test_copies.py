@@ -3,12 +3,16 @@
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from evidence import Archive
@@ -17,7 +21,8 @@ from archive import queries
 from archive.copies import shelf
 from archive.copies.cache import Cache
 from archive.copies.shelf import Shelf
-from archive.errors import TooLarge
+from archive.errors import EvidenceDiffers, TooLarge
+from archive.format import manifests
 
 DAYS = [date(2026, 11, day) for day in (1, 2, 3)]
 
@@ -225,3 +230,119 @@ def test_a_damaged_record_of_the_copies_is_made_anew(three_days: Archive, settle
     (database,) = three_days.directory.rglob("copies.sqlite")
     database.write_bytes(b"this is no database" * 100)
     assert [hashed(three_days), hashed(three_days)] == [3, 0]
+
+
+@pytest.fixture
+def payments(archive: Archive) -> Archive:
+    """Ten captures in objects of their own, and their calls in two more; the payment `pi_7` is captured late."""
+    for n in range(10):
+        archive.tell("capture.requested", of=f"cap_{n}", at=f"'2026-11-0{1 + n % 5}'", payment_intent=f"pi_{n}")
+        archive.tell("capture.attempted", of=f"cap_{n}", at=f"'2026-11-0{1 + n % 5}'", step="capture")
+        archive.archive_all()
+    archive.tell("capture.captured", of="cap_7", at="'2026-11-09'", minor=1999, currency="USD", payment_intent="pi_7")
+    archive.archive_all()
+    return archive
+
+
+def lookup(archive: Archive, payment: str = "pi_7", **how: bool) -> queries.Answer:
+    return queries.ask(cache_of(archive), "payment_attempts", {"payment_intent": payment}, **how)
+
+
+def told(answer: queries.Answer) -> list[tuple[str, str]]:
+    return [(row[0], row[3]) for row in answer.rows]
+
+
+def test_a_lookup_reads_the_objects_that_may_hold_its_facts_and_no_others(payments: Archive) -> None:
+    for how in ({}, {}, {"rehash": True}):
+        answer = lookup(payments, **how)
+        assert told(answer) == [("cap_7", "requested"), ("cap_7", "attempted"), ("cap_7", "captured")]
+        assert {read.retention_class: (read.last, read.facts) for read in answer.evidence} == {
+            "capture": (11, 2),
+            "attempt": (10, 1),
+        }
+        assert [(read.objects, read.passed_over) for read in answer.evidence] == [(2, 9), (1, 9)]
+    history = queries.ask(cache_of(payments), "history", {"entity_id": "cap_3"})
+    assert len(history.rows) == sum(read.objects for read in history.evidence) == 2
+
+
+def test_a_capture_that_is_archived_during_a_lookup_is_found_or_not_claimed_to_be_read(
+    payments: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, done = Cache.reading, []
+
+    @contextmanager
+    def reading_while_an_archiver_writes(*args: Any, **how: Any) -> Iterator[Any]:
+        with reading(*args, **how) as copies:
+            yield copies
+        if not done:
+            done.append(True)
+            payments.tell("capture.requested", of="cap_late", at="'2026-11-09'", payment_intent="pi_7")
+            payments.archive_all()
+
+    monkeypatch.setattr(Cache, "reading", reading_while_an_archiver_writes)
+    answer = lookup(payments)
+    assert ("cap_late", "requested") in told(answer)
+    assert {read.retention_class: read.last for read in answer.evidence}["capture"] == 12
+
+
+def test_an_id_that_nobody_knows_finds_nothing_in_no_object(payments: Archive) -> None:
+    for _ in range(2):
+        answer = lookup(payments, "pi_unknown")
+        assert answer.rows == []
+        assert [read.objects for read in answer.evidence] == [0, 0]
+
+
+def test_what_is_passed_over_needs_no_copy(payments: Archive) -> None:
+    right = lookup(payments).rows
+    kept = {path for path in objects(payments) if "2026-11-03" in str(path) or "2026-11-09" in str(path)}
+    for copy in set(objects(payments)) - kept:
+        copy.unlink()
+    assert lookup(payments).rows == right
+    assert set(objects(payments)) == kept
+
+
+def test_a_filter_counts_only_for_the_bytes_that_the_manifest_names(payments: Archive) -> None:
+    """The newest manifest now names other bytes, which may hold what the old ones did not."""
+    assert lookup(payments, "pi_3").rows
+    key = manifests.key("capture", 11)
+    forged = replace(manifests.read(key, payments.outside.body(key)), sha256="0" * 64)
+    payments.outside.s3.put_object(Bucket=payments.bucket, Key=key, Body=forged.body())
+    with pytest.raises(EvidenceDiffers, match="its bytes differ from what its manifest names"):
+        lookup(payments, "pi_3")
+
+
+def test_a_shelf_of_an_earlier_version_learns_the_filters_when_it_hashes(payments: Archive) -> None:
+    cache_of(payments).bring()
+    (path,) = payments.directory.rglob("copies.sqlite")
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("DROP TABLE filters")
+    assert [sum(read.objects for read in lookup(payments).evidence) for _ in range(2)] == [3, 3]
+
+
+def test_a_filter_leaves_with_its_copy(payments: Archive) -> None:
+    cache_of(payments).bring()
+    (path,) = payments.directory.rglob("copies.sqlite")
+    cache = cache_of(payments, taken(payments) - 1)
+    with cache._shelf.reader() as reader:
+        reader.take({"v1/another": taken(payments) // 2})
+    with closing(sqlite3.connect(path)) as database:
+        ((copies, filters),) = database.execute(
+            "SELECT count(DISTINCT copies.key), count(DISTINCT filters.key) FROM copies LEFT JOIN filters USING (key)"
+            " WHERE copies.key LIKE 'v1/class%'"
+        )
+        ((orphans,),) = database.execute("SELECT count(*) FROM filters WHERE key NOT IN (SELECT key FROM copies)")
+    assert (copies, orphans) == (filters, 0)
+    assert copies < 21
+
+
+def test_one_process_reads_the_manifests_once(payments: Archive) -> None:
+    """As a month's books do, which ask ten questions."""
+    cache = cache_of(payments)
+    (before,) = cache.bring(["capture"])
+    for path in payments.directory.rglob("*.json"):
+        path.unlink()
+    assert cache.bring(["capture"])[0].manifests == before.manifests
+    assert list(payments.directory.rglob("*.json")) == []
+    payments.tell("capture.refused", of="cap_1")
+    payments.archive_all()
+    assert cache.bring(["capture"])[0].last == before.last + 1

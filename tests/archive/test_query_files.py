@@ -22,6 +22,7 @@ HEADER = """\
 -- parameters: since, until, payment_intent required, limit
 -- columns: day date, account text?, currency text, minor money
 -- days: in range
+-- finds: payment_intent
 -- A comment of the SQL.
 SELECT 1
 """
@@ -33,7 +34,7 @@ def test_a_header_is_read() -> None:
     assert query.classes == ("capture", "attempt")
     assert list(map(str, query.parameters)) == ["since", "until", "payment_intent required", "limit"]
     assert query.columns[:2] == (Column("day", Type.DATE, False), Column("account", Type.TEXT, True))
-    assert query.days is Days.IN_RANGE
+    assert (query.days, query.finds) == (Days.IN_RANGE, "payment_intent")
     assert query.sql == HEADER
 
 
@@ -51,6 +52,12 @@ def test_a_header_is_read() -> None:
         ("currency text", "coin text", "money needs a column `currency`"),
         ("account text?", "day text", "two have the same name"),
         ("in range", "some", "days: 'some' is unknown; there are: in range, until, all"),
+        (
+            "finds: payment_intent",
+            "finds: customer",
+            "finds: 'customer' is no required parameter, or none of: ent",
+        ),
+        ("finds: payment_intent", "finds: entity_id", "finds: 'entity_id' is no required parameter"),
     ],
 )
 def test_a_wrong_header_is_refused_in_one_line(line: str, instead: str, told: str) -> None:

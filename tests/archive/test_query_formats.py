@@ -112,6 +112,7 @@ def test_json_says_the_source_the_schema_and_each_row_by_name() -> None:
             "facts": 4711,
             "objects": 3,
             "hashed": 1,
+            "passed_over": 0,
         }
     ]
     assert told["columns"][5] == {"name": "minor", "type": "money", "nullable": True}
@@ -154,10 +155,8 @@ def test_a_workbook_has_numbers_that_are_exact_no_formula_and_its_source(tmp_pat
     assert "9223372036854775807" in rows[3]
     about = {row[0]: row[1] for row in cells(path, 2)}
     assert about["query_sha256"] == answer().query_sha256
-    assert (
-        about["capture"]
-        == f"retention_class capture, first 1, last 12, head {'ab' * 32}, facts 4711, objects 3, hashed 1"
-    )
+    told = f"retention_class capture, first 1, last 12, head {'ab' * 32}, facts 4711, objects 3, hashed 1"
+    assert about["capture"] == f"{told}, passed_over 0"
     assert about["time_zone"] == "Europe/Berlin"
 
 
