@@ -94,6 +94,10 @@ def may_hold_card_number(text: str) -> bool:
     if len(text) < _SHORTEST:
         return False
     text = text if text.isascii() else _with_ascii_digits(text)
+    # An id has few digits. To count them takes a third of the time of a search for a row of them.
+    encoded = text.encode(errors="replace")
+    if len(encoded) - len(encoded.translate(None, b"0123456789")) < _SHORTEST:
+        return False
     if not _MANY_DIGITS.search(text):
         return False
     # Removing the numbers that are known to be something else costs most, and is seldom needed.

@@ -121,20 +121,29 @@ PAYLOAD: dict[str, Shape] = {
 }
 
 
+def by_column(facts: Sequence[Row[Any]]) -> dict[str, Sequence[Any]]:
+    """The values of each column; none if there is no fact. To ask each row for a value by name takes a microsecond, and
+    so most of the time in which a fact is archived."""
+    return dict(zip(facts[0]._fields, zip(*facts, strict=True), strict=True)) if facts else {}
+
+
 def table(facts: Sequence[Row[Any]]) -> Rows:
     """The rows to be archived for these facts, which `batches.facts_of` has read. Times are UTC."""
-    kept = [allowed(fact.payload or {}) for fact in facts]
+    if not facts:
+        return SCHEMA.empty_table()
+    told = by_column(facts)
+    kept = [allowed(payload or {}) for payload in told["payload"]]
     columns = {
-        "archive_seq": [fact.archive_seq for fact in facts],
-        "fact_id": [fact.id for fact in facts],
-        "topic": [fact.topic for fact in facts],
-        "fact_version": [fact.version for fact in facts],
-        "entity_type": [fact.entity_type for fact in facts],
-        "entity_id": [fact.entity_id for fact in facts],
-        "entity_version": [fact.entity_version for fact in facts],
-        "actor": [_shown(fact.actor, _staff_or_service) for fact in facts],
-        "correlation_id": [_shown(fact.correlation_id, _opaque) for fact in facts],
-        "happened_at": [fact.happened_at for fact in facts],
+        "archive_seq": told["archive_seq"],
+        "fact_id": told["id"],
+        "topic": told["topic"],
+        "fact_version": told["version"],
+        "entity_type": told["entity_type"],
+        "entity_id": told["entity_id"],
+        "entity_version": told["entity_version"],
+        "actor": [_shown(actor, _staff_or_service) for actor in told["actor"]],
+        "correlation_id": [_shown(correlation_id, _opaque) for correlation_id in told["correlation_id"]],
+        "happened_at": told["happened_at"],
         "payload": [canonical(payload) for payload in kept],
         **{name: [payload.get(name) for payload in kept] for name in COPIED},
     }
@@ -146,17 +155,15 @@ def allowed(payload: dict[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in payload.items()
-        if key in PAYLOAD and (_has_its_shape(key, value) if type(value) is str else PAYLOAD[key](value))
+        if key in PAYLOAD and (_TEXT_FITS[key](value) if type(value) is str else PAYLOAD[key](value))
     }
 
 
-@lru_cache(maxsize=16_384)
-def _has_its_shape(key: str, value: str) -> bool:
-    # The facts of one operation repeat its ids, and all facts the same codes.
-    return PAYLOAD[key](value)
+# The facts of one operation repeat its ids, and all facts the same codes.
+_TEXT_FITS = {key: lru_cache(maxsize=16_384)(shape) for key, shape in PAYLOAD.items()}
 
 
-_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False)
+_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def canonical(value: Any) -> str:

@@ -14,7 +14,7 @@ from sqlalchemy import Row, func, select, text, update
 from sqlalchemy.orm import Session
 
 from archive.errors import EvidenceDiffers
-from archive.format import manifests
+from archive.format import manifests, records
 from archive.format.manifests import SIGNED, UNSIGNED, Manifest
 from archive.policy.retention import CLASSES, Policy
 from archive.writing.backlog import Found, quiet
@@ -138,7 +138,7 @@ def facts_of(batch_size: BatchSize, batch: ArchiveBatch) -> list[Row[Any]]:
     while after < batch.last_fact:
         page, after = batch_size.read(partial(_page, batch=batch, after=after))
         rows += page
-    if [row.archive_seq for row in rows] != list(range(batch.first_seq, batch.last_seq + 1)):
+    if list(records.by_column(rows).get("archive_seq", ())) != list(range(batch.first_seq, batch.last_seq + 1)):
         raise EvidenceDiffers(name(batch), f"{batch.rows} facts were claimed, and Postgres now holds others")
     return rows
 

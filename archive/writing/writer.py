@@ -124,9 +124,10 @@ class Writer:
         began_ns = time.time_ns()
         batches.check_key(batch, signs=self.signer is not None)
         facts = batches.facts_of(self.batch_size, batch)
-        for fact in facts:
-            if fact.trouble is not None:
-                log.error("fact.unreadable", fact_id=fact.id, batch=batches.name(batch), why=fact.trouble)
+        told = records.by_column(facts)
+        for fact_id, why in zip(told.get("id", ()), told.get("trouble", ()), strict=True):
+            if why is not None:
+                log.error("fact.unreadable", fact_id=fact_id, batch=batches.name(batch), why=why)
         rows = records.table(facts)
         with database.transaction(self.batch_size.engine) as session:
             previous = batches.previous_manifest(session, batch)

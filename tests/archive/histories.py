@@ -6,7 +6,7 @@ around the changeovers of clocks and the ends of months, because that is where d
 
 import random
 import tempfile
-from collections import defaultdict
+from collections import defaultdict, namedtuple
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -363,7 +363,7 @@ class Copies:
         for number, ((name, month), facts) in enumerate(sorted(grouped.items()), start=1):
             path = root / f"class={name}" / f"event_date={month}" / f"{number}.parquet"
             path.parent.mkdir(parents=True)
-            path.write_bytes(records.parquet(records.table(facts)))  # type: ignore[arg-type]
+            path.write_bytes(records.parquet(records.table(list(map(_as_read, facts)))))
             self._objects[name].append((month, path, _manifest(name, number, month, facts, path)))
 
     @contextmanager
@@ -403,3 +403,11 @@ def _manifest(name: str, number: int, month: date, facts: list[Told], path: Path
         "locked_until": f"2027-0{1 + number % 9}-01T00:00:00+00:00",
     }
     return Manifest(**{each.name: said.get(each.name) for each in fields(Manifest)})
+
+
+_Read = namedtuple("_Read", [each.name for each in fields(Told)])
+
+
+def _as_read(fact: Told) -> Any:
+    """As a row of Postgres."""
+    return _Read(*(getattr(fact, name) for name in _Read._fields))
