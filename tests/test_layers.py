@@ -34,6 +34,7 @@ FLOORS = {
         {"archive.writing", "archive.copies"},
         {"archive.verifying", "archive.queries", "archive.purging"},
         {"archive.keeping", "archive.closing", "archive.scratch"},
+        {"archive.compacting"},
     ),
     "jobs": (
         {"jobs.logs", "jobs.config"},
@@ -52,9 +53,16 @@ FLOORS = {
 DOORS = {
     "stripe": {"billing.stripe_gateway"},
     "urllib3": {"billing.transport", "billing.stripe_gateway", "stripe_standin"},
-    "boto3": {"archive.s3.store", "archive.signing.kms", "archive.verifying.verify", "jobs.config.aws_secrets"},
+    "boto3": {
+        "archive.s3.store",
+        "archive.s3.plain_bucket",
+        "archive.signing.kms",
+        "archive.verifying.verify",
+        "jobs.config.aws_secrets",
+    },
     "botocore": {
         "archive.s3.store",
+        "archive.s3.plain_bucket",
         "archive.s3.configuration",
         "archive.s3.s3_errors",
         "archive.signing.kms",

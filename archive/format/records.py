@@ -58,6 +58,14 @@ LOOKED_UP = ("entity_id", "payment_intent")
 do: the rows of an object are in the order of `archive_seq`."""
 _RISING = dict.fromkeys(("archive_seq", "fact_id", "entity_version", "happened_at"), "DELTA_BINARY_PACKED")
 
+WRITING: dict[str, Any] = {
+    "compression": "zstd",
+    "compression_level": 3,
+    "use_dictionary": _FEW_VALUES,
+    "column_encoding": _RISING,
+}
+"""How a Parquet file of facts is written, whatever the order of its rows."""
+
 Rows: TypeAlias = pa.Table
 
 # That of our own key is `own` in facts about how something ended.
@@ -174,16 +182,8 @@ def canonical(value: Any) -> str:
 def parquet(rows: Rows) -> bytes:
     """The object. One version of pyarrow writes the same bytes for the same rows; another may not."""
     sink = BytesIO()
-    pq.write_table(
-        rows,
-        sink,
-        compression="zstd",
-        compression_level=3,
-        use_dictionary=_FEW_VALUES,
-        column_encoding=_RISING,
-        row_group_size=128 * 1024,
-        bloom_filter_options={name: _filter(rows.column(name)) for name in LOOKED_UP},
-    )
+    filters = {name: _filter(rows.column(name)) for name in LOOKED_UP}
+    pq.write_table(rows, sink, **WRITING, row_group_size=128 * 1024, bloom_filter_options=filters)
     return sink.getvalue()
 
 

@@ -6,6 +6,7 @@ import typer
 
 from jobs.cli import archive_holds, archive_policy
 from jobs.cli.acting import acting
+from jobs.cli.archive_compact import compact, ddl
 from jobs.cli.archive_keys import NOT_SIGNED, key, keys
 from jobs.cli.archive_query import plot, query, sql
 from jobs.cli.archive_restore import restore
@@ -25,7 +26,7 @@ from jobs.cli.output import (
 
 def add_to(app: typer.Typer) -> None:
     archive = typer.Typer(no_args_is_help=True, help="The archive in S3: write facts, query them, verify them.")
-    for command in (setup, run, status, query, sql, plot, restore, verify, keys, verifier):
+    for command in (setup, run, status, query, sql, plot, restore, compact, ddl, verify, keys, verifier):
         archive.command()(command)
     archive.add_typer(key, name="key")
     for room in (archive_policy, archive_holds):

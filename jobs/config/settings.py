@@ -221,6 +221,19 @@ class Settings(_Queues):
         description="megabytes that these copies may take, at least 100; those that were not used for longest go first",
     )
 
+    compacted_bucket: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$",
+        description="a bucket without Object Lock, for sorted copies of months (`billing archive compact`)",
+    )
+    compacted_access_key: SecretField = Field(
+        Secret.unset("BILLING_COMPACTED_ACCESS_KEY"),
+        description=f"{SUPPORTED}; not set, the copies are written with the keys of the archive",
+    )
+    compacted_secret_key: SecretField = Field(
+        Secret.unset("BILLING_COMPACTED_SECRET_KEY"),
+        description=f"{SUPPORTED}; not set, the copies are written with the keys of the archive",
+    )
     scratch_url: SecretField = Field(
         Secret.unset("BILLING_SCRATCH_URL"),
         description="postgresql://user:password@host/database, or a reference: a database of its own, into which "
@@ -343,6 +356,12 @@ class Settings(_Queues):
             )
         if self.heads_bucket is not None and self.heads_bucket == self.archive_bucket:
             raise ValueError("BILLING_HEADS_BUCKET is the archive's own bucket; name another one")
+        if self.compacted_access_key.is_set != self.compacted_secret_key.is_set:
+            raise ValueError(
+                "BILLING_COMPACTED_ACCESS_KEY and BILLING_COMPACTED_SECRET_KEY belong together; set both, or neither"
+            )
+        if self.compacted_bucket is not None and self.compacted_bucket in (self.archive_bucket, self.heads_bucket):
+            raise ValueError("BILLING_COMPACTED_BUCKET is a bucket of evidence, which is never replaced; name another")
         if self.signing_key.is_set and self.signing_kms_key is not None:
             raise ValueError("BILLING_SIGNING_KMS_KEY and BILLING_SIGNING_KEY are both set; unset one of them")
         host = (self.s3_endpoint_url or "").partition("://")[2]

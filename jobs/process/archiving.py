@@ -23,6 +23,7 @@ from archive.format.manifests import Source
 from archive.keeping import bucket_changes
 from archive.policy import retention
 from archive.purging.purger import Purger, Trouble
+from archive.s3.plain_bucket import PlainBucket
 from archive.s3.store import Store
 from archive.signing.signatures import Signer
 from archive.writing import ahead, batches
@@ -81,6 +82,23 @@ def second_opened(settings: Settings) -> Iterator[Store | None]:
     )
     with closing(_store(settings, settings.heads_bucket, *keys)) as store:
         yield store
+
+
+@contextmanager
+def compacted_opened(settings: Settings) -> Iterator[PlainBucket]:
+    """The bucket for sorted copies of months. Otherwise as `opened`."""
+    if settings.compacted_bucket is None:
+        raise SettingsError(
+            "BILLING_COMPACTED_BUCKET is not set; name the bucket of the copies, or write --to DIRECTORY"
+        )
+    own = settings.compacted_access_key.is_set
+    keys = (
+        (settings.compacted_access_key, settings.compacted_secret_key)
+        if own
+        else (settings.s3_access_key, settings.s3_secret_key)
+    )
+    with closing(_store(settings, settings.compacted_bucket, *keys)) as store:
+        yield PlainBucket(store)
 
 
 def _store(settings: Settings, bucket: str, access_key: Secret, secret_key: Secret) -> Store:

@@ -67,6 +67,9 @@ READING = {
     "archive hold list",
     "archive policy diff",
     "archive policy show",
+    # It writes what anybody can make again from the archive, into a place of its own.
+    "archive compact",
+    "archive ddl",
     "archive plot",
     "archive query",
     "archive sql",

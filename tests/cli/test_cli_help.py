@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from archive.compacting.ddl import ENGINES
 from archive.queries.plots import PLOTS
 from billing.operations import OPERATIONS
 from billing.scopes import KINDS
@@ -93,6 +94,7 @@ CHOICES = {
     "switch release": ("scope", SCOPES),
     "worker": ("queue", set(queues.NAMES)),
     "health": ("role", {"relay", "archiver", *(f"worker-{queue}" for queue in queues.NAMES)}),
+    "archive ddl": ("engine", set(ENGINES)),
     "archive plot": ("name", set(PLOTS)),
     "access policy": ("kind", set(S3_POLICIES)),
 }
