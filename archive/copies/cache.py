@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
 import structlog
@@ -58,6 +58,13 @@ class Evidence:
     files: tuple[Path, ...]
     hashed: int = 0
     passed_over: int = 0
+
+    def copies(self) -> Iterator[tuple[Manifest, Path]]:
+        """Each manifest with the copy of its object, if there is one."""
+        files = {path.name: path for path in self.files}
+        for manifest in self.manifests:
+            if manifest.key is not None and (path := files.get(PurePosixPath(manifest.key).name)):
+                yield manifest, path
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,14 @@ A batch mixes subjects, and its object is held as a whole. To hold too much is a
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from archive.copies.cache import Cache, Evidence
+from archive.copies.cache import Cache
 from archive.errors import BadQuestion
 from archive.format import records
 from archive.format.manifests import Manifest
@@ -78,20 +78,12 @@ class Found:
 def search(cache: Cache, criteria: Criteria) -> list[Found]:
     """The batches that hold such facts. Raises what `Cache.reading` raises."""
     with cache.reading(rehash=True) as read:
-        copies = [copy for part in read.evidence for copy in _copies(part)]
+        copies = [copy for part in read.evidence for copy in part.copies()]
         if not criteria.needles:
             return [Found(manifest, manifest.rows) for manifest, _ in copies if criteria.covers(manifest)]
         subjects = [_entities((path for _, path in copies), needle) for needle in criteria.needles]
         entities = pa.array(sorted(set.intersection(*subjects)), pa.string())
         return list(_about(copies, criteria, entities)) if len(entities) else []
-
-
-def _copies(part: Evidence) -> Iterator[tuple[Manifest, Path]]:
-    """Each manifest with its object's copy, if the object is still there."""
-    files = {path.name: path for path in part.files}
-    for manifest in part.manifests:
-        if manifest.key and (path := files.get(PurePosixPath(manifest.key).name)):
-            yield manifest, path
 
 
 def _entities(files: Iterable[Path], needle: str) -> set[str]:

@@ -161,12 +161,9 @@ def facts_chosen(
     """
     asked = _free_values(classes, given, datetime.now(UTC))
     first, last = _days(Days.IN_RANGE, asked)
-    with (
-        cache.reading(classes, since=first, until=last) as copies,
-        engine.facts_chosen(
-            sql, copies.evidence, scratch=copies.scratch, zone=asked.zone, within=Range(asked.since, asked.until)
-        ) as rows,
-    ):
+    with cache.reading(classes, since=first, until=last) as copies:
+        within = Range(asked.since, asked.until)
+        rows = engine.facts_chosen(sql, copies.evidence, scratch=copies.scratch, zone=asked.zone, within=within)
         yield Facts(rows, _read(copies), asked.zone)
 
 

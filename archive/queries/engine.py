@@ -71,31 +71,63 @@ def run(
             return _answer(engine, sql, values, zone, limits, declared)
 
 
-@contextmanager
 def facts_chosen(
     sql: str, evidence: Sequence[Evidence], *, scratch: Path, zone: str, within: Range = EVERYTHING
-) -> Iterator[Iterator[pa.RecordBatch]]:
+) -> Iterator[pa.RecordBatch]:
     """The rows of the view `facts` that one SELECT chooses: it returns the columns `retention_class` and `archive_seq`.
 
-    They come as they are read, and no limit of an answer holds. Raises BadQuery and TooLarge, also while they are read.
+    No limit of an answer holds: what is chosen is a byte for each fact of the archive, and then one object after the
+    other is read. Raises BadQuery and TooLarge, also while they are read.
     """
     template, files = views.template(scratch), [str(path) for part in evidence for path in part.files]
-    # Every column is asked for, so it is known before which objects lack one.
+    # A SELECT may ask for every column, so it is known before which objects lack one.
     newer, older = views.by_version(files)
     view = views.facts(template, newer, within, older=older)
     with _reworded(USUAL), _opened([template, *files], evidence, scratch, zone, view) as engine:
-        statement = _only_select(engine, sql)
-        if unknown := sorted(statement.named_parameters):
-            raise BadQuery(f"${unknown[0]} is no parameter here; there are none")
-        chosen = engine.sql(statement.query)
-        if missing := [name for name in ("retention_class", "archive_seq") if name not in chosen.columns]:
-            raise BadQuery(f"it returns no column {missing[0]}; a fact is chosen by retention_class and archive_seq")
-        chosen.create_view("chosen")
-        names = ", ".join(f'"{name}"' for name, _ in views.columns())
-        rows = engine.sql(
-            f"SELECT {names} FROM facts SEMI JOIN chosen USING (retention_class, archive_seq)"  # noqa: S608 - our names
-        )
-        yield iter(rows.to_arrow_reader(_BATCH_ROWS))
+        marks = _marked(engine, sql, evidence)
+        for part in evidence:
+            chosen = marks[part.retention_class]
+            for manifest, path in part.copies():
+                if any(chosen[manifest.first_seq : manifest.last_seq + 1]):
+                    rows = engine.sql(views.of_object(template, str(path))).to_arrow_reader(_BATCH_ROWS)
+                    for batch in _as_they_come(rows):
+                        of_batch = batch.column("archive_seq").to_pylist()
+                        yield batch.filter(pa.array([bool(chosen[seq]) for seq in of_batch], pa.bool_()))
+
+
+def _marked(engine: duckdb.DuckDBPyConnection, sql: str, evidence: Sequence[Evidence]) -> dict[str, bytearray]:
+    """By class, 1 at the number of each fact that the SELECT chooses. A number that no fact has is none."""
+    statement = _only_select(engine, sql)
+    if unknown := sorted(statement.named_parameters):
+        raise BadQuery(f"${unknown[0]} is no parameter here; there are none")
+    chosen = engine.sql(statement.query)
+    if missing := [name for name in ("retention_class", "archive_seq") if name not in chosen.columns]:
+        raise BadQuery(f"it returns no column {missing[0]}; a fact is chosen by retention_class and archive_seq")
+    marks = {
+        part.retention_class: bytearray(1 + max((each.last_seq for each in part.manifests), default=0))
+        for part in evidence
+    }
+    pairs = chosen.project("CAST(retention_class AS VARCHAR) AS of_class, CAST(archive_seq AS BIGINT) AS seq")
+    for batch in _as_they_come(pairs.to_arrow_reader(_BATCH_ROWS)):
+        for of_class, seq in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
+            its = marks.get(of_class)
+            if its is not None and seq is not None and 0 < seq < len(its):
+                its[seq] = 1
+    return marks
+
+
+def _as_they_come(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """The batches. What the engine raises while they are read comes through Arrow as an error of Arrow's."""
+    while True:
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            return
+        except (OSError, pa.ArrowException) as error:
+            if "Out of Memory" in str(error):
+                raise duckdb.OutOfMemoryException(str(error)) from None
+            raise duckdb.InvalidInputException(str(error)) from None
+        yield batch
 
 
 def _answer(

@@ -81,6 +81,14 @@ def facts(template: str, files: Sequence[str], within: Range, *, older: Sequence
     return f"CREATE VIEW facts AS {' UNION ALL '.join(selects)}"
 
 
+def of_object(template: str, file: str) -> str:
+    """The SELECT of the rows of the view that are in this object, whatever version wrote it."""
+    newer, _ = by_version([file])
+    if newer:
+        return _select(_shown, [template, file], EVERYTHING)
+    return _select(_shown_of_older, [template, file], EVERYTHING, ", union_by_name = true")
+
+
 def by_version(files: Iterable[str]) -> tuple[list[str], list[str]]:
     """Those of these objects that have all columns, and those that lack one, because an older version wrote them."""
     newer: list[str] = []
