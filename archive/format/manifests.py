@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime
 
 from archive.errors import EvidenceDiffers
 from archive.format import records, sealed
-from archive.policy.retention import Lock
+from archive.policy.retention import Lock, is_policy_name
 from archive.signing.signatures import Signature, Signer
 from billing.tables.facts import ArchiveBatch
 
@@ -60,6 +60,9 @@ class Manifest:
     previous: str | None
     claimed_at: str | None = None
     """When the batch was claimed. In format 2 only."""
+    policy: str | None = None
+    """Under which policy its object is kept, and will be disposed of. None in format 1, and if an archiver claimed the
+    batch or wrote the manifest that does not know the field."""
     key_id: str | None = None
     """The key that signed it; None in format 1."""
     signature: Signature | None = field(default=None, compare=False)
@@ -73,6 +76,8 @@ class Manifest:
     def line(self) -> bytes:
         """What is signed, and what its digest is of: every archiver with the same key writes the same bytes."""
         content = {name: getattr(self, name) for name in _CONTENT}
+        if self.policy is None:
+            del content["policy"]
         if self.key_id is None:
             del content["claimed_at"], content["key_id"]
             return sealed.line({"format": f"{FORMAT}{UNSIGNED}", **content})
@@ -89,8 +94,10 @@ class Manifest:
         return replace(mine, signature=signer.sign(mine.line()))
 
     def same_but_for_the_key(self, other: "Manifest") -> bool:
-        """Whether both say the same of a batch. While one key replaces another, two archivers sign with two keys."""
-        return (self.key_id is None) == (other.key_id is None) and replace(self, key_id=other.key_id) == other
+        """Whether both say the same of a batch. While one key replaces another, two archivers sign with two keys. An
+        older archiver does not name the policy."""
+        mine = replace(self, key_id=other.key_id, policy=self.policy if other.policy else None)
+        return (self.key_id is None) == (other.key_id is None) and mine == other
 
 
 _CONTENT = tuple(each.name for each in fields(Manifest) if each.name != "signature")
@@ -147,7 +154,9 @@ def of(
         lock_mode=batch.lock_mode,
         locked_until=batch.locked_until.astimezone(UTC).isoformat(),
         previous=previous,
+        # Format 1 is that of a version that knows neither.
         claimed_at=batch.claimed_at.astimezone(UTC).isoformat() if batch.manifest_format == SIGNED else None,
+        policy=batch.policy if batch.manifest_format == SIGNED else None,
     )
 
 
@@ -190,7 +199,8 @@ def _has_its_shape(manifest: Manifest) -> bool:
         and all(type(minor) is int for minor in manifest.captured.values())
         and all(value is None or type(value) is str for value in optional)
         and (manifest.key_id is None) == (manifest.claimed_at is None)
-        and (manifest.key_id is not None or manifest.signature is None)
+        and (manifest.key_id is not None or (manifest.signature, manifest.policy) == (None, None))
+        and (manifest.policy is None or (bool(manifest.policy) and is_policy_name(manifest.policy)))
         and date.fromisoformat(manifest.event_date).isoformat() == manifest.event_date
         and manifest.lock.until.utcoffset() is not None
         and (has_object or has_none)

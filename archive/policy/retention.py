@@ -181,6 +181,11 @@ class Policy:
         return Lock(strictest, max(rule.until(max(event_date, today)) for rule in rules))
 
 
+def is_policy_name(words: str) -> bool:
+    """At most 80 printable ASCII characters. It is printed by whoever reads a manifest."""
+    return len(words) <= 80 and words.isascii() and words.isprintable()
+
+
 def load(path: Path = SHIPPED) -> Policy:
     """Read the policy from this file. Raises BadRetention, whose one line says what to write."""
     try:
@@ -290,7 +295,7 @@ def _transitions(value: object, where: str) -> tuple[Transition, ...]:
 
 def _words(content: dict[str, Any], key: str, default: Rule | None, where: str) -> str:
     words: object = content.get(key, getattr(default, key) if default else "")
-    if not isinstance(words, str) or len(words) > 80 or not (words.isascii() and (words.isprintable() or not words)):
+    if not isinstance(words, str) or not is_policy_name(words):
         _refuse(f"{where}{key} must be a line of at most 80 ASCII characters")
     return words
 

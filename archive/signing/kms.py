@@ -2,9 +2,13 @@
 
 Credentials and region are found as in every program that uses AWS; AWS_ENDPOINT_URL_KMS is used. Each signature is a
 request, so a batch takes some milliseconds longer.
+
+KMS gets the digest of what is signed, not the message: that may have 4,096 bytes at most, and a manifest with many
+currencies is longer. The signature is the same kind. Source: docs.aws.amazon.com/kms/latest/APIReference/API_Sign.html.
 """
 
 import base64
+import hashlib
 
 import boto3
 from botocore.config import Config
@@ -16,9 +20,6 @@ from archive.signing.public_key import ECDSA_P256, PublicKey
 from archive.signing.signatures import Signature
 
 _ALGORITHM = "ECDSA_SHA_256"
-MOST_BYTES = 4096
-"""KMS signs a message of this size; a longer one only as its digest. A manifest has 1 kB, and 20 bytes per currency.
-Source: docs.aws.amazon.com/kms/latest/APIReference/API_Sign.html"""
 _SETTING = "BILLING_SIGNING_KMS_KEY"
 
 
@@ -36,7 +37,8 @@ class KmsSigner:
         self.key_id, self.pem = public.key_id, public.pem
 
     def sign(self, line: bytes) -> Signature:
-        answer = self._ask("sign", Message=line, MessageType="RAW", SigningAlgorithm=_ALGORITHM)
+        digest = hashlib.sha256(line).digest()
+        answer = self._ask("sign", Message=digest, MessageType="DIGEST", SigningAlgorithm=_ALGORITHM)
         return Signature(self.key_id, ECDSA_P256, base64.b64encode(answer["Signature"]).decode())
 
     def _ask(self, operation: str, **arguments: object) -> dict[str, bytes]:

@@ -118,6 +118,8 @@ def compare(batch: ArchiveBatch, manifest: Manifest, version: str | None = None)
         "lock_mode": batch.lock_mode,
         "locked_until": batch.locked_until.astimezone(UTC).isoformat(),
     }
+    if batch.policy is not None and manifest.policy is not None:
+        ours["policy"] = batch.policy
     theirs = {field: getattr(manifest, field) for field in ours}
     if batch.manifest_sha256 is not None:
         ours |= {"sha256": batch.object_sha256, "version": batch.object_version, "digest": batch.manifest_sha256}

@@ -252,7 +252,7 @@ _Kept = tuple[str, int, datetime]
 
 
 def _kept(link: _Link, manifest: Manifest | None, wanted: Wanted) -> _Kept:
-    policy = link.batch and link.batch.policy
+    policy = (link.batch and link.batch.policy) or (manifest and manifest.policy)
     described = link.batch or manifest
     until = wanted.lock.until.astimezone(UTC)
     return policy or f"locked until {until:%Y-%m-%d}", described.rows if described else 0, until

@@ -148,8 +148,11 @@ class StrangersArchive:
             "lock_mode": "GOVERNANCE",
             "locked_until": self.said_until.isoformat(),
             "previous": previous,
-            **({"key_id": self.key.id, "claimed_at": f"{day}T23:59:59+00:00", "empty": None} if signed else {}),
+            **(self.of_signed(day) if signed else {}),
         }
+
+    def of_signed(self, day: str) -> dict[str, Any]:
+        return {"key_id": self.key.id, "claimed_at": f"{day}T23:59:59+00:00", "empty": None, "policy": "RP-1"}
 
     def is_signed(self, name: str, number: int) -> bool:
         return name != "capture" or number >= self.signed_from

@@ -227,7 +227,7 @@ def test_what_is_gone_after_its_lock_has_ended_was_disposed_of(
     assert len([line for line in verify().differs if "there is also the delete marker" in line]) == 2
     said = verify(after=timedelta(days=2))
     assert (said.status, said.differs) == (0, [])
-    assert '"objects disposed of under their policy": 2' in said.out
+    assert '"objects disposed of under RP-1": 2' in said.out
 
 
 def test_an_object_whose_manifest_is_not_written_yet_is_no_difference_for_an_hour(

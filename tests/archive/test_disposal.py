@@ -12,6 +12,7 @@ from archive.keeping import holds
 from archive.keeping.search import Criteria, search
 from archive.policy import retention
 from archive.policy.retention import Lock, Mode, Period, Policy, Rule, Unit
+from archive.signing.ed25519 import Ed25519Signer, new_private_key
 from billing import database
 
 DAYS = Rule(Mode.GOVERNANCE, Period(90, Unit.DAY), name="RP-1")
@@ -129,3 +130,15 @@ def test_disposal_of_a_batch_of_an_older_version_is_reported_by_its_lock(archive
     end(archived, 1)
     (gone,) = verify(archived, clock=in_a_year).counts.disposed
     assert gone.policy.startswith("locked until 20")
+
+
+def test_where_postgres_does_not_know_the_policy_its_manifest_does(archive: Archive):
+    archive.signer = Ed25519Signer.read(new_private_key())
+    archive.writer().publish_key()
+    archive.policy = Policy(dict.fromkeys(retention.CLASSES, DAYS))
+    archive.tell("capture.requested")
+    archive.archive_all()
+    archive.service.execute("UPDATE billing.archive_batches SET policy = NULL")
+    end(archive, 1)
+    (gone,) = verify(archive, clock=in_a_year).counts.disposed
+    assert gone.policy == "RP-1"

@@ -1,12 +1,20 @@
-"""Signing in AWS KMS, against moto's server: it signs with real keys, ECDSA over P-256, and answers as KMS does."""
+"""Signing in AWS KMS, against moto's server: it signs with real keys, ECDSA over P-256, and answers as KMS does.
+
+moto hashes what it gets again, although it is told that this is a digest; here it is taught what KMS does.
+"""
 
 from collections.abc import Iterator
 from typing import Any
 
 import boto3
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.hashes import SHA256
 from dying import Died
 from evidence import Archive
+from moto.kms.responses import KmsResponse
+from moto.kms.utils import ECDSAPrivateKey
 from moto.server import ThreadedMotoServer
 from test_signing import die_at, manifest
 from test_verification import verify, verify_copies
@@ -18,13 +26,36 @@ from archive.signing.public_key import PublicKey
 REGION = "eu-central-1"
 
 
+MOST_BYTES = 4096
+"""KMS takes no longer message. Source: docs.aws.amazon.com/kms/latest/APIReference/API_Sign.html."""
+
+
+def sign_as_kms_does(key: Any, message: bytes, _algorithm: str) -> bytes:
+    signature: bytes = key.private_key.sign(message, ECDSA(Prehashed(SHA256())))
+    return signature
+
+
+def take_what_kms_takes(request: Any) -> str:
+    message, kind = request._get_param("Message"), request._get_param("MessageType")
+    assert (kind, len(message)) == ("DIGEST", 32), f"a {kind} of {len(message)} bytes"
+    answer: str = moto_sign(request)
+    return answer
+
+
+moto_sign = KmsResponse.sign
+
+
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
+    patched = pytest.MonkeyPatch()
+    patched.setattr(ECDSAPrivateKey, "sign", sign_as_kms_does)
+    patched.setattr(KmsResponse, "sign", take_what_kms_takes)
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
+    patched.undo()
 
 
 @pytest.fixture
@@ -50,6 +81,12 @@ def test_kms_signs_another_way_each_time_and_the_public_key_verifies_both(kms: A
     assert public.made(one, b"a line\n")
     assert public.made(other, b"a line\n")
     assert not public.made(one, b"another line\n")
+
+
+def test_a_line_is_signed_though_it_is_longer_than_a_message_that_kms_takes(kms: Any) -> None:
+    """A manifest with the sums of many currencies. Otherwise its class would stop for ever."""
+    signer, line = KmsSigner(a_key(kms), region=REGION), b"x" * (2 * MOST_BYTES) + b"\n"
+    assert PublicKey.read(signer.pem).made(signer.sign(line), line)
 
 
 def test_two_archivers_sign_the_same_manifest_in_kms_and_the_first_one_counts(archive: Archive, kms: Any) -> None:

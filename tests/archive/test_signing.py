@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from test_writer import NUMBERED, PLACES
 
 from archive.errors import BadKey, EvidenceDiffers
 from archive.format import manifests
-from archive.policy.retention import Lock
+from archive.policy.retention import CLASSES, Lock, Mode, Period, Policy, Rule, Unit
 from archive.signing import keyring
 from archive.signing.ed25519 import Ed25519Signer, new_private_key
 from archive.signing.signatures import Signature
@@ -307,3 +308,48 @@ def test_what_is_no_private_key_is_refused_and_not_shown(pem: str) -> None:
         Ed25519Signer.read(pem)
     assert "Y2FuYXJ5" not in str(refused.value)
     assert "canary" not in str(refused.value)
+
+
+def test_a_signed_manifest_names_the_policy_and_an_unsigned_one_is_as_older_versions_write_it(archive: Archive) -> None:
+    """At the disposal of its object the retention file may say something else, and Postgres may be away."""
+    archive.policy = Policy(dict.fromkeys(CLASSES, Rule(Mode.GOVERNANCE, Period(90, Unit.DAY), name="RP-1")))
+    batch_of_captures(archive)
+    archive.signer = a_signer()
+    archive.writer().publish_key()
+    batch_of_captures(archive, "cap_2")
+    assert [manifest(archive, number).policy for number in (1, 2)] == [None, "RP-1"]
+    assert b"policy" not in archive.outside.body(manifests.key("capture", 1))
+    for form in (verify, verify_copies):
+        assert form(archive).told == []
+
+
+def test_an_archiver_that_names_no_policy_and_one_that_does_finish_each_others_batches(signed: Archive) -> None:
+    """One of an earlier build does not know the field; whichever manifest is there first counts."""
+    signed.tell("capture.requested", **USD)
+    with pytest.raises(Died):
+        die_at(signed, "put.before:2")
+    batch = signed.known()[0]
+    written = replace(capture_put(signed), policy=None)
+    assert signed.signer is not None
+    earlier = written.signed(signed.signer)
+    signed.store.put_once(manifests.key("capture", 1), earlier.body(), Lock("GOVERNANCE", batch.manifest_locked_until))
+    assert signed.archive_all() == 1
+    assert manifest(signed, 1) == earlier
+    # A batch that an archiver claimed which has no such column.
+    signed.tell("capture.captured", **USD)
+    with pytest.raises(Died):
+        die_at(signed, "put.before:2")
+    signed.service.execute("UPDATE billing.archive_batches SET policy = NULL WHERE number = 2")
+    assert signed.archive_all() == 1
+    assert manifest(signed, 2).policy is None
+    for form in (verify, verify_copies):
+        assert form(signed).told == []
+
+
+@pytest.mark.parametrize("policy", [7, "", "x" * 81, "ten\nyears", "z\u00fcrich", "\x1b[2J"])
+def test_a_policy_that_could_steer_a_terminal_is_no_manifest(signed: Archive, policy: object) -> None:
+    batch_of_captures(signed)
+    told = json.loads(manifest(signed, 1).line())
+    forged = manifests.sealed.line({**told, "policy": policy})
+    with pytest.raises(EvidenceDiffers, match="not a manifest"):
+        manifests.read("x", forged)

@@ -3,10 +3,10 @@
 Why: a class whose manifests are signed must never get an unsigned one again. The format is decided at the claim, and
 each batch names the format of the one before it, so Postgres itself refuses to go back. A batch without facts stands
 for a day without facts. How long it may lock: `archive_batches` alone, for as long as it takes to index and to check
-its rows (a million in 3 s); archivers wait meanwhile, and nobody else writes there. Old rows are not signed (format 1).
-A running older archiver goes on as long as nothing is signed; after that Postgres refuses its claims. It would finish a
-signed batch that a newer one left behind without a signature: so update all archivers first, and then set
-BILLING_SIGNING_KEY.
+its rows, of which there are a few hundred a day at most; archivers wait meanwhile, and nobody else writes there. Old
+rows are not signed (format 1). A running older archiver goes on as long as nothing is signed; after that Postgres
+refuses its claims. It would finish a signed batch that a newer one left behind without a signature: so update all
+archivers first, and then set BILLING_SIGNING_KEY.
 """
 
 from alembic import op
