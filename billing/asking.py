@@ -4,16 +4,17 @@ once.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, Engine, String, select
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session, sessionmaker
 
-from billing import traceparent
-from billing.errors import InvalidRequest, RequestReused, WrongSession
+from billing import request_ids, statements, traceparent
+from billing.errors import InvalidRequest, InvalidText, RequestReused, WrongSession
 from billing.provider_ids import provider_id
-from billing.tables.entities import Capture, Invoice
+from billing.tables.entities import Capture, Invoice, Requested
 from billing.texts import opaque_id, plain_text
 
 R = TypeVar("R", Capture, Invoice)
@@ -37,6 +38,10 @@ def common_arguments(request_id: object, correlation_id: object, account: object
     """Check the arguments that all requests have. An empty correlation id or account counts as None, because Stripe's
     SDK and many frameworks write it so. Raises InvalidText."""
     checked = opaque_id("request_id", request_id)
+    if checked.startswith(request_ids.RECOVERED):
+        raise InvalidText(
+            "request_id", f"must not begin with {request_ids.RECOVERED}, as those do that `billing recover` has made"
+        )
     return CommonArguments(
         request_id=checked,
         correlation_id=checked if _is_none(correlation_id) else opaque_id("correlation_id", correlation_id),
@@ -65,39 +70,58 @@ def write_once(
     Returns the earlier row if that asks for the same. Returns None if another unique index of the table forbids it.
 
     `parameters` are the columns that two requests under one id must share. `further` are other columns: written, and
-    not compared. `differing` compares rows of other tables, such as an invoice's lines.
+    not compared. `differing` compares what is not always known of the earlier one, such as an invoice's lines.
 
     Raises RequestReused, which names the parameters that differ; the caller's transaction stays usable.
     """
     table = type(row)
-    # ON CONFLICT, because an integrity error would end the caller's transaction even if it were caught here.
-    written = session.scalar(
-        insert(table)
-        .values(
-            id=row.id,
-            correlation_id=row.correlation_id,
-            # The number of the fact that the caller writes next. `new_fact` counts it in `row`, which is not saved.
-            version=1,
-            account=common.account,
-            request_id=common.request_id,
-            **parameters,
-            **(further or {}),
-        )
-        .on_conflict_do_nothing()
-        .returning(table.id)
-    )
-    if written is not None:
+    values = {
+        "id": row.id,
+        "correlation_id": row.correlation_id,
+        # The number of the fact that the caller writes next. `new_fact` counts it in `row`, which is not saved.
+        "version": 1,
+        "account": common.account,
+        "request_id": common.request_id,
+        **parameters,
+        **(further or {}),
+    }
+    made_again = request_ids.recovered(request_ids.digest_of(common.request_id) or "")
+    statement = _insertion(table, tuple(values), own_account=common.account is None)
+    if statements.run(session, statement, **values, made_again=made_again).scalar() is not None:
         return row
-    first = session.scalars(
-        select(table).where(table.account.is_not_distinct_from(common.account), table.request_id == common.request_id)
-    ).one_or_none()
-    if first is None:
+    of_account = table.account.is_(None) if common.account is None else table.account == common.account
+    mine = table.request_id.in_((common.request_id, made_again))
+    found = session.scalars(select(table).where(of_account, mine)).all()
+    if not found:
         return None
+    first = min(found, key=lambda each: each.id)
     pairs = {name: (getattr(first, name), now) for name, now in parameters.items()}
     differences = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]} | differing(first)
     if differences:
         raise RequestReused(common.request_id, differences)
     return first
+
+
+@cache
+def _insertion(table: type[Requested], names: tuple[str, ...], *, own_account: bool) -> str:
+    """Inserts these columns of a row, where no index forbids it, and no row has its digest: one that was made again
+    after a restore.
+
+    ON CONFLICT, because an integrity error would end the caller's transaction even if it were caught here.
+    """
+    types = {name: table.__table__.c[name].type for name in names}
+    # Not as VARCHAR(255), because a cast to that cuts.
+    casts = {name: "text" if isinstance(kind, String) else kind.compile(_DIALECT) for name, kind in types.items()}
+    of_account = "account IS NULL" if own_account else "account = %(account)s"
+    return (
+        f"INSERT INTO {table.__table__} ({', '.join(names)})"  # noqa: S608 - names of our own columns
+        f" SELECT {', '.join(f'CAST(%({name})s AS {kind})' for name, kind in casts.items())}"
+        f" WHERE NOT EXISTS (SELECT FROM {table.__table__} WHERE {of_account} AND request_id = %(made_again)s)"
+        " ON CONFLICT DO NOTHING RETURNING id"
+    )
+
+
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
 def seconds(name: str, given: object, most: float) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from billing import request_ids
 from billing.differences import below, differences, reason
 from billing.facts import OWN, new_fact
 from billing.idempotency import Rules
@@ -99,7 +100,8 @@ def capture_before(intent: Json) -> datetime | None:
 
 def _ask_to_capture(loaded: LoadedOperation) -> Ask:
     row = _capture(loaded)
-    parameters = {"amount_to_capture": row.amount_minor, "metadata": {METADATA_KEY: row.id}}
+    metadata = {METADATA_KEY: row.id, **request_ids.metadata(row.request_id)}
+    parameters = {"amount_to_capture": row.amount_minor, "metadata": metadata}
     return Ask("POST", _path(loaded, "capture"), parameters, row.payment_intent, row.capture_before)
 
 

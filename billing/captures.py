@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from billing import ids, row_io
+from billing import ids, request_ids, row_io
 from billing.asking import callers_session, common_arguments, write_once
 from billing.capture_steps import CAPTURE, READ_AUTHORIZATION, iso
 from billing.errors import AuthorizationTaken, InvalidAmount, InvalidRequest, InvalidText
@@ -136,6 +136,7 @@ def request_capture(
         currency=amount.currency,
         payment_intent=payment_intent,
         account=common.account,
+        request_digest=request_ids.digest_of(common.request_id),
         authorized=authorization is not None,
         capture_before=iso(authorization.capture_before) if authorization else None,
     )
@@ -237,6 +238,7 @@ OPERATION = Operation(
                 "currency": "text",
                 "payment_intent": "text",
                 "account": "text or null",
+                "request_digest": "optional text",
                 "authorized": "true or false",
                 "capture_before": "time or null",
             },

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from billing.provider_ids import IdKind
+from billing.request_ids import REQUEST_KEY, is_digest
 from billing.shapes import Shape, code, id_of, invoice_number, like, whole, yes_or_no
 from billing.timing import EARLIEST, LATEST
 
@@ -32,6 +33,7 @@ SHAPES: dict[str, Shape] = {
     "amount_received": whole,
     "billing_line": like(r"\d{1,4}"),
     "billing_operation": like(r"[a-z]{3}_[A-Za-z0-9_]{1,36}"),
+    "billing_request": is_digest,
     "cancellation_reason": code,
     "capture_before": _time,
     "charge": _id,
@@ -95,5 +97,5 @@ def _of(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _metadata(value: Mapping[str, Any]) -> dict[str, Any]:
     """Our own names only. If another program wrote a value of another shape under one, `SOMEBODY_ELSES` replaces it."""
-    ours = ("billing_operation", "billing_line")
+    ours = ("billing_operation", "billing_line", REQUEST_KEY)
     return {name: value[name] if SHAPES[name](value[name]) else SOMEBODY_ELSES for name in ours if name in value}

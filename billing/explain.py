@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
+from billing import request_ids
 from billing.errors import UnknownEntity
 from billing.facts import OLD_TOPICS, PAYLOAD_TEXT, UnreadablePayload, read_payload
 from billing.operations import OPERATIONS, by_id, operation_of, topics
@@ -158,7 +159,8 @@ def find(session: Session, name: str) -> list[str]:
                 if its_prefix == prefix
             ]
     # A request id may look like anything; the same one may name operations of several kinds.
-    by_request = [select(table.id).where(table.request_id == name) for table in _requested()]
+    ids = [name, request_ids.recovered(request_ids.digest_of(name) or "")]
+    by_request = [select(table.id).where(table.request_id.in_(ids)) for table in _requested()]
     found = _all(session, queries) or [each for query in by_request for each in _all(session, [query])]
     if not found:
         raise UnknownEntity(name)

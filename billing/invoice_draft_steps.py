@@ -6,6 +6,7 @@ A duplicate draft is harmless: it is deleted before it could be finalized.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from billing import request_ids
 from billing.differences import Difference, differences, reason
 from billing.idempotency import Rules
 from billing.invoice_row import (
@@ -54,7 +55,7 @@ def _ask_to_create(loaded: LoadedOperation) -> Ask:
         "days_until_due": row.days_until_due,
         # The customer's other pending items must not get onto this invoice.
         "pending_invoice_items_behavior": "exclude",
-        "metadata": {METADATA_KEY: row.id},
+        "metadata": {METADATA_KEY: row.id, **request_ids.metadata(row.request_id)},
     }
     return Ask("POST", "/v1/invoices", parameters)
 

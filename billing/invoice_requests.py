@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from billing import ids, row_io
+from billing import ids, request_ids, row_io
 from billing.asking import Differing, callers_session, common_arguments, write_once
 from billing.errors import InvalidAmount, InvalidRequest
 from billing.facts import new_fact
@@ -16,6 +16,9 @@ from billing.money import Money
 from billing.provider_ids import provider_id
 from billing.tables.entities import MAX_DAYS, MAX_DESCRIPTION, MAX_LINES, Invoice, InvoiceLine
 from billing.texts import plain_text
+
+UNKNOWN_TEXT = "not known: restored from Stripe"
+"""The text of a line that `billing recover` has made again of what Stripe shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +94,15 @@ def issue_invoice(
         "customer": customer,
         "currency": total.currency,
         "total_minor": total.minor,
-        "days_until_due": collect.days_until_due,
     }
     row = Invoice(id=ids.new("inv"), correlation_id=common.correlation_id)
     written = write_once(
-        session, row, common, parameters, differing=lambda first: _differing_lines(session, first.id, lines)
+        session,
+        row,
+        common,
+        parameters,
+        further={"days_until_due": collect.days_until_due},
+        differing=lambda first: _differing(session, first, lines, collect),
     )
     assert written is not None, "nothing but its request id makes an invoice unique"
     if written is not row:
@@ -121,6 +128,7 @@ def issue_invoice(
         currency=total.currency,
         customer=customer,
         account=common.account,
+        request_digest=request_ids.digest_of(common.request_id),
         lines=len(lines),
     )
     # Not by the ORM, which would write and read back columns that an application's login has no rights to.
@@ -149,14 +157,21 @@ def _total(lines: Sequence[Line]) -> Money:
     return Money(sum(line.amount.minor for line in lines), currencies.pop())
 
 
-def _differing_lines(session: Session, invoice_id: str, lines: Sequence[Line]) -> Differing:
+def _differing(session: Session, first: Invoice, lines: Sequence[Line], collect: SendInvoice) -> Differing:
+    """Of an invoice that was made again after a restore, only the amounts of lines that Stripe has are known."""
     stored = session.execute(
         select(InvoiceLine.description, InvoiceLine.amount_minor)
-        .where(InvoiceLine.invoice_id == invoice_id)
+        .where(InvoiceLine.invoice_id == first.id)
         .order_by(InvoiceLine.position)
         .limit(MAX_LINES + 1)
     ).all()
-    now = [(line.description, line.amount.minor) for line in lines]
-    if [tuple(line) for line in stored] == now:
-        return {}
-    return {"lines": (len(stored), "other lines" if len(stored) == len(now) else len(now))}
+    differing: dict[str, tuple[object, object]] = {}
+    if all(line.description == UNKNOWN_TEXT for line in stored):
+        same = not stored or [line.amount_minor for line in stored] == [line.amount.minor for line in lines]
+    else:
+        same = [tuple(line) for line in stored] == [(line.description, line.amount.minor) for line in lines]
+        if first.days_until_due != collect.days_until_due:
+            differing["days_until_due"] = first.days_until_due, collect.days_until_due
+    if not same:
+        differing["lines"] = len(stored), "other lines" if len(stored) == len(lines) else len(lines)
+    return differing

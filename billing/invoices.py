@@ -145,6 +145,7 @@ OPERATION = Operation(
                 "currency": "text",
                 "customer": "text",
                 "account": "text or null",
+                "request_digest": "optional text",
                 "lines": "integer",
             },
         ),

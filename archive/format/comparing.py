@@ -11,7 +11,10 @@ from archive.format import records
 from archive.format.records import Rows
 
 _CAME_LATER = frozenset(
-    {"about", "account", "authorized_minor", "captured", "command", "count", "expires_at", "per_hour", "scope"}
+    {
+        *("about", "account", "authorized_minor", "captured", "command", "count", "expires_at", "per_hour"),
+        *("request_digest", "scope"),
+    }
 )
 """Keys that some version of the service does not archive, or only in fewer shapes."""
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from sqlalchemy import Row
 
 from billing.provider_ids import SHAPES, IdKind
+from billing.request_ids import is_digest
 from billing.shapes import Shape, code, id_of, invoice_number, like, whole, yes_or_no
 
 VERSION = 1
@@ -117,6 +118,8 @@ PAYLOAD: dict[str, Shape] = {
     "per_hour": whole,
     "probes": yes_or_no,
     "replayed": yes_or_no,
+    # What stands for the application's request id.
+    "request_digest": is_digest,
     "request_id": like(r"req_[A-Za-z0-9_]{1,128}"),
     "scope": _scope,
     "status": whole,

@@ -35,8 +35,9 @@ def recover(
     """Compare a restored database with the archive and with Stripe, and bring back what it has forgotten.
 
     Without --apply nothing is changed, here or at Stripe. --apply brings back the archived facts under their numbers,
-    makes the captures and invoices that they tell of, and adds what Stripe did and no archive knows; it sends nothing,
-    and may be stopped and run again. --release ends the stop, unless something still differs. It needs the owner's
+    makes the captures and invoices that they tell of, pulls again the switches that were pulled, and adds what Stripe
+    did and no archive knows. A request that your application has repeated meanwhile is refused. It sends nothing, and
+    may be stopped and run again. --release ends the stop, unless something still differs. It needs the owner's
     DATABASE_URL, and keys that may read at Stripe and in the bucket. The exit status is 1 if something differs.
 
     \b
@@ -55,12 +56,13 @@ def recover(
         if apply and report.differs:
             with act.outside(about=_installation(act), count=report.differs):
                 report = recovery.apply(report)
+        stays = None
         if release and report.restored_at is not None and not report.differs:
-            _release(act, recovery, reason)
+            stays = _release(act, recovery, report, reason)
     if as_json:
-        print_json(_as_json(report, released=release and not report.differs))
+        print_json(_as_json(report, released=release and not report.differs, stays=stays))
     else:
-        _print(report, applied=apply, released=release)
+        _print(report, applied=apply, released=release, stays=stays)
     if report.differs:
         raise typer.Exit(1)
 
@@ -92,6 +94,7 @@ def _opened(act: Acting) -> "Iterator[Recovery]":
             transact,
             store,
             lambda since: StripesSide(gateway, process.call_settings, transact, since, act.actor),
+            act.actor,
             print_error,
         )
 
@@ -105,13 +108,14 @@ def _installation(act: Acting) -> str:
     return patiently(act.runtime, lambda session: session.scalars(select(Installation.identity)).one())
 
 
-def _release(act: Acting, recovery: "Recovery", reason: str) -> None:
+def _release(act: Acting, recovery: "Recovery", report: "Report", reason: str) -> str | None:
+    """Who else has pulled everything, so that it stays pulled."""
     from billing.scopes import EVERYTHING
 
-    act.inside(lambda session: recovery.release(session, actor=act.actor, reason=reason), about=EVERYTHING)
+    return act.inside(lambda session: recovery.release(session, report.since, reason=reason), about=EVERYTHING)
 
 
-def _as_json(report: "Report", *, released: bool) -> dict[str, object]:
+def _as_json(report: "Report", *, released: bool, stays: str | None) -> dict[str, object]:
     return {
         "restored_at": report.restored_at,
         "why": report.why,
@@ -122,10 +126,11 @@ def _as_json(report: "Report", *, released: bool) -> dict[str, object]:
         "attached": report.attached,
         "differences": report.differences,
         "released": released and report.restored_at is not None,
+        "everything_stays_pulled_by": stays,
     }
 
 
-def _print(report: "Report", *, applied: bool, released: bool) -> None:
+def _print(report: "Report", *, applied: bool, released: bool, stays: str | None) -> None:
     from billing.lineage import SIGNS
 
     if report.restored_at is None:
@@ -147,6 +152,9 @@ def _print(report: "Report", *, applied: bool, released: bool) -> None:
         print_line(f"and {len(report.differences) - SHOWN} more; --json names all")
     if report.differs:
         print_line(f"{counted(report.differs, 'difference')}: " + (_AGAIN if applied else _APPLY))
+    elif stays is not None:
+        print_line(f"nothing differs, and this database counts; everything stays pulled, because {stays} pulled it")
+        print_line("to continue: billing switch release everything --reason WHY")
     elif released and report.restored_at is not None:
         print_line("nothing differs; everything is released, and held work continues")
     elif report.restored_at is not None:

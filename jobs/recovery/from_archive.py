@@ -28,9 +28,10 @@ from archive.signing.keyring import Keyring
 from billing import statements
 from billing.operations import OPERATIONS
 from billing.states import BatchState
-from billing.tables.entities import Entity
+from billing.tables.entities import Entity, Switch
 from billing.tables.facts import ArchiveBatch
 from jobs.recovery import retold
+from jobs.recovery.repeats import Repeats
 from jobs.road.contracts import CONTRACTS_VERSION
 
 SQL = statements.beside(__file__)
@@ -92,7 +93,7 @@ def go_ahead(session: Session, newest: int) -> None:
     statements.run(session, SQL["go_ahead"], newest=newest)
 
 
-def bring_back(session: Session, part: Part) -> Count:
+def bring_back(session: Session, part: Part, repeats: Repeats) -> Count:
     """One batch, with its facts and what they tell of. Raises EvidenceDiffers if other archived facts stand there."""
     manifest, count = part.manifest, Count()
     which = {"retention_class": manifest.retention_class, "number": manifest.number}
@@ -111,7 +112,7 @@ def bring_back(session: Session, part: Part) -> Count:
     session.flush()
     count.batches += 1
     count.facts += len(new)
-    count.operations += _rows(session, told, new)
+    count.operations += _rows(session, told, new, repeats)
     return count
 
 
@@ -119,6 +120,11 @@ def without_row(session: Session, since: datetime) -> list[str]:
     """Operations that were requested since then and could not get a row."""
     after = statements.run(session, SQL["newest_before"], since=since).scalar_one_or_none() or 0
     return list(statements.run(session, SQL["without_row"], after=after).scalars())
+
+
+def closed_in_the_gap(session: Session, since: datetime) -> list[str]:
+    """Months that were closed since then and are open here, in their order."""
+    return list(statements.run(session, SQL["closed_in_the_gap"], since=since).scalars())
 
 
 def _facts(session: Session, number: int, told: Sequence[Told], count: Count) -> list[Told]:
@@ -212,6 +218,7 @@ def _batch(part: Part, told: Sequence[Told]) -> ArchiveBatch:
         manifest_format=manifests.UNSIGNED if manifest.key_id is None else manifests.SIGNED,
         previous_format=part.previous_format,
         manifest_key_id=manifest.key_id,
+        policy=manifest.policy,
         claimed_at=claimed_at or func.clock_timestamp(),
         state=BatchState.ARCHIVED,
         object_sha256=manifest.sha256,
@@ -221,14 +228,14 @@ def _batch(part: Part, told: Sequence[Told]) -> ArchiveBatch:
     )
 
 
-def _rows(session: Session, told: Sequence[Told], new: Sequence[Told]) -> int:
+def _rows(session: Session, told: Sequence[Told], new: Sequence[Told], repeats: Repeats) -> int:
     """Bring the rows forward to what these facts tell; make those that are missing. Returns how many were changed."""
     changed = 0
     for kind, operation in OPERATIONS.items():
         ids = {each["entity_id"] for each in told if each["entity_type"] == kind}
-        if not ids:
-            continue
         table = operation.table
+        if not ids or table is Switch:  # `switches_again` makes those, once all facts are here
+            continue
         rows: dict[str, Entity] = {
             row.id: row for row in session.scalars(select(table).where(table.id.in_(ids)).with_for_update())
         }
@@ -240,6 +247,6 @@ def _rows(session: Session, told: Sequence[Told], new: Sequence[Told]) -> int:
                 story[each["entity_id"]].append(each)
         for entity_id in sorted(ids):
             row = rows.get(entity_id)
-            changed += retold.tell(session, row, kind, story[entity_id], newest[entity_id])
+            changed += retold.tell(session, row, kind, story[entity_id], newest[entity_id], repeats)
     session.flush()
     return changed

@@ -72,5 +72,13 @@ SELECT f.entity_id FROM billing.facts AS f
         OR f.topic = 'invoice.requested' AND NOT EXISTS (SELECT FROM billing.invoices AS i WHERE i.id = f.entity_id))
  ORDER BY f.id;
 
+-- name: closed_in_the_gap
+-- Months that a command closed since, and that are open here; a later one that is closed closes them, too.
+SELECT DISTINCT f.payload->>'about' AS month FROM billing.facts AS f
+ WHERE f.entity_type = 'command' AND f.topic = 'command.done' AND f.payload->>'command' = 'close'
+   AND f.payload->>'about' ~ '^[0-9]{4}-(0[1-9]|1[0-2])$' AND f.happened_at >= :since
+   AND NOT EXISTS (SELECT FROM billing.closed_periods AS p WHERE p.period >= f.payload->>'about')
+ ORDER BY month;
+
 -- name: newest_before
 SELECT id FROM billing.facts WHERE happened_at < :since ORDER BY id DESC LIMIT 1;

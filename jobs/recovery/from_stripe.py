@@ -28,6 +28,7 @@ from billing.states import RecordState
 from billing.steps import Json, LoadedOperation, LookResult, Reader, Step, Unread
 from billing.tables.idempotency_records import Record
 from jobs.recovery import shown_rows
+from jobs.recovery.repeats import Repeats
 
 SQL = statements.beside(__file__)
 T = TypeVar("T")
@@ -107,10 +108,10 @@ class StripesSide:
         """Those that are not known here, or known in an earlier state."""
         return [each for each in map(self._difference, traces) if each is not None]
 
-    def attach(self, trace: Trace) -> Difference | None:
+    def attach(self, trace: Trace, repeats: Repeats) -> Difference | None:
         """Add what Stripe did for this operation. What is left is returned, and is for an operator. Raises NotRead."""
         try:
-            left = self._transact(lambda session: self._make(session, trace))
+            left = self._transact(lambda session: self._make(session, trace, repeats))
             if left is not None:
                 return left
             self._transact(lambda session: self._reconsider(session, trace))
@@ -156,12 +157,12 @@ class StripesSide:
 
     # Attaching.
 
-    def _make(self, session: Session, trace: Trace) -> Difference | None:
+    def _make(self, session: Session, trace: Trace, repeats: Repeats) -> Difference | None:
         """Its row, if there is none: of what Stripe shows, which is enough where money moved."""
         operation = operation_of(trace.operation_id)
         if session.get(operation.table, trace.operation_id) is not None:
             return None
-        made = shown_rows.made_of(session, trace.operation_id, trace.account, trace.shown)
+        made = shown_rows.made_of(session, trace.operation_id, trace.account, trace.shown, repeats)
         if made is None:
             return Difference(trace.operation_id, UNKNOWN)
         row, asked = made

@@ -1,7 +1,7 @@
 """Compares a restored database with the archive and with Stripe, brings back what is missing, and ends the stop.
 
-`compare` changes nothing. `apply` takes the archive first, batch by batch, then Stripe, operation by operation; a run
-that dies is simply run again. `release` comes after a comparison that has found nothing.
+`compare` changes nothing. `apply` takes the archive first, batch by batch, then switches, then Stripe, operation by
+operation; a run that dies is simply run again. `release` comes after a comparison that has found nothing.
 """
 
 from collections.abc import Callable
@@ -13,11 +13,14 @@ from sqlalchemy.orm import Session
 
 from archive.s3.store import Store
 from billing import database, lineage, switches
+from billing.audit import SERVICE
 from billing.database import Transact
-from billing.errors import BillingError, InvalidRequest, UnknownEntity
+from billing.errors import BillingError, InvalidRequest
 from billing.scopes import EVERYTHING
+from billing.states import SwitchState
+from billing.tables.entities import Switch
 from billing.tables.schema import Installation
-from jobs.recovery import from_archive
+from jobs.recovery import from_archive, repeats, switches_again
 from jobs.recovery.from_archive import Count
 from jobs.recovery.from_stripe import EVENTS_DAYS, Difference, StripesSide
 
@@ -26,6 +29,9 @@ MARGIN = timedelta(hours=1)
 WITHOUT_ROW = (
     "its facts are here and its row cannot be: another operation has its authorization, or the archive left out a value"
 )
+SWITCH = "this switch was pulled or released, and it is not known here"
+CLOSED = "this month was closed, and is open here; close it again, the earliest first: billing close {} --reason WHY"
+REPEATED = "it repeats {}, which was made again; --apply refuses it, or puts its work into quarantine"
 AS_OF_NOW = timedelta(days=1)
 """How far back a database is compared that was not restored."""
 
@@ -38,6 +44,13 @@ class NotTheOwner(BillingError):
             "recovering writes facts and requests as they were, so it needs the DATABASE_URL of the owner, as "
             "`billing migrate` does (docs/operate/restore.md)"
         )
+
+
+class AskedAgain(BillingError):
+    """An application has repeated a request that was made again here, since the comparison."""
+
+    def __init__(self, first: str, again: str) -> None:
+        super().__init__(f"{again} repeats {first}, and came since the comparison; run `billing recover --apply` again")
 
 
 @dataclass(slots=True)
@@ -67,12 +80,13 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """`store`: None if no bucket is set. `side`: makes the reader of Stripe for what happened since then. `tell` is
-    called with a line of progress."""
+    """`store`: None if no bucket is set. `side`: makes the reader of Stripe for what happened since then. `actor`: who
+    recovers. `tell` is called with a line of progress."""
 
     transact: Transact
     store: Store | None
     side: Callable[[datetime], StripesSide]
+    actor: str
     tell: Callable[[str], None] = lambda _: None
 
     def compare(self, since: datetime | None = None) -> Report:
@@ -99,47 +113,63 @@ class Recovery:
         report.seen = len(traces)
         report.differences = side.differences(traces)
         if not report.batches:
-            report.differences += self._without_row(from_when, report)
+            report.differences += self.transact(lambda session: _here(session, from_when, report))
         return report
 
     def apply(self, found: Report) -> Report:
         """Bring back what `compare` has found to be missing, and compare again."""
-        back = Count()
+        back, since = Count(), found.since
+        again = self.transact(lambda session: repeats.since(session, since, self.actor))
         if self.store is not None and found.archive is not None and found.archive.batches:
             newest, known = found.archive.newest, self.transact(from_archive.known)
             self.transact(lambda session: from_archive.go_ahead(session, newest))
             installation, _, _ = self.transact(_read)
             for part in from_archive.missing(self.store, known, installation.identity):
-                counted = self.transact(lambda session, part=part: from_archive.bring_back(session, part))  # type: ignore[misc]
+                counted = self.transact(lambda session, part=part: from_archive.bring_back(session, part, again))  # type: ignore[misc]
                 back.add(counted)
                 self.tell(
                     f"{part.manifest.retention_class} batch {part.manifest.number}: {counted.facts} facts are back"
                 )
-        side, attached = self.side(found.since), 0
+        self.transact(lambda session: switches_again.bring_back(session, since, self.actor))
+        side, attached = self.side(since), 0
         traces = side.traces()
         wanted = {each.operation_id for each in side.differences(traces)}
         for trace in traces:
             if trace.operation_id in wanted:
-                attached += side.attach(trace) is None
+                attached += side.attach(trace, again) is None
                 if attached % 100 == 0 and attached:
                     self.tell(f"{attached} of {len(wanted)} operations are attached")
-        left = self.compare(found.since)
+        self.transact(lambda session: repeats.settle(session, since, self.actor))
+        left = self.compare(since)
         left.back, left.attached = back, attached
         return left
 
-    def release(self, session: Session, *, actor: str, reason: str) -> None:
-        """This database counts from now on, and what the switch of everything held continues. In the caller's
-        transaction, after a comparison has found nothing."""
+    def release(self, session: Session, since: datetime, *, reason: str) -> str | None:
+        """This database counts from now on, and what the switch of everything held continues; unless a person has
+        pulled that: then it stays, and who pulled it is returned. In the caller's transaction, after a comparison has
+        found nothing. Raises AskedAgain.
+        """
+        # Whoever requests something now waits, and then finds what was made again.
+        session.execute(text("LOCK TABLE billing.captures, billing.invoices IN SHARE ROW EXCLUSIVE MODE"))
+        for first, again in repeats.left(session, since):
+            raise AskedAgain(first, again)
         lineage.recovered(session)
-        try:
-            switches.release(session, EVERYTHING, actor=actor, reason=reason)
-        except UnknownEntity:
-            return  # no relay or worker was started since
+        pulled = select(Switch.actor).where(Switch.scope == EVERYTHING, Switch.state == SwitchState.PULLED)
+        by = session.scalars(pulled).one_or_none()
+        if by == SERVICE:
+            switches.release(session, EVERYTHING, actor=self.actor, reason=reason)
+        return None if by == SERVICE else by
 
-    def _without_row(self, since: datetime, report: Report) -> list[Difference]:
-        named = {each.operation_id for each in report.differences}
-        found = self.transact(lambda session: from_archive.without_row(session, since))
-        return [Difference(each, WITHOUT_ROW) for each in found if each not in named]
+
+def _here(session: Session, since: datetime, report: Report) -> list[Difference]:
+    """What facts tell, and no row here does, once the facts themselves are here."""
+    named = {each.operation_id for each in report.differences}
+    return [
+        *(Difference(each, WITHOUT_ROW) for each in from_archive.without_row(session, since) if each not in named),
+        *(Difference(again, REPEATED.format(first)) for first, again in repeats.left(session, since)),
+        *(Difference(each, SWITCH) for each in switches_again.behind(session, since)),
+        *(Difference(each, CLOSED.format(each)) for each in from_archive.closed_in_the_gap(session, since)),
+    ]
 
 
 def refuse_unless_owner(session: Session) -> None:

@@ -1,21 +1,22 @@
 """Rows of captures and invoices, made of what their archived facts tell, or brought forward by it.
 
-Not every column is in a fact. A request id is not: the correlation id stands for it, which is the same unless the
-application gave another one. An invoice's lines are not, because their texts may name people: Stripe has them once they
-were added, and an invoice whose lines were not added yet is refused when it goes on.
+Not every column is in a fact. Of a request id only its digest is (`billing.request_ids`); the correlation id is the
+same text unless the application gave another one, which the digest shows. An invoice's lines are not, because their
+texts may name people: Stripe has them once they were added, and an invoice whose lines were not added yet is refused
+when it goes on.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from billing.captures import holder_of
 from billing.facts import OWN
 from billing.states import FREES_THE_AUTHORIZATION, CaptureState, InvoiceState, set_state
-from billing.tables.entities import Capture, Entity, Invoice, Requested
+from billing.tables.entities import Capture, Entity, Invoice
+from jobs.recovery.repeats import Repeats
 
 UNKNOWN_DAYS = 1
 """`days_until_due` of an invoice that was made again: it is in no fact. Only the call that makes a draft uses it."""
@@ -23,7 +24,9 @@ UNKNOWN_DAYS = 1
 Told = Mapping[str, Any]
 
 
-def tell(session: Session, row: Entity | None, kind: str, story: Sequence[Told], version: int) -> bool:
+def tell(
+    session: Session, row: Entity | None, kind: str, story: Sequence[Told], version: int, repeats: Repeats
+) -> bool:
     """Apply these facts of one entity, in their order. True if its row was made or changed.
 
     `version`: the number of its newest fact, from which the next one counts. No row is made without the fact that
@@ -31,7 +34,7 @@ def tell(session: Session, row: Entity | None, kind: str, story: Sequence[Told],
     """
     made = row is None
     if row is None and story:
-        row = _requested(session, kind, story[0])
+        row = _requested(session, kind, story[0], repeats)
     if row is None:
         return False
     before = row.state
@@ -55,20 +58,12 @@ def _is_taken(session: Session, row: Capture) -> bool:
     return occupies and holder_of(session, row.account, row.payment_intent) is not None
 
 
-def free_request_id(session: Session, table: type[Requested], account: str | None, wanted: str | None, own: str) -> str:
-    """The id under which it was requested, as far as that is known; `recovered:` and its own id where it is not."""
-    taken = select(table.id).where(table.account.is_not_distinct_from(account), table.request_id == wanted)
-    if wanted is None or session.scalar(taken) is not None:
-        return f"recovered:{own}"
-    return wanted
-
-
 def _account(payload: Told) -> str | None:
     account = payload.get("account")
     return None if account == OWN else account
 
 
-def _requested(session: Session, kind: str, told: Told) -> Capture | Invoice | None:
+def _requested(session: Session, kind: str, told: Told, repeats: Repeats) -> Capture | Invoice | None:
     payload = told["payload"]
     if told["topic"] != f"{kind}.requested" or kind not in ("capture", "invoice"):
         return None
@@ -78,7 +73,6 @@ def _requested(session: Session, kind: str, told: Told) -> Capture | Invoice | N
         "id": own,
         "account": account,
         "correlation_id": told["correlation_id"],
-        "request_id": free_request_id(session, table, account, told["correlation_id"], own),
         "requested_at": told["happened_at"],
         "state": table.life.first,
         "state_since": told["happened_at"],
@@ -95,7 +89,9 @@ def _requested(session: Session, kind: str, told: Told) -> Capture | Invoice | N
         }
     if None in (*named.values(), common["currency"]):
         return None  # a value that the archive did not take
-    return table(**common, **named)
+    digest, known = payload.get("request_digest"), told["correlation_id"]
+    request_id = repeats.request_id(session, table, account, own, digest=digest, known=known)
+    return table(request_id=request_id, **common, **named)
 
 
 def _tell_capture(row: Capture, topic: str, payload: Told, at: datetime) -> None:

@@ -1,7 +1,7 @@
 """Rows of captures and invoices that only Stripe knows, made of what it shows of them.
 
-Stripe does not show the application's request id, nor when an invoice is due by our own count of days. Texts of lines
-are not read, because they may name people.
+Stripe shows the digest of the application's request id, and not when an invoice is due by our own count of days. Texts
+of lines are not read, because they may name people.
 """
 
 from collections.abc import Mapping
@@ -10,29 +10,30 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from billing.captures import holder_of
+from billing.invoice_requests import UNKNOWN_TEXT
 from billing.provider_ids import IdKind, is_id
+from billing.request_ids import REQUEST_KEY, is_digest
 from billing.states import CaptureState, InvoiceState
 from billing.steps import METADATA_KEY, Json, LoadedOperation
 from billing.tables.entities import Capture, Entity, Invoice, InvoiceLine
-from jobs.recovery.retold import UNKNOWN_DAYS, free_request_id
-
-UNKNOWN_TEXT = "not known: restored from Stripe"
-"""Replaces the text of an invoice's line. Such a line stands at Stripe already, and is not sent."""
+from jobs.recovery.repeats import Repeats
+from jobs.recovery.retold import UNKNOWN_DAYS
 
 
 def made_of(
-    session: Session, own: str, account: str | None, shown: Json
+    session: Session, own: str, account: str | None, shown: Json, repeats: Repeats
 ) -> tuple[Capture | Invoice, dict[str, Any]] | None:
     """The row of the operation with this id, and the payload of the fact that requests it. None if what Stripe shows is
     not enough."""
     currency = str(shown.get("currency")).upper()
-    asked: dict[str, Any] = {"currency": currency, "account": account}
+    digest = _digest_in(shown)
+    asked: dict[str, Any] = {"currency": currency, "account": account} | ({"request_digest": digest} if digest else {})
     intent, minor, total, customer = (shown.get(name) for name in ("id", "amount_received", "total", "customer"))
     if is_id(IdKind.PAYMENT_INTENT, intent) and _is_money(minor):
         capture = Capture(
             id=own,
             account=account,
-            request_id=free_request_id(session, Capture, account, None, own),
+            request_id=repeats.request_id(session, Capture, account, own, digest=digest, known=None),
             payment_intent=intent,
             capture_no=1,
             amount_minor=minor,
@@ -47,7 +48,7 @@ def made_of(
         invoice = Invoice(
             id=own,
             account=account,
-            request_id=free_request_id(session, Invoice, account, None, own),
+            request_id=repeats.request_id(session, Invoice, account, own, digest=digest, known=None),
             customer=customer,
             currency=currency,
             total_minor=total,
@@ -86,6 +87,12 @@ def bring_parts(session: Session, loaded: LoadedOperation, shown: Json) -> bool:
     )
     session.flush()
     return True
+
+
+def _digest_in(shown: Json) -> str | None:
+    metadata = shown.get("metadata")
+    digest = metadata.get(REQUEST_KEY) if isinstance(metadata, Mapping) else None
+    return digest if is_digest(digest) else None
 
 
 def _lines_of(own: str, invoice: Json) -> dict[int, int]:

@@ -6,6 +6,7 @@ sent nothing and has no worker. Every other call is first looked at, by a replay
 quarantine; afterwards a discard may be possible.
 """
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -15,7 +16,9 @@ from billing.errors import InvalidRequest
 from billing.facts import OWN, new_fact
 from billing.operations import operation_of
 from billing.states import OPERATOR, RecordState, WorkState, set_state
+from billing.steps import LoadedOperation
 from billing.tables.entities import Entity
+from billing.tables.facts import Fact
 from billing.tables.idempotency_records import Record
 from billing.texts import plain_text
 from jobs.road import work_queue
@@ -45,16 +48,28 @@ def discard(session: Session, work_id: str, *, actor: str, reason: str) -> Quara
             f"{called.state}): `billing quarantine replay {work_id}` looks at it",
         )
     now = database.now(session)
+    refused = refuse(loaded, now, actor=actor, why=records.DISCARDED, reason=reason, work_id=work.id)
+    touched(session, work, by=actor)
+    work_queue.move(work, WorkState.DONE, now, reason=f"discarded by {actor}")
+    row_io.save(session, [work, row, *loaded.records], [refused])
+    return described(session, work)
+
+
+def nothing_was_done(loaded: LoadedOperation) -> bool:
+    """Whether this locked operation may be refused: it is in its first state, and none of its calls did anything."""
+    return _may_be_refused(loaded.row) and all(map(_did_nothing, loaded.records))
+
+
+def refuse(loaded: LoadedOperation, now: datetime, *, actor: str, why: str, **payload: Any) -> Fact:
+    """Refuse an operation for which nothing was done. Returns the fact; the caller saves that, the row and the
+    records."""
+    row = loaded.row
     set_state(row, REFUSED)
-    row.reason, row.state_since = records.DISCARDED, now
+    row.reason, row.state_since = why, now
     for record in loaded.records:
         if record.concluded_at is None:
             records.discard(record, now)
-    touched(session, work, by=actor)
-    work_queue.move(work, WorkState.DONE, now, reason=f"discarded by {actor}")
-    refused = new_fact(row, REFUSED, actor=actor, why=records.DISCARDED, reason=reason, work_id=work.id, **_money(row))
-    row_io.save(session, [work, row, *loaded.records], [refused])
-    return described(session, work)
+    return new_fact(row, REFUSED, actor=actor, why=why, **payload, **_money(row))
 
 
 def _may_be_refused(row: Entity) -> bool:

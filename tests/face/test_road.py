@@ -83,7 +83,7 @@ def test_one_wish_from_the_request_to_the_money(engine: Engine, runner: Runner):
         told = session.execute(select(Fact.topic, Fact.entity_version, Fact.payload).order_by(Fact.id)).all()
     assert [topic for topic, _, _ in told] == ["capture.requested", "capture.attempted", "capture.captured"]
     assert [version for _, version, _ in told] == [1, 2, 3]
-    allowed = {"minor", "currency", "payment_intent", "account", "authorized", "capture_before"}
+    allowed = {"minor", "currency", "payment_intent", "account", "authorized", "capture_before", "request_digest"}
     assert set(told[0].payload) == allowed
     told_of_the_money = {"minor", "currency", "authorized_minor", "account", "payment_intent", "charge", "why"}
     assert set(told[2].payload) == told_of_the_money

@@ -16,7 +16,7 @@ from billing.database import transaction
 from billing.timing import SHORT
 from jobs.growth import tables
 from jobs.metrics import instruments, reading
-from jobs.recovery import from_archive, from_stripe
+from jobs.recovery import from_archive, from_stripe, switches_again
 from jobs.road import backlog, housekeeping, load, paced_release, planning, ticks, work_queue
 from jobs.road.cadence import CostlyChecks
 from jobs.road.contracts import known
@@ -44,6 +44,7 @@ ROOMS = [
     tables,
     from_archive,
     from_stripe,
+    switches_again,
 ]
 FILES = sorted(path for package in ("billing", "jobs") for path in (ROOT / package).rglob("*.sql"))
 ALL = [(f"{Path(room.__file__).stem}.{name}", sql) for room in ROOMS for name, sql in room.SQL.items()]

@@ -1,5 +1,6 @@
 """What each answer to a send means: the table of answers, row by row, for captures and every invoice step."""
 
+import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -436,5 +437,7 @@ def test_the_capture_is_asked_for_in_the_same_bytes_every_time():
     loaded = loaded_with(capture())
     ask = CAPTURE.ask(loaded)
     assert (ask.method, ask.path) == ("POST", f"/v1/payment_intents/{INTENT}/capture")
-    assert ask.body == f"amount_to_capture=1999&metadata[billing_operation]={loaded.row.id}"
+    request = hashlib.sha256(b"billing request order-1").hexdigest()[:32]
+    ids = f"metadata[billing_operation]={loaded.row.id}&metadata[billing_request]={request}"
+    assert ask.body == f"amount_to_capture=1999&{ids}"
     assert CAPTURE.ask(loaded).body == ask.body
