@@ -17,13 +17,11 @@ import argparse
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
@@ -31,7 +29,7 @@ from typing import Any
 
 from archive.purging import purger
 from archive.signing.ed25519 import Ed25519Signer, new_private_key
-from bench import meter, queries
+from bench import queries, steps
 from bench.facts import (
     CURRENCIES,
     FACTS,
@@ -42,6 +40,7 @@ from bench.facts import (
     table_bytes,
     work_and_calls_bytes,
 )
+from bench.steps import HEAD, Step
 from jobs.access import migrate
 from jobs.cli.opening import open_runtime
 from jobs.local.postgres import Postgres
@@ -55,29 +54,7 @@ RETENTION = 'mode = "GOVERNANCE"\nkeep_days = 3650\n'
 KEEP_FACTS_DAYS = 90
 SAMPLE = 50_000
 """Captures whose work and calls are made, to see how many bytes these take."""
-TELL_EVERY_S = 10.0
 ONE_CAPTURE = "SELECT id, payment_intent FROM billing.captures ORDER BY id OFFSET %s LIMIT 1"
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What one process did with all facts. `memory_mb`: the most that it had resident; None in Postgres."""
-
-    name: str
-    facts: int
-    seconds: float
-    cpu_s: float | None = None
-    memory_mb: float | None = None
-    remark: str = ""
-
-    @property
-    def row(self) -> str:
-        cpu, memory = ("" if each is None else f"{each:,.0f}" for each in (self.cpu_s, self.memory_mb))
-        per_s = self.facts / self.seconds
-        return f"| {self.name} | {self.seconds:,.1f} | {per_s:,.0f} | {cpu} | {memory} | {self.remark} |"
-
-
-HEAD = "| step | s | facts/s | CPU-s | most memory, MB | |\n" + "|---" * 6 + "|"
 
 
 @dataclass
@@ -140,7 +117,8 @@ class Life:
             page = store.versions(page.following)
         sizes = [each.size for each in (*entries, *page.entries) if each.key.startswith("v1/")]
         self.objects, self.size = len(sizes), sum(sizes)
-        self._remark(f"{self.objects:,} objects, {self.size / self.facts:.0f} bytes a fact")
+        remark = f"{self.objects:,} objects, {self.size / self.facts:.0f} bytes a fact"
+        self.steps[-1] = replace(self.steps[-1], remark=remark)
         store.close()
 
     def _verify(self) -> dict[str, int]:
@@ -184,31 +162,10 @@ class Life:
         self.progress("counts and sums agree: made, archived, purged")
 
     def _step(self, name: str, program: Sequence[str], count: Callable[[], int] | None = None) -> str:
-        """Run it to its end. Returns what it printed; raises RuntimeError with that if it fails."""
-        output = self.place / "output"
-        began = told = time.monotonic()
-        memory_mb = 0.0
-        with output.open("w") as file:
-            process = subprocess.Popen([sys.executable, *program], env=self._environment(), stdout=file, stderr=file)  # noqa: S603 - ourselves
-        while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
-            with suppress(*meter.GONE):
-                memory_mb = max(memory_mb, meter.most_memory_mb(process.pid))
-            if time.monotonic() - told > TELL_EVERY_S:
-                told = time.monotonic()
-                self.progress(f"{name}: {count():,} facts" if count else f"{name}: since {told - began:.0f} s")
-            time.sleep(0.05)
-        _, process.returncode, used = ended
-        said = output.read_text()
-        if process.returncode:
-            raise RuntimeError(f"{name}: {said[-3000:]}")
-        cpu_s = used.ru_utime + used.ru_stime
-        self.steps.append(Step(name, self.facts, time.monotonic() - began, cpu_s, memory_mb))
-        self.progress(self.steps[-1].row)
+        step, said = steps.run(name, self.facts, program, self._environment(), count, self.progress)
+        self.steps.append(step)
+        self.progress(step.row)
         return said
-
-    def _remark(self, remark: str) -> None:
-        last = self.steps.pop()
-        self.steps.append(Step(last.name, last.facts, last.seconds, last.cpu_s, last.memory_mb, remark))
 
     def _environment(self) -> dict[str, str]:
         return {
