@@ -1,8 +1,9 @@
 """Two archivers that purge too and are killed all the time, eight writers that commit late, roll back and stall.
 
-Each committed fact is in the bucket once, in the order of its entity, and leaves Postgres. What was committed is
-written down by the writers; what was archived is read by `outside` and by the auditor's `verify.py`, which share no
-code with the archiver. An exporter with a watermark (`id >`) runs beside them, and loses facts.
+Each committed fact is in the bucket once, in the order of its entity, leaves Postgres, and is once in the sorted copy
+of its month, which is made again and again meanwhile. What was committed is written down by the writers; what was
+archived is read by `outside` and by the auditor's `verify.py`, which share no code with the archiver. An exporter with
+a watermark (`id >`) runs beside them, and loses facts.
 
 `BILLING_TEST_ARCHIVE_S` makes it longer (`make chaos` does), and `BILLING_TEST_SEED` repeats its choices.
 """
@@ -16,9 +17,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
+import pyarrow.parquet as pq
 from auditor import Auditor
 from evidence import Archive
 from outside import in_order
@@ -27,6 +30,10 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 from test_verification import verify
 
+from archive.closing.periods import period
+from archive.compacting import compaction
+from archive.compacting.places import Directory
+from archive.errors import BadQuestion, StoreAway
 from archive.signing.ed25519 import new_private_key
 from billing import database
 from billing.timing import SHORT
@@ -64,6 +71,8 @@ TO_ARCHIVE = """
      WHERE f.batch_no IS NULL OR EXISTS (SELECT FROM billing.archive_batches WHERE state = 'claimed')
 """
 TO_PURGE = "SELECT count(*) FROM billing.facts WHERE entity_type IN ('capture', 'invoice')"
+LONG_AGO = datetime.now(UTC) - timedelta(days=120)
+MONTH = period(f"{LONG_AGO:%Y-%m}")
 Told = tuple[int, str, int]
 """A fact: its id, its entity, and which of the entity's facts it is. The latter is its amount, too."""
 
@@ -118,9 +127,8 @@ class Writers:
         (fact_id,) = connection.execute(
             "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload, happened_at)"
             " VALUES (%s, split_part(%s, '.', 1), %s, %s, 'billing',"
-            " jsonb_build_object('minor', CAST(%s AS int), 'currency', 'EUR'), clock_timestamp() - interval '120 days')"
-            " RETURNING id",
-            [topic, topic, entity, version, version],
+            " jsonb_build_object('minor', CAST(%s AS int), 'currency', 'EUR'), %s) RETURNING id",
+            [topic, topic, entity, version, version, LONG_AGO],
         ).fetchone() or (0,)
         return fact_id, entity, version
 
@@ -166,6 +174,27 @@ def be_watermark(url: str, done: threading.Event, seen: list[int]) -> None:
             done.wait(0.02)
 
 
+def be_compactor(archive: Archive, copies: Directory, done: threading.Event, made: list[int]) -> None:
+    """Makes the sorted copy of the month again and again, because more of it is archived. Adds to `made` how many facts
+    it held each time."""
+    cache = archive.cache()
+    while not done.is_set():
+        # Nothing is archived yet, or S3 is slow: the next time.
+        with contextlib.suppress(BadQuestion, StoreAway):
+            index, new = compaction.compact(cache, MONTH, copies)
+            made += [sum(part.source.facts for part in index.parts)] * new
+        done.wait(0.5)
+
+
+def of_sorted_copy(archive: Archive, copies: Directory) -> list[int]:
+    """The ids of the facts that an engine finds there, after it was made for the last time."""
+    compaction.compact(archive.cache(), MONTH, copies)
+    assert compaction.check(archive.cache(fresh=False), MONTH, copies) == []
+    objects = Path(copies.name).rglob("*.parquet")
+    parts = [pq.read_table(each, columns=["fact_id"], partitioning=None) for each in objects]
+    return [fact_id for part in parts for fact_id in part.column("fact_id").to_pylist()]
+
+
 def start_archivers(archive: Archive, template: LocalServers, number: int) -> Child:
     # Each nursery has a key of its own, as while one key replaces another.
     keys = {"ACCESS": archive.s3.access_key, "SECRET": archive.s3.secret_key, "SIGNING_KEY": new_private_key()}
@@ -184,9 +213,14 @@ def test_every_committed_fact_is_archived_once_and_in_order_and_a_watermark_woul
     for statement in OVER:
         archive.service.execute(statement)
     stop, done, seen = threading.Event(), threading.Event(), list[int]()
+    copies, made = Directory(tmp_path / "by_month"), list[int]()
     writers = Writers(url, stop, seen)
     nurseries = [start_archivers(archive, template, n) for n in range(2)]
-    others = Threads(lambda: be_relay(archive.service.url, done), lambda: be_watermark(url, done, seen))
+    others = Threads(
+        lambda: be_relay(archive.service.url, done),
+        lambda: be_watermark(url, done, seen),
+        lambda: be_compactor(archive, copies, done, made),
+    )
     writing = Threads(*(lambda n=n: writers.write(f"{SEED}-{n}", stalls=n >= STEADY) for n in range(STEADY + STALLING)))
     meanwhile: list[list[str]] = []
 
@@ -226,7 +260,7 @@ def test_every_committed_fact_is_archived_once_and_in_order_and_a_watermark_woul
     print(
         f"{len(rows)} facts in {batches} batches, {writers.rolled_back} rolled back; {sum(purges)} purged in "
         f"{len(purges)} transactions, {left_meanwhile[0][0]} of them meanwhile; {deaths.total()} deaths "
-        f"{dict(deaths)}; a watermark has lost {len(writers.overtaken)}"
+        f"{dict(deaths)}; sorted copies of {made} facts; a watermark has lost {len(writers.overtaken)}"
     )
     assert sorted((row["fact_id"], row["entity_id"], row["entity_version"]) for row in rows) == sorted(
         writers.committed
@@ -236,11 +270,11 @@ def test_every_committed_fact_is_archived_once_and_in_order_and_a_watermark_woul
     gone = Counter(writers.committed) - Counter(asked("SELECT id, entity_id, entity_version FROM billing.facts"))
     (counted,) = asked("SELECT CAST(sum(purged_rows) AS bigint) FROM billing.archive_batches")
     assert (gone.total(),) == (sum(purges),) == counted > (0,)
-    assert deaths.total() > 0
+    assert (deaths.total() > 0, made != []) == (True, True)
     # Whatever died on whichever line: a verification takes none of it for an attack.
     assert [verify(archive).told, *meanwhile] == [[]] * (1 + len(meanwhile))
     said = Auditor(archive.s3, tmp_path).verify(archive.bucket)
     assert (said.differs, said.status) == ([], 0)
+    assert sorted(of_sorted_copy(archive, copies)) == sorted(fact_id for fact_id, _, _ in writers.committed)
     # The control: a run in which nothing could get lost would show nothing.
-    assert len(writers.overtaken) > 0
-    assert writers.overtaken.isdisjoint(seen)
+    assert writers.overtaken - set(seen) == writers.overtaken != set()
