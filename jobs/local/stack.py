@@ -141,9 +141,12 @@ class Stack:
     def _start(self, name: str, arguments: Sequence[str], kind: str) -> Child:
         self._started += 1
         clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-        program = [sys.executable, "-m", "jobs.cli", *arguments]
         environment = {**clean, **self.environment_of(kind), "PYTHONUNBUFFERED": "1"}
-        return self.servers.supervisor.spawn(f"{name}-{self._started}", program, environment)
+        return self._run(f"{name}-{self._started}", arguments, environment)
+
+    def _run(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Child:
+        program = [sys.executable, "-m", "jobs.cli", *arguments]
+        return self.servers.supervisor.spawn(name, program, environment)
 
     def command(self, *arguments: str, kind: str = "operator", within_s: float = 60.0) -> str:
         """What a `billing` command prints, with a login of this kind. Raises LocalServerError if it is not done."""
