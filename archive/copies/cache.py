@@ -140,7 +140,7 @@ class Cache:
                 of_days = [
                     [m for m in chain.manifests[: last.get(chain.name, 0)] if _in(m, since, until)] for chain in chains
                 ]
-                wanted = of_days if rehash else [_may_hold(reader, sought, of_class) for of_class in of_days]
+                wanted = of_days if rehash or sought is None else _may_hold(reader, sought, of_days)
                 sizes = {key: size for chain in chains for key, size in chain.sizes.items()}
                 sizes |= {m.key: m.size for of_class in wanted for m in of_class if m.key is not None}
                 stamps = reader.take(sizes)
@@ -152,11 +152,10 @@ class Cache:
                     for chain, of_class in zip(chains, wanted, strict=True)
                 ]
             if sought is not None:
-                # Those that were hashed just now are known only now.
-                evidence = [
-                    self._narrowed(reader, sought, part, of_class)
-                    for part, of_class in zip(evidence, of_days, strict=True)
-                ]
+                if rehash or any(part.hashed for part in evidence):
+                    # The filters of those that were hashed just now are known only now.
+                    wanted = _may_hold(reader, sought, wanted)
+                evidence = list(map(self._narrowed, evidence, wanted, of_days))
             yield Copies(evidence, reader.directory)
 
     def _chain(self, pool: ThreadPoolExecutor, name: str, listed: list[str]) -> _Chain | None:
@@ -205,8 +204,7 @@ class Cache:
             reader.note(hashed)
         return Evidence(chain.name, len(chain.manifests), chain.head, tuple(wanted), tuple(paths), count)
 
-    def _narrowed(self, reader: Reader, sought: Sought, part: Evidence, of_days: list[Manifest]) -> Evidence:
-        kept = _may_hold(reader, sought, part.manifests)
+    def _narrowed(self, part: Evidence, kept: list[Manifest], of_days: list[Manifest]) -> Evidence:
         paths = {self._root / manifest.key for manifest in kept if manifest.key is not None}
         return replace(
             part,
@@ -260,13 +258,11 @@ class Cache:
         files.put(unfinished, self._root / key)
 
 
-def _may_hold(reader: Reader, sought: Sought | None, of_class: Sequence[Manifest]) -> list[Manifest]:
-    """Those whose object may hold what is sought; all if nothing is sought."""
-    if sought is None:
-        return list(of_class)
-    objects = {m.key: m for m in of_class if m.key is not None and m.sha256 is not None}
-    none = reader.hold_none(sought, {key: str(manifest.sha256) for key, manifest in objects.items()})
-    return [manifest for key, manifest in objects.items() if key not in none]
+def _may_hold(reader: Reader, sought: Sought, classes: Sequence[Sequence[Manifest]]) -> list[list[Manifest]]:
+    """Those manifests of each class whose object may hold what is sought."""
+    digests = {m.key: m.sha256 for of_class in classes for m in of_class if m.key is not None and m.sha256 is not None}
+    may = digests.keys() - reader.hold_none(sought, digests)
+    return [[manifest for manifest in of_class if manifest.key in may] for of_class in classes]
 
 
 def _in(manifest: Manifest, since: date, until: date) -> bool:

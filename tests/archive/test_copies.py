@@ -286,10 +286,10 @@ def test_a_capture_that_is_archived_during_a_lookup_is_found_or_not_claimed_to_b
 
 
 def test_an_id_that_nobody_knows_finds_nothing_in_no_object(payments: Archive) -> None:
-    for _ in range(2):
-        answer = lookup(payments, "pi_unknown")
+    for how in ({}, {}, {"rehash": True}):
+        answer = lookup(payments, "pi_unknown", **how)
         assert answer.rows == []
-        assert [read.objects for read in answer.evidence] == [0, 0]
+        assert [(read.objects, read.passed_over) for read in answer.evidence] == [(0, 11), (0, 10)]
 
 
 def test_what_is_passed_over_needs_no_copy(payments: Archive) -> None:
