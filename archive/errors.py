@@ -3,7 +3,7 @@
 ArchiveError
 ├── StoreAway        S3 did not answer, is overloaded or full, or our clock is wrong: nothing is lost, try again
 ├── StoreRefused     S3 refused: a setting or a permission is wrong
-├── WrongBucket      the bucket belongs to another environment, cannot lock, or was never set up
+├── WrongBucket      the bucket belongs to another environment, cannot hold evidence, or was never set up
 ├── EvidenceDiffers  S3 or Postgres holds something other than it must: a person must look
 ├── ExposedCache     other users could change the verified copies
 ├── BadKey           what should sign manifests is not a key

@@ -13,6 +13,7 @@ import forked
 import psycopg
 import pytest
 import verdicts
+from moto_server import MotoServer
 from service import Service, drop_database, make_database, make_old_database, make_template
 from sqlalchemy.engine import make_url
 
@@ -73,6 +74,15 @@ def s3(stack: LocalServers) -> Iterator[SeaweedFS]:
     yield server
     server.stop()
     server.remove_sockets()
+
+
+@pytest.fixture(scope="session")
+def moto(stack: LocalServers) -> Iterator[MotoServer]:
+    """A second S3, for the tests that ask for it."""
+    server = MotoServer(stack.supervisor, durable=False, environment={})
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

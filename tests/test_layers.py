@@ -54,13 +54,15 @@ DOORS = {
     "stripe": {"billing.stripe_gateway"},
     "urllib3": {"billing.transport", "billing.stripe_gateway", "stripe_standin"},
     "boto3": {
-        "archive.s3.store",
+        "archive.s3.connection",
         "archive.s3.plain_bucket",
         "archive.signing.kms",
         "archive.verifying.verify",
         "jobs.config.aws_secrets",
     },
     "botocore": {
+        "archive.s3.connection",
+        "archive.s3.abilities",
         "archive.s3.store",
         "archive.s3.plain_bucket",
         "archive.s3.configuration",

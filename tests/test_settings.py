@@ -293,6 +293,30 @@ def test_a_url_or_a_key_with_a_newline_and_quotes_is_the_url_or_the_key(told, mo
             {"S3_ENDPOINT_URL": "https://canary.s3.example", "BILLING_ARCHIVE_BUCKET": "canary"},
             "S3_ENDPOINT_URL: its host begins with the bucket of BILLING_ARCHIVE_BUCKET",
         ),
+        ({"BILLING_S3_ADDRESSING": "canary"}, "BILLING_S3_ADDRESSING: "),
+        ({"BILLING_S3_ENCRYPTION": "sse-c"}, "BILLING_S3_ENCRYPTION: "),
+        ({"BILLING_S3_ENCRYPTION": "sse-kms"}, "BILLING_S3_KMS_KEY is needed where BILLING_S3_ENCRYPTION is sse-kms"),
+        ({"BILLING_S3_KMS_KEY": "canary"}, "BILLING_S3_KMS_KEY is needed where BILLING_S3_ENCRYPTION is sse-kms"),
+        (
+            {"BILLING_HEADS_BUCKET": "h1x", "BILLING_HEADS_ENDPOINT_URL": "https://s3.other.example"},
+            "BILLING_HEADS_ENDPOINT_URL is set, and no keys for that provider",
+        ),
+        (
+            {"BILLING_HEADS_BUCKET": "h1x", "BILLING_HEADS_ENDPOINT_URL": "https://s3.other.example/h1x"},
+            "BILLING_HEADS_ENDPOINT_URL: must end after the host or the port; a bucket is named by BILLING_HEADS_",
+        ),
+        (
+            {
+                "BILLING_HEADS_PROFILE": "auditor",
+                "BILLING_HEADS_ACCESS_KEY": "env:A",
+                "BILLING_HEADS_SECRET_KEY": "env:B",
+            },
+            "BILLING_HEADS_PROFILE and BILLING_HEADS_ACCESS_KEY are both set",
+        ),
+        (
+            {"BILLING_HEADS_BUCKET": "evidence", "BILLING_ARCHIVE_BUCKET": "evidence"},
+            "BILLING_HEADS_BUCKET is the archive's own bucket",
+        ),
         ({"STRIPE_API_BASE": "https://u:canary@h"}, "STRIPE_API_BASE: must not hold a user or password"),
         ({"DATABASE_URL": "postgresql://u:can@ary@h/d"}, "DATABASE_URL: cannot be parsed; in a user or password"),
         ({"DATABASE_URL": "postgresql://u:canary@h/d?sslmode=x"}, "DATABASE_URL: ?sslmode= must be one of disable"),
@@ -302,6 +326,21 @@ def test_a_url_or_a_key_with_a_newline_and_quotes_is_the_url_or_the_key(told, mo
 )
 def test_what_cannot_be_meant_is_refused_by_the_part(refused, variables, says):
     assert refused(**variables).startswith(says)
+
+
+def test_production_needs_no_keys_of_s3(told, monkeypatch):
+    """A role has keys that end by themselves: nothing to store, to leak or to change."""
+    monkeypatch.setenv("KEY", "sk_live_x")
+    settings = told(
+        BILLING_ENVIRONMENT="production",
+        BILLING_STRIPE_KEY="env:KEY",
+        BILLING_ARCHIVE_BUCKET="evidence",
+        BILLING_HEADS_BUCKET="evidence",
+        BILLING_HEADS_ENDPOINT_URL="https://s3.other.example",
+        BILLING_HEADS_PROFILE="auditor",
+    )
+    assert not settings.s3_access_key.is_set
+    assert not settings.heads_access_key.is_set
 
 
 def test_a_reference_is_not_taken_for_a_url(told):

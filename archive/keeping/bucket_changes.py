@@ -5,18 +5,17 @@ may refuse a part, store it and not return it, or store it and not obey it.
 """
 
 import time
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 
 from archive.errors import BadRetention, StoreRefused
 from archive.keeping import bucket_rules
 from archive.keeping.bucket_rules import ONLY_NEW_KEYS, OURS, Difference
-from archive.policy.retention import Lock, Mode, Policy
-from archive.s3 import configuration
+from archive.policy.retention import Lock, Policy
+from archive.s3 import abilities, configuration
 from archive.s3.configuration import Configuration
-from archive.s3.store import PROBE_LOCK_S, PROBES, Store
+from archive.s3.store import Store
 from billing.tables.facts import ArchiveBatch
 
 PAUSES_S = (1.0, 3.0)
@@ -80,9 +79,7 @@ def _put_lifecycle(store: Store, policy: Policy) -> str | None:
     answer = configuration.put_lifecycle(store, rules)
     if answer and any("Transitions" in rule for rule in rules):
         # A server without storage classes can still let objects end.
-        configuration.put_lifecycle(
-            store, [{name: value for name, value in rule.items() if name != "Transitions"} for rule in rules]
-        )
+        configuration.put_lifecycle(store, [bucket_rules.without_moves(rule) for rule in rules])
     return answer
 
 
@@ -101,7 +98,7 @@ def _put_statements(store: Store, policy: Policy, has: Configuration) -> str | N
 def _takes_evidence(store: Store) -> bool:
     """Whether an object is taken that is put as the archiver puts them."""
     try:
-        store.probe_lock()
+        store.put_once(abilities.fresh_key(), b"", abilities.soon())
     except StoreRefused:
         return False
     return True
@@ -109,10 +106,9 @@ def _takes_evidence(store: Store) -> bool:
 
 def _obeyed(store: Store) -> bool:
     """Whether an object that might overwrite another is refused."""
-    lock = Lock(Mode.GOVERNANCE, datetime.now(UTC) + timedelta(seconds=PROBE_LOCK_S))
     for pause_s in (0.0, *PAUSES_S):
         time.sleep(pause_s)
-        if not configuration.put_without_condition(store, f"{PROBES}{uuid.uuid4()}", lock):
+        if not configuration.put_without_condition(store, abilities.fresh_key(), abilities.soon()):
             return True
     return False
 

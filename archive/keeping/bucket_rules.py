@@ -4,7 +4,7 @@ Pure: from the policy, and from what the bucket has, to what differs. `bucket_ch
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from archive.format import manifests, records
@@ -18,6 +18,8 @@ EVIDENCE = (OBJECTS, f"{manifests.PREFIX.partition('/')[0]}/", "keys/")
 OURS = "Billing"
 """How the Sid of a statement of ours begins. Other statements stay: they may let another account read."""
 ONLY_NEW_KEYS = f"{OURS}OnlyNewKeys"
+UNMOVED = "-unmoved"
+"""How the name of a rule ends whose objects stay in their storage class, because the server refused to move them."""
 NONCURRENT_DAYS = 1
 FINISHED_LATE_DAYS = 30
 """A batch gets its lock when it is claimed, and may be written after an outage: then that many days less are left."""
@@ -28,14 +30,21 @@ Statement = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One part of the bucket's configuration that is not as the policy asks. `shorter`: applying it would shorten."""
+    """One part of the bucket's configuration that is not as the policy asks.
+
+    `shorter`: applying it would shorten. `refused`: what this server did not do when it was applied; None if it was not
+    asked.
+    """
 
     part: str
     bucket: str
     policy: str
     shorter: bool = False
+    refused: str | None = None
 
     def __str__(self) -> str:
+        if self.refused:
+            return f"{self.part}: this server does not {self.refused}; the rest of the rule is there"
         return f"{self.part}: the bucket has {self.bucket}, the policy asks for {self.policy}"
 
 
@@ -73,6 +82,14 @@ def lifecycle(policy: Policy) -> list[Rule]:
     ]
     markers = {"Filter": {"Prefix": OBJECTS}, "Expiration": {"ExpiredObjectDeleteMarker": True}}
     return [*rules, {"ID": "billing-markers", "Status": "Enabled", **markers}]
+
+
+def without_moves(rule: Rule) -> Rule:
+    """The same for a server that refuses to move objects to other storage, under a name that says so."""
+    if "Transitions" not in rule:
+        return rule
+    rest = {name: value for name, value in rule.items() if name != "Transitions"}
+    return {**rest, "ID": f"{rule['ID']}{UNMOVED}"}
 
 
 def statements(policy: Policy, bucket: str) -> list[Statement]:
@@ -152,7 +169,13 @@ def _lifecycle(wanted: list[Rule], found: list[Rule]) -> Iterator[Difference]:
     has = {str(rule.get("ID", "")): _Expiry.of(rule) for rule in found}
     for rule in wanted:
         must, is_ = _Expiry.of(rule), has.pop(rule["ID"], None)
-        if must != is_:
+        unmoved = has.pop(f"{rule['ID']}{UNMOVED}", None)
+        if is_ is None and unmoved == replace(must, moves=()):
+            if must.moves:
+                refused = f"move objects to {must.moved}"
+                yield Difference(f"lifecycle {rule['ID']}", str(unmoved), str(must), refused=refused)
+        elif must != is_:
+            is_ = is_ or unmoved
             shorter = is_ is not None and (is_.days or 0) > (must.days or 0)
             yield Difference(f"lifecycle {rule['ID']}", str(is_ or "none"), str(must), shorter)
     for name, other in has.items():
@@ -192,8 +215,12 @@ class _Expiry:
             tuple((each.get("Days", 0), each.get("StorageClass", "")) for each in rule.get("Transitions", ())),
         )
 
+    @property
+    def moved(self) -> str:
+        return ", ".join(f"{storage} after {days} days" for days, storage in self.moves)
+
     def __str__(self) -> str:
-        does = [f"{storage} after {days} days" for days, storage in self.moves]
+        does = [self.moved] if self.moves else []
         does += [f"a delete marker after {self.days} days"] if self.days else []
         does += [f"hidden versions deleted after {self.noncurrent_days} days"] if self.noncurrent_days else []
         does += ["empty delete markers deleted"] if self.markers else []

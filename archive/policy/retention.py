@@ -7,7 +7,7 @@ import re
 import tomllib
 from calendar import monthrange
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from functools import cache
@@ -33,16 +33,28 @@ MANIFEST = "manifest"
 MOST_DAYS = 100 * 366
 """S3 accepts at most 100 years."""
 
-STORAGE = {"STANDARD_IA": 30, "INTELLIGENT_TIERING": 1, "GLACIER_IR": 1}
-"""Where an object may move, and after how many days at the earliest. S3's other classes keep it in a single place, or
-do not return it at once: a query or a verification would fail.
+STANDARD = "STANDARD"
+STORAGE = {STANDARD: 0, "STANDARD_IA": 30, "INTELLIGENT_TIERING": 1, "GLACIER_IR": 1}
+"""S3's storage classes that return an object at once, and after how many days it may move there at the earliest. It
+moves in this order only.
 Source: docs.aws.amazon.com/AmazonS3/latest/userguide/lifecycle-transition-general-considerations.html"""
+
+_RESTORED = "must be restored for hours before a query or a verification can read it"
+_ONE_PLACE = "is kept in a single place, and lost with it"
+NO_STORAGE = {
+    "GLACIER": _RESTORED,
+    "DEEP_ARCHIVE": _RESTORED,
+    "ONEZONE_IA": _ONE_PLACE,
+    "EXPRESS_ONEZONE": _ONE_PLACE,
+    "REDUCED_REDUNDANCY": "is kept with fewer copies than others",
+}
+"""Classes of S3 that are refused, and why: what is in one of them …"""
 
 _EVERY_KIND_OF_DAY = [date(2024, 1, 1) + timedelta(days=n) for n in range(4 * 366)]
 """Four years have all of them, as far as the length of a period from there depends on it."""
 
 _CONFIRM = "compliance_cannot_be_undone"
-_OF_A_RULE = ("mode", "keep", "keep_days", "from", "transitions", "because", "name")
+_OF_A_RULE = ("mode", "keep", "keep_days", "from", "storage", "transitions", "because", "name")
 
 
 class Mode(StrEnum):
@@ -127,7 +139,11 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What the file says about one class. `because`: the law or habit that asks for it."""
+    """What the file says about one class.
+
+    `storage`: the storage class of S3 that its objects get when they are written. `because`: the law or habit that asks
+    for it.
+    """
 
     mode: Mode
     keep: Period
@@ -135,6 +151,7 @@ class Rule:
     transitions: tuple[Transition, ...] = ()
     because: str = ""
     name: str = ""
+    storage: str = STANDARD
 
     @property
     def policy(self) -> str:
@@ -226,8 +243,9 @@ def _policy(content: dict[str, Any], file: str) -> Policy:
 
 def _check_manifests(manifests: Rule, rules: Mapping[str, Rule], where: str) -> None:
     """A manifest must outlive every object, whichever day it is of."""
-    if manifests.transitions:
-        _refuse(f"{where}transitions: a manifest is read by every query, and stays where it is")
+    if manifests.transitions or manifests.storage != STANDARD:
+        what = "transitions" if manifests.transitions else "storage"
+        _refuse(f"{where}{what}: a manifest is read by every query, and stays in {STANDARD}")
     for name, rule in rules.items():
         if any(manifests.until(day) < rule.until(day) for day in _EVERY_KIND_OF_DAY):
             _refuse(f"{where}keep {manifests.keep} is shorter than [class.{name}], and a manifest outlives every class")
@@ -243,7 +261,8 @@ def _rule(content: dict[str, Any], default: Rule | None, where: str) -> Rule:
     if counted_from not in list(From):
         _refuse(f'{where}from must be "event" or "end_of_year"')
     because, name = (_words(content, key, default, where) for key in ("because", "name"))
-    rule = Rule(Mode(mode), _keep(content, default, where), From(counted_from), (), because, name)
+    storage = _storage(content.get("storage", default.storage if default else STANDARD), f"{where}storage")
+    rule = Rule(Mode(mode), _keep(content, default, where), From(counted_from), (), because, name, storage)
     if rule.most_days > MOST_DAYS + 1:
         _refuse(f"{where}keep {rule.keep} is longer than S3 can lock, which is 100 years with the rest of a year")
     if "transitions" in content:
@@ -253,7 +272,10 @@ def _rule(content: dict[str, Any], default: Rule | None, where: str) -> Rule:
     for each in transitions:
         if each.days >= rule.keep.least_days:
             _refuse(f"{where}transitions: {each.storage} after {each.days} days is not before the end, {rule.keep}")
-    return Rule(rule.mode, rule.keep, rule.counted_from, transitions, because, name)
+    for before, after in pairwise((storage, *(each.storage for each in transitions))):
+        if list(STORAGE).index(after) <= list(STORAGE).index(before):
+            _refuse(f"{where}transitions: S3 moves nothing from {before} to {after}; the order is {', '.join(STORAGE)}")
+    return replace(rule, transitions=transitions)
 
 
 def _keep(content: dict[str, Any], default: Rule | None, where: str) -> Period:
@@ -282,15 +304,21 @@ def _transitions(value: object, where: str) -> tuple[Transition, ...]:
     where = f"{where}transitions"
     if not isinstance(value, list) or not all(isinstance(each, list) and len(each) == 2 for each in value):
         _refuse(f'{where} must be like [["90 days", "GLACIER_IR"]]')
-    found = tuple(Transition(_period(after, where).most_days, storage) for after, storage in value)
+    found = tuple(Transition(_period(after, where).most_days, _storage(storage, where)) for after, storage in value)
     for each in found:
-        if each.storage not in STORAGE:
-            _refuse(f"{where}: {each.storage} is no class that is read at once; there are {', '.join(STORAGE)}")
         if each.days < STORAGE[each.storage]:
             _refuse(f"{where}: S3 moves nothing to {each.storage} before {STORAGE[each.storage]} days")
     if any(later.days <= earlier.days for earlier, later in pairwise(found)):
         _refuse(f"{where} must be in the order of their days")
     return found
+
+
+def _storage(value: object, where: str) -> str:
+    if isinstance(value, str) and value in NO_STORAGE:
+        _refuse(f"{where}: what is in {value} {NO_STORAGE[value]}; choose one of {', '.join(STORAGE)}")
+    if not isinstance(value, str) or value not in STORAGE:
+        _refuse(f"{where}: {value} is no storage class of S3 that is read at once; there are {', '.join(STORAGE)}")
+    return value
 
 
 def _words(content: dict[str, Any], key: str, default: Rule | None, where: str) -> str:

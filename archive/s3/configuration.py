@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from archive.policy.retention import Lock
 from archive.s3.s3_errors import code, status, translated
-from archive.s3.store import Store
+from archive.s3.store import Store, checksum
 
 _NOTHING_THERE = {
     "NoSuchLifecycleConfiguration",
@@ -97,6 +97,7 @@ def put_without_condition(store: Store, key: str, lock: Lock) -> bool:
                 Bucket=store.bucket,
                 Key=key,
                 Body=b"",
+                **checksum(b""),
                 ObjectLockMode=lock.mode,
                 ObjectLockRetainUntilDate=lock.until,
             )

@@ -61,7 +61,7 @@ class PlainBucket:
             return None
 
     def put(self, key: str, file: Path) -> None:
-        with translated(key), file.open("rb") as body:
+        with file.open("rb") as body, translated(key):
             self._store.client.upload_fileobj(body, self._store.bucket, key, Config=_PARTS)
 
     def remove(self, key: str) -> None:

@@ -5,23 +5,22 @@ The SDK repeats no call by itself. The caller decides whether to try again, so e
 
 import base64
 import hashlib
-import uuid
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import IO, Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from archive.errors import EvidenceDiffers, StoreAway, StoreRefused, WrongBucket
-from archive.policy.retention import Lock, Mode
-from archive.s3.s3_errors import code, status, translated
+from archive.policy.retention import STANDARD, Lock
+from archive.s3.connection import Connection
+from archive.s3.s3_errors import ARCHIVE, SettingNames, code, status, translated
 
 TAG = "billing-environment"
 PROBES = "probes/"
-PROBE_LOCK_S = 120
+"""Where it is tried what a bucket does (`abilities`): no evidence is there."""
 _PART = 1 << 20
 _CONFLICTS = 5
 """A 409 means that another process is writing this key at this moment. The next attempt shows whether it has."""
@@ -66,11 +65,30 @@ class Page:
     following: Mapping[str, str] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Encryption:
+    """How S3 encrypts objects: with this key in AWS KMS, or with S3's own keys if it is None.
+
+    With a key in KMS, S3 derives keys of the bucket from it, so that not every object is a request to KMS.
+    """
+
+    kms_key: str | None = None
+
+    @property
+    def asked_for(self) -> Mapping[str, Any]:
+        """S3's names for it: what a put asks for, and a read answers."""
+        if self.kms_key is None:
+            return {"ServerSideEncryption": "AES256"}
+        return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.kms_key, "BucketKeyEnabled": True}
+
+
 class Store:
     """One bucket. Safe to use from many threads.
 
-    `endpoint` is None for Amazon's own S3. The keys are None if the SDK is to find them: in a role, a profile, or its
-    own variables. Every method may raise StoreAway and StoreRefused.
+    `endpoint` is None for Amazon's own S3. The keys are None if the SDK is to find them: in a role, a profile (in
+    `profile`, if it is given), or its own variables. `addressing` is `path`, `virtual` or `auto`: path where there is
+    an endpoint, else what the SDK chooses. `encryption` is None if the bucket decides. `names` are those of the
+    settings that errors mention. Every method may raise StoreAway and StoreRefused.
     """
 
     def __init__(
@@ -81,49 +99,65 @@ class Store:
         region: str,
         access_key: str | None,
         secret_key: str | None,
+        profile: str | None = None,
+        addressing: str = "auto",
+        encryption: Encryption | None = None,
+        names: SettingNames = ARCHIVE,
         connections: int = 8,
     ) -> None:
         self.bucket = bucket
         self.endpoint = endpoint
-        session = boto3.session.Session(
-            aws_access_key_id=access_key, aws_secret_access_key=secret_key, region_name=region
-        )
-        self._s3: Any = session.client(
-            "s3",
-            endpoint_url=endpoint,
-            config=Config(
-                connect_timeout=3,
-                read_timeout=20,
-                retries={"mode": "standard", "total_max_attempts": 1},
-                max_pool_connections=connections,
-                s3={"addressing_style": "path" if endpoint else "auto"},
-                # No proxy from a variable of the shell: evidence goes straight to S3.
-                proxies={},
-            ),
-        )
+        self.encryption = encryption
+        self._names = names
+        with self.translated(bucket):
+            self._connection = Connection(
+                endpoint=endpoint,
+                region=region,
+                access_key=access_key,
+                secret_key=secret_key,
+                profile=profile,
+                addressing=addressing,
+                connections=connections,
+            )
+        self._s3: Any = self._connection.client
 
     @property
     def client(self) -> Any:
         """S3's own client, for the other modules of this folder."""
         return self._s3
 
+    def translated(self, what: str) -> AbstractContextManager[None]:
+        """Errors of the SDK become ours, and name the settings of this bucket."""
+        return translated(what, self._names)
+
+    def credentials(self) -> str:
+        """Where the keys come from, and never a part of them."""
+        with self.translated(self.bucket):
+            return self._connection.credentials()
+
     def close(self) -> None:
         self._s3.close()
 
-    def put_once(self, key: str, body: bytes, lock: Lock) -> bool:
-        """Write the object, locked from the start, unless its key exists. True if this call wrote it."""
-        digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
+    def put_once(self, key: str, body: bytes, lock: Lock, storage: str = STANDARD) -> bool:
+        """Write the object, locked from the start, unless its key exists. True if this call wrote it.
+
+        `storage`: one of S3's storage classes.
+        """
+        # Not every server knows storage classes, and STANDARD is what they do anyway.
+        more = {} if storage == STANDARD else {"StorageClass": storage}
+        more |= self.encryption.asked_for if self.encryption else {}
         for _ in range(_CONFLICTS):
-            with translated(key):
+            with self.translated(key):
                 try:
                     self._s3.put_object(
                         Bucket=self.bucket,
                         Key=key,
                         Body=body,
                         IfNoneMatch="*",
-                        ChecksumSHA256=digest,
+                        **checksum(body),
                         ObjectLockMode=lock.mode,
                         ObjectLockRetainUntilDate=lock.until,
+                        **more,
                     )
                 except ClientError as error:
                     if status(error) == 412:
@@ -136,7 +170,7 @@ class Store:
 
     def extend(self, key: str, version: str, lock: Lock) -> None:
         """Lock this version for longer. S3 refuses to lock it for shorter."""
-        with translated(key):
+        with self.translated(key):
             self._s3.put_object_retention(
                 Bucket=self.bucket,
                 Key=key,
@@ -146,7 +180,7 @@ class Store:
 
     def get(self, key: str, version: str | None = None) -> Stored:
         """The object, or this version of it. Raises EvidenceDiffers if it is not in the bucket."""
-        with translated(key):
+        with self.translated(key):
             answer = self._body(key, version)
             body: bytes = answer["Body"].read()
         mode, until = answer.get("ObjectLockMode"), answer.get("ObjectLockRetainUntilDate")
@@ -159,7 +193,7 @@ class Store:
         Raises EvidenceDiffers if it is not in the bucket.
         """
         digest = hashlib.sha256()
-        with translated(key):
+        with self.translated(key):
             for part in self._body(key, version)["Body"].iter_chunks(_PART):
                 digest.update(part)
                 file.write(part)
@@ -177,13 +211,13 @@ class Store:
 
     def keys(self, prefix: str) -> list[str]:
         """Every key that begins with `prefix`, sorted."""
-        with translated(prefix):
+        with self.translated(prefix):
             pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
             return sorted(entry["Key"] for page in pages for entry in page.get("Contents", ()))
 
     def versions(self, page: Mapping[str, str] | None = None, *, most: int = 1000) -> Page:
         """A page of all versions and delete markers, at most `most`. Call it without `page`, then with `following`."""
-        with translated(f"{self.bucket}: listing versions, which needs s3:ListBucketVersions"):
+        with self.translated(f"{self.bucket}: listing versions, which needs s3:ListBucketVersions"):
             answer = self._s3.list_object_versions(Bucket=self.bucket, MaxKeys=most, **(page or {}))
         entries = [
             Listed(each["Key"], each["VersionId"], marker, each.get("Size", 0), each["LastModified"])
@@ -203,7 +237,7 @@ class Store:
 
         `get` shows no lock to a login that may not read locks; this method raises StoreRefused then.
         """
-        with translated(key):
+        with self.translated(key):
             try:
                 retention = self._s3.get_object_retention(Bucket=self.bucket, Key=key, VersionId=version)["Retention"]
             except ClientError as error:
@@ -217,7 +251,7 @@ class Store:
 
         A bucket that exists must have Object Lock, and is tagged if it has no such tag. Raises WrongBucket.
         """
-        with translated(self.bucket):
+        with self.translated(self.bucket):
             try:
                 self._s3.create_bucket(
                     Bucket=self.bucket, ObjectLockEnabledForBucket=True, **_location(self._s3.meta.region_name)
@@ -237,7 +271,7 @@ class Store:
 
     def check(self, environment: str) -> None:
         """Raises WrongBucket if the bucket is not this environment's, or has no Object Lock."""
-        with translated(self.bucket):
+        with self.translated(self.bucket):
             found = self._tags().get(TAG)
             if found is None:
                 raise WrongBucket(
@@ -249,33 +283,6 @@ class Store:
                     f"says {environment!r}; point one of them elsewhere"
                 )
             self._check_lock()
-
-    def probe_lock(self) -> str | None:
-        """Try to delete a locked version. None if the bucket refuses, else what happened instead.
-
-        It leaves one empty object below `probes/`, whose lock ends two minutes later; the next probe deletes it.
-        """
-        key = f"{PROBES}{uuid.uuid4()}"
-        self._clear_probes()
-        self.put_once(key, b"", Lock(Mode.GOVERNANCE, datetime.now(UTC) + timedelta(seconds=PROBE_LOCK_S)))
-        version = self.get(key).version
-        with translated(key):
-            try:
-                self._s3.delete_object(Bucket=self.bucket, Key=key, VersionId=version)
-            except ClientError as error:
-                return None if status(error) == 403 else f"it answered {code(error)}"
-        return "it deleted an object that was locked"
-
-    def _clear_probes(self) -> None:
-        """Delete what earlier probes left, except what is still locked or what this login may not delete."""
-        with translated(PROBES):
-            found = self._s3.list_object_versions(Bucket=self.bucket, Prefix=PROBES)
-            for entry in found.get("Versions", ()):
-                try:
-                    self._s3.delete_object(Bucket=self.bucket, Key=entry["Key"], VersionId=entry["VersionId"])
-                except ClientError as error:
-                    if status(error) != 403:
-                        raise
 
     def _tags(self) -> dict[str, str]:
         try:
@@ -304,6 +311,15 @@ class Store:
                 f"BILLING_ARCHIVE_BUCKET: {self.bucket} was made without Object Lock, so it cannot hold evidence; "
                 "name another and run `billing archive setup`"
             )
+
+
+def checksum(body: bytes) -> dict[str, str]:
+    """What a put says about its body: S3 refuses the object if it differs, and a lock if nothing is said.
+
+    Source: docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html (Object Lock parameters)
+    """
+    digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
+    return {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": digest}
 
 
 def _location(region: str) -> dict[str, Any]:

@@ -161,7 +161,7 @@ class Writer:
         # SeaweedFS and S3 return the end of a lock as it was given to them: in UTC, in whole seconds.
         lock = Lock(batch.lock_mode, batch.locked_until.astimezone(UTC))
         self.batch_size.heartbeat()
-        self.store.put_once(key, body, lock)
+        self.store.put_once(key, body, lock, self.policy.rules[batch.retention_class].storage)
         found = self._read_back(key, lock)
         if found.body != body:
             self._compare_rows(key, rows, found)

@@ -101,8 +101,8 @@ _POLICIES: Mapping[str, Sequence[_Allow]] = {
                 *_READ_RULES,
             )
         ),
-        # It tries whether the bucket obeys its new policy.
-        _Allow(("s3:GetObject", "s3:GetObjectVersion"), below="probes/"),
+        # It tries what the bucket does, and whether it obeys its new policy.
+        _Allow(("s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectRetention"), below="probes/"),
         _Allow(("s3:ListBucketVersions",)),
         _PROBE,
     ),
@@ -126,8 +126,11 @@ S3_KINDS = tuple(name for name in _POLICIES if name != "raiser")
 when they are needed, and removed afterwards."""
 
 
-def s3_policy(name: str, bucket: str = "*") -> dict[str, Any]:
-    """The IAM policy of a kind, or of `setup`, for one bucket or for all. SeaweedFS takes the same. Raises KeyError."""
+def s3_policy(name: str, bucket: str = "*", kms_key: str | None = None) -> dict[str, Any]:
+    """The IAM policy of a kind, or of `setup`, for one bucket or for all. SeaweedFS takes the same. Raises KeyError.
+
+    `kms_key`: the ARN of the key in KMS that encrypts the objects, if one does.
+    """
     whole = f"arn:aws:s3:::{bucket}"
     statements = [
         {
@@ -137,4 +140,8 @@ def s3_policy(name: str, bucket: str = "*") -> dict[str, Any]:
         }
         for allow in _POLICIES[name]
     ]
+    if kms_key is not None:
+        writes = any("s3:PutObject" in allow.actions for allow in _POLICIES[name])
+        actions = ["kms:Decrypt", *(["kms:GenerateDataKey"] if writes else [])]
+        statements.append({"Effect": "Allow", "Action": actions, "Resource": [kms_key]})
     return {"Version": "2012-10-17", "Statement": statements}

@@ -7,6 +7,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from archive.errors import ArchiveError, BadRetention
 from archive.keeping import bucket_changes
 from archive.policy.retention import Policy
+from archive.s3 import abilities
 from archive.writing import batches, publishing, set_aside
 from archive.writing.publishing import Published
 from archive.writing.set_aside import SetAside
@@ -34,13 +35,15 @@ def archive(runtime: Runtime) -> Iterator[Finding]:
         with archiving.opened(settings) as store:
             store.check(settings.environment)
             usable = True
-            yield Finding("bucket", Level.OK, f"{store.bucket}, for {settings.environment}")
-            broken = store.probe_lock()
-        if broken is None:
-            yield Finding("bucket's lock", Level.OK, "a locked object could not be deleted")
-        else:
-            fix = "use a server that enforces Object Lock; without it the archive is no evidence"
-            yield Finding("bucket's lock", Level.FAIL, f"not enforced: {broken}", fix)
+            message = f"{store.bucket}, for {settings.environment}; keys from {store.credentials()}"
+            yield Finding("bucket", Level.OK, message)
+            lacks = abilities.all_of_them(store)
+        for lack in lacks:
+            level = Level.FAIL if lack.ability.needed else Level.WARN
+            yield Finding(f"bucket's {lack.ability.name}", level, lack.found, lack.ability.fix)
+        if not lacks:
+            message = "a locked object could not be deleted, nor its lock shortened, nor a taken key overwritten"
+            yield Finding("bucket's lock", Level.OK, message)
     except (ArchiveError, SecretError, SettingsError) as error:
         yield Finding("bucket", Level.FAIL, "cannot be used", str(error))
     try:
@@ -106,10 +109,12 @@ def _rules(settings: Settings, policy: Policy) -> Finding:
             differing = bucket_changes.differences(store, policy)
     except ArchiveError as error:
         return Finding("bucket's rules", Level.WARN, "cannot be read", str(error))
-    if not differing:
-        return Finding("bucket's rules", Level.OK, "as the retention file asks")
-    parts = ", ".join(each.part for each in differing[:NAMED])
-    more = f" and {len(differing) - NAMED} more" if len(differing) > NAMED else ""
+    changeable = [each for each in differing if not each.refused]
+    if not changeable:
+        besides = f"; this server does not {differing[0].refused}" if differing else ""
+        return Finding("bucket's rules", Level.OK, f"as the retention file asks{besides}")
+    parts = ", ".join(each.part for each in changeable[:NAMED])
+    more = f" and {len(changeable) - NAMED} more" if len(changeable) > NAMED else ""
     message = f"not as the retention file asks: {parts}{more}"
     return Finding("bucket's rules", Level.WARN, message, "billing archive policy diff, then apply")
 

@@ -100,6 +100,9 @@ def apply(directory: Directory, reason: Reason, actor: Actor = "", as_json: AsJs
 def policy(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="archiver, holder, operator, raiser, reader or setup")],
     bucket: Annotated[str, typer.Option(help="The archive's bucket.")],
+    kms_key: Annotated[
+        str | None, typer.Option(metavar="ARN", help="The key of BILLING_S3_KMS_KEY, if KMS encrypts the objects.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the policy of a kind of process for AWS IAM. Always JSON.
@@ -107,6 +110,7 @@ def policy(
     \b
     Example:
       billing access policy archiver --bucket evidence
+      billing access policy archiver --bucket evidence --kms-key arn:aws:kms:eu-central-1:123456789012:key/1234abcd
     """
     from jobs.access.kinds import S3_POLICIES, s3_policy
 
@@ -114,4 +118,4 @@ def policy(
         raise typer.BadParameter(
             f"{kind!r} has no policy; choose one of: {', '.join(sorted(S3_POLICIES))}", param_hint="KIND"
         )
-    print_json(s3_policy(kind, bucket))
+    print_json(s3_policy(kind, bucket, kms_key))

@@ -38,13 +38,16 @@ def setup(reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
     """Make the bucket, with Object Lock and this environment's tag. Safe to repeat.
 
     It refuses a bucket that was made without Object Lock, or belongs to another environment. It needs the database,
-    too: who makes the bucket, and why, is a fact before there is one.
+    too: who makes the bucket, and why, is a fact before there is one. Then it tries, with empty objects below probes/,
+    whether this S3 does what evidence needs, and names what it does not do. Exit status 1 if no fact may be written
+    there.
 
     \b
     Example:
       billing archive setup --reason "the first deployment, OPS-7"
     """
     from archive.errors import WrongBucket
+    from archive.s3 import abilities
     from jobs.process import archiving
 
     with acting("archive setup", actor, reason) as act, archiving.opened(act.runtime.settings) as store:
@@ -54,10 +57,19 @@ def setup(reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
         except WrongBucket:
             with act.outside(about=store.bucket):
                 made = store.set_up(settings.environment)
+        lacks = abilities.all_of_them(store)
     if as_json:
-        print_json({"bucket": store.bucket, "environment": settings.environment, "made": made})
+        told = [
+            {"ability": lack.ability.name, "needed": lack.ability.needed, "found": lack.found, "fix": lack.ability.fix}
+            for lack in lacks
+        ]
+        print_json({"bucket": store.bucket, "environment": settings.environment, "made": made, "lacks": told})
     else:
         print_line(f"{store.bucket} {'was made' if made else 'exists'}, with Object Lock, for {settings.environment}")
+        for lack in lacks:
+            print_line(f"{'FAIL' if lack.ability.needed else 'WARN'}  {lack} -> {lack.ability.fix}")
+    if any(lack.ability.needed for lack in lacks):
+        raise typer.Exit(1)
 
 
 def run(

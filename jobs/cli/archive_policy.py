@@ -31,7 +31,7 @@ def show(as_json: AsJson = False) -> None:
     """
     from datetime import UTC, datetime
 
-    from archive.policy.retention import CLASSES
+    from archive.policy.retention import CLASSES, STANDARD
     from jobs.config.loading import load
     from jobs.process import archiving
 
@@ -49,6 +49,7 @@ def show(as_json: AsJson = False) -> None:
                         "from": rule.counted_from,
                         "mode": rule.mode,
                         "today_is_locked_until": until[name],
+                        "storage": rule.storage,
                         "transitions": rule.transitions,
                         "because": rule.because,
                     }
@@ -62,16 +63,15 @@ def show(as_json: AsJson = False) -> None:
         return
     rows: list[tuple[object, ...]] = [
         (
-            *(name, rule.keep, rule.counted_from.replace("_", " "), rule.mode, f"{until[name]:%Y-%m-%d}"),
+            *(name, rule.keep, rule.counted_from.replace("_", " "), rule.mode, f"{until[name]:%Y-%m-%d}", rule.storage),
             ", ".join(f"{each.storage} after {each.days} days" for each in rule.transitions),
             *(rule.name, rule.because),
         )
         for name, rule in policy.rules.items()
     ]
-    rows.append(
-        ("manifests", "", "", manifests.mode, f"{manifests.until:%Y-%m-%d}", "", "", "they outlive every class")
-    )
-    columns = ("class", "keep", "from the", "mode", "today's facts until", "moves to", "policy", "because")
+    until_day = f"{manifests.until:%Y-%m-%d}"
+    rows.append(("manifests", "", "", manifests.mode, until_day, STANDARD, "", "", "they outlive every class"))
+    columns = ("class", "keep", "from the", "mode", "today's facts until", "stored in", "moves to", "policy", "because")
     print_table("retention", columns, rows)
     print_line(
         f"objects are disposed of by the bucket's rules, {counted(policy.grace_days, 'day')} after the longest that"
@@ -82,7 +82,8 @@ def show(as_json: AsJson = False) -> None:
 def diff(as_json: AsJson = False) -> None:
     """Compare the bucket with the retention file: versions, default lock, rules of expiry, statements that deny.
 
-    It changes nothing. Exit status 1 if something differs. SHORTER: `apply` would refuse that.
+    It changes nothing. Exit status 1 if something differs that `apply` can change. SHORTER: `apply` would refuse that.
+    "This server does not": it refused that when the file was applied, and has the rest.
 
     \b
     Example:
@@ -102,9 +103,9 @@ def diff(as_json: AsJson = False) -> None:
     else:
         for each in found:
             print_line(f"{'SHORTER ' if each.shorter else ''}{each}")
-        if not found:
-            print_line(f"{store.bucket} is as the retention file asks")
-    if found:
+        if all(each.refused for each in found):
+            print_line(f"{store.bucket} is as the retention file asks{', as far as this server can' if found else ''}")
+    if not all(each.refused for each in found):
         raise typer.Exit(1)
 
 

@@ -64,5 +64,6 @@ def path(value: str | None) -> str | None:
 
 def base(value: str | None, field: str) -> str | None:
     """The address of Stripe or of S3, without a slash at its end."""
-    no_path = "a bucket is named by BILLING_ARCHIVE_BUCKET" if field == "s3_endpoint_url" else "remove its path"
+    named = {"s3_endpoint_url": "archive_bucket", "heads_endpoint_url": "heads_bucket"}
+    no_path = f"a bucket is named by {variable(named[field])}" if field in named else "remove its path"
     return None if value is None else connection_strings.http(value, no_path=no_path)

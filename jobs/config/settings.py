@@ -170,6 +170,21 @@ class Settings(_Queues):
         Secret.unset("BILLING_S3_SECRET_KEY"),
         description=f"{SUPPORTED}; in development and test also the key itself; with neither key, what AWS's SDK finds",
     )
+    s3_addressing: Literal["auto", "path", "virtual"] = Field(
+        "auto",
+        description="where a request names the bucket: path (https://host/bucket) or virtual (https://bucket.host); "
+        "auto, path if S3_ENDPOINT_URL is set, else what AWS's SDK chooses",
+    )
+    s3_encryption: Literal["sse-s3", "sse-kms"] | None = Field(
+        None,
+        description="how S3 encrypts each object: sse-s3, with keys of its own, or sse-kms, with BILLING_S3_KMS_KEY "
+        "and bucket keys; not set, as the bucket does by itself",
+    )
+    s3_kms_key: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9/_:-]{1,256}$",
+        description="the key in AWS KMS for sse-kms: its id or ARN; an ARN if the bucket is of another account",
+    )
     archive_bucket: str | None = Field(
         None,
         pattern=r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$",
@@ -198,6 +213,20 @@ class Settings(_Queues):
         None,
         pattern=r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$",
         description="a second bucket with Object Lock, best of another account, to which heads are published every day",
+    )
+    heads_endpoint_url: str | None = Field(
+        None,
+        description="where the S3 of the second bucket listens, if it is another provider's; not set, as for the first",
+    )
+    heads_region: str | None = Field(
+        None,
+        pattern=r"^[a-z][a-z0-9-]{0,61}[a-z0-9]$",
+        description="the region of the second bucket; not set, that of the first",
+    )
+    heads_profile: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_.@+-]{1,64}$",
+        description="the profile of AWS's SDK with which the second bucket is used, such as a role of another account",
     )
     heads_access_key: SecretField = Field(
         Secret.unset("BILLING_HEADS_ACCESS_KEY"),
@@ -305,7 +334,9 @@ class Settings(_Queues):
         """True where Stripe's live mode is used, that is, where money is real."""
         return self.environment == "production"
 
-    @field_validator("environment", "timing", "log_level", "log_format", mode="before")
+    @field_validator(
+        "environment", "timing", "log_level", "log_format", "s3_addressing", "s3_encryption", mode="before"
+    )
     @classmethod
     def _one_of_a_few(cls, value: object) -> object:
         return checks.one_of_a_few(value)
@@ -315,7 +346,7 @@ class Settings(_Queues):
     def _path(cls, value: str | None) -> str | None:
         return checks.path(value)
 
-    @field_validator("stripe_api_base", "s3_endpoint_url", mode="after")
+    @field_validator("stripe_api_base", "s3_endpoint_url", "heads_endpoint_url", mode="after")
     @classmethod
     def _base(cls, value: str | None, info: ValidationInfo) -> str | None:
         return checks.base(value, info.field_name or "")
@@ -354,7 +385,15 @@ class Settings(_Queues):
             raise ValueError(
                 "BILLING_HEADS_ACCESS_KEY and BILLING_HEADS_SECRET_KEY are needed together; set both, or neither"
             )
-        if self.heads_bucket is not None and self.heads_bucket == self.archive_bucket:
+        if self.heads_access_key.is_set and self.heads_profile is not None:
+            raise ValueError("BILLING_HEADS_PROFILE and BILLING_HEADS_ACCESS_KEY are both set; unset one of them")
+        if self.heads_endpoint_url is not None and not (self.heads_access_key.is_set or self.heads_profile):
+            raise ValueError(
+                "BILLING_HEADS_ENDPOINT_URL is set, and no keys for that provider; set BILLING_HEADS_ACCESS_KEY and "
+                "BILLING_HEADS_SECRET_KEY, or BILLING_HEADS_PROFILE"
+            )
+        same_place = self.heads_endpoint_url in (None, self.s3_endpoint_url)
+        if self.heads_bucket is not None and self.heads_bucket == self.archive_bucket and same_place:
             raise ValueError("BILLING_HEADS_BUCKET is the archive's own bucket; name another one")
         if self.compacted_access_key.is_set != self.compacted_secret_key.is_set:
             raise ValueError(
@@ -362,13 +401,19 @@ class Settings(_Queues):
             )
         if self.compacted_bucket is not None and self.compacted_bucket in (self.archive_bucket, self.heads_bucket):
             raise ValueError("BILLING_COMPACTED_BUCKET is a bucket of evidence, which is never replaced; name another")
+        if (self.s3_encryption == "sse-kms") != (self.s3_kms_key is not None):
+            raise ValueError(
+                "BILLING_S3_KMS_KEY is needed where BILLING_S3_ENCRYPTION is sse-kms, and only there; set both, or "
+                "neither"
+            )
         if self.signing_key.is_set and self.signing_kms_key is not None:
             raise ValueError("BILLING_SIGNING_KMS_KEY and BILLING_SIGNING_KEY are both set; unset one of them")
-        host = (self.s3_endpoint_url or "").partition("://")[2]
-        if self.archive_bucket and host.startswith(f"{self.archive_bucket}."):
-            raise ValueError(
-                "S3_ENDPOINT_URL: its host begins with the bucket of BILLING_ARCHIVE_BUCKET; leave the bucket out"
-            )
+        for url, bucket in (("s3_endpoint_url", "archive_bucket"), ("heads_endpoint_url", "heads_bucket")):
+            host = (getattr(self, url) or "").partition("://")[2]
+            if getattr(self, bucket) and host.startswith(f"{getattr(self, bucket)}."):
+                raise ValueError(
+                    f"{variable(url)}: its host begins with the bucket of {variable(bucket)}; leave the bucket out"
+                )
         return self
 
     @classmethod

@@ -18,13 +18,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from archive.copies.cache import Cache
-from archive.errors import BadKey, EvidenceDiffers, StoreAway
+from archive.errors import BadKey, EvidenceDiffers, StoreAway, WrongBucket
 from archive.format.manifests import Source
 from archive.keeping import bucket_changes
 from archive.policy import retention
 from archive.purging.purger import Purger, Trouble
+from archive.s3 import abilities
 from archive.s3.plain_bucket import PlainBucket
-from archive.s3.store import Store
+from archive.s3.s3_errors import SettingNames
+from archive.s3.store import Encryption, Store
 from archive.signing.signatures import Signer
 from archive.writing import ahead, batches
 from archive.writing.batch_size import BatchSize
@@ -43,6 +45,10 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
+_HEADS = SettingNames(
+    "BILLING_HEADS_ENDPOINT_URL", "BILLING_HEADS_ACCESS_KEY and BILLING_HEADS_SECRET_KEY", "BILLING_HEADS_REGION"
+)
+"""What errors about the second bucket name."""
 PAUSE_S = 0.5
 DAILY_S = 60.0
 """How often an archiver looks whether a day has ended that needs a batch without facts, or its heads published."""
@@ -64,7 +70,16 @@ def opened(settings: Settings) -> Iterator[Store]:
     """The bucket of these settings; no request is sent yet. Raises SettingsError and SecretError."""
     if settings.archive_bucket is None:
         raise SettingsError("BILLING_ARCHIVE_BUCKET is not set; name the bucket of the evidence")
-    with closing(_store(settings, settings.archive_bucket, settings.s3_access_key, settings.s3_secret_key)) as store:
+    store = Store(
+        settings.archive_bucket,
+        endpoint=settings.s3_endpoint_url,
+        region=settings.s3_region,
+        access_key=_s3_key(settings.s3_access_key),
+        secret_key=_s3_key(settings.s3_secret_key),
+        addressing=settings.s3_addressing,
+        encryption=Encryption(settings.s3_kms_key) if settings.s3_encryption else None,
+    )
+    with closing(store):
         yield store
 
 
@@ -74,13 +89,22 @@ def second_opened(settings: Settings) -> Iterator[Store | None]:
     if settings.heads_bucket is None:
         yield None
         return
-    own = settings.heads_access_key.is_set
-    keys = (
-        (settings.heads_access_key, settings.heads_secret_key)
-        if own
-        else (settings.s3_access_key, settings.s3_secret_key)
+    elsewhere = settings.heads_endpoint_url is not None
+    keys = (settings.heads_access_key, settings.heads_secret_key)
+    if not settings.heads_access_key.is_set and settings.heads_profile is None:
+        keys = (settings.s3_access_key, settings.s3_secret_key)
+    access_key, secret_key = map(_s3_key, keys)
+    store = Store(
+        settings.heads_bucket,
+        endpoint=settings.heads_endpoint_url or settings.s3_endpoint_url,
+        region=settings.heads_region or settings.s3_region,
+        access_key=access_key,
+        secret_key=secret_key,
+        profile=settings.heads_profile,
+        addressing="auto" if elsewhere else settings.s3_addressing,
+        names=_HEADS,
     )
-    with closing(_store(settings, settings.heads_bucket, *keys)) as store:
+    with closing(store):
         yield store
 
 
@@ -97,18 +121,17 @@ def compacted_opened(settings: Settings) -> Iterator[PlainBucket]:
         if own
         else (settings.s3_access_key, settings.s3_secret_key)
     )
-    with closing(_store(settings, settings.compacted_bucket, *keys)) as store:
-        yield PlainBucket(store)
-
-
-def _store(settings: Settings, bucket: str, access_key: Secret, secret_key: Secret) -> Store:
-    return Store(
-        bucket,
+    access_key, secret_key = map(_s3_key, keys)
+    store = Store(
+        settings.compacted_bucket,
         endpoint=settings.s3_endpoint_url,
         region=settings.s3_region,
-        access_key=_s3_key(access_key),
-        secret_key=_s3_key(secret_key),
+        access_key=access_key,
+        secret_key=secret_key,
+        addressing=settings.s3_addressing,
     )
+    with closing(store):
+        yield PlainBucket(store)
 
 
 def _s3_key(secret: Secret) -> str | None:
@@ -191,6 +214,7 @@ def archiver(runtime: Runtime, heartbeat: Callable[[], None] = lambda: None) -> 
     ours = source(runtime)
     with opened(settings) as store, second_opened(settings) as second:
         store.check(settings.environment)
+        _check_abilities(store)
         with database.transaction(runtime.engine) as session:
             bucket_changes.check_not_shorter(rules, [], batches.newest(session))
         batch_size, patience_s = BatchSize(runtime.engine, heartbeat=heartbeat), PATIENCE_S[settings.timing]
@@ -202,6 +226,16 @@ def archiver(runtime: Runtime, heartbeat: Callable[[], None] = lambda: None) -> 
         writer = Writer(batch_size, store, rules, ours, settings.archive_wait_s, patience_s, signs, publisher)
         writer.publish_key()
         yield writer
+
+
+def _check_abilities(store: Store) -> None:
+    """Raises WrongBucket if the bucket cannot hold evidence, as far as an archiver's login can try it."""
+    lacks = abilities.when_writing(store)
+    if needed := [lack for lack in lacks if lack.ability.needed]:
+        told = "; ".join(f"{lack} -> {lack.ability.fix}" for lack in needed)
+        raise WrongBucket(f"BILLING_ARCHIVE_BUCKET: {store.bucket} cannot hold evidence: {told}")
+    for lack in lacks:
+        log.warning("bucket.lacks", ability=lack.ability.name, found=lack.found)
 
 
 def purger(runtime: Runtime, store: Store, **terms: Any) -> Purger | None:

@@ -12,6 +12,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from archive.s3 import abilities
 from archive.s3.store import Store
 from jobs.access import credentials
 from jobs.access.kinds import S3_KINDS, S3_POLICIES, s3_policy
@@ -236,10 +237,27 @@ def test_an_administrator_may_do_all_of_it_and_a_stranger_nothing(clients, bucke
 def test_the_doctor_s_probe_is_refused_by_the_lock_and_not_by_a_missing_right(server, clients):
     """Whoever may not delete at all is refused whether the bucket locks or not, and would prove nothing."""
     operator = server.store("operator")
-    assert operator.probe_lock() is None
+    assert abilities.all_of_them(operator) == []
     version = clients["operator"].put_object(**HERE, Key="probes/loose", Body=b"")["VersionId"]
     clients["operator"].delete_object(**HERE, Key="probes/loose", VersionId=version)
     operator.close()
+
+
+def test_each_login_that_tries_what_the_bucket_does_may_try_it(server, clients):
+    """Else what it lacks would be said of the bucket."""
+    for name, attempt in (("archiver", abilities.when_writing), ("setup", abilities.all_of_them)):
+        store = server.store(name)
+        assert attempt(store) == []
+        store.close()
+
+
+def test_with_a_key_in_kms_whoever_writes_may_encrypt_and_all_who_read_decrypt():
+    key = "arn:aws:kms:eu-central-1:123456789012:key/1234abcd"
+    for name in S3_POLICIES:
+        granted = s3_policy(name, BUCKET, key)["Statement"][-1]
+        assert granted["Resource"] == [key]
+        assert ("kms:GenerateDataKey" in granted["Action"]) is (name in ("archiver", "operator", "setup"))
+        assert "kms:Decrypt" in granted["Action"]
 
 
 def test_a_policy_for_one_bucket_names_no_other():

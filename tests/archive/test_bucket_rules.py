@@ -15,7 +15,7 @@ from archive.keeping import bucket_changes, bucket_rules
 from archive.keeping.bucket_changes import Applied
 from archive.policy import retention
 from archive.policy.retention import CLASSES, Mode, Period, Policy, Rule, Transition, Unit
-from archive.s3 import configuration
+from archive.s3 import abilities, configuration
 from archive.s3.configuration import Configuration, DefaultLock
 from archive.writing import batches
 from billing import database
@@ -94,6 +94,25 @@ def test_a_server_that_writes_the_same_rules_otherwise_does_not_differ():
     assert bucket_rules.differences(YEARS, "evidence", found) == []
 
 
+def test_a_rule_without_the_moves_that_a_server_refused_is_compared_like_any_other():
+    def differing(policy: Policy) -> list[bucket_rules.Difference]:
+        unmoved = [bucket_rules.without_moves(rule) for rule in bucket_rules.lifecycle(MOVING)]
+        found = Configuration(True, bucket_rules.default_lock(policy), unmoved, statements)
+        statements[:] = bucket_rules.statements(policy, "evidence")
+        return bucket_rules.differences(policy, "evidence", found)
+
+    statements: list[Any] = []
+    (refused,) = differing(MOVING)
+    assert (refused.part, refused.refused) == (
+        "lifecycle billing-capture",
+        "move objects to GLACIER_IR after 90 days",
+    )
+    assert differing(YEARS) == []
+    nine = replace(MOVING.rules["capture"], keep=Period(9, Unit.YEAR))
+    (shorter,) = differing(replace(MOVING, rules={**MOVING.rules, "capture": nine}))
+    assert (shorter.part, shorter.shorter, shorter.refused) == ("lifecycle billing-capture", True, None)
+
+
 # On a real server.
 
 
@@ -115,8 +134,13 @@ def test_what_this_server_does_not_do_is_named_and_the_rest_is_applied(archive: 
     assert "(this server answers: 501 NotImplemented)" in told
     assert "BillingOnlyNewKeys is stored and not obeyed" in told
     assert left(archive, MOVING) == ["lifecycle billing-capture"]
+    (refused,) = bucket_changes.differences(archive.store, MOVING)
+    assert str(refused) == (
+        "lifecycle billing-capture: this server does not move objects to GLACIER_IR after 90 days;"
+        " the rest of the rule is there"
+    )
     rules = {rule["ID"]: rule for rule in configuration.read(archive.store).lifecycle}
-    assert rules["billing-capture"]["Expiration"]["Days"] == rules["billing-invoice"]["Expiration"]["Days"]
+    assert rules["billing-capture-unmoved"]["Expiration"]["Days"] == rules["billing-invoice"]["Expiration"]["Days"]
 
 
 def test_an_archiver_writes_into_a_bucket_with_all_rules_and_nobody_deletes_there(archive: Archive):
@@ -132,7 +156,7 @@ def test_an_archiver_writes_into_a_bucket_with_all_rules_and_nobody_deletes_ther
     for how in ({}, {"VersionId": version}, {"VersionId": version, "BypassGovernanceRetention": True}):
         with pytest.raises(ClientError, match="AccessDenied"):
             archive.outside.s3.delete_object(**here, **how)
-    assert archive.store.probe_lock() is None
+    assert abilities.all_of_them(archive.store) == []
 
 
 def test_statements_of_others_stay_and_rules_of_expiry_of_others_go(archive: Archive):

@@ -16,6 +16,7 @@ from archive.errors import StoreAway, StoreRefused
 from archive.format import manifests
 from archive.format.manifests import Manifest
 from archive.policy.retention import Lock
+from archive.s3 import abilities
 from archive.s3.store import Page, Store, Stored
 from archive.verifying import agreement, verification
 from archive.verifying.agreement import Counts
@@ -338,7 +339,7 @@ def test_a_head_that_was_kept_earlier_stays_good_as_the_chain_grows(archive: Arc
 def test_an_archive_that_nobody_touched_is_as_it_was(archive: Archive) -> None:
     assert verify(archive).told == []
     a_history(archive)
-    archive.store.probe_lock()
+    abilities.all_of_them(archive.store)
     verified = verify(archive)
     assert verified.told == []
     assert (verified.counts.facts, verified.counts.objects, verified.counts.unfinished) == (5, 4, 0)

@@ -32,7 +32,7 @@ def test_from_an_empty_bucket_to_an_answer(run, run_apart, service, bucket, take
     today = datetime.now(UTC).date()
     assert run("archive", "setup", "--reason", "a test").out == f"{bucket} was made, with Object Lock, for test\n"
     again = run("archive", "setup", "--reason", "a test", "--json").json
-    assert again == {"bucket": bucket, "environment": "test", "made": False}
+    assert again == {"bucket": bucket, "environment": "test", "made": False, "lacks": []}
     # Two of the facts are about the bucket itself.
     service.plan()
     assert run("archive", "status").out.startswith("5 facts wait to be archived, the oldest for ")
@@ -159,7 +159,7 @@ def test_verify_says_how_far_it_is_on_standard_error(run, made, taken, monkeypat
     run("archive", "run", "--once")
     told = run("archive", "verify", "--json").err.splitlines()
     classes = [f"{name}: 1 batches checked" for name in ("attempt", "capture", "invoice", "admin")]
-    assert told == ["6 versions listed", *classes]
+    assert told == ["7 versions listed", *classes]
 
 
 SETUP = ("setup", "--reason", "a test")
@@ -312,8 +312,8 @@ def test_the_doctor_probes_the_lock_and_tells_the_lag(run, bucket, service, requ
     request.getfixturevalue("made")
     for _ in range(2):
         told = parts(run("doctor", "--json"))
-        assert told["bucket"] == ("ok", f"{bucket}, for test")
-        assert told["bucket's lock"] == ("ok", "a locked object could not be deleted")
+        assert told["bucket"] == ("ok", f"{bucket}, for test; keys from the settings (explicit)")
+        assert told["bucket's lock"][0] == "ok"
         assert told["retention"][0] == "ok"
         assert told["archive"] == ("ok", "everything is archived")
     service.ask_for_capture()
@@ -334,7 +334,7 @@ def test_the_doctor_says_so_when_the_lock_is_not_enforced(run, bucket, made, mon
 
     monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", lax)
     ran = run("doctor", "--json")
-    assert parts(ran)["bucket's lock"] == ("fail", "not enforced: it deleted an object that was locked")
+    assert parts(ran)["bucket's locked versions"] == ("fail", "a version with a GOVERNANCE lock was deleted")
     assert ran.status == 1
 
 
@@ -500,11 +500,12 @@ def test_a_signing_key_that_is_none_is_refused_in_one_line_that_does_not_show_it
     assert "canary" not in ran.err
 
 
-def test_heads_are_published_and_expected_by_verify(run, run_apart, made, taken, s3, monkeypatch, tmp_path):
-    """To a bucket with keys of its own, and to a directory; what fails is named by status and doctor."""
+def test_heads_are_published_and_expected_by_verify(run, run_apart, made, taken, moto, monkeypatch, tmp_path):
+    """To a bucket of another provider, and to a directory; what fails is named by status and doctor."""
     assert "published nowhere but in Postgres" in parts(run("doctor", "--json"))["heads"][1]
-    keys = {"ACCESS": s3.access_key, "SECRET": s3.secret_key}
-    for name, key in keys.items():
+    monkeypatch.setenv("BILLING_HEADS_ENDPOINT_URL", moto.url)
+    monkeypatch.setenv("BILLING_HEADS_REGION", "eu-west-1")
+    for name, key in {"ACCESS": moto.access_key, "SECRET": moto.secret_key}.items():
         file = tmp_path / name
         file.write_text(key)
         file.chmod(0o600)
@@ -518,8 +519,8 @@ def test_heads_are_published_and_expected_by_verify(run, run_apart, made, taken,
     assert "NoSuchBucket" in told["bucket"]["problem"]
     level, message = parts(run("doctor", "--json"))["heads"]
     assert level == "warn"
-    assert message.startswith("bucket: 1 missing (S3_ENDPOINT_URL: heads/test/")
-    store = Store(second, endpoint=s3.url, region="us-east-1", access_key=s3.access_key, secret_key=s3.secret_key)
+    assert message.startswith("bucket: 1 missing (BILLING_HEADS_ENDPOINT_URL: heads/test/")
+    store = Store(second, endpoint=moto.url, region="eu-west-1", access_key=moto.access_key, secret_key=moto.secret_key)
     store.set_up("test")
     store.close()
     assert run_apart("archive", "run", "--once").status == 0

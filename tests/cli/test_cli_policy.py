@@ -41,7 +41,7 @@ def test_it_shows_how_long_each_class_is_kept_and_why_and_asks_no_server(run, re
     retention(LAW)
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
     told = run("archive", "policy", "show").out
-    assert re.search(r"capture +10 years +end of year +COMPLIANCE +20\d\d-01-01 +RP-2 +HGB 257", told)
+    assert re.search(r"capture +10 years +end of year +COMPLIANCE +20\d\d-01-01 +STANDARD +RP-2 +HGB 257", told)
     assert re.search(r"attempt +13 months +event +GOVERNANCE", told)
     classes = run("archive", "policy", "show", "--json").json["classes"]
     assert classes["capture"]["policy"] == "RP-2"
@@ -84,6 +84,15 @@ def test_what_this_server_does_not_do_is_a_line_and_status_1(run, retention, mad
     assert ran.status == 1
     assert re.search(r"^NOT DONE lifecycle billing-capture: .*answers: 501 NotImplemented\)$", ran.out, re.MULTILINE)
     assert re.search(r"^lifecycle billing-invoice: v1/class=invoice/: a delete marker after", ran.out, re.MULTILINE)
+    compared = run("archive", "policy", "diff")
+    assert compared.status == 0
+    assert compared.out == (
+        "lifecycle billing-capture: this server does not move objects to GLACIER_IR after 90 days; the rest of the rule"
+        f" is there\n{made} is as the retention file asks, as far as this server can\n"
+    )
+    level, message, _ = parts(run("doctor", "--json"))["bucket's rules"]
+    assert level == "ok"
+    assert message == "as the retention file asks; this server does not move objects to GLACIER_IR after 90 days"
 
 
 def test_a_shorter_time_is_refused_by_apply_and_by_the_archiver(run, run_apart, retention, made, taken):

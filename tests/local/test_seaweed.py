@@ -10,6 +10,7 @@ from service import eventually
 
 from archive.errors import StoreAway, StoreRefused
 from archive.policy.retention import Lock, Mode
+from archive.s3 import abilities
 from archive.s3.store import Store, Stored
 from jobs.local import seaweed
 from jobs.local.seaweed import REGION, SeaweedFS
@@ -49,7 +50,7 @@ def test_it_is_there_for_whoever_asks_for_it_and_is_gone_in_the_end() -> None:
         found = eventually(lambda: try_to_get(store, "v1/x"), "what was written before")
         assert found.body == b"evidence"
         assert found.lock == lock
-        assert store.probe_lock() is None
+        assert abilities.all_of_them(store) == []
         store.close()
         pid = server.child.pid
     assert not Path("/proc", str(pid)).exists()
