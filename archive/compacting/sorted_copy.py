@@ -94,14 +94,24 @@ def _split(files: Sequence[Path], bounds: Sequence[str], folder: Path) -> list[P
     ranges = [folder / str(number) for number in range(len(bounds) + 1)]
     with ExitStack() as till_the_end:
         writers = [till_the_end.enter_context(pa.ipc.new_stream(each, COLUMNS)) for each in ranges]
-        for file in files:
-            rows = _in_order(_rows(file))
+        for objects in _together(files):
+            rows = _in_order(objects)
             ids = rows.column("entity_id").to_pylist()
             cuts = [0, *(bisect_left(ids, bound) for bound in bounds), len(ids)]
             for writer, begin, end in zip(writers, cuts, cuts[1:], strict=False):
                 if begin < end:
                     writer.write_table(rows.slice(begin, end - begin))
     return ranges
+
+
+def _together(files: Sequence[Path]) -> Iterator[pa.Table]:
+    """The facts of some objects at a time: from many small pieces a range is put together slowly, in more memory."""
+    waiting: list[pa.Table] = []
+    for file in files:
+        waiting.append(_rows(file))
+        if file is files[-1] or sum(each.num_rows for each in waiting) >= RANGE_ROWS:
+            yield pa.concat_tables(waiting)
+            waiting = []
 
 
 def _rows(file: Path) -> pa.Table:
