@@ -193,7 +193,7 @@ def _only_select(engine: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statemen
 def _few(reader: pa.RecordBatchReader) -> list[pa.RecordBatch]:
     """Raises TooLarge as soon as there are too many: the rest is not computed."""
     taken, rows, size = [], 0, 0
-    for batch in reader:
+    for batch in _as_they_come(reader):
         rows, size = rows + batch.num_rows, size + batch.nbytes
         if rows > MOST_ROWS or size > MOST_BYTES:
             raise TooLarge(

@@ -129,7 +129,8 @@ def ddl(
     if as_json:
         print_json({"engine": engine, "table": table.name, "statements": made})
         return
-    print("\n\n".join(f"{statement};" for statement in made))
+    for line in "\n\n".join(f"{statement};" for statement in made).split("\n"):
+        print_line(line)
 
 
 def _location(engine: str, by_month: bool) -> str:
