@@ -16,10 +16,6 @@ from billing.gateway import RUN, Answer, Budget, NotSent, Request, Response, boo
 from jobs.logs import RaisedElsewhere
 from jobs.process import leash
 
-NICENESS = 10
-"""On a busy machine such a process gets about a tenth of the time of one that does not give way: Linux gives it 110
-shares, and the other 1,024 (kernel/sched/core.c, `sched_prio_to_weight`)."""
-
 PROGRAM = (sys.executable, "-m", "jobs.process.function")
 
 
@@ -46,7 +42,7 @@ class Apart:
             "memory_mb": self._memory_mb,
         }
         with subprocess.Popen(  # noqa: S603 - our own program, and no shell
-            leash.tied(self._program, niceness=NICENESS), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            leash.tied(self._program), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as child:
             try:
                 said, _ = child.communicate(json.dumps(asked), timeout=left_s)

@@ -19,7 +19,8 @@ from billing.tables.work_failures import WorkFailure
 from jobs.config.settings import QueueSettings
 from jobs.local.supervisor import Child
 from jobs.logs import RaisedElsewhere
-from jobs.process.apart import NICENESS, Apart
+from jobs.process.apart import Apart
+from jobs.process.function import NICENESS
 from jobs.process.wear import Wear
 from jobs.road import ticks
 
