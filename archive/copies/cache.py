@@ -13,11 +13,12 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
@@ -69,10 +70,12 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """What a query may read. `scratch` is a private directory, which is removed afterwards."""
+    """What a query may read. `scratch` is a private directory, which is removed afterwards. `bring` copies and verifies
+    more, up to the same manifests: the objects that may hold something else, for as long as these are read."""
 
     evidence: list[Evidence]
     scratch: Path
+    bring: Callable[[Sought], list[Evidence]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,15 @@ class _Chain:
     head: str
     sizes: dict[str, int]
     new: dict[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """The keys of the manifests of one class by number, and the newest of them."""
+
+    name: str
+    keys: dict[int, str]
+    head: bytes
 
 
 class Cache:
@@ -131,41 +143,50 @@ class Cache:
         Raises EvidenceDiffers if the chain is broken or an object is not what its manifest says; TooLarge if the copies
         need more room than they may have; ExposedCache, StoreAway, StoreRefused.
         """
-        listed = self.store.keys(manifests.PREFIX)
         with self._shelf.reader() as reader:
-            with ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="cache") as pool:
-                found = (self._chain(pool, name, listed) for name in classes)
-                chains = [chain for chain in found if chain is not None]
-                last = {chain.name: len(chain.manifests) for chain in chains} if newest is None else newest
-                of_days = [
-                    [m for m in chain.manifests[: last.get(chain.name, 0)] if _in(m, since, until)] for chain in chains
-                ]
-                wanted = of_days if rehash or sought is None else _may_hold(reader, sought, of_days)
-                sizes = {key: size for chain in chains for key, size in chain.sizes.items()}
-                sizes |= {m.key: m.size for of_class in wanted for m in of_class if m.key is not None}
-                stamps = reader.take(sizes)
-                for chain in chains:
-                    for key, body in chain.new.items():
-                        self._keep_manifest(reader, key, body)
-                evidence = [
-                    self._class(pool, reader, chain, of_class, {} if rehash else stamps)
-                    for chain, of_class in zip(chains, wanted, strict=True)
-                ]
-            if sought is not None:
-                if rehash or any(part.hashed for part in evidence):
-                    # The filters of those that were hashed just now are known only now.
-                    wanted = _may_hold(reader, sought, wanted)
-                evidence = list(map(self._narrowed, evidence, wanted, of_days))
-            yield Copies(evidence, reader.directory)
+            with _threads() as pool:
+                ends = [end for end in pool.map(self._end, classes) if end is not None]
+                chains = [self._chain(pool, end) for end in ends]
+            last = {chain.name: len(chain.manifests) for chain in chains} if newest is None else newest
+            of_days = [
+                [m for m in chain.manifests[: last.get(chain.name, 0)] if _in(m, since, until)] for chain in chains
+            ]
+            bring = partial(self._bring, reader, chains, of_days)
+            yield Copies(bring(sought, rehash=rehash), reader.directory, bring)
 
-    def _chain(self, pool: ThreadPoolExecutor, name: str, listed: list[str]) -> _Chain | None:
-        numbers = {number: key for key in listed if (number := manifests.number_of(name, key)) is not None}
-        if not numbers:
-            return None
-        last = max(numbers)
-        head = self.store.get(numbers[last]).body
+    def _bring(
+        self,
+        reader: Reader,
+        chains: list[_Chain],
+        of_days: list[list[Manifest]],
+        sought: Sought | None,
+        *,
+        rehash: bool = False,
+    ) -> list[Evidence]:
+        wanted = of_days if rehash or sought is None else _may_hold(reader, sought, of_days)
+        sizes = {key: size for chain in chains for key, size in chain.sizes.items()}
+        sizes |= {m.key: m.size for of_class in wanted for m in of_class if m.key is not None}
+        stamps = reader.take(sizes)
+        for chain in chains:
+            for key, body in chain.new.items():
+                self._keep_manifest(reader, key, body)
+            chain.new.clear()
+        with _threads() as pool:
+            evidence = [
+                self._class(pool, reader, chain, of_class, {} if rehash else stamps)
+                for chain, of_class in zip(chains, wanted, strict=True)
+            ]
+        if sought is None:
+            return evidence
+        if rehash or any(part.hashed for part in evidence):
+            # The filters of those that were hashed just now are known only now.
+            wanted = _may_hold(reader, sought, wanted)
+        return list(map(self._narrowed, evidence, wanted, of_days))
+
+    def _chain(self, pool: ThreadPoolExecutor, end: _End) -> _Chain:
+        name, numbers, last, head = end.name, end.keys, max(end.keys), end.head
         known = self._known.get(name)
-        if known is not None and len(known.manifests) == len(numbers) == last and known.manifests[-1].body() == head:
+        if known is not None and len(known.manifests) == last and known.manifests[-1].body() == head:
             return known
         local = {number: self._local(key) for number, key in numbers.items()}
         missing = [number for number, body in local.items() if body is None and number != last]
@@ -181,6 +202,28 @@ class Cache:
         sizes = {numbers[number]: len(body) for number, body in bodies.items()}
         self._known[name] = _Chain(name, chain, manifests.digest(bodies[last]), sizes, {})
         return replace(self._known[name], new={numbers[n]: body for n, body in bodies.items() if body != local[n]})
+
+    def _end(self, name: str) -> _End | None:
+        """How far the chain of this class reaches. Manifests before the newest of which there is a copy are not listed:
+        the chain names the digest of each."""
+        known = self._known.get(name)
+        here = len(known.manifests) if known else self._newest_here(name)
+        prefix = f"{manifests.PREFIX}{name}/"
+        before = {number: manifests.key(name, number) for number in range(1, here)}
+        listed = self.store.keys(prefix, after=before.get(here - 1))
+        if before and manifests.key(name, here) not in listed:
+            # The bucket has fewer than it had.
+            before, listed = {}, self.store.keys(prefix)
+        keys = before | {number: key for key in listed if (number := manifests.number_of(name, key)) is not None}
+        return _End(name, keys, self.store.get(keys[max(keys)]).body) if keys else None
+
+    def _newest_here(self, name: str) -> int:
+        try:
+            names = os.listdir(self._root / manifests.PREFIX / name)
+        except OSError:
+            return 0
+        numbers = (manifests.number_of(name, f"{manifests.PREFIX}{name}/{each}") for each in names)
+        return max((number for number in numbers if number is not None), default=0)
 
     def _class(
         self, pool: ThreadPoolExecutor, reader: Reader, chain: _Chain, wanted: list[Manifest], stamps: dict[str, str]
@@ -256,6 +299,10 @@ class Cache:
         with files.room():
             unfinished.write_bytes(body)
         files.put(unfinished, self._root / key)
+
+
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="cache")
 
 
 def _may_hold(reader: Reader, sought: Sought, classes: Sequence[Sequence[Manifest]]) -> list[list[Manifest]]:

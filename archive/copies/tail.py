@@ -65,7 +65,7 @@ def beyond(store: Store, retention_class: str, known: Known, installation: str, 
 
 
 def _newest(store: Store, retention_class: str, after: int) -> int:
-    listed = store.keys(f"{manifests.PREFIX}{retention_class}/")
+    listed = store.keys(f"{manifests.PREFIX}{retention_class}/", after=manifests.key(retention_class, after))
     numbers = (manifests.number_of(retention_class, key) for key in listed)
     return max((number for number in numbers if number is not None), default=after)
 

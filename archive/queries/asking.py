@@ -7,7 +7,6 @@ with the same parameters over the same manifests gives the same answer.
 import hashlib
 import math
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from archive.copies.cache import EVERY_CLASS, Cache, Copies, Evidence
+from archive.copies.cache import EVERY_CLASS, Cache, Copies
 from archive.copies.filters import Sought
 from archive.errors import BadQuery, BadQuestion
 from archive.policy.retention import CLASSES
@@ -117,15 +116,10 @@ def ask(
     try:
         first, last = _days(query.days, asked)
         days: dict[str, Any] = {"since": first, "until": last, "newest": newest, "rehash": rehash}
-        while True:
-            sought, before = _sought(cache, query, asked, days, limits)
-            with cache.reading(query.classes, **days, sought=sought) as copies:
-                # An archiver may have written in between. Then more entities may be meant.
-                if not before or _heads(before) == _heads(copies.evidence):
-                    with_these = replace(copies, evidence=_hashed_by_both(copies.evidence, before))
-                    return _answer(
-                        query.name, query.title, query.sql, asked, asked_at, with_these, limits, query.columns
-                    )
+        with cache.reading(query.classes, **days, sought=_sought(query, asked)) as copies:
+            by_their_id = query.finds in (None, "entity_id")
+            read = copies if by_their_id else _of_whole_entities(copies, query, asked, limits)
+            return _answer(query.name, query.title, query.sql, asked, asked_at, read, limits, query.columns)
     except BadQuery as error:
         raise BadQuery(f"{name}.sql: {error}") from None
 
@@ -228,30 +222,19 @@ def _read(copies: Copies) -> list[Read]:
     ]
 
 
-def _sought(
-    cache: Cache, query: Query, asked: Values, days: Mapping[str, Any], limits: Limits
-) -> tuple[Sought | None, list[Evidence]]:
-    """Which entities the query looks for, and what was read to know it."""
-    if query.finds is None:
-        return None, []
-    value = asked.of_sql[query.finds]
-    if query.finds == "entity_id":
-        return Sought("entity_id", (value,)), []
+def _sought(query: Query, asked: Values) -> Sought | None:
+    return None if query.finds is None else Sought(query.finds, (asked.of_sql[query.finds],))
+
+
+def _of_whole_entities(copies: Copies, query: Query, asked: Values, limits: Limits) -> Copies:
+    """Instead of the objects that may hold what is sought, those of all facts of the entities that have it: a call of a
+    payment does not name it."""
     sql = f"SELECT DISTINCT entity_id FROM facts WHERE {query.finds} = $value"  # noqa: S608 - one of FINDS
-    with cache.reading(query.classes, **days, sought=Sought(query.finds, (value,))) as copies:
-        _, found = engine.run(
-            sql, {"value": value}, copies.evidence, scratch=copies.scratch, zone=asked.zone, limits=limits
-        )
-    return Sought("entity_id", tuple(found.column("entity_id").to_pylist())), copies.evidence
-
-
-def _heads(evidence: Sequence[Evidence]) -> dict[str, str]:
-    return {part.retention_class: part.head for part in evidence}
-
-
-def _hashed_by_both(evidence: Sequence[Evidence], before: Sequence[Evidence]) -> list[Evidence]:
-    hashed = Counter({part.retention_class: part.hashed for part in before})
-    return [replace(part, hashed=part.hashed + hashed[part.retention_class]) for part in evidence]
+    value = {"value": asked.of_sql[str(query.finds)]}
+    _, found = engine.run(sql, value, copies.evidence, scratch=copies.scratch, zone=asked.zone, limits=limits)
+    evidence = copies.bring(Sought("entity_id", tuple(found.column("entity_id").to_pylist())))
+    both = zip(evidence, copies.evidence, strict=True)
+    return replace(copies, evidence=[replace(part, hashed=part.hashed + before.hashed) for part, before in both])
 
 
 def _days(days: Days, asked: Values) -> tuple[date, date]:

@@ -209,10 +209,11 @@ class Store:
             raise
         return answer
 
-    def keys(self, prefix: str) -> list[str]:
-        """Every key that begins with `prefix`, sorted."""
+    def keys(self, prefix: str, *, after: str | None = None) -> list[str]:
+        """Every key that begins with `prefix`, sorted; with `after`, only those behind it."""
+        start = {} if after is None else {"StartAfter": after}
         with self.translated(prefix):
-            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix, **start)
             return sorted(entry["Key"] for page in pages for entry in page.get("Contents", ()))
 
     def versions(self, page: Mapping[str, str] | None = None, *, most: int = 1000) -> Page:

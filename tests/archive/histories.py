@@ -372,7 +372,8 @@ class Copies:
     ) -> Iterator[cache.Copies]:
         """As `Cache.reading`."""
         with tempfile.TemporaryDirectory() as scratch:
-            yield cache.Copies(self._evidence(classes, since, until), Path(scratch))
+            evidence = self._evidence(classes, since, until)
+            yield cache.Copies(evidence, Path(scratch), lambda _sought: evidence)
 
     def bring(self, classes: Any) -> list[Evidence]:
         """As `Cache.bring`."""

@@ -6,9 +6,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -23,6 +23,7 @@ from archive.copies.cache import Cache
 from archive.copies.shelf import Shelf
 from archive.errors import EvidenceDiffers, TooLarge
 from archive.format import manifests
+from archive.s3.store import Store
 
 DAYS = [date(2026, 11, day) for day in (1, 2, 3)]
 
@@ -265,24 +266,53 @@ def test_a_lookup_reads_the_objects_that_may_hold_its_facts_and_no_others(paymen
     assert len(history.rows) == sum(read.objects for read in history.evidence) == 2
 
 
-def test_a_capture_that_is_archived_during_a_lookup_is_found_or_not_claimed_to_be_read(
+def test_a_lookup_knows_nothing_of_what_is_archived_meanwhile_and_does_not_claim_to(
     payments: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reading, done = Cache.reading, []
+    """It looks twice: for the capture of a payment, and then for all of that capture."""
+    chosen, done = Cache._bring, []
 
-    @contextmanager
-    def reading_while_an_archiver_writes(*args: Any, **how: Any) -> Iterator[Any]:
-        with reading(*args, **how) as copies:
-            yield copies
-        if not done:
-            done.append(True)
+    def archive_meanwhile(cache: Cache, *args: Any, **how: Any) -> Any:
+        if len(done) == 1:
             payments.tell("capture.requested", of="cap_late", at="'2026-11-09'", payment_intent="pi_7")
             payments.archive_all()
+        done.append(True)
+        return chosen(cache, *args, **how)
 
-    monkeypatch.setattr(Cache, "reading", reading_while_an_archiver_writes)
+    monkeypatch.setattr(Cache, "_bring", archive_meanwhile)
     answer = lookup(payments)
-    assert ("cap_late", "requested") in told(answer)
-    assert {read.retention_class: read.last for read in answer.evidence}["capture"] == 12
+    assert len(done) == 2
+    assert {who for who, _ in told(answer)} == {"cap_7"}
+    assert {read.retention_class: read.last for read in answer.evidence}["capture"] == 11
+    assert ("cap_late", "requested") in told(lookup(payments))
+
+
+def test_only_new_manifests_are_listed_and_a_bucket_with_fewer_is_read_from_its_beginning(
+    payments: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[tuple[str, str | None]] = []
+    keys = Store.keys
+
+    def noted(store: Store, prefix: str, *, after: str | None = None) -> list[str]:
+        listed.append((prefix, after))
+        return keys(store, prefix, after=after)
+
+    monkeypatch.setattr(Store, "keys", noted)
+    assert cache_of(payments).bring(["capture"])[0].last == 11
+    payments.tell("capture.requested", of="cap_late", at="'2026-11-09'")
+    payments.archive_all()
+    assert cache_of(payments).bring(["capture"])[0].last == 12
+    newest = {"Bucket": payments.bucket, "Key": manifests.key("capture", 12)}
+    version = payments.outside.s3.head_object(**newest)["VersionId"]
+    payments.outside.s3.delete_object(**newest, VersionId=version, BypassGovernanceRetention=True)
+    assert cache_of(payments).bring(["capture"])[0].last == 11
+    prefix = f"{manifests.PREFIX}capture/"
+    assert listed == [
+        (prefix, None),
+        (prefix, manifests.key("capture", 10)),
+        (prefix, manifests.key("capture", 11)),
+        (prefix, None),
+    ]
 
 
 def test_an_id_that_nobody_knows_finds_nothing_in_no_object(payments: Archive) -> None:
