@@ -32,7 +32,7 @@ from billing.tables.scheduled_runs import ScheduledRun
 from billing.tables.work import Work
 from billing.timing import SHORT, Timing
 from jobs.local.servers import LocalServers
-from jobs.road import discarding, quarantine
+from jobs.road import discarding, quarantine, ticks
 from jobs.road.planning import plan, stamp_the_rest
 from jobs.road.relay import Relay
 from jobs.road.ringer import Ringer
@@ -237,12 +237,16 @@ class Service:
             switches.release(session, scope, actor="anna", reason="over")
 
     def make_no_ticks(self) -> None:
-        """For a relay beside no worker of `maintenance`: at the full hour it would write runs that wait for ever."""
+        """For a relay beside no worker of `maintenance`: at the full hour it would write runs that wait for ever. Those
+        of the last and of the next hours are there already."""
         with database.transaction(self.engine) as session:
-            at = database.now(session) + timedelta(days=1)
+            now = database.now(session)
             for schedule in SCHEDULES:
-                run = ScheduledRun(id=ids.new("run"), schedule=schedule.name, at=at, state=RunState.DONE, version=1)
-                session.add(run)
+                at = next(ticks.backwards(schedule, now))
+                while at < now + timedelta(hours=3):
+                    made = {"at": at, "state": RunState.DONE, "version": 1}
+                    session.add(ScheduledRun(id=ids.new("run"), schedule=schedule.name, **made))
+                    at = ticks.following(schedule, at)
 
     # Looking.
 

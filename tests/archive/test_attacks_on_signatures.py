@@ -50,7 +50,7 @@ def sign_anew(archive: Archive, signer: Signer | None, number: int, *, in_postgr
         content, _ = sealed.read(old.body())
         content |= {"captured": {"USD": 1}, "previous": previous if n > number else old.previous}
         if signer is None:
-            for added in ("claimed_at", "empty", "key_id"):
+            for added in ("claimed_at", "empty", "key_id", "policy"):
                 del content[added]
             content["format"] = "billing-archive-manifest/1"
         else:

@@ -194,11 +194,11 @@ def capture_put(archive: Archive) -> manifests.Manifest:
     bodies: list[bytes] = []
 
     class Store:
-        def put_once(self, key: str, body: bytes, lock: Lock) -> bool:
+        def put_once(self, key: str, body: bytes, lock: Lock, *how: Any) -> bool:
             if key.startswith(manifests.PREFIX):
                 bodies.append(body)
                 raise Kept
-            return archive.store.put_once(key, body, lock)
+            return archive.store.put_once(key, body, lock, *how)
 
         def get(self, *args: Any) -> Any:
             return archive.store.get(*args)

@@ -10,7 +10,7 @@ import pytest
 from service import Service, eventually
 from sqlalchemy.orm import Session
 
-from billing import database
+from billing import database, request_ids
 from billing.errors import InvalidRequest
 from billing.gateway import Answer, Budget, NotSent, Request, boot_clock, encode
 from billing.states import WorkState
@@ -239,7 +239,12 @@ def test_the_same_plan_has_the_same_id_whoever_asks_and_says_what_it_sends(servi
     record = service.record(capture)
     assert plan.call is not None
     assert (plan.call.method, plan.call.path, plan.call.key) == ("POST", record.path, record.key)
-    assert plan.call.parameters == {"amount_to_capture": "1999", "metadata[billing_operation]": capture}
+    request = service.row(Capture, capture).request_id
+    assert plan.call.parameters == {
+        "amount_to_capture": "1999",
+        "metadata[billing_operation]": capture,
+        "metadata[billing_request]": request_ids.digest_of(request),
+    }
     assert plan.then == plans.DEPENDS
     of_work = next(change for change in plan.changes if change.of.startswith("work"))
     assert (of_work.before["state"], of_work.after["state"]) == ("quarantined", "running")

@@ -404,3 +404,15 @@ def test_what_was_not_used_for_a_month_is_obsolete_and_so_is_what_this_version_d
     assert obsolete["take_capture:7"] == "this version does not know it: billing contracts list"
     assert "not run for 30 days" in obsolete["snapshot_queues"]
     assert "report_catalog" not in obsolete
+
+
+def test_a_service_of_a_test_that_wants_no_ticks_has_none_for_hours(service: Service) -> None:
+    service.make_no_ticks()
+    with database.transaction(service.engine) as session:
+        now = database.now(session)
+        rows = session.execute(select(ScheduledRun.schedule, ScheduledRun.at)).all()
+    for schedule in SCHEDULES:
+        for minutes in range(0, 150, 5):
+            then = now + timedelta(minutes=minutes)
+            newest = max(at for name, at in rows if name == schedule.name and at <= then)
+            assert ticks.come(schedule, newest, then) == []
