@@ -137,7 +137,8 @@ class Cache:
     ) -> Iterator[Copies]:
         """Copy and verify the objects of these classes and of these UTC days, the last included. Nobody removes them
         until the end of the `with`. `newest`: for each class the number of the last manifest whose object is meant; of
-        a class that is not there, none. `rehash`: hash every copy, also one that nothing has written to. `sought`: of
+        a class that is not there, none. `rehash`: hash every copy, also one that nothing has written to, and
+        see whether the bucket still has every manifest. `sought`: of
         the objects, only those that may hold it.
 
         Raises EvidenceDiffers if the chain is broken or an object is not what its manifest says; TooLarge if the copies
@@ -145,7 +146,7 @@ class Cache:
         """
         with self._shelf.reader() as reader:
             with _threads() as pool:
-                ends = [end for end in pool.map(self._end, classes) if end is not None]
+                ends = [end for end in pool.map(partial(self._end, whole=rehash), classes) if end is not None]
                 chains = [self._chain(pool, end) for end in ends]
             last = {chain.name: len(chain.manifests) for chain in chains} if newest is None else newest
             of_days = [
@@ -186,7 +187,7 @@ class Cache:
     def _chain(self, pool: ThreadPoolExecutor, end: _End) -> _Chain:
         name, numbers, last, head = end.name, end.keys, max(end.keys), end.head
         known = self._known.get(name)
-        if known is not None and len(known.manifests) == last and known.manifests[-1].body() == head:
+        if known is not None and len(known.manifests) == len(numbers) == last and known.manifests[-1].body() == head:
             return known
         local = {number: self._local(key) for number, key in numbers.items()}
         missing = [number for number, body in local.items() if body is None and number != last]
@@ -203,11 +204,11 @@ class Cache:
         self._known[name] = _Chain(name, chain, manifests.digest(bodies[last]), sizes, {})
         return replace(self._known[name], new={numbers[n]: body for n, body in bodies.items() if body != local[n]})
 
-    def _end(self, name: str) -> _End | None:
-        """How far the chain of this class reaches. Manifests before the newest of which there is a copy are not listed:
-        the chain names the digest of each."""
+    def _end(self, name: str, *, whole: bool) -> _End | None:
+        """How far the chain of this class reaches. Manifests before the newest of which there is a copy are not listed,
+        unless the whole chain must be there: it names the digest of each."""
         known = self._known.get(name)
-        here = len(known.manifests) if known else self._newest_here(name)
+        here = 0 if whole else len(known.manifests) if known else self._newest_here(name)
         prefix = f"{manifests.PREFIX}{name}/"
         before = {number: manifests.key(name, number) for number in range(1, here)}
         listed = self.store.keys(prefix, after=before.get(here - 1))

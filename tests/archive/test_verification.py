@@ -372,17 +372,19 @@ class Between:
     def __init__(self, store: Store, happens: Callable[[int], None]) -> None:
         self._store, self._happens, self.calls = store, happens, 0
         self.endpoint, self.bucket = store.endpoint, store.bucket
+        self._alone = threading.Lock()
 
     def _passed(self) -> Store:
-        self._happens(self.calls)
-        self.calls += 1
+        with self._alone:
+            self._happens(self.calls)
+            self.calls += 1
         return self._store
 
     def versions(self, page: Any = None, most: int = 3) -> Page:
         return self._passed().versions(page, most=most)
 
-    def keys(self, prefix: str) -> list[str]:
-        return self._passed().keys(prefix)
+    def keys(self, prefix: str, *, after: str | None = None) -> list[str]:
+        return self._passed().keys(prefix, after=after)
 
     def get(self, key: str, version: str | None = None) -> Stored:
         return self._passed().get(key, version)
