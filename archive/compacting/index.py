@@ -73,8 +73,7 @@ class Index:
 
 def source_of(evidence: Evidence) -> Source | None:
     """None if the archive holds no object of it."""
-    there = {path.name for path in evidence.files}
-    held = [each for each in evidence.manifests if each.key is not None and each.key.rpartition("/")[2] in there]
+    held = [manifest for manifest, _ in evidence.copies()]
     if not held:
         return None
     captured: Counter[str] = Counter()

@@ -10,7 +10,7 @@ other is sorted in memory. How the facts come does not matter, and memory holds 
 import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from archive.compacting.index import Source
-from archive.errors import EvidenceDiffers, TooLarge
+from archive.copies.files import room
+from archive.errors import EvidenceDiffers
 from archive.format import records
 
 COLUMNS = pa.schema([*records.SCHEMA, pa.field("event_date", pa.date32(), nullable=False)], records.SCHEMA.metadata)
@@ -43,7 +44,7 @@ def write(files: Sequence[Path], facts: int, path: Path, scratch: Path) -> None:
     bloom = {"ndv": max(1, min(facts, GROUP_ROWS) // 2), "fpp": 0.01}
     order = pq.SortingColumn.from_ordering(COLUMNS, [(name, "ascending") for name in ORDER])
     with (
-        _room(),
+        room("a month cannot be sorted"),
         TemporaryDirectory(dir=scratch) as folder,
         pq.ParquetWriter(
             path,
@@ -146,11 +147,3 @@ def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             count += rest.num_rows
     if waiting:
         yield pa.concat_tables(waiting)
-
-
-@contextmanager
-def _room() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise TooLarge(f"BILLING_CACHE_DIRECTORY: a month cannot be sorted there ({error.strerror or error})") from None

@@ -171,7 +171,7 @@ class Cache:
         for chain in chains:
             for key, body in chain.new.items():
                 self._keep_manifest(reader, key, body)
-            chain.new.clear()
+            chain.new.clear()  # more may be brought later
         with _threads() as pool:
             evidence = [
                 self._class(pool, reader, chain, of_class, {} if rehash else stamps)

@@ -21,11 +21,12 @@ def opened(path: Path) -> Iterator[BufferedReader]:
 
 
 @contextmanager
-def room() -> Iterator[None]:
+def room(what: str = "a copy cannot be written") -> Iterator[None]:
+    """Raise TooLarge where the directory of the copies has no room for what is done in here."""
     try:
         yield
     except OSError as error:
-        raise TooLarge(f"BILLING_CACHE_DIRECTORY: a copy cannot be written there ({error.strerror or error})") from None
+        raise TooLarge(f"BILLING_CACHE_DIRECTORY: {what} there ({error.strerror or error})") from None
 
 
 def put(unfinished: Path, path: Path) -> None:

@@ -6,7 +6,7 @@ batches that were claimed since the request are read one after another until eve
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
@@ -17,7 +17,6 @@ from billing.database import Transact
 from billing.states import BatchState
 from billing.tables.facts import ArchiveBatch
 
-T = TypeVar("T")
 OBJECTS = 200
 """It ends after so many objects, about 300 MB, even if facts are missing."""
 

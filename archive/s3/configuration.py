@@ -11,7 +11,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from archive.policy.retention import Lock
-from archive.s3.s3_errors import code, status, translated
+from archive.s3.s3_errors import code, status
 from archive.s3.store import Store, checksum
 
 _NOTHING_THERE = {
@@ -91,7 +91,7 @@ def put_statements(store: Store, statements: list[Mapping[str, Any]]) -> str | N
 
 def put_without_condition(store: Store, key: str, lock: Lock) -> bool:
     """Whether the bucket takes an empty object without `If-None-Match`, which may overwrite another."""
-    with translated(key):
+    with store.translated(key):
         try:
             store.client.put_object(
                 Bucket=store.bucket,
@@ -110,7 +110,7 @@ def put_without_condition(store: Store, key: str, lock: Lock) -> bool:
 
 def set_hold(store: Store, key: str, version: str, *, on: bool) -> None:
     """Set or lift the legal hold of this version; setting it again changes nothing."""
-    with translated(f"{key}: legal hold, which needs s3:PutObjectLegalHold"):
+    with store.translated(f"{key}: legal hold, which needs s3:PutObjectLegalHold"):
         store.client.put_object_legal_hold(
             Bucket=store.bucket, Key=key, VersionId=version, LegalHold={"Status": "ON" if on else "OFF"}
         )
@@ -118,7 +118,9 @@ def set_hold(store: Store, key: str, version: str, *, on: bool) -> None:
 
 def raise_lock(store: Store, key: str, version: str, lock: Lock) -> None:
     """Give this version a stronger lock. From GOVERNANCE to COMPLIANCE S3 wants the right to bypass the first."""
-    with translated(f"{key}: raising its lock, which needs s3:PutObjectRetention and s3:BypassGovernanceRetention"):
+    with store.translated(
+        f"{key}: raising its lock, which needs s3:PutObjectRetention and s3:BypassGovernanceRetention"
+    ):
         store.client.put_object_retention(
             Bucket=store.bucket,
             Key=key,
@@ -133,7 +135,7 @@ def _default_lock(retention: Mapping[str, Any]) -> DefaultLock:
 
 
 def _ask(store: Store, what: str, call: Callable[..., Any]) -> Mapping[str, Any]:
-    with translated(f"{store.bucket}: reading its {what}"):
+    with store.translated(f"{store.bucket}: reading its {what}"):
         try:
             answer: Mapping[str, Any] = call(Bucket=store.bucket)
         except ClientError as error:
@@ -145,7 +147,7 @@ def _ask(store: Store, what: str, call: Callable[..., Any]) -> Mapping[str, Any]
 
 def _put(store: Store, what: str, call: Callable[..., Any], **configuration: Any) -> str | None:
     """None if the bucket has it now, else how this server says that it cannot."""
-    with translated(f"{store.bucket}: its {what}"):
+    with store.translated(f"{store.bucket}: its {what}"):
         try:
             call(Bucket=store.bucket, **configuration)
         except ClientError as error:

@@ -7,7 +7,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from archive.errors import EvidenceDiffers, WrongBucket
-from archive.s3.s3_errors import code, translated
+from archive.s3.s3_errors import code
 from archive.s3.store import Store
 
 # Larger files are sent in parts, which the SDK makes one object of at the end; three parts are in memory at once.
@@ -27,7 +27,7 @@ class PlainBucket:
     def check(self) -> None:
         """Raises WrongBucket if it locks objects, or does not exist."""
         bucket = self._store.bucket
-        with translated(f"{bucket}: reading its lock, which needs s3:GetBucketObjectLockConfiguration"):
+        with self._store.translated(f"{bucket}: reading its lock, which needs s3:GetBucketObjectLockConfiguration"):
             try:
                 self._store.client.get_object_lock_configuration(Bucket=bucket)
             except ClientError as error:
@@ -61,10 +61,10 @@ class PlainBucket:
             return None
 
     def put(self, key: str, file: Path) -> None:
-        with file.open("rb") as body, translated(key):
+        with file.open("rb") as body, self._store.translated(key):
             self._store.client.upload_fileobj(body, self._store.bucket, key, Config=_PARTS)
 
     def remove(self, key: str) -> None:
         """It need not be there."""
-        with translated(key):
+        with self._store.translated(key):
             self._store.client.delete_object(Bucket=self._store.bucket, Key=key)

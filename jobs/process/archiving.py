@@ -25,7 +25,7 @@ from archive.policy import retention
 from archive.purging.purger import Purger, Trouble
 from archive.s3 import abilities
 from archive.s3.plain_bucket import PlainBucket
-from archive.s3.s3_errors import SettingNames
+from archive.s3.s3_errors import ARCHIVE, SettingNames
 from archive.s3.store import Encryption, Store
 from archive.signing.signatures import Signer
 from archive.writing import ahead, batches
@@ -49,6 +49,7 @@ _HEADS = SettingNames(
     "BILLING_HEADS_ENDPOINT_URL", "BILLING_HEADS_ACCESS_KEY and BILLING_HEADS_SECRET_KEY", "BILLING_HEADS_REGION"
 )
 """What errors about the second bucket name."""
+_COMPACTED = ARCHIVE._replace(keys="BILLING_COMPACTED_ACCESS_KEY and BILLING_COMPACTED_SECRET_KEY")
 PAUSE_S = 0.5
 DAILY_S = 60.0
 """How often an archiver looks whether a day has ended that needs a batch without facts, or its heads published."""
@@ -70,16 +71,8 @@ def opened(settings: Settings) -> Iterator[Store]:
     """The bucket of these settings; no request is sent yet. Raises SettingsError and SecretError."""
     if settings.archive_bucket is None:
         raise SettingsError("BILLING_ARCHIVE_BUCKET is not set; name the bucket of the evidence")
-    store = Store(
-        settings.archive_bucket,
-        endpoint=settings.s3_endpoint_url,
-        region=settings.s3_region,
-        access_key=_s3_key(settings.s3_access_key),
-        secret_key=_s3_key(settings.s3_secret_key),
-        addressing=settings.s3_addressing,
-        encryption=Encryption(settings.s3_kms_key) if settings.s3_encryption else None,
-    )
-    with closing(store):
+    encryption = Encryption(settings.s3_kms_key) if settings.s3_encryption else None
+    with closing(_store(settings, settings.archive_bucket, encryption=encryption)) as store:
         yield store
 
 
@@ -89,22 +82,14 @@ def second_opened(settings: Settings) -> Iterator[Store | None]:
     if settings.heads_bucket is None:
         yield None
         return
-    elsewhere = settings.heads_endpoint_url is not None
     keys = (settings.heads_access_key, settings.heads_secret_key)
-    if not settings.heads_access_key.is_set and settings.heads_profile is None:
-        keys = (settings.s3_access_key, settings.s3_secret_key)
-    access_key, secret_key = map(_s3_key, keys)
-    store = Store(
-        settings.heads_bucket,
-        endpoint=settings.heads_endpoint_url or settings.s3_endpoint_url,
-        region=settings.heads_region or settings.s3_region,
-        access_key=access_key,
-        secret_key=secret_key,
-        profile=settings.heads_profile,
-        addressing="auto" if elsewhere else settings.s3_addressing,
-        names=_HEADS,
-    )
-    with closing(store):
+    own = settings.heads_access_key.is_set or settings.heads_profile is not None
+    more: dict[str, Any] = {"profile": settings.heads_profile, "names": _HEADS}
+    if settings.heads_endpoint_url is not None:
+        more |= {"endpoint": settings.heads_endpoint_url, "addressing": "auto"}
+    if settings.heads_region is not None:
+        more["region"] = settings.heads_region
+    with closing(_store(settings, settings.heads_bucket, keys if own else None, **more)) as store:
         yield store
 
 
@@ -115,23 +100,24 @@ def compacted_opened(settings: Settings) -> Iterator[PlainBucket]:
         raise SettingsError(
             "BILLING_COMPACTED_BUCKET is not set; name the bucket of the copies, or write --to DIRECTORY"
         )
+    keys = (settings.compacted_access_key, settings.compacted_secret_key)
     own = settings.compacted_access_key.is_set
-    keys = (
-        (settings.compacted_access_key, settings.compacted_secret_key)
-        if own
-        else (settings.s3_access_key, settings.s3_secret_key)
-    )
-    access_key, secret_key = map(_s3_key, keys)
-    store = Store(
-        settings.compacted_bucket,
-        endpoint=settings.s3_endpoint_url,
-        region=settings.s3_region,
-        access_key=access_key,
-        secret_key=secret_key,
-        addressing=settings.s3_addressing,
-    )
-    with closing(store):
+    with closing(
+        _store(settings, settings.compacted_bucket, keys if own else None, names=_COMPACTED if own else ARCHIVE)
+    ) as store:
         yield PlainBucket(store)
+
+
+def _store(settings: Settings, bucket: str, keys: tuple[Secret, Secret] | None = None, **more: Any) -> Store:
+    """A bucket, reached as that of the evidence in all that `more` does not say otherwise; also with its keys, unless
+    it has `keys` of its own."""
+    access_key, secret_key = map(_s3_key, keys or (settings.s3_access_key, settings.s3_secret_key))
+    usual = {
+        "endpoint": settings.s3_endpoint_url,
+        "region": settings.s3_region,
+        "addressing": settings.s3_addressing,
+    }
+    return Store(bucket, access_key=access_key, secret_key=secret_key, **usual | more)
 
 
 def _s3_key(secret: Secret) -> str | None:

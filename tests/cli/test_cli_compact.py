@@ -106,7 +106,10 @@ def test_the_copies_are_written_with_keys_of_their_own(run, archived, s3, monkey
     monkeypatch.setenv("OF_THE_COPIES", "wrong")
     monkeypatch.setenv("BILLING_COMPACTED_ACCESS_KEY", "env:OF_THE_COPIES")
     monkeypatch.setenv("BILLING_COMPACTED_SECRET_KEY", "env:OF_THE_COPIES")
-    assert run("archive", "compact", "2026-10").status == 2
+    refused = run("archive", "compact", "2026-10")
+    assert refused.status == 2
+    assert "BILLING_COMPACTED_ACCESS_KEY and BILLING_COMPACTED_SECRET_KEY: " in refused.err
+    assert "BILLING_S3" not in refused.err
     monkeypatch.setenv("SECRET_OF_THE_COPIES", s3.secret_key)
     monkeypatch.setenv("OF_THE_COPIES", s3.access_key)
     monkeypatch.setenv("BILLING_COMPACTED_SECRET_KEY", "env:SECRET_OF_THE_COPIES")

@@ -65,6 +65,15 @@ def ask_and_settle(shop: Shop, run: Run, *, archived: bool) -> tuple[str, str]:
     return capture, invoice
 
 
+def lose(shop: Shop, run: Run, backup: Backup, *, archived: bool) -> tuple[str, str, int]:
+    """Both are done, and forgotten: Postgres is set back behind them. Returns also how many calls that took."""
+    backup.take()
+    capture, invoice = ask_and_settle(shop, run, archived=archived)
+    calls = len(shop.service.posts(""))
+    backup.put_back()
+    return capture, invoice, calls
+
+
 def recover(run: Run) -> None:
     applied = run("recover", "--apply", "--reason", "INC-17", "--actor", "grace")
     assert applied.status == 0, applied.out + applied.err
@@ -86,10 +95,7 @@ def all_is_done(service: Service) -> None:
 def test_what_is_asked_for_again_after_the_recovery_is_the_first_request(
     service: Service, run: Run, bucket: None, backup: Backup, shop: Shop, archived: bool
 ) -> None:
-    backup.take()
-    capture, invoice = ask_and_settle(shop, run, archived=archived)
-    calls = len(service.posts(""))
-    backup.put_back()
+    capture, invoice, calls = lose(shop, run, backup, archived=archived)
     start()
     recover(run)
     assert (shop.capture().capture_id, shop.capture().new) == (capture, False)
@@ -111,10 +117,7 @@ def test_what_is_asked_for_again_after_the_recovery_is_the_first_request(
 def test_what_was_asked_for_again_before_the_recovery_is_refused_and_never_sent(
     service: Service, run: Run, bucket: None, backup: Backup, shop: Shop, archived: bool
 ) -> None:
-    backup.take()
-    capture, invoice = ask_and_settle(shop, run, archived=archived)
-    calls = len(service.posts(""))
-    backup.put_back()
+    capture, invoice, calls = lose(shop, run, backup, archived=archived)
     again = shop.capture().capture_id, shop.invoice().invoice_id
     assert set(again).isdisjoint({capture, invoice})
     start()
