@@ -39,7 +39,7 @@ def _look_for_finalized(loaded: LoadedOperation, read: Reader, livemode: bool) -
             return LookResult(Learned.ABSENT, invoice)
         if ended := _no_longer_open(loaded, invoice):
             return ended
-        whose = _whose(loaded, read, "invoice.finalized")
+        whose = _whose(loaded, read, "invoice.finalized", _when_it_was_finalized(loaded, invoice))
     except Gone:
         return LookResult(Learned.IMPOSSIBLE, why="gone")
     # It is finalized. Without an event that says by whom, it counts as finalized by somebody else.
@@ -54,7 +54,7 @@ def _look_for_sent(loaded: LoadedOperation, read: Reader, livemode: bool) -> Loo
             return LookResult(Learned.FOUND_DIFFERENT, invoice, _not_open(invoice))
         if ended := _no_longer_open(loaded, invoice):
             return ended
-        whose = _whose(loaded, read, "invoice.sent")
+        whose = _whose(loaded, read, "invoice.sent", _since_it_was_finalized(loaded, invoice))
     except Gone:
         return LookResult(Learned.IMPOSSIBLE, why="gone")
     if whose is not Learned.FOUND_OURS and invoice.get("status") == "paid":
@@ -77,14 +77,41 @@ def _not_open(invoice: Json) -> str:
     return reason("not_open", differences(invoice, status="open"))
 
 
-def _whose(loaded: LoadedOperation, read: Reader, kind: str) -> Learned | None:
-    """Who did it, by the events of this kind: we, or somebody else; None if there is no such event. Raises Unread."""
-    events = read.pages("/v1/events", {"types": [kind], **loaded.created})
-    about_it = [event for event in events if object_of(event) == invoice_of(loaded).stripe_invoice]
-    if any(key_of(event) in loaded.keys for event in about_it):
-        return Learned.FOUND_OURS
-    # Somebody else did it, or Stripe itself (such events have no request).
-    return Learned.FOUND_FREE if about_it else None
+def _whose(loaded: LoadedOperation, read: Reader, kind: str, created: Json) -> Learned | None:
+    """Who did it, by the events of this kind that were created then: we, or somebody else; None if there is no such
+    event. Raises Unread.
+
+    The account's events are the newest first, and a busy account has many pages of them: none is read past ours.
+    """
+    whose = None
+    for event in read.pages("/v1/events", {"types": [kind], **created}):
+        if object_of(event) == invoice_of(loaded).stripe_invoice:
+            if key_of(event) in loaded.keys:
+                return Learned.FOUND_OURS
+            # Somebody else did it, or Stripe itself (such events have no request).
+            whose = Learned.FOUND_FREE
+    return whose
+
+
+def _when_it_was_finalized(loaded: LoadedOperation, invoice: Json) -> Json:
+    """The filter for the event of its finalization. By Stripe's own clock, so a minute on either side is ample."""
+    at = _finalized_at(invoice)
+    return loaded.created if at is None else {"created": {"gte": at - 60, "lte": at + 60}}
+
+
+def _since_it_was_finalized(loaded: LoadedOperation, invoice: Json) -> Json:
+    """The filter for the events of its sends: as `loaded.created`, but none is older than its finalization."""
+    created, at = loaded.created, _finalized_at(invoice)
+    if at is None or not created or created["created"]["gte"] >= at:
+        return created
+    return {"created": {**created["created"], "gte": at}}
+
+
+def _finalized_at(invoice: Json) -> int | None:
+    """When Stripe finalized it, in seconds since 1970; None if it does not say."""
+    transitions = invoice.get("status_transitions")
+    at = transitions.get("finalized_at") if isinstance(transitions, Mapping) else None
+    return at if type(at) is int else None
 
 
 def _apply_finalize(loaded: LoadedOperation, outcome: Learned, invoice: Json, why: str) -> list[Fact]:

@@ -18,6 +18,7 @@ from billing import database
 from billing.schedules import SCHEDULES
 from billing.states import RunState
 from billing.tables.entities import Capture
+from billing.tables.idempotency_records import Record
 from billing.tables.scheduled_runs import ScheduledRun
 from billing.tables.work import Work
 from jobs.local.servers import LocalServers
@@ -119,7 +120,9 @@ def test_random_faults_leave_nothing_double_lost_or_stuck(
     # However much is left on a busy machine, it goes on: stuck is what makes no progress.
     while waiting:
         eventually(
-            some_are_final, f"of {len(waiting)} that are left one more ends: {_how_they_stand(service, waiting)}"
+            some_are_final,
+            f"of {len(waiting)} that are left one more ends: {_how_they_stand(service, waiting)};"
+            f" ended by themselves: {[child for child in processes.values() if child.poll() is not None]}",
         )
     eventually(lambda: all(service.row(ScheduledRun, run).state == RunState.DONE for run in runs), "all runs are done")
     print(f"{len(captures)} captures, {len(invoices)} invoices, {len(runs)} scheduled runs")
@@ -134,8 +137,12 @@ def test_random_faults_leave_nothing_double_lost_or_stuck(
     assert set(finalized.values()) == {1}
 
 
-def _how_they_stand(service: Service, waiting: set[str]) -> dict[tuple[str, str | None], int]:
-    """How many pieces of work are in which state, and why."""
+def _how_they_stand(service: Service, waiting: set[str]) -> dict[tuple[object, ...], int]:
+    """How many pieces of work are in which state, at which step, and why."""
     with database.transaction(service.engine) as session:
-        rows = session.execute(select(Work.state, Work.reason).where(Work.entity_id.in_(waiting)))
-        return dict(Counter((state, reason) for state, reason in rows))
+        rows = session.execute(
+            select(Work.state, Record.step, Record.state, Record.learned, Work.reason)
+            .outerjoin(Record, (Record.work_id == Work.id) & Record.concluded_at.is_(None))
+            .where(Work.entity_id.in_(waiting))
+        )
+        return dict(Counter(tuple(row) for row in rows))

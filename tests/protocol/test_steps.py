@@ -380,6 +380,36 @@ def test_an_event_under_a_key_of_an_earlier_generation_is_ours():
     assert looked(SEND, loaded, answers).learned is Learned.FOUND_OURS
 
 
+@pytest.mark.parametrize(
+    ("step", "finalized_at", "seconds"),
+    [
+        # The call was prepared at noon.
+        (FINALIZE, 10, (-50, 70)),
+        (FINALIZE, None, (-300, 900)),
+        (SEND, -20, (-20, 900)),
+        (SEND, -4000, (-300, 900)),
+        (SEND, None, (-300, 900)),
+        (SEND, "soon", (-300, 900)),
+    ],
+)
+def test_of_a_busy_accounts_events_only_those_are_read_that_can_be_about_it(
+    step: Step, finalized_at: int | str | None, seconds: tuple[int, int]
+):
+    loaded, noon = opened(step), int(NOON.timestamp())
+    at = noon + finalized_at if isinstance(finalized_at, int) else finalized_at
+    shown = invoice(status="open", status_transitions={"finalized_at": at})
+    theirs, ours = event("in_1", "theirs", 3), event("in_1", loaded.records[0].key, 2)
+    script = Script(
+        {"/v1/invoices/in_1": response(200, shown), "/v1/events": [page(theirs, ours, more=True), response(500)]}
+    )
+    assert step.look(loaded, Reader(script), False).learned is Learned.FOUND_OURS
+    since, until = (noon + each for each in seconds)
+    kind = "finalized" if step is FINALIZE else "sent"
+    assert script.asked[1:] == [
+        f"/v1/events?types[0]=invoice.{kind}&created[gte]={since}&created[lte]={until}&limit=100"
+    ]
+
+
 @pytest.mark.parametrize("step", [FINALIZE, SEND], ids=lambda step: step.name)
 @pytest.mark.parametrize(
     ("shown", "learned"),
