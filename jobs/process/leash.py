@@ -1,9 +1,9 @@
 """Runs another program that the kernel ends when the process that started it ends.
 
-Run as a script, it drops root if asked to, asks the kernel for a signal on the parent's death, and
-turns into the wanted program under the same pid:
+Run as a script, it gives way to other programs and drops root if asked to, asks the kernel for a signal on the
+parent's death, and turns into the wanted program under the same pid:
 
-    python -I -S leash.py PARENT_PID SIGNAL_NUMBER UID:GID|- PROGRAM [ARGUMENT ...]
+    python -I -S leash.py PARENT_PID SIGNAL_NUMBER UID:GID|- NICENESS PROGRAM [ARGUMENT ...]
 
 A script rather than `preexec_fn`: Python code between fork and exec may deadlock in a process with
 threads. Here root is dropped first, because the kernel forgets the death signal when the user
@@ -15,22 +15,33 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+ONE_CHANGE_IN_S, TRIES = 0.1, 10
+"""The kernel lets users without privileges change one session's share in a tenth of a second, on the whole machine
+(kernel/sched/autogroup.c). If it refuses each time, nice alone must do."""
 
 
-def tied(program: Sequence[str | Path], *, death: signal.Signals = signal.SIGKILL, user: str = "-") -> list[str]:
-    """The command that runs `program` so that it gets the signal `death` when the thread that starts it ends."""
+def tied(
+    program: Sequence[str | Path], *, death: signal.Signals = signal.SIGKILL, user: str = "-", niceness: int = 0
+) -> list[str]:
+    """The command that runs `program` so that it gets the signal `death` when the thread that starts it ends.
+
+    `niceness`: if not 0, it gives way to other programs, in a session of its own.
+    """
     return [
-        *(sys.executable, "-I", "-S", __file__, str(os.getpid()), str(int(death)), user),
+        *(sys.executable, "-I", "-S", __file__, str(os.getpid()), str(int(death)), user, str(niceness)),
         *map(str, program),
     ]
 
 
 def main() -> None:
-    parent, death_signal, identity, *program = sys.argv[1:]
+    parent, death_signal, identity, niceness, *program = sys.argv[1:]
+    if int(niceness):
+        _give_way(int(niceness))
     if identity != "-":
         uid, gid = identity.split(":")
         os.setgroups([])
@@ -50,6 +61,22 @@ def main() -> None:
         os.execvp(program[0], program)  # noqa: S606 (no shell is wanted)
     except OSError as error:
         sys.exit(f"cannot run {program[0]}: {error.strerror}")
+
+
+def _give_way(niceness: int) -> None:
+    os.nice(niceness)
+    # Where Linux shares the processor between sessions first (sched_autogroup), nice counts only within a session: so
+    # this is a session of its own, which gives way as a whole. Source: sched(7), "The autogroup feature".
+    os.setsid()
+    for _ in range(TRIES):
+        try:
+            Path("/proc/self/autogroup").write_text(str(niceness))
+        except BlockingIOError:
+            time.sleep(ONE_CHANGE_IN_S)
+        except OSError:
+            return  # no such feature here, or a container that does not show it
+        else:
+            return
 
 
 if __name__ == "__main__":

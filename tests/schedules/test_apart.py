@@ -19,8 +19,7 @@ from billing.tables.work_failures import WorkFailure
 from jobs.config.settings import QueueSettings
 from jobs.local.supervisor import Child
 from jobs.logs import RaisedElsewhere
-from jobs.process.apart import Apart
-from jobs.process.function import NICENESS
+from jobs.process.apart import NICENESS, Apart
 from jobs.process.wear import Wear
 from jobs.road import ticks
 
@@ -39,6 +38,12 @@ def apart(how: str, memory_mb: int = 400) -> Apart:
 
 def budget(seconds: float = PATIENCE_S) -> Budget:
     return Budget(not_after=boot_clock() + seconds, over_at=boot_clock() + seconds)
+
+
+def children(of: int | str = "self") -> set[int]:
+    """The processes that any thread of this process has started, and that have not ended."""
+    found = Path(f"/proc/{of}/task").glob("*/children")
+    return {int(pid) for each in found for pid in each.read_text().split()}
 
 
 @pytest.fixture(autouse=True)
@@ -72,8 +77,24 @@ def test_one_that_eats_all_memory_or_is_killed_fails_alone(how: str, kind: str) 
 
 
 def test_one_that_takes_too_long_is_killed_when_its_time_is_over() -> None:
+    sleeper = apart("sleep")
+
+    def begun() -> None:
+        while isinstance(sleeper.send(REQUEST, budget(1.0)), NotSent):
+            """On a busy machine it has not started yet."""
+
     with pytest.raises(RaisedElsewhere, match="OutOfTime"):
-        apart("sleep").send(REQUEST, budget(1.0))
+        begun()
+
+
+def test_a_process_that_starts_slowly_is_not_killed_but_used_by_the_next_call() -> None:
+    slow, others = apart("start_slowly"), children()
+    assert slow.send(REQUEST, budget(0.1)) == NotSent("its process has not started yet")
+    (started,) = children() - others
+    answer = eventually(lambda: slow.send(REQUEST, budget()), "it runs")
+    assert isinstance(answer, Response)
+    assert answer.data is not None
+    assert answer.data["result"]["pid"] == started
 
 
 def test_none_is_begun_when_its_time_is_over_already() -> None:
@@ -87,8 +108,7 @@ def test_a_function_ends_with_the_worker_that_runs_it(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", worker], env={**os.environ, "PYTHONPATH": ":".join(sys.path)}
     ) as running:
-        children = Path(f"/proc/{running.pid}/task/{running.pid}/children")
-        child = eventually(lambda: children.read_text().split(), "its function runs")[0]
+        (child,) = eventually(lambda: children(running.pid), "the process of its function has started")
         running.kill()
     eventually(lambda: not Path(f"/proc/{child}").exists(), "it has ended, too")
 
