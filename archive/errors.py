@@ -14,6 +14,7 @@ ArchiveError
 ├── BadQuery         the SQL is wrong, or a query file contradicts its header
 ├── TooLarge         a query needs more time, memory, disk or rows than it may have
 ├── BadScratch       facts cannot be brought back there: the place, the name, or what is in it
+├── BadExport        a file is no export, is not whole, or does not fit the other two
 └── NotClosable      something stands in the way of closing a month
 """
 
@@ -77,6 +78,13 @@ class TooLarge(ArchiveError):
 
 class BadScratch(ArchiveError):
     """A scratch schema cannot be made, replaced or dropped, or its database not be used."""
+
+
+class BadExport(ArchiveError):
+    """A file is no export, is not whole, or does not fit the other two."""
+
+    def __init__(self, path: object, what: str) -> None:
+        super().__init__(f"{path} {what}")
 
 
 class NotClosable(ArchiveError):

@@ -33,7 +33,7 @@ FLOORS = {
         {"archive.format"},
         {"archive.writing", "archive.copies"},
         {"archive.verifying", "archive.queries", "archive.purging"},
-        {"archive.keeping", "archive.closing", "archive.scratch"},
+        {"archive.keeping", "archive.closing", "archive.scratch", "archive.proving"},
         {"archive.compacting"},
     ),
     "jobs": (
@@ -73,7 +73,7 @@ DOORS = {
     },
     "cryptography": {"archive.signing", "archive.verifying.verify"},
     "pyarrow": {"archive"},
-    "duckdb": {"archive.queries"},
+    "duckdb": {"archive.queries", "archive.proving.proof"},
     "croniter": {"jobs.road.ticks"},
     "redis": {"jobs"},
     "reportlab": {"archive.closing.pdf"},

@@ -67,6 +67,11 @@ READING = {
     "archive hold list",
     "archive policy diff",
     "archive policy show",
+    # They write a file of what they read.
+    "export archive",
+    "export ours",
+    "export stripe",
+    "prove",
     # It writes what anybody can make again from the archive, into a place of its own.
     "archive compact",
     "archive ddl",

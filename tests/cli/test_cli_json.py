@@ -110,6 +110,7 @@ ELSEWHERE = {
     "close": "tests/cli/test_cli_close.py",
     "demo": "tests/test_demo.py",
     "erase customer": "tests/cli/test_cli_erase.py",
+    **dict.fromkeys(("export archive", "export ours", "export stripe", "prove"), "tests/cli/test_cli_prove.py"),
     "recover": "tests/recovery/test_recover.py",
     "up": "tests/cli/test_cli_processes.py",
 }

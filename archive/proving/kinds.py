@@ -1,0 +1,63 @@
+"""The kinds of requests that have an effect at Stripe, and by what each is recognized there and in the archive."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from billing import captures, invoices
+from billing.registration import Operation
+from billing.states import CaptureState, InvoiceState
+
+DONE, NONE, OPEN = "done", "none", "open"
+_ID = re.compile(r"[a-z]{3,4}_([0-9a-f]{12})[0-9a-f]{20}")
+
+
+def asked_at(request_id: object) -> float | None:
+    """When this id of ours was made, in seconds since 1970: it is a UUID of version 7 (`billing.ids`). None: it is no
+    such id."""
+    matched = _ID.fullmatch(request_id) if isinstance(request_id, str) else None
+    return int(matched[1], 16) / 1000 if matched is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """`object`: the column with the id of Stripe's object that shows the effect. `done`: the states of our row in which
+    it must show it. `fact`: the topic that tells of it, without the kind; its class in the archive is
+    `retention_class`. `may_be`: whether a row that ended without its effect may have had it all the same."""
+
+    operation: Operation
+    object: str
+    done: frozenset[str]
+    fact: str
+    retention_class: str
+    may_be: Callable[[Any], bool] = lambda _row: False
+
+    @property
+    def name(self) -> str:
+        return self.operation.kind
+
+    @property
+    def topic(self) -> str:
+        return f"{self.name}.{self.fact}"
+
+    def says(self, row: Any) -> str:
+        """What our row says of its effect: `DONE`, `NONE`, or `OPEN` while it is not known."""
+        if row.state in self.done:
+            return DONE
+        return NONE if row.life.is_final(row.state) and not self.may_be(row) else OPEN
+
+
+_I = InvoiceState
+KINDS = (
+    Kind(captures.OPERATION, "payment_intent", frozenset({CaptureState.CAPTURED}), "captured", "capture"),
+    Kind(
+        invoices.OPERATION,
+        "stripe_invoice",
+        frozenset({_I.FINALIZED, _I.SENT, _I.PAID}),
+        "finalized",
+        "invoice",
+        # Refused after it was finalized: it has a number, and may be payable.
+        may_be=lambda invoice: invoice.number is not None,
+    ),
+)

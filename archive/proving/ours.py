@@ -1,0 +1,88 @@
+"""The export of what was asked of this service: each request with what its row says of its effect."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from archive.proving.exports import Line
+from archive.proving.kinds import DONE, KINDS, Kind
+from billing.database import Transact
+from billing.tables.facts import Fact
+
+PAGE = 1000
+_CLOCKS = timedelta(hours=1)
+"""Ids are made by the clock of the application, and `requested_at` by that of Postgres."""
+PURGED = 0
+"""The number of the batch of a fact that is no longer in Postgres: it is in the archive, in a batch that is over."""
+
+
+def lines(transact: Transact, since: datetime) -> Iterator[Line]:
+    """One for each request since then, by kind and id. Each page is a short transaction of its own.
+
+    `batch`: of the fact that tells of its effect. Null if no archiver has taken it yet, or there is no effect.
+    """
+    for kind in KINDS:
+        after = _first_id(kind, since - _CLOCKS)
+        while page := transact(lambda session, kind=kind, after=after: _page(session, kind, after)):  # type: ignore[misc]
+            yield from (line for line, requested_at in page if requested_at >= since)
+            after = page[-1][0]["id"]
+
+
+def _page(session: Session, kind: Kind, after: str) -> list[tuple[dict[str, Any], datetime]]:
+    table: Any = kind.operation.table
+    rows = session.scalars(select(table).where(table.id > after).order_by(table.id).limit(PAGE)).all()
+    batches = _batches(session, kind, [row.id for row in rows if kind.says(row) == DONE])
+    amount = kind.operation.amount
+    assert amount is not None, "what has an effect at Stripe is about money"
+    return [
+        (
+            {
+                "kind": kind.name,
+                "id": row.id,
+                "account": row.account,
+                "object": getattr(row, kind.object),
+                # Several captures may share an intent.
+                "part": getattr(row, "capture_no", 1),
+                "minor": getattr(row, amount),
+                "currency": row.currency,
+                "state": row.state,
+                "says": kind.says(row),
+                "ended": row.state_since.isoformat(),
+                "batch": batches.get(row.id, PURGED) if kind.says(row) == DONE else None,
+            },
+            row.requested_at,
+        )
+        for row in rows
+    ]
+
+
+def _batches(session: Session, kind: Kind, ids: list[str]) -> Mapping[str, int | None]:
+    told = select(Fact.entity_id, Fact.batch_no).where(
+        Fact.entity_type == kind.name, Fact.entity_id.in_(ids), Fact.topic == kind.topic
+    )
+    return {row.entity_id: row.batch_no for row in session.execute(told)}
+
+
+def _first_id(kind: Kind, since: datetime) -> str:
+    """The smallest id of that time: a UUID of version 7 begins with the milliseconds since 1970 (RFC 9562)."""
+    return f"{kind.operation.prefix}_{max(0, int(since.timestamp() * 1000)):012x}{0:020x}"
+
+
+def accounts(transact: Transact) -> list[str | None]:
+    """The accounts that any request was for: None for our own, which is always among them."""
+    found: set[str] = set()
+    for kind in KINDS:
+        # From one to the next along the index, because there may be millions of requests.
+        account = kind.operation.table.account
+        newest: str | None = transact(lambda session, account=account: session.scalar(select(func.min(account))))  # type: ignore[misc]
+        while newest is not None:
+            found.add(newest)
+            newest = transact(
+                lambda session, account=account, newest=newest: session.scalar(  # type: ignore[misc]
+                    select(func.min(account)).where(account > newest)
+                )
+            )
+    return [None, *sorted(found)]

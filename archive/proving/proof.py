@@ -1,0 +1,202 @@
+"""A proof: three exports are compared, and every rule that is broken is named with what breaks it.
+
+    every request has at most one effect at Stripe; every effect of ours has one request; the archive tells of each
+    effect once; and amounts, currencies, accounts and totals agree
+
+It reads three files and nothing else: no network, no Postgres, no settings. So somebody else can repeat it. The rules
+are SQL, in proof.sql; DuckDB runs them in bounded memory.
+"""
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from archive.errors import BadExport
+from archive.proving.exports import ARCHIVE, EXPORTS, OURS, STRIPE, Header, read
+from archive.proving.kinds import KINDS
+
+YOUNG = timedelta(minutes=2)
+"""A call may end at Stripe up to 30 s before it is written here, and clocks differ by some seconds."""
+CLOCKS_S = 300
+"""An id is made by the clock of the application, and the time of its request by that of Postgres."""
+MEMORY_MB = 400
+SHOWN = 1000
+"""So many of what breaks one rule are kept; all are counted."""
+
+_COLUMNS = {
+    OURS: "kind TEXT, id TEXT, account TEXT, object TEXT, part BIGINT, minor BIGINT, currency TEXT, state TEXT, "
+    "says TEXT, ended TIMESTAMPTZ, batch BIGINT",
+    STRIPE: "kind TEXT, account TEXT, object TEXT, minor BIGINT, currency TEXT, livemode BOOLEAN, state TEXT, "
+    "operation TEXT, asked DOUBLE",
+    ARCHIVE: "kind TEXT, id TEXT, minor BIGINT, currency TEXT, asked DOUBLE",
+}
+"""What a line of each export has. A line of another file, the header and the end have no kind."""
+_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+
+
+def _statements() -> dict[str, str]:
+    _, *parts = _NAME.split(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+RULES = tuple(name for name in _statements() if name != "views")
+"""Every rule, in the order in which they are checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """What breaks one rule: how many, and the first of them as (id, sentence)."""
+
+    count: int
+    shown: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """One kind and currency. `minor`: of the requests that are done. Of these `compared` are old enough to be compared
+    with Stripe, which shows `stripe`; and `archived` must be in the archive, which tells of `archive`."""
+
+    kind: str
+    currency: str
+    requests: int
+    minor: int
+    compared: int
+    stripe: int
+    archived: int
+    archive: int
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """`broken`: by rule; empty if everything holds. `open`: requests whose effect is not known yet, by kind and state.
+    `young`: done requests that are too young for Stripe's export, and for the archive's. `others`: effects at Stripe
+    that are not of this service."""
+
+    headers: Mapping[str, Header]
+    broken: Mapping[str, Broken]
+    totals: Sequence[Total]
+    open: Mapping[str, int]
+    young: tuple[int, int]
+    others: int
+
+    @property
+    def holds(self) -> bool:
+        return not self.broken
+
+
+def prove(files: Sequence[Path]) -> Proof:
+    """Compare three exports, given in any order. Raises BadExport if they are not whole, not three, or not of the same
+    environment, mode and time, or if ours was not written last."""
+    headers = _checked({path: read(path) for path in files})
+    by_name = {header.export: (path, header) for path, header in headers.items()}
+    statements = _statements()
+    with tempfile.TemporaryDirectory(prefix="billing-proof-") as scratch, _engine(scratch) as engine:
+        for name in EXPORTS:
+            _load(engine, name, by_name[name][0])
+        engine.execute("SET enable_external_access = false")
+        engine.execute("SET lock_configuration = true")
+        _heads(engine, by_name[ARCHIVE][1])
+        values = {
+            "since": by_name[OURS][1].since.timestamp() + CLOCKS_S,
+            "livemode": by_name[OURS][1].livemode,
+        }
+        young = by_name[STRIPE][1].begun - YOUNG
+        # A view has no parameters. This one is a time of ours, and not of the files.
+        engine.execute(statements["views"].replace("$young", f"TIMESTAMPTZ '{young.isoformat()}'"))
+        broken = {name: found for name in RULES if (found := _broken(engine, statements[name], values)) is not None}
+        return Proof(
+            {name: header for name, (_, header) in by_name.items()},
+            broken,
+            [Total(*row) for row in engine.execute("FROM totals").fetchall()],
+            dict(
+                engine.execute(
+                    "SELECT kind || ' ' || state, count(*) FROM ours WHERE says = 'open' GROUP BY ALL ORDER BY ALL"
+                ).fetchall()
+            ),
+            (_count(engine, _YOUNG_FOR_STRIPE), _count(engine, _YOUNG_FOR_ARCHIVE)),
+            _count(engine, _OTHERS),
+        )
+
+
+_YOUNG_FOR_STRIPE = "SELECT count(*) FROM ours WHERE says = 'done' AND id NOT IN (SELECT id FROM compared)"
+_YOUNG_FOR_ARCHIVE = "SELECT count(*) FROM ours WHERE says = 'done' AND id NOT IN (SELECT id FROM archived)"
+_OTHERS = """
+SELECT count(*) FROM stripe AS s WHERE s.asked IS NULL
+   AND NOT EXISTS (SELECT 1 FROM ours AS o WHERE (o.kind, o.object) = (s.kind, s.object))
+"""
+
+
+def _checked(headers: Mapping[Path, Header]) -> Mapping[Path, Header]:
+    first = next(iter(headers.values()))
+    named = {header.export: path for path, header in headers.items()}
+    for name in EXPORTS:
+        if name not in named:
+            path = next(iter(headers))
+            raise BadExport(path, f"and the others: there is no export of {name} among them")
+    for path, header in headers.items():
+        for what in ("environment", "livemode", "since"):
+            if getattr(header, what) != getattr(first, what):
+                given = f"{getattr(header, what)}, and another export of {getattr(first, what)}"
+                raise BadExport(path, f"is of {what} {given}; write all three of the same")
+    ours = headers[named[OURS]]
+    for name in (STRIPE, ARCHIVE):
+        if headers[named[name]].ended > ours.begun:
+            raise BadExport(
+                named[OURS],
+                f"was begun before the export of {name} was ended, so an effect may be there whose request is not "
+                "here; write `billing export ours` last",
+            )
+    return headers
+
+
+def _engine(scratch: str) -> duckdb.DuckDBPyConnection:
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "temp_directory": scratch,
+        "memory_limit": f"{MEMORY_MB}MB",
+        "threads": 2,
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+    }
+    return duckdb.connect(f"{scratch}/proof.duckdb", config=config)
+
+
+def _load(engine: duckdb.DuckDBPyConnection, name: str, path: Path) -> None:
+    """The lines between the header and the end. Raises BadExport for one that does not fit."""
+    engine.execute(f"CREATE TABLE {name} ({_COLUMNS[name]})")
+    columns = ", ".join("{}: '{}'".format(*column.split()) for column in _COLUMNS[name].split(", "))
+    account = "* REPLACE (coalesce(account, '') AS account)" if "account" in _COLUMNS[name] else "*"
+    try:
+        engine.execute(
+            f"INSERT INTO {name} SELECT {account} FROM "  # noqa: S608 - names of ours
+            f"read_json($path, format = 'newline_delimited', columns = {{{columns}}}) WHERE kind IS NOT NULL",
+            {"path": str(path)},
+        )
+    except duckdb.Error as error:
+        raise BadExport(path, f"has a line that does not fit: {' '.join(str(error).split())[:200]}") from None
+
+
+def _heads(engine: duckdb.DuckDBPyConnection, header: Header) -> None:
+    engine.execute("CREATE TABLE heads (kind VARCHAR, last BIGINT)")
+    for kind in KINDS:
+        engine.execute("INSERT INTO heads VALUES (?, ?)", [kind.name, header.heads.get(kind.retention_class, -1)])
+
+
+def _broken(engine: duckdb.DuckDBPyConnection, rule: str, values: Mapping[str, Any]) -> Broken | None:
+    used = {name: value for name, value in values.items() if f"${name}" in rule}
+    engine.execute(f"CREATE OR REPLACE TEMP TABLE broken AS {rule}", used)
+    count = _count(engine, "SELECT count(*) FROM broken")
+    if not count:
+        return None
+    shown = engine.execute(f"SELECT id, what FROM broken ORDER BY id, what LIMIT {SHOWN}").fetchall()  # noqa: S608 - a number
+    return Broken(count, shown)
+
+
+def _count(engine: duckdb.DuckDBPyConnection, sql: str) -> int:
+    (count,) = engine.execute(sql).fetchone() or (0,)
+    return int(count)

@@ -1,0 +1,101 @@
+-- The rules of a proof. Each statement after the first returns what breaks its rule: an id, and a sentence.
+--
+-- The tables `ours`, `stripe` and `archive` hold the lines of the three exports, `heads` the newest manifest of each class
+-- that was read. An account is '' for our own. Money is in minor units.
+
+-- name: views
+-- What ended while Stripe was read, or shortly before, is too young to be compared with it.
+CREATE VIEW compared AS SELECT * FROM ours WHERE says = 'done' AND ended < $young;
+-- What no archiver had taken yet, when the archive was read, is too young to be compared with that.
+CREATE VIEW archived AS
+SELECT o.* FROM ours AS o JOIN heads AS h ON h.kind = o.kind WHERE o.says = 'done' AND o.batch <= h.last;
+-- One object at Stripe shows the effect of one request, or of several captures of one intent.
+CREATE VIEW groups AS
+SELECT kind, account, object, any_value(currency) AS currency, sum(minor) AS minor, string_agg(id, ', ' ORDER BY id) AS ids
+  FROM ours WHERE says <> 'none' AND object IS NOT NULL GROUP BY kind, account, object
+HAVING bool_and(says = 'done' AND ended < $young);
+CREATE VIEW totals AS
+WITH of_stripe AS (
+    SELECT g.kind, g.currency, sum(g.minor) AS ours, sum(s.minor) AS theirs
+      FROM groups AS g LEFT JOIN stripe AS s ON (s.kind, s.account, s.object) = (g.kind, g.account, g.object) GROUP BY ALL
+), of_archive AS (
+    SELECT a.kind, a.currency, sum(a.minor) AS ours, sum(f.minor) AS theirs
+      FROM archived AS a LEFT JOIN archive AS f ON f.id = a.id GROUP BY ALL
+), of_all AS (
+    SELECT kind, currency, count(*) AS requests, sum(minor) AS minor FROM ours WHERE says = 'done' GROUP BY ALL
+)
+SELECT o.kind, o.currency, o.requests, o.minor,
+       coalesce(s.ours, 0) AS compared, coalesce(s.theirs, 0) AS stripe,
+       coalesce(a.ours, 0) AS archived, coalesce(a.theirs, 0) AS archive
+  FROM of_all AS o LEFT JOIN of_stripe AS s USING (kind, currency) LEFT JOIN of_archive AS a USING (kind, currency)
+ ORDER BY ALL;
+
+-- name: effect_without_request
+SELECT s.object AS id, s.minor || ' ' || s.currency || ' at Stripe carries ' || s.operation || ', which was never asked for' AS what
+  FROM stripe AS s ANTI JOIN ours AS o ON o.id = s.operation
+ WHERE s.asked >= $since;
+
+-- name: two_effects
+SELECT operation AS id, count(*) || ' effects at Stripe carry it: ' || string_agg(object, ', ' ORDER BY object) AS what
+  FROM stripe WHERE asked IS NOT NULL AND state <> 'void' GROUP BY kind, operation HAVING count(*) > 1;
+
+-- name: two_requests
+SELECT o.object AS id, count(*) || ' requests claim this one effect: ' || string_agg(o.id, ', ' ORDER BY o.id) AS what
+  FROM ours AS o WHERE o.says = 'done' AND o.object IS NOT NULL
+ GROUP BY o.kind, o.account, o.object, o.part HAVING count(*) > 1;
+
+-- name: no_effect
+SELECT c.id, 'it is ' || c.state || ' here with ' || c.minor || ' ' || c.currency || ', and Stripe shows no effect of it at '
+    || coalesce(c.object, 'any object') AS what
+  FROM compared AS c ANTI JOIN stripe AS s ON (s.kind, s.object) = (c.kind, c.object);
+
+-- name: effect_of_what_failed
+SELECT o.id, 'it is ' || o.state || ' here, and Stripe shows ' || s.minor || ' ' || s.currency || ' for it at ' || s.object AS what
+  FROM ours AS o JOIN stripe AS s ON s.operation = o.id WHERE o.says = 'none' AND s.state <> 'void';
+
+-- name: amount
+SELECT g.ids AS id, 'Stripe has ' || coalesce(s.minor::VARCHAR, 'no amount') || ' ' || s.currency || ' at ' || s.object || ', and here it is '
+    || g.minor AS what
+  FROM groups AS g JOIN stripe AS s ON (s.kind, s.account, s.object) = (g.kind, g.account, g.object)
+ WHERE s.minor IS DISTINCT FROM g.minor;
+
+-- name: currency
+SELECT c.id, 'Stripe has ' || s.currency || ' at ' || s.object || ', and here it is ' || c.currency AS what
+  FROM compared AS c JOIN stripe AS s ON (s.kind, s.account, s.object) = (c.kind, c.account, c.object)
+ WHERE s.currency <> c.currency;
+
+-- name: account
+SELECT c.id, 'Stripe has ' || c.object || ' in ' || coalesce(nullif(s.account, ''), 'our own account') || ', and here it is '
+    || coalesce(nullif(c.account, ''), 'our own account') AS what
+  FROM compared AS c JOIN stripe AS s ON (s.kind, s.object) = (c.kind, c.object)
+ WHERE s.account <> c.account;
+
+-- name: mode
+SELECT s.object AS id, 'it is in ' || if(s.livemode, 'live', 'test') || ' mode, and the exports are of the other' AS what
+  FROM stripe AS s WHERE s.livemode <> $livemode AND (s.asked IS NOT NULL
+        OR EXISTS (SELECT 1 FROM ours AS o WHERE (o.kind, o.object) = (s.kind, s.object)));
+
+-- name: not_archived
+SELECT a.id, 'it is ' || a.state || ' here with ' || a.minor || ' ' || a.currency || ', and the archive does not tell of it' AS what
+  FROM archived AS a ANTI JOIN archive AS f ON f.id = a.id;
+
+-- name: archived_without_request
+SELECT f.id, 'the archive tells of ' || coalesce(f.minor || ' ' || f.currency, 'an effect') || ', and '
+    || coalesce('here it is ' || o.state, 'nothing of that id was asked for') AS what
+  FROM archive AS f LEFT JOIN ours AS o ON o.id = f.id
+ WHERE (o.id IS NULL AND (f.asked IS NULL OR f.asked >= $since)) OR o.says = 'none';
+
+-- name: archived_twice
+SELECT id, 'the archive tells of ' || count(*) || ' effects of it' AS what FROM archive GROUP BY id HAVING count(*) > 1;
+
+-- name: archived_otherwise
+SELECT o.id, 'the archive has ' || coalesce(f.minor::VARCHAR, 'no amount') || ' ' || coalesce(f.currency, 'without a currency')
+    || ', and here it is ' || o.minor || ' ' || o.currency AS what
+  FROM ours AS o JOIN archive AS f ON f.id = o.id
+ WHERE o.says = 'done' AND (f.minor, f.currency) IS DISTINCT FROM (o.minor, o.currency);
+
+-- name: totals
+-- Once more, added up: of what is compared, both sides have the same sum. Broken alone, it shows a gap in the other rules.
+SELECT kind || ' ' || currency AS id, 'requests add up to ' || compared || ' and Stripe to ' || stripe || '; of what must be archived, '
+    || archived || ' and the archive to ' || archive AS what
+  FROM totals WHERE compared <> stripe OR archived <> archive;

@@ -1,0 +1,90 @@
+"""The export of Stripe's side: every effect that its lists show, ours and those of others. It only reads."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from archive.proving.exports import Line
+from archive.proving.kinds import asked_at
+from billing.errors import BillingError
+from billing.gateway import Answer, Budget, Gateway, Request, boot_clock
+from billing.records import CallSettings
+from billing.steps import METADATA_KEY, Json, Reader, Unread
+
+AUTHORIZED_DAYS = 35
+"""An intent may be captured so long after it was made: authorizations last 31 days at most, with some to spare.
+Source: docs.stripe.com/payments/extended-authorization."""
+PAGE_S = 30.0
+_CLOCKS = timedelta(hours=1)
+
+
+class NotRead(BillingError):
+    """Stripe did not answer what was asked, so there is no export."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"Stripe could not be read to the end ({why}); nothing was written; run it again")
+
+
+def lines(reader: Callable[[str | None], Reader], accounts: Sequence[str | None], since: datetime) -> Iterator[Line]:
+    """One for each effect. `reader`: of an account; `accounts`: ours, and those that requests were for.
+
+    Raises NotRead.
+    """
+    for account in accounts:
+        read = reader(account)
+        for path, further, effect in _LISTS:
+            created = {"gte": int((since - further).timestamp())}
+            try:
+                for each in read.pages(path, {"created": created}):
+                    if (line := effect(each)) is not None:
+                        yield {"account": account, **line, **_asked(each)}
+            except Unread as unread:
+                raise NotRead(unread.why) from None
+
+
+def _asked(shown: Json) -> dict[str, Any]:
+    """By which request: the id of ours in its metadata, and when that id was made, in seconds since 1970."""
+    metadata = shown.get("metadata")
+    operation = metadata.get(METADATA_KEY) if isinstance(metadata, Mapping) else None
+    return {"operation": operation if isinstance(operation, str) else None, "asked": asked_at(operation)}
+
+
+def _captured(intent: Json) -> Line | None:
+    received = intent.get("amount_received")
+    return _effect("capture", intent, received) if type(received) is int and received > 0 else None
+
+
+def _invoiced(invoice: Json) -> Line | None:
+    """A draft binds nobody. A void or uncollectible invoice was issued."""
+    return _effect("invoice", invoice, invoice.get("total")) if invoice.get("status") != "draft" else None
+
+
+def _effect(kind: str, shown: Json, minor: object) -> Line:
+    return {
+        "kind": kind,
+        "object": str(shown.get("id")),
+        "minor": minor if type(minor) is int else None,
+        "currency": str(shown.get("currency")).upper(),
+        "livemode": shown.get("livemode") is True,
+        "state": str(shown.get("status")),
+    }
+
+
+_LISTS: tuple[tuple[str, timedelta, Callable[[Json], Line | None]], ...] = (
+    ("/v1/payment_intents", timedelta(days=AUTHORIZED_DAYS), _captured),
+    ("/v1/invoices", _CLOCKS, _invoiced),
+)
+"""Each list, how much further back than the requests it is read, and what of it is an effect."""
+
+
+def readers(gateway: Gateway, call_settings: CallSettings) -> Callable[[str | None], Reader]:
+    """The reader of an account, through this gateway. Each page has a time of its own."""
+
+    def of_account(account: str | None) -> Reader:
+        def get(path: str) -> Answer:
+            until = boot_clock() + PAGE_S
+            return gateway.send(Request("GET", path, account=account), Budget(until, until))
+
+        return Reader(get, account or call_settings.own_account)
+
+    return of_account

@@ -1,0 +1,87 @@
+"""`billing export` and `billing prove` on real servers: nothing is violated after faults, and a theft is found."""
+
+import json
+from pathlib import Path
+
+import pytest
+from service import Service
+
+from billing.gateway import Budget, Request, Response, boot_clock
+
+EXPORTS = ("archive", "stripe", "ours")
+FAULTS = [
+    {"fault": "drop_after_commit", "method": "POST", "path": "/capture$", "probability": 0.3, "seed": 1},
+    {"fault": "500_saved", "method": "POST", "probability": 0.1, "seed": 2},
+]
+YOUNG = "UPDATE billing.{} SET state_since = state_since - interval '10 minutes'"
+
+
+@pytest.fixture
+def asked(service: Service, made: str, run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """Captures and invoices that went through faults and a decline, all archived, and one capture that waits."""
+    monkeypatch.chdir(tmp_path)
+    service.standin.add_faults(FAULTS)
+    captures = [service.ask_for_capture(intent) for intent in service.intents(8)]
+    invoices = [service.ask_for_invoice(service.customer_despite_faults()) for _ in range(2)]
+    assert service.settle(*captures, *invoices) == ["captured"] * 8 + ["sent"] * 2
+    service.standin.clear_faults()
+    service.ask_for_capture()
+    service.plan()
+    # As if all of that had been a while ago.
+    service.execute(YOUNG.format("captures"))
+    service.execute(YOUNG.format("invoices"))
+    assert run("archive", "run", "--once").status == 0
+    return [*captures, *invoices]
+
+
+def prove(run, *more: str):
+    for name in EXPORTS:
+        exported = run("export", name, f"{name}.jsonl")
+        assert exported.status == 0, exported.err
+    return run("prove", *(f"{name}.jsonl" for name in EXPORTS), *more)
+
+
+def test_after_faults_the_certificate_says_that_everything_agrees(run, service: Service, asked: list[str]):
+    proof = prove(run)
+    assert proof.status == 0, proof.out
+    lines = proof.out.splitlines()
+    assert lines[0].startswith("PROVEN: every request has at most one effect at Stripe")
+    assert "capture USD: 8 requests, 159.92 USD" in lines
+    assert "  159.92 USD can be compared with Stripe, which has 159.92 USD" in lines
+    assert "  159.92 USD must be archived, and the archive has 159.92 USD" in lines
+    assert any(line.startswith("invoice ") and ": 2 requests, " in line for line in lines)
+    assert "not known yet: 1 capture requested" in lines
+    for name in EXPORTS:
+        (shown,) = [line for line in lines if line.startswith(f"  {name} ")]
+        assert " lines, read " in shown
+
+
+def test_money_that_nobody_asked_for_and_a_row_that_was_changed_are_named(run, service: Service, asked: list[str]):
+    service.execute(f"UPDATE billing.captures SET amount_minor = 1998 WHERE id = '{asked[0]}'")
+    service.execute(f"UPDATE billing.captures SET state = 'declined' WHERE id = '{asked[1]}'")
+    proof = prove(run)
+    assert proof.status == 1
+    assert proof.out.startswith("VIOLATED: ")
+    assert f"  {asked[0]}: Stripe has 1999 USD at pi_" in proof.out
+    assert f"  {asked[0]}: the archive has 1999 USD, and here it is 1998 USD" in proof.out
+    assert f"  {asked[1]}: it is declined here, and Stripe shows 1999 USD for it at pi_" in proof.out
+    found = json.loads(prove(run, "--json").out)
+    assert found["holds"] is False
+    assert set(found["broken"]) == {
+        *("amount", "effect_of_what_failed", "archived_without_request", "archived_otherwise", "totals")
+    }
+
+
+def test_what_stripe_shows_of_others_is_counted_and_violates_nothing(run, service: Service, asked: list[str]):
+    (intent,) = service.intents(1)
+    until = boot_clock() + 60
+    captured = Request("POST", f"/v1/payment_intents/{intent}/capture", "", "somebodys-key")
+    assert isinstance(service.gateway().send(captured, Budget(until, until)), Response)
+    proof = prove(run)
+    assert proof.status == 0, proof.out
+    assert "effects at Stripe that are not of this service: 1" in proof.out
+
+
+def test_a_missing_file_or_two_files_are_refused_in_one_line(run, tmp_path: Path):
+    assert run("prove", "a", "b", "c").err == "billing: a cannot be read: No such file or directory\n"
+    assert "give three different files" in run("prove", "a", "b").err
