@@ -21,8 +21,8 @@ from archive.errors import BadExport
 from archive.proving.exports import ARCHIVE, EXPORTS, OURS, STRIPE, Header, read
 from archive.proving.kinds import KINDS
 
-YOUNG = timedelta(minutes=2)
-"""A call may end at Stripe up to 30 s before it is written here, and clocks differ by some seconds."""
+YOUNG = timedelta(seconds=5)
+"""What is done here was done at Stripe before. But "before Stripe was read" is told by two clocks, which may differ."""
 CLOCKS_S = 300
 """An id is made by the clock of the application, and the time of its request by that of Postgres."""
 MEMORY_MB = 400

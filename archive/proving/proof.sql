@@ -4,7 +4,7 @@
 -- that was read. An account is '' for our own. Money is in minor units.
 
 -- name: views
--- What ended while Stripe was read, or shortly before, is too young to be compared with it.
+-- What ended once Stripe was being read, or moments before, is too young to be compared with it.
 CREATE VIEW compared AS SELECT * FROM ours WHERE says = 'done' AND ended < $young;
 -- What no archiver had taken yet, when the archive was read, is too young to be compared with that.
 CREATE VIEW archived AS

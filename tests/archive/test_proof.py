@@ -39,7 +39,7 @@ def payments(count: int, rng: random.Random) -> Lines:
             minor, last = rng.randint(50, 99_999), ids.new(kind[:3])
             received += minor
             young = rng.random() < 0.01
-            ended = NOON - timedelta(seconds=rng.randint(1, 100) if young else rng.randint(300, 2_000_000))
+            ended = NOON - timedelta(seconds=rng.randint(1, 30) if young else rng.randint(300, 2_000_000))
             batch = (None if rng.random() < 0.5 else 99) if young else rng.randint(0, 12)
             line = {
                 "kind": kind,
