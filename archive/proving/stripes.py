@@ -1,5 +1,6 @@
 """The export of Stripe's side: every effect that its lists show, ours and those of others. It only reads."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from archive.proving.exports import Line
 from archive.proving.kinds import asked_at
 from billing.errors import BillingError
-from billing.gateway import Answer, Budget, Gateway, Request, boot_clock
+from billing.gateway import Answer, Budget, Gateway, Request, Response, boot_clock
 from billing.records import CallSettings
 from billing.steps import METADATA_KEY, Json, Reader, Unread
 
@@ -15,6 +16,9 @@ AUTHORIZED_DAYS = 35
 """An intent may be captured so long after it was made: authorizations last 31 days at most, with some to spare.
 Source: docs.stripe.com/payments/extended-authorization."""
 PAGE_S = 30.0
+PAUSES_S = (0.2, 1.0, 5.0, 15.0)
+"""After each time that a page was not answered. Then it is asked for once more, and the export is given up."""
+THROTTLED, SERVER_ERROR = 429, 500
 _CLOCKS = timedelta(hours=1)
 
 
@@ -78,10 +82,19 @@ _LISTS: tuple[tuple[str, timedelta, Callable[[Json], Line | None]], ...] = (
 
 
 def readers(gateway: Gateway, call_settings: CallSettings) -> Callable[[str | None], Reader]:
-    """The reader of an account, through this gateway. Each page has a time of its own."""
+    """The reader of an account, through this gateway. Each page has a time of its own, and is asked for again if no
+    answer came: an export has many pages, and to read is harmless."""
 
     def of_account(account: str | None) -> Reader:
         def get(path: str) -> Answer:
+            for pause_s in PAUSES_S:
+                answer = once(path)
+                if isinstance(answer, Response) and answer.status < SERVER_ERROR and answer.status != THROTTLED:
+                    return answer
+                time.sleep(pause_s)
+            return once(path)
+
+        def once(path: str) -> Answer:
             until = boot_clock() + PAGE_S
             return gateway.send(Request("GET", path, account=account), Budget(until, until))
 

@@ -153,6 +153,7 @@ class _Story:
         self._wait_until_archived()
         if self._stack.archives:
             self._audit()
+            self._prove()
         if self._plan.cheat:
             self._print(f"cheating: {shop.capture_without_the_service()} is captured without the service")
 
@@ -303,6 +304,17 @@ class _Story:
         self._print(f"$ python verify.py BUCKET {shlex.join(arguments)}")
         for line in self._stack.verdict(place, arguments).splitlines():
             self._print(f"  {line}")
+
+    def _prove(self) -> None:
+        """What three sides say of the money, compared as a stranger would compare it: from files alone."""
+        place = self._stack.servers.directory / "proof"
+        files = {side: str(place / f"{side}.jsonl") for side in ("archive", "stripe", "ours")}
+        for side, file in files.items():
+            self._stack.command("export", side, file, kind="worker" if side == "stripe" else "reader")
+            self._print(f"$ billing export {side} {side}.jsonl")
+        self._print("$ billing prove archive.jsonl stripe.jsonl ours.jsonl")
+        for line in self._stack.command("prove", *files.values()).splitlines():
+            self._print(f"  {line}" if line else "")
 
     def _read_json(self, *command: str) -> Any:
         return json.loads(self._stack.command(*command, "--json", kind="reader"))

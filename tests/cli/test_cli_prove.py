@@ -13,6 +13,7 @@ FAULTS = [
     {"fault": "drop_after_commit", "method": "POST", "path": "/capture$", "probability": 0.3, "seed": 1},
     {"fault": "500_saved", "method": "POST", "probability": 0.1, "seed": 2},
 ]
+UNREAD = ("drop_before", "502_html", "429_rate", "truncate_body")
 YOUNG = "UPDATE billing.{} SET state_since = state_since - interval '10 minutes'"
 
 
@@ -80,6 +81,13 @@ def test_what_stripe_shows_of_others_is_counted_and_violates_nothing(run, servic
     proof = prove(run)
     assert proof.status == 0, proof.out
     assert "effects at Stripe that are not of this service: 1" in proof.out
+
+
+def test_a_page_of_stripes_that_is_not_answered_is_asked_for_again(run, service: Service, asked: list[str]):
+    service.standin.add_faults(
+        [{"fault": fault, "method": "GET", "path": "/v1/(payment_intents|invoices)$", "times": 1} for fault in UNREAD]
+    )
+    assert prove(run).status == 0
 
 
 def test_a_missing_file_or_two_files_are_refused_in_one_line(run, tmp_path: Path):
