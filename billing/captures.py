@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from billing import ids, request_ids, row_io
+from billing import ids, observing, request_ids, row_io
 from billing.asking import callers_session, common_arguments, write_once
 from billing.capture_steps import CAPTURE, READ_AUTHORIZATION, iso
 from billing.errors import AuthorizationTaken, InvalidAmount, InvalidRequest, InvalidText
@@ -244,6 +244,8 @@ OPERATION = Operation(
             },
             comes_first=_is_unread,
         ),
+        # No step of its own: what ends a capture has its call looked at, and what was captured stays so.
+        observing.contract("capture", queue="captures", owner="payments"),
     ),
     next_step=next_step,
     steps={step.name: step for step in (READ_AUTHORIZATION, CAPTURE)}.__getitem__,

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from billing import observing
 from billing.answers import Kind, Reading, read_answer
 from billing.calls import Call, Report, Result, Standing
 from billing.gateway import Answer, Budget, Gateway, Request, Response, boot_clock
@@ -74,6 +75,7 @@ class Context:
 
     `may_send`: whether the guards allow a send. If not, nothing is sent, and an unanswered call is looked at.
     `call_budget_s`: how long its contract lets a call take. None: the contract is not known, so the longest of all.
+    `observes`: its work only looks at how the operation stands by now (`billing.observing`).
     """
 
     operation: Operation
@@ -82,6 +84,16 @@ class Context:
     call_settings: CallSettings
     may_send: bool
     call_budget_s: float | None = None
+    observes: bool = False
+
+    @property
+    def next_step(self) -> Step | None:
+        """The operation's next step; of work that observes, its one look, once."""
+        loaded = self.loaded
+        if not self.observes:
+            return self.operation.next_step(loaded)
+        looked = any(observing.is_its_own(record, loaded) for record in loaded.records)
+        return None if looked else self.operation.observe(loaded)
 
 
 def prepare(context: Context, *, look: bool = False) -> Result:
@@ -90,6 +102,8 @@ def prepare(context: Context, *, look: bool = False) -> Result:
     `look`: the record's look is due, so it is looked at and not sent.
     """
     loaded, record = context.loaded, context.loaded.open_record
+    if context.observes and (why := _needs_no_look(context, record)) is not None:
+        return Result(loaded, Standing.CONCLUDED, why=why)
     if loaded.in_conflict:
         return Result(loaded, Standing.CONFLICT)
     if (why := unfit(context.operation, loaded)) is not None:
@@ -103,6 +117,19 @@ def prepare(context: Context, *, look: bool = False) -> Result:
     if record is not None and look and not leased:
         return _begin(context, record, context.operation.steps(record.step), looking=True)
     return _advance(context, record)
+
+
+def _needs_no_look(context: Context, record: Record | None) -> str | None:
+    """Why work that observes makes no look of its own; None if it makes one. A call that other work has open is looked
+    at instead, at once."""
+    loaded = context.loaded
+    if record is not None and observing.is_its_own(record, loaded):
+        return None
+    if loaded.in_conflict:
+        return "it is in conflict, and needs a decision"
+    if record is not None:
+        return observing.hurry(record, context.now)
+    return unfit(context.operation, loaded)
 
 
 def unfit(operation: Operation, loaded: LoadedOperation) -> str | None:
@@ -173,10 +200,10 @@ def _advance(context: Context, record: Record | None, seen: Reading | LookResult
         if record is None:
             if loaded.in_conflict:
                 return Result(loaded, Standing.CONFLICT, why="one of its earlier calls is in conflict")
-            if ruled_out := context.operation.rule_out(loaded):
+            if not context.observes and (ruled_out := context.operation.rule_out(loaded)):
                 loaded.row.state_since = now
                 loaded.facts.extend(ruled_out)
-            if (following := context.operation.next_step(loaded)) is None:
+            if (following := context.next_step) is None:
                 return Result(loaded, Standing.CONCLUDED, why=loaded.row.reason or "")
             record = opened = plan(loaded, following, context.call_settings)
             begin_now = True

@@ -23,8 +23,11 @@ OF_EVERY_OPERATION = {
     "disproved": "a generation is proven to have had no effect; the next takes over",
     "replayed": "an operator put quarantined work back",
     "upheld": "an operator closed a conflict: how it stood before it holds",
+    "noticed": "something about it may have changed at Stripe by itself; Stripe is looked at",
 }
 """Topics that every operation has, with their meanings: about its calls, and about what an operator did."""
+NOTICED = "noticed"
+"""The one of them that starts work: see `billing.observing`."""
 
 COMMAND = "command"
 """The entity type of the facts about commands; `billing.audit` writes and lists them."""

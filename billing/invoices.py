@@ -6,12 +6,13 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from billing import statements
+from billing import observing, statements
 from billing.duplicate_drafts import duplicates_step, step_named
 from billing.errors import InvalidRequest
 from billing.facts import new_fact
 from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
+from billing.invoice_observing import OBSERVE, observe
 from billing.invoice_row import differ, refuse
 from billing.money import money_problem
 from billing.provider_ids import IdKind, NoSuchShape, is_id
@@ -99,7 +100,7 @@ def unfit(loaded: LoadedOperation) -> str | None:
     return money_problem(row.total_minor, row.currency)
 
 
-_STEPS = {step.name: step for step in (CREATE, ADD_LINES, FINALIZE, SEND, DELETE_DRAFT)}
+_STEPS = {step.name: step for step in (CREATE, ADD_LINES, FINALIZE, SEND, DELETE_DRAFT, OBSERVE)}
 
 
 def _step(name: str) -> Step:
@@ -149,9 +150,11 @@ OPERATION = Operation(
                 "lines": "integer",
             },
         ),
+        observing.contract("invoice", queue="invoices", owner="billing", sheddable=True),
     ),
     next_step=next_step,
     steps=_step,
+    observe=observe,
     scope="invoices",
     amount="total_minor",
     business=(

@@ -16,11 +16,12 @@ INSERT INTO billing.lineage AS l (id, cluster, database_oid) VALUES (1, :cluster
  WHERE l.cluster IS NULL AND l.database_oid IS NULL;
 
 -- name: newest
--- The newest fact about money. A relay writes none of these: what it commits may be lost in a crash, and that would
--- look like a restore. Between them lie facts of schedules and switches, of which it passes at most so many.
+-- The newest fact about money but for `noticed`. A relay writes none of the others: what it commits may be lost in a
+-- crash, and that would look like a restore. Between them lie facts of schedules and switches, of which it passes at
+-- most so many.
 SELECT id, entity_id, happened_at
-  FROM (SELECT id, entity_type, entity_id, happened_at FROM billing.facts ORDER BY id DESC LIMIT :most) AS last
- WHERE entity_type IN ('capture', 'invoice') ORDER BY id DESC LIMIT 1;
+  FROM (SELECT id, entity_type, entity_id, topic, happened_at FROM billing.facts ORDER BY id DESC LIMIT :most) AS last
+ WHERE entity_type IN ('capture', 'invoice') AND split_part(topic, '.', 2) <> 'noticed' ORDER BY id DESC LIMIT 1;
 
 -- name: holds
 -- It is here, or it was archived and removed since. A mark is seconds old while relays run, and nothing is archived while

@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from billing.facts import NOTICED
 from billing.steps import LoadedOperation, Step
 from billing.tables.entities import Entity
 from billing.tables.facts import Fact
@@ -89,6 +90,11 @@ class Contract:
     comes_first: Callable[[Mapping[str, Any]], bool] = lambda _payload: False
     """By the fact's payload: whether its deadline is not known yet, so that it is read before all others."""
 
+    @property
+    def observes(self) -> bool:
+        """Its work only looks at Stripe: see `billing.observing`."""
+        return self.topic == NOTICED
+
     def __post_init__(self) -> None:
         # Workers of every version wait that long before they take a call that was not reported for over.
         if not 0 < self.call_budget_s <= PRODUCTION.call_budget_s:
@@ -137,6 +143,10 @@ class Operation:
     """By the row's own state, which is the recovery point. None: concluded."""
     steps: Callable[[str], Step]
     """The step of this name; a record from before a restart is resolved through it. Raises KeyError."""
+    observe: Callable[[LoadedOperation], Step | None] = lambda _loaded: None
+    """The step that reads how an operation stands at Stripe by now, while no call of it is open. It only looks, and its
+    `apply` moves the row forward or leaves it. None: nothing is read, because nothing of this row can change by itself.
+    A kind with such changes has a contract `billing.observing.contract`."""
     scope: str | None = None
     """The switch that stops all of its kind, beside those of its account and of everything. None: no switch stops it,
     and a refusal of our credentials pulls none."""

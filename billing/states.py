@@ -82,6 +82,9 @@ class Transition(NamedTuple):
     end: str
     who: str
     when: str
+    observed: bool = False
+    """It happened at Stripe by itself, and was only found there (`billing.observing`). Nothing of ours waits for it, so
+    the state before it is final all the same."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,12 @@ class Life:
         return sorted({each.start for each in self.transitions if each.end == state})
 
     def is_final(self, state: str) -> bool:
-        """Whether only an operator could still change it."""
-        return all(each.who == OPERATOR for each in self.transitions if each.start == state)
+        """Whether our part is over: only an operator could still change it, or what happens at Stripe by itself."""
+        return all(each.who == OPERATOR or each.observed for each in self.transitions if each.start == state)
+
+    def may_change(self, state: str) -> bool:
+        """Whether a look at Stripe could still change it: it is not final, or has a transition that is observed."""
+        return not self.is_final(state) or any(each.observed for each in self.transitions if each.start == state)
 
 
 class Living(Protocol):
@@ -129,9 +136,9 @@ def set_state(row: Living, state: str) -> None:
     row.state = state
 
 
-def go(*starts: str, to: str, by: str, when: str) -> tuple[Transition, ...]:
+def go(*starts: str, to: str, by: str, when: str, observed: bool = False) -> tuple[Transition, ...]:
     """The transitions from each of `starts` to one state."""
-    return tuple(Transition(start, to, by, when) for start in starts)
+    return tuple(Transition(start, to, by, when, observed) for start in starts)
 
 
 _C = CaptureState
@@ -175,7 +182,7 @@ INVOICE = Life(
         _I.LINES_DIFFER: "the draft is not as asked, or Stripe refuses to finalize it; it will be deleted",
         _I.FINALIZED: "the invoice is open and has its number",
         _I.SENT: "Stripe sent it to the customer",
-        _I.PAID: "it was paid before it was sent, so nothing is sent",
+        _I.PAID: "it was paid; where that was before it was sent, nothing is sent",
         _I.REFUSED: "the invoice is impossible as asked",
     },
     transitions=(
@@ -193,6 +200,7 @@ INVOICE = Life(
         *go(_I.FINALIZED, to=_I.SENT, by=WORKER, when="Stripe sent it"),
         *go(_I.FINALIZED, to=_I.PAID, by=WORKER, when="nothing is left to pay, so there is nothing to send"),
         *go(_I.FINALIZED, to=_I.REFUSED, by=WORKER, when="somebody else voided it, or marked it uncollectible"),
+        *go(_I.SENT, to=_I.PAID, by=WORKER, when="observed at Stripe: the customer paid it", observed=True),
         *go(_I.REQUESTED, to=_I.REFUSED, by=OPERATOR, when="`billing quarantine discard`: nothing was made for it"),
         *go(_I.REFUSED, to=_I.REQUESTED, by=OPERATOR, when="reopened: a new draft under a new key"),
         *go(_I.REFUSED, to=_I.FINALIZED, by=OPERATOR, when="reopened after it had its number: only sending is left"),

@@ -71,7 +71,8 @@ def status(session: Session, entity_id: str) -> Status:
         execution_options={"populate_existing": True},
     ).all()
     work = session.scalars(
-        select(Work).where(Work.entity_id == entity_id).order_by(Work.id.desc()).limit(1).options(_OF_WORK),
+        # Its own work is the oldest; what observes it came later (`billing.observing`).
+        select(Work).where(Work.entity_id == entity_id).order_by(Work.id).limit(1).options(_OF_WORK),
         execution_options={"populate_existing": True},
     ).one_or_none()
     conflict = next((record for record in records if record.state == RecordState.CONFLICT), None)

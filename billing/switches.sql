@@ -77,5 +77,7 @@ SELECT s.scope, o.currency, count(*) AS operations, sum(o.minor) AS minor
  CROSS JOIN LATERAL unnest(ARRAY['everything', o.kind, 'contract:' || w.contract, 'queue:' || w.queue,
                                  'account:' || o.account, 'currency:' || o.currency]) AS s (scope)
  WHERE s.scope = ANY (:scopes)
+   -- What only observes holds no money back.
+   AND NOT starts_with(w.contract, 'observe_')
  GROUP BY s.scope, o.currency
  ORDER BY s.scope, o.currency;

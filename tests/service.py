@@ -16,7 +16,7 @@ from sqlalchemy import Engine, event, select, text, update
 from sqlalchemy.engine import make_url
 
 import billing
-from billing import database, effects, ids, switches
+from billing import database, effects, ids, observing, row_io, switches
 from billing.calls import Call, Report
 from billing.gateway import Answer, Budget, Gateway, Request, Response, boot_clock
 from billing.operations import operation_of
@@ -211,6 +211,13 @@ class Service:
 
         eventually(turn, f"final: {entity_ids}", within_s)
         return [self.status(entity_id).state for entity_id in entity_ids]
+
+    def notice(self, *entity_ids: str) -> None:
+        """Somebody hears that something about these may have changed at Stripe."""
+        with database.transaction(self.engine) as session:
+            for each in entity_ids:
+                (row,) = row_io.locked(session, operation_of(each).table, [each])
+                row_io.save(session, [row], [observing.notice(row, source=observing.WEBHOOK, event="evt_1")])
 
     # What an operator does.
 

@@ -26,6 +26,7 @@ from billing.capture_steps import _STATES, CAPTURE, READ_AUTHORIZATION
 from billing.gateway import Budget, NoAnswer, NotSent, Request, Response, boot_clock
 from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
+from billing.invoice_observing import OBSERVE
 from billing.learned import DEFINITE, Learned
 from billing.operations import OPERATIONS, topics
 from billing.probes import PROBE
@@ -347,6 +348,7 @@ STEPS: list[Step] = [
     DELETE_DRAFT,
     duplicate_drafts.list_duplicates("before_lines"),
     duplicate_drafts.delete_duplicate("in_1"),
+    OBSERVE,
     PROBE,
     CALL,
 ]

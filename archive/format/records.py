@@ -107,6 +107,9 @@ PAYLOAD: dict[str, Shape] = {
     "currency": _currency,
     # Stripe's own opaque id. Which customer it is, only Postgres knows; erasure deletes it there.
     "customer": id_of(IdKind.CUSTOMER),
+    # Of Stripe's, by which a change was noticed.
+    "event": like(r"evt_[A-Za-z0-9_]{1,128}"),
+    "event_type": like(r"[a-z][a-z0-9_]{0,39}(?:\.[a-z0-9_]{1,40}){1,5}"),
     "expires_at": moment,
     "generation": whole,
     "learned": code,
@@ -122,6 +125,7 @@ PAYLOAD: dict[str, Shape] = {
     "request_digest": is_digest,
     "request_id": like(r"req_[A-Za-z0-9_]{1,128}"),
     "scope": _scope,
+    "source": code,
     "status": whole,
     "step": like(r"[a-z][a-z0-9_]{0,63}(?::in_[A-Za-z0-9_]{1,128})?"),
     "stripe_invoice": id_of(IdKind.INVOICE),

@@ -20,7 +20,8 @@ WITH told AS (
 ), settled AS (
     SELECT entity_id,
            max(entity_version) FILTER (WHERE what NOT IN ('attempted', 'attempt_lapsed', 'looked', 'late_answer',
-                                                          'undecided', 'conflict', 'disproved', 'replayed')) AS version,
+                                                          'undecided', 'conflict', 'disproved', 'replayed',
+                                                          'noticed')) AS version,
            list(entity_version) FILTER (WHERE what = 'replayed') AS replays
       FROM told
      WHERE entity_id IN (SELECT entity_id FROM opened)

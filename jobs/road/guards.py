@@ -32,7 +32,9 @@ hand counts an attempt, also work that has nothing to do with it. From here on o
 AT_ITS_LIMIT = Refusal(Verdict(WorkState.WAITING, SHORT_PAUSE), "its account is at its limit", untouched=True)
 """Only where several accounts are called: work is claimed for as many calls as there are tokens, whichever account they
 are for."""
-UNAVAILABLE = Refusal(Verdict(WorkState.QUARANTINED), "its operation is unknown, or other work has it", untouched=True)
+UNAVAILABLE = Refusal(Verdict(WorkState.QUARANTINED), "its operation is unknown", untouched=True)
+IN_OTHER_HANDS = Refusal(Verdict(WorkState.WAITING, SHORT_PAUSE), "other work has its operation", untouched=True)
+"""An operation may have several pieces of work: its own, and those that observe. One transaction takes one of them."""
 
 
 class Guards:

@@ -8,7 +8,7 @@ from billing.registration import Operation
 from billing.states import WorkState
 from billing.steps import LoadedOperation
 from billing.tables.work import Work
-from jobs.road.guards import AT_ITS_LIMIT, Refusal
+from jobs.road.guards import AT_ITS_LIMIT, IN_OTHER_HANDS, Refusal
 
 
 @dataclass(slots=True)
@@ -22,6 +22,8 @@ class Piece:
     """Claimed because its record's look is due: the provider is asked what happened, and nothing is sent."""
     loaded: LoadedOperation | None = None
     """None: the operation does not exist, or another piece of work has it."""
+    in_other_hands: bool = False
+    """Another piece of work has the operation in this transaction."""
     refusal: Refusal | None = None
     result: Result | None = None
     """None: the operation was left as it is."""
@@ -30,8 +32,8 @@ class Piece:
 
     @property
     def look_is_refused(self) -> bool:
-        """A look that is due must wait, because its account is at its limit."""
-        return self.look and self.refusal is AT_ITS_LIMIT
+        """A look that is due must wait: its account is at its limit, or other work has its operation."""
+        return self.look and self.refusal in (AT_ITS_LIMIT, IN_OTHER_HANDS)
 
     def quarantined_at(self, now: datetime) -> bool:
         """Whether it was quarantined in the transaction of this time."""

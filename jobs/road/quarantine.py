@@ -132,7 +132,8 @@ def reopen_invoice(session: Session, invoice_id: str, *, actor: str, reason: str
     Raises UnknownEntity, and InvalidRequest when it is not refused or was never planned.
     """
     reason, actor = plain_text("reason", reason, 500), plain_text("actor", actor, 255)
-    work_id = session.scalar(select(Work.id).where(Work.entity_id == invoice_id).order_by(Work.id.desc()).limit(1))
+    # Its own work is the oldest; what observes it came later.
+    work_id = session.scalar(select(Work.id).where(Work.entity_id == invoice_id).order_by(Work.id).limit(1))
     operation = by_id(invoice_id)
     if work_id is None or operation is None or operation.reopen is None:
         raise UnknownEntity(invoice_id)

@@ -36,7 +36,7 @@ from jobs.limits.pace import Pace, Unlimited
 from jobs.logs import about
 from jobs.road import evidence, work_log, work_queue
 from jobs.road.contracts import contract_of, known, urgency_of
-from jobs.road.guards import STOPPED, UNAVAILABLE, Guards
+from jobs.road.guards import IN_OTHER_HANDS, STOPPED, UNAVAILABLE, Guards
 from jobs.road.piece import Piece
 from jobs.road.verdicts import LEFT_TO_GUARDS, VERDICTS, policy_of
 
@@ -105,7 +105,7 @@ class Runner:
 
     def _check_guards(self, piece: Piece, pulled: Mapping[str, str]) -> None:
         if piece.loaded is None:
-            piece.refusal = UNAVAILABLE
+            piece.refusal = IN_OTHER_HANDS if piece.in_other_hands else UNAVAILABLE
             return
         if piece.report is not None and piece.report.error is not None:
             piece.work.attempts += 1
@@ -120,8 +120,8 @@ class Runner:
         if loaded is None or (refusal is not None and refusal.untouched):
             return
         contract = contract_of(piece.work)
-        budget_s = contract.call_budget_s if contract is not None else None
-        context = Context(piece.operation, loaded, now, self.call_settings, refusal is None, budget_s)
+        budget_s, observes = (contract.call_budget_s, contract.observes) if contract is not None else (None, False)
+        context = Context(piece.operation, loaded, now, self.call_settings, refusal is None, budget_s, observes)
         state = loaded.row.state
         if piece.report is None:
             piece.result = effects.prepare(context, look=piece.look)
@@ -199,7 +199,7 @@ def _load(session: Session, pieces: Sequence[Piece]) -> None:
     """Lock and load their operations."""
     wanted: dict[Operation, dict[str, tuple[str, str]]] = defaultdict(dict)
     for piece in pieces:
-        wanted[piece.operation][piece.work.entity_id] = (piece.work.id, piece.work.queue)
+        wanted[piece.operation].setdefault(piece.work.entity_id, (piece.work.id, piece.work.queue))
     operations: dict[str, LoadedOperation] = {}
     for operation, ids in wanted.items():
         operations |= store.load(session, operation, ids)
@@ -207,9 +207,10 @@ def _load(session: Session, pieces: Sequence[Piece]) -> None:
         if piece.report is not None:
             piece.loaded = operations[piece.work.entity_id]
             continue
-        # Popped, so that two pieces of work for one operation are never prepared together.
-        loaded = operations.pop(piece.work.entity_id, None)
-        piece.loaded = loaded if loaded is not None and loaded.work_id == piece.work.id else None
+        # Two pieces of work for one operation are never prepared together.
+        loaded = operations.get(piece.work.entity_id)
+        piece.in_other_hands = loaded is not None and loaded.work_id != piece.work.id
+        piece.loaded = None if piece.in_other_hands else loaded
 
 
 def _name_scopes(work: Work, operation: Operation, loaded: LoadedOperation) -> None:

@@ -324,7 +324,10 @@ def opens_doubt(fact: Told) -> bool:
     return unanswered or fact.what in ("attempt_lapsed", "undecided", "conflict")
 
 
-CALLS = ("attempted", "attempt_lapsed", "looked", "late_answer", "undecided", "conflict", "disproved", "replayed")
+CALLS = (
+    *("attempted", "attempt_lapsed", "looked", "late_answer", "undecided", "conflict", "disproved", "replayed"),
+    "noticed",
+)
 
 
 def doubts(life: list[Told]) -> Iterator[tuple[str, datetime]]:

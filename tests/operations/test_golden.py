@@ -29,8 +29,11 @@ World = tuple[Sequence[Golden], Registered]
 
 
 def capture(*contracts: Contract, **operation: Any) -> World:
-    """The released corpus, and captures with these contracts; the other kinds are as they are."""
-    return changed(CAPTURE, *contracts, **operation)
+    """The released corpus, and captures with these contracts beside that which observes them; the other kinds are as
+    they are."""
+    named = {each.name for each in contracts}
+    others = [each for each in CAPTURE.contracts[1:] if each.name not in named]
+    return changed(CAPTURE, *contracts, *(others if contracts else ()), **operation)
 
 
 def changed(changes: Operation, *contracts: Contract, **operation: Any) -> World:
@@ -147,7 +150,7 @@ SAFE: dict[str, Callable[[], World]] = {
         {**EXAMPLE, "topic": "label.requested", "entity_id": "lab_" + "0" * 32, "payload": {"account": None}},
     ),
     "a drained version is dropped and retired": lambda: (
-        [replace(each, retired=each.called == "issue_invoice:1") for each in CORPUS],
+        [replace(each, retired=each.called in ("issue_invoice:1", "observe_invoice:1")) for each in CORPUS],
         [(operation, contract) for operation, contract in contracts() if operation is not INVOICE],
     ),
     "another order": lambda: (CORPUS, contracts()[::-1]),
@@ -202,11 +205,10 @@ def payloads(service: Service, topic: str) -> list[dict[str, Any]]:
 
 def test_what_this_version_writes_has_the_fields_that_its_contracts_promise(service: Service) -> None:
     whole = billing.Authorization(1999, "USD", 1_800_000_000)
-    service.ask_for_capture(authorization=None)
-    service.ask_for_capture(authorization=whole, account="acct_1")
+    service.notice(service.ask_for_capture(authorization=None))
+    service.notice(service.ask_for_capture(authorization=whole, account="acct_1"))
     service.ask_for_capture()
-    service.ask_for_invoice()
-    service.ask_for_invoice(account="acct_1")
+    service.notice(service.ask_for_invoice(), service.ask_for_invoice(account="acct_1"))
     service.pull("captures")
     refuse_credentials(service)
     service.pull("account:own")

@@ -381,6 +381,17 @@ def test_an_open_invoice_is_paid_or_voided_before_it_is_sent(service: Service) -
     assert service.status(voided).state == "finalized"
 
 
+@walks("invoice sent → paid")
+def test_a_sent_invoice_is_paid_by_its_customer_and_looked_at_once_that_is_noticed(service: Service) -> None:
+    invoice = service.ask_for_invoice()
+    service.settle(invoice)
+    service.by_hand(f"/v1/invoices/{service.row(Invoice, invoice).stripe_invoice}/pay", "paid_out_of_band=true")
+    service.notice(invoice)
+    service.plan()
+    service.work_off("invoices")
+    assert service.status(invoice).state == "paid"
+
+
 # Schedules.
 
 
