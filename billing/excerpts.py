@@ -30,6 +30,7 @@ _id = id_of(IdKind.CHARGE)
 SHAPES: dict[str, Shape] = {
     "amount": whole,
     "amount_capturable": whole,
+    "amount_captured": whole,
     "amount_received": whole,
     "billing_line": like(r"\d{1,4}"),
     "billing_operation": like(r"[a-z]{3}_[A-Za-z0-9_]{1,36}"),
@@ -38,19 +39,24 @@ SHAPES: dict[str, Shape] = {
     "capture_before": _time,
     "charge": _id,
     "code": code,
+    "created": _time,
     "currency": like(r"[a-z]{3}"),
     "customer": _id,
     "decline_code": code,
     "deleted": yes_or_no,
+    "fee": whole,
     "has_more": yes_or_no,
     "id": _id,
     # Compared with ours, which look like this whatever the service is called.
     "idempotency_key": like(r"[a-z0-9][A-Za-z0-9_:.-]{0,254}"),
     "latest_charge": _id,
     "livemode": yes_or_no,
+    "net": whole,
     "number": invoice_number,
     "object": code,
     "param": like(r"[a-z][a-z0-9_\[\]]{0,79}"),
+    "payment_intent": _id,
+    "source": _id,
     "status": code,
     "subtotal": whole,
     "total": whole,
@@ -59,7 +65,7 @@ SHAPES: dict[str, Shape] = {
 CONTAINERS = frozenset(
     {
         *("card", "charge", "data", "error", "invoice", "latest_charge", "lines", "metadata", "object"),
-        *("payment_intent", "payment_method_details", "request"),
+        *("payment_intent", "payment_method_details", "request", "source"),
     }
 )
 """Names of objects and of lists of objects; the listed names inside them are kept, too."""

@@ -59,6 +59,13 @@ SCHEDULES = (
         owner="operations",
         purpose="remove the work and the calls of operations that ended long ago, so that the tables stay lean",
     ),
+    Schedule(
+        name="reconcile_stripe",
+        when="0 * * * *",
+        after_downtime=AfterDowntime.ONCE,
+        owner="finance",
+        purpose="compare what was done here with Stripe's own records, so that no difference of money stays unseen",
+    ),
 )
 
 

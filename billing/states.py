@@ -1,4 +1,5 @@
-"""The states of captures, invoices, switches, runs, records, work and batches: what each means, and who moves it, when.
+"""The states of captures, invoices, switches, runs, records, work, batches and differences: what each means, and who
+moves it, when.
 
 Each life is one value: its states, each with a line, and its transitions. Code changes the state of a loaded row by
 `set_state` alone, which refuses what is not among them. Statements that change rows without loading them name the
@@ -71,6 +72,12 @@ class RunState(StrEnum):
 class BatchState(StrEnum):
     CLAIMED = "claimed"
     ARCHIVED = "archived"
+
+
+class DifferenceState(StrEnum):
+    OPEN = "open"
+    GONE = "gone"
+    CLOSED = "closed"
 
 
 OPERATOR, WORKER, RELAY, ARCHIVER = "operator", "worker", "relay", "archiver"
@@ -322,4 +329,20 @@ BATCH = Life(
     ),
 )
 
-LIVES = (CAPTURE, INVOICE, SWITCH, RUN, RECORD, WORK, BATCH)
+_D = DifferenceState
+DIFFERENCE = Life(
+    of="difference",
+    states={
+        _D.OPEN: "our rows and Stripe's records say different things; its owner looks at it",
+        _D.GONE: "a later pass has not found it any more",
+        _D.CLOSED: "a person has closed it, with a reason",
+    },
+    transitions=(
+        *go(_D.OPEN, to=_D.GONE, by=WORKER, when="it is compared again, and both sides agree"),
+        *go(_D.OPEN, to=_D.CLOSED, by=OPERATOR, when="`billing differences close`"),
+        *go(_D.GONE, to=_D.OPEN, by=WORKER, when="it is compared again, and differs again"),
+        *go(_D.CLOSED, to=_D.OPEN, by=WORKER, when="it is compared again, and the two sides are not what they were"),
+    ),
+)
+
+LIVES = (CAPTURE, INVOICE, SWITCH, RUN, RECORD, WORK, BATCH, DIFFERENCE)

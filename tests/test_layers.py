@@ -41,6 +41,7 @@ FLOORS = {
         {"jobs.rq"},
         {"jobs.growth", "jobs.limits"},
         {"jobs.access", "jobs.road"},
+        {"jobs.reconciliation"},
         {"jobs.metrics", "jobs.traces"},
         {"jobs.schedules", "jobs.recovery"},
         {"jobs.process"},

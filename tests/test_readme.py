@@ -14,8 +14,8 @@ from jobs.config.sources import variable
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
     page
-    for folder in (ROOT, ROOT / "docs", ROOT / "docs" / "operate", ROOT / "docs" / "finance", ROOT / "stripe_standin")
-    for page in folder.glob("*.md")
+    for folder in (".", "docs", "docs/operate", "docs/finance", "docs/moves", "stripe_standin")
+    for page in (ROOT / folder).glob("*.md")
 )
 LINK = re.compile(r"\[[^\]]*\]\(([^)#]+)(?:#[^)]*)?\)")
 

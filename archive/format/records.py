@@ -100,8 +100,8 @@ PAYLOAD: dict[str, Shape] = {
     "captured": _sums,
     "charge": id_of(IdKind.CHARGE),
     "command": like(
-        r"(?:access|archive|capture|close|erase|housekeeping|invoice|migrate|quarantine|recover|schedule|switch)"
-        r"(?: [a-z]{1,20}){0,2}"
+        r"(?:access|archive|capture|close|differences|erase|housekeeping|invoice|migrate|quarantine|reconcile|recover"
+        r"|schedule|switch)(?: [a-z]{1,20}){0,2}"
     ),
     "count": whole,
     "currency": _currency,

@@ -12,6 +12,8 @@
     archive_heads.py        the newest manifests of each day, and where they were published
     lineage.py              which database this is, and whether it was restored
     closed_periods.py       months whose books are closed
+    stripe_records.py       Stripe's own records of money, mirrored, and how far they were read
+    differences.py          where our rows and Stripe's records say different things
 
 Every name is qualified by the schema, because the service shares the application's database. The database's clock
 judges all times. Postgres 16 or later.
@@ -21,6 +23,7 @@ judges all times. Postgres 16 or later.
 from billing.tables import (  # noqa: F401
     archive_heads,
     closed_periods,
+    differences,
     entities,
     facts,
     holds,
@@ -29,6 +32,7 @@ from billing.tables import (  # noqa: F401
     queue_loads,
     scheduled_runs,
     schema,
+    stripe_records,
     work,
     work_failures,
 )

@@ -52,6 +52,18 @@ _PULL_AND_RELEASE = May(
     write=_these("id scope account actor reason probes expires_at version"),
     change=_these("state state_since version actor reason probes expires_at release_per_hour release_next_at"),
 )
+_MIRROR = May(
+    see=_all("stripe_records"),
+    write=_all("stripe_records"),
+    change=_these("state amount_minor fee_minor net_minor operation_id payout seen_at"),
+)
+_CURSORS = May(
+    see=_all("stripe_cursors"),
+    write=_all("stripe_cursors"),
+    change=_these("covered_from covered_until window_until after_id compared_until"),
+)
+_OF_A_DIFFERENCE = _these("stripe_id account amount_minor currency what state state_since first_seen_at last_seen_at")
+_COMPARES = May(see=_all("differences"), write=_these("id class subject") | _OF_A_DIFFERENCE, change=_OF_A_DIFFERENCE)
 _A_RUN = _these("id schedule at missed asked_by version")
 _ANSWERS = "answer"
 _ASKED_OF_A_RECORD = _these(
@@ -216,6 +228,20 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
             change=_these("published_at tried_at problem"),
         ),
         "reader": May(see=_all("archive_head_copies")),
+    },
+    # A worker reconciles by schedule, and an operator by command.
+    "stripe_records": {"worker": _MIRROR, "operator": _MIRROR, "reader": May(see=_all("stripe_records"))},
+    "stripe_cursors": {
+        "relay": May(see=_these("compared_until")),
+        "worker": _CURSORS,
+        "operator": _CURSORS,
+        "reader": May(see=_all("stripe_cursors")),
+    },
+    "differences": {
+        "relay": May(see=_these("class state first_seen_at")),
+        "worker": _COMPARES,
+        "operator": _COMPARES | May(change=_these("closed_by closed_because")),
+        "reader": May(see=_all("differences")),
     },
     "closed_periods": {"reader": May(see=_all("closed_periods"))},
     "installation": {

@@ -162,6 +162,12 @@ _stale = _counted(
     ("1 piece of a dead worker was not returned", "{} pieces of dead workers were not returned"),
     "start a relay (`billing relay`)",
 )
+_differences = _counted(
+    "differences",
+    "SELECT count(*) FROM billing.differences WHERE state = 'open'",
+    ("1 is open between our rows and Stripe's records", "{} are open between our rows and Stripe's records"),
+    "billing differences list",
+)
 
 
 def _commands(session: Session) -> Finding:
@@ -217,6 +223,7 @@ CHECKS = (
     _quarantined,
     _undecided,
     _unanswered,
+    _differences,
     _switches,
     _commands,
     _parked,

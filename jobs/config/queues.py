@@ -15,7 +15,7 @@ class Queue:
     leaves: float = 0.0
     """The share of an account's tokens that it leaves to the other queues, while they use them (`jobs.limits`)."""
     local: bool = False
-    """Its workers run functions of ours, and need neither Stripe nor its key."""
+    """Its workers run functions of ours, of which one reads Stripe, and none changes anything there."""
 
 
 QUEUES = (

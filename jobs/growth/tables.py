@@ -92,7 +92,7 @@ def _by_day(engine: Engine, table: str, bounds: Sequence[datetime]) -> list[int]
     try:
         with database.transaction(engine) as session:
             marks: list[Any] = (
-                [_first_fact(session, bound) for bound in bounds]
+                [first_fact(session, bound) for bound in bounds]
                 if table == "facts"
                 else [f"{_PREFIXES[table]}_{int(bound.timestamp() * 1000):012x}" for bound in bounds]
             )
@@ -104,8 +104,9 @@ def _by_day(engine: Engine, table: str, bounds: Sequence[datetime]) -> list[int]
         raise
 
 
-def _first_fact(session: Session, since: datetime) -> int:
-    """The id of the first fact since then; of facts that are written at once, the order may differ by moments."""
+def first_fact(session: Session, since: datetime) -> int:
+    """The id of the first fact since then, found by halving. Of facts that are written at once, the order may differ by
+    moments."""
     low, high = 0, statements.run(session, SQL["last_fact"]).scalar_one() + 1
     while low < high:
         middle = (low + high) // 2

@@ -20,6 +20,7 @@ from jobs.access.kinds import S3_POLICIES, s3_policy
 from jobs.growth.retention import KEPT
 from jobs.metrics.instruments import instruments
 from jobs.metrics.labels import LABELS
+from jobs.reconciliation.classes import CLASSES
 from jobs.road.retries import ERRORS, POLICIES
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -174,10 +175,16 @@ def _as_json(value: object) -> list[str]:
     return ["", "```json", json.dumps(value, indent=2), "```", ""]
 
 
+def classes() -> str:
+    rows = [f"| `{each.name}` | {each.meaning} | {each.owner} | {each.next_step} |" for each in CLASSES]
+    return "\n".join(("| class | what it means | whose | what to do |", "|---|---|---|---|", *rows)) + "\n"
+
+
 PARTS = (
     Part("protocol.md", "states", "billing/states.py", lives),
     Part("application.md", "states", "billing/states.py", lives_of_an_application),
     Part("finance/aws.md", "policies", "archive/keeping/bucket_rules.py and jobs/access/kinds.py", aws),
+    Part("moves/reconciliation.md", "classes", "jobs/reconciliation/classes.py", classes),
     Part("operate/housekeeping.md", "retention", "jobs/growth/retention.py", retention),
     Part("operate/metrics.md", "metrics", "jobs/metrics/instruments.py", metrics),
     Part("operate/retries.md", "retries", "jobs/road/retries.py", retries),

@@ -13,6 +13,7 @@ from billing.currencies import CURRENCIES
 from billing.operations import by_id
 from billing.tables.schema import Table
 from jobs.config import queues
+from jobs.reconciliation.classes import BY_NAME
 from jobs.road.contracts import contracts
 
 
@@ -59,6 +60,7 @@ LABELS: Mapping[str, Label] = {
     "answer": Label("Stripe's status, or `no_answer`, `not_sent`, or `seen` by a look", _one_of(*_ANSWERS.split())),
     # What follows a colon is an id.
     "called": Label("the step whose call came back, as `capture`", lambda text: _our_word(text.partition(":")[0])),
+    "class": Label("of a difference, as in [reconciliation](../moves/reconciliation.md)", _one_of(*BY_NAME)),
     "contract": Label("what the work is for, as `take_capture`", _contract),
     "currency": Label("in capitals, or `none` for what is not about money", _one_of("none", *CURRENCIES)),
     "event": Label("of a line of the log, as in [logs.md](../logs.md)", _our_word),

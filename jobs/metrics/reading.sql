@@ -116,6 +116,15 @@ SELECT 'archiving', count(*) FROM (SELECT FROM billing.facts WHERE batch_no = 0 
 -- name: switches
 SELECT count(*) AS switches FROM billing.switches WHERE state = 'pulled';
 
+-- name: differences
+SELECT open.class, count(*) AS differences, extract(epoch FROM clock_timestamp() - min(open.first_seen_at)) AS oldest_s
+  FROM (SELECT class, first_seen_at FROM billing.differences
+         WHERE state = 'open' ORDER BY class, first_seen_at LIMIT :most) AS open
+ GROUP BY open.class;
+
+-- name: reconciliation
+SELECT coalesce(extract(epoch FROM clock_timestamp() - min(compared_until)), 0) AS lag_s FROM billing.stripe_cursors;
+
 -- name: tables
 SELECT c.relname AS "table", pg_total_relation_size(c.oid) AS bytes
   FROM pg_class AS c WHERE c.relnamespace = to_regnamespace('billing') AND c.relkind = 'r';

@@ -8,13 +8,19 @@ import json
 import resource
 import sys
 from collections.abc import Mapping
-from typing import Any
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from billing.gateway import RUN, Budget, NotSent, Request, Response
 from jobs import logs
 from jobs.config.loading import load
+from jobs.process.patience import patiently
 from jobs.process.runtime import Runtime
 from jobs.schedules.functions import FUNCTIONS, Function, Functions
+
+if TYPE_CHECKING:
+    from jobs.reconciliation.passes import Reconciliation
 
 READY = "ready"
 """The line that it writes first, once it has imported what it needs."""
@@ -35,6 +41,13 @@ def _limit(memory_mb: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
 
 
+def _reconciliation(runtime: Runtime) -> "AbstractContextManager[Reconciliation]":
+    """Made only for the function that reads Stripe: the others need neither its key nor what calls it."""
+    from jobs.process import reconciling  # noqa: PLC0415 - it loads Stripe and Redis, half a second of each start
+
+    return reconciling.opened(runtime.settings, partial(patiently, runtime))
+
+
 def _answer(asked: Mapping[str, Any], functions: Mapping[str, Function]) -> dict[str, Any]:
     try:
         settings = load()
@@ -44,7 +57,11 @@ def _answer(asked: Mapping[str, Any], functions: Mapping[str, Function]) -> dict
             request = Request(RUN, asked["path"], asked["body"])
             budget = Budget(not_after=asked["not_after"], over_at=asked["over_at"])
             own = Functions(
-                runtime.engine, livemode=settings.livemode, keep_days=settings.keep_days, functions=functions
+                runtime.engine,
+                livemode=settings.livemode,
+                keep_days=settings.keep_days,
+                reconciliation=partial(_reconciliation, runtime),
+                functions=functions,
             )
             answer = own.send(request, budget)
         finally:

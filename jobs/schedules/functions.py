@@ -8,6 +8,7 @@ lost connection to Postgres counts as nothing: the run waits for it.
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -17,7 +18,9 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from billing.gateway import RUN, Answer, Budget, NotSent, Request, Response, boot_clock
+from jobs.config.secrets import SecretError
 from jobs.growth.clean_up import clean_up
+from jobs.reconciliation.passes import Reconciliation
 from jobs.road.verdicts import Failure, classify
 from jobs.schedules import catalog, queue_health
 
@@ -32,12 +35,14 @@ class Invocation:
     `engine`: connections of its own, with the rights of a worker. `at`: the time for which it runs; if a worker dies,
     it is run again for the same time. `over_at`: by `boot_clock`; a function that takes longer is killed, so one
     that has much to do stops before and leaves the rest to its next run. `keep_days`: BILLING_KEEP_DAYS.
+    `reconciliation`: opens what reads Stripe, and raises SecretError where this worker has no key; None: it may not.
     """
 
     engine: Engine
     at: datetime
     over_at: float
     keep_days: int = 0
+    reconciliation: Callable[[], AbstractContextManager[Reconciliation]] | None = None
 
     @property
     def left_s(self) -> float:
@@ -46,9 +51,22 @@ class Invocation:
 
 
 LEFT_OVER_S = 10.0
-"""The clean-up begins no further page when so little of its time is left: a page takes up to 3 s."""
+"""The clean-up and the reconciliation begin no further page when so little of their time is left: one of the clean-up
+takes up to 3 s, and one of Stripe's seldom as long."""
 
 Function = Callable[[Invocation], Mapping[str, Any]]
+
+
+def _reconcile(given: Invocation) -> Mapping[str, Any]:
+    """A worker without a key skips it: to give this queue one is the operator's decision."""
+    if given.reconciliation is None:
+        return {"skipped": "this worker reads nothing at Stripe"}
+    try:
+        with given.reconciliation() as reconciliation:
+            return reconciliation.run(lambda: given.left_s - LEFT_OVER_S).as_result()
+    except SecretError as error:
+        return {"skipped": f"no key to read Stripe with: {error}"}
+
 
 FUNCTIONS: Mapping[str, Function] = {
     "snapshot_queues": lambda given: queue_health.snapshot(given.engine),
@@ -56,6 +74,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "remove_concluded": lambda given: asdict(
         clean_up(given.engine, at_least_days=given.keep_days, within_s=given.left_s - LEFT_OVER_S)
     ),
+    "reconcile_stripe": _reconcile,
 }
 """By the name of their schedule (`billing.schedules`)."""
 
@@ -64,10 +83,17 @@ class Functions:
     """A `Gateway` to functions of ours."""
 
     def __init__(
-        self, engine: Engine, *, livemode: bool, keep_days: int = 0, functions: Mapping[str, Function] = FUNCTIONS
+        self,
+        engine: Engine,
+        *,
+        livemode: bool,
+        keep_days: int = 0,
+        reconciliation: Callable[[], AbstractContextManager[Reconciliation]] | None = None,
+        functions: Mapping[str, Function] = FUNCTIONS,
     ) -> None:
         self.livemode = livemode
         self._engine, self._keep_days, self._functions = engine, keep_days, functions
+        self._reconciliation = reconciliation
 
     def send(self, request: Request, budget: Budget) -> Answer:
         """Run the function that the path names. Raises what the function raises: the crew reports it."""
@@ -78,7 +104,11 @@ class Functions:
         function = self._functions[request.path.removeprefix("/run/")]
         (at,) = parse_qs(request.body)["at"]
         try:
-            result = function(Invocation(self._engine, datetime.fromisoformat(at), budget.over_at, self._keep_days))
+            result = function(
+                Invocation(
+                    self._engine, datetime.fromisoformat(at), budget.over_at, self._keep_days, self._reconciliation
+                )
+            )
         except SQLAlchemyError as error:
             if classify(error) is not Failure.RECONNECT:
                 raise

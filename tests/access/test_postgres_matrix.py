@@ -181,6 +181,19 @@ TRIES = [
     one("release a switch", "UPDATE billing.switches SET state = 'released'", "worker operator"),
     one("move a switch", "UPDATE billing.switches SET scope = 'invoices'"),
     one("delete a switch", "DELETE FROM billing.switches"),
+    # Reconciling.
+    one(
+        "mirror an entry of Stripe's ledger",
+        "INSERT INTO billing.stripe_records (id, object, account, created_at, seen_at)"
+        " VALUES ('txn_1', 'balance_transaction', 'own', now(), now())",
+        "worker operator",
+    ),
+    one("lead an entry to another operation", "UPDATE billing.stripe_records SET currency = 'EUR'"),
+    one("forget an entry of Stripe's ledger", "DELETE FROM billing.stripe_records"),
+    one("end a difference", "UPDATE billing.differences SET state = 'gone'", "worker operator"),
+    one("close a difference with a reason", "UPDATE billing.differences SET closed_because = 'why'", "operator"),
+    one("forget a difference", "DELETE FROM billing.differences"),
+    one("read differences", "SELECT * FROM billing.differences", "worker reader operator"),
     # Reading.
     one("read captures", "SELECT * FROM billing.captures", "application worker reader operator"),
     one("read invoices", "SELECT * FROM billing.invoices", "application worker reader operator"),

@@ -46,6 +46,7 @@ CHANGING = {
     "capture",
     # With a reason; without one it only reads.
     "close",
+    "differences close",
     "erase customer",
     "housekeeping run",
     "invoice issue",
@@ -54,6 +55,8 @@ CHANGING = {
     "quarantine assign",
     "quarantine discard",
     "quarantine replay",
+    # The mirror of Stripe's records, and the differences.
+    "reconcile",
     "recover",
     "schedule pause",
     "schedule resume",
@@ -86,6 +89,8 @@ READING = {
     "contracts check",
     "contracts drained",
     "contracts list",
+    "differences list",
+    "differences show",
     # Except for one empty object, which tests that the bucket refuses to delete it.
     "doctor",
     "explain",
@@ -121,6 +126,7 @@ NEED_A_REASON = {
     "archive policy apply",
     "archive policy raise",
     "archive setup",
+    "differences close",
     "erase customer",
     "invoice reopen",
     "quarantine discard",
@@ -254,6 +260,7 @@ def test_production_refuses_the_user_of_the_shell_in_one_line(run, name, monkeyp
 LEAST = {
     "archive key new": ("/nowhere/key.pem",),
     "access apply": ("secrets",),
+    "differences close": ("dif_1",),
     "archive hold place": ("--name", "CASE-7", "--where", "payment-intent=pi_1"),
     "archive hold release": ("--name", "CASE-7"),
     "archive policy raise": ("--class", "capture"),

@@ -22,7 +22,8 @@ PARTS = [
     "lineage",
     "facts",
 ]
-PARTS += ["facts set aside", "ready work", "quarantine", "undecided", "unanswered", "switches", "commands"]
+PARTS += ["facts set aside", "ready work", "quarantine", "undecided", "unanswered", "differences"]
+PARTS += ["switches", "commands"]
 PARTS += ["parked work", "running work", "ids", "housekeeping", "redis", "redis memory", "stripe", "archive"]
 
 

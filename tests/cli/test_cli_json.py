@@ -109,8 +109,12 @@ ELSEWHERE = {
     "access policy": "tests/access/test_credentials.py",
     "close": "tests/cli/test_cli_close.py",
     "demo": "tests/test_demo.py",
+    "differences close": "tests/reconciliation/test_cli_reconcile.py",
+    "differences list": "tests/reconciliation/test_cli_reconcile.py",
+    "differences show": "tests/reconciliation/test_cli_reconcile.py",
     "erase customer": "tests/cli/test_cli_erase.py",
     **dict.fromkeys(("export archive", "export ours", "export stripe", "prove"), "tests/cli/test_cli_prove.py"),
+    "reconcile": "tests/reconciliation/test_cli_reconcile.py",
     "recover": "tests/recovery/test_recover.py",
     "up": "tests/cli/test_cli_processes.py",
 }

@@ -12,7 +12,6 @@ from packaging.requirements import Requirement
 
 from billing.timing import PRODUCTION
 from jobs.config import loading, settings, sources
-from jobs.config.queues import LOCAL
 from jobs.config.queues import NAMES as QUEUES
 from jobs.local import postgres, seaweed
 from jobs.road.shift import LAST_WAIT_S
@@ -33,7 +32,8 @@ KINDS = {
     "relay": {"relay"},
     "worker-captures": {"worker", "stripe"},
     "worker-invoices": {"worker", "stripe"},
-    "worker-maintenance": {"worker"},
+    # It reads Stripe's own records.
+    "worker-maintenance": {"worker", "stripe"},
     "archiver": {"archiver"},
     "operator": {"operator", "stripe"},
     "owner": {"owner", "reader", "stripe"},
@@ -125,7 +125,7 @@ def test_only_who_must_reach_s3_is_in_a_network_with_it_and_that_network_has_no_
 def test_only_who_calls_stripe_has_a_way_out() -> None:
     out = [name for name, network in FILE["networks"].items() if not (network or {}).get("internal")]
     reach = {name for name, service in SERVICES.items() if set(out) & set(service["networks"])}
-    workers = {f"worker-{queue}" for queue in QUEUES if queue not in LOCAL}
+    workers = {f"worker-{queue}" for queue in QUEUES}
     # A published port needs a network that is not internal; the doctor asks Stripe, too.
     assert reach == workers | set(PUBLISHED) | {"operator", "owner"}
 

@@ -21,7 +21,7 @@ from jobs.metrics.sources import Instrument, Kind
 DEPLOY = ROOT / "deploy"
 RUNBOOKS = {
     *("queue-stalls", "redis-lost", "postgres-down", "stripe-outage"),
-    *("in-doubt-grows", "quarantine-grows", "archive-lags", "disk-full"),
+    *("in-doubt-grows", "quarantine-grows", "archive-lags", "disk-full", "differences"),
 }
 LOGS = (ROOT / "docs" / "logs.md").read_text()
 PAGE = (ROOT / "docs" / "operate" / "metrics.md").read_text()

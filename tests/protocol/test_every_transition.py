@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from uuid import uuid4
 
+from compared import differences, open_classes, reconcile, settled
 from protocol_model import error, intent, response
 from service import Service, Through
 from sqlalchemy.orm import Session
@@ -18,6 +19,7 @@ from billing.gateway import Answer, NotSent, Request
 from billing.schedules import SCHEDULES
 from billing.tables.entities import Capture, Invoice
 from jobs.local.seaweed import SeaweedFS
+from jobs.reconciliation import differences as by_hand
 from jobs.road import housekeeping, ticks
 from jobs.schedules.functions import Functions, Invocation
 
@@ -425,3 +427,20 @@ def test_a_batch_is_archived_once_it_was_read_back(service: Service, s3: Seaweed
     size, source = BatchSize(service.engines["archiver"]), Source("test", "ins_test")
     assert Writer(size, store, retention.load(), source, wait_s=0.0, patience_s=0.0).round().archived
     store.close()
+
+
+# Reconciliation.
+
+
+@walks("difference open → gone", "difference open → closed by operator", "difference gone, closed → open")
+def test_a_difference_is_gone_when_it_is_over_and_closed_when_a_person_says_so(service: Service) -> None:
+    (capture,) = settled(service)
+    for minor in (1, 1999, 1):
+        service.execute("UPDATE billing.captures SET amount_minor = :minor", minor=minor)
+        reconcile(service)
+    (difference,) = differences(service)
+    with database.transaction(service.engines["operator"]) as session:
+        assert by_hand.close(session, difference.id, actor="anna", reason="given back")
+    service.execute("UPDATE billing.captures SET amount_minor = 2")
+    reconcile(service)
+    assert open_classes(service) == {"amount": capture}

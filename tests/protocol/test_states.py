@@ -25,6 +25,7 @@ STATES: dict[str, type[StrEnum]] = {
     "idempotency record": states.RecordState,
     "work": states.WorkState,
     "archive batch": states.BatchState,
+    "difference": states.DifferenceState,
 }
 
 

@@ -14,13 +14,14 @@ from service import Service
 from billing import database
 from billing.operations import OPERATIONS
 from billing.states import LIVES
+from billing.tables.differences import MoneyDifference
 from billing.tables.facts import ArchiveBatch
 from billing.tables.idempotency_records import Record
 from billing.tables.work import Work
 
 TABLES = {
     table.__tablename__: table.life
-    for table in (*(operation.table for operation in OPERATIONS.values()), Record, Work, ArchiveBatch)
+    for table in (*(operation.table for operation in OPERATIONS.values()), Record, Work, ArchiveBatch, MoneyDifference)
 }
 NAMES = {table: life.of.split()[-1] for table, life in TABLES.items()}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from command import Ran, Run
+from compared import differences, reconcile, settled
 from runbook import Play
 from service import Service, drop_database, eventually
 from sqlalchemy.engine import make_url
@@ -16,6 +17,7 @@ from sqlalchemy.engine import make_url
 from billing.errors import AuthorizationTaken
 from billing.gateway import Answer, Budget, Request
 from billing.states import WorkState
+from billing.tables.entities import Capture
 from jobs.cli.opening import open_process
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.server import from_wheel
@@ -69,6 +71,18 @@ def test_quarantine_grows(service: Service, run: Run) -> None:
     page.until_over()
     assert service.settle(*captures) == ["captured"] * 2
     assert [service.captured(each) for each in captures] == [{1999: 1}] * 2
+
+
+def test_differences(service: Service, run: Run) -> None:
+    """Somebody has refunded a capture in Stripe's dashboard."""
+    (capture,) = settled(service)
+    service.by_hand("/v1/refunds", f"payment_intent={service.row(Capture, capture).payment_intent}")
+    reconcile(service)
+    (difference,) = differences(service)
+    page = Play("differences", {"billing": run}, {"dif_0198f0c2": difference.id, "cap_0198f0c2": capture})
+    page.follow("First three commands")
+    page.follow("Decide")
+    page.until_over()
 
 
 class Broken:

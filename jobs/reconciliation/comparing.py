@@ -1,0 +1,142 @@
+"""Our rows and the mirror are compared, an hour at a time, and each difference is written as a row, or ends by itself.
+
+What is compared in an hour are *subjects*, ids of ours: of every operation about which a fact was written in it, of
+everything that Stripe dates into it, and of every difference that is open. So an operation is compared after each of
+its changes, a difference that disappears is found to be gone, and what Stripe shows late is found when it comes.
+
+Normal lag is no difference. Nothing is compared before it is as old as the settle window: neither a fact, nor what
+Stripe dates. What has changed since is left for the hour of that change. And an operation with a call that is in
+flight, in doubt or undecided is left alone until it is decided, which is a fact: it is named as such, and what Stripe
+shows of it makes its next look due.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Row
+from sqlalchemy.orm import Session
+
+from billing import ids, statements
+from billing.database import Transact
+from jobs.growth import tables
+from jobs.reconciliation.classes import CLASSES, DifferenceClass
+from jobs.reconciliation.mirror import INVOICES, LEDGER, Listed
+
+SQL = statements.beside(__file__)
+FINDING = statements.beside(f"{__file__.rpartition('/')[0]}/classes.py")
+
+SLICE = timedelta(hours=1)
+"""So much is compared before how far it came is noted: a pass that dies repeats no more."""
+BATCH = 250
+"""Subjects of one transaction. A statement takes some milliseconds for them, along indexes."""
+FACTS = 1000
+"""Facts of one page; a capture has four or five, one after the other."""
+
+_OURS = {LEDGER.name: "capture", INVOICES.name: "invoice"}
+"""By list, the kind of operations that is compared with it."""
+
+
+@dataclass(slots=True)
+class Counted:
+    """`compared`: subjects. `found`: differences that were not open before. `gone`: that are over. `looks`: calls in
+    doubt whose effect Stripe shows, and which a worker looks at now."""
+
+    compared: int = 0
+    found: int = 0
+    gone: int = 0
+    looks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One account and list. `covered_from`: Stripe's records were read from then on; what was asked for before may have
+    had its effect before."""
+
+    transact: Transact
+    account: str
+    listed: Listed
+    covered_from: datetime
+    counted: Counted = field(default_factory=Counted)
+
+    def compare(self, since: datetime, until: datetime, left_s: Callable[[], float]) -> bool:
+        """Compare what belongs into this time. False: the time was over; whatever was compared is written."""
+        begin = since
+        while begin < until:
+            end = min(until, begin + SLICE)
+            coming = self._subjects(begin, end)
+            while subjects := list(islice(coming, BATCH)):
+                if left_s() <= 0:
+                    return False
+                self.transact(partial(self._compare, subjects=subjects, until=until))
+            self.transact(partial(self._note, until=end))
+            begin = end
+        return True
+
+    def _note(self, session: Session, until: datetime) -> None:
+        values = {"account": self.account, "list": self.listed.name, "until": until}
+        statements.run(session, SQL["compared"], **values)
+
+    def _subjects(self, begin: datetime, end: datetime) -> Iterator[str]:
+        shown = self.transact(partial(self._shown_or_open, begin=begin, end=end))
+        yield from shown
+        after, last = self.transact(
+            lambda session: (tables.first_fact(session, begin), tables.first_fact(session, end))
+        )
+        while page := self.transact(partial(self._changed, after=after, last=last)):
+            yield from {row.entity_id for row in page} - shown
+            after = page[-1].id + 1
+
+    def _shown_or_open(self, session: Session, begin: datetime, end: datetime) -> set[str]:
+        kind = _OURS[self.listed.name]
+        values = {"account": self.account, "since": begin, "until": end, "kind": kind}
+        return set(statements.run(session, SQL["shown_or_open"], **values).scalars())
+
+    def _changed(self, session: Session, after: int, last: int) -> Sequence[Row[Any]]:
+        kind = _OURS[self.listed.name]
+        values = {"account": self.account, "after": after, "last": last, "most": FACTS}
+        return statements.run(session, SQL[f"changed_{kind}"], **values).all()
+
+    def _compare(self, session: Session, subjects: list[str], until: datetime) -> None:
+        values = {"subjects": subjects, "until": until}
+        settled = list(statements.run(session, SQL["settled"], **values).scalars())
+        self.counted.looks += statements.run(session, SQL["look_now"], subjects=subjects).rowcount
+        named: list[tuple[str, str]] = []
+        for each in CLASSES:
+            rows = self._rows(session, each, settled, until)
+            named += [(each.name, row.subject) for row in rows]
+            self.counted.found += sum(self._write(session, each, row) for row in rows)
+        over = statements.run(
+            session,
+            SQL["gone"],
+            subjects=settled,
+            classes=[name for name, _ in named],
+            found=[subject for _, subject in named],
+        )
+        self.counted.gone += over.rowcount
+        self.counted.compared += len(settled)
+
+    def _rows(self, session: Session, each: DifferenceClass, subjects: list[str], until: datetime) -> list[Row[Any]]:
+        """Of each subject one row: of several entries that do not add up, the first names the charge."""
+        values = {"subjects": subjects, "until": until, "covered_from": self.covered_from}
+        once = {row.subject: row for row in reversed(statements.run(session, FINDING[each.name], **values).all())}
+        return list(once.values())
+
+    def _write(self, session: Session, each: DifferenceClass, row: Row[Any]) -> bool:
+        """True if it was not open before."""
+        opened = statements.run(
+            session,
+            SQL["found"],
+            id=ids.new("dif"),
+            kind=each.name,
+            subject=row.subject,
+            stripe_id=row.stripe_id,
+            account=self.account,
+            minor=None if row.minor is None else int(row.minor),
+            currency=row.currency,
+            what=row.what,
+        )
+        return bool(opened.scalar_one())
