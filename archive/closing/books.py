@@ -52,6 +52,13 @@ class Books:
         """Work that was in quarantine when the month was closed, each with who looks after it."""
         return list(self.closed.observed.get("quarantine", ()))
 
+    @property
+    def at_stripe(self) -> Mapping[str, Any] | None:
+        """What Stripe's own records said (`archive.closing.at_stripe`); None if nothing was reconciled, or an older
+        version closed the month."""
+        found: Mapping[str, Any] | None = self.closed.observed.get("stripe")
+        return found
+
     def _rows(self, query: str) -> list[dict[str, Any]]:
         return next((answer.named_rows for part, answer in self.parts if part.query == query), [])
 

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from archive.closing import at_stripe
 from archive.closing.books import Books
 from archive.closing.parts import answered
 from archive.closing.periods import Period
@@ -37,7 +38,7 @@ def draft(
         closed_at=ask(database.now),
         actor=actor,
         heads={name: [part.last, part.head] for name, part in sorted(evidence.items())},
-        observed=_observed(compared) | {"quarantine": ask(_in_quarantine)},
+        observed=_observed(compared) | {"quarantine": ask(_in_quarantine), "stripe": at_stripe.observed(ask, month)},
     )
     return _books(cache, month, source, would_be, is_draft=True)
 

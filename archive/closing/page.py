@@ -46,6 +46,10 @@ def _lines(books: Books) -> Iterator[str]:
     yield "<h2>Postgres and the archive</h2>"
     yield "<p>What the database held of this month when it was closed, and what the archive holds.</p>"
     yield _table(shown.reconciled(books))
+    if books.at_stripe is not None:
+        yield "<h2>Reconciled with Stripe</h2>"
+        yield f"<p>{escape(shown.WITH_STRIPE)} {escape(shown.what_differs(books))}</p>"
+        yield _table(shown.with_stripe(books))
     for part, answer in books.parts:
         yield f"<h2>{escape(part.heading)}</h2><p>{escape(part.means)}</p>"
         yield _table(shown.of_answer(answer), f"{answer.query}.csv")

@@ -64,6 +64,10 @@ def _story(books: Books, title: str, width: float) -> Iterator[Any]:
         yield text(f"To look at: {heading}, {rows}.")
     yield text("Postgres and the archive", "Heading2")
     yield _table(shown.reconciled(books), width)
+    if books.at_stripe is not None:
+        yield text("Reconciled with Stripe", "Heading2")
+        yield text(f"{shown.WITH_STRIPE} {shown.what_differs(books)}")
+        yield _table(shown.with_stripe(books), width)
     for part, answer in books.parts:
         table = shown.of_answer(answer)
         yield text(part.heading, "Heading2")

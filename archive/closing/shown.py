@@ -9,6 +9,10 @@ from archive.closing.books import Books
 from archive.queries import Answer, formats
 from billing.currencies import CURRENCIES
 
+WITH_STRIPE = (
+    "What was captured here in this month, and what Stripe's own ledger dates into it. At its ends a payment may fall "
+    "into two months: the two clocks differ, and an outcome that was in doubt is dated here when it was learned."
+)
 MOST_ROWS = 60
 """Rows of a part on paper. All are in its CSV."""
 
@@ -89,6 +93,33 @@ def reconciled(books: Books) -> Shown:
         for currency, minor in sorted(theirs["captured"].items())
     ]
     return Shown(["", "Postgres", "archive"], rows, frozenset({1, 2}))
+
+
+def with_stripe(books: Books) -> Shown:
+    """By currency, what the archive says was captured, and Stripe's ledger, with its fees."""
+    found = books.at_stripe or {}
+    theirs = found.get("captured", {})
+    rows = [
+        [
+            currency,
+            *(money(side.get(currency, 0), currency) for side in (books.captured, theirs)),
+            *_cost(found, currency),
+        ]
+        for currency in sorted({*books.captured, *theirs})
+    ]
+    return Shown(["", "captured here", "in Stripe's ledger", "fees", "net"], rows, frozenset({1, 2, 3, 4}))
+
+
+def _cost(found: Mapping[str, Any], currency: str) -> Iterator[str]:
+    return (money(found[name].get(currency, 0), currency) for name in ("fees", "net"))
+
+
+def what_differs(books: Books) -> str:
+    """Whether anything was open between us and Stripe, in a sentence."""
+    found = books.at_stripe or {}
+    open_ = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in found.get("open", {}).items())
+    differs = f"open differences: {open_}" if open_ else "no difference is open"
+    return f"Compared until {found.get('compared_until')} UTC; {differs}."
 
 
 def heads(books: Books) -> Shown:

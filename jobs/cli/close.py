@@ -103,6 +103,8 @@ def _show(books: "Books", signer: "Signer | None", into: Path, obstacles: list[s
     print_line(f"captured: {shown.amounts(books.captured)}")
     agree = f"differ in {counted(len(differences), 'batch', 'batches')}" if differences else "agree"
     print_line(f"Postgres and the archive {agree}")
+    if books.at_stripe is not None:
+        print_line(f"Stripe's own records: {shown.what_differs(books)}")
     for heading, rows in books.exceptions:
         print_line(f"to look at: {heading}: {counted(rows, 'line')}")
     for line in obstacles:
@@ -122,6 +124,7 @@ def _as_json(books: "Books", path: Path, obstacles: list[str]) -> dict[str, Any]
         "closed_by": None if books.draft else books.closed.actor,
         "captured": books.captured,
         "differences": books.closed.observed["differences"],
+        "stripe": books.at_stripe,
         "to_look_at": dict(books.exceptions),
         "in_the_way": obstacles,
         "heads": books.closed.heads,

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from compared import reconcile
 from service import Service
 from sqlalchemy import text
 
@@ -131,6 +132,26 @@ def test_the_books_are_signed_if_there_is_a_key(run, month, monkeypatch, tmp_pat
     books, signature = sealed.read(document)
     assert (books["period"], signature is not None) == (month, True)
     assert PublicKey.read(Ed25519Signer.read(key).pem).made(signature, sealed.line(books))
+
+
+def test_the_books_show_stripe_s_own_totals_if_the_month_was_reconciled(run, service, month, tmp_path):
+    """As they were when it was closed: what is refunded later changes no book."""
+    assert run("archive", "run", "--once").status == 0
+    reconcile(service)
+    service.execute("UPDATE billing.stripe_records SET created_at = created_at - interval '2 months'")
+    closed = run("close", month, "--reason", "a test")
+    assert "Stripe's own records: Compared until " in closed.out
+    first = contents(tmp_path / f"books-{month}.zip")
+    stripe = json.loads(first["books.json"])["observed"]["stripe"]
+    assert (stripe["captured"], stripe["open"]) == ({"USD": 1999}, {})
+    assert stripe["captured"]["USD"] - stripe["fees"]["USD"] == stripe["net"]["USD"]
+    page = first["report.html"].decode()
+    assert "Reconciled with Stripe" in page
+    assert "no difference is open" in page
+    service.execute("UPDATE billing.captures SET amount_minor = 5")
+    reconcile(service)
+    assert run("close", month).status == 0
+    assert contents(tmp_path / f"books-{month}.zip") == first
 
 
 def test_without_a_reason_or_with_a_wrong_month_nothing_is_written(run, month, tmp_path):
