@@ -15,7 +15,7 @@ from billing.errors import AuthorizationTaken, InvalidAmount, InvalidRequest, In
 from billing.facts import new_fact
 from billing.money import Money, money_problem
 from billing.provider_ids import IdKind, NoSuchShape, is_id, provider_id
-from billing.registration import BusinessMetric, Contract, Operation, Retry
+from billing.registration import Afterwards, BusinessMetric, Contract, Operation, Retry
 from billing.states import FREES_THE_AUTHORIZATION, CaptureState, set_state
 from billing.steps import LoadedOperation, Step
 from billing.tables.entities import Capture
@@ -253,8 +253,22 @@ OPERATION = Operation(
     deadline="capture_before",
     amount="amount_minor",
     business=(BusinessMetric("captured_money_minor", CaptureState.CAPTURED, "money that was captured", money=True),),
-    found_by={"pi": Capture.payment_intent},
+    found_by={"pi": Capture.payment_intent, "ch": Capture.charge},
+    sought_in=tuple(state for state in CaptureState if state not in FREES_THE_AUTHORIZATION),
     shown=_shown,
     unfit=unfit,
     reconsider=reconsider,
+    afterwards={
+        CaptureState.CAPTURED: Afterwards("nothing: the money is taken"),
+        CaptureState.DECLINED: Afterwards("nothing here: no money was taken; the customer pays in another way"),
+        CaptureState.REFUSED: Afterwards(
+            "nothing here: no money was taken; correct what the reason names, and ask under another request id"
+        ),
+        CaptureState.EXPIRED: Afterwards(
+            "nothing here: no money was taken, and none is reserved any more; the customer has to authorize it anew"
+        ),
+        CaptureState.CANCELED: Afterwards(
+            "nothing here: no money was taken; somebody canceled the authorization at Stripe, who knows why"
+        ),
+    },
 )

@@ -16,7 +16,7 @@ from billing.invoice_observing import OBSERVE, observe
 from billing.invoice_row import differ, refuse
 from billing.money import money_problem
 from billing.provider_ids import IdKind, NoSuchShape, is_id
-from billing.registration import BusinessMetric, Contract, Operation, Parts, Retry
+from billing.registration import Afterwards, BusinessMetric, Contract, Operation, Parts, Retry
 from billing.states import InvoiceState, set_state
 from billing.steps import LoadedOperation, Step
 from billing.tables.entities import ERASED, MAX_DAYS, MAX_DESCRIPTION, MAX_LINES, Invoice, InvoiceLine
@@ -167,9 +167,15 @@ OPERATION = Operation(
         statement=SQL["lines_of_invoices"],
         bounds={"most": MAX_LINES + 1, "most_bytes": 4 * MAX_DESCRIPTION},
     ),
-    found_by={"in": Invoice.stripe_invoice},
+    found_by={"in": Invoice.stripe_invoice, "cus": Invoice.customer},
     shown=_shown,
     rule_out=rule_out,
     unfit=unfit,
     reopen=reopen,
+    afterwards={
+        InvoiceState.REFUSED: Afterwards(
+            "once what the reason names is corrected: a new draft is made under a new key",
+            "billing invoice reopen {id} --reason WHY",
+        ),
+    },
 )

@@ -3,7 +3,7 @@
 from billing.facts import new_fact
 from billing.idempotency import Rules
 from billing.learned import Learned
-from billing.registration import Contract, Operation, Retry
+from billing.registration import Afterwards, Contract, Operation, Retry
 from billing.states import SwitchState, set_state
 from billing.steps import Ask, Json, LoadedOperation, LookResult, Reader, Step, Unread, body_of
 from billing.tables.entities import Switch
@@ -70,4 +70,16 @@ OPERATION = Operation(
     ),
     next_step=_next_step,
     steps={PROBE.name: PROBE}.__getitem__,
+    shown=lambda _session, row: {
+        "scope": row.scope,
+        "pulled_by": row.actor,
+        "pulled_at": row.pulled_at,
+        "why": row.reason,
+        "expires_at": row.expires_at,
+    },
+    afterwards={
+        SwitchState.PULLED: Afterwards(
+            "only when its reason is over, for all work in its scope", "billing switch release {scope} --reason WHY"
+        ),
+    },
 )

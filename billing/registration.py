@@ -130,6 +130,16 @@ class BusinessMetric:
     """It grows by the operation's amount in minor units, instead of by one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Afterwards:
+    """What a person does once an operation stands in a state from which nothing more happens by itself, for
+    `billing explain`. `do`: one sentence, which begins with `nothing` if nothing is to be done here. `command`: the
+    command, with `{id}` or `{scope}` in it."""
+
+    do: str
+    command: str | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Operation:
     """A kind of thing that this service carries out at the provider."""
@@ -163,6 +173,9 @@ class Operation:
     """What is loaded beside its row."""
     found_by: Mapping[str, InstrumentedAttribute[Any]] = field(default_factory=dict)
     """How it is found by the provider's ids: what such an id begins with -> the column that holds it."""
+    sought_in: tuple[str, ...] = ()
+    """The states that the partial index on its object at the provider holds; the others have an index of their own.
+    Empty: one index holds all."""
     shown: Callable[[Session, Any], Mapping[str, Any]] = lambda _session, _row: {}
     """(session, row) -> what was asked for, beside what all requests have. No text that may name a person."""
     rule_out: Callable[[LoadedOperation], list[Fact]] = lambda _loaded: []
@@ -174,6 +187,8 @@ class Operation:
     reconsider: Callable[[Session, Any], bool] = lambda _session, _row: False
     """(session, row) -> True if the row was set back to its first state, so that Stripe is looked at again: a late
     success contradicts how it ended. False: the row stays as it is. Raises InvalidRequest if it cannot be set back."""
+    afterwards: Mapping[str, Afterwards] = field(default_factory=dict)
+    """By state, what a person does after it. Of other final states it is said that they are final."""
     reopen: Callable[..., list[Fact]] | None = None
     """(row, actor=, reason=) -> facts: an operator has it tried again after it was refused. None: not possible for this
     kind. Raises InvalidRequest when it is not refused."""

@@ -70,6 +70,12 @@ OPERATION = Operation(
     ),
     next_step=lambda loaded: CALL if _run_of(loaded).state == RunState.DUE else None,
     steps={CALL.name: CALL}.__getitem__,
+    shown=lambda _session, row: {
+        "schedule": row.schedule,
+        "at": row.at,
+        "missed": row.missed,
+        "asked_by": row.asked_by,
+    },
     scope="schedules",
     local=True,
 )

@@ -12,7 +12,7 @@ from billing.errors import InvalidText, UnknownEntity
 from billing.operations import by_id
 from billing.shown_states import Doubt
 from billing.states import RecordState, WorkState
-from billing.tables.entities import Requested
+from billing.tables.entities import Entity, Requested
 from billing.tables.idempotency_records import Record
 from billing.tables.work import Work
 
@@ -75,12 +75,17 @@ def status(session: Session, entity_id: str) -> Status:
         select(Work).where(Work.entity_id == entity_id).order_by(Work.id).limit(1).options(_OF_WORK),
         execution_options={"populate_existing": True},
     ).one_or_none()
+    return status_by(row, records, work)
+
+
+def status_by(row: Entity, records: Sequence[Record], work: Work | None) -> Status:
+    """The status of this row, by its records in the order of their generations and its newest work."""
     conflict = next((record for record in records if record.state == RecordState.CONFLICT), None)
     current = next((record for record in records if record.concluded_at is None), None)
     state, since = _state(row, records, current, conflict)
     final = state == row.state and row.life.is_final(row.state)
     return Status(
-        id=entity_id,
+        id=row.id,
         state=state,
         since=since,
         next="nothing, this is final" if final else what_next(current, work, state),
@@ -92,7 +97,7 @@ def status(session: Session, entity_id: str) -> Status:
 
 
 def _state(
-    row: Requested, records: Sequence[Record], current: Record | None, conflict: Record | None
+    row: Entity, records: Sequence[Record], current: Record | None, conflict: Record | None
 ) -> tuple[str, datetime]:
     """The state that is shown, and since when. `shown_states.as_shown` says what may follow what."""
     if conflict is not None:

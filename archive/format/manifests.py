@@ -14,11 +14,12 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime
 
 from archive.errors import EvidenceDiffers
-from archive.format import records, sealed
+from archive.format import layout, sealed
 from archive.policy.retention import Lock, is_policy_name
 from archive.signing.signatures import Signature, Signer
 from billing.tables.facts import ArchiveBatch
 
+object_key = layout.object_key
 UNSIGNED, SIGNED = 1, 2
 FORMAT = "billing-archive-manifest/"
 PREFIX = "manifests/v1/"
@@ -104,14 +105,6 @@ _CONTENT = tuple(each.name for each in fields(Manifest) if each.name != "signatu
 _SIMPLE = tuple((each.name, each.type) for each in fields(Manifest) if each.type in (str, int))
 
 
-def object_key(batch: "ArchiveBatch | Manifest") -> str:
-    """Hive's layout, so that Athena, Trino, Spark and DuckDB see class and day without opening a file."""
-    return (
-        f"v{records.VERSION}/class={batch.retention_class}/event_date={batch.event_date}/"
-        f"b{batch.number:012d}-{batch.first_seq:012d}-{batch.last_seq:012d}.parquet"
-    )
-
-
 def key(retention_class: str, number: int) -> str:
     return f"{PREFIX}{retention_class}/{number:012d}.json"
 
@@ -146,7 +139,7 @@ def of(
         sha256=sha256,
         version=version,
         size=size,
-        schema=records.VERSION,
+        schema=layout.VERSION,
         rows=batch.rows,
         first_seq=batch.first_seq,
         last_seq=batch.last_seq,

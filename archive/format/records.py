@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from sqlalchemy import Row
 
+from archive.format import layout
 from billing.provider_ids import SHAPES, IdKind
 from billing.request_ids import is_digest
 from billing.shapes import Shape, code, id_of, invoice_number, like, whole, yes_or_no
 
-VERSION = 1
-
+VERSION = layout.VERSION
 SCHEMA = pa.schema(
     [
         pa.field("archive_seq", pa.int64(), nullable=False),

@@ -11,6 +11,8 @@ from typing import Any
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
+from archive.format import manifests
+from archive.policy.retention import CLASSES
 from archive.purging import read_back
 from archive.s3.store import Store
 from billing.database import Transact
@@ -24,8 +26,9 @@ OBJECTS = 200
 def facts_of(
     ask: Transact, store: Store, kind: str, entity_id: str, since: datetime, count: int
 ) -> list[dict[str, Any]]:
-    """Up to `count` purged facts of this entity, which was requested at `since`: rows as `archive.format.records` has
-    them, by `entity_version`. Fewer if they are not in the first `OBJECTS` objects that may hold them.
+    """Up to `count` purged facts of this entity, which was requested at `since`, by `entity_version`: rows as
+    `archive.format.records` has them, with the class, number and object key of their batch. Fewer if they are not in
+    the first `OBJECTS` objects that may hold them.
 
     Raises EvidenceDiffers if an object is not what Postgres and its manifest say, StoreAway, StoreRefused.
     """
@@ -36,7 +39,8 @@ def facts_of(
         if len(found) >= count:
             break
         rows = read_back.of_entity(read_back.rows_of(store, batch), kind, entity_id)
-        found += rows.to_pylist()
+        place = {"retention_class": batch.retention_class, "batch": batch.number, "object": manifests.object_key(batch)}
+        found += [row | place for row in rows.to_pylist()]
     return sorted(found, key=lambda row: row["entity_version"])
 
 
@@ -47,7 +51,8 @@ def _batches(session: Session, kind: str, earliest: datetime) -> Sequence[Archiv
     query = select(ArchiveBatch).where(
         ArchiveBatch.state == BatchState.ARCHIVED,
         ArchiveBatch.purged_rows > 0,
-        ArchiveBatch.retention_class.in_((kind, "attempt")),
+        # Voids and refunds are in the class of their captures.
+        ArchiveBatch.retention_class.in_((kind, "attempt") if kind in CLASSES else CLASSES),
         ArchiveBatch.claimed_at >= earliest,
         tuple_(*place) >= (earliest.astimezone(UTC).date(), 0),
     )

@@ -77,6 +77,15 @@ class Capture(Requested):
             postgresql_where=text(f"state NOT IN ({quoted(states.FREES_THE_AUTHORIZATION)})"),
             postgresql_nulls_not_distinct=True,
         ),
+        # By these a person finds a capture (`billing.finding`). One that goes well has no row in the first and, with
+        # the default, none in the last.
+        Index(
+            "captures_freed",
+            "payment_intent",
+            postgresql_where=text(f"state IN ({quoted(states.FREES_THE_AUTHORIZATION)})"),
+        ),
+        Index("captures_by_charge", "charge", postgresql_using="hash", postgresql_where=text("charge IS NOT NULL")),
+        Index("captures_correlated", "correlation_id", postgresql_where=text("correlation_id <> request_id")),
         CheckConstraint("amount_minor > 0", name="amount_positive"),
         own_id_shape("cap"),
         provider_id_shape(IdKind.PAYMENT_INTENT),
@@ -111,6 +120,13 @@ class Invoice(Requested):
     __tablename__ = "invoices"
     __table_args__ = (
         UniqueConstraint("account", "request_id", postgresql_nulls_not_distinct=True),
+        Index(
+            "invoices_by_stripe_invoice",
+            "stripe_invoice",
+            postgresql_using="hash",
+            postgresql_where=text("stripe_invoice IS NOT NULL"),
+        ),
+        Index("invoices_correlated", "correlation_id", postgresql_where=text("correlation_id <> request_id")),
         CheckConstraint("total_minor > 0", name="total_positive"),
         own_id_shape("inv"),
         provider_id_shape(IdKind.CUSTOMER),

@@ -146,7 +146,7 @@ def reopen(
       billing invoice reopen inv_0198f0c2... \\
           --reason "tax is switched off at Stripe now"
     """
-    from billing.explain import find
+    from billing.finding import find
     from billing.operations import operation_of
     from jobs.process.patience import patiently
     from jobs.road.quarantine import reopen_invoice
@@ -176,7 +176,7 @@ def status(
       billing status cap_0198f0c2...
       billing status order-42 --wait
     """
-    from billing.explain import find
+    from billing.finding import find
     from jobs.cli.opening import opened
     from jobs.process.patience import patiently
 

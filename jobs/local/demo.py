@@ -24,7 +24,7 @@ from archive.queries import Read, ask
 from archive.writing import batches, publishing
 from billing import database
 from billing.errors import UnknownEntity
-from billing.explain import Explanation, explain
+from billing.explain import Explanation, explain_one
 from billing.states import CaptureState
 from jobs.local.count import Offence, compare, compare_archived, sum_asked, sum_moved
 from jobs.local.scraping import Numbers, Scrapes
@@ -355,7 +355,7 @@ class _Story:
         stories: list[Explanation] = []
         for name in dict.fromkeys(names[:STORIES]):
             with database.transaction(self._runtime.engine) as session, contextlib.suppress(UnknownEntity):
-                stories.append(explain(session, name))
+                stories.append(explain_one(session, name))
         return stories
 
     def _fired(self) -> Counter[str]:

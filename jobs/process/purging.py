@@ -13,7 +13,6 @@ from archive.purging import lookup
 from archive.purging.purger import Purger
 from billing.audit import SERVICE
 from billing.explain import Explanation, with_archived
-from billing.operations import operation_of
 from jobs.config.secrets import SecretError
 from jobs.config.sources import SettingsError
 from jobs.process import archiving
@@ -46,7 +45,9 @@ def from_the_archive(runtime: Runtime, story: Explanation) -> Told:
     """The story with the facts that left Postgres, as the archive has them. Raises what Postgres raises."""
     if not story.purged:
         return Told(story, None)
-    kind, since = operation_of(story.status.id).kind, story.request["requested_at"]
+    kind = story.kind
+    # What nobody requested has its first fact in Postgres: only attempts of it are purged.
+    since = story.request.get("requested_at") or min([story.status.since, *(fact.at for fact in story.facts)])
     try:
         with archiving.opened(runtime.settings) as store:
             store.check(runtime.settings.environment)

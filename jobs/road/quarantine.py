@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 
 from billing import database, effects, row_io, store
 from billing.errors import InvalidRequest, UnknownEntity
-from billing.explain import Explanation, explain
+from billing.explain import Explanation, explain_one
 from billing.facts import new_fact
 from billing.idempotency import lease_alive
 from billing.learned import Learned
@@ -81,7 +81,7 @@ def show(session: Session, work_id: str) -> Shown:
     if work is None:
         raise UnknownEntity(work_id)
     try:
-        explanation = explain(session, work_id)
+        explanation = explain_one(session, work.entity_id)
     except UnknownEntity:
         explanation = None
     return Shown(described(session, work), failures_of(session, work_id), explanation)

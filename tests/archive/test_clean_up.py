@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 import billing
 from billing import database
-from billing.explain import explain
+from billing.explain import explain_one
 from billing.operations import OPERATIONS
 from billing.states import OPERATOR
 from billing.tables.entities import Capture
@@ -100,7 +100,7 @@ def test_of_what_ended_long_ago_work_calls_and_failures_go_and_its_row_and_facts
     assert (feed(service), service.topics(ids[1])) == (changes, topics)
     assert service.status(ids[1]) == replace(status, work=None)
     with database.transaction(service.engines["operator"]) as session:
-        story = explain(session, ids[1])
+        story = explain_one(session, ids[1])
     assert (story.work, story.calls, [fact.topic.partition(".")[2] for fact in story.facts]) == ([], [], topics)
     assert remove(service, kind) == Removed()
 

@@ -47,7 +47,7 @@ def test_a_story_is_told_whatever_its_facts_hold(run, service: Service) -> None:
     assert ran.status == 0
     assert "unreadable the payload is nested too deeply, or holds a number that is too long" in ran.out
     assert "unreadable the payload is list, not an object" in ran.out
-    facts = run("explain", capture, "--json").json["facts"]
+    facts = run("explain", capture, "--json").json["operations"][0]["facts"]
     assert [fact["topic"] for fact in facts] == ["capture.requested", *payloads]
     assert not any(fact["set_aside"] for fact in facts)
 
@@ -112,7 +112,7 @@ def test_no_row_can_begin_a_line_or_spoil_what_a_program_reads(run, service: Ser
         assert not any(line.startswith("2026-01-01") for line in ran.out.splitlines()), command
         told = run(*command, "--json").out
         assert all(sign.isprintable() for sign in told.replace("\n", "")), command
-        reasons = json.loads(told)["work"] if command[0] == "explain" else json.loads(told)
+        reasons = json.loads(told)["operations"][0]["work"] if command[0] == "explain" else json.loads(told)
         assert [each["reason"] for each in reasons] == [hostile]
 
 

@@ -80,7 +80,8 @@ def test_the_setting_keeps_for_longer(run: Run, service: Service, monkeypatch: p
 
 def test_what_was_removed_is_explained_by_its_facts(run: Run, service: Service) -> None:
     capture, invoice = long_over(service)
-    request_id = next(call["request_ids"][0] for call in run("explain", capture, "--json").json["calls"])
+    (story,) = run("explain", capture, "--json").json["operations"]
+    request_id = next(call["request_ids"][0] for call in story["calls"])
     run("housekeeping", "run")
     told = run("explain", capture).out
     assert "work and calls were removed long after the end" in told

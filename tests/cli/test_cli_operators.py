@@ -48,17 +48,18 @@ def test_a_captured_payment_is_explained_with_keys_request_ids_and_facts(run, se
     by_intent, by_request, by_work, by_record = (
         run("explain", name, "--json").json for name in (intent, "order-1", service.work(capture_id).id, record.id)
     )
-    assert by_intent == by_request == by_work == by_record
-    assert by_intent["status"]["id"] == capture_id
-    assert by_intent["calls"][0]["request_ids"] == record.request_ids
-    assert [fact["version"] for fact in by_intent["facts"]] == [1, 2, 3]
+    assert by_intent["operations"] == by_request["operations"] == by_work["operations"] == by_record["operations"]
+    (story,) = by_intent["operations"]
+    assert story["status"]["id"] == capture_id
+    assert story["calls"][0]["request_ids"] == record.request_ids
+    assert [fact["version"] for fact in story["facts"]] == [1, 2, 3]
 
 
 def test_an_invoice_is_found_by_the_id_that_stripe_gave_it(run, service):
     invoice_id = service.ask_for_invoice()
     service.settle(invoice_id)
     stripe_id = service.effects("invoice.sent")[0]["id"]
-    story = run("explain", stripe_id, "--json").json
+    (story,) = run("explain", stripe_id, "--json").json["operations"]
     assert story["status"]["id"] == invoice_id
     assert [call["step"] for call in story["calls"]] == ["create", "add_lines", "finalize", "send"]
 
@@ -74,7 +75,7 @@ def test_a_doubtful_payment_is_explained_with_what_happens_next(run, service):
     assert "no_answer" in told.out
 
 
-def test_of_several_captures_of_one_payment_the_newest_is_explained_and_the_others_named(run, service):
+def test_of_several_captures_of_one_payment_the_newest_is_explained_first(run, service):
     (intent,) = service.intents()
     first = service.ask_for_capture(intent, amount=1998)
     service.standin.add_fault("402_declined", path="/capture$", times=1)

@@ -46,7 +46,7 @@ def left(service: Service) -> list[str]:
 
 
 def explained(run: Run, name: str) -> dict[str, object]:
-    story: dict[str, object] = run("explain", name, "--json").json
+    story: dict[str, object] = run("explain", name, "--json").json["operations"][0]
     return story
 
 

@@ -108,7 +108,7 @@ def test_an_invoice_is_issued_with_its_lines(run, service):
     invoice_id = told.json["id"]
     assert service.settle(invoice_id) == ["sent"]
     assert [effect["amount"] for effect in service.effects("invoice.sent")] == [4501]
-    story = run("explain", "sub-7", "--json").json
+    (story,) = run("explain", "sub-7", "--json").json["operations"]
     assert story["request"]["lines"] == [4500, 1]
     with database.transaction(service.engine) as session:
         lines = session.scalars(select(InvoiceLine).order_by(InvoiceLine.position))

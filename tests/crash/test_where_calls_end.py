@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from worker import KILLED, fork_worker, reap
 
 from billing import database
-from billing.explain import explain
+from billing.explain import explain_one
 from billing.gateway import Answer, Budget, Request, Response
 from billing.states import RecordState
 from billing.tables.entities import Invoice
@@ -371,7 +371,7 @@ def test_what_differs_is_told_wherever_a_person_looks(service: Service) -> None:
     assert service.status(capture).reason == whole
     with database.transaction(service.engine) as session:
         (listed,) = quarantine_list.listed(session)
-        story = explain(session, capture)
+        story = explain_one(session, capture)
     assert listed.reason == f"conflict: {whole}"
     assert story.calls[-1].conclusion == whole
     conflict = story.facts[-1].payload

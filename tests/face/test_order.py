@@ -19,7 +19,7 @@ from billing import switches
 from billing.batch_limit import BatchLimit
 from billing.calls import Standing
 from billing.database import transaction
-from billing.explain import explain
+from billing.explain import explain_one
 from billing.gateway import NoAnswer, Response
 from billing.learned import Learned
 from billing.steps import LookResult
@@ -425,7 +425,7 @@ def test_a_story_is_told_in_the_order_in_which_it_happened(engine: Engine, runne
     execute(engine, "UPDATE billing.facts SET planned_version = planned_version WHERE entity_version < 3")
     execute(engine, "UPDATE billing.idempotency_records SET looks = looks WHERE generation = 1")
     with transaction(engine) as session:
-        story = explain(session, capture)
+        story = explain_one(session, capture)
     assert [fact.version for fact in story.facts] == list(range(1, len(story.facts) + 1))
     assert [call.generation for call in story.calls] == [1, 2]
 

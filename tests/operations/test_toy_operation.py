@@ -24,8 +24,9 @@ from archive.writing.batch_size import BatchSize
 from archive.writing.writer import Writer
 from billing import database, ids, operations, row_io, switches
 from billing.differences import differences
-from billing.explain import explain, find
+from billing.explain import explain
 from billing.facts import new_fact
+from billing.finding import find
 from billing.learned import Learned
 from billing.provider_ids import IdKind, object_path
 from billing.registration import Contract, Operation, Retry
@@ -162,7 +163,7 @@ def road(service: Service) -> None:
 
 def explained(service: Service, name: str) -> Any:
     with database.transaction(service.engine) as session:
-        return explain(session, name)
+        return explain(session, name).operations[0]
 
 
 # What everybody makes of it.

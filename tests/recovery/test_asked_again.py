@@ -107,7 +107,7 @@ def test_what_is_asked_for_again_after_the_recovery_is_the_first_request(
     with pytest.raises(RequestReused, match="total_minor: first 4500, now 9000"):
         shop.invoice(amount=9000)
     for asked, made in (("order-17", capture), ("order-18", invoice)):
-        assert run("explain", asked, "--json").json["status"]["id"] == made
+        assert run("explain", asked, "--json").json["operations"][0]["status"]["id"] == made
     all_is_done(service)
     assert len(service.posts("")) == calls
     assert service.captured(capture) == {1999: 1}

@@ -12,7 +12,7 @@ from scraping import MEASURED, Page, address, scrape
 from service import PATIENCE_S, Service, eventually
 
 from billing import database
-from billing.explain import explain
+from billing.explain import explain_one
 from billing.tables.entities import Invoice
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.supervisor import Child
@@ -109,7 +109,7 @@ def test_a_request_is_followed_to_the_archive(
     (line,) = [json.loads(each) for each in relay.output().splitlines() if "operation.planned" in each]
     assert line["trace"] == trace
     with database.transaction(service.engine) as session:
-        assert explain(session, capture).request["trace"] == trace
+        assert explain_one(session, capture).request["trace"] == trace
     page = eventually(lambda: _exported(relay), "it is counted")
     assert page.sum("billing_spans_total", outcome="dropped") == 0
 

@@ -1,0 +1,321 @@
+"""What holds an operation, and the next safe action: one pure function, and one table with an answer for each cause.
+
+`diagnose` takes a situation and names its cause; `ADVICE` says it in words, with the one command to run, or why nothing
+is to be done. Neither reads a clock or a table, so a test goes through every situation there is. No advice sends
+anything: where money may have moved, the service asks Stripe by itself, and a person only reads and decides.
+"""
+
+import shlex
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from billing.answers import Kind
+from billing.registration import Afterwards
+from billing.states import WorkState
+
+
+class Calls(StrEnum):
+    """How its calls stand, by their records: the first of these that is true of one."""
+
+    CONTRADICTED = "contradicted"
+    """A call that was concluded, until a late answer showed something else."""
+    CONFLICT = "conflict"
+    UNSETTLED = "unsettled"
+    UNDECIDED = "undecided"
+    IN_FLIGHT = "in_flight"
+    SILENT = "silent"
+    """Its lease is over, and nothing was reported."""
+    UNREAD = "unread"
+    """In doubt, its key is never sent again, and the last look got no answer."""
+    LOOKED_AT = "looked_at"
+    """In doubt, its key is never sent again, and a look is due."""
+    IN_DOUBT = "in_doubt"
+    """In doubt, and sent again under its key."""
+    PLANNED = "planned"
+    """Nothing that may have had an effect was sent with its key."""
+    NONE = "none"
+
+
+class Stop(StrEnum):
+    """What stops new calls in its scopes: the strongest."""
+
+    RESTORED = "restored"
+    CREDENTIALS = "credentials"
+    """The service pulled the switch, because Stripe refuses our key."""
+    SWITCH = "switch"
+    NONE = "none"
+
+
+class Cause(StrEnum):
+    """Why it stands where it stands. `ADVICE` has a row for each."""
+
+    ENDED = "ended"
+    STANDS = "stands"
+    LATE_SUCCESS = "late_success"
+    CONFLICT = "conflict"
+    UNSETTLED = "unsettled"
+    RESTORED = "restored"
+    UNDECIDED = "undecided"
+    QUARANTINED = "quarantined"
+    UNKNOWN_CONTRACT = "unknown_contract"
+    CREDENTIALS = "credentials"
+    HELD = "held"
+    RELEASED = "released"
+    SET_ASIDE = "set_aside"
+    IN_FLIGHT = "in_flight"
+    WORKER_SILENT = "worker_silent"
+    NOT_PLANNED = "not_planned"
+    NOT_CLAIMED = "not_claimed"
+    NOT_RESUMED = "not_resumed"
+    NOT_LOOKED_AT = "not_looked_at"
+    THROTTLED = "throttled"
+    NOT_SENT = "not_sent"
+    LOOK_UNANSWERED = "look_unanswered"
+    LOOKED_AT = "looked_at"
+    IN_DOUBT = "in_doubt"
+    PLANNING = "planning"
+    READY = "ready"
+    RUNNING = "running"
+    WAITING = "waiting"
+    STRAY = "stray"
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Everything that the next action depends on.
+
+    `last`: how the last answer to a send counted. `late`: what should have happened by itself is overdue
+    (`billing.situations.LATE`). `starts_work`: some fact of it starts work, or may still.
+    """
+
+    final: bool
+    calls: Calls
+    work: WorkState | None
+    stop: Stop
+    last: Kind | None
+    late: bool = False
+    set_aside: bool = False
+    starts_work: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What an operator is told. `command`: what to run now, as it is typed; None: nothing. `do`: what it shows or
+    does, or why nothing is to be done."""
+
+    cause: Cause
+    why: str
+    command: str | None
+    do: str
+
+
+def diagnose(situation: Situation) -> Cause:
+    """The cause of this situation. The first match wins: the gravest comes first."""
+    match situation:
+        case Situation(calls=Calls.CONTRADICTED):
+            return Cause.LATE_SUCCESS
+        case Situation(calls=Calls.CONFLICT):
+            return Cause.CONFLICT
+        case Situation(calls=Calls.UNSETTLED):
+            return Cause.UNSETTLED
+        case Situation(final=True):
+            return Cause.ENDED
+        case Situation(stop=Stop.RESTORED):
+            return Cause.RESTORED
+        case Situation(work=WorkState.QUARANTINED):
+            return Cause.QUARANTINED
+        case Situation(calls=Calls.UNDECIDED):
+            return Cause.UNDECIDED
+        case Situation(work=WorkState.PARKED):
+            return Cause.UNKNOWN_CONTRACT
+        case Situation(work=WorkState.DONE):
+            return Cause.STRAY
+        case Situation(work=None, set_aside=True):
+            return Cause.SET_ASIDE
+        case Situation(work=None, starts_work=False):
+            return Cause.STANDS
+        case Situation(calls=Calls.IN_FLIGHT):
+            return Cause.IN_FLIGHT
+        case Situation(stop=Stop.CREDENTIALS):
+            return Cause.CREDENTIALS
+        case Situation(stop=Stop.SWITCH):
+            return Cause.HELD
+        case Situation(work=WorkState.HELD):
+            return Cause.RELEASED
+        case Situation(calls=Calls.SILENT, late=False):
+            return Cause.WORKER_SILENT
+        case Situation(late=True):
+            return _overdue(situation)
+        case Situation(calls=Calls.UNREAD):
+            return Cause.LOOK_UNANSWERED
+        case Situation(calls=Calls.LOOKED_AT):
+            return Cause.LOOKED_AT
+        case Situation(work=WorkState.WAITING | WorkState.READY, last=Kind.THROTTLED):
+            return Cause.THROTTLED
+        case Situation(work=WorkState.WAITING | WorkState.READY, calls=Calls.IN_DOUBT):
+            return Cause.IN_DOUBT
+        case Situation(work=WorkState.WAITING | WorkState.READY, last=Kind.NOT_SENT):
+            return Cause.NOT_SENT
+        case Situation(work=None):
+            return Cause.PLANNING
+        case Situation(work=WorkState.READY):
+            return Cause.READY
+        case Situation(work=WorkState.RUNNING):
+            return Cause.RUNNING
+    return Cause.WAITING
+
+
+def _overdue(situation: Situation) -> Cause:
+    match situation:
+        case Situation(work=None):
+            return Cause.NOT_PLANNED
+        case Situation(work=WorkState.READY):
+            return Cause.NOT_CLAIMED
+        case Situation(calls=Calls.LOOKED_AT | Calls.UNREAD):
+            return Cause.NOT_LOOKED_AT
+    return Cause.NOT_RESUMED
+
+
+_BY_ITSELF = "nothing: a worker goes on by itself"
+_NEVER_TWICE = "do not charge again, refund, or ask under another request id"
+
+ADVICE: Mapping[Cause, tuple[str, str | None, str]] = {
+    # why, command, do. `billing.situations` has the words in braces.
+    Cause.ENDED: ("{meaning}{reason}", None, "nothing: this is final"),
+    Cause.STANDS: ("{meaning}{reason}", None, "nothing: no work is planned for it"),
+    Cause.LATE_SUCCESS: (
+        "a late answer contradicts how it ended: {said}; the money may have moved after all",
+        "billing quarantine replay {work} --reason WHY",
+        "a worker looks at {object}, and sends nothing, to see what is true; compare it in Stripe's dashboard first",
+    ),
+    Cause.CONFLICT: (
+        "Stripe holds something other than was asked: {said}",
+        "billing quarantine show {work}",
+        "compare {object} in Stripe's dashboard, settle it there, then replay: a replay only looks; " + _NEVER_TWICE,
+    ),
+    Cause.UNSETTLED: (
+        "the answer to {step} came, and Postgres refused to store it",
+        "billing quarantine show {work}",
+        "it names the constraint and the place; correct the row or install the repaired version, then replay; "
+        + _NEVER_TWICE,
+    ),
+    Cause.RESTORED: (
+        "this database was restored, and may have forgotten what Stripe did{restored}; nothing is sent from it",
+        "billing recover",
+        "with the owner's login: it compares Postgres with Stripe and the archive, and changes nothing without --apply",
+    ),
+    Cause.UNDECIDED: (
+        "no answer to {step} came, and {looks} so far could not decide whether it had its effect{said_too}",
+        None,
+        "nothing here: Stripe is asked again at {at}. Find {object} in Stripe's dashboard; what is settled there, the "
+        "next look finds. " + _NEVER_TWICE.capitalize(),
+    ),
+    Cause.QUARANTINED: (
+        "a worker gave it up: {said}; nothing is sent for it before an operator has decided",
+        "billing quarantine show {work}",
+        "it shows how it failed; then correct the cause and replay, or discard if nothing was sent",
+    ),
+    Cause.UNKNOWN_CONTRACT: (
+        "no process here knows version {version} of the contract {contract}",
+        "billing contracts list",
+        "start workers and relays of the version that wrote it; they go on by themselves",
+    ),
+    Cause.CREDENTIALS: (
+        "Stripe refuses our key: {stopped_by}{in_doubt}",
+        "billing doctor",
+        "correct BILLING_STRIPE_KEY or its rights; a probe then releases the switch by itself",
+    ),
+    Cause.HELD: (
+        "a switch stops it: {stopped_by}{in_doubt}",
+        "billing switch release {scope} --reason WHY",
+        "only when that reason is over, for all work in its scope; ask {by} first",
+    ),
+    Cause.RELEASED: (
+        "its switch is released, and it is among what continues, the most urgent first",
+        "billing switch list",
+        "shows what is left of a release at a rate; without one, a relay makes it ready within seconds",
+    ),
+    Cause.SET_ASIDE: (
+        "its fact does not fit its contract, so a relay has set it aside: nothing is done for it",
+        "billing doctor",
+        "names the fact; correct what wrote it, then have it planned again (docs/cli.md, billing doctor)",
+    ),
+    Cause.IN_FLIGHT: (
+        "a worker is making the call {step}; if it does not report, another takes over after {lease}",
+        None,
+        "nothing: wait for its answer",
+    ),
+    Cause.WORKER_SILENT: (
+        "the worker that made {step} has not reported it: it died, or hangs{perhaps}",
+        None,
+        "nothing: a relay gives it to another worker, which sends the same bytes under the same key. "
+        + _NEVER_TWICE.capitalize(),
+    ),
+    Cause.NOT_PLANNED: (
+        "it was asked for at {since}, and no relay has planned it",
+        "billing doctor",
+        "start a relay: probably none runs",
+    ),
+    Cause.NOT_CLAIMED: (
+        "it is ready since {since}, and no worker of the queue {queue} has claimed it",
+        "billing doctor",
+        "names what is missing: workers of this queue, a relay that rings them, Redis, or answers from Stripe",
+    ),
+    Cause.NOT_RESUMED: (
+        "it should have continued at {due}, and no relay has made it ready",
+        "billing doctor",
+        "start a relay: probably none runs{in_doubt}",
+    ),
+    Cause.NOT_LOOKED_AT: (
+        "no answer to {step} came, and the look that was due at {due} was not made",
+        "billing doctor",
+        "start workers of the queue {queue}: probably none runs. " + _NEVER_TWICE.capitalize(),
+    ),
+    Cause.THROTTLED: (
+        "Stripe limits the rate of our calls ({said}): it did not carry out the last one",
+        None,
+        "nothing: the same key is sent again at {due}, and all workers call more slowly (`billing limits`)",
+    ),
+    Cause.NOT_SENT: ("nothing of {step} was sent: {said}", None, "nothing: it is tried again at {due}"),
+    Cause.LOOK_UNANSWERED: (
+        "it is not known whether {step} had its effect, and the last look at {object} got no answer{said_too}",
+        "billing doctor",
+        "says whether Stripe answers, and whether our key is of the right account; the next look is at {at}. "
+        + _NEVER_TWICE.capitalize(),
+    ),
+    Cause.LOOKED_AT: (
+        "it is not known whether {step} had its effect{said_too}, and its key must not be sent again",
+        None,
+        "nothing: a worker asks Stripe for {object} at {at}. " + _NEVER_TWICE.capitalize(),
+    ),
+    Cause.IN_DOUBT: (
+        "no answer to {step} says what happened{said_too}: it may have had its effect",
+        None,
+        "nothing: the same bytes are sent under the same key at {due}. " + _NEVER_TWICE.capitalize(),
+    ),
+    Cause.PLANNING: ("it was asked for, and a relay plans it within a second", None, "nothing: wait"),
+    Cause.READY: ("a worker of the queue {queue} may claim it", None, "nothing: wait"),
+    Cause.RUNNING: ("a worker has it in hand", None, _BY_ITSELF),
+    Cause.WAITING: ("it waits until {due}{said_too}", None, _BY_ITSELF),
+    Cause.STRAY: (
+        "its work is done, and it has not ended: a bug of ours, or its row was changed by hand",
+        "billing doctor",
+        "report it with this output; " + _NEVER_TWICE,
+    ),
+}
+
+
+def advise(situation: Situation, words: Mapping[str, str], afterwards: Afterwards | None) -> Advice:
+    """The advice for this situation, with these words in its texts. `afterwards`: what its kind says about its state;
+    it counts where nothing more happens by itself."""
+    cause = diagnose(situation)
+    why, command, do = ADVICE[cause]
+    if afterwards is not None and cause in (Cause.ENDED, Cause.STANDS):
+        command, do = afterwards.command, afterwards.do
+    filled = defaultdict(lambda: "(not known)", words)
+    # What a row holds is one argument of the command at most, whatever it holds.
+    quoted = defaultdict(lambda: "ID", {name: shlex.quote(word) for name, word in words.items()})
+    typed = command.format_map(quoted) if command is not None else None
+    return Advice(cause, why.format_map(filled), typed, do.format_map(filled))
