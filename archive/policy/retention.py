@@ -21,7 +21,7 @@ SHIPPED = Path(__file__).with_name("retention.toml")
 
 CLASSES = {
     "attempt": "single provider calls and looks: effort, and evidence in a dispute",
-    "capture": "the life of a capture",
+    "capture": "the life of a capture, with its voids and refunds",
     "invoice": "the life of an invoice",
     "admin": "switches, and everything else that a person did",
 }

@@ -102,7 +102,8 @@ SELECT c.name AS retention_class, waiting.facts, waiting.oldest_s
                          WHERE batch_no IS NULL AND planned_version IS NOT NULL
                            AND CASE
     WHEN split_part(topic, '.', 2) = ANY (ARRAY['attempted', 'attempt_lapsed', 'looked', 'late_answer']) THEN 'attempt'
-    WHEN entity_type = ANY (ARRAY['capture', 'invoice']) THEN entity_type
+    WHEN entity_type = ANY (ARRAY['capture', 'void', 'refund']) THEN 'capture'
+    WHEN entity_type = 'invoice' THEN 'invoice'
     ELSE 'admin'
 END = c.name
                          ORDER BY id LIMIT :most) AS oldest) AS waiting;

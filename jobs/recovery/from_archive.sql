@@ -12,7 +12,8 @@ UPDATE billing.facts AS f SET batch_no = NULL, archive_seq = NULL
    AND b.class =
 CASE
     WHEN split_part(f.topic, '.', 2) = ANY (ARRAY['attempted', 'attempt_lapsed', 'looked', 'late_answer']) THEN 'attempt'
-    WHEN f.entity_type = ANY (ARRAY['capture', 'invoice']) THEN f.entity_type
+    WHEN f.entity_type = ANY (ARRAY['capture', 'void', 'refund']) THEN 'capture'
+    WHEN f.entity_type = 'invoice' THEN 'invoice'
     ELSE 'admin'
 END;
 

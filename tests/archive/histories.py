@@ -53,7 +53,9 @@ class Told:
     def retention_class(self) -> str:
         if self.what in ("attempted", "attempt_lapsed", "looked", "late_answer"):
             return "attempt"
-        return self.entity_type if self.entity_type in ("capture", "invoice") else "admin"
+        if self.entity_type in ("capture", "void", "refund"):
+            return "capture"
+        return "invoice" if self.entity_type == "invoice" else "admin"
 
     def __getattr__(self, key: str) -> Any:
         """A key of the payload; None where it has none."""
