@@ -41,6 +41,8 @@ from billing.invoice_requests import issue_invoice as issue_invoice
 from billing.money import Money as Money
 from billing.status import Status as Status
 from billing.status import status as status
+from billing.voids import VoidReceipt as VoidReceipt
+from billing.voids import request_void as request_void
 from billing.waiting import NotFinal as NotFinal
 from billing.waiting import wait as wait
 from billing.waiting import wait_async as wait_async

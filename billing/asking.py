@@ -14,10 +14,10 @@ from sqlalchemy.orm import Session, SessionTransaction, scoped_session, sessionm
 from billing import request_ids, statements, traceparent
 from billing.errors import InvalidRequest, InvalidText, RequestReused, WrongSession
 from billing.provider_ids import provider_id
-from billing.tables.entities import Capture, Invoice, Requested
+from billing.tables.entities import Requested
 from billing.texts import opaque_id, plain_text
 
-R = TypeVar("R", Capture, Invoice)
+R = TypeVar("R", bound=Requested)
 Differing = dict[str, tuple[object, object]]
 """Parameter name -> (its value in the first request, its value now)."""
 
@@ -63,14 +63,17 @@ def write_once(
     *,
     further: Mapping[str, Any] | None = None,
     differing: Callable[[R], Differing] = lambda _first: {},
+    unless: str = "",
 ) -> R | None:
     """Write a request, or find the one that was written under its request id.
 
     Returns `row` itself if it was written; the caller has set its id and correlation id, and writes its first fact.
-    Returns the earlier row if that asks for the same. Returns None if another unique index of the table forbids it.
+    Returns the earlier row if that asks for the same. Returns None if another unique index of the table forbids it, or
+    `unless`.
 
     `parameters` are the columns that two requests under one id must share. `further` are other columns: written, and
     not compared. `differing` compares what is not always known of the earlier one, such as an invoice's lines.
+    Where the SQL `unless` is true, nothing is written; in it `{of_account}` means rows of the same account.
 
     Raises RequestReused, which names the parameters that differ; the caller's transaction stays usable.
     """
@@ -86,7 +89,7 @@ def write_once(
         **(further or {}),
     }
     made_again = request_ids.recovered(request_ids.digest_of(common.request_id) or "")
-    statement = _insertion(table, tuple(values), own_account=common.account is None)
+    statement = _insertion(table, tuple(values), unless, own_account=common.account is None)
     if statements.run(session, statement, **values, made_again=made_again).scalar() is not None:
         return row
     of_account = table.account.is_(None) if common.account is None else table.account == common.account
@@ -103,9 +106,9 @@ def write_once(
 
 
 @cache
-def _insertion(table: type[Requested], names: tuple[str, ...], *, own_account: bool) -> str:
-    """Inserts these columns of a row, where no index forbids it, and no row has its digest: one that was made again
-    after a restore.
+def _insertion(table: type[Requested], names: tuple[str, ...], unless: str, *, own_account: bool) -> str:
+    """Inserts these columns of a row, where neither an index nor `unless` forbids it, and no row has its digest: one
+    that was made again after a restore.
 
     ON CONFLICT, because an integrity error would end the caller's transaction even if it were caught here.
     """
@@ -113,10 +116,12 @@ def _insertion(table: type[Requested], names: tuple[str, ...], *, own_account: b
     # Not as VARCHAR(255), because a cast to that cuts.
     casts = {name: "text" if isinstance(kind, String) else kind.compile(_DIALECT) for name, kind in types.items()}
     of_account = "account IS NULL" if own_account else "account = %(account)s"
+    forbidden = f" AND NOT ({unless})".replace("{of_account}", of_account) if unless else ""
     return (
         f"INSERT INTO {table.__table__} ({', '.join(names)})"  # noqa: S608 - names of our own columns
         f" SELECT {', '.join(f'CAST(%({name})s AS {kind})' for name, kind in casts.items())}"
         f" WHERE NOT EXISTS (SELECT FROM {table.__table__} WHERE {of_account} AND request_id = %(made_again)s)"
+        f"{forbidden}"
         " ON CONFLICT DO NOTHING RETURNING id"
     )
 

@@ -174,10 +174,13 @@ def _not_capturable(intent: Json) -> str:
     return reason("not_capturable", differences(intent, status="requires_capture"))
 
 
+LAPSED = ("automatic", "expired")
+"""Stripe cancels a lapsed authorization by itself, for these reasons. Source:
+docs.stripe.com/api/payment_intents/object."""
+
+
 def _lapsed_or_canceled(intent: Json) -> Learned:
-    """Stripe cancels a lapsed authorization by itself. Reasons: docs.stripe.com/api/payment_intents/object."""
-    lapsed = intent.get("cancellation_reason") in ("automatic", "expired")
-    return Learned.EXPIRED if lapsed else Learned.CANCELED
+    return Learned.EXPIRED if intent.get("cancellation_reason") in LAPSED else Learned.CANCELED
 
 
 _STATES = {

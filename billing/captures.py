@@ -13,6 +13,7 @@ from billing.asking import callers_session, common_arguments, write_once
 from billing.capture_steps import CAPTURE, READ_AUTHORIZATION, iso
 from billing.errors import AuthorizationTaken, InvalidAmount, InvalidRequest, InvalidText
 from billing.facts import new_fact
+from billing.holders import IS_VOIDED, VOIDED_BY, void_holding
 from billing.money import Money, money_problem
 from billing.provider_ids import IdKind, NoSuchShape, is_id, provider_id
 from billing.registration import Afterwards, BusinessMetric, Contract, Operation, Retry
@@ -74,6 +75,9 @@ def _moment(given: object) -> datetime | None:
             )
 
 
+ONCE_VOIDED = "it is given back, so to take the money let the customer authorize it again"
+
+
 @dataclass(frozen=True, slots=True)
 class CaptureReceipt:
     """What was requested, true once the caller's transaction commits. `new` is False if it was requested before."""
@@ -96,13 +100,13 @@ def request_capture(
 ) -> CaptureReceipt:
     """Ask, inside the caller's own transaction, for an authorization to be captured in full or in part.
 
-    The rest of a partly captured authorization is released by Stripe. Without `authorization` it is read
-    from Stripe once before anything is sent. The same `request_id` again returns the same receipt. The request id is
-    the default of `correlation_id`.
+    The rest of a partly captured authorization is released by Stripe; one of which nothing is captured is given back by
+    `request_void`. Without `authorization` it is read from Stripe once before anything is sent. The same `request_id`
+    again returns the same receipt. The request id is the default of `correlation_id`.
 
-    Raises RequestReused (same request id, other parameters), AuthorizationTaken, and InvalidRequest before
-    anything is written; the caller's transaction stays usable. (Above READ COMMITTED, Postgres itself may ask for
-    the transaction to be repeated, as for any other.)
+    Raises RequestReused (same request id, other parameters), AuthorizationTaken, which names the capture or the void
+    that has the authorization, and InvalidRequest before anything is written; the caller's transaction stays usable.
+    (Above READ COMMITTED, Postgres itself may ask for the transaction to be repeated, as for any other.)
     """
     session = callers_session(session)
     if not isinstance(amount, Money):
@@ -122,9 +126,12 @@ def request_capture(
             "capture_before": authorization.capture_before,
         }
     row = Capture(id=ids.new("cap"), correlation_id=common.correlation_id)
-    written = write_once(session, row, common, parameters, further=further)
+    written = write_once(session, row, common, parameters, further=further, unless=IS_VOIDED)
     if written is None:
-        raise AuthorizationTaken(payment_intent, holder_of(session, common.account, payment_intent) or "unknown")
+        holder = holder_of(session, common.account, payment_intent)
+        if holder is None and (void := void_holding(session, common.account, payment_intent)) is not None:
+            raise AuthorizationTaken(payment_intent, void, instead=ONCE_VOIDED)
+        raise AuthorizationTaken(payment_intent, holder or "unknown")
     if written is not row:
         return CaptureReceipt(ids.CaptureId(written.id), common.request_id, new=False)
     requested = new_fact(
@@ -204,6 +211,21 @@ def reconsider(session: Session, row: Capture) -> bool:
     return True
 
 
+def _name_winner(session: Session, loaded: LoadedOperation) -> None:
+    """As `Operation.name_winner`: a capture that found its authorization canceled names the void that canceled it."""
+    row = loaded.row
+    assert isinstance(row, Capture), "the operation's own table"
+    if row.state != CaptureState.CANCELED:
+        return
+    winner = void_holding(session, row.account, row.payment_intent)
+    if winner is None:
+        return
+    row.reason = f"{VOIDED_BY}: {winner}"
+    for fact in loaded.facts:
+        if fact.topic == "capture.canceled":
+            fact.payload = {**fact.payload, "why": VOIDED_BY, "differs": winner, "winner": winner}
+
+
 def _shown(_session: Session, row: Capture) -> dict[str, Any]:
     return {
         "payment_intent": row.payment_intent,
@@ -271,4 +293,5 @@ OPERATION = Operation(
             "nothing here: no money was taken; somebody canceled the authorization at Stripe, who knows why"
         ),
     },
+    name_winner=_name_winner,
 )

@@ -19,7 +19,7 @@ from billing.database import Transact
 from billing.errors import InvalidRequest, UnknownEntity
 from billing.operations import by_id
 from billing.provider_ids import provider_id
-from billing.tables.entities import Capture, Invoice
+from billing.tables.entities import Capture, Invoice, Void
 from billing.tables.holds import ArchiveHold
 
 PAGE = 500
@@ -56,7 +56,8 @@ class Erased:
 
 
 def operations_of(ask: Transact, customer: str, also: Iterable[str] = ()) -> list[str]:
-    """The ids of the customer's invoices, and those that were named besides. A capture's row names no customer.
+    """The ids of the customer's invoices, and those that were named besides. The row of a capture or a void names
+    no customer.
 
     Raises InvalidRequest for what is no customer's id, or while a legal hold is about the customer; UnknownEntity.
     """
@@ -143,7 +144,7 @@ def _must_exist(session: Session, entity_id: str) -> None:
     operation = by_id(entity_id)
     if (
         operation is None
-        or operation.table not in (Capture, Invoice)
+        or operation.table not in (Capture, Invoice, Void)
         or session.get(operation.table, entity_id) is None
     ):
         raise UnknownEntity(entity_id)

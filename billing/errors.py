@@ -8,8 +8,8 @@
     │   ├── WrongSession        a TypeError, too
     │   └── WrongEngine         a TypeError, too
     ├── RequestReused           this request id was first used with other parameters
-    ├── AuthorizationTaken      another capture holds this authorization
-    ├── UnknownEntity           no capture, invoice or switch has this id
+    ├── AuthorizationTaken      another capture, or a void, holds this authorization
+    ├── UnknownEntity           no capture, void, invoice or switch has this id
     ├── UnknownCursor           the fact at which this cursor of `billing.changes` stands is not here
     ├── TooBusy                 a bulk has no room on its queue now; it says when to come back
     ├── NotFinal                waiting was over before the work was (billing/waiting.py)
@@ -132,12 +132,14 @@ class RequestReused(BillingError):
 
 
 class AuthorizationTaken(BillingError):
-    """One authorization is captured by one capture, until that one is declined, refused or canceled."""
+    """One authorization is captured by one capture, until that one is declined, refused or canceled; or given back by
+    one void, until that one is refused. `holder` is the id of the one that has it; `instead` is what may be done."""
 
-    def __init__(self, payment_intent: str, holder: str) -> None:
-        super().__init__(f"the authorization {payment_intent} already belongs to capture {holder}")
+    def __init__(self, payment_intent: str, holder: str, *, instead: str = "") -> None:
+        super().__init__(f"the authorization {payment_intent} already belongs to {holder}{instead and f'; {instead}'}")
         self.payment_intent = payment_intent
         self.holder = holder
+        self.instead = instead
 
 
 class UnknownEntity(BillingError):

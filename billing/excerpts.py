@@ -35,6 +35,7 @@ SHAPES: dict[str, Shape] = {
     "billing_line": like(r"\d{1,4}"),
     "billing_operation": like(r"[a-z]{3}_[A-Za-z0-9_]{1,36}"),
     "billing_request": is_digest,
+    "canceled_at": _time,
     "cancellation_reason": code,
     "capture_before": _time,
     "charge": _id,

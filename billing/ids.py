@@ -6,6 +6,7 @@ import uuid_utils
 
 CaptureId = NewType("CaptureId", str)
 InvoiceId = NewType("InvoiceId", str)
+VoidId = NewType("VoidId", str)
 
 
 def new(kind: str) -> str:

@@ -13,15 +13,14 @@ from billing.invoice_row import (
     differ,
     invoice_of,
     is_ours,
-    key_of,
     move,
     named,
-    object_of,
     path_of,
     read_invoice,
     refuse,
 )
 from billing.learned import Learned
+from billing.own_events import key_of, object_of
 from billing.provider_ids import IdKind, is_id, object_path
 from billing.states import InvoiceState
 from billing.steps import (

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from billing.differences import differences, reason
 from billing.idempotency import Rules
-from billing.invoice_row import differ, invoice_of, key_of, money_of, move, object_of, path_of, read_invoice, refuse
+from billing.invoice_row import differ, invoice_of, money_of, move, path_of, read_invoice, refuse
 from billing.learned import Learned
+from billing.own_events import around, by_whom
 from billing.states import InvoiceState
 from billing.steps import Ask, Gone, Json, Judgment, LoadedOperation, LookResult, Reader, Step, judgment
 from billing.tables.facts import Fact
@@ -78,25 +79,14 @@ def _not_open(invoice: Json) -> str:
 
 
 def _whose(loaded: LoadedOperation, read: Reader, kind: str, created: Json) -> Learned | None:
-    """Who did it, by the events of this kind that were created then: we, or somebody else; None if there is no such
-    event. Raises Unread.
-
-    The account's events are the newest first, and a busy account has many pages of them: none is read past ours.
-    """
-    whose = None
-    for event in read.pages("/v1/events", {"types": [kind], **created}):
-        if object_of(event) == invoice_of(loaded).stripe_invoice:
-            if key_of(event) in loaded.keys:
-                return Learned.FOUND_OURS
-            # Somebody else did it, or Stripe itself (such events have no request).
-            whose = Learned.FOUND_FREE
-    return whose
+    """Who did it, by the events of this kind that were created then; None if there is none. Raises Unread."""
+    return by_whom(loaded, read, kind, str(invoice_of(loaded).stripe_invoice), created)
 
 
 def _when_it_was_finalized(loaded: LoadedOperation, invoice: Json) -> Json:
     """The filter for the event of its finalization. By Stripe's own clock, so a minute on either side is ample."""
     at = _finalized_at(invoice)
-    return loaded.created if at is None else {"created": {"gte": at - 60, "lte": at + 60}}
+    return loaded.created if at is None else around(at)
 
 
 def _since_it_was_finalized(loaded: LoadedOperation, invoice: Json) -> Json:

@@ -1,4 +1,4 @@
-"""One loaded invoice: its paths at Stripe, which objects and events there are its own, and how its row changes."""
+"""One loaded invoice: its paths at Stripe, which objects there are its own, and how its row changes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -60,15 +60,3 @@ def differ(loaded: LoadedOperation, why: str, theirs: object = None) -> list[Fac
     row.reason = why
     money = {"minor": row.total_minor, "theirs": theirs}
     return move(loaded, InvoiceState.LINES_DIFFER, "lines_differ", **money, why=why)
-
-
-def key_of(event: Json) -> str | None:
-    request = event.get("request")
-    key = request.get("idempotency_key") if isinstance(request, Mapping) else None
-    return key if isinstance(key, str) else None
-
-
-def object_of(event: Json) -> str:
-    data = event.get("data")
-    subject = data.get("object") if isinstance(data, Mapping) else None
-    return str(subject.get("id")) if isinstance(subject, Mapping) else ""

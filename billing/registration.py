@@ -189,6 +189,9 @@ class Operation:
     success contradicts how it ended. False: the row stays as it is. Raises InvalidRequest if it cannot be set back."""
     afterwards: Mapping[str, Afterwards] = field(default_factory=dict)
     """By state, what a person does after it. Of other final states it is said that they are final."""
+    name_winner: Callable[[Session, LoadedOperation], None] | None = None
+    """Called once it has ended, before that is written: if it lost to another operation of ours, the reason of its row
+    and of its new fact names that one. None: its steps know, or nothing competes with it."""
     reopen: Callable[..., list[Fact]] | None = None
     """(row, actor=, reason=) -> facts: an operator has it tried again after it was refused. None: not possible for this
     kind. Raises InvalidRequest when it is not refused."""

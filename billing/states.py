@@ -1,5 +1,4 @@
-"""The states of captures, invoices, switches, runs, records, work, batches and differences: what each means, and who
-moves it, when.
+"""The states of operations, records, work, batches and differences: what each means, and who moves it, when.
 
 Each life is one value: its states, each with a line, and its transitions. Code changes the state of a loaded row by
 `set_state` alone, which refuses what is not among them. Statements that change rows without loading them name the
@@ -24,6 +23,13 @@ class CaptureState(StrEnum):
     REFUSED = "refused"
     EXPIRED = "expired"
     CANCELED = "canceled"
+
+
+class VoidState(StrEnum):
+    REQUESTED = "requested"
+    VOIDED = "voided"
+    REFUSED = "refused"
+    EXPIRED = "expired"
 
 
 class InvoiceState(StrEnum):
@@ -178,6 +184,33 @@ CAPTURE = Life(
 
 FREES_THE_AUTHORIZATION = (CaptureState.DECLINED, CaptureState.REFUSED, CaptureState.CANCELED)
 """In every other state a capture occupies its authorization, an expired one too, and no second one can ask for it."""
+
+_V = VoidState
+VOID = Life(
+    of="void",
+    states={
+        _V.REQUESTED: "an application requested to give an authorization back",
+        _V.VOIDED: "the authorization was canceled, and holds no money any more",
+        _V.REFUSED: "the void is impossible as asked: as a rule, the money was captured before",
+        _V.EXPIRED: "the authorization lapsed before it was voided",
+    },
+    transitions=(
+        *go(_V.REQUESTED, to=_V.VOIDED, by=WORKER, when="Stripe's answer or a look shows that it was canceled"),
+        *go(_V.REQUESTED, to=_V.REFUSED, by=WORKER, when="it is proven that nothing was canceled, and cannot be"),
+        *go(_V.REQUESTED, to=_V.EXPIRED, by=WORKER, when="Stripe says that the authorization lapsed"),
+        *go(_V.REQUESTED, to=_V.REFUSED, by=OPERATOR, when="`billing quarantine discard`: nothing was sent for it"),
+        *go(
+            *(_V.REFUSED, _V.EXPIRED),
+            to=_V.REQUESTED,
+            by=OPERATOR,
+            when="a late success contradicts it; after a replay a worker looks at Stripe",
+        ),
+    ),
+    topics={"hold_read": "what the authorization holds was read from Stripe"},
+)
+
+FREES_FROM_THE_VOID = (VoidState.REFUSED,)
+"""In every other state a void occupies its authorization, and no capture and no second void can ask for it."""
 
 _I = InvoiceState
 INVOICE = Life(
@@ -345,4 +378,4 @@ DIFFERENCE = Life(
     ),
 )
 
-LIVES = (CAPTURE, INVOICE, SWITCH, RUN, RECORD, WORK, BATCH, DIFFERENCE)
+LIVES = (CAPTURE, VOID, INVOICE, SWITCH, RUN, RECORD, WORK, BATCH, DIFFERENCE)

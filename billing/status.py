@@ -1,4 +1,4 @@
-"""The status of a capture or an invoice: its state, since when, and what happens next."""
+"""The status of a capture, a void or an invoice: its state, since when, and what happens next."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,12 +54,10 @@ _OF_WORK = load_only(Work.state, Work.due_at, Work.reason)
 
 
 def status(session: Session, entity_id: str) -> Status:
-    """The status of the capture or invoice with this id. Raises UnknownEntity, and InvalidRequest for wrong types."""
+    """The status of the operation with this id. Raises UnknownEntity, and InvalidRequest for wrong types."""
     session = callers_session(session)
     if not isinstance(entity_id, str):
-        raise InvalidText(
-            "entity_id", f"must be the id of a receipt, cap_... or inv_..., not {type(entity_id).__name__}"
-        )
+        raise InvalidText("entity_id", f"must be the id of a receipt, as cap_..., not {type(entity_id).__name__}")
     # Postgres refuses half surrogates and NUL, so a text that cannot be an id is not sent to it.
     operation = by_id(entity_id) if entity_id.isascii() and entity_id.isprintable() else None
     # Rows that the caller's session loaded before are read again: an application may poll in one session.

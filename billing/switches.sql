@@ -36,12 +36,13 @@ SELECT r.operation_id, r.step
   FROM billing.idempotency_records AS r
   JOIN billing.work AS w ON w.id = r.work_id
   JOIN (SELECT 'captures' AS kind, id, account, currency FROM billing.captures
+        UNION ALL SELECT 'voids', id, account, currency FROM billing.voids
         UNION ALL SELECT 'invoices', id, account, currency FROM billing.invoices) AS o ON o.id = r.operation_id
  WHERE r.concluded_at IS NULL AND r.state IN ('planned', 'in_doubt') AND r.last_reported_at >= :since
    AND :scope IN ('everything', o.kind, 'contract:' || w.contract, 'queue:' || w.queue,
                   'account:' || coalesce(o.account, 'own'), 'currency:' || o.currency)
    AND EXISTS (SELECT FROM billing.facts AS f
-                WHERE f.entity_type IN ('capture', 'invoice') AND f.entity_id = r.operation_id
+                WHERE f.entity_type IN ('capture', 'void', 'invoice') AND f.entity_id = r.operation_id
                   AND f.happened_at >= :since AND f.payload ->> 'why' = :why)
  ORDER BY r.id LIMIT :most;
 
@@ -54,6 +55,7 @@ SELECT state, of_state, operation_id, step, lease_until
           FROM billing.idempotency_records AS r
           JOIN billing.work AS w ON w.id = r.work_id
           JOIN (SELECT 'captures' AS kind, id, coalesce(account, 'own') AS account, currency FROM billing.captures
+                UNION ALL SELECT 'voids', id, coalesce(account, 'own'), currency FROM billing.voids
                 UNION ALL SELECT 'invoices', id, coalesce(account, 'own'), currency FROM billing.invoices
                 UNION ALL SELECT 'schedules', id, NULL, NULL FROM billing.scheduled_runs) AS o ON o.id = r.operation_id
          WHERE r.concluded_at IS NULL AND r.method <> 'GET' AND r.state IN ('sent', 'in_doubt')
@@ -72,6 +74,7 @@ SELECT s.scope, o.currency, count(*) AS operations, sum(o.minor) AS minor
          WHERE state = 'waiting' AND due_at IS NOT NULL AND NOT :only_held) AS w
   JOIN (SELECT 'captures' AS kind, id, coalesce(account, 'own') AS account, currency, amount_minor AS minor
           FROM billing.captures
+        UNION ALL SELECT 'voids', id, coalesce(account, 'own'), currency, held_minor FROM billing.voids
         UNION ALL SELECT 'invoices', id, coalesce(account, 'own'), currency, total_minor FROM billing.invoices
         UNION ALL SELECT 'schedules', id, NULL, NULL, NULL FROM billing.scheduled_runs) AS o ON o.id = w.entity_id
  CROSS JOIN LATERAL unnest(ARRAY['everything', o.kind, 'contract:' || w.contract, 'queue:' || w.queue,

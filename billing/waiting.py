@@ -1,4 +1,4 @@
-"""Wait until a capture or an invoice is final: short reads with growing pauses, and no open transaction in between.
+"""Wait until an operation is final: short reads with growing pauses, and no open transaction in between.
 
 This is for programs that have nothing else to do, such as a command or a test. A service that reacts to every change,
 also after a restart, follows `billing.changes`.
@@ -35,7 +35,7 @@ class NotFinal(BillingError):
 
 
 def wait(engine: Engine, entity_id: str, *, timeout_s: float = 30.0) -> Status:
-    """Wait until the capture or invoice with this id is final, and return that status.
+    """Wait until the operation with this id is final, and return that status.
 
     Commit the request first: until then no other connection sees it. Each read is a transaction of its own on a
     connection of `engine`; no connection is held in between.

@@ -1,4 +1,5 @@
-"""A small application with its own tables: it ships an order and asks for the money in the same transaction.
+"""A small application with its own tables: it ships or cancels an order, and asks for its money to be taken or given
+back in the same transaction.
 
     python examples/shop.py        # in a terminal with the lines that `billing up` printed
 
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 import urllib3
-from sqlalchemy import Engine, create_engine, func, select
+from sqlalchemy import Engine, ForeignKey, create_engine, func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import billing
@@ -44,6 +45,15 @@ class Order(Table):
     @property
     def total(self) -> billing.Money:
         return billing.Money(self.total_minor, self.currency)
+
+
+class Cancellation(Table):
+    """An order that is not shipped: what the customer's card held for it is given back."""
+
+    __tablename__ = "cancellations"
+
+    number: Mapped[int] = mapped_column(ForeignKey(Order.number), primary_key=True)
+    void_id: Mapped[str]
 
 
 class OutOfStock(Exception):
@@ -86,6 +96,24 @@ class Shop:
                 raise OutOfStock(number)
             return receipt.capture_id
 
+    def cancel(self, number: int) -> str:
+        """Cancel it and give its authorization back, both or neither. Returns the void's id.
+
+        Raises AuthorizationTaken if the order was shipped before: its money is refunded, and nothing is written here.
+        """
+        with Session(self.engine) as session, session.begin():
+            order = session.get_one(Order, number, with_for_update=True)
+            receipt = billing.request_void(
+                session,
+                payment_intent=order.payment_intent,
+                reason="requested_by_customer",
+                request_id=f"shop-order-{number}-canceled",
+                correlation_id=f"cancel-{number}",
+            )
+            if receipt.new:
+                session.add(Cancellation(number=number, void_id=receipt.void_id))
+            return receipt.void_id
+
     def bill(self, customer: str, month: str, seats: int) -> str:
         """Invoice a subscription for one month. A second call for the same month requests nothing new.
 
@@ -109,8 +137,9 @@ class Shop:
 
     def status(self, number: int) -> billing.Status | None:
         with Session(self.engine) as session:
-            order = session.get_one(Order, number)
-            return billing.status(session, order.capture_id) if order.capture_id else None
+            order, canceled = session.get_one(Order, number), session.get(Cancellation, number)
+            asked_for = canceled.void_id if canceled else order.capture_id
+            return billing.status(session, asked_for) if asked_for else None
 
     def next_number(self) -> int:
         with Session(self.engine) as session:
@@ -176,10 +205,21 @@ def main() -> None:
             )
     except billing.RequestReused as refused:
         print(f"order {number}: {refused}")
+    try:
+        shop.cancel(number)
+    except billing.AuthorizationTaken as taken:
+        print(f"order {number}: cannot be canceled: {taken}")
+    numbers = [number]
+    if stripe:
+        canceled = shop.next_number()
+        shop.sell(canceled, authorize(stripe, billing.Money(4500, "USD")), billing.Money(4500, "USD"))
+        print(f"order {canceled}: canceled; its authorization is given back by {shop.cancel(canceled)}")
+        numbers.append(canceled)
     give_up = time.monotonic() + wait_s
-    while (status := shop.status(number)) and not status.final and time.monotonic() < give_up:
-        time.sleep(0.1)
-    print(f"order {number}: its money is {shop.paid(number)}")
+    for each in numbers:
+        while (status := shop.status(each)) and not status.final and time.monotonic() < give_up:
+            time.sleep(0.1)
+        print(f"order {each}: its money is {shop.paid(each)}")
 
 
 if __name__ == "__main__":

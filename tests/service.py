@@ -156,6 +156,12 @@ class Service:
                 **more,
             ).capture_id
 
+    def ask_for_void(self, intent: str | None = None, **more: Any) -> str:
+        self._asked += 1
+        more = {"reason": "requested_by_customer", "request_id": f"void-{self._asked}", **more}
+        with database.transaction(self.engines["application"]) as session:
+            return billing.request_void(session, payment_intent=intent or self.intents()[0], **more).void_id
+
     def ask_for_invoice(self, customer: str | None = None, **more: Any) -> str:
         self._asked += 1
         with database.transaction(self.engines["application"]) as session:

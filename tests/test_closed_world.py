@@ -33,13 +33,15 @@ from billing.probes import PROBE
 from billing.registration import Contract, Operation
 from billing.runs import CALL
 from billing.schedules import SCHEDULES
-from billing.states import CaptureState, RecordState, RunState, WorkState
+from billing.states import CaptureState, RecordState, RunState, VoidState, WorkState
 from billing.steps import LoadedOperation, Step
 from billing.stripe_gateway import StripeGateway
 from billing.tables.entities import Capture
 from billing.tables.facts import Fact
 from billing.tables.idempotency_records import Record
 from billing.timing import PRODUCTION, SHORT, Timing
+from billing.void_steps import _STATES as _VOID_STATES
+from billing.void_steps import READ_HOLD, VOID
 from jobs.config import queues
 from jobs.road import contracts, guards, planning
 from jobs.road.verdicts import (
@@ -226,6 +228,8 @@ def test_every_pause_is_short(pause: Any):
 def test_every_definite_outcome_of_a_capture_has_its_state():
     assert set(_STATES) == set(DEFINITE)
     assert set(_STATES.values()) == set(CaptureState) - {CaptureState.REQUESTED}
+    assert set(_VOID_STATES) == set(DEFINITE)
+    assert set(_VOID_STATES.values()) == set(VoidState) - {VoidState.REQUESTED}
 
 
 # Facts.
@@ -313,11 +317,12 @@ def test_a_guard_stops_everything_that_a_person_or_a_switch_has_stopped():
 
 
 _ASKS_A_KIND = re.compile(
-    r'isinstance\([^)]*\b(Capture|Invoice|Switch)\b(?!\w)|startswith\(\(?"(cap|inv|swi)_'
-    r'|"(capture|invoice|switch)": ["\w]'
+    r'isinstance\([^)]*\b(Capture|Void|Invoice|Switch)\b(?!\w)|startswith\(\(?"(cap|void|inv|swi)_'
+    r'|"(capture|void|invoice|switch)": ["\w]'
 )
 _OWN_FILES = re.compile(
-    r"billing/(captures|invoices|invoice_\w+|capture_steps|probes|tables|switches)\.py|jobs/(local|access)/"
+    r"billing/(captures|voids|invoices|invoice_\w+|capture_steps|void_steps|probes|tables|switches)\.py"
+    r"|jobs/(local|access)/"
     r"|jobs/recovery/(retold|shown_rows)\.py"
 )
 
@@ -341,6 +346,8 @@ def test_nobody_asks_of_which_kind_an_operation_is_but_its_own_files():
 STEPS: list[Step] = [
     READ_AUTHORIZATION,
     CAPTURE,
+    READ_HOLD,
+    VOID,
     CREATE,
     ADD_LINES,
     FINALIZE,
@@ -372,7 +379,7 @@ def _has(operation: Any, name: str) -> bool:
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
 def test_only_what_the_provider_replays_by_key_is_resent_under_it(step: Step):
     """The rest is reading and deleting, which may be repeated."""
-    assert step.rules.replays == (step.name in {"capture", "create", "add_lines", "finalize", "send"})
+    assert step.rules.replays == (step.name in {"capture", "void", "create", "add_lines", "finalize", "send"})
 
 
 def test_every_learned_state_is_produced_somewhere():

@@ -42,6 +42,28 @@ def test_an_order_that_ships_is_paid_once_however_often_it_ships(shop, service):
     assert shop.paid(1) == "captured; nothing, this is final"
 
 
+def test_an_order_that_is_canceled_gives_its_authorization_back_once(shop, service):
+    (intent,) = service.intents()
+    shop.sell(1, intent, billing.Money(1999, "USD"))
+    void_id = shop.cancel(1)
+    assert shop.cancel(1) == void_id
+    assert service.settle(void_id) == ["voided"]
+    assert shop.paid(1) == "voided; nothing, this is final"
+    assert [effect["amount"] for effect in service.effects("payment_intent.canceled", intent)] == [1999]
+    with pytest.raises(billing.AuthorizationTaken, match=void_id):
+        shop.ship(1)
+
+
+def test_an_order_that_was_shipped_is_not_canceled(shop, service):
+    (intent,) = service.intents()
+    shop.sell(1, intent, billing.Money(1999, "USD"))
+    capture_id = shop.ship(1)
+    with pytest.raises(billing.AuthorizationTaken, match=capture_id):
+        shop.cancel(1)
+    assert service.settle(capture_id) == ["captured"]
+    assert shop.paid(1) == "captured; nothing, this is final"
+
+
 def test_an_order_that_is_rolled_back_asks_for_nothing(shop, service):
     (intent,) = service.intents()
     shop.sell(1, intent, billing.Money(1999, "USD"))
@@ -71,7 +93,7 @@ def test_the_example_runs_as_a_program(service):
 
 def test_the_example_authorizes_a_card_of_its_own_each_time_and_sees_the_money_move(service):
     given = {"DATABASE_URL": service.url, "STRIPE_API_BASE": service.stripe_api_base}
-    for number in (1, 2):
+    for number in (1, 3):
         program = subprocess.Popen(
             [sys.executable, str(EXAMPLES / "shop.py")], env={**os.environ, **given}, stdout=subprocess.PIPE, text=True
         )
@@ -80,8 +102,12 @@ def test_the_example_authorizes_a_card_of_its_own_each_time_and_sees_the_money_m
             service.work_off()
         assert program.stdout is not None
         with program.stdout as told:
-            assert told.read().splitlines()[-1] == f"order {number}: its money is captured; nothing, this is final"
+            assert told.read().splitlines()[-2:] == [
+                f"order {number}: its money is captured; nothing, this is final",
+                f"order {number + 1}: its money is voided; nothing, this is final",
+            ]
     assert [effect["amount"] for effect in service.effects("capture")] == [1999, 1999]
+    assert [effect["amount"] for effect in service.effects("payment_intent.canceled")] == [4500, 4500]
 
 
 def test_the_example_says_what_it_needs(service):

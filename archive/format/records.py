@@ -74,7 +74,7 @@ _account = like(rf"own|{SHAPES[IdKind.ACCOUNT]}")
 _currency = like(r"[A-Z]{3}")
 moment = like(r"\d{4}-\d\d-\d\dT[0-9:.]{8,15}(?:Z|[+-]\d\d:\d\d)")
 _SCOPE = (
-    r"everything|captures|invoices|schedules|account:(?:own|acct_[A-Za-z0-9]{1,64})"
+    r"everything|captures|voids|invoices|schedules|account:(?:own|acct_[A-Za-z0-9]{1,64})"
     r"|(?:contract|queue):[a-z][a-z_]{0,59}|currency:[A-Z]{3}"
 )
 _scope = like(_SCOPE)
@@ -95,13 +95,15 @@ PAYLOAD: dict[str, Shape] = {
     "authorized": yes_or_no,
     "authorised": yes_or_no,  # in facts from before migration 0010
     "authorized_minor": whole,
+    # Why an authorization is given back: one of Stripe's four words.
+    "cancellation_reason": code,
     "capture_before": moment,
     # The money that facts say was taken which left Postgres: minor units by currency.
     "captured": _sums,
     "charge": id_of(IdKind.CHARGE),
     "command": like(
         r"(?:access|archive|capture|close|differences|erase|housekeeping|invoice|migrate|quarantine|reconcile|recover"
-        r"|schedule|switch)(?: [a-z]{1,20}){0,2}"
+        r"|schedule|switch|void)(?: [a-z]{1,20}){0,2}"
     ),
     "count": whole,
     "currency": _currency,
@@ -132,6 +134,8 @@ PAYLOAD: dict[str, Shape] = {
     "theirs": whole,
     "took_ms": whole,
     "why": code,
+    # The capture or the void of ours that was first, where an operation lost to it.
+    "winner": like(r"(?:cap|void)_[0-9a-f]{32}"),
     "work_id": like(r"wrk_[A-Za-z0-9_]{1,128}"),
 }
 

@@ -17,7 +17,7 @@ WITH told AS (
            entity_id,
            entity_version
       FROM told
-     WHERE entity_type IN ('capture', 'invoice')
+     WHERE entity_type IN ('capture', 'void', 'invoice')
        AND (what IN ('replayed', 'reopened') OR (what = 'refused' AND why = 'discarded'))
        AND happened_at >= $since
     UNION ALL
@@ -48,7 +48,7 @@ SELECT decided.decided_at,
             ELSE (SELECT arg_min(next.what, next.entity_version)
                     FROM told AS next
                    WHERE next.entity_id = decided.entity_id AND next.entity_version > decided.entity_version
-                     AND next.what IN ('captured', 'declined', 'refused', 'expired', 'canceled', 'sent', 'paid', 'upheld', 'conflict'))
+                     AND next.what IN ('captured', 'declined', 'refused', 'expired', 'canceled', 'voided', 'sent', 'paid', 'upheld', 'conflict'))
        END AS became
   FROM decided
   LEFT JOIN (SELECT entity_id, coalesce(any_value(account), 'own') AS account, any_value(currency) AS currency,

@@ -5,7 +5,7 @@
 -- columns: scope text, pulled_at time, pulled_by text?, released_at time?, released_by text?, minutes int, continued text,
 --   operations int?, currency text?, held_minor money?
 -- Listed is every switch that was pulled at some moment of the range. `billing` is the service itself.
--- `operations`, `held_minor`: captures and invoices of the scope that had been requested and had not ended when it was released (or as of
+-- `operations`, `held_minor`: captures, voids and invoices of the scope that had been requested and had not ended when it was released (or as of
 -- `until`), one line for each currency. Some of them may have waited for another reason.
 WITH told AS (
     SELECT * FROM facts WHERE happened_at < $until
@@ -32,9 +32,10 @@ WITH told AS (
            any_value(minor) FILTER (WHERE topic LIKE '%.requested') AS minor,
            min(happened_at) FILTER (WHERE topic LIKE '%.requested') AS asked_at,
            min(happened_at) FILTER (WHERE topic IN ('capture.captured', 'capture.declined', 'capture.refused', 'capture.expired',
-                                                    'capture.canceled', 'invoice.sent', 'invoice.paid', 'invoice.refused')) AS ended_at
+                                                    'capture.canceled', 'void.voided', 'void.refused', 'void.expired',
+                                                    'invoice.sent', 'invoice.paid', 'invoice.refused')) AS ended_at
       FROM told
-     WHERE entity_type IN ('capture', 'invoice')
+     WHERE entity_type IN ('capture', 'void', 'invoice')
      GROUP BY entity_id
 ), held AS (
     SELECT wanted.entity_id, operations.currency, count(*) AS operations, sum(operations.minor) AS minor
@@ -44,6 +45,7 @@ WITH told AS (
        AND (operations.ended_at IS NULL OR operations.ended_at >= wanted.end_at)
        AND (wanted.scope IN ('everything', operations.account, 'currency:' || operations.currency)
             OR (operations.kind = 'capture' AND wanted.scope IN ('captures', 'queue:captures', 'contract:take_capture'))
+            OR (operations.kind = 'void' AND wanted.scope IN ('voids', 'queue:captures', 'contract:void_authorization'))
             OR (operations.kind = 'invoice' AND wanted.scope IN ('invoices', 'queue:invoices', 'contract:issue_invoice')))
      GROUP BY wanted.entity_id, operations.currency
 )

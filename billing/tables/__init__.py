@@ -1,7 +1,7 @@
 """All tables of the service, in the Postgres schema `billing`. Their constraints hold even if this code has a bug.
 
     schema.py               what all tables share, and whose database this is
-    entities.py             what is asked for: captures, invoices and their lines; and switches
+    entities.py             what is asked for: captures, voids, invoices and their lines; and switches
     scheduled_runs.py       when a schedule was due, and what became of it
     idempotency_records.py  one call to Stripe under one key
     work.py                 what is still to be done

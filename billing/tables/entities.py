@@ -1,4 +1,4 @@
-"""What is asked for: captures, invoices with their lines, and switches. Each has a life, and facts that record it."""
+"""What is asked for: captures, voids, invoices with their lines, and switches. Each has a life, and facts."""
 
 from datetime import datetime, timedelta
 from typing import ClassVar
@@ -26,6 +26,8 @@ MAX_DESCRIPTION = 500
 """Characters of a line's description."""
 ERASED = "(erased)"
 """The description of a line whose customer was erased (`billing.erasure`)."""
+CANCELLATION_REASONS = ("duplicate", "fraudulent", "requested_by_customer", "abandoned")
+"""Why an authorization is given back, in Stripe's words. Source: docs.stripe.com/api/payment_intents/cancel."""
 MAX_DAYS = 365
 """Days until an invoice is due."""
 
@@ -111,6 +113,42 @@ class Capture(Requested):
     capture_before: Mapped[datetime | None]
     state: Mapped[str] = mapped_column(String(20), server_default=states.CAPTURE.first)
     charge: Mapped[str | None] = mapped_column(String(255))
+
+
+class Void(Requested):
+    """One request to give back what an authorization holds."""
+
+    life = states.VOID
+    __tablename__ = "voids"
+    __table_args__ = (
+        UniqueConstraint("account", "request_id", postgresql_nulls_not_distinct=True),
+        Index(
+            "voids_one_per_authorization",
+            "account",
+            "payment_intent",
+            unique=True,
+            postgresql_where=text(f"state NOT IN ({quoted(states.FREES_FROM_THE_VOID)})"),
+            postgresql_nulls_not_distinct=True,
+        ),
+        # A payment intent leads to it, whoever's it is (`Operation.found_by`).
+        Index("voids_by_payment_intent", "payment_intent"),
+        Index("voids_correlated", "correlation_id", postgresql_where=text("correlation_id <> request_id")),
+        CheckConstraint(f"cancellation_reason IN ({quoted(CANCELLATION_REASONS)})", name="cancellation_reason_known"),
+        CheckConstraint("held_minor >= 0", name="held_not_negative"),
+        own_id_shape("void"),
+        provider_id_shape(IdKind.PAYMENT_INTENT),
+        provider_id_shape(IdKind.ACCOUNT),
+        amount_range("held_minor"),
+        currency_shape("currency"),
+        known_state(states.VOID),
+    )
+
+    payment_intent: Mapped[str] = mapped_column(String(255))
+    cancellation_reason: Mapped[str] = mapped_column(String(40))
+    # What the authorization held, as it was read from Stripe just before the cancel. Null: not read yet.
+    held_minor: Mapped[int | None]
+    currency: Mapped[str | None] = mapped_column(String(3))
+    state: Mapped[str] = mapped_column(String(20), server_default=states.VOID.first)
 
 
 class Invoice(Requested):

@@ -100,6 +100,16 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         "reader": May(see=_all("captures")),
         "operator": May(change=_these("state state_since reason version")),
     },
+    "voids": {
+        "application": May(
+            see=_all("voids"),
+            write=_these("id account correlation_id version request_id payment_intent cancellation_reason"),
+        ),
+        "relay": May(see=_these("id held_minor currency")),
+        "worker": May(see=_all("voids"), change=_these("state state_since reason version held_minor currency")),
+        "reader": May(see=_all("voids")),
+        "operator": May(change=_these("state state_since reason version")),
+    },
     "invoices": {
         "application": May(
             see=_all("invoices"),

@@ -43,6 +43,7 @@ from jobs.cli import (
     standin,
     switches,
     usage,
+    voids,
 )
 from jobs.cli.output import print_error, print_line
 
@@ -59,6 +60,7 @@ app = typer.Typer(
 for room in (
     demo,
     requests,
+    voids,
     doctor,
     operators,
     switches,

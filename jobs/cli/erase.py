@@ -27,7 +27,7 @@ def customer(
     reason: Reason,
     also: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="A capture of this customer, cap_...; may be given several times."),
+        typer.Option(metavar="ID", help="A capture or void of this customer, cap_... or void_...; may be repeated."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Erase nothing: count, and say what is not over.")] = False,
     actor: Actor = "",
@@ -37,8 +37,8 @@ def customer(
 
     It erases the descriptions of the customer's invoices, the bodies of the calls that sent them, and what operators
     and the application wrote in words: reasons, and names of who asked. It finds invoices by the customer; name
-    captures with --also, because they name no customer here. Amounts, ids, states, keys and times stay, and so do the
-    archive and its verification: none of what is erased was ever archived.
+    captures and voids with --also, because they name no customer here. Amounts, ids, states, keys and times stay, and
+    so do the archive and its verification: none of what is erased was ever archived.
 
     It refuses while an operation of the customer is not over, or was over less than a day ago, and while a legal hold
     names the customer. It cannot be undone. The reason is kept: write the number of the request, and no name.

@@ -1,4 +1,4 @@
-"""Asking for captures and invoices, and their status, through the same functions as an application."""
+"""Asking for captures and invoices, and the status of what was asked, through the same functions as an application."""
 
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -83,7 +83,7 @@ def capture(
                 f"{receipt.capture_id}: {amount_asked} of {payment_intent}"
                 + ("" if receipt.new else ", asked for before")
             )
-        _report(act.runtime, receipt.capture_id, wait, timeout_s, as_json)
+        report(act.runtime, receipt.capture_id, wait, timeout_s, as_json)
 
 
 def issue(
@@ -127,7 +127,7 @@ def issue(
         if not as_json:
             total = amount(sum(each.amount.minor for each in lines), lines[0].amount.currency)
             print_line(f"{receipt.invoice_id}: {total} to {customer}" + ("" if receipt.new else ", asked for before"))
-        _report(act.runtime, receipt.invoice_id, wait, timeout_s, as_json)
+        report(act.runtime, receipt.invoice_id, wait, timeout_s, as_json)
 
 
 def reopen(
@@ -164,12 +164,14 @@ def reopen(
 
 
 def status(
-    name: Annotated[str, typer.Argument(metavar="ID", help="cap_..., inv_..., pi_..., in_..., or a request id")],
+    name: Annotated[
+        str, typer.Argument(metavar="ID", help="cap_..., void_..., inv_..., pi_..., in_... or a request id")
+    ],
     wait: Wait = False,
     timeout_s: Timeout = 120.0,
     as_json: AsJson = False,
 ) -> None:
-    """Show the state of a capture or an invoice, since when, and what happens next.
+    """Show the state of a capture, a void or an invoice, since when, and what happens next.
 
     \b
     Examples:
@@ -182,10 +184,10 @@ def status(
 
     with opened() as runtime:
         entity_id = patiently(runtime, lambda session: find(session, name)[0])
-        _report(runtime, entity_id, wait, timeout_s, as_json)
+        report(runtime, entity_id, wait, timeout_s, as_json)
 
 
-def _report(runtime: "Runtime", entity_id: str, wait: bool, timeout_s: float, as_json: bool) -> None:
+def report(runtime: "Runtime", entity_id: str, wait: bool, timeout_s: float, as_json: bool) -> None:
     """Show the status; with `wait`, once it is final or stuck. Exits with 1 if it did not succeed."""
     import billing
     from jobs.process.patience import patiently
@@ -208,7 +210,7 @@ def _report(runtime: "Runtime", entity_id: str, wait: bool, timeout_s: float, as
         print_error(f"waiting does not help; next: {now.next}")
     elif wait and not now.final:
         print_error(f"not final after {timeout_s:g} s; next: {now.next}{_missing(now.next)}")
-    if wait and now.state not in ("captured", "sent", "paid"):
+    if wait and now.state not in ("captured", "voided", "sent", "paid"):
         raise typer.Exit(1)
 
 

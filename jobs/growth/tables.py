@@ -24,7 +24,14 @@ DAYS = 7
 COUNT_MOST = 5_000_000
 """So many rows of a day are counted."""
 
-_PREFIXES = {"captures": "cap", "invoices": "inv", "invoice_lines": "inv", "work": "wrk", "idempotency_records": "rec"}
+_PREFIXES = {
+    "captures": "cap",
+    "voids": "void",
+    "invoices": "inv",
+    "invoice_lines": "inv",
+    "work": "wrk",
+    "idempotency_records": "rec",
+}
 """What the ids begin with in tables that are counted by id."""
 
 

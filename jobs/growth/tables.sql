@@ -12,8 +12,12 @@ SELECT c.relname AS name,
 SELECT clock_timestamp() AS now, extract(epoch FROM clock_timestamp() - created_at) AS age_s FROM billing.installation;
 
 -- name: captures
--- This one and the next: rows whose ids lie between two, from the index alone.
+-- This one and the next two: rows whose ids lie between two, from the index alone.
 SELECT (SELECT count(*) FROM (SELECT FROM billing.captures WHERE id >= b.low AND id < b.high LIMIT :most) AS day)
+  FROM unnest(CAST(:lows AS text[]), CAST(:highs AS text[])) WITH ORDINALITY AS b (low, high, place) ORDER BY b.place;
+
+-- name: voids
+SELECT (SELECT count(*) FROM (SELECT FROM billing.voids WHERE id >= b.low AND id < b.high LIMIT :most) AS day)
   FROM unnest(CAST(:lows AS text[]), CAST(:highs AS text[])) WITH ORDINALITY AS b (low, high, place) ORDER BY b.place;
 
 -- name: invoices

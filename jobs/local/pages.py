@@ -1,6 +1,6 @@
 """Writes into docs/ what the code says itself, such as states and metrics: `make docs` writes, `make check` compares.
 
-docs/protocol.md shows every life; docs/application.md shows what an application sees of a capture and an invoice.
+docs/protocol.md shows every life; docs/application.md shows what an application sees of what it asked for.
 
 A part of a page stands between two comments, and all of it is written from one value in the code.
 """
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from archive.keeping import bucket_rules
 from archive.policy.retention import load
 from billing.shown_states import as_shown
-from billing.states import CAPTURE, INVOICE, LIVES, OPERATOR, WORKER, Life
+from billing.states import CAPTURE, INVOICE, LIVES, OPERATOR, VOID, WORKER, Life
 from jobs.access.kinds import S3_POLICIES, s3_policy
 from jobs.growth.retention import KEPT
 from jobs.metrics.instruments import instruments
@@ -60,7 +60,7 @@ def lives() -> str:
 
 
 def lives_of_an_application() -> str:
-    return "\n".join(followed(as_shown(life)) for life in (CAPTURE, INVOICE))
+    return "\n".join(followed(as_shown(life)) for life in (CAPTURE, VOID, INVOICE))
 
 
 def shown(life: Life) -> str:

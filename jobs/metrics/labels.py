@@ -66,7 +66,7 @@ LABELS: Mapping[str, Label] = {
     "event": Label("of a line of the log, as in [logs.md](../logs.md)", _our_word),
     "level": Label("of a line of the log", _our_word),
     "memory": Label("`used` or `limit`", _our_word),
-    "operation": Label("`capture`, `invoice`, `switch` or `run`", _operation),
+    "operation": Label("`capture`, `void`, `invoice`, `switch` or `run`", _operation),
     "outcome": Label("`read`, `too_slow` or `failed`; of spans `exported`, `failed` or `dropped`", _our_word),
     "queue": Label("`captures`, `invoices` or `maintenance`", _one_of(*queues.NAMES)),
     "retention_class": Label("of facts, as in `archive/policy/retention.toml`", _one_of(*CLASSES)),

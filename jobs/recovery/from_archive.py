@@ -28,7 +28,7 @@ from archive.signing.keyring import Keyring
 from billing import statements
 from billing.operations import OPERATIONS
 from billing.states import BatchState
-from billing.tables.entities import Entity, Switch
+from billing.tables.entities import Entity, Requested, Switch
 from billing.tables.facts import ArchiveBatch
 from jobs.recovery import retold
 from jobs.recovery.repeats import Repeats
@@ -64,7 +64,7 @@ class Count:
 
 
 def missing(store: Store, known: Mapping[str, Known], installation: str) -> Iterator[Part]:
-    """Every batch that the bucket has and Postgres does not, verified. Captures and invoices come before their calls,
+    """Every batch that the bucket has and Postgres does not, verified. Operations come before their calls,
     because their rows are made of these facts. Raises EvidenceDiffers."""
     keys = Keyring(keyring.read(store))
     for name in sorted(CLASSES, key=lambda each: each == "attempt"):
@@ -193,9 +193,14 @@ def _is_state(row: Row[Any]) -> bool:
     return operation is not None and row.topic.partition(".")[2] in operation.table.life.states
 
 
+_REQUESTS = frozenset(
+    f"{kind}.requested" for kind, operation in OPERATIONS.items() if issubclass(operation.table, Requested)
+)
+
+
 def _planned(told: Told) -> int | None:
     """A request is planned again, so that a worker ends what was not ended."""
-    return None if told["topic"] in ("capture.requested", "invoice.requested") else CONTRACTS_VERSION
+    return None if told["topic"] in _REQUESTS else CONTRACTS_VERSION
 
 
 def _batch(part: Part, told: Sequence[Told]) -> ArchiveBatch:

@@ -70,6 +70,7 @@ SELECT fact_id, topic, fact_version, entity_type, entity_id, entity_version, coa
 SELECT f.entity_id FROM billing.facts AS f
  WHERE f.id > :after
    AND (f.topic = 'capture.requested' AND NOT EXISTS (SELECT FROM billing.captures AS c WHERE c.id = f.entity_id)
+        OR f.topic = 'void.requested' AND NOT EXISTS (SELECT FROM billing.voids AS v WHERE v.id = f.entity_id)
         OR f.topic = 'invoice.requested' AND NOT EXISTS (SELECT FROM billing.invoices AS i WHERE i.id = f.entity_id))
  ORDER BY f.id;
 

@@ -20,9 +20,9 @@ from billing.errors import BillingError
 from billing.facts import new_fact
 from billing.gateway import Budget, Gateway, Request, boot_clock
 from billing.idempotency import lease_alive
-from billing.invoice_row import key_of
 from billing.learned import EFFECT_IS_OURS, Learned
 from billing.operations import by_id, operation_of
+from billing.own_events import key_of
 from billing.records import CallSettings, conclude, plan
 from billing.states import RecordState
 from billing.steps import Json, LoadedOperation, LookResult, Reader, Step, Unread
@@ -33,8 +33,11 @@ from jobs.recovery.repeats import Repeats
 SQL = statements.beside(__file__)
 T = TypeVar("T")
 
-EVENTS = ("payment_intent.succeeded", "invoice.created", "invoice.updated", "invoice.finalized", "invoice.sent")
-"""What our calls cause: capture, create, add_lines, finalize, send."""
+EVENTS = (
+    *("payment_intent.succeeded", "payment_intent.canceled"),
+    *("invoice.created", "invoice.updated", "invoice.finalized", "invoice.sent"),
+)
+"""What our calls cause: capture, void, create, add_lines, finalize, send."""
 EVENTS_DAYS = 30
 """Stripe lists no older events. Source: docs.stripe.com/api/events."""
 RECOVERED = "recovered"
@@ -73,8 +76,11 @@ class Difference:
 
 UNKNOWN = "Stripe shows our calls for it, and it is not known here"
 BEHIND = "Stripe shows calls for it that are not known here"
-CONTRADICTS = "it ended here without the money, and Stripe shows our capture"
-TAKEN = "it cannot be attached: another capture holds its authorization; see `billing explain` of that payment intent"
+CONTRADICTS = "it ended here without its effect, and Stripe shows our call"
+TAKEN = (
+    "it cannot be attached: another capture or void holds its authorization; see `billing explain` of that payment "
+    "intent"
+)
 
 
 class StripesSide:
@@ -86,7 +92,7 @@ class StripesSide:
         self._gateway, self._call_settings = gateway, call_settings
         self._transact, self._since, self._actor = transact, since, actor
         name = re.escape(f"{call_settings.service}:{call_settings.environment}")
-        self._key = re.compile(rf"{name}:([a-z]{{3}}_[0-9a-f]{{32}}):(.+):g(\d+)")
+        self._key = re.compile(rf"{name}:([a-z]{{3,4}}_[0-9a-f]{{32}}):(.+):g(\d+)")
 
     def traces(self) -> list[Trace]:
         """Every operation of ours for which something was done since. Raises NotRead."""
@@ -131,10 +137,10 @@ class StripesSide:
             if row is None:
                 if shown_rows.is_worthless(trace.shown):
                     return None
-                taken = shown_rows.is_taken(session, trace.account, trace.shown)
+                taken = shown_rows.is_taken(session, trace.operation_id, trace.account, trace.shown)
                 return Difference(trace.operation_id, TAKEN if taken else UNKNOWN)
             if row.life.is_final(row.state):
-                return Difference(trace.operation_id, CONTRADICTS) if shown_rows.ended_without_money(row) else None
+                return Difference(trace.operation_id, CONTRADICTS) if shown_rows.ended_without_effect(row) else None
             keys = list(trace.keys.values())
             concluded = set(statements.run(session, SQL["concluded_keys"], keys=keys).scalars())
             return Difference(trace.operation_id, BEHIND) if set(keys) - concluded else None
@@ -166,7 +172,7 @@ class StripesSide:
         if made is None:
             return Difference(trace.operation_id, UNKNOWN)
         row, asked = made
-        if shown_rows.is_taken(session, trace.account, trace.shown):
+        if shown_rows.is_taken(session, trace.operation_id, trace.account, trace.shown):
             return Difference(trace.operation_id, TAKEN)
         row.version = statements.run(session, SQL["newest_version"], kind=operation.kind, id=row.id).scalar_one()
         requested = new_fact(row, "requested", actor=self._actor, **asked)

@@ -150,7 +150,8 @@ class Recovery:
         found nothing. Raises AskedAgain.
         """
         # Whoever requests something now waits, and then finds what was made again.
-        session.execute(text("LOCK TABLE billing.captures, billing.invoices IN SHARE ROW EXCLUSIVE MODE"))
+        tables = "billing.captures, billing.voids, billing.invoices"
+        session.execute(text(f"LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE"))
         for first, again in repeats.left(session, since):
             raise AskedAgain(first, again)
         lineage.recovered(session)

@@ -1,4 +1,4 @@
-"""Rows of captures and invoices, made of what their archived facts tell, or brought forward by it.
+"""Rows of captures, voids and invoices, made of what their archived facts tell, or brought forward by it.
 
 Not every column is in a fact. Of a request id only its digest is (`billing.request_ids`); the correlation id is the
 same text unless the application gave another one, which the digest shows. An invoice's lines are not, because their
@@ -6,7 +6,7 @@ texts may name people: Stripe has them once they were added, and an invoice whos
 when it goes on.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,8 +14,9 @@ from sqlalchemy.orm import Session
 
 from billing.captures import holder_of
 from billing.facts import OWN
-from billing.states import FREES_THE_AUTHORIZATION, CaptureState, InvoiceState, set_state
-from billing.tables.entities import Capture, Entity, Invoice
+from billing.holders import CAPTURED_BY, VOIDED_BY, void_holding
+from billing.states import FREES_FROM_THE_VOID, FREES_THE_AUTHORIZATION, CaptureState, InvoiceState, set_state
+from billing.tables.entities import Capture, Entity, Invoice, Requested, Void
 from jobs.recovery.repeats import Repeats
 
 UNKNOWN_DAYS = 1
@@ -30,7 +31,7 @@ def tell(
     """Apply these facts of one entity, in their order. True if its row was made or changed.
 
     `version`: the number of its newest fact, from which the next one counts. No row is made without the fact that
-    requested it, or if another capture has the authorization by now.
+    requested it, or if another one of its kind has the authorization by now.
     """
     made = row is None
     if row is None and story:
@@ -42,20 +43,24 @@ def tell(
         topic, payload = str(each["topic"]).partition(".")[2], each["payload"]
         if isinstance(row, Capture):
             _tell_capture(row, topic, payload, each["happened_at"])
+        elif isinstance(row, Void):
+            _tell_void(row, topic, payload, each["happened_at"])
         elif isinstance(row, Invoice):
             _tell_invoice(row, topic, payload, each["happened_at"])
     row.version = version
     if made:
-        if isinstance(row, Capture) and _is_taken(session, row):
+        if isinstance(row, Capture | Void) and _is_taken(session, row):
             return False
         session.add(row)
         session.flush()
     return made or row.state != before
 
 
-def _is_taken(session: Session, row: Capture) -> bool:
-    occupies = row.state not in FREES_THE_AUTHORIZATION
-    return occupies and holder_of(session, row.account, row.payment_intent) is not None
+def _is_taken(session: Session, row: Capture | Void) -> bool:
+    frees, holding = (
+        (FREES_FROM_THE_VOID, void_holding) if isinstance(row, Void) else (FREES_THE_AUTHORIZATION, holder_of)
+    )
+    return row.state not in frees and holding(session, row.account, row.payment_intent) is not None
 
 
 def _account(payload: Told) -> str | None:
@@ -63,35 +68,53 @@ def _account(payload: Told) -> str | None:
     return None if account == OWN else account
 
 
-def _requested(session: Session, kind: str, told: Told, repeats: Repeats) -> Capture | Invoice | None:
+def _requested(session: Session, kind: str, told: Told, repeats: Repeats) -> Requested | None:
     payload = told["payload"]
-    if told["topic"] != f"{kind}.requested" or kind not in ("capture", "invoice"):
+    if told["topic"] != f"{kind}.requested" or kind not in _ASKED_FOR:
         return None
-    table: type[Capture] | type[Invoice] = Capture if kind == "capture" else Invoice
-    account, own = _account(payload), str(told["entity_id"])
-    common = {
-        "id": own,
-        "account": account,
-        "correlation_id": told["correlation_id"],
-        "requested_at": told["happened_at"],
-        "state": table.life.first,
-        "state_since": told["happened_at"],
-        "currency": payload.get("currency"),
-        "version": told["entity_version"],
-    }
-    if kind == "capture":
-        named = {"payment_intent": payload.get("payment_intent"), "amount_minor": payload.get("minor"), "capture_no": 1}
-    else:
-        named = {
-            "customer": payload.get("customer"),
-            "total_minor": payload.get("minor"),
-            "days_until_due": UNKNOWN_DAYS,
-        }
-    if None in (*named.values(), common["currency"]):
+    table, named_by = _ASKED_FOR[kind]
+    account, own, named = _account(payload), str(told["entity_id"]), named_by(payload)
+    if None in named.values():
         return None  # a value that the archive did not take
     digest, known = payload.get("request_digest"), told["correlation_id"]
-    request_id = repeats.request_id(session, table, account, own, digest=digest, known=known)
-    return table(request_id=request_id, **common, **named)
+    return table(
+        id=own,
+        account=account,
+        correlation_id=told["correlation_id"],
+        requested_at=told["happened_at"],
+        state=table.life.first,
+        state_since=told["happened_at"],
+        version=told["entity_version"],
+        request_id=repeats.request_id(session, table, account, own, digest=digest, known=known),
+        **named,
+    )
+
+
+_ASKED_FOR: Mapping[str, tuple[type[Requested], Callable[[Told], dict[str, Any]]]] = {
+    "capture": (
+        Capture,
+        lambda payload: {
+            "payment_intent": payload.get("payment_intent"),
+            "amount_minor": payload.get("minor"),
+            "currency": payload.get("currency"),
+            "capture_no": 1,
+        },
+    ),
+    "void": (
+        Void,
+        lambda payload: {name: payload.get(name) for name in ("payment_intent", "cancellation_reason")},
+    ),
+    "invoice": (
+        Invoice,
+        lambda payload: {
+            "customer": payload.get("customer"),
+            "total_minor": payload.get("minor"),
+            "currency": payload.get("currency"),
+            "days_until_due": UNKNOWN_DAYS,
+        },
+    ),
+}
+"""What the fact that requested it says, as columns of its table; None for a value that the archive did not take."""
 
 
 def _tell_capture(row: Capture, topic: str, payload: Told, at: datetime) -> None:
@@ -101,6 +124,13 @@ def _tell_capture(row: Capture, topic: str, payload: Told, at: datetime) -> None
         row.capture_before = datetime.fromisoformat(before) if before else None
     elif _forward(row, topic, payload, at) and topic == CaptureState.CAPTURED:
         row.charge = payload.get("charge")
+
+
+def _tell_void(row: Void, topic: str, payload: Told, at: datetime) -> None:
+    if topic == "hold_read":
+        row.held_minor, row.currency = payload.get("minor"), payload.get("currency")
+    else:
+        _forward(row, topic, payload, at)
 
 
 def _tell_invoice(row: Invoice, topic: str, payload: Told, at: datetime) -> None:
@@ -131,4 +161,6 @@ def _forward(row: Entity, state: str, payload: Told, at: datetime) -> bool:
     for each in way:
         set_state(row, each)
     row.state_since, row.reason = at, payload.get("why")
+    if row.reason in (CAPTURED_BY, VOIDED_BY) and payload.get("winner"):
+        row.reason = f"{row.reason}: {payload['winner']}"
     return True

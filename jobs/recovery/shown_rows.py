@@ -1,4 +1,4 @@
-"""Rows of captures and invoices that only Stripe knows, made of what it shows of them.
+"""Rows of captures, voids and invoices that only Stripe knows, made of what it shows of them.
 
 Stripe shows the digest of the application's request id, and not when an invoice is due by our own count of days. Texts
 of lines are not read, because they may name people.
@@ -9,26 +9,30 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from billing import voids
 from billing.captures import holder_of
+from billing.holders import void_holding
 from billing.invoice_requests import UNKNOWN_TEXT
 from billing.provider_ids import IdKind, is_id
-from billing.request_ids import REQUEST_KEY, is_digest
-from billing.states import CaptureState, InvoiceState
+from billing.request_ids import RECOVERED, REQUEST_KEY, is_digest
+from billing.states import CaptureState, InvoiceState, VoidState
 from billing.steps import METADATA_KEY, Json, LoadedOperation
-from billing.tables.entities import Capture, Entity, Invoice, InvoiceLine
+from billing.tables.entities import CANCELLATION_REASONS, Capture, Entity, Invoice, InvoiceLine, Void
 from jobs.recovery.repeats import Repeats
 from jobs.recovery.retold import UNKNOWN_DAYS
 
 
 def made_of(
     session: Session, own: str, account: str | None, shown: Json, repeats: Repeats
-) -> tuple[Capture | Invoice, dict[str, Any]] | None:
+) -> tuple[Capture | Void | Invoice, dict[str, Any]] | None:
     """The row of the operation with this id, and the payload of the fact that requests it. None if what Stripe shows is
     not enough."""
     currency = str(shown.get("currency")).upper()
     digest = _digest_in(shown)
     asked: dict[str, Any] = {"currency": currency, "account": account} | ({"request_digest": digest} if digest else {})
     intent, minor, total, customer = (shown.get(name) for name in ("id", "amount_received", "total", "customer"))
+    if _is_void(own):
+        return _void(own, account, shown)
     if is_id(IdKind.PAYMENT_INTENT, intent) and _is_money(minor):
         capture = Capture(
             id=own,
@@ -59,20 +63,46 @@ def made_of(
     return None
 
 
+def _is_void(own: str) -> bool:
+    return own.startswith(f"{voids.OPERATION.prefix}_")
+
+
+def _void(own: str, account: str | None, shown: Json) -> tuple[Void, dict[str, Any]] | None:
+    """A cancel takes no metadata, so nothing shows the application's request id: if it asks again, it is told that the
+    authorization belongs to this void."""
+    intent, why, amount, currency = (shown.get(n) for n in ("id", "cancellation_reason", "amount", "currency"))
+    if not is_id(IdKind.PAYMENT_INTENT, intent) or why not in CANCELLATION_REASONS or not _is_money(amount):
+        return None
+    void = Void(
+        id=own,
+        account=account,
+        request_id=f"{RECOVERED}{own}",
+        payment_intent=intent,
+        cancellation_reason=why,
+        # At most so much was held.
+        held_minor=amount,
+        currency=str(currency).upper(),
+        state=VoidState.REQUESTED,
+    )
+    return void, {"payment_intent": intent, "cancellation_reason": why, "account": account}
+
+
 def is_worthless(shown: Json) -> bool:
     """Whether it is a draft without lines, which nobody can pay."""
     return is_id(IdKind.INVOICE, shown.get("id")) and not _is_money(shown.get("total"))
 
 
-def ended_without_money(row: Entity) -> bool:
-    """Whether this final row says that nothing was taken."""
+def ended_without_effect(row: Entity) -> bool:
+    """Whether this final row says that nothing was taken, or given back."""
+    if isinstance(row, Void):
+        return row.state != VoidState.VOIDED
     return isinstance(row, Capture) and row.state != CaptureState.CAPTURED
 
 
-def is_taken(session: Session, account: str | None, shown: Json) -> bool:
-    """Whether another capture has the authorization that this one was taken from."""
-    intent = shown.get("id")
-    return is_id(IdKind.PAYMENT_INTENT, intent) and holder_of(session, account, str(intent)) is not None
+def is_taken(session: Session, own: str, account: str | None, shown: Json) -> bool:
+    """Whether another one of its kind has the authorization that this one has taken, or given back."""
+    intent, holding = shown.get("id"), void_holding if _is_void(own) else holder_of
+    return is_id(IdKind.PAYMENT_INTENT, intent) and holding(session, account, str(intent)) is not None
 
 
 def bring_parts(session: Session, loaded: LoadedOperation, shown: Json) -> bool:

@@ -45,6 +45,8 @@ SELECT r.queue, count(*) AS operations,
           FROM billing.idempotency_records AS r
           JOIN LATERAL (SELECT requested_at FROM billing.captures WHERE id = r.operation_id
                         UNION ALL
+                        SELECT requested_at FROM billing.voids WHERE id = r.operation_id
+                        UNION ALL
                         SELECT requested_at FROM billing.invoices WHERE id = r.operation_id) AS o ON true
          WHERE r.id >= :since AND r.generation = 1 AND isfinite(o.requested_at)) AS r
  GROUP BY r.queue;

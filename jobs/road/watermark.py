@@ -86,4 +86,4 @@ def _is_ours(mark: Mark) -> bool:
     return named and type(mark.fact_id) is int and 0 < mark.fact_id < 2**63 and mark.happened_at.tzinfo is not None
 
 
-_ID = re.compile(r"[a-z]{3}_[A-Za-z0-9_]{1,36}")
+_ID = re.compile(r"[a-z]{3,4}_[A-Za-z0-9_]{1,36}")

@@ -58,6 +58,7 @@ def test_every_column_that_is_named_is_one():
 def test_nobody_may_change_what_was_asked_sent_or_told():
     fixed = {
         "captures": {"id", "request_id", "payment_intent", "amount_minor", "currency", "account", "capture_no"},
+        "voids": {"id", "request_id", "payment_intent", "cancellation_reason", "account"},
         "invoices": {"id", "request_id", "customer", "total_minor", "currency", "account", "days_until_due"},
         "invoice_lines": grants.COLUMNS["invoice_lines"],
         "idempotency_records": {

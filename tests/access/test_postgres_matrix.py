@@ -49,6 +49,19 @@ TRIES = [
         " VALUES ('cap_2', 'order-2', 'pi_1', 1, 'USD', 2)",
     ),
     one(
+        "ask for a void",
+        "INSERT INTO billing.voids (id, request_id, payment_intent, cancellation_reason, version)"
+        " VALUES ('void_2', 'void-2', 'pi_2', 'abandoned', 1)",
+        "application operator",
+    ),
+    one(
+        "make up a void that is done",
+        "INSERT INTO billing.voids (id, request_id, payment_intent, cancellation_reason, state)"
+        " VALUES ('void_2', 'void-2', 'pi_2', 'abandoned', 'voided')",
+    ),
+    one("lead a void to another authorization", "UPDATE billing.voids SET payment_intent = 'pi_3'"),
+    one("say what was given back", "UPDATE billing.voids SET state = 'voided', held_minor = 1", "worker"),
+    one(
         "ask for an invoice",
         "INSERT INTO billing.invoices (id, request_id, customer, currency, total_minor, days_until_due, version)"
         " VALUES ('inv_2', 'invoice-2', 'cus_1', 'EUR', 1, 14, 1)",

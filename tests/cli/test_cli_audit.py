@@ -63,6 +63,7 @@ CHANGING = {
     "schedule run",
     "switch pull",
     "switch release",
+    "void",
 }
 READING = {
     "access policy",
@@ -135,6 +136,7 @@ NEED_A_REASON = {
     "schedule resume",
     "switch pull",
     "switch release",
+    "void",
 }
 """What changes money, rights or evidence, and has no other name for why."""
 
@@ -266,6 +268,7 @@ LEAST = {
     "archive policy raise": ("--class", "capture"),
     "archive restore": ("case_7", "--id", "pi_1", "--reason", "INC-12"),
     "erase customer": ("cus_1",),
+    "void": ("--payment-intent", "pi_1", "--request-id", "order-1"),
     "capture": ("--payment-intent", "pi_1", "--amount", "1", "--currency", "USD", "--request-id", "order-1"),
     "close": ("2026-10", "--reason", "INC-12"),
     "invoice issue": (

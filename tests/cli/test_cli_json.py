@@ -22,6 +22,11 @@ def issue(service: Any) -> list[str]:
     return ["--customer", service.customer(), "--line", "3 seats=4500", *ASKED, *due]
 
 
+def void(service: Any) -> list[str]:
+    (intent,) = service.intents()
+    return ["--payment-intent", intent, "--reason", "abandoned", "--request-id", "void-x", "--json"]
+
+
 def refused(service: Any) -> list[str]:
     invoice_id = service.ask_for_invoice()
     service.standin.add_fault("other_amount", path="/add_lines$", times=1)
@@ -102,6 +107,7 @@ ARGUMENTS = {
     "switch list": nothing,
     "switch pull": lambda service: ["captures", "--reason", "INC-12", "--json"],
     "switch release": lambda service: ["invoices", "--reason", "mended", "--json"],
+    "void": void,
 }
 ELSEWHERE = {
     "access apply": "tests/access/test_credentials.py",

@@ -101,6 +101,23 @@ def test_waiting_for_a_conflict_ends_at_once(ask, run, service):
     assert "needs a decision" in told.err
 
 
+def test_a_void_is_asked_for_once_and_excludes_a_capture(ask, run, service):
+    (intent,) = service.intents()
+    base = ("void", "--payment-intent", intent, "--request-id", "order-2-canceled")
+    first = run(*base, "--reason", "duplicate", "--json").json
+    assert "asked for before" in run(*base, "--reason", "duplicate").out
+    assert service.settle(first["id"]) == ["voided"]
+    told = run("status", "order-2-canceled", "--wait")
+    assert (told.status, f"{first['id']}: voided, since " in told.out) == (0, True)
+    unknown = run(*base, "--reason", "because")
+    assert unknown.status == 2
+    assert "--reason must be one of duplicate, fraudulent, requested_by_customer, abandoned" in unknown.err
+    late = ("capture", "--payment-intent", intent, "--amount", "1999", "--currency", "usd", "--request-id", "order-2")
+    refused = run(*late)
+    assert refused.status == 2
+    assert f"already belongs to {first['id']}; it is given back" in refused.err
+
+
 def test_an_invoice_is_issued_with_its_lines(run, service):
     base = ("invoice", "issue", "--customer", service.customer(), "--line", "3 seats = 20=4500", "--line", "fee=1")
     told = run(*base, "--currency", "EUR", "--days-until-due", "14", "--request-id", "sub-7", "--json")

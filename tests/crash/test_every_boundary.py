@@ -2,12 +2,14 @@
 
 import os
 import signal
+from itertools import product
 
 import pytest
 from service import Service, eventually
 from worker import KILLED, fork_worker, fresh_key_per_attempt, reap
 
-from billing.tables.entities import Capture, Invoice
+from billing.operations import operation_of
+from billing.tables.entities import Invoice, Void
 
 BOUNDARIES = ("commit.before", "send.before", "send.after", "commit.after")
 INVOICE_STEPS = ("/v1/invoices", "/add_lines", "/finalize", "/send")
@@ -56,6 +58,42 @@ def test_a_worker_killed_at_any_boundary_of_a_capture_takes_the_money_once(servi
         assert service.captured(operation) == {1999: 1}
         assert len({record.key for record in service.records(operation)}) == 1
         _told_without_a_gap(service, operation)
+
+
+def test_a_worker_killed_at_any_boundary_of_a_void_gives_the_authorization_back_once(service: Service) -> None:
+    """[1, 2, 3, 54] It reads what is held, and cancels."""
+    died = _die_everywhere(service, service.ask_for_void, "captures")
+    for done in (True, False):
+        died[f"in the call, done={done}"] = _die_in_the_call(
+            service, service.ask_for_void, "captures", "/cancel", charged=done
+        )
+    print(f"void: {len(died)} crash points: {', '.join(died)}")
+    assert len(died) >= 12
+    assert set(service.settle(*died.values())) == {"voided"}
+    for operation in died.values():
+        row = service.row(Void, operation)
+        assert (row.held_minor, row.currency, row.reason) == (1999, "USD", None)
+        assert [each["amount"] for each in service.effects("payment_intent.canceled", row.payment_intent)] == [1999]
+        keys = {record.key for record in service.records(operation) if record.step == "void"}
+        assert len(keys) == 1
+        _told_without_a_gap(service, operation)
+
+
+def test_a_worker_killed_in_the_recovery_from_a_crash_of_a_void_gives_it_back_once(service: Service) -> None:
+    """[54] Both deaths lie around the cancel: the second worker dies as it takes up what the first has left."""
+    died = []
+    for first, second in product(("send.before:2", "send.after:2"), BOUNDARIES):
+        operation = service.ask_for_void()
+        service.plan()
+        for boundary in (first, f"{second}:1"):
+            assert reap(fork_worker(service, "captures", at=boundary)) == KILLED
+            service.age(operation, service.timing.lease_s)
+            service.relay.round()
+        assert service.settle(operation) == ["voided"]
+        died.append(operation)
+    for operation in died:
+        assert len(service.effects("payment_intent.canceled", service.row(Void, operation).payment_intent)) == 1
+        assert len({record.key for record in service.records(operation) if record.step == "void"}) == 1
 
 
 def test_a_worker_killed_at_any_boundary_of_an_invoice_leaves_one_finalized_invoice(service: Service) -> None:
@@ -172,5 +210,5 @@ def _is_of(effect: dict, operation: str) -> bool:  # type: ignore[type-arg]
 def _told_without_a_gap(service: Service, operation: str) -> None:
     facts = service.facts(operation)
     assert [fact.entity_version for fact in facts] == list(range(1, len(facts) + 1))
-    row = service.row(Capture if operation.startswith("cap_") else Invoice, operation)
+    row = service.row(operation_of(operation).table, operation)
     assert row.version == len(facts)

@@ -16,7 +16,8 @@ from test_issue_invoice import rows
 from test_request_capture import ask, still_usable
 
 import billing
-from billing.tables.entities import Capture, Invoice, InvoiceLine
+from billing.operations import operation_of
+from billing.tables.entities import Capture, Invoice, InvoiceLine, Void
 from billing.tables.facts import Fact
 
 SEED = int(os.environ.get("BILLING_TEST_SEED", "10"))
@@ -279,6 +280,17 @@ def a_capture(rng: random.Random) -> dict[str, Any]:
     }
 
 
+def a_void(rng: random.Random) -> dict[str, Any]:
+    return {
+        "payment_intent": maybe(rng, "pi_1"),
+        "reason": maybe(rng, "duplicate", 0.9),
+        "request_id": maybe(rng, "order-1"),
+        "correlation_id": maybe(rng, None),
+        "account": maybe(rng, ""),
+        "actor": maybe(rng, "till 3"),
+    }
+
+
 def an_invoice(rng: random.Random) -> dict[str, Any]:
     def line() -> Any:
         if rng.random() < 0.1:
@@ -299,8 +311,8 @@ def an_invoice(rng: random.Random) -> dict[str, Any]:
 @pytest.mark.filterwarnings("ignore::billing.errors.PossibleCardNumber")
 @pytest.mark.parametrize(
     ("asking", "made"),
-    [(billing.request_capture, a_capture), (billing.issue_invoice, an_invoice)],
-    ids=["captures", "invoices"],
+    [(billing.request_capture, a_capture), (billing.request_void, a_void), (billing.issue_invoice, an_invoice)],
+    ids=["captures", "voids", "invoices"],
 )
 def test_whatever_is_passed_is_kept_as_it_was_meant_or_gets_a_named_error_and_nothing_is_written(
     session: Session, asking: Callable[..., Any], made: Callable[[random.Random], dict[str, Any]]
@@ -316,8 +328,9 @@ def test_whatever_is_passed_is_kept_as_it_was_meant_or_gets_a_named_error_and_no
             longest = max(longest, len(str(error)))
             continue
         kept += 1
-        table: Any = Capture if asking is billing.request_capture else Invoice
-        row = session.get_one(table, getattr(receipt, "capture_id", None) or receipt.invoice_id)
+        (own,) = {"capture_id", "void_id", "invoice_id"} & {*dir(receipt)}
+        entity_id = getattr(receipt, own)
+        row: Any = session.get_one(operation_of(entity_id).table, entity_id)
         assert (row.request_id, row.account or "") == (asked["request_id"], asked["account"] or ""), f"number {number}"
         assert row.correlation_id == (asked["correlation_id"] or asked["request_id"])
         session.rollback()
@@ -325,5 +338,5 @@ def test_whatever_is_passed_is_kept_as_it_was_meant_or_gets_a_named_error_and_no
     assert refused > 200, f"seed {SEED}"
     assert longest < 400, f"seed {SEED}"
     still_usable(session)
-    for table in (Capture, Invoice, InvoiceLine, Fact):
+    for table in (Capture, Void, Invoice, InvoiceLine, Fact):
         assert session.scalar(select(func.count()).select_from(table)) == 0

@@ -14,9 +14,9 @@ import billing
 from billing import database, switches
 from billing.captures import OPERATION as CAPTURE
 from billing.invoices import OPERATION as INVOICE
+from billing.operations import OPERATIONS
 from billing.probes import OPERATION as PROBE
 from billing.registration import Contract, Operation, Retry, payload_fits
-from billing.runs import OPERATION as RUNS
 from billing.schedules import SCHEDULES
 from jobs.local import golden_files
 from jobs.road import golden, ticks
@@ -24,7 +24,7 @@ from jobs.road.contracts import contracts
 from jobs.road.golden import Golden, Registered
 
 CORPUS = golden.released()
-EXAMPLE = CORPUS[-1].facts[0]["fact"]
+EXAMPLE = next(each for each in CORPUS if each.called == "take_capture:1").facts[0]["fact"]
 World = tuple[Sequence[Golden], Registered]
 
 
@@ -38,7 +38,7 @@ def capture(*contracts: Contract, **operation: Any) -> World:
 
 def changed(changes: Operation, *contracts: Contract, **operation: Any) -> World:
     new = replace(changes, **operation)
-    kinds = [new if each is changes else each for each in (CAPTURE, INVOICE, PROBE, RUNS)]
+    kinds = [new if each is changes else each for each in OPERATIONS.values()]
     chosen = {id(new): contracts or new.contracts}
     return CORPUS, [(kind, each) for kind in kinds for each in chosen.get(id(kind), kind.contracts)]
 
@@ -208,6 +208,7 @@ def test_what_this_version_writes_has_the_fields_that_its_contracts_promise(serv
     service.notice(service.ask_for_capture(authorization=None))
     service.notice(service.ask_for_capture(authorization=whole, account="acct_1"))
     service.ask_for_capture()
+    service.notice(service.ask_for_void(), service.ask_for_void(account="acct_1"))
     service.notice(service.ask_for_invoice(), service.ask_for_invoice(account="acct_1"))
     service.pull("captures")
     refuse_credentials(service)

@@ -22,9 +22,9 @@ from billing.idempotency import Rules
 from billing.learned import Learned
 from billing.records import CallSettings
 from billing.registration import Operation
-from billing.states import CaptureState
+from billing.states import CaptureState, VoidState
 from billing.steps import Ask, Judgment, LoadedOperation, LookResult, Step
-from billing.tables.entities import Capture
+from billing.tables.entities import Capture, Void
 from billing.tables.idempotency_records import Record
 from billing.timing import PRODUCTION, Timing
 
@@ -53,6 +53,24 @@ def capture(**changes: Any) -> Capture:
         "charge": None,
     }
     return Capture(**{**values, **changes})
+
+
+def a_void(**changes: Any) -> Void:
+    """A void whose authorization was read, in memory only."""
+    values: dict[str, Any] = {
+        "id": "void_" + "0" * 32,
+        "account": None,
+        "request_id": "order-1-void",
+        "payment_intent": INTENT,
+        "cancellation_reason": "requested_by_customer",
+        "held_minor": 1999,
+        "currency": "USD",
+        "state": VoidState.REQUESTED,
+        "version": 1,
+        "correlation_id": None,
+        "reason": None,
+    }
+    return Void(**{**values, **changes})
 
 
 def loaded_with(row: Any, *records: Record) -> LoadedOperation:

@@ -301,12 +301,13 @@ def test_a_call_that_five_workers_died_of_is_looked_at_and_found_done(service: S
 
 @walks(
     "capture requested → refused by operator",
+    "void requested → refused by operator",
     "invoice requested → refused by operator",
     "record planned → disproved by operator",
     "work quarantined → done by operator",
 )
 def test_what_nothing_was_sent_for_is_discarded(service: Service) -> None:
-    capture, invoice = service.ask_for_capture(), service.ask_for_invoice()
+    capture, void, invoice = service.ask_for_capture(), service.ask_for_void(), service.ask_for_invoice()
     service.plan()
     service.report(service.prepared()[capture], NotSent("too late"))
     later(service, capture)
@@ -314,10 +315,30 @@ def test_what_nothing_was_sent_for_is_discarded(service: Service) -> None:
     service.execute("UPDATE billing.work SET attempts = 5")
     service.work_off()
     service.work_off("invoices")
-    assert state_of(service, capture, invoice) == ["quarantined", "quarantined"]
-    service.discard(capture, invoice)
-    assert [service.status(each).state for each in (capture, invoice)] == ["refused", "refused"]
-    assert service.posts("/capture") == []
+    assert state_of(service, capture, void, invoice) == ["quarantined"] * 3
+    service.discard(capture, void, invoice)
+    assert [service.status(each).state for each in (capture, void, invoice)] == ["refused"] * 3
+    assert service.posts("/capture") == service.posts("/cancel") == []
+
+
+# Voids.
+
+
+@walks("void requested → voided, refused, expired", "void refused, expired → requested by operator")
+def test_a_late_success_contradicts_a_void_that_failed_and_a_person_has_it_looked_at(service: Service) -> None:
+    assert service.settle(service.ask_for_void()) == ["voided"]
+    captured, lapsed = service.intents(2)
+    voids = [service.ask_for_void(each) for each in (captured, lapsed)]
+    # What is held is known, so the next call is the cancel.
+    service.execute("UPDATE billing.voids SET held_minor = 1999, currency = 'USD'")
+    first = silent(service, *voids)
+    service.by_hand(f"/v1/payment_intents/{captured}/capture")
+    service.standin.advance(8 * DAY_S)
+    service.work_off()
+    assert [service.status(each).state for each in voids] == ["refused", "expired"]
+    for call in first.values():
+        service.report(call, success(call, status="canceled", amount_received=0))
+    service.replay(*voids)
 
 
 # Invoices.

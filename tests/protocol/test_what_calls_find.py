@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import stripe
-from protocol_model import CALL_SETTINGS, INTENT, NOON, capture, error, intent, loaded_with, response
+from protocol_model import CALL_SETTINGS, INTENT, NOON, a_void, capture, error, intent, loaded_with, response
 from test_answers import INVOICE, invoice, line, loaded_invoice, sent
 from test_steps import ACCOUNT, NOT_FOUND, Script, event, page
 
-from billing import captures, effects, invoices
+from billing import captures, effects, invoices, voids
 from billing.answers import read_answer
 from billing.calls import Call, Report, Result, Standing
 from billing.capture_steps import CAPTURE, READ_AUTHORIZATION
@@ -31,8 +31,9 @@ from billing.records import request_of
 from billing.registration import Operation
 from billing.states import RecordState
 from billing.steps import LoadedOperation, Reader, Step
-from billing.tables.entities import Capture
+from billing.tables.entities import Capture, Invoice, Void
 from billing.tables.idempotency_records import Record
+from billing.void_steps import READ_HOLD, VOID
 
 DOCS = Path(__file__).parents[2] / "docs" / "states-at-stripe.md"
 LATER = NOON + timedelta(hours=2)
@@ -40,6 +41,8 @@ LATER = NOON + timedelta(hours=2)
 CALLS: dict[str, tuple[Step, str | None, Operation]] = {
     "read the authorization": (READ_AUTHORIZATION, None, captures.OPERATION),
     "capture": (CAPTURE, None, captures.OPERATION),
+    "read what is held": (READ_HOLD, None, voids.OPERATION),
+    "void": (VOID, None, voids.OPERATION),
     "create a draft": (CREATE, "requested", invoices.OPERATION),
     "list duplicate drafts": (list_duplicates("before_lines"), "drafted", invoices.OPERATION),
     "delete a duplicate draft": (delete_duplicate("in_2"), "drafted", invoices.OPERATION),
@@ -125,6 +128,29 @@ def _of_captures() -> Iterator[Row]:
     another = {"billing_operation": "cap_" + "9" * 32}
     yield Row("capture", "`succeeded`, for another operation of ours", PERSON, intent(metadata=another))
     yield Row("capture", "`canceled`, a part of it captured", PERSON, intent(status="canceled", amount_received=5))
+
+
+def _of_voids() -> Iterator[Row]:
+    def events(key: str | None) -> dict[str, Answer]:
+        return {"/v1/events": page(event(INTENT, key))}
+
+    for call in ("read what is held", "void"):
+        reading = call == "read what is held"
+        for status in ("requires_capture", *NOT_AUTHORIZED):
+            yield Row(call, f"`{status}`", ONWARD if reading else AGAIN, untouched(status))
+        yield Row(call, "`processing`", WAITS, untouched("processing"))
+        yield Row(call, "`succeeded`, by a capture of ours", "refused", intent())
+        yield Row(call, "`succeeded`, by somebody", "refused", intent(metadata={}))
+        part = untouched("requires_capture", amount_received=500)
+        yield Row(call, "`requires_capture`, a part of it captured", "refused", part)
+        for why in CANCELLATIONS:
+            lapsed, none = why in ("automatic", "expired"), {"/v1/events": page()}
+            end = "expired" if lapsed else ONWARD + ", which finds by whom" if reading else "voided"
+            yield Row(call, f"`canceled`, `{why}`", end, untouched("canceled", cancellation_reason=why), none)
+        yield Row(call, "a status that is not known", ONWARD if reading else WAITS, untouched("requires_review"))
+        yield Row(call, "no such intent, the account is ours", "refused")
+    yield Row("void", "`canceled`, by us", "voided", untouched("canceled"), events("ours"))
+    yield Row("void", "`canceled`, by somebody", "voided", untouched("canceled"), events(None))
 
 
 def _listed(*shown: Any, events: tuple[Any, ...] = (), **more: Answer) -> dict[str, Answer]:
@@ -218,17 +244,19 @@ def _of_finalized() -> Iterator[Row]:
         yield Row(call, "gone", "refused")
 
 
-ROWS = [*_of_captures(), *_of_drafts(), *_of_lines(), *_of_finalized()]
+ROWS = [*_of_captures(), *_of_voids(), *_of_drafts(), *_of_lines(), *_of_finalized()]
 
 
 def in_hand(row: Row) -> tuple[LoadedOperation, Step, Operation, Record]:
     """A call of this step, sent once; its answer said nothing."""
     step, state, operation = CALLS[row.call]
-    loaded = (
-        loaded_invoice(state=state)
-        if state
-        else loaded_with(capture(authorized_minor=None if step.only_looks else 1999))
-    )
+    known = None if step.only_looks else 1999
+    if state:
+        loaded = loaded_invoice(state=state)
+    elif operation is voids.OPERATION:
+        loaded = loaded_with(a_void(held_minor=known))
+    else:
+        loaded = loaded_with(capture(authorized_minor=known))
     if state in ("requested", "drafted"):
         loaded.row.create_generation = None if state == "requested" else 1
     record = sent(loaded, step)
@@ -239,7 +267,7 @@ def in_hand(row: Row) -> tuple[LoadedOperation, Step, Operation, Record]:
 
 
 def script(row: Row, record: Record) -> Script:
-    path = f"/v1/payment_intents/{INTENT}" if row.call in ("capture", "read the authorization") else "/v1/invoices/in_1"
+    path = "/v1/invoices/in_1" if CALLS[row.call][1] else f"/v1/payment_intents/{INTENT}"
     path = "/v1/invoices/in_2" if row.call == "delete a duplicate draft" else path
     answers: dict[str, Any] = {path: response(200, row.shown) if row.shown else NOT_FOUND, "/v1/account": ACCOUNT}
     further = {name: _with_our_key(answer, record.key) for name, answer in (row.answers or {}).items()}
@@ -279,7 +307,7 @@ def _end(row: Row, loaded: LoadedOperation, record: Record, before: str, result:
     if row.call == "list duplicate drafts" and record.found_objects:
         return "each is deleted"
     assert result.call is not None
-    assert loaded.row.state != before or isinstance(loaded.row, Capture) or "duplicate" in row.call
+    assert loaded.row.state != before or isinstance(loaded.row, Capture | Void) or "duplicate" in row.call
     return ONWARD
 
 
@@ -305,7 +333,7 @@ def test_an_answer_that_shows_the_same_state_ends_it_in_the_same_way_or_is_looke
     loaded, step, operation, record = in_hand(row)
     record.learned, record.look_only = Learned.NOTHING, False
     before = loaded.row.state
-    kind = "payment_intent" if isinstance(loaded.row, Capture) else "invoice"
+    kind = "invoice" if isinstance(loaded.row, Invoice) else "payment_intent"
     answer = error(400, **{kind: row.shown}) if attached else response(200, row.shown)
     reading = read_answer(step, loaded, record, answer)
     assert reading.learned is not None
@@ -319,14 +347,14 @@ def test_an_answer_that_shows_the_same_state_ends_it_in_the_same_way_or_is_looke
         return
     if attached:
         # A refusal that shows an untouched intent is believed at once.
-        assert (step, end, row.end) == (CAPTURE, "refused", AGAIN)
+        assert (step in (CAPTURE, VOID), end, row.end) == (True, "refused", AGAIN)
     else:
         # A success is our own doing, whoever else might have done the same; lines that differ go with their draft.
-        assert end in ("captured", "sent", ONWARD)
+        assert end in ("captured", "voided", "sent", ONWARD)
 
 
 @pytest.mark.parametrize("status", INTENT_STATUSES)
-@pytest.mark.parametrize("call", ["read the authorization", "capture"])
+@pytest.mark.parametrize("call", ["read the authorization", "capture", "read what is held", "void"])
 def test_every_status_of_an_intent_that_the_sdk_knows_is_played(call: str, status: str):
     assert any(row.call == call and row.shown and row.shown["status"] == status for row in ROWS)
 

@@ -3,12 +3,14 @@
 import os
 from collections import Counter
 
+import pytest
 from command import Run
 from service import Service, eventually
 from set_back import Backup, pulled, start
 
+import billing
 from billing.states import WorkState
-from billing.tables.entities import Capture, Invoice
+from billing.tables.entities import Capture, Invoice, Void
 
 GAP = int(os.environ.get("BILLING_TEST_GAP", "60"))
 """Captures between the backup and its restore: a half of them archived, a half not. `make restore-drill` has 500."""
@@ -112,7 +114,7 @@ def test_an_application_that_asked_again_before_the_recovery_is_told_which_of_th
     found = run("recover", "--apply", "--reason", "INC-17", "--json")
     assert found.status == 1
     ((named, what),) = [(each["operation_id"], each["what"]) for each in found.json["differences"]]
-    assert (named, "another capture holds its authorization" in what) == (forgotten, True)
+    assert (named, "another capture or void holds its authorization" in what) == (forgotten, True)
     assert run("recover", "--release", "--reason", "INC-17").status == 1
     service.plan()
     service.execute("UPDATE billing.work SET state = 'quarantined' WHERE entity_id = :id", id=again)
@@ -121,6 +123,42 @@ def test_an_application_that_asked_again_before_the_recovery_is_told_which_of_th
     assert run("recover", "--release", "--reason", "INC-17").status == 0
     assert service.row(Capture, forgotten).state == "captured"
     assert service.captured(forgotten) == {1999: 1}
+
+
+def test_voids_that_were_forgotten_are_known_again_and_none_is_sent_twice(
+    service: Service, run: Run, bucket: None, backup: Backup
+) -> None:
+    """[81] One is in the archive, one only at Stripe, and of one the request was known, and not the cancel."""
+    known = service.ask_for_void()
+    service.plan()
+    backup.take()
+    archived = service.ask_for_void()
+    assert service.settle(known, archived) == ["voided", "voided"]
+    service.plan()
+    assert run("archive", "run", "--once").status == 0
+    lost = service.ask_for_void(reason="fraudulent")
+    assert service.settle(lost) == ["voided"]
+    before = {each: service.row(Void, each) for each in (known, archived, lost)}
+    canceled, sent = Counter(each["id"] for each in service.effects("payment_intent.canceled")), len(service.posts(""))
+
+    backup.put_back()
+    start()
+    done = run("recover", "--apply", "--reason", "INC-18", "--json")
+    assert (done.status, done.json["differences"]) == (0, []), done.out
+    for each, was in before.items():
+        row = service.row(Void, each)
+        assert (row.state, row.payment_intent, row.held_minor) == ("voided", was.payment_intent, 1999)
+        assert row.cancellation_reason == was.cancellation_reason
+        assert service.topics(each).count("voided") == 1
+    assert service.row(Void, archived).request_id == before[archived].request_id
+    assert service.row(Void, lost).request_id == f"recovered:{lost}", "a cancel says nothing of it"
+    assert run("recover", "--release", "--reason", "INC-18").status == 0
+    eventually(lambda: turn(service) or set(service.states_of_work()) == {WorkState.DONE}, "all work is done")
+    assert Counter(each["id"] for each in service.effects("payment_intent.canceled")) == canceled
+    assert len(service.posts("")) == sent
+    with pytest.raises(billing.AuthorizationTaken, match=lost):
+        service.ask_for_void(before[lost].payment_intent, request_id="asked-again")
+    the_archive_goes_on(service, run)
 
 
 def test_an_invoice_whose_draft_was_forgotten_goes_on_and_one_without_its_lines_ends(
