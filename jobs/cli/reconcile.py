@@ -94,8 +94,10 @@ def _show_report(report: "Report") -> None:
             f"{counted(report.in_doubt, 'operation')} under way or in doubt, and not compared: billing quarantine list "
             "--undecided"
         )
-    if done.looks:
-        print_line(f"{counted(done.looks, 'call')} in doubt: Stripe shows the effect, and a worker looks now")
+    if done.noticed:
+        print_line(
+            f"{counted(done.noticed, 'operation')} not over here, and Stripe shows the effect: a worker looks now"
+        )
     if done.gone:
         print_line(f"{counted(done.gone, 'difference')} gone")
     for each in report.unread:

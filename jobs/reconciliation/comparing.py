@@ -6,8 +6,10 @@ its changes, a difference that disappears is found to be gone, and what Stripe s
 
 Normal lag is no difference. Nothing is compared before it is as old as the settle window: neither a fact, nor what
 Stripe dates. What has changed since is left for the hour of that change. And an operation with a call that is in
-flight, in doubt or undecided is left alone until it is decided, which is a fact: it is named as such, and what Stripe
-shows of it makes its next look due.
+flight, in doubt or undecided is left alone until it is decided, which is a fact: it is named as such.
+
+Where Stripe shows the effect of an operation that is not over here, that is noticed (`billing.observing`): a worker
+looks at Stripe, and settles it by the protocol.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,11 +19,12 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
-from billing import ids, statements
+from billing import ids, observing, row_io, statements
 from billing.database import Transact
+from billing.operations import OPERATIONS
 from jobs.growth import tables
 from jobs.reconciliation.classes import CLASSES, DifferenceClass
 from jobs.reconciliation.mirror import INVOICES, LEDGER, Listed
@@ -36,19 +39,22 @@ BATCH = 250
 FACTS = 1000
 """Facts of one page; a capture has four or five, one after the other."""
 
+BEHIND = "state"
+"""The class of what Stripe shows to be over, and is not over here."""
+
 _OURS = {LEDGER.name: "capture", INVOICES.name: "invoice"}
 """By list, the kind of operations that is compared with it."""
 
 
 @dataclass(slots=True)
 class Counted:
-    """`compared`: subjects. `found`: differences that were not open before. `gone`: that are over. `looks`: calls in
-    doubt whose effect Stripe shows, and which a worker looks at now."""
+    """`compared`: subjects. `found`: differences that were not open before. `gone`: those that are over. `noticed`:
+    those that are not over here and whose effect Stripe shows; a worker looks at them now."""
 
     compared: int = 0
     found: int = 0
     gone: int = 0
-    looks: int = 0
+    noticed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ class Comparison:
             lambda session: (tables.first_fact(session, begin), tables.first_fact(session, end))
         )
         while page := self.transact(partial(self._changed, after=after, last=last)):
-            yield from {row.entity_id for row in page} - shown
+            yield from {row.subject for row in page} - shown - {None}
             after = page[-1].id + 1
 
     def _shown_or_open(self, session: Session, begin: datetime, end: datetime) -> set[str]:
@@ -103,12 +109,13 @@ class Comparison:
     def _compare(self, session: Session, subjects: list[str], until: datetime) -> None:
         values = {"subjects": subjects, "until": until}
         settled = list(statements.run(session, SQL["settled"], **values).scalars())
-        self.counted.looks += statements.run(session, SQL["look_now"], subjects=subjects).rowcount
+        behind = list(statements.run(session, SQL["in_doubt_and_shown"], subjects=subjects).scalars())
         named: list[tuple[str, str]] = []
         for each in CLASSES:
             rows = self._rows(session, each, settled, until)
             named += [(each.name, row.subject) for row in rows]
             self.counted.found += sum(self._write(session, each, row) for row in rows)
+            behind += [row.subject for row in rows] if each.name == BEHIND else []
         over = statements.run(
             session,
             SQL["gone"],
@@ -118,6 +125,17 @@ class Comparison:
         )
         self.counted.gone += over.rowcount
         self.counted.compared += len(settled)
+        self.counted.noticed += self._notice(session, behind)
+
+    def _notice(self, session: Session, behind: list[str]) -> int:
+        """One that a worker has locked is left to the next pass: it may be over by then."""
+        if not behind:
+            return 0
+        table = OPERATIONS[_OURS[self.listed.name]].table
+        locking = select(table).where(table.id.in_(behind)).order_by(table.id).with_for_update(skip_locked=True)
+        rows = [row for row in session.scalars(locking) if observing.may_have_changed(row)]
+        row_io.save(session, rows, [observing.notice(row, source=observing.RECONCILIATION) for row in rows])
+        return len(rows)
 
     def _rows(self, session: Session, each: DifferenceClass, subjects: list[str], until: datetime) -> list[Row[Any]]:
         """Of each subject one row: of several entries that do not add up, the first names the charge."""

@@ -1,14 +1,18 @@
 -- name: changed_capture
-SELECT f.id, f.entity_id
-  FROM billing.facts AS f JOIN billing.captures AS c ON c.id = f.entity_id
- WHERE f.id >= :after AND f.id < :last AND f.entity_type = 'capture' AND coalesce(c.account, 'own') = :account
- ORDER BY f.id LIMIT :most;
+-- A page along the numbers of the facts, whatever they are about: by their kind, Postgres would read all of that kind.
+WITH page AS MATERIALIZED (
+    SELECT id, entity_type, entity_id FROM billing.facts WHERE id >= :after AND id < :last ORDER BY id LIMIT :most)
+SELECT p.id, CASE WHEN coalesce(o.account, 'own') = :account THEN o.id END AS subject
+  FROM page AS p LEFT JOIN billing.captures AS o ON o.id = p.entity_id AND p.entity_type = 'capture'
+ ORDER BY p.id;
 
 -- name: changed_invoice
-SELECT f.id, f.entity_id
-  FROM billing.facts AS f JOIN billing.invoices AS i ON i.id = f.entity_id
- WHERE f.id >= :after AND f.id < :last AND f.entity_type = 'invoice' AND coalesce(i.account, 'own') = :account
- ORDER BY f.id LIMIT :most;
+-- A page along the numbers of the facts, whatever they are about: by their kind, Postgres would read all of that kind.
+WITH page AS MATERIALIZED (
+    SELECT id, entity_type, entity_id FROM billing.facts WHERE id >= :after AND id < :last ORDER BY id LIMIT :most)
+SELECT p.id, CASE WHEN coalesce(o.account, 'own') = :account THEN o.id END AS subject
+  FROM page AS p LEFT JOIN billing.invoices AS o ON o.id = p.entity_id AND p.entity_type = 'invoice'
+ ORDER BY p.id;
 
 -- name: shown_or_open
 -- What Stripe dates into this time; its payouts; what differs already; what is in doubt. An entry leads over its charge or
@@ -40,11 +44,10 @@ SELECT s.id
    AND NOT EXISTS (SELECT FROM billing.idempotency_records AS r
                     WHERE r.operation_id = s.id AND r.concluded_at IS NULL);
 
--- name: look_now
--- Stripe shows money in the name of a call that is in doubt: its next look will find it.
-UPDATE billing.idempotency_records AS r SET look_at = clock_timestamp()
+-- name: in_doubt_and_shown
+SELECT DISTINCT r.operation_id
+  FROM billing.idempotency_records AS r
  WHERE r.operation_id = ANY (:subjects) AND r.concluded_at IS NULL AND r.state = 'in_doubt'
-   AND r.look_at > clock_timestamp()
    AND EXISTS (SELECT FROM billing.stripe_records AS s
                 WHERE s.operation_id = r.operation_id
                   AND (s.object = 'charge' AND s.amount_minor > 0 OR s.object = 'invoice'));

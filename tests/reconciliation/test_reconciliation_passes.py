@@ -192,8 +192,9 @@ def test_what_is_in_doubt_is_named_and_not_compared_and_looked_at_at_once_if_str
     assert service.record(capture).state == RecordState.IN_DOUBT
     service.execute("UPDATE billing.idempotency_records SET look_at = now() + interval '1 hour'")
     report = reconcile(service)
-    assert (differences(service), report.in_doubt, report.counted.looks) == ([], 1, 1)
+    assert (differences(service), report.in_doubt, report.counted.noticed) == ([], 1, 1)
     assert service.settle(capture) == ["captured"]
+    assert "noticed" in service.topics(capture)
     assert reconcile(service).in_doubt == 0
     assert differences(service) == []
 
@@ -319,9 +320,9 @@ def test_a_read_that_stripe_refuses_for_its_rate_is_tried_again_more_slowly() ->
 
 def test_nothing_but_reads_goes_out_and_none_without_a_token() -> None:
     stripe = Answers(200)
-    paced = Paced(stripe, Pace(Terms(1.0, 5.0)), lambda _: None)
-    assert isinstance(paced.send(Request("POST", "/v1/x", key="k"), in_a_moment()), NotSent)
-    for _ in range(3):
-        paced.send(Request("POST", "/v1/x", key="k"), in_a_moment())
-    assert isinstance(paced.send(Request("GET", "/v1/x"), Budget(0.0, 0.0)), NotSent)
+    # Two tokens, and the next in a quarter of an hour.
+    paced = Paced(stripe, Pace(Terms(0.001, 5.0)))
+    for _ in range(2):
+        assert paced.send(Request("POST", "/v1/x", key="k"), in_a_moment()) == NotSent("this is a dry run")
+    assert paced.send(Request("GET", "/v1/x"), Budget(0.0, 0.0)) == NotSent("too late to start")
     assert stripe.asked == 0
