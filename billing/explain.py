@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import literal_column, select
 from sqlalchemy.orm import Session
 
-from billing import situations
+from billing import situations, stripes_side
 from billing.errors import UnknownEntity
 from billing.facts import OLD_TOPICS, PAYLOAD_TEXT, UnreadablePayload, read_payload
 from billing.finding import find
@@ -18,6 +18,7 @@ from billing.registration import Operation
 from billing.situations import PulledSwitch
 from billing.states import WorkState
 from billing.status import Status, status_by
+from billing.stripes_side import Differs, Money
 from billing.tables.entities import Entity, Requested
 from billing.tables.facts import RETENTION_CLASS, Fact
 from billing.tables.idempotency_records import Record
@@ -117,6 +118,8 @@ class Explanation:
     facts: list[ExplainedFact]
     switches: list[PulledSwitch]
     failures: list[ExplainedFailure]
+    money: list[Money]
+    differences: list[Differs]
     purged: int = 0
 
 
@@ -193,6 +196,7 @@ def _explained(session: Session, entity_id: str) -> Explanation | None:
             current = replace(current, next="nothing: its fact was set aside as unplannable; see the relay's log")
         elif not unplanned:
             current = replace(current, next="nothing is planned")
+    differences = stripes_side.differences_of(session, row.id)
     about_calls = (f"{operation.kind}.attempted", f"{operation.kind}.looked")
     seen = situations.Seen(
         operation,
@@ -203,6 +207,7 @@ def _explained(session: Session, entity_id: str) -> Explanation | None:
         set_aside=any(fact.set_aside for fact in facts),
         unplanned=unplanned,
         reason=current.reason,
+        difference=next((each for each in differences if each.is_open), None),
     )
     switches = situations.pulled(session, seen.work)
     return Explanation(
@@ -215,6 +220,8 @@ def _explained(session: Session, entity_id: str) -> Explanation | None:
         facts=facts,
         switches=switches,
         failures=_failures(session, works),
+        money=stripes_side.money_of(session, operation, row),
+        differences=differences,
         # Facts are numbered without a gap.
         purged=max(0, row.version - len(facts)),
     )

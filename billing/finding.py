@@ -4,15 +4,17 @@ import re
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, bindparam, func, literal, select, true
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from billing import request_ids
 from billing.errors import UnknownEntity
 from billing.operations import OPERATIONS, by_id
 from billing.registration import Operation
+from billing.tables.differences import MoneyDifference
 from billing.tables.entities import Entity, Requested
 from billing.tables.facts import Fact
 from billing.tables.idempotency_records import Record
+from billing.tables.stripe_records import StripeRecord
 from billing.tables.work import Work
 
 MOST = 100
@@ -28,10 +30,10 @@ _KEY_OF = re.compile(r":([a-z]{2,8}_[0-9a-f]{32}):[^:]+(?::[^:]+)?:g[0-9]+$")
 def find(session: Session, name: str, kinds: type[Entity] = Requested) -> list[str]:
     """The operations that a name leads to, the newest first, at most `MOST` of each kind.
 
-    A name is our own id (`cap_`, `void_`, `inv_`, `run_`, `swi_`, `wrk_`, `rec_`), an id of Stripe's
-    (`Operation.found_by`), an idempotency key, the id of one of Stripe's answers (`req_`), the request id with which
-    something was asked for, or a correlation id. `kinds`: only operations of these; by default what applications ask
-    for. Raises UnknownEntity when there is none.
+    A name is our own id (`cap_`, `void_`, `inv_`, `run_`, `swi_`, `wrk_`, `rec_`, `dif_`), an id of Stripe's
+    (`Operation.found_by`, or a record in the mirror: `txn_`), an idempotency key, the id of one of Stripe's answers
+    (`req_`), the request id with which something was asked for, or a correlation id. `kinds`: only operations of these;
+    by default what applications ask for. Raises UnknownEntity when there is none.
     """
     if not name.isprintable() or len(name) > LENGTH:
         raise UnknownEntity(name)
@@ -53,7 +55,12 @@ def _by_id(name: str) -> list[Select[Any]]:
             return [select(Work.entity_id).where(Work.id == name)]
         case "rec":
             return [select(Record.operation_id).where(Record.id == name)]
-    queries = []
+        case "dif":
+            return [select(MoneyDifference.subject).where(MoneyDifference.id == name)]
+    # An entry of the ledger, a payout's or a refund's: what it names, or what its source names.
+    entry = aliased(StripeRecord)
+    of_source = select(StripeRecord.operation_id).join(entry, entry.source == StripeRecord.id).where(entry.id == name)
+    queries = [select(StripeRecord.operation_id).where(StripeRecord.id == name), of_source]
     for operation in OPERATIONS.values():
         table = operation.table
         if operation.prefix == prefix:
@@ -99,6 +106,6 @@ def _newest(table: type[Entity], *conditions: ColumnElement[bool]) -> Select[Any
     return select(found.c.id).order_by(found.c.id.desc()).limit(MOST)
 
 
-def _is_of(entity_id: str, kinds: type[Entity]) -> bool:
-    operation = by_id(entity_id)
+def _is_of(entity_id: str | None, kinds: type[Entity]) -> bool:
+    operation = by_id(entity_id) if entity_id else None
     return operation is not None and issubclass(operation.table, kinds)

@@ -53,6 +53,7 @@ class Cause(StrEnum):
 
     ENDED = "ended"
     STANDS = "stands"
+    DIFFERS = "differs"
     LATE_SUCCESS = "late_success"
     CONFLICT = "conflict"
     UNSETTLED = "unsettled"
@@ -87,7 +88,8 @@ class Situation:
     """Everything that the next action depends on.
 
     `last`: how the last answer to a send counted. `late`: what should have happened by itself is overdue
-    (`billing.situations.LATE`). `starts_work`: some fact of it starts work, or may still.
+    (`billing.situations.LATE`). `differs`: a comparison with Stripe's own records found a difference that is open.
+    `starts_work`: some fact of it starts work, or may still.
     """
 
     final: bool
@@ -98,6 +100,7 @@ class Situation:
     late: bool = False
     set_aside: bool = False
     starts_work: bool = True
+    differs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,8 @@ def diagnose(situation: Situation) -> Cause:
             return Cause.CONFLICT
         case Situation(calls=Calls.UNSETTLED):
             return Cause.UNSETTLED
+        case Situation(final=True, differs=True):
+            return Cause.DIFFERS
         case Situation(final=True):
             return Cause.ENDED
         case Situation(stop=Stop.RESTORED):
@@ -185,6 +190,11 @@ ADVICE: Mapping[Cause, tuple[str, str | None, str]] = {
     # why, command, do. `billing.situations` has the words in braces.
     Cause.ENDED: ("{meaning}{reason}", None, "nothing: this is final"),
     Cause.STANDS: ("{meaning}{reason}", None, "nothing: no work is planned for it"),
+    Cause.DIFFERS: (
+        "it ended as {state}, and Stripe's own records say something else: {difference}",
+        "billing differences show {difference_id}",
+        "both sides, what it means, and what its owner does next",
+    ),
     Cause.LATE_SUCCESS: (
         "a late answer contradicts how it ended: {said}; the money may have moved after all",
         "billing quarantine replay {work} --reason WHY",

@@ -17,6 +17,7 @@ from billing.next_action import Advice, Calls, Situation, Stop, advise
 from billing.registration import Operation
 from billing.states import RecordState, SwitchState, WorkState
 from billing.steps import METADATA_KEY, LoadedOperation
+from billing.stripes_side import Differs
 from billing.tables.entities import Entity, Switch
 from billing.tables.idempotency_records import Record
 from billing.tables.lineage import Lineage
@@ -45,7 +46,8 @@ class PulledSwitch:
 @dataclass(frozen=True, slots=True)
 class Seen:
     """The rows of one operation, as one transaction sees them. `told`: the payload of its newest fact about an answer
-    or a look. `unplanned`: a relay has still to plan one of its facts. `reason`: that of its status."""
+    or a look. `unplanned`: a relay has still to plan one of its facts. `reason`: that of its status.
+    `difference`: the oldest that is open."""
 
     operation: Operation
     row: Entity
@@ -55,6 +57,7 @@ class Seen:
     set_aside: bool
     unplanned: bool
     reason: str | None
+    difference: Differs | None
 
     @property
     def record(self) -> Record | None:
@@ -103,6 +106,7 @@ def situation_of(seen: Seen, switches: Sequence[PulledSwitch], now: datetime, *,
         late=expected is not None and expected + LATE < now,
         set_aside=seen.set_aside,
         starts_work=work is not None or seen.unplanned,
+        differs=seen.difference is not None,
     )
 
 
@@ -169,6 +173,7 @@ def _words(seen: Seen, switches: Sequence[PulledSwitch], calls: Calls) -> dict[s
     said = said or seen.told.get("why") or (work.reason if work is not None else "") or ""
     words = {
         "id": row.id,
+        "state": row.state,
         "scope": getattr(row, "scope", None),
         "meaning": row.life.states.get(row.state),
         "reason": f": {row.reason}" if row.reason else "",
@@ -179,6 +184,8 @@ def _words(seen: Seen, switches: Sequence[PulledSwitch], calls: Calls) -> dict[s
         "in_doubt": "",
         "restored": "",
     }
+    if seen.difference is not None:
+        words |= {"difference": seen.difference.what, "difference_id": seen.difference.id}
     if work is not None:
         words |= {"work": work.id, "queue": work.queue, "contract": work.contract, "version": str(work.version)}
         words |= {"due": _clock(_expected_at(seen, calls))}

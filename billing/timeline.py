@@ -1,11 +1,13 @@
-"""One timeline of everything that a name leads to: facts, planning, sends, failures, stops and switches, in order."""
+"""One timeline of everything that a name leads to: facts, sends, failures, stops, money, in order."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from billing.currencies import CURRENCIES
 from billing.explain import Explanation
+from billing.money import shown
 from billing.states import WorkState
 
 _STOPPED = (WorkState.HELD, WorkState.PARKED, WorkState.QUARANTINED)
@@ -15,7 +17,8 @@ _STOPPED = (WorkState.HELD, WorkState.PARKED, WorkState.QUARANTINED)
 class Moment:
     """Something that happened, or was learned. `of`: the operation that it is about.
 
-    `what`: `fact`, `planned`, `sent`, `failed`, `stopped` or `switch`. `text`: in one line. `details`: of a fact, its
+    `what`: `fact`, `planned`, `sent`, `failed`, `stopped`, `switch`, `money` (as Stripe's own records have it) or
+    `difference`. `text`: in one line. `details`: of a fact, its
     payload. `number`: of a fact, its version; what has none stands before the facts of the same instant.
     """
 
@@ -58,9 +61,28 @@ def _moments(story: Explanation) -> Iterator[Moment]:
         errors = f" ({', '.join(failure.errors)})" if failure.errors else ""
         text = "the work was quarantined" if failure.quarantined else "an attempt failed"
         yield Moment(failure.at, its_id, "failed", f"{text}: {failure.reason or 'no reason'}{errors}")
+    for money in story.money:
+        fee = ""
+        if money.fee_minor is not None and money.net_minor is not None:
+            fee = f", fee {_amount(money.fee_minor, money.currency)}, net {_amount(money.net_minor, money.currency)}"
+        payout = f", in {money.payout}" if money.payout else ""
+        text = f"{money.id}, {money.object} {money.type or money.state or ''}".rstrip() + payout + fee
+        details = {"minor": money.amount_minor, "currency": money.currency}
+        yield Moment(money.at, its_id, "money", text, details=details)
+    for difference in story.differences:
+        text = f"{difference.id}, {difference.kind}: {difference.what}"
+        yield Moment(difference.first_seen_at, its_id, "difference", text)
+        if not difference.is_open:
+            why = f": {difference.closed_because}" if difference.closed_because else ""
+            text = f"{difference.id} is {difference.state}{why}"
+            yield Moment(difference.state_since, its_id, "difference", text, difference.closed_by or "")
     for switch in story.switches:
         text = f"{switch.scope} was pulled: {switch.reason or 'no reason'}"
         yield Moment(switch.pulled_at, its_id, "switch", text, switch.actor)
+
+
+def _amount(minor: int, currency: str | None) -> str:
+    return shown(minor, currency) if currency is not None and currency in CURRENCIES else str(minor)
 
 
 def _ordinal(number: int) -> str:

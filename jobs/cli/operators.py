@@ -34,8 +34,8 @@ def explain(
         str,
         typer.Argument(
             metavar="ID",
-            help="cap_, void_, inv_, swi_, run_, wrk_, rec_, pi_, ch_, in_, cus_, req_, an idempotency key, a request "
-            "id or a correlation id",
+            help="Any id: cap_, void_, inv_, swi_, run_, wrk_, rec_, dif_, pi_, ch_, in_, cus_, txn_, req_, an "
+            "idempotency key, a request id or a correlation id",
         ),
     ],
     as_json: AsJson = False,

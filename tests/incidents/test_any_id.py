@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from sqlalchemy.dialects import postgresql
 import billing
 from billing import database, finding
 from billing.errors import UnknownEntity
+from billing.tables.differences import MoneyDifference
 from billing.tables.entities import Capture, Invoice
+from billing.tables.stripe_records import StripeRecord
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operate" / "explain.md").read_text().partition("## For programs")[2]
 
@@ -124,7 +127,7 @@ def test_what_leads_to_nothing_is_refused_in_one_line(run: Run, service: Service
         finding.find(session, name)
 
 
-NAMES = ("cap_1", "inv_1", "swi_1", "run_1", "wrk_1", "rec_1", "pi_1", "ch_1", "in_1", "order-1", "req_1")
+NAMES = ("cap_1", "void_1", "inv_1", "swi_1", "run_1", "wrk_1", "rec_1", "pi_1", "ch_1", "in_1", "order-1", "req_1")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -142,6 +145,35 @@ def test_whatever_is_indexed_is_found_by_its_index(service: Service, name: str) 
                 assert not any("Seq Scan" in step for step in steps), steps
                 conditions = [step for step in steps if "Index Cond" in step or "Result" in step]
                 assert conditions, steps
+
+
+# What Stripe's own records say.
+
+
+def test_money_and_differences_are_on_the_timeline_and_an_open_one_is_the_next_to_look_at(
+    run: Run, service: Service
+) -> None:
+    capture = service.ask_for_capture()
+    assert service.settle(capture) == ["captured"]
+    charge, now = service.row(Capture, capture).charge, datetime.now(UTC)
+    own: dict[str, Any] = {"account": "own", "currency": "USD"}
+    entry = {"id": "txn_7", "object": "balance_transaction", "type": "charge", "source": charge, "payout": "po_1"}
+    amounts = {"amount_minor": 1999, "fee_minor": 88, "net_minor": 1911}
+    differs = {"id": "dif_" + "1" * 32, "kind": "amount", "subject": capture, "what": "here 1999, at Stripe 1998"}
+    seen = {"state_since": now, "first_seen_at": now, "last_seen_at": now}
+    with database.transaction(service.engine) as session:
+        session.add(StripeRecord(**own, id=charge, object="charge", operation_id=capture, created_at=now, seen_at=now))
+        session.add(StripeRecord(**own, **entry, **amounts, created_at=now, seen_at=now))
+        session.add(MoneyDifference(**own, **differs, **seen))
+    assert ids_of(run, "txn_7") == ids_of(run, differs["id"]) == [capture]
+    told = run("explain", capture).out
+    assert "money: txn_7, balance_transaction charge, in po_1, fee 0.88 USD, net 19.11 USD (19.99 USD)" in told
+    assert f"difference: {differs['id']}, amount: here 1999, at Stripe 1998" in told
+    assert f"do: billing differences show {differs['id']}  # " in told
+    assert run("differences", "close", differs["id"], "--reason", "a test", "--actor", "grace").status == 0
+    told = run("explain", capture).out
+    assert f"{differs['id']} is closed: a test, by grace" in told
+    assert "do: nothing: the money is taken" in told
 
 
 # The archive.

@@ -16,15 +16,24 @@ from jobs.cli import whole
 SITUATIONS = [
     Situation(*each)
     for each in itertools.product(
-        (True, False), Calls, (*WorkState, None), Stop, (*Kind, None), (True, False), (True, False), (True, False)
+        (True, False),
+        Calls,
+        (*WorkState, None),
+        Stop,
+        (*Kind, None),
+        (True, False),
+        (True, False),
+        (True, False),
+        (True, False),
     )
 ]
-READS = {"quarantine show", "doctor", "recover", "contracts list", "switch list"}
+READS = {"differences show", "quarantine show", "doctor", "recover", "contracts list", "switch list"}
 """Commands that change nothing as they are advised."""
 KNOWN = {
     "work": "wrk_1",
     "scope": "account:own",
     "id": "cap_1",
+    "difference_id": "dif_1",
     "step": "capture g1",
     "said": "why",
 }
@@ -96,7 +105,7 @@ def test_a_contradiction_is_told_before_an_end_and_a_restore_before_what_it_stop
         elif situation.calls in (Calls.CONFLICT, Calls.UNSETTLED):
             assert cause in (Cause.CONFLICT, Cause.UNSETTLED)
         elif situation.final:
-            assert cause is Cause.ENDED
+            assert cause is (Cause.DIFFERS if situation.differs else Cause.ENDED)
         elif situation.stop is Stop.RESTORED:
             assert cause is Cause.RESTORED
 
