@@ -146,6 +146,12 @@ class Settings(_Queues):
         pattern=r"^acct_[A-Za-z0-9]+$",
         description="the connected account (acct_...) of what the command asks for; not set, our own",
     )
+    function_niceness: int = Field(
+        10,
+        ge=0,
+        le=19,
+        description="how much what is scheduled gives way to other programs: 0, not at all, to 19; at 10 a tenth",
+    )
     stripe_rate: float | None = Field(
         None,
         ge=1,

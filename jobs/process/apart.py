@@ -20,9 +20,6 @@ from jobs.logs import RaisedElsewhere
 from jobs.process import leash
 
 PROGRAM = (sys.executable, "-m", "jobs.process.function")
-NICENESS = 10
-"""On a busy machine such a process gets about a tenth of the time of one that does not give way: Linux gives it 110
-shares, and the other 1,024 (kernel/sched/core.c, `sched_prio_to_weight`)."""
 STARTS_WITHIN = 0.5
 """The part of a call's time that is left for the start of its process, which is a second on a free machine. What has
 not started by then is not killed but waited for again, so that a busy machine delays a run and does not fail it."""
@@ -31,11 +28,15 @@ Process = subprocess.Popen[bytes]
 
 
 class Apart:
-    """A `Gateway` to functions of ours. `memory_mb`: what each may use."""
+    """A `Gateway` to functions of ours. `memory_mb`: what each may use. `niceness`: how much each gives way. With 10 it
+    gets about a tenth of the time of a program that does not, on a busy machine: Linux gives it 110 shares, and the
+    other 1,024 (kernel/sched/core.c, `sched_prio_to_weight`)."""
 
-    def __init__(self, memory_mb: int, *, livemode: bool, program: Sequence[str | Path] = PROGRAM) -> None:
+    def __init__(
+        self, memory_mb: int, *, livemode: bool, niceness: int, program: Sequence[str | Path] = PROGRAM
+    ) -> None:
         self.livemode = livemode
-        self._memory_mb, self._program = memory_mb, program
+        self._memory_mb, self._niceness, self._program = memory_mb, niceness, program
         # The leash ends a process with the thread that started it. This one lives as long as the worker; a thread of
         # the crew ends with its shift, and would take a process along that has not started yet.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="start-function")
@@ -96,6 +97,6 @@ class Apart:
         return child
 
     def _start(self) -> Process:
-        command = leash.tied(self._program, niceness=NICENESS)
+        command = leash.tied(self._program, niceness=self._niceness)
         # Unbuffered, so that the line which says that it has started is all that is read then.
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)  # noqa: S603 - our own program, and no shell

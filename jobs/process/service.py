@@ -184,7 +184,7 @@ class ServiceProcess(Runtime):
             local = queue in queues.LOCAL
             self.check(provider=not local)
             if local:
-                return Apart(own.memory_mb, livemode=self.settings.livemode)
+                return Apart(own.memory_mb, livemode=self.settings.livemode, niceness=self.settings.function_niceness)
             return self.gateway(own.crew)
 
         with self.in_service(f"worker-{queue}") as heartbeat:
