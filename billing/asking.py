@@ -5,7 +5,7 @@ once.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Engine, String, select
 from sqlalchemy.dialects import postgresql
@@ -15,6 +15,7 @@ from billing import request_ids, statements, traceparent
 from billing.errors import InvalidRequest, InvalidText, RequestReused, WrongSession
 from billing.provider_ids import provider_id
 from billing.tables.entities import Requested
+from billing.tables.facts import Fact
 from billing.texts import opaque_id, plain_text
 
 R = TypeVar("R", bound=Requested)
@@ -32,6 +33,17 @@ class CommonArguments:
     account: str | None
     actor: str
     traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted(Generic[R]):
+    """A request that was checked, and is written nowhere yet. `row` has its id and its correlation id; for `parameters`
+    and `further` see `write_once`. `first_fact` makes the fact that goes with it, once."""
+
+    row: R
+    parameters: Mapping[str, Any]
+    further: Mapping[str, Any]
+    first_fact: Callable[[], Fact]
 
 
 def common_arguments(request_id: object, correlation_id: object, account: object, actor: object) -> CommonArguments:

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from billing import ids, observing, request_ids, row_io
-from billing.asking import callers_session, common_arguments, write_once
+from billing.asking import CommonArguments, Wanted, callers_session, common_arguments, write_once
 from billing.capture_steps import CAPTURE, READ_AUTHORIZATION, iso
 from billing.errors import AuthorizationTaken, InvalidAmount, InvalidRequest, InvalidText
 from billing.facts import new_fact
@@ -20,6 +20,7 @@ from billing.registration import Afterwards, BusinessMetric, Contract, Operation
 from billing.states import FREES_THE_AUTHORIZATION, CaptureState, set_state
 from billing.steps import LoadedOperation, Step
 from billing.tables.entities import Capture
+from billing.tables.facts import Fact
 from billing.timing import EARLIEST, LATEST, may_be_real
 
 
@@ -109,10 +110,29 @@ def request_capture(
     (Above READ COMMITTED, Postgres itself may ask for the transaction to be repeated, as for any other.)
     """
     session = callers_session(session)
+    common = common_arguments(request_id, correlation_id, account, actor)
+    wanted = wanted_capture(common, payment_intent=payment_intent, amount=amount, authorization=authorization)
+    written = write_once(session, wanted.row, common, wanted.parameters, further=wanted.further, unless=IS_VOIDED)
+    if written is None:
+        taken = wanted.parameters["payment_intent"]
+        holder = holder_of(session, common.account, taken)
+        if holder is None and (void := void_holding(session, common.account, taken)) is not None:
+            raise AuthorizationTaken(taken, void, instead=ONCE_VOIDED)
+        raise AuthorizationTaken(taken, holder or "unknown")
+    if written is not wanted.row:
+        return CaptureReceipt(ids.CaptureId(written.id), common.request_id, new=False)
+    # Not by the ORM, which would write and read back columns that an application's login has no rights to.
+    row_io.save(session, (), [wanted.first_fact()])
+    return CaptureReceipt(ids.CaptureId(written.id), common.request_id, new=True)
+
+
+def wanted_capture(
+    common: CommonArguments, *, payment_intent: str, amount: Money, authorization: Authorization | None = None
+) -> Wanted[Capture]:
+    """What `request_capture` writes, checked without a database. Raises InvalidRequest."""
     if not isinstance(amount, Money):
         raise InvalidAmount("amount", f"must be billing.Money, not {type(amount).__name__}")
     payment_intent = provider_id("payment_intent", payment_intent)
-    common = common_arguments(request_id, correlation_id, account, actor)
     if authorization is not None:
         if not isinstance(authorization, Authorization):
             raise InvalidRequest("authorization", f"must be billing.Authorization, not {type(authorization).__name__}")
@@ -126,30 +146,23 @@ def request_capture(
             "capture_before": authorization.capture_before,
         }
     row = Capture(id=ids.new("cap"), correlation_id=common.correlation_id)
-    written = write_once(session, row, common, parameters, further=further, unless=IS_VOIDED)
-    if written is None:
-        holder = holder_of(session, common.account, payment_intent)
-        if holder is None and (void := void_holding(session, common.account, payment_intent)) is not None:
-            raise AuthorizationTaken(payment_intent, void, instead=ONCE_VOIDED)
-        raise AuthorizationTaken(payment_intent, holder or "unknown")
-    if written is not row:
-        return CaptureReceipt(ids.CaptureId(written.id), common.request_id, new=False)
-    requested = new_fact(
-        row,
-        "requested",
-        actor=common.actor,
-        traceparent=common.traceparent,
-        minor=amount.minor,
-        currency=amount.currency,
-        payment_intent=payment_intent,
-        account=common.account,
-        request_digest=request_ids.digest_of(common.request_id),
-        authorized=authorization is not None,
-        capture_before=iso(authorization.capture_before) if authorization else None,
-    )
-    # Not by the ORM, which would write and read back columns that an application's login has no rights to.
-    row_io.save(session, (), [requested])
-    return CaptureReceipt(ids.CaptureId(row.id), common.request_id, new=True)
+
+    def requested() -> Fact:
+        return new_fact(
+            row,
+            "requested",
+            actor=common.actor,
+            traceparent=common.traceparent,
+            minor=amount.minor,
+            currency=amount.currency,
+            payment_intent=payment_intent,
+            account=common.account,
+            request_digest=request_ids.digest_of(common.request_id),
+            authorized=authorization is not None,
+            capture_before=iso(authorization.capture_before) if authorization else None,
+        )
+
+    return Wanted(row, parameters, further, requested)
 
 
 def _within(amount: Money, authorization: Authorization) -> None:
