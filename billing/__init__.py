@@ -38,6 +38,7 @@ from billing.invoice_requests import InvoiceReceipt as InvoiceReceipt
 from billing.invoice_requests import Line as Line
 from billing.invoice_requests import SendInvoice as SendInvoice
 from billing.invoice_requests import issue_invoice as issue_invoice
+from billing.many import request_many as request_many
 from billing.money import Money as Money
 from billing.status import Status as Status
 from billing.status import status as status

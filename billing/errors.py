@@ -11,6 +11,8 @@
     ├── AuthorizationTaken      another capture, or a void, holds this authorization
     ├── UnknownEntity           no capture, void, invoice or switch has this id
     ├── UnknownCursor           the fact at which this cursor of `billing.changes` stands is not here
+    ├── BulkReused              this bulk id, or this file, was first used for another bulk
+    ├── BulkTaken               another process carries this bulk on
     ├── TooBusy                 a bulk has no room on its queue now; it says when to come back
     ├── NotFinal                waiting was over before the work was (billing/waiting.py)
     ├── StillRestored           this database was restored, and nobody has compared it yet
@@ -179,6 +181,25 @@ class TooBusy(BillingError):
         super().__init__(f"{queue} has no room for {count:,} more requests: {why}; come back in {retry_after_s} s")
         self.queue, self.count, self.waiting = queue, count, waiting
         self.room, self.at_most, self.retry_after_s = room, at_most, retry_after_s
+
+
+class BulkReused(BillingError):
+    """A bulk is one file under one id, and stays that. Nothing was written."""
+
+    def __init__(self, bulk: str, why: str) -> None:
+        super().__init__(f"bulk {_shown(bulk)}: {why}")
+        self.bulk = bulk
+        self.why = why
+
+
+class BulkTaken(BillingError):
+    """Another process has asked for rows of this bulk meanwhile. Nothing of this batch was written."""
+
+    def __init__(self, bulk: str) -> None:
+        super().__init__(
+            f"bulk {_shown(bulk)} is carried on by another process; wait for it, and run the same command again"
+        )
+        self.bulk = bulk
 
 
 class StillRestored(BillingError):

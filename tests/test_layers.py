@@ -43,7 +43,7 @@ FLOORS = {
         {"jobs.access", "jobs.road"},
         {"jobs.reconciliation"},
         {"jobs.metrics", "jobs.traces"},
-        {"jobs.schedules", "jobs.recovery"},
+        {"jobs.schedules", "jobs.recovery", "jobs.bulk"},
         {"jobs.process"},
         {"jobs.checkup", "jobs.local"},
         {"jobs.cli"},

@@ -2,6 +2,7 @@
 
     schema.py               what all tables share, and whose database this is
     entities.py             what is asked for: captures, voids, invoices and their lines; and switches
+    bulks.py                files of requests, and how far each was asked for
     scheduled_runs.py       when a schedule was due, and what became of it
     idempotency_records.py  one call to Stripe under one key
     work.py                 what is still to be done
@@ -22,6 +23,7 @@ judges all times. Postgres 16 or later.
 # Importing one table imports all of them, so that `Table.metadata` is always the whole schema.
 from billing.tables import (  # noqa: F401
     archive_heads,
+    bulks,
     closed_periods,
     differences,
     entities,

@@ -144,6 +144,13 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         # One that is run by hand, and one that is put back.
         "operator": May(write=_A_RUN, change=_these("version")),
     },
+    "bulks": {
+        "reader": May(see=_all("bulks")),
+        "operator": May(
+            write=_these("id kind digest account rows actor reason"),
+            change=_these("rows done_upto asked asked_before refused ended_at"),
+        ),
+    },
     "idempotency_records": {
         "application": May(see=_STATUS_OF_A_RECORD),
         "relay": May(

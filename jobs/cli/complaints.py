@@ -17,6 +17,7 @@ from billing.errors import (
     PossibleCardNumber,
 )
 from jobs.access.errors import AccessError
+from jobs.bulk.errors import BulkError
 from jobs.config.secrets import SecretError
 from jobs.config.sources import SettingsError
 from jobs.local.supervisor import LocalServerError
@@ -33,13 +34,23 @@ _SELF_EXPLAINING: tuple[type[Exception], ...] = (
     AccessError,
     ArchiveError,
     BillingError,
+    BulkError,
     SettingsError,
     SecretError,
     LocalServerError,
 )
 _OPTIONS = {
     name: f"--{name.replace('_', '-')}"
-    for name in ("payment_intent", "customer", "days_until_due", "request_id", "correlation_id", "reason", "actor")
+    for name in (
+        "payment_intent",
+        "customer",
+        "days_until_due",
+        "request_id",
+        "bulk_id",
+        "correlation_id",
+        "reason",
+        "actor",
+    )
 } | {"scope": "SCOPE"}
 _FINANCE = {"matplotlib", "reportlab", "xlsxwriter"}
 """What the extra `finance` installs, for files that not everybody writes."""

@@ -7,7 +7,8 @@ import typer
 
 from jobs.cli import quarantine_changes
 from jobs.cli.output import ON_CALL, AsJson, clock, counted, print_json, print_line, print_table
-from jobs.cli.quarantine_filters import filters, options_of
+from jobs.cli.quarantine_filters import filters
+from jobs.cli.shared_options import options_of
 
 if TYPE_CHECKING:
     from jobs.road.evidence import Failed

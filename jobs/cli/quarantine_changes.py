@@ -6,7 +6,8 @@ import typer
 
 from jobs.cli.acting import acting
 from jobs.cli.output import Actor, AsJson, Reason, print_json, print_line
-from jobs.cli.quarantine_filters import Meant, change, meant, options_of
+from jobs.cli.quarantine_filters import Meant, change, meant
+from jobs.cli.shared_options import options_of
 
 
 @options_of(meant)

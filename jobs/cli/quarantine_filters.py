@@ -5,18 +5,17 @@ or the number that it printed. Each piece of work is changed and recorded in a t
 fails harms no other.
 """
 
-import functools
-import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from jobs.cli.acting import Acting
 from jobs.cli.output import counted, print_error, print_json, print_line
+from jobs.cli.shared_options import options_of
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -69,29 +68,6 @@ class Receipt:
     meant: int
     done: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
-
-
-def options_of(gather: Callable[..., T]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A decorator for a command whose first parameter is what `gather` returns: the parameters of `gather` become
-    options of that command."""
-    gathered = inspect.signature(gather).parameters
-
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        _, *own = inspect.signature(command).parameters.values()
-        required = [each for each in own if each.default is each.empty]
-        optional = [each for each in own if each.default is not each.empty]
-
-        # Without the annotations: Typer reads the signature below.
-        @functools.wraps(command, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
-        def with_options(**given: Any) -> Any:
-            return command(gather(**{name: given.pop(name) for name in gathered}), **given)
-
-        with_options.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [each.replace(kind=each.KEYWORD_ONLY) for each in (*required, *gathered.values(), *optional)]
-        )
-        return with_options
-
-    return decorate
 
 
 def filters(

@@ -7,15 +7,16 @@ import typer
 
 from jobs.cli.acting import acting
 from jobs.cli.amounts import is_whole, minor_units, money
+from jobs.cli.bulk import FromFile, alone, ask_for, from_file, missing
 from jobs.cli.output import ASKING, Actor, AsJson, Reason, amount, clock, print_error, print_json, print_line
+from jobs.cli.shared_options import options_of
 
 if TYPE_CHECKING:
     from billing import Line, Status
     from jobs.process.runtime import Runtime
 
-RequestId = Annotated[
-    str, typer.Option(help="Your own name for this request. Asking again with the same one asks for nothing new.")
-]
+REQUEST_ID = typer.Option(help="Your own name for this request. Asking again with the same one asks for nothing new.")
+RequestId = Annotated[str, REQUEST_ID]
 Correlation = Annotated[str | None, typer.Option(help="An id for facts and logs; by default the request id.")]
 Wait = Annotated[
     bool,
@@ -34,10 +35,12 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(invoice, name="invoice", rich_help_panel=ASKING)
 
 
+@options_of(from_file)
 def capture(
-    payment_intent: Annotated[str, typer.Option(help="The authorized PaymentIntent, pi_...")],
+    file: FromFile,
+    payment_intent: Annotated[str | None, typer.Option(help="The authorized PaymentIntent, pi_...")] = None,
     amount_minor: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--amount-minor",
             "--amount",
@@ -45,9 +48,9 @@ def capture(
             metavar="MINOR_UNITS",
             help="In minor units: 1999 is 19.99 USD, 500 is 500 JPY.",
         ),
-    ],
-    currency: Annotated[str, typer.Option(help="ISO code, such as USD.")],
-    request_id: RequestId,
+    ] = None,
+    currency: Annotated[str | None, typer.Option(help="ISO code, such as USD.")] = None,
+    request_id: Annotated[str | None, REQUEST_ID] = None,
     correlation_id: Correlation = None,
     actor: Actor = "",
     wait: Wait = False,
@@ -56,15 +59,31 @@ def capture(
 ) -> None:
     """Ask for an authorization to be captured, in full or in part. Workers carry the request out.
 
+    With --from-file ask for each row of a file, CSV or JSON lines, with the columns payment_intent, amount (19.99 USD,
+    or minor units beside the column currency), and, if you like, request_id, correlation_id and account. Every row is
+    checked first, and nothing is asked for if one is bad. If it is interrupted, the same command goes on where it
+    stands, and asks for nothing twice: docs/moves/bulk.md.
+
     \b
-    Example:
+    Examples:
       billing capture --payment-intent pi_123 --amount 1999 \\
           --currency USD --request-id order-42 --wait
+      billing capture --from-file orders.csv --dry-run
+      billing capture --from-file orders.csv --reason "OPS-7" --confirm 1200
     """
     import billing
 
+    if file.path is not None:
+        alone(payment_intent=payment_intent, amount=amount_minor, currency=currency, request_id=request_id)
+        alone(correlation_id=correlation_id, wait=wait)
+        with acting("capture", actor, file.reason) as act:
+            ask_for(act, "capture", file, as_json=as_json)
+        return
+    if payment_intent is None or amount_minor is None or currency is None or request_id is None:
+        given = {"payment_intent": payment_intent, "amount": amount_minor, "currency": currency}
+        raise missing("capture", {**given, "request_id": request_id})
     amount_asked = money(amount_minor, currency)
-    with acting("capture", actor) as act:
+    with acting("capture", actor, file.reason) as act:
         receipt = act.inside(
             lambda session: billing.request_capture(
                 session,

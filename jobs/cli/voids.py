@@ -5,20 +5,21 @@ from typing import Annotated
 import typer
 
 from jobs.cli.acting import acting
+from jobs.cli.bulk import FromFile, alone, ask_for, from_file, missing
 from jobs.cli.output import ASKING, Actor, AsJson, print_line
-from jobs.cli.requests import Correlation, RequestId, Timeout, Wait, report
+from jobs.cli.requests import REQUEST_ID, Correlation, Timeout, Wait, report
+from jobs.cli.shared_options import options_of
 
 
 def add_to(app: typer.Typer) -> None:
     app.command(rich_help_panel=ASKING)(void)
 
 
+@options_of(from_file)
 def void(
-    payment_intent: Annotated[str, typer.Option(help="The authorized PaymentIntent, pi_...")],
-    reason: Annotated[
-        str, typer.Option(metavar="WHY", help="duplicate, fraudulent, requested_by_customer or abandoned.")
-    ],
-    request_id: RequestId,
+    file: FromFile,
+    payment_intent: Annotated[str | None, typer.Option(help="The authorized PaymentIntent, pi_...")] = None,
+    request_id: Annotated[str | None, REQUEST_ID] = None,
     correlation_id: Correlation = None,
     actor: Actor = "",
     wait: Wait = False,
@@ -27,15 +28,28 @@ def void(
 ) -> None:
     """Ask for an authorization to be given back: nothing is captured, and the customer's money is free again.
 
-    It is refused if a capture has the authorization; money that was captured is refunded.
+    It is refused if a capture has the authorization; money that was captured is refunded. --reason is what Stripe
+    shows: duplicate, fraudulent, requested_by_customer or abandoned.
+
+    With --from-file ask for each row of a file, with the columns payment_intent, reason (as above) and, if you like,
+    request_id, correlation_id and account. There, --reason says why the file is asked for: docs/moves/bulk.md.
 
     \b
-    Example:
+    Examples:
       billing void --payment-intent pi_123 --reason requested_by_customer \\
           --request-id order-42-void --wait
+      billing void --from-file canceled.csv --reason "OPS-7"
     """
     import billing
 
+    if file.path is not None:
+        alone(payment_intent=payment_intent, request_id=request_id, correlation_id=correlation_id, wait=wait)
+        with acting("void", actor, file.reason) as act:
+            ask_for(act, "void", file, as_json=as_json)
+        return
+    reason = file.reason
+    if payment_intent is None or reason is None or request_id is None:
+        raise missing("void", {"payment_intent": payment_intent, "reason": reason, "request_id": request_id})
     with acting("void", actor, reason) as act:
         receipt = act.inside(
             lambda session: billing.request_void(

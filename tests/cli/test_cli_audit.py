@@ -86,6 +86,7 @@ READING = {
     "archive verifier",
     "archive verify",
     "audit",
+    "bulks",
     "catalog",
     "contracts check",
     "contracts drained",
@@ -136,7 +137,6 @@ NEED_A_REASON = {
     "schedule resume",
     "switch pull",
     "switch release",
-    "void",
 }
 """What changes money, rights or evidence, and has no other name for why."""
 
@@ -268,7 +268,7 @@ LEAST = {
     "archive policy raise": ("--class", "capture"),
     "archive restore": ("case_7", "--id", "pi_1", "--reason", "INC-12"),
     "erase customer": ("cus_1",),
-    "void": ("--payment-intent", "pi_1", "--request-id", "order-1"),
+    "void": ("--payment-intent", "pi_1", "--request-id", "order-1", "--reason", "abandoned"),
     "capture": ("--payment-intent", "pi_1", "--amount", "1", "--currency", "USD", "--request-id", "order-1"),
     "close": ("2026-10", "--reason", "INC-12"),
     "invoice issue": (

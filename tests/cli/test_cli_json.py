@@ -68,6 +68,15 @@ def over(service: Any) -> list[str]:
     return ["--json"]
 
 
+def asked_in_bulk(service: Any) -> list[str]:
+    service.execute(
+        "INSERT INTO billing.bulks (id, kind, digest, rows, actor, reason)"
+        " VALUES ('june', 'capture', :digest, 2, 'grace', 'OPS-7')",
+        digest="0" * 64,
+    )
+    return ["--json"]
+
+
 def measured(service: Any) -> list[str]:
     service.relay.measure()
     return ["--json"]
@@ -75,6 +84,7 @@ def measured(service: Any) -> list[str]:
 
 ARGUMENTS = {
     "audit": nothing,
+    "bulks": asked_in_bulk,
     "capture": capture,
     "catalog": nothing,
     "contracts check": nothing,

@@ -21,6 +21,8 @@ EXAMPLES = [
     errors.UnknownCursor(42),
     errors.TooBusy("invoices", 500, waiting=580, room=20, at_most=600, retry_after_s=240),
     billing.NotFinal(billing.Status("cap_1", "in_doubt", datetime(2026, 1, 1, tzinfo=UTC), "Stripe is asked", False)),
+    errors.BulkReused("bulk_1", "it was begun with another file"),
+    errors.BulkTaken("bulk_1"),
     errors.WrongSession("Engine", "with Session(engine) as session: ..."),
     errors.RequestReused("order-1", {"amount_minor": (1999, 2999)}),
     errors.AuthorizationTaken("pi_1", "cap_1"),

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from billing import invoices, lineage, statements, store, switches
+from billing import invoices, lineage, many, statements, store, switches
 from billing.database import transaction
 from billing.timing import SHORT
 from jobs.growth import tables
@@ -29,6 +29,7 @@ ROOMS = [
     changes,
     invoices,
     lineage,
+    many,
     store,
     switches,
     backlog,

@@ -1,0 +1,212 @@
+"""Asking for many at once, in one transaction: the same rules as one by one, with few statements.
+
+    with Session(engine) as session, session.begin():
+        billing.admit(session, "captures", len(requests))
+        outcomes = billing.request_many(session, "capture", requests)
+
+A request of which nothing is known here yet can only be new, so all of those are written by one statement. Each of the
+others is passed to the function that requests one. No rule stands in this room.
+
+What can be asked for in bulk is the table `MOVABLE`, a row for each kind. The command `billing ... --from-file` makes
+its columns of the same rows (`jobs.bulk`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sqlalchemy.orm import Session
+
+from billing import captures, ids, request_ids, row_io, statements, voids
+from billing.asking import CommonArguments, Wanted, callers_session, common_arguments
+from billing.errors import BillingError, InvalidRequest
+
+SQL = statements.beside(__file__)
+
+
+class Receipt(Protocol):
+    """What every request gives back. `new` is False if it was requested before."""
+
+    @property
+    def request_id(self) -> str: ...
+
+    @property
+    def new(self) -> bool: ...
+
+
+Outcome = Receipt | BillingError
+"""What became of one of many requests: its receipt, or why it was refused."""
+Arguments = Mapping[str, Any]
+"""The arguments by name of the function that requests one, without session and actor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """How many of a kind are written by one statement.
+
+    `wanted` checks the arguments of one, without a database. `known` names the statements in `many.sql` that say of
+    which something is known already, their request id or their object at Stripe: for a connected account and for our
+    own, because an index on `account` is not used for `IS NOT DISTINCT FROM`.
+    """
+
+    wanted: Callable[..., Wanted[Any]]
+    known: tuple[str, str]
+    receipt: Callable[[str, str], Receipt]
+
+
+@dataclass(frozen=True, slots=True)
+class Movable:
+    """A kind that can be asked for in bulk. `request` asks for one. `queue`: where its work waits.
+
+    `once` names the argument by which a second request is refused, whatever its request id, and its value; None of
+    arguments that leave room for another. Where `once` itself is None nothing of this kind is refused so: then a file
+    must name its requests, because with made-up request ids a corrected file would ask again for what was done.
+
+    `together` is None where each is asked for by statements of its own.
+    """
+
+    kind: str
+    request: Callable[..., Receipt]
+    queue: str
+    once: Callable[[Arguments], tuple[str, str] | None] | None
+    together: Together | None = None
+
+
+def _by_payment_intent(asked: Arguments) -> tuple[str, str] | None:
+    return "payment_intent", asked["payment_intent"]
+
+
+MOVABLE: Mapping[str, Movable] = {
+    each.kind: each
+    for each in (
+        Movable(
+            "capture",
+            captures.request_capture,
+            queue="captures",
+            once=_by_payment_intent,
+            together=Together(
+                captures.wanted_capture,
+                known=("known_captures", "known_captures_of_our_own_account"),
+                receipt=lambda own_id, name: captures.CaptureReceipt(ids.CaptureId(own_id), name, new=True),
+            ),
+        ),
+        Movable("void", voids.request_void, queue="captures", once=_by_payment_intent),
+    )
+}
+
+
+def request_many(
+    session: Session, kind: str, requests: Sequence[Arguments], *, actor: str = "application"
+) -> list[Outcome]:
+    """Ask for each of these, inside the caller's own transaction. Returns an outcome for each, in their order.
+
+    `kind`: `capture` or `void`. `requests`: the arguments of `billing.request_capture` or `billing.request_void`, by
+    name, without session and actor. What is refused is no exception here but an outcome, a `BillingError`, and nothing
+    of it is written; the others are, and the caller's transaction stays usable. Up to a few thousand fit into one
+    transaction.
+
+    Raises InvalidRequest for a kind that does not exist, and TypeError for arguments that the function does not have.
+    """
+    session, movable = callers_session(session), _movable(kind)
+    outcomes: dict[int, Outcome] = {}
+    if (together := movable.together) is not None:
+        fresh = _fresh(session, together, requests, actor, outcomes)
+        # With the fact, because it counts itself in its row.
+        facts = {number: wanted.first_fact() for number, (_, wanted) in fresh.items()}
+        rows = [_row(common, wanted) for common, wanted in fresh.values()]
+        written = row_io.insert_where_free(session, rows) if rows else set()
+        # Two of the same in one bulk: the second was not written, and is asked for below.
+        new = {number: each for number, each in fresh.items() if each[1].row.id in written}
+        if new:
+            row_io.save(session, (), [facts[number] for number in new])
+        for number, (common, wanted) in new.items():
+            outcomes[number] = together.receipt(wanted.row.id, common.request_id)
+    _one_by_one(session, movable, requests, actor, outcomes)
+    return [outcomes[number] for number in range(len(requests))]
+
+
+def rehearse_many(
+    session: Session, kind: str, requests: Sequence[Arguments], *, actor: str = "application"
+) -> list[Outcome | None]:
+    """What `request_many` would return now; None for one that would be new. Nothing is written.
+
+    Two requests in this bulk for the same object are not compared with each other.
+    """
+    session, movable = callers_session(session), _movable(kind)
+    outcomes: dict[int, Outcome | None] = {}
+    if movable.together is not None:
+        outcomes.update(dict.fromkeys(_fresh(session, movable.together, requests, actor, outcomes)))
+    if len(outcomes) < len(requests):
+        rehearsal = session.begin_nested()
+        _one_by_one(session, movable, requests, actor, outcomes)
+        rehearsal.rollback()
+    return [
+        None if (outcome := outcomes[number]) is None or getattr(outcome, "new", False) else outcome
+        for number in range(len(requests))
+    ]
+
+
+def _movable(kind: str) -> Movable:
+    if kind not in MOVABLE:
+        raise InvalidRequest("kind", f"must be one of {', '.join(MOVABLE)}")
+    return MOVABLE[kind]
+
+
+_Checked = tuple[CommonArguments, Wanted[Any]]
+
+
+def _fresh(
+    session: Session, together: Together, requests: Sequence[Arguments], actor: str, outcomes: dict[int, Any]
+) -> dict[int, _Checked]:
+    """Those of which nothing is known here, by their number. What is wrong with others is put into `outcomes`."""
+    checked: dict[int, _Checked] = {}
+    for number, given in enumerate(requests):
+        own = dict(given)
+        if "request_id" not in own:
+            continue  # the function that requests one says so
+        try:
+            common = common_arguments(
+                own.pop("request_id"), own.pop("correlation_id", None), own.pop("account", None), actor
+            )
+            checked[number] = common, together.wanted(common, **own)
+        except BillingError as error:
+            outcomes[number] = error
+    for account in {common.account for common, _ in checked.values()}:
+        mine = {number: each for number, each in checked.items() if each[0].account == account}
+        for number in _known(session, together, account, mine):
+            del checked[number]
+    return checked
+
+
+def _known(session: Session, together: Together, account: str | None, checked: Mapping[int, _Checked]) -> Sequence[int]:
+    of_account, of_our_own = together.known
+    names = [common.request_id for common, _ in checked.values()]
+    found = statements.run(
+        session,
+        SQL[of_our_own if account is None else of_account],
+        **({} if account is None else {"account": account}),
+        numbers=list(checked),
+        names=names,
+        made_again=[request_ids.recovered(request_ids.digest_of(name) or "") for name in names],
+        objects=[wanted.parameters["payment_intent"] for _, wanted in checked.values()],
+    )
+    return found.scalars().all()
+
+
+def _row(common: CommonArguments, wanted: Wanted[Any]) -> Any:
+    values = {"account": common.account, "request_id": common.request_id, **wanted.parameters, **wanted.further}
+    for name, value in values.items():
+        setattr(wanted.row, name, value)
+    return wanted.row
+
+
+def _one_by_one(
+    session: Session, movable: Movable, requests: Sequence[Arguments], actor: str, outcomes: dict[int, Any]
+) -> None:
+    """Ask for those that have no outcome yet, in their order."""
+    for number, given in enumerate(requests):
+        if number not in outcomes:
+            try:
+                outcomes[number] = movable.request(session, **given, actor=actor)
+            except BillingError as error:
+                outcomes[number] = error
