@@ -28,6 +28,8 @@ def _time(value: Any) -> bool:
 _id = id_of(IdKind.CHARGE)
 
 SHAPES: dict[str, Shape] = {
+    # Of an event about a connected account.
+    "account": id_of(IdKind.ACCOUNT),
     "amount": whole,
     "amount_capturable": whole,
     "amount_captured": whole,
@@ -56,12 +58,14 @@ SHAPES: dict[str, Shape] = {
     "number": invoice_number,
     "object": code,
     "param": like(r"[a-z][a-z0-9_\[\]]{0,79}"),
-    "payment_intent": _id,
+    # Objects that are named, and not expanded.
+    **dict.fromkeys(("payment_intent", "invoice"), _id),
     "source": _id,
     "status": code,
     "subtotal": whole,
     "total": whole,
-    "type": code,
+    # A code, or the type of an event: `invoice.paid`.
+    "type": like(r"[a-z][a-z0-9_]{0,79}(?:\.[a-z0-9_]{1,40}){0,5}"),
 }
 CONTAINERS = frozenset(
     {

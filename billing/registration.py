@@ -168,7 +168,8 @@ class Operation:
     business: tuple[BusinessMetric, ...] = ()
     """The numbers that its ends add to."""
     local: bool = False
-    """Functions of ours carry it out, and nothing of it is done at the provider: it has no account there."""
+    """Nothing of it is changed at the provider, so it has no account there: functions of ours carry it out, or steps
+    that only look."""
     parts: Parts | None = None
     """What is loaded beside its row."""
     found_by: Mapping[str, InstrumentedAttribute[Any]] = field(default_factory=dict)

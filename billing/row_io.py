@@ -43,6 +43,22 @@ def locked(session: Session, table: type[T], ids: Collection[str]) -> list[T]:
     return load(session, table, statement, ids=list(ids))
 
 
+def locked_where_free(session: Session, table: type[T], ids: Collection[str], names: Sequence[str]) -> list[T]:
+    """Those of these rows that no other transaction has locked, locked, with these attributes alone: for a login that
+    may not read the others."""
+    columns = _columns(table)
+    shown = ", ".join(columns[name] for name in names)
+    statement = (
+        f"SELECT {shown} FROM {table.__table__} WHERE id = ANY (%(ids)s) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"
+    )
+    loaded = []
+    for values in run(session, statement, ids=list(ids)).all():
+        row: T = table.__mapper__.class_manager.new_instance()
+        vars(row).update(zip(names, values, strict=True))
+        loaded.append(row)
+    return loaded
+
+
 def save(session: Session, rows: Iterable[Table], new: Sequence[Table] = ()) -> None:
     """Write what has changed of these loaded rows, and new ones of one table, in one statement."""
     groups: dict[tuple[type[Table], tuple[str, ...]], list[Table]] = defaultdict(list)

@@ -4,8 +4,12 @@ A run is work like any other: planned, claimed, leased, settled, tried again, qu
 call is different: a worker of the queue `maintenance` runs the function of this name, and what it returns is the
 answer. There is nothing at Stripe to look at, so a run whose worker died is simply repeated: each function must be
 idempotent.
+
+One schedule is no function: it is a step that only looks at Stripe, on a queue whose workers keep to its limits and
+pause while it is away (`billing.event_sweep`).
 """
 
+from billing.event_sweep import READ_EVENTS, run_of
 from billing.facts import new_fact
 from billing.gateway import RUN
 from billing.idempotency import Rules
@@ -20,18 +24,13 @@ from billing.tables.scheduled_runs import ScheduledRun
 QUEUE = "maintenance"
 
 
-def _run_of(loaded: LoadedOperation) -> ScheduledRun:
-    assert isinstance(loaded.row, ScheduledRun), "the operation's own table"
-    return loaded.row
-
-
 def _ask(loaded: LoadedOperation) -> Ask:
-    run = _run_of(loaded)
+    run = run_of(loaded)
     return Ask(RUN, f"/run/{run.schedule}", {"at": run.at.isoformat()})
 
 
 def _apply(loaded: LoadedOperation, _outcome: Learned, data: Json, _why: str) -> list[Fact]:
-    run = _run_of(loaded)
+    run = run_of(loaded)
     set_state(run, RunState.DONE)
     return [new_fact(run, "done", schedule=run.schedule, at=run.at.isoformat(), result=data.get("result"))]
 
@@ -49,6 +48,12 @@ CALL = Step(
     rules=Rules(replays=False, local=True),
 )
 
+STEPS = {
+    **{schedule.name: CALL for schedule in SCHEDULES if schedule.queue == QUEUE},
+    "sweep_events": READ_EVENTS,
+}
+"""By schedule, what carries it out."""
+
 OPERATION = Operation(
     table=ScheduledRun,
     prefix="run",
@@ -57,7 +62,7 @@ OPERATION = Operation(
             name=schedule.name,
             # A topic of its own: a relay that does not know this schedule yet leaves its facts to one that does.
             topic=schedule.name,
-            queue=QUEUE,
+            queue=schedule.queue,
             max_attempts=5,
             call_budget_s=30,
             retry=Retry.PATIENT,
@@ -68,8 +73,8 @@ OPERATION = Operation(
         )
         for schedule in SCHEDULES
     ),
-    next_step=lambda loaded: CALL if _run_of(loaded).state == RunState.DUE else None,
-    steps={CALL.name: CALL}.__getitem__,
+    next_step=lambda loaded: STEPS[run_of(loaded).schedule] if run_of(loaded).state == RunState.DUE else None,
+    steps={step.name: step for step in STEPS.values()}.__getitem__,
     shown=lambda _session, row: {
         "schedule": row.schedule,
         "at": row.at,

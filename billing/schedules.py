@@ -35,6 +35,9 @@ class Schedule:
     zone: tzinfo = UTC
     """In which `when` is meant. A local time that a clock skips in spring ticks when the clock goes on; one that comes
     twice in autumn ticks the first time only. What must run every hour is meant in UTC."""
+    queue: str = "maintenance"
+    """Who carries it out: workers of `maintenance` run a function of ours; on another queue it is a step that only
+    looks (`billing.runs`), with the limits and pauses of any call."""
 
 
 SCHEDULES = (
@@ -65,6 +68,14 @@ SCHEDULES = (
         after_downtime=AfterDowntime.ONCE,
         owner="finance",
         purpose="compare what was done here with Stripe's own records, so that no difference of money stays unseen",
+    ),
+    Schedule(
+        name="sweep_events",
+        when="0 * * * *",
+        after_downtime=AfterDowntime.ONCE,
+        owner="operations",
+        purpose="read the events that no webhook brought, so that an outage of the endpoint loses nothing",
+        queue="invoices",
     ),
 )
 

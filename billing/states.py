@@ -75,6 +75,13 @@ class RunState(StrEnum):
     DONE = "done"
 
 
+class EventState(StrEnum):
+    RECEIVED = "received"
+    MATCHED = "matched"
+    UNKNOWN = "unknown"
+    IGNORED = "ignored"
+
+
 class BatchState(StrEnum):
     CLAIMED = "claimed"
     ARCHIVED = "archived"
@@ -351,6 +358,21 @@ WORK = Life(
     ),
 )
 
+EVENT = Life(
+    of="received event",
+    states={
+        EventState.RECEIVED: "it is in the inbox, once; which operation it is about is not known yet",
+        EventState.MATCHED: "it is about an operation of ours, which was noticed if it could have changed",
+        EventState.UNKNOWN: "it is about no operation of ours: somebody else's, or made in the dashboard",
+        EventState.IGNORED: "it names no object of a kind that operations of ours have",
+    },
+    transitions=(
+        *go(EventState.RECEIVED, to=EventState.MATCHED, by=RELAY, when="an operation of ours has its object"),
+        *go(EventState.RECEIVED, to=EventState.UNKNOWN, by=RELAY, when="none had it for an hour"),
+        *go(EventState.RECEIVED, to=EventState.IGNORED, by=RELAY, when="nothing of ours can have its object"),
+    ),
+)
+
 BATCH = Life(
     of="archive batch",
     states={
@@ -378,4 +400,4 @@ DIFFERENCE = Life(
     ),
 )
 
-LIVES = (CAPTURE, VOID, INVOICE, SWITCH, RUN, RECORD, WORK, BATCH, DIFFERENCE)
+LIVES = (CAPTURE, VOID, INVOICE, SWITCH, RUN, RECORD, WORK, EVENT, BATCH, DIFFERENCE)

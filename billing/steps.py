@@ -18,6 +18,7 @@ from billing.states import RecordState
 from billing.tables.entities import Entity
 from billing.tables.facts import Fact
 from billing.tables.idempotency_records import Record
+from billing.tables.received_events import ReceivedEvent
 
 Json = Mapping[str, Any]
 
@@ -38,6 +39,8 @@ class LoadedOperation:
     """Rows that its operation keeps beside its own, in their order: an invoice's lines."""
     facts: list[Fact] = field(default_factory=list)
     """The new facts of this transaction; `billing.store` writes them."""
+    events: list[ReceivedEvent] = field(default_factory=list)
+    """Stripe's events that it has read; `billing.store` puts those into the inbox that are not there."""
 
     @property
     def open_record(self) -> Record | None:

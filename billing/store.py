@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from billing import row_io, statements
+from billing import inbox, row_io, statements
 from billing.calls import Report, Result, Standing
 from billing.learned import EFFECT_IS_OURS, Learned
 from billing.registration import Operation
@@ -66,6 +66,8 @@ def save_all(session: Session, results: Sequence[Result], works: Iterable[Work] 
     opened = {id(result.opened) for result in results}
     rows = [row for loaded in operations for row in (loaded.row, *loaded.records) if id(row) not in opened]
     row_io.save(session, [*rows, *works], [fact for loaded in operations for fact in loaded.facts])
+    if events := [event for loaded in operations for event in loaded.events]:
+        inbox.put(session, events)
 
 
 def _by_object(result: Result) -> tuple[str, str, str]:

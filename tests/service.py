@@ -44,7 +44,7 @@ from stripe_standin.control import Control as StandIn
 TEMPLATE = "billing_template"
 QUEUES = ("captures", "invoices")
 """The queues whose work is Stripe's."""
-KINDS = ("application", "relay", "worker", "archiver", "operator")
+KINDS = ("application", "relay", "worker", "archiver", "operator", "web")
 
 
 QUICK = replace(

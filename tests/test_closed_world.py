@@ -19,10 +19,11 @@ import stripe._error
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from billing import answers, duplicate_drafts, effects, facts, idempotency, records
+from billing import answers, duplicate_drafts, effects, facts, idempotency, records, runs
 from billing.answers import Kind, read_answer
 from billing.calls import Standing
 from billing.capture_steps import _STATES, CAPTURE, READ_AUTHORIZATION
+from billing.event_sweep import READ_EVENTS
 from billing.gateway import Budget, NoAnswer, NotSent, Request, Response, boot_clock
 from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
@@ -299,12 +300,19 @@ def planned(entity_id: str, operation: Operation, contract: Contract) -> dict[st
 
 
 @pytest.mark.parametrize(("operation", "contract"), contracts.contracts(), ids=lambda each: getattr(each, "name", ""))
-def test_what_is_no_call_at_stripe_is_on_a_queue_without_stripe(operation: Operation, contract: Contract):
-    assert operation.local == (contract.queue in queues.LOCAL)
+def test_what_is_on_a_queue_without_stripe_changes_nothing_there(operation: Operation, contract: Contract):
+    assert operation.local or contract.queue not in queues.LOCAL
+
+
+def test_a_schedule_is_a_function_of_ours_or_only_looks_at_stripe():
+    for schedule in SCHEDULES:
+        step = runs.STEPS[schedule.name]
+        assert step.rules.local == (schedule.queue in queues.LOCAL)
+        assert step.rules.local or step.only_looks
 
 
 def test_every_schedule_has_its_function():
-    assert [schedule.name for schedule in SCHEDULES] == list(FUNCTIONS)
+    assert [schedule.name for schedule in SCHEDULES if schedule.queue in queues.LOCAL] == list(FUNCTIONS)
 
 
 def test_contracts_have_different_names_and_each_operation_has_one():
@@ -358,6 +366,7 @@ STEPS: list[Step] = [
     OBSERVE,
     PROBE,
     CALL,
+    READ_EVENTS,
 ]
 
 

@@ -45,7 +45,7 @@ FLOORS = {
         {"jobs.metrics", "jobs.traces"},
         {"jobs.schedules", "jobs.recovery", "jobs.bulk"},
         {"jobs.process"},
-        {"jobs.checkup", "jobs.local"},
+        {"jobs.checkup", "jobs.local", "jobs.web"},
         {"jobs.cli"},
     ),
 }
@@ -82,7 +82,7 @@ DOORS = {
     "prometheus_client": {"jobs.metrics.exporter", "jobs.local.scraping"},
     "rq": {"jobs.rq.bells", "jobs.rq.overrides"},
     "typer": {"jobs.cli"},
-    "uvicorn": {"stripe_standin"},
+    "uvicorn": {"stripe_standin", "jobs.web.serving"},
     "httptools": {"stripe_standin"},
     "starlette": {"stripe_standin"},
 }

@@ -4,7 +4,7 @@
 -- parameters: until
 -- columns: state text, age text, account text, currency text?, invoices int, minor money?
 -- The age counts from when an invoice got its number; before that, from its request. `paid`: a credit balance paid it at
--- once, or the customer did later, as far as it was noticed here; Stripe's own reports say it in full.
+-- once, or a webhook said later that the customer did. Without webhooks that is not known here: Stripe's reports say it.
 WITH life AS (
     SELECT entity_id,
            arg_max(split_part(topic, '.', 2), entity_version)

@@ -11,6 +11,7 @@
     facts.py                what happened, and the batches in which it is archived
     holds.py                legal holds on archived batches
     archive_heads.py        the newest manifests of each day, and where they were published
+    received_events.py      the inbox: what Stripe said has happened, until it is matched
     lineage.py              which database this is, and whether it was restored
     closed_periods.py       months whose books are closed
     stripe_records.py       Stripe's own records of money, mirrored, and how far they were read
@@ -32,6 +33,7 @@ from billing.tables import (  # noqa: F401
     idempotency_records,
     lineage,
     queue_loads,
+    received_events,
     scheduled_runs,
     schema,
     stripe_records,

@@ -11,7 +11,7 @@ from billing.tables.schema import known_state, own_id_shape
 
 
 class ScheduledRun(Entity):
-    """One run. It has no account: nothing of it is done at Stripe."""
+    """One run. It has no account: nothing is changed at Stripe by it."""
 
     life = states.RUN
     __tablename__ = "scheduled_runs"
@@ -28,5 +28,7 @@ class ScheduledRun(Entity):
     at: Mapped[datetime]
     # How many ticks before it came while no relay ran or the schedule was paused, and got no run.
     missed: Mapped[int] = mapped_column(server_default=text("0"))
+    # How far it has come, if it reads page by page: the last id that it has read.
+    position: Mapped[str | None] = mapped_column(String(255))
     # The operator who had it run by hand. Null: its time had come.
     asked_by: Mapped[str | None] = mapped_column(String(255))

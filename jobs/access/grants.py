@@ -75,6 +75,10 @@ _LIFE_OF_A_RECORD = _these(
     " first_sent_at last_prepared_at look_at parked_at fence lease_until lease_s request_ids"
 )
 _END_OF_A_RECORD = _these("last_reported_at looked_at answer_status answer found_objects conclusion concluded_at")
+_PUT_EVENTS = _these(
+    "id type thin account livemode api_version created_at object_id payment_intent charge invoice operation_id"
+    " caused_by source"
+)
 _STATUS_OF_A_RECORD = _these(
     "id operation_id generation step state learned unanswered first_sent_at last_prepared_at last_reported_at look_at"
     " parked_at conclusion created_at concluded_at"
@@ -90,7 +94,13 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
             ),
         ),
         # A relay exports how much money is in doubt, held, or at risk (jobs/metrics/reading.sql).
-        "relay": May(see=_these("id state amount_minor currency capture_before")),
+        # It finds those that an event is about, and notices them (billing/inbox.py).
+        "relay": May(
+            see=_these(
+                "id account state version correlation_id payment_intent charge amount_minor currency capture_before"
+            ),
+            change=_these("version"),
+        ),
         "worker": May(
             see=_all("captures"),
             change=_these(
@@ -105,7 +115,10 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
             see=_all("voids"),
             write=_these("id account correlation_id version request_id payment_intent cancellation_reason"),
         ),
-        "relay": May(see=_these("id held_minor currency")),
+        "relay": May(
+            see=_these("id account state version correlation_id payment_intent held_minor currency"),
+            change=_these("version"),
+        ),
         "worker": May(see=_all("voids"), change=_these("state state_since reason version held_minor currency")),
         "reader": May(see=_all("voids")),
         "operator": May(change=_these("state state_since reason version")),
@@ -115,7 +128,10 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
             see=_all("invoices"),
             write=_these("id account correlation_id version request_id customer currency total_minor days_until_due"),
         ),
-        "relay": May(see=_these("id total_minor currency")),
+        "relay": May(
+            see=_these("id account state version correlation_id stripe_invoice total_minor currency"),
+            change=_these("version"),
+        ),
         "worker": May(
             see=_all("invoices"),
             change=_these("state state_since reason version stripe_invoice create_generation number"),
@@ -139,7 +155,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
     },
     "scheduled_runs": {
         "relay": May(see=_all("scheduled_runs"), write=_A_RUN),
-        "worker": May(see=_all("scheduled_runs"), change=_these("state state_since reason version")),
+        "worker": May(see=_all("scheduled_runs"), change=_these("state state_since reason version position")),
         "reader": May(see=_all("scheduled_runs")),
         # One that is run by hand, and one that is put back.
         "operator": May(write=_A_RUN, change=_these("version")),
@@ -195,6 +211,14 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         ),
         "reader": May(see=_all("work")),
         "operator": May(change=_these("state state_since due_at attempts reason")),
+    },
+    "received_events": {
+        # The process that the internet reaches writes what it was sent, and reads nothing back.
+        "web": May(write=_PUT_EVENTS),
+        # What webhooks missed.
+        "worker": May(write=_PUT_EVENTS),
+        "relay": May(see=_all("received_events"), change=_these("state match_at matched_with")),
+        "reader": May(see=_all("received_events")),
     },
     "work_failures": {
         "worker": May(write=_all("work_failures", but="id happened_at")),
@@ -267,6 +291,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         # The first worker whose key Stripe accepts stores the account of that key.
         "worker": May(see=_all("installation"), change=_these("stripe_account")),
         "archiver": May(see=_all("installation")),
+        "web": May(see=_all("installation")),
         "reader": May(see=_all("installation")),
     },
     # Only the owner changes it. Whoever finds a restore calls a function that writes that down, and takes nothing back.
@@ -278,6 +303,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
 FUNCTIONS: Mapping[str, Columns] = {
     "close_period": _these("operator"),
     "erase_texts": _these("operator"),
+    "forget_events": _these("worker operator"),
     "remove_concluded": _these("worker operator"),
     # Who may read the bucket. What it removes without comparing it is in the bucket nevertheless, under a lock.
     "purge_facts": _these("archiver operator"),

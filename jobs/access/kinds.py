@@ -8,6 +8,7 @@ each server that it needs, and none where it needs none:
     relay         plans facts into work, and rings
     worker        calls Stripe, and settles its answers
     archiver      marks facts, and writes them to S3
+    web           takes Stripe's webhooks: writes events into the inbox, and may do nothing else
     reader        finance and dashboards: reads, without keys, request bodies, stored answers and descriptions
 
 More logins exist: the database's owner, for migrations; and in S3 three that are used by hand and seldom, with an
@@ -50,6 +51,7 @@ KINDS: Mapping[str, Kind] = {
         # their keys.
         Kind("worker", "+@all -@dangerous +client|setname +client|info +info"),
         Kind("archiver"),
+        Kind("web"),
         Kind("reader"),
     )
 }

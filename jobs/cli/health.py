@@ -11,7 +11,7 @@ from jobs.config import queues
 if TYPE_CHECKING:
     from jobs.checkup.trend import Trend
 
-ROLES = ("relay", "archiver", *(f"worker-{queue}" for queue in queues.NAMES))
+ROLES = ("relay", "archiver", "web", *(f"worker-{queue}" for queue in queues.NAMES))
 
 
 def add_to(app: typer.Typer) -> None:

@@ -16,7 +16,7 @@ from jobs.config import queues
 
 def add_to(app: typer.Typer) -> None:
     app.command(rich_help_panel=TRYING)(up)
-    for command in (migrate, relay, worker):
+    for command in (migrate, relay, worker, serve):
         app.command(rich_help_panel=RUNNING)(command)
 
 
@@ -93,6 +93,38 @@ def worker(queue: Annotated[str, typer.Argument(metavar="QUEUE", help=" or ".joi
     finally:
         runtime.close()
     raise typer.Exit(status)
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option("--host", help="The address to listen on; a proxy on another machine reaches 0.0.0.0.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port to listen on; 0, a free one.")] = 8080,
+) -> None:
+    """Take Stripe's webhooks until SIGTERM or Ctrl-C: check each signature, and put the event into the inbox.
+
+    It answers POST /webhooks/stripe, GET /healthz (the process answers) and GET /readyz (the database takes events). It
+    needs the extra `web`, a login of the kind `web`, and BILLING_WEBHOOK_SECRETS; TLS ends at a proxy in front of it. A
+    relay finds which operations an event is about. Any number of these may run: docs/moves/webhooks.md.
+
+    \b
+    Example:
+      billing serve --port 8080
+    """
+    try:
+        from jobs.web.serving import serve as run
+    except ImportError:
+        from jobs.config.sources import SettingsError
+
+        raise SettingsError("billing serve needs the extra `web`: pip install 'billing-reference[web]'") from None
+    from jobs.cli.complaints import complaint
+    from jobs.cli.opening import open_runtime
+
+    runtime = open_runtime("web", logs_too=True)
+    try:
+        run(runtime, host, port, complaint, lambda address: print_line(f"listening on {address}"))
+    finally:
+        runtime.close()
 
 
 def up(

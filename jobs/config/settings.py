@@ -141,6 +141,11 @@ class Settings(_Queues):
         Secret.unset("BILLING_STRIPE_KEY"),
         description=f"{SUPPORTED}; in development and test also a literal that begins with sk_test_ or rk_test_",
     )
+    webhook_secrets: SecretField = Field(
+        Secret.unset("BILLING_WEBHOOK_SECRETS"),
+        description=f"{SUPPORTED}, of the signing secrets of webhooks (whsec_...), separated by commas: one for each "
+        "endpoint at Stripe, and a new one beside the old while it is rolled; only `billing serve` needs them",
+    )
     stripe_account: str | None = Field(
         None,
         pattern=r"^acct_[A-Za-z0-9]+$",

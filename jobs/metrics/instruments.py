@@ -3,12 +3,14 @@
 from collections.abc import Callable, Mapping
 from importlib import metadata
 
+from billing.events import Refused
 from billing.operations import OPERATIONS
 from billing.registration import BusinessMetric, Operation
+from jobs.config import queues
 from jobs.metrics.sources import FromDatabase, FromLog, FromProcess, Instrument, Kind, Line, Process
 
-RELAY, WORKER, ARCHIVER = "relay", "worker", "archiver"
-ALL = (RELAY, WORKER, ARCHIVER)
+RELAY, WORKER, ARCHIVER, WEB = "relay", "worker", "archiver", "web"
+ALL = (RELAY, WORKER, ARCHIVER, WEB)
 SERVERS = ("postgres", "redis", "s3", "secrets")
 
 _CALLS = (0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 20, 30)
@@ -35,7 +37,7 @@ def _seconds_of(field: str) -> Callable[[Line], float | None]:
     return lambda line: None if line.get(field) is None else line[field] / 1000
 
 
-_LOCAL = {contract.name for operation in OPERATIONS.values() if operation.local for contract in operation.contracts}
+_LOCAL = {each.name for operation in OPERATIONS.values() for each in operation.contracts if each.queue in queues.LOCAL}
 
 
 def _seconds_at_stripe(line: Line) -> float | None:
@@ -177,6 +179,47 @@ _OF_EVERYTHING = (
         _RARE,
     ),
     UNCOUNTED,
+    _counter(
+        "billing_webhooks_received_total",
+        "events",
+        "",
+        (WEB,),
+        "events that are new in the inbox",
+        FromLog(("webhooks.stored",), _sum_of("new")),
+    ),
+    _counter(
+        "billing_webhooks_duplicates_total",
+        "events",
+        "",
+        (WEB,),
+        "events that were in the inbox already: Stripe sends some twice",
+        FromLog(("webhooks.stored",), _sum_of("duplicates")),
+    ),
+    _counter(
+        "billing_webhooks_refused_total",
+        "requests",
+        "reason",
+        (WEB,),
+        "webhooks that were not taken; docs/moves/webhooks.md says what to do about each reason",
+        FromLog(("webhook.refused",), _each),
+        tuple((reason,) for reason in Refused),
+    ),
+    _read(
+        "billing_events_unmatched",
+        "events",
+        "",
+        "events in the inbox whose operation is not known yet, counted up to 20,000",
+        "events",
+        "unmatched",
+    ),
+    _read(
+        "billing_events_unmatched_oldest_seconds",
+        "seconds",
+        "",
+        "since the oldest of them came; after an hour it counts as somebody else's",
+        "events",
+        "oldest_s",
+    ),
     _read(
         "billing_work",
         "pieces of work",

@@ -69,6 +69,7 @@ LABELS: Mapping[str, Label] = {
     "operation": Label("`capture`, `void`, `invoice`, `switch` or `run`", _operation),
     "outcome": Label("`read`, `too_slow` or `failed`; of spans `exported`, `failed` or `dropped`", _our_word),
     "queue": Label("`captures`, `invoices` or `maintenance`", _one_of(*queues.NAMES)),
+    "reason": Label("why a webhook was refused, as in [webhooks.md](../moves/webhooks.md)", _our_word),
     "retention_class": Label("of facts, as in `archive/policy/retention.toml`", _one_of(*CLASSES)),
     "server": Label("`postgres`, `redis`, `s3` or `secrets`", _our_word),
     "sqlstate": Label("Postgres' own code; `53100` is a full disk", _like(r"[0-9A-Z]{5}")),

@@ -116,6 +116,12 @@ SELECT 'planning' AS withheld_from, count(*) AS facts
 UNION ALL
 SELECT 'archiving', count(*) FROM (SELECT FROM billing.facts WHERE batch_no = 0 LIMIT :most) AS unarchivable;
 
+-- name: events
+SELECT count(*) AS unmatched,
+       coalesce(extract(epoch FROM clock_timestamp()
+                                   - min(received_at) FILTER (WHERE isfinite(received_at))), 0) AS oldest_s
+  FROM (SELECT received_at FROM billing.received_events WHERE state = 'received' ORDER BY match_at LIMIT :most) AS waiting;
+
 -- name: switches
 SELECT count(*) AS switches FROM billing.switches WHERE state = 'pulled';
 

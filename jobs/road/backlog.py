@@ -38,6 +38,8 @@ class Backlog:
     """Switches that were released at a rate, and of which a piece of held work is due."""
     unknown: bool
     """Ready work of a contract that this version does not know, or parked work of one that it knows."""
+    unmatched: bool
+    """Events in the inbox whose operations are to be found."""
     claimable: Mapping[str, int]
     """By queue, how much work a shift would find; counted up to `most` of `read`."""
 

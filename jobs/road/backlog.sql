@@ -49,6 +49,10 @@ SELECT EXISTS (SELECT FROM billing.facts
                     WHERE state = 'ready' AND NOT contract || ':' || version = ANY (:known)
                        OR state = 'parked' AND contract || ':' || version = ANY (:known)) AS unknown,
 
+       EXISTS (SELECT FROM billing.received_events
+                WHERE state = 'received'
+                  AND (match_at <= clock_timestamp() OR match_at > clock_timestamp() + interval '2 hours')) AS unmatched,
+
        ARRAY (SELECT (SELECT count(*)
                         FROM (SELECT FROM billing.work
                                WHERE queue = q.name AND state = 'ready'

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from billing import database, statements, switches
+from billing import database, inbox, statements, switches
 from billing.batch_limit import BatchLimit
 from billing.database import transaction
 from jobs.road import contracts
@@ -63,6 +63,11 @@ def park_unknown(session: Session, most: int = SWEEP_MOST, known: Collection[str
     return sum(statements.run(session, SQL[name], **values).rowcount for name in ("park_unknown", "unpark_known"))
 
 
+def match_events(session: Session, most: int = SWEEP_MOST) -> int:
+    """Find which operations Stripe's events are about, and notice those that may have changed."""
+    return inbox.match(session, most)
+
+
 @dataclass(frozen=True, slots=True)
 class Sweep:
     """`move` is given the limit of rows, and returns how many it moved; `wanted` says whether there are any."""
@@ -86,6 +91,7 @@ SWEEPS = (
     Sweep(release_held, lambda backlog: backlog.released),
     Sweep(release_paced, lambda backlog: backlog.paced),
     Sweep(park_unknown, lambda backlog: backlog.unknown),
+    Sweep(match_events, lambda backlog: backlog.unmatched, 500),
 )
 STAMP = Sweep(stamp_the_rest, lambda backlog: backlog.unstamped, STAMP_MOST)
 """Not among `SWEEPS`, because nothing waits for it: a busy relay runs it rarely."""

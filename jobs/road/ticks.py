@@ -19,7 +19,7 @@ from billing import database, ids, row_io, statements, switches
 from billing.audit import SERVICE
 from billing.errors import InvalidRequest
 from billing.facts import new_fact
-from billing.runs import OPERATION, QUEUE
+from billing.runs import OPERATION
 from billing.schedules import SCHEDULES, AfterDowntime, Schedule
 from billing.scopes import Place, scopes_of
 from billing.tables.scheduled_runs import ScheduledRun
@@ -79,7 +79,7 @@ def stopped_by(session: Session, schedules: Sequence[Schedule] = SCHEDULES) -> d
 
 def scopes_of_runs(schedule: Schedule) -> list[str]:
     """The scopes in which the work of this schedule stands."""
-    return scopes_of(Place(OPERATION, schedule.name, QUEUE, None, None))
+    return scopes_of(Place(OPERATION, schedule.name, schedule.queue, None, None))
 
 
 def come(schedule: Schedule, newest: datetime | None, now: datetime) -> list[Tick]:

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from billing.gateway import RUN, Answer, Budget, NotSent, Request, Response, boot_clock
 from jobs.config.secrets import SecretError
+from jobs.growth import forgotten
 from jobs.growth.clean_up import clean_up
 from jobs.reconciliation.passes import Reconciliation
 from jobs.road.verdicts import Failure, classify
@@ -50,6 +51,8 @@ class Invocation:
         return self.over_at - boot_clock()
 
 
+EVENTS_S = 5.0
+"""So long it forgets events first."""
 LEFT_OVER_S = 10.0
 """The clean-up and the reconciliation begin no further page when so little of their time is left: one of the clean-up
 takes up to 3 s, and one of Stripe's seldom as long."""
@@ -71,9 +74,10 @@ def _reconcile(given: Invocation) -> Mapping[str, Any]:
 FUNCTIONS: Mapping[str, Function] = {
     "snapshot_queues": lambda given: queue_health.snapshot(given.engine),
     "report_catalog": lambda given: catalog.report(given.engine),
-    "remove_concluded": lambda given: asdict(
-        clean_up(given.engine, at_least_days=given.keep_days, within_s=given.left_s - LEFT_OVER_S)
-    ),
+    "remove_concluded": lambda given: {
+        "events": forgotten.forget_events(given.engine, within_s=EVENTS_S),
+        **asdict(clean_up(given.engine, at_least_days=given.keep_days, within_s=given.left_s - LEFT_OVER_S)),
+    },
     "reconcile_stripe": _reconcile,
 }
 """By the name of their schedule (`billing.schedules`)."""

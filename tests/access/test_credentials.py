@@ -21,7 +21,7 @@ FILES = {
     "redis.acl",
     "s3.json",
     "archiver_signing_key",
-    *(f"{kind}_database_url" for kind in ("application", "operator", "relay", "worker", "archiver", "reader")),
+    *(f"{kind}_database_url" for kind in ("application", "operator", "relay", "worker", "archiver", "web", "reader")),
     *(f"{kind}_redis_url" for kind in ("operator", "relay", "worker")),
     *(
         f"{name}_s3_{which}_key"

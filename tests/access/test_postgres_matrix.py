@@ -100,7 +100,8 @@ TRIES = [
     # Carrying it out.
     one("take a capture", "UPDATE billing.captures SET state = 'captured', charge = 'ch_1'", "worker"),
     one("change a capture's state", "UPDATE billing.captures SET state = 'requested'", "worker operator"),
-    one("lock a capture", "SELECT FROM billing.captures WHERE id = 'cap_1' FOR NO KEY UPDATE", "worker operator"),
+    # A relay, to notice it.
+    one("lock a capture", "SELECT FROM billing.captures WHERE id = 'cap_1' FOR NO KEY UPDATE", "relay worker operator"),
     one("number an invoice", "UPDATE billing.invoices SET number = 'A-1'", "worker"),
     one("begin an invoice again", "UPDATE billing.invoices SET stripe_invoice = NULL", "worker operator"),
     # Work.
@@ -240,6 +241,18 @@ TRIES = [
     one("read batches", "SELECT * FROM billing.archive_batches", "archiver reader operator"),
     one("read the schema's version", "SELECT * FROM billing.alembic_version", "operator"),
     Try("read whose database it is", "SELECT * FROM billing.installation", EVERYBODY),
+    # The inbox of Stripe's events.
+    one(
+        "put an event into the inbox",
+        "INSERT INTO billing.received_events (id, type, livemode, created_at, source)"
+        " VALUES ('evt_2', 'charge.captured', false, now(), 'webhook')",
+        "web worker",
+    ),
+    one("read the inbox", "SELECT id FROM billing.received_events", "relay reader operator"),
+    one("say that an event is nobody's", "UPDATE billing.received_events SET state = 'unknown'", "relay"),
+    one("remove an event", "DELETE FROM billing.received_events"),
+    one("forget old events", "SELECT billing.forget_events(interval '30 days', 1)", "worker operator"),
+    one("number a fact about a capture", "UPDATE billing.captures SET version = 2", "relay worker operator"),
     # The service itself.
     one("say whose Stripe account it is", "UPDATE billing.installation SET stripe_account = 'acct_1'", "worker"),
     one("make it another environment's", "UPDATE billing.installation SET environment = 'production'"),

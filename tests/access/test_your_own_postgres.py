@@ -15,7 +15,7 @@ from jobs.access.migrate import wrong_grants
 from jobs.local.postgres import Postgres
 from jobs.local.supervisor import Supervisor
 
-KINDS = ("application", "operator", "relay", "worker", "archiver", "reader")
+KINDS = ("application", "operator", "relay", "worker", "archiver", "web", "reader")
 
 
 @pytest.fixture

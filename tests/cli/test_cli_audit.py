@@ -108,7 +108,7 @@ READING = {
     "status",
     "switch list",
 }
-PROCESSES = {"archive run", "relay", "worker"}
+PROCESSES = {"archive run", "relay", "serve", "worker"}
 """What they do are facts of their operations."""
 BEFORE_OR_BESIDE = {
     # Files, before there is a database.

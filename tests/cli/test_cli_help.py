@@ -50,7 +50,7 @@ def test_every_command_has_help_with_an_example(name):
     assert f"billing {name}" in COMMANDS[name].help
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("relay", "worker")])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("relay", "serve", "worker")])
 def test_whatever_prints_data_prints_json_too(name):
     assert "--json" in [option for parameter in COMMANDS[name].params for option in parameter.opts]
 
@@ -93,7 +93,7 @@ CHOICES = {
     "switch pull": ("scope", SCOPES),
     "switch release": ("scope", SCOPES),
     "worker": ("queue", set(queues.NAMES)),
-    "health": ("role", {"relay", "archiver", *(f"worker-{queue}" for queue in queues.NAMES)}),
+    "health": ("role", {"relay", "archiver", "web", *(f"worker-{queue}" for queue in queues.NAMES)}),
     "archive ddl": ("engine", set(ENGINES)),
     "archive plot": ("name", set(PLOTS)),
     "access policy": ("kind", set(S3_POLICIES)),

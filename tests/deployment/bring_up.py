@@ -161,6 +161,7 @@ class Deployment:
             "--port=12111": f"--port={port}",
             # Here all share one machine: each answers on a free port, and tells which.
             METRICS_PORT: "0",
+            "--port=8080": "--port=0",
             "0.0.0.0": "127.0.0.1",  # noqa: S104 - it is what stands in the file
         }
         for there, here in places.items():
@@ -212,6 +213,7 @@ class Deployment:
         generate = [PROGRAMS / "billing", "access", "generate", self.secrets, *places]
         subprocess.run(generate, check=True, capture_output=True, timeout=200, env=NOTHING_ELSE)
         (self.secrets / "stripe_key").write_text("sk_test_local\n")
+        (self.secrets / "webhook_secrets").write_text("whsec_local\n")
         owner = SERVICES["postgres"]["environment"].get("POSTGRES_USER", "postgres")
         with psycopg.connect(self._postgres.url, autocommit=True) as admin:
             password = sql.Literal(self.url("postgres_password"))

@@ -22,18 +22,20 @@ PUBLISHED = {
     "standin": ["127.0.0.1:12111:12111"],
     "prometheus": ["127.0.0.1:9090:9090"],
     "grafana": ["127.0.0.1:3000:3000"],
+    "web": ["127.0.0.1:8080:8080"],
 }
 
 # Whose secrets each service of ours gets.
 KINDS = {
     "migrate": {"owner"},
-    "access": {"owner", "application", "operator", "relay", "worker", "archiver", "reader"},
+    "access": {"owner", "application", "operator", "relay", "worker", "archiver", "web", "reader"},
     "bucket": {"setup", "operator"},
     "relay": {"relay"},
     "worker-captures": {"worker", "stripe"},
     "worker-invoices": {"worker", "stripe"},
     # It reads Stripe's own records.
     "worker-maintenance": {"worker", "stripe"},
+    "web": {"web", "webhook"},
     "archiver": {"archiver"},
     "operator": {"operator", "stripe"},
     "owner": {"owner", "reader", "stripe"},

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from billing import invoices, lineage, many, statements, store, switches
+from billing import inbox, invoices, lineage, many, statements, store, switches
 from billing.database import transaction
 from billing.timing import SHORT
 from jobs.growth import tables
@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 changes = sys.modules["billing.changes"]
 ROOMS = [
     changes,
+    inbox,
     invoices,
     lineage,
     many,
@@ -138,7 +139,7 @@ def test_what_is_held_back_is_judged_in_the_same_words_everywhere():
 def scatter(session: Session, rng: random.Random) -> None:
     """A few pieces of work with a record, each in any state whatever."""
     times = ["NULL", *(f"clock_timestamp() + interval '{away}'" for away in ("-1 min", "1 min", "3 hours", "-1 day"))]
-    for table in ("work", "idempotency_records", "switches", "facts"):
+    for table in ("work", "idempotency_records", "switches", "facts", "received_events"):
         session.execute(text(f"DELETE FROM billing.{table}"))
     for scope in rng.sample(["captures", "account:acct_1"], rng.randint(0, 1)):
         columns, values = "id, scope, actor, expires_at", f"'swi_1', '{scope}', 'x', {rng.choice(times)}"
@@ -149,6 +150,10 @@ def scatter(session: Session, rng: random.Random) -> None:
             f"'swi_2', '{rng.choice(['captures', 'account:acct_1'])}', 'x', 'released', 60, {rng.choice(times[1:])}"
         )
         session.execute(text(f"INSERT INTO billing.switches ({columns}) VALUES ({values})"))
+    if rng.random() < 0.7:
+        columns, state = "id, type, livemode, created_at, source, state, match_at", rng.choice(["received", "unknown"])
+        values = f"'evt_1', 'a.b', false, now(), 'webhook', '{state}', {rng.choice(times)}"
+        session.execute(text(f"INSERT INTO billing.received_events ({columns}) VALUES ({values})"))
     for n in range(rng.randint(1, 3)):
         state = rng.choice(["waiting", "ready", "running", "held", "parked", "quarantined", "done"])
         scopes = rng.choice(["{everything,captures}", "{everything,captures,account:acct_1}"])

@@ -13,8 +13,9 @@ from archive.format.manifests import Source
 from archive.policy import retention
 from archive.writing.batch_size import BatchSize
 from archive.writing.writer import Writer
-from billing import database
+from billing import database, inbox
 from billing.calls import Call
+from billing.events import event_of
 from billing.gateway import Answer, NotSent, Request
 from billing.schedules import SCHEDULES
 from billing.tables.entities import Capture, Invoice
@@ -413,6 +414,23 @@ def test_a_sent_invoice_is_paid_by_its_customer_and_looked_at_once_that_is_notic
     service.plan()
     service.work_off("invoices")
     assert service.status(invoice).state == "paid"
+
+
+# Events.
+
+
+@walks("event received → matched, unknown, ignored by relay")
+def test_an_event_is_matched_or_after_an_hour_somebody_elses(service: Service) -> None:
+    capture = service.ask_for_capture()
+    subjects = (service.row(Capture, capture).payment_intent, "pi_of_nobody", "cus_1")
+    said = {"object": "event", "type": "a.b", "livemode": False, "created": 1_790_000_000}
+    read = [
+        event_of({**said, "id": f"evt_{id_}", "data": {"object": {"id": id_}}}, source="webhook") for id_ in subjects
+    ]
+    with database.transaction(service.engines["web"]) as session:
+        inbox.put(session, [each for each in read if each is not None])
+    service.execute("UPDATE billing.received_events SET received_at = received_at - interval '2 hours'")
+    relay(service, housekeeping.match_events)
 
 
 # Schedules.

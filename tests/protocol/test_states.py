@@ -25,6 +25,7 @@ STATES: dict[str, type[StrEnum]] = {
     "run": states.RunState,
     "idempotency record": states.RecordState,
     "work": states.WorkState,
+    "received event": states.EventState,
     "archive batch": states.BatchState,
     "difference": states.DifferenceState,
 }

@@ -17,11 +17,15 @@ from billing.states import LIVES
 from billing.tables.differences import MoneyDifference
 from billing.tables.facts import ArchiveBatch
 from billing.tables.idempotency_records import Record
+from billing.tables.received_events import ReceivedEvent
 from billing.tables.work import Work
 
 TABLES = {
     table.__tablename__: table.life
-    for table in (*(operation.table for operation in OPERATIONS.values()), Record, Work, ArchiveBatch, MoneyDifference)
+    for table in (
+        *(operation.table for operation in OPERATIONS.values()),
+        *(Record, Work, ReceivedEvent, ArchiveBatch, MoneyDifference),
+    )
 }
 NAMES = {table: life.of.split()[-1] for table, life in TABLES.items()}
 
