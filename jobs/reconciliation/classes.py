@@ -74,7 +74,7 @@ CLASSES = (
     DifferenceClass(
         "refund",
         FINANCE,
-        "Stripe has given back more or less than was asked for here",
+        "Stripe has given money back that nobody asked for here",
         "find who refunded it in Stripe's dashboard; book it, then close this with that as the reason",
     ),
     DifferenceClass(

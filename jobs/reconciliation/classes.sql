@@ -122,12 +122,13 @@ SELECT p.id, p.id, e.minor - p.amount_minor, p.currency,
  WHERE p.id = ANY (:subjects) AND p.object = 'payout' AND e.minor <> p.amount_minor;
 
 -- name: refund
--- No refund is asked for here, so each one at Stripe was made by somebody else.
+-- One that names an operation was asked for here.
 SELECT c.id AS subject, min(r.id) AS stripe_id, sum(r.amount_minor) AS minor, min(r.currency) AS currency,
-       '0 asked for here, ' || sum(r.amount_minor) || ' ' || min(r.currency) || ' refunded at Stripe' AS what
+       sum(r.amount_minor) || ' ' || min(r.currency) || ' refunded at Stripe, not asked for here' AS what
   FROM billing.captures AS c
   JOIN billing.stripe_records AS r
-       ON r.payment_intent = c.payment_intent AND r.object = 'refund' AND r.state NOT IN ('failed', 'canceled')
+       ON r.payment_intent = c.payment_intent AND r.object = 'refund' AND r.operation_id IS NULL
+          AND r.state NOT IN ('failed', 'canceled')
  WHERE c.id = ANY (:subjects) AND c.state = 'captured'
  GROUP BY c.id;
 

@@ -238,7 +238,15 @@ def test_what_a_person_has_closed_opens_again_only_if_a_side_changes(service: Se
     service.by_hand("/v1/refunds", f"payment_intent={service.row(Capture, capture).payment_intent}&amount=1")
     reconcile(service)
     (found,) = differences(service)
-    assert (found.state, found.what) == ("open", "0 asked for here, 501 USD refunded at Stripe")
+    assert (found.state, found.what) == ("open", "501 USD refunded at Stripe, not asked for here")
+
+
+def test_a_refund_that_names_an_operation_of_ours_is_no_difference(service: Service) -> None:
+    (capture,) = settled(service)
+    ours = f"payment_intent={service.row(Capture, capture).payment_intent}&metadata[billing_operation]=ref_{'0' * 32}"
+    service.by_hand("/v1/refunds", ours)
+    reconcile(service)
+    assert differences(service) == []
 
 
 def test_two_passes_at_once_find_each_difference_once(service: Service) -> None:
