@@ -14,6 +14,7 @@ applications; operators use the `billing` command.
 # the module is loaded, and that has happened by the time the function is bound here: `import billing.status` later on
 # changes nothing.
 from billing.admission import admit as admit
+from billing.capture_terms import CaptureTerms as CaptureTerms
 from billing.captures import Authorization as Authorization
 from billing.captures import CaptureReceipt as CaptureReceipt
 from billing.captures import request_capture as request_capture

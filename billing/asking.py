@@ -2,9 +2,11 @@
 once.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Engine, String, select
@@ -19,6 +21,7 @@ from billing.tables.facts import Fact
 from billing.texts import opaque_id, plain_text
 
 R = TypeVar("R", bound=Requested)
+NOTHING: Mapping[str, str] = MappingProxyType({})
 Differing = dict[str, tuple[object, object]]
 """Parameter name -> (its value in the first request, its value now)."""
 
@@ -75,6 +78,7 @@ def write_once(
     *,
     further: Mapping[str, Any] | None = None,
     differing: Callable[[R], Differing] = lambda _first: {},
+    computed: Mapping[str, str] = NOTHING,
     unless: str = "",
 ) -> R | None:
     """Write a request, or find the one that was written under its request id.
@@ -85,7 +89,8 @@ def write_once(
 
     `parameters` are the columns that two requests under one id must share. `further` are other columns: written, and
     not compared. `differing` compares what is not always known of the earlier one, such as an invoice's lines.
-    Where the SQL `unless` is true, nothing is written; in it `{of_account}` means rows of the same account.
+    `computed` are columns that the statement computes, by SQL that may name the other parameters; `row` gets them.
+    Where the SQL `unless` is true, nothing is written. In both `{of_account}` means rows of the same account.
 
     Raises RequestReused, which names the parameters that differ; the caller's transaction stays usable.
     """
@@ -101,8 +106,15 @@ def write_once(
         **(further or {}),
     }
     made_again = request_ids.recovered(request_ids.digest_of(common.request_id) or "")
-    statement = _insertion(table, tuple(values), unless, own_account=common.account is None)
-    if statements.run(session, statement, **values, made_again=made_again).scalar() is not None:
+    # A column without a value is left out, so that a request with few of them costs no more than it needs.
+    values = {name: value for name, value in values.items() if value is not None}
+    named, places = tuple(values), tuple(computed.items())
+    statement = _insertion(table, named, places, unless, own_account=common.account is None)
+    given = {name: _as_json(value) for name, value in values.items()}
+    written = statements.run(session, statement, **given, made_again=made_again).one_or_none()
+    if written is not None:
+        for name in computed:
+            setattr(row, name, getattr(written, name))
         return row
     of_account = table.account.is_(None) if common.account is None else table.account == common.account
     mine = table.request_id.in_((common.request_id, made_again))
@@ -117,8 +129,19 @@ def write_once(
     return first
 
 
+def _as_json(value: object) -> object:
+    return json.dumps(value) if isinstance(value, Mapping) else value
+
+
 @cache
-def _insertion(table: type[Requested], names: tuple[str, ...], unless: str, *, own_account: bool) -> str:
+def _insertion(
+    table: type[Requested],
+    names: tuple[str, ...],
+    computed: tuple[tuple[str, str], ...],
+    unless: str,
+    *,
+    own_account: bool,
+) -> str:
     """Inserts these columns of a row, where neither an index nor `unless` forbids it, and no row has its digest: one
     that was made again after a restore.
 
@@ -128,14 +151,16 @@ def _insertion(table: type[Requested], names: tuple[str, ...], unless: str, *, o
     # Not as VARCHAR(255), because a cast to that cuts.
     casts = {name: "text" if isinstance(kind, String) else kind.compile(_DIALECT) for name, kind in types.items()}
     of_account = "account IS NULL" if own_account else "account = %(account)s"
-    forbidden = f" AND NOT ({unless})".replace("{of_account}", of_account) if unless else ""
-    return (
-        f"INSERT INTO {table.__table__} ({', '.join(names)})"  # noqa: S608 - names of our own columns
-        f" SELECT {', '.join(f'CAST(%({name})s AS {kind})' for name, kind in casts.items())}"
-        f" WHERE NOT EXISTS (SELECT FROM {table.__table__} WHERE {of_account} AND request_id = %(made_again)s)"
-        f"{forbidden}"
-        " ON CONFLICT DO NOTHING RETURNING id"
+    selected = [*(f"CAST(%({name})s AS {kind})" for name, kind in casts.items()), *(sql for _, sql in computed)]
+    further = [name for name, _ in computed]
+    statement = (
+        f"INSERT INTO {table.__table__} ({', '.join([*names, *further])})"  # noqa: S608 - names of our own columns
+        f" SELECT {', '.join(selected)}"
+        f" WHERE NOT EXISTS (SELECT FROM {table.__table__} WHERE {{of_account}} AND request_id = %(made_again)s)"
+        f"{f' AND NOT ({unless})' if unless else ''}"
+        f" ON CONFLICT DO NOTHING RETURNING {', '.join(['id', *further])}"
     )
+    return statement.replace("{of_account}", of_account)
 
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]

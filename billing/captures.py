@@ -1,16 +1,17 @@
 """Taking the money that a customer has authorized, once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from billing import ids, observing, request_ids, row_io
+from billing import capture_terms, ids, observing, request_ids, row_io
 from billing.asking import CommonArguments, Wanted, callers_session, common_arguments, write_once
-from billing.capture_steps import CAPTURE, READ_AUTHORIZATION, iso
+from billing.capture_places import LEAVES_NOTHING, NEXT_NUMBER, TAKEN, comes_after, earlier, holder_of
+from billing.capture_steps import CAPTURE, READ_AUTHORIZATION, beside_the_amount, iso
+from billing.capture_terms import CaptureTerms, Remainder, keeps_remainder, needs_newer_workers
 from billing.errors import AuthorizationTaken, InvalidAmount, InvalidRequest, InvalidText
 from billing.facts import new_fact
 from billing.holders import IS_VOIDED, VOIDED_BY, void_holding
@@ -19,9 +20,11 @@ from billing.provider_ids import IdKind, NoSuchShape, is_id, provider_id
 from billing.registration import Afterwards, BusinessMetric, Contract, Operation, Retry
 from billing.states import FREES_THE_AUTHORIZATION, CaptureState, set_state
 from billing.steps import LoadedOperation, Step
-from billing.tables.entities import Capture
+from billing.tables.entities import MAX_CAPTURES, Capture
 from billing.tables.facts import Fact
 from billing.timing import EARLIEST, LATEST, may_be_real
+
+NO_TERMS = CaptureTerms()
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -98,12 +101,17 @@ def request_capture(
     authorization: Authorization | None = None,
     account: str | None = None,
     actor: str = "application",
+    remainder: Remainder = "release",
+    terms: CaptureTerms = NO_TERMS,
 ) -> CaptureReceipt:
     """Ask, inside the caller's own transaction, for an authorization to be captured in full or in part.
 
-    The rest of a partly captured authorization is released by Stripe; one of which nothing is captured is given back by
-    `request_void`. Without `authorization` it is read from Stripe once before anything is sent. The same `request_id`
-    again returns the same receipt. The request id is the default of `correlation_id`.
+    Stripe releases the rest of a partly captured authorization, or with `remainder="keep"` keeps it for another
+    capture, which is another request. Captures of one authorization are carried out in the order in which they were
+    asked for. One of which nothing is captured is given back by `request_void`. `terms` are sent with it: a fee, texts.
+    Without `authorization` it is read from Stripe once before
+    anything is sent. The same `request_id` again returns the same receipt. The request id is the default of
+    `correlation_id`.
 
     Raises RequestReused (same request id, other parameters), AuthorizationTaken, which names the capture or the void
     that has the authorization, and InvalidRequest before anything is written; the caller's transaction stays usable.
@@ -111,14 +119,15 @@ def request_capture(
     """
     session = callers_session(session)
     common = common_arguments(request_id, correlation_id, account, actor)
-    wanted = wanted_capture(common, payment_intent=payment_intent, amount=amount, authorization=authorization)
-    written = write_once(session, wanted.row, common, wanted.parameters, further=wanted.further, unless=IS_VOIDED)
-    if written is None:
-        taken = wanted.parameters["payment_intent"]
-        holder = holder_of(session, common.account, taken)
-        if holder is None and (void := void_holding(session, common.account, taken)) is not None:
-            raise AuthorizationTaken(taken, void, instead=ONCE_VOIDED)
-        raise AuthorizationTaken(taken, holder or "unknown")
+    wanted = wanted_capture(
+        common,
+        payment_intent=payment_intent,
+        amount=amount,
+        authorization=authorization,
+        remainder=remainder,
+        terms=terms,
+    )
+    written = _write(session, common, wanted, terms)
     if written is not wanted.row:
         return CaptureReceipt(ids.CaptureId(written.id), common.request_id, new=False)
     # Not by the ORM, which would write and read back columns that an application's login has no rights to.
@@ -127,7 +136,13 @@ def request_capture(
 
 
 def wanted_capture(
-    common: CommonArguments, *, payment_intent: str, amount: Money, authorization: Authorization | None = None
+    common: CommonArguments,
+    *,
+    payment_intent: str,
+    amount: Money,
+    authorization: Authorization | None = None,
+    remainder: Remainder = "release",
+    terms: CaptureTerms = NO_TERMS,
 ) -> Wanted[Capture]:
     """What `request_capture` writes, checked without a database. Raises InvalidRequest."""
     if not isinstance(amount, Money):
@@ -137,18 +152,26 @@ def wanted_capture(
         if not isinstance(authorization, Authorization):
             raise InvalidRequest("authorization", f"must be billing.Authorization, not {type(authorization).__name__}")
         _within(amount, authorization)
-    parameters = {"payment_intent": payment_intent, "amount_minor": amount.minor, "currency": amount.currency}
-    further: dict[str, Any] = {}
+    if not isinstance(terms, CaptureTerms):
+        raise InvalidRequest("terms", f"must be billing.CaptureTerms, not {type(terms).__name__}")
+    parameters = {
+        "payment_intent": payment_intent,
+        "amount_minor": amount.minor,
+        "currency": amount.currency,
+        "keeps_remainder": keeps_remainder(remainder),
+        **terms.amounts(amount),
+    }
+    further = terms.texts()
     if authorization is not None:
-        further = {
+        further |= {
             "authorized_minor": authorization.amount_capturable,
             "authorized_currency": authorization.currency,
             "capture_before": authorization.capture_before,
         }
-    row = Capture(id=ids.new("cap"), correlation_id=common.correlation_id)
+    row = Capture(id=ids.new("cap"), correlation_id=common.correlation_id, **parameters, **terms.texts())
 
     def requested() -> Fact:
-        return new_fact(
+        fact = new_fact(
             row,
             "requested",
             actor=common.actor,
@@ -161,8 +184,46 @@ def wanted_capture(
             authorized=authorization is not None,
             capture_before=iso(authorization.capture_before) if authorization else None,
         )
+        tell_terms(fact, row)
+        return fact
 
     return Wanted(row, parameters, further, requested)
+
+
+def _write(session: Session, common: CommonArguments, wanted: Wanted[Capture], terms: CaptureTerms) -> Capture:
+    """Write the request under the next free number of its authorization, or find the one with its request id.
+
+    Two that are asked for at once compute the same number. The unique index refuses one, which computes it again.
+    Raises AuthorizationTaken.
+    """
+    holder, intent = None, wanted.row.payment_intent
+    for _ in range(MAX_CAPTURES + 1):
+        written = write_once(
+            session,
+            wanted.row,
+            common,
+            wanted.parameters,
+            further=wanted.further,
+            differing=terms.differing,
+            computed={"capture_no": NEXT_NUMBER},
+            unless=f"{TAKEN} OR {IS_VOIDED}",
+        )
+        if written is not None:
+            return written
+        holder = holder_of(session, common.account, intent, LEAVES_NOTHING)
+        if holder is not None:
+            break
+        if (void := void_holding(session, common.account, intent)) is not None:
+            raise AuthorizationTaken(intent, void, instead=ONCE_VOIDED)
+    raise AuthorizationTaken(intent, holder or "unknown")
+
+
+def tell_terms(requested: Fact, row: Capture) -> None:
+    """Add to the fact that requests it what only newer workers carry out; the fact of a plain capture stays as it
+    is."""
+    if needs_newer_workers(row):
+        requested.version = _WITH_TERMS
+        requested.payload |= {"capture_no": row.capture_no, **beside_the_amount(row)}
 
 
 def _within(amount: Money, authorization: Authorization) -> None:
@@ -172,18 +233,6 @@ def _within(amount: Money, authorization: Authorization) -> None:
         raise InvalidAmount(
             "amount", f"{amount} is more than the {authorization.amount_capturable} that may be captured"
         )
-
-
-def holder_of(session: Session, account: str | None, payment_intent: str, *, capture_no: int = 1) -> str | None:
-    """The id of the capture that occupies this authorization; None where it is free."""
-    return session.scalar(
-        select(Capture.id).where(
-            Capture.account.is_not_distinct_from(account),
-            Capture.payment_intent == payment_intent,
-            Capture.capture_no == capture_no,
-            Capture.state.not_in(FREES_THE_AUTHORIZATION),
-        )
-    )
 
 
 def next_step(loaded: LoadedOperation) -> Step | None:
@@ -205,7 +254,7 @@ def unfit(loaded: LoadedOperation) -> str | None:
         return None
     if row.capture_before is not None and not may_be_real(row.capture_before):
         return "capture_before is no time that Stripe can have named"
-    return money_problem(row.amount_minor, row.currency)
+    return capture_terms.unfit(row) or money_problem(row.amount_minor, row.currency)
 
 
 def reconsider(session: Session, row: Capture) -> bool:
@@ -213,7 +262,7 @@ def reconsider(session: Session, row: Capture) -> bool:
     whether the money moved after all. Refused if another capture has the authorization by now."""
     if row.state in (CaptureState.REQUESTED, CaptureState.CAPTURED):
         return False
-    holder = holder_of(session, row.account, row.payment_intent, capture_no=row.capture_no)
+    holder = holder_of(session, row.account, row.payment_intent, Capture.capture_no == row.capture_no)
     if holder not in (None, row.id):
         raise InvalidRequest(
             str(holder),
@@ -247,6 +296,11 @@ def _shown(_session: Session, row: Capture) -> dict[str, Any]:
         "authorized_minor": row.authorized_minor,
         "capture_before": row.capture_before,
         "charge": row.charge,
+        # Without the texts that were asked for: people paste this output into tickets.
+        "capture_no": row.capture_no,
+        "remainder": "keep" if row.keeps_remainder else "release",
+        "application_fee_minor": row.application_fee_minor,
+        "transfer_minor": row.transfer_minor,
     }
 
 
@@ -255,30 +309,48 @@ def _is_unread(requested: Mapping[str, Any]) -> bool:
     return not (requested.get("authorized") or requested.get("authorised"))
 
 
+_TAKE = Contract(
+    name="take_capture",
+    topic="requested",
+    queue="captures",
+    max_attempts=5,
+    call_budget_s=30,
+    retry=Retry.PROMPT,
+    owner="payments",
+    purpose="take the money of one authorization, once",
+    payload={
+        "minor": "integer",
+        "currency": "text",
+        "payment_intent": "text",
+        "account": "text or null",
+        "request_digest": "optional text",
+        "authorized": "true or false",
+        "capture_before": "time or null",
+    },
+    comes_first=_is_unread,
+)
+_WITH_TERMS = 2
+"""The version of the fact, and of the contract, of a capture that a worker from before them would carry out wrongly: it
+would release a rest that is to be kept, and leave out the fee."""
+_TAKE_WITH_TERMS = replace(
+    _TAKE,
+    version=_WITH_TERMS,
+    fact_versions=(_WITH_TERMS,),
+    payload={
+        **_TAKE.payload,
+        "capture_no": "integer",
+        "keeps_remainder": "optional true or false",
+        "application_fee_minor": "optional integer",
+        "transfer_minor": "optional integer",
+    },
+)
+
 OPERATION = Operation(
     table=Capture,
     prefix="cap",
     contracts=(
-        Contract(
-            name="take_capture",
-            topic="requested",
-            queue="captures",
-            max_attempts=5,
-            call_budget_s=30,
-            retry=Retry.PROMPT,
-            owner="payments",
-            purpose="take the money of one authorization, once",
-            payload={
-                "minor": "integer",
-                "currency": "text",
-                "payment_intent": "text",
-                "account": "text or null",
-                "request_digest": "optional text",
-                "authorized": "true or false",
-                "capture_before": "time or null",
-            },
-            comes_first=_is_unread,
-        ),
+        _TAKE,
+        _TAKE_WITH_TERMS,
         # No step of its own: what ends a capture has its call looked at, and what was captured stays so.
         observing.contract("capture", queue="captures", owner="payments"),
     ),
@@ -292,6 +364,8 @@ OPERATION = Operation(
     sought_in=tuple(state for state in CaptureState if state not in FREES_THE_AUTHORIZATION),
     shown=_shown,
     unfit=unfit,
+    parts=earlier,
+    comes_after=comes_after,
     reconsider=reconsider,
     afterwards={
         CaptureState.CAPTURED: Afterwards("nothing: the money is taken"),

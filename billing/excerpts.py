@@ -70,7 +70,7 @@ SHAPES: dict[str, Shape] = {
 CONTAINERS = frozenset(
     {
         *("card", "charge", "data", "error", "invoice", "latest_charge", "lines", "metadata", "object"),
-        *("payment_intent", "payment_method_details", "request", "source"),
+        *("multicapture", "payment_intent", "payment_method_details", "request", "source"),
     }
 )
 """Names of objects and of lists of objects; the listed names inside them are kept, too."""

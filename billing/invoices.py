@@ -1,12 +1,12 @@
 """An invoice takes four calls: draft, all lines, finalize, send. This page says which comes next, and registers it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from billing import observing, statements
+from billing import observing, row_io, statements
 from billing.duplicate_drafts import duplicates_step, step_named
 from billing.errors import InvalidRequest
 from billing.facts import new_fact
@@ -16,7 +16,7 @@ from billing.invoice_observing import OBSERVE, observe
 from billing.invoice_row import differ, refuse
 from billing.money import money_problem
 from billing.provider_ids import IdKind, NoSuchShape, is_id
-from billing.registration import Afterwards, BusinessMetric, Contract, Operation, Parts, Retry
+from billing.registration import Afterwards, BusinessMetric, Contract, Operation, Retry
 from billing.states import InvoiceState, set_state
 from billing.steps import LoadedOperation, Step
 from billing.tables.entities import ERASED, MAX_DAYS, MAX_DESCRIPTION, MAX_LINES, Invoice, InvoiceLine
@@ -108,6 +108,14 @@ def _step(name: str) -> Step:
     return step_named(name) or _STEPS[name]
 
 
+def _lines(session: Session, rows: Sequence[Invoice]) -> Iterator[tuple[str, InvoiceLine]]:
+    """As `Operation.parts`: no more lines, and no longer ones, than can be used."""
+    bounds = {"most": MAX_LINES + 1, "most_bytes": 4 * MAX_DESCRIPTION}
+    ids = [row.id for row in rows]
+    for line in row_io.load(session, InvoiceLine, SQL["lines_of_invoices"], ids=ids, **bounds):
+        yield line.invoice_id, line
+
+
 def _shown(session: Session, row: Invoice) -> dict[str, Any]:
     # Without the lines' texts, which may name a person: people paste this output into tickets.
     lines = session.scalars(
@@ -161,12 +169,7 @@ OPERATION = Operation(
         BusinessMetric("invoices_sent", InvoiceState.SENT, "invoices that Stripe sent to their customers"),
         BusinessMetric("invoiced_money_minor", InvoiceState.SENT, "the totals of those invoices", money=True),
     ),
-    parts=Parts(
-        InvoiceLine,
-        owner="invoice_id",
-        statement=SQL["lines_of_invoices"],
-        bounds={"most": MAX_LINES + 1, "most_bytes": 4 * MAX_DESCRIPTION},
-    ),
+    parts=_lines,
     found_by={"in": Invoice.stripe_invoice, "cus": Invoice.customer},
     shown=_shown,
     rule_out=rule_out,

@@ -76,6 +76,11 @@ def _by_payment_intent(asked: Arguments) -> tuple[str, str] | None:
     return "payment_intent", asked["payment_intent"]
 
 
+def _by_authorization(asked: Arguments) -> tuple[str, str] | None:
+    """A capture that keeps the rest leaves room for another."""
+    return None if asked.get("remainder") == "keep" else _by_payment_intent(asked)
+
+
 MOVABLE: Mapping[str, Movable] = {
     each.kind: each
     for each in (
@@ -83,7 +88,7 @@ MOVABLE: Mapping[str, Movable] = {
             "capture",
             captures.request_capture,
             queue="captures",
-            once=_by_payment_intent,
+            once=_by_authorization,
             together=Together(
                 captures.wanted_capture,
                 known=("known_captures", "known_captures_of_our_own_account"),

@@ -7,7 +7,7 @@ in a file of its own, added to that list. What it needs besides: a migration, gr
 retention class if not `admin`'s (billing/tables/facts.py), and its commands.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -19,7 +19,6 @@ from billing.facts import NOTICED
 from billing.steps import LoadedOperation, Step
 from billing.tables.entities import Entity
 from billing.tables.facts import Fact
-from billing.tables.schema import Table
 from billing.timing import PRODUCTION
 
 
@@ -105,19 +104,6 @@ class Contract:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """Rows that are loaded beside an operation's own."""
-
-    table: type[Table]
-    owner: str
-    """The column that holds the operation's id."""
-    statement: str
-    """Selects them in their order, for the operations in its parameter `ids`, and no more than can be used."""
-    bounds: Mapping[str, int]
-    """Its other parameters."""
-
-
-@dataclass(frozen=True, slots=True)
 class BusinessMetric:
     """A number about the business, by currency: it grows each time that an operation comes to `state`. `jobs.metrics`
     exports it as `billing_NAME_total`."""
@@ -170,8 +156,9 @@ class Operation:
     local: bool = False
     """Nothing of it is changed at the provider, so it has no account there: functions of ours carry it out, or steps
     that only look."""
-    parts: Parts | None = None
-    """What is loaded beside its row."""
+    parts: Callable[[Session, Sequence[Any]], Iterable[tuple[str, Any]]] = lambda _session, _rows: ()
+    """(session, locked rows) -> (operation id, part) for what is loaded beside each row, in its order. A kind that
+    needs nothing for these rows asks Postgres nothing."""
     found_by: Mapping[str, InstrumentedAttribute[Any]] = field(default_factory=dict)
     """How it is found by the provider's ids: what such an id begins with -> the column that holds it."""
     sought_in: tuple[str, ...] = ()
@@ -179,6 +166,9 @@ class Operation:
     Empty: one index holds all."""
     shown: Callable[[Session, Any], Mapping[str, Any]] = lambda _session, _row: {}
     """(session, row) -> what was asked for, beside what all requests have. No text that may name a person."""
+    comes_after: Callable[[LoadedOperation], str | None] = lambda _loaded: None
+    """Before each new step: the id of another operation that must be over first; None if there is none. Its work waits
+    as it does for a sibling that has an open call for the same object."""
     rule_out: Callable[[LoadedOperation], list[Fact]] = lambda _loaded: []
     """Called before each new step. If no call can carry the operation's rows, it changes the row's state and returns
     the facts that record it."""

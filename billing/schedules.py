@@ -49,6 +49,13 @@ SCHEDULES = (
         purpose="record what waits where, so that an hour can be compared with the same hour of earlier weeks",
     ),
     Schedule(
+        name="warn_of_deadlines",
+        when="0 * * * *",
+        after_downtime=AfterDowntime.ONCE,
+        owner="payments",
+        purpose="warn of captures whose authorization lapses soon, while there is time to act",
+    ),
+    Schedule(
         name="report_catalog",
         when="0 6 1 * *",
         after_downtime=AfterDowntime.ONCE,

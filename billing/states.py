@@ -186,11 +186,15 @@ CAPTURE = Life(
             when="a late success contradicts it; after a replay a worker looks at Stripe",
         ),
     ),
-    topics={"authorization_read": "the authorization was read from Stripe"},
+    topics={
+        "authorization_read": "the authorization was read from Stripe",
+        "deadline_near": "its authorization lapses soon, and it has not ended; the fact says what it waits for",
+    },
 )
 
 FREES_THE_AUTHORIZATION = (CaptureState.DECLINED, CaptureState.REFUSED, CaptureState.CANCELED)
-"""In every other state a capture occupies its authorization, an expired one too, and no second one can ask for it."""
+"""In every other state a capture occupies its authorization, an expired one too. A second one can only ask for it if
+all of these captures keep the rest."""
 
 _V = VoidState
 VOID = Life(

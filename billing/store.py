@@ -29,9 +29,8 @@ def load(session: Session, operation: Operation, wanted: Mapping[str, tuple[str,
     operations = {row.id: LoadedOperation(row, [], *wanted[row.id]) for row in found}
     for record in row_io.load(session, Record, SQL["lock_records"], ids=list(wanted)):
         operations[record.operation_id].records.append(record)
-    if (parts := operation.parts) is not None:
-        for part in row_io.load(session, parts.table, parts.statement, ids=list(wanted), **parts.bounds):
-            operations[getattr(part, parts.owner)].parts.append(part)
+    for owner, part in operation.parts(session, found):
+        operations[owner].parts.append(part)
     return operations
 
 

@@ -57,6 +57,26 @@ def test_the_page_for_applications_runs_from_its_first_block_to_its_last(
     ]
 
 
+def test_the_page_about_captures_runs_from_its_first_block_to_its_last(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = "amount=1999&currency=usd&capture_method=manual&payment_method=pm_card_visa&confirm=true"
+    several = "&payment_method_options[card][request_multicapture]=if_available"
+    names: dict[str, Any] = {
+        "engine": service.engine,
+        "payment_intent": service.by_hand("/v1/payment_intents", made + several),
+        "payment_intent_of_a_platform": service.by_hand(
+            "/v1/payment_intents", made + "&transfer_data[destination]=acct_2"
+        ),
+    }
+    for number, block in enumerate(blocks(ROOT / "docs" / "moves" / "captures.md", "python")):
+        exec(compile(block, f"captures.md, block {number}", "exec"), names)  # noqa: S102 - our own page
+        if number == 0:
+            service.settle(*(receipt.capture_id for receipt in names["parcels"]))
+    assert capsys.readouterr().out == "captured\ncaptured\nTrue\n"
+    assert service.settle(names["receipt"].capture_id) == ["captured"]
+
+
 def test_the_readme_s_commands_are_targets_of_the_makefile() -> None:
     (commands,) = blocks(ROOT / "README.md", "sh")
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))

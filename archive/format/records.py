@@ -92,12 +92,14 @@ PAYLOAD: dict[str, Shape] = {
     # What a command changed. The names of buckets and databases stay in Postgres.
     "about": _changed,
     "account": _account,
+    "application_fee_minor": whole,
     "authorized": yes_or_no,
     "authorised": yes_or_no,  # in facts from before migration 0010
     "authorized_minor": whole,
     # Why an authorization is given back: one of Stripe's four words.
     "cancellation_reason": code,
     "capture_before": moment,
+    "capture_no": whole,
     # The money that facts say was taken which left Postgres: minor units by currency.
     "captured": _sums,
     "charge": id_of(IdKind.CHARGE),
@@ -114,6 +116,7 @@ PAYLOAD: dict[str, Shape] = {
     "event_type": like(r"[a-z][a-z0-9_]{0,39}(?:\.[a-z0-9_]{1,40}){1,5}"),
     "expires_at": moment,
     "generation": whole,
+    "keeps_remainder": yes_or_no,
     "learned": code,
     "lines": whole,
     "minor": whole,
@@ -133,9 +136,11 @@ PAYLOAD: dict[str, Shape] = {
     "stripe_invoice": id_of(IdKind.INVOICE),
     "theirs": whole,
     "took_ms": whole,
+    "transfer_minor": whole,
     "why": code,
     # The capture or the void of ours that was first, where an operation lost to it.
     "winner": like(r"(?:cap|void)_[0-9a-f]{32}"),
+    "work_state": code,
     "work_id": like(r"wrk_[A-Za-z0-9_]{1,128}"),
 }
 

@@ -1,7 +1,7 @@
 """What is asked for: captures, voids, invoices with their lines, and switches. Each has a life, and facts."""
 
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, String, Text, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -24,6 +24,10 @@ MAX_LINES = 100
 """Lines of an invoice. One call adds all of them or none; more are refused until they can be sent in several calls."""
 MAX_DESCRIPTION = 500
 """Characters of a line's description."""
+MAX_CAPTURES = 50
+"""Captures of one authorization. Source: docs.stripe.com/payments/multicapture."""
+MAX_DESCRIPTOR = 22
+"""Characters of a text on a bank statement. Source: docs.stripe.com/get-started/account/statement-descriptors."""
 ERASED = "(erased)"
 """The description of a line whose customer was erased (`billing.erasure`)."""
 CANCELLATION_REASONS = ("duplicate", "fraudulent", "requested_by_customer", "abandoned")
@@ -68,8 +72,8 @@ class Capture(Requested):
     __tablename__ = "captures"
     __table_args__ = (
         UniqueConstraint("account", "request_id", postgresql_nulls_not_distinct=True),
-        # One capture per authorization: the last protection against a double charge. In every state but these a
-        # capture occupies its authorization, whatever is known of its calls.
+        # One capture per authorization and number: the last protection against a double charge. In every state but
+        # these a capture occupies its place, whatever is known of its calls.
         Index(
             "captures_one_per_authorization",
             "account",
@@ -88,6 +92,11 @@ class Capture(Requested):
         ),
         Index("captures_by_charge", "charge", postgresql_using="hash", postgresql_where=text("charge IS NOT NULL")),
         Index("captures_correlated", "correlation_id", postgresql_where=text("correlation_id <> request_id")),
+        Index(
+            "captures_to_warn_of",
+            "capture_before",
+            postgresql_where=text("state = 'requested' AND warned_at IS NULL AND capture_before IS NOT NULL"),
+        ),
         CheckConstraint("amount_minor > 0", name="amount_positive"),
         own_id_shape("cap"),
         provider_id_shape(IdKind.PAYMENT_INTENT),
@@ -101,18 +110,35 @@ class Capture(Requested):
             f"capture_before BETWEEN '{EARLIEST - _A_DAY}' AND '{LATEST + _A_DAY}'", name="capture_before_real"
         ),
         known_state(states.CAPTURE),
+        CheckConstraint("application_fee_minor BETWEEN 1 AND amount_minor", name="application_fee_minor_range"),
+        CheckConstraint("transfer_minor BETWEEN 1 AND amount_minor", name="transfer_minor_range"),
+        CheckConstraint("num_nonnulls(application_fee_minor, transfer_minor) <= 1", name="fee_or_transfer"),
+        CheckConstraint(
+            "jsonb_typeof(callers_metadata) = 'object' AND length(callers_metadata::text) <= 16384",
+            name="callers_metadata_bounded",
+        ),
     )
 
     payment_intent: Mapped[str] = mapped_column(String(255))
+    # Its place among the captures of this authorization: 1, and more only after those that keep the rest.
     capture_no: Mapped[int] = mapped_column(server_default=text("1"))
+    keeps_remainder: Mapped[bool] = mapped_column(server_default=text("false"))
     amount_minor: Mapped[int]
     currency: Mapped[str] = mapped_column(String(3))
+    # What else is sent with it (`billing.capture_terms`). The texts are in no fact.
+    application_fee_minor: Mapped[int | None]
+    transfer_minor: Mapped[int | None]
+    statement_descriptor: Mapped[str | None] = mapped_column(String(MAX_DESCRIPTOR))
+    statement_descriptor_suffix: Mapped[str | None] = mapped_column(String(MAX_DESCRIPTOR))
+    callers_metadata: Mapped[dict[str, Any] | None]
     # The authorization, as the caller knew it or as it was read from Stripe once.
     authorized_minor: Mapped[int | None]
     authorized_currency: Mapped[str | None] = mapped_column(String(3))
     capture_before: Mapped[datetime | None]
     state: Mapped[str] = mapped_column(String(20), server_default=states.CAPTURE.first)
     charge: Mapped[str | None] = mapped_column(String(255))
+    # When a fact warned that its authorization lapses soon (`jobs.schedules.deadlines`).
+    warned_at: Mapped[datetime | None]
 
 
 class Void(Requested):

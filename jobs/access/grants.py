@@ -89,8 +89,9 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         "application": May(
             see=_all("captures"),
             write=_these(
-                "id account correlation_id version request_id payment_intent amount_minor currency authorized_minor"
-                " authorized_currency capture_before"
+                "id account correlation_id version request_id payment_intent capture_no keeps_remainder amount_minor"
+                " currency authorized_minor authorized_currency capture_before application_fee_minor transfer_minor"
+                " statement_descriptor statement_descriptor_suffix callers_metadata"
             ),
         ),
         # A relay exports how much money is in doubt, held, or at risk (jobs/metrics/reading.sql).
@@ -104,7 +105,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         "worker": May(
             see=_all("captures"),
             change=_these(
-                "state state_since reason version charge authorized_minor authorized_currency capture_before"
+                "state state_since reason version charge authorized_minor authorized_currency capture_before warned_at"
             ),
         ),
         "reader": May(see=_all("captures")),
@@ -189,7 +190,8 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
     },
     "facts": {
         # The feed of changes needs no payload, and says nothing of who acted.
-        "application": _WRITE_FACTS | May(see=_FEED),
+        # The version of a fact that only newer relays and workers know.
+        "application": _WRITE_FACTS | May(see=_FEED, write=_these("version")),
         "relay": _WRITE_FACTS | May(see=_all("facts"), change=_these("planned_version")),
         "worker": _WRITE_FACTS | _COMPARED_FACTS,
         "archiver": May(see=_all("facts"), change=_these("batch_no archive_seq")),

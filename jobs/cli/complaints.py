@@ -50,6 +50,12 @@ _OPTIONS = {
         "correlation_id",
         "reason",
         "actor",
+        "remainder",
+        "application_fee",
+        "transfer",
+        "statement_descriptor",
+        "statement_descriptor_suffix",
+        "metadata",
     )
 } | {"scope": "SCOPE"}
 _FINANCE = {"matplotlib", "reportlab", "xlsxwriter"}

@@ -1,18 +1,20 @@
 """Asking for captures and invoices, and the status of what was asked, through the same functions as an application."""
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from jobs.cli.acting import acting
 from jobs.cli.amounts import is_whole, minor_units, money
 from jobs.cli.bulk import FromFile, alone, ask_for, from_file, missing
+from jobs.cli.capture_terms import Descriptor, Fee, Metadata, Rest, Suffix, Transfer, terms_of
 from jobs.cli.output import ASKING, Actor, AsJson, Reason, amount, clock, print_error, print_json, print_line
 from jobs.cli.shared_options import options_of
 
 if TYPE_CHECKING:
     from billing import Line, Status
+    from billing.capture_terms import Remainder
     from jobs.process.runtime import Runtime
 
 REQUEST_ID = typer.Option(help="Your own name for this request. Asking again with the same one asks for nothing new.")
@@ -51,6 +53,12 @@ def capture(
     ] = None,
     currency: Annotated[str | None, typer.Option(help="ISO code, such as USD.")] = None,
     request_id: Annotated[str | None, REQUEST_ID] = None,
+    remainder: Rest = "release",
+    application_fee: Fee = None,
+    transfer: Transfer = None,
+    statement_descriptor: Descriptor = None,
+    statement_descriptor_suffix: Suffix = None,
+    metadata: Metadata = None,
     correlation_id: Correlation = None,
     actor: Actor = "",
     wait: Wait = False,
@@ -68,6 +76,8 @@ def capture(
     Examples:
       billing capture --payment-intent pi_123 --amount 1999 \\
           --currency USD --request-id order-42 --wait
+      billing capture --payment-intent pi_123 --amount 700 \\
+          --currency USD --request-id order-42-first-parcel --remainder keep
       billing capture --from-file orders.csv --dry-run
       billing capture --from-file orders.csv --reason "OPS-7" --confirm 1200
     """
@@ -75,7 +85,9 @@ def capture(
 
     if file.path is not None:
         alone(payment_intent=payment_intent, amount=amount_minor, currency=currency, request_id=request_id)
-        alone(correlation_id=correlation_id, wait=wait)
+        alone(correlation_id=correlation_id, wait=wait, remainder=remainder != "release", metadata=metadata)
+        alone(application_fee=application_fee, transfer=transfer, statement_descriptor=statement_descriptor)
+        alone(statement_descriptor_suffix=statement_descriptor_suffix)
         with acting("capture", actor, file.reason) as act:
             ask_for(act, "capture", file, as_json=as_json)
         return
@@ -83,6 +95,7 @@ def capture(
         given = {"payment_intent": payment_intent, "amount": amount_minor, "currency": currency}
         raise missing("capture", {**given, "request_id": request_id})
     amount_asked = money(amount_minor, currency)
+    terms = terms_of(currency, application_fee, transfer, statement_descriptor, statement_descriptor_suffix, metadata)
     with acting("capture", actor, file.reason) as act:
         receipt = act.inside(
             lambda session: billing.request_capture(
@@ -93,6 +106,9 @@ def capture(
                 correlation_id=correlation_id,
                 account=act.runtime.settings.stripe_account,
                 actor=act.actor,
+                # Any text may be typed here; it is checked there.
+                remainder=cast("Remainder", remainder),
+                terms=terms,
             ),
             about=lambda receipt: receipt.capture_id,
             count=lambda receipt: int(receipt.new),

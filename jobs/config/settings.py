@@ -280,6 +280,12 @@ class Settings(_Queues):
         "`billing archive restore` brings facts for an investigation",
     )
 
+    warn_hours: int = Field(
+        24,
+        ge=1,
+        le=720,
+        description="hours before its authorization lapses from which on a capture that has not ended is warned of",
+    )
     keep_days: int = Field(
         90,
         ge=90,

@@ -61,6 +61,7 @@ def _answer(asked: Mapping[str, Any], functions: Mapping[str, Function]) -> dict
                 livemode=settings.livemode,
                 keep_days=settings.keep_days,
                 reconciliation=partial(_reconciliation, runtime),
+                warn_hours=settings.warn_hours,
                 functions=functions,
             )
             answer = own.send(request, budget)

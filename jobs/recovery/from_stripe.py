@@ -17,7 +17,6 @@ from sqlalchemy.orm import Session
 from billing import database, ids, row_io, statements, store
 from billing.database import Transact
 from billing.errors import BillingError
-from billing.facts import new_fact
 from billing.gateway import Budget, Gateway, Request, boot_clock
 from billing.idempotency import lease_alive
 from billing.learned import EFFECT_IS_OURS, Learned
@@ -34,10 +33,10 @@ SQL = statements.beside(__file__)
 T = TypeVar("T")
 
 EVENTS = (
-    *("payment_intent.succeeded", "payment_intent.canceled"),
+    *("payment_intent.succeeded", "payment_intent.amount_capturable_updated", "payment_intent.canceled"),
     *("invoice.created", "invoice.updated", "invoice.finalized", "invoice.sent"),
 )
-"""What our calls cause: capture, void, create, add_lines, finalize, send."""
+"""What our calls cause: capture, a capture that keeps the rest, void, create, add_lines, finalize, send."""
 EVENTS_DAYS = 30
 """Stripe lists no older events. Source: docs.stripe.com/api/events."""
 RECOVERED = "recovered"
@@ -108,7 +107,8 @@ class StripesSide:
                 # The newest event is listed first.
                 trace.shown = trace.shown or _object_of(event)
                 trace.left_by.setdefault(matched[2], _object_of(event))
-        return list(found.values())
+        # The oldest first: an earlier capture of the same authorization is known before a later one is compared.
+        return list(found.values())[::-1]
 
     def differences(self, traces: Sequence[Trace]) -> list[Difference]:
         """Those that are not known here, or known in an earlier state."""
@@ -175,7 +175,7 @@ class StripesSide:
         if shown_rows.is_taken(session, trace.operation_id, trace.account, trace.shown):
             return Difference(trace.operation_id, TAKEN)
         row.version = statements.run(session, SQL["newest_version"], kind=operation.kind, id=row.id).scalar_one()
-        requested = new_fact(row, "requested", actor=self._actor, **asked)
+        requested = shown_rows.requested(row, self._actor, asked)
         session.add(row)
         session.flush()
         row_io.save(session, (), [requested])

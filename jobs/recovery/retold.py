@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from billing.captures import holder_of
+from billing.capture_places import holder_of
 from billing.facts import OWN
 from billing.holders import CAPTURED_BY, VOIDED_BY, void_holding
 from billing.states import FREES_FROM_THE_VOID, FREES_THE_AUTHORIZATION, CaptureState, InvoiceState, set_state
@@ -57,10 +57,13 @@ def tell(
 
 
 def _is_taken(session: Session, row: Capture | Void) -> bool:
-    frees, holding = (
-        (FREES_FROM_THE_VOID, void_holding) if isinstance(row, Void) else (FREES_THE_AUTHORIZATION, holder_of)
-    )
-    return row.state not in frees and holding(session, row.account, row.payment_intent) is not None
+    if isinstance(row, Void):
+        return (
+            row.state not in FREES_FROM_THE_VOID and void_holding(session, row.account, row.payment_intent) is not None
+        )
+    same_place = Capture.capture_no == row.capture_no
+    holder = holder_of(session, row.account, row.payment_intent, same_place)
+    return row.state not in FREES_THE_AUTHORIZATION and holder is not None
 
 
 def _account(payload: Told) -> str | None:
@@ -90,16 +93,20 @@ def _requested(session: Session, kind: str, told: Told, repeats: Repeats) -> Req
     )
 
 
+def _capture_asked_for(payload: Told) -> dict[str, Any]:
+    """The texts of its terms are in no fact. If it was not sent yet, it is sent without them."""
+    return {
+        "payment_intent": payload.get("payment_intent"),
+        "amount_minor": payload.get("minor"),
+        "currency": payload.get("currency"),
+        "capture_no": payload.get("capture_no", 1),
+        "keeps_remainder": payload.get("keeps_remainder", False),
+        **{name: payload[name] for name in ("application_fee_minor", "transfer_minor") if name in payload},
+    }
+
+
 _ASKED_FOR: Mapping[str, tuple[type[Requested], Callable[[Told], dict[str, Any]]]] = {
-    "capture": (
-        Capture,
-        lambda payload: {
-            "payment_intent": payload.get("payment_intent"),
-            "amount_minor": payload.get("minor"),
-            "currency": payload.get("currency"),
-            "capture_no": 1,
-        },
-    ),
+    "capture": (Capture, _capture_asked_for),
     "void": (
         Void,
         lambda payload: {name: payload.get(name) for name in ("payment_intent", "cancellation_reason")},

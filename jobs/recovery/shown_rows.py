@@ -10,14 +10,17 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from billing import voids
-from billing.captures import holder_of
+from billing.capture_places import LEAVES_NOTHING, holder_of, next_place
+from billing.captures import tell_terms
+from billing.facts import new_fact
 from billing.holders import void_holding
 from billing.invoice_requests import UNKNOWN_TEXT
 from billing.provider_ids import IdKind, is_id
 from billing.request_ids import RECOVERED, REQUEST_KEY, is_digest
 from billing.states import CaptureState, InvoiceState, VoidState
 from billing.steps import METADATA_KEY, Json, LoadedOperation
-from billing.tables.entities import CANCELLATION_REASONS, Capture, Entity, Invoice, InvoiceLine, Void
+from billing.tables.entities import CANCELLATION_REASONS, Capture, Entity, Invoice, InvoiceLine, Requested, Void
+from billing.tables.facts import Fact
 from jobs.recovery.repeats import Repeats
 from jobs.recovery.retold import UNKNOWN_DAYS
 
@@ -34,12 +37,19 @@ def made_of(
     if _is_void(own):
         return _void(own, account, shown)
     if is_id(IdKind.PAYMENT_INTENT, intent) and _is_money(minor):
+        # What Stripe received is the sum of all captures of this authorization; those before it are known again.
+        number, before = next_place(session, account, str(intent))
+        assert isinstance(minor, int), "_is_money says so"
+        minor -= before
+        if minor <= 0:
+            return None
         capture = Capture(
             id=own,
             account=account,
             request_id=repeats.request_id(session, Capture, account, own, digest=digest, known=None),
             payment_intent=intent,
-            capture_no=1,
+            capture_no=number,
+            keeps_remainder=shown.get("status") == "requires_capture",
             amount_minor=minor,
             currency=currency,
             # At least so much was authorized.
@@ -87,6 +97,14 @@ def _void(own: str, account: str | None, shown: Json) -> tuple[Void, dict[str, A
     return void, {"payment_intent": intent, "cancellation_reason": why, "account": account}
 
 
+def requested(row: Requested, actor: str, asked: Mapping[str, Any]) -> Fact:
+    """The fact that requests it, with what `made_of` says."""
+    fact = new_fact(row, "requested", actor=actor, **asked)
+    if isinstance(row, Capture):
+        tell_terms(fact, row)
+    return fact
+
+
 def is_worthless(shown: Json) -> bool:
     """Whether it is a draft without lines, which nobody can pay."""
     return is_id(IdKind.INVOICE, shown.get("id")) and not _is_money(shown.get("total"))
@@ -100,9 +118,14 @@ def ended_without_effect(row: Entity) -> bool:
 
 
 def is_taken(session: Session, own: str, account: str | None, shown: Json) -> bool:
-    """Whether another one of its kind has the authorization that this one has taken, or given back."""
-    intent, holding = shown.get("id"), void_holding if _is_void(own) else holder_of
-    return is_id(IdKind.PAYMENT_INTENT, intent) and holding(session, account, str(intent)) is not None
+    """Whether another one of its kind has the authorization that this one has taken or given back, and leaves nothing
+    of it."""
+    intent = shown.get("id")
+    if not is_id(IdKind.PAYMENT_INTENT, intent):
+        return False
+    if _is_void(own):
+        return void_holding(session, account, str(intent)) is not None
+    return holder_of(session, account, str(intent), LEAVES_NOTHING) is not None
 
 
 def bring_parts(session: Session, loaded: LoadedOperation, shown: Json) -> bool:

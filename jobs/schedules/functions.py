@@ -23,8 +23,10 @@ from jobs.growth import forgotten
 from jobs.growth.clean_up import clean_up
 from jobs.reconciliation.passes import Reconciliation
 from jobs.road.verdicts import Failure, classify
-from jobs.schedules import catalog, queue_health
+from jobs.schedules import catalog, deadlines, queue_health
 
+WARN_HOURS = 24
+"""How long before its deadline a capture is warned of, unless a setting says otherwise."""
 RESULT_MOST = 15_000
 """Characters of a result as JSON: a fact takes 16,384."""
 
@@ -36,6 +38,7 @@ class Invocation:
     `engine`: connections of its own, with the rights of a worker. `at`: the time for which it runs; if a worker dies,
     it is run again for the same time. `over_at`: by `boot_clock`; a function that takes longer is killed, so one
     that has much to do stops before and leaves the rest to its next run. `keep_days`: BILLING_KEEP_DAYS.
+    `warn_hours`: BILLING_WARN_HOURS.
     `reconciliation`: opens what reads Stripe, and raises SecretError where this worker has no key; None: it may not.
     """
 
@@ -43,6 +46,7 @@ class Invocation:
     at: datetime
     over_at: float
     keep_days: int = 0
+    warn_hours: int = WARN_HOURS
     reconciliation: Callable[[], AbstractContextManager[Reconciliation]] | None = None
 
     @property
@@ -73,6 +77,7 @@ def _reconcile(given: Invocation) -> Mapping[str, Any]:
 
 FUNCTIONS: Mapping[str, Function] = {
     "snapshot_queues": lambda given: queue_health.snapshot(given.engine),
+    "warn_of_deadlines": lambda given: deadlines.warn(given.engine, given.warn_hours, lambda: given.left_s),
     "report_catalog": lambda given: catalog.report(given.engine),
     "remove_concluded": lambda given: {
         "events": forgotten.forget_events(given.engine, within_s=EVENTS_S),
@@ -92,12 +97,13 @@ class Functions:
         *,
         livemode: bool,
         keep_days: int = 0,
+        warn_hours: int = WARN_HOURS,
         reconciliation: Callable[[], AbstractContextManager[Reconciliation]] | None = None,
         functions: Mapping[str, Function] = FUNCTIONS,
     ) -> None:
         self.livemode = livemode
-        self._engine, self._keep_days, self._functions = engine, keep_days, functions
-        self._reconciliation = reconciliation
+        self._engine, self._functions = engine, functions
+        self._keep_days, self._warn_hours, self._reconciliation = keep_days, warn_hours, reconciliation
 
     def send(self, request: Request, budget: Budget) -> Answer:
         """Run the function that the path names. Raises what the function raises: the crew reports it."""
@@ -108,11 +114,15 @@ class Functions:
         function = self._functions[request.path.removeprefix("/run/")]
         (at,) = parse_qs(request.body)["at"]
         try:
-            result = function(
-                Invocation(
-                    self._engine, datetime.fromisoformat(at), budget.over_at, self._keep_days, self._reconciliation
-                )
+            invocation = Invocation(
+                engine=self._engine,
+                at=datetime.fromisoformat(at),
+                over_at=budget.over_at,
+                keep_days=self._keep_days,
+                warn_hours=self._warn_hours,
+                reconciliation=self._reconciliation,
             )
+            result = function(invocation)
         except SQLAlchemyError as error:
             if classify(error) is not Failure.RECONNECT:
                 raise

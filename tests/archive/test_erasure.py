@@ -303,3 +303,22 @@ def test_the_record_of_an_erasure_is_archived_so_that_it_can_be_repeated_after_a
     archive.archive_all()
     (row,) = archive.outside.facts()["admin"]
     assert json.loads(row["payload"]) == {"command": "erase customer", "about": "cus_123", "count": 2}
+
+
+def test_the_texts_of_a_capture_are_erased_with_the_call_that_repeats_them(service: Service) -> None:
+    terms = billing.CaptureTerms(statement_descriptor_suffix="MEIER", metadata={"buyer": NAME})
+    with_texts, plain = service.ask_for_capture(terms=terms), service.ask_for_capture()
+    assert service.settle(with_texts, plain) == ["captured", "captured"]
+    happened_long_ago(service)
+    assert NAME in dumped(service)
+    customer = service.customer()
+    counted = erasure.count(asking(service), [with_texts, plain], customer)
+    done = erased(service, customer, with_texts, plain)
+    assert (done.descriptions, done.bodies, done.not_over) == (1, 1, ())
+    assert counted == done
+    everything_left = dumped(service)
+    assert NAME not in everything_left
+    assert NAME.replace(" ", "+") not in everything_left
+    assert "MEIER" not in everything_left
+    assert [bool(record.body) for record in service.records(plain)] == [True]
+    assert erased(service, customer, with_texts).descriptions == 0

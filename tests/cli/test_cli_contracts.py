@@ -3,7 +3,7 @@
 from jobs.road import golden
 from jobs.road.contracts import contracts, known
 
-FUTURE = "UPDATE billing.work SET version = 2, state = 'parked'"
+FUTURE = "UPDATE billing.work SET version = 9, state = 'parked'"
 
 
 def test_the_list_names_every_contract_with_the_fact_that_starts_it(run):
@@ -59,12 +59,12 @@ def test_what_waits_in_the_database_is_planned_on_trial_and_nothing_is_written(r
     assert "capture_before must be null or a time" in finding["problem"]
     service.plan()
     assert service.work(good).state == "ready"
-    service.execute("UPDATE billing.facts SET version = 2, planned_version = NULL WHERE entity_id = :id", id=bad)
+    service.execute("UPDATE billing.facts SET version = 9, planned_version = NULL WHERE entity_id = :id", id=bad)
     service.execute(FUTURE)
     unknown = run("contracts", "check", "--database")
     assert unknown.status == 1
-    assert "capture.requested:2: 1 unplanned, and this version does not know such facts" in unknown.out
-    assert "take_capture:2: 1 parked, and this version does not know this contract" in unknown.out
+    assert "capture.requested:9: 1 unplanned, and this version does not know such facts" in unknown.out
+    assert "take_capture:9: 1 parked, and this version does not know this contract" in unknown.out
 
 
 def test_a_contract_is_drained_when_nothing_of_it_is_left_but_what_is_done(run, service):
@@ -103,7 +103,7 @@ def test_a_version_that_only_a_newer_or_an_older_program_knows_is_counted_too(ru
     service.ask_for_capture()
     service.plan()
     service.execute(FUTURE)
-    left = run("contracts", "drained", "take_capture:2", "--json")
+    left = run("contracts", "drained", "take_capture:9", "--json")
     assert (left.status, left.json["work"]) == (1, {"parked": 1})
 
 

@@ -8,6 +8,7 @@ import pytest
 from service import Service, eventually
 from worker import KILLED, fork_worker, fresh_key_per_attempt, reap
 
+import billing
 from billing.operations import operation_of
 from billing.tables.entities import Invoice, Void
 
@@ -94,6 +95,34 @@ def test_a_worker_killed_in_the_recovery_from_a_crash_of_a_void_gives_it_back_on
     for operation in died:
         assert len(service.effects("payment_intent.canceled", service.row(Void, operation).payment_intent)) == 1
         assert len({record.key for record in service.records(operation) if record.step == "void"}) == 1
+
+
+def test_a_worker_killed_at_any_boundary_of_a_second_capture_takes_each_part_once(service: Service) -> None:
+    """[1, 2, 3, 31, 54] The first part is captured, and its rest was kept."""
+    known = billing.Authorization(1999, "USD", None)
+
+    def ask() -> str:
+        intent = service.by_hand(
+            "/v1/payment_intents",
+            "amount=1999&currency=usd&capture_method=manual&payment_method=pm_card_visa&confirm=true"
+            "&payment_method_options[card][request_multicapture]=if_available",
+        )
+        first = service.ask_for_capture(intent, 700, remainder="keep", authorization=known)
+        assert service.settle(first) == ["captured"]
+        return service.ask_for_capture(intent, 1000, remainder="keep", authorization=known)
+
+    died = _die_everywhere(service, ask, "captures")
+    for charged in (True, False):
+        died[f"in the call, charged={charged}"] = _die_in_the_call(
+            service, ask, "captures", "/capture", charged=charged
+        )
+    print(f"second capture: {len(died)} crash points: {', '.join(died)}")
+    assert len(died) >= 8
+    assert set(service.settle(*died.values())) == {"captured"}
+    for operation in died.values():
+        assert service.captured(operation) == {700: 1, 1000: 1}
+        assert len({record.key for record in service.records(operation)}) == 1
+        _told_without_a_gap(service, operation)
 
 
 def test_a_worker_killed_at_any_boundary_of_an_invoice_leaves_one_finalized_invoice(service: Service) -> None:

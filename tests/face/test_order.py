@@ -241,7 +241,7 @@ def held(engine: Engine, runner: Runner) -> list[str]:
 
 def of_another_version(engine: Engine, runner: Runner) -> list[str]:
     captures = [new_request(engine, number) for number in range(3)]
-    execute(engine, "UPDATE billing.work SET version = 2")
+    execute(engine, "UPDATE billing.work SET version = 9")
     return captures
 
 
@@ -566,7 +566,7 @@ def test_contracts_that_nobody_knows_are_looked_for_once_a_second(service: Servi
     service.relay.round()
     capture = service.ask_for_capture("pi_1")
     service.plan()
-    service.execute("UPDATE billing.work SET version = 2")
+    service.execute("UPDATE billing.work SET version = 9")
     service.relay.round()
     assert service.work(capture).state == "ready"
     clock[0] += cadence.UNKNOWN_EVERY_S

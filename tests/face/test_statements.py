@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from billing import inbox, invoices, lineage, many, statements, store, switches
+from billing import capture_places, inbox, invoices, lineage, many, statements, store, switches
 from billing.database import transaction
 from billing.timing import SHORT
 from jobs.growth import tables
@@ -20,12 +20,13 @@ from jobs.recovery import from_archive, from_stripe, switches_again
 from jobs.road import backlog, housekeeping, load, paced_release, planning, ticks, work_queue
 from jobs.road.cadence import CostlyChecks
 from jobs.road.contracts import known
-from jobs.schedules import catalog, listing
+from jobs.schedules import catalog, deadlines, listing
 
 ROOT = Path(__file__).parents[2]
 # By its name the package holds the function.
 changes = sys.modules["billing.changes"]
 ROOMS = [
+    capture_places,
     changes,
     inbox,
     invoices,
@@ -42,6 +43,7 @@ ROOMS = [
     work_queue,
     reading,
     catalog,
+    deadlines,
     listing,
     tables,
     from_archive,
@@ -161,7 +163,7 @@ def scatter(session: Session, rng: random.Random) -> None:
             text(
                 "INSERT INTO billing.work (id, contract, version, arguments, queue, entity_id, scopes, state, due_at,"
                 " urgency, record_id, dedupe_key) VALUES"
-                f" ('wrk_{n}', 'take_capture', {rng.choice([1, 1, 2])}, '{{}}', 'captures', 'cap_{n}', '{scopes}',"
+                f" ('wrk_{n}', 'take_capture', {rng.choice([1, 1, 9])}, '{{}}', 'captures', 'cap_{n}', '{scopes}',"
                 f" '{state}', {rng.choice(times)}, now(), 'rec_{n}', '{n}')"
             )
         )
@@ -179,7 +181,7 @@ def scatter(session: Session, rng: random.Random) -> None:
         session.execute(
             text(
                 "INSERT INTO billing.facts (topic, version, entity_type, entity_id, entity_version, actor, payload,"
-                f" planned_version) VALUES ('{topic}', {rng.choice([1, 1, 2])}, 'capture', 'cap_{n}', 1, 'x', '{{}}',"
+                f" planned_version) VALUES ('{topic}', {rng.choice([1, 1, 9])}, 'capture', 'cap_{n}', 1, 'x', '{{}}',"
                 f" {rng.choice(['NULL', '1'])})"
             )
         )
@@ -217,7 +219,7 @@ def test_what_a_relay_sees_is_what_is_then_taken_in_whatever_state_the_rows_are(
 def test_what_is_costly_is_only_looked_for_when_asked(engine: Engine):
     with Session(engine) as session:
         scatter(session, random.Random(1))
-        session.execute(text("UPDATE billing.work SET state = 'held', version = 2, scopes = '{}'"))
+        session.execute(text("UPDATE billing.work SET state = 'held', version = 9, scopes = '{}'"))
         session.execute(text("UPDATE billing.work SET state = 'ready' WHERE id = 'wrk_0'"))
         for stopped, unknown in ((True, True), (False, False), (True, False)):
             now = backlog.read(session, {"captures": 1}, CostlyChecks(stopped, unknown))

@@ -29,10 +29,10 @@ World = tuple[Sequence[Golden], Registered]
 
 
 def capture(*contracts: Contract, **operation: Any) -> World:
-    """The released corpus, and captures with these contracts beside that which observes them; the other kinds are as
-    they are."""
-    named = {each.name for each in contracts}
-    others = [each for each in CAPTURE.contracts[1:] if each.name not in named]
+    """The released corpus, and captures with these contracts beside the others that take or observe them; the other
+    kinds are as they are."""
+    given = {(each.name, each.version) for each in contracts}
+    others = [each for each in CAPTURE.contracts[1:] if (each.name, each.version) not in given]
     return changed(CAPTURE, *contracts, *(others if contracts else ()), **operation)
 
 
@@ -58,7 +58,7 @@ def with_file(world: World, operation: Operation, contract: Contract, fact: dict
 
 
 TAKE, PAYLOAD = take(), take().payload
-TAKE_2 = take(version=2, fact_versions=(2,), payload={**PAYLOAD, "tip": "integer"})
+TAKE_3 = take(version=3, fact_versions=(3,), payload={**PAYLOAD, "tip": "integer"})
 RECEIPT = take(name="write_receipt", since=2)
 
 BREAKING: dict[str, tuple[str, Callable[[], World]]] = {
@@ -107,8 +107,8 @@ BREAKING: dict[str, tuple[str, Callable[[], World]]] = {
         lambda: changed(PROBE, replace(PROBE.contracts[0], wanted=lambda _payload: True)),
     ),
     "two versions take the same fact": (
-        "its fact now starts take_capture:2 as well as take_capture:1",
-        lambda: with_file(capture(TAKE, take(version=2, since=2)), CAPTURE, take(version=2, since=2), EXAMPLE),
+        "its fact now starts take_capture:3 as well as take_capture:1",
+        lambda: with_file(capture(TAKE, take(version=3, since=2)), CAPTURE, take(version=3, since=2), EXAMPLE),
     ),
     "a released contract came later": ("says since=2, and was released with 1", lambda: capture(take(since=2))),
     "a call may take longer than older workers wait": (
@@ -123,7 +123,7 @@ BREAKING: dict[str, tuple[str, Callable[[], World]]] = {
         "raise CONTRACTS_VERSION to 2 and write since=2",
         lambda: capture(TAKE, replace(RECEIPT, since=1)),
     ),
-    "a contract without a file": ("has no file in the golden corpus", lambda: capture(TAKE, TAKE_2)),
+    "a contract without a file": ("has no file in the golden corpus", lambda: capture(TAKE, TAKE_3)),
 }
 
 SAFE: dict[str, Callable[[], World]] = {
@@ -136,9 +136,9 @@ SAFE: dict[str, Callable[[], World]] = {
     "more attempts": lambda: capture(take(max_attempts=9)),
     "less time for a call": lambda: capture(take(call_budget_s=5)),
     "another way to try again": lambda: capture(take(retry=Retry.PATIENT)),
-    "one more version of the fact": lambda: capture(take(fact_versions=(1, 2))),
+    "one more version of the fact": lambda: capture(take(fact_versions=(1, 3))),
     "a new version for a new version of the fact": lambda: with_file(
-        capture(TAKE, TAKE_2), CAPTURE, TAKE_2, {**EXAMPLE, "version": 2}
+        capture(TAKE, TAKE_3), CAPTURE, TAKE_3, {**EXAMPLE, "version": 3}
     ),
     "another contract of the same fact, that came later": lambda: with_file(
         capture(TAKE, RECEIPT), CAPTURE, RECEIPT, EXAMPLE
@@ -195,10 +195,13 @@ def test_each_contract_has_its_file_and_each_file_its_name() -> None:
     assert len(ids) == len(set(ids))
 
 
-def payloads(service: Service, topic: str) -> list[dict[str, Any]]:
+def payloads(service: Service, topic: str, versions: Sequence[int]) -> list[dict[str, Any]]:
 
     with service.engine.connect() as connection:
-        rows = connection.exec_driver_sql(f"SELECT payload FROM billing.facts WHERE topic = '{topic}' ORDER BY id")
+        rows = connection.exec_driver_sql(
+            f"SELECT payload FROM billing.facts WHERE topic = '{topic}' AND version = ANY (%(versions)s) ORDER BY id",
+            {"versions": list(versions)},
+        )
 
         return [row.payload for row in rows]
 
@@ -208,6 +211,10 @@ def test_what_this_version_writes_has_the_fields_that_its_contracts_promise(serv
     service.notice(service.ask_for_capture(authorization=None))
     service.notice(service.ask_for_capture(authorization=whole, account="acct_1"))
     service.ask_for_capture()
+    intent, fee = service.intents()[0], billing.CaptureTerms(application_fee=billing.Money(50, "USD"))
+    service.ask_for_capture(intent, 500, authorization=whole, remainder="keep")
+    service.ask_for_capture(intent, 500, authorization=None)
+    service.ask_for_capture(authorization=whole, account="acct_1", terms=fee)
     service.notice(service.ask_for_void(), service.ask_for_void(account="acct_1"))
     service.notice(service.ask_for_invoice(), service.ask_for_invoice(account="acct_1"))
     service.pull("captures")
@@ -217,7 +224,7 @@ def test_what_this_version_writes_has_the_fields_that_its_contracts_promise(serv
         for schedule in SCHEDULES * 2:
             ticks.ask_for(session, schedule, actor="anna")
     for operation, contract in contracts():
-        written = payloads(service, f"{operation.kind}.{contract.topic}")
+        written = payloads(service, f"{operation.kind}.{contract.topic}", contract.fact_versions)
         assert len(written) >= 2
         assert [payload for payload in written if not payload_fits(payload, contract.payload)] == []
         newest = next(each for each in CORPUS if each.called == f"{contract.name}:{contract.version}")

@@ -128,7 +128,7 @@ def test_what_waits_is_counted_by_contract_with_its_policy(service: Service) -> 
     with database.transaction(service.engines["operator"]) as session:
         (found,) = report(session)
         assert report(session, "take_capture:1") == [found]
-        assert report(session, "take_capture:2") == []
+        assert report(session, "take_capture:9") == []
     assert found.states == {"waiting": 2, "held": 1, "parked": 1, "quarantined": 1}
     assert found.attempts == {0: 4, 5: 1}
     assert (found.tries.p50, found.tries.max) == (1, 3)

@@ -20,6 +20,7 @@ from test_steps import ACCOUNT, NOT_FOUND, Script, event, page
 from billing import captures, effects, invoices, voids
 from billing.answers import read_answer
 from billing.calls import Call, Report, Result, Standing
+from billing.capture_places import EarlierCapture
 from billing.capture_steps import CAPTURE, READ_AUTHORIZATION
 from billing.duplicate_drafts import delete_duplicate, list_duplicates
 from billing.effects import Context
@@ -43,6 +44,10 @@ CALLS: dict[str, tuple[Step, str | None, Operation]] = {
     "capture": (CAPTURE, None, captures.OPERATION),
     "read what is held": (READ_HOLD, None, voids.OPERATION),
     "void": (VOID, None, voids.OPERATION),
+    "capture, and keep the rest": (CAPTURE, None, captures.OPERATION),
+    "read the authorization for a second part": (READ_AUTHORIZATION, None, captures.OPERATION),
+    "read it, to keep the rest": (READ_AUTHORIZATION, None, captures.OPERATION),
+    "capture a second part": (CAPTURE, None, captures.OPERATION),
     "create a draft": (CREATE, "requested", invoices.OPERATION),
     "list duplicate drafts": (list_duplicates("before_lines"), "drafted", invoices.OPERATION),
     "delete a duplicate draft": (delete_duplicate("in_2"), "drafted", invoices.OPERATION),
@@ -51,6 +56,15 @@ CALLS: dict[str, tuple[Step, str | None, Operation]] = {
     "send": (SEND, "finalized", invoices.OPERATION),
     "delete the draft": (DELETE_DRAFT, "lines_differ", invoices.OPERATION),
 }
+
+FIRST_PART = EarlierCapture("cap_" + "9" * 32, 500, "captured")
+OF_PARTS: dict[str, tuple[dict[str, Any], list[EarlierCapture]]] = {
+    "capture, and keep the rest": ({"keeps_remainder": True}, []),
+    "read it, to keep the rest": ({"keeps_remainder": True}, []),
+    "read the authorization for a second part": ({"capture_no": 2}, [FIRST_PART]),
+    "capture a second part": ({"capture_no": 2}, [FIRST_PART]),
+}
+"""What is special about these captures, and the earlier ones."""
 
 # Ends, in the words of the page.
 AGAIN = "asked again"
@@ -153,6 +167,34 @@ def _of_voids() -> Iterator[Row]:
     yield Row("void", "`canceled`, by somebody", "voided", untouched("canceled"), events(None))
 
 
+def _of_parts() -> Iterator[Row]:
+    keeping, second = "capture, and keep the rest", "capture a second part"
+    open_for_more = untouched("requires_capture")
+    yield Row(keeping, "`requires_capture`", AGAIN, open_for_more)
+    yield Row(keeping, "`requires_capture`, ours", "captured", intent(status="requires_capture"))
+    yield Row(
+        keeping, "`requires_capture`, another amount", PERSON, intent(status="requires_capture", amount_received=5)
+    )
+    yield Row(keeping, "`succeeded`, ours", "captured", intent())
+    yield Row(keeping, "`succeeded`, another amount", PERSON, intent(amount_received=1998))
+    reading = "read the authorization for a second part"
+    first = {"amount_received": 500, "metadata": {"billing_operation": FIRST_PART.id}}
+    more = {"amount_received": 501}
+    yield Row(reading, "`requires_capture`, the first part captured", ONWARD, {**open_for_more, **first})
+    yield Row(reading, "`requires_capture`, more than the first part captured", "refused", {**open_for_more, **more})
+    yield Row(reading, "`succeeded`, the first part captured, the rest released", "canceled", intent(**first))
+    card = {"card": {"multicapture": {"status": "unavailable"}}}
+    once = {**open_for_more, "latest_charge": {"payment_method_details": card}}
+    yield Row("read it, to keep the rest", "`requires_capture`, only one capture is allowed", "refused", once)
+    yield Row(second, "`requires_capture`, the first part captured", AGAIN, {**open_for_more, **first})
+    yield Row(second, "`requires_capture`, more than the first part captured", PERSON, {**open_for_more, **more})
+    yield Row(second, "`succeeded`, the first part captured, the rest released", "canceled", intent(**first))
+    yield Row(second, "`succeeded`, ours", "captured", intent(amount_received=2499))
+    yield Row(second, "`succeeded`, another amount", PERSON, intent(amount_received=2500))
+    not_ours = {**first, "amount_received": 2499}
+    yield Row(second, "`succeeded`, our amount, with the id of the first part", PERSON, intent(**not_ours))
+
+
 def _listed(*shown: Any, events: tuple[Any, ...] = (), **more: Answer) -> dict[str, Answer]:
     return {"/v1/events": page(*events), "/v1/invoices": page(*shown), **more}
 
@@ -244,7 +286,7 @@ def _of_finalized() -> Iterator[Row]:
         yield Row(call, "gone", "refused")
 
 
-ROWS = [*_of_captures(), *_of_voids(), *_of_drafts(), *_of_lines(), *_of_finalized()]
+ROWS = [*_of_captures(), *_of_voids(), *_of_parts(), *_of_drafts(), *_of_lines(), *_of_finalized()]
 
 
 def in_hand(row: Row) -> tuple[LoadedOperation, Step, Operation, Record]:
@@ -256,7 +298,9 @@ def in_hand(row: Row) -> tuple[LoadedOperation, Step, Operation, Record]:
     elif operation is voids.OPERATION:
         loaded = loaded_with(a_void(held_minor=known))
     else:
-        loaded = loaded_with(capture(authorized_minor=known))
+        changes, earlier = OF_PARTS.get(row.call, ({}, []))
+        loaded = loaded_with(capture(authorized_minor=known, **changes))
+        loaded.parts.extend(earlier)
     if state in ("requested", "drafted"):
         loaded.row.create_generation = None if state == "requested" else 1
     record = sent(loaded, step)

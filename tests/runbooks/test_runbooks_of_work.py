@@ -105,7 +105,7 @@ def test_wrong_deploy(service: Service, run: Run) -> None:
 
     eventually(fails, "the bad version gives up")
     newer = service.ask_for_capture()
-    service.execute("UPDATE billing.facts SET version = 2 WHERE entity_id = :id", id=newer)
+    service.execute("UPDATE billing.facts SET version = 3 WHERE entity_id = :id", id=newer)
     good = with_workers(service, run)
     page = Play("wrong-deploy", {"billing": run, "docker compose run --rm operator": good})
     page.follow("First three commands")

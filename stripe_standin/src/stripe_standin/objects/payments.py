@@ -39,6 +39,8 @@ class Intent(NamedTuple):
     statement_descriptor_suffix: str | None = None
     shipping: Json | None = None
     transfer_group: str | None = None
+    application_fee_amount: int | None = None
+    transfer_data: Json | None = None  # the connected account that is paid, and how much of it
     invoice: str | None = None  # the invoice it pays; the API shows that by invoice payments only
     object: str = "payment_intent"
 
@@ -74,8 +76,7 @@ class Charge(NamedTuple):
 
 
 _INTENT = {
-    **null("application", "application_fee_amount", "on_behalf_of", "processing", "review"),
-    **null("payment_method_configuration_details", "source", "transfer_data"),
+    **null("application", "on_behalf_of", "payment_method_configuration_details", "processing", "review", "source"),
     "amount_details": {"tip": {}},
     "object": "payment_intent",
     "payment_method_types": ["card"],
@@ -91,6 +92,7 @@ def intent(row: Intent) -> Json:
         "amount": row.amount,
         "amount_capturable": row.amount_capturable,
         "amount_received": row.amount_received,
+        "application_fee_amount": row.application_fee_amount,
         "automatic_payment_methods": row.automatic_payment_methods,
         "canceled_at": row.canceled_at,
         "cancellation_reason": row.cancellation_reason,
@@ -115,6 +117,7 @@ def intent(row: Intent) -> Json:
         "statement_descriptor": row.statement_descriptor,
         "statement_descriptor_suffix": row.statement_descriptor_suffix,
         "status": row.status,
+        "transfer_data": row.transfer_data,
         "transfer_group": row.transfer_group,
     }
 

@@ -14,6 +14,7 @@ from stripe_standin.parameters import (
     merged,
     metadata,
     natural,
+    nested,
     one_of,
     short_text,
 )
@@ -32,10 +33,12 @@ _expand = expand(*paths("payment_intent"))
 CAPTURE = Table(
     {
         "amount_to_capture": _amount_to_capture,
+        "application_fee_amount": amount,
         "final_capture": boolean,
         "metadata": metadata,
         "statement_descriptor": short_text(22),
         "statement_descriptor_suffix": short_text(22),
+        "transfer_data": nested(Table({"amount": amount}, required=("amount",))),
         "expand": _expand,
     }
 )
@@ -76,6 +79,7 @@ def capture(call: Call) -> Json:
         raise errors.amount_below_one()
     if charge.captures >= CAPTURES_MAX and taken:
         raise errors.wrong_state(f"A PaymentIntent can be captured at most {CAPTURES_MAX} times.")
+    shares = _shares(call, intent, taken)
     labels = merged(intent.metadata, asked["metadata"]) if "metadata" in asked else intent.metadata
     intent = take(
         call,
@@ -84,6 +88,7 @@ def capture(call: Call) -> Json:
         taken,
         final=final,
         metadata=labels,
+        **shares,
         statement_descriptor=asked.get("statement_descriptor", intent.statement_descriptor),
         statement_descriptor_suffix=asked.get("statement_descriptor_suffix", intent.statement_descriptor_suffix),
     )
@@ -104,6 +109,34 @@ def cancel(call: Call) -> Json:
             shown(intent),
         )
     return shown(release(call, intent, call.params.get("cancellation_reason"), "payment_intent.canceled"))
+
+
+def _shares(call: Call, intent: Intent, taken: int) -> Json:
+    """What the platform and the connected account get of this capture.
+
+    Source: docs.stripe.com/api/payment_intents/capture and docs.stripe.com/connect/destination-charges. The texts are
+    this program's own.
+    """
+    fee, transfer = call.params.get("application_fee_amount"), call.params.get("transfer_data")
+    shares: Json = {}
+    if fee is not None:
+        if intent.transfer_data is None and call.books.account == call.world.settings.account:
+            raise errors.wrong_state(
+                "An application fee needs a connected account: as Stripe-Account, or as the destination of a transfer.",
+                param="application_fee_amount",
+            )
+        if transfer is not None:
+            raise errors.wrong_state("A fee and the amount of a transfer exclude each other.", param="transfer_data")
+        if fee > taken:
+            raise errors.wrong_state("The fee is more than the amount.", param="application_fee_amount")
+        shares["application_fee_amount"] = fee
+    if transfer is not None:
+        if intent.transfer_data is None:
+            raise errors.wrong_state("This payment has no destination of a transfer.", param="transfer_data")
+        if transfer["amount"] > taken:
+            raise errors.wrong_state("The transfer is more than the amount.", param="transfer_data[amount]")
+        shares["transfer_data"] = {**intent.transfer_data, **transfer}
+    return shares
 
 
 def _intent(call: Call) -> Intent:

@@ -86,7 +86,9 @@ CREATE = Table(
         "automatic_payment_methods": nested(
             Table({"enabled": boolean, "allow_redirects": one_of("always", "never")}, required=("enabled",))
         ),
+        "application_fee_amount": amount,
         "confirm": boolean,
+        "transfer_data": nested(Table({"destination": text, "amount": amount}, required=("destination",))),
         "confirmation_method": one_of("automatic", "manual"),
     },
     required=("amount", "currency"),
@@ -140,6 +142,8 @@ def create(call: Call) -> Json:
         automatic_payment_methods=_automatic(asked),
         card_options=_card_options(None, asked),
         setup_future_usage=asked.get("setup_future_usage"),
+        application_fee_amount=asked.get("application_fee_amount"),
+        transfer_data=asked.get("transfer_data"),
         **{name: asked[name] for name in _WRITTEN_ON_IT if name in asked},
     )
     call.books.intents.put(intent)
