@@ -133,13 +133,14 @@ SELECT c.id AS subject, min(r.id) AS stripe_id, sum(r.amount_minor) AS minor, mi
  GROUP BY c.id;
 
 -- name: lapsed
+-- An earlier capture of the same authorization may have taken its part.
 SELECT c.id AS subject, c.payment_intent AS stripe_id, c.amount_minor AS minor, c.currency,
        c.state || ' here, and the authorization has lapsed' AS what
   FROM billing.captures AS c
  WHERE c.id = ANY (:subjects) AND c.state NOT IN ('captured', 'declined', 'refused', 'expired', 'canceled')
    AND c.capture_before < :until
    AND NOT EXISTS (SELECT FROM billing.stripe_records AS r
-                    WHERE r.payment_intent = c.payment_intent AND r.object = 'charge' AND r.amount_minor > 0);
+                    WHERE r.operation_id = c.id AND r.object = 'charge' AND r.amount_minor > 0);
 
 -- name: unknown_metadata
 SELECT DISTINCT ON (r.operation_id) r.operation_id AS subject, r.id AS stripe_id, r.amount_minor AS minor, r.currency,
