@@ -14,6 +14,7 @@ from billing.tables.differences import MoneyDifference
 from billing.tables.entities import Entity, Requested
 from billing.tables.facts import Fact
 from billing.tables.idempotency_records import Record
+from billing.tables.received_events import ReceivedEvent
 from billing.tables.stripe_records import StripeRecord
 from billing.tables.work import Work
 
@@ -31,9 +32,9 @@ def find(session: Session, name: str, kinds: type[Entity] = Requested) -> list[s
     """The operations that a name leads to, the newest first, at most `MOST` of each kind.
 
     A name is our own id (`cap_`, `void_`, `inv_`, `run_`, `swi_`, `wrk_`, `rec_`, `dif_`), an id of Stripe's
-    (`Operation.found_by`, or a record in the mirror: `txn_`), an idempotency key, the id of one of Stripe's answers
-    (`req_`), the request id with which something was asked for, or a correlation id. `kinds`: only operations of these;
-    by default what applications ask for. Raises UnknownEntity when there is none.
+    (`Operation.found_by`, an event in the inbox: `evt_`, or a record in the mirror: `txn_`), an idempotency key, the id
+    of one of Stripe's answers (`req_`), the request id with which something was asked for, or a correlation id.
+    `kinds`: only operations of these; by default what applications ask for. Raises UnknownEntity when there is none.
     """
     if not name.isprintable() or len(name) > LENGTH:
         raise UnknownEntity(name)
@@ -57,6 +58,8 @@ def _by_id(name: str) -> list[Select[Any]]:
             return [select(Record.operation_id).where(Record.id == name)]
         case "dif":
             return [select(MoneyDifference.subject).where(MoneyDifference.id == name)]
+        case "evt":
+            return [select(ReceivedEvent.matched_with).where(ReceivedEvent.id == name)]
     # An entry of the ledger, a payout's or a refund's: what it names, or what its source names.
     entry = aliased(StripeRecord)
     of_source = select(StripeRecord.operation_id).join(entry, entry.source == StripeRecord.id).where(entry.id == name)

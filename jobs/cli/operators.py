@@ -34,7 +34,7 @@ def explain(
         str,
         typer.Argument(
             metavar="ID",
-            help="Any id: cap_, void_, inv_, swi_, run_, wrk_, rec_, dif_, pi_, ch_, in_, cus_, txn_, req_, an "
+            help="Any id: cap_, void_, inv_, swi_, run_, wrk_, rec_, dif_, pi_, ch_, in_, cus_, evt_, txn_, req_, an "
             "idempotency key, a request id or a correlation id",
         ),
     ],

@@ -16,6 +16,7 @@ from billing import database, finding
 from billing.errors import UnknownEntity
 from billing.tables.differences import MoneyDifference
 from billing.tables.entities import Capture, Invoice
+from billing.tables.received_events import ReceivedEvent
 from billing.tables.stripe_records import StripeRecord
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operate" / "explain.md").read_text().partition("## For programs")[2]
@@ -174,6 +175,14 @@ def test_money_and_differences_are_on_the_timeline_and_an_open_one_is_the_next_t
     told = run("explain", capture).out
     assert f"{differs['id']} is closed: a test, by grace" in told
     assert "do: nothing: the money is taken" in told
+
+
+def test_an_event_leads_to_what_it_was_matched_with(run: Run, service: Service) -> None:
+    capture, now = service.ask_for_capture(), datetime.now(UTC)
+    event = {"id": "evt_7", "type": "charge.captured", "livemode": False, "source": "webhook", "created_at": now}
+    with database.transaction(service.engine) as session:
+        session.add(ReceivedEvent(**event, matched_with=capture))
+    assert ids_of(run, "evt_7") == [capture]
 
 
 # The archive.
