@@ -118,6 +118,9 @@ def request_many(
         fresh = _fresh(session, together, requests, actor, outcomes)
         # With the fact, because it counts itself in its row.
         facts = {number: wanted.first_fact() for number, (_, wanted) in fresh.items()}
+        for fact in facts.values():
+            # Said of each, because one statement writes facts of both versions: without a value it would be null.
+            fact.version = fact.version or 1
         rows = [_row(common, wanted) for common, wanted in fresh.values()]
         written = row_io.insert_where_free(session, rows) if rows else set()
         # Two of the same in one bulk: the second was not written, and is asked for below.

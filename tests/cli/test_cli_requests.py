@@ -56,7 +56,7 @@ def test_the_same_request_with_another_amount_is_refused(ask):
 def test_a_part_is_asked_for_with_its_terms_and_explained(ask, run, service):
     asked = ask("--remainder", "keep", "--application-fee", "50", "--metadata", "order=42", "--json", amount="500")
     assert asked.status == 0, asked.err
-    request = run("explain", asked.json["id"], "--json").json["request"]
+    request = run("explain", asked.json["id"], "--json").json["operations"][0]["request"]
     assert {name: request[name] for name in ("capture_no", "remainder", "application_fee_minor", "transfer_minor")} == {
         "capture_no": 1,
         "remainder": "keep",

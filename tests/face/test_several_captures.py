@@ -7,6 +7,7 @@ from test_request_capture import ask, crowded, rows, still_usable, together  # n
 
 import billing
 from billing.tables.entities import Capture
+from billing.tables.facts import Fact
 
 
 def ask_for(session: Session, number: int, remainder: str = "keep", **more: object) -> billing.CaptureReceipt:
@@ -98,3 +99,32 @@ def test_of_one_that_keeps_the_rest_and_a_last_one_at_once_both_are_asked_for(cr
         assert places(session) == [1, 2]
         with pytest.raises(billing.AuthorizationTaken):
             ask(session, request_id="order-3")
+
+
+def test_parts_that_are_asked_for_in_one_bulk_get_their_places(session: Session):
+    parts = [
+        {
+            "payment_intent": "pi_1",
+            "amount": billing.Money(100, "USD"),
+            "request_id": f"parcel-{number}",
+            "remainder": remainder,
+        }
+        for number, remainder in enumerate(("keep", "keep", "release", "keep"))
+    ]
+    *asked, refused = billing.request_many(session, "capture", parts)
+    session.commit()
+    assert places(session) == [1, 2, 3]
+    assert all(not isinstance(each, billing.BillingError) for each in asked)
+    assert isinstance(refused, billing.AuthorizationTaken)
+    assert {fact.version for fact in session.scalars(select(Fact))} == {2}
+
+
+def test_plain_captures_and_parts_are_asked_for_in_one_bulk(session: Session):
+    asked = [
+        {"payment_intent": f"pi_{number}", "amount": billing.Money(100, "USD"), "request_id": f"order-{number}", **more}
+        for number, more in enumerate(({}, {"remainder": "keep"}, {"terms": billing.CaptureTerms(metadata={"a": "1"})}))
+    ]
+    assert all(not isinstance(each, billing.BillingError) for each in billing.request_many(session, "capture", asked))
+    session.commit()
+    assert list(session.scalars(select(Fact.version).order_by(Fact.id))) == [1, 2, 2]
+    assert [row.callers_metadata for row in session.scalars(select(Capture).order_by(Capture.id))][2] == {"a": "1"}
