@@ -27,6 +27,9 @@ from billing.errors import InvalidAmount as InvalidAmount
 from billing.errors import InvalidCurrency as InvalidCurrency
 from billing.errors import InvalidRequest as InvalidRequest
 from billing.errors import InvalidText as InvalidText
+from billing.errors import MoreThanCaptured as MoreThanCaptured
+from billing.errors import NotCaptured as NotCaptured
+from billing.errors import NotOurPayment as NotOurPayment
 from billing.errors import PossibleCardNumber as PossibleCardNumber
 from billing.errors import RequestReused as RequestReused
 from billing.errors import TooBusy as TooBusy
@@ -41,6 +44,8 @@ from billing.invoice_requests import SendInvoice as SendInvoice
 from billing.invoice_requests import issue_invoice as issue_invoice
 from billing.many import request_many as request_many
 from billing.money import Money as Money
+from billing.refunds import RefundReceipt as RefundReceipt
+from billing.refunds import request_refund as request_refund
 from billing.status import Status as Status
 from billing.status import status as status
 from billing.voids import VoidReceipt as VoidReceipt

@@ -106,8 +106,9 @@ def read_answer(step: Step, loaded: LoadedOperation, record: Record, answer: Ans
 def _success(step: Step, loaded: LoadedOperation, record: Record, answer: Response, data: Json) -> Reading:
     assert step.judge is not None, "a step that only looks has no answer to a send"
     learned, why = step.judge(loaded, data)
-    # Only a deleted object has no livemode. Every other object must have ours.
-    if data.get("livemode") is not record.livemode and data.get("deleted") is not True:
+    # A deleted object has no livemode, and neither has one of some kinds. Every other must have ours.
+    names_mode = step.names_mode and data.get("deleted") is not True
+    if names_mode and data.get("livemode") is not record.livemode:
         wrong_mode = listed(differences(data, livemode=record.livemode))
         learned, why = Learned.MISMATCH, "; ".join(filter(None, (wrong_mode, why)))
     if not step.trust_replay and (answer.replayed or learned is Learned.ASK) and learned is not Learned.MISMATCH:

@@ -105,19 +105,29 @@ def write_once(
         **parameters,
         **(further or {}),
     }
-    made_again = request_ids.recovered(request_ids.digest_of(common.request_id) or "")
     # A column without a value is left out, so that a request with few of them costs no more than it needs.
     values = {name: value for name, value in values.items() if value is not None}
     named, places = tuple(values), tuple(computed.items())
     statement = _insertion(table, named, places, unless, own_account=common.account is None)
     given = {name: _as_json(value) for name, value in values.items()}
-    written = statements.run(session, statement, **given, made_again=made_again).one_or_none()
+    written = statements.run(session, statement, **given, made_again=_made_again(common)).one_or_none()
     if written is not None:
         for name in computed:
             setattr(row, name, getattr(written, name))
         return row
+    return written_before(session, table, common, parameters, differing)
+
+
+def written_before(
+    session: Session,
+    table: type[R],
+    common: CommonArguments,
+    parameters: Mapping[str, Any],
+    differing: Callable[[R], Differing],
+) -> R | None:
+    """The request that was written under this request id; None if there is none. As `write_once` otherwise."""
     of_account = table.account.is_(None) if common.account is None else table.account == common.account
-    mine = table.request_id.in_((common.request_id, made_again))
+    mine = table.request_id.in_((common.request_id, _made_again(common)))
     found = session.scalars(select(table).where(of_account, mine)).all()
     if not found:
         return None
@@ -131,6 +141,10 @@ def write_once(
 
 def _as_json(value: object) -> object:
     return json.dumps(value) if isinstance(value, Mapping) else value
+
+
+def _made_again(common: CommonArguments) -> str:
+    return request_ids.recovered(request_ids.digest_of(common.request_id) or "")
 
 
 @cache

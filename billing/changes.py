@@ -1,4 +1,4 @@
-"""The feed of changes: every new state of every capture and invoice, in order, from a cursor of the application's.
+"""The feed of changes: every new state of every request, in order, from a cursor of the application's.
 
 A fact gets its id before its transaction commits, so a smaller id may become visible after a larger one. A reader that
 continues after the largest id it has seen would miss it. Here a page ends at the newest committed fact, and it is read
@@ -36,7 +36,7 @@ _PAUSE_S, _LONGEST_PAUSE_S = 0.002, 0.05
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A capture or an invoice reached a state. `id` and `version` together identify this change.
+    """A capture, a refund or an invoice reached a state. `id` and `version` together identify this change.
 
     `version` grows with every fact about the operation. Facts about calls are no changes, so versions have gaps.
     `state` is a state as `billing.status` shows it. `in_progress` and `in_doubt` follow from calls and are no changes,

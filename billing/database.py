@@ -171,6 +171,13 @@ def sqlstate(error: BaseException) -> str | None:
     return code if isinstance(code, str) else None
 
 
+def violated(error: BaseException) -> str | None:
+    """The name of the constraint that refused a statement; None if none did, or the driver does not say."""
+    diagnosis = getattr(getattr(error, "orig", None) or error, "diag", None)
+    name = getattr(diagnosis, "constraint_name", None)
+    return name if isinstance(name, str) else None
+
+
 def now(session: Session) -> datetime:
     """The database's clock, which judges leases, ages and horizons; not the start of the transaction."""
     moment: datetime = session.connection().exec_driver_sql("SELECT clock_timestamp()").scalar_one()

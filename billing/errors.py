@@ -9,7 +9,10 @@
     │   └── WrongEngine         a TypeError, too
     ├── RequestReused           this request id was first used with other parameters
     ├── AuthorizationTaken      another capture, or a void, holds this authorization
-    ├── UnknownEntity           no capture, void, invoice or switch has this id
+    ├── NotCaptured             this capture has taken no money that could be given back
+    ├── MoreThanCaptured        less is left of this capture than was asked to be given back
+    ├── NotOurPayment           no capture of this service took money from this payment
+    ├── UnknownEntity           no capture, void, refund, invoice or switch has this id
     ├── UnknownCursor           the fact at which this cursor of `billing.changes` stands is not here
     ├── BulkReused              this bulk id, or this file, was first used for another bulk
     ├── BulkTaken               another process carries this bulk on
@@ -142,6 +145,48 @@ class AuthorizationTaken(BillingError):
         self.payment_intent = payment_intent
         self.holder = holder
         self.instead = instead
+
+
+class NotCaptured(BillingError):
+    """A refund was asked for of a capture that has not taken the money."""
+
+    def __init__(self, capture_id: str, capture_state: str) -> None:
+        self.capture_id, self.capture_state = capture_id, capture_state
+        instead = (
+            "it may still take it: ask again once it is captured, as `billing.wait` says"
+            if self.may_come
+            else "it took nothing, so there is nothing to give back"
+        )
+        super().__init__(f"capture {capture_id} is {capture_state}; {instead}")
+
+    @property
+    def may_come(self) -> bool:
+        """Whether the capture may still take the money."""
+        return self.capture_state == "requested"
+
+
+class MoreThanCaptured(BillingError):
+    """A refund was asked for of more than is left of its capture, in minor units of `currency`: `asked` and `left`.
+    `asked` is None if all that is left was asked for, and nothing is."""
+
+    def __init__(self, capture_id: str, currency: str, *, asked: int | None, left: int) -> None:
+        wanted = "nothing is left of it" if asked is None else f"{left} {currency} are left of it, not {asked}"
+        super().__init__(
+            f"capture {capture_id} cannot be refunded so: {wanted} (minor units; refunds that were asked for count, "
+            "unless they were refused, failed or canceled)"
+        )
+        self.capture_id, self.currency, self.asked, self.left = capture_id, currency, asked, left
+
+
+class NotOurPayment(BillingError):
+    """A refund was asked for by a payment intent or a charge of which no capture here took money."""
+
+    def __init__(self, given: str) -> None:
+        super().__init__(
+            f"no capture here took money from {_shown(given)}; is it of another account (`account=`)? What this "
+            "service did not capture is refunded where it was captured, or in Stripe's dashboard"
+        )
+        self.given = given
 
 
 class UnknownEntity(BillingError):

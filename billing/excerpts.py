@@ -34,6 +34,7 @@ SHAPES: dict[str, Shape] = {
     "amount_capturable": whole,
     "amount_captured": whole,
     "amount_received": whole,
+    "amount_refunded": whole,
     "billing_line": like(r"\d{1,4}"),
     "billing_operation": like(r"[a-z]{3}_[A-Za-z0-9_]{1,36}"),
     "billing_request": is_digest,
@@ -48,6 +49,7 @@ SHAPES: dict[str, Shape] = {
     "decline_code": code,
     "deleted": yes_or_no,
     "fee": whole,
+    "failure_reason": code,
     "has_more": yes_or_no,
     "id": _id,
     # Compared with ours, which look like this whatever the service is called.
@@ -61,6 +63,7 @@ SHAPES: dict[str, Shape] = {
     # Objects that are named, and not expanded.
     **dict.fromkeys(("payment_intent", "invoice"), _id),
     "source": _id,
+    "pending_reason": code,
     "status": code,
     "subtotal": whole,
     "total": whole,

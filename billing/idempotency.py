@@ -133,6 +133,8 @@ class Rules:
     """A function of ours, not a call at the provider. It may run again at any time, and there is nothing to look at."""
     alarms: bool = True
     """An error is logged when it stays undecided. False where another error is logged already."""
+    needs_a_person: bool = False
+    """No look can prove that it did nothing, and a second effect costs money: only an operator may rule it out."""
 
 
 def next_move(

@@ -1,10 +1,11 @@
-"""Ids: opaque, ordered by time, and with the prefix of their kind (`cap_…`, `inv_…`)."""
+"""Ids: opaque, ordered by time, and with the prefix of their kind (`cap_…`, `ref_…`)."""
 
 from typing import NewType
 
 import uuid_utils
 
 CaptureId = NewType("CaptureId", str)
+RefundId = NewType("RefundId", str)
 InvoiceId = NewType("InvoiceId", str)
 VoidId = NewType("VoidId", str)
 

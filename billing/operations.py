@@ -1,12 +1,19 @@
 """The list of all kinds of operations, found by name or by id, and the topics of their facts."""
 
-from billing import captures, facts, invoices, probes, runs, voids
+from billing import captures, facts, invoices, probes, refunds, runs, voids
 from billing.errors import UnknownEntity
 from billing.registration import Operation
 
 OPERATIONS: dict[str, Operation] = {
     operation.kind: operation
-    for operation in (captures.OPERATION, voids.OPERATION, invoices.OPERATION, probes.OPERATION, runs.OPERATION)
+    for operation in (
+        captures.OPERATION,
+        voids.OPERATION,
+        refunds.OPERATION,
+        invoices.OPERATION,
+        probes.OPERATION,
+        runs.OPERATION,
+    )
 }
 
 

@@ -26,6 +26,7 @@ class IdKind(StrEnum):
     ACCOUNT = "account"
     INVOICE = "stripe_invoice"
     CHARGE = "charge"
+    REFUND = "stripe_refund"
 
 
 _PREFIXES = {
@@ -36,11 +37,13 @@ _PREFIXES = {
     # Read from Stripe's answers, and never sent. Any prefix is accepted (`ch_`, `py_`), because a new one must not stop
     # a capture from being stored.
     IdKind.CHARGE: "[a-z]{1,20}",
+    # `re_`, and `pyr_` for a charge that is `py_`.
+    IdKind.REFUND: "[a-z]{1,20}",
 }
 SHAPES = {kind: rf"^(?=.{{1,255}}$)(?!.*_secret){prefix}_[A-Za-z0-9_]+$" for kind, prefix in _PREFIXES.items()}
 """Regular expressions that mean the same to Python and to Postgres. A client secret matches none of them."""
 
-_COLLECTIONS = {IdKind.PAYMENT_INTENT: "payment_intents", IdKind.INVOICE: "invoices"}
+_COLLECTIONS = {IdKind.PAYMENT_INTENT: "payment_intents", IdKind.INVOICE: "invoices", IdKind.REFUND: "refunds"}
 _COMPILED = {kind: re.compile(shape, re.ASCII) for kind, shape in SHAPES.items()}
 # What callers pass by mistake, by its prefix.
 _STRANGERS = {
@@ -64,6 +67,7 @@ _WANTED = {
     IdKind.ACCOUNT: "an account, acct_...",
     IdKind.INVOICE: "an invoice, in_...",
     IdKind.CHARGE: "a charge, ch_...",
+    IdKind.REFUND: "a refund, re_...",
 }
 
 

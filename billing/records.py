@@ -14,9 +14,10 @@ from billing.steps import Json, LoadedOperation, LookResult, Step
 from billing.tables.idempotency_records import Record
 from billing.timing import Timing
 
-ABSENT, DISCARDED = "absent", "discarded"
-"""How a record was concluded whose key had no effect: a look proved it, or an operator ended its work before anything
-was sent with it. `DISCARDED` is also the reason of an operation that is refused so."""
+ABSENT, DISCARDED, RULED_OUT = "absent", "discarded", "ruled_out"
+"""How a record was concluded whose key had no effect: a look proved it; an operator ended its work before anything was
+sent with it; or an operator ruled out that it did anything, because no look could prove that. The last two are also the
+reasons of an operation that is refused so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def mark_sent(record: Record, now: datetime, timing: Timing, step: Step, *, look
 
 def mark_lapsed(loaded: LoadedOperation, record: Record, step: Step) -> None:
     """The lease ran out without a report: the worker is dead or asleep."""
-    set_state(record, RecordState.PLANNED if step.rules.local else RecordState.IN_DOUBT)
+    set_state(record, RecordState.IN_DOUBT if step.leaves_doubt else RecordState.PLANNED)
     loaded.facts.append(new_fact(loaded.row, "attempt_lapsed", step=record.step, generation=record.generation))
 
 
@@ -148,6 +149,9 @@ def learn_from_look(
 ) -> None:
     """What a look has shown. It proves the state of the moment when it began, by the database's clock."""
     record.learned, record.looked_at = found.learned, began_at
+    if record.state == RecordState.SENT:
+        # The call of a step that only looks: it can have had no effect, whatever it has shown.
+        set_state(record, RecordState.PLANNED)
     if found.found_objects is not None:
         record.found_objects = list(found.found_objects)
     loaded.facts.append(

@@ -45,7 +45,7 @@ KINDS = (
         lambda: [EVERYTHING],
     ),
     ScopeKind(
-        "captures, voids, invoices, schedules",
+        "captures, voids, refunds, invoices, schedules",
         "all operations of one kind",
         of=lambda place: place.operation.scope,
         names=lambda: [str(operation.scope) for operation in _stoppable()],

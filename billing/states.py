@@ -32,6 +32,18 @@ class VoidState(StrEnum):
     EXPIRED = "expired"
 
 
+class RefundState(StrEnum):
+    """Stripe's own statuses of a refund, and two of ours: asked for, and refused."""
+
+    REQUESTED = "requested"
+    PENDING = "pending"
+    REQUIRES_ACTION = "requires_action"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    REFUSED = "refused"
+
+
 class InvoiceState(StrEnum):
     """The recovery point: what is known to be done at Stripe."""
 
@@ -223,6 +235,51 @@ VOID = Life(
 FREES_FROM_THE_VOID = (VoidState.REFUSED,)
 """In every other state a void occupies its authorization, and no capture and no second void can ask for it."""
 
+_F = RefundState
+_AT_STRIPE = (_F.PENDING, _F.REQUIRES_ACTION)
+REFUND = Life(
+    of="refund",
+    states={
+        _F.REQUESTED: "an application asked for money to be given back",
+        _F.PENDING: "Stripe has accepted it and has not ended it yet",
+        _F.REQUIRES_ACTION: "Stripe waits for the customer to act, such as to name a bank account",
+        _F.SUCCEEDED: "Stripe gave the money back",
+        _F.FAILED: "the money could not be given back, and is in our balance at Stripe",
+        _F.CANCELED: "it was canceled at Stripe before the money was given back",
+        _F.REFUSED: "the refund is impossible as asked, and nothing was given back",
+    },
+    transitions=(
+        *go(_F.REQUESTED, to=_F.PENDING, by=WORKER, when="Stripe's answer or a look shows our refund"),
+        *go(_F.REQUESTED, to=_F.REQUIRES_ACTION, by=WORKER, when="Stripe's answer or a look shows our refund"),
+        *go(_F.REQUESTED, to=_F.SUCCEEDED, by=WORKER, when="Stripe's answer or a look shows our refund"),
+        *go(_F.REQUESTED, to=_F.FAILED, by=WORKER, when="a look shows our refund, which has failed"),
+        *go(_F.REQUESTED, to=_F.CANCELED, by=WORKER, when="a look shows our refund, which was canceled"),
+        *go(_F.REQUESTED, to=_F.REFUSED, by=WORKER, when="Stripe refused it, or so little is left that it cannot be"),
+        *go(_F.REQUESTED, to=_F.REFUSED, by=OPERATOR, when="`billing quarantine discard`, or `conclude`"),
+        *go(_F.PENDING, to=_F.REQUIRES_ACTION, by=WORKER, when="observed at Stripe: the customer must act"),
+        *go(_F.REQUIRES_ACTION, to=_F.PENDING, by=WORKER, when="observed at Stripe: the customer has acted"),
+        *go(*_AT_STRIPE, to=_F.SUCCEEDED, by=WORKER, when="observed at Stripe: it has succeeded"),
+        *go(*_AT_STRIPE, to=_F.FAILED, by=WORKER, when="observed at Stripe: it has failed"),
+        *go(*_AT_STRIPE, to=_F.CANCELED, by=WORKER, when="observed at Stripe: it was canceled"),
+        *go(
+            _F.SUCCEEDED,
+            to=_F.FAILED,
+            by=WORKER,
+            when="observed at Stripe: the bank returned the money to us",
+            observed=True,
+        ),
+        *go(
+            _F.REFUSED,
+            to=_F.REQUESTED,
+            by=OPERATOR,
+            when="a late success contradicts it; after a replay a worker looks at Stripe",
+        ),
+    ),
+)
+
+FREES_ITS_AMOUNT = (RefundState.FAILED, RefundState.CANCELED, RefundState.REFUSED)
+"""In every other state a refund's amount counts as given back: no other refund can ask for the same money."""
+
 _I = InvoiceState
 INVOICE = Life(
     of="invoice",
@@ -312,6 +369,7 @@ RECORD = Life(
             when="replayed: it is looked at, and never sent again",
         ),
         *go(_R.PLANNED, to=_R.DISPROVED, by=OPERATOR, when="its work is discarded: nothing was sent with its key"),
+        *go(_R.IN_DOUBT, to=_R.DISPROVED, by=OPERATOR, when="`billing quarantine conclude`: no look can prove it"),
         *go(
             _R.CONFLICT,
             to=_R.ANSWERED,
@@ -358,6 +416,7 @@ WORK = Life(
         *go(_W.PARKED, to=_W.READY, by=RELAY, when="its contract is known now"),
         *go(_W.QUARANTINED, to=_W.READY, by=OPERATOR, when="`billing quarantine replay`"),
         *go(_W.QUARANTINED, to=_W.DONE, by=OPERATOR, when="`billing quarantine discard`"),
+        *go(_W.WAITING, to=_W.DONE, by=OPERATOR, when="`billing quarantine conclude`"),
         *go(_W.DONE, to=_W.READY, by=OPERATOR, when="`billing invoice reopen`"),
     ),
 )
@@ -404,4 +463,4 @@ DIFFERENCE = Life(
     ),
 )
 
-LIVES = (CAPTURE, VOID, INVOICE, SWITCH, RUN, RECORD, WORK, EVENT, BATCH, DIFFERENCE)
+LIVES = (CAPTURE, VOID, REFUND, INVOICE, SWITCH, RUN, RECORD, WORK, EVENT, BATCH, DIFFERENCE)

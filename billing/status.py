@@ -33,6 +33,8 @@ class Status:
     reason: str | None = None
     work: str | None = None
     needs_decision: bool = False
+    refunds_minor: int | None = None
+    """Of a capture: what was asked to be given back of it, in minor units, without refunds that gave nothing back."""
 
 
 # The columns that an application's login may read: neither the keys nor what was sent.
@@ -91,6 +93,7 @@ def status_by(row: Entity, records: Sequence[Record], work: Work | None) -> Stat
         reason=row.reason or (_why_in_conflict(conflict, work) if conflict else None),
         work=work.state if work else None,
         needs_decision=not final and _needs_decision(current, work, state),
+        refunds_minor=getattr(row, "refunds_minor", None),
     )
 
 

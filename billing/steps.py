@@ -164,8 +164,9 @@ def body_of(answer: Answer) -> Json:
     raise Unread(answer, why)
 
 
-def read_object(read: Reader, path: str, expected: tuple[str, str], *, livemode: bool) -> Json:
-    """One object by its path, checked to be the one that was asked for: `expected` is (object, id).
+def read_object(read: Reader, path: str, expected: tuple[str, str], *, livemode: bool | None) -> Json:
+    """One object by its path, checked to be the one that was asked for: `expected` is (object, id). `livemode` is None
+    for a kind of object that does not say it.
 
     Raises Unread, and Gone for a 404 that is not our own misconfiguration, for which the account itself is asked.
     """
@@ -173,7 +174,9 @@ def read_object(read: Reader, path: str, expected: tuple[str, str], *, livemode:
     if is_missing(answer):
         raise Gone(sure=is_right_account(read))
     data = body_of(answer)
-    if wrong := differences(data, object=expected[0], id=expected[1], livemode=livemode):
+    wrong = differences(data, object=expected[0], id=expected[1])
+    wrong += differences(data, livemode=livemode) if livemode is not None else []
+    if wrong:
         raise Unread(answer, f"the provider answered about something else: {listed(wrong)}")
     return data
 
@@ -227,6 +230,8 @@ class Step:
     """It makes a new object: a refusal of its first send can hide no effect, because no object was there before."""
     trust_replay: bool = True
     """A replayed success shows what matters; False where it is an old snapshot that must be read again."""
+    names_mode: bool = True
+    """The object of its success has `livemode`. False for a refund, which has no such field at Stripe."""
     rules: Rules = Rules()
 
     @property

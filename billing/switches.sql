@@ -37,12 +37,14 @@ SELECT r.operation_id, r.step
   JOIN billing.work AS w ON w.id = r.work_id
   JOIN (SELECT 'captures' AS kind, id, account, currency FROM billing.captures
         UNION ALL SELECT 'voids', id, account, currency FROM billing.voids
+        UNION ALL SELECT 'refunds', id, account, currency FROM billing.refunds
         UNION ALL SELECT 'invoices', id, account, currency FROM billing.invoices) AS o ON o.id = r.operation_id
  WHERE r.concluded_at IS NULL AND r.state IN ('planned', 'in_doubt') AND r.last_reported_at >= :since
    AND :scope IN ('everything', o.kind, 'contract:' || w.contract, 'queue:' || w.queue,
                   'account:' || coalesce(o.account, 'own'), 'currency:' || o.currency)
    AND EXISTS (SELECT FROM billing.facts AS f
                 WHERE f.entity_type IN ('capture', 'void', 'invoice') AND f.entity_id = r.operation_id
+                WHERE f.entity_type IN ('capture', 'refund', 'invoice') AND f.entity_id = r.operation_id
                   AND f.happened_at >= :since AND f.payload ->> 'why' = :why)
  ORDER BY r.id LIMIT :most;
 
@@ -56,6 +58,7 @@ SELECT state, of_state, operation_id, step, lease_until
           JOIN billing.work AS w ON w.id = r.work_id
           JOIN (SELECT 'captures' AS kind, id, coalesce(account, 'own') AS account, currency FROM billing.captures
                 UNION ALL SELECT 'voids', id, coalesce(account, 'own'), currency FROM billing.voids
+                UNION ALL SELECT 'refunds', id, coalesce(account, 'own'), currency FROM billing.refunds
                 UNION ALL SELECT 'invoices', id, coalesce(account, 'own'), currency FROM billing.invoices
                 UNION ALL SELECT 'schedules', id, NULL, NULL FROM billing.scheduled_runs) AS o ON o.id = r.operation_id
          WHERE r.concluded_at IS NULL AND r.method <> 'GET' AND r.state IN ('sent', 'in_doubt')
@@ -75,6 +78,7 @@ SELECT s.scope, o.currency, count(*) AS operations, sum(o.minor) AS minor
   JOIN (SELECT 'captures' AS kind, id, coalesce(account, 'own') AS account, currency, amount_minor AS minor
           FROM billing.captures
         UNION ALL SELECT 'voids', id, coalesce(account, 'own'), currency, held_minor FROM billing.voids
+        UNION ALL SELECT 'refunds', id, coalesce(account, 'own'), currency, amount_minor FROM billing.refunds
         UNION ALL SELECT 'invoices', id, coalesce(account, 'own'), currency, total_minor FROM billing.invoices
         UNION ALL SELECT 'schedules', id, NULL, NULL, NULL FROM billing.scheduled_runs) AS o ON o.id = w.entity_id
  CROSS JOIN LATERAL unnest(ARRAY['everything', o.kind, 'contract:' || w.contract, 'queue:' || w.queue,

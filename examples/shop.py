@@ -114,6 +114,23 @@ class Shop:
                 session.add(Cancellation(number=number, void_id=receipt.void_id))
             return receipt.void_id
 
+    def take_back(self, number: int, amount: billing.Money, *, parcel: str) -> str:
+        """A parcel came back: give a part of the order's money back. A second call for the same parcel gives no more.
+
+        All parcels together never get more than was captured (`billing.MoreThanCaptured`). Returns the refund's id.
+        """
+        with Session(self.engine) as session, session.begin():
+            order = session.get_one(Order, number, with_for_update=True)
+            receipt = billing.request_refund(
+                session,
+                capture=order.capture_id,
+                amount=amount,
+                reason="requested_by_customer",
+                request_id=f"shop-order-{number}-back-{parcel}",
+                correlation_id=f"back-{number}",
+            )
+            return receipt.refund_id
+
     def bill(self, customer: str, month: str, seats: int) -> str:
         """Invoice a subscription for one month. A second call for the same month requests nothing new.
 
@@ -220,6 +237,9 @@ def main() -> None:
         while (status := shop.status(each)) and not status.final and time.monotonic() < give_up:
             time.sleep(0.1)
         print(f"order {each}: its money is {shop.paid(each)}")
+    if (status := shop.status(number)) and status.state == "captured":
+        refund = shop.take_back(number, billing.Money(500, "USD"), parcel="1")
+        print(f"order {number}: a parcel came back; 5.00 USD are given back as {refund}")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ from jobs.rq import bells
 from stripe_standin.control import Control as StandIn
 
 TEMPLATE = "billing_template"
-QUEUES = ("captures", "invoices")
+QUEUES = ("captures", "refunds", "invoices")
 """The queues whose work is Stripe's."""
 KINDS = ("application", "relay", "worker", "archiver", "operator", "web")
 
@@ -161,6 +161,23 @@ class Service:
         more = {"reason": "requested_by_customer", "request_id": f"void-{self._asked}", **more}
         with database.transaction(self.engines["application"]) as session:
             return billing.request_void(session, payment_intent=intent or self.intents()[0], **more).void_id
+
+    def captured_one(self, **more: Any) -> str:
+        """A capture that took 19.99 USD."""
+        capture = self.ask_for_capture(self.intents(**more)[0])
+        assert self.settle(capture) == ["captured"]
+        return capture
+
+    def ask_for_refund(self, capture: str, amount: int | None = 500, **more: Any) -> str:
+        self._asked += 1
+        with database.transaction(self.engines["application"]) as session:
+            return billing.request_refund(
+                session,
+                capture=capture,
+                amount=amount and billing.Money(amount, "USD"),
+                request_id=f"return-{self._asked}",
+                **more,
+            ).refund_id
 
     def ask_for_invoice(self, customer: str | None = None, **more: Any) -> str:
         self._asked += 1
@@ -329,6 +346,11 @@ class Service:
     def posts(self, path_end: str) -> list[dict[str, Any]]:
         """Every POST that reached the stand-in on a path with this end."""
         return [r for r in self.standin.requests() if r["method"] == "POST" and r["path"].endswith(path_end)]
+
+    def refunded(self, refund_id: str) -> list[int]:
+        """Amounts that were really given back for this refund."""
+        made = self.effects("refund")
+        return [effect["amount"] for effect in made if effect["metadata"].get("billing_operation") == refund_id]
 
     def captured(self, capture_id: str) -> Counter[int]:
         """Amounts that were really taken for this capture, with how often."""

@@ -31,10 +31,12 @@ from billing.invoice_observing import OBSERVE
 from billing.learned import DEFINITE, Learned
 from billing.operations import OPERATIONS, topics
 from billing.probes import PROBE
+from billing.refund_steps import OBSERVE as OBSERVE_REFUND
+from billing.refund_steps import REFUND
 from billing.registration import Contract, Operation
 from billing.runs import CALL
 from billing.schedules import SCHEDULES
-from billing.states import CaptureState, RecordState, RunState, VoidState, WorkState
+from billing.states import CaptureState, RecordState, RefundState, RunState, VoidState, WorkState
 from billing.steps import LoadedOperation, Step
 from billing.stripe_gateway import StripeGateway
 from billing.tables.entities import Capture
@@ -237,9 +239,9 @@ def test_every_definite_outcome_of_a_capture_has_its_state():
 
 
 def told_in_code() -> set[str]:
-    """Every text that `new_fact`, `new_command_fact` or `move` is given as a topic, and the states of a capture that
-    are told as such."""
-    topics = {str(state) for state in CaptureState if state != CaptureState.REQUESTED}
+    """Every text that `new_fact`, `new_command_fact` or `move` is given as a topic, and the states of captures and
+    refunds that are told as such."""
+    topics = {str(state) for state in (*CaptureState, *RefundState) if state != CaptureState.REQUESTED}
     for path in [*(ROOT / "billing").glob("*.py"), *(ROOT / "jobs").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
@@ -329,7 +331,7 @@ _ASKS_A_KIND = re.compile(
     r'|"(capture|void|invoice|switch)": ["\w]'
 )
 _OWN_FILES = re.compile(
-    r"billing/(captures|voids|invoices|invoice_\w+|capture_steps|void_steps|probes|tables|switches)\.py"
+    r"billing/(captures|voids|refunds|refund_steps|invoices|invoice_\w+|capture_steps|void_steps|probes|tables|switches)\.py"
     r"|jobs/(local|access)/"
     r"|jobs/recovery/(retold|shown_rows)\.py"
 )
@@ -360,6 +362,8 @@ STEPS: list[Step] = [
     ADD_LINES,
     FINALIZE,
     SEND,
+    REFUND,
+    OBSERVE_REFUND,
     DELETE_DRAFT,
     duplicate_drafts.list_duplicates("before_lines"),
     duplicate_drafts.delete_duplicate("in_1"),
@@ -388,7 +392,7 @@ def _has(operation: Any, name: str) -> bool:
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
 def test_only_what_the_provider_replays_by_key_is_resent_under_it(step: Step):
     """The rest is reading and deleting, which may be repeated."""
-    assert step.rules.replays == (step.name in {"capture", "void", "create", "add_lines", "finalize", "send"})
+    assert step.rules.replays == (step.name in {"capture", "void", "refund", "create", "add_lines", "finalize", "send"})
 
 
 def test_every_learned_state_is_produced_somewhere():

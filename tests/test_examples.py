@@ -64,6 +64,18 @@ def test_an_order_that_was_shipped_is_not_canceled(shop, service):
     assert shop.paid(1) == "captured; nothing, this is final"
 
 
+def test_a_parcel_that_comes_back_is_given_back_once_and_never_more_than_was_taken(shop, service):
+    (intent,) = service.intents()
+    shop.sell(1, intent, billing.Money(1999, "USD"))
+    assert service.settle(shop.ship(1)) == ["captured"]
+    refund = shop.take_back(1, billing.Money(500, "USD"), parcel="a")
+    assert shop.take_back(1, billing.Money(500, "USD"), parcel="a") == refund
+    with pytest.raises(billing.MoreThanCaptured):
+        shop.take_back(1, billing.Money(1500, "USD"), parcel="b")
+    assert service.settle(refund) == ["succeeded"]
+    assert service.refunded(refund) == [500]
+
+
 def test_an_order_that_is_rolled_back_asks_for_nothing(shop, service):
     (intent,) = service.intents()
     shop.sell(1, intent, billing.Money(1999, "USD"))
@@ -102,10 +114,10 @@ def test_the_example_authorizes_a_card_of_its_own_each_time_and_sees_the_money_m
             service.work_off()
         assert program.stdout is not None
         with program.stdout as told:
-            assert told.read().splitlines()[-2:] == [
-                f"order {number}: its money is captured; nothing, this is final",
-                f"order {number + 1}: its money is voided; nothing, this is final",
-            ]
+            *_, paid, voided, returned = told.read().splitlines()
+            assert paid == f"order {number}: its money is captured; nothing, this is final"
+            assert voided == f"order {number + 1}: its money is voided; nothing, this is final"
+            assert returned.startswith(f"order {number}: a parcel came back; 5.00 USD are given back as ref_")
     assert [effect["amount"] for effect in service.effects("capture")] == [1999, 1999]
     assert [effect["amount"] for effect in service.effects("payment_intent.canceled")] == [4500, 4500]
 

@@ -32,8 +32,8 @@ PARTS = (
     Part(
         "month_totals",
         "Control totals",
-        "What was requested, captured, not captured and invoiced, by account and currency. Each line counts what "
-        "happened in this month: what was requested at its end may be captured in the next.",
+        "What was requested, captured, not captured, given back and invoiced, by account and currency. Each line "
+        "counts what happened in this month: what was requested at its end may be captured in the next.",
     ),
     Part(
         "requested_and_captured",

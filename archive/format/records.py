@@ -74,7 +74,7 @@ _account = like(rf"own|{SHAPES[IdKind.ACCOUNT]}")
 _currency = like(r"[A-Z]{3}")
 moment = like(r"\d{4}-\d\d-\d\dT[0-9:.]{8,15}(?:Z|[+-]\d\d:\d\d)")
 _SCOPE = (
-    r"everything|captures|voids|invoices|schedules|account:(?:own|acct_[A-Za-z0-9]{1,64})"
+    r"everything|captures|voids|refunds|invoices|schedules|account:(?:own|acct_[A-Za-z0-9]{1,64})"
     r"|(?:contract|queue):[a-z][a-z_]{0,59}|currency:[A-Z]{3}"
 )
 _scope = like(_SCOPE)
@@ -92,6 +92,8 @@ PAYLOAD: dict[str, Shape] = {
     # What a command changed. The names of buckets and databases stay in Postgres.
     "about": _changed,
     "account": _account,
+    # Of a refund: whether all that was left was asked for.
+    "all_left": yes_or_no,
     "application_fee_minor": whole,
     "authorized": yes_or_no,
     "authorised": yes_or_no,  # in facts from before migration 0010
@@ -99,13 +101,15 @@ PAYLOAD: dict[str, Shape] = {
     # Why an authorization is given back: one of Stripe's four words.
     "cancellation_reason": code,
     "capture_before": moment,
+    # Of a refund: the capture of which money is given back.
+    "capture": like(r"cap_[0-9a-z]{1,36}"),
     "capture_no": whole,
     # The money that facts say was taken which left Postgres: minor units by currency.
     "captured": _sums,
     "charge": id_of(IdKind.CHARGE),
     "command": like(
         r"(?:access|archive|capture|close|differences|erase|housekeeping|invoice|migrate|quarantine|reconcile|recover"
-        r"|schedule|switch|void)(?: [a-z]{1,20}){0,2}"
+        r"|refund|schedule|switch|void)(?: [a-z]{1,20}){0,2}"
     ),
     "count": whole,
     "currency": _currency,
@@ -125,6 +129,7 @@ PAYLOAD: dict[str, Shape] = {
     "payment_intent": id_of(IdKind.PAYMENT_INTENT),
     "per_hour": whole,
     "probes": yes_or_no,
+    "refund_reason": code,
     "replayed": yes_or_no,
     # What stands for the application's request id.
     "request_digest": is_digest,
@@ -134,6 +139,7 @@ PAYLOAD: dict[str, Shape] = {
     "status": whole,
     "step": like(r"[a-z][a-z0-9_]{0,63}(?::in_[A-Za-z0-9_]{1,128})?"),
     "stripe_invoice": id_of(IdKind.INVOICE),
+    "stripe_refund": id_of(IdKind.REFUND),
     "theirs": whole,
     "took_ms": whole,
     "transfer_minor": whole,

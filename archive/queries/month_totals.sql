@@ -1,12 +1,13 @@
 -- title: Month totals
--- answers: What was requested, captured, not captured and invoiced in each local month, by account and currency?
+-- answers: What was requested, captured, not captured, given back and invoiced in each local month, by account and currency?
 -- reads: capture, invoice
 -- parameters: since, until, tz
 -- columns: month date, account text, currency text?, what text, how_many int, minor money?
 -- days: in range
 -- Each line counts what happened in that month: a capture that was requested in one month and captured in the next is
 -- `requested` in the first and `captured` in the second. `month` is its first day. `unknown`, and an empty currency or
--- amount: an older version wrote the facts.
+-- amount: an older version wrote the facts. A refund that failed after its success is counted in both lines: what was
+-- given back for good is `refund succeeded` minus those. docs/moves/refunds.md says more.
 SELECT CAST(date_trunc('month', CAST(happened_at AS DATE)) AS DATE) AS month,
        coalesce(account, CASE WHEN topic LIKE '%.requested' THEN 'own' ELSE 'unknown' END) AS account,
        currency,
@@ -15,7 +16,8 @@ SELECT CAST(date_trunc('month', CAST(happened_at AS DATE)) AS DATE) AS month,
        sum(minor) AS minor
   FROM facts
  WHERE topic IN ('capture.requested', 'capture.captured', 'capture.declined', 'capture.refused', 'capture.expired',
-                 'capture.canceled', 'invoice.requested', 'invoice.finalized', 'invoice.sent', 'invoice.paid',
+                 'capture.canceled', 'refund.requested', 'refund.succeeded', 'refund.failed', 'refund.canceled',
+                 'refund.refused', 'invoice.requested', 'invoice.finalized', 'invoice.sent', 'invoice.paid',
                  'invoice.refused')
    AND happened_at >= $since AND happened_at < $until
  GROUP BY ALL

@@ -4,21 +4,22 @@
 -- parameters: since, until
 -- columns: decided_at time, who text?, decision text, work_id text?, id text?, account text?, currency text?, minor money?,
 --   in_conflict_since time?, became text?
--- `replay`: put back, after which Stripe is looked at. `discard`: ended, nothing was sent for it. `reopen`: a refused
--- invoice is made again. `in_conflict_since` is empty if it was in quarantine for another reason.
+-- `replay`: put back, after which Stripe is looked at. `discard`: ended, nothing was sent for it. `conclude`: an undecided
+-- refund was ruled out. `reopen`: a refused invoice is made again. `in_conflict_since` is empty if it was in quarantine for another reason.
 -- `became`: the first end after the decision, until `until`.
 WITH told AS (
     SELECT *, split_part(topic, '.', 2) AS what FROM facts WHERE happened_at < $until
 ), decided AS (
     SELECT happened_at AS decided_at,
            actor AS who,
-           CASE what WHEN 'replayed' THEN 'replay' WHEN 'reopened' THEN 'reopen' ELSE 'discard' END AS decision,
+           CASE WHEN what = 'replayed' THEN 'replay' WHEN what = 'reopened' THEN 'reopen'
+                WHEN why = 'ruled_out' THEN 'conclude' ELSE 'discard' END AS decision,
            work_id,
            entity_id,
            entity_version
       FROM told
-     WHERE entity_type IN ('capture', 'void', 'invoice')
-       AND (what IN ('replayed', 'reopened') OR (what = 'refused' AND why = 'discarded'))
+     WHERE entity_type IN ('capture', 'void', 'refund', 'invoice')
+       AND (what IN ('replayed', 'reopened') OR (what = 'refused' AND why IN ('discarded', 'ruled_out')))
        AND happened_at >= $since
     UNION ALL
     SELECT told.happened_at, told.actor, 'assign', told.about, work.entity_id, NULL
@@ -44,11 +45,12 @@ SELECT decided.decided_at,
                                                       AND earlier.what = 'replayed'
                                                       AND earlier.entity_version < decided.entity_version), 0)
        ) AS in_conflict_since,
-       CASE WHEN decided.decision = 'discard' THEN 'refused'
+       CASE WHEN decided.decision IN ('discard', 'conclude') THEN 'refused'
             ELSE (SELECT arg_min(next.what, next.entity_version)
                     FROM told AS next
                    WHERE next.entity_id = decided.entity_id AND next.entity_version > decided.entity_version
-                     AND next.what IN ('captured', 'declined', 'refused', 'expired', 'canceled', 'voided', 'sent', 'paid', 'upheld', 'conflict'))
+                     AND next.what IN ('captured', 'declined', 'refused', 'expired', 'canceled', 'voided', 'succeeded', 'failed',
+                                       'sent', 'paid', 'upheld', 'conflict'))
        END AS became
   FROM decided
   LEFT JOIN (SELECT entity_id, coalesce(any_value(account), 'own') AS account, any_value(currency) AS currency,

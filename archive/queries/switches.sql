@@ -5,7 +5,7 @@
 -- columns: scope text, pulled_at time, pulled_by text?, released_at time?, released_by text?, minutes int, continued text,
 --   operations int?, currency text?, held_minor money?
 -- Listed is every switch that was pulled at some moment of the range. `billing` is the service itself.
--- `operations`, `held_minor`: captures, voids and invoices of the scope that had been requested and had not ended when it was released (or as of
+-- `operations`, `held_minor`: captures, voids, refunds and invoices of the scope that had been requested and had not ended when it was released (or as of
 -- `until`), one line for each currency. Some of them may have waited for another reason.
 WITH told AS (
     SELECT * FROM facts WHERE happened_at < $until
@@ -33,9 +33,10 @@ WITH told AS (
            min(happened_at) FILTER (WHERE topic LIKE '%.requested') AS asked_at,
            min(happened_at) FILTER (WHERE topic IN ('capture.captured', 'capture.declined', 'capture.refused', 'capture.expired',
                                                     'capture.canceled', 'void.voided', 'void.refused', 'void.expired',
+                                                    'refund.succeeded', 'refund.failed', 'refund.canceled', 'refund.refused',
                                                     'invoice.sent', 'invoice.paid', 'invoice.refused')) AS ended_at
       FROM told
-     WHERE entity_type IN ('capture', 'void', 'invoice')
+     WHERE entity_type IN ('capture', 'void', 'refund', 'invoice')
      GROUP BY entity_id
 ), held AS (
     SELECT wanted.entity_id, operations.currency, count(*) AS operations, sum(operations.minor) AS minor
@@ -46,6 +47,7 @@ WITH told AS (
        AND (wanted.scope IN ('everything', operations.account, 'currency:' || operations.currency)
             OR (operations.kind = 'capture' AND wanted.scope IN ('captures', 'queue:captures', 'contract:take_capture'))
             OR (operations.kind = 'void' AND wanted.scope IN ('voids', 'queue:captures', 'contract:void_authorization'))
+            OR (operations.kind = 'refund' AND wanted.scope IN ('refunds', 'queue:refunds', 'contract:make_refund'))
             OR (operations.kind = 'invoice' AND wanted.scope IN ('invoices', 'queue:invoices', 'contract:issue_invoice')))
      GROUP BY wanted.entity_id, operations.currency
 )

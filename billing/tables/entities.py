@@ -1,4 +1,4 @@
-"""What is asked for: captures, voids, invoices with their lines, and switches. Each has a life, and facts."""
+"""What is asked for: captures, voids, refunds, invoices with their lines, and switches. Each has a life, and facts."""
 
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
@@ -98,6 +98,8 @@ class Capture(Requested):
             postgresql_where=text("state = 'requested' AND warned_at IS NULL AND capture_before IS NOT NULL"),
         ),
         CheckConstraint("amount_minor > 0", name="amount_positive"),
+        # Never more is given back than was taken. A trigger on `refunds` keeps the sum; this refuses the refund.
+        CheckConstraint("refunds_minor BETWEEN 0 AND amount_minor", name="refunds_bounded"),
         own_id_shape("cap"),
         provider_id_shape(IdKind.PAYMENT_INTENT),
         provider_id_shape(IdKind.ACCOUNT),
@@ -139,6 +141,48 @@ class Capture(Requested):
     charge: Mapped[str | None] = mapped_column(String(255))
     # When a fact warned that its authorization lapses soon (`jobs.schedules.deadlines`).
     warned_at: Mapped[datetime | None]
+    # The sum of its refunds, but for those that gave nothing back. Only a trigger on `refunds` writes it.
+    refunds_minor: Mapped[int] = mapped_column(server_default=text("0"))
+
+
+REFUND_REASONS = ("duplicate", "fraudulent", "requested_by_customer")
+"""Stripe's own. `fraudulent` also puts the card and the e-mail address on its block lists."""
+
+
+class Refund(Requested):
+    """One request to give back money of one capture, in whole or in part."""
+
+    life = states.REFUND
+    __tablename__ = "refunds"
+    __table_args__ = (
+        UniqueConstraint("account", "request_id", postgresql_nulls_not_distinct=True),
+        # What Stripe did once belongs to one refund of ours.
+        Index("refunds_one_per_stripe_refund", "stripe_refund", unique=True),
+        Index("refunds_by_capture", "capture_id"),
+        Index("refunds_by_payment_intent", "payment_intent"),
+        Index("refunds_correlated", "correlation_id", postgresql_where=text("correlation_id <> request_id")),
+        CheckConstraint("amount_minor > 0", name="amount_positive"),
+        CheckConstraint(f"refund_reason IN ({quoted(REFUND_REASONS)})", name="refund_reason_known"),
+        own_id_shape("ref"),
+        provider_id_shape(IdKind.PAYMENT_INTENT),
+        provider_id_shape(IdKind.ACCOUNT),
+        provider_id_shape(IdKind.REFUND),
+        amount_range("amount_minor"),
+        currency_shape("currency"),
+        known_state(states.REFUND),
+    )
+
+    capture_id: Mapped[str] = mapped_column(ForeignKey(Capture.id))
+    # As the capture has it.
+    payment_intent: Mapped[str] = mapped_column(String(255))
+    amount_minor: Mapped[int]
+    currency: Mapped[str] = mapped_column(String(3))
+    # Whether all that was left was asked for, so that the amount is not the caller's own. Null: neither this nor the
+    # reason is known, because the row was made again of what Stripe shows.
+    all_left: Mapped[bool | None]
+    refund_reason: Mapped[str | None] = mapped_column(String(40))
+    state: Mapped[str] = mapped_column(String(20), server_default=states.REFUND.first)
+    stripe_refund: Mapped[str | None] = mapped_column(String(255))
 
 
 class Void(Requested):

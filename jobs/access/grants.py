@@ -44,7 +44,7 @@ def _these(names: str) -> Columns:
 
 _WRITE_FACTS = May(write=_these("topic entity_type entity_id entity_version actor correlation_id traceparent payload"))
 _FEED = _these("id topic entity_type entity_id entity_version correlation_id happened_at")
-_COMPARED_FACTS = May(see=_these("id entity_type entity_id happened_at"))
+_COMPARED_FACTS = May(see=_these("id topic entity_type entity_id happened_at"))
 """By which a worker finds, before it starts, that the database was restored (`billing.lineage`)."""
 _COMPARED_BATCHES = May(see=_these("class number state first_fact last_fact"))
 _PULL_AND_RELEASE = May(
@@ -122,6 +122,23 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         ),
         "worker": May(see=_all("voids"), change=_these("state state_since reason version held_minor currency")),
         "reader": May(see=_all("voids")),
+        "operator": May(change=_these("state state_since reason version")),
+    },
+    # What is given back of a capture counts in a column that nobody may change: a trigger keeps it.
+    "refunds": {
+        "application": May(
+            see=_all("refunds"),
+            write=_these(
+                "id account correlation_id version request_id capture_id payment_intent amount_minor currency all_left"
+                " refund_reason"
+            ),
+        ),
+        "relay": May(
+            see=_these("id account state version correlation_id payment_intent stripe_refund amount_minor currency"),
+            change=_these("version"),
+        ),
+        "worker": May(see=_all("refunds"), change=_these("state state_since reason version stripe_refund")),
+        "reader": May(see=_all("refunds")),
         "operator": May(change=_these("state state_since reason version")),
     },
     "invoices": {
@@ -313,8 +330,14 @@ FUNCTIONS: Mapping[str, Columns] = {
 }
 """Functions that run with the owner's rights, with the kinds that may call them. Each looks at everything by itself."""
 
-TRIGGERS: Mapping[str, str] = {"work_keeps_scopes": "work", "switches_released": "switches"}
-"""Triggers, with their tables, that say to what a kind may change a column; a grant on the column cannot say it."""
+TRIGGERS: Mapping[str, str] = {
+    "work_keeps_scopes": "work",
+    "switches_released": "switches",
+    "refunds_counted": "refunds",
+    "refunds_recounted": "refunds",
+}
+"""Triggers, with their tables: what a grant cannot say. Two say to what a kind may change a column; the other two keep
+what is given back of each capture."""
 
 
 def may(kind: str, table: str) -> May:

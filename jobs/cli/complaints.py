@@ -43,6 +43,8 @@ _OPTIONS = {
     name: f"--{name.replace('_', '-')}"
     for name in (
         "payment_intent",
+        "capture",
+        "charge",
         "customer",
         "days_until_due",
         "request_id",

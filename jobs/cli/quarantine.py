@@ -26,7 +26,12 @@ def add_to(app: typer.Typer) -> None:
     )
     quarantine.command("list")(list_quarantined)
     quarantine.command()(show)
-    for change in (quarantine_changes.assign, quarantine_changes.replay, quarantine_changes.discard):
+    for change in (
+        quarantine_changes.assign,
+        quarantine_changes.replay,
+        quarantine_changes.discard,
+        quarantine_changes.conclude,
+    ):
         quarantine.command()(change)
     quarantine.command()(stats)
     app.add_typer(quarantine, name="quarantine", rich_help_panel=ON_CALL)

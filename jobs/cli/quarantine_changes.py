@@ -1,4 +1,7 @@
-"""The commands that change work in quarantine: assign it, put it back, or end it. Each takes one piece, or filters."""
+"""The commands that change work in quarantine: assign it, put it back, or end it. Each takes one piece, or filters.
+
+One more ends a call that is undecided, and so in no quarantine.
+"""
 
 from typing import Annotated
 
@@ -110,7 +113,7 @@ def replay(
 
 @options_of(meant)
 def discard(what: Meant, reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
-    """End quarantined work for which nothing was sent: its capture or invoice is refused, as `discarded`.
+    """End quarantined work for which nothing was sent: its operation is refused, as `discarded`.
 
     Refused where a call may have done something at Stripe, or an invoice has a draft: put it back with `replay`, which
     looks. An application may request the same again. Actor and reason are stored in a fact. With filters instead of
@@ -139,3 +142,30 @@ def discard(what: Meant, reason: Reason, actor: Actor = "", as_json: AsJson = Fa
         print_json(ended)
     else:
         print_line(f"{ended.id} is discarded: {ended.entity_id} is refused, and nothing is sent for it")
+
+
+def conclude(
+    operation_id: Annotated[str, typer.Argument(metavar="ID", help="ref_..., as `list --undecided` names it")],
+    reason: Reason,
+    actor: Actor = "",
+    as_json: AsJson = False,
+) -> None:
+    """Conclude that an undecided refund did nothing at Stripe: it is refused, and its amount is free again.
+
+    Only where no look can prove that, and a day after the last send. First look into Stripe's dashboard: if the refund
+    is there, or is wanted, put its metadata `billing_operation` on it instead, and the next look finds it
+    (docs/moves/refunds.md). Actor and reason are stored in a fact.
+
+    \b
+    Example:
+      billing quarantine conclude ref_0198f0c2... \\
+          --reason "Stripe's support: nothing was refunded, INC-12"
+    """
+    from jobs.road import concluding
+
+    with acting("quarantine conclude", actor, reason) as act:
+        done = act.inside(
+            lambda session: concluding.conclude(session, operation_id, actor=act.actor, reason=reason),
+            about=operation_id,
+        )
+    print_json(done) if as_json else print_line(f"{operation_id} is refused: {'; '.join(done.done)}")

@@ -200,13 +200,14 @@ def reopen(
 
 def status(
     name: Annotated[
-        str, typer.Argument(metavar="ID", help="cap_..., void_..., inv_..., pi_..., in_... or a request id")
+        str,
+        typer.Argument(metavar="ID", help="cap_..., void_..., ref_..., inv_..., pi_..., in_... or a request id"),
     ],
     wait: Wait = False,
     timeout_s: Timeout = 120.0,
     as_json: AsJson = False,
 ) -> None:
-    """Show the state of a capture, a void or an invoice, since when, and what happens next.
+    """Show the state of a capture, a void, a refund or an invoice, since when, and what happens next.
 
     \b
     Examples:
@@ -245,7 +246,7 @@ def report(runtime: "Runtime", entity_id: str, wait: bool, timeout_s: float, as_
         print_error(f"waiting does not help; next: {now.next}")
     elif wait and not now.final:
         print_error(f"not final after {timeout_s:g} s; next: {now.next}{_missing(now.next)}")
-    if wait and now.state not in ("captured", "voided", "sent", "paid"):
+    if wait and now.state not in ("captured", "voided", "succeeded", "sent", "paid"):
         raise typer.Exit(1)
 
 

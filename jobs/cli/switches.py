@@ -37,7 +37,7 @@ Scope = Annotated[
     str,
     typer.Argument(
         metavar="SCOPE",
-        help="everything, captures, voids, invoices, schedules, contract:NAME, queue:NAME, account:own, "
+        help="everything, captures, voids, refunds, invoices, schedules, contract:NAME, queue:NAME, account:own, "
         "account:acct_... or currency:EUR",
     ),
 ]

@@ -20,6 +20,9 @@ class Queue:
 
 QUEUES = (
     Queue("captures", crew=32, start_within_s=10, starts_per_s=30),
+    # Its work has no deadline, so a claim would take it before a capture whose authorization lapses in a week: with a
+    # queue of its own, many refunds at once delay no capture.
+    Queue("refunds", crew=8, start_within_s=60, starts_per_s=8, leaves=0.5),
     # An authorization lapses; an invoice can wait a second. It makes at least four calls, one after the other.
     Queue("invoices", crew=8, start_within_s=120, starts_per_s=2, leaves=0.5),
     Queue("maintenance", crew=1, start_within_s=3600, starts_per_s=1, local=True),

@@ -3,14 +3,14 @@
 Settings may lengthen a window, never shorten it. What has no row here is never removed. Postgres itself removes nothing
 that is younger than 30 days, undecided, or not archived (the function `billing.remove_concluded`).
 
-Rows of captures, voids and invoices stay, because a request id that was used is refused for ever. Facts stay, because
-`billing explain` and the feed of changes read them.
+Rows of captures, voids, refunds and invoices stay, because a request id that was used is refused for ever. Facts stay,
+because `billing explain` and the feed of changes read them.
 """
 
 from collections.abc import Mapping
 from datetime import timedelta
 
-from billing.states import CaptureState, InvoiceState, RunState, SwitchState, VoidState
+from billing.states import CaptureState, InvoiceState, RefundState, RunState, SwitchState, VoidState
 
 KEPT: Mapping[str, Mapping[str, int | None]] = {
     "capture": {
@@ -21,6 +21,12 @@ KEPT: Mapping[str, Mapping[str, int | None]] = {
         CaptureState.CANCELED: 90,
     },
     "void": {VoidState.VOIDED: 90, VoidState.REFUSED: 90, VoidState.EXPIRED: 90},
+    "refund": {
+        RefundState.SUCCEEDED: 90,
+        RefundState.FAILED: 90,
+        RefundState.CANCELED: 90,
+        RefundState.REFUSED: 90,
+    },
     "invoice": {
         InvoiceState.SENT: 90,
         InvoiceState.PAID: 90,

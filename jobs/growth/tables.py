@@ -27,6 +27,7 @@ COUNT_MOST = 5_000_000
 _PREFIXES = {
     "captures": "cap",
     "voids": "void",
+    "refunds": "ref",
     "invoices": "inv",
     "invoice_lines": "inv",
     "work": "wrk",

@@ -95,7 +95,7 @@ def run(plan: Plan, print_event: PrintEvent, watch: Watch) -> Outcome:
     # Always our own stand-in, because it makes the faults and the second count. And never a real Stripe.
     given = {name: value for name, value in os.environ.items() if name != "STRIPE_API_BASE"}
     with Stack(given=given, more={"BILLING_CREW_CAPTURES": "16", "BILLING_METRICS_PORT": "0"}) as stack:
-        print_event("starting one relay, a worker for captures, one for invoices, one for schedules, and an archiver")
+        print_event("starting one relay, workers for captures, refunds, invoices and schedules, and an archiver")
         stack.start_processes()
         runtime = stack.runtime("demo")
         try:

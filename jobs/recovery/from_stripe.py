@@ -34,9 +34,10 @@ T = TypeVar("T")
 
 EVENTS = (
     *("payment_intent.succeeded", "payment_intent.amount_capturable_updated", "payment_intent.canceled"),
+    "refund.created",
     *("invoice.created", "invoice.updated", "invoice.finalized", "invoice.sent"),
 )
-"""What our calls cause: capture, a capture that keeps the rest, void, create, add_lines, finalize, send."""
+"""What our calls cause: capture, a capture that keeps the rest, void, refund, create, add_lines, finalize, send."""
 EVENTS_DAYS = 30
 """Stripe lists no older events. Source: docs.stripe.com/api/events."""
 RECOVERED = "recovered"
@@ -94,7 +95,8 @@ class StripesSide:
         self._key = re.compile(rf"{name}:([a-z]{{3,4}}_[0-9a-f]{{32}}):(.+):g(\d+)")
 
     def traces(self) -> list[Trace]:
-        """Every operation of ours for which something was done since. Raises NotRead."""
+        """Every operation of ours for which something was done since, the one that was done first first: a refund is
+        made again after its capture. Raises NotRead."""
         found: dict[str, Trace] = {}
         accounts = [None, *self._transact(lambda session: list(statements.run(session, SQL["accounts"]).scalars()))]
         for account in accounts:

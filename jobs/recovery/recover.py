@@ -27,7 +27,8 @@ from jobs.recovery.from_stripe import EVENTS_DAYS, Difference, StripesSide
 MARGIN = timedelta(hours=1)
 """Clocks differ, and a call may have been made long before its fact was committed."""
 WITHOUT_ROW = (
-    "its facts are here and its row cannot be: another operation has its authorization, or the archive left out a value"
+    "its facts are here and its row cannot be: another operation has its authorization, or what was left of its "
+    "capture, or the archive left out a value"
 )
 SWITCH = "this switch was pulled or released, and it is not known here"
 CLOSED = "this month was closed, and is open here; close it again, the earliest first: billing close {} --reason WHY"
@@ -150,7 +151,7 @@ class Recovery:
         found nothing. Raises AskedAgain.
         """
         # Whoever requests something now waits, and then finds what was made again.
-        tables = "billing.captures, billing.voids, billing.invoices"
+        tables = "billing.captures, billing.voids, billing.refunds, billing.invoices"
         session.execute(text(f"LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE"))
         for first, again in repeats.left(session, since):
             raise AskedAgain(first, again)

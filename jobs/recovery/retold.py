@@ -1,4 +1,4 @@
-"""Rows of captures, voids and invoices, made of what their archived facts tell, or brought forward by it.
+"""Rows of captures, voids, refunds and invoices, made of what their archived facts tell, or brought forward by it.
 
 Not every column is in a fact. Of a request id only its digest is (`billing.request_ids`); the correlation id is the
 same text unless the application gave another one, which the digest shows. An invoice's lines are not, because their
@@ -10,13 +10,21 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from billing.capture_places import holder_of
 from billing.facts import OWN
 from billing.holders import CAPTURED_BY, VOIDED_BY, void_holding
-from billing.states import FREES_FROM_THE_VOID, FREES_THE_AUTHORIZATION, CaptureState, InvoiceState, set_state
-from billing.tables.entities import Capture, Entity, Invoice, Requested, Void
+from billing.states import (
+    FREES_FROM_THE_VOID,
+    FREES_ITS_AMOUNT,
+    FREES_THE_AUTHORIZATION,
+    CaptureState,
+    InvoiceState,
+    set_state,
+)
+from billing.tables.entities import Capture, Entity, Invoice, Refund, Requested, Void
 from jobs.recovery.repeats import Repeats
 
 UNKNOWN_DAYS = 1
@@ -31,7 +39,8 @@ def tell(
     """Apply these facts of one entity, in their order. True if its row was made or changed.
 
     `version`: the number of its newest fact, from which the next one counts. No row is made without the fact that
-    requested it, or if another one of its kind has the authorization by now.
+    requested it, or if another one of its kind has the authorization by now, or other refunds what was left of the
+    capture.
     """
     made = row is None
     if row is None and story:
@@ -45,11 +54,15 @@ def tell(
             _tell_capture(row, topic, payload, each["happened_at"])
         elif isinstance(row, Void):
             _tell_void(row, topic, payload, each["happened_at"])
+        elif isinstance(row, Refund):
+            _tell_refund(row, topic, payload, each["happened_at"])
         elif isinstance(row, Invoice):
             _tell_invoice(row, topic, payload, each["happened_at"])
     row.version = version
     if made:
         if isinstance(row, Capture | Void) and _is_taken(session, row):
+            return False
+        if isinstance(row, Refund) and not _has_room(session, row):
             return False
         session.add(row)
         session.flush()
@@ -64,6 +77,13 @@ def _is_taken(session: Session, row: Capture | Void) -> bool:
     same_place = Capture.capture_no == row.capture_no
     holder = holder_of(session, row.account, row.payment_intent, same_place)
     return row.state not in FREES_THE_AUTHORIZATION and holder is not None
+
+
+def _has_room(session: Session, row: Refund) -> bool:
+    """Whether its capture is here, and has so much left. Postgres would refuse the row otherwise."""
+    of = select(Capture.amount_minor - Capture.refunds_minor).where(Capture.id == row.capture_id)
+    left = session.scalar(of)
+    return left is not None and (row.state in FREES_ITS_AMOUNT or left >= row.amount_minor)
 
 
 def _account(payload: Told) -> str | None:
@@ -111,6 +131,15 @@ _ASKED_FOR: Mapping[str, tuple[type[Requested], Callable[[Told], dict[str, Any]]
         Void,
         lambda payload: {name: payload.get(name) for name in ("payment_intent", "cancellation_reason")},
     ),
+    "refund": (
+        Refund,
+        lambda payload: {
+            "capture_id": payload.get("capture"),
+            "payment_intent": payload.get("payment_intent"),
+            "amount_minor": payload.get("minor"),
+            "currency": payload.get("currency"),
+        },
+    ),
     "invoice": (
         Invoice,
         lambda payload: {
@@ -138,6 +167,13 @@ def _tell_void(row: Void, topic: str, payload: Told, at: datetime) -> None:
         row.held_minor, row.currency = payload.get("minor"), payload.get("currency")
     else:
         _forward(row, topic, payload, at)
+
+
+def _tell_refund(row: Refund, topic: str, payload: Told, at: datetime) -> None:
+    if topic == "requested":
+        row.all_left, row.refund_reason = payload.get("all_left"), payload.get("refund_reason")
+    elif _forward(row, topic, payload, at):
+        row.stripe_refund = payload.get("stripe_refund") or row.stripe_refund
 
 
 def _tell_invoice(row: Invoice, topic: str, payload: Told, at: datetime) -> None:

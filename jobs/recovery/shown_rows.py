@@ -1,4 +1,4 @@
-"""Rows of captures, voids and invoices that only Stripe knows, made of what it shows of them.
+"""Rows of captures, voids, refunds and invoices that only Stripe knows, made of what it shows of them.
 
 Stripe shows the digest of the application's request id, and not when an invoice is due by our own count of days. Texts
 of lines are not read, because they may name people.
@@ -7,6 +7,7 @@ of lines are not read, because they may name people.
 from collections.abc import Mapping
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from billing import voids
@@ -17,9 +18,9 @@ from billing.holders import void_holding
 from billing.invoice_requests import UNKNOWN_TEXT
 from billing.provider_ids import IdKind, is_id
 from billing.request_ids import RECOVERED, REQUEST_KEY, is_digest
-from billing.states import CaptureState, InvoiceState, VoidState
+from billing.states import CaptureState, InvoiceState, RefundState, VoidState
 from billing.steps import METADATA_KEY, Json, LoadedOperation
-from billing.tables.entities import CANCELLATION_REASONS, Capture, Entity, Invoice, InvoiceLine, Requested, Void
+from billing.tables.entities import CANCELLATION_REASONS, Capture, Entity, Invoice, InvoiceLine, Refund, Requested, Void
 from billing.tables.facts import Fact
 from jobs.recovery.repeats import Repeats
 from jobs.recovery.retold import UNKNOWN_DAYS
@@ -27,12 +28,14 @@ from jobs.recovery.retold import UNKNOWN_DAYS
 
 def made_of(
     session: Session, own: str, account: str | None, shown: Json, repeats: Repeats
-) -> tuple[Capture | Void | Invoice, dict[str, Any]] | None:
+) -> tuple[Capture | Void | Refund | Invoice, dict[str, Any]] | None:
     """The row of the operation with this id, and the payload of the fact that requests it. None if what Stripe shows is
     not enough."""
     currency = str(shown.get("currency")).upper()
     digest = _digest_in(shown)
     asked: dict[str, Any] = {"currency": currency, "account": account} | ({"request_digest": digest} if digest else {})
+    if shown.get("object") == "refund":
+        return _refund_of(session, own, account, shown, repeats, asked)
     intent, minor, total, customer = (shown.get(name) for name in ("id", "amount_received", "total", "customer"))
     if _is_void(own):
         return _void(own, account, shown)
@@ -105,6 +108,38 @@ def requested(row: Requested, actor: str, asked: Mapping[str, Any]) -> Fact:
     return fact
 
 
+def _refund_of(
+    session: Session, own: str, account: str | None, shown: Json, repeats: Repeats, asked: dict[str, Any]
+) -> tuple[Refund, dict[str, Any]] | None:
+    """Of the capture of this payment that has so much left. Stripe does not say whether all that was left was asked
+    for."""
+    intent, minor = shown.get("payment_intent"), shown.get("amount")
+    if not is_id(IdKind.PAYMENT_INTENT, intent) or not _is_money(minor):
+        return None
+    of_account = Capture.account.is_(None) if account is None else Capture.account == account
+    enough = Capture.amount_minor - Capture.refunds_minor >= minor
+    capture_id = session.scalar(
+        select(Capture.id)
+        .where(of_account, Capture.payment_intent == intent, Capture.state == CaptureState.CAPTURED, enough)
+        .order_by(Capture.id)
+        .limit(1)
+    )
+    if capture_id is None:
+        return None
+    refund = Refund(
+        id=own,
+        account=account,
+        request_id=repeats.request_id(session, Refund, account, own, digest=_digest_in(shown), known=None),
+        capture_id=capture_id,
+        payment_intent=intent,
+        amount_minor=minor,
+        currency=asked["currency"],
+        state=RefundState.REQUESTED,
+    )
+    named = {"capture": capture_id, "payment_intent": intent, "refund_reason": None}
+    return refund, asked | {"minor": minor} | named
+
+
 def is_worthless(shown: Json) -> bool:
     """Whether it is a draft without lines, which nobody can pay."""
     return is_id(IdKind.INVOICE, shown.get("id")) and not _is_money(shown.get("total"))
@@ -114,6 +149,8 @@ def ended_without_effect(row: Entity) -> bool:
     """Whether this final row says that nothing was taken, or given back."""
     if isinstance(row, Void):
         return row.state != VoidState.VOIDED
+    if isinstance(row, Refund):
+        return row.state == RefundState.REFUSED
     return isinstance(row, Capture) and row.state != CaptureState.CAPTURED
 
 

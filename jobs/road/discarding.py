@@ -69,7 +69,7 @@ def refuse(loaded: LoadedOperation, now: datetime, *, actor: str, why: str, **pa
     for record in loaded.records:
         if record.concluded_at is None:
             records.discard(record, now)
-    return new_fact(row, REFUSED, actor=actor, why=why, **payload, **_money(row))
+    return new_fact(row, REFUSED, actor=actor, why=why, **payload, **money_of(row))
 
 
 def _may_be_refused(row: Entity) -> bool:
@@ -84,7 +84,8 @@ def _did_nothing(record: Record) -> bool:
     return record.state in (RecordState.ANSWERED, RecordState.DISPROVED)
 
 
-def _money(row: Entity) -> dict[str, Any]:
+def money_of(row: Entity) -> dict[str, Any]:
+    """What a fact about the end of an operation says of its money."""
     amount = operation_of(row.id).amount
     if not amount:
         return {}

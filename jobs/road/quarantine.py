@@ -30,7 +30,7 @@ from billing.facts import new_fact
 from billing.idempotency import lease_alive
 from billing.learned import Learned
 from billing.operations import by_id, operation_of
-from billing.records import ABSENT, DISCARDED
+from billing.records import ABSENT, DISCARDED, RULED_OUT
 from billing.states import RecordState, WorkState, set_state
 from billing.steps import LoadedOperation
 from billing.tables.idempotency_records import Record
@@ -171,7 +171,7 @@ def _put_right(session: Session, loaded: LoadedOperation, record: Record) -> str
             return f"{name} is run again"
         return f"{name} is in doubt: Stripe is looked at, and this key is never sent again"
     # The call was concluded, and contradicted later.
-    disproved = record.conclusion in (ABSENT, DISCARDED)
+    disproved = record.conclusion in (ABSENT, DISCARDED, RULED_OUT)
     later = loaded.open_record
     if later is not None:
         _restore(record, disproved=disproved)

@@ -113,9 +113,11 @@ def test_a_right_of_everybodys_is_found_in_every_kind(after):
 
 
 def test_a_table_that_nobody_has_thought_about_is_found_once_somebody_may_use_it(after):
-    assert after("CREATE TABLE billing.refunds (id text)") == []
-    found = after("CREATE TABLE billing.refunds (id text)", "GRANT INSERT ON billing.refunds TO billing_application")
-    assert found == ["application may INSERT refunds.id, and must not"]
+    assert after("CREATE TABLE billing.chargebacks (id text)") == []
+    found = after(
+        "CREATE TABLE billing.chargebacks (id text)", "GRANT INSERT ON billing.chargebacks TO billing_application"
+    )
+    assert found == ["application may INSERT chargebacks.id, and must not"]
 
 
 def test_databases_of_a_new_cluster_may_be_migrated_at_once():

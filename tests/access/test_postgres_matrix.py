@@ -100,6 +100,12 @@ TRIES = [
     # Carrying it out.
     one("take a capture", "UPDATE billing.captures SET state = 'captured', charge = 'ch_1'", "worker"),
     one("change a capture's state", "UPDATE billing.captures SET state = 'requested'", "worker operator"),
+    one("say how much of a capture is given back", "UPDATE billing.captures SET refunds_minor = 0"),
+    one("raise a refund", "UPDATE billing.refunds SET amount_minor = 1000000"),
+    one("give another capture's money back", "UPDATE billing.refunds SET capture_id = 'cap_3'"),
+    one("delete a refund", "DELETE FROM billing.refunds"),
+    one("change a refund's state", "UPDATE billing.refunds SET state = 'succeeded'", "worker operator"),
+    one("say which refund it is at Stripe", "UPDATE billing.refunds SET stripe_refund = 're_1'", "worker"),
     # A relay, to notice it.
     one("lock a capture", "SELECT FROM billing.captures WHERE id = 'cap_1' FOR NO KEY UPDATE", "relay worker operator"),
     one("number an invoice", "UPDATE billing.invoices SET number = 'A-1'", "worker"),

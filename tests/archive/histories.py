@@ -19,7 +19,7 @@ from archive.copies.cache import Evidence
 from archive.format import records
 from archive.format.manifests import Manifest
 from billing.facts import OF_COMMANDS, topics_of
-from billing.states import CAPTURE, FREES_THE_AUTHORIZATION, INVOICE, SWITCH, Life
+from billing.states import CAPTURE, FREES_THE_AUTHORIZATION, INVOICE, REFUND, SWITCH, Life
 
 CLOCKS = ("2026-03-28", "2026-03-29", "2026-03-30", "2026-10-24", "2026-10-25", "2026-11-01")
 DAYS = (*CLOCKS, "2026-02-28", "2026-03-01", "2026-09-01", "2026-10-01", "2026-10-31")
@@ -117,6 +117,8 @@ class History:
             self._switch(f"{n:02}")
         for n in range(12):
             self._command(f"{n:02}")
+        for n in range(50):
+            self._refund(f"{n:02}")
         self._spoil()
         self._archive()
 
@@ -298,6 +300,28 @@ class History:
         self._numbers[series] += self.rng.choice((1, 1, 1, 1, 2, 5))
         again = self.rng.random() < 0.04 and self._numbers[series] > 1
         return f"{series}-{self._numbers[series] - again:04}"
+
+    # Refunds.
+
+    def _refund(self, n: str) -> None:
+        rng = self.rng
+        account, currency, minor = self._whose()
+        row = Row(self, REFUND, f"ref_{n}", self._moment(), rng.choice([*self._orders, None]))
+        of: dict[str, Any] = {"capture": f"cap_{n}", "payment_intent": f"pi_{n}"}
+        of |= {"minor": minor, "currency": currency, "refund_reason": rng.choice((None, "duplicate"))}
+        row.tell("requested", account=account, all_left=rng.random() < 0.5, **of)
+        of |= {"account": account or "own", "stripe_refund": f"re_{n}"}
+        self._troubles(row, "refund")
+        if rng.random() < 0.2:
+            row.tell("refused", why=rng.choice(("charge_already_refunded", "discarded", "ruled_out")), **of)
+            return
+        if rng.random() < 0.4:
+            row.tell("pending", why="processing", **of)
+        end = rng.choice(("succeeded", "succeeded", "failed", "canceled", None))
+        if end is not None:
+            row.tell(end, why="expired_or_canceled_card" if end == "failed" else "", **of)
+        if end == "succeeded" and rng.random() < 0.2:
+            row.tell("failed", why="expired_or_canceled_card", **of)
 
     # Operators.
 

@@ -15,6 +15,7 @@ import pytest
 from histories import Copies, History, Told
 
 from archive import queries
+from billing.states import REFUND
 
 Rows = list[tuple[Any, ...]]
 ENDS = ("declined", "refused", "expired", "canceled")
@@ -146,6 +147,27 @@ def test_what_was_captured_by_local_day_account_and_currency(check: Check) -> No
         lambda q: totals(
             ((q.local(fact.happened_at).date(), fact.account or "unknown", fact.currency), fact.minor)
             for fact in captured(q)
+        ),
+    )
+
+
+def test_what_was_given_back_and_what_came_of_other_refunds(check: Check) -> None:
+    check(
+        "refunds_by_day",
+        lambda q: totals(
+            (
+                (
+                    q.local(fact.happened_at).date(),
+                    fact.account or "unknown",
+                    fact.currency,
+                    fact.what,
+                    fact.refund_reason,
+                    fact.why or None,
+                ),
+                fact.minor,
+            )
+            for fact in q.within
+            if fact.entity_type == "refund" and fact.what in REFUND.states and fact.what != "requested"
         ),
     )
 
@@ -294,7 +316,8 @@ def test_what_was_requested_captured_and_invoiced_in_each_month(check: Check) ->
     def counted(fact: Told) -> bool:
         captures = ("requested", "captured", *ENDS)
         invoices = ("requested", "finalized", "sent", "paid", "refused")
-        return fact.what in {"capture": captures, "invoice": invoices}.get(fact.entity_type, ())
+        refunds = ("requested", "succeeded", "failed", "canceled", "refused")
+        return fact.what in {"capture": captures, "refund": refunds, "invoice": invoices}.get(fact.entity_type, ())
 
     check(
         "month_totals",
@@ -353,7 +376,7 @@ def doubts(life: list[Told]) -> Iterator[tuple[str, datetime]]:
 def test_what_was_in_doubt_and_for_how_long(check: Check) -> None:
     def expected(q: Asked) -> Iterator[tuple[Any, ...]]:
         lines = []
-        for key, life in lives(q.before, "capture", "invoice").items():
+        for key, life in lives(q.before, "capture", "refund", "invoice").items():
             if not (open_now := list(doubts(life))):
                 continue
             state = next(each for each in ("conflict", "undecided", "in doubt") if each in dict(open_now))
@@ -613,14 +636,18 @@ def test_to_which_customers_most_was_invoiced(check: Check) -> None:
 def test_which_switches_were_pulled_by_whom_for_how_long_and_what_they_held(check: Check) -> None:
     def held(q: Asked, scope: str, end: datetime) -> dict[str, list[int]]:
         found: dict[str, list[int]] = defaultdict(list)
-        for life in lives(q.before, "capture", "invoice").values():
+        for life in lives(q.before, "capture", "refund", "invoice").values():
             request, kind = request_of(life), life[0].entity_type
-            over = {"capture": ("captured", *ENDS), "invoice": ("sent", "paid", "refused")}[kind]
+            over = {
+                "capture": ("captured", *ENDS),
+                "refund": ("succeeded", "failed", "canceled", "refused"),
+                "invoice": ("sent", "paid", "refused"),
+            }[kind]
             if request is None or request.happened_at >= end:
                 continue
             if any(fact.what in over and fact.happened_at < end for fact in life):
                 continue
-            names = {"capture": {"captures", "queue:captures"}, "invoice": {"invoices", "queue:invoices"}}[kind]
+            names = {f"{kind}s", f"queue:{kind}s"}
             if scope in names | {"everything", f"account:{request.account or 'own'}", f"currency:{request.currency}"}:
                 found[request.currency].append(request.minor)
         return found
@@ -651,20 +678,21 @@ def test_who_decided_about_quarantine_and_what_became_of_it(check: Check) -> Non
     def expected(q: Asked) -> Iterator[tuple[Any, ...]]:
         lines = []
         work = {fact.work_id: fact.entity_id for fact in q.before if fact.work_id}
-        all_lives = lives(q.before, "capture", "invoice")
+        all_lives = lives(q.before, "capture", "refund", "invoice")
         for life in all_lives.values():
             for n, fact in enumerate(life):
-                discarded = fact.what == "refused" and fact.why == "discarded"
+                discarded = fact.what == "refused" and fact.why in ("discarded", "ruled_out")
                 if fact.happened_at < q.since or not (fact.what in ("replayed", "reopened") or discarded):
                     continue
                 decision = {"replayed": "replay", "reopened": "reopen"}.get(fact.what, "discard")
+                decision = "conclude" if fact.why == "ruled_out" else decision
                 since = None
                 for earlier in life[:n]:
                     if earlier.what == "conflict" and since is None:
                         since = earlier.happened_at
                     if earlier.what == "replayed":
                         since = None
-                ends = ("captured", *ENDS, "sent", "paid", "upheld", "conflict")
+                ends = ("captured", *ENDS, "succeeded", "failed", "sent", "paid", "upheld", "conflict")
                 became = "refused" if discarded else next((f.what for f in life[n + 1 :] if f.what in ends), None)
                 lines.append((fact, decision, fact.work_id, fact.entity_id, since, became))
         for fact in q.within:

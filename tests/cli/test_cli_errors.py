@@ -143,7 +143,7 @@ ISSUE = ("invoice", "issue", "--customer", "c", "--currency", "EUR", *DUE_14)
         (("worker",), "billing worker: QUEUE is missing; `billing worker --help` shows an example"),
         (
             ("worker", "documents"),
-            "billing worker: 'documents' is not a queue; choose one of: captures, invoices, maintenance",
+            "billing worker: 'documents' is not a queue; choose one of: captures, refunds, invoices, maintenance",
         ),
         (("doctor", "now"), "billing doctor: got unexpected extra argument(s) (now)"),
         (("status", "--timeout"), "billing: --timeout needs a value"),

@@ -27,6 +27,24 @@ def void(service: Any) -> list[str]:
     return ["--payment-intent", intent, "--reason", "abandoned", "--request-id", "void-x", "--json"]
 
 
+def refund(service: Any) -> list[str]:
+    return ["--capture", service.captured_one(), "--request-id", "return-x", "--json"]
+
+
+def concluded(service: Any) -> list[str]:
+    """A refund that Stripe answered with an error a day ago, and that was looked at since."""
+    refund_id = service.ask_for_refund(service.captured_one())
+    service.plan()
+    service.prepared("refunds")
+    service.age(refund_id, 25 * 3600)
+    service.execute(
+        "UPDATE billing.idempotency_records SET state = 'in_doubt', learned = 'unprovable', parked_at = now(),"
+        " looked_at = now(), lease_until = NULL WHERE operation_id = :id",
+        id=refund_id,
+    )
+    return [refund_id, "--reason", "INC-12", "--json"]
+
+
 def refused(service: Any) -> list[str]:
     invoice_id = service.ask_for_invoice()
     service.standin.add_fault("other_amount", path="/add_lines$", times=1)
@@ -99,6 +117,7 @@ ARGUMENTS = {
     "invoice reopen": refused,
     "limits": called,
     "migrate": nothing,
+    "quarantine conclude": concluded,
     "quarantine assign": lambda service: [*quarantined(service), "--to", "grace"],
     "quarantine discard": lambda service: [*quarantined(service), "--reason", "ordered twice"],
     "quarantine list": lambda service: quarantined(service)[1:],
@@ -106,6 +125,7 @@ ARGUMENTS = {
     "quarantine show": quarantined,
     "quarantine stats": nothing,
     "queues": measured,
+    "refund": refund,
     "retries": lambda service: quarantined(service)[1:],
     "schedule list": nothing,
     "schedule pause": lambda service: ["snapshot_queues", "--reason", "INC-14", "--json"],

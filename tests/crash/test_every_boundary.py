@@ -125,6 +125,24 @@ def test_a_worker_killed_at_any_boundary_of_a_second_capture_takes_each_part_onc
         _told_without_a_gap(service, operation)
 
 
+def test_a_worker_killed_at_any_boundary_of_a_refund_gives_the_money_back_once(service: Service) -> None:
+    """[66, 70] Each of its own payment: a call whose worker died holds the others of its payment up."""
+
+    def ask() -> str:
+        return service.ask_for_refund(service.captured_one())
+
+    died = _die_everywhere(service, ask, "refunds")
+    for charged in (True, False):
+        died[f"in the call, done={charged}"] = _die_in_the_call(service, ask, "refunds", "/v1/refunds", charged=charged)
+    print(f"refund: {len(died)} crash points: {', '.join(died)}")
+    assert len(died) >= 8
+    assert set(service.settle(*died.values())) == {"succeeded"}
+    for operation in died.values():
+        assert service.refunded(operation) == [500]
+        assert len({record.key for record in service.records(operation)}) == 1
+        _told_without_a_gap(service, operation)
+
+
 def test_a_worker_killed_at_any_boundary_of_an_invoice_leaves_one_finalized_invoice(service: Service) -> None:
     """[48, 49]"""
     customer = service.customer()

@@ -32,6 +32,7 @@ KINDS = {
     "bucket": {"setup", "operator"},
     "relay": {"relay"},
     "worker-captures": {"worker", "stripe"},
+    "worker-refunds": {"worker", "stripe"},
     "worker-invoices": {"worker", "stripe"},
     # It reads Stripe's own records.
     "worker-maintenance": {"worker", "stripe"},

@@ -497,7 +497,7 @@ def test_bells_are_rung_for_what_is_claimable_and_not_again_within_a_second(serv
     rung: list[tuple[str, int]] = []
     monkeypatch.setattr(ringer.bells, "bells_waiting", lambda *_: 0)
     monkeypatch.setattr(ringer.bells, "ring", lambda _redis, _environment, queue, count: rung.append((queue, count)))
-    service.relay.ringer.workers = {"captures": 3, "invoices": 3}
+    service.relay.ringer.workers = {"captures": 3, "refunds": 3, "invoices": 3}
     service.relay.round()
     assert rung == []
     for _ in range(17):
@@ -532,7 +532,7 @@ def test_a_relay_rings_only_the_bells_that_are_missing(service: Service, monkeyp
     rung: list[int] = []
     monkeypatch.setattr(ringer.bells, "bells_waiting", lambda *_: 2)
     monkeypatch.setattr(ringer.bells, "ring", lambda _redis, _environment, _queue, count: rung.append(count))
-    service.relay.ringer.workers = {"captures": 3, "invoices": 3}
+    service.relay.ringer.workers = {"captures": 3, "refunds": 3, "invoices": 3}
     for number in range(24):
         service.ask_for_capture(f"pi_{number}")
     service.relay.round()

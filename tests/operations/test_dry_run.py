@@ -49,7 +49,8 @@ class Directed:
 
 
 def all_rows(service: Service) -> list[Any]:
-    tables = ("captures", "invoices", "idempotency_records", "work", "facts", "work_failures", "quarantine_touches")
+    of_requests = ("captures", "refunds", "invoices")
+    tables = (*of_requests, "idempotency_records", "work", "facts", "work_failures", "quarantine_touches")
     with service.engine.connect() as connection:
         return [
             sorted(map(str, connection.exec_driver_sql(f"SELECT to_jsonb(t) FROM billing.{table} AS t").scalars()))

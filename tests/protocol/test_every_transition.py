@@ -17,11 +17,13 @@ from billing import database, inbox
 from billing.calls import Call
 from billing.events import event_of
 from billing.gateway import Answer, NotSent, Request
+from billing.learned import Learned
 from billing.schedules import SCHEDULES
-from billing.tables.entities import Capture, Invoice
+from billing.steps import LookResult
+from billing.tables.entities import Capture, Invoice, Refund
 from jobs.local.seaweed import SeaweedFS
 from jobs.reconciliation import differences as by_hand
-from jobs.road import housekeeping, ticks
+from jobs.road import concluding, housekeeping, ticks
 from jobs.schedules.functions import Functions, Invocation
 
 DAY_S = 24 * 3600
@@ -431,6 +433,127 @@ def test_an_event_is_matched_or_after_an_hour_somebody_elses(service: Service) -
         inbox.put(session, [each for each in read if each is not None])
     service.execute("UPDATE billing.received_events SET received_at = received_at - interval '2 hours'")
     relay(service, housekeeping.match_events)
+
+
+# Refunds.
+
+
+def refund_at_stripe(service: Service, refund: str, status: str) -> dict[str, object]:
+    """This refund as Stripe shows it."""
+    row = service.row(Refund, refund)
+    named = {"id": f"re_{refund[4:]}", "object": "refund", "payment_intent": row.payment_intent}
+    metadata = {"billing_operation": refund}
+    return {**named, "amount": row.amount_minor, "currency": "usd", "status": status, "metadata": metadata}
+
+
+def answered(service: Service, capture: str, status: str) -> str:
+    """A refund whose call Stripe has answered so. Its payment is free again for the next one."""
+    refund = service.ask_for_refund(capture, 100)
+    service.plan()
+    (call,) = service.prepared("refunds").values()
+    service.report(call, response(200, refund_at_stripe(service, refund, status)))
+    return refund
+
+
+def observed(service: Service, refund: str, *statuses: str) -> None:
+    """Its looks show these, one after the other."""
+    for status in statuses:
+        later(service, refund)
+        relay(service, housekeeping.rescue_lapsed)
+        (call,) = service.prepared("refunds").values()
+        service.report(call, LookResult(Learned.SUCCEEDED, refund_at_stripe(service, refund, status)))
+
+
+@walks("refund requested → pending, requires_action, succeeded, failed, canceled, refused")
+def test_a_refund_is_what_stripe_answers(service: Service) -> None:
+    capture = service.captured_one()
+    for status in ("succeeded", "failed", "canceled"):
+        refund = answered(service, capture, status)
+        assert service.status(refund).state == status
+    refused = service.ask_for_refund(capture, 100)
+    service.plan()
+    service.report(service.prepared("refunds")[refused], error(400, code="charge_disputed"))
+    assert service.status(refused).state == "refused"
+    for status in ("pending", "requires_action"):
+        assert service.status(answered(service, service.captured_one(), status)).state == status
+
+
+@walks(
+    "refund pending → requires_action, succeeded, failed, canceled",
+    "refund requires_action → pending, succeeded, failed, canceled",
+)
+def test_a_refund_that_takes_time_is_observed_until_it_has_ended(service: Service) -> None:
+    capture = service.captured_one()
+    for end in ("succeeded", "failed", "canceled"):
+        refund = answered(service, capture, "pending")
+        observed(service, refund, "requires_action", "pending", end)
+        assert service.status(refund).state == end
+        refund = answered(service, capture, "requires_action")
+        observed(service, refund, end)
+        assert service.status(refund).state == end
+
+
+@walks("refund succeeded → failed")
+def test_a_refund_whose_money_the_bank_returned_is_looked_at_once_that_is_noticed(service: Service) -> None:
+    capture = service.captured_one(card="pm_card_refundFail")
+    refund = service.ask_for_refund(capture)
+    assert service.settle(refund) == ["succeeded"]
+    service.standin.advance(60)
+    service.notice(refund)
+    service.plan()
+    service.work_off("refunds")
+    status = service.status(refund)
+    assert (status.state, status.reason) == ("failed", "expired_or_canceled_card")
+    # The amount may be asked for again.
+    assert service.status(capture).refunds_minor == 0
+
+
+@walks("refund requested → refused by operator")
+def test_a_refund_for_which_nothing_was_sent_is_discarded(service: Service) -> None:
+    refund = service.ask_for_refund(service.captured_one())
+    service.plan()
+    service.execute("UPDATE billing.work SET attempts = 5 WHERE entity_id = :id", id=refund)
+    service.work_off("refunds")
+    service.discard(refund)
+    assert service.status(refund).state == "refused"
+
+
+@walks(
+    "record in_doubt → disproved by operator",
+    "refund requested → refused by operator",
+    "work waiting → done by operator",
+)
+def test_a_refund_that_no_look_can_decide_is_concluded_by_an_operator(service: Service) -> None:
+    refund = service.ask_for_refund(service.captured_one())
+    service.plan()
+    service.prepared("refunds")
+    later(service, refund, seconds=2 * DAY_S)
+    relay(service, housekeeping.rescue_lapsed)
+    service.work_off("refunds")
+    with database.transaction(service.engines["operator"]) as session:
+        concluding.conclude(session, refund, actor="anna", reason="nothing at Stripe")
+    assert service.status(refund).state == "refused"
+
+
+@walks("refund refused → requested by operator")
+def test_a_refund_that_a_late_success_contradicts_is_looked_at_after_a_replay(service: Service) -> None:
+    capture = service.captured_one()
+    refund = service.ask_for_refund(capture)
+    service.plan()
+    (late,) = service.prepared("refunds").values()
+    later(service, refund)
+    relay(service, housekeeping.rescue_lapsed)
+    (call,) = service.prepared("refunds").values()
+    service.execute("UPDATE billing.idempotency_records SET unanswered = 1")
+    service.report(call, error(400, code="charge_disputed"))
+    assert (service.status(refund).state, service.status(capture).refunds_minor) == ("refused", 0)
+    service.report(late)
+    assert service.status(refund).state == "conflict"
+    service.replay(refund)
+    assert service.status(capture).refunds_minor == 500
+    later(service, refund)
+    assert service.settle(refund) == ["succeeded"]
+    assert service.refunded(refund) == [500]
 
 
 # Schedules.

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 STATES: dict[str, type[StrEnum]] = {
     "capture": states.CaptureState,
     "void": states.VoidState,
+    "refund": states.RefundState,
     "invoice": states.InvoiceState,
     "switch": states.SwitchState,
     "run": states.RunState,
@@ -61,10 +62,11 @@ def test_a_change_that_is_no_transition_is_refused_and_changes_nothing(life: Lif
 
 
 def test_what_only_an_operator_could_still_change_is_final() -> None:
-    final = {life.of: {state for state in life.states if life.is_final(state)} for life in LIVES[:5]}
+    final = {life.of: {state for state in life.states if life.is_final(state)} for life in LIVES[:6]}
     assert final == {
         "capture": {"captured", "declined", "refused", "expired", "canceled"},
         "void": {"voided", "refused", "expired"},
+        "refund": {"succeeded", "failed", "canceled", "refused"},
         "invoice": {"sent", "paid", "refused"},
         "switch": {"released"},
         "run": {"done"},

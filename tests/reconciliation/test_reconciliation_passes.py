@@ -215,6 +215,17 @@ def test_captures_of_one_authorization_are_added_up(service: Service) -> None:
     assert open_classes(service) == {}
 
 
+def test_a_refund_that_was_asked_for_here_is_no_difference_and_one_beside_it_is(service: Service) -> None:
+    (capture,) = settled(service)
+    assert service.settle(service.ask_for_refund(capture, 300)) == ["succeeded"]
+    reconcile(service)
+    assert differences(service) == []
+    service.by_hand("/v1/refunds", f"payment_intent={service.row(Capture, capture).payment_intent}&amount=500")
+    reconcile(service)
+    (found,) = differences(service)
+    assert found.what == "500 USD refunded at Stripe, not asked for here"
+
+
 # Its end.
 
 

@@ -237,7 +237,7 @@ def test_key_leaked(house: House, play: Follow, monkeypatch: pytest.MonkeyPatch,
         hands={
             "cat > secrets/stripe_key": lambda: house.stripe_key.write_text("sk_test_new"),
             "rm secrets/worker_database_url secrets/worker_redis_url": forget,
-            "docker compose restart valkey worker-captures worker-invoices": restart,
+            "docker compose restart valkey worker-captures worker-refunds worker-invoices": restart,
         },
     )
     page.follow("First three commands")

@@ -206,10 +206,12 @@ def test_restore(
         },
         {"DATABASE billing RENAME TO billing_before": f"DATABASE {name} RENAME TO {name}_before"},
         {
-            "docker compose stop relay worker-captures worker-invoices archiver": service.forget_connections,
+            "docker compose stop relay worker-captures worker-refunds worker-invoices archiver": (
+                service.forget_connections
+            ),
             "docker compose run --rm migrate": lambda: run("migrate"),
             "docker compose run --rm access": lambda: None,
-            "docker compose start relay worker-captures worker-invoices archiver": start,
+            "docker compose start relay worker-captures worker-refunds worker-invoices archiver": start,
         },
     )
     try:

@@ -369,7 +369,7 @@ def test_the_snapshot_says_what_waits_where_and_what_is_in_doubt(service: Servic
         ("invoices", "quarantined"): 1,
         ("maintenance", "running"): 1,
     }
-    assert {row["queue"] for row in result["work"]} == {"captures", "invoices", "maintenance"}
+    assert {row["queue"] for row in result["work"]} == {"captures", "refunds", "invoices", "maintenance"}
     (doubt,) = result["in_doubt"]
     assert (doubt["operation"], doubt["currency"], doubt["operations"], doubt["minor"]) == ("cap", "USD", 1, 1999)
     assert doubt["oldest_s"] >= 0

@@ -1,0 +1,203 @@
+"""The provider calls of a refund: making it, and observing it until Stripe has ended it.
+
+A refund moves money out, and Stripe lists no effect of a call that it may still carry out. So that no refund is listed
+proves nothing: a call whose outcome is unknown is never repeated under a new key by a machine (`Learned.UNPROVABLE`).
+It stays undecided, with an alarm, until a refund with our metadata is found, or until so little is left of the payment
+that there cannot be one.
+Source: docs.stripe.com/refunds; docs.stripe.com/error-low-level (a 500 may still be rolled forward).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from billing import request_ids
+from billing.differences import Difference, differences, reason
+from billing.facts import OWN, new_fact
+from billing.idempotency import Rules
+from billing.learned import Learned
+from billing.provider_ids import IdKind, is_id, object_path
+from billing.states import RefundState, set_state
+from billing.steps import (
+    METADATA_KEY,
+    Ask,
+    Gone,
+    Json,
+    LoadedOperation,
+    LookResult,
+    Reader,
+    Step,
+    judgment,
+    read_object,
+)
+from billing.tables.entities import Refund
+from billing.tables.facts import Fact
+
+
+def _refund(loaded: LoadedOperation) -> Refund:
+    assert isinstance(loaded.row, Refund)
+    return loaded.row
+
+
+# Make it.
+
+
+def _ask_to_refund(loaded: LoadedOperation) -> Ask:
+    row = _refund(loaded)
+    parameters: dict[str, Any] = {
+        "payment_intent": row.payment_intent,
+        "amount": row.amount_minor,
+        "metadata": {METADATA_KEY: row.id, **request_ids.metadata(row.request_id)},
+    }
+    if row.refund_reason is not None:
+        parameters["reason"] = row.refund_reason
+    # The payment and not the refund: what changes one payment is called one after the other.
+    return Ask("POST", "/v1/refunds", parameters, row.payment_intent)
+
+
+def _not_as_asked(row: Refund, refund: Json) -> list[Difference]:
+    wrong = differences(
+        refund,
+        object="refund",
+        payment_intent=row.payment_intent,
+        amount=row.amount_minor,
+        currency=row.currency.lower(),
+    )
+    wrong += differences(refund, within="metadata", **{METADATA_KEY: row.id})
+    if not is_id(IdKind.REFUND, refund.get("id")):
+        wrong.append(Difference("id", "the id of a refund", "none"))
+    return wrong
+
+
+def _look_for_refund(loaded: LoadedOperation, read: Reader, livemode: bool) -> LookResult:
+    """First what is left of the payment, then all its refunds: one that was made between the two is in the list."""
+    row = _refund(loaded)
+    left = _left_of(row, read, livemode)
+    refunds = read.pages("/v1/refunds", {"payment_intent": row.payment_intent})
+    ours = [refund for refund in refunds if _names(row, refund)]
+    if len(ours) > 1:
+        # Each has an id of its own, so there is no key of ours under which both were made.
+        twice = Difference("refunds", "one", str(len(ours)))
+        return LookResult(Learned.FOUND_DIFFERENT, ours[0], reason("refunded_more_than_once", [twice]))
+    if ours:
+        if wrong := _not_as_asked(row, ours[0]):
+            return LookResult(Learned.FOUND_DIFFERENT, ours[0], reason("refunded_otherwise", wrong))
+        return LookResult(Learned.FOUND_OURS, ours[0])
+    if left is not None and left < row.amount_minor:
+        return LookResult(Learned.IMPOSSIBLE, why=reason("too_little_left", [_difference(row, left)]))
+    return LookResult(Learned.UNPROVABLE, why="no_refund_of_ours")
+
+
+def _names(row: Refund, refund: Json) -> bool:
+    metadata = refund.get("metadata")
+    return isinstance(metadata, Mapping) and metadata.get(METADATA_KEY) == row.id
+
+
+def _left_of(row: Refund, read: Reader, livemode: bool) -> int | None:
+    """What Stripe could still give back of this payment; None if Stripe does not say."""
+    path = f"{object_path(IdKind.PAYMENT_INTENT, row.payment_intent)}?expand[0]=latest_charge"
+    try:
+        intent = read_object(read, path, ("payment_intent", row.payment_intent), livemode=livemode)
+    except Gone:
+        return None
+    charge = intent.get("latest_charge")
+    if not isinstance(charge, Mapping):
+        return None
+    captured, refunded = charge.get("amount_captured"), charge.get("amount_refunded")
+    return captured - refunded if type(captured) is int and type(refunded) is int else None
+
+
+def _difference(row: Refund, left: int) -> Difference:
+    return Difference("left", f"at least {row.amount_minor}", str(left))
+
+
+def _apply_refund(loaded: LoadedOperation, outcome: Learned, refund: Json, why: str) -> list[Fact]:
+    row = _refund(loaded)
+    if outcome is not Learned.SUCCEEDED:
+        return _move(row, RefundState.REFUSED, why)
+    row.stripe_refund = str(refund["id"])
+    return _move(row, _state_of(refund) or RefundState.PENDING, _why(refund) or why)
+
+
+# Observe it: Stripe ends it later, and may find after its success that the bank does not take the money.
+
+
+def _observe(loaded: LoadedOperation, read: Reader, _livemode: bool) -> LookResult:
+    row = _refund(loaded)
+    path = object_path(IdKind.REFUND, row.stripe_refund)
+    try:
+        refund = read_object(read, path, ("refund", str(row.stripe_refund)), livemode=None)
+    except Gone:
+        # Stripe deletes no refund.
+        return LookResult(Learned.UNPROVABLE, why="no_such_refund")
+    if wrong := differences(refund, amount=row.amount_minor, currency=row.currency.lower()):
+        return LookResult(Learned.FOUND_DIFFERENT, refund, reason("refunded_otherwise", wrong))
+    # One that has ended needs no further look, whatever this one shows.
+    if row.life.is_final(row.state) or (row.state, _state_of(refund)) in row.life.legal:
+        return LookResult(Learned.SUCCEEDED, refund)
+    return LookResult(Learned.UNPROVABLE, refund, _why(refund))
+
+
+def _apply_observed(loaded: LoadedOperation, _outcome: Learned, refund: Json, why: str) -> list[Fact]:
+    row = _refund(loaded)
+    state = _state_of(refund)
+    # A row moves forward only, whatever Stripe shows.
+    return _move(row, state, _why(refund) or why) if state and (row.state, state) in row.life.legal else []
+
+
+_AT_STRIPE = {
+    "pending": RefundState.PENDING,
+    "requires_action": RefundState.REQUIRES_ACTION,
+    "succeeded": RefundState.SUCCEEDED,
+    "failed": RefundState.FAILED,
+    "canceled": RefundState.CANCELED,
+}
+"""Stripe's statuses of a refund. Source: docs.stripe.com/api/refunds/object."""
+
+
+def _state_of(refund: Json) -> RefundState | None:
+    """None for a status that is new: it is looked at again."""
+    return _AT_STRIPE.get(str(refund.get("status")))
+
+
+def _why(refund: Json) -> str:
+    """Why it failed, or why it is pending: `insufficient_funds` if our balance at Stripe does not cover it."""
+    return str(refund.get("failure_reason") or refund.get("pending_reason") or "")
+
+
+def _move(row: Refund, state: RefundState, why: str) -> list[Fact]:
+    set_state(row, state)
+    row.reason = why or None
+    return [
+        new_fact(
+            row,
+            state,
+            minor=row.amount_minor,
+            currency=row.currency,
+            account=row.account or OWN,
+            capture=row.capture_id,
+            payment_intent=row.payment_intent,
+            stripe_refund=row.stripe_refund,
+            refund_reason=row.refund_reason,
+            why=why,
+        )
+    ]
+
+
+REFUND = Step(
+    name="refund",
+    ask=_ask_to_refund,
+    judge=lambda loaded, refund: judgment(_not_as_asked(_refund(loaded), refund)),
+    find=_look_for_refund,
+    apply=_apply_refund,
+    creates=True,
+    names_mode=False,
+    rules=Rules(needs_a_person=True),
+)
+OBSERVE = Step(
+    name="observe_refund",
+    ask=lambda loaded: Ask("GET", object_path(IdKind.REFUND, _refund(loaded).stripe_refund)),
+    find=_observe,
+    apply=_apply_observed,
+    # A bank may take days, which is no error.
+    rules=Rules(replays=False, alarms=False),
+)

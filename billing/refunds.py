@@ -1,0 +1,299 @@
+"""Giving money of a capture back, once, and never more of it than was taken."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from billing import ids, observing, request_ids, row_io
+from billing.asking import CommonArguments, Differing, callers_session, common_arguments, write_once, written_before
+from billing.database import violated
+from billing.errors import (
+    InvalidAmount,
+    InvalidRequest,
+    InvalidText,
+    MoreThanCaptured,
+    NotCaptured,
+    NotOurPayment,
+    UnknownEntity,
+)
+from billing.facts import new_fact
+from billing.money import Money, money_problem
+from billing.provider_ids import IdKind, NoSuchShape, is_id, provider_id
+from billing.refund_steps import OBSERVE, REFUND
+from billing.registration import BusinessMetric, Contract, Operation, Retry
+from billing.states import FREES_THE_AUTHORIZATION, CaptureState, RefundState, set_state
+from billing.steps import LoadedOperation, Step
+from billing.tables.entities import REFUND_REASONS, Capture, Refund
+from billing.tables.schema import quoted
+from billing.texts import opaque_id
+
+MOST_TRIES = 10
+"""So often is what is left read again, if other refunds take it while all of it is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefundReceipt:
+    """What was requested, true once the caller's transaction commits. `new` is False if it was requested before."""
+
+    refund_id: ids.RefundId
+    request_id: str
+    amount: Money
+    """What is to be given back: all that was left, if no amount was named."""
+    new: bool
+
+
+def request_refund(
+    session: Session,
+    *,
+    capture: str | None = None,
+    payment_intent: str | None = None,
+    charge: str | None = None,
+    amount: Money | None = None,
+    reason: str | None = None,
+    request_id: str,
+    correlation_id: str | None = None,
+    account: str | None = None,
+    actor: str = "application",
+) -> RefundReceipt:
+    """Ask, inside the caller's own transaction, for money of one capture to be given back to where it came from.
+
+    Exactly one of `capture` (cap_...), `payment_intent` and `charge` says of which. Without `amount`, all that is left
+    of it. `reason` is one of Stripe's: duplicate, fraudulent, requested_by_customer. The same `request_id` again
+    returns the same receipt. The capture's account is used; a payment of another account than our own needs `account`.
+
+    A refund takes its amount from what is left of the capture at once, and gives it back if it is refused, fails or is
+    canceled. A constraint in Postgres refuses a sum above what was captured, however many ask at the same time.
+
+    Raises RequestReused (same request id, other parameters), NotCaptured, MoreThanCaptured, NotOurPayment,
+    UnknownEntity, and InvalidRequest; nothing is written then, and the caller's transaction stays usable. (Above READ
+    COMMITTED, Postgres itself may ask for the transaction to be repeated, as for any other.)
+    """
+    session = callers_session(session)
+    if amount is not None and not isinstance(amount, Money):
+        raise InvalidAmount("amount", f"must be billing.Money or None, not {type(amount).__name__}")
+    if reason is not None and reason not in REFUND_REASONS:
+        raise InvalidText("reason", f"must be one of {', '.join(REFUND_REASONS)}, or None")
+    common = common_arguments(request_id, correlation_id, account, actor)
+    of = _capture_of(session, common.account, capture=capture, payment_intent=payment_intent, charge=charge)
+    common = replace(common, account=of.account)
+    if of.state != CaptureState.CAPTURED:
+        raise NotCaptured(of.id, of.state)
+    if amount is not None and amount.currency != of.currency:
+        raise InvalidAmount("amount", f"{amount} cannot be given back of a capture in {of.currency}")
+    row, minor, written = Refund(id=ids.new("ref"), correlation_id=common.correlation_id), 0, None
+    for _ in range(MOST_TRIES):
+        minor = amount.minor if amount is not None else _left(session, of)
+        try:
+            written = _write(session, row, common, of, minor, named=amount is not None, reason=reason)
+        except _NothingLeft:
+            if amount is not None or not _left(session, of):
+                break
+        else:
+            break
+    if written is None:
+        raise MoreThanCaptured(of.id, of.currency, asked=amount.minor if amount else None, left=_left(session, of))
+    if written is not row:
+        kept = Money(written.amount_minor, written.currency)
+        return RefundReceipt(ids.RefundId(written.id), common.request_id, kept, new=False)
+    requested = new_fact(
+        row,
+        "requested",
+        actor=common.actor,
+        traceparent=common.traceparent,
+        minor=minor,
+        currency=of.currency,
+        capture=of.id,
+        payment_intent=of.payment_intent,
+        account=of.account,
+        request_digest=request_ids.digest_of(common.request_id),
+        all_left=amount is None,
+        refund_reason=reason,
+    )
+    # Not by the ORM, which would write and read back columns that an application's login has no rights to.
+    row_io.save(session, (), [requested])
+    return RefundReceipt(ids.RefundId(row.id), common.request_id, Money(minor, of.currency), new=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Of:
+    """The capture of which money is given back."""
+
+    id: str
+    account: str | None
+    state: str
+    payment_intent: str
+    currency: str
+
+
+class _NothingLeft(Exception):
+    """The constraint has refused the sum."""
+
+
+def _capture_of(session: Session, account: str | None, **given: str | None) -> _Of:
+    """By its own id, or by one of Stripe's. Raises as `request_refund`."""
+    named = {name: value for name, value in given.items() if value is not None}
+    if len(named) != 1:
+        raise InvalidRequest("capture", "must be given, or payment_intent or charge: one of the three")
+    ((name, value),) = named.items()
+    columns = (Capture.id, Capture.account, Capture.state, Capture.payment_intent, Capture.currency)
+    if name == "capture":
+        capture_id = opaque_id("capture", value, 40)
+        found = session.execute(select(*columns).where(Capture.id == capture_id)).one_or_none()
+        if found is None:
+            raise UnknownEntity(capture_id)
+        if account not in (None, found.account):
+            raise InvalidRequest("account", f"is not the one of the capture {capture_id}; leave it out")
+        return _Of(*found)
+    value = provider_id(name, value)
+    column = Capture.payment_intent if name == "payment_intent" else Capture.charge
+    of_account = Capture.account.is_(None) if account is None else Capture.account == account
+    # As the index has it: there may be millions of captures.
+    occupying = text(f"captures.state NOT IN ({quoted(FREES_THE_AUTHORIZATION)})")
+    rows = session.execute(select(*columns).where(column == value, of_account, occupying).order_by(Capture.id)).all()
+    captured = [row for row in rows if row.state == CaptureState.CAPTURED]
+    if len(captured) > 1:
+        several = ", ".join(row.id for row in captured)
+        raise InvalidRequest(name, f"was captured in several parts: {several}; say with `capture` which is meant")
+    if not rows:
+        raise NotOurPayment(value)
+    return _Of(*(captured or rows)[-1])
+
+
+def _left(session: Session, of: _Of) -> int:
+    """What may still be asked for of this capture, in minor units."""
+    left = select(Capture.amount_minor - Capture.refunds_minor).where(Capture.id == of.id)
+    return int(session.execute(left).scalar_one())
+
+
+def _write(
+    session: Session, row: Refund, common: CommonArguments, of: _Of, minor: int, *, named: bool, reason: str | None
+) -> Refund | None:
+    """As `write_once`. Raises _NothingLeft, and the transaction is as it was before."""
+    parameters: dict[str, Any] = {"capture_id": of.id, "currency": of.currency}
+    parameters |= {"amount_minor": minor} if named else {}
+    further: dict[str, Any] = {"payment_intent": of.payment_intent, "all_left": not named, "refund_reason": reason}
+
+    def differing(first: Refund) -> Differing:
+        if first.all_left is None:  # made again after a restore: neither of the two is known
+            return {}
+        asked = {True: "all that was left", False: "an amount"}
+        found: Differing = {}
+        if first.all_left is named:
+            found["amount"] = asked[first.all_left], asked[not named]
+        if first.refund_reason != reason:
+            found["reason"] = first.refund_reason, reason
+        return found
+
+    if not minor:
+        before = written_before(session, Refund, common, parameters, differing)
+        if before is None:
+            raise _NothingLeft
+        return before
+    further |= {} if named else {"amount_minor": minor}
+    try:
+        # By the connection: a session's own savepoint would first write what the caller has pending there.
+        with session.connection().begin_nested():
+            return write_once(session, row, common, parameters, further=further, differing=differing)
+    except IntegrityError as error:
+        if violated(error) != "captures_refunds_bounded":
+            raise
+    raise _NothingLeft
+
+
+def next_step(loaded: LoadedOperation) -> Step | None:
+    match loaded.row.state:
+        case RefundState.REQUESTED:
+            return REFUND
+        case RefundState.PENDING | RefundState.REQUIRES_ACTION:
+            return OBSERVE
+    return None
+
+
+def observe(loaded: LoadedOperation) -> Step | None:
+    """As `Operation.observe`: one that has not ended is observed by its own work."""
+    row = loaded.row
+    return OBSERVE if row.life.is_final(row.state) and row.life.may_change(row.state) else None
+
+
+def unfit(loaded: LoadedOperation) -> str | None:
+    """As `Operation.unfit`. The money is checked before the first call only: a call that was made is finished."""
+    row = loaded.row
+    assert isinstance(row, Refund), "the operation's own table"
+    if not is_id(IdKind.PAYMENT_INTENT, row.payment_intent):
+        return str(NoSuchShape(IdKind.PAYMENT_INTENT))
+    if row.stripe_refund is not None and not is_id(IdKind.REFUND, row.stripe_refund):
+        return str(NoSuchShape(IdKind.REFUND))
+    return None if loaded.records else money_problem(row.amount_minor, row.currency)
+
+
+def reconsider(session: Session, row: Refund) -> bool:
+    """As `Operation.reconsider`: a refund that was refused is set back, so that a look at Stripe shows whether the
+    money was given back after all. Refused if other refunds have taken the amount since."""
+    if row.state != RefundState.REFUSED:
+        return False
+    left = session.scalar(select(Capture.amount_minor - Capture.refunds_minor).where(Capture.id == row.capture_id))
+    if left is None or left < row.amount_minor:
+        raise InvalidRequest(
+            row.capture_id, "has too little left by now; settle its refunds at Stripe, in its dashboard"
+        )
+    set_state(row, RefundState.REQUESTED)
+    row.reason = None
+    return True
+
+
+def _shown(_session: Session, row: Refund) -> dict[str, Any]:
+    return {
+        "capture": row.capture_id,
+        "payment_intent": row.payment_intent,
+        "minor": row.amount_minor,
+        "currency": row.currency,
+        "refund_reason": row.refund_reason,
+        "stripe_refund": row.stripe_refund,
+    }
+
+
+OPERATION = Operation(
+    table=Refund,
+    prefix="ref",
+    contracts=(
+        Contract(
+            name="make_refund",
+            topic="requested",
+            queue="refunds",
+            max_attempts=5,
+            call_budget_s=30,
+            retry=Retry.PROMPT,
+            owner="payments",
+            purpose="give money of one capture back, once",
+            # No authorization of it lapses, and a bank takes days for it.
+            sheddable=True,
+            payload={
+                "minor": "integer",
+                "currency": "text",
+                "capture": "text",
+                "payment_intent": "text",
+                "account": "text or null",
+                "request_digest": "optional text",
+                "all_left": "optional true or false",
+                "refund_reason": "text or null",
+            },
+        ),
+        observing.contract("refund", queue="refunds", owner="payments", sheddable=True),
+    ),
+    next_step=next_step,
+    observe=observe,
+    steps={step.name: step for step in (REFUND, OBSERVE)}.__getitem__,
+    scope="refunds",
+    amount="amount_minor",
+    business=(
+        BusinessMetric("refunded_money_minor", RefundState.SUCCEEDED, "money that was given back", money=True),
+        BusinessMetric("refunds_failed", RefundState.FAILED, "refunds whose money came back to our balance"),
+    ),
+    found_by={"re": Refund.stripe_refund, "pyr": Refund.stripe_refund, "pi": Refund.payment_intent},
+    shown=_shown,
+    unfit=unfit,
+    reconsider=reconsider,
+)

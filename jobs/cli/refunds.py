@@ -1,0 +1,84 @@
+"""Asking for refunds, through the same function as an application."""
+
+from typing import Annotated
+
+import typer
+
+from jobs.cli.acting import acting
+from jobs.cli.amounts import minor_units, money
+from jobs.cli.output import ASKING, Actor, AsJson, print_line
+from jobs.cli.requests import Correlation, RequestId, Timeout, Wait, report
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(rich_help_panel=ASKING)(refund)
+
+
+def refund(
+    request_id: RequestId,
+    capture: Annotated[str | None, typer.Option(help="The capture, cap_...")] = None,
+    payment_intent: Annotated[str | None, typer.Option(help="Or its PaymentIntent, pi_...")] = None,
+    charge: Annotated[str | None, typer.Option(help="Or its charge, ch_...")] = None,
+    amount_minor: Annotated[
+        int | None,
+        typer.Option(
+            "--amount-minor",
+            "--amount",
+            parser=minor_units,
+            metavar="MINOR_UNITS",
+            help="In minor units: 500 is 5.00 USD. Without it, all that is left.",
+        ),
+    ] = None,
+    currency: Annotated[str | None, typer.Option(help="ISO code of the amount, such as USD.")] = None,
+    refund_reason: Annotated[
+        str | None,
+        typer.Option(help="For Stripe: duplicate, fraudulent (also blocks the card) or requested_by_customer."),
+    ] = None,
+    correlation_id: Correlation = None,
+    actor: Actor = "",
+    wait: Wait = False,
+    timeout_s: Timeout = 120.0,
+    as_json: AsJson = False,
+) -> None:
+    """Ask for money of one capture to be given back, in full or in part. Workers carry the request out.
+
+    Name the capture, its PaymentIntent or its charge. Postgres refuses more than was captured, all refunds together.
+    A bank may take days; the state is `pending` until then.
+
+    \b
+    Examples:
+      billing refund --capture cap_0198f0c2... --request-id order-42-return
+      billing refund --payment-intent pi_123 --amount 500 \\
+          --currency USD --request-id order-42-discount --wait
+    """
+    import billing
+    from billing.tables.entities import REFUND_REASONS
+
+    if refund_reason is not None and refund_reason not in REFUND_REASONS:
+        raise typer.BadParameter(f"--refund-reason must be one of {', '.join(REFUND_REASONS)}")
+    if (amount_minor is None) != (currency is None):
+        raise typer.BadParameter("--amount and --currency belong together; write both, or neither for all that is left")
+    asked = None if amount_minor is None or currency is None else money(amount_minor, currency)
+    with acting("refund", actor) as act:
+        receipt = act.inside(
+            lambda session: billing.request_refund(
+                session,
+                capture=capture,
+                payment_intent=payment_intent,
+                charge=charge,
+                amount=asked,
+                reason=refund_reason,
+                request_id=request_id,
+                correlation_id=correlation_id,
+                account=act.runtime.settings.stripe_account,
+                actor=act.actor,
+            ),
+            about=lambda receipt: receipt.refund_id,
+            count=lambda receipt: int(receipt.new),
+        )
+        if not as_json:
+            print_line(
+                f"{receipt.refund_id}: {receipt.amount} of {capture or payment_intent or charge}"
+                + ("" if receipt.new else ", asked for before")
+            )
+        report(act.runtime, receipt.refund_id, wait, timeout_s, as_json)

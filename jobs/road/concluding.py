@@ -1,0 +1,63 @@
+"""An operator concludes that an undecided call did nothing, where no look can prove that: its operation is refused.
+
+Only calls of steps that say so (`Rules.needs_a_person`): that nothing is found at Stripe proves nothing for them, so no
+machine ends them. A person may, a day after the last send: Stripe forgets its key by then, and a look of after that day
+has found nothing either. If a success comes to light later, it is a conflict, as after every conclusion.
+"""
+
+from datetime import timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from billing import database, row_io
+from billing.errors import InvalidRequest, UnknownEntity
+from billing.facts import new_fact
+from billing.idempotency import lease_alive
+from billing.learned import Learned
+from billing.operations import by_id, operation_of
+from billing.records import RULED_OUT
+from billing.states import RecordState, WorkState, set_state
+from billing.tables.work import Work
+from billing.texts import plain_text
+from jobs.road import work_queue
+from jobs.road.discarding import REFUSED, money_of
+from jobs.road.quarantine import Replayed, operation_under_lock
+
+WAIT = timedelta(hours=24)
+"""Stripe keeps a key for at least so long. Source: docs.stripe.com/api/idempotent_requests."""
+
+
+def conclude(session: Session, operation_id: str, *, actor: str, reason: str) -> Replayed:
+    """Refuse this operation, whose open call is undecided, under the locks of both and of its work. The fact names
+    actor and reason.
+
+    Raises UnknownEntity, and InvalidRequest that says what is missing.
+    """
+    reason, actor = plain_text("reason", reason, 500), plain_text("actor", actor, 255)
+    work_id = session.scalar(select(Work.id).where(Work.entity_id == operation_id).order_by(Work.id).limit(1))
+    if work_id is None or by_id(operation_id) is None:
+        raise UnknownEntity(operation_id)
+    work = work_queue.locked(session, [work_id])[work_id]
+    loaded, now = operation_under_lock(session, work), database.now(session)
+    row, record = loaded.row, loaded.open_record
+    if record is None or record.state != RecordState.IN_DOUBT or record.parked_at is None:
+        raise InvalidRequest(operation_id, "has no undecided call: see `billing quarantine list --undecided`")
+    if not operation_of(operation_id).steps(record.step).rules.needs_a_person:
+        raise InvalidRequest(operation_id, "is decided by looks at Stripe, once they find or disprove its call")
+    if lease_alive(record, now):
+        raise InvalidRequest(operation_id, "is looked at just now; try again in a minute")
+    ripe_at = (record.last_prepared_at or now) + WAIT
+    if now < ripe_at:
+        when = f"{ripe_at:%Y-%m-%d %H:%M} UTC"
+        raise InvalidRequest(operation_id, f"was sent so lately that Stripe may still do it; not before {when}")
+    if record.learned != Learned.UNPROVABLE or record.looked_at is None or record.looked_at < ripe_at:
+        raise InvalidRequest(operation_id, "was not looked at since; the next look comes within an hour")
+    set_state(record, RecordState.DISPROVED)
+    record.concluded_at, record.look_at, record.conclusion = now, None, RULED_OUT
+    set_state(row, REFUSED)
+    row.reason, row.state_since = RULED_OUT, now
+    refused = new_fact(row, REFUSED, actor=actor, why=RULED_OUT, reason=reason, work_id=work.id, **money_of(row))
+    work_queue.move(work, WorkState.DONE, now, reason=f"concluded by {actor}")
+    row_io.save(session, [work, row, record], [refused])
+    return Replayed(work.id, operation_id, [f"{record.step} g{record.generation} is concluded to have done nothing"])

@@ -1,0 +1,34 @@
+"""docs/moves/refunds.md is true: its code runs, from the first block to the last."""
+
+from typing import Any
+
+import pytest
+from service import Service
+from test_readme import ROOT, blocks
+
+from billing.tables.entities import Capture
+
+PAGE = ROOT / "docs" / "moves" / "refunds.md"
+
+
+def test_the_page_of_refunds_runs_from_its_first_block_to_its_last(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capture = service.captured_one()
+    names: dict[str, Any] = {
+        "engine": service.engine,
+        "capture_id": capture,
+        "payment_intent": service.row(Capture, capture).payment_intent,
+    }
+    printed = []
+    for number, block in enumerate(blocks(PAGE, "python")):
+        if number == 2:
+            assert service.settle(names["discount"].refund_id, names["rest"].refund_id) == ["succeeded"] * 2
+        exec(compile(block, f"refunds.md, block {number}", "exec"), names)  # noqa: S102 - our own page
+        printed.append(capsys.readouterr().out.splitlines())
+    assert printed == [["5.00 USD 14.99 USD"], [f"0 left of {capture}", "1999"], ["succeeded True"]]
+
+
+def test_the_page_names_every_error_that_a_refund_has_of_its_own() -> None:
+    text = PAGE.read_text()
+    assert all(f"| `{name}` |" in text for name in ("MoreThanCaptured", "NotCaptured", "NotOurPayment"))
