@@ -50,6 +50,7 @@ SHAPES: dict[str, Shape] = {
     "deleted": yes_or_no,
     "fee": whole,
     "failure_reason": code,
+    "finalized_at": _time,
     "has_more": yes_or_no,
     "id": _id,
     # Compared with ours, which look like this whatever the service is called.
@@ -73,7 +74,7 @@ SHAPES: dict[str, Shape] = {
 CONTAINERS = frozenset(
     {
         *("card", "charge", "data", "error", "invoice", "latest_charge", "lines", "metadata", "object"),
-        *("multicapture", "payment_intent", "payment_method_details", "request", "source"),
+        *("multicapture", "payment_intent", "payment_method_details", "request", "source", "status_transitions"),
     }
 )
 """Names of objects and of lists of objects; the listed names inside them are kept, too."""

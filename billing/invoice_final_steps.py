@@ -91,10 +91,7 @@ def _when_it_was_finalized(loaded: LoadedOperation, invoice: Json) -> Json:
 
 def _since_it_was_finalized(loaded: LoadedOperation, invoice: Json) -> Json:
     """The filter for the events of its sends: as `loaded.created`, but none is older than its finalization."""
-    created, at = loaded.created, _finalized_at(invoice)
-    if at is None or not created or created["created"]["gte"] >= at:
-        return created
-    return {"created": {**created["created"], "gte": at}}
+    return loaded.created_since(_finalized_at(invoice) or 0)
 
 
 def _finalized_at(invoice: Json) -> int | None:

@@ -69,11 +69,16 @@ class LoadedOperation:
         because clocks differ, to a quarter of an hour after the last was prepared. By then it is over and settled
         (`billing.timing`: 15 + 30 + 15 + 60 s), with five minutes for the clocks and as much again to spare. A longer
         window has more pages than a look can read in its time, if an account makes some invoices every second."""
+        return self.created_since(0)
+
+    def created_since(self, earliest: int) -> Json:
+        """As `created`, and not before this second, by Stripe's own clock."""
         record = self.open_record
         if record is None or record.first_sent_at is None:
             return {}
+        since = max(earliest, int(record.first_sent_at.timestamp()) - 300)
         last = record.last_prepared_at or record.first_sent_at
-        return {"created": {"gte": int(record.first_sent_at.timestamp()) - 300, "lte": int(last.timestamp()) + 900}}
+        return {"created": {"gte": since, "lte": int(last.timestamp()) + 900}}
 
 
 class Ask(NamedTuple):

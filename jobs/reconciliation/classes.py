@@ -8,6 +8,10 @@ A statement is given ids (`:subjects`), and returns one row for each of them tha
 
 from dataclasses import dataclass
 
+from billing import statements
+
+SQL = statements.beside(__file__)
+
 FINANCE, PAYMENTS, OPERATIONS = "finance", "payments", "operations"
 """The owners: who looks after the books, who after what was asked for and done, and who after the processes."""
 

@@ -26,11 +26,13 @@ from billing import ids, observing, row_io, statements
 from billing.database import Transact
 from billing.operations import OPERATIONS
 from jobs.growth import tables
+from jobs.reconciliation import classes
 from jobs.reconciliation.classes import CLASSES, DifferenceClass
 from jobs.reconciliation.mirror import INVOICES, LEDGER, Listed
 
 SQL = statements.beside(__file__)
-FINDING = statements.beside(f"{__file__.rpartition('/')[0]}/classes.py")
+CHANGED = {"capture": "changed_capture", "invoice": "changed_invoice"}
+"""The statement that finds what changed of a kind."""
 
 SLICE = timedelta(hours=1)
 """So much is compared before how far it came is noted: a pass that dies repeats no more."""
@@ -104,7 +106,7 @@ class Comparison:
     def _changed(self, session: Session, after: int, last: int) -> Sequence[Row[Any]]:
         kind = _OURS[self.listed.name]
         values = {"account": self.account, "after": after, "last": last, "most": FACTS}
-        return statements.run(session, SQL[f"changed_{kind}"], **values).all()
+        return statements.run(session, SQL[CHANGED[kind]], **values).all()
 
     def _compare(self, session: Session, subjects: list[str], until: datetime) -> None:
         values = {"subjects": subjects, "until": until}
@@ -140,7 +142,7 @@ class Comparison:
     def _rows(self, session: Session, each: DifferenceClass, subjects: list[str], until: datetime) -> list[Row[Any]]:
         """Of each subject one row: of several entries that do not add up, the first names the charge."""
         values = {"subjects": subjects, "until": until, "covered_from": self.covered_from}
-        once = {row.subject: row for row in reversed(statements.run(session, FINDING[each.name], **values).all())}
+        once = {row.subject: row for row in reversed(statements.run(session, classes.SQL[each.name], **values).all())}
         return list(once.values())
 
     def _write(self, session: Session, each: DifferenceClass, row: Row[Any]) -> bool:

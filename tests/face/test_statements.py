@@ -16,6 +16,7 @@ from billing.database import transaction
 from billing.timing import SHORT
 from jobs.growth import tables
 from jobs.metrics import instruments, reading
+from jobs.reconciliation import classes, comparing, differences, mirror, passes
 from jobs.recovery import from_archive, from_stripe, switches_again
 from jobs.road import backlog, housekeeping, load, paced_release, planning, ticks, work_queue
 from jobs.road.cadence import CostlyChecks
@@ -46,6 +47,11 @@ ROOMS = [
     deadlines,
     listing,
     tables,
+    classes,
+    comparing,
+    differences,
+    mirror,
+    passes,
     from_archive,
     from_stripe,
     switches_again,
@@ -55,8 +61,8 @@ ALL = [(f"{Path(room.__file__).stem}.{name}", sql) for room in ROOMS for name, s
 
 every_statement = pytest.mark.parametrize("sql", [sql for _, sql in ALL], ids=[name for name, _ in ALL])
 
-READ_THROUGH = {"switches", "installation", "lineage", "queue_loads"}
-"""A few rows. Whatever else is read through would be read through when it has a million."""
+READ_THROUGH = {"switches", "installation", "lineage", "queue_loads", "stripe_cursors", "differences"}
+"""A few rows, or an alarm has sounded. Whatever else is read through would be read through when it has a million."""
 
 
 def test_every_file_of_statements_is_tested_here():

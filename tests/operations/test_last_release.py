@@ -61,8 +61,9 @@ class Versions:
         self._service, self._spawn = service, spawn
 
     def start(self, version: str, *arguments: str) -> Child:
-        # The last release refuses a setting that it does not know.
-        without = ("env", "-u", "BILLING_STRIPE_RATE") if version == "last" else ()
+        # The last release refuses settings that it does not know.
+        unknown = ("BILLING_STRIPE_RATE", "BILLING_FUNCTION_NICENESS")
+        without = ("env", *(f"--unset={each}" for each in unknown)) if version == "last" else ()
         program = (*without, sys.executable, "-P", "-m", "jobs.cli")
         return self._spawn(*arguments, program=program, **self._path[version])
 

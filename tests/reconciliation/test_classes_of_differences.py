@@ -13,7 +13,7 @@ from service import Service, Through
 from billing.gateway import Answer, Request, Response
 from billing.tables.entities import Capture
 from jobs.reconciliation.classes import BY_NAME, CLASSES
-from jobs.reconciliation.comparing import FINDING
+from jobs.reconciliation.classes import SQL as FINDING
 
 Seed = Callable[[Service, str], str | None]
 UNKNOWN = "cap_" + "7" * 32
