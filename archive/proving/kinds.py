@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from billing import captures, invoices
+from billing import captures, invoices, refunds
 from billing.registration import Operation
-from billing.states import CaptureState, InvoiceState
+from billing.states import CaptureState, InvoiceState, RefundState
 
-DONE, NONE, OPEN = "done", "none", "open"
+DONE, NONE, UNDONE, OPEN = "done", "none", "undone", "open"
 _ID = re.compile(r"[a-z]{3,4}_([0-9a-f]{12})[0-9a-f]{20}")
 
 
@@ -24,7 +24,8 @@ def asked_at(request_id: object) -> float | None:
 class Kind:
     """`object`: the column with the id of Stripe's object that shows the effect. `done`: the states of our row in which
     it must show it. `fact`: the topic that tells of it, without the kind; its class in the archive is
-    `retention_class`. `may_be`: whether a row that ended without its effect may have had it all the same."""
+    `retention_class`. `may_be`: whether a row that ended without its effect may have had it all the same. `undone`: the
+    states in which the effect may have been there, and is not there any more."""
 
     operation: Operation
     object: str
@@ -32,6 +33,7 @@ class Kind:
     fact: str
     retention_class: str
     may_be: Callable[[Any], bool] = lambda _row: False
+    undone: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -42,9 +44,11 @@ class Kind:
         return f"{self.name}.{self.fact}"
 
     def says(self, row: Any) -> str:
-        """What our row says of its effect: `DONE`, `NONE`, or `OPEN` while it is not known."""
+        """What our row says of its effect: `DONE`, `NONE`, `UNDONE`, or `OPEN` while it is not known."""
         if row.state in self.done:
             return DONE
+        if row.state in self.undone:
+            return UNDONE
         return NONE if row.life.is_final(row.state) and not self.may_be(row) else OPEN
 
 
@@ -59,5 +63,14 @@ KINDS = (
         "invoice",
         # Refused after it was finalized: it has a number, and may be payable.
         may_be=lambda invoice: invoice.number is not None,
+    ),
+    Kind(
+        refunds.OPERATION,
+        "stripe_refund",
+        frozenset({RefundState.SUCCEEDED}),
+        "succeeded",
+        "capture",
+        # After its success, too: the bank did not take the money, and it came back.
+        undone=frozenset({RefundState.FAILED}),
     ),
 )

@@ -32,7 +32,7 @@ SHOWN = 1000
 _COLUMNS = {
     OURS: "kind TEXT, id TEXT, account TEXT, object TEXT, part BIGINT, minor BIGINT, currency TEXT, state TEXT, "
     "says TEXT, ended TIMESTAMPTZ, batch BIGINT",
-    STRIPE: "kind TEXT, account TEXT, object TEXT, minor BIGINT, currency TEXT, livemode BOOLEAN, state TEXT, "
+    STRIPE: "kind TEXT, account TEXT, object TEXT, of TEXT, minor BIGINT, currency TEXT, livemode BOOLEAN, state TEXT, "
     "operation TEXT, asked DOUBLE",
     ARCHIVE: "kind TEXT, id TEXT, minor BIGINT, currency TEXT, asked DOUBLE",
 }

@@ -53,6 +53,11 @@ SELECT c.id, 'it is ' || c.state || ' here with ' || c.minor || ' ' || c.currenc
 SELECT o.id, 'it is ' || o.state || ' here, and Stripe shows ' || s.minor || ' ' || s.currency || ' for it at ' || s.object AS what
   FROM ours AS o JOIN stripe AS s ON s.operation = o.id WHERE o.says = 'none' AND s.state <> 'void';
 
+-- name: refunded_more
+SELECT r.of AS id, sum(r.minor) || ' ' || s.currency || ' of it were given back, and ' || s.minor || ' were taken' AS what
+  FROM stripe AS r JOIN stripe AS s ON (s.kind, s.account, s.object) = ('capture', r.account, r.of)
+ WHERE r.kind = 'refund' GROUP BY r.account, r.of, s.currency, s.minor HAVING sum(r.minor) > s.minor;
+
 -- name: amount
 SELECT g.ids AS id, 'Stripe has ' || coalesce(s.minor::VARCHAR, 'no amount') || ' ' || s.currency || ' at ' || s.object || ', and here it is '
     || g.minor AS what

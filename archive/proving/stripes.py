@@ -63,13 +63,22 @@ def _invoiced(invoice: Json) -> Line | None:
     return _effect("invoice", invoice, invoice.get("total")) if invoice.get("status") != "draft" else None
 
 
-def _effect(kind: str, shown: Json, minor: object) -> Line:
+def _refunded(refund: Json) -> Line | None:
+    """One that failed or was canceled gave nothing back."""
+    effect = _effect("refund", refund, refund.get("amount"), of=refund.get("payment_intent"))
+    return effect if refund.get("status") not in ("failed", "canceled") else None
+
+
+def _effect(kind: str, shown: Json, minor: object, of: object = None) -> Line:
+    """`of`: the intent that a refund gives back of. A refund has no mode of its own."""
+    livemode = shown.get("livemode")
     return {
         "kind": kind,
         "object": str(shown.get("id")),
+        "of": of if isinstance(of, str) else None,
         "minor": minor if type(minor) is int else None,
         "currency": str(shown.get("currency")).upper(),
-        "livemode": shown.get("livemode") is True,
+        "livemode": livemode if isinstance(livemode, bool) else None,
         "state": str(shown.get("status")),
     }
 
@@ -77,6 +86,7 @@ def _effect(kind: str, shown: Json, minor: object) -> Line:
 _LISTS: tuple[tuple[str, timedelta, Callable[[Json], Line | None]], ...] = (
     ("/v1/payment_intents", timedelta(days=AUTHORIZED_DAYS), _captured),
     ("/v1/invoices", _CLOCKS, _invoiced),
+    ("/v1/refunds", _CLOCKS, _refunded),
 )
 """Each list, how much further back than the requests it is read, and what of it is an effect."""
 

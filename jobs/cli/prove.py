@@ -58,8 +58,8 @@ def ours(file: File, since: Moment = None, as_json: AsJson = False) -> None:
 def stripe(file: File, since: Moment = None, as_json: AsJson = False) -> None:
     """Write every effect since then that Stripe's lists show, of our account and of those that requests were for.
 
-    It only reads; a restricted key that may read payment intents and invoices is enough. Without --since: the last 30
-    days, from midnight in UTC.
+    It only reads; a restricted key that may read payment intents, invoices and refunds is enough. Without --since: the
+    last 30 days, from midnight in UTC.
 
     \b
     Example:

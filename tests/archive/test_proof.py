@@ -60,21 +60,54 @@ def payments(count: int, rng: random.Random) -> Lines:
                 lines[ARCHIVE].append(told)
         if says == "done" or (says == "open" and rng.random() < 0.5):
             lines[STRIPE].append(effect(kind, object_, received, currency, last, account))
+        if kind == "capture" and says == "done" and not young and number % 7 == 0:
+            give_back(lines, rng, object_, received, currency, account)
         if number % 50 == 2:
             lines[STRIPE].append(effect("capture", f"pi_other_{number}", 100, "USD", None, None))
     return lines
 
 
+def give_back(lines: Lines, rng: random.Random, intent: str, received: int, currency: str, account: str | None) -> None:
+    """Two parts of it: the second may fail after its success, and then Stripe shows it no more."""
+    for part in (1, 2):
+        minor, id_, failed = rng.randint(1, received // 2), ids.new("ref"), part == 2 and rng.random() < 0.3
+        line = {
+            "kind": "refund",
+            "id": id_,
+            "account": account,
+            "object": f"re_{intent}_{part}",
+            "part": 1,
+            "minor": minor,
+            "currency": currency,
+            "state": "failed" if failed else "succeeded",
+            "says": "undone" if failed else "done",
+            "batch": None if failed else rng.randint(0, 12),
+            "ended": (NOON - timedelta(hours=1)).isoformat(),
+        }
+        lines[OURS].append(line)
+        told = {"kind": "refund", "id": id_, "minor": minor, "currency": currency, "asked": asked_at(id_)}
+        lines[ARCHIVE].append(told)
+        if not failed:
+            lines[STRIPE].append(effect("refund", f"re_{intent}_{part}", minor, currency, id_, account, of=intent))
+
+
 def effect(
-    kind: str, object_: str, minor: int, currency: str, operation: str | None, account: str | None
+    kind: str,
+    object_: str,
+    minor: int,
+    currency: str,
+    operation: str | None,
+    account: str | None,
+    of: str | None = None,
 ) -> dict[str, Any]:
     return {
         "account": account,
         "kind": kind,
         "object": object_,
+        "of": of,
         "minor": minor,
         "currency": currency,
-        "livemode": False,
+        "livemode": None if kind == "refund" else False,
         "state": "succeeded",
         "operation": operation,
         "asked": asked_at(operation),
@@ -85,7 +118,7 @@ def write(directory: Path, lines: Lines, **changes: Any) -> list[Path]:
     times = {ARCHIVE: NOON - timedelta(seconds=60), STRIPE: NOON - timedelta(seconds=30), OURS: NOON}
     written = []
     for name, at in times.items():
-        heads = {"capture": 12, "invoice": 12} if name == ARCHIVE else {}
+        heads = dict.fromkeys(("capture", "invoice", "refund"), 12) if name == ARCHIVE else {}
         header = Header(name, "test", False, SINCE, at, at, heads=heads)
         path = directory / f"{name}.jsonl"
         exports.write(path, header, lines[name], lambda at=at: at)  # type: ignore[misc]
@@ -166,6 +199,12 @@ def one_of_two_parts(lines: Lines) -> None:
     of(lines, STRIPE, second)["minor"] -= second["minor"]
 
 
+def given_back_by_hand(lines: Lines) -> None:
+    refund = old(lines, STRIPE, kind="refund")
+    taken = next(each for each in lines[STRIPE] if each["object"] == refund["of"])
+    lines[STRIPE].append({**refund, "object": "re_by_hand", "minor": taken["minor"], "operation": None, "asked": None})
+
+
 def another_currency(lines: Lines) -> None:
     of(lines, STRIPE, old(lines, OURS, says="done", currency="USD"))["currency"] = "EUR"
 
@@ -208,6 +247,7 @@ VIOLATIONS: dict[Callable[[Lines], None], str] = {
     taken_after_a_decline: "effect_of_what_failed",
     another_amount: "amount",
     one_of_two_parts: "amount",
+    given_back_by_hand: "refunded_more",
     another_currency: "currency",
     another_account: "account",
     live_mode: "mode",

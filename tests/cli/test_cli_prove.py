@@ -26,11 +26,16 @@ def asked(service: Service, made: str, run, monkeypatch: pytest.MonkeyPatch, tmp
     invoices = [service.ask_for_invoice(service.customer_despite_faults()) for _ in range(2)]
     assert service.settle(*captures, *invoices) == ["captured"] * 8 + ["sent"] * 2
     service.standin.clear_faults()
+    assert (
+        service.settle(service.ask_for_refund(captures[2]), service.ask_for_refund(captures[2], None))
+        == ["succeeded"] * 2
+    )
     service.ask_for_capture()
     service.plan()
     # As if all of that had been a while ago.
     service.execute(YOUNG.format("captures"))
     service.execute(YOUNG.format("invoices"))
+    service.execute(YOUNG.format("refunds"))
     assert run("archive", "run", "--once").status == 0
     return [*captures, *invoices]
 
@@ -51,6 +56,7 @@ def test_after_faults_the_certificate_says_that_everything_agrees(run, service: 
     assert "  159.92 USD can be compared with Stripe, which has 159.92 USD" in lines
     assert "  159.92 USD must be archived, and the archive has 159.92 USD" in lines
     assert any(line.startswith("invoice ") and ": 2 requests, " in line for line in lines)
+    assert "refund USD: 2 requests, 19.99 USD" in lines
     assert "not known yet: 1 capture requested" in lines
     for name in EXPORTS:
         (shown,) = [line for line in lines if line.startswith(f"  {name} ")]
