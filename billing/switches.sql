@@ -43,8 +43,7 @@ SELECT r.operation_id, r.step
    AND :scope IN ('everything', o.kind, 'contract:' || w.contract, 'queue:' || w.queue,
                   'account:' || coalesce(o.account, 'own'), 'currency:' || o.currency)
    AND EXISTS (SELECT FROM billing.facts AS f
-                WHERE f.entity_type IN ('capture', 'void', 'invoice') AND f.entity_id = r.operation_id
-                WHERE f.entity_type IN ('capture', 'refund', 'invoice') AND f.entity_id = r.operation_id
+                WHERE f.entity_type IN ('capture', 'void', 'refund', 'invoice') AND f.entity_id = r.operation_id
                   AND f.happened_at >= :since AND f.payload ->> 'why' = :why)
  ORDER BY r.id LIMIT :most;
 

@@ -17,9 +17,7 @@ from billing.operations import OPERATIONS, operation_of
 from billing.schedules import SCHEDULES
 from billing.scopes import KINDS, Place, known_scope, scopes_of
 from billing.states import WorkState
-from billing.tables.entities import Capture, Invoice
 from billing.tables.facts import Fact
-from billing.tables.scheduled_runs import ScheduledRun
 from jobs.cli import switch_output
 from jobs.road import housekeeping, ticks
 
@@ -96,13 +94,14 @@ def test_a_pull_waits_for_a_worker_that_is_preparing_work_of_an_older_relay(serv
 
 def test_the_statement_counts_every_operation_in_the_scopes_that_python_gives_it(service: Service) -> None:
     """They are written twice: in billing/scopes.py and in billing/switches.sql. A new kind is added to both."""
-    asked = [capture(service), capture(service, "EUR"), service.ask_for_invoice()]
+    asked = [capture(service), capture(service, "EUR"), service.ask_for_invoice(), service.ask_for_void()]
+    asked.append(service.ask_for_refund(service.captured_one()))
     with database.transaction(service.engines["operator"]) as session:
         asked.append(ticks.ask_for(session, SCHEDULES[0], actor="anna").id)
     service.execute("UPDATE billing.captures SET account = 'acct_1' WHERE id = :id", id=asked[1])
     service.plan()
     counted = {each.table for each in OPERATIONS.values() if each.scope is not None}
-    assert counted == {Capture, Invoice, ScheduledRun}, "the statements of billing/switches.sql must count the new kind"
+    assert counted == {operation_of(each).table for each in asked}, "billing/switches.sql must count the new kind"
     for each in asked:
         work, row = service.work(each), service.row(operation_of(each).table, each)
         currency = getattr(row, "currency", None)
