@@ -9,7 +9,6 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from billing import database, statements
-from billing.registration import Contract
 from billing.schedules import SCHEDULES, Schedule
 from jobs.road import contracts, ticks
 
@@ -79,19 +78,12 @@ def _used(session: Session, statement: str, since: str) -> dict[str, Use]:
 
 def _contracts(used: Mapping[str, Use], *, young: bool) -> Iterator[Entry]:
     known = [contract for operation, contract in contracts.contracts() if not operation.local]
-    newest = {contract.name: contract.version for contract in sorted(known, key=lambda each: each.version)}
     for contract in known:
         use = used.get(contracts.named(contract), NEVER)
-        why = None if use.volume or young else _unused(contract, newest[contract.name])
+        why = None if use.volume or young else f"not used for {WINDOW.days} days"
         yield Entry("contract", contracts.named(contract), contract.owner, contract.purpose, *use, why)
     for name in sorted(used.keys() - contracts.known()):
         yield Entry("contract", name, "", "", *used[name], "this version does not know it: billing contracts list")
-
-
-def _unused(contract: Contract, newest: int) -> str:
-    if contract.version < newest:
-        return f"nothing starts it any more: billing contracts drained {contracts.named(contract)}"
-    return f"not used for {WINDOW.days} days"
 
 
 def _schedules(used: Mapping[str, Use], now: datetime, *, young: bool) -> Iterator[Entry]:
