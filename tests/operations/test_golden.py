@@ -217,6 +217,8 @@ def test_what_this_version_writes_has_the_fields_that_its_contracts_promise(serv
     service.ask_for_capture(authorization=whole, account="acct_1", terms=fee)
     service.notice(service.ask_for_void(), service.ask_for_void(account="acct_1"))
     service.notice(service.ask_for_invoice(), service.ask_for_invoice(account="acct_1"))
+    taken = service.captured_one()
+    service.notice(service.ask_for_refund(taken), service.ask_for_refund(taken, None, reason="duplicate"))
     service.pull("captures")
     refuse_credentials(service)
     service.pull("account:own")
