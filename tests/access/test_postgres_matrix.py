@@ -47,6 +47,13 @@ TRIES = [
         "ask for a second capture of an authorization",
         "INSERT INTO billing.captures (id, request_id, payment_intent, amount_minor, currency, capture_no)"
         " VALUES ('cap_2', 'order-2', 'pi_1', 1, 'USD', 2)",
+        "application operator",
+    ),
+    one(
+        "keep the rest, for a fee",
+        "INSERT INTO billing.captures (id, request_id, payment_intent, amount_minor, currency, keeps_remainder,"
+        " application_fee_minor) VALUES ('cap_2', 'order-2', 'pi_2', 2, 'USD', true, 1)",
+        "application operator",
     ),
     one(
         "ask for a void",
@@ -91,6 +98,10 @@ TRIES = [
     one("raise an amount", "UPDATE billing.captures SET amount_minor = 1000000"),
     one("change a currency", "UPDATE billing.captures SET currency = 'EUR'"),
     one("lead a capture to another authorization", "UPDATE billing.captures SET payment_intent = 'pi_3'"),
+    one("put a capture before others", "UPDATE billing.captures SET capture_no = 9"),
+    one("keep a rest that was to be given back", "UPDATE billing.captures SET keeps_remainder = true"),
+    one("raise a fee", "UPDATE billing.captures SET application_fee_minor = 2"),
+    one("raise a transfer", "UPDATE billing.captures SET transfer_minor = 2"),
     one("rename a request", "UPDATE billing.captures SET request_id = 'order-3'"),
     one("raise an invoice", "UPDATE billing.invoices SET total_minor = 1000000"),
     one("send an invoice to somebody else", "UPDATE billing.invoices SET customer = 'cus_3'"),
