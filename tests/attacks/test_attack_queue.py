@@ -132,9 +132,9 @@ def test_two_new_contracts_of_one_topic_are_both_planned_for_old_facts(
 ) -> None:
     capture = service.ask_for_capture()
     service.plan()
-    (now,) = OPERATIONS["capture"].contracts
+    now, *others = OPERATIONS["capture"].contracts
     new = (replace(now, name="first_new", since=2), replace(now, name="second_new", since=2))
-    monkeypatch.setitem(OPERATIONS, "capture", replace(OPERATIONS["capture"], contracts=(now, *new)))
+    monkeypatch.setitem(OPERATIONS, "capture", replace(OPERATIONS["capture"], contracts=(now, *others, *new)))
     monkeypatch.setattr(planning, "CONTRACTS_VERSION", 2)
     for _ in range(3):
         planning.catch_up(service.engine, service.timing)

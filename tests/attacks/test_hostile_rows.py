@@ -182,7 +182,7 @@ def drop_constraints(service: Service) -> None:
 
 
 WRITTEN = ", ".join(
-    f"billing.{name}" for name in "captures invoices invoice_lines facts work idempotency_records".split()
+    f"billing.{name}" for name in "captures refunds invoices invoice_lines facts work idempotency_records".split()
 )
 PATHS = re.compile(r"/v1/(account|events|customers|invoices|(payment_intents|invoices)/(pi|in)_\w+(/[a-z_]+)?)")
 

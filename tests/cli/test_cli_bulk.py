@@ -348,7 +348,7 @@ def test_a_process_that_dies_at_any_statement_is_continued_and_nothing_is_asked_
     event.listen(engine, "commit", die)
     deaths = 0
     for after in range(1, 200):
-        service.execute("TRUNCATE billing.captures, billing.facts, billing.bulks")
+        service.execute("TRUNCATE billing.captures, billing.refunds, billing.facts, billing.bulks")
         left[0] = after
         try:
             Bulk(service, path, engine).run()

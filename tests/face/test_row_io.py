@@ -33,6 +33,7 @@ from billing.tables.closed_periods import ClosedPeriod
 from billing.tables.entities import Switch
 from billing.tables.facts import Fact
 from billing.tables.idempotency_records import Record
+from billing.tables.received_events import ReceivedEvent
 from billing.tables.schema import Table
 from billing.tables.work import Work
 
@@ -58,7 +59,12 @@ SAMPLES: dict[type[Any], list[Any]] = {
     ARRAY: [[AWKWARD, "", "NULL", "{}"], [], ["a,b"]],
 }
 
-BY_THE_CLOCK = {Fact: ["happened_at"], ArchiveHead: ["made_at"], ClosedPeriod: ["closed_at"]}
+BY_THE_CLOCK = {
+    Fact: ["happened_at"],
+    ArchiveHead: ["made_at"],
+    ClosedPeriod: ["closed_at"],
+    ReceivedEvent: ["received_at", "match_at"],
+}
 """Their default does not stand still in a transaction."""
 
 
