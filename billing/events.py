@@ -46,7 +46,7 @@ class Refused(StrEnum):
 ADVICE: Mapping[Refused, str] = {
     Refused.NO_SIGNATURE: "it has no header Stripe-Signature with a signature: it was not Stripe that sent this, or a "
     "proxy drops it",
-    Refused.BAD_SIGNATURE: "no secret in BILLING_WEBHOOK_SECRETS has signed these bytes: add the endpoint's own "
+    Refused.BAD_SIGNATURE: "none of the signing secrets here has signed these bytes: add the endpoint's own "
     "(whsec_...), and let no proxy change the body",
     Refused.TOO_OLD: f"it was signed more than {TOLERANCE_S} s ago: set the clock of this machine, or it is a replay",
     Refused.FROM_THE_FUTURE: f"it was signed more than {TOLERANCE_S} s ahead: set the clock of this machine",
