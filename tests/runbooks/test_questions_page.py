@@ -62,6 +62,8 @@ def a_little_of_everything(service: Service, run: Run) -> dict[str, str]:
     service.work_off()
     assert service.status(contradicted).state == "conflict"
 
+    assert service.settle(service.ask_for_refund(held, reason="requested_by_customer")) == ["succeeded"]
+
     (intent,) = service.intents()
     service.standin.add_fault("drop_before", path=f"{intent}/capture$")
     service.ask_for_capture(intent)
