@@ -31,8 +31,6 @@ from jobs.reconciliation.classes import CLASSES, DifferenceClass
 from jobs.reconciliation.mirror import INVOICES, LEDGER, Listed
 
 SQL = statements.beside(__file__)
-CHANGED = {"capture": "changed_capture", "invoice": "changed_invoice"}
-"""The statement that finds what changed of a kind."""
 
 SLICE = timedelta(hours=1)
 """So much is compared before how far it came is noted: a pass that dies repeats no more."""
@@ -46,6 +44,8 @@ BEHIND = "state"
 
 _OURS = {LEDGER.name: "capture", INVOICES.name: "invoice"}
 """By list, the kind of operations that is compared with it."""
+_CHANGED = {LEDGER.name: "changed_capture", INVOICES.name: "changed_invoice"}
+"""By list, the statement that finds what changed of that kind."""
 
 
 @dataclass(slots=True)
@@ -104,9 +104,8 @@ class Comparison:
         return set(statements.run(session, SQL["shown_or_open"], **values).scalars())
 
     def _changed(self, session: Session, after: int, last: int) -> Sequence[Row[Any]]:
-        kind = _OURS[self.listed.name]
         values = {"account": self.account, "after": after, "last": last, "most": FACTS}
-        return statements.run(session, SQL[CHANGED[kind]], **values).all()
+        return statements.run(session, SQL[_CHANGED[self.listed.name]], **values).all()
 
     def _compare(self, session: Session, subjects: list[str], until: datetime) -> None:
         values = {"subjects": subjects, "until": until}
