@@ -143,6 +143,7 @@ ERRORS = (
     ErrorClass("archive", archive.BadScratch, "facts cannot be brought back into that place", OPERATOR),
     ErrorClass("archive", archive.BadQuestion, "no such query, a wrong parameter, or an empty range", OPERATOR),
     ErrorClass("archive", archive.BadQuery, "its SQL is wrong, or contradicts its header", OPERATOR),
+    ErrorClass("archive", archive.BadExport, "a file is no export, is not whole, or does not fit the others", OPERATOR),
     ErrorClass("archive", archive.NotClosable, "a month is not over, not archived, or closed already", OPERATOR),
     ErrorClass("archive", archive.TooLarge, "a query needs more time, memory, disk or rows than it may have", OPERATOR),
 )
