@@ -28,7 +28,8 @@ READY = "ready"
 
 def main(functions: Mapping[str, Function] = FUNCTIONS) -> None:
     answer_to, sys.stdout = sys.stdout, sys.stderr
-    print(READY, file=answer_to, flush=True)
+    answer_to.write(f"{READY}\n")
+    answer_to.flush()
     asked = json.load(sys.stdin)
     _limit(asked["memory_mb"])
     json.dump(_answer(asked, functions), answer_to)

@@ -125,8 +125,8 @@ class Application:
         return refused
 
     def _refuse(self, reason: Refused, event: ReceivedEvent | None = None) -> Answer:
-        known = {"event_id": event.id, "event_type": event.type} if event is not None else {}
-        log.warning("webhook.refused", reason=str(reason), **known)
+        event_id, event_type = (event.id, event.type) if event is not None else (None, None)
+        log.warning("webhook.refused", reason=str(reason), event_id=event_id, event_type=event_type)
         again = (("retry-after", str(AGAIN_S)),) if reason is Refused.BUSY else ()
         return Answer(_STATUS.get(reason, 400), _error(reason, ADVICE[reason]), again)
 
