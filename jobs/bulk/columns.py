@@ -84,6 +84,10 @@ def asked_by(row: Row | BadRow, movable: Movable, bulk: str, account: str | None
     if problems:
         return problems
     named = "request_id" in arguments
+    if not named and movable.once is not None and movable.once(arguments) is None:
+        # A made-up name holds the bulk and the line; a corrected file has others, and would ask for the part again.
+        why = "is missing; a row that leaves room for another of its payment needs its own"
+        return [Problem(row.line, "request_id", why)]
     arguments.setdefault("request_id", f"{bulk}:{row.line}")
     return Asked(row.line, arguments, arguments.get("amount"), named, _remark(arguments))
 

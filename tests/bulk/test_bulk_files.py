@@ -188,6 +188,17 @@ def test_a_kind_that_may_be_asked_for_again_needs_names_of_its_own():
         read(b"charge,amount\nch_1,19.99 USD\n", movable)
 
 
+def test_a_row_that_leaves_room_for_another_needs_a_name_of_its_own():
+    header, part = "payment_intent,amount,remainder,request_id\n", "pi_1,7.00 USD,keep"
+    named, unnamed, released = read(f"{header}{part},parcel-1\n{part},\npi_1,7.00 USD,release,\n".encode())
+    assert isinstance(named, Asked)
+    assert named.arguments["request_id"] == "parcel-1"
+    assert isinstance(unnamed, Problem)
+    assert (unnamed.line, unnamed.column) == (3, "request_id")
+    assert isinstance(released, Asked)
+    assert released.arguments["request_id"] == "june:4"
+
+
 @dataclass(frozen=True)
 class Wishes:
     tip: Money | None = None
