@@ -135,8 +135,8 @@ def _firsts(wanted: Wanted) -> Select[Any]:
     # Along the index of the facts' numbers, backwards: the ids begin with their time.
     query = select(*_COLUMNS).where(Fact.entity_type == COMMAND, Fact.entity_version == _FIRST)
     if wanted.since is not None:
-        oldest = int((wanted.since - _CLOCKS_DIFFER).timestamp() * 1000)
-        query = query.where(Fact.happened_at >= wanted.since, Fact.entity_id >= f"cmd_{max(oldest, 0):012x}")
+        oldest = ids.first("cmd", wanted.since - _CLOCKS_DIFFER)
+        query = query.where(Fact.happened_at >= wanted.since, Fact.entity_id >= oldest)
     if wanted.actor is not None:
         query = query.where(Fact.actor == wanted.actor)
     for name in ("command", "about"):

@@ -1,23 +1,20 @@
 """The kinds of requests that have an effect at Stripe, and by what each is recognized there and in the archive."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from billing import captures, invoices, refunds
+from billing import captures, ids, invoices, refunds
 from billing.registration import Operation
 from billing.states import CaptureState, InvoiceState, RefundState
 
 DONE, NONE, UNDONE, OPEN = "done", "none", "undone", "open"
-_ID = re.compile(r"[a-z]{3,4}_([0-9a-f]{12})[0-9a-f]{20}")
 
 
 def asked_at(request_id: object) -> float | None:
-    """When this id of ours was made, in seconds since 1970: it is a UUID of version 7 (`billing.ids`). None: it is no
-    such id."""
-    matched = _ID.fullmatch(request_id) if isinstance(request_id, str) else None
-    return int(matched[1], 16) / 1000 if matched is not None else None
+    """When this id of ours was made, in seconds since 1970; None: it is no such id."""
+    made = ids.made_at(request_id)
+    return made.timestamp() if made is not None else None
 
 
 @dataclass(frozen=True, slots=True)

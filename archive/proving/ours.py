@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from archive.proving.exports import Line
 from archive.proving.kinds import DONE, KINDS, Kind
+from billing import ids
 from billing.database import Transact
 from billing.tables.facts import Fact
 
@@ -25,7 +26,7 @@ def lines(transact: Transact, since: datetime) -> Iterator[Line]:
     `batch`: of the fact that tells of its effect. Null if no archiver has taken it yet, or there is no effect.
     """
     for kind in KINDS:
-        after = _first_id(kind, since - _CLOCKS)
+        after = ids.first(kind.operation.prefix, since - _CLOCKS)
         while page := transact(lambda session, kind=kind, after=after: _page(session, kind, after)):  # type: ignore[misc]
             yield from (line for line, requested_at in page if requested_at >= since)
             after = page[-1][0]["id"]
@@ -64,11 +65,6 @@ def _batches(session: Session, kind: Kind, ids: list[str]) -> Mapping[str, int |
         Fact.entity_type == kind.name, Fact.entity_id.in_(ids), Fact.topic == kind.topic
     )
     return {row.entity_id: row.batch_no for row in session.execute(told)}
-
-
-def _first_id(kind: Kind, since: datetime) -> str:
-    """The smallest id of that time: a UUID of version 7 begins with the milliseconds since 1970 (RFC 9562)."""
-    return f"{kind.operation.prefix}_{max(0, int(since.timestamp() * 1000)):012x}{0:020x}"
 
 
 def accounts(transact: Transact) -> list[str | None]:

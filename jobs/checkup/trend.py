@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from billing import database
+from billing import database, ids
 from billing.facts import PAYLOAD_TEXT, UnreadablePayload, read_payload
 from billing.operations import by_id
 from billing.shapes import whole
@@ -127,9 +127,8 @@ class Trend:
 def snapshots(session: Session) -> list[Snapshot]:
     """Those of the weeks that are compared, the oldest first."""
     since = database.now(session) - (WEEKS + 1) * _WEEK
-    # Ids of runs begin with their time in milliseconds, and the index of facts is by type and id.
-    first_id = f"run_{int(since.timestamp() * 1000):012x}"
-    mine = (Fact.entity_type == "run", Fact.entity_id >= first_id, Fact.topic == "run.done")
+    # The index of facts is by type and id.
+    mine = (Fact.entity_type == "run", Fact.entity_id >= ids.first("run", since), Fact.topic == "run.done")
     found: dict[datetime, Snapshot] = {}
     for (written,) in session.execute(select(PAYLOAD_TEXT).where(*mine).order_by(Fact.entity_id)):
         if (one := _snapshot(written)) is not None:

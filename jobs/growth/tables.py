@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from billing import database, statements
+from billing import database, ids, statements
 
 SQL = statements.beside(__file__)
 
@@ -102,7 +102,7 @@ def _by_day(engine: Engine, table: str, bounds: Sequence[datetime]) -> list[int]
             marks: list[Any] = (
                 [first_fact(session, bound) for bound in bounds]
                 if table == "facts"
-                else [f"{_PREFIXES[table]}_{int(bound.timestamp() * 1000):012x}" for bound in bounds]
+                else [ids.first(_PREFIXES[table], bound) for bound in bounds]
             )
             values = {"lows": marks[1:], "highs": marks[:-1], "most": COUNT_MOST}
             return list(statements.run(session, SQL[table], **values).scalars())

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from billing import database, statements
+from billing import database, ids, statements
 from billing.schedules import SCHEDULES, Schedule
 from jobs.road import contracts, ticks
 
@@ -62,13 +62,12 @@ def read(session: Session) -> list[Entry]:
     """Contracts first, then schedules. It counts the work of 30 days: with millions of rows that takes seconds."""
     now = database.now(session)
     since = now - WINDOW
-    # An id that was made at that time begins so (billing/ids.py).
-    first = f"{int(since.timestamp() * 1000):012x}"
-    used = {name: _used(session, name, first) for name in ("used_contracts", "used_schedules")}
+    contracts_used = _used(session, "used_contracts", ids.first("wrk", since))
+    schedules_used = _used(session, "used_schedules", ids.first("run", since))
     young = statements.run(session, SQL["installed_at"]).scalar_one() > since
     return [
-        *_contracts(used["used_contracts"], young=young),
-        *_schedules(used["used_schedules"], now, young=young),
+        *_contracts(contracts_used, young=young),
+        *_schedules(schedules_used, now, young=young),
     ]
 
 
