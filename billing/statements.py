@@ -23,9 +23,13 @@ _COMMENT = re.compile(r"^ *--.*\n", re.MULTILINE)
 
 def beside(module: str) -> dict[str, str]:
     """The statements of the `.sql` file beside this module (`__file__`), by name, written as the driver takes them."""
-    source = Path(module).with_suffix(".sql").read_text(encoding="utf-8")
-    _, *parts = _NAME.split(source)
-    return {name: _for_the_driver(statement) for name, statement in zip(parts[::2], parts[1::2], strict=True)}
+    return {name: _for_the_driver(statement) for name, statement in as_written(module).items()}
+
+
+def as_written(module: str) -> dict[str, str]:
+    """As `beside`, unchanged: for another database than Postgres."""
+    _, *parts = _NAME.split(Path(module).with_suffix(".sql").read_text(encoding="utf-8"))
+    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def run(session: Session, statement: str, **values: Any) -> CursorResult[Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from archive.proving.exports import Line
@@ -65,20 +65,3 @@ def _batches(session: Session, kind: Kind, ids: list[str]) -> Mapping[str, int |
         Fact.entity_type == kind.name, Fact.entity_id.in_(ids), Fact.topic == kind.topic
     )
     return {row.entity_id: row.batch_no for row in session.execute(told)}
-
-
-def accounts(transact: Transact) -> list[str | None]:
-    """The accounts that any request was for: None for our own, which is always among them."""
-    found: set[str] = set()
-    for kind in KINDS:
-        # From one to the next along the index, because there may be millions of requests.
-        account = kind.operation.table.account
-        newest: str | None = transact(lambda session, account=account: session.scalar(select(func.min(account))))  # type: ignore[misc]
-        while newest is not None:
-            found.add(newest)
-            newest = transact(
-                lambda session, account=account, newest=newest: session.scalar(  # type: ignore[misc]
-                    select(func.min(account)).where(account > newest)
-                )
-            )
-    return [None, *sorted(found)]

@@ -7,7 +7,6 @@ It reads three files and nothing else: no network, no Postgres, no settings. So 
 are SQL, in proof.sql; DuckDB runs them in bounded memory.
 """
 
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import duckdb
 from archive.errors import BadExport
 from archive.proving.exports import ARCHIVE, EXPORTS, OURS, STRIPE, Header, read
 from archive.proving.kinds import KINDS
+from billing import statements
 
 YOUNG = timedelta(seconds=5)
 """What is done here was done at Stripe before. But "before Stripe was read" is told by two clocks, which may differ."""
@@ -37,15 +37,8 @@ _COLUMNS = {
     ARCHIVE: "kind TEXT, id TEXT, minor BIGINT, currency TEXT, asked DOUBLE",
 }
 """What a line of each export has. A line of another file, the header and the end have no kind."""
-_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
-
-
-def _statements() -> dict[str, str]:
-    _, *parts = _NAME.split(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
-    return dict(zip(parts[::2], parts[1::2], strict=True))
-
-
-RULES = tuple(name for name in _statements() if name != "views")
+SQL = statements.as_written(__file__)
+RULES = tuple(name for name in SQL if name != "views")
 """Every rule, in the order in which they are checked."""
 
 
@@ -95,7 +88,6 @@ def prove(files: Sequence[Path]) -> Proof:
     environment, mode and time, or if ours was not written last."""
     headers = _checked({path: read(path) for path in files})
     by_name = {header.export: (path, header) for path, header in headers.items()}
-    statements = _statements()
     with tempfile.TemporaryDirectory(prefix="billing-proof-") as scratch, _engine(scratch) as engine:
         for name in EXPORTS:
             _load(engine, name, by_name[name][0])
@@ -108,8 +100,8 @@ def prove(files: Sequence[Path]) -> Proof:
         }
         young = by_name[STRIPE][1].begun - YOUNG
         # A view has no parameters. This one is a time of ours, and not of the files.
-        engine.execute(statements["views"].replace("$young", f"TIMESTAMPTZ '{young.isoformat()}'"))
-        broken = {name: found for name in RULES if (found := _broken(engine, statements[name], values)) is not None}
+        engine.execute(SQL["views"].replace("$young", f"TIMESTAMPTZ '{young.isoformat()}'"))
+        broken = {name: found for name in RULES if (found := _broken(engine, SQL[name], values)) is not None}
         return Proof(
             {name: header for name, (_, header) in by_name.items()},
             broken,

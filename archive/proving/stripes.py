@@ -1,32 +1,18 @@
 """The export of Stripe's side: every effect that its lists show, ours and those of others. It only reads."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from archive.proving.exports import Line
 from archive.proving.kinds import asked_at
-from billing.errors import BillingError
-from billing.gateway import Answer, Budget, Gateway, Request, Response, boot_clock
-from billing.records import CallSettings
+from billing.reading import NotRead
 from billing.steps import METADATA_KEY, Json, Reader, Unread
 
 AUTHORIZED_DAYS = 35
 """An intent may be captured so long after it was made: authorizations last 31 days at most, with some to spare.
 Source: docs.stripe.com/payments/extended-authorization."""
-PAGE_S = 30.0
-PAUSES_S = (0.2, 1.0, 5.0, 15.0)
-"""After each time that a page was not answered. Then it is asked for once more, and the export is given up."""
-THROTTLED, SERVER_ERROR = 429, 500
 _CLOCKS = timedelta(hours=1)
-
-
-class NotRead(BillingError):
-    """Stripe did not answer what was asked, so there is no export."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(f"Stripe could not be read to the end ({why}); nothing was written; run it again")
 
 
 def lines(reader: Callable[[str | None], Reader], accounts: Sequence[str | None], since: datetime) -> Iterator[Line]:
@@ -89,25 +75,3 @@ _LISTS: tuple[tuple[str, timedelta, Callable[[Json], Line | None]], ...] = (
     ("/v1/refunds", _CLOCKS, _refunded),
 )
 """Each list, how much further back than the requests it is read, and what of it is an effect."""
-
-
-def readers(gateway: Gateway, call_settings: CallSettings) -> Callable[[str | None], Reader]:
-    """The reader of an account, through this gateway. Each page has a time of its own, and is asked for again if no
-    answer came: an export has many pages, and to read is harmless."""
-
-    def of_account(account: str | None) -> Reader:
-        def get(path: str) -> Answer:
-            for pause_s in PAUSES_S:
-                answer = once(path)
-                if isinstance(answer, Response) and answer.status < SERVER_ERROR and answer.status != THROTTLED:
-                    return answer
-                time.sleep(pause_s)
-            return once(path)
-
-        def once(path: str) -> Answer:
-            until = boot_clock() + PAGE_S
-            return gateway.send(Request("GET", path, account=account), Budget(until, until))
-
-        return Reader(get, account or call_settings.own_account)
-
-    return of_account

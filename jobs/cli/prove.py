@@ -65,10 +65,9 @@ def stripe(file: File, since: Moment = None, as_json: AsJson = False) -> None:
     Example:
       billing export stripe proof/stripe.jsonl --since 2026-11-01
     """
-    from functools import partial
-
     from archive.proving import exports, stripes
-    from archive.proving import ours as our_side
+    from billing.accounts import accounts
+    from billing.reading import patient_readers
     from jobs.cli.opening import open_process
     from jobs.process.patience import patiently
 
@@ -76,8 +75,8 @@ def stripe(file: File, since: Moment = None, as_json: AsJson = False) -> None:
     try:
         process.check(provider=True)
         header = _header(exports.STRIPE, process.settings, since)
-        accounts = our_side.accounts(partial(patiently, process))
-        lines = stripes.lines(stripes.readers(process.gateway(1), process.call_settings), accounts, header.since)
+        readers = patient_readers(process.gateway(1), process.call_settings)
+        lines = stripes.lines(readers, patiently(process, accounts), header.since)
         _say(exports.write(file, header, lines, _now, _progress("effects")), file, as_json)
     finally:
         process.close()

@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from billing import database, statements
+from billing.accounts import accounts
 from billing.database import Transact
 from billing.gateway import Gateway
 from billing.tables.schema import Installation
@@ -86,11 +87,11 @@ class Reconciliation:
         """Read and compare, until `until`, which must not lie in the future, or until now. `since`: from then on, what
         was read and compared before is read and compared again."""
         report = Report()
-        now, begin, accounts = self.transact(_standing)
+        now, begin, every = self.transact(_standing)
         end = until or now
         if since is not None:
             self.transact(lambda session: statements.run(session, SQL["begin_again"], since=since))
-        for account in accounts:
+        for account in every:
             mirror = Mirror(self.gateway, self.transact, account)
             try:
                 for listed in LISTS:
@@ -132,8 +133,7 @@ def _standing(session: Session) -> tuple[datetime, datetime, list[str | None]]:
     """Now; when the first pass begins; every account that something was asked for."""
     now = database.now(session)
     installed = session.scalars(select(Installation.created_at)).one()
-    accounts: list[str | None] = [None, *statements.run(session, SQL["accounts"]).scalars()]
-    return now, max(installed - BEFORE, now - BACK), accounts
+    return now, max(installed - BEFORE, now - BACK), accounts(session)
 
 
 def _stand(session: Session, report: Report) -> None:

@@ -10,21 +10,22 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
 from billing import database, ids, row_io, statements, store
+from billing.accounts import accounts
 from billing.database import Transact
-from billing.errors import BillingError
-from billing.gateway import Budget, Gateway, Request, boot_clock
+from billing.gateway import Gateway
 from billing.idempotency import lease_alive
 from billing.learned import EFFECT_IS_OURS, Learned
 from billing.operations import by_id, operation_of
 from billing.own_events import key_of
+from billing.reading import NotRead, patient_readers
 from billing.records import CallSettings, conclude, plan
 from billing.states import RecordState
-from billing.steps import Json, LoadedOperation, LookResult, Reader, Step, Unread
+from billing.steps import Json, LoadedOperation, LookResult, Step, Unread
 from billing.tables.idempotency_records import Record
 from jobs.recovery import shown_rows
 from jobs.recovery.repeats import Repeats
@@ -42,16 +43,8 @@ EVENTS_DAYS = 30
 """Stripe lists no older events. Source: docs.stripe.com/api/events."""
 RECOVERED = "recovered"
 """How a call is concluded that was forgotten, and the reason of a state that comes of it."""
-READ_S = 30.0
 
 _OPEN = (RecordState.PLANNED, RecordState.SENT, RecordState.IN_DOUBT)
-
-
-class NotRead(BillingError):
-    """Stripe did not answer what was asked, so nothing is known to be compared."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(f"Stripe could not be read to the end ({why}); what was attached stays; run it again")
 
 
 @dataclass(slots=True)
@@ -90,6 +83,7 @@ class StripesSide:
         self, gateway: Gateway, call_settings: CallSettings, transact: Transact, since: datetime, actor: str
     ) -> None:
         self._gateway, self._call_settings = gateway, call_settings
+        self._readers = patient_readers(gateway, call_settings)
         self._transact, self._since, self._actor = transact, since, actor
         name = re.escape(f"{call_settings.service}:{call_settings.environment}")
         self._key = re.compile(rf"{name}:([a-z]{{3,4}}_[0-9a-f]{{32}}):(.+):g(\d+)")
@@ -98,8 +92,7 @@ class StripesSide:
         """Every operation of ours for which something was done since, the one that was done first first: a refund is
         made again after its capture. Raises NotRead."""
         found: dict[str, Trace] = {}
-        accounts = [None, *self._transact(lambda session: list(statements.run(session, SQL["accounts"]).scalars()))]
-        for account in accounts:
+        for account in self._transact(accounts):
             for event in self._events(account):
                 matched = self._key.fullmatch(key_of(event) or "")
                 if matched is None or by_id(matched[1]) is None:
@@ -152,16 +145,9 @@ class StripesSide:
     def _events(self, account: str | None) -> Iterator[Json]:
         created = {"gte": int(self._since.timestamp())}
         try:
-            yield from self._reader(account).pages("/v1/events", {"types": list(EVENTS), "created": created})
+            yield from self._readers(account).pages("/v1/events", {"types": list(EVENTS), "created": created})
         except Unread as unread:
             raise NotRead(unread.why) from None
-
-    def _reader(self, account: str | None) -> Reader:
-        def get(path: str) -> Any:
-            until = boot_clock() + READ_S
-            return self._gateway.send(Request("GET", path, account=account), Budget(until, until))
-
-        return Reader(get, account or self._call_settings.own_account)
 
     # Attaching.
 
@@ -221,7 +207,7 @@ class StripesSide:
         shown = trace.left_by.get(step.name)
         if shown and step.judge is not None and step.judge(loaded, shown).learned is Learned.SUCCEEDED:
             return LookResult(Learned.FOUND_OURS, shown)
-        found = step.look(loaded, self._reader(trace.account), self._gateway.livemode)
+        found = step.look(loaded, self._readers(trace.account), self._gateway.livemode)
         if found.learned is Learned.LOOK_UNANSWERED:
             raise NotRead(found.why)
         return found

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from billing import capture_places, inbox, invoices, lineage, many, statements, store, switches
+from billing import accounts, capture_places, inbox, invoices, lineage, many, statements, store, switches
 from billing.database import transaction
 from billing.timing import SHORT
 from jobs.growth import tables
@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 # By its name the package holds the function.
 changes = sys.modules["billing.changes"]
 ROOMS = [
+    accounts,
     capture_places,
     changes,
     inbox,
