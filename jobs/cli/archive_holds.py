@@ -6,9 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.cli.acting import acting
-from jobs.cli.archive_verify import every_few_seconds
 from jobs.cli.moments import Moment, moment
-from jobs.cli.output import Actor, AsJson, Reason, clock, counted, print_json, print_line, print_table
+from jobs.cli.output import (
+    Actor,
+    AsJson,
+    Reason,
+    clock,
+    counted,
+    every_few_seconds,
+    print_json,
+    print_line,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from archive.keeping.search import Criteria

@@ -5,8 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.cli.acting import acting
-from jobs.cli.archive_verify import every_few_seconds
-from jobs.cli.output import Actor, AsJson, Reason, counted, print_error, print_json, print_line, print_table
+from jobs.cli.output import (
+    Actor,
+    AsJson,
+    Reason,
+    counted,
+    every_few_seconds,
+    print_error,
+    print_json,
+    print_line,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from archive.keeping.raising import Extent

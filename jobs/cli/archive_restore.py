@@ -1,20 +1,15 @@
 """`billing archive restore`: facts from the archive, in a Postgres of its own, for an investigation."""
 
-import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jobs.cli.acting import acting
 from jobs.cli.archive_query import Since, Until, Zone
-from jobs.cli.output import Actor, AsJson, clock, counted, print_error, print_json, print_line, print_table
+from jobs.cli.output import Actor, AsJson, clock, counted, every_few_seconds, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from archive.scratch.restoring import Choice
-
-_PAUSE_S = 5.0
-"""Between two lines of progress."""
 
 
 def restore(
@@ -101,9 +96,17 @@ def restore(
         with archiving.opened(settings) as store:
             store.check(settings.environment)
             maker = restoring.Maker(act.actor, reason, settings.environment, store.bucket)
-            cache, progress = archiving.cache(settings, store), _every_few_seconds()
+            cache, tell = archiving.cache(settings, store), every_few_seconds()
             with act.outside(about=schema), scratch.connected(settings) as connection:
-                done = restoring.restore(cache, connection, schema, choice, maker, replace=replace, progress=progress)
+                done = restoring.restore(
+                    cache,
+                    connection,
+                    schema,
+                    choice,
+                    maker,
+                    replace=replace,
+                    progress=lambda facts: tell(f"{facts} facts are written"),
+                )
     if as_json:
         print_json(done)
         return
@@ -156,15 +159,3 @@ def _list(as_json: bool) -> None:
                 for each in found
             ],
         )
-
-
-def _every_few_seconds() -> Callable[[int], None]:
-    last = time.monotonic()
-
-    def progress(facts: int) -> None:
-        nonlocal last
-        if time.monotonic() - last > _PAUSE_S:
-            last = time.monotonic()
-            print_error(f"{facts} facts are written")
-
-    return progress

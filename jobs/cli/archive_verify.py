@@ -1,7 +1,7 @@
 """`billing archive verify`: whether the archive is unchanged."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.cli.output import AsJson, counted, print_error, print_json, print_line
+from jobs.cli.output import AsJson, counted, every_few_seconds, print_json, print_line
 
 if TYPE_CHECKING:
     from archive.s3.store import Store
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 MOST_IN_JSON = 10_000
 """JSON names at most so many differences and counts the others. So memory is bounded if a whole archive differs."""
-PROGRESS_S = 5.0
 
 
 def verify(
@@ -191,18 +190,3 @@ def _key_id(text: str) -> str:
             "write the 16 hexadecimal digits that `billing archive keys` prints", param_hint="--expect-key"
         )
     return key_id
-
-
-def every_few_seconds() -> Callable[[str], None]:
-    """Prints the progress on standard error, at most every `PROGRESS_S`."""
-    import time
-
-    last = time.monotonic()
-
-    def progress(how_far: str) -> None:
-        nonlocal last
-        if time.monotonic() - last >= PROGRESS_S:
-            last = time.monotonic()
-            print_error(how_far)
-
-    return progress

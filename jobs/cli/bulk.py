@@ -2,7 +2,6 @@
 bulks`, which lists what was asked for so.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,17 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.cli.acting import Acting
-from jobs.cli.output import ASKING, AsJson, clock, counted, print_error, print_json, print_line, print_table
+from jobs.cli.output import (
+    ASKING,
+    AsJson,
+    clock,
+    counted,
+    every_few_seconds,
+    print_error,
+    print_json,
+    print_line,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from billing.bulks import Progress
@@ -22,8 +31,6 @@ CONFIRM_FROM = 100
 """So many rows are asked for only if their number or their total is repeated."""
 NAMED = 20
 """So many problems are shown."""
-_PAUSE_S = 5.0
-"""Between two lines of progress where there is no terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +188,12 @@ def _carry_out(
     transact = partial(patiently, act.runtime)
     reason = given.reason or ""
     wanted = bulks.Given(file.bulk, file.movable.kind, file.digest, file.account, checked.rows, act.actor, reason)
-    room = Room(transact, file.movable.queue, _every_few_seconds(_tell_busy) if given.wait else None)
+    tell = every_few_seconds()
+
+    def busy(error: "TooBusy") -> None:
+        tell(f"waiting for room: {error}")
+
+    room = Room(transact, file.movable.queue, busy if given.wait else None)
     with act.outside(about=file.bulk, count=checked.rows):
         started = transact(lambda session: bulks.begin(session, wanted))
         done = started.done
@@ -302,10 +314,6 @@ def _name(given: FromFile) -> str:
     return "standard input" if given.path == "-" else str(given.path)
 
 
-def _tell_busy(busy: "TooBusy") -> None:
-    print_error(f"waiting for room: {busy}")
-
-
 # Files and progress.
 
 
@@ -353,8 +361,8 @@ def _progress(what: str, total: int, *, as_bytes: bool = False) -> Iterator[Call
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        percent = _every_few_seconds(lambda done: print_error(f"{what}: {100 * done // max(total, 1)} %"))
-        yield percent
+        tell = every_few_seconds()
+        yield lambda done: tell(f"{what}: {100 * done // max(total, 1)} %")
         return
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -362,16 +370,3 @@ def _progress(what: str, total: int, *, as_bytes: bool = False) -> Iterator[Call
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(what if as_bytes else f"{what} for {total:,} rows", total=total)
         yield lambda done: bar.update(task, completed=done)
-
-
-def _every_few_seconds(tell: Callable[[Any], None]) -> Callable[[Any], None]:
-    """The same function, called seldom: not within the first seconds, either."""
-    last = time.monotonic()
-
-    def seldom(value: Any) -> None:
-        nonlocal last
-        if time.monotonic() - last > _PAUSE_S:
-            last = time.monotonic()
-            tell(value)
-
-    return seldom

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.cli.output import FINANCE, Actor, AsJson, clock, counted, print_error, print_json, print_line
+from jobs.cli.output import (
+    FINANCE,
+    Actor,
+    AsJson,
+    clock,
+    counted,
+    every_few_seconds,
+    print_json,
+    print_line,
+)
 
 if TYPE_CHECKING:
     from archive.closing.books import Books
@@ -73,7 +82,10 @@ def close(
         else:
             found = ask(partial(periods.standing, month=wanted)).obstacles
             by = command.actor if command else "nobody"
-            books = drafting.draft(cache, ask, wanted, source, by, _every_few_seconds())
+            tell = every_few_seconds()
+            books = drafting.draft(
+                cache, ask, wanted, source, by, lambda done, of: tell(f"{done} of {of} batches compared")
+            )
             found += [f"it differs from the archive: {line}" for line in books.closed.observed["differences"]]
             if command is not None and not found:
                 # What can fail does so before the month is closed.
@@ -130,17 +142,3 @@ def _as_json(books: "Books", path: Path, obstacles: list[str]) -> dict[str, Any]
         "heads": books.closed.heads,
         "file": str(path),
     }
-
-
-def _every_few_seconds() -> Any:
-    import time
-
-    last = time.monotonic()
-
-    def progress(done: int, of: int) -> None:
-        nonlocal last
-        if time.monotonic() - last > 5:
-            last = time.monotonic()
-            print_error(f"{done} of {of} batches compared")
-
-    return progress

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -11,6 +11,9 @@ import typer
 
 TRYING, ASKING, ON_CALL, FINANCE, RUNNING = "Trying it", "Asking", "On call", "Finance", "Running it"
 """The headings under which `billing --help` lists the commands, as docs/cli.md does."""
+
+PROGRESS_S = 5.0
+"""Between two lines of progress."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Reason = Annotated[str, typer.Option(help="Why; it is stored in a fact.")]
@@ -31,6 +34,21 @@ def print_line(line: str = "") -> None:
 def print_error(line: str) -> None:
     """One plain line on standard error: progress, and what is not the answer itself."""
     print(visible(line), file=sys.stderr, flush=True)
+
+
+def every_few_seconds() -> Callable[[str], None]:
+    """Progress for a log: of the lines that it is given, it prints one every `PROGRESS_S`, and none before."""
+    import time
+
+    last = time.monotonic()
+
+    def progress(line: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PROGRESS_S:
+            last = time.monotonic()
+            print_error(line)
+
+    return progress
 
 
 def visible(text: str) -> str:

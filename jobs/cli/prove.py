@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.cli.moments import Moment, moment
-from jobs.cli.output import FINANCE, AsJson, amount, clock, counted, print_error, print_json, print_line
+from jobs.cli.output import (
+    FINANCE,
+    AsJson,
+    amount,
+    clock,
+    counted,
+    every_few_seconds,
+    print_json,
+    print_line,
+)
 
 if TYPE_CHECKING:
     from archive.proving.exports import Header
@@ -154,17 +163,8 @@ def _header(name: str, settings: "Settings", since: str | None) -> "Header":
 
 
 def _progress(what: str) -> Callable[[int], None]:
-    import time
-
-    next_at = time.monotonic() + 5
-
-    def tell(done: int) -> None:
-        nonlocal next_at
-        if time.monotonic() > next_at:
-            next_at = time.monotonic() + 5
-            print_error(f"{done:,} {what}")
-
-    return tell
+    tell = every_few_seconds()
+    return lambda done: tell(f"{done:,} {what}")
 
 
 def _say(header: "Header", file: Path, as_json: bool) -> None:

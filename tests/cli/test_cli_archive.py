@@ -20,7 +20,7 @@ from service import eventually
 
 from archive import queries
 from archive.s3.store import Store
-from jobs.cli import archive_verify
+from jobs.cli import archive_verify, output
 from jobs.local.supervisor import Supervisor
 
 
@@ -155,7 +155,7 @@ def test_verify_names_a_bounded_number_of_differences_in_json(run, bucket, made,
 
 
 def test_verify_says_how_far_it_is_on_standard_error(run, made, taken, monkeypatch):
-    monkeypatch.setattr(archive_verify, "PROGRESS_S", 0.0)
+    monkeypatch.setattr(output, "PROGRESS_S", 0.0)
     run("archive", "run", "--once")
     told = run("archive", "verify", "--json").err.splitlines()
     classes = [f"{name}: 1 batches checked" for name in ("attempt", "capture", "invoice", "admin")]

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from archive.format import sealed
 from archive.signing.ed25519 import Ed25519Signer, new_private_key
 from archive.signing.public_key import PublicKey
-from jobs.cli import close as room
+from jobs.cli import output
 
 MONTH = "SELECT to_char(max(happened_at) AT TIME ZONE 'UTC', 'YYYY-MM') FROM billing.facts"
 BEFORE = "UPDATE billing.facts SET happened_at = happened_at - interval '2 months' WHERE batch_no IS NULL"
@@ -176,7 +176,7 @@ def test_a_directory_that_cannot_be_written_is_named(run, month):
 def test_its_progress_is_told_every_few_seconds(monkeypatch, capsys):
     clock = iter(range(0, 100, 4))
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    progress = room._every_few_seconds()
+    progress = output.every_few_seconds()
     for done in range(3):
-        progress(done, 3)
-    assert capsys.readouterr().err.count("of 3 batches compared") == 1
+        progress(f"{done} of 3 batches compared")
+    assert capsys.readouterr().err == "1 of 3 batches compared\n"

@@ -37,10 +37,14 @@ def _die_in_the_call(service: Service, ask, queue: str, path: str, *, charged: b
     service.plan()
     service.standin.add_fault("hold_after" if charged else "hold_before", path=f"{path}$", method="POST", times=1)
     pid = fork_worker(service, queue)
-    (held,) = eventually(service.standin.held, f"a call held on {path}")
-    assert operation in held["key"], "the call of another operation"
-    os.kill(pid, signal.SIGKILL)
-    assert reap(pid) == KILLED
+    try:
+        (held,) = eventually(service.standin.held, f"a call held on {path}")
+        assert operation in held["key"], "the call of another operation"
+    finally:
+        # Also if it holds another call, or none: it would go on for ever.
+        os.kill(pid, signal.SIGKILL)
+        ended = reap(pid)
+    assert ended == KILLED
     service.standin.release()
     service.standin.clear_faults()
     return operation
