@@ -18,6 +18,7 @@
     ├── BulkTaken               another process carries this bulk on
     ├── TooBusy                 a bulk has no room on its queue now; it says when to come back
     ├── NotFinal                waiting was over before the work was (billing/waiting.py)
+    ├── NotRead                 Stripe did not answer a command that reads much there (billing/reading.py)
     ├── StillRestored           this database was restored, and nobody has compared it yet
     ├── IllegalTransition       a state cannot follow another: a bug of ours, and nothing was changed
     └── WrongDatabase           this process must not use this database

@@ -19,6 +19,7 @@ class NotRead(BillingError):
 
     def __init__(self, why: str) -> None:
         super().__init__(f"Stripe could not be read to the end ({why}); run it again")
+        self.why = why
 
 
 def patient_readers(gateway: Gateway, call_settings: CallSettings) -> Callable[[str | None], Reader]:

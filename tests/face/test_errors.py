@@ -11,6 +11,7 @@ import pytest
 import billing
 from billing import errors
 from billing.errors import BillingError, PossibleCardNumber
+from billing.reading import NotRead
 
 EXAMPLES = [
     errors.InvalidRequest("days_until_due", "must be a whole number"),
@@ -21,6 +22,7 @@ EXAMPLES = [
     errors.UnknownCursor(42),
     errors.TooBusy("invoices", 500, waiting=580, room=20, at_most=600, retry_after_s=240),
     billing.NotFinal(billing.Status("cap_1", "in_doubt", datetime(2026, 1, 1, tzinfo=UTC), "Stripe is asked", False)),
+    NotRead("HTTP 500"),
     errors.BulkReused("bulk_1", "it was begun with another file"),
     errors.BulkTaken("bulk_1"),
     errors.WrongSession("Engine", "with Session(engine) as session: ..."),
