@@ -88,7 +88,7 @@ def measure(rounds: int, seconds: float, backlog: int) -> None:
                 _switch(engine, pull=name == "held")
                 before = _begun(at.ground.one)
                 if name != "held":
-                    wait_until(lambda before=before: _begun(at.ground.one) > before, "the first heavy run", 60)  # type: ignore[misc]
+                    wait_until(lambda before=before: _begun(at.ground.one) > before, "the first heavy run", 150)  # type: ignore[misc]
                 ids = _ask(ours, seconds)
                 settled(ours, ids)
                 begun += _begun(at.ground.one) - before if name != "held" else 0

@@ -14,10 +14,10 @@ applications; operators use the `billing` command.
 # the module is loaded, and that has happened by the time the function is bound here: `import billing.status` later on
 # changes nothing.
 from billing.admission import admit as admit
+from billing.capture_requests import Authorization as Authorization
+from billing.capture_requests import CaptureReceipt as CaptureReceipt
+from billing.capture_requests import request_capture as request_capture
 from billing.capture_terms import CaptureTerms as CaptureTerms
-from billing.captures import Authorization as Authorization
-from billing.captures import CaptureReceipt as CaptureReceipt
-from billing.captures import request_capture as request_capture
 from billing.changes import Change as Change
 from billing.changes import Changes as Changes
 from billing.changes import changes as changes

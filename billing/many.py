@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from sqlalchemy.orm import Session
 
-from billing import captures, ids, request_ids, row_io, statements, voids
+from billing import capture_requests, ids, request_ids, row_io, statements, voids
 from billing.asking import CommonArguments, Wanted, callers_session, common_arguments
 from billing.errors import BillingError, InvalidRequest
 
@@ -86,13 +86,13 @@ MOVABLE: Mapping[str, Movable] = {
     for each in (
         Movable(
             "capture",
-            captures.request_capture,
+            capture_requests.request_capture,
             queue="captures",
             once=_by_authorization,
             together=Together(
-                captures.wanted_capture,
+                capture_requests.wanted_capture,
                 known=("known_captures", "known_captures_of_our_own_account"),
-                receipt=lambda own_id, name: captures.CaptureReceipt(ids.CaptureId(own_id), name, new=True),
+                receipt=lambda own_id, name: capture_requests.CaptureReceipt(ids.CaptureId(own_id), name, new=True),
             ),
         ),
         Movable("void", voids.request_void, queue="captures", once=_by_payment_intent),

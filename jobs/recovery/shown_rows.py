@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from billing import voids
 from billing.capture_places import LEAVES_NOTHING, holder_of, next_place
-from billing.captures import tell_terms
+from billing.capture_requests import tell_terms
 from billing.facts import new_fact
 from billing.holders import void_holding
 from billing.invoice_requests import UNKNOWN_TEXT

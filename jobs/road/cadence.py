@@ -24,6 +24,9 @@ CHECK_REST = 20
 """The check for work that switches stop reads all ready and held work. If it took longer than `SLOW_CHECK_S` (with a
 million rows, say), the next one comes after `CHECK_REST` times as long. Workers obey switches at the claim all the
 same, and planning and ringing do not wait for the check."""
+LONGEST_REST_S = 60.0
+"""No such rest is longer. Postgres cancels a statement long before that; but a process that was stopped in the middle
+of a check (a suspended machine, SIGSTOP) seems to have checked for hours."""
 
 COMPARE_EVERY_S = 1.0
 """How often a relay compares Postgres with the mark in Redis, to find that it was restored while processes run. What a
@@ -95,7 +98,7 @@ class Cadence:
         if costly.unknown:
             self._unknown_from = now + UNKNOWN_EVERY_S
         if costly.stopped and now > began + SLOW_CHECK_S:
-            self._stopped_from = now + CHECK_REST * (now - began)
+            self._stopped_from = now + _rest_after(now - began)
 
     def should_stamp(self, now: float) -> bool:
         """Whether to stamp facts that start no work now. Nothing waits for them."""
@@ -129,7 +132,7 @@ class Cadence:
     def should_measure(self, now: float) -> bool:
         """Whether to measure the load of the queues now. Where much waits, that takes longer, and rests for longer."""
         every_s = MEASURE_EVERY_S if now < self.busy_until else MEASURE_IDLE_S
-        return now >= self._measured_at + max(every_s, CHECK_REST * self._measuring_took_s)
+        return now >= self._measured_at + max(every_s, _rest_after(self._measuring_took_s))
 
     def measured(self, began: float, now: float) -> None:
         self._measured_at, self._measuring_took_s = now, now - began
@@ -143,3 +146,7 @@ class Cadence:
 
     def rung(self, queue: str, now: float) -> None:
         self._rung_at[queue] = now
+
+
+def _rest_after(took_s: float) -> float:
+    return min(CHECK_REST * took_s, LONGEST_REST_S)

@@ -129,7 +129,7 @@ class History:
         return next((bound for bound in self.bounds if last < bound <= at and self.rng.random() < 0.7), at)
 
     def add(self, fact: Told) -> None:
-        fact.payload = records.allowed(fact.payload)
+        fact.payload = {key: fact.payload[key] for key in records.members(fact.payload)}
         self.facts.append(fact)
 
     def _moment(self) -> datetime:

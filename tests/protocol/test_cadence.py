@@ -7,6 +7,7 @@ from jobs.road.cadence import (
     BUSY_FOR_S,
     CHECK_REST,
     IDLE_PAUSE_S,
+    LONGEST_REST_S,
     POLL_EVERY_S,
     RING_AGAIN_S,
     ROUND_PAUSE_S,
@@ -70,6 +71,14 @@ def test_where_that_was_slow_it_is_asked_again_after_twenty_times_as_long():
     cadence.checked(BOTH, 100.0, 102.0)
     assert cadence.costly_checks(102.0 + 2.0 * CHECK_REST - 0.01) == NEITHER
     assert cadence.costly_checks(102.0 + 2.0 * CHECK_REST) == BOTH
+
+
+def test_a_process_that_was_stopped_for_an_hour_in_the_middle_of_a_check_rests_for_a_minute():
+    cadence = Cadence()
+    cadence.checked(BOTH, 100.0, 3700.0)
+    assert cadence.costly_checks(3700.0 + LONGEST_REST_S) == BOTH
+    cadence.measured(100.0, 3700.0)
+    assert cadence.should_measure(3700.0 + LONGEST_REST_S)
 
 
 def test_a_slow_round_that_did_not_ask_for_it_postpones_nothing():
