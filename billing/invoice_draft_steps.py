@@ -1,22 +1,19 @@
-"""The calls that make an invoice's draft: create it, add every line, compare it with ours, or delete it.
+"""The calls that make an invoice's draft, or delete it. `billing.invoice_line_steps` fills it.
 
 A duplicate draft is harmless: it is deleted before it could be finalized.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from billing import request_ids
 from billing.differences import Difference, differences, reason
 from billing.idempotency import Rules
 from billing.invoice_row import (
-    differ,
     invoice_of,
     is_ours,
     move,
     named,
     path_of,
-    read_invoice,
     refuse,
 )
 from billing.learned import Learned
@@ -126,97 +123,6 @@ _NO_CODE = (
 )
 
 
-# Add every line in one call, and compare Stripe's invoice with ours before it can be finalized.
-
-
-def _ask_to_add_lines(loaded: LoadedOperation) -> Ask:
-    row = invoice_of(loaded)
-    lines = [
-        {
-            "amount": line.amount_minor,
-            "description": line.description,
-            "metadata": {METADATA_KEY: row.id, "billing_line": str(line.position)},
-        }
-        for line in loaded.parts
-    ]
-    return Ask("POST", path_of(loaded, "add_lines"), {"lines": lines}, row.stripe_invoice)
-
-
-def _not_our_lines(loaded: LoadedOperation, invoice: Json) -> list[Difference]:
-    """In what it differs from our currency, our lines with their amounts, and our total, which Stripe's totals must
-    equal."""
-    row, lines = invoice_of(loaded), _lines_of(invoice)
-    wrong = differences(invoice, currency=row.currency.lower(), subtotal=row.total_minor, total=row.total_minor)
-    if len(lines) != len(loaded.parts) or _has_more(invoice):
-        more = " and more" if _has_more(invoice) else ""
-        wrong.append(Difference("lines", str(len(loaded.parts)), f"{len(lines)}{more}"))
-    found = {line["metadata"].get("billing_line"): line for line in lines}
-    for line in loaded.parts:
-        position = str(line.position)
-        shown = {"amount": None, "metadata": {}, **found.get(position, {})}
-        owner = differences(shown, within="metadata", **{METADATA_KEY: row.id})
-        wrong += [
-            Difference(f"lines.{position}.{each.field}", each.expected, each.found)
-            for each in (*differences(shown, amount=line.amount_minor), *owner)
-        ]
-    return wrong
-
-
-def _lines_of(invoice: Json) -> list[dict[str, Any]]:
-    lines = invoice.get("lines")
-    data = lines.get("data") if isinstance(lines, Mapping) else None
-    return [{**line, "metadata": line.get("metadata") or {}} for line in data or []]
-
-
-def _has_more(invoice: Json) -> bool:
-    lines = invoice.get("lines")
-    return lines.get("has_more") is not False if isinstance(lines, Mapping) else True
-
-
-def _judge_lines(loaded: LoadedOperation, invoice: Json) -> Judgment:
-    if wrong := differences(invoice, object="invoice", id=invoice_of(loaded).stripe_invoice):
-        return judgment(wrong)
-    if invoice.get("status") != "draft" or _has_more(invoice):
-        return Judgment(Learned.ASK)
-    if wrong := _not_our_lines(loaded, invoice):
-        # The lines were added, and their amounts are not ours: the invoice must not be finalized.
-        return Judgment(Learned.REFUSED, reason("total_differs", wrong))
-    return Judgment(Learned.SUCCEEDED)
-
-
-def _look_for_lines(loaded: LoadedOperation, read: Reader, livemode: bool) -> LookResult:
-    try:
-        invoice = dict(read_invoice(loaded, read, livemode))
-        if _has_more(invoice):
-            every = list(read.pages(path_of(loaded, "lines"), {}))
-            invoice["lines"] = {"data": every, "has_more": False}
-    except Gone:
-        return LookResult(Learned.IMPOSSIBLE, why="gone")
-    wrong = _not_our_lines(loaded, invoice)
-    if not wrong:
-        return LookResult(Learned.FOUND_OURS, invoice)
-    ours = any(line["metadata"].get(METADATA_KEY) == invoice_of(loaded).id for line in _lines_of(invoice))
-    differing = reason("total_differs", wrong)
-    if not_a_draft := differences(invoice, status="draft"):
-        if ours:
-            return LookResult(Learned.FOUND_DIFFERENT, invoice, reason("total_differs", [*not_a_draft, *wrong]))
-        return LookResult(Learned.IMPOSSIBLE, invoice, reason("not_a_draft", not_a_draft))
-    record = loaded.open_record
-    if record is not None and record.unanswered == 0 and 200 <= (record.answer_status or 0) < 300:
-        # Stripe answered that the lines were added, so this is the result.
-        return LookResult(Learned.IMPOSSIBLE, invoice, differing)
-    return LookResult(Learned.FOUND_DIFFERENT, invoice, differing) if ours else LookResult(Learned.ABSENT, invoice)
-
-
-def _apply_lines(loaded: LoadedOperation, outcome: Learned, invoice: Json, why: str) -> list[Fact]:
-    row = invoice_of(loaded)
-    if outcome is Learned.SUCCEEDED:
-        return move(loaded, InvoiceState.LINES_ADDED, "lines_added", minor=row.total_minor, currency=row.currency)
-    if why == "gone" or why.startswith("not_a_draft"):
-        return refuse(loaded, why)
-    return differ(loaded, why or "total_differs", theirs=invoice.get("total"))
-
-
 def _apply_delete(loaded: LoadedOperation, _outcome: Learned, _data: Json, _why: str) -> list[Fact]:
     return refuse(loaded, invoice_of(loaded).reason or "total_differs")
 
@@ -248,15 +154,6 @@ CREATE = Step(
     apply=_apply_create,
     creates=True,
     rules=Rules(proof_settles=True),
-)
-ADD_LINES = Step(
-    name="add_lines",
-    ask=_ask_to_add_lines,
-    judge=_judge_lines,
-    # A replayed answer shows the invoice as it was then, but the comparison needs its present state.
-    trust_replay=False,
-    find=_look_for_lines,
-    apply=_apply_lines,
 )
 DELETE_DRAFT = Step(
     name="delete_draft",

@@ -12,11 +12,14 @@ from billing import ids, request_ids, row_io
 from billing.asking import Differing, callers_session, common_arguments, write_once
 from billing.errors import InvalidAmount, InvalidRequest
 from billing.facts import new_fact
+from billing.invoice_line_steps import LINES_OF_A_CALL
 from billing.money import Money
 from billing.provider_ids import provider_id
 from billing.tables.entities import MAX_DAYS, MAX_DESCRIPTION, MAX_LINES, Invoice, InvoiceLine
 from billing.texts import plain_text
 
+FOR_NEWER_WORKERS = 2
+"""The version of the fact, and of the contract, of an invoice whose lines take more than one call."""
 UNKNOWN_TEXT = "not known: restored from Stripe"
 """The text of a line that `billing recover` has made again of what Stripe shows."""
 
@@ -77,7 +80,7 @@ def issue_invoice(
     For a customer without an e-mail address Stripe refuses it, and it ends as `refused`. One that a credit balance pays
     is not sent, and ends as `paid`.
 
-    1 to 100 lines, all in one currency. The same `request_id` again returns the same receipt. The request id is
+    1 to 250 lines, all in one currency. The same `request_id` again returns the same receipt. The request id is
     the default of `correlation_id`.
 
     Raises RequestReused (same request id, other parameters) and InvalidRequest before anything is written;
@@ -131,9 +134,15 @@ def issue_invoice(
         request_digest=request_ids.digest_of(common.request_id),
         lines=len(lines),
     )
+    requested.version = fact_version(len(lines))
     # Not by the ORM, which would write and read back columns that an application's login has no rights to.
     row_io.save(session, (), [requested])
     return InvoiceReceipt(ids.InvoiceId(row.id), common.request_id, new=True)
+
+
+def fact_version(lines: int) -> int:
+    """Of the fact that requests an invoice with so many lines: an older worker would refuse more than one call adds."""
+    return FOR_NEWER_WORKERS if lines > LINES_OF_A_CALL else 1
 
 
 def _read_once(lines: Iterable[Line]) -> list[Line]:

@@ -27,8 +27,9 @@ def named(invoice_id: object) -> str:
     return str(invoice_id)
 
 
-def is_ours(loaded: LoadedOperation, invoice: Json) -> bool:
-    metadata = invoice.get("metadata")
+def is_ours(loaded: LoadedOperation, shown: Json) -> bool:
+    """Whether this invoice, or this line of one, carries our id."""
+    metadata = shown.get("metadata")
     return isinstance(metadata, Mapping) and metadata.get(METADATA_KEY) == invoice_of(loaded).id
 
 

@@ -1,6 +1,8 @@
-"""An invoice takes four calls: draft, all lines, finalize, send. This page says which comes next, and registers it."""
+"""An invoice takes four calls: draft, lines, finalize, send; one more for each further hundred of lines. This page says
+which comes next, and registers it."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import select
@@ -10,9 +12,11 @@ from billing import observing, row_io, statements
 from billing.duplicate_drafts import duplicates_step, step_named
 from billing.errors import InvalidRequest
 from billing.facts import new_fact
-from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
+from billing.invoice_draft_steps import CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
+from billing.invoice_line_steps import batch_named, next_batch
 from billing.invoice_observing import OBSERVE, observe
+from billing.invoice_requests import FOR_NEWER_WORKERS
 from billing.invoice_row import differ, refuse
 from billing.money import money_problem
 from billing.provider_ids import IdKind, NoSuchShape, is_id
@@ -57,7 +61,7 @@ def next_step(loaded: LoadedOperation) -> Step | None:
         case InvoiceState.REQUESTED:
             return CREATE
         case InvoiceState.DRAFTED:
-            return duplicates_step(loaded, "before_lines") or ADD_LINES
+            return duplicates_step(loaded, "before_lines") or next_batch(loaded)
         case InvoiceState.LINES_ADDED:
             return duplicates_step(loaded, "before_finalize") or FINALIZE
         case InvoiceState.LINES_DIFFER:
@@ -100,12 +104,13 @@ def unfit(loaded: LoadedOperation) -> str | None:
     return money_problem(row.total_minor, row.currency)
 
 
-_STEPS = {step.name: step for step in (CREATE, ADD_LINES, FINALIZE, SEND, DELETE_DRAFT, OBSERVE)}
+_STEPS = {step.name: step for step in (CREATE, FINALIZE, SEND, DELETE_DRAFT, OBSERVE)}
 
 
 def _step(name: str) -> Step:
-    """The step of this name, those about duplicate drafts included. Raises KeyError for a name that is not known."""
-    return step_named(name) or _STEPS[name]
+    """The step of this name: batches of lines, and those about duplicate drafts, included. Raises KeyError for a name
+    that is not known."""
+    return step_named(name) or batch_named(name) or _STEPS[name]
 
 
 def _lines(session: Session, rows: Sequence[Invoice]) -> Iterator[tuple[str, InvoiceLine]]:
@@ -135,29 +140,32 @@ def _shown(session: Session, row: Invoice) -> dict[str, Any]:
     }
 
 
+_ISSUE = Contract(
+    name="issue_invoice",
+    topic="requested",
+    queue="invoices",
+    max_attempts=5,
+    call_budget_s=30,
+    retry=Retry.PATIENT,
+    owner="billing",
+    purpose="draft, fill, finalize and send one invoice",
+    sheddable=True,
+    payload={
+        "minor": "integer",
+        "currency": "text",
+        "customer": "text",
+        "account": "text or null",
+        "request_digest": "optional text",
+        "lines": "integer",
+    },
+)
+
 OPERATION = Operation(
     table=Invoice,
     prefix="inv",
     contracts=(
-        Contract(
-            name="issue_invoice",
-            topic="requested",
-            queue="invoices",
-            max_attempts=5,
-            call_budget_s=30,
-            retry=Retry.PATIENT,
-            owner="billing",
-            purpose="draft, fill, finalize and send one invoice",
-            sheddable=True,
-            payload={
-                "minor": "integer",
-                "currency": "text",
-                "customer": "text",
-                "account": "text or null",
-                "request_digest": "optional text",
-                "lines": "integer",
-            },
-        ),
+        _ISSUE,
+        replace(_ISSUE, version=FOR_NEWER_WORKERS, fact_versions=(FOR_NEWER_WORKERS,)),
         observing.contract("invoice", queue="invoices", owner="billing", sheddable=True),
     ),
     next_step=next_step,

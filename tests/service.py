@@ -3,7 +3,7 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -23,7 +23,7 @@ from billing.operations import operation_of
 from billing.records import CallSettings
 from billing.schedules import SCHEDULES
 from billing.states import RunState
-from billing.steps import LookResult
+from billing.steps import LookResult, Reader
 from billing.stripe_gateway import API_VERSION, StripeGateway
 from billing.tables.entities import Capture
 from billing.tables.facts import Fact
@@ -131,6 +131,14 @@ class Service:
         assert answer.status == 200, answer
         return str((answer.data or {})["id"])
 
+    def read_list(self, path: str) -> list[dict[str, Any]]:
+        """Every object of a list at Stripe, as far as `billing.excerpts` lets it in."""
+
+        def get(path: str) -> Answer:
+            return self.gateway().send(Request("GET", path), Budget(boot_clock() + 5, boot_clock() + 10))
+
+        return [dict(each) for each in Reader(get).pages(path, {})]
+
     def customer(self) -> str:
         return self.by_hand("/v1/customers", "name=Test&email=test%40example.com")
 
@@ -179,13 +187,16 @@ class Service:
                 **more,
             ).refund_id
 
-    def ask_for_invoice(self, customer: str | None = None, **more: Any) -> str:
+    def ask_for_invoice(
+        self, customer: str | None = None, lines: Sequence[billing.Line] | None = None, **more: Any
+    ) -> str:
         self._asked += 1
         with database.transaction(self.engines["application"]) as session:
             return billing.issue_invoice(
                 session,
                 customer=customer or self.customer(),
-                lines=[
+                lines=lines
+                or [
                     billing.Line("3 seats", billing.Money(4500, "EUR")),
                     billing.Line("fee", billing.Money(1, "EUR")),
                 ],

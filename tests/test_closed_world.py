@@ -25,8 +25,9 @@ from billing.calls import Standing
 from billing.capture_steps import _STATES, CAPTURE, READ_AUTHORIZATION
 from billing.event_sweep import READ_EVENTS
 from billing.gateway import Budget, NoAnswer, NotSent, Request, Response, boot_clock
-from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
+from billing.invoice_draft_steps import CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
+from billing.invoice_line_steps import ADD_LINES
 from billing.invoice_observing import OBSERVE
 from billing.learned import DEFINITE, Learned
 from billing.operations import OPERATIONS, topics
@@ -360,6 +361,7 @@ STEPS: list[Step] = [
     VOID,
     CREATE,
     ADD_LINES,
+    OPERATIONS["invoice"].steps("add_lines_100"),
     FINALIZE,
     SEND,
     REFUND,
@@ -392,7 +394,8 @@ def _has(operation: Any, name: str) -> bool:
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
 def test_only_what_the_provider_replays_by_key_is_resent_under_it(step: Step):
     """The rest is reading and deleting, which may be repeated."""
-    assert step.rules.replays == (step.name in {"capture", "void", "refund", "create", "add_lines", "finalize", "send"})
+    posts = {"capture", "void", "refund", "create", "add_lines", "add_lines_100", "finalize", "send"}
+    assert step.rules.replays == (step.name in posts)
 
 
 def test_every_learned_state_is_produced_somewhere():

@@ -20,8 +20,8 @@ from billing.tables.schema import (
 )
 from billing.timing import EARLIEST, LATEST
 
-MAX_LINES = 100
-"""Lines of an invoice. One call adds all of them or none; more are refused until they can be sent in several calls."""
+MAX_LINES = 250
+"""Lines of an invoice. Source: docs.stripe.com/changelog/2016-02-22/no-more-than-250-invoice-items."""
 MAX_DESCRIPTION = 500
 """Characters of a line's description."""
 MAX_CAPTURES = 50

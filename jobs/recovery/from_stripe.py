@@ -130,7 +130,7 @@ class StripesSide:
             operation = operation_of(trace.operation_id)
             row = session.get(operation.table, trace.operation_id)
             if row is None:
-                if shown_rows.is_worthless(trace.shown):
+                if shown_rows.is_worthless(trace.operation_id, trace.shown):
                     return None
                 taken = shown_rows.is_taken(session, trace.operation_id, trace.account, trace.shown)
                 return Difference(trace.operation_id, TAKEN if taken else UNKNOWN)

@@ -140,9 +140,11 @@ def _refund_of(
     return refund, asked | {"minor": minor} | named
 
 
-def is_worthless(shown: Json) -> bool:
-    """Whether it is a draft without lines, which nobody can pay."""
-    return is_id(IdKind.INVOICE, shown.get("id")) and not _is_money(shown.get("total"))
+def is_worthless(own: str, shown: Json) -> bool:
+    """Whether it is a draft without lines, or with a part of them, which nobody can pay."""
+    if not is_id(IdKind.INVOICE, shown.get("id")):
+        return False
+    return not _is_money(shown.get("total")) or (shown.get("status") == "draft" and not _begins(_lines_of(own, shown)))
 
 
 def ended_without_effect(row: Entity) -> bool:
@@ -167,9 +169,9 @@ def is_taken(session: Session, own: str, account: str | None, shown: Json) -> bo
 
 def bring_parts(session: Session, loaded: LoadedOperation, shown: Json) -> bool:
     """Write the lines that stand at Stripe for an invoice that has none here: then they can be compared. True if it
-    did."""
+    did. If only a part of them was added, the others are unknown: then none is written, and it is refused later."""
     lines = _lines_of(loaded.row.id, shown)
-    if not isinstance(loaded.row, Invoice) or loaded.parts or not lines:
+    if not isinstance(loaded.row, Invoice) or loaded.parts or not _begins(lines):
         return False
     session.add_all(
         InvoiceLine(invoice_id=loaded.row.id, position=position, description=UNKNOWN_TEXT, amount_minor=minor)
@@ -195,6 +197,11 @@ def _lines_of(own: str, invoice: Json) -> dict[int, int]:
         if metadata.get(METADATA_KEY) == own and position.isdigit() and _is_money(amount):
             found[int(position)] = amount
     return found
+
+
+def _begins(lines: Mapping[int, int]) -> bool:
+    """Whether the first line is there, which the last call adds (`billing.invoice_line_steps`): then all were added."""
+    return 0 in lines
 
 
 def _is_money(value: object) -> bool:

@@ -166,6 +166,18 @@ def test_an_erased_invoice_is_never_sent_again(service: Service) -> None:
     assert len(service.posts("/v1/invoices")) == drafts
 
 
+def test_what_every_call_sent_of_many_lines_is_erased(service: Service) -> None:
+    customer = service.customer()
+    lines = [billing.Line(f"{NAME}, {number}", billing.Money(100, "EUR")) for number in range(101)]
+    invoice = issued(service, customer, lines, "order-80")
+    assert service.settle(invoice) == ["sent"]
+    happened_long_ago(service)
+    assert {NAME} <= set(found(dumped(service)))
+    done = erased(service, customer)
+    assert (done.descriptions, done.bodies) == (101, 2)
+    assert found(dumped(service)) == []
+
+
 def test_nothing_is_erased_while_something_of_the_customer_is_not_over(service: Service) -> None:
     customer = service.customer()
     first = issued(service, customer, PERSONAL, "order-80")

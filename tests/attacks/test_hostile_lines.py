@@ -17,14 +17,14 @@ from jobs.road.runner import Runner
 MANY = "SELECT n, 'a seat', 1 FROM generate_series(0, 19999) AS n"
 LONG = "SELECT 0, repeat('x', 5000000), 1"
 UNFIT = {
-    "many": (MANY, "unfit_lines: 101 or more, expected 1 to 100"),
+    "many": (MANY, "unfit_lines: 251 or more, expected 1 to 250"),
     "long": (LONG, "unfit_lines: line 0, description has more than 500 characters, or none"),
     "longer than ours": (
         "SELECT 7, repeat('x', 501), 1",
         "unfit_lines: line 7, description has more than 500 characters, or none",
     ),
     "empty": ("SELECT 0, '', 1", "unfit_lines: line 0, description has more than 500 characters, or none"),
-    "none": ("SELECT 0, 'a seat', 1 WHERE false", "unfit_lines: none, expected 1 to 100"),
+    "none": ("SELECT 0, 'a seat', 1 WHERE false", "unfit_lines: none, expected 1 to 250"),
 }
 
 
@@ -105,7 +105,7 @@ def test_lines_that_come_after_the_draft_have_it_deleted_and_nothing_finalized(u
         return answer
 
     assert service.settle(invoice, gateway=Through(service, meanwhile)) == ["refused"]
-    assert service.status(invoice).reason == "unfit_lines: 101 or more, expected 1 to 100"
+    assert service.status(invoice).reason == "unfit_lines: 251 or more, expected 1 to 250"
     assert [record.step for record in service.records(invoice)] == ["create", "delete_draft"]
     assert [topic for topic in service.topics(invoice) if topic not in ("attempted", "looked")] == [
         "requested",
@@ -118,7 +118,7 @@ def test_lines_that_come_after_the_draft_have_it_deleted_and_nothing_finalized(u
 
 def test_lines_out_of_bounds_are_not_even_written(service: Service) -> None:
     invoice = service.ask_for_invoice()
-    for position, description in [(-1, "a"), (100, "a"), (2, ""), (3, "x" * (MAX_DESCRIPTION + 1))]:
+    for position, description in [(-1, "a"), (MAX_LINES, "a"), (2, ""), (3, "x" * (MAX_DESCRIPTION + 1))]:
         with (
             pytest.raises(sqlalchemy.exc.IntegrityError, match="_bounded"),
             database.transaction(service.engines["application"]) as session,
@@ -135,11 +135,11 @@ def test_the_migration_leaves_old_lines_as_they_are_and_bounds_new_ones(migrated
         "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload)"
         f" VALUES ('invoice.requested', 'invoice', '{invoice}', 1, 'application', '{{}}')",
         "INSERT INTO billing.invoice_lines (invoice_id, position, description, amount_minor)"
-        f" VALUES ('{invoice}', 100, repeat('x', 501), 1)",
+        f" VALUES ('{invoice}', {MAX_LINES}, repeat('x', 501), 1)",
     )
     with (
         pytest.raises(sqlalchemy.exc.IntegrityError, match="_bounded"),
         database.transaction(service.engines["application"]) as session,
     ):
-        write_lines(session, invoice, "SELECT 101, 'a seat', 1")
+        write_lines(session, invoice, f"SELECT {MAX_LINES + 1}, 'a seat', 1")
     assert service.settle(invoice) == ["refused"]

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from test_issue_invoice import ask
 
 import billing
-from billing.invoice_draft_steps import ADD_LINES
+from billing.invoice_line_steps import ADD_LINES
 from billing.steps import LoadedOperation
 from billing.tables.entities import Invoice, InvoiceLine
 from billing.texts import plain_text

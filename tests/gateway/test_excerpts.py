@@ -118,6 +118,7 @@ def test_everything_that_is_read_of_an_answer_is_on_the_list() -> None:
         "gateway",
         "invoice_row",
         "invoice_draft_steps",
+        "invoice_line_steps",
         "invoice_final_steps",
         "probes",
         "steps",

@@ -10,8 +10,9 @@ from protocol_model import CALL_SETTINGS, INTENT, NOON, capture, error, intent, 
 from billing.answers import Kind, Reading, read_answer
 from billing.capture_steps import CAPTURE
 from billing.gateway import Answer, NoAnswer, NotSent
-from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
+from billing.invoice_draft_steps import CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
+from billing.invoice_line_steps import ADD_LINES
 from billing.learned import Learned
 from billing.records import learn_from_answer, learn_from_look, mark_sent, plan
 from billing.states import InvoiceState

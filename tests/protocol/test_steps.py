@@ -12,8 +12,9 @@ from billing import invoices, probes
 from billing.capture_steps import CAPTURE, READ_AUTHORIZATION
 from billing.duplicate_drafts import delete_duplicate, duplicates_step, list_duplicates
 from billing.gateway import Answer, NoAnswer
-from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
+from billing.invoice_draft_steps import CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
+from billing.invoice_line_steps import ADD_LINES
 from billing.learned import Learned
 from billing.states import CaptureState, SwitchState
 from billing.steps import LoadedOperation, LookResult, Reader, Step

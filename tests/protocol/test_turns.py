@@ -13,7 +13,7 @@ from billing.capture_steps import CAPTURE, READ_AUTHORIZATION
 from billing.effects import Context
 from billing.gateway import Answer, Budget, NoAnswer, NotSent, Request, boot_clock
 from billing.idempotency import MAX_ROTATIONS
-from billing.invoice_draft_steps import ADD_LINES
+from billing.invoice_line_steps import ADD_LINES
 from billing.learned import Learned
 from billing.records import plan, request_of
 from billing.states import CaptureState, InvoiceState, RecordState

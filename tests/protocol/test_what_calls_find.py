@@ -25,8 +25,9 @@ from billing.capture_steps import CAPTURE, READ_AUTHORIZATION
 from billing.duplicate_drafts import delete_duplicate, list_duplicates
 from billing.effects import Context
 from billing.gateway import Answer
-from billing.invoice_draft_steps import ADD_LINES, CREATE, DELETE_DRAFT
+from billing.invoice_draft_steps import CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
+from billing.invoice_line_steps import ADD_LINES
 from billing.learned import Learned
 from billing.records import request_of
 from billing.registration import Operation
