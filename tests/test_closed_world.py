@@ -37,7 +37,7 @@ from billing.refund_steps import REFUND
 from billing.registration import Contract, Operation
 from billing.runs import CALL
 from billing.schedules import SCHEDULES
-from billing.states import CaptureState, RecordState, RefundState, RunState, VoidState, WorkState
+from billing.states import LIVES, CaptureState, Life, RefundState, RunState, VoidState, WorkState
 from billing.steps import LoadedOperation, Step
 from billing.stripe_gateway import StripeGateway
 from billing.tables.entities import Capture
@@ -508,8 +508,17 @@ def test_the_protocol_is_told_with_every_move_and_every_learned_state():
     text = (DOCS / "protocol.md").read_text()
     for move in get_args(idempotency.Move):
         assert f"**{move.__name__}**" in text, move
-    for word in (*Learned, *Standing, *RecordState):
+    for word in (*Learned, *Standing):
         assert f"`{word}`" in text, word
+
+
+@pytest.mark.parametrize("life", LIVES, ids=lambda life: life.of)
+def test_the_page_of_states_draws_every_life_as_the_code_obeys_it(life: Life):
+    _, _, section = (DOCS / "states.md").read_text().partition(f"\n## {life.of.capitalize()}\n")
+    section = section.partition("\n## ")[0]
+    assert set(re.findall(r"^    (\w+) --> (\w+)", section, re.MULTILINE)) == life.legal
+    assert re.findall(r"^    \[\*\] --> (\w+)$", section, re.MULTILINE) == [life.first]
+    assert dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|$", section, re.MULTILINE)) == dict(life.states)
 
 
 def test_the_decision_can_be_imported_without_a_driver_or_a_socket():

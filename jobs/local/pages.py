@@ -1,6 +1,6 @@
 """Writes into docs/ what the code says itself, such as states and metrics: `make docs` writes, `make check` compares.
 
-docs/protocol.md shows every life; docs/application.md shows what an application sees of what it asked for.
+docs/states.md draws every life; docs/application.md shows what an application sees of what it asked for.
 
 A part of a page stands between two comments, and all of it is written from one value in the code.
 """
@@ -56,7 +56,20 @@ def main() -> int:
 
 
 def lives() -> str:
-    return "\n".join(map(shown, LIVES))
+    """A table of all of them, and then each in full."""
+    rows = [
+        f"| [{life.of}](#{life.of.replace(' ', '-')}) | `{life.first}` | {_finals(life)} | {_movers(life)} |"
+        for life in LIVES
+    ]
+    return "\n".join(["| life of a | begins as | final | moved by |", "|---|---|---|---|", *rows, "", *map(shown, LIVES)])
+
+
+def _finals(life: Life) -> str:
+    return ", ".join(f"`{state}`" for state in life.states if life.is_final(state)) or "none: each may still change"
+
+
+def _movers(life: Life) -> str:
+    return ", ".join(dict.fromkeys(each.who for each in life.transitions))
 
 
 def lives_of_an_application() -> str:
@@ -64,7 +77,7 @@ def lives_of_an_application() -> str:
 
 
 def shown(life: Life) -> str:
-    """One life: its states, a diagram in Mermaid, and its transitions."""
+    """One life: a diagram in Mermaid, its states, and its transitions."""
     drawn: dict[tuple[str, str], list[str]] = defaultdict(list)
     rows: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for each in life.transitions:
@@ -72,11 +85,7 @@ def shown(life: Life) -> str:
         rows[each.end, each.who, each.when].append(f"`{each.start}`")
     return "\n".join(
         [
-            f"### {life.of.capitalize()}",
-            "",
-            "| state | what it says |",
-            "|---|---|",
-            *(f"| `{state}` | {meaning} |" for state, meaning in life.states.items()),
+            f"## {life.of.capitalize()}",
             "",
             "```mermaid",
             "stateDiagram-v2",
@@ -84,6 +93,10 @@ def shown(life: Life) -> str:
             f"    [*] --> {life.first}",
             *(f"    {start} --> {end}{_label(who)}" for (start, end), who in drawn.items()),
             "```",
+            "",
+            "| state | what it says |",
+            "|---|---|",
+            *(f"| `{state}` | {meaning} |" for state, meaning in life.states.items()),
             "",
             "| from | to | who | when |",
             "|---|---|---|---|",
@@ -181,7 +194,7 @@ def classes() -> str:
 
 
 PARTS = (
-    Part("protocol.md", "states", "billing/states.py", lives),
+    Part("states.md", "states", "billing/states.py", lives),
     Part("application.md", "states", "billing/states.py", lives_of_an_application),
     Part("finance/aws.md", "policies", "archive/keeping/bucket_rules.py and jobs/access/kinds.py", aws),
     Part("moves/reconciliation.md", "classes", "jobs/reconciliation/classes.py", classes),

@@ -74,7 +74,7 @@ LABELS: Mapping[str, Label] = {
     "server": Label("`postgres`, `redis`, `s3` or `secrets`", _our_word),
     "sqlstate": Label("Postgres' own code; `53100` is a full disk", _like(r"[0-9A-Z]{5}")),
     "standing": Label("how an operation stands, as in [logs.md](../logs.md)", _our_word),
-    "state": Label("of an operation or of work, as in [protocol.md](../protocol.md)", _our_word),
+    "state": Label("of an operation or of work, as in [states.md](../states.md)", _our_word),
     "statement": Label("the name of a statement in `jobs/metrics/reading.sql`", _our_word),
     "table": Label("of the schema `billing`", _one_of(*(table.name for table in Table.metadata.tables.values()))),
     "use": Label("`in_use` or `idle`", _our_word),
