@@ -200,12 +200,16 @@ def is_stamped(session: Session) -> bool:
 
 
 def stamp_account(session: Session, account: str) -> None:
-    """Write which Stripe account this database belongs to, once. Raises OtherAccount for a key of another one."""
-    row = session.scalars(select(Installation).with_for_update()).one()
-    if row.stripe_account is None:
-        row.stripe_account = account
-    if row.stripe_account != account:
-        raise OtherAccount(row.stripe_account, account)
+    """Write which Stripe account this database belongs to, once. Raises OtherAccount for a key of another one.
+
+    Only workers may write it. Once it is there it never changes, and is read without a lock, which needs that right.
+    """
+    known = session.scalars(select(Installation.stripe_account)).one()
+    if known is None:
+        row = session.scalars(select(Installation).with_for_update()).one()
+        known = row.stripe_account = row.stripe_account or account
+    if known != account:
+        raise OtherAccount(known, account)
 
 
 def check_stamp(session: Session, *, environment: str, livemode: bool) -> Installation:

@@ -121,6 +121,12 @@ def test_an_operator_pulls_a_switch_releases_it_looks_and_examines(whole, admini
     assert administrator.acl_log() == []
 
 
+def test_an_operator_reconciles(whole, refusals):
+    ran = billing(whole, "operator", "reconcile")
+    assert (ran.status, ran.out.splitlines()[-1]) == (0, "no difference is open"), ran.err
+    assert refusals() == []
+
+
 def test_the_keys_of_setup_make_a_bucket_once_an_operator_s_login_has_recorded_it(whole):
     for kind, status in {"reader": 2, "operator": 0}.items():
         keys = {name: value for name, value in whole.environment_of("setup").items() if "S3" in name}
