@@ -1,11 +1,11 @@
-"""A small application with its own tables: it ships or cancels an order, and asks for its money to be taken or given
-back in the same transaction.
+"""A small application with its own tables: it ships an order in one parcel or several, cancels it, takes parcels back,
+and sends invoices. What this means for the money is asked for in the same transaction.
 
     python examples/shop.py        # in a terminal with the lines that `billing up` printed
 
-Its orders and the service's tables are in one database, so an order that is shipped and the request for its money
+Its orders and the service's tables are in one database, so a parcel that is shipped and the request for its money
 are written together, or not at all. Workers of the service do the rest: the shop itself asks Stripe only at its
-checkout, where the customer's card is authorized.
+checkout, where the customer's card is authorized. docs/moves has a page for each move of the money.
 
     DATABASE_URL       postgresql://..., migrated by `billing migrate`
     STRIPE_API_BASE    where the stand-in listens; needed unless PAYMENT_INTENT is set
@@ -17,9 +17,8 @@ import os
 import sys
 import time
 from dataclasses import dataclass
-from urllib.parse import urlencode
 
-import urllib3
+from checkout import Checkout
 from sqlalchemy import Engine, ForeignKey, create_engine, func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -39,12 +38,21 @@ class Order(Table):
     payment_intent: Mapped[str]
     total_minor: Mapped[int]
     currency: Mapped[str]
-    shipped: Mapped[bool] = mapped_column(default=False)
-    capture_id: Mapped[str | None]
 
     @property
     def total(self) -> billing.Money:
         return billing.Money(self.total_minor, self.currency)
+
+
+class Parcel(Table):
+    """A part of an order that was shipped, or all of it, and the request for its money."""
+
+    __tablename__ = "parcels"
+
+    number: Mapped[int] = mapped_column(ForeignKey(Order.number), primary_key=True)
+    parcel: Mapped[int] = mapped_column(primary_key=True)
+    minor: Mapped[int]
+    capture_id: Mapped[str]
 
 
 class Cancellation(Table):
@@ -65,7 +73,7 @@ class Shop:
     engine: Engine
 
     def open(self) -> None:
-        """Make the shop's own table. The service's are made by `billing migrate`."""
+        """Make the shop's own tables. The service's are made by `billing migrate`."""
         Table.metadata.create_all(self.engine)
 
     def sell(self, number: int, payment_intent: str, total: billing.Money) -> None:
@@ -75,31 +83,43 @@ class Shop:
                 Order(number=number, payment_intent=payment_intent, total_minor=total.minor, currency=total.currency)
             )
 
-    def ship(self, number: int, *, in_stock: bool = True) -> str:
-        """Ship it and request its money, both or neither.
+    def ship(
+        self,
+        number: int,
+        amount: billing.Money | None = None,
+        *,
+        parcel: int = 1,
+        last: bool = True,
+        in_stock: bool = True,
+    ) -> str:
+        """Ship a parcel and request its money, both or neither. By default it is the whole order.
 
-        A second call requests nothing more. Returns the capture's id.
+        After a parcel that is not the last, Stripe keeps the rest of the authorization for the next ones; after the
+        last, it releases what is left. A second call for the same parcel requests nothing more. Returns the capture's
+        id. Raises AuthorizationTaken if the order was canceled, or its last parcel is gone.
         """
         with Session(self.engine) as session, session.begin():
             order = session.get_one(Order, number, with_for_update=True)
-            order.shipped = True
+            price = amount or order.total
             receipt = billing.request_capture(
                 session,
                 payment_intent=order.payment_intent,
-                amount=order.total,
-                request_id=f"shop-order-{number}",
+                amount=price,
+                remainder="release" if last else "keep",
+                request_id=f"shop-order-{number}-parcel-{parcel}",
                 correlation_id=f"ship-{number}",
             )
-            order.capture_id = receipt.capture_id
+            if receipt.new:
+                session.add(Parcel(number=number, parcel=parcel, minor=price.minor, capture_id=receipt.capture_id))
             if not in_stock:
-                # The transaction is rolled back: the order is not shipped, and its money is not requested.
+                # The transaction is rolled back: nothing is shipped, and no money is requested.
                 raise OutOfStock(number)
             return receipt.capture_id
 
     def cancel(self, number: int) -> str:
         """Cancel it and give its authorization back, both or neither. Returns the void's id.
 
-        Raises AuthorizationTaken if the order was shipped before: its money is refunded, and nothing is written here.
+        Raises AuthorizationTaken if a parcel was shipped before: its money is refunded, and nothing is written here.
         """
         with Session(self.engine) as session, session.begin():
             order = session.get_one(Order, number, with_for_update=True)
@@ -114,19 +134,21 @@ class Shop:
                 session.add(Cancellation(number=number, void_id=receipt.void_id))
             return receipt.void_id
 
-    def take_back(self, number: int, amount: billing.Money, *, parcel: str) -> str:
-        """A parcel came back: give a part of the order's money back. A second call for the same parcel gives no more.
+    def take_back(self, number: int, amount: billing.Money | None = None, *, parcel: int = 1, claim: str) -> str:
+        """Give money of a parcel back: a part of it, or all that is left. A second call for the same claim gives
+        nothing more.
 
-        All parcels together never get more than was captured (`billing.MoreThanCaptured`). Returns the refund's id.
+        All claims together never get more than the parcel cost (`billing.MoreThanCaptured`). Raises NotCaptured if its
+        money was not taken yet: ask again when it was. Returns the refund's id.
         """
         with Session(self.engine) as session, session.begin():
-            order = session.get_one(Order, number, with_for_update=True)
+            shipped = session.get_one(Parcel, (number, parcel), with_for_update=True)
             receipt = billing.request_refund(
                 session,
-                capture=order.capture_id,
+                capture=shipped.capture_id,
                 amount=amount,
                 reason="requested_by_customer",
-                request_id=f"shop-order-{number}-back-{parcel}",
+                request_id=f"shop-order-{number}-parcel-{parcel}-claim-{claim}",
                 correlation_id=f"back-{number}",
             )
             return receipt.refund_id
@@ -149,42 +171,30 @@ class Shop:
 
     def paid(self, number: int) -> str:
         """For a support agent: the state of an order's payment, and what happens next."""
-        status = self.status(number)
-        return f"{status.state}; {status.next}" if status else "not asked for"
+        return ", ".join(f"{each.state}; {each.next}" for each in self.statuses(number)) or "not asked for"
 
-    def status(self, number: int) -> billing.Status | None:
+    def statuses(self, number: int) -> list[billing.Status]:
+        """Of each parcel in turn, and of a cancellation."""
         with Session(self.engine) as session:
-            order, canceled = session.get_one(Order, number), session.get(Cancellation, number)
-            asked_for = canceled.void_id if canceled else order.capture_id
-            return billing.status(session, asked_for) if asked_for else None
+            parcels = select(Parcel.capture_id).where(Parcel.number == number).order_by(Parcel.parcel)
+            voids = select(Cancellation.void_id).where(Cancellation.number == number)
+            asked_for = [*session.scalars(parcels), *session.scalars(voids)]
+            return [billing.status(session, each) for each in asked_for]
+
+    def cost(self, number: int) -> billing.Money | None:
+        """For the customer's page: what the order has cost by now, None if nothing. A refund counts as soon as it is
+        asked for."""
+        with Session(self.engine) as session:
+            order = session.get_one(Order, number)
+            parcels = session.scalars(select(Parcel).where(Parcel.number == number)).all()
+        minor = {each.capture_id: each.minor for each in parcels}
+        taken = [each for each in self.statuses(number) if each.state == "captured"]
+        cost = sum(minor[each.id] - (each.refunds_minor or 0) for each in taken)
+        return billing.Money(cost, order.currency) if cost else None
 
     def next_number(self) -> int:
         with Session(self.engine) as session:
             return (session.scalar(select(func.max(Order.number))) or 0) + 1
-
-
-def authorize(stripe: str, amount: billing.Money) -> str:
-    """The authorization of a checkout, in one request: nothing is captured yet, and the amount is held.
-
-    `capture_method=manual` is what makes it a hold. In a real shop the customer's browser confirms the intent
-    with the customer's own card; `pm_card_visa` is a test card, so this never works with a live key.
-    """
-    asked = {
-        "amount": amount.minor,
-        "currency": amount.currency.lower(),
-        "capture_method": "manual",
-        "payment_method": "pm_card_visa",
-        "confirm": "true",
-    }
-    headers = {"Authorization": "Bearer sk_test_shop", "Content-Type": "application/x-www-form-urlencoded"}
-    try:
-        answer = urllib3.request("POST", f"{stripe}/v1/payment_intents", headers=headers, body=urlencode(asked))
-    except urllib3.exceptions.HTTPError:
-        sys.exit(f"STRIPE_API_BASE is set, and nothing answers at {stripe}; `billing up` starts a stand-in")
-    intent = answer.json()
-    if intent.get("status") != "requires_capture":
-        sys.exit(f"the card was not authorized at {stripe}: {intent}")
-    return str(intent["id"])
 
 
 def main() -> None:
@@ -197,15 +207,16 @@ def main() -> None:
     payment_intent = os.environ.get("PAYMENT_INTENT")
     if not url:
         sys.exit("DATABASE_URL is not set; `billing up` starts a database and prints it")
+    checkout = Checkout(stripe) if stripe else None
     if not payment_intent:
-        if not stripe:
+        if checkout is None:
             sys.exit("neither PAYMENT_INTENT nor STRIPE_API_BASE is set; `billing up` starts a stand-in and prints it")
-        payment_intent = authorize(stripe, billing.Money(1999, "USD"))
+        payment_intent = checkout.authorize(usd(1999))
     # postgresql:// means psycopg 3 to SQLAlchemy 2.1.
     shop = Shop(create_engine(url))
     shop.open()
     number = shop.next_number()
-    shop.sell(number, payment_intent, billing.Money(1999, "USD"))
+    shop.sell(number, payment_intent, usd(1999))
     try:
         shop.ship(number, in_stock=False)
     except OutOfStock:
@@ -213,33 +224,53 @@ def main() -> None:
     print(f"order {number}: shipped; asked for as {shop.ship(number)}")
     print(f"order {number}: shipped twice; still {shop.ship(number)}")
     try:
-        with Session(shop.engine) as session, session.begin():
-            billing.request_capture(
-                session,
-                payment_intent=payment_intent,
-                amount=billing.Money(2999, "USD"),
-                request_id=f"shop-order-{number}",
-            )
+        shop.ship(number, usd(2999))
     except billing.RequestReused as refused:
         print(f"order {number}: {refused}")
     try:
         shop.cancel(number)
     except billing.AuthorizationTaken as taken:
         print(f"order {number}: cannot be canceled: {taken}")
-    numbers = [number]
-    if stripe:
-        canceled = shop.next_number()
-        shop.sell(canceled, authorize(stripe, billing.Money(4500, "USD")), billing.Money(4500, "USD"))
-        print(f"order {canceled}: canceled; its authorization is given back by {shop.cancel(canceled)}")
-        numbers.append(canceled)
+    if checkout is not None:
+        more_moves(shop, checkout, wait_s)
+    await_ends(shop, number, wait_s)
+
+
+def more_moves(shop: Shop, checkout: Checkout, wait_s: float) -> None:
+    """One order is canceled, one is shipped in two parcels and comes back, and a customer gets an invoice."""
+    canceled = shop.next_number()
+    shop.sell(canceled, checkout.authorize(usd(4500)), usd(4500))
+    print(f"order {canceled}: canceled; its authorization is given back by {shop.cancel(canceled)}")
+    parts = shop.next_number()
+    shop.sell(parts, checkout.authorize(usd(3000)), usd(3000))
+    first, second = shop.ship(parts, usd(1800), last=False), shop.ship(parts, usd(1000), parcel=2)
+    print(f"order {parts}: shipped in two parcels; asked for as {first} and {second}, and 2.00 USD are released")
+    invoice = shop.bill(checkout.customer(), "2026-11", seats=3)
+    for number in (canceled, parts):
+        await_ends(shop, number, wait_s)
+    if shop.statuses(parts)[0].state == "captured":
+        dent, rest = shop.take_back(parts, usd(500), claim="dent"), shop.take_back(parts, claim="return")
+        print(f"order {parts}: parcel 1 had a dent, then came back; 5.00 USD by {dent}, the rest of it by {rest}")
+        try:
+            shop.take_back(parts, usd(1), claim="again")
+        except billing.MoreThanCaptured as error:
+            print(f"order {parts}: {error}")
+        print(f"order {parts}: it has cost {shop.cost(parts)}")
+    try:
+        print(f"invoice: {billing.wait(shop.engine, invoice, timeout_s=wait_s).state}")
+    except billing.NotFinal as error:
+        print(f"invoice: {error}")
+
+
+def await_ends(shop: Shop, number: int, wait_s: float) -> None:
     give_up = time.monotonic() + wait_s
-    for each in numbers:
-        while (status := shop.status(each)) and not status.final and time.monotonic() < give_up:
-            time.sleep(0.1)
-        print(f"order {each}: its money is {shop.paid(each)}")
-    if (status := shop.status(number)) and status.state == "captured":
-        refund = shop.take_back(number, billing.Money(500, "USD"), parcel="1")
-        print(f"order {number}: a parcel came back; 5.00 USD are given back as {refund}")
+    while not all(each.final for each in shop.statuses(number)) and time.monotonic() < give_up:
+        time.sleep(0.1)
+    print(f"order {number}: its money is {shop.paid(number)}")
+
+
+def usd(minor: int) -> billing.Money:
+    return billing.Money(minor, "USD")
 
 
 if __name__ == "__main__":

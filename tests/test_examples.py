@@ -18,8 +18,9 @@ import billing
 EXAMPLES = Path(__file__).parents[1] / "examples"
 sys.path.insert(0, str(EXAMPLES))
 
+from checkout import Checkout  # noqa: E402 - the examples lie beside the tests
 from paid_orders import Follower, Payment  # noqa: E402 - the same
-from shop import OutOfStock, Shop  # noqa: E402 - the example lies beside the tests
+from shop import OutOfStock, Shop  # noqa: E402 - the same
 
 
 @pytest.fixture
@@ -68,12 +69,32 @@ def test_a_parcel_that_comes_back_is_given_back_once_and_never_more_than_was_tak
     (intent,) = service.intents()
     shop.sell(1, intent, billing.Money(1999, "USD"))
     assert service.settle(shop.ship(1)) == ["captured"]
-    refund = shop.take_back(1, billing.Money(500, "USD"), parcel="a")
-    assert shop.take_back(1, billing.Money(500, "USD"), parcel="a") == refund
+    refund = shop.take_back(1, billing.Money(500, "USD"), claim="a")
+    assert shop.take_back(1, billing.Money(500, "USD"), claim="a") == refund
     with pytest.raises(billing.MoreThanCaptured):
-        shop.take_back(1, billing.Money(1500, "USD"), parcel="b")
+        shop.take_back(1, billing.Money(1500, "USD"), claim="b")
     assert service.settle(refund) == ["succeeded"]
     assert service.refunded(refund) == [500]
+    assert shop.cost(1) == billing.Money(1499, "USD")
+    rest = shop.take_back(1, claim="c")
+    assert service.settle(rest) == ["succeeded"]
+    assert service.refunded(rest) == [1499]
+    assert shop.cost(1) is None
+
+
+def test_an_order_that_ships_in_parcels_is_paid_parcel_by_parcel_and_the_rest_is_released(shop, service):
+    intent = Checkout(service.stripe_api_base).authorize(billing.Money(3000, "USD"))
+    shop.sell(1, intent, billing.Money(3000, "USD"))
+    first = shop.ship(1, billing.Money(1800, "USD"), last=False)
+    assert shop.ship(1, billing.Money(1800, "USD"), last=False) == first
+    second = shop.ship(1, billing.Money(1000, "USD"), parcel=2)
+    with pytest.raises(billing.AuthorizationTaken, match=second):
+        shop.ship(1, billing.Money(200, "USD"), parcel=3)
+    assert service.settle(first, second) == ["captured", "captured"]
+    assert [effect["amount"] for effect in service.effects("capture", intent)] == [1800, 1000]
+    assert [effect["amount"] for effect in service.effects("release", intent)] == [200]
+    assert shop.paid(1) == "captured; nothing, this is final, captured; nothing, this is final"
+    assert shop.cost(1) == billing.Money(2800, "USD")
 
 
 def test_an_order_that_is_rolled_back_asks_for_nothing(shop, service):
@@ -105,20 +126,25 @@ def test_the_example_runs_as_a_program(service):
 
 def test_the_example_authorizes_a_card_of_its_own_each_time_and_sees_the_money_move(service):
     given = {"DATABASE_URL": service.url, "STRIPE_API_BASE": service.stripe_api_base}
-    for number in (1, 3):
+    for number in (1, 4):
         program = subprocess.Popen(
             [sys.executable, str(EXAMPLES / "shop.py")], env={**os.environ, **given}, stdout=subprocess.PIPE, text=True
         )
         while program.poll() is None:
             service.relay.round()
-            service.work_off()
+            for queue in ("captures", "refunds", "invoices"):
+                service.work_off(queue)
         assert program.stdout is not None
         with program.stdout as told:
-            *_, paid, voided, returned = told.read().splitlines()
-            assert paid == f"order {number}: its money is captured; nothing, this is final"
-            assert voided == f"order {number + 1}: its money is voided; nothing, this is final"
-            assert returned.startswith(f"order {number}: a parcel came back; 5.00 USD are given back as ref_")
-    assert [effect["amount"] for effect in service.effects("capture")] == [1999, 1999]
+            *_, voided, parts, returned, refused, cost, invoice, paid = told.read().splitlines()
+        assert voided == f"order {number + 1}: its money is voided; nothing, this is final"
+        assert parts.count("captured; nothing, this is final") == 2
+        assert returned.startswith(f"order {number + 2}: parcel 1 had a dent, then came back; 5.00 USD by ref_")
+        assert "nothing is left of it" in refused or "0 USD are left of it, not 1" in refused
+        assert cost == f"order {number + 2}: it has cost 10.00 USD"
+        assert invoice == "invoice: sent"
+        assert paid == f"order {number}: its money is captured; nothing, this is final"
+    assert sorted(effect["amount"] for effect in service.effects("capture")) == [1000, 1000, 1800, 1800, 1999, 1999]
     assert [effect["amount"] for effect in service.effects("payment_intent.canceled")] == [4500, 4500]
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from service import Service
-from sqlalchemy import create_engine
 
 from jobs.config.settings import Settings
 from jobs.config.sources import variable
@@ -38,16 +37,16 @@ def test_the_readme_s_example_runs_and_its_capture_is_taken(
 def test_the_page_for_applications_runs_from_its_first_block_to_its_last(
     service: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    engine = create_engine(service.url)
-    names: dict[str, Any] = {"engine": engine, "payment_intent": service.intents()[0], "database_url": service.url}
+    names: dict[str, Any] = {"payment_intent": service.intents()[0], "database_url": service.url}
     printed = []
     for number, block in enumerate(blocks(ROOT / "docs" / "application.md", "python")):
         exec(compile(block, f"application.md, block {number}", "exec"), names)  # noqa: S102 - our own page
         printed.append(capsys.readouterr().out.splitlines())
-        if number == 2:
+        if number == 3:
             service.settle(names["receipt"].capture_id)
-    engine.dispose()
+    names["engine"].dispose()
     assert printed == [
+        [],
         [],
         [],
         ["requested False a relay plans the work"],
@@ -73,8 +72,33 @@ def test_the_page_about_captures_runs_from_its_first_block_to_its_last(
         exec(compile(block, f"captures.md, block {number}", "exec"), names)  # noqa: S102 - our own page
         if number == 0:
             service.settle(*(receipt.capture_id for receipt in names["parcels"]))
-    assert capsys.readouterr().out == "captured\ncaptured\nTrue\n"
+    assert capsys.readouterr().out == "captured\ncaptured\nTrue\ncaptured True None\n"
     assert service.settle(names["receipt"].capture_id) == ["captured"]
+
+
+def test_the_page_that_leads_to_all_moves_runs_from_its_first_block_to_its_last(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = "amount=1999&currency=usd&capture_method=manual&payment_method=pm_card_visa&confirm=true"
+    several = "&payment_method_options[card][request_multicapture]=if_available"
+    names: dict[str, Any] = {
+        "engine": service.engine,
+        "payment_intent": service.by_hand("/v1/payment_intents", made + several),
+    }
+    page = ROOT / "docs" / "moves" / "README.md"
+    for number, block in enumerate(blocks(page, "python")):
+        exec(compile(block, f"moves/README.md, block {number}", "exec"), names)  # noqa: S102 - our own page
+        if number == 0:
+            assert service.settle(names["first"].capture_id, names["second"].capture_id) == ["captured"] * 2
+        if number == 1:
+            assert service.settle(names["returned"].refund_id) == ["succeeded"]
+    assert capsys.readouterr().out == "6.00 USD\ncaptured\ncaptured\nsucceeded\n"
+
+
+def test_the_page_that_leads_to_all_moves_leads_to_each_of_its_pages() -> None:
+    folder = ROOT / "docs" / "moves"
+    linked = {link.partition("#")[0] for link in LINK.findall((folder / "README.md").read_text())}
+    assert {page.name for page in folder.glob("*.md")} - {"README.md"} <= linked
 
 
 def test_the_readme_s_commands_are_targets_of_the_makefile() -> None:
