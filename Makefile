@@ -33,7 +33,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(INSTALLED) ## take captures and invoices through faults, kills and a flush, and compare three counts
+demo: $(INSTALLED) ## move money in every way, through faults, kills and a flush, then reconcile, prove and compare three counts
 	@$(BIN)/billing demo $(ARGS)
 
 test: $(INSTALLED) ## run all tests on real servers, in three processes; ARGS=tests/protocol or ARGS="-k invoice" narrows it

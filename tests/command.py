@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 import structlog
-from forked import Forked
 from service import Service
 
 from jobs import logs
 from jobs.cli import main, whole
 from jobs.config.settings import Settings
 from jobs.config.sources import variable
+from jobs.local.forked import Forked
 
 BILLING = (sys.executable, "-m", "jobs.cli")
 """For a test of what a process is given when it starts; `forked` says what else it is good for."""

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
 
-import forked
 import psycopg
 import pytest
 import verdicts
@@ -21,6 +20,7 @@ from jobs import logs
 from jobs.access import migrate
 from jobs.config.settings import Settings
 from jobs.config.sources import variable
+from jobs.local import forked
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.servers import LocalServers
 from jobs.local.servers import StandIn as StandInServer
@@ -143,8 +143,8 @@ def service(template: LocalServers, database_url: str) -> Iterator[Service]:
 def spawn(template: LocalServers, service: Service) -> Iterator[Callable[..., Child]]:
     """Start a process of this service: `spawn("worker", "captures")`, with more settings if need be.
 
-    It is forked from one that has imported the service (`forked`). `program` is what is started instead: the `billing`
-    command of another environment, or `command.BILLING`.
+    It is forked from one that has imported the service (`jobs.local.forked`). `program` is what is started instead: the
+    `billing` command of another environment, or `command.BILLING`.
     """
     service.make_no_ticks()
     started: list[Child] = []

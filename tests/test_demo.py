@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,8 +14,9 @@ from pathlib import Path
 import pytest
 from service import eventually
 
-from jobs.local.count import Asked, compare, compare_archived
-from jobs.local.shopping import CAPTURE_FAULTS
+from jobs.demo.count import Asked, compare, compare_archived
+from jobs.demo.shopping import CAPTURE_FAULTS
+from jobs.demo.webhooks import disorder
 
 DEMO = [sys.executable, "-m", "jobs.cli", "demo", "--captures", "40", "--invoices", "6"]
 SERVERS = ("DATABASE_URL", "REDIS_URL", "STRIPE_API_BASE", "S3_ENDPOINT_URL")
@@ -66,17 +68,20 @@ def test_a_small_demo_finds_nothing_double_lost_or_stuck_and_leaves_nothing(clea
     told = json.loads(ran.stdout)
     assert told["offences"] == []
     assert told["seed"] == 7
-    assert told["invoices"] == {"sent": 6}
-    assert sum(told["captures"].values()) == 40
+    assert told["invoices"] == {"sent": 6, "paid": 1}
+    assert told["voids"] == {"voided": 1}
+    assert told["refunds"] == {"succeeded": 3}
+    assert sum(told["captures"].values()) == 40 + 4
     assert {"captured", "declined", "refused", "canceled"} == told["captures"].keys()
     assert told["asked"] == told["moved"] == told["archived"]
     assert told["archived_captures"] == told["captures"]["captured"]
+    assert told["asked_back"] == told["moved_back"] == {"USD": 1500 + 2500}
     assert [read["retention_class"] for read in told["evidence"]] == ["capture"]
     assert {*CAPTURE_FAULTS, "hold_after", "hold_before"} <= told["faults"].keys()
     assert "kill -9" in ran.stderr
     assert "FLUSHALL" in ran.stderr
     # The worker that was killed was asked before, and took with it what it counted since.
-    assert told["metrics"]["invoices_sent"] == 6
+    assert told["metrics"]["invoices_sent"] == 7
     assert told["metrics"]["captured"].keys() <= told["moved"].keys()
     assert told["metrics"]["captured"]
     assert "captures is pulled since" in ran.stderr
@@ -87,6 +92,20 @@ def test_a_small_demo_finds_nothing_double_lost_or_stuck_and_leaves_nothing(clea
     assert "the heads of " in ran.stderr
     assert ", signed with key " in ran.stderr
     assert "VERIFIED: nothing differs" in ran.stderr
+    shown = ran.stderr.split("\n")
+    for move in ("--remainder keep", "billing void ", "billing refund "):
+        assert any(line.startswith("$ billing ") and move in line for line in shown), move
+    assert re.search(r"ref_\w+: pending, since .*\n  next: ", ran.stderr)
+    webhooks = re.search(
+        r"(\d+) webhooks to `billing serve` about (\d+) events: (\d+) came twice, and (\d+) af", ran.stderr
+    )
+    assert webhooks
+    sent, events, twice, late = map(int, webhooks.groups())
+    assert sent == events + twice
+    assert twice >= 1
+    assert late >= 2
+    assert "  no difference is open" in shown
+    assert "  PROVEN: every request has at most one effect at Stripe, every effect of ours has one request," in shown
     assert left(place) == [picture(place)]
     assert picture(place).read_bytes().startswith(b"\x89PNG")
 
@@ -116,8 +135,19 @@ def test_a_demo_that_is_ended_leaves_nothing(clean, place, number):
 
 # The control: the count itself is wrong in no way that it would have to notice.
 
+
+def test_webhooks_that_came_twice_or_after_a_newer_one_are_counted():
+    made = ["evt_1", "evt_2", "evt_3"]
+    assert disorder(made, made) == (0, 0)
+    assert disorder(["evt_1", "evt_1", "evt_2"], made) == (1, 0)
+    assert disorder(["evt_3", "evt_3", "evt_1", "evt_2"], made) == (1, 2)
+
+
 CAPTURE = Asked("cap_1", "pi_1", 1999, "USD", "captured", "captured")
 INVOICE = Asked("inv_1", "in_1", 4500, "EUR", "sent", "sent")
+PARTS = [Asked(f"cap_{n}", "pi_7", 100 * n, "USD", "captured", "captured") for n in (7, 8)]
+VOIDED = Asked("void_1", "pi_9", 0, "", "voided", "voided")
+REFUND = Asked("ref_1", "re_1", 500, "USD", "succeeded", "succeeded")
 
 
 def effect(kind: str, of: Asked, **changed: object) -> dict[str, object]:
@@ -127,10 +157,13 @@ def effect(kind: str, of: Asked, **changed: object) -> dict[str, object]:
 
 TAKEN = effect("capture", CAPTURE)
 ISSUED = [effect(f"invoice.{kind}", INVOICE) for kind in ("created", "finalized", "sent")]
+GIVEN = effect("refund", REFUND)
+MOVED = [*(effect("capture", part) for part in PARTS), effect("payment_intent.canceled", VOIDED, metadata={}), GIVEN]
+ALL = [CAPTURE, INVOICE, *PARTS, VOIDED, REFUND]
 
 
 def test_two_counts_that_agree_differ_in_nothing():
-    assert compare([CAPTURE], [INVOICE], [TAKEN, *ISSUED]) == []
+    assert compare(ALL, [TAKEN, *ISSUED, *MOVED]) == []
 
 
 @pytest.mark.parametrize(
@@ -151,7 +184,25 @@ def test_two_counts_that_agree_differ_in_nothing():
     ],
 )
 def test_one_doctored_effect_is_found(effects, kind, of):
-    assert (kind, of) in {(offence.kind, offence.id) for offence in compare([CAPTURE], [INVOICE], effects)}
+    assert (kind, of) in {(offence.kind, offence.id) for offence in compare([CAPTURE, INVOICE], effects)}
+
+
+@pytest.mark.parametrize(
+    ("effects", "kind", "of"),
+    [
+        (MOVED[1:], "lost", "cap_7"),
+        ([MOVED[0], *MOVED], "double", "cap_7"),
+        ([effect("capture", PARTS[0], metadata={}), *MOVED], "unasked", "pi_7"),
+        ([*MOVED[:2], GIVEN], "lost", "void_1"),
+        ([MOVED[2], *MOVED], "double", "void_1"),
+        (MOVED[:3], "lost", "ref_1"),
+        ([GIVEN, *MOVED], "double", "ref_1"),
+        ([*MOVED[:3], effect("refund", REFUND, amount=501)], "wrong", "ref_1"),
+        ([effect("refund", REFUND, id="re_2", metadata={}), *MOVED], "unasked", "re_2"),
+    ],
+)
+def test_one_doctored_effect_of_the_other_moves_is_found(effects, kind, of):
+    assert (kind, of) in {(offence.kind, offence.id) for offence in compare([*PARTS, VOIDED, REFUND], effects)}
 
 
 @pytest.mark.parametrize(
@@ -161,7 +212,7 @@ def test_one_doctored_effect_is_found(effects, kind, of):
 def test_a_wish_that_did_not_end_as_it_must_is_found(state, expected, kind):
     request = Asked("cap_1", "pi_1", 1999, "USD", state, expected)
     effects = [TAKEN] if state == "captured" else []
-    assert kind in {offence.kind for offence in compare([request], [], effects)}
+    assert kind in {offence.kind for offence in compare([request], effects)}
 
 
 def test_evidence_that_adds_up_differs_in_nothing():

@@ -46,6 +46,7 @@ FLOORS = {
         {"jobs.schedules", "jobs.recovery", "jobs.bulk"},
         {"jobs.process"},
         {"jobs.checkup", "jobs.local", "jobs.web"},
+        {"jobs.demo"},
         {"jobs.cli"},
     ),
 }
@@ -79,7 +80,7 @@ DOORS = {
     "redis": {"jobs"},
     "reportlab": {"archive.closing.pdf"},
     "opentelemetry": {"jobs.traces.exporter"},
-    "prometheus_client": {"jobs.metrics.exporter", "jobs.local.scraping"},
+    "prometheus_client": {"jobs.metrics.exporter", "jobs.demo.scraping"},
     "rq": {"jobs.rq.bells", "jobs.rq.overrides"},
     "typer": {"jobs.cli"},
     "uvicorn": {"stripe_standin", "jobs.web.serving"},
@@ -199,7 +200,7 @@ def test_stripe_is_imported_in_exactly_one_file():
 def test_only_what_runs_on_one_machine_knows_the_stand_in():
     """The service's wheel comes without it, and everything but the local servers and the demo works so."""
     known = [found for found in imports() if within(found.of, {"stripe_standin"})]
-    assert told([found for found in known if not within(found.by, {"stripe_standin", "jobs.local"})]) == []
+    assert told([found for found in known if not within(found.by, {"stripe_standin", "jobs.local", "jobs.demo"})]) == []
 
 
 def test_an_import_inside_a_function_says_why():

@@ -10,11 +10,12 @@ from jobs.cli import operators
 from jobs.cli.output import TRYING, AsJson, amount, counted, print_error, print_json, print_line, print_table
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Iterator
 
-    from jobs.local.demo import Outcome
-    from jobs.local.scraping import Numbers
-    from jobs.local.tally import Progress
+    from jobs.demo.outcome import Outcome
+    from jobs.demo.scraping import Numbers
+    from jobs.demo.tally import Progress
 
 
 def add_to(app: typer.Typer) -> None:
@@ -30,11 +31,12 @@ def demo(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask for captures and invoices, cause faults, a kill -9 and a flushed Redis, then compare three counts.
+    """Move money in every way, cause faults, a kill -9 and a flushed Redis, then reconcile, prove and count.
 
-    It starts real servers and processes on free ports of this machine, and leaves none of them. It compares what was
-    asked (Postgres) with what moved (the stand-in's own list) and what is archived (S3). Exit status 0 only if nothing
-    is double, lost or stuck.
+    It starts real servers and processes on free ports of this machine, and leaves none of them. First each move once:
+    captures in parts, a void, refunds. Then many at once, while much goes wrong; webhooks; the evidence in S3;
+    reconciliation and a certificate. At last it compares what was asked (Postgres) with what moved (the stand-in's own
+    list) and what is archived (S3). Exit status 0 only if nothing is double, lost, stuck or different.
 
     \b
     Examples:
@@ -42,7 +44,7 @@ def demo(
       billing demo --captures 40 --invoices 6 --seed 7
       billing demo --cheat        # must end with exit status 1
     """
-    from jobs.local.demo import Plan, run
+    from jobs.demo.story import Plan, run
 
     chosen = secrets.randbelow(1_000_000) if seed is None else seed
     print_error(f"seed {chosen}: {counted(captures, 'capture')}, {counted(invoices, 'invoice')}")
@@ -58,23 +60,17 @@ def demo(
 
 def _show(outcome: "Outcome") -> None:
     kept = [] if outcome.archived is None else [outcome.archived]
-    in_s3 = outcome.archived_captures if kept else ""
+    effects = outcome.effects
     print_table(
         "what was asked, what moved, and what is archived",
         ("", "asked (Postgres)", "moved (provider)", "archived (S3)"),
         [
-            (
-                "captures",
-                outcome.captures["captured"],
-                outcome.effects["capture"],
-                in_s3,
-            ),
-            *(
-                (f"  {currency}", *(amount(sums[currency], currency) for sums in (outcome.asked, outcome.moved, *kept)))
-                for currency in sorted(set().union(outcome.asked, outcome.moved, *kept))
-            ),
+            ("captures", outcome.captures["captured"], effects["capture"], outcome.archived_captures if kept else ""),
+            *_money(outcome.asked, outcome.moved, *kept),
             *((f"  {state}", n, 0) for state, n in sorted(outcome.captures.items()) if state != "captured"),
-            ("invoices sent", outcome.invoices["sent"], outcome.effects["invoice.finalized"]),
+            ("refunds", outcome.refunds["succeeded"], effects["refund"]),
+            *_money(outcome.asked_back, outcome.moved_back),
+            ("invoices", outcome.invoices["sent"] + outcome.invoices["paid"], effects["invoice.finalized"]),
         ],
     )
     for part in outcome.evidence:
@@ -94,6 +90,12 @@ def _show(outcome: "Outcome") -> None:
     n = len(outcome.offences)
     verdict = counted(n, "difference") if n else "nothing is double, lost or stuck"
     print_line(f"{verdict}. {outcome.seconds} s, seed {outcome.seed}")
+
+
+def _money(*counts: "Counter[str]") -> "Iterator[tuple[str, ...]]":
+    """A row for each currency, with the sums of these counts."""
+    for currency in sorted(set().union(*counts)):
+        yield f"  {currency}", *(amount(sums[currency], currency) for sums in counts)
 
 
 def _show_metrics(numbers: "Numbers | None") -> None:
@@ -157,6 +159,6 @@ def _lines(progress: "Progress", total: int) -> list[str]:
 
 
 def _final(progress: "Progress") -> int:
-    from jobs.local.tally import FINAL
+    from jobs.demo.tally import FINAL
 
     return sum(n for states in (progress.captures, progress.invoices) for state, n in states.items() if state in FINAL)

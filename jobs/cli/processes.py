@@ -133,7 +133,8 @@ def up(
         bool, typer.Option("--durable", help="Write to disk as in production; slower, and still deleted at the end.")
     ] = False,
 ) -> None:
-    """Start everything on this machine: Postgres, Valkey, S3, the Stripe stand-in, a relay, workers, an archiver.
+    """Start everything on this machine: Postgres, Valkey, S3, a stand-in for Stripe, a relay, workers, an archiver, and
+    `billing serve`, to which the stand-in sends its webhooks.
 
     It runs until Ctrl-C, and leaves nothing. DATABASE_URL, REDIS_URL, S3_ENDPOINT_URL and STRIPE_API_BASE each replace
     one of the servers by your own; with your own database but not your own S3, nothing is archived. It prints the
@@ -160,7 +161,7 @@ def up(
         if not more["BILLING_STRIPE_KEY"]:
             raise SettingsError("BILLING_STRIPE_KEY is not set, and STRIPE_API_BASE is; set both or neither")
     with Stack(durable=durable, more=more) as stack:
-        stack.start_processes()
+        stack.start_processes(events=("*",))
         environment = stack.environment
         # The other variables say all of this, and the file is removed at the end.
         del environment["BILLING_CONFIG"]
@@ -196,8 +197,9 @@ def up(
 
 
 _EXAMPLES = (
-    "billing capture --payment-intent $(billing standin authorize 1999 USD) --amount 1999 --currency USD \\",
-    "    --request-id order-1 --wait",
+    "pi=$(billing standin authorize 1999 USD)",
+    "billing capture --payment-intent $pi --amount 1999 --currency USD --request-id order-1 --wait",
+    "billing refund --payment-intent $pi --amount 500 --currency USD --request-id order-1-discount --wait",
     'billing invoice issue --customer $(billing standin customer) --line "3 seats=4500" --currency EUR \\',
     "    --days-until-due 14 --request-id seats-1 --wait",
     "billing explain order-1",

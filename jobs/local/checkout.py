@@ -36,18 +36,20 @@ def is_standin(url: str) -> bool:
 def authorize(runtime: ServiceProcess, amount: Money) -> str:
     """A confirmed PaymentIntent that waits to be captured. Raises LocalServerError where no stand-in listens."""
     card = {"payment_method": "pm_card_visa", "capture_method": "manual", "confirm": "true"}
+    # So that parts of it may be captured one after the other: billing capture --remainder keep.
+    card["payment_method_options[card][request_multicapture]"] = "if_available"
     # Without redirects it can be confirmed although no customer can return to a page.
     card |= {"automatic_payment_methods[enabled]": "true", "automatic_payment_methods[allow_redirects]": "never"}
-    return _made(runtime, "payment_intents", {"amount": amount.minor, "currency": amount.currency.lower(), **card})
+    return made(runtime, "payment_intents", {"amount": amount.minor, "currency": amount.currency.lower(), **card})
 
 
 def customer(runtime: ServiceProcess) -> str:
     """A customer to whom invoices can be sent. Raises LocalServerError where no stand-in listens."""
-    return _made(runtime, "customers", {"name": "Example", "email": "customer@example.com"})
+    return made(runtime, "customers", {"name": "Example", "email": "customer@example.com"})
 
 
-def _made(runtime: ServiceProcess, what: str, parameters: Mapping[str, str | int]) -> str:
-    """The id of a new object."""
+def made(runtime: ServiceProcess, what: str, parameters: Mapping[str, str | int]) -> str:
+    """The id of a new object at the stand-in. Raises LocalServerError where none listens, or if it refuses."""
     url, account = runtime.settings.stripe_api_base, runtime.settings.stripe_account
     if runtime.settings.livemode or not is_standin(url):
         raise LocalServerError(

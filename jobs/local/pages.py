@@ -61,7 +61,9 @@ def lives() -> str:
         f"| [{life.of}](#{life.of.replace(' ', '-')}) | `{life.first}` | {_finals(life)} | {_movers(life)} |"
         for life in LIVES
     ]
-    return "\n".join(["| life of a | begins as | final | moved by |", "|---|---|---|---|", *rows, "", *map(shown, LIVES)])
+    return "\n".join(
+        ["| life of a | begins as | final | moved by |", "|---|---|---|---|", *rows, "", *map(shown, LIVES)]
+    )
 
 
 def _finals(life: Life) -> str:

@@ -1,4 +1,5 @@
-"""The whole service on one machine: local servers, a relay, workers and an archiver, each a process of its own.
+"""The whole service on one machine: local servers, a relay, workers, an archiver and a server for webhooks, each a
+process of its own.
 
 Each process has a login of its own on each of our servers, with the rights of its kind (`jobs.access.kinds`).
 
@@ -26,6 +27,7 @@ from jobs.config import queues
 from jobs.config.secrets import Secret
 from jobs.config.settings import Settings
 from jobs.config.sources import PREFIX, SettingsError
+from jobs.local import forked, webhooks
 from jobs.local.servers import LocalServers
 from jobs.local.supervisor import Child, LocalServerError
 from jobs.local.your_servers import check
@@ -37,7 +39,7 @@ STRIPE_KEY = "sk_test_local"
 ENVIRONMENT = "development"
 _ADDRESSES = ("STRIPE_API_BASE", "BILLING_STRIPE_RATE", "S3_ENDPOINT_URL")
 """Addresses are not secret; the rate is that of the stand-in there. `setup` also gets the DATABASE_URL of the owner."""
-_KINDS = {"relay": "relay", "worker": "worker", "archive": "archiver"}
+_KINDS = {"relay": "relay", "worker": "worker", "archive": "archiver", "serve": "web"}
 """The kind of a process, by the command that it runs."""
 
 
@@ -48,11 +50,17 @@ class Stack:
     set up its rights (`billing access`).
 
     `more` are further settings by their variables. Settings of this shell, and a billing.toml in the working
-    directory, are not used, so that the same runs everywhere.
+    directory, are not used, so that the same runs everywhere. With `fork` its processes and commands are forked from
+    one that has imported the service (`jobs.local.forked`): each then costs a tenth of the CPU to start.
     """
 
     def __init__(
-        self, *, given: Mapping[str, str] | None = None, more: Mapping[str, str] | None = None, durable: bool = False
+        self,
+        *,
+        given: Mapping[str, str] | None = None,
+        more: Mapping[str, str] | None = None,
+        durable: bool = False,
+        fork: bool = False,
     ) -> None:
         self._given = os.environ if given is None else given
         theirs, s3 = bool(self._given.get("DATABASE_URL")), bool(self._given.get("S3_ENDPOINT_URL"))
@@ -62,11 +70,14 @@ class Stack:
         )
         self.servers = LocalServers(durable=durable, given=given, s3=self.archives, users=ENVIRONMENT)
         self._more = dict(more or {})
+        self._fork = fork
         self.processes: list[Child] = []
         self._started = 0
 
     def __enter__(self) -> Self:
         check(self._given)
+        if self._fork:
+            forked.begin()  # it imports while the servers start
         self.servers.start()
         try:
             self.servers.supervisor.watch_directory()
@@ -111,6 +122,7 @@ class Stack:
             "BILLING_HEALTH_DIRECTORY": str(self.servers.directory / "health"),
             "BILLING_CACHE_DIRECTORY": str(self.servers.directory / "cache"),
             **({"BILLING_ARCHIVE_BUCKET": self._bucket, "BILLING_ARCHIVE_WAIT_S": "1"} if self.archives else {}),
+            **({"BILLING_WEBHOOK_SECRETS": f"file:{self._webhook_secrets}"} if kind == "web" else {}),
             **self._more,
         }
 
@@ -123,14 +135,31 @@ class Stack:
         except ValidationError as error:
             raise SettingsError(f"the local stack: {error.errors(include_input=False)[0]['msg']}") from None
 
-    def start_processes(self, workers: Mapping[str, int] | None = None) -> None:
-        """Start one relay, one archiver, and one worker for each queue, or as many as `workers` says."""
+    def start_processes(self, workers: Mapping[str, int] | None = None, events: Sequence[str] = ()) -> None:
+        """Start one relay, one archiver, and one worker for each queue, or as many as `workers` says. With `events`
+        start `billing serve`, too, to which our own stand-in sends these types of events, or `*`: all."""
         self.relay = self.spawn("relay")
         if self.archives:
             self.spawn("archive", "run")
         for queue in queues.NAMES:
             for _ in range((workers or {}).get(queue, 1)):
                 self.spawn("worker", queue)
+        if events and not self._given.get("STRIPE_API_BASE"):
+            self._take_webhooks(events)
+
+    def _take_webhooks(self, events: Sequence[str]) -> None:
+        secrets = self._webhook_secrets
+        webhooks.make_secrets(secrets)
+        server = self.spawn("serve", "--port", "0")
+        runtime = self.runtime("webhooks")
+        try:
+            webhooks.lead_to(server, runtime, secrets, events)
+        finally:
+            runtime.close()
+
+    @property
+    def _webhook_secrets(self) -> Path:
+        return self.servers.directory / "webhook_secrets"
 
     def spawn(self, role: str, *arguments: str) -> Child:
         """One more process of the service: `spawn("worker", "captures")`."""
@@ -138,22 +167,21 @@ class Stack:
         self.processes.append(child)
         return child
 
+    def start_command(self, *arguments: str, kind: str = "operator") -> Child:
+        """A `billing` command, with a login of this kind. Both of its outputs are the child's output."""
+        return self._start(f"command-{arguments[0]}", arguments, kind)
+
     def _start(self, name: str, arguments: Sequence[str], kind: str) -> Child:
         self._started += 1
+        name = f"{name}-{self._started}"
         clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         environment = {**clean, **self.environment_of(kind), "PYTHONUNBUFFERED": "1"}
-        return self._run(f"{name}-{self._started}", arguments, environment)
-
-    def _run(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Child:
-        program = [sys.executable, "-m", "jobs.cli", *arguments]
-        return self.servers.supervisor.spawn(name, program, environment)
-
-    def command(self, *arguments: str, kind: str = "operator", within_s: float = 60.0) -> str:
-        """What a `billing` command prints, with a login of this kind. Raises LocalServerError if it is not done."""
-        child = self._start(f"command-{arguments[0]}", arguments, kind)
-        if child.wait(within_s):
-            raise LocalServerError(f"`billing {' '.join(arguments)}` was not done: {child.output()[-500:]}")
-        return child.output()
+        supervisor = self.servers.supervisor
+        if not self._fork:
+            return supervisor.spawn(name, [sys.executable, "-m", "jobs.cli", *arguments], environment)
+        child = forked.child(name, arguments, environment, supervisor.directory / f"{name}.log")
+        supervisor.adopt(child)
+        return child
 
     def verdict(self, place: Path, arguments: Sequence[str], within_s: float = 60.0) -> str:
         """What `verify.py` in this directory prints about our bucket. It runs as an auditor would run it: with the keys

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 from jobs.local.run_directory import RunDirectory
 from jobs.process import leash
@@ -47,16 +48,27 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = READ
         time.sleep(0.01)
 
 
-class Child:
-    """A process started by `Supervisor.spawn`. Its output is in the file `log`."""
+class Process(Protocol):
+    """What is needed of a `subprocess.Popen`, or of a process that was forked (`jobs.local.forked`)."""
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path, stop: signal.Signals) -> None:
+    pid: int
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: int, /) -> None: ...
+    def kill(self) -> None: ...
+
+
+class Child:
+    """A process with a name. Its output is in the file `log`, from the byte `begins` on."""
+
+    def __init__(self, name: str, process: Process, log: Path, stop: signal.Signals, *, begins: int = 0) -> None:
         self.name = name
         self.pid = process.pid
         self.log = log
         self._process = process
         self._stop = stop
-        self._log_start = log.stat().st_size if log.exists() else 0
+        self._log_start = begins
 
     def __repr__(self) -> str:
         return f"<{self.name} pid={self.pid}>"
@@ -174,6 +186,7 @@ class Supervisor:
         log = self.directory / f"{name}.log"
         log.touch(mode=0o600)
         with log.open("ab") as output:
+            begins = output.tell()
             process = subprocess.Popen(  # noqa: S603 (our caller's own program, and no shell)
                 leash.tied(program, death=death, user=user),
                 stdin=subprocess.DEVNULL,
@@ -184,10 +197,15 @@ class Supervisor:
                 # Ctrl-C goes to the terminal's whole process group; we stop the children in our own order.
                 start_new_session=True,
             )
-            child = Child(name, process, log, stop)
+            child = Child(name, process, log, stop, begins=begins)
+        self.adopt(child)
+        return child
+
+    def adopt(self, child: Child) -> None:
+        """From now on it lives as long as this: for a child that was started elsewhere, with its log in our
+        directory."""
         self._children = [other for other in self._children if other.poll() is None]
         self._children.append(child)
-        return child
 
     def watch_directory(self) -> None:
         """Have the directory removed as soon as this process is killed, not only by the next run."""

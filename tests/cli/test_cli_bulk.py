@@ -13,7 +13,6 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
-from forked import Forked
 from service import Service, acting_as, eventually
 from sqlalchemy import event, text
 
@@ -29,6 +28,7 @@ from jobs.bulk.errors import FileChanged
 from jobs.bulk.lines import digest_of
 from jobs.bulk.problems import Problems
 from jobs.bulk.room import Room
+from jobs.local.forked import Forked
 
 Rows = Sequence[tuple[object, ...]]
 WHY = ("--reason", "OPS-7", "--actor", "grace")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from command import in_a_process
-from forked import Forked
 from service import eventually
+
+from jobs.local.forked import Forked
 
 NOWHERE = {
     "BILLING_ENVIRONMENT": "test",
@@ -56,7 +57,7 @@ def test_a_signal_ends_it_and_how_it_ended_is_known(waiting: Forked) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the kernel sends no signal when a parent dies")
 def test_it_ends_when_the_process_is_killed_that_asked_for_it(tmp_path: Path) -> None:
     program = (
-        "import sys; from forked import Forked; "
+        "import sys; from jobs.local.forked import Forked; "
         f"print(Forked(['relay'], {NOWHERE}, sys.stderr.fileno()).pid, flush=True); sys.stdin.read()"
     )
     asking = subprocess.Popen(

@@ -1,10 +1,8 @@
 """A whole service to make incidents in: servers of its own, and one process of each kind."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import forked
 from service import Service, eventually
 
 from jobs.local.stack import Stack
@@ -12,13 +10,6 @@ from jobs.local.supervisor import Child
 from jobs.process.health import State, health_of
 
 COMMANDS = {"relay": ("relay",), "worker-captures": ("worker", "captures"), "archiver": ("archive", "run")}
-
-
-class QuickStack(Stack):
-    """Its processes are forked: most incidents begin with a new house, and end with new processes."""
-
-    def _run(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Child:
-        return forked.child(name, arguments, environment, self.servers.directory / f"{name}.log")
 
 
 @dataclass
@@ -68,7 +59,8 @@ def build(directory: Path) -> House:
     key = directory / "stripe_key"
     key.touch(mode=0o600)
     key.write_text("sk_test_local")
-    stack = QuickStack(given={}, more={"BILLING_STRIPE_KEY": f"file:{key}"})
+    # Most incidents begin with a new house, and end with new processes.
+    stack = Stack(given={}, more={"BILLING_STRIPE_KEY": f"file:{key}"}, fork=True)
     stack.__enter__()
     house = House(stack, key, Service(stack.servers, stack.servers.environment["DATABASE_URL"]))
     house.service.make_no_ticks()

@@ -9,16 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from billing.states import CaptureState, InvoiceState
+from billing.states import CAPTURE, INVOICE, REFUND, VOID, CaptureState, InvoiceState, RefundState, VoidState
 
-_INVOICES_END = {InvoiceState.SENT, InvoiceState.PAID, InvoiceState.REFUSED}
+_ENDS = {state for life in (CAPTURE, VOID, REFUND, INVOICE) for state in life.states if life.is_final(state)}
 
 Effects = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One capture or invoice as Postgres has it; `expected` is the state in which it must end."""
+    """One request as Postgres has it; `expected` is the state in which it must end."""
 
     id: str
     provider_object: str | None
@@ -30,19 +30,27 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Offence:
-    """Something that must not be. `kind` is double, lost, stuck, wrong or unasked."""
+    """Something that must not be. `kind` is double, lost, stuck, wrong, unasked, or differs: a command found it."""
 
     kind: str
     id: str
     message: str
 
 
-def compare(captures: Iterable[Asked], invoices: Iterable[Asked], effects: Effects) -> list[Offence]:
+def compare(asked: Sequence[Asked], effects: Effects) -> list[Offence]:
     """All differences between the two counts; none if they agree."""
     by_kind: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for effect in effects:
         by_kind[effect["kind"]].append(effect)
-    return [*_captures(list(captures), by_kind["capture"]), *_invoices(list(invoices), by_kind)]
+    captures, voids, refunds, invoices = (
+        [request for request in asked if request.id.startswith(prefix)] for prefix in ("cap_", "void_", "ref_", "inv_")
+    )
+    return [
+        *_captures(captures, by_kind["capture"]),
+        *_voids(voids, by_kind["payment_intent.canceled"]),
+        *_refunds(refunds, by_kind["refund"]),
+        *_invoices(invoices, by_kind),
+    ]
 
 
 def compare_archived(asked: Mapping[str, int], captures: int, archived: Mapping[str, int], count: int) -> list[Offence]:
@@ -62,13 +70,50 @@ def _captures(asked: Sequence[Asked], taken: Effects) -> list[Offence]:
     by_intent: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for effect in taken:
         by_intent[effect["id"]].append(effect)
+    parts = Counter(request.provider_object for request in asked)
     for request in asked:
-        found = by_intent.pop(request.provider_object or "", [])
+        found = by_intent.get(request.provider_object or "", [])
+        if parts[request.provider_object] > 1:
+            found = [effect for effect in found if _of(effect) == request.id]
         offences += _state(request)
         offences += _effects(request, found, wanted=request.state == CaptureState.CAPTURED, verb="taken")
+    mine = {request.id for request in asked}
     for intent, found in by_intent.items():
-        offences.append(Offence("unasked", intent, f"taken {len(found)} times, and no request asked for it"))
+        strange = [each for each in found if not parts[intent] or (parts[intent] > 1 and _of(each) not in mine)]
+        if strange:
+            offences.append(Offence("unasked", intent, f"taken {len(strange)} times, and no request asked for it"))
     return offences
+
+
+def _voids(asked: Sequence[Asked], canceled: Effects) -> list[Offence]:
+    """A cancel has no metadata, and a shop cancels authorizations by itself, too: it is found by the payment intent."""
+    times = Counter(effect["id"] for effect in canceled)
+    offences = [offence for request in asked for offence in _state(request)]
+    for request in asked:
+        wanted, done = request.state == VoidState.VOIDED, times[request.provider_object]
+        if done != wanted:
+            kind = "double" if done > 1 else "lost" if wanted else "wrong"
+            offences.append(Offence(kind, request.id, f"it is {request.state}, and was canceled {done} times"))
+    return offences
+
+
+def _refunds(asked: Sequence[Asked], given: Effects) -> list[Offence]:
+    offences: list[Offence] = []
+    by_request: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for effect in given:
+        by_request[_of(effect)].append(effect)
+    for request in asked:
+        found = by_request.pop(request.id, [])
+        offences += _state(request)
+        offences += _effects(request, found, wanted=request.state == RefundState.SUCCEEDED, verb="given back")
+    for unasked in by_request.values():
+        offences += [Offence("unasked", each["id"], "given back, and no request asked for it") for each in unasked]
+    return offences
+
+
+def _of(effect: Mapping[str, Any]) -> str:
+    """The request that an effect names."""
+    return str(effect["metadata"].get("billing_operation", ""))
 
 
 def _invoices(asked: Sequence[Asked], by_kind: Mapping[str, Effects]) -> list[Offence]:
@@ -77,7 +122,7 @@ def _invoices(asked: Sequence[Asked], by_kind: Mapping[str, Effects]) -> list[Of
     times = Counter(e["id"] for kind in ("finalized", "sent") for e in by_kind.get(f"invoice.{kind}", ()))
     of_request: dict[str, list[str]] = defaultdict(list)
     for stripe_id, effect in finalized.items():
-        of_request[effect["metadata"].get("billing_operation", "")].append(stripe_id)
+        of_request[_of(effect)].append(stripe_id)
     for request in asked:
         mine = of_request.pop(request.id, [])
         offences += _state(request)
@@ -103,7 +148,7 @@ def _invoices(asked: Sequence[Asked], by_kind: Mapping[str, Effects]) -> list[Of
 def _state(request: Asked) -> list[Offence]:
     if request.state == request.expected:
         return []
-    final = request.state in {*CaptureState, *_INVOICES_END} - {CaptureState.REQUESTED}
+    final = request.state in _ENDS
     kind = "lost" if final else "stuck"
     return [Offence(kind, request.id, f"it is {request.state}, and should be {request.expected}")]
 
@@ -122,24 +167,24 @@ def _effects(request: Asked, found: Effects, *, wanted: bool, verb: str) -> list
             offences.append(
                 Offence("wrong", request.id, f"{verb} {theirs} instead of {(request.minor, request.currency)}")
             )
-        if effect["metadata"].get("billing_operation") != request.id:
+        if _of(effect) != request.id:
             offences.append(Offence("wrong", request.id, f"{verb} in the name of another operation"))
     return offences
 
 
-def sum_asked(captures: Iterable[Asked]) -> Counter[str]:
-    """Minor units by currency of those that are captured in Postgres."""
+def sum_asked(asked: Iterable[Asked], done: str) -> Counter[str]:
+    """Minor units by currency of those that are in this state in Postgres."""
     sums: Counter[str] = Counter()
-    for request in captures:
-        if request.state == CaptureState.CAPTURED:
+    for request in asked:
+        if request.state == done:
             sums[request.currency] += request.minor
     return sums
 
 
-def sum_moved(effects: Effects) -> Counter[str]:
-    """Minor units by currency of all captures at the provider."""
+def sum_moved(effects: Effects, kind: str) -> Counter[str]:
+    """Minor units by currency of all effects of this kind at the provider."""
     sums: Counter[str] = Counter()
     for effect in effects:
-        if effect["kind"] == "capture":
+        if effect["kind"] == kind:
             sums[effect["currency"].upper()] += effect["amount"]
     return sums

@@ -4,14 +4,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, literal, select
 from sqlalchemy.orm import Session
 
 from billing.states import CaptureState, InvoiceState, RecordState, WorkState
-from billing.tables.entities import Capture, Invoice
+from billing.tables.entities import Capture, Invoice, Refund, Void
 from billing.tables.idempotency_records import Record
 from billing.tables.work import Work
-from jobs.local.count import Asked
+from jobs.demo.count import Asked
 
 FINAL = {*CaptureState, InvoiceState.SENT, InvoiceState.PAID, InvoiceState.REFUSED} - {CaptureState.REQUESTED}
 
@@ -29,15 +29,16 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """The requests whose ids begin with `tag`."""
+    """The requests whose request ids begin with `tag`."""
 
     tag: str
 
     def progress(self, session: Session) -> Progress:
         captures: Counter[str] = Counter()
         invoices: Counter[str] = Counter()
-        for row in self.asked(session):
-            (captures if row.id.startswith("cap_") else invoices)[row.state] += 1
+        for kind, counted in ((Capture, captures), (Invoice, invoices)):
+            states = select(kind.state, func.count()).where(kind.request_id.startswith(self.tag)).group_by(kind.state)
+            counted.update(dict(session.execute(states).tuples().all()))
         calls = select(func.count()).where(Record.concluded_at.is_(None), Record.operation_id.in_(self._ids()))
         open_calls = session.scalar(calls) or 0
         in_doubt = session.scalar(calls.where(Record.state == RecordState.IN_DOUBT)) or 0
@@ -48,21 +49,26 @@ class Tally:
         return Progress(captures, invoices, in_doubt, waiting + open_calls + (at_work or 0))
 
     def asked(self, session: Session, expected: Mapping[str, str] | None = None) -> list[Asked]:
-        """Every capture and invoice of ours, with the state that is expected of it."""
+        """Every request of ours, with the state that is expected of it. A void has no amount."""
         want = expected or {}
-        captures = session.execute(
+        shown = (
             select(Capture.id, Capture.payment_intent, Capture.amount_minor, Capture.currency, Capture.state).where(
                 Capture.request_id.startswith(self.tag)
-            )
-        )
-        invoices = session.execute(
+            ),
+            select(Void.id, Void.payment_intent, literal(0), literal(""), Void.state).where(
+                Void.request_id.startswith(self.tag)
+            ),
+            select(Refund.id, Refund.stripe_refund, Refund.amount_minor, Refund.currency, Refund.state).where(
+                Refund.request_id.startswith(self.tag)
+            ),
             select(Invoice.id, Invoice.stripe_invoice, Invoice.total_minor, Invoice.currency, Invoice.state).where(
                 Invoice.request_id.startswith(self.tag)
-            )
+            ),
         )
         return [
             Asked(id_, provider_object, minor, currency, state, want.get(id_, "never asked"))
-            for id_, provider_object, minor, currency, state in (*captures.tuples(), *invoices.tuples())
+            for each in shown
+            for id_, provider_object, minor, currency, state in session.execute(each).tuples()
         ]
 
     def keys(self, session: Session) -> tuple[int, int]:

@@ -1,15 +1,18 @@
 """The `billing` command as a process that need not import anything: forked from one that has imported it all.
 
-Importing takes most of a second of CPU, and tests start hundreds of processes. In all else it is a process of its own:
-its id, its signals, its output, and how it ends. What a program is given when it is started, which /proc shows and
-where Python looks for modules, is of the process that it is forked from: a test of that starts the `command.BILLING`.
+Importing takes most of a second of CPU. The demo starts forty processes, and the tests start hundreds. In all else it
+is a process of its own: its id, its signals, its output, and how it ends. What a program is given when it is started,
+which /proc shows and where Python looks for modules, is of the process that it is forked from. So `billing up` and a
+deployment start the program itself, and so does a test that looks at this.
 
-`python forked.py FD` is that process. It forks whatever is asked for over the socket FD, and ends when that is closed.
+`python -m jobs.local.forked FD` is the process that forks. It does so whenever it is asked over the socket FD, and ends
+when that is closed.
 """
 
 import atexit
 import ctypes
 import gc
+import io
 import json
 import os
 import select
@@ -40,7 +43,7 @@ class Forked:
         status, its_status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with its_status:
             files = [its_status.fileno(), output, output if error is None else error]
-            socket.send_fds(_server(), [json.dumps(asked).encode()], files)
+            socket.send_fds(begin(), [json.dumps(asked).encode()], files)
         self.args = ["billing", *arguments]
         self.returncode: int | None = None
         self._status = status
@@ -68,21 +71,22 @@ class Forked:
 
 
 def child(name: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> Child:
-    """What `Supervisor.spawn` returns."""
+    """What `Supervisor.spawn` returns; its output is appended to the file `log`."""
+    log.touch(mode=0o600)
     with log.open("ab") as output:
         begins = output.tell()
-        started = Child(name, Forked(arguments, environment, output.fileno()), log, signal.SIGTERM)
-    started._log_start = begins  # by now it may have written
-    return started
+        return Child(name, Forked(arguments, environment, output.fileno()), log, signal.SIGTERM, begins=begins)
 
 
 @cache
-def _server() -> socket.socket:
-    """Started at the first use, and ended with this process, however that ends."""
+def begin() -> socket.socket:
+    """Start the process that forks, unless it runs; it imports while its caller goes on. It ends with this process,
+    however that ends."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    # -P: our own modules, which lie beside this file, have no business in a process of the service.
-    program = [sys.executable, "-P", __file__, str(its.fileno())]
-    server = subprocess.Popen(program, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, start_new_session=True)
+    program = [sys.executable, "-m", "jobs.local.forked", str(its.fileno())]
+    server = subprocess.Popen(  # noqa: S603 - our own page, and no shell
+        program, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+    )
     its.close()
 
     def end() -> None:
@@ -133,7 +137,8 @@ def _become(arguments: list[str], environment: dict[str, str], directory: str) -
     os.environ.update(environment)
     os.chdir(directory)
     sys.argv = ["billing", *arguments]
-    sys.stdout.reconfigure(line_buffering=True)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
 
 
 def _end_with_the_parent() -> None:
@@ -142,11 +147,10 @@ def _end_with_the_parent() -> None:
 
 
 if __name__ == "__main__":
+    # By their names: commands lie on a floor above this one, and nothing of them is used in here.
     for room in ROOMS:
         import_module(room)
     # What is there now is never garbage, and is not copied by a collector that looks at it.
     gc.freeze()
     _serve(socket.socket(fileno=int(sys.argv[1])))
-    from jobs.cli import main
-
-    main()
+    import_module("jobs.cli").main()

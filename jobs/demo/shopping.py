@@ -56,7 +56,7 @@ class Shop:
     gateway: Gateway
     standin: Control
     seed: int
-    tag: str = field(default_factory=lambda: f"demo-{uuid4().hex[:8]}")
+    tag: str
     orders: list[Order] = field(default_factory=list)
     invoices: dict[str, str] = field(default_factory=dict)
     """Invoice id -> the state in which it must end."""
@@ -93,6 +93,25 @@ class Shop:
             self.orders.append(order)
         rng.shuffle(self.orders)
         self._let_some_hang()
+
+    def card(self, amount: int, more: str = "", *, card: str = "pm_card_visa") -> str:
+        """One authorization in USD, as a checkout makes it. Returns its payment intent."""
+        body = f"amount={amount}&currency=usd&capture_method=manual&confirm=true&payment_method={card}{more}"
+        return str(self._post("/v1/payment_intents", body)["id"])
+
+    def pay(self, stripe_invoice: str) -> None:
+        """What a customer does with an invoice that came by e-mail."""
+        self._post(f"/v1/invoices/{stripe_invoice}/pay", "paid_out_of_band=true")
+
+    def events(self, types: Sequence[str]) -> list[str]:
+        """The ids of the last hundred events of these types, the oldest first."""
+        query = "&".join(["limit=100", *(f"types[]={each}" for each in types)])
+        return [each["id"] for each in reversed(self._ask("GET", f"/v1/events?{query}")["data"])]
+
+    @property
+    def expected(self) -> dict[str, str]:
+        """Request -> the state in which it must end."""
+        return {order.capture_id: order.expected for order in self.orders} | self.invoices
 
     def customer(self) -> str:
         return str(self._post("/v1/customers", "name=Demo&email=demo%40example.com")["id"])
@@ -191,7 +210,11 @@ class Shop:
         return str(error["payment_intent"]["id"])
 
     def _post(self, path: str, body: str = "") -> Mapping[str, Any]:
-        request = Request("POST", path, body, key=f"{self.tag}-{uuid4().hex}")
+        return self._ask("POST", path, body)
+
+    def _ask(self, method: str, path: str, body: str = "") -> Mapping[str, Any]:
+        key = f"{self.tag}-{uuid4().hex}" if method == "POST" else None
+        request = Request(method, path, body, key=key)
         answer = self.gateway.send(request, Budget(boot_clock() + 10, boot_clock() + 10))
         assert isinstance(answer, Response), f"the stand-in did not answer: {answer}"
         return answer.data or {}
