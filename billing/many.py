@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from sqlalchemy.orm import Session
 
-from billing import capture_requests, ids, request_ids, row_io, statements, voids
+from billing import capture_requests, ids, refunds, request_ids, row_io, statements, voids
 from billing.asking import CommonArguments, Wanted, callers_session, common_arguments
 from billing.errors import BillingError, InvalidRequest
 
@@ -81,6 +81,13 @@ def _by_authorization(asked: Arguments) -> tuple[str, str] | None:
     return None if asked.get("remainder") == "keep" else _by_payment_intent(asked)
 
 
+def _by_what_is_left(asked: Arguments) -> tuple[str, str] | None:
+    """A refund of all that is left leaves nothing for another; one of an amount may."""
+    if asked.get("amount") is not None:
+        return None
+    return next(((name, asked[name]) for name in ("capture", "payment_intent", "charge") if asked.get(name)), None)
+
+
 MOVABLE: Mapping[str, Movable] = {
     each.kind: each
     for each in (
@@ -96,6 +103,7 @@ MOVABLE: Mapping[str, Movable] = {
             ),
         ),
         Movable("void", voids.request_void, queue="captures", once=_by_payment_intent),
+        Movable("refund", refunds.request_refund, queue="refunds", once=_by_what_is_left),
     )
 }
 
@@ -105,10 +113,10 @@ def request_many(
 ) -> list[Outcome]:
     """Ask for each of these, inside the caller's own transaction. Returns an outcome for each, in their order.
 
-    `kind`: `capture` or `void`. `requests`: the arguments of `billing.request_capture` or `billing.request_void`, by
-    name, without session and actor. What is refused is no exception here but an outcome, a `BillingError`, and nothing
-    of it is written; the others are, and the caller's transaction stays usable. Up to a few thousand fit into one
-    transaction.
+    `kind`: `capture`, `void` or `refund`. `requests`: the arguments of `billing.request_capture`, `request_void` or
+    `request_refund`, by name, without session and actor. What is refused is no exception here but an outcome, a
+    `BillingError`, and nothing of it is written; the others are, and the caller's transaction stays usable. Up to a few
+    thousand fit into one transaction.
 
     Raises InvalidRequest for a kind that does not exist, and TypeError for arguments that the function does not have.
     """
@@ -135,23 +143,22 @@ def request_many(
 
 def rehearse_many(
     session: Session, kind: str, requests: Sequence[Arguments], *, actor: str = "application"
-) -> list[Outcome | None]:
-    """What `request_many` would return now; None for one that would be new. Nothing is written.
+) -> list[Outcome]:
+    """What `request_many` would return now. Nothing is written, so the ids of what would be new stand for nothing.
 
-    Two requests in this bulk for the same object are not compared with each other.
+    Those that are written together are not compared with each other; those that are asked for one by one are, in their
+    order: two refunds of one capture take what is left of it one after the other.
     """
     session, movable = callers_session(session), _movable(kind)
-    outcomes: dict[int, Outcome | None] = {}
-    if movable.together is not None:
-        outcomes.update(dict.fromkeys(_fresh(session, movable.together, requests, actor, outcomes)))
+    outcomes: dict[int, Outcome] = {}
+    if (together := movable.together) is not None:
+        for number, (common, wanted) in _fresh(session, together, requests, actor, outcomes).items():
+            outcomes[number] = together.receipt(wanted.row.id, common.request_id)
     if len(outcomes) < len(requests):
         rehearsal = session.begin_nested()
         _one_by_one(session, movable, requests, actor, outcomes)
         rehearsal.rollback()
-    return [
-        None if (outcome := outcomes[number]) is None or getattr(outcome, "new", False) else outcome
-        for number in range(len(requests))
-    ]
+    return [outcomes[number] for number in range(len(requests))]
 
 
 def _movable(kind: str) -> Movable:

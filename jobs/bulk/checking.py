@@ -16,9 +16,9 @@ from typing import IO
 from billing.database import Transact
 from billing.errors import BillingError, InvalidRequest, PossibleCardNumber
 from billing.many import Movable, Outcome, rehearse_many
-from billing.money import shown
+from billing.money import Money, shown
 from jobs.bulk.columns import Asked, asked_by, columns_of
-from jobs.bulk.duplicates import Duplicates, Key
+from jobs.bulk.duplicates import Counted, Duplicates, Key
 from jobs.bulk.errors import FileChanged, UnusableFile
 from jobs.bulk.lines import Lines, refuse_strangers
 from jobs.bulk.problems import Problem, Problems
@@ -61,8 +61,9 @@ class Checked:
     """What a file would ask for. `new`: rows that would be; `before`: that were, with the same parameters; `bad`: that
     cannot be.
 
-    `totals`: minor units by currency, and `without_amount` how many rows have none, of what is new. `marks`: the digest
-    at the end of each batch. `remarks`: (line, what is strange but no error).
+    `totals`: minor units by currency, and `without_amount` how many rows name none, of what is new; where all that is
+    left is meant, it counts as it is left now. `marks`: the digest at the end of each batch. `remarks`: (line, what is
+    strange but no error).
     """
 
     problems: Problems
@@ -130,19 +131,15 @@ def check(
     return found
 
 
-def _rehearsed(file: File, transact: Transact, asked: Sequence[Asked]) -> Sequence[Outcome | None]:
+def _rehearsed(file: File, transact: Transact, asked: Sequence[Asked]) -> Sequence[Outcome]:
     if not asked:
         return ()
     arguments = [one.arguments for one in asked]
     return transact(lambda session: rehearse_many(session, file.movable.kind, arguments, actor=file.actor))
 
 
-_Counted = tuple[int, str] | None
-
-
-def _count(found: Checked, one: Asked, outcome: Outcome | None) -> _Counted:
-    """Judge one row. Returns what it added to the totals: minor units and currency; 0 where it has no amount, None
-    where it added nothing."""
+def _count(found: Checked, one: Asked, outcome: Outcome) -> Counted | None:
+    """Judge one row. Returns what it added to the totals; None where it added nothing."""
     if one.remark is not None:
         found.remarked += 1
         if len(found.remarks) < REMARKS_KEPT:
@@ -150,15 +147,22 @@ def _count(found: Checked, one: Asked, outcome: Outcome | None) -> _Counted:
     if isinstance(outcome, BillingError):
         found.problems.add(one.line, *about(outcome))
         return None
-    if outcome is not None:
+    if not outcome.new:
         found.before += 1
         return None
-    found.new += 1
-    if one.amount is None:
-        found.without_amount += 1
-        return 0, ""
-    found.totals[one.amount.currency] += one.amount.minor
-    return one.amount.minor, one.amount.currency
+    # Of a row that means all that is left, the receipt says how much that is.
+    amount: Money | None = one.amount or getattr(outcome, "amount", None)
+    counted = Counted(amount.minor if amount else 0, amount.currency if amount else "", one.amount is not None)
+    _add(found, counted, 1)
+    return counted
+
+
+def _add(found: Checked, counted: Counted, times: int) -> None:
+    found.new += times
+    found.without_amount += 0 if counted.named else times
+    found.totals[counted.currency] += times * counted.minor
+    if not found.totals[counted.currency]:
+        del found.totals[counted.currency]
 
 
 def about(error: BillingError) -> tuple[str, str]:
@@ -168,7 +172,7 @@ def about(error: BillingError) -> tuple[str, str]:
     return "", str(error)
 
 
-def _keys(file: File, one: Asked, counted: _Counted) -> Iterator[Key]:
+def _keys(file: File, one: Asked, counted: Counted | None) -> Iterator[Key]:
     account = one.arguments.get("account") or ""
     if one.named:
         yield Key("request_id", f"{account} {one.arguments['request_id']}", one.line, counted)
@@ -185,19 +189,9 @@ def _take_out(found: Checked, duplicates: Duplicates, after_line: int) -> None:
             if each.counted is None:
                 found.before -= 1
             else:
-                _uncount(found, *each.counted)
+                _add(found, each.counted, -1)
         again = "stands in another line again" if each.line == each.first else f"is that of line {each.first}, too"
         found.problems.add(each.line, each.column, again)
-
-
-def _uncount(found: Checked, minor: int, currency: str) -> None:
-    found.new -= 1
-    if not currency:
-        found.without_amount -= 1
-        return
-    found.totals[currency] -= minor
-    if not found.totals[currency]:
-        del found.totals[currency]
 
 
 def totals_shown(totals: Mapping[str, int]) -> str:

@@ -2,8 +2,9 @@
 row in `billing.many.MOVABLE` and nothing else.
 
 A text, a whole number and an amount are columns. So are the fields of an argument that holds only what may be left out,
-such as the terms of a capture; one that needs several values at once, such as an authorization, is none. An amount may
-have its currency beside it, in the column `currency`, which serves all amounts of a row.
+such as the terms of a capture; one that needs several values at once, such as an authorization, is none. Where a field
+maps keys to texts, each key is a column: `metadata.order`. An amount may have its currency beside it, in the column
+`currency`, which serves all amounts of a row.
 """
 
 import dataclasses
@@ -45,11 +46,12 @@ class Asked:
 @cache
 def columns_of(movable: Movable) -> Columns:
     """What a file of this kind may hold, and what it must."""
-    names = list(_places(movable))
+    names = [name for name, place in _places(movable).items() if place.kind is not Mapping]
+    keyed = [name for name, place in _places(movable).items() if place.kind is Mapping]
     amounts = [name for name, place in _places(movable).items() if place.kind is Money]
     if amounts:
         names.insert(names.index(amounts[0]) + 1, CURRENCY)
-    return Columns(names, _needed(movable), {other: name for other, name in _OTHERS.items() if name in names})
+    return Columns(names, _needed(movable), {other: name for other, name in _OTHERS.items() if name in names}, keyed)
 
 
 def asked_by(row: Row | BadRow, movable: Movable, bulk: str, account: str | None) -> Asked | list[Problem]:
@@ -63,16 +65,18 @@ def asked_by(row: Row | BadRow, movable: Movable, bulk: str, account: str | None
         if name == "":
             problems.append(Problem(row.line, "", "has a cell in a column without a name"))
         elif name != CURRENCY:
-            place = places[name]
+            column, _, key = name.partition(".")
+            place = places[column]
             try:
                 value = _value(name, cell, place.kind, row.cells.get(CURRENCY))
             except InvalidRequest as error:
                 problems.append(Problem(row.line, error.subject, error.problem))
                 continue
-            if place.field is None:
-                arguments[name] = value
+            into = arguments if place.field is None else parts.setdefault(place.argument, {})
+            if key:
+                into.setdefault(column, {})[key] = value
             else:
-                parts.setdefault(place.argument, {})[place.field] = value
+                into[column] = value
     problems += [Problem(row.line, name, "is missing") for name in _needed(movable) if name not in row.cells]
     if CURRENCY in row.cells and not any(name in places and places[name].kind is Money for name in row.cells):
         problems.append(Problem(row.line, CURRENCY, "stands there without an amount"))
@@ -153,12 +157,15 @@ def _needed(movable: Movable) -> Sequence[str]:
 
 
 def _simple(hint: Any) -> type | None:
-    """The one type of a column that a hint stands for; None where it is none."""
+    """The one type of a column that a hint stands for, or `Mapping` where each of its keys is one; None where it is
+    none."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         kinds = {_simple(each) for each in typing.get_args(hint) if each is not type(None)}
         return kinds.pop() if len(kinds) == 1 else None
     if typing.get_origin(hint) is Literal:
         return str
+    if typing.get_origin(hint) is Mapping and typing.get_args(hint) == (str, str):
+        return Mapping
     if isinstance(hint, type) and issubclass(hint, str):
         return str
     return hint if hint in (int, Money) else None

@@ -4,17 +4,27 @@ import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Counted(NamedTuple):
+    """What a row added to the totals: 0 without a currency where nobody knows how much it moves. `named`: the row names
+    its amount."""
+
+    minor: int
+    currency: str
+    named: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What no two rows may share: the value of `column`. `counted`: minor units and currency of this row that were
-    added to the totals, to be taken out again if it is a duplicate."""
+    """What no two rows may share: the value of `column`. `counted`: to be taken out of the totals again if the row is a
+    duplicate."""
 
     column: str
     value: str
     line: int
-    counted: tuple[int, str] | None
+    counted: Counted | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +34,7 @@ class Duplicate:
     column: str
     line: int
     first: int
-    counted: tuple[int, str] | None
+    counted: Counted | None
 
 
 class Duplicates:
@@ -35,7 +45,7 @@ class Duplicates:
         self._seen.executescript(
             """
             PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
-            CREATE TABLE seen (name TEXT, value BLOB, line INTEGER, minor INTEGER, currency TEXT);
+            CREATE TABLE seen (name TEXT, value BLOB, line INTEGER, minor INTEGER, currency TEXT, named INTEGER);
             CREATE TABLE doubled (name TEXT, value BLOB, first INTEGER, PRIMARY KEY (name, value)) WITHOUT ROWID;
             BEGIN;
             """
@@ -43,13 +53,13 @@ class Duplicates:
 
     def add(self, keys: Iterable[Key]) -> None:
         self._seen.executemany(
-            "INSERT INTO seen VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO seen VALUES (?, ?, ?, ?, ?, ?)",
             (
                 (
                     key.column,
                     hashlib.blake2b(key.value.encode(errors="surrogatepass"), digest_size=16).digest(),
                     key.line,
-                    *(key.counted or (None, None)),
+                    *(key.counted or (None, None, None)),
                 )
                 for key in keys
             ),
@@ -62,11 +72,11 @@ class Duplicates:
         )
         # CROSS JOIN keeps this order: the few doubled values are looked up, and not the many rows.
         found = self._seen.execute(
-            "SELECT s.name, s.line, d.first, s.minor, s.currency FROM seen AS s CROSS JOIN doubled AS d"
+            "SELECT s.name, s.line, d.first, s.minor, s.currency, s.named FROM seen AS s CROSS JOIN doubled AS d"
             " WHERE d.name = s.name AND d.value = s.value ORDER BY s.line, s.name DESC"
         )
-        for name, line, first, minor, currency in found:
-            yield Duplicate(name, line, first, None if minor is None else (minor, currency))
+        for name, line, first, minor, currency, named in found:
+            yield Duplicate(name, line, first, None if minor is None else Counted(minor, currency, bool(named)))
 
     def close(self) -> None:
         self._seen.close()

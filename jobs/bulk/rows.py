@@ -20,11 +20,19 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 @dataclass(frozen=True, slots=True)
 class Columns:
     """What a file may hold. `needed`: the names without which no row can be asked for. `others`: other names of
-    columns, with ours."""
+    columns, with ours. `keyed`: names that stand before a dot and a key of the caller's own: `metadata.order`."""
 
     names: Collection[str]
     needed: Collection[str]
     others: Mapping[str, str]
+    keyed: Collection[str] = ()
+
+    def knows(self, name: str) -> bool:
+        first, _, key = name.partition(".")
+        return name in self.names or (first in self.keyed and key != "")
+
+    def __str__(self) -> str:
+        return ", ".join([*self.names, *(f"{name}.KEY" for name in self.keyed)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +123,7 @@ def _header(first: str, lines: Lines, columns: Columns) -> tuple[str, Sequence[s
             why = _in_our_words(error)
             continue
         names = [_as_ours(name, columns) for name in given]
-        candidates.append((sum(name in columns.names for name in names), len(given), separator, names))
+        candidates.append((sum(map(columns.knows, names)), len(given), separator, names))
     if not candidates:
         raise UnusableFile(f"names the columns, and {why}", lines.number)
     _, _, separator, names = max(candidates, key=lambda each: each[:2])
@@ -124,6 +132,9 @@ def _header(first: str, lines: Lines, columns: Columns) -> tuple[str, Sequence[s
 
 
 def _as_ours(name: str, columns: Columns) -> str:
+    first, dot, key = name.strip().partition(".")
+    if first.lower() in columns.keyed:
+        return f"{first.lower()}{dot}{key}"  # a key is the caller's own, capital letters and all
     plain = "_".join(name.strip().lower().replace("-", " ").split())
     return columns.others.get(plain, plain)
 
@@ -131,9 +142,9 @@ def _as_ours(name: str, columns: Columns) -> str:
 def _refuse_wrong(names: Sequence[str], columns: Columns, line: int) -> None:
     """Raises UnusableFile for a header with unknown, doubled or missing columns. A column without a name must be
     empty, as spreadsheets write it behind the last one."""
-    unknown = [name for name in names if name and name not in columns.names]
+    unknown = [name for name in names if name and not columns.knows(name)]
     missing = [name for name in columns.needed if name not in names]
-    doubled = [name for name in columns.names if list(names).count(name) > 1]
+    doubled = [name for name in dict.fromkeys(names) if columns.knows(name) and list(names).count(name) > 1]
     told = []
     if missing:
         told.append(f"has no column {' and no '.join(missing)}")
@@ -142,15 +153,18 @@ def _refuse_wrong(names: Sequence[str], columns: Columns, line: int) -> None:
     if doubled:
         told.append(f"has {', '.join(doubled)} twice")
     if told:
-        raise UnusableFile(f"must name the columns, and {'; '.join(told)}. Columns: {', '.join(columns.names)}", line)
+        raise UnusableFile(f"must name the columns, and {'; '.join(told)}. Columns: {columns}", line)
 
 
 def _unknown(name: str, columns: Columns) -> str:
     # A file without a header begins with a row, and no message repeats what that holds.
     if len(name) > 40 or not name.replace("_", "").isalpha():
         return "a column that is no name"
-    near = difflib.get_close_matches(name, [*columns.names, *columns.others], n=1, cutoff=0.6)
-    return f"the unknown column {name}" + (f" (did you mean {columns.others.get(near[0], near[0])}?)" if near else "")
+    near = difflib.get_close_matches(name, [*columns.names, *columns.others, *columns.keyed], n=1, cutoff=0.6)
+    if not near:
+        return f"the unknown column {name}"
+    meant = f"{near[0]}.KEY" if near[0] in columns.keyed else columns.others.get(near[0], near[0])
+    return f"the unknown column {name} (did you mean {meant}?)"
 
 
 def _other_length(cells: Sequence[str], header: Sequence[str], separator: str) -> str:
@@ -201,7 +215,7 @@ def _json_row(line: int, text: str, columns: Columns) -> Row | BadRow:
     if not isinstance(given, dict):
         return BadRow(line, "is no JSON object")
     cells = {_as_ours(name, columns): value for name, value in given.items() if value is not None and value != ""}
-    if unknown := [name for name in cells if name not in columns.names]:
+    if unknown := [name for name in cells if not columns.knows(name)]:
         return BadRow(line, f"has {', '.join(_unknown(name, columns) for name in unknown[:5])}")
     if len(cells) < sum(value is not None and value != "" for value in given.values()):
         return BadRow(line, "names a column twice")

@@ -6,16 +6,20 @@ import typer
 
 from jobs.cli.acting import acting
 from jobs.cli.amounts import minor_units, money
+from jobs.cli.bulk import ask_for
+from jobs.cli.from_file import FromFile, alone, from_file, missing
 from jobs.cli.output import ASKING, Actor, AsJson, print_line
-from jobs.cli.requests import Correlation, RequestId, Timeout, Wait, report
+from jobs.cli.requests import REQUEST_ID, Correlation, Timeout, Wait, report
+from jobs.cli.shared_options import options_of
 
 
 def add_to(app: typer.Typer) -> None:
     app.command(rich_help_panel=ASKING)(refund)
 
 
+@options_of(from_file)
 def refund(
-    request_id: RequestId,
+    file: FromFile,
     capture: Annotated[str | None, typer.Option(help="The capture, cap_...")] = None,
     payment_intent: Annotated[str | None, typer.Option(help="Or its PaymentIntent, pi_...")] = None,
     charge: Annotated[str | None, typer.Option(help="Or its charge, ch_...")] = None,
@@ -34,6 +38,7 @@ def refund(
         str | None,
         typer.Option(help="For Stripe: duplicate, fraudulent (also blocks the card) or requested_by_customer."),
     ] = None,
+    request_id: Annotated[str | None, REQUEST_ID] = None,
     correlation_id: Correlation = None,
     actor: Actor = "",
     wait: Wait = False,
@@ -45,21 +50,34 @@ def refund(
     Name the capture, its PaymentIntent or its charge. Postgres refuses more than was captured, all refunds together.
     A bank may take days; the state is `pending` until then.
 
+    With --from-file ask for each row of a file, with the columns capture, payment_intent or charge, and, if you like,
+    amount (empty: all that is left), currency, reason (Stripe's), request_id, correlation_id and account. A row with an
+    amount needs a request_id. There, --reason says why the file is asked for: docs/moves/bulk.md.
+
     \b
     Examples:
       billing refund --capture cap_0198f0c2... --request-id order-42-return
       billing refund --payment-intent pi_123 --amount 500 \\
           --currency USD --request-id order-42-discount --wait
+      billing refund --from-file returns.csv --reason "OPS-7"
     """
     import billing
     from billing.tables.entities import REFUND_REASONS
 
+    if file.path is not None:
+        alone(capture=capture, payment_intent=payment_intent, charge=charge, amount=amount_minor, currency=currency)
+        alone(refund_reason=refund_reason, request_id=request_id, correlation_id=correlation_id, wait=wait)
+        with acting("refund", actor, file.reason) as act:
+            ask_for(act, "refund", file, as_json=as_json)
+        return
+    if request_id is None:
+        raise missing("refund", {"request_id": request_id})
     if refund_reason is not None and refund_reason not in REFUND_REASONS:
         raise typer.BadParameter(f"--refund-reason must be one of {', '.join(REFUND_REASONS)}")
     if (amount_minor is None) != (currency is None):
         raise typer.BadParameter("--amount and --currency belong together; write both, or neither for all that is left")
     asked = None if amount_minor is None or currency is None else money(amount_minor, currency)
-    with acting("refund", actor) as act:
+    with acting("refund", actor, file.reason) as act:
         receipt = act.inside(
             lambda session: billing.request_refund(
                 session,

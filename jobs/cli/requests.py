@@ -7,8 +7,9 @@ import typer
 
 from jobs.cli.acting import acting
 from jobs.cli.amounts import is_whole, minor_units, money
-from jobs.cli.bulk import FromFile, alone, ask_for, from_file, missing
+from jobs.cli.bulk import ask_for
 from jobs.cli.capture_terms import Descriptor, Fee, Metadata, Rest, Suffix, Transfer, terms_of
+from jobs.cli.from_file import FromFile, alone, from_file, missing
 from jobs.cli.output import ASKING, Actor, AsJson, Reason, amount, clock, print_error, print_json, print_line
 from jobs.cli.shared_options import options_of
 

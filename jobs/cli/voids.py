@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from jobs.cli.acting import acting
-from jobs.cli.bulk import FromFile, alone, ask_for, from_file, missing
+from jobs.cli.bulk import ask_for
+from jobs.cli.from_file import FromFile, alone, from_file, missing
 from jobs.cli.output import ASKING, Actor, AsJson, print_line
 from jobs.cli.requests import REQUEST_ID, Correlation, Timeout, Wait, report
 from jobs.cli.shared_options import options_of

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import resource
 import tempfile
 from collections.abc import Iterator
@@ -10,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from billing import Money
+from billing import CaptureTerms, Money
 from billing.many import MOVABLE, Movable
 from jobs.bulk.columns import Asked, asked_by, columns_of
-from jobs.bulk.duplicates import Duplicate, Duplicates, Key
+from jobs.bulk.duplicates import Counted, Duplicate, Duplicates, Key
 from jobs.bulk.errors import UnusableFile
 from jobs.bulk.lines import LINE_MOST, BadLine, Lines, digest_of, refuse_strangers
 from jobs.bulk.problems import Problem
@@ -87,6 +88,40 @@ def test_objects_of_json_one_a_line_are_read():
 def test_a_row_without_a_name_of_its_own_is_named_by_the_bulk_and_its_line():
     content = b"payment_intent,amount,request_id\npi_1,19.99 USD,\npi_2,19.99 USD,order-2\n"
     assert [each.arguments["request_id"] for each in read(content) if isinstance(each, Asked)] == ["june:2", "order-2"]
+
+
+def test_each_key_of_metadata_is_a_column_of_its_own_and_keeps_its_capital_letters():
+    csv = b"payment_intent,amount,METADATA.Order,metadata.parcel\npi_1,19.99 USD,42,1 of 2\npi_2,19.99 USD,,\n"
+    json = b'{"payment_intent": "pi_1", "amount": "19.99 USD", "metadata.Order": "42", "metadata.parcel": "1 of 2"}\n'
+    for content in (csv, json):
+        (first, *_) = read(content)
+        assert isinstance(first, Asked)
+        assert first.arguments["terms"] == CaptureTerms(metadata={"Order": "42", "parcel": "1 of 2"})
+    (_, second) = read(csv)
+    assert isinstance(second, Asked)
+    assert "terms" not in second.arguments
+    (problem,) = read(csv.replace(b"42", b"a@example.com").replace(b"pi_2,19.99 USD,,\n", b""))
+    assert isinstance(problem, Problem)
+    assert problem.column == "the value of key 1 of metadata"
+    for header, why in (
+        (b"metadata", "did you mean metadata.KEY?"),
+        (b"metadata.a,metadata.a", "has metadata.a twice"),
+    ):
+        with pytest.raises(UnusableFile, match=re.escape(why)):
+            read(b"payment_intent,amount," + header + b"\npi_1,19.99 USD,x,x\n")
+
+
+def test_a_refund_of_all_that_is_left_needs_no_name_and_one_of_an_amount_does():
+    """A corrected file would give the same amount back again under a made-up name; of what is left there is nothing."""
+    content = b"capture,charge,amount,reason,request_id\ncap_1,,,duplicate,\n,ch_2,5.00 USD,,\n,ch_2,5.00 USD,,a\n"
+    (left, problem, named) = read(content, MOVABLE["refund"])
+    assert isinstance(left, Asked)
+    assert left.arguments == {"capture": "cap_1", "reason": "duplicate", "request_id": "june:2"}
+    assert (left.amount, problem.line) == (None, 3)
+    assert isinstance(problem, Problem)
+    assert "needs its own" in problem.why
+    assert isinstance(named, Asked)
+    assert (named.arguments["charge"], named.amount) == ("ch_2", Money(500, "USD"))
 
 
 UNUSABLE = [
@@ -222,14 +257,15 @@ def test_what_may_be_left_out_of_an_argument_is_a_column_each():
 def test_every_row_that_repeats_another_is_found_with_the_line_of_the_first():
     duplicates = Duplicates()
     names = ["a", "b", "a", "c", "b", "a"]
-    duplicates.add(Key("request_id", name, line, (line, "USD")) for line, name in enumerate(names, start=2))
+    in_usd = {line: Counted(line, "USD", named=True) for line in range(2, 8)}
+    duplicates.add(Key("request_id", name, line, in_usd[line]) for line, name in enumerate(names, start=2))
     duplicates.add([Key("payment_intent", "a", 9, None)])
     assert list(duplicates.found()) == [
-        *(Duplicate("request_id", line, 2, (line, "USD")) for line in (2,)),
-        Duplicate("request_id", 3, 3, (3, "USD")),
-        Duplicate("request_id", 4, 2, (4, "USD")),
-        Duplicate("request_id", 6, 3, (6, "USD")),
-        Duplicate("request_id", 7, 2, (7, "USD")),
+        *(Duplicate("request_id", line, 2, in_usd[line]) for line in (2,)),
+        Duplicate("request_id", 3, 3, in_usd[3]),
+        Duplicate("request_id", 4, 2, in_usd[4]),
+        Duplicate("request_id", 6, 3, in_usd[6]),
+        Duplicate("request_id", 7, 2, in_usd[7]),
     ]
     duplicates.close()
 

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine
 from billing.many import MOVABLE
 from jobs.bulk import checking, lines, problems
 from jobs.bulk.columns import columns_of
-from jobs.cli import bulk
+from jobs.cli import bulk_output, from_file
 
 PAGE = (Path(__file__).parents[2] / "docs" / "moves" / "bulk.md").read_text()
 
@@ -55,6 +55,13 @@ def test_the_page_names_every_column_and_which_are_needed():
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", PAGE, re.MULTILINE))
     assert set(rows) == set(columns.names)
     assert {name for name, what in rows.items() if what.startswith("needed")} == set(columns.needed)
+    assert all(f"| `{name}.KEY` |" in PAGE for name in columns.keyed)
+
+
+@pytest.mark.parametrize("kind", ["void", "refund"])
+def test_the_page_names_every_column_of_the_other_moves(kind):
+    (named,) = re.findall(rf"^\* \*\*`billing {kind} --from-file`\*\*(.*?)\n(?=\*|\n)", PAGE, re.DOTALL | re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", named)) == set(columns_of(MOVABLE[kind]).names)
 
 
 @pytest.mark.parametrize(
@@ -62,8 +69,8 @@ def test_the_page_names_every_column_and_which_are_needed():
     [
         f"lines of more than {lines.LINE_MOST:,} bytes",
         f"{checking.BATCH} rows are one transaction",
-        f"From {bulk.CONFIRM_FROM} rows on",
-        f"the first {bulk.NAMED} on the screen",
+        f"From {from_file.CONFIRM_FROM} rows on",
+        f"the first {bulk_output.NAMED} on the screen",
         f"up to {problems.KEPT:,} with `--json`",
     ],
 )

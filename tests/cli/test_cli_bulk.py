@@ -21,6 +21,7 @@ from billing import bulks, database
 from billing.bulks import Given, Progress
 from billing.errors import BulkReused, BulkTaken, TooBusy
 from billing.many import MOVABLE
+from billing.tables.entities import Capture
 from jobs.bulk import checking
 from jobs.bulk.carrying_out import carry_out
 from jobs.bulk.checking import File, check
@@ -551,3 +552,37 @@ def test_a_file_of_voids_is_asked_for_in_the_same_way(run, service, orders):
     path = orders([(intents[0], "abandoned"), ("pi_9", "weather")], "payment_intent,reason", name="more.csv")
     told = run("void", "--from-file", path, *WHY, "--json").json
     assert [(each["line"], each["column"]) for each in told["problems"]] == [(2, ""), (3, "reason")]
+
+
+def test_a_file_of_refunds_gives_amounts_back_and_all_that_is_left(run, service, orders):
+    first, second = service.captured_one(), service.captured_one()
+    charge, columns = service.row(Capture, second).charge, "capture,charge,amount,reason,request_id"
+    rows = [(first, "", "5.00 USD", "duplicate", "return-1"), (first, "", "", "", ""), ("", charge, "", "", "")]
+    path = orders(rows, columns)
+    dry = run("refund", "--from-file", path, "--dry-run")
+    assert dry.status == 0, dry.err
+    assert "3 refunds to ask for, 39.98 USD" in dry.out
+    assert "2 rows of them without an amount: all that is left, as it is now" in dry.out
+    assert [service.row(Capture, each).refunds_minor for each in (first, second)] == [0, 0]
+    ran = run("refund", "--from-file", path, "--bulk-id", "june", *WHY)
+    assert ran.status == 0, ran.err
+    with database.transaction(service.engine) as session:
+        made = session.execute(text("SELECT id, request_id, amount_minor FROM billing.refunds ORDER BY id")).all()
+    assert [each[1:] for each in made] == [("return-1", 500), ("june:3", 1499), ("june:4", 1999)]
+    assert service.settle(*(each.id for each in made)) == ["succeeded"] * 3
+    # What is done is left out where it is asked for with the same parameters; nothing is left for the others.
+    told = run("refund", "--from-file", orders(rows[:2], columns, "more.csv"), *WHY, "--json").json
+    assert (told["asked_before"], told["totals"]) == (1, {})
+    ((line, why),) = [(each["line"], each["why"]) for each in told["problems"]]
+    assert (line, "nothing is left of it" in why) == (3, True)
+
+
+def test_refunds_of_a_file_that_are_more_than_is_left_together_are_bad_rows(run, service, orders):
+    capture = service.captured_one()
+    rows = [(capture, "10.00 USD", "a"), (capture, "10.00 USD", "b"), (capture, "", ""), (capture, "", "")]
+    told = run("refund", "--from-file", orders(rows, "capture,amount,request_id"), "--dry-run", "--json").json
+    assert [(each["line"], each["column"]) for each in told["problems"]] == [
+        *((3, ""), (5, "")),  # more than is left, after the rows before them
+        *((4, "capture"), (5, "capture")),  # all that is left, twice
+    ]
+    assert (told["new"], told["totals"]) == (1, {"USD": 1000})

@@ -104,8 +104,8 @@ def test_a_rehearsal_says_the_same_and_writes_nothing(session: Session):
     session.commit()
     before = written(session)
     outcomes = request_many(session, "capture", alone)
-    assert [each is None for each in rehearsed] == [getattr(each, "new", False) for each in outcomes]
-    assert told([each for each in rehearsed if each is not None]) == told(
+    assert [getattr(each, "new", False) for each in rehearsed] == [getattr(each, "new", False) for each in outcomes]
+    assert told([each for each in rehearsed if not getattr(each, "new", False)]) == told(
         [each for each in outcomes if not getattr(each, "new", False)]
     )
     session.rollback()
