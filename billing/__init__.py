@@ -45,6 +45,7 @@ from billing.invoice_requests import issue_invoice as issue_invoice
 from billing.many import request_many as request_many
 from billing.money import Money as Money
 from billing.refunds import RefundReceipt as RefundReceipt
+from billing.refunds import compensate as compensate
 from billing.refunds import request_refund as request_refund
 from billing.status import Status as Status
 from billing.status import status as status

@@ -41,6 +41,8 @@ class Standing(StrEnum):
     """No valid request can be built from its row, so nothing was sent."""
     SIBLING = "sibling"
     """Another operation has an open call for the same object at the provider."""
+    IN_TURN = "in_turn"
+    """It comes after another operation, which is not over (`Operation.comes_after`)."""
     BLOCKED = "blocked"
     """The guards forbid sending, and no send is unanswered."""
     LATE = "late"

@@ -4,20 +4,22 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from billing import capture_terms, observing
 from billing.capture_places import comes_after, earlier, holder_of
 from billing.capture_requests import WITH_TERMS
 from billing.capture_steps import CAPTURE, READ_AUTHORIZATION
+from billing.compensations import withdrawn
 from billing.errors import InvalidRequest
 from billing.holders import VOIDED_BY, void_holding
 from billing.money import money_problem
 from billing.provider_ids import IdKind, NoSuchShape, is_id
-from billing.registration import Afterwards, BusinessMetric, Contract, Operation, Retry
+from billing.registration import Afterwards, BusinessMetric, Compensation, Contract, Operation, Retry
 from billing.states import FREES_THE_AUTHORIZATION, CaptureState, set_state
 from billing.steps import LoadedOperation, Step
-from billing.tables.entities import Capture
+from billing.tables.entities import Capture, Refund
 from billing.timing import may_be_real
 
 
@@ -74,7 +76,8 @@ def _name_winner(session: Session, loaded: LoadedOperation) -> None:
             fact.payload = {**fact.payload, "why": VOIDED_BY, "differs": winner, "winner": winner}
 
 
-def _shown(_session: Session, row: Capture) -> dict[str, Any]:
+def _shown(session: Session, row: Capture) -> dict[str, Any]:
+    undone_by = select(Refund.id).where(Refund.capture_id == row.id, Refund.compensates)
     return {
         "payment_intent": row.payment_intent,
         "minor": row.amount_minor,
@@ -87,6 +90,7 @@ def _shown(_session: Session, row: Capture) -> dict[str, Any]:
         "remainder": "keep" if row.keeps_remainder else "release",
         "application_fee_minor": row.application_fee_minor,
         "transfer_minor": row.transfer_minor,
+        "compensated_by": session.scalar(undone_by),
     }
 
 
@@ -149,7 +153,11 @@ OPERATION = Operation(
     unfit=unfit,
     parts=earlier,
     comes_after=comes_after,
+    rule_out=withdrawn,
     reconsider=reconsider,
+    compensation=Compensation(
+        "a refund of all that is left, once it is proven that the money was taken: `billing compensate`", by="refund"
+    ),
     afterwards={
         CaptureState.CAPTURED: Afterwards("nothing: the money is taken"),
         CaptureState.DECLINED: Afterwards("nothing here: no money was taken; the customer pays in another way"),

@@ -201,7 +201,7 @@ def _advance(context: Context, record: Record | None, seen: Reading | LookResult
             if loaded.in_conflict:
                 return Result(loaded, Standing.CONFLICT, why="one of its earlier calls is in conflict")
             if not context.observes and (earlier := context.operation.comes_after(loaded)) is not None:
-                return Result(loaded, Standing.SIBLING, why=f"{earlier} must be over first")
+                return Result(loaded, Standing.IN_TURN, why=f"{earlier} must be over first")
             if not context.observes and (ruled_out := context.operation.rule_out(loaded)):
                 loaded.row.state_since = now
                 loaded.facts.extend(ruled_out)

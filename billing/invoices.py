@@ -20,7 +20,7 @@ from billing.invoice_requests import FOR_NEWER_WORKERS
 from billing.invoice_row import differ, refuse
 from billing.money import money_problem
 from billing.provider_ids import IdKind, NoSuchShape, is_id
-from billing.registration import Afterwards, BusinessMetric, Contract, Operation, Retry
+from billing.registration import Afterwards, BusinessMetric, Compensation, Contract, Operation, Retry
 from billing.states import InvoiceState, set_state
 from billing.steps import LoadedOperation, Step
 from billing.tables.entities import ERASED, MAX_DAYS, MAX_DESCRIPTION, MAX_LINES, Invoice, InvoiceLine
@@ -183,6 +183,7 @@ OPERATION = Operation(
     rule_out=rule_out,
     unfit=unfit,
     reopen=reopen,
+    compensation=Compensation("nothing here: void it, or issue a credit note, in Stripe's dashboard"),
     afterwards={
         InvoiceState.REFUSED: Afterwards(
             "once what the reason names is corrected: a new draft is made under a new key",

@@ -32,6 +32,9 @@ from billing.steps import (
 from billing.tables.entities import Refund
 from billing.tables.facts import Fact
 
+CAPTURE_KEY = "billing_capture"
+"""In the metadata of a refund: the capture of which money is given back."""
+
 
 def _refund(loaded: LoadedOperation) -> Refund:
     assert isinstance(loaded.row, Refund)
@@ -46,7 +49,8 @@ def _ask_to_refund(loaded: LoadedOperation) -> Ask:
     parameters: dict[str, Any] = {
         "payment_intent": row.payment_intent,
         "amount": row.amount_minor,
-        "metadata": {METADATA_KEY: row.id, **request_ids.metadata(row.request_id)},
+        # With the capture, because a payment may have been captured in parts: see `jobs.recovery.shown_rows`.
+        "metadata": {METADATA_KEY: row.id, CAPTURE_KEY: row.capture_id, **request_ids.metadata(row.request_id)},
     }
     if row.refund_reason is not None:
         parameters["reason"] = row.refund_reason
@@ -113,9 +117,9 @@ def _difference(row: Refund, left: int) -> Difference:
 def _apply_refund(loaded: LoadedOperation, outcome: Learned, refund: Json, why: str) -> list[Fact]:
     row = _refund(loaded)
     if outcome is not Learned.SUCCEEDED:
-        return _move(row, RefundState.REFUSED, why)
+        return moved(row, RefundState.REFUSED, why)
     row.stripe_refund = str(refund["id"])
-    return _move(row, _state_of(refund) or RefundState.PENDING, _why(refund) or why)
+    return moved(row, _state_of(refund) or RefundState.PENDING, _why(refund) or why)
 
 
 # Observe it: Stripe ends it later, and may find after its success that the bank does not take the money.
@@ -141,7 +145,7 @@ def _apply_observed(loaded: LoadedOperation, _outcome: Learned, refund: Json, wh
     row = _refund(loaded)
     state = _state_of(refund)
     # A row moves forward only, whatever Stripe shows.
-    return _move(row, state, _why(refund) or why) if state and (row.state, state) in row.life.legal else []
+    return moved(row, state, _why(refund) or why) if state and (row.state, state) in row.life.legal else []
 
 
 _AT_STRIPE = {
@@ -164,7 +168,8 @@ def _why(refund: Json) -> str:
     return str(refund.get("failure_reason") or refund.get("pending_reason") or "")
 
 
-def _move(row: Refund, state: RefundState, why: str) -> list[Fact]:
+def moved(row: Refund, state: RefundState, why: str) -> list[Fact]:
+    """Change its state, and return the fact that says so."""
     set_state(row, state)
     row.reason = why or None
     return [

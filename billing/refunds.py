@@ -3,35 +3,29 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from billing import ids, observing, request_ids, row_io
+from billing import ids, observing, refundable, request_ids, row_io
 from billing.asking import CommonArguments, Differing, callers_session, common_arguments, write_once, written_before
+from billing.compensations import comes_after, compensated, rule_out
 from billing.database import violated
-from billing.errors import (
-    InvalidAmount,
-    InvalidRequest,
-    InvalidText,
-    MoreThanCaptured,
-    NotCaptured,
-    NotOurPayment,
-    UnknownEntity,
-)
+from billing.errors import InvalidAmount, InvalidRequest, InvalidText, MoreThanCaptured, NotCaptured
 from billing.facts import new_fact
 from billing.money import Money, money_problem
-from billing.provider_ids import IdKind, NoSuchShape, is_id, provider_id
+from billing.provider_ids import IdKind, NoSuchShape, is_id
 from billing.refund_steps import OBSERVE, REFUND
-from billing.registration import BusinessMetric, Contract, Operation, Retry
-from billing.states import FREES_THE_AUTHORIZATION, CaptureState, RefundState, set_state
+from billing.refundable import Refundable
+from billing.registration import Afterwards, BusinessMetric, Compensation, Contract, Operation, Retry
+from billing.states import CAPTURE, CaptureState, RefundState, set_state
 from billing.steps import LoadedOperation, Step
 from billing.tables.entities import REFUND_REASONS, Capture, Refund
-from billing.tables.schema import quoted
-from billing.texts import opaque_id
 
 MOST_TRIES = 10
 """So often is what is left read again, if other refunds take it while all of it is asked for."""
+COMPENSATION = "compensation:"
+"""How the request id of a refund begins that compensates a capture; the capture's id follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,27 +68,64 @@ def request_refund(
     session = callers_session(session)
     if amount is not None and not isinstance(amount, Money):
         raise InvalidAmount("amount", f"must be billing.Money or None, not {type(amount).__name__}")
-    if reason is not None and reason not in REFUND_REASONS:
-        raise InvalidText("reason", f"must be one of {', '.join(REFUND_REASONS)}, or None")
     common = common_arguments(request_id, correlation_id, account, actor)
-    of = _capture_of(session, common.account, capture=capture, payment_intent=payment_intent, charge=charge)
-    common = replace(common, account=of.account)
+    of = refundable.named(session, common.account, capture=capture, payment_intent=payment_intent, charge=charge)
     if of.state != CaptureState.CAPTURED:
         raise NotCaptured(of.id, of.state)
     if amount is not None and amount.currency != of.currency:
         raise InvalidAmount("amount", f"{amount} cannot be given back of a capture in {of.currency}")
+    return _ask(session, common, of, amount, reason)
+
+
+def compensate(
+    session: Session, capture: str, *, reason: str | None = None, actor: str = "compensation"
+) -> RefundReceipt:
+    """Ask, inside the caller's own transaction, for a capture that nobody wants any more to be undone: by a refund of
+    all that is left of it. Its request id is made of the capture's id, so asking twice asks once.
+
+    The capture need not be over. Of one for which nothing was sent yet, nothing is taken: it ends as `refused`, with
+    the reason `withdrawn`. Of any other the refund waits for the end, also of doubt or a conflict; then it is made if
+    the money was taken, and else refused (`billing.compensations`). It has the capture's correlation id.
+
+    Commit soon: until then workers cannot go on with this capture. Raises NotCaptured if it ended without the money,
+    MoreThanCaptured if all of it is given back already, UnknownEntity, and InvalidRequest; nothing is written then, and
+    the caller's transaction stays usable.
+    """
+    session = callers_session(session)
+    of = refundable.named(session, None, capture=capture)
+    if of.state != CaptureState.CAPTURED and CAPTURE.is_final(of.state):
+        raise NotCaptured(of.id, of.state)
+    common = common_arguments(f"{COMPENSATION}{of.id}", of.correlation_id, of.account, actor)
+    return _ask(session, common, of, None, reason, compensates=True)
+
+
+def _ask(
+    session: Session,
+    common: CommonArguments,
+    of: Refundable,
+    amount: Money | None,
+    reason: str | None,
+    *,
+    compensates: bool = False,
+) -> RefundReceipt:
+    if reason is not None and reason not in REFUND_REASONS:
+        raise InvalidText("reason", f"must be one of {', '.join(REFUND_REASONS)}, or None")
+    common = replace(common, account=of.account)
     row, minor, written = Refund(id=ids.new("ref"), correlation_id=common.correlation_id), 0, None
+    further = {"payment_intent": of.payment_intent, "all_left": amount is None, "refund_reason": reason}
+    further |= {"compensates": True} if compensates else {}
     for _ in range(MOST_TRIES):
-        minor = amount.minor if amount is not None else _left(session, of)
+        minor = amount.minor if amount is not None else refundable.left(session, of)
         try:
-            written = _write(session, row, common, of, minor, named=amount is not None, reason=reason)
+            written = _write(session, row, common, of, minor, further)
         except _NothingLeft:
-            if amount is not None or not _left(session, of):
+            if amount is not None or not refundable.left(session, of):
                 break
         else:
             break
     if written is None:
-        raise MoreThanCaptured(of.id, of.currency, asked=amount.minor if amount else None, left=_left(session, of))
+        asked, left = amount.minor if amount else None, refundable.left(session, of)
+        raise MoreThanCaptured(of.id, of.currency, asked=asked, left=left)
     if written is not row:
         kept = Money(written.amount_minor, written.currency)
         return RefundReceipt(ids.RefundId(written.id), common.request_id, kept, new=False)
@@ -112,69 +143,25 @@ def request_refund(
         all_left=amount is None,
         refund_reason=reason,
     )
+    if compensates:
+        requested.version = _COMPENSATES
+        requested.payload |= {"compensates": True}
     # Not by the ORM, which would write and read back columns that an application's login has no rights to.
     row_io.save(session, (), [requested])
     return RefundReceipt(ids.RefundId(row.id), common.request_id, Money(minor, of.currency), new=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Of:
-    """The capture of which money is given back."""
-
-    id: str
-    account: str | None
-    state: str
-    payment_intent: str
-    currency: str
 
 
 class _NothingLeft(Exception):
     """The constraint has refused the sum."""
 
 
-def _capture_of(session: Session, account: str | None, **given: str | None) -> _Of:
-    """By its own id, or by one of Stripe's. Raises as `request_refund`."""
-    named = {name: value for name, value in given.items() if value is not None}
-    if len(named) != 1:
-        raise InvalidRequest("capture", "must be given, or payment_intent or charge: one of the three")
-    ((name, value),) = named.items()
-    columns = (Capture.id, Capture.account, Capture.state, Capture.payment_intent, Capture.currency)
-    if name == "capture":
-        capture_id = opaque_id("capture", value, 40)
-        found = session.execute(select(*columns).where(Capture.id == capture_id)).one_or_none()
-        if found is None:
-            raise UnknownEntity(capture_id)
-        if account not in (None, found.account):
-            raise InvalidRequest("account", f"is not the one of the capture {capture_id}; leave it out")
-        return _Of(*found)
-    value = provider_id(name, value)
-    column = Capture.payment_intent if name == "payment_intent" else Capture.charge
-    of_account = Capture.account.is_(None) if account is None else Capture.account == account
-    # As the index has it: there may be millions of captures.
-    occupying = text(f"captures.state NOT IN ({quoted(FREES_THE_AUTHORIZATION)})")
-    rows = session.execute(select(*columns).where(column == value, of_account, occupying).order_by(Capture.id)).all()
-    captured = [row for row in rows if row.state == CaptureState.CAPTURED]
-    if len(captured) > 1:
-        several = ", ".join(row.id for row in captured)
-        raise InvalidRequest(name, f"was captured in several parts: {several}; say with `capture` which is meant")
-    if not rows:
-        raise NotOurPayment(value)
-    return _Of(*(captured or rows)[-1])
-
-
-def _left(session: Session, of: _Of) -> int:
-    """What may still be asked for of this capture, in minor units."""
-    left = select(Capture.amount_minor - Capture.refunds_minor).where(Capture.id == of.id)
-    return int(session.execute(left).scalar_one())
-
-
 def _write(
-    session: Session, row: Refund, common: CommonArguments, of: _Of, minor: int, *, named: bool, reason: str | None
+    session: Session, row: Refund, common: CommonArguments, of: Refundable, minor: int, further: dict[str, Any]
 ) -> Refund | None:
     """As `write_once`. Raises _NothingLeft, and the transaction is as it was before."""
+    named = not further["all_left"]
     parameters: dict[str, Any] = {"capture_id": of.id, "currency": of.currency}
     parameters |= {"amount_minor": minor} if named else {}
-    further: dict[str, Any] = {"payment_intent": of.payment_intent, "all_left": not named, "refund_reason": reason}
 
     def differing(first: Refund) -> Differing:
         if first.all_left is None:  # made again after a restore: neither of the two is known
@@ -183,8 +170,8 @@ def _write(
         found: Differing = {}
         if first.all_left is named:
             found["amount"] = asked[first.all_left], asked[not named]
-        if first.refund_reason != reason:
-            found["reason"] = first.refund_reason, reason
+        if first.refund_reason != further["refund_reason"]:
+            found["reason"] = first.refund_reason, further["refund_reason"]
         return found
 
     if not minor:
@@ -192,7 +179,7 @@ def _write(
         if before is None:
             raise _NothingLeft
         return before
-    further |= {} if named else {"amount_minor": minor}
+    further = further if named else {**further, "amount_minor": minor}
     try:
         # By the connection: a session's own savepoint would first write what the caller has pending there.
         with session.connection().begin_nested():
@@ -252,35 +239,49 @@ def _shown(_session: Session, row: Refund) -> dict[str, Any]:
         "currency": row.currency,
         "refund_reason": row.refund_reason,
         "stripe_refund": row.stripe_refund,
+        "compensates": row.capture_id if row.compensates else None,
     }
 
+
+_MAKE = Contract(
+    name="make_refund",
+    topic="requested",
+    queue="refunds",
+    max_attempts=5,
+    call_budget_s=30,
+    retry=Retry.PROMPT,
+    owner="payments",
+    purpose="give money of one capture back, once",
+    # No authorization of it lapses, and a bank takes days for it.
+    sheddable=True,
+    payload={
+        "minor": "integer",
+        "currency": "text",
+        "capture": "text",
+        "payment_intent": "text",
+        "account": "text or null",
+        "request_digest": "optional text",
+        "all_left": "optional true or false",
+        "refund_reason": "text or null",
+    },
+)
+_COMPENSATES = 2
+"""The version of the fact, and of the contract, of a refund that undoes a capture: a worker from before it would not
+wait for the end of that."""
+_COMPENSATE = replace(
+    _MAKE,
+    version=_COMPENSATES,
+    fact_versions=(_COMPENSATES,),
+    purpose="undo one capture: give back what it took, once that is proven",
+    payload={**_MAKE.payload, "compensates": "true or false"},
+)
 
 OPERATION = Operation(
     table=Refund,
     prefix="ref",
     contracts=(
-        Contract(
-            name="make_refund",
-            topic="requested",
-            queue="refunds",
-            max_attempts=5,
-            call_budget_s=30,
-            retry=Retry.PROMPT,
-            owner="payments",
-            purpose="give money of one capture back, once",
-            # No authorization of it lapses, and a bank takes days for it.
-            sheddable=True,
-            payload={
-                "minor": "integer",
-                "currency": "text",
-                "capture": "text",
-                "payment_intent": "text",
-                "account": "text or null",
-                "request_digest": "optional text",
-                "all_left": "optional true or false",
-                "refund_reason": "text or null",
-            },
-        ),
+        _MAKE,
+        _COMPENSATE,
         observing.contract("refund", queue="refunds", owner="payments", sheddable=True),
     ),
     next_step=next_step,
@@ -295,5 +296,24 @@ OPERATION = Operation(
     found_by={"re": Refund.stripe_refund, "pyr": Refund.stripe_refund, "pi": Refund.payment_intent},
     shown=_shown,
     unfit=unfit,
+    parts=compensated,
+    comes_after=comes_after,
+    rule_out=rule_out,
     reconsider=reconsider,
+    compensation=Compensation("nothing: money that was given back is not taken again; the customer pays anew"),
+    afterwards={
+        RefundState.SUCCEEDED: Afterwards(
+            "nothing: the money is given back; the customer's bank may show it days later"
+        ),
+        RefundState.FAILED: Afterwards(
+            "give the money back in another way, or ask for it under another request id: it is in your balance at "
+            "Stripe, and counts as not given back"
+        ),
+        RefundState.CANCELED: Afterwards(
+            "nothing here: nothing was given back; somebody canceled it at Stripe, who knows why"
+        ),
+        RefundState.REFUSED: Afterwards(
+            "nothing here: nothing was given back; correct what the reason names, and ask under another request id"
+        ),
+    },
 )

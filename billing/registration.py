@@ -126,6 +126,16 @@ class Afterwards:
     command: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Compensation:
+    """What is done about the effect of an operation that nobody wants any more. `what`: in words. `by`: the kind of the
+    operation that undoes it, a request with a record of its own that waits until the effect is proven
+    (`billing.compensations`). None: nothing here undoes it, and `what` says why."""
+
+    what: str
+    by: str | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Operation:
     """A kind of thing that this service carries out at the provider."""
@@ -167,8 +177,8 @@ class Operation:
     shown: Callable[[Session, Any], Mapping[str, Any]] = lambda _session, _row: {}
     """(session, row) -> what was asked for, beside what all requests have. No text that may name a person."""
     comes_after: Callable[[LoadedOperation], str | None] = lambda _loaded: None
-    """Before each new step: the id of another operation that must be over first; None if there is none. Its work waits
-    as it does for a sibling that has an open call for the same object."""
+    """Before each new step: the id of another operation that must be over first; None if there is none. Its work waits,
+    and is claimed now and then to ask again."""
     rule_out: Callable[[LoadedOperation], list[Fact]] = lambda _loaded: []
     """Called before each new step. If no call can carry the operation's rows, it changes the row's state and returns
     the facts that record it."""
@@ -180,6 +190,8 @@ class Operation:
     success contradicts how it ended. False: the row stays as it is. Raises InvalidRequest if it cannot be set back."""
     afterwards: Mapping[str, Afterwards] = field(default_factory=dict)
     """By state, what a person does after it. Of other final states it is said that they are final."""
+    compensation: Compensation = Compensation("nothing: it moves no money")
+    """What undoes its effect; all of its contracts promise it."""
     name_winner: Callable[[Session, LoadedOperation], None] | None = None
     """Called once it has ended, before that is written: if it lost to another operation of ours, the reason of its row
     and of its new fact names that one. None: its steps know, or nothing competes with it."""

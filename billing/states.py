@@ -187,7 +187,7 @@ CAPTURE = Life(
     transitions=(
         *go(_C.REQUESTED, to=_C.CAPTURED, by=WORKER, when="Stripe's answer or a look shows our capture"),
         *go(_C.REQUESTED, to=_C.DECLINED, by=WORKER, when="Stripe answered 402"),
-        *go(_C.REQUESTED, to=_C.REFUSED, by=WORKER, when="it is proven that nothing was captured, and cannot be"),
+        *go(_C.REQUESTED, to=_C.REFUSED, by=WORKER, when="nothing was captured, and cannot be: proven, or withdrawn"),
         *go(_C.REQUESTED, to=_C.EXPIRED, by=WORKER, when="Stripe says that the authorization lapsed"),
         *go(_C.REQUESTED, to=_C.CANCELED, by=WORKER, when="Stripe says that the authorization was canceled"),
         *go(_C.REQUESTED, to=_C.REFUSED, by=OPERATOR, when="`billing quarantine discard`: nothing was sent for it"),
@@ -254,7 +254,7 @@ REFUND = Life(
         *go(_F.REQUESTED, to=_F.SUCCEEDED, by=WORKER, when="Stripe's answer or a look shows our refund"),
         *go(_F.REQUESTED, to=_F.FAILED, by=WORKER, when="a look shows our refund, which has failed"),
         *go(_F.REQUESTED, to=_F.CANCELED, by=WORKER, when="a look shows our refund, which was canceled"),
-        *go(_F.REQUESTED, to=_F.REFUSED, by=WORKER, when="Stripe refused it, or so little is left that it cannot be"),
+        *go(_F.REQUESTED, to=_F.REFUSED, by=WORKER, when="Stripe refused it, or nothing is there to give back"),
         *go(_F.REQUESTED, to=_F.REFUSED, by=OPERATOR, when="`billing quarantine discard`, or `conclude`"),
         *go(_F.PENDING, to=_F.REQUIRES_ACTION, by=WORKER, when="observed at Stripe: the customer must act"),
         *go(_F.REQUIRES_ACTION, to=_F.PENDING, by=WORKER, when="observed at Stripe: the customer has acted"),

@@ -11,7 +11,7 @@ from billing.errors import AuthorizationTaken, InvalidRequest, InvalidText
 from billing.facts import new_fact
 from billing.holders import IS_CAPTURED, capture_holding, void_holding
 from billing.provider_ids import IdKind, NoSuchShape, is_id, provider_id
-from billing.registration import Afterwards, BusinessMetric, Contract, Operation, Retry
+from billing.registration import Afterwards, BusinessMetric, Compensation, Contract, Operation, Retry
 from billing.states import VoidState, set_state
 from billing.steps import LoadedOperation, Step
 from billing.tables.entities import CANCELLATION_REASONS, Void
@@ -158,6 +158,7 @@ OPERATION = Operation(
     shown=_shown,
     unfit=unfit,
     reconsider=reconsider,
+    compensation=Compensation("nothing: what was held is free again; the customer authorizes the payment anew"),
     afterwards={
         VoidState.VOIDED: Afterwards("nothing: the authorization is canceled, and holds no money"),
         VoidState.REFUSED: Afterwards(

@@ -187,6 +187,10 @@ class Service:
                 **more,
             ).refund_id
 
+    def compensate(self, capture: str, **more: Any) -> str:
+        with database.transaction(self.engines["application"]) as session:
+            return billing.compensate(session, capture, **more).refund_id
+
     def ask_for_invoice(
         self, customer: str | None = None, lines: Sequence[billing.Line] | None = None, **more: Any
     ) -> str:

@@ -58,6 +58,7 @@ from jobs.road.verdicts import (
     Verdict,
     backoff,
     classify,
+    in_turn,
     soon,
 )
 from jobs.schedules.functions import FUNCTIONS
@@ -223,7 +224,7 @@ def test_a_guard_replaces_no_verdict_that_ends_the_work_or_brings_it_back_throug
     assert {standing for standing in Standing if VERDICTS[standing] in replaced} == LEFT_TO_GUARDS | in_another_hand
 
 
-@pytest.mark.parametrize("pause", [soon, backoff])
+@pytest.mark.parametrize("pause", [soon, backoff, in_turn])
 def test_every_pause_is_short(pause: Any):
     for tries in (0, 1, 5, 10**6):
         assert 0 <= pause(tries, PRODUCTION, random.Random(1)).total_seconds() <= PRODUCTION.retry_max_s

@@ -19,6 +19,7 @@ def test_the_page_of_refunds_runs_from_its_first_block_to_its_last(
         "engine": service.engine,
         "capture_id": capture,
         "payment_intent": service.row(Capture, capture).payment_intent,
+        "unwanted_capture_id": service.ask_for_capture(),
     }
     printed = []
     for number, block in enumerate(blocks(PAGE, "python")):
@@ -26,7 +27,11 @@ def test_the_page_of_refunds_runs_from_its_first_block_to_its_last(
             assert service.settle(names["discount"].refund_id, names["rest"].refund_id) == ["succeeded"] * 2
         exec(compile(block, f"refunds.md, block {number}", "exec"), names)  # noqa: S102 - our own page
         printed.append(capsys.readouterr().out.splitlines())
-    assert printed == [["5.00 USD 14.99 USD"], [f"0 left of {capture}", "1999"], ["succeeded True"]]
+    assert printed == [["5.00 USD 14.99 USD"], [f"0 left of {capture}", "1999"], ["succeeded True"], ["True 19.99 USD"]]
+    unwanted = names["unwanted_capture_id"], names["undone"].refund_id
+    assert service.settle(*unwanted) == ["refused", "refused"]
+    assert [service.status(each).reason for each in unwanted] == ["withdrawn", "nothing_was_taken"]
+    assert all(f"`{service.status(each).reason}`" in PAGE.read_text() for each in unwanted)
 
 
 def test_the_page_names_every_error_that_a_refund_has_of_its_own() -> None:

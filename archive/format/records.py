@@ -108,9 +108,11 @@ PAYLOAD: dict[str, Shape] = {
     "captured": _sums,
     "charge": id_of(IdKind.CHARGE),
     "command": like(
-        r"(?:access|archive|capture|close|differences|erase|housekeeping|invoice|migrate|quarantine|reconcile|recover"
-        r"|refund|schedule|switch|void)(?: [a-z]{1,20}){0,2}"
+        r"(?:access|archive|capture|close|compensate|differences|erase|housekeeping|invoice|migrate|quarantine|reconcile"
+        r"|recover|refund|schedule|switch|void)(?: [a-z]{1,20}){0,2}"
     ),
+    # Of a refund: whether it undoes its capture.
+    "compensates": yes_or_no,
     "count": whole,
     "currency": _currency,
     # Stripe's own opaque id. Which customer it is, only Postgres knows; erasure deletes it there.

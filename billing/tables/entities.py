@@ -180,6 +180,8 @@ class Refund(Requested):
     # Whether all that was left was asked for, so that the amount is not the caller's own. Null: neither this nor the
     # reason is known, because the row was made again of what Stripe shows.
     all_left: Mapped[bool | None]
+    # It undoes its capture: it waits until that is over, and ends without a call if nothing was taken.
+    compensates: Mapped[bool] = mapped_column(server_default=text("false"))
     refund_reason: Mapped[str | None] = mapped_column(String(40))
     state: Mapped[str] = mapped_column(String(20), server_default=states.REFUND.first)
     stripe_refund: Mapped[str | None] = mapped_column(String(255))

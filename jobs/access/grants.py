@@ -130,7 +130,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
             see=_all("refunds"),
             write=_these(
                 "id account correlation_id version request_id capture_id payment_intent amount_minor currency all_left"
-                " refund_reason"
+                " compensates refund_reason"
             ),
         ),
         "relay": May(

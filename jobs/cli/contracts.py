@@ -21,7 +21,8 @@ def add_to(app: typer.Typer) -> None:
 
 
 def list_contracts(as_json: AsJson = False) -> None:
-    """List the contracts of this version: what starts each, how long a call may take, and how it is tried again.
+    """List the contracts of this version: what starts each, how long a call may take, how it is tried again, and what
+    undoes its effect if nobody wants it any more.
 
     It asks no server and needs no setting.
 
@@ -46,6 +47,7 @@ def list_contracts(as_json: AsJson = False) -> None:
             "deadline_margin_s": PRODUCTION.deadline_margin_s if operation.deadline else None,
             "sheddable": contract.sheddable,
             "business": [metric.name for metric in operation.business],
+            "compensation": "nothing: it only looks" if contract.observes else operation.compensation.what,
         }
         for operation, contract in contracts()
     ]
@@ -73,6 +75,7 @@ _CONTRACT: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
         else "never held back"
     ),
     "counted as": lambda each: ", ".join(each["business"]) or "nothing",
+    "undone by": lambda each: each["compensation"],
 }
 """The lines of a contract: each with its title, and what it shows."""
 

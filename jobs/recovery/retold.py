@@ -138,6 +138,7 @@ _ASKED_FOR: Mapping[str, tuple[type[Requested], Callable[[Told], dict[str, Any]]
             "payment_intent": payload.get("payment_intent"),
             "amount_minor": payload.get("minor"),
             "currency": payload.get("currency"),
+            "compensates": payload.get("compensates", False),
         },
     ),
     "invoice": (

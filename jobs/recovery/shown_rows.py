@@ -17,6 +17,7 @@ from billing.facts import new_fact
 from billing.holders import void_holding
 from billing.invoice_requests import UNKNOWN_TEXT
 from billing.provider_ids import IdKind, is_id
+from billing.refund_steps import CAPTURE_KEY
 from billing.request_ids import RECOVERED, REQUEST_KEY, is_digest
 from billing.states import CaptureState, InvoiceState, RefundState, VoidState
 from billing.steps import METADATA_KEY, Json, LoadedOperation
@@ -111,19 +112,18 @@ def requested(row: Requested, actor: str, asked: Mapping[str, Any]) -> Fact:
 def _refund_of(
     session: Session, own: str, account: str | None, shown: Json, repeats: Repeats, asked: dict[str, Any]
 ) -> tuple[Refund, dict[str, Any]] | None:
-    """Of the capture of this payment that has so much left. Stripe does not say whether all that was left was asked
-    for."""
-    intent, minor = shown.get("payment_intent"), shown.get("amount")
+    """Of the capture that its metadata names; of one that an older version made, the first of this payment that has so
+    much left. Stripe does not say whether all that was left was asked for."""
+    intent, minor, metadata = shown.get("payment_intent"), shown.get("amount"), shown.get("metadata")
     if not is_id(IdKind.PAYMENT_INTENT, intent) or not _is_money(minor):
         return None
+    named = metadata.get(CAPTURE_KEY) if isinstance(metadata, Mapping) else None
     of_account = Capture.account.is_(None) if account is None else Capture.account == account
     enough = Capture.amount_minor - Capture.refunds_minor >= minor
-    capture_id = session.scalar(
-        select(Capture.id)
-        .where(of_account, Capture.payment_intent == intent, Capture.state == CaptureState.CAPTURED, enough)
-        .order_by(Capture.id)
-        .limit(1)
-    )
+    # Anybody can write anything into metadata, so what it names must be a capture of this payment.
+    fits = (of_account, Capture.payment_intent == intent, Capture.state == CaptureState.CAPTURED, enough)
+    found = select(Capture.id).where(*fits).order_by(Capture.id).limit(1)
+    capture_id = session.scalar(found if named is None else found.where(Capture.id == str(named)))
     if capture_id is None:
         return None
     refund = Refund(
@@ -136,8 +136,8 @@ def _refund_of(
         currency=asked["currency"],
         state=RefundState.REQUESTED,
     )
-    named = {"capture": capture_id, "payment_intent": intent, "refund_reason": None}
-    return refund, asked | {"minor": minor} | named
+    of = {"capture": capture_id, "payment_intent": intent, "refund_reason": None}
+    return refund, asked | {"minor": minor} | of
 
 
 def is_worthless(own: str, shown: Json) -> bool:

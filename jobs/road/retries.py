@@ -100,6 +100,7 @@ ERRORS = (
     ),
     ErrorClass("our code", Standing.WAITING, "another worker may be calling", _stands(Standing.WAITING)),
     ErrorClass("our code", Standing.SIBLING, "another operation calls for the same object", _stands(Standing.SIBLING)),
+    ErrorClass("our code", Standing.IN_TURN, "another operation must be over first", _stands(Standing.IN_TURN)),
     ErrorClass("our code", Standing.BLOCKED, "a switch is pulled", _stands(Standing.BLOCKED)),
     ErrorClass("our code", Standing.UNFIT, "its row cannot become a valid request", _stands(Standing.UNFIT)),
     ErrorClass("our code", Exception, "a call raises, or its worker dies: an attempt", UNKNOWN),

@@ -41,6 +41,11 @@ def patient_backoff(tries: int, timing: Timing, rng: random.Random) -> timedelta
     return timedelta(seconds=rng.uniform(0, most))
 
 
+def in_turn(tries: int, timing: Timing, _rng: random.Random) -> timedelta:
+    """Short at first, because most operations are over in seconds. One that is held may take days."""
+    return timedelta(seconds=timing.retry_first_s * 2 ** min(max(tries - 10, 0), 6))
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """A named way to try again, or not to. docs/operate/retries.md lists all of them with their errors."""
@@ -70,6 +75,9 @@ RATE_LIMIT = Policy(
     backoff,
 )
 SHORT_PAUSE = Policy("short pause", "nothing of it was sent: it is tried again after 1 s", soon)
+IN_TURN = Policy(
+    "in turn", "it is seen again whether the other one is over: ten times after 1 s, then up to 1 min apart", in_turn
+)
 IN_DOUBT = Policy(
     "in doubt",
     "Stripe is looked at before anything is sent again; pauses between looks that are not answered grow to 1 h",
@@ -112,6 +120,7 @@ VERDICTS: dict[Standing, Verdict] = {
     Standing.THROTTLED: Verdict(WorkState.WAITING, RATE_LIMIT),
     Standing.WAITING: Verdict(WorkState.WAITING, SHORT_PAUSE),
     Standing.SIBLING: Verdict(WorkState.WAITING, SHORT_PAUSE),
+    Standing.IN_TURN: Verdict(WorkState.WAITING, IN_TURN),
     Standing.LOOKING: Verdict(WorkState.WAITING, IN_DOUBT),
     # The call is parked, that is, undecided: its work waits for the next look. `WorkState.PARKED` is something else, an
     # unknown version of a contract.

@@ -46,6 +46,7 @@ CHANGING = {
     "capture",
     # With a reason; without one it only reads.
     "close",
+    "compensate",
     "differences close",
     "erase customer",
     "housekeeping run",
@@ -130,6 +131,7 @@ NEED_A_REASON = {
     "archive policy apply",
     "archive policy raise",
     "archive setup",
+    "compensate",
     "differences close",
     "erase customer",
     "invoice reopen",
@@ -274,6 +276,7 @@ LEAST = {
     "void": ("--payment-intent", "pi_1", "--request-id", "order-1", "--reason", "abandoned"),
     "capture": ("--payment-intent", "pi_1", "--amount", "1", "--currency", "USD", "--request-id", "order-1"),
     "close": ("2026-10", "--reason", "INC-12"),
+    "compensate": ("cap_1",),
     "invoice issue": (
         *("--customer", "cus_1", "--line", "a seat=1", "--currency", "EUR"),
         *("--days-until-due", "14", "--request-id", "seat-1"),

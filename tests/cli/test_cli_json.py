@@ -31,6 +31,10 @@ def refund(service: Any) -> list[str]:
     return ["--capture", service.captured_one(), "--request-id", "return-x", "--json"]
 
 
+def undone(service: Any) -> list[str]:
+    return [service.captured_one(), "--reason", "INC-12", "--json"]
+
+
 def concluded(service: Any) -> list[str]:
     """A refund that Stripe answered with an error a day ago, and that was looked at since."""
     refund_id = service.ask_for_refund(service.captured_one())
@@ -105,6 +109,7 @@ ARGUMENTS = {
     "bulks": asked_in_bulk,
     "capture": capture,
     "catalog": nothing,
+    "compensate": undone,
     "contracts check": nothing,
     "contracts drained": lambda service: ["take_capture:1", "--json"],
     "contracts list": nothing,

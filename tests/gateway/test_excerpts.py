@@ -75,7 +75,7 @@ def test_a_value_of_another_shape_is_left_out(name: str) -> None:
 
 def test_somebody_elses_metadata_is_seen_and_not_read() -> None:
     """Were it left out, an effect of somebody else's would count as nobody's."""
-    ours = {"billing_operation": "cap_1", "billing_line": "0", "billing_request": "0a" * 16}
+    ours = {"billing_operation": "cap_1", "billing_line": "0", "billing_request": "0a" * 16, "billing_capture": "cap_2"}
     assert came_in({"metadata": {**ours, "customer_name": "Canary"}}) == {"metadata": ours}
     theirs = came_in({"metadata": {"billing_operation": "for Canary Caruso"}})
     assert theirs == {"metadata": {"billing_operation": SOMEBODY_ELSES}}

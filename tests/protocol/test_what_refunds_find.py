@@ -197,7 +197,7 @@ def test_a_refund_asks_for_its_payment_amount_reason_and_metadata() -> None:
     assert ask.parameters == {
         "payment_intent": "pi_1",
         "amount": 500,
-        "metadata": {"billing_operation": REFUND, "billing_request": digest},
+        "metadata": {"billing_operation": REFUND, "billing_capture": loaded.row.capture_id, "billing_request": digest},
         "reason": "duplicate",
     }
     assert "reason" not in MAKING.ask(loaded_with(refund_row())).parameters
