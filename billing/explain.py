@@ -18,7 +18,7 @@ from billing.registration import Operation
 from billing.situations import PulledSwitch
 from billing.states import WorkState
 from billing.status import Status, status_by
-from billing.stripes_side import Differs, Money
+from billing.stripes_side import Differs, Heard, Money
 from billing.tables.entities import Entity, Requested
 from billing.tables.facts import RETENTION_CLASS, Fact
 from billing.tables.idempotency_records import Record
@@ -118,6 +118,7 @@ class Explanation:
     facts: list[ExplainedFact]
     switches: list[PulledSwitch]
     failures: list[ExplainedFailure]
+    events: list[Heard]
     money: list[Money]
     differences: list[Differs]
     purged: int = 0
@@ -125,21 +126,29 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What a name leads to, the newest operation first. `more`: so many older ones are not explained."""
+    """What a name leads to, the newest operation first. `more`: so many older ones are not explained. `difference`:
+    what the name is the id of; it may be about an object of Stripe's alone, and then there is no operation."""
 
     name: str
     operations: list[Explanation]
     more: int = 0
+    difference: Differs | None = None
 
 
 def explain(session: Session, name: str) -> Story:
     """Explain all operations that `name` leads to: see `billing.finding.find`. Raises UnknownEntity."""
-    found = find(session, name, Entity)
+    difference = stripes_side.difference(session, name) if name.startswith("dif_") and name.isprintable() else None
+    try:
+        found = find(session, name, Entity)
+    except UnknownEntity:
+        if difference is None:
+            raise
+        return Story(name, [], difference=difference)
     # Another program may have written work for an operation that does not exist, or its row was deleted.
     explained = [each for entity_id in found[:MOST] if (each := _explained(session, entity_id)) is not None]
-    if not explained:
+    if not explained and difference is None:
         raise UnknownEntity(name)
-    return Story(name, explained, max(0, len(found) - MOST))
+    return Story(name, explained, max(0, len(found) - MOST), difference)
 
 
 def explain_one(session: Session, entity_id: str) -> Explanation:
@@ -220,6 +229,7 @@ def _explained(session: Session, entity_id: str) -> Explanation | None:
         facts=facts,
         switches=switches,
         failures=_failures(session, works),
+        events=stripes_side.events_of(session, row.id),
         money=stripes_side.money_of(session, operation, row),
         differences=differences,
         # Facts are numbered without a gap.

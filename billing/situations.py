@@ -185,7 +185,7 @@ def _words(seen: Seen, switches: Sequence[PulledSwitch], calls: Calls) -> dict[s
         "restored": "",
     }
     if seen.difference is not None:
-        words |= {"difference": seen.difference.what, "difference_id": seen.difference.id}
+        words |= {"difference": seen.difference.told, "difference_id": seen.difference.id}
     if work is not None:
         words |= {"work": work.id, "queue": work.queue, "contract": work.contract, "version": str(work.version)}
         words |= {"due": _clock(_expected_at(seen, calls))}

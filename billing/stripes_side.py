@@ -1,4 +1,5 @@
-"""What Stripe's own records say about one operation: the money with its fees, and where they differ from our rows."""
+"""What Stripe says about one operation: its events, the money with its fees, and where its records differ from our
+rows."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,10 +11,24 @@ from billing.registration import Operation
 from billing.states import DIFFERENCE
 from billing.tables.differences import MoneyDifference
 from billing.tables.entities import Entity
+from billing.tables.received_events import ReceivedEvent
 from billing.tables.stripe_records import StripeRecord
 
 MOST = 50
-"""So many records of one operation are shown, the newest."""
+"""So many records or events of one operation are shown, the newest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One event of the inbox that was matched with the operation. `source`: a webhook, or the sweep of what webhooks
+    missed."""
+
+    at: datetime
+    id: str
+    type: str
+    object_id: str | None
+    created_at: datetime
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +49,15 @@ class Money:
 
 @dataclass(frozen=True, slots=True)
 class Differs:
-    """One difference, open or over. `what` says both sides."""
+    """One difference, open or over. `what` says both sides. `subject`: the operation, or Stripe's id of what is not
+    known here."""
 
     id: str
     kind: str
     state: str
     what: str
+    subject: str
+    stripe_id: str | None
     first_seen_at: datetime
     state_since: datetime
     closed_by: str | None
@@ -48,6 +66,21 @@ class Differs:
     @property
     def is_open(self) -> bool:
         return self.state == DIFFERENCE.first
+
+    @property
+    def told(self) -> str:
+        """Both sides, and what to look for at Stripe."""
+        return self.what if self.stripe_id is None else f"{self.what} (at Stripe: {self.stripe_id})"
+
+
+def events_of(session: Session, entity_id: str) -> list[Heard]:
+    """The events that were matched with this operation, the oldest first."""
+    mine = select(ReceivedEvent).where(ReceivedEvent.matched_with == entity_id)
+    found = session.scalars(mine.order_by(ReceivedEvent.received_at.desc()).limit(MOST)).all()
+    return [
+        Heard(each.received_at, each.id, each.type, each.object_id, each.created_at, each.source)
+        for each in reversed(found)
+    ]
 
 
 def money_of(session: Session, operation: Operation, row: Entity) -> list[Money]:
@@ -76,16 +109,25 @@ def money_of(session: Session, operation: Operation, row: Entity) -> list[Money]
 def differences_of(session: Session, entity_id: str) -> list[Differs]:
     """What a comparison found about this operation, the oldest first."""
     found = select(MoneyDifference).where(MoneyDifference.subject == entity_id).order_by(MoneyDifference.id)
-    return [
-        Differs(
-            id=each.id,
-            kind=each.kind,
-            state=each.state,
-            what=each.what,
-            first_seen_at=each.first_seen_at,
-            state_since=each.state_since,
-            closed_by=each.closed_by,
-            closed_because=each.closed_because,
-        )
-        for each in session.scalars(found)
-    ]
+    return [_differs(each) for each in session.scalars(found)]
+
+
+def difference(session: Session, difference_id: str) -> Differs | None:
+    """The difference with this id; None if there is none."""
+    found = session.get(MoneyDifference, difference_id)
+    return None if found is None else _differs(found)
+
+
+def _differs(row: MoneyDifference) -> Differs:
+    return Differs(
+        id=row.id,
+        kind=row.kind,
+        state=row.state,
+        what=row.what,
+        subject=row.subject,
+        stripe_id=row.stripe_id,
+        first_seen_at=row.first_seen_at,
+        state_since=row.state_since,
+        closed_by=row.closed_by,
+        closed_because=row.closed_because,
+    )

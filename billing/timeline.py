@@ -1,4 +1,4 @@
-"""One timeline of everything that a name leads to: facts, sends, failures, stops, money, in order."""
+"""One timeline of everything that a name leads to: facts, sends, failures, stops, events, money, in order."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,9 +17,9 @@ _STOPPED = (WorkState.HELD, WorkState.PARKED, WorkState.QUARANTINED)
 class Moment:
     """Something that happened, or was learned. `of`: the operation that it is about.
 
-    `what`: `fact`, `planned`, `sent`, `failed`, `stopped`, `switch`, `money` (as Stripe's own records have it) or
-    `difference`. `text`: in one line. `details`: of a fact, its
-    payload. `number`: of a fact, its version; what has none stands before the facts of the same instant.
+    `what`: `fact`, `planned`, `sent`, `failed`, `stopped`, `switch`, `event` (of Stripe's, when it came in), `money`
+    (as Stripe's own records have it) or `difference`. `text`: in one line. `details`: of a fact, its payload. `number`:
+    of a fact, its version; what has none stands before the facts of the same instant.
     """
 
     at: datetime
@@ -61,6 +61,10 @@ def _moments(story: Explanation) -> Iterator[Moment]:
         errors = f" ({', '.join(failure.errors)})" if failure.errors else ""
         text = "the work was quarantined" if failure.quarantined else "an attempt failed"
         yield Moment(failure.at, its_id, "failed", f"{text}: {failure.reason or 'no reason'}{errors}")
+    for event in story.events:
+        of = f" of {event.object_id}" if event.object_id else ""
+        text = f"{event.id}: {event.type}{of}, {event.created_at:%Y-%m-%d %H:%M:%S} UTC at Stripe"
+        yield Moment(event.at, its_id, "event", text, event.source)
     for money in story.money:
         fee = ""
         if money.fee_minor is not None and money.net_minor is not None:
@@ -70,7 +74,7 @@ def _moments(story: Explanation) -> Iterator[Moment]:
         details = {"minor": money.amount_minor, "currency": money.currency}
         yield Moment(money.at, its_id, "money", text, details=details)
     for difference in story.differences:
-        text = f"{difference.id}, {difference.kind}: {difference.what}"
+        text = f"{difference.id}, {difference.kind}: {difference.told}"
         yield Moment(difference.first_seen_at, its_id, "difference", text)
         if not difference.is_open:
             why = f": {difference.closed_because}" if difference.closed_because else ""

@@ -24,6 +24,8 @@ class ReceivedEvent(Table):
         # Found by an id of Stripe's, and forgotten by age.
         Index("received_events_object", "object_id"),
         Index("received_events_received_at", "received_at"),
+        # What was heard about an operation (`billing.stripes_side`).
+        Index("received_events_matched", "matched_with", postgresql_where=text("matched_with IS NOT NULL")),
         CheckConstraint(f"id ~ '{EVENT_ID}'", name="id_shape"),
         CheckConstraint(f"type ~ '{EVENT_TYPE}'", name="type_shape"),
         known_state(states.EVENT),

@@ -18,6 +18,7 @@ from jobs.cli.output import (
 
 if TYPE_CHECKING:
     from billing.explain import ExplainedFact, Explanation
+    from billing.stripes_side import Differs
     from billing.timeline import Moment
     from jobs.process.runtime import Runtime
 
@@ -34,8 +35,8 @@ def explain(
         str,
         typer.Argument(
             metavar="ID",
-            help="Any id: cap_, void_, inv_, swi_, run_, wrk_, rec_, dif_, pi_, ch_, in_, cus_, evt_, txn_, req_, an "
-            "idempotency key, a request id or a correlation id",
+            help="Any id: cap_, void_, ref_, inv_, swi_, run_, wrk_, rec_, dif_, pi_, ch_, re_, in_, cus_, evt_, txn_, "
+            "req_, an idempotency key, a request id or a correlation id",
         ),
     ],
     as_json: AsJson = False,
@@ -71,6 +72,8 @@ def explain(
     if as_json:
         print_json({"version": JSON_VERSION, **_fields(found), "timeline": timeline(found.operations)})
     else:
+        if found.difference is not None:
+            _show_difference(found.difference, ours=bool(told))
         for number, (story, _) in enumerate(told):
             if number:
                 print_line("")
@@ -84,6 +87,16 @@ def explain(
         if missing is not None:
             purged = counted(story.purged, "fact")
             print_error(f"{purged} left Postgres and could not be read from the archive: {missing}")
+
+
+def _show_difference(found: "Differs", *, ours: bool) -> None:
+    print_line(f"{found.id}: {found.kind}, {found.state} since {clock(found.state_since)} UTC: {found.told}")
+    if found.closed_because:
+        print_line(f"closed by {found.closed_by}: {found.closed_because}")
+    if not ours:
+        print_line(f"it is about {found.subject}, and no operation of ours is known for that")
+    print_line(f"do: billing differences show {found.id}  # both sides, what it means, and what its owner does next")
+    print_line("")
 
 
 def _whole(runtime: "Runtime", story: "Explanation") -> "tuple[Explanation, str | None]":

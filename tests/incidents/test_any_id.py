@@ -162,6 +162,7 @@ def test_money_and_differences_are_on_the_timeline_and_an_open_one_is_the_next_t
     entry = {"id": "txn_7", "object": "balance_transaction", "type": "charge", "source": charge, "payout": "po_1"}
     amounts = {"amount_minor": 1999, "fee_minor": 88, "net_minor": 1911}
     differs = {"id": "dif_" + "1" * 32, "kind": "amount", "subject": capture, "what": "here 1999, at Stripe 1998"}
+    differs["stripe_id"] = charge
     seen = {"state_since": now, "first_seen_at": now, "last_seen_at": now}
     with database.transaction(service.engine) as session:
         session.add(StripeRecord(**own, id=charge, object="charge", operation_id=capture, created_at=now, seen_at=now))
@@ -170,7 +171,8 @@ def test_money_and_differences_are_on_the_timeline_and_an_open_one_is_the_next_t
     assert ids_of(run, "txn_7") == ids_of(run, differs["id"]) == [capture]
     told = run("explain", capture).out
     assert "money: txn_7, balance_transaction charge, in po_1, fee 0.88 USD, net 19.11 USD (19.99 USD)" in told
-    assert f"difference: {differs['id']}, amount: here 1999, at Stripe 1998" in told
+    assert f"difference: {differs['id']}, amount: here 1999, at Stripe 1998 (at Stripe: {charge})" in told
+    assert "why: it ended as captured, and Stripe's own records say something else: here 1999, at Stripe 1998" in told
     assert f"do: billing differences show {differs['id']}  # " in told
     assert run("differences", "close", differs["id"], "--reason", "a test", "--actor", "grace").status == 0
     told = run("explain", capture).out
@@ -182,8 +184,31 @@ def test_an_event_leads_to_what_it_was_matched_with(run: Run, service: Service) 
     capture, now = service.ask_for_capture(), datetime.now(UTC)
     event = {"id": "evt_7", "type": "charge.captured", "livemode": False, "source": "webhook", "created_at": now}
     with database.transaction(service.engine) as session:
-        session.add(ReceivedEvent(**event, matched_with=capture))
+        session.add(ReceivedEvent(**event, matched_with=capture, object_id="ch_7"))
     assert ids_of(run, "evt_7") == [capture]
+    story = run("explain", capture, "--json").json
+    ((heard,),) = [each["events"] for each in story["operations"]]
+    assert (heard["id"], heard["object_id"], heard["source"]) == ("evt_7", "ch_7", "webhook")
+    assert [each["text"] for each in story["timeline"] if each["what"] == "event"] == [
+        f"evt_7: charge.captured of ch_7, {now:%Y-%m-%d %H:%M:%S} UTC at Stripe"
+    ]
+    assert "event: evt_7: charge.captured of ch_7" in run("explain", capture).out
+
+
+def test_a_difference_about_what_only_stripe_knows_is_explained_by_both_sides(run: Run, service: Service) -> None:
+    now, name = datetime.now(UTC), "dif_" + "2" * 32
+    seen = {"state_since": now, "first_seen_at": now, "last_seen_at": now}
+    what = {"kind": "missing_here", "subject": "ch_9", "stripe_id": "ch_9", "what": "19.99 USD at Stripe, nothing here"}
+    with database.transaction(service.engine) as session:
+        session.add(MoneyDifference(id=name, account="own", **what, **seen))
+    told = run("explain", name)
+    assert told.status == 0, told.err
+    assert f"{name}: missing_here, open since " in told.out
+    assert "19.99 USD at Stripe, nothing here (at Stripe: ch_9)" in told.out
+    assert "no operation of ours is known for that" in told.out
+    assert f"do: billing differences show {name}  # " in told.out
+    found = run("explain", name, "--json").json
+    assert (found["operations"], found["difference"]["stripe_id"]) == ([], "ch_9")
 
 
 # The archive.
