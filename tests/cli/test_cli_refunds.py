@@ -1,5 +1,7 @@
 """A refund from a shell: asked for once, followed to its end, and ended by a person where no machine may."""
 
+import re
+
 import pytest
 from command import Run
 from service import Service, eventually
@@ -115,3 +117,48 @@ def test_what_a_look_decides_no_person_concludes(run: Run, service: Service) -> 
     refused = run("quarantine", "conclude", capture, "--reason", "INC-12")
     assert "is decided by looks at Stripe" in refused.err
     assert run("quarantine", "conclude", "ref_1", "--reason", "INC-12").status == 2
+
+
+# What undoes a capture.
+
+
+def test_a_capture_is_undone_by_any_id_that_leads_to_it_and_both_say_so(run: Run, service: Service) -> None:
+    capture = service.captured_one()
+    row = service.row(Capture, capture)
+    first = run("compensate", row.payment_intent, "--reason", "OPS-7", "--actor", "grace")
+    assert first.status == 0, first.err
+    refund = first.out.partition(":")[0]
+    assert f"{refund}: 19.99 USD of {capture}, once it is captured\n" in first.out
+    assert "asked for before" in run("compensate", row.request_id, "--reason", "OPS-7").out
+    assert service.facts(refund)[0].actor == "grace"
+    assert service.settle(refund) == ["succeeded"]
+    assert f"compensated_by: {refund}" in run("explain", capture).out
+    told = run("explain", refund).out
+    assert f"compensates: {capture}" in told
+    assert "do: nothing: the money is given back" in told
+
+
+def test_a_compensation_that_waits_says_for_which_capture(run: Run, service: Service) -> None:
+    capture = service.ask_for_capture()
+    service.plan()
+    service.prepared()
+    refund = service.compensate(capture)
+    service.plan()
+    service.work_off("refunds")
+    told = run("explain", refund).out
+    assert re.search(rf"^why: it waits until .* UTC \({capture} must be over first\)$", told, re.MULTILINE), told
+    assert "do: nothing: a worker goes on by itself" in told
+
+
+def test_what_nothing_undoes_says_why_and_what_is_not_clear_is_named(run: Run, service: Service) -> None:
+    void = service.ask_for_void()
+    ran = run("compensate", void, "--reason", "OPS-7")
+    assert (ran.status, f"{void} is a void; what undoes it: nothing: what was held is free again" in ran.err) == (
+        2,
+        True,
+    )
+    captures = [service.ask_for_capture(correlation_id="basket-7") for _ in range(2)]
+    ran = run("compensate", "basket-7", "--reason", "OPS-7")
+    assert (ran.status, all(each in ran.err for each in captures)) == (2, True)
+    ran = run("compensate", captures[0], "--reason", "OPS-7", "--refund-reason", "regret")
+    assert (ran.status, "must be one of duplicate, fraudulent" in ran.err) == (2, True)

@@ -222,6 +222,8 @@ def test_what_this_version_writes_has_the_fields_that_its_contracts_promise(serv
     service.ask_for_invoice(lines=many, account="acct_1")
     taken = service.captured_one()
     service.notice(service.ask_for_refund(taken), service.ask_for_refund(taken, None, reason="duplicate"))
+    service.compensate(service.ask_for_capture())
+    service.compensate(service.ask_for_capture(account="acct_1"), reason="duplicate")
     service.pull("captures")
     refuse_credentials(service)
     service.pull("account:own")

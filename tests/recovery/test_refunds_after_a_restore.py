@@ -75,3 +75,23 @@ def test_an_application_that_asks_again_after_a_restore_gets_the_receipt_of_the_
     assert service.ask_for_refund(capture, None, reason="duplicate") == forgotten
     assert service.row(Capture, capture).refunds_minor == 1999
     assert len(service.posts("/v1/refunds")) == 1
+
+
+def test_a_refund_of_a_later_part_that_only_stripe_knows_belongs_to_that_part_again(
+    service: Service, run: Run, backup: Backup
+) -> None:
+    """[81] The first part has as much left; the refund's metadata names the other one."""
+    several = "&payment_method_options[card][request_multicapture]=if_available"
+    card = "amount=1999&currency=usd&capture_method=manual&payment_method=pm_card_visa&confirm=true"
+    intent = service.by_hand("/v1/payment_intents", card + several)
+    first = service.ask_for_capture(intent, 700, remainder="keep")
+    second = service.ask_for_capture(intent, 1299, authorization=None)
+    assert service.settle(first, second) == ["captured", "captured"]
+    backup.take()
+    forgotten = service.ask_for_refund(second, 500)
+    assert service.settle(forgotten) == ["succeeded"]
+    backup.put_back()
+    start()
+    assert run("recover", "--apply", "--reason", "INC-17").status == 0
+    assert service.row(Refund, forgotten).capture_id == second
+    assert [service.row(Capture, each).refunds_minor for each in (first, second)] == [0, 500]
