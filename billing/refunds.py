@@ -87,7 +87,7 @@ def compensate(
     the reason `withdrawn`. Of any other the refund waits for the end, also of doubt or a conflict; then it is made if
     the money was taken, and else refused (`billing.compensations`). It has the capture's correlation id.
 
-    Commit soon: until then workers cannot go on with this capture. Raises NotCaptured if it ended without the money,
+    Commit soon: until then no worker goes on with this capture. Raises NotCaptured if it ended without the money,
     MoreThanCaptured if all of it is given back already, UnknownEntity, and InvalidRequest; nothing is written then, and
     the caller's transaction stays usable.
     """

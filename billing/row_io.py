@@ -36,11 +36,12 @@ def load(session: Session, table: type[T], statement: str, **values: Any) -> lis
     return loaded
 
 
-def locked(session: Session, table: type[T], ids: Collection[str]) -> list[T]:
-    """The rows with these ids, locked in the order of the ids: two who want the same rows cannot end in a deadlock."""
+def locked(session: Session, table: type[T], ids: Collection[str], *, wait: bool = True) -> list[T]:
+    """The rows with these ids, locked in the order of the ids: two who want the same rows cannot end in a deadlock.
+    Without `wait`, only those that no other transaction has locked."""
     name = table.__tablename__
     statement = f"SELECT {name}.* FROM {table.__table__} WHERE id = ANY (%(ids)s) ORDER BY id FOR NO KEY UPDATE"
-    return load(session, table, statement, ids=list(ids))
+    return load(session, table, statement if wait else f"{statement} SKIP LOCKED", ids=list(ids))
 
 
 def locked_where_free(session: Session, table: type[T], ids: Collection[str], names: Sequence[str]) -> list[T]:

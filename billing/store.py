@@ -23,15 +23,23 @@ from billing.timing import Timing
 SQL = statements.beside(__file__)
 
 
-def load(session: Session, operation: Operation, wanted: Mapping[str, tuple[str, str]]) -> dict[str, LoadedOperation]:
-    """Lock and load operations: `wanted` maps operation id -> (work id, queue). Unknown ids are absent."""
-    found: list[Any] = row_io.locked(session, operation.table, wanted)
+def load(
+    session: Session, operation: Operation, wanted: Mapping[str, tuple[str, str]], *, wait: bool = True
+) -> dict[str, LoadedOperation]:
+    """Lock and load operations: `wanted` maps operation id -> (work id, queue). Unknown ids are absent; without `wait`,
+    those too that another transaction has locked."""
+    found: list[Any] = row_io.locked(session, operation.table, wanted, wait=wait)
     operations = {row.id: LoadedOperation(row, [], *wanted[row.id]) for row in found}
-    for record in row_io.load(session, Record, SQL["lock_records"], ids=list(wanted)):
+    for record in row_io.load(session, Record, SQL["lock_records"], ids=list(operations)):
         operations[record.operation_id].records.append(record)
     for owner, part in operation.parts(session, found):
         operations[owner].parts.append(part)
     return operations
+
+
+def existing(session: Session, operation: Operation, ids: Iterable[str]) -> set[str]:
+    """Those of these ids that are there, whoever has them locked."""
+    return set(session.scalars(select(operation.table.id).where(operation.table.id.in_(ids))))
 
 
 def write(session: Session, results: Sequence[Result]) -> Sequence[Result]:

@@ -33,8 +33,10 @@ AT_ITS_LIMIT = Refusal(Verdict(WorkState.WAITING, SHORT_PAUSE), "its account is 
 """Only where several accounts are called: work is claimed for as many calls as there are tokens, whichever account they
 are for."""
 UNAVAILABLE = Refusal(Verdict(WorkState.QUARANTINED), "its operation is unknown", untouched=True)
-IN_OTHER_HANDS = Refusal(Verdict(WorkState.WAITING, SHORT_PAUSE), "other work has its operation", untouched=True)
-"""An operation may have several pieces of work: its own, and those that observe. One transaction takes one of them."""
+IN_OTHER_HANDS = Refusal(Verdict(WorkState.WAITING, SHORT_PAUSE), "others have its operation", untouched=True)
+"""An operation may have several pieces of work: its own, and those that observe. One transaction takes one of them. And
+another transaction may have its row: an application's that compensates it, which may take its time, a relay's, an
+operator's. The others of a claim do not wait for that."""
 
 
 class Guards:

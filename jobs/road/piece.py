@@ -21,9 +21,9 @@ class Piece:
     look: bool = False
     """Claimed because its record's look is due: the provider is asked what happened, and nothing is sent."""
     loaded: LoadedOperation | None = None
-    """None: the operation does not exist, or another piece of work has it."""
+    """None: the operation does not exist, or is in other hands."""
     in_other_hands: bool = False
-    """Another piece of work has the operation in this transaction."""
+    """Another piece of work has the operation in this transaction, or another transaction has its row."""
     refusal: Refusal | None = None
     result: Result | None = None
     """None: the operation was left as it is."""
@@ -32,7 +32,7 @@ class Piece:
 
     @property
     def look_is_refused(self) -> bool:
-        """A look that is due must wait: its account is at its limit, or other work has its operation."""
+        """A look that is due must wait: its account is at its limit, or others have its operation."""
         return self.look and self.refusal in (AT_ITS_LIMIT, IN_OTHER_HANDS)
 
     def quarantined_at(self, now: datetime) -> bool:

@@ -198,20 +198,25 @@ def make_call(gateway: Gateway, call: Call, budget: Budget) -> Report:
 
 
 def _load(session: Session, pieces: Sequence[Piece]) -> None:
-    """Lock and load their operations."""
+    """Lock and load their operations. Before their calls, one that another transaction has locked is left to it."""
+    before_calls = all(piece.report is None for piece in pieces)
     wanted: dict[Operation, dict[str, tuple[str, str]]] = defaultdict(dict)
     for piece in pieces:
         wanted[piece.operation].setdefault(piece.work.entity_id, (piece.work.id, piece.work.queue))
     operations: dict[str, LoadedOperation] = {}
+    taken: set[str] = set()
     for operation, ids in wanted.items():
-        operations |= store.load(session, operation, ids)
+        found = store.load(session, operation, ids, wait=not before_calls)
+        operations |= found
+        if missing := ids.keys() - found.keys():
+            taken |= store.existing(session, operation, missing)
     for piece in pieces:
         if piece.report is not None:
             piece.loaded = operations[piece.work.entity_id]
             continue
         # Two pieces of work for one operation are never prepared together.
         loaded = operations.get(piece.work.entity_id)
-        piece.in_other_hands = loaded is not None and loaded.work_id != piece.work.id
+        piece.in_other_hands = piece.work.entity_id in taken or (loaded is not None and loaded.work_id != piece.work.id)
         piece.loaded = None if piece.in_other_hands else loaded
 
 

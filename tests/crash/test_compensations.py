@@ -5,7 +5,7 @@ from service import Service, eventually
 from worker import KILLED, fork_worker, reap
 
 import billing
-from billing import effects
+from billing import database, effects
 from billing.gateway import Budget, boot_clock
 from billing.tables.entities import Capture, Refund
 
@@ -113,6 +113,19 @@ def test_what_a_late_success_contradicts_is_not_taken_for_nothing(service: Servi
     service.replay(capture)
     assert service.settle(capture, refund) == ["captured", "succeeded"]
     assert service.refunded(refund) == [1999]
+
+
+def test_an_application_that_takes_its_time_holds_up_its_own_capture_alone(service: Service) -> None:
+    """Its transaction has the row of its capture until it commits. The most urgent one is claimed with the others."""
+    held, *others = [service.ask_for_capture() for _ in range(3)]
+    service.plan()
+    with database.transaction(service.engines["application"]) as session:
+        refund = billing.compensate(session, held).refund_id
+        service.work_off()
+        assert [service.status(each).state for each in others] == ["captured"] * 2
+        assert service.work(held).reason == "others have its operation"
+    assert service.settle(held, refund) == ["refused", "refused"]
+    assert service.status(held).reason == "withdrawn"
 
 
 def test_a_worker_killed_between_the_end_of_a_capture_and_its_compensation_gives_the_money_back_once(
