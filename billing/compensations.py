@@ -12,7 +12,7 @@ its work waits for the capture, and whoever claims it next goes on.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
@@ -73,5 +73,5 @@ def withdrawn(loaded: LoadedOperation) -> list[Fact]:
         return []
     set_state(row, CaptureState.REFUSED)
     row.reason = WITHDRAWN
-    money = {"minor": row.amount_minor, "currency": row.currency, "account": row.account or OWN}
+    money: dict[str, Any] = {"minor": row.amount_minor, "currency": row.currency, "account": row.account or OWN}
     return [new_fact(row, CaptureState.REFUSED, **money, why=WITHDRAWN)]

@@ -113,5 +113,5 @@ def _of(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _metadata(value: Mapping[str, Any]) -> dict[str, Any]:
     """Our own names only. If another program wrote a value of another shape under one, `SOMEBODY_ELSES` replaces it."""
-    ours = ("billing_operation", "billing_line", REQUEST_KEY)
+    ours = ("billing_operation", "billing_line", REQUEST_KEY, "billing_capture")
     return {name: value[name] if SHAPES[name](value[name]) else SOMEBODY_ELSES for name in ours if name in value}

@@ -333,7 +333,8 @@ _ASKS_A_KIND = re.compile(
     r'|"(capture|void|invoice|switch)": ["\w]'
 )
 _OWN_FILES = re.compile(
-    r"billing/(captures|voids|refunds|refund_steps|invoices|invoice_\w+|capture_steps|void_steps|probes|tables|switches)\.py"
+    r"billing/(captures|compensations|voids|refunds|refund_steps|invoices|invoice_\w+|capture_steps|void_steps|probes"
+    r"|tables|switches)\.py"
     r"|jobs/(local|access)/"
     r"|jobs/recovery/(retold|shown_rows)\.py"
 )

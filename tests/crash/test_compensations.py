@@ -60,9 +60,7 @@ def test_a_capture_for_which_nothing_was_sent_is_withdrawn_and_takes_nothing(ser
 
 
 @pytest.mark.parametrize("charged", [True, False])
-def test_nothing_is_given_back_while_it_is_in_doubt_whether_the_money_was_taken(
-    service: Service, charged: bool
-) -> None:
+def test_nothing_is_given_back_while_the_capture_is_in_doubt(service: Service, charged: bool) -> None:
     """[67]"""
     capture = service.ask_for_capture()
     intent = service.row(Capture, capture).payment_intent

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from billing import accounts, capture_places, inbox, invoices, lineage, many, statements, store, switches
+from billing import accounts, capture_places, compensations, inbox, invoices, lineage, many, statements, store, switches
 from billing.database import transaction
 from billing.timing import SHORT
 from jobs.growth import tables
@@ -30,6 +30,7 @@ ROOMS = [
     accounts,
     capture_places,
     changes,
+    compensations,
     inbox,
     invoices,
     lineage,
