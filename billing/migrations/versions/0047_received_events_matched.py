@@ -8,8 +8,8 @@ left half built is dropped first. Old events are in it, too. An older version ne
 
 from alembic import op
 
-revision = "0046"
-down_revision = "0045"
+revision = "0047"
+down_revision = "0046"
 branch_labels = None
 depends_on = None
 

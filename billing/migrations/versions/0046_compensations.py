@@ -8,8 +8,8 @@ leave to newer ones, so no older worker carries it out.
 
 from alembic import op
 
-revision = "0045"
-down_revision = "0044"
+revision = "0046"
+down_revision = "0045"
 branch_labels = None
 depends_on = None
 
