@@ -39,7 +39,7 @@ demo: $(INSTALLED) ## move money in every way, through faults, kills and a flush
 test: $(INSTALLED) ## run all tests on real servers, in three processes; ARGS=tests/protocol or ARGS="-k invoice" narrows it
 	@PYTHONHASHSEED=0 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-chaos: $(INSTALLED) ## five minutes of random kills, flushes and cut connections, then owners, archivers and the stand-in; SECONDS=60 SEED=1 change it
+chaos: $(INSTALLED) ## five minutes of random kills, flushes and cut connections, then owners, archivers, the stand-in, and every pair of deaths; SECONDS=60 SEED=1 change it
 	@BILLING_TEST_CHAOS_S=$(SECONDS) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s \
 		-o timeout=$$(($(SECONDS) + 300)) tests/crash/test_chaos.py
 	@BILLING_TEST_OWNERS_S=$$(($(SECONDS) / 5)) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest \
@@ -48,6 +48,9 @@ chaos: $(INSTALLED) ## five minutes of random kills, flushes and cut connections
 		-o timeout=$$(($(SECONDS) + 300)) tests/archive/test_two_archivers.py
 	@BILLING_TEST_MACHINE_S=$$(($(SECONDS) / 5)) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s \
 		-o timeout=$$(($(SECONDS) + 300)) stripe_standin/tests/test_standin_machine.py::test_every_answer_is_as_the_model_expects
+	@BILLING_TEST_DEATHS=all BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s -o timeout=1200 \
+		tests/crash/test_every_death.py \
+		tests/cli/test_cli_bulk.py::test_a_process_that_dies_as_it_continues_a_dead_one_is_continued_and_nothing_is_asked_twice
 
 restore-drill: $(INSTALLED) ## set Postgres back behind 500 captures, and bring all of them back; GAP=500 changes it
 	@BILLING_TEST_GAP=$(or $(GAP),500) $(BIN)/python -m pytest -o timeout=900 tests/recovery
@@ -56,7 +59,7 @@ conformance: $(INSTALLED) ## compare the stand-in with Stripe's public API; STRI
 	@$(if $(STRIPE_TEST_KEY_REF),:,echo "asking the stand-in; to ask Stripe: make conformance STRIPE_TEST_KEY_REF=env:MY_STRIPE_TEST_KEY")
 	@STRIPE_TEST_KEY_REF=$(STRIPE_TEST_KEY_REF) $(BIN)/python -m pytest -W default -o timeout=600 $(ARGS) stripe_standin/conformance
 
-mutants: $(INSTALLED) ## make small changes to the code, one at a time, and print those that no quick test finds; SEED=1 COUNT=50 ARGS="--only shift"
+mutants: $(INSTALLED) ## make small changes to the code, one at a time, and print those that no quick test finds; SEED=1 COUNT=50 ARGS="--only shift", or ARGS=--rules
 	@$(BIN)/python -m bench.mutants --seed $(SEED) --count $(COUNT) $(ARGS)
 
 bench: $(INSTALLED) ## measure captures beside RQ as usual, Huey and the bare floor; ARGS=--quick for two minutes

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from bench.mutants.__main__ import FOUND, SURVIVED, choose, run
+import pytest
+
+from bench.mutants.__main__ import FOUND, ROOT, SURVIVED, choose, run
+from bench.mutants.rules import RULES, Rule
 from bench.mutants.slips import slips
 
 CODE = '''
@@ -97,6 +100,25 @@ def test_what_the_tests_find_is_told_from_what_they_do_not(tmp_path: Path) -> No
         (17, "statement dropped"): SURVIVED,
     }
     chosen = [slip for slip in slips(tmp_path, "code_under_test.py") if (slip.line, slip.kind) in wanted]
-    results = run(tmp_path, chosen, ["test_it.py"])
+    results = run(tmp_path, dict.fromkeys(chosen, ("test_it.py",)))
     assert {(slip.line, slip.kind): result for slip, result in results} == wanted
     assert (tmp_path / "code_under_test.py").read_text() == CODE
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.says.replace(" ", "-"))
+def test_a_rule_is_broken_in_one_place_and_leaves_a_program(rule: Rule) -> None:
+    slip = rule.broken(ROOT)
+    source = (ROOT / slip.path).read_bytes()
+    broken = slip.put_into(source)
+    assert broken != source
+    for tests in rule.tests.split():
+        path, _, name = tests.partition("::")
+        assert not name or f"def {name}(" in (ROOT / path).read_text()
+    if slip.path.endswith(".py"):
+        compile(broken, slip.path, "exec")
+
+
+def test_a_rule_whose_place_is_gone_is_named(tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text("paid = once = True")
+    with pytest.raises(ValueError, match=r"code\.py has 'twice' 0 times: money moves once"):
+        Rule("money moves once", "code.py", "twice", "once", "tests").broken(tmp_path)

@@ -5,4 +5,9 @@ against the quick suites in a copy of the checkout. Slips that no test finds are
 needs a test, because some slips change nothing that the service promises.
 
     make mutants SEED=1 COUNT=50
+
+Beside these slips, which a seed chooses, the rules of the moves are broken one by one (`bench.mutants.rules`), each
+against the tests that must find it. No test may miss one of them.
+
+    make mutants ARGS=--rules
 """

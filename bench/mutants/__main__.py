@@ -12,9 +12,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from bench.mutants.rules import RULES
 from bench.mutants.slips import Slip, slips
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +34,8 @@ SUITES = (
 out: they wait for timeouts, and on a busy machine they would fail without the slip.
 """
 _LEFT_BEHIND = shutil.ignore_patterns(".venv", ".git", "__pycache__", ".*_cache", ".hypothesis")
+PATIENCE_S = 25
+"""What a slip has broken is waited for in vain. The suites must pass with this patience, without a slip."""
 OUTPUT = "output-of-the-tests.txt"
 TRIES = 3
 SURVIVED, FOUND, TOO_LONG, UNSURE = "SURVIVED", "found", "too long", "unsure"
@@ -45,10 +48,15 @@ def main() -> None:
     parser.add_argument("--only", default="", metavar="PATTERN", help="of the files whose path fits, of any package")
     parser.add_argument("--suites", nargs="+", default=SUITES, metavar="PATH", help="what is asked")
     parser.add_argument("--list", action="store_true", help="show what would be run, and run nothing")
+    parser.add_argument("--rules", action="store_true", help="break the rules of the moves instead, each once")
     asked = parser.parse_args()
-    known = [slip for path in _files(asked.only) for slip in slips(ROOT, path)]
-    chosen = choose(known, asked.seed, asked.count)
-    print(f"seed {asked.seed}: {len(chosen)} of {len(known)} slips", flush=True)
+    if asked.rules:
+        chosen = {rule.broken(ROOT): rule.tests.split() for rule in RULES if re.search(asked.only, rule.path)}
+        print(f"{len(chosen)} of {len(RULES)} rules", flush=True)
+    else:
+        known = [slip for path in _files(asked.only) for slip in slips(ROOT, path)]
+        chosen = dict.fromkeys(choose(known, asked.seed, asked.count), asked.suites)
+        print(f"seed {asked.seed}: {len(chosen)} of {len(known)} slips", flush=True)
     if asked.list:
         for slip in chosen:
             print(shown(slip))
@@ -57,7 +65,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
         copy = Path(shutil.copytree(ROOT, Path(directory) / "checkout", ignore=_LEFT_BEHIND))
-        report(run(copy, chosen, asked.suites))
+        report(run(copy, chosen))
 
 
 def _files(only: str) -> list[str]:
@@ -82,8 +90,10 @@ def choose(known: Iterable[Slip], seed: int, count: int) -> list[Slip]:
     return chosen[:count]
 
 
-def run(copy: Path, chosen: Sequence[Slip], suites: Sequence[str]) -> list[tuple[Slip, str]]:
-    """Run each slip, and yield it with its result. Ends the program if the tests fail without a slip."""
+def run(copy: Path, chosen: Mapping[Slip, Sequence[str]]) -> list[tuple[Slip, str]]:
+    """Run each slip against its suites, and return it with its result. Ends the program if the tests fail without a
+    slip."""
+    suites = list(dict.fromkeys(suite for of_slip in chosen.values() for suite in of_slip))
     began = time.monotonic()
     if _tests(copy, suites, limit_s=3600) != SURVIVED:
         output = (copy / OUTPUT).read_text(encoding="utf-8", errors="replace")
@@ -91,12 +101,12 @@ def run(copy: Path, chosen: Sequence[Slip], suites: Sequence[str]) -> list[tuple
     whole_s = time.monotonic() - began
     print(f"without a slip they take {whole_s:.0f} s", flush=True)
     results = []
-    for n, slip in enumerate(chosen, start=1):
+    for n, (slip, of_slip) in enumerate(chosen.items(), start=1):
         source = (copy / slip.path).read_bytes()
         (copy / slip.path).write_bytes(slip.put_into(source))
         began = time.monotonic()
         # A slip may make a test wait forever. On a busy machine a run may take three times as long as the first.
-        result = _tests(copy, suites, limit_s=60 + 3 * whole_s)
+        result = _tests(copy, of_slip, limit_s=60 + 3 * whole_s)
         (copy / slip.path).write_bytes(source)
         results.append((slip, result))
         took_s = time.monotonic() - began
@@ -116,7 +126,8 @@ def _tests(copy: Path, suites: Sequence[str], limit_s: float) -> str:
 def _run(copy: Path, arguments: Sequence[str], limit_s: float) -> str:
     # No compiled files: Python takes one for up to date if its source has the same time and size.
     path = os.pathsep.join(map(str, (copy, copy / "stripe_standin" / "src")))
-    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    own = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "BILLING_TEST_PATIENCE_S": str(PATIENCE_S)}
+    environment = {**os.environ, **own}
     program = [sys.executable, "-m", "pytest", "-x", "-q", *arguments]
     # A session of its own, so that the limit ends this run and all processes that it has started.
     with (copy / OUTPUT).open("wb") as output:
@@ -138,11 +149,13 @@ def report(results: Sequence[tuple[Slip, str]]) -> None:
         if result == SURVIVED:
             print(f"\nNothing finds:\n{shown(slip)}")
     kinds = Counter((slip.kind, result) for slip, result in results)
-    print(f"\n{'kind':20} {FOUND:>8} {TOO_LONG:>8} {UNSURE:>8} {SURVIVED:>8}")
+    wide = max([20, *(len(slip.kind) for slip, _ in results)])
+    columns = (FOUND, TOO_LONG, UNSURE, SURVIVED)
+    print(f"\n{'kind':{wide}}" + "".join(f" {each:>8}" for each in columns))
     for kind in sorted({slip.kind for slip, _ in results}):
-        print(f"{kind:20}" + "".join(f" {kinds[kind, result]:8}" for result in (FOUND, TOO_LONG, UNSURE, SURVIVED)))
+        print(f"{kind:{wide}}" + "".join(f" {kinds[kind, result]:8}" for result in columns))
     totals = Counter(result for _, result in results)
-    print(f"{'all':20}" + "".join(f" {totals[result]:8}" for result in (FOUND, TOO_LONG, UNSURE, SURVIVED)))
+    print(f"{'all':{wide}}" + "".join(f" {totals[result]:8}" for result in columns))
 
 
 def shown(slip: Slip) -> str:

@@ -1,0 +1,355 @@
+"""The rules of the moves, each broken on purpose, and the tests that must find it.
+
+Slips are chosen at random; these are not. Each is one rule by which money moves once, taken out or turned around as
+somebody might who did not know why it is there. `before` stands in its file exactly once.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.mutants.slips import Slip
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`says`: the rule. `after` instead of `before` breaks it, and one of `tests` (files, or tests in them) fails."""
+
+    says: str
+    path: str
+    before: str
+    after: str
+    tests: str
+
+    def broken(self, root: Path) -> Slip:
+        """Raises ValueError where its place is gone: the rule has been written anew, and so must its line here."""
+        source = (root / self.path).read_text(encoding="utf-8")
+        if source.count(self.before) != 1:
+            raise ValueError(f"{self.path} has {self.before!r} {source.count(self.before)} times: {self.says}")
+        start = source.index(self.before)
+        line = source.count("\n", 0, start) + 1
+        at = len(source[:start].encode())
+        end = at + len(self.before.encode())
+        return Slip(self.path, line, self.says, at, end, self.before, self.after)
+
+
+PARTS = "tests/crash/test_captures_in_parts.py"
+WINNER = "tests/moves/test_who_wins.py"
+VOIDS = "tests/moves/test_voids.py"
+REFUNDS = "tests/protocol/test_what_refunds_find.py"
+BOUND = "tests/face/test_request_refund.py"
+INBOX = "tests/observing/test_inbox.py"
+OBSERVED = "tests/observing/test_observing.py"
+EVENTS = "tests/observing/test_events_read.py"
+CLASSES = "tests/reconciliation/test_classes_of_differences.py"
+PASSES = "tests/reconciliation/test_reconciliation_passes.py"
+PROOF = "tests/archive/test_proof.py"
+BULK = "tests/cli/test_cli_bulk.py"
+
+RULES = (
+    # Captures in parts.
+    Rule(
+        "an answer to a part is judged by the sum of all parts",
+        "billing/capture_steps.py",
+        "amount_received=taken_before(loaded) + row.amount_minor)",
+        "amount_received=row.amount_minor)",
+        f"{PARTS}::test_parts_are_captured_one_after_the_other_and_the_last_one_releases_the_rest",
+    ),
+    Rule(
+        "a look at a part compares the sum of all parts",
+        "billing/capture_steps.py",
+        "amount_received=before + row.amount_minor, currency",
+        "amount_received=row.amount_minor, currency",
+        f"{PARTS}::test_a_part_that_a_look_finds_is_ours_by_its_metadata",
+    ),
+    Rule(
+        "a refusal is definite only if nothing was taken but what our earlier parts took",
+        "billing/capture_steps.py",
+        "differences(intent, id=named, amount_received=before)",
+        "differences(intent, id=named)",
+        "tests/protocol/test_answers.py",
+    ),
+    Rule(
+        "a part waits until the earlier ones are over",
+        "billing/capture_places.py",
+        "if each.state == CaptureState.REQUESTED), None)",
+        "if each.state == CaptureState.CAPTURED), None)",
+        f"{PARTS}::test_a_later_part_waits_until_the_earlier_one_is_over",
+    ),
+    Rule(
+        "after a capture that keeps nothing there is no further one",
+        "billing/capture_requests.py",
+        'unless=f"{TAKEN} OR {IS_VOIDED}"',
+        "unless=IS_VOIDED",
+        "tests/face/test_several_captures.py",
+    ),
+    # A void and a capture.
+    Rule(
+        "what a void has, no capture can ask for",
+        "billing/capture_requests.py",
+        'unless=f"{TAKEN} OR {IS_VOIDED}"',
+        "unless=TAKEN",
+        f"{WINNER}::test_what_a_void_has_no_capture_can_ask_for",
+    ),
+    Rule(
+        "what a capture has, no void can ask for",
+        "billing/voids.py",
+        ", unless=IS_CAPTURED)",
+        ")",
+        f"{WINNER}::test_what_a_capture_has_no_void_can_ask_for",
+    ),
+    Rule(
+        "from its first look on a void holds the payment intent",
+        "billing/void_steps.py",
+        'Ask("GET", _path(loaded), provider_object=_void(loaded).payment_intent)',
+        'Ask("GET", _path(loaded))',
+        f"{VOIDS}::test_a_void_reads_what_is_held_and_cancels_with_a_reason_and_a_key",
+    ),
+    Rule(
+        "an authorization of which a part was captured is not canceled",
+        "billing/void_steps.py",
+        "and not (type(received) is int and received > 0)",
+        "and True",
+        f"{VOIDS}::test_what_a_capture_has_kept_is_not_released_by_a_cancel_that_comes_too_late",
+    ),
+    Rule(
+        "whose cancel it was is proven by the event with our key",
+        "billing/void_steps.py",
+        "return LookResult(whose or Learned.FOUND_FREE, intent)",
+        "return LookResult(Learned.FOUND_FREE, intent)",
+        f"{VOIDS}::test_a_void_whose_answer_was_lost_a_day_ago_is_ours_by_its_event",
+    ),
+    Rule(
+        "a capture that lost names the void that won",
+        "billing/captures.py",
+        'row.reason = f"{VOIDED_BY}: {winner}"',
+        "row.reason = VOIDED_BY",
+        f"{WINNER}::test_of_two_at_once_the_second_call_waits_until_the_first_is_over",
+    ),
+    # Refunds.
+    Rule(
+        "refunds of a capture never exceed it",
+        "billing/migrations/versions/0043_refunds.py",
+        "CHECK (refunds_minor BETWEEN 0 AND amount_minor)",
+        "CHECK (refunds_minor >= 0)",
+        f"{BOUND}::test_no_statement_brings_the_sum_above_what_was_captured",
+    ),
+    Rule(
+        "a refund that gave nothing back frees its amount",
+        "billing/migrations/versions/0043_refunds.py",
+        "THEN - NEW.amount_minor",
+        "THEN NEW.amount_minor",
+        f"{BOUND}::test_a_refund_that_gave_nothing_back_frees_its_amount_and_no_other_does",
+    ),
+    Rule(
+        "that no refund is listed proves nothing",
+        "billing/refund_steps.py",
+        'LookResult(Learned.UNPROVABLE, why="no_refund_of_ours")',
+        'LookResult(Learned.ABSENT, why="no_refund_of_ours")',
+        REFUNDS,
+    ),
+    Rule(
+        "an unknown refund is ruled out by a person alone",
+        "billing/refund_steps.py",
+        "rules=Rules(needs_a_person=True)",
+        "rules=Rules()",
+        f"{REFUNDS} tests/crash/test_refunds.py tests/cli/test_cli_refunds.py",
+    ),
+    Rule(
+        "what is left is read before the list of refunds",
+        "billing/refund_steps.py",
+        """    left = _left_of(row, read, livemode)
+    refunds = read.pages("/v1/refunds", {"payment_intent": row.payment_intent})
+""",
+        """    refunds = list(read.pages("/v1/refunds", {"payment_intent": row.payment_intent}))
+    left = _left_of(row, read, livemode)
+""",
+        REFUNDS,
+    ),
+    Rule(
+        "two refunds in the name of one are a conflict",
+        "billing/refund_steps.py",
+        "if len(ours) > 1:",
+        "if len(ours) > 2:",
+        REFUNDS,
+    ),
+    # Observing and webhooks.
+    Rule(
+        "an observed refund moves forward only",
+        "billing/refund_steps.py",
+        "if state and (row.state, state) in row.life.legal else []",
+        "if state else []",
+        REFUNDS,
+    ),
+    Rule(
+        "an observed invoice moves forward only",
+        "billing/invoice_observing.py",
+        "if found is None or (row.state, found) not in row.life.legal:",
+        "if found is None:",
+        f"{OBSERVED} {INBOX}",
+    ),
+    Rule(
+        "while a call is open, what was noticed makes its look due and does nothing else",
+        "billing/observing.py",
+        "    record.look_at = now\n",
+        "",
+        f"{OBSERVED}::test_a_capture_in_doubt_is_looked_at_as_soon_as_something_is_noticed",
+    ),
+    Rule(
+        "an old signature is refused",
+        "billing/events.py",
+        "signature.at < now_s - TOLERANCE_S",
+        "signature.at < now_s - 2 * TOLERANCE_S",
+        EVENTS,
+    ),
+    Rule(
+        "a signature from the future is refused",
+        "billing/events.py",
+        "if signature.at > now_s + TOLERANCE_S else None",
+        "if signature.at > now_s + 2 * TOLERANCE_S else None",
+        EVENTS,
+    ),
+    Rule("one secret that fits is enough", "billing/events.py", "if not any(fits):", "if not all(fits):", EVENTS),
+    Rule(
+        "an event is in the inbox once",
+        "billing/inbox.sql",
+        "    ON CONFLICT DO NOTHING;",
+        "    ;",
+        INBOX,
+    ),
+    Rule(
+        "metadata leads to no operation of another account",
+        "billing/inbox.py",
+        "select(table.id).where(table.id.in_(mine), _of_account(operation, account))",
+        "select(table.id).where(table.id.in_(mine))",
+        INBOX,
+    ),
+    Rule(
+        "an operation that is locked is noticed later",
+        "billing/inbox.py",
+        "busy |= mine.keys() - {row.id for row in rows}",
+        "busy |= set()",
+        INBOX,
+    ),
+    Rule(
+        "what our own call has caused is not looked at",
+        "billing/inbox.py",
+        "if event.caused_by != each.id:",
+        "if True:",
+        INBOX,
+    ),
+    # Reconciliation.
+    Rule(
+        "a difference that is gone closes by itself",
+        "jobs/reconciliation/comparing.sql",
+        "   SET state = 'gone', state_since",
+        "   SET state = 'open', state_since",
+        PASSES,
+    ),
+    Rule(
+        "what a person has closed opens again only if a side changes",
+        "jobs/reconciliation/comparing.sql",
+        "state = CASE WHEN d.state = 'closed' AND d.what = excluded.what THEN 'closed' ELSE 'open' END",
+        "state = 'open'",
+        PASSES,
+    ),
+    Rule(
+        "a person closes only what is open",
+        "jobs/reconciliation/differences.sql",
+        "WHERE id = :id AND state = 'open'",
+        "WHERE id = :id",
+        PASSES,
+    ),
+    Rule(
+        "what is in doubt is not compared",
+        "jobs/reconciliation/comparing.sql",
+        "WHERE r.operation_id = s.id AND r.concluded_at IS NULL);",
+        "WHERE r.operation_id = s.id AND false);",
+        PASSES,
+    ),
+    Rule(
+        "what is younger than the settle window is not compared",
+        "jobs/reconciliation/comparing.sql",
+        "coalesce(c.state_since, i.state_since, '-infinity') < :until",
+        "(true OR now() < :until)",
+        PASSES,
+    ),
+    # The proof.
+    Rule(
+        "two effects of one request are a violation",
+        "archive/proving/proof.sql",
+        "GROUP BY kind, operation HAVING count(*) > 1",
+        "GROUP BY kind, operation HAVING count(*) > 2",
+        PROOF,
+    ),
+    Rule(
+        "two requests for one effect are a violation",
+        "archive/proving/proof.sql",
+        "o.object, o.part HAVING count(*) > 1",
+        "o.object, o.part HAVING count(*) > 2",
+        PROOF,
+    ),
+    Rule(
+        "an effect of what has failed is a violation",
+        "archive/proving/proof.sql",
+        "WHERE o.says = 'none' AND s.state <> 'void'",
+        "WHERE o.says = 'open' AND s.state <> 'void'",
+        PROOF,
+    ),
+    Rule(
+        "more refunded than taken is a violation",
+        "archive/proving/proof.sql",
+        "HAVING sum(r.minor) > s.minor",
+        "HAVING max(r.minor) > s.minor",
+        PROOF,
+    ),
+    Rule(
+        "the parts of one authorization are added up",
+        "archive/proving/proof.sql",
+        "sum(minor) AS minor, string_agg(id",
+        "max(minor) AS minor, string_agg(id",
+        PROOF,
+    ),
+    Rule(
+        "what ended while Stripe was read is too young to be compared",
+        "archive/proving/proof.sql",
+        "WHERE says = 'done' AND ended < $young;\n-- What no",
+        "WHERE says = 'done' AND ($young IS NOT NULL);\n-- What no",
+        PROOF,
+    ),
+    Rule(
+        "what no archiver had taken is too young to be archived",
+        "archive/proving/proof.sql",
+        "AND o.batch <= h.last;",
+        "AND o.batch >= 0;",
+        PROOF,
+    ),
+    # Bulk.
+    Rule(
+        "a batch is asked for only if it is what was checked",
+        "jobs/bulk/carrying_out.py",
+        "if batch.digest != next(marks, None):",
+        "if not next(marks, None):",
+        BULK,
+    ),
+    Rule(
+        "a file that changes while it is checked is refused",
+        "jobs/bulk/checking.py",
+        "if found.marks[-1] != file.digest:",
+        "if not found.marks:",
+        BULK,
+    ),
+    Rule(
+        "a batch is asked for by one process",
+        "billing/bulks.py",
+        "    if at != done_upto:",
+        "    if at is None:",
+        BULK,
+    ),
+    Rule(
+        "an id of a bulk stands for one file",
+        "billing/bulks.py",
+        "if first != now]",
+        "if first != now and name != 'file']",
+        BULK,
+    ),
+)
