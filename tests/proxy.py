@@ -13,6 +13,7 @@ class Proxy:
 
     `hang`: connections stay open, new ones are accepted, and nothing is forwarded in either direction.
     `strand`: the connections of now are dead for ever and stay open; new ones work.
+    `cut`: the connections of now are closed; new ones work.
     `refuse`: nobody listens, and the connections of now are cut.
     `cut_after`: so many bytes of an answer are forwarded; then its connection is closed.
     """
@@ -56,6 +57,9 @@ class Proxy:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # closing alone wakes up no accept
         self._listener.close()
+        self.cut()
+
+    def cut(self) -> None:
         with self._lock:
             links = list(self._links)
         for link in links:

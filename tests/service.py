@@ -1,5 +1,6 @@
 """A whole service on a database of its own: what tests ask, run, and look at."""
 
+import os
 import random
 import time
 from collections import Counter
@@ -61,10 +62,17 @@ QUICK = replace(
 and its calls may take as long as its lease of 3 s allows: where one of them is given up on a busy machine, a turn does
 less than the test asks of it."""
 
+CUSTOMER = "name=Test&email=test%40example.com"
+IN_PARTS = (
+    "currency=usd&capture_method=manual&payment_method=pm_card_visa&confirm=true"
+    "&payment_method_options[card][request_multicapture]=if_available"
+)
+"""Of a payment intent that is authorized, and of which several parts may be captured; its amount is missing."""
+
 WAIT_FOR_LOCKS = "SELECT set_config('lock_timeout', '0', true), set_config('statement_timeout', '0', true)"
-PATIENCE_S = 90.0
+PATIENCE_S = float(os.environ.get("BILLING_TEST_PATIENCE_S", "90"))
 """How long a test waits for what must happen. It is no promise of the service: a busy machine may take long, and only
-what will never happen waits in vain."""
+what will never happen waits in vain: as much of what `bench.mutants` breaks, which waits for less."""
 
 
 def eventually(condition: Callable[[], Any], what: str, within_s: float = PATIENCE_S) -> Any:
@@ -87,6 +95,7 @@ class Service:
         self.url = url
         self.timing = timing
         self.stripe_api_base = stack.environment["STRIPE_API_BASE"]
+        self.stripe_key = "sk_test_house"
         self.redis_url = stack.environment["REDIS_URL"]
         self.engine: Engine = patient_engine(url, timing, name="test")
         # In every test each process may what its kind may, and no more; the test itself is the owner.
@@ -104,6 +113,11 @@ class Service:
     def _own_account(self) -> str:
         return self.by_hand("/v1/account", method="GET")
 
+    def ask_at(self, address: str, key: str) -> None:
+        """From now on Stripe is there, and nothing is known of it but its own API: no faults, no clock, no effects."""
+        self.stripe_api_base, self.stripe_key = address, key
+        self.call_settings = replace(self.call_settings, own_account=self._own_account())
+
     def close(self) -> None:
         self.forget_connections()
         self.redis.close()
@@ -116,7 +130,7 @@ class Service:
     # Asking, as an application does.
 
     def gateway(self) -> StripeGateway:
-        return StripeGateway(lambda: "sk_test_house", self.stripe_api_base, livemode=False, connections=8)
+        return StripeGateway(lambda: self.stripe_key, self.stripe_api_base, livemode=False, connections=8)
 
     def intents(self, count: int = 1, *, amount: int = 1999, currency: str = "usd", **more: Any) -> list[str]:
         made = self.standin.authorizations(count=count, amount=amount, currency=currency, **more)
@@ -139,18 +153,21 @@ class Service:
 
         return [dict(each) for each in Reader(get).pages(path, {})]
 
-    def customer(self) -> str:
-        return self.by_hand("/v1/customers", "name=Test&email=test%40example.com")
+    def by_hand_despite_faults(self, path: str, body: str) -> str:
+        """As `by_hand`, with the stand-in's faults at work: what was lost may have been made, and is made again."""
+        return str(eventually(lambda: self._try_by_hand(path, body), path))
 
-    def customer_despite_faults(self) -> str:
-        """As `customer`, with the stand-in's faults at work."""
-        return str(eventually(self._try_customer, "a customer"))
-
-    def _try_customer(self) -> str | None:
+    def _try_by_hand(self, path: str, body: str) -> str | None:
         try:
-            return self.customer()
+            return self.by_hand(path, body)
         except AssertionError:
             return None
+
+    def customer(self) -> str:
+        return self.by_hand("/v1/customers", CUSTOMER)
+
+    def customer_despite_faults(self) -> str:
+        return self.by_hand_despite_faults("/v1/customers", CUSTOMER)
 
     def ask_for_capture(self, intent: str | None = None, amount: int = 1999, **more: Any) -> str:
         self._asked += 1

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 from command import Run
 from service import Service, eventually
 from sqlalchemy import func, select
+from webhooks import endpoint
 
 from billing import database
 from billing.events import BODY_MOST, Refused
@@ -97,7 +98,7 @@ def test_an_event_is_in_the_inbox_before_it_is_answered(web: Web, service: Servi
 
 
 def test_whatever_is_no_webhook_of_stripes_is_refused_and_says_why(web: Web, service: Service) -> None:
-    """25 and 39: forged, replayed, future-dated, of the other mode, too large."""
+    """[25, 39] Forged, replayed, future-dated, of the other mode, too large."""
     body = json.dumps(event()).encode()
     url = "/webhooks/stripe"
     assert error(web.ask("POST", url, body)) == (400, "no_signature")
@@ -130,7 +131,7 @@ def test_events_of_a_connected_account_come_to_its_own_address_or_to_the_common_
 
 
 def test_a_secret_is_rolled_without_a_restart(web: Web, service: Service) -> None:
-    """26: the new one is written beside the old one, and both are accepted."""
+    """[26] The new one is written beside the old one, and both are accepted."""
     new = "whsec_bbbbbbbbbbbbbbbbbbbb"
     web.secrets.write_text(f"{SECRET}, {new}\n")
     assert web.post(event(1), secret=new)[0] == 200
@@ -146,25 +147,10 @@ def test_it_says_that_it_is_alive_and_ready_and_ends_when_it_is_asked_to(web: We
     assert web.process.poll() == 0
 
 
-def endpoint(service: Service, url: str) -> str:
-    """Made at the stand-in; its secret is shown once, and our gateway keeps none."""
-    connection = http.client.HTTPConnection(urlsplit(service.stripe_api_base).netloc, timeout=60)
-    body = urlencode({"url": url, "enabled_events[0]": "*"})
-    connection.request(
-        "POST",
-        "/v1/webhook_endpoints",
-        body,
-        {"Authorization": "Bearer sk_test_house", "Content-Type": "application/x-www-form-urlencoded"},
-    )
-    answer = json.loads(connection.getresponse().read())
-    connection.close()
-    return str(answer["secret"])
-
-
 def test_what_stripe_sends_twice_late_in_disorder_and_before_its_answer_changes_nothing(
     web: Web, service: Service
 ) -> None:
-    """21, 22, 23: the stand-in's own sender, at its worst, and two events for one change."""
+    """[21, 22, 23] The stand-in's own sender, at its worst, and two events for one change."""
     web.secrets.write_text(endpoint(service, f"{web.url}/webhooks/stripe"))
     service.standin.set_webhooks(
         seed=7, duplicates={"every": 2}, twins={"every": 3}, shuffle_s=1, before_response=True, parallel=4
