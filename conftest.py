@@ -40,7 +40,12 @@ LONG = (
     "tests/test_poolers.py",
 )
 """What takes longest is begun first, in this order, so that no process is left with it when the others are done."""
-ONE_BY_ONE = ("tests/test_demo.py", "tests/cli/test_cli_processes.py", "tests/crash/test_every_boundary.py")
+ONE_BY_ONE = (
+    "tests/test_demo.py",
+    "tests/cli/test_cli_processes.py",
+    "tests/crash/test_every_boundary.py",
+    "tests/crash/test_every_death.py",
+)
 """Files of few long tests that share nothing: each may run in another process."""
 
 

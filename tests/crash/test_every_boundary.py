@@ -1,16 +1,18 @@
-"""A worker killed at every boundary between its side effects, by enumeration: in the end one effect, and all told."""
+"""A worker killed at every boundary of an invoice, by enumeration: in the end one invoice, and all told.
+
+An invoice that was being made is looked for, and a look waits until nothing can arrive any more. So all of them die
+first, and then they wait together. `test_every_death.py` does the same for moves that need no such wait.
+"""
 
 import os
 import signal
-from itertools import product
 
 import pytest
 from service import Service, eventually
 from worker import KILLED, fork_worker, fresh_key_per_attempt, reap
 
-import billing
 from billing.operations import operation_of
-from billing.tables.entities import Invoice, Void
+from billing.tables.entities import Invoice
 
 BOUNDARIES = ("commit.before", "send.before", "send.after", "commit.after")
 INVOICE_STEPS = ("/v1/invoices", "/add_lines", "/finalize", "/send")
@@ -48,111 +50,6 @@ def _die_in_the_call(service: Service, ask, queue: str, path: str, *, charged: b
     service.standin.release()
     service.standin.clear_faults()
     return operation
-
-
-def _capture(service: Service, capture: str) -> str:
-    """With no round of the relay: it would take back what died before, and the next victim would go on with that."""
-    service.plan()
-    service.work_off("captures")
-    assert service.status(capture).state == "captured"
-    return capture
-
-
-def test_a_worker_killed_at_any_boundary_of_a_capture_takes_the_money_once(service: Service) -> None:
-    """[1, 2, 3, 54]"""
-    died = _die_everywhere(service, service.ask_for_capture, "captures")
-    for charged in (True, False):
-        died[f"in the call, charged={charged}"] = _die_in_the_call(
-            service, service.ask_for_capture, "captures", "/capture", charged=charged
-        )
-    print(f"capture: {len(died)} crash points: {', '.join(died)}")
-    assert len(died) >= 8
-    assert set(service.settle(*died.values())) == {"captured"}
-    for operation in died.values():
-        assert service.captured(operation) == {1999: 1}
-        assert len({record.key for record in service.records(operation)}) == 1
-        _told_without_a_gap(service, operation)
-
-
-def test_a_worker_killed_at_any_boundary_of_a_void_gives_the_authorization_back_once(service: Service) -> None:
-    """[1, 2, 3, 54] It reads what is held, and cancels."""
-    died = _die_everywhere(service, service.ask_for_void, "captures")
-    for done in (True, False):
-        died[f"in the call, done={done}"] = _die_in_the_call(
-            service, service.ask_for_void, "captures", "/cancel", charged=done
-        )
-    print(f"void: {len(died)} crash points: {', '.join(died)}")
-    assert len(died) >= 12
-    assert set(service.settle(*died.values())) == {"voided"}
-    for operation in died.values():
-        row = service.row(Void, operation)
-        assert (row.held_minor, row.currency, row.reason) == (1999, "USD", None)
-        assert [each["amount"] for each in service.effects("payment_intent.canceled", row.payment_intent)] == [1999]
-        keys = {record.key for record in service.records(operation) if record.step == "void"}
-        assert len(keys) == 1
-        _told_without_a_gap(service, operation)
-
-
-def test_a_worker_killed_in_the_recovery_from_a_crash_of_a_void_gives_it_back_once(service: Service) -> None:
-    """[54] Both deaths lie around the cancel: the second worker dies as it takes up what the first has left."""
-    died = []
-    for first, second in product(("send.before:2", "send.after:2"), BOUNDARIES):
-        operation = service.ask_for_void()
-        service.plan()
-        for boundary in (first, f"{second}:1"):
-            assert reap(fork_worker(service, "captures", at=boundary)) == KILLED
-            service.age(operation, service.timing.lease_s)
-            service.relay.round()
-        assert service.settle(operation) == ["voided"]
-        died.append(operation)
-    for operation in died:
-        assert len(service.effects("payment_intent.canceled", service.row(Void, operation).payment_intent)) == 1
-        assert len({record.key for record in service.records(operation) if record.step == "void"}) == 1
-
-
-def test_a_worker_killed_at_any_boundary_of_a_second_capture_takes_each_part_once(service: Service) -> None:
-    """[1, 2, 3, 31, 54] The first part is captured, and its rest was kept."""
-    known = billing.Authorization(1999, "USD", None)
-
-    def ask() -> str:
-        intent = service.by_hand(
-            "/v1/payment_intents",
-            "amount=1999&currency=usd&capture_method=manual&payment_method=pm_card_visa&confirm=true"
-            "&payment_method_options[card][request_multicapture]=if_available",
-        )
-        _capture(service, service.ask_for_capture(intent, 700, remainder="keep", authorization=known))
-        return service.ask_for_capture(intent, 1000, remainder="keep", authorization=known)
-
-    died = _die_everywhere(service, ask, "captures")
-    for charged in (True, False):
-        died[f"in the call, charged={charged}"] = _die_in_the_call(
-            service, ask, "captures", "/capture", charged=charged
-        )
-    print(f"second capture: {len(died)} crash points: {', '.join(died)}")
-    assert len(died) >= 8
-    assert set(service.settle(*died.values())) == {"captured"}
-    for operation in died.values():
-        assert service.captured(operation) == {700: 1, 1000: 1}
-        assert len({record.key for record in service.records(operation)}) == 1
-        _told_without_a_gap(service, operation)
-
-
-def test_a_worker_killed_at_any_boundary_of_a_refund_gives_the_money_back_once(service: Service) -> None:
-    """[66, 70] Each of its own payment: a call whose worker died holds the others of its payment up."""
-
-    def ask() -> str:
-        return service.ask_for_refund(_capture(service, service.ask_for_capture()))
-
-    died = _die_everywhere(service, ask, "refunds")
-    for charged in (True, False):
-        died[f"in the call, done={charged}"] = _die_in_the_call(service, ask, "refunds", "/v1/refunds", charged=charged)
-    print(f"refund: {len(died)} crash points: {', '.join(died)}")
-    assert len(died) >= 8
-    assert set(service.settle(*died.values())) == {"succeeded"}
-    for operation in died.values():
-        assert service.refunded(operation) == [500]
-        assert len({record.key for record in service.records(operation)}) == 1
-        _told_without_a_gap(service, operation)
 
 
 def test_a_worker_killed_at_any_boundary_of_an_invoice_leaves_one_finalized_invoice(service: Service) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from uuid import uuid4
 
 from service import Service, patient_engine
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
 from billing import effects, transport
@@ -67,6 +67,24 @@ def fork_worker(
     crew: int = 1,
 ) -> int:
     """Fork a worker that takes one shift, by default with one call at a time. Returns its pid; `reap` waits for it."""
+    return fork_process(service, lambda *own: shift(service, queue, *own, crew=crew), at=at, do=do, mutate=mutate)
+
+
+def shift(service: Service, queue: str, engine: Engine, gateway: Gateway, *, crew: int = 1) -> None:
+    runner = Runner(service.call_settings, random.Random(1))
+    Shift(engine, gateway, runner, queue, crew=crew, slice_s=30).run(Control())
+
+
+def fork_process(
+    service: Service,
+    work: Callable[[Engine, Gateway], object],
+    *,
+    at: str = "",
+    do: Callable[[], None] = die,
+    mutate: Callable[[], None] = lambda: None,
+) -> int:
+    """Fork a process that does this work with an engine and a gateway of its own, between boundaries. Returns its
+    pid."""
     pid = os.fork()
     if pid:
         return pid
@@ -81,9 +99,7 @@ def fork_worker(
         event.listen(engine, "before_cursor_execute", lambda *told: _writes(told[2]) and wrote.add("something"))
         event.listen(engine, "commit", lambda _: wrote and boundaries.passes("commit.before"))
         event.listen(Session, "after_commit", lambda _: wrote and (wrote.clear(), boundaries.passes("commit.after")))
-        runner = Runner(service.call_settings, random.Random(1))
-        gateway = Watched(service.gateway(), boundaries)
-        Shift(engine, gateway, runner, queue, crew=crew, slice_s=30).run(Control())
+        work(engine, Watched(service.gateway(), boundaries))
     except BaseException:  # noqa: BLE001 - a forked child must not go on as a second pytest
         traceback.print_exc()
         os._exit(3)

@@ -1,0 +1,224 @@
+"""Every boundary at which a process can die in one of the moves, and what must be true once another has gone on.
+
+A process here does all that a relay and a worker do about one operation: it plans, calls, settles, and takes back what
+a dead one has left. It dies before and after every commit and every call, and while Stripe has the call in hand.
+"""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from enumerated import SEED
+from service import IN_PARTS, Service, eventually
+from sqlalchemy import Engine
+from worker import KILLED, fork_process, reap, shift
+
+import billing
+from billing import database, inbox
+from billing.events import event_of
+from billing.gateway import Gateway
+from billing.operations import operation_of
+from billing.tables.entities import Invoice, Void
+from billing.tables.received_events import ReceivedEvent
+from jobs.road.relay import Relay
+
+BOUNDARIES = ("commit.before", "send.before", "send.after", "commit.after")
+HELD = ("hold_before", "hold_after")
+"""Faults that keep a call: before Stripe has done it, and after."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Something that is done once whoever dies. `ask` has it asked for and returns its operation, whose state is `end`
+    when it is done; `holds` asserts what must be true then. `path` is that of its call, if it makes one that changes
+    something."""
+
+    name: str
+    queue: str
+    ask: Callable[[Service], str]
+    end: str
+    holds: Callable[[Service, str], None]
+    path: str = ""
+
+
+def every_death(service: Service, move: Move, *before: str) -> Iterator[tuple[str, ...]]:
+    """Carry this move out again and again, and let a process die at each boundary once, after it has died at those
+    `before`. Ends with the boundaries that a process comes to."""
+    for name in BOUNDARIES:
+        for count in range(1, 100):
+            deaths = (*before, f"{name}:{count}")
+            if carry_out(service, move, *deaths) < len(deaths):
+                break
+            yield deaths
+    if move.path and not before:
+        for fault in HELD:
+            assert carry_out(service, move, fault) == 1
+            yield (fault,)
+
+
+def every_pair(service: Service, move: Move) -> Iterator[tuple[str, ...]]:
+    for first in every_death(service, move):
+        yield from every_death(service, move, *first)
+
+
+def some(service: Service, move: Move, most: int, *, deaths: int) -> Iterator[tuple[str, ...]]:
+    """As many, by the seed, of those that lie early; each is so many deaths in turn."""
+    early = [f"{name}:{count}" for name in BOUNDARIES for count in (1, 2)]
+    all_early = list(product(early, repeat=deaths))
+    random.Random(SEED).shuffle(all_early)
+    found = (each for each in all_early if carry_out(service, move, *each) == deaths)
+    for _, each in zip(range(most), found, strict=False):
+        yield each
+
+
+def carry_out(service: Service, move: Move, *deaths: str) -> int:
+    """Have one asked for, let a process die at each of these boundaries in turn, and let another do the rest. Returns
+    how many died: the last may have come to the end instead."""
+    operation = move.ask(service)
+    died = 0
+    for death in deaths:
+        if not _dies(service, move, operation, death):
+            break
+        died += 1
+        # What it has left is taken up by the next one without waiting until its lease is over.
+        service.age(operation, service.timing.lease_s)
+    _do(service, move, operation, service.engine, service.gateway())
+    move.holds(service, operation)
+    _told_without_a_gap(service, operation)
+    assert set(service.states_of_work()) == {"done"}, "something is stuck"
+    return died
+
+
+def _dies(service: Service, move: Move, operation: str, death: str) -> bool:
+    if death in HELD:
+        return _dies_in_the_call(service, move, operation, death)
+    code = reap(fork_process(service, lambda *own: _do(service, move, operation, *own), at=death))
+    assert code in (0, KILLED)
+    return code == KILLED
+
+
+def _dies_in_the_call(service: Service, move: Move, operation: str, fault: str) -> bool:
+    service.standin.add_fault(fault, path=f"{move.path}$", method="POST", times=1)
+    pid = fork_process(service, lambda *own: _do(service, move, operation, *own))
+    try:
+        eventually(service.standin.held, f"a call held on {move.path}")
+    finally:
+        # Also if none is held: it would go on for long.
+        os.kill(pid, signal.SIGKILL)
+        code = reap(pid)
+    service.standin.release()
+    service.standin.clear_faults()
+    return code == KILLED
+
+
+def _do(service: Service, move: Move, operation: str, engine: Engine, gateway: Gateway) -> None:
+    """What processes of the service do until this operation is done."""
+    relay = Relay(engine, service.timing, service.relay.ringer)
+
+    def turn() -> bool:
+        relay.round()
+        shift(service, move.queue, engine, gateway)
+        with database.transaction(engine) as session:
+            return billing.status(session, operation).state == move.end
+
+    eventually(turn, f"{operation} is {move.end}")
+
+
+def _told_without_a_gap(service: Service, operation: str) -> None:
+    facts = service.facts(operation)
+    assert [fact.entity_version for fact in facts] == list(range(1, len(facts) + 1))
+    assert service.row(operation_of(operation).table, operation).version == len(facts)
+
+
+# The moves.
+
+
+def _keys(service: Service, operation: str, step: str) -> set[str | None]:
+    return {record.key for record in service.records(operation) if record.step == step}
+
+
+def _captured(service: Service, capture: str) -> None:
+    assert service.captured(capture) == {1999: 1}
+    assert len(_keys(service, capture, "capture")) == 1
+
+
+def _voided(service: Service, void: str) -> None:
+    row = service.row(Void, void)
+    assert (row.held_minor, row.currency, row.reason) == (1999, "USD", None)
+    assert [each["amount"] for each in service.effects("payment_intent.canceled", row.payment_intent)] == [1999]
+    assert len(_keys(service, void, "void")) == 1
+
+
+def _ask_for_second_capture(service: Service) -> str:
+    """The first part is captured, and its rest was kept."""
+    intent = service.by_hand("/v1/payment_intents", f"amount=1999&{IN_PARTS}")
+    first = service.ask_for_capture(intent, 700, remainder="keep")
+    assert service.settle(first) == ["captured"]
+    return service.ask_for_capture(intent, 1000, remainder="keep")
+
+
+def _captured_twice(service: Service, capture: str) -> None:
+    assert service.captured(capture) == {700: 1, 1000: 1}
+    assert len(_keys(service, capture, "capture")) == 1
+
+
+def _ask_for_refund(service: Service) -> str:
+    return service.ask_for_refund(service.captured_one())
+
+
+def _refunded(service: Service, refund: str) -> None:
+    assert service.refunded(refund) == [500]
+    assert len(_keys(service, refund, "refund")) == 1
+
+
+def _paid_invoice(service: Service) -> tuple[str, str]:
+    """One that was sent, and has been paid since; with Stripe's id of it."""
+    invoice = service.ask_for_invoice()
+    assert service.settle(invoice) == ["sent"]
+    at_stripe = str(service.row(Invoice, invoice).stripe_invoice)
+    service.by_hand(f"/v1/invoices/{at_stripe}/pay", "paid_out_of_band=true")
+    return invoice, at_stripe
+
+
+def _ask_to_observe(service: Service) -> str:
+    invoice, _ = _paid_invoice(service)
+    service.notice(invoice)
+    return invoice
+
+
+def _receive_event(service: Service) -> str:
+    invoice, at_stripe = _paid_invoice(service)
+    about = {"created": int(time.time()), "data": {"object": {"id": at_stripe}}, "request": None}
+    told = {"id": f"evt_{at_stripe}", "object": "event", "type": "invoice.paid", "livemode": False, **about}
+    event = event_of(told, source="webhook")
+    assert event is not None
+    with database.transaction(service.engines["web"]) as session:
+        assert inbox.put(session, [event]) == 1
+    return invoice
+
+
+def _observed(service: Service, invoice: str) -> None:
+    assert [service.topics(invoice).count(topic) for topic in ("noticed", "sent", "paid")] == [1, 1, 1]
+    at_stripe = service.row(Invoice, invoice).stripe_invoice
+    for kind in ("invoice.finalized", "invoice.sent"):
+        assert len(service.effects(kind, at_stripe)) == 1
+
+
+def _matched(service: Service, invoice: str) -> None:
+    event = service.row(ReceivedEvent, f"evt_{service.row(Invoice, invoice).stripe_invoice}")
+    assert (event.state, event.matched_with) == ("matched", invoice)
+    _observed(service, invoice)
+
+
+MOVES: Sequence[Move] = (
+    Move("capture", "captures", Service.ask_for_capture, "captured", _captured, "/capture"),
+    Move("void", "captures", Service.ask_for_void, "voided", _voided, "/cancel"),
+    Move("second capture", "captures", _ask_for_second_capture, "captured", _captured_twice, "/capture"),
+    Move("refund", "refunds", _ask_for_refund, "succeeded", _refunded, "/v1/refunds"),
+    Move("look at what was noticed", "invoices", _ask_to_observe, "paid", _observed),
+    Move("received event", "invoices", _receive_event, "paid", _matched),
+)
