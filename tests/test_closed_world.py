@@ -84,7 +84,7 @@ def stripe_errors() -> dict[str, type[Exception]]:
 def test_every_error_of_the_sdk_is_read_by_the_bytes_that_came_back(
     name: str, status: int | None, monkeypatch: pytest.MonkeyPatch
 ):
-    """Every class of the installed version: with an exchange its status decides, without one nothing is known."""
+    """[87] Every class of the installed version: with an exchange its status decides, without one nothing is known."""
     error = stripe_errors()[name].__new__(stripe_errors()[name])
     stripe.StripeError.__init__(error, "a text", b"{}", status, {"error": {"code": "a_code"}}, {"Request-Id": "req_1"})
     gateway = StripeGateway(lambda: "sk_test_x", "http://127.0.0.1:9", livemode=False, connections=1)
@@ -288,6 +288,7 @@ def test_every_topic_says_what_it_means():
 
 @pytest.mark.parametrize(("operation", "contract"), contracts.contracts(), ids=lambda each: getattr(each, "name", ""))
 def test_a_contract_carries_ids_only_and_names_what_exists(operation: Operation, contract: Contract):
+    """[74]"""
     assert f"{operation.kind}.{contract.topic}" in topics()
     assert contract.queue in queues.NAMES
     assert contract.since <= contracts.CONTRACTS_VERSION
@@ -504,6 +505,35 @@ def test_every_failure_names_its_tests_or_says_why_not(number: int):
         assert source.exists(), path
         if name:
             assert re.search(rf"^def {name}\(", source.read_text(), re.MULTILINE), f"{path}::{name}"
+
+
+_NUMBERS = re.compile(r'^    """\[([\d, ]+)\]', re.MULTILINE)
+TO_MONEY = (*range(1, 88), 182, 183)
+"""The dangers to what moves money: captures, voids, refunds, invoices, webhooks, restores and reconciliation."""
+
+
+def numbers_of(path: str, name: str) -> set[int]:
+    """Those that the test's docstring begins with."""
+    source = (ROOT / path).read_text()
+    said = _NUMBERS.search(source[source.index(f"\ndef {name}(") :].partition("\n\n\n")[0])
+    return set(map(int, said[1].split(","))) if said else set()
+
+
+@pytest.mark.parametrize("number", TO_MONEY)
+def test_every_danger_to_money_has_a_test_that_says_its_number(number: int):
+    _, where = catalog()[number]
+    named = [(path, name) for path, name in _TEST.findall(where) if name]
+    assert where.startswith("does not apply") or any(number in numbers_of(*test) for test in named), where
+
+
+def test_every_number_that_a_test_says_is_in_the_catalog():
+    said = {
+        (path.name, int(number))
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for found in _NUMBERS.findall(path.read_text())
+        for number in found.split(",")
+    }
+    assert {each for each in said if each[1] not in catalog()} == set()
 
 
 def test_the_protocol_is_told_with_every_move_and_every_learned_state():

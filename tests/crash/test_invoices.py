@@ -11,6 +11,7 @@ STEPS = {"create": "/v1/invoices$", "add_lines": "/add_lines$", "finalize": "/fi
 
 
 def test_an_invoice_is_four_calls_each_with_a_record_and_a_key(service: Service) -> None:
+    """[50]"""
     invoice = service.ask_for_invoice()
     before = len(service.standin.requests())
     assert service.settle(invoice) == ["sent"]

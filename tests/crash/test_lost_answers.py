@@ -26,7 +26,7 @@ def test_an_unknown_authorization_is_read_once_and_a_part_of_it_is_captured(serv
 
 @pytest.mark.parametrize("fault", ["drop_before", "drop_after_commit", "truncate_body", "502_html", "200_html"])
 def test_a_lost_answer_is_resent_with_the_same_key(service: Service, fault: str) -> None:
-    """[1, 57]"""
+    """[1, 15, 57]"""
     capture = service.ask_for_capture()
     service.standin.add_fault(fault, path="/capture$", times=1)
     assert service.settle(capture) == ["captured"]

@@ -22,7 +22,7 @@ def _each_once(service: Service, captures: list[str]) -> None:
 
 
 def test_a_flushed_redis_loses_no_work(service: Service, spawn: Callable[..., Child]) -> None:
-    """[55]"""
+    """[55, 72]"""
     spawn("relay")
     spawn("worker", "captures")
     captures: list[str] = []

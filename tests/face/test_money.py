@@ -24,6 +24,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "currencies.md"
 
 @pytest.mark.parametrize("code", CURRENCIES)
 def test_every_currency_of_stripes_is_taken_up_to_its_limit_and_by_its_step(code: str):
+    """[36]"""
     currency = CURRENCIES[code]
     for minor in (currency.step, currency.most_minor // currency.step * currency.step):
         for written in (code, code.lower()):
@@ -108,6 +109,7 @@ BAD_AMOUNTS: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize(("minor", "currency"), BAD_AMOUNTS.values(), ids=BAD_AMOUNTS)
 def test_an_amount_that_is_not_whole_money_is_refused(minor: Any, currency: str):
+    """[35, 37, 38]"""
     with pytest.raises(billing.InvalidAmount, match=r"^amount "):
         billing.Money(minor, currency)
 
@@ -136,6 +138,7 @@ def test_a_whole_number_of_another_type_is_kept_as_a_plain_one():
     ],
 )
 def test_good_amounts_are_shown_with_the_decimals_of_their_currency(minor: int, currency: str, shown: str):
+    """[34]"""
     assert str(billing.Money(minor, currency)) == shown
 
 

@@ -245,6 +245,7 @@ def test_whoever_waits_for_a_transaction_that_rolls_back_gets_the_wish(crowded: 
 
 
 def test_the_database_refuses_a_second_capture_even_when_the_face_is_bypassed(session: Session):
+    """[68]"""
     ask(session)
     session.commit()
     copy = text(

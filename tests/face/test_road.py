@@ -71,6 +71,7 @@ def works(engine: Engine) -> dict[str, str]:
 
 
 def test_one_wish_from_the_request_to_the_money(engine: Engine, runner: Runner):
+    """[3]"""
     capture_id = new_request(engine)
     (call,) = claim(engine, runner).calls
     assert works(engine) == {capture_id: "running"}
@@ -90,6 +91,7 @@ def test_one_wish_from_the_request_to_the_money(engine: Engine, runner: Runner):
 
 
 def test_a_fact_is_planned_once_however_often_a_relay_comes_by(engine: Engine):
+    """[73, 83]"""
     new_request(engine)
     with transaction(engine) as session:
         session.execute(text("UPDATE billing.facts SET planned_version = NULL"))

@@ -55,6 +55,7 @@ def asked(*parts: bytes, request: Request = POST, then_close: bool = False) -> t
 
 
 def test_the_recorded_bytes_are_sent_and_no_others():
+    """[16]"""
     _, server = asked(OK)
     head, _, body = server.requests[0].partition(b"\r\n\r\n")
     assert body == BODY.encode()
@@ -63,6 +64,7 @@ def test_the_recorded_bytes_are_sent_and_no_others():
 
 
 def test_the_headers_are_the_recorded_key_the_pinned_version_and_our_credentials():
+    """[44]"""
     _, server = asked(OK)
     sent = server.requests[0]
     assert header(sent, "idempotency-key") == KEY
@@ -77,6 +79,7 @@ def test_the_pinned_version_is_the_one_of_the_installed_sdk():
 
 
 def test_another_account_is_named_in_its_header():
+    """[40]"""
     _, server = asked(OK, request=Request("POST", "/v1/x", "", KEY, "acct_2"))
     assert header(server.requests[0], "stripe-account") == "acct_2"
 
@@ -96,7 +99,7 @@ def test_reading_and_deleting_carry_no_key(method: str):
 
 @pytest.mark.parametrize("key", [None, ""])
 def test_a_post_without_a_key_never_leaves(key: str | None):
-    """The SDK would make one up, and a random key is a double charge."""
+    """[19] The SDK would make one up, and a random key is a double charge."""
     result, server = asked(OK, request=Request("POST", "/v1/x", "a=1", key))
     assert isinstance(result, NotSent)
     assert server.connections == 0
@@ -228,6 +231,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("parts", BROKEN.values(), ids=BROKEN)
 def test_a_broken_exchange_is_no_answer(parts: tuple[bytes, ...]):
+    """[57]"""
     result, server = asked(*parts, then_close=True)
     assert isinstance(result, NoAnswer) or (isinstance(result, Response) and result.data is None)
     assert len(server.requests) == 1
@@ -257,7 +261,7 @@ def test_a_redirect_is_not_followed_and_the_stranger_sees_nothing(status: int):
 
 
 def test_neither_proxies_nor_netrc_nor_a_missing_home_change_a_request(tmp_path: Path):
-    """In a process of its own, with an environment that would send the key to a stranger."""
+    """[58] In a process of its own, with an environment that would send the key to a stranger."""
     with HostileServer(says(OK)) as server, HostileServer(says(OK)) as stranger:
         (tmp_path / ".netrc").write_text("default login thief password thief\n")
         (tmp_path / ".netrc").chmod(0o600)
@@ -276,7 +280,7 @@ def test_neither_proxies_nor_netrc_nor_a_missing_home_change_a_request(tmp_path:
 
 
 def test_a_process_without_any_home_directory_can_call():
-    """As in a hardened container: left alone, the SDK dies at its first call, looking for one."""
+    """[59] As in a hardened container: left alone, the SDK dies at its first call, looking for one."""
     without_home = """
 import pathlib
 def home(*_):

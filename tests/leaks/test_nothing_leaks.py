@@ -340,6 +340,7 @@ def send_a_stranger(deployment: Deployment) -> None:
 def test_nothing_that_is_secret_or_about_a_person_is_written_anywhere(
     deployment: Deployment, stripe: Provider, spawn: Callable[..., Child]
 ) -> None:
+    """[65]"""
     service = deployment.service
     roles: list[tuple[str, ...]] = [("relay",), ("worker", "captures"), ("worker", "invoices"), ("archive", "run")]
     processes = [spawn(*role, program=BILLING, **deployment.environment) for role in roles]

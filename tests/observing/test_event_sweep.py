@@ -38,7 +38,7 @@ def work_off(service: Service, **more: Any) -> Through:
 
 
 def test_what_was_missed_while_the_endpoint_was_down_is_read_into_the_inbox(service: Service) -> None:
-    """24: the endpoint is down for days."""
+    """[24] The endpoint is down for days."""
     missed(service)
     capture = service.ask_for_capture()
     service.by_hand(f"/v1/payment_intents/{service.row(Capture, capture).payment_intent}/cancel")

@@ -46,7 +46,7 @@ def test_a_signature_over_these_bytes_is_accepted() -> None:
 
 
 def test_while_a_secret_is_rolled_either_of_the_two_will_do() -> None:
-    """26: Stripe signs with both, and we may know one or both."""
+    """[26] Stripe signs with both, and we may know one or both."""
     both = header(BODY, OTHER, SECRET)
     assert check(BODY, both, [SECRET], NOW) is None
     assert check(BODY, both, [OTHER], NOW) is None
@@ -63,7 +63,7 @@ def test_while_a_secret_is_rolled_either_of_the_two_will_do() -> None:
     ],
 )
 def test_a_recorded_webhook_is_refused_and_one_from_the_future_too(age_s: int, refused: Refused | None) -> None:
-    """25: Stripe's own library accepts a signature from the future."""
+    """[25] Stripe's own library accepts a signature from the future."""
     assert check(BODY, header(at=NOW - age_s), [SECRET], NOW) is refused
 
 

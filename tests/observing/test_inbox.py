@@ -70,7 +70,7 @@ def intent_of(service: Service, capture: str) -> str:
 
 
 def test_an_event_is_there_once_however_often_it_comes(service: Service) -> None:
-    """22: the same webhook comes twice."""
+    """[22] The same webhook comes twice."""
     again = [event(1, {"id": "pi_1"}), event(2, {"id": "pi_1"}), event(1, {"id": "pi_1"})]
     assert put(service, *again) == 2
     assert put(service, *again) == 0
@@ -95,7 +95,7 @@ def test_the_process_that_takes_events_can_do_nothing_else(service: Service) -> 
 
 
 def test_an_event_leads_to_its_capture_by_the_intent_and_that_is_noticed_once(service: Service) -> None:
-    """23: of several events the newest is named, and Stripe is looked at once."""
+    """[23] Of several events the newest is named, and Stripe is looked at once."""
     capture = service.ask_for_capture()
     subject = {"id": intent_of(service, capture)}
     put(service, *(event(number, subject) for number in (3, 1, 2)))
@@ -136,7 +136,7 @@ def test_an_event_of_a_connected_account_leads_to_what_is_asked_for_there(servic
 
 
 def test_a_webhook_that_overtakes_the_commit_of_its_request_is_matched_later(service: Service) -> None:
-    """21: the event is there first; it is looked for again, less and less often."""
+    """[21] The event is there first; it is looked for again, less and less often."""
     (intent,) = service.intents()
     put(service, event(1, {"id": intent}))
     assert match(service) == 1
@@ -178,7 +178,7 @@ def test_what_our_own_call_caused_is_matched_and_not_looked_at(service: Service)
 
 
 def test_while_our_answer_is_missing_an_event_of_our_own_call_is_worth_a_look(service: Service) -> None:
-    """8 and 21: Stripe did it, answered 500, and sent a webhook."""
+    """[8, 21] Stripe did it, answered 500, and sent a webhook."""
     capture = service.ask_for_capture()
     service.standin.add_fault("500_with_effect", path="/capture$")
     service.plan()
@@ -209,7 +209,7 @@ def test_an_operation_that_a_worker_holds_is_noticed_when_it_is_free(service: Se
 
 
 def test_events_and_their_notices_are_one_commit(service: Service) -> None:
-    """76: an event is marked only in the transaction that writes what follows of it."""
+    """[76] An event is marked only in the transaction that writes what follows of it."""
     capture = service.ask_for_capture()
     put(service, event(1, {"id": intent_of(service, capture)}))
     with pytest.raises(RuntimeError):
@@ -227,7 +227,7 @@ def match_and_die(service: Service) -> None:
 
 
 def test_events_in_any_order_twice_and_late_end_in_stripes_own_state(service: Service) -> None:
-    """22, 23: an invoice that is finalized, sent and paid, told in every order."""
+    """[22, 23] An invoice that is finalized, sent and paid, told in every order."""
     rng = random.Random(7)
     invoice = service.ask_for_invoice()
     service.settle(invoice)

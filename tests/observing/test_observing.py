@@ -52,7 +52,7 @@ def test_it_is_final_before_and_after_so_nobody_waits_for_the_customer(service: 
 
 
 def test_what_is_noticed_often_late_or_for_nothing_changes_nothing(service: Service) -> None:
-    """22 and 23: two events for one change, and events in any order, lead to the same state."""
+    """[22, 23] Two events for one change, and events in any order, lead to the same state."""
     invoice, at_stripe = sent_invoice(service)
     service.notice(invoice)
     observed(service)
@@ -89,7 +89,7 @@ def test_a_captured_capture_is_not_asked_for_again(service: Service) -> None:
 
 
 def test_a_capture_in_doubt_is_looked_at_as_soon_as_something_is_noticed(service: Service) -> None:
-    """21: the webhook is faster than the answer, which never comes."""
+    """[21] The webhook is faster than the answer, which never comes."""
     capture = service.ask_for_capture()
     service.standin.add_fault("500_with_effect", path="/capture$", times=1)
     service.plan()

@@ -160,6 +160,7 @@ SUCCESSES: list[tuple[str, Step, Any, Learned]] = [
 @pytest.mark.parametrize(("step", "body", "learned"), [pytest.param(*row[1:], id=row[0]) for row in SUCCESSES])
 @pytest.mark.parametrize("status", [200, 201, 202])
 def test_a_success_counts_only_as_exactly_what_was_asked(step: Step, body: Any, learned: Learned, status: int):
+    """[47, 52]"""
     reading = read(step, response(status, body))
     assert (reading.kind, reading.learned) == (Kind.LEARNED, learned)
 
@@ -172,6 +173,7 @@ def test_true_is_not_one():
 
 
 def test_a_replayed_success_is_definite_where_it_shows_what_matters_and_is_read_again_where_not():
+    """[62]"""
     assert read(CAPTURE, response(200, intent(), replayed=True)).learned is Learned.SUCCEEDED
     assert read(FINALIZE, response(200, invoice(status="open"), replayed=True)).learned is Learned.SUCCEEDED
     # Adding lines is compared with what is there now, not with an old snapshot.
@@ -285,6 +287,7 @@ ROWS: list[tuple[str, Answer, Kind, Learned | None, Learned | None]] = [
 
 @pytest.mark.parametrize(("answer", "kind", "first", "later"), [pytest.param(*row[1:], id=row[0]) for row in ROWS])
 def test_the_table_of_answers_to_a_capture(answer: Answer, kind: Kind, first: Learned | None, later: Learned | None):
+    """[6, 13, 86]"""
     for times, learned in ((1, first), (2, later)):
         reading = read(CAPTURE, answer, times=times)
         assert (reading.kind, reading.learned) == (kind, learned), times

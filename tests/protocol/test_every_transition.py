@@ -293,6 +293,7 @@ def test_refused_credentials_hold_work_until_a_probe_is_accepted(service: Servic
 
 @walks("record sent → in_doubt", "work ready → quarantined", "work quarantined → done")
 def test_a_call_that_five_workers_died_of_is_looked_at_and_found_done(service: Service) -> None:
+    """[63]"""
     capture = service.ask_for_capture()
     for _ in range(5):
         silent(service, capture)

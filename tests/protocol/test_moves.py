@@ -477,6 +477,7 @@ def test_there_is_always_exactly_one_move(learned, numbers, flags, moments, leas
 
 
 def test_a_key_names_the_business_and_nothing_that_changes():
+    """[17, 18, 20, 41]"""
     assert key_for("billing", "live", "cap_1", "capture", 2) == "billing:live:cap_1:capture:g2"
 
 

@@ -185,12 +185,14 @@ AUTHORIZATIONS: list[tuple[str, dict[str, Any], Learned, str]] = [
 
 @pytest.mark.parametrize(("changes", "learned", "why"), [pytest.param(*row[1:], id=row[0]) for row in AUTHORIZATIONS])
 def test_what_is_read_of_an_authorization(changes: dict[str, Any], learned: Learned, why: str):
+    """[33]"""
     shown = intent(**{"status": "requires_capture", "amount_received": 0, **changes})
     finding = looked(READ_AUTHORIZATION, loaded_with(capture(authorized_minor=None)), {PATH: response(200, shown)})
     assert (finding.learned, finding.why) == (learned, why)
 
 
 def test_the_deadline_is_stripes_own_word_and_never_computed():
+    """[28]"""
     charge = {"payment_method_details": {"card": {"capture_before": 1_767_700_000}}}
     shown = intent(status="requires_capture", amount_capturable=1999, amount_received=0, latest_charge=charge)
     loaded = loaded_with(capture(authorized_minor=None))
@@ -272,6 +274,7 @@ def test_a_draft_without_an_event_is_found_in_the_customers_list_by_its_metadata
     ids=["500", "reset", "no data", "page"],
 )
 def test_a_draft_is_absent_only_when_both_lists_were_read_to_the_end(broken: str, answer: Answer):
+    """[45]"""
     complete = {"/v1/events": page(), "/v1/invoices": page()}
     assert looked(CREATE, created(), complete).learned is Learned.ABSENT
     assert looked(CREATE, created(), {**complete, broken: answer}).learned is Learned.LOOK_UNANSWERED
@@ -363,6 +366,7 @@ def test_a_draft_was_not_finalized_and_nothing_else_is_asked():
     ],
 )
 def test_finalizing_and_sending_are_ours_by_an_event_with_our_key(step: Step, key: str | None, learned: Learned):
+    """[49]"""
     loaded = opened(step)
     events = {"no event": [event("in_7", loaded.records[0].key)]}.get(
         key or "", [event("in_1", loaded.records[0].key if key == "ours" else key)]

@@ -85,6 +85,7 @@ def test_a_success_concludes_record_row_and_fact_together():
     ],
 )
 def test_each_answer_has_its_standing(answer: Answer, standing: Standing):
+    """[43]"""
     loaded = loaded_with(capture())
     result = told(loaded, begun(loaded), answer)
     assert result.standing is standing
@@ -103,6 +104,7 @@ def test_the_first_send_is_timed_once_per_generation():
 
 
 def test_a_call_never_starts_past_the_horizon_of_its_key():
+    """[12]"""
     loaded = loaded_with(capture())
     told(loaded, begun(loaded), NoAnswer("reset"))
     horizon = timedelta(seconds=CALL_SETTINGS.timing.horizon_s)

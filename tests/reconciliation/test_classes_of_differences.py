@@ -69,7 +69,7 @@ SEEDS: dict[str, Seed] = {
 
 
 def test_each_seeded_difference_is_found_in_its_class_and_in_no_other(service: Service) -> None:
-    """Of as many captures, each differs in one way; one more is as it must be."""
+    """[182] Of as many captures, each differs in one way; one more is as it must be."""
     _clean, *captures = settled(service, 1 + len(SEEDS))
     expected = {
         (name, seed(service, capture) or capture) for (name, seed), capture in zip(SEEDS.items(), captures, strict=True)

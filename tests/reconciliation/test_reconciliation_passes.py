@@ -54,7 +54,7 @@ def test_of_stripes_records_ids_amounts_and_states_are_kept(service: Service) ->
 def test_a_pass_that_dies_at_any_page_is_gone_on_with_and_reads_no_page_twice(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stripe falls silent after each page once; in the end everything is there, and was read once."""
+    """[183] Stripe falls silent after each page once; in the end everything is there, and was read once."""
     monkeypatch.setattr(mirror, "PAGE", 2)
     captures = settled(service, 5)
     with database.transaction(service.engine) as session:
@@ -90,7 +90,7 @@ def test_a_pass_without_time_does_nothing_and_says_so_and_the_next_goes_on(servi
 
 
 def test_the_next_window_begins_before_the_last_one_ended(service: Service) -> None:
-    """Stripe may show an entry later than it is dated: it is found, and what was missed until then is gone."""
+    """[46] Stripe may show an entry later than it is dated: it is found, and what was missed until then is gone."""
     (capture,) = settled(service)
 
     def not_yet(_request: Request, answer: Answer) -> Answer:

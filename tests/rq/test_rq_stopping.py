@@ -117,6 +117,7 @@ def test_a_loop_that_ends_by_itself_is_not_a_success(worker: Worker, client: red
 def test_no_alarm_strikes_a_shift_that_outlasts_its_bell(
     hire: Callable[..., Worker], ring: Callable[..., None]
 ) -> None:
+    """[53]"""
     worker = hire(bell_timeout_s=1)
     worker.hold.touch()
     ring()
