@@ -5,6 +5,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from cases import case
 
 import billing
 from bench import false_alarms
@@ -22,14 +23,13 @@ CARDS = (
 
 
 @pytest.mark.parametrize("card", CARDS)
-@pytest.mark.parametrize("written", ["{}", "order-{}", "card{}", "pi_{}", "card {}, paid", "14 {} 12", "\n{}\n"])
-def test_a_card_number_is_seen_wherever_it_stands_in_a_text(card: str, written: str) -> None:
-    assert may_hold_card_number(written.format(card))
-    if len(card) == 13:
-        return  # none of this length is given out any more: only the one that is published is known
+def test_a_card_number_is_seen_wherever_it_stands_in_a_text(card: str) -> None:
     fours = [card[n : n + 4] for n in range(0, len(card), 4)]
-    for mark in (" ", "-", "\u00a0", "\u202f", "\u2011", ".", "\u200d"):
-        assert may_hold_card_number(written.format(mark.join(fours))), ascii(mark)
+    # None of 13 digits is given out any more: only the one that is published is known.
+    marks = (" ", "-", "\u00a0", "\u202f", "\u2011", ".", "\u200d") if len(card) > 13 else ()
+    for written in ("{}", "order-{}", "card{}", "pi_{}", "card {}, paid", "14 {} 12", "\n{}\n"):
+        for number in (card, *(mark.join(fours) for mark in marks)):
+            assert may_hold_card_number(written.format(number)), ascii(written.format(number))
 
 
 @pytest.mark.parametrize("zero", ["\u0660", "\u06f0", "\u0966", "\uff10"])
@@ -95,11 +95,11 @@ def test_no_text_and_no_id_of_stripes_takes_one_in_and_no_message_repeats_it(ref
 
 
 @pytest.mark.parametrize("card", CARDS)
-@pytest.mark.parametrize("written", ["{}", "order-{}", "order{}", "{}/2", "v2:{}"])
-def test_an_id_that_is_published_for_tests_is_refused(card: str, written: str) -> None:
-    with pytest.raises(InvalidText, match="published for tests") as refusal:
-        opaque_id("request_id", written.format(card))
-    assert card[:4] not in str(refusal.value)
+def test_an_id_that_is_published_for_tests_is_refused(card: str) -> None:
+    for written in ("{}", "order-{}", "order{}", "{}/2", "v2:{}"):
+        with case(written), pytest.raises(InvalidText, match="published for tests") as refusal:
+            opaque_id("request_id", written.format(card))
+        assert card[:4] not in str(refusal.value)
 
 
 @pytest.mark.parametrize("mark", ["-", ".", "_", "/", ":"])

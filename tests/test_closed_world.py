@@ -17,6 +17,7 @@ import sqlalchemy.exc
 import stripe
 import stripe._error
 import urllib3
+from cases import case
 from urllib3.exceptions import HTTPError
 
 from billing import answers, duplicate_drafts, effects, facts, idempotency, records, runs
@@ -79,33 +80,28 @@ def stripe_errors() -> dict[str, type[Exception]]:
     }
 
 
-@pytest.mark.parametrize("name", sorted(stripe_errors()))
 @pytest.mark.parametrize("status", [None, 200, 307, 400, 401, 402, 404, 409, 429, 500])
 def test_every_error_of_the_sdk_is_read_by_the_bytes_that_came_back(
-    name: str, status: int | None, monkeypatch: pytest.MonkeyPatch
+    status: int | None, monkeypatch: pytest.MonkeyPatch
 ):
     """[87] Every class of the installed version: with an exchange its status decides, without one nothing is known."""
-    error = stripe_errors()[name].__new__(stripe_errors()[name])
-    stripe.StripeError.__init__(error, "a text", b"{}", status, {"error": {"code": "a_code"}}, {"Request-Id": "req_1"})
     gateway = StripeGateway(lambda: "sk_test_x", "http://127.0.0.1:9", livemode=False, connections=1)
     came_back = None if status is None else Response(status, b"{}", {}, "req_1", replayed=False)
+    facts = "a text", b"{}", status, {"error": {"code": "a_code"}}, {"Request-Id": "req_1"}
+    for name, kind in stripe_errors().items():
+        error = kind.__new__(kind)
+        stripe.StripeError.__init__(error, *facts)
 
-    def raises(*_: object, **__: object) -> None:
-        gateway._http._current.answer = came_back
-        raise error
+        def raises(*_: object, error: Exception = error, **__: object) -> None:
+            gateway._http._current.answer = came_back
+            raise error
 
-    monkeypatch.setattr(gateway._client, "raw_request", raises)
-    answer = gateway.send(Request("POST", "/v1/x", "", key="a-key"), Budget(1e12, 1e12))
-    assert answer == came_back if came_back else isinstance(answer, NoAnswer)
-    assert (
-        read_answer(
-            CAPTURE,
-            LoadedOperation(Capture(payment_intent="pi_1", currency="USD"), [], "", ""),
-            Record(unanswered=1, livemode=False),
-            answer,
-        ).kind
-        in Kind
-    )
+        monkeypatch.setattr(gateway._client, "raw_request", raises)
+        with case(name):
+            answer = gateway.send(Request("POST", "/v1/x", "", key="a-key"), Budget(1e12, 1e12))
+            assert answer == came_back if came_back else isinstance(answer, NoAnswer)
+            loaded = LoadedOperation(Capture(payment_intent="pi_1", currency="USD"), [], "", "")
+            assert read_answer(CAPTURE, loaded, Record(unanswered=1, livemode=False), answer).kind in Kind
 
 
 # Errors of the transport.
@@ -136,12 +132,12 @@ def test_every_error_of_the_transport_is_no_answer(kind: type[Exception], monkey
 # Errors of Postgres.
 
 
-@pytest.mark.parametrize("sqlstate", sorted(psycopg.errors._sqlcodes))
-def test_every_sqlstate_says_what_its_transaction_needs(sqlstate: str):
-    error = psycopg.errors._sqlcodes[sqlstate]("x")
-    wrapped = sqlalchemy.exc.DBAPIError("SELECT 1", {}, error)
-    assert classify(wrapped) is classify(error)
-    assert isinstance(classify(error), Failure)
+def test_every_sqlstate_says_what_its_transaction_needs():
+    for sqlstate, kind in psycopg.errors._sqlcodes.items():
+        error = kind("x")
+        with case(sqlstate):
+            assert classify(sqlalchemy.exc.DBAPIError("SELECT 1", {}, error)) is classify(error)
+            assert isinstance(classify(error), Failure)
 
 
 @pytest.mark.parametrize(
@@ -493,18 +489,18 @@ def test_the_failure_catalog_is_complete():
     assert len(catalog()) == len(_ROW.findall((DOCS / "failures.md").read_text()))
 
 
-@pytest.mark.parametrize("number", sorted(catalog()))
-def test_every_failure_names_its_tests_or_says_why_not(number: int):
-    words, where = catalog()[number]
-    assert len(words) > 10
-    tests = _TEST.findall(where)
-    excused = ("does not apply", "owned by a later part", "to be written")
-    assert tests or where.startswith(excused), where
-    for path, name in tests:
-        source = ROOT / path
-        assert source.exists(), path
-        if name:
-            assert re.search(rf"^def {name}\(", source.read_text(), re.MULTILINE), f"{path}::{name}"
+def test_every_failure_names_its_tests_or_says_why_not():
+    for number, (words, where) in catalog().items():
+        with case(number):
+            assert len(words) > 10
+            tests = _TEST.findall(where)
+            excused = ("does not apply", "owned by a later part", "to be written")
+            assert tests or where.startswith(excused), where
+            for path, name in tests:
+                source = ROOT / path
+                assert source.exists(), path
+                if name:
+                    assert re.search(rf"^def {name}\(", source.read_text(), re.MULTILINE), f"{path}::{name}"
 
 
 _NUMBERS = re.compile(r'^    """\[([\d, ]+)\]', re.MULTILINE)

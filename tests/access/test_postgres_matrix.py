@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import psycopg
 import pytest
+from cases import case
 from psycopg.errors import InsufficientPrivilege
 
 from jobs.access.kinds import KINDS
@@ -300,27 +301,20 @@ def outcome(connection: "psycopg.Connection[tuple[object, ...]]", statement: str
     return True
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request):
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def connection(place, kind):
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_of_process_may_do_what_its_row_says_and_nothing_else(place, kind):
     with place.connect(kind) as connection:
-        yield connection
+        for attempt in TRIES:
+            with case(attempt.what):
+                assert outcome(connection, attempt.statement) is (kind in attempt.may)
 
 
-@pytest.mark.parametrize("attempt", TRIES, ids=lambda attempt: attempt.what)
-def test_a_kind_of_process_may_do_what_its_row_says_and_nothing_else(connection, kind, attempt):
-    assert outcome(connection, attempt.statement) is (kind in attempt.may)
-
-
-@pytest.mark.parametrize("attempt", TRIES, ids=lambda attempt: attempt.what)
-def test_the_owner_may_do_all_of_it(place, attempt):
+def test_the_owner_may_do_all_of_it(place):
     """The control: what a kind of process is refused is refused for want of a right, and makes sense otherwise."""
     with place.connect("owner") as connection:
-        assert outcome(connection, attempt.statement)
+        for attempt in TRIES:
+            with case(attempt.what):
+                assert outcome(connection, attempt.statement)
 
 
 def test_the_matrix_is_large_and_holds_both_answers_for_every_kind():

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 import redis
+from cases import case
 from redis.exceptions import NoPermissionError, ResponseError
 
 from jobs.access import credentials
@@ -113,27 +114,30 @@ def clients(valkey):
 
 
 @pytest.mark.parametrize("user", USERS)
-@pytest.mark.parametrize("attempt", TRIES, ids=lambda attempt: attempt.command)
-def test_a_user_may_do_what_its_row_says_and_nothing_else(clients, user, attempt):
-    clients["administrator"].rpush("session:list", "1")
-    clients["administrator"].rpush(f"{OURS}:queue:captures", "1")
-    try:
-        assert attempt.run_by(clients[user]) is (user in attempt.may)
-    finally:
+def test_a_user_may_do_what_its_row_says_and_nothing_else(clients, user):
+    for attempt in TRIES:
+        clients["administrator"].rpush("session:list", "1")
+        clients["administrator"].rpush(f"{OURS}:queue:captures", "1")
+        try:
+            with case(attempt.command):
+                assert attempt.run_by(clients[user]) is (user in attempt.may)
+        finally:
+            clients["administrator"].flushall()
+
+
+def test_an_administrator_may_do_all_of_it(clients):
+    """The control."""
+    for attempt in TRIES:
+        clients["administrator"].rpush("session:list", "1")
+        with case(attempt.command):
+            assert attempt.run_by(clients["administrator"])
         clients["administrator"].flushall()
 
 
-@pytest.mark.parametrize("attempt", TRIES, ids=lambda attempt: attempt.command)
-def test_an_administrator_may_do_all_of_it(clients, attempt):
-    """The control."""
-    clients["administrator"].rpush("session:list", "1")
-    assert attempt.run_by(clients["administrator"])
-    clients["administrator"].flushall()
-
-
-@pytest.mark.parametrize("attempt", TRIES, ids=lambda attempt: attempt.command)
-def test_without_a_password_one_may_only_ask_whether_the_server_lives(clients, attempt):
-    assert attempt.run_by(clients["nobody"]) is (attempt.command == "PING")
+def test_without_a_password_one_may_only_ask_whether_the_server_lives(clients):
+    for attempt in TRIES:
+        with case(attempt.command):
+            assert attempt.run_by(clients["nobody"]) is (attempt.command == "PING")
 
 
 @pytest.mark.parametrize("rule", ["+flushall", "~*", "&*"])

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from cases import case
 from service import Service, eventually
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
@@ -109,40 +110,37 @@ def asked(service: Service, since: int) -> set[str]:
     return {request["path"] for request in service.standin.requests()[since:]}
 
 
-@pytest.mark.parametrize("changes", HOSTILE_CAPTURES.values(), ids=HOSTILE_CAPTURES)
-def test_the_database_refuses_a_row_of_which_no_request_can_be_made(service: Service, changes: dict[str, Any]) -> None:
-    with pytest.raises(IntegrityError, match="CheckViolation") as refused:
-        write(service, "order-1", **changes)
-    assert refused.value.orig is not None
-    (name, *_) = changes
-    assert refused.value.orig.diag.constraint_name.startswith(f"captures_{name}")  # type: ignore[attr-defined]
+def test_the_database_refuses_a_row_of_which_no_request_can_be_made(service: Service) -> None:
+    for hostile, changes in HOSTILE_CAPTURES.items():
+        with case(hostile):
+            with pytest.raises(IntegrityError, match="CheckViolation") as refused:
+                write(service, "order-1", **changes)
+            assert refused.value.orig is not None
+            (name, *_) = changes
+            assert refused.value.orig.diag.constraint_name.startswith(f"captures_{name}")  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", ["cap_", "cap_1\n", "cap_\r\nX: y", "inv_" + "0" * 32, ""])
-def test_the_database_refuses_an_id_that_is_none_of_ours(service: Service, name: str) -> None:
+def test_the_database_refuses_an_id_that_is_none_of_ours(service: Service) -> None:
     """It would be a part of an idempotency key, which is a header."""
-    with pytest.raises(IntegrityError, match="captures_id_shape"):
-        write(service, "order-1", id=name)
+    for name in ("cap_", "cap_1\n", "cap_\r\nX: y", "inv_" + "0" * 32, ""):
+        with case(repr(name)), pytest.raises(IntegrityError, match="captures_id_shape"):
+            write(service, "order-1", id=name)
 
 
-@pytest.mark.parametrize(
-    ("column", "value"),
-    [
+def test_the_database_refuses_an_invoice_of_which_no_request_can_be_made(service: Service) -> None:
+    for column, value in (
         *(("customer", value.replace("pi_", "cus_")) for value in NO_IDS.values()),
         *(("account", "acct_1\r\nX: y"), ("total_minor", 10**12), ("currency", "eur"), ("days_until_due", 0)),
-    ],
-)
-def test_the_database_refuses_an_invoice_of_which_no_request_can_be_made(
-    service: Service, column: str, value: Any
-) -> None:
-    row = {"id": ids.new("inv"), "request_id": "x", "customer": "cus_1", "currency": "EUR", "total_minor": 1}
-    row |= {"days_until_due": 14, column: value}
-    names = ", ".join(row)
-    with (
-        pytest.raises(IntegrityError, match=f"invoices_{column}"),
-        database.transaction(service.engines["application"]) as session,
     ):
-        session.execute(text(f"INSERT INTO billing.invoices ({names}) VALUES ({', '.join(f':{n}' for n in row)})"), row)
+        row = {"id": ids.new("inv"), "request_id": "x", "customer": "cus_1", "currency": "EUR", "total_minor": 1}
+        row |= {"days_until_due": 14, column: value}
+        statement = f"INSERT INTO billing.invoices ({', '.join(row)}) VALUES ({', '.join(f':{n}' for n in row)})"
+        with (
+            case(column, repr(value)),
+            pytest.raises(IntegrityError, match=f"invoices_{column}"),
+            database.transaction(service.engines["application"]) as session,
+        ):
+            session.execute(text(statement), row)
 
 
 def test_an_old_row_of_which_no_request_can_be_made_is_set_aside_alone_and_nothing_is_sent(service: Service) -> None:

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import boto3
 import pytest
+from cases import case
 from service import eventually
 
 from archive import queries
@@ -133,11 +134,12 @@ def test_verify_compares_with_heads_that_were_kept_elsewhere(run, made, taken):
         assert f"expected a manifest with digest {'0' * 64}, the head that was stored; found 1 manifests" in ran.out
 
 
-@pytest.mark.parametrize("head", ["capture", "capture=", "capture=abc", f"refund={'0' * 64}", f"capture={'g' * 64}"])
-def test_a_head_that_is_none_is_refused(run, bucket, head):
-    ran = run("archive", "verify", "--expect-head", head)
-    assert ran.status == 2
-    assert "write CLASS=DIGEST" in ran.err
+def test_a_head_that_is_none_is_refused(run, bucket):
+    for head in ("capture", "capture=", "capture=abc", f"refund={'0' * 64}", f"capture={'g' * 64}"):
+        with case(head):
+            ran = run("archive", "verify", "--expect-head", head)
+            assert ran.status == 2
+            assert "write CLASS=DIGEST" in ran.err
 
 
 def test_verify_ends_with_2_where_it_cannot_ask(run, made, monkeypatch):
@@ -187,24 +189,25 @@ def test_what_is_missing_is_said_in_one_line_with_status_2(
     assert len(ran.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (("nothing",), "not a query; choose one of"),
-        ((), "--list shows all"),
-        (("captures_by_day", "--tz", "Berlin"), "is no time zone; write one like Europe/Berlin"),
-        (("captures_by_day", "--set", "colour=red"), "no parameter colour here; it takes: since, until, tz"),
-        (("captures_by_day", "--set", "colour"), "write NAME=VALUE"),
-        (("captures_by_day", "--csv", "--json"), "choose one of --json and --csv"),
-        (("captures_by_day", "--xlsx", "nowhere/november.xlsx"), "--xlsx nowhere/november.xlsx: No such file"),
-        (("captures_by_day", "--since", "yesterday"), "is not a time"),
-        (("captures_by_day", "--since", "2026-11-02", "--until", "2026-11-01"), "is not before"),
-    ],
-)
-def test_a_question_that_is_none_is_refused(run, made, arguments, told):
-    ran = run("archive", "query", *arguments)
-    assert ran.status == 2
-    assert told in " ".join(ran.err.replace("│", "").split())
+NO_QUESTIONS = [
+    (("nothing",), "not a query; choose one of"),
+    ((), "--list shows all"),
+    (("captures_by_day", "--tz", "Berlin"), "is no time zone; write one like Europe/Berlin"),
+    (("captures_by_day", "--set", "colour=red"), "no parameter colour here; it takes: since, until, tz"),
+    (("captures_by_day", "--set", "colour"), "write NAME=VALUE"),
+    (("captures_by_day", "--csv", "--json"), "choose one of --json and --csv"),
+    (("captures_by_day", "--xlsx", "nowhere/november.xlsx"), "--xlsx nowhere/november.xlsx: No such file"),
+    (("captures_by_day", "--since", "yesterday"), "is not a time"),
+    (("captures_by_day", "--since", "2026-11-02", "--until", "2026-11-01"), "is not before"),
+]
+
+
+def test_a_question_that_is_none_is_refused(run, made):
+    for arguments, told in NO_QUESTIONS:
+        with case(*arguments):
+            ran = run("archive", "query", *arguments)
+            assert ran.status == 2
+            assert told in " ".join(ran.err.replace("│", "").split())
 
 
 def test_a_fact_that_cannot_be_archived_is_named_by_status_and_doctor(run, run_apart, service, made, taken):
@@ -420,22 +423,23 @@ def test_the_list_of_queries_says_what_each_answers_and_a_description_what_it_re
     assert "captures_by_day" in run("archive", "query", "--list").out
 
 
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (("SELECT 1; SELECT 2",), "it holds 2 statements; write one SELECT"),
-        (("DROP VIEW facts",), "DROP is not allowed; write one SELECT"),
-        (("SELECT * FROM read_text('/etc/passwd')",), "it may read the views facts and batches, and no file"),
-        (("SELECT nothing FROM facts",), 'Referenced column "nothing" not found'),
-        (("SELECT 1", "--class", "refund"), "--class 'refund' is no class; there are: attempt, capture"),
-        (("SELECT 1", "--since", "yesterday"), "--since 'yesterday' is not a time"),
-    ],
-)
-def test_sql_that_cannot_be_run_is_refused_in_one_line(run, made, arguments, told):
-    ran = run("archive", "sql", *arguments)
-    assert (ran.status, ran.out) == (2, "")
-    assert told in ran.err
-    assert len(ran.err.splitlines()) == 1
+REFUSED_SQL = [
+    (("SELECT 1; SELECT 2",), "it holds 2 statements; write one SELECT"),
+    (("DROP VIEW facts",), "DROP is not allowed; write one SELECT"),
+    (("SELECT * FROM read_text('/etc/passwd')",), "it may read the views facts and batches, and no file"),
+    (("SELECT nothing FROM facts",), 'Referenced column "nothing" not found'),
+    (("SELECT 1", "--class", "refund"), "--class 'refund' is no class; there are: attempt, capture"),
+    (("SELECT 1", "--since", "yesterday"), "--since 'yesterday' is not a time"),
+]
+
+
+def test_sql_that_cannot_be_run_is_refused_in_one_line(run, made):
+    for arguments, told in REFUSED_SQL:
+        with case(*arguments):
+            ran = run("archive", "sql", *arguments)
+            assert (ran.status, ran.out) == (2, "")
+            assert told in ran.err
+            assert len(ran.err.splitlines()) == 1
 
 
 def test_manifests_are_signed_with_a_key_that_a_command_makes(

@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from cases import case
 from http_server import HttpServer
 from psycopg import sql
 from service import PATIENCE_S, drop_database
@@ -161,30 +162,32 @@ def test_every_command_reads_or_is_audited():
     assert sum(map(len, kinds)) == len(COMMANDS)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_acts_under_its_own_name_if_it_changes_something_and_else_not_at_all(name):
-    tree = ast.parse(inspect.getsource(COMMANDS[name].callback).strip())
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
-    names = {
-        argument.value
-        for call in calls
-        if call.func.id in ("acting", "as_command")  # type: ignore[attr-defined]
-        for argument in call.args
-        if isinstance(argument, ast.Constant)
-    }
-    assert names == ({name} if name in CHANGING else set())
+def test_a_command_acts_under_its_own_name_if_it_changes_something_and_else_not_at_all():
+    for name in COMMANDS:
+        with case(name):
+            tree = ast.parse(inspect.getsource(COMMANDS[name].callback).strip())
+            calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+            names = {
+                argument.value
+                for call in calls
+                if call.func.id in ("acting", "as_command")  # type: ignore[attr-defined]
+                for argument in call.args
+                if isinstance(argument, ast.Constant)
+            }
+            assert names == ({name} if name in CHANGING else set())
 
 
-@pytest.mark.parametrize("name", sorted(CHANGING))
-def test_who_and_why_can_be_said_and_why_must_be_where_it_matters(name):
-    options = {option: each for each in COMMANDS[name].params for option in each.opts}
-    assert "--actor" in options
-    assert ("--reason" in options and options["--reason"].required) == (name in NEED_A_REASON)
+def test_who_and_why_can_be_said_and_why_must_be_where_it_matters():
+    for name in sorted(CHANGING):
+        with case(name):
+            options = {option: each for each in COMMANDS[name].params for option in each.opts}
+            assert "--actor" in options
+            assert ("--reason" in options and options["--reason"].required) == (name in NEED_A_REASON)
 
 
-@pytest.mark.parametrize("name", sorted(CHANGING))
-def test_a_command_s_name_is_archived(name):
-    assert set(records.members({"command": name, "count": 2})) == {"command", "count"}
+def test_a_command_s_name_is_archived():
+    for name in CHANGING:
+        assert set(records.members({"command": name, "count": 2})) == {"command", "count"}, name
 
 
 def test_the_page_names_every_command_that_changes_something():
@@ -246,22 +249,23 @@ def test_what_cannot_be_recorded_is_not_done(run, service):
 # Who it was.
 
 
-@pytest.mark.parametrize("name", sorted(CHANGING))
-def test_production_refuses_the_user_of_the_shell_in_one_line(run, name, monkeypatch, tmp_path):
+def test_production_refuses_the_user_of_the_shell_in_one_line(run, monkeypatch, tmp_path):
     monkeypatch.setenv("BILLING_ENVIRONMENT", "production")
     monkeypatch.setenv("BILLING_STRIPE_KEY", "env:A_KEY")
     for setting in ("BILLING_TIMING", "STRIPE_API_BASE"):
         monkeypatch.delenv(setting)
-    command = (*name.split(), *LEAST.get(name, ()), *(("--reason", "INC-12") if name in NEED_A_REASON else ()))
-    ran = run(*command)
-    assert (ran.status, ran.out) == (2, "")
-    (line,) = ran.err.splitlines()
-    assert line.startswith(f"billing {name}: production must know who does this")
-    assert line.removeprefix(f"billing {name}: ") in PAGE
-    # Named, it goes on, and finds that this is no database of production.
-    assert "belongs to environment 'test'" in run(*command, "--actor", "grace").err
-    monkeypatch.setenv("BILLING_ACTOR", "grace")
-    assert "belongs to environment 'test'" in run(*command).err
+    for name in sorted(CHANGING):
+        with case(name), monkeypatch.context() as here:
+            command = (*name.split(), *LEAST.get(name, ()), *(("--reason", "INC-12") if name in NEED_A_REASON else ()))
+            ran = run(*command)
+            assert (ran.status, ran.out) == (2, "")
+            (line,) = ran.err.splitlines()
+            assert line.startswith(f"billing {name}: production must know who does this")
+            assert line.removeprefix(f"billing {name}: ") in PAGE
+            # Named, it goes on, and finds that this is no database of production.
+            assert "belongs to environment 'test'" in run(*command, "--actor", "grace").err
+            here.setenv("BILLING_ACTOR", "grace")
+            assert "belongs to environment 'test'" in run(*command).err
 
 
 LEAST = {

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from cases import case
 from command import whole
 from sqlalchemy.engine import make_url
 
@@ -74,27 +75,27 @@ def test_migrating_a_database_of_another_environment_changes_nothing(run, monkey
     assert "belongs to environment 'test'" in one_line(run("migrate"))
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        (*CAPTURE[:4], "0", *CAPTURE[5:]),
-        (*CAPTURE[:6], "XXX", *CAPTURE[7:]),
-        (*CAPTURE[:2], "", *CAPTURE[3:]),
-        ("invoice", "issue", "--customer", "c", "--line", " =5", "--currency", "EUR", *DUE_14),
-        ("invoice", "issue", "--customer", "c", "--line", "x=5", "--currency", "EUR", *DUE_0),
-        ("switch", "pull", "everybody", "--reason", "x"),
-        ("switch", "pull", "captures", "--reason", ""),
-        ("switch", "release", "captures", "--reason", "x"),
-        ("status", "cap_unknown"),
-        ("explain", "order-unknown"),
-        ("quarantine", "show", "wrk_unknown"),
-        ("quarantine", "replay", "wrk_unknown", "--reason", "x"),
-        ("invoice", "reopen", "inv_unknown", "--reason", "x"),
-    ],
-    ids=lambda arguments: " ".join(arguments[:3]),
-)
-def test_bad_input_and_unknown_ids_are_told_in_one_line(run, arguments):
-    one_line(run(*arguments))
+BAD_INPUT = [
+    (*CAPTURE[:4], "0", *CAPTURE[5:]),
+    (*CAPTURE[:6], "XXX", *CAPTURE[7:]),
+    (*CAPTURE[:2], "", *CAPTURE[3:]),
+    ("invoice", "issue", "--customer", "c", "--line", " =5", "--currency", "EUR", *DUE_14),
+    ("invoice", "issue", "--customer", "c", "--line", "x=5", "--currency", "EUR", *DUE_0),
+    ("switch", "pull", "everybody", "--reason", "x"),
+    ("switch", "pull", "captures", "--reason", ""),
+    ("switch", "release", "captures", "--reason", "x"),
+    ("status", "cap_unknown"),
+    ("explain", "order-unknown"),
+    ("quarantine", "show", "wrk_unknown"),
+    ("quarantine", "replay", "wrk_unknown", "--reason", "x"),
+    ("invoice", "reopen", "inv_unknown", "--reason", "x"),
+]
+
+
+def test_bad_input_and_unknown_ids_are_told_in_one_line(run):
+    for arguments in BAD_INPUT:
+        with case(*arguments):
+            one_line(run(*arguments))
 
 
 @pytest.mark.parametrize(
@@ -128,62 +129,62 @@ def test_a_process_with_the_redis_of_another_environment_does_not_start(run_apar
 ISSUE = ("invoice", "issue", "--customer", "c", "--currency", "EUR", *DUE_14)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (("captrue",), "billing: no such command 'captrue'; did you mean 'capture'?"),
-        (("switch", "pul"), "billing switch: no such command 'pul'; did you mean 'pull'?"),
-        (
-            ("capture", "--paymnt-intent", "pi_1"),
-            "billing capture: no such option --paymnt-intent; did you mean --payment-intent?",
-        ),
-        (("doctor", "--zzz"), "billing doctor: no such option --zzz"),
-        (
-            ("capture", "--payment-intent", "pi_1"),
-            "billing capture: --amount is missing; `billing capture --help` shows an example",
-        ),
-        (("worker",), "billing worker: QUEUE is missing; `billing worker --help` shows an example"),
-        (
-            ("worker", "documents"),
-            "billing worker: 'documents' is not a queue; choose one of: captures, refunds, invoices, maintenance",
-        ),
-        (("doctor", "now"), "billing doctor: got unexpected extra argument(s) (now)"),
-        (("status", "--timeout"), "billing: --timeout needs a value"),
-        (("status", "x", "--timeout", "soon"), "billing status: --timeout must be a valid number"),
-        (("status", "x", "--timeout", "-1"), "billing status: --timeout must be greater than or equal to 0"),
-        ((*CAPTURE[:4], "0", *CAPTURE[5:]), "billing capture: --amount must be positive"),
-        (
-            (*CAPTURE[:4], "1.5", *CAPTURE[5:]),
-            "billing capture: --amount is in minor units, a whole number of up to 12 digits: 1999 is 19.99 USD",
-        ),
-        (
-            (*CAPTURE[:6], "EURO", *CAPTURE[7:]),
-            "billing capture: --currency must be one of Stripe's presentment currencies, by its code of three letters: "
-            "use 'EUR' (docs/currencies.md lists them)",
-        ),
-        (
-            (*CAPTURE[:2], "pi/1", *CAPTURE[3:]),
-            "billing: --payment-intent must be the id of a payment intent, pi_...; letters, digits and _ only, at most "
-            "255 characters",
-        ),
-        ((*ISSUE, "--line", "foo=0"), "billing invoice issue: --line 1: the amount must be positive"),
-        (
-            (*ISSUE, "--line", "x=1", "--line", "foo"),
-            "billing invoice issue: --line 2 is not DESCRIPTION=MINOR_UNITS, such as '3 seats=4500'",
-        ),
-        (
-            (*ISSUE, "--line", f"foo={'9' * 5000}"),
-            "billing invoice issue: --line 1 is not DESCRIPTION=MINOR_UNITS, such as '3 seats=4500'",
-        ),
-        (
-            ("standin", "authorize", "19.99", "USD"),
-            "billing standin authorize: AMOUNT is in minor units, a whole number of up to 12 digits: 1999 is 19.99 USD",
-        ),
-    ],
-    ids=lambda given: " ".join(given[-3:]) if isinstance(given, tuple) else "",
-)
-def test_what_is_written_wrongly_is_told_in_one_line_that_names_it(run, arguments, told):
-    assert one_line(run(*arguments)) == told
+WRITTEN_WRONGLY = [
+    (("captrue",), "billing: no such command 'captrue'; did you mean 'capture'?"),
+    (("switch", "pul"), "billing switch: no such command 'pul'; did you mean 'pull'?"),
+    (
+        ("capture", "--paymnt-intent", "pi_1"),
+        "billing capture: no such option --paymnt-intent; did you mean --payment-intent?",
+    ),
+    (("doctor", "--zzz"), "billing doctor: no such option --zzz"),
+    (
+        ("capture", "--payment-intent", "pi_1"),
+        "billing capture: --amount is missing; `billing capture --help` shows an example",
+    ),
+    (("worker",), "billing worker: QUEUE is missing; `billing worker --help` shows an example"),
+    (
+        ("worker", "documents"),
+        "billing worker: 'documents' is not a queue; choose one of: captures, refunds, invoices, maintenance",
+    ),
+    (("doctor", "now"), "billing doctor: got unexpected extra argument(s) (now)"),
+    (("status", "--timeout"), "billing: --timeout needs a value"),
+    (("status", "x", "--timeout", "soon"), "billing status: --timeout must be a valid number"),
+    (("status", "x", "--timeout", "-1"), "billing status: --timeout must be greater than or equal to 0"),
+    ((*CAPTURE[:4], "0", *CAPTURE[5:]), "billing capture: --amount must be positive"),
+    (
+        (*CAPTURE[:4], "1.5", *CAPTURE[5:]),
+        "billing capture: --amount is in minor units, a whole number of up to 12 digits: 1999 is 19.99 USD",
+    ),
+    (
+        (*CAPTURE[:6], "EURO", *CAPTURE[7:]),
+        "billing capture: --currency must be one of Stripe's presentment currencies, by its code of three letters: "
+        "use 'EUR' (docs/currencies.md lists them)",
+    ),
+    (
+        (*CAPTURE[:2], "pi/1", *CAPTURE[3:]),
+        "billing: --payment-intent must be the id of a payment intent, pi_...; letters, digits and _ only, at most "
+        "255 characters",
+    ),
+    ((*ISSUE, "--line", "foo=0"), "billing invoice issue: --line 1: the amount must be positive"),
+    (
+        (*ISSUE, "--line", "x=1", "--line", "foo"),
+        "billing invoice issue: --line 2 is not DESCRIPTION=MINOR_UNITS, such as '3 seats=4500'",
+    ),
+    (
+        (*ISSUE, "--line", f"foo={'9' * 5000}"),
+        "billing invoice issue: --line 1 is not DESCRIPTION=MINOR_UNITS, such as '3 seats=4500'",
+    ),
+    (
+        ("standin", "authorize", "19.99", "USD"),
+        "billing standin authorize: AMOUNT is in minor units, a whole number of up to 12 digits: 1999 is 19.99 USD",
+    ),
+]
+
+
+def test_what_is_written_wrongly_is_told_in_one_line_that_names_it(run):
+    for arguments, told in WRITTEN_WRONGLY:
+        with case(*arguments):
+            assert one_line(run(*arguments)) == told
 
 
 def test_an_unknown_role_is_a_matter_of_usage(run):
@@ -197,24 +198,25 @@ def test_a_live_key_outside_of_production_is_refused_by_its_mode(run, monkeypatc
     assert "canary" not in line
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "pgbouncer=true",
-        "schema=public&connection_limit=1",
-        "statement_timeout=5000",
-        "ssl=false",
-        "target_session_attrs=any",
-        "application_name=shop&connect_timeout=30",
-    ],
-)
-def test_what_hosting_writes_into_a_database_url_is_no_reason_to_migrate(run, monkeypatch, service, query):
+OF_HOSTING = [
+    "pgbouncer=true",
+    "schema=public&connection_limit=1",
+    "statement_timeout=5000",
+    "ssl=false",
+    "target_session_attrs=any",
+    "application_name=shop&connect_timeout=30",
+]
+
+
+def test_what_hosting_writes_into_a_database_url_is_no_reason_to_migrate(run, monkeypatch, service):
     capture = service.ask_for_capture()
-    monkeypatch.setenv("DATABASE_URL", f'"{service.url}?{query}"\n')
-    ran = run("status", capture)
-    assert ran.status == 0, ran.err
-    ran = run("doctor")
-    assert ("ignored in " in ran.out) == (query not in ("ssl=false", "target_session_attrs=any"))
+    for query in OF_HOSTING:
+        with case(query):
+            monkeypatch.setenv("DATABASE_URL", f'"{service.url}?{query}"\n')
+            ran = run("status", capture)
+            assert ran.status == 0, ran.err
+            ran = run("doctor")
+            assert ("ignored in " in ran.out) == (query not in ("ssl=false", "target_session_attrs=any"))
 
 
 def test_several_hosts_are_tried_in_turn(run, monkeypatch, service):
@@ -276,8 +278,7 @@ def is_typed(told: str) -> bool:
     return not hasattr(command, "commands") and set(re.findall(r"--[a-z-]+", told)) <= options
 
 
-@pytest.mark.parametrize("page", sorted(BILLING.glob("*.py")), ids=lambda page: page.stem)
-def test_no_message_of_the_domain_names_a_setting_or_an_option(page):
+def test_no_message_of_the_domain_names_a_setting_or_an_option():
     """Who asks through a program of his own has neither; the command adds how a setting or an option is called.
 
     Advice is for the operator who asked with `billing explain`: it has the command to type in a field of its own, and
@@ -285,7 +286,9 @@ def test_no_message_of_the_domain_names_a_setting_or_an_option(page):
     settings = "|".join(map(re.escape, map(variable, Settings.model_fields)))
     named = re.compile(rf"\b(?:{settings})\b|(?<![\w-])--[a-z]")
     beside = {do for _, command, do in ADVICE.values() if command is not None}
-    assert [told for told in texts(page) if named.search(told) and not is_typed(told) and told not in beside] == []
+    for page in sorted(BILLING.glob("*.py")):
+        wrong = [told for told in texts(page) if named.search(told) and not is_typed(told) and told not in beside]
+        assert wrong == [], page.name
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import shlex
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
+from cases import case
 from service import Service
 from structlog.testing import capture_logs
 
@@ -130,15 +130,21 @@ def test_one_piece_that_cannot_be_changed_harms_no_other_and_the_exit_status_say
     assert [row["about"] for row in run("audit", "--json").json] == [second]
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [(), ("wrk_1", "--untouched"), ("wrk_1", "--all"), ("--all", "--contract", "x"), ("--older-than", "2 weeks")],
-    ids=" ".join,
-)
-def test_what_is_meant_must_be_said_and_in_one_way(run, arguments) -> None:
-    ran = run("quarantine", "assign", *arguments, "--to", "grace")
-    assert ran.status == 2
-    assert len(ran.err.splitlines()) == 1
+NOT_MEANT = [
+    (),
+    ("wrk_1", "--untouched"),
+    ("wrk_1", "--all"),
+    ("--all", "--contract", "x"),
+    ("--older-than", "2 weeks"),
+]
+
+
+def test_what_is_meant_must_be_said_and_in_one_way(run) -> None:
+    for arguments in NOT_MEANT:
+        with case(*arguments):
+            ran = run("quarantine", "assign", *arguments, "--to", "grace")
+            assert ran.status == 2
+            assert len(ran.err.splitlines()) == 1
 
 
 def test_the_first_touch_of_each_stay_is_kept_with_its_time(run, service: Service) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psycopg.errors
 import pytest
+from cases import case
 from command import Run
 from service import Service
 from sqlalchemy import select
@@ -192,20 +193,23 @@ def test_a_switch_that_expired_is_pulled_anew_before_any_relay_has_seen_it(run: 
     assert (anew["reason"], anew["expires_at"], releases(service)) == ("INC-13", None, [("billing", "expired")])
 
 
-@pytest.mark.parametrize("expires", ["0h", "2", "h", "-2h", "99999d", "yesterday", "2020-01-01", ""])
-def test_a_time_that_is_none_or_over_is_refused_and_nothing_is_pulled(run: Run, service: Service, expires: str) -> None:
-    refused = run("switch", "pull", "captures", "--reason", "INC-12", f"--expires={expires}")
-    assert (refused.status, refused.out) == (2, "")
-    assert run("switch", "list").out == "no switch is pulled\n"
+def test_a_time_that_is_none_or_over_is_refused_and_nothing_is_pulled(run: Run, service: Service) -> None:
+    for expires in ["0h", "2", "h", "-2h", "99999d", "yesterday", "2020-01-01", ""]:
+        with case(expires):
+            refused = run("switch", "pull", "captures", "--reason", "INC-12", f"--expires={expires}")
+            assert (refused.status, refused.out) == (2, "")
+            assert run("switch", "list").out == "no switch is pulled\n"
 
 
-@pytest.mark.parametrize(
-    "scope", ["nothing", "currency:EURO", "currency:", "queue:capture", "contract:probe_provider", "account:", "cap"]
-)
-def test_a_scope_that_does_not_exist_is_refused_with_those_that_do(run: Run, service: Service, scope: str) -> None:
-    refused = run("switch", "pull", scope, "--reason", "INC-12")
-    assert (refused.status, refused.out) == (2, "")
-    assert run("switch", "list").out == "no switch is pulled\n"
+NO_SCOPES = ["nothing", "currency:EURO", "currency:", "queue:capture", "contract:probe_provider", "account:", "cap"]
+
+
+def test_a_scope_that_does_not_exist_is_refused_with_those_that_do(run: Run, service: Service) -> None:
+    for scope in NO_SCOPES:
+        with case(scope):
+            refused = run("switch", "pull", scope, "--reason", "INC-12")
+            assert (refused.status, refused.out) == (2, "")
+            assert run("switch", "list").out == "no switch is pulled\n"
 
 
 def test_help_and_page_name_every_kind_of_scope(run: Run) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cases import case
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 from stripe_secrets import stripe_secrets
@@ -48,14 +49,15 @@ PLACES: dict[str, Callable[[Session, str], object]] = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("name", SECRETS)
-def test_a_secret_of_stripe_is_refused_wherever_it_is_passed(session: Session, place: str, name: str) -> None:
-    with pytest.raises(billing.InvalidText) as refused:
-        PLACES[place](session, SECRETS[name])
-    said = str(refused.value)
-    assert "bcdfghjk" not in said
-    assert SECRETS[name][:14] not in said
-    assert any(kind in said for kind in KINDS), said
+def test_a_secret_of_stripe_is_refused_wherever_it_is_passed(session: Session, place: str) -> None:
+    for name, secret in SECRETS.items():
+        with case(name):
+            with pytest.raises(billing.InvalidText) as refused:
+                PLACES[place](session, secret)
+            said = str(refused.value)
+            assert "bcdfghjk" not in said
+            assert secret[:14] not in said
+            assert any(kind in said for kind in KINDS), said
     for table in (Capture, Invoice, Switch, Fact):
         assert session.scalar(select(func.count()).select_from(table)) == 0
 

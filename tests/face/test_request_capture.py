@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from cases import case
 from sqlalchemy import Engine, NullPool, create_engine, func, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -135,21 +136,21 @@ BAD_IDS = ["", " ", "pi 1", "pi_1\n", "pi_\x00", "pi_é", "x" * 256, None, 5, b"
 
 
 @pytest.mark.parametrize("name", ["payment_intent", "request_id", "correlation_id", "account"])
-@pytest.mark.parametrize("bad", BAD_IDS, ids=repr)
-def test_an_id_that_is_not_one_is_refused_before_anything_is_written(session: Session, name: str, bad: Any):
-    if name in ("correlation_id", "account") and (bad is None or bad == ""):
-        return
-    with pytest.raises(billing.InvalidRequest):
-        ask(session, **{name: bad})
+def test_an_id_that_is_not_one_is_refused_before_anything_is_written(session: Session, name: str):
+    for bad in BAD_IDS:
+        if name in ("correlation_id", "account") and (bad is None or bad == ""):
+            continue
+        with case(repr(bad)), pytest.raises(billing.InvalidRequest):
+            ask(session, **{name: bad})
     still_usable(session)
     assert rows(session) == 0
 
 
 @pytest.mark.parametrize("name", ["payment_intent", "account"])
-@pytest.mark.parametrize("bad", ["pi_1/cancel?", "../refunds?charge=ch_1&x=", "pi_1#", "pi_1%2Fcancel", "a@b.example"])
-def test_an_id_that_would_lead_to_another_path_is_refused(session: Session, name: str, bad: str):
-    with pytest.raises(billing.InvalidRequest):
-        ask(session, **{name: bad})
+def test_an_id_that_would_lead_to_another_path_is_refused(session: Session, name: str):
+    for bad in ("pi_1/cancel?", "../refunds?charge=ch_1&x=", "pi_1#", "pi_1%2Fcancel", "a@b.example"):
+        with case(bad), pytest.raises(billing.InvalidRequest):
+            ask(session, **{name: bad})
 
 
 @pytest.mark.parametrize("actor", ["x" * 256, "", "a\x00b", 5])

@@ -4,10 +4,12 @@ import contextlib
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import product
 from typing import Any
 from unittest import mock
 
 import pytest
+from cases import case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from protocol_model import FATES, MAKING, PAUSES, REFUSALS, TAKE, TAKING, Schedule, Violation, World
@@ -57,10 +59,10 @@ def test_random_schedules_take_money_once_and_end():
 
 
 @pytest.mark.parametrize("fate", FATES)
-@pytest.mark.parametrize("late", [0.0, 0.5, 0.99])
-@pytest.mark.parametrize("times", [1, 2, 4])
-def test_every_fate_by_itself_ends(fate: str, late: float, times: int):
-    ended(World(Schedule([(fate, late)] * times, [])).run())
+def test_every_fate_by_itself_ends(fate: str):
+    for late, times in product([0.0, 0.5, 0.99], [1, 2, 4]):
+        with case(f"{times} times, late {late}"):
+            ended(World(Schedule([(fate, late)] * times, [])).run())
 
 
 # The provider refuses, and does not say of what state it speaks: a 400 that has a key, and one that has none.
