@@ -25,7 +25,6 @@ from jobs.local.seaweed import SeaweedFS
 from jobs.local.servers import LocalServers
 from jobs.local.servers import StandIn as StandInServer
 from jobs.local.supervisor import Child
-from stripe_standin.control import Control as StandIn
 
 HOUR_S, LAST_S = 3600, 20
 """Most tests take less than so many seconds, on a busy machine, too."""
@@ -131,8 +130,8 @@ def service(template: LocalServers, database_url: str) -> Iterator[Service]:
     """
     if (left_s := HOUR_S - time.time() % HOUR_S) < LAST_S:
         time.sleep(left_s)
-    StandIn(template.environment["STRIPE_API_BASE"]).reset()
     service = Service(template, database_url)
+    service.standin.reset()
     # At once: by default Valkey frees the memory later, and a test may ask how much is used.
     service.redis.execute_command("FLUSHALL", "SYNC")
     yield service

@@ -13,7 +13,7 @@ from uuid import uuid4
 import psycopg
 from psycopg import sql
 from redis import Redis
-from sqlalchemy import Engine, event, select, text, update
+from sqlalchemy import Connection, Engine, event, select, text, update
 from sqlalchemy.engine import make_url
 
 import billing
@@ -102,7 +102,7 @@ class Service:
         self.engines = {kind: acting_as(kind, url, timing) for kind in KINDS}
         self.redis: Redis = bells.open_redis(self.redis_url, PATIENCE_S)
         self.standin = StandIn(self.stripe_api_base)
-        self.call_settings = CallSettings("billing", "test", False, API_VERSION, timing, self._own_account())
+        self.call_settings = CallSettings("billing", "test", False, API_VERSION, timing, own_account(self))
         self.relay = Relay(
             self.engines["relay"],
             timing,
@@ -110,13 +110,10 @@ class Service:
         )
         self._asked = 0
 
-    def _own_account(self) -> str:
-        return self.by_hand("/v1/account", method="GET")
-
     def ask_at(self, address: str, key: str) -> None:
         """From now on Stripe is there, and nothing is known of it but its own API: no faults, no clock, no effects."""
         self.stripe_api_base, self.stripe_key = address, key
-        self.call_settings = replace(self.call_settings, own_account=self._own_account())
+        self.call_settings = replace(self.call_settings, own_account=own_account(self))
 
     def close(self) -> None:
         self.forget_connections()
@@ -391,6 +388,17 @@ class Service:
         return Counter(effect["amount"] for effect in self.effects("capture", intent))
 
 
+_ACCOUNTS: dict[tuple[str, str], str] = {}
+
+
+def own_account(service: Service) -> str:
+    """The account of our key, as the first service was told that asked there."""
+    there = (service.stripe_api_base, service.stripe_key)
+    if there not in _ACCOUNTS:
+        _ACCOUNTS[there] = service.by_hand("/v1/account", method="GET")
+    return _ACCOUNTS[there]
+
+
 class Through:
     """The real gateway, with something done before a request, or to its answer."""
 
@@ -416,26 +424,28 @@ def patient_engine(url: str, timing: Timing = SHORT, *, name: str, **options: An
 
     A test's thread may stand still between two statements: on a busy machine for longer than such a session lives.
     """
-    engine = database.open_engine(url, timing, name=name, **options)
-
-    @event.listens_for(engine, "connect")
-    def _(connection: Any, _record: Any) -> None:
-        connection.execute("SET idle_in_transaction_session_timeout = 0")
-        connection.commit()
-
-    return engine
+    return with_settings(database.open_engine(url, timing, name=name, **options))
 
 
 def acting_as(kind: str, url: str, timing: Timing = SHORT, **settings: str) -> Engine:
     """An engine of the owner's that is held to what this kind of process may; `settings` are Postgres' own."""
-    engine = patient_engine(url, timing, name=f"test-{kind}", paging=kind == "archiver")
+    engine = database.open_engine(url, timing, name=f"test-{kind}", paging=kind == "archiver")
+    return with_settings(engine, role=f"billing_{kind}", **settings)
+
+
+def with_settings(engine: Engine, **settings: str) -> Engine:
+    """Its sessions are patient, and have these settings."""
+    every = {"idle_in_transaction_session_timeout": "0", **settings}
+    statement = sql.SQL("; ").join(
+        sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in every.items()
+    )
 
     @event.listens_for(engine, "connect")
     def _(connection: Any, _record: Any) -> None:
-        connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(f"billing_{kind}")))
-        for name, value in settings.items():
-            connection.execute("SELECT set_config(%s, %s, false)", [name, value])
-        connection.commit()
+        # One round trip, and no transaction.
+        connection.autocommit = True
+        connection.execute(statement)
+        connection.autocommit = False
 
     return engine
 
@@ -473,6 +483,26 @@ def make_database(stack: LocalServers, name: str) -> str:
     with psycopg.connect(_plain(admin_url), autocommit=True) as admin:
         admin.execute(copy.format(sql.Identifier(name), sql.Identifier(TEMPLATE)))
     return admin_url.set(database=name).render_as_string(hide_password=False)
+
+
+def empty(connection: Connection) -> None:
+    """No rows, and numbers that begin with 1 again. To truncate a table takes about a millisecond, whether it has rows
+    or not, so only those are that were written to; `installation` stays."""
+    connection.execute(text(WAIT_FOR_LOCKS))
+    if written := connection.scalars(text(WRITTEN)).all():
+        connection.execute(text(f"TRUNCATE {', '.join(written)} RESTART IDENTITY CASCADE"))
+
+
+WRITTEN = """
+    SELECT CAST(tables.oid::regclass AS text) FROM pg_class AS tables
+    WHERE relnamespace = 'billing'::regnamespace AND relkind = 'r'
+        AND relname NOT IN ('installation', 'alembic_version')
+        AND (pg_relation_size(tables.oid) > 0 OR EXISTS (
+            -- A row that was refused has taken a number, too.
+            SELECT FROM pg_sequence JOIN pg_depend ON objid = seqrelid
+            WHERE refobjid = tables.oid AND pg_sequence_last_value(seqrelid) IS NOT NULL
+        ))
+"""
 
 
 def drop_database(stack: LocalServers, name: str) -> None:

@@ -11,11 +11,11 @@ from uuid import uuid4
 import pytest
 from command import run, settings
 from evidence import Archive, Lines
-from service import Service, drop_database, make_database
+from service import Service, drop_database, empty, make_database
+from sqlalchemy import text
 
 from archive.s3.store import Store
 from archive.writing import batch_size, set_aside, writer
-from billing.tables.schema import Table
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.servers import LocalServers
 from jobs.process import archiving
@@ -36,11 +36,11 @@ def shared_house(template: LocalServers) -> Iterator[Service]:
 
 @pytest.fixture
 def service(shared_house: Service) -> Service:
-    tables = sorted(str(table) for table in Table.metadata.sorted_tables if table.name != "installation")
-    shared_house.execute("DROP SCHEMA public CASCADE")
-    shared_house.execute("CREATE SCHEMA public")
-    shared_house.execute(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY")
-    shared_house.execute("UPDATE billing.installation SET purged_upto = 0")
+    with shared_house.engine.begin() as connection:
+        empty(connection)
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+        connection.execute(text("UPDATE billing.installation SET purged_upto = 0"))
     shared_house.standin.reset()
     shared_house.redis.flushall()
     return shared_house

@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from service import WAIT_FOR_LOCKS, drop_database, make_database, patient_engine
+from service import drop_database, empty, make_database, patient_engine
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from billing.tables.schema import Table
 from jobs.local.servers import LocalServers
 
 DATABASE = "face"
@@ -25,10 +24,8 @@ def _engine(template: LocalServers) -> Iterator[Engine]:
 @pytest.fixture
 def engine(_engine: Engine) -> Engine:
     """Empty."""
-    tables = ", ".join(f"billing.{name.name}" for name in Table.metadata.sorted_tables if name.name != "installation")
     with _engine.begin() as connection:
-        connection.execute(text(WAIT_FOR_LOCKS))
-        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
+        empty(connection)
         connection.execute(text("DROP TABLE IF EXISTS public.orders"))
         connection.execute(text("CREATE TABLE public.orders (id text PRIMARY KEY)"))
     return _engine
