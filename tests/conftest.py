@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
 
+import aws_models  # noqa: F401 - that it is imported has its effect
 import psycopg
 import pytest
 import verdicts

@@ -15,6 +15,7 @@ import gc
 import io
 import json
 import os
+import runpy
 import select
 import signal
 import socket
@@ -36,15 +37,24 @@ class Forked:
     """As a `subprocess.Popen`, as far as the tests and `jobs.local.supervisor.Child` use one."""
 
     def __init__(
-        self, arguments: Sequence[str], environment: Mapping[str, str], output: int, error: int | None = None
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        output: int,
+        error: int | None = None,
+        *,
+        directory: Path | None = None,
+        program: Path | None = None,
     ) -> None:
-        """Start `billing` with these arguments; it writes to these open files."""
-        asked = {"arguments": arguments, "environment": dict(environment), "directory": os.getcwd()}
+        """Start `billing`, or this program of Python, with these arguments, here or in this directory; it writes to
+        these open files."""
+        self.args = ["billing" if program is None else str(program), *arguments]
+        where = os.getcwd() if directory is None else str(directory)
+        asked = {"words": self.args, "environment": dict(environment), "directory": where}
         status, its_status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with its_status:
             files = [its_status.fileno(), output, output if error is None else error]
             socket.send_fds(begin(), [json.dumps(asked).encode()], files)
-        self.args = ["billing", *arguments]
         self.returncode: int | None = None
         self._status = status
         self.pid = int(status.recv(16))
@@ -70,12 +80,15 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-def child(name: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> Child:
+def child(
+    name: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path, directory: Path | None = None
+) -> Child:
     """What `Supervisor.spawn` returns; its output is appended to the file `log`."""
     log.touch(mode=0o600)
     with log.open("ab") as output:
         begins = output.tell()
-        return Child(name, Forked(arguments, environment, output.fileno()), log, signal.SIGTERM, begins=begins)
+        process = Forked(arguments, environment, output.fileno(), directory=directory)
+        return Child(name, process, log, signal.SIGTERM, begins=begins)
 
 
 @cache
@@ -130,13 +143,13 @@ def _serve(asking: socket.socket) -> None:
     _become(**json.loads(message))
 
 
-def _become(arguments: list[str], environment: dict[str, str], directory: str) -> None:
+def _become(words: list[str], environment: dict[str, str], directory: str) -> None:
     # As for every process that a supervisor starts (jobs/process/leash.py).
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(directory)
-    sys.argv = ["billing", *arguments]
+    sys.argv = words
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
 
@@ -153,4 +166,7 @@ if __name__ == "__main__":
     # What is there now is never garbage, and is not copied by a collector that looks at it.
     gc.freeze()
     _serve(socket.socket(fileno=int(sys.argv[1])))
+    if sys.argv[0] != "billing":
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        sys.exit()
     import_module("jobs.cli").main()

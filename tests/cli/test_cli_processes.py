@@ -17,14 +17,21 @@ from jobs.process.health import YOUNG_S
 
 
 @pytest.fixture
-def start(settings):
+def start(spawn, settings):
+    """A process with the settings that a command in this process has."""
+    return lambda *arguments: spawn(*arguments, **settings)
+
+
+@pytest.fixture
+def up(settings):
+    """`billing up`, in a terminal of its own."""
     with Supervisor() as supervisor:
 
-        def start(*arguments: str):
-            program = [sys.executable, "-m", "jobs.cli", *arguments]
-            return supervisor.spawn("-".join(arguments), program, {**os.environ, "PYTHONUNBUFFERED": "1"})
+        def up(*options: str):
+            program = [sys.executable, "-m", "jobs.cli", "up", *options]
+            return supervisor.spawn("up", program, {**os.environ, "PYTHONUNBUFFERED": "1"})
 
-        yield start
+        yield up
 
 
 def test_a_capture_is_carried_out_while_it_is_waited_for(start, run, service):
@@ -71,10 +78,10 @@ def test_migrating_twice_changes_nothing(run, service):
     assert first["environment"] == "test"
 
 
-def test_up_prints_what_another_terminal_needs_and_leaves_nothing(start, run, monkeypatch):
+def test_up_prints_what_another_terminal_needs_and_leaves_nothing(up, run, monkeypatch):
     for name in ("DATABASE_URL", "REDIS_URL", "STRIPE_API_BASE", "S3_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
-    process = start("up", "--json")
+    process = up("--json")
     process.wait_until(lambda: process.output().rstrip().endswith("}"), "up to print", timeout_s=60)
     told = json.loads(process.output())
     for name, value in told["environment"].items():
@@ -87,10 +94,10 @@ def test_up_prints_what_another_terminal_needs_and_leaves_nothing(start, run, mo
     assert not Path(told["environment"]["BILLING_HEALTH_DIRECTORY"]).parent.exists()
 
 
-def test_up_shows_what_to_try_and_in_the_end_how_to_forget_it(start, run, monkeypatch):
+def test_up_shows_what_to_try_and_in_the_end_how_to_forget_it(up, run, monkeypatch):
     for name in ("DATABASE_URL", "REDIS_URL", "STRIPE_API_BASE", "S3_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
-    process = start("up")
+    process = up()
     process.wait_until(lambda: "Ctrl-C ends everything" in process.output(), "up to print", timeout_s=60)
     exports = dict(re.findall(r"^export (\w+)='(.*)'$", process.output(), re.MULTILINE))
     # A file that is gone in the end would spoil every command of that terminal.

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import psycopg
 from files import SERVICES, entrypoint, environment, seconds, secrets_of
 from psycopg import sql
 
+from jobs.local import forked
 from jobs.local.postgres import Postgres
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.server import free_port, from_wheel
@@ -114,22 +116,37 @@ class Deployment:
             self._seaweedfs.remove_sockets()
 
     def run(self, name: str, *command: str, without: str = "", **changed: str) -> Child:
-        """A container of this service: with its own command, or with another one, as `docker compose run` takes it."""
+        """A container of this service that soon ends: with its own command, or with another one, as `docker compose
+        run` takes it. Its program is imported already (`forked`); what `up` starts are programs of their own."""
+        _, *arguments = self._words(name, command)
+        home, called = self._home(name, without), self._called(name)
+        log = self.directory / f"{called}.log"
+        return forked.child(called, arguments, self._values(name, home, changed), log, home / "empty")
+
+    def _run_program(self, name: str) -> Child:
+        home = self._home(name)
+        values = self._values(name, home, {})
+        return self.supervisor.spawn(self._called(name), self._words(name, ()), values, cwd=home / "empty")
+
+    def _called(self, name: str) -> str:
         self._started += 1
+        return f"{name}-{self._started}"
+
+    def _words(self, name: str, command: Sequence[str]) -> list[str]:
         service = SERVICES[name]
-        home = self._home(name, without)
+        return [*entrypoint(service["build"]["target"]), *(command or self.moved(name, service["command"]))]
+
+    def _values(self, name: str, home: Path, changed: Mapping[str, str]) -> dict[str, str]:
+        service = SERVICES[name]
         values = {**environment(service["build"]["target"]), **service.get("environment", {}), **changed}
         values = {variable: self._here(home, value) for variable, value in values.items()}
-        return self.supervisor.spawn(
-            f"{name}-{self._started}",
-            [*entrypoint(service["build"]["target"]), *(command or self.moved(name, service["command"]))],
-            {**values, **NOTHING_ELSE, "TMPDIR": str(home / "tmp")},
-            cwd=home / "empty",
-        )
+        return {**values, **NOTHING_ELSE, "TMPDIR": str(home / "tmp")}
 
     def healthy(self, name: str) -> bool:
         """What the health check of the file says inside this service's container."""
         _, *command = self.moved(name, SERVICES[name]["healthcheck"]["test"])
+        if command[0] == "billing":
+            return self.run(name, *command[1:]).wait(200.0) == 0
         home = self._home(name)
         values = {k: self._here(home, v) for k, v in SERVICES[name].get("environment", {}).items()}
         asked = {**values, **NOTHING_ELSE, "TMPDIR": str(home / "tmp")}
@@ -188,11 +205,11 @@ class Deployment:
             self._seaweedfs.start()
             self._ports["seaweedfs:8333"] = self._seaweedfs.port
         elif service["restart"] == "no":
-            child = self.run(name)
+            child = self._run_program(name)
             self.ended[name] = child.wait(60.0)
             assert self.ended[name] == 0, child.output()
         else:
-            child = self.children[name] = self.run(name)
+            child = self.children[name] = self._run_program(name)
             if name == "standin":
                 child.wait_until(self._standin_answers, "the stand-in to answer", 60.0)
 

@@ -46,6 +46,14 @@ def test_it_has_the_settings_that_it_is_given_and_no_others(monkeypatch: pytest.
     assert "BILLING_ENVIRONMENT" in in_a_process(["switch", "list"], {"DATABASE_URL": NOWHERE["DATABASE_URL"]}).err
 
 
+def test_another_program_than_the_command_is_given_its_arguments_and_its_directory(tmp_path: Path) -> None:
+    program, shown = tmp_path / "program.py", tmp_path / "shown"
+    program.write_text("import os, sys; print(__name__, sys.argv[1:], os.getcwd()); sys.exit(7)")
+    with shown.open("wb") as output:
+        assert Forked(["a", "b c"], os.environ, output.fileno(), directory=tmp_path, program=program).wait(60) == 7
+    assert shown.read_text() == f"__main__ ['a', 'b c'] {tmp_path}\n"
+
+
 def test_a_signal_ends_it_and_how_it_ended_is_known(waiting: Forked) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         waiting.wait(0)

