@@ -171,7 +171,7 @@ class Shop:
 
     def paid(self, number: int) -> str:
         """For a support agent: the state of an order's payment, and what happens next."""
-        return ", ".join(f"{each.state}; {each.next}" for each in self.statuses(number)) or "not asked for"
+        return " | ".join(f"{each.state}; {each.next}" for each in self.statuses(number)) or "not asked for"
 
     def statuses(self, number: int) -> list[billing.Status]:
         """Of each parcel in turn, and of a cancellation."""

@@ -94,6 +94,11 @@ def own_the_process() -> None:
     threading.excepthook = lambda raised: _crashed(raised.exc_type, raised.exc_value, raised.exc_traceback)
 
 
+def owns_the_process() -> bool:
+    """Whether it is a process with a log, and no command."""
+    return sys.excepthook is _crashed
+
+
 def about(entity: Entity | Work | Fact) -> dict[str, str | None]:
     """The two ids of a line about one operation. A search for either shows its whole life."""
     operation_id = entity.entity_id if isinstance(entity, Work | Fact) else entity.id

@@ -93,7 +93,7 @@ def test_an_order_that_ships_in_parcels_is_paid_parcel_by_parcel_and_the_rest_is
     assert service.settle(first, second) == ["captured", "captured"]
     assert [effect["amount"] for effect in service.effects("capture", intent)] == [1800, 1000]
     assert [effect["amount"] for effect in service.effects("release", intent)] == [200]
-    assert shop.paid(1) == "captured; nothing, this is final, captured; nothing, this is final"
+    assert shop.paid(1) == "captured; nothing, this is final | captured; nothing, this is final"
     assert shop.cost(1) == billing.Money(2800, "USD")
 
 

@@ -160,11 +160,9 @@ def _report_bug(error: Exception) -> None:
     """Report a bug of ours without the exception's message, which may quote a row or a parameter."""
     import json
 
-    import structlog
-
     from jobs import logs
 
-    if structlog.is_configured():
+    if logs.owns_the_process():
         logs.log.critical("process.crashed", exc_info=error)
     else:
         print_error("billing: this is a bug, please report it with these lines")

@@ -35,6 +35,9 @@ def _settings(logs_too: bool) -> Settings:
         heard = settings.metrics_port is not None or settings.otel_exporter_otlp_endpoint is not None
         logs.configure(settings.log_level, settings.log_format, heard=heard)
         logs.own_the_process()
+    else:
+        # A command answers by what it prints. Lines of the rooms that it uses are for processes.
+        logs.configure("error", "console")
     return settings
 
 
