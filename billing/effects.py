@@ -10,6 +10,7 @@
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from billing import observing
 from billing.answers import Kind, Reading, read_answer
@@ -60,7 +61,11 @@ def call(gateway: Gateway, prepared: Call, budget: Budget) -> Report:
         owner = account or prepared.own_account
         # A look may start late; only its whole length is limited.
         whole = Budget(not_after=budget.over_at, over_at=budget.over_at)
-        read = Reader(lambda path: gateway.send(Request("GET", path, account=account), whole), owner)
+
+        def get_in(of: str | None, path: str) -> Answer:
+            return gateway.send(Request("GET", path, account=of), whole)
+
+        read = Reader(partial(get_in, account), owner, get_in)
         came_back = prepared.step.look(prepared.loaded, read, gateway.livemode)
         requests = read.requests
     else:

@@ -9,6 +9,11 @@ One schedule is no function: it is a step that only looks at Stripe, on a queue 
 pause while it is away (`billing.event_sweep`).
 """
 
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy.orm import Session
+
+from billing.accounts import accounts
 from billing.event_sweep import READ_EVENTS, run_of
 from billing.facts import new_fact
 from billing.gateway import RUN
@@ -22,6 +27,13 @@ from billing.tables.facts import Fact
 from billing.tables.scheduled_runs import ScheduledRun
 
 QUEUE = "maintenance"
+
+
+def _connected(session: Session, rows: Sequence[ScheduledRun]) -> Iterator[tuple[str, str]]:
+    """Every connected account, for the runs that read in them."""
+    sweeps = [row.id for row in rows if STEPS[row.schedule] is READ_EVENTS]
+    for account in accounts(session) if sweeps else ():
+        yield from ((run, account) for run in sweeps if account is not None)
 
 
 def _ask(loaded: LoadedOperation) -> Ask:
@@ -75,6 +87,7 @@ OPERATION = Operation(
     ),
     next_step=lambda loaded: STEPS[run_of(loaded).schedule] if run_of(loaded).state == RunState.DUE else None,
     steps={step.name: step for step in STEPS.values()}.__getitem__,
+    parts=_connected,
     shown=lambda _session, row: {
         "schedule": row.schedule,
         "at": row.at,

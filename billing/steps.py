@@ -110,10 +110,18 @@ class LookResult:
 
 
 class Reader:
-    """Reads at the provider on behalf of one look, within one budget."""
+    """Reads at the provider on behalf of one look, within one budget.
 
-    def __init__(self, get: Callable[[str], Answer], account: str | None = None) -> None:
-        self._get = get
+    `get` reads in the account of the operation, and `get_in` in the one that is named.
+    """
+
+    def __init__(
+        self,
+        get: Callable[[str], Answer],
+        account: str | None = None,
+        get_in: Callable[[str | None, str], Answer] | None = None,
+    ) -> None:
+        self._get, self._get_in = get, get_in or (lambda _account, path: get(path))
         self.account = account
         """The account that the objects belong to, if we know it. The key of another account gets 404 for each of
         them."""
@@ -122,7 +130,12 @@ class Reader:
 
     def get(self, path: str, parameters: Json | None = None) -> Answer:
         self.requests += 1
-        return self._get(f"{path}?{encode(parameters)}" if parameters else path)
+        return self._get(_with(path, parameters))
+
+    def get_in(self, account: str | None, path: str, parameters: Json) -> Answer:
+        """As `get`, in this account: a connected one, or None for that of our own key."""
+        self.requests += 1
+        return self._get_in(account, _with(path, parameters))
 
     def pages(self, path: str, parameters: Json) -> Iterator[Json]:
         """Every object of a list, all pages. Raises Unread when a page cannot be read."""
@@ -139,6 +152,10 @@ class Reader:
             if not items or "id" not in items[-1]:
                 raise Unread(None, "a list that does not say how to go on")
             after = {"starting_after": str(items[-1]["id"])}
+
+
+def _with(path: str, parameters: Json | None) -> str:
+    return f"{path}?{encode(parameters)}" if parameters else path
 
 
 class Unread(Exception):
