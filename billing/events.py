@@ -132,7 +132,7 @@ def event_of(data: object, *, source: str) -> ReceivedEvent | None:
         charge=_id(subject.get("charge") or subject.get("latest_charge")),
         invoice=_id(subject.get("invoice")),
         operation_id=_own_id(_within(subject, "metadata").get(METADATA_KEY)),
-        caused_by=_operation_of_key(data.get("request")),
+        caused_by=operation_of_key(data.get("request")),
         source=source,
     )
 
@@ -183,7 +183,7 @@ def _own_id(value: object) -> str | None:
     return value if isinstance(value, str) and _fits(_OWN_ID, value) else None
 
 
-def _operation_of_key(request: object) -> str | None:
+def operation_of_key(request: object) -> str | None:
     """The operation in an idempotency key of ours. Nothing of any other key is kept: another system may have put an
     address into it."""
     key = request.get("idempotency_key") if isinstance(request, Mapping) else None

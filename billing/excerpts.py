@@ -35,6 +35,7 @@ SHAPES: dict[str, Shape] = {
     "amount_captured": whole,
     "amount_received": whole,
     "amount_refunded": whole,
+    "available_on": _time,
     "billing_capture": like(r"cap_[A-Za-z0-9_]{1,36}"),
     "billing_line": like(r"\d{1,4}"),
     "billing_operation": like(r"[a-z]{3}_[A-Za-z0-9_]{1,36}"),

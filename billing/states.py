@@ -173,6 +173,8 @@ def go(*starts: str, to: str, by: str, when: str, observed: bool = False) -> tup
     return tuple(Transition(start, to, by, when, observed) for start in starts)
 
 
+BOOKED = "its money went to the bank: the entry of Stripe's ledger, with fee, net and payout"
+
 _C = CaptureState
 CAPTURE = Life(
     of="capture",
@@ -201,6 +203,7 @@ CAPTURE = Life(
     topics={
         "authorization_read": "the authorization was read from Stripe",
         "deadline_near": "its authorization lapses soon, and it has not ended; the fact says what it waits for",
+        "booked": BOOKED,
     },
 )
 
@@ -275,6 +278,7 @@ REFUND = Life(
             when="a late success contradicts it; after a replay a worker looks at Stripe",
         ),
     ),
+    topics={"booked": BOOKED},
 )
 
 FREES_ITS_AMOUNT = (RefundState.FAILED, RefundState.CANCELED, RefundState.REFUSED)

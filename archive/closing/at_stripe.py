@@ -49,6 +49,7 @@ def _totals(session: Session, since: datetime, until: datetime) -> Sequence[Row[
 
 _COMPARED_UNTIL = text(
     "SELECT to_char(min(compared_until) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') FROM billing.stripe_cursors"
+    " WHERE list <> 'archive'"
 )
 _TOTALS = text(
     """

@@ -98,6 +98,9 @@ PAYLOAD: dict[str, Shape] = {
     "authorized": yes_or_no,
     "authorised": yes_or_no,  # in facts from before migration 0010
     "authorized_minor": whole,
+    # Of an entry of Stripe's ledger, in UTC: from when on it can be paid out, and when the money moved.
+    "available_on": moment,
+    "booked_at": moment,
     # Why an authorization is given back: one of Stripe's four words.
     "cancellation_reason": code,
     "capture_before": moment,
@@ -117,18 +120,25 @@ PAYLOAD: dict[str, Shape] = {
     "currency": _currency,
     # Stripe's own opaque id. Which customer it is, only Postgres knows; erasure deletes it there.
     "customer": id_of(IdKind.CUSTOMER),
+    # Of Stripe's ledger.
+    "entry": like(r"txn_[A-Za-z0-9_]{1,128}"),
     # Of Stripe's, by which a change was noticed.
     "event": like(r"evt_[A-Za-z0-9_]{1,128}"),
     "event_type": like(r"[a-z][a-z0-9_]{0,39}(?:\.[a-z0-9_]{1,40}){1,5}"),
     "expires_at": moment,
+    "fee_minor": whole,
     "generation": whole,
     "keeps_remainder": yes_or_no,
     "learned": code,
     "lines": whole,
     "minor": whole,
+    "net_minor": whole,
     "number": invoice_number,
     "outcome": code,
     "payment_intent": id_of(IdKind.PAYMENT_INTENT),
+    # Of Stripe's, in which it went to the bank, and how much that was with everything else in it.
+    "payout": like(r"po_[A-Za-z0-9_]{1,128}"),
+    "payout_minor": whole,
     "per_hour": whole,
     "probes": yes_or_no,
     "refund_reason": code,

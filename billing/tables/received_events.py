@@ -26,6 +26,12 @@ class ReceivedEvent(Table):
         Index("received_events_received_at", "received_at"),
         # What was heard about an operation (`billing.stripes_side`).
         Index("received_events_matched", "matched_with", postgresql_where=text("matched_with IS NOT NULL")),
+        # Those that name an operation of ours which is not known here: an alarm.
+        Index(
+            "received_events_strange",
+            "received_at",
+            postgresql_where=text("state = 'unknown' AND (operation_id IS NOT NULL OR caused_by IS NOT NULL)"),
+        ),
         CheckConstraint(f"id ~ '{EVENT_ID}'", name="id_shape"),
         CheckConstraint(f"type ~ '{EVENT_TYPE}'", name="type_shape"),
         known_state(states.EVENT),

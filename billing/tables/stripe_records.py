@@ -12,7 +12,8 @@ class StripeRecord(Table):
     """One object as Stripe last showed it, with ids, amounts and states only: nothing about a person.
 
     `object` is Stripe's word for what it is: `balance_transaction` (an entry of the ledger), `charge`, `refund`,
-    `payout` or `invoice`. Amounts are in minor units. `account` is `own` for the account of our own key.
+    `payout`, `invoice`, or `payment_intent` for one that was canceled. Amounts are in minor units. `account` is `own`
+    for the account of our own key.
     """
 
     __tablename__ = "stripe_records"
@@ -24,6 +25,21 @@ class StripeRecord(Table):
         Index("stripe_records_by_payout", "payout", postgresql_where=text("payout IS NOT NULL")),
         Index("stripe_records_by_time", "account", "created_at"),
         Index("stripe_records_payouts", "account", "created_at", postgresql_where=text("object = 'payout'")),
+        # Entries of which no fact was written yet (`jobs.reconciliation.booking`).
+        Index(
+            "stripe_records_paid_out",
+            "account",
+            "payout",
+            "id",
+            postgresql_where=text("object = 'balance_transaction' AND told_at IS NULL AND payout IS NOT NULL"),
+        ),
+        Index(
+            "stripe_records_kept",
+            "account",
+            "created_at",
+            "id",
+            postgresql_where=text("object = 'balance_transaction' AND told_at IS NULL AND payout IS NULL"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(String(255), primary_key=True)
@@ -38,13 +54,18 @@ class StripeRecord(Table):
     fee_minor: Mapped[int | None]
     net_minor: Mapped[int | None]
     currency: Mapped[str | None] = mapped_column(String(3))
-    # The metadata `billing_operation` of the object, or of the payment intent that it belongs to.
+    # The metadata `billing_operation` of the object, or of the payment intent that it belongs to; of a canceled intent
+    # the operation in the key of the call.
     operation_id: Mapped[str | None] = mapped_column(String(40))
     payment_intent: Mapped[str | None] = mapped_column(String(255))
     # Of an entry: the charge, the refund or the payout that moved the money.
     source: Mapped[str | None] = mapped_column(String(255))
     # Of an entry: the payout in which it went to the bank.
     payout: Mapped[str | None] = mapped_column(String(255))
+    # Of an entry: from when on Stripe can pay it out.
+    available_at: Mapped[datetime | None]
+    # Of an entry: when the fact `booked` of its operation was written, or it was found to be of none.
+    told_at: Mapped[datetime | None]
     # By Stripe's clock. Of a charge it is the authorization's; the capture's is that of its entry.
     created_at: Mapped[datetime]
     # When the page was asked for that showed it so. An older page changes nothing.

@@ -55,7 +55,7 @@ _PULL_AND_RELEASE = May(
 _MIRROR = May(
     see=_all("stripe_records"),
     write=_all("stripe_records"),
-    change=_these("state amount_minor fee_minor net_minor operation_id payout seen_at"),
+    change=_these("state amount_minor fee_minor net_minor operation_id payout available_at told_at seen_at"),
 )
 _CURSORS = May(
     see=_all("stripe_cursors"),
@@ -292,7 +292,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
     # A worker reconciles by schedule, and an operator by command.
     "stripe_records": {"worker": _MIRROR, "operator": _MIRROR, "reader": May(see=_all("stripe_records"))},
     "stripe_cursors": {
-        "relay": May(see=_these("compared_until")),
+        "relay": May(see=_these("list compared_until")),
         "worker": _CURSORS,
         "operator": _CURSORS,
         "reader": May(see=_all("stripe_cursors")),

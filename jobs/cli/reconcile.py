@@ -41,7 +41,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def reconcile(since: Moment = None, until: Moment = None, actor: Actor = "", as_json: AsJson = False) -> None:
-    """Read on in Stripe's own records, and compare them with our rows.
+    """Read on in Stripe's own records and in the archive, and compare them with our rows.
 
     It goes on where the last pass ended, with the schedule `reconcile_stripe` as with this command, and may be stopped
     and run again. Its result is rows: `billing differences list`. Nothing is changed at Stripe, so a restricted key
@@ -100,6 +100,14 @@ def _show_report(report: "Report") -> None:
         )
     if done.gone:
         print_line(f"{counted(done.gone, 'difference')} gone")
+    if report.booked:
+        entries = counted(report.booked, "entry", "entries")
+        print_line(f"{entries} of Stripe's ledger told to the archive: fees, net and payouts")
+    if report.archive.compared_until is not None:
+        facts = counted(report.archive.facts, "archived fact")
+        print_line(f"{facts} compared, until {clock(report.archive.compared_until)[:-7]} UTC")
+    else:
+        print_line(f"the archive is not compared: {report.archive.why}")
     for each in report.unread:
         print_line(f"NOT READ {each.account}: {each.why}; the next pass goes on there")
     if report.open:

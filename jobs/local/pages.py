@@ -20,7 +20,7 @@ from jobs.access.kinds import S3_POLICIES, s3_policy
 from jobs.growth.retention import KEPT
 from jobs.metrics.instruments import instruments
 from jobs.metrics.labels import LABELS
-from jobs.reconciliation.classes import CLASSES
+from jobs.reconciliation.classes import BY_NAME
 from jobs.road.retries import ERRORS, POLICIES
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -191,7 +191,7 @@ def _as_json(value: object) -> list[str]:
 
 
 def classes() -> str:
-    rows = [f"| `{each.name}` | {each.meaning} | {each.owner} | {each.next_step} |" for each in CLASSES]
+    rows = [f"| `{each.name}` | {each.meaning} | {each.owner} | {each.next_step} |" for each in BY_NAME.values()]
     return "\n".join(("| class | what it means | whose | what to do |", "|---|---|---|---|", *rows)) + "\n"
 
 

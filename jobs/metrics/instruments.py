@@ -221,6 +221,14 @@ _OF_EVERYTHING = (
         "oldest_s",
     ),
     _read(
+        "billing_events_strange",
+        "events",
+        "",
+        "events of the last day that name an operation which is not known here, counted up to 20,000",
+        "strange_events",
+        "events",
+    ),
+    _read(
         "billing_work",
         "pieces of work",
         "queue state",

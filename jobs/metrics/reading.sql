@@ -124,6 +124,13 @@ SELECT count(*) AS unmatched,
                                    - min(received_at) FILTER (WHERE isfinite(received_at))), 0) AS oldest_s
   FROM (SELECT received_at FROM billing.received_events WHERE state = 'received' ORDER BY match_at LIMIT :most) AS waiting;
 
+-- name: strange_events
+-- Of the last day. Its key or the metadata of its object names an operation of ours, and for an hour none had this id.
+SELECT count(*) AS events
+  FROM (SELECT FROM billing.received_events
+         WHERE state = 'unknown' AND (operation_id IS NOT NULL OR caused_by IS NOT NULL)
+           AND received_at > clock_timestamp() - interval '1 day' LIMIT :most) AS strange;
+
 -- name: switches
 SELECT count(*) AS switches FROM billing.switches WHERE state = 'pulled';
 
@@ -134,7 +141,8 @@ SELECT open.class, count(*) AS differences, extract(epoch FROM clock_timestamp()
  GROUP BY open.class;
 
 -- name: reconciliation
-SELECT coalesce(extract(epoch FROM clock_timestamp() - min(compared_until)), 0) AS lag_s FROM billing.stripe_cursors;
+SELECT coalesce(extract(epoch FROM clock_timestamp() - min(compared_until)), 0) AS lag_s
+  FROM billing.stripe_cursors WHERE list <> 'archive';
 
 -- name: tables
 SELECT c.relname AS "table", pg_total_relation_size(c.oid) AS bytes

@@ -1,4 +1,5 @@
-"""How a pass of reconciliation reads Stripe: with this process's own key, only reading, at the pace of all workers."""
+"""How a pass of reconciliation reads Stripe: with this process's own key, only reading, at the pace of all workers. And
+the archive, where this process knows its bucket."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -34,9 +35,10 @@ def opened(
             redis = until_the_end.enter_context(bells.open_redis(process.redis_url, TIMEOUT_S))
             shared = SharedBuckets(redis, settings.environment)
         pace = Pace(process.terms, shared=shared, share=ALONE, leaves=LEAVES)
-        yield Reconciliation(
-            Paced(process.gateway(1), pace),
-            transact,
-            SETTLE_SHORT if settings.timing == "short" else SETTLE,
-            tell,
-        )
+        archive = None
+        if settings.archive_bucket is not None:
+            from jobs.process import reading_archive  # noqa: PLC0415 - lazy: what S3 and Parquet need is large
+
+            archive = until_the_end.enter_context(reading_archive.opened(settings))
+        settle = SETTLE_SHORT if settings.timing == "short" else SETTLE
+        yield Reconciliation(Paced(process.gateway(1), pace), transact, settle, tell, archive)

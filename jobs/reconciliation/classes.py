@@ -54,7 +54,7 @@ CLASSES = (
     DifferenceClass(
         "state",
         OPERATIONS,
-        "Stripe's records show the effect, and it is not over here",
+        "at Stripe it has gone further than here",
         "billing explain ID; is its work held, or in quarantine? A worker looks at Stripe and settles it",
     ),
     DifferenceClass(
@@ -100,4 +100,19 @@ CLASSES = (
         "billing explain ID; do workers run? Is a switch pulled, or its work in quarantine?",
     ),
 )
-BY_NAME = {each.name: each for each in CLASSES}
+OF_THE_ARCHIVE = (
+    DifferenceClass(
+        "missing_in_archive",
+        OPERATIONS,
+        "it moved money here, and the archive has no fact that says so",
+        "billing explain ID; is its fact set aside (billing doctor)? Nothing is purged that the archive does not hold",
+    ),
+    DifferenceClass(
+        "archive_differs",
+        FINANCE,
+        "the archive says that it moved money, and our row says otherwise or is gone",
+        "was this database restored? billing recover. Else find who changed the row: the archive is under a lock",
+    ),
+)
+"""Those of the third side, whose statements are beside `archived.py`."""
+BY_NAME = {each.name: each for each in (*CLASSES, *OF_THE_ARCHIVE)}

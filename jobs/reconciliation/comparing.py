@@ -22,13 +22,13 @@ from typing import Any
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
-from billing import ids, observing, row_io, statements
+from billing import observing, row_io, statements
 from billing.database import Transact
-from billing.operations import OPERATIONS
+from billing.operations import OPERATIONS, by_id
 from jobs.growth import tables
-from jobs.reconciliation import classes
+from jobs.reconciliation import classes, findings
 from jobs.reconciliation.classes import CLASSES, DifferenceClass
-from jobs.reconciliation.mirror import INVOICES, LEDGER, Listed
+from jobs.reconciliation.mirror import LEDGER, Listed
 
 SQL = statements.beside(__file__)
 
@@ -42,10 +42,7 @@ FACTS = 1000
 BEHIND = "state"
 """The class of what Stripe shows to be over, and is not over here."""
 
-_OURS = {LEDGER.name: "capture", INVOICES.name: "invoice"}
-"""By list, the kind of operations that is compared with it."""
-_CHANGED = {LEDGER.name: "changed_capture", INVOICES.name: "changed_invoice"}
-"""By list, the statement that finds what changed of that kind."""
+COMPARED = [each.name for each in CLASSES]
 
 
 @dataclass(slots=True)
@@ -99,13 +96,20 @@ class Comparison:
             after = page[-1].id + 1
 
     def _shown_or_open(self, session: Session, begin: datetime, end: datetime) -> set[str]:
-        kind = _OURS[self.listed.name]
-        values = {"account": self.account, "since": begin, "until": end, "kind": kind}
+        values = {
+            "account": self.account,
+            "since": begin,
+            "until": end,
+            "own": [OPERATIONS[kind].prefix for kind in self.listed.kinds],
+            "known": [operation.prefix for operation in OPERATIONS.values()],
+            "others": self.listed is LEDGER,
+        }
         return set(statements.run(session, SQL["shown_or_open"], **values).scalars())
 
     def _changed(self, session: Session, after: int, last: int) -> Sequence[Row[Any]]:
-        values = {"account": self.account, "after": after, "last": last, "most": FACTS}
-        return statements.run(session, SQL[_CHANGED[self.listed.name]], **values).all()
+        kinds = list(self.listed.kinds)
+        values = {"account": self.account, "after": after, "last": last, "most": FACTS, "kinds": kinds}
+        return statements.run(session, SQL["changed"], **values).all()
 
     def _compare(self, session: Session, subjects: list[str], until: datetime) -> None:
         values = {"subjects": subjects, "until": until}
@@ -115,47 +119,25 @@ class Comparison:
         for each in CLASSES:
             rows = self._rows(session, each, settled, until)
             named += [(each.name, row.subject) for row in rows]
-            self.counted.found += sum(self._write(session, each, row) for row in rows)
+            self.counted.found += sum(findings.write(session, self.account, each.name, row) for row in rows)
             behind += [row.subject for row in rows] if each.name == BEHIND else []
-        over = statements.run(
-            session,
-            SQL["gone"],
-            subjects=settled,
-            classes=[name for name, _ in named],
-            found=[subject for _, subject in named],
-        )
-        self.counted.gone += over.rowcount
+        self.counted.gone += findings.end(session, COMPARED, settled, named)
         self.counted.compared += len(settled)
         self.counted.noticed += self._notice(session, behind)
 
     def _notice(self, session: Session, behind: list[str]) -> int:
         """One that a worker has locked is left to the next pass: it may be over by then."""
-        if not behind:
-            return 0
-        table = OPERATIONS[_OURS[self.listed.name]].table
-        locking = select(table).where(table.id.in_(behind)).order_by(table.id).with_for_update(skip_locked=True)
-        rows = [row for row in session.scalars(locking) if observing.may_have_changed(row)]
-        row_io.save(session, rows, [observing.notice(row, source=observing.RECONCILIATION) for row in rows])
-        return len(rows)
+        noticed = 0
+        for operation in map(OPERATIONS.__getitem__, self.listed.kinds):
+            table, mine = operation.table, [each for each in behind if by_id(each) is operation]
+            locking = select(table).where(table.id.in_(mine)).order_by(table.id).with_for_update(skip_locked=True)
+            rows = [row for row in session.scalars(locking) if observing.may_have_changed(row)] if mine else []
+            row_io.save(session, rows, [observing.notice(row, source=observing.RECONCILIATION) for row in rows])
+            noticed += len(rows)
+        return noticed
 
     def _rows(self, session: Session, each: DifferenceClass, subjects: list[str], until: datetime) -> list[Row[Any]]:
         """Of each subject one row: of several entries that do not add up, the first names the charge."""
         values = {"subjects": subjects, "until": until, "covered_from": self.covered_from}
         once = {row.subject: row for row in reversed(statements.run(session, classes.SQL[each.name], **values).all())}
         return list(once.values())
-
-    def _write(self, session: Session, each: DifferenceClass, row: Row[Any]) -> bool:
-        """True if it was not open before."""
-        opened = statements.run(
-            session,
-            SQL["found"],
-            id=ids.new("dif"),
-            kind=each.name,
-            subject=row.subject,
-            stripe_id=row.stripe_id,
-            account=self.account,
-            minor=None if row.minor is None else int(row.minor),
-            currency=row.currency,
-            what=row.what,
-        )
-        return bool(opened.scalar_one())

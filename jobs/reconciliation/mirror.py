@@ -2,8 +2,9 @@
 
 The ledger (balance transactions) is the list that leads: money cannot move at Stripe without an entry, and an entry is
 dated when the money moves, not when its charge was authorized. Each entry comes with its charge, refund or payout, and
-with the payment intent, whose metadata names our operation. Invoices that are only sent move no money, so they are a
-list of their own.
+with the payment intent, whose metadata names our operation. What moves no money has lists of its own: invoices that are
+only sent, and authorizations that were canceled. Of those the events are read, because an event is dated when it
+happened, and names the key of the call that did it; a payment intent is listed by when it was made.
 
 A window of at most a day is read from its newest object to its oldest, because that is how Stripe lists; then the next
 begins. It begins `OVERLAP` before the end of the last one, because Stripe may date an entry before it shows it.
@@ -19,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from billing import statements
 from billing.database import Transact
+from billing.events import operation_of_key
 from billing.facts import OWN
 from billing.gateway import Answer, Budget, Gateway, Request, Response, boot_clock, encode
 from billing.steps import METADATA_KEY, Json, Unread, body_of
@@ -36,18 +38,27 @@ payment-intents/asynchronous-capture); as much again for clocks."""
 READ_S = 8.0
 """One page. A scheduled pass stops ten seconds before its end, so that no read outlasts it."""
 ENTRY = "balance_transaction"
+EVENTS_KEPT = timedelta(days=29)
+"""Stripe lists the events of 30 days (docs.stripe.com/api/events/list); a day for a pass that takes long."""
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One of Stripe's lists. `rows`: the records that one item of it holds."""
+    """One of Stripe's lists. `kinds`: the operations that are compared with it. `rows`: the records that one item of it
+    holds. `kept`: Stripe lists nothing that is older; None: it lists everything."""
 
     name: str
     path: str
     asking: Mapping[str, Any]
+    kinds: tuple[str, ...]
     rows: Callable[[Json], Iterator[Row]]
+    kept: timedelta | None = None
+
+    def reaches(self, since: datetime, now: datetime) -> datetime:
+        """From when on it can be read, if it is wanted since then."""
+        return since if self.kept is None else max(since, now - self.kept)
 
 
 class NotRead(Exception):
@@ -70,6 +81,7 @@ def of_entry(item: Json) -> Iterator[Row]:
         fee_minor=item.get("fee"),
         net_minor=item.get("net"),
         source=moved.get("id") if isinstance(source, Mapping) else source,
+        available_at=_moment(item["available_on"]) if type(item.get("available_on")) is int else None,
     )
     if (what := moved.get("object")) in ("charge", "refund", "payout"):
         yield _record(moved, str(what), amount_minor=moved.get("amount_captured" if what == "charge" else "amount"))
@@ -79,14 +91,28 @@ def of_invoice(item: Json) -> Iterator[Row]:
     yield _record(item, "invoice", amount_minor=item.get("total"))
 
 
+def of_cancellation(item: Json) -> Iterator[Row]:
+    """The payment intent that an event says was canceled, and whose key did it."""
+    data = item.get("data")
+    intent = data.get("object") if isinstance(data, Mapping) else None
+    if isinstance(intent, Mapping) and isinstance(intent.get("id"), str):
+        happened = {"id": intent["id"], "created": item.get("created"), "livemode": item.get("livemode")}
+        row = _record({**intent, **happened}, "payment_intent", amount_minor=intent.get("amount"))
+        yield {**row, "operation_id": operation_of_key(item.get("request")), "payment_intent": intent["id"]}
+
+
 LEDGER = Listed(
     "ledger",
     "/v1/balance_transactions",
     {"expand": ["data.source", "data.source.payment_intent"]},
+    ("capture", "refund"),
     of_entry,
 )
-INVOICES = Listed("invoices", "/v1/invoices", {}, of_invoice)
-LISTS = (LEDGER, INVOICES)
+INVOICES = Listed("invoices", "/v1/invoices", {}, ("invoice",), of_invoice)
+CANCELLATIONS = Listed(
+    "cancellations", "/v1/events", {"types": ["payment_intent.canceled"]}, ("void",), of_cancellation, EVENTS_KEPT
+)
+LISTS = (LEDGER, INVOICES, CANCELLATIONS)
 
 
 class Mirror:
@@ -215,7 +241,7 @@ def _record(item: Json, what: str, **more: Any) -> Row:
         # A capture writes it on the intent; the charge was made before, and a refund has its own.
         "operation_id": (_operation(expanded) if what == "charge" else None) or _operation(item),
         "payment_intent": expanded.get("id") if expanded else intent,
-        "created_at": datetime.fromtimestamp(item.get("created", 0), UTC).isoformat(),
+        "created_at": _moment(item.get("created", 0)),
         **more,
     }
 
@@ -236,6 +262,10 @@ def _without_entries(payout: str, asked_at: datetime) -> Row:
         "payout": payout,
         "created_at": asked_at.isoformat(),
     }
+
+
+def _moment(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat()
 
 
 def _second(moment: datetime) -> int:

@@ -1,4 +1,5 @@
-"""One pass of reconciliation: for each account, Stripe's lists are read on, and what has come is compared.
+"""One pass of reconciliation: for each account, Stripe's lists are read on, and what has come is compared; then the
+archive.
 
 A pass may die at any line, run twice, or end because its time is over: pages, payouts and compared hours are each noted
 in the transaction that stores them, so the next pass goes on from there. An account that cannot be read stops nobody
@@ -8,6 +9,7 @@ else's.
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import select
@@ -16,8 +18,11 @@ from sqlalchemy.orm import Session
 from billing import database, statements
 from billing.accounts import accounts
 from billing.database import Transact
+from billing.facts import OWN
 from billing.gateway import Gateway
 from billing.tables.schema import Installation
+from jobs.reconciliation.archived import Archive, ArchiveComparison, ArchiveSide
+from jobs.reconciliation.booking import Booking
 from jobs.reconciliation.comparing import Comparison, Counted
 from jobs.reconciliation.mirror import LEDGER, LISTS, Listed, Mirror, NotRead
 
@@ -48,7 +53,8 @@ class Report:
 
     `compared_until`: everything before is compared, for every account; None if no pass ever read anything. `open`: by
     class, how many differences. `in_doubt`: operations with a call that is in flight, in doubt or undecided, which are
-    not compared. `complete`: False if its time was over before the end.
+    not compared. `booked`: facts about money that went to the bank. `archive`: the third side. `complete`: False if its
+    time was over before the end.
     """
 
     pages: int = 0
@@ -57,6 +63,8 @@ class Report:
     in_doubt: int = 0
     open: dict[str, int] = field(default_factory=dict)
     unread: list[Unread] = field(default_factory=list)
+    booked: int = 0
+    archive: ArchiveSide = field(default_factory=ArchiveSide)
     complete: bool = True
 
     def as_result(self) -> dict[str, Any]:
@@ -64,22 +72,30 @@ class Report:
         return {
             "pages": self.pages,
             **asdict(self.counted),
+            "booked": self.booked,
             "compared_until": self.compared_until and self.compared_until.isoformat(),
             "in_doubt": self.in_doubt,
             "open": self.open,
             "unread": [asdict(each) for each in self.unread[:20]],
+            "archive": {
+                "facts": self.archive.facts,
+                "compared_until": self.archive.compared_until and self.archive.compared_until.isoformat(),
+                "why": self.archive.why,
+            },
             "complete": self.complete,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """`gateway` only reads. `settle`: the settle window. `tell` gets a line of progress now and then."""
+    """`gateway` only reads. `settle`: the settle window. `tell` gets a line of progress now and then. `archive`: None
+    where none is configured."""
 
     gateway: Gateway
     transact: Transact
     settle: timedelta = SETTLE
     tell: Callable[[str], object] = lambda _: None
+    archive: Archive | None = None
 
     def run(
         self, left_s: Callable[[], float], *, since: datetime | None = None, until: datetime | None = None
@@ -90,15 +106,21 @@ class Reconciliation:
         now, begin, every = self.transact(_standing)
         end = until or now
         if since is not None:
-            self.transact(lambda session: statements.run(session, SQL["begin_again"], since=since))
+            for listed in LISTS:
+                self.transact(partial(_begin_again, listed=listed, since=listed.reaches(since, now)))
         for account in every:
             mirror = Mirror(self.gateway, self.transact, account)
             try:
                 for listed in LISTS:
-                    report.complete &= self._one(mirror, listed, since or begin, end, left_s, report)
+                    first = listed.reaches(since or begin, now)
+                    report.complete &= self._one(mirror, listed, first, end, left_s, report)
             except NotRead as error:
                 report.unread.append(Unread(error.account, error.why))
             report.pages += mirror.pages
+        if self.archive is not None:
+            third = ArchiveComparison(self.transact, self.archive, [each or OWN for each in every])
+            third.compare(since or begin, end - self.settle, left_s, again=since is not None)
+            _add(report, third)
         self.transact(lambda session: _stand(session, report))
         return report
 
@@ -118,7 +140,7 @@ class Reconciliation:
                 if not mirror.read_window(listed, cursor, until, left_s):
                     return False
                 cursor = mirror.cursor(listed, begin)
-            if listed is LEDGER and not mirror.read_payouts(left_s):
+            if listed is LEDGER and not self._follow_the_money(mirror, cursor.covered_until, left_s, report):
                 return False
             self.tell(f"{mirror.name}: {listed.name} is read until {cursor.covered_until:%Y-%m-%d %H:%M} UTC")
             comparison = Comparison(self.transact, mirror.name, listed, cursor.covered_from, report.counted)
@@ -128,12 +150,33 @@ class Reconciliation:
             if cursor.covered_until >= until:
                 return True
 
+    def _follow_the_money(self, mirror: Mirror, until: datetime, left_s: Callable[[], float], report: Report) -> bool:
+        """Read what went to the bank, and write the facts about it. False: the time was over. Raises NotRead."""
+        if not mirror.read_payouts(left_s):
+            return False
+        booking = Booking(self.transact, mirror.name)
+        in_time = booking.tell(until, left_s)
+        report.booked += booking.booked
+        return in_time
+
 
 def _standing(session: Session) -> tuple[datetime, datetime, list[str | None]]:
     """Now; when the first pass begins; every account that something was asked for."""
     now = database.now(session)
     installed = session.scalars(select(Installation.created_at)).one()
     return now, max(installed - BEFORE, now - BACK), accounts(session)
+
+
+def _begin_again(session: Session, listed: Listed, since: datetime) -> None:
+    statements.run(session, SQL["begin_again"], list=listed.name, since=since)
+
+
+def _add(report: Report, third: ArchiveComparison) -> None:
+    report.archive = third.side
+    report.counted.found += third.found
+    report.counted.gone += third.gone
+    if third.unread is not None:
+        report.unread.append(Unread("archive", third.unread))
 
 
 def _stand(session: Session, report: Report) -> None:

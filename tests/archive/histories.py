@@ -119,6 +119,7 @@ class History:
             self._command(f"{n:02}")
         for n in range(50):
             self._refund(f"{n:02}")
+        self._book()
         self._spoil()
         self._archive()
 
@@ -322,6 +323,33 @@ class History:
             row.tell(end, why="expired_or_canceled_card" if end == "failed" else "", **of)
         if end == "succeeded" and rng.random() < 0.2:
             row.tell("failed", why="expired_or_canceled_card", **of)
+
+    # What Stripe's ledger said of them.
+
+    def _book(self) -> None:
+        """Some money went to the bank; a database that was restored has told some of it twice, and a bank has sent some
+        back."""
+        rng = random.Random(self.seed)
+        versions = {fact.entity_id: fact.entity_version for fact in self.facts}
+        moved = [fact for fact in self.facts if fact.topic in ("capture.captured", "refund.succeeded")]
+        for number, fact in enumerate(each for each in moved if rng.random() < 0.8):
+            gains, fee = (1, fact.minor // 50) if fact.entity_type == "capture" else (-1, 0)
+            minor, at = gains * fact.minor, fact.happened_at + timedelta(seconds=rng.randrange(90))
+            payout = None if rng.random() < 0.1 else f"po_{fact.account}{fact.currency}{at:%m}"
+            said = {"minor": minor, "currency": fact.currency, "account": fact.account or "own", "fee_minor": fee}
+            said |= {"net_minor": minor - fee, "booked_at": at.isoformat(), "available_on": at.isoformat()}
+            said |= {"entry": f"txn_{number}", "payout": payout, "payout_minor": 10**9 if payout else None}
+            of, version = fact.entity_id, versions[fact.entity_id] + 1
+            then = at + timedelta(days=rng.randrange(1, 9))
+            told = Told(f"{fact.entity_type}.booked", fact.entity_type, of, version, "billing", None, then, said)
+            self.add(told)
+            further: dict[str, Any] | None = {} if rng.random() < 0.05 else None
+            if further is None and fact.entity_type == "refund" and rng.random() < 0.2:
+                further = {"minor": -minor, "net_minor": -minor, "entry": f"txn_{number}b"}
+            if further is not None:
+                version, then = version + 1, then + timedelta(days=2)
+                self.add(replace(told, payload=told.payload | further, happened_at=then, entity_version=version))
+            versions[of] = version
 
     # Operators.
 

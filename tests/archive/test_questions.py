@@ -5,7 +5,7 @@ that begins or ends at a changeover of clocks.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -170,6 +170,57 @@ def test_what_was_given_back_and_what_came_of_other_refunds(check: Check) -> Non
             if fact.entity_type == "refund" and fact.what in REFUND.states and fact.what != "requested"
         ),
     )
+
+
+def booked(facts: Iterable[Told]) -> list[Told]:
+    """What Stripe's ledger said, each entry once."""
+    told = sorted((fact for fact in facts if fact.what == "booked"), key=lambda f: (f.happened_at, f.archive_seq))
+    return list({(fact.account, fact.entry): fact for fact in reversed(told)}.values())
+
+
+def in_figures(facts: Sequence[Told]) -> tuple[int, int, int, int, int, int]:
+    captures = [fact.minor for fact in facts if fact.entity_type == "capture"]
+    refunds = [fact.minor for fact in facts if fact.entity_type == "refund"]
+    fees, net = sum(fact.fee_minor for fact in facts), sum(fact.net_minor for fact in facts)
+    return len(captures), sum(captures), sum(minor < 0 for minor in refunds), -sum(refunds), fees, net
+
+
+def test_what_a_month_brought_less_stripes_fees(check: Check) -> None:
+    def expected(q: Asked) -> Iterator[tuple[Any, ...]]:
+        at = lambda fact: datetime.fromisoformat(fact.booked_at)  # noqa: E731
+        mine = [fact for fact in booked(q.facts) if q.since <= at(fact) < q.until]
+        groups = grouped(mine, lambda f: (q.local(at(f)).date().replace(day=1), f.account, f.currency))
+        yield from ((*key, *in_figures(facts)) for key, facts in sorted(groups.items()))
+
+    check("fees_and_net", expected)
+
+
+def test_which_captures_and_refunds_explain_a_payout(check: Check) -> None:
+    def expected(q: Asked) -> Iterator[tuple[Any, ...]]:
+        groups = grouped((f for f in booked(q.facts) if f.payout), lambda f: (f.account, f.payout, f.currency))
+        for (account, payout, currency), facts in sorted(groups.items(), key=lambda each: (first(each[1]), each[0])):
+            if q.since <= first(facts) < q.until:
+                figures = in_figures(facts)
+                paid = facts[0].payout_minor
+                told = q.local(first(facts)).date()
+                yield told, account, payout, currency, paid, *figures, paid - figures[-1]
+
+    def first(facts: Sequence[Told]) -> datetime:
+        return min(fact.happened_at for fact in facts)
+
+    check("payouts", lambda q: sorted(expected(q)))
+
+
+def test_what_was_captured_and_is_not_paid_out(check: Check) -> None:
+    def expected(q: Asked) -> Iterable[tuple[Any, ...]]:
+        paid = {fact.entity_id for fact in q.before if fact.topic == "capture.booked" and fact.payout}
+        waiting = [fact for fact in q.before if fact.topic == "capture.captured" and fact.entity_id not in paid]
+        return totals(
+            ((q.local(fact.happened_at).date(), fact.account or "unknown", fact.currency), fact.minor)
+            for fact in waiting
+        )
+
+    check("not_paid_out", expected, without="since")
 
 
 def test_at_which_hours_of_the_week_money_is_captured(check: Check) -> None:

@@ -16,7 +16,7 @@ from billing.database import transaction
 from billing.timing import SHORT
 from jobs.growth import tables
 from jobs.metrics import instruments, reading
-from jobs.reconciliation import classes, comparing, differences, mirror, passes
+from jobs.reconciliation import archived, booking, classes, comparing, differences, findings, mirror, passes
 from jobs.recovery import from_archive, from_stripe, switches_again
 from jobs.road import backlog, housekeeping, load, paced_release, planning, ticks, work_queue
 from jobs.road.cadence import CostlyChecks
@@ -49,9 +49,12 @@ ROOMS = [
     deadlines,
     listing,
     tables,
+    archived,
+    booking,
     classes,
     comparing,
     differences,
+    findings,
     mirror,
     passes,
     from_archive,

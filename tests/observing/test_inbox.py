@@ -9,7 +9,7 @@ from service import Service, Through
 from sqlalchemy import select
 from sqlalchemy.exc import ProgrammingError
 
-from billing import database, inbox, row_io
+from billing import database, inbox, row_io, statements
 from billing.events import event_of
 from billing.operations import OPERATIONS
 from billing.registration import Operation
@@ -18,6 +18,7 @@ from billing.tables.received_events import ReceivedEvent
 from billing.tables.work import Work
 from jobs.access.grants import may
 from jobs.growth.forgotten import KEPT_DAYS, forget_events
+from jobs.metrics import reading
 
 SOMEBODY = "payment_intent.canceled"
 
@@ -145,6 +146,28 @@ def test_a_webhook_that_overtakes_the_commit_of_its_request_is_matched_later(ser
     later(service, 3)
     assert match(service) == 1
     assert rows(service) == {"evt_1": ("matched", capture)}
+
+
+def strange(service: Service) -> int:
+    """As a relay exports it."""
+    with database.transaction(service.engines["relay"]) as session:
+        return int(statements.run(session, reading.SQL["strange_events"], most=100).scalar_one())
+
+
+def test_an_event_that_names_an_operation_of_ours_which_is_not_known_here_is_strange(service: Service) -> None:
+    """81: the database was restored. What somebody else does at Stripe is nothing strange."""
+    ours = "cap_" + "7" * 32
+    named = {"id": "pi_1", "metadata": {"billing_operation": ours}}
+    with_our_key = {"request": {"idempotency_key": f"billing:test:{ours}:capture:g1"}}
+    put(service, event(1, named), event(2, {"id": "pi_2"}, **with_our_key), event(3, {"id": "pi_3"}))
+    match(service)
+    assert strange(service) == 0, "its commit may still come"
+    later(service, 3700)
+    match(service)
+    assert {state for state, _ in rows(service).values()} == {"unknown"}
+    assert strange(service) == 2
+    later(service, 24 * 3600)
+    assert strange(service) == 0
 
 
 def test_what_is_nobodys_here_is_unknown_after_an_hour_and_other_kinds_are_ignored_at_once(service: Service) -> None:

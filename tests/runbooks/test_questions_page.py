@@ -2,9 +2,11 @@
 
 import re
 import shlex
+from datetime import timedelta
 from pathlib import Path
 
 from command import Run, in_a_process
+from compared import reconcile
 from runbook import commands, is_shown
 from service import Service
 
@@ -33,6 +35,10 @@ def a_little_of_everything(service: Service, run: Run) -> dict[str, str]:
     sent = service.ask_for_invoice(correlation_id="order-1")
     refused = service.ask_for_invoice("cus_nobody", correlation_id="order-2")
     assert service.settle(full, part, sent, refused) == ["captured", "captured", "sent", "refused"]
+
+    # That went to the bank; what is taken from here on has not.
+    service.standin.advance(3 * DAY_S)
+    reconcile(service, ahead=timedelta(days=4))
 
     (intent,) = service.intents()
     service.standin.add_fault("402_declined", path=f"{intent}/capture$")
@@ -74,6 +80,10 @@ def a_little_of_everything(service: Service, run: Run) -> dict[str, str]:
     service.execute(
         "UPDATE billing.facts SET happened_at = happened_at - (SELECT min(happened_at) FROM billing.facts)"
         " + timestamptz '2026-03-10 11:00:00+00'"
+    )
+    service.execute(
+        "UPDATE billing.facts SET payload = payload || jsonb_build_object('booked_at', '2026-03-10T11:00:00+00:00')"
+        " WHERE topic LIKE '%.booked'"
     )
     return {"cap_8a4c1e": full, "pi_3f6b21": service.facts(full)[0].payload["payment_intent"]}
 
