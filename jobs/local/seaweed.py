@@ -81,8 +81,9 @@ class SeaweedFS(LocalServer):
             "s3.allowDeleteBucketNotEmpty": "false",
             "s3.autoCreateBucket": "false",
             "master.volumeSizeLimitMB": 64,
-            # Every bucket takes one, and nothing is allocated in advance.
-            "volume.max": 400,
+            # Every bucket takes one, and nothing is allocated in advance. The tests of the archive alone make more than
+            # four hundred.
+            "volume.max": 4000,
             "s3.localSocket": home / "s3.sock",
             "filer.localSocket": home / "filer.sock",
             "s3.config": self._configured(),

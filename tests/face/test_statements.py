@@ -209,7 +209,7 @@ def taken(session: Session, take: Any) -> int:
 def test_what_a_relay_sees_is_what_is_then_taken_in_whatever_state_the_rows_are(engine: Engine):
     rng, most = random.Random(11), {"captures": 9, "invoices": 9}
     seen: list[backlog.Backlog] = []
-    for _ in range(250):
+    for _ in range(100):
         with Session(engine) as session:
             scatter(session, rng)
             now = backlog.read(session, most, CostlyChecks(stopped=True, unknown=True))
