@@ -153,6 +153,12 @@ class Shop:
             )
             return receipt.refund_id
 
+    def undo(self, number: int, *, parcel: int = 1) -> str:
+        """The parcel never left: give back whatever its request takes, done or not. Returns the refund's id."""
+        with Session(self.engine) as session, session.begin():
+            shipped = session.get_one(Parcel, (number, parcel), with_for_update=True)
+            return billing.compensate(session, shipped.capture_id).refund_id
+
     def bill(self, customer: str, month: str, seats: int) -> str:
         """Invoice a subscription for one month. A second call for the same month requests nothing new.
 
@@ -256,6 +262,7 @@ def more_moves(shop: Shop, checkout: Checkout, wait_s: float) -> None:
         except billing.MoreThanCaptured as error:
             print(f"order {parts}: {error}")
         print(f"order {parts}: it has cost {shop.cost(parts)}")
+        print(f"order {parts}: parcel 2 never left; its money is given back by {shop.undo(parts, parcel=2)}")
     try:
         print(f"invoice: {billing.wait(shop.engine, invoice, timeout_s=wait_s).state}")
     except billing.NotFinal as error:

@@ -97,6 +97,19 @@ def test_an_order_that_ships_in_parcels_is_paid_parcel_by_parcel_and_the_rest_is
     assert shop.cost(1) == billing.Money(2800, "USD")
 
 
+def test_a_parcel_that_never_left_is_undone_before_or_after_its_money_was_taken(shop, service):
+    for number, intent in enumerate(service.intents(2), 1):
+        shop.sell(number, intent, billing.Money(1999, "USD"))
+    taken = shop.ship(1)
+    assert service.settle(taken) == ["captured"]
+    waiting = shop.ship(2)
+    undone = [shop.undo(1), shop.undo(2)]
+    assert shop.undo(1) == undone[0]
+    assert service.settle(waiting, *undone) == ["refused", "succeeded", "refused"]
+    assert service.refunded(undone[0]) == [1999]
+    assert service.effects("capture", intent) == []
+
+
 def test_an_order_that_is_rolled_back_asks_for_nothing(shop, service):
     (intent,) = service.intents()
     shop.sell(1, intent, billing.Money(1999, "USD"))
@@ -136,12 +149,13 @@ def test_the_example_authorizes_a_card_of_its_own_each_time_and_sees_the_money_m
                 service.work_off(queue)
         assert program.stdout is not None
         with program.stdout as told:
-            *_, voided, parts, returned, refused, cost, invoice, paid = told.read().splitlines()
+            *_, voided, parts, returned, refused, cost, undone, invoice, paid = told.read().splitlines()
         assert voided == f"order {number + 1}: its money is voided; nothing, this is final"
         assert parts.count("captured; nothing, this is final") == 2
         assert returned.startswith(f"order {number + 2}: parcel 1 had a dent, then came back; 5.00 USD by ref_")
         assert "nothing is left of it" in refused or "0 USD are left of it, not 1" in refused
         assert cost == f"order {number + 2}: it has cost 10.00 USD"
+        assert undone.startswith(f"order {number + 2}: parcel 2 never left; its money is given back by ref_")
         assert invoice == "invoice: sent"
         assert paid == f"order {number}: its money is captured; nothing, this is final"
     assert sorted(effect["amount"] for effect in service.effects("capture")) == [1000, 1000, 1800, 1800, 1999, 1999]

@@ -44,10 +44,14 @@ def demo(
       billing demo --captures 40 --invoices 6 --seed 7
       billing demo --cheat        # must end with exit status 1
     """
-    from jobs.demo.story import Plan, run
+    from jobs.local import forked
 
     chosen = secrets.randbelow(1_000_000) if seed is None else seed
     print_error(f"seed {chosen}: {counted(captures, 'capture')}, {counted(invoices, 'invoice')}")
+    # What it imports takes seconds, and so does what is imported here: at the same time.
+    forked.begin()
+    from jobs.demo.story import Plan, run
+
     with _watching(captures + invoices) as (print_event, watch):
         outcome = run(Plan(captures, invoices, chosen, cheat), print_event, watch)
     if as_json:
