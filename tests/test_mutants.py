@@ -122,3 +122,7 @@ def test_a_rule_whose_place_is_gone_is_named(tmp_path: Path) -> None:
     (tmp_path / "code.py").write_text("paid = once = True")
     with pytest.raises(ValueError, match=r"code\.py has 'twice' 0 times: money moves once"):
         Rule("money moves once", "code.py", "twice", "once", "tests").broken(tmp_path)
+
+
+def test_the_page_says_how_many_rules_are_broken() -> None:
+    assert f"breaks {len(RULES)} rules" in (ROOT / "docs" / "failures.md").read_text()

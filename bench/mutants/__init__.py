@@ -7,7 +7,7 @@ needs a test, because some slips change nothing that the service promises.
     make mutants SEED=1 COUNT=50
 
 Beside these slips, which a seed chooses, the rules of the moves are broken one by one (`bench.mutants.rules`), each
-against the tests that must find it. No test may miss one of them.
+against the tests that must find it. One that none of them finds is a gap.
 
     make mutants ARGS=--rules
 """

@@ -8,6 +8,7 @@ import os
 import signal
 
 import pytest
+from enumerated import documented
 from service import Service, eventually
 from worker import KILLED, fork_worker, fresh_key_per_attempt, reap
 
@@ -64,7 +65,7 @@ def test_a_worker_killed_at_any_boundary_of_an_invoice_leaves_one_finalized_invo
         for charged in (True, False):
             died[f"in {path}, done={charged}"] = _die_in_the_call(service, ask, "invoices", path, charged=charged)
     print(f"invoice: {len(died)} crash points: {', '.join(died)}")
-    assert len(died) >= 25
+    assert len(died) >= documented("invoice")[0]
     assert set(service.settle(*died.values())) == {"sent"}
     for operation in died.values():
         _one_invoice(service, operation)
@@ -84,7 +85,7 @@ def test_a_worker_killed_at_any_boundary_of_an_invoice_that_a_credit_balance_pay
     for charged in (True, False):
         died[f"in /finalize, done={charged}"] = _die_in_the_call(service, ask, "invoices", "/finalize", charged=charged)
     print(f"paid invoice: {len(died)} crash points: {', '.join(died)}")
-    assert len(died) >= 12
+    assert len(died) >= documented("invoice that a credit balance pays")[0]
     assert set(service.settle(*died.values())) == {"paid"}
     for operation in died.values():
         invoice = service.row(Invoice, operation)
@@ -110,7 +111,7 @@ def test_a_worker_killed_at_any_boundary_of_an_invoice_that_stripe_refuses_to_ma
             service, ask, "invoices", "/v1/invoices", charged=charged
         )
     print(f"refused invoice: {len(died)} crash points: {', '.join(died)}")
-    assert len(died) >= 8
+    assert len(died) >= documented("invoice that Stripe refuses")[0]
     assert set(service.settle(*died.values())) == {"refused"}
     for operation in died.values():
         assert [topic for topic in service.topics(operation) if topic == "refused"] == ["refused"]

@@ -1,11 +1,16 @@
 """What changes at Stripe by itself is noticed by a fact, and then looked at: Stripe's present state alone counts."""
 
+import pytest
 from service import Service, Through
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
 from billing import database
 from billing.gateway import NoAnswer, Request
+from billing.invoice_observing import OBSERVE
+from billing.learned import Learned
+from billing.states import InvoiceState
+from billing.steps import LoadedOperation
 from billing.tables.entities import Capture, Invoice
 from billing.tables.work import Work
 from jobs.road import housekeeping
@@ -67,6 +72,16 @@ def test_what_is_noticed_often_late_or_for_nothing_changes_nothing(service: Serv
     assert observed(service) == [], "a paid invoice does not change any more"
     assert service.topics(invoice).count("paid") == 1
     assert {state for state, _ in observers(service, invoice)} == {"done"}
+
+
+@pytest.mark.parametrize("state", InvoiceState)
+def test_what_stripe_shows_never_moves_an_invoice_backward(state: InvoiceState) -> None:
+    """[23] It is found to be paid by two looks, of which one is settled late."""
+    row = Invoice(id="inv_1", state=state, version=1, total_minor=300, currency="USD", stripe_invoice="in_1")
+    paid = {"status": "paid", "total": 300, "currency": "usd"}
+    facts = OBSERVE.apply(LoadedOperation(row, [], "wrk_1", "invoices"), Learned.SUCCEEDED, paid, "")
+    assert row.state == state or (state, row.state) in row.life.legal
+    assert len(facts) == (row.state != state)
 
 
 def test_an_invoice_that_was_voided_or_is_gone_stays_as_it_was_sent(service: Service) -> None:
