@@ -111,7 +111,7 @@ format: $(INSTALLED) ## format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 
 lock: $(UV) ## write all locks anew from both pyproject.toml; ARGS=--upgrade takes newer versions, too
-	$(COMPILE) $(ARGS) --extra finance --extra metrics --extra traces --extra web -o requirements/product.lock pyproject.toml
+	$(COMPILE) $(ARGS) --extra email --extra finance --extra metrics --extra traces --extra web -o requirements/product.lock pyproject.toml
 	$(COMPILE) $(ARGS) -o stripe_standin/requirements.lock stripe_standin/pyproject.toml
 	$(COMPILE) $(ARGS) --group build -o requirements/build.lock
 	$(COMPILE) $(ARGS) --all-extras --group build -o requirements/dev.lock pyproject.toml stripe_standin/pyproject.toml
@@ -119,6 +119,7 @@ lock: $(UV) ## write all locks anew from both pyproject.toml; ARGS=--upgrade tak
 secrets: $(INSTALLED) ## make the files in secrets/ for docker-compose.yml; existing files stay
 	@$(BIN)/billing access generate secrets $(ARGS)
 	@test -e secrets/stripe_key || { echo sk_test_local > secrets/stripe_key && chmod 644 secrets/stripe_key; }
+	@test -e secrets/email_server || { echo smtps://user:password@mail.example.com:465 > secrets/email_server && chmod 644 secrets/email_server; }
 	@test -e secrets/webhook_secrets || { echo whsec_local > secrets/webhook_secrets && chmod 644 secrets/webhook_secrets; }
 
 clean: ## remove the virtual environment and every cache

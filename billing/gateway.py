@@ -22,6 +22,10 @@ RUN = "RUN"
 """The method of a call that runs a function of ours, named by its path: `/run/snapshot_queues`. It is no HTTP, and no
 gateway to the provider sends it."""
 
+MAIL = "MAIL"
+"""The method of a call that sends an e-mail, by the template that its path names: `/email/invoice_sent`. Only workers
+of the queue `emails` have a gateway that can (`jobs.email.mailing`)."""
+
 _BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -43,7 +47,7 @@ class Request:
         A path of Stripe's begins with `/v1/` and never goes up, and a header is one line."""
         if not _METHOD.fullmatch(self.method):
             return "method"
-        if not (_FUNCTION if self.method == RUN else _PATH).fullmatch(self.path):
+        if not _PATHS.get(self.method, _PATH).fullmatch(self.path):
             return "path"
         if self.key and not _HEADER.fullmatch(self.key):
             return "idempotency key"
@@ -54,8 +58,8 @@ class Request:
         return None
 
 
-_METHOD = re.compile(f"GET|POST|DELETE|{RUN}")
-_FUNCTION = re.compile("/run/[a-z_]+")
+_METHOD = re.compile(f"GET|POST|DELETE|{RUN}|{MAIL}")
+_PATHS = {RUN: re.compile("/run/[a-z_]+"), MAIL: re.compile("/email/[a-z][a-z0-9_]*")}
 _PATH = re.compile(r"/v1(?:/[A-Za-z0-9_]+)+(?:\?[A-Za-z0-9_.~%+&=\[\]-]*)?", re.ASCII)
 _HEADER = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 
@@ -123,7 +127,8 @@ class KeyUnavailable(Exception):
 
 class Gateway(Protocol):
     """The only way to the provider. Implementations: Stripe, and in tests a witness around Stripe. For the queue of
-    scheduled work, what runs functions of ours instead (`jobs.schedules.functions`)."""
+    scheduled work, what runs functions of ours instead (`jobs.schedules.functions`); for that of e-mails, what sends
+    them (`jobs.email.mailing`)."""
 
     livemode: bool
 

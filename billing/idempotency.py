@@ -126,7 +126,7 @@ class Rules:
     """In what the steps differ."""
 
     replays: bool = True
-    """The provider replays by key (Stripe v1 POST). False: it may simply be repeated (GET, DELETE)."""
+    """The provider replays by key (Stripe v1 POST). False: it may simply be repeated (GET, DELETE), unless `once`."""
     proof_settles: bool = False
     """Absence is read from lists and events, so the proof always waits until the last send has settled."""
     local: bool = False
@@ -134,7 +134,10 @@ class Rules:
     alarms: bool = True
     """An error is logged when it stays undecided. False where another error is logged already."""
     needs_a_person: bool = False
-    """No look can prove that it did nothing, and a second effect costs money: only an operator may rule it out."""
+    """No look can prove that it did nothing, and a second effect is not harmless: only an operator may rule it out."""
+    once: bool = False
+    """The other side knows no key: it would carry out a repetition as well. So a send without an answer is never
+    repeated. One that was provably not carried out may be."""
 
 
 def next_move(
@@ -162,6 +165,9 @@ def next_move(
         return Conflict()
     if learned is Learned.LOOK_UNANSWERED:
         return _look_again(record, now, timing, rules)
+    if rules.once and (record.unanswered or record.look_only):
+        again = now + look_backoff(record, timing)
+        return Park(again) if learned is Learned.UNPROVABLE else Look(now)
     if not rules.replays:
         return _while_it_may_be_repeated(record, learned, now, timing, rules)
     if record.deadline is not None and now >= record.deadline:

@@ -9,6 +9,7 @@ import uuid_utils
 CaptureId = NewType("CaptureId", str)
 RefundId = NewType("RefundId", str)
 InvoiceId = NewType("InvoiceId", str)
+EmailId = NewType("EmailId", str)
 VoidId = NewType("VoidId", str)
 
 

@@ -1,6 +1,6 @@
 """The list of all kinds of operations, found by name or by id, and the topics of their facts."""
 
-from billing import captures, facts, invoices, probes, refunds, runs, voids
+from billing import captures, emails, facts, invoices, probes, refunds, runs, voids
 from billing.errors import UnknownEntity
 from billing.registration import Operation
 
@@ -11,6 +11,7 @@ OPERATIONS: dict[str, Operation] = {
         voids.OPERATION,
         refunds.OPERATION,
         invoices.OPERATION,
+        emails.OPERATION,
         probes.OPERATION,
         runs.OPERATION,
     )

@@ -45,7 +45,7 @@ KINDS = (
         lambda: [EVERYTHING],
     ),
     ScopeKind(
-        "captures, voids, refunds, invoices, schedules",
+        "captures, voids, refunds, invoices, emails, schedules",
         "all operations of one kind",
         of=lambda place: place.operation.scope,
         names=lambda: [str(operation.scope) for operation in _stoppable()],

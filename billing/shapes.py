@@ -47,6 +47,18 @@ def id_of(kind: IdKind) -> Shape:
     return like(SHAPES[kind])
 
 
+template = like(r"[a-z][a-z0-9_]{0,39}")
+"""The name of an e-mail's template: of its files, without their endings."""
+
+reference = like(r"(?=.*\d)[A-Za-z0-9_.:-]{1,128}")
+"""An opaque id that leads to a person: it has a digit, and is no address."""
+
+locale = like(r"[a-z]{2,3}(?:[_-][A-Za-z0-9]{2,8}){0,3}")
+"""A language, as `de`, `pt_BR` or `zh-Hant-TW`."""
+
+message_id = like(r"[A-Za-z0-9](?:[A-Za-z0-9_.+-]{2,98}[A-Za-z0-9])")
+"""What a mail server calls a message that it has accepted."""
+
 invoice_number = like(r"[A-Z0-9]{1,32}-[0-9A-Z-]{1,30}")
 """A prefix of letters and digits, and a counter: Stripe's numbers for invoices."""
 

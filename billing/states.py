@@ -57,6 +57,12 @@ class InvoiceState(StrEnum):
     REFUSED = "refused"
 
 
+class EmailState(StrEnum):
+    REQUESTED = "requested"
+    SENT = "sent"
+    REFUSED = "refused"
+
+
 class SwitchState(StrEnum):
     PULLED = "pulled"
     RELEASED = "released"
@@ -320,6 +326,33 @@ INVOICE = Life(
     topics={"reopened": "an operator had a refused invoice tried again"},
 )
 
+_E = EmailState
+EMAIL = Life(
+    of="email",
+    states={
+        _E.REQUESTED: "an application asked for an e-mail to be sent",
+        _E.SENT: "a mail server has accepted it, and delivers it",
+        _E.REFUSED: "it is not sent any more; its reason says why",
+    },
+    transitions=(
+        *go(_E.REQUESTED, to=_E.SENT, by=WORKER, when="the mail server has accepted it"),
+        *go(_E.REQUESTED, to=_E.REFUSED, by=WORKER, when="it has no address, was refused, or not accepted for a day"),
+        *go(_E.REQUESTED, to=_E.SENT, by=OPERATOR, when="`billing quarantine conclude --it-happened`"),
+        *go(
+            _E.REQUESTED,
+            to=_E.REFUSED,
+            by=OPERATOR,
+            when="`billing quarantine discard` or `conclude`; or a restored database cannot know whether it was sent",
+        ),
+        *go(
+            _E.REFUSED,
+            to=_E.REQUESTED,
+            by=OPERATOR,
+            when="a late success contradicts it; after a replay a worker looks at its answers",
+        ),
+    ),
+)
+
 SWITCH = Life(
     of="switch",
     states={
@@ -374,6 +407,7 @@ RECORD = Life(
         ),
         *go(_R.PLANNED, to=_R.DISPROVED, by=OPERATOR, when="its work is discarded: nothing was sent with its key"),
         *go(_R.IN_DOUBT, to=_R.DISPROVED, by=OPERATOR, when="`billing quarantine conclude`: no look can prove it"),
+        *go(_R.IN_DOUBT, to=_R.ANSWERED, by=OPERATOR, when="`billing quarantine conclude --it-happened`"),
         *go(
             _R.CONFLICT,
             to=_R.ANSWERED,
@@ -467,4 +501,4 @@ DIFFERENCE = Life(
     ),
 )
 
-LIVES = (CAPTURE, VOID, REFUND, INVOICE, SWITCH, RUN, RECORD, WORK, EVENT, BATCH, DIFFERENCE)
+LIVES = (CAPTURE, VOID, REFUND, INVOICE, EMAIL, SWITCH, RUN, RECORD, WORK, EVENT, BATCH, DIFFERENCE)

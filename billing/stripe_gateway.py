@@ -1,5 +1,6 @@
 """The only file that imports stripe. The SDK builds requests, our transport sends them, and only the bytes count."""
 
+import json
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -9,7 +10,7 @@ import stripe
 import urllib3
 
 from billing.excerpts import encoded, excerpt
-from billing.gateway import RUN, Answer, Budget, KeyUnavailable, NoAnswer, NotSent, Request, Response
+from billing.gateway import MAIL, RUN, Answer, Budget, KeyUnavailable, NoAnswer, NotSent, Request, Response
 from billing.transport import OverBudget, TooLate, Unreached, exchange, open_pool
 
 API_VERSION = "2026-10-28.endive"
@@ -59,11 +60,21 @@ class StripeGateway:
             self._refused()
         return answer
 
+    def read_person(self, path: str, account: str | None, budget: Budget) -> tuple[Answer, Mapping[str, Any]]:
+        """A read, with the whole object as Stripe shows it, names and addresses too: for an e-mail that is sent right
+        now. The answer has the listed fields only, and nothing else may be kept."""
+        self._http.keeps_body = True
+        try:
+            answer = self._send(Request("GET", path, account=account), budget)
+            return answer, self._http.whole() if isinstance(answer, Response) and answer.status == 200 else {}
+        finally:
+            self._http.keeps_body = False
+
     def _send(self, request: Request, budget: Budget) -> Answer:
         if (part := request.unfit) is not None:
             return NotSent(f"the {part} has characters that we never write; it was not sent")
-        if request.method == RUN:
-            return NotSent("a function of ours is no request to Stripe")
+        if request.method in (RUN, MAIL):
+            return NotSent("this is no request to Stripe")
         if request.method == "POST" and not request.key:
             # The SDK replaces an empty key by a random one, and a random key is a double charge.
             return NotSent("a POST without an idempotency key")
@@ -108,6 +119,23 @@ class _Transport(stripe.HTTPClient):
     def begin(self, request: Request, budget: Budget) -> None:
         self._current.call, self._current.answer = (request, budget), None
 
+    @property
+    def keeps_body(self) -> bool:
+        """Whether this thread's exchange keeps the whole body for `whole`."""
+        return bool(getattr(self._current, "keeps_body", False))
+
+    @keeps_body.setter
+    def keeps_body(self, keeps: bool) -> None:
+        self._current.keeps_body, self._current.body = keeps, b""
+
+    def whole(self) -> Mapping[str, Any]:
+        """The object that came back, if it is one."""
+        try:
+            data = json.loads(self._current.body)
+        except (ValueError, RecursionError):
+            return {}
+        return data if isinstance(data, dict) else {}
+
     def last_answer(self) -> Response | None:
         """The answer as it came over the wire; some of the SDK's errors lack its headers or body."""
         answer: Response | None = self._current.answer
@@ -124,6 +152,7 @@ class _Transport(stripe.HTTPClient):
         except (urllib3.exceptions.HTTPError, OSError, OverBudget) as error:
             raise stripe.APIConnectionError(type(error).__name__) from error  # type: ignore[no-untyped-call]
         self._current.answer = _response(status, body, answered)
+        self._current.body = body if self.keeps_body else b""
         return body, status, answered
 
     def close(self) -> None:

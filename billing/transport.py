@@ -4,7 +4,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +91,16 @@ class _Watched:
 
 
 _WATCH = _Watch()
+
+
+@contextlib.contextmanager
+def cut_at(connection: socket.socket, at: float) -> Iterator[None]:
+    """While it is open, this connection is cut when the boot clock says `at`: for a protocol that is no HTTP."""
+    watched = _WATCH.over(connection, at)
+    try:
+        yield
+    finally:
+        _WATCH.done(watched)
 
 
 class _ChecksNotAfter:

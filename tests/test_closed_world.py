@@ -24,6 +24,7 @@ from billing import answers, duplicate_drafts, effects, facts, idempotency, reco
 from billing.answers import Kind, read_answer
 from billing.calls import Standing
 from billing.capture_steps import _STATES, CAPTURE, READ_AUTHORIZATION
+from billing.email_steps import SEND_EMAIL
 from billing.event_sweep import READ_EVENTS
 from billing.gateway import Budget, NoAnswer, NotSent, Request, Response, boot_clock
 from billing.invoice_draft_steps import CREATE, DELETE_DRAFT
@@ -330,8 +331,8 @@ _ASKS_A_KIND = re.compile(
     r'|"(capture|void|invoice|switch)": ["\w]'
 )
 _OWN_FILES = re.compile(
-    r"billing/(captures|compensations|voids|refunds|refund_steps|invoices|invoice_\w+|capture_steps|void_steps|probes"
-    r"|tables|switches)\.py"
+    r"billing/(captures|compensations|voids|refunds|refund_steps|emails|email_steps|invoices|invoice_\w+|capture_steps"
+    r"|void_steps|probes|tables|switches)\.py"
     r"|jobs/(local|access)/"
     r"|jobs/recovery/(retold|shown_rows)\.py"
 )
@@ -365,6 +366,7 @@ STEPS: list[Step] = [
     SEND,
     REFUND,
     OBSERVE_REFUND,
+    SEND_EMAIL,
     DELETE_DRAFT,
     duplicate_drafts.list_duplicates("before_lines"),
     duplicate_drafts.delete_duplicate("in_1"),

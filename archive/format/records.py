@@ -18,7 +18,19 @@ from sqlalchemy import Row
 from archive.format import layout
 from billing.provider_ids import SHAPES, IdKind
 from billing.request_ids import is_digest
-from billing.shapes import Shape, code, id_of, invoice_number, like, whole, yes_or_no
+from billing.shapes import (
+    Shape,
+    code,
+    id_of,
+    invoice_number,
+    like,
+    locale,
+    message_id,
+    reference,
+    template,
+    whole,
+    yes_or_no,
+)
 
 VERSION = layout.VERSION
 SCHEMA = pa.schema(
@@ -74,7 +86,7 @@ _account = like(rf"own|{SHAPES[IdKind.ACCOUNT]}")
 _currency = like(r"[A-Z]{3}")
 moment = like(r"\d{4}-\d\d-\d\dT[0-9:.]{8,15}(?:Z|[+-]\d\d:\d\d)")
 _SCOPE = (
-    r"everything|captures|voids|refunds|invoices|schedules|account:(?:own|acct_[A-Za-z0-9]{1,64})"
+    r"everything|captures|voids|refunds|invoices|emails|schedules|account:(?:own|acct_[A-Za-z0-9]{1,64})"
     r"|(?:contract|queue):[a-z][a-z_]{0,59}|currency:[A-Z]{3}"
 )
 _scope = like(_SCOPE)
@@ -111,8 +123,8 @@ PAYLOAD: dict[str, Shape] = {
     "captured": _sums,
     "charge": id_of(IdKind.CHARGE),
     "command": like(
-        r"(?:access|archive|capture|close|compensate|differences|erase|housekeeping|invoice|migrate|quarantine|reconcile"
-        r"|recover|refund|schedule|switch|void)(?: [a-z]{1,20}){0,2}"
+        r"(?:access|archive|capture|close|compensate|differences|email|erase|housekeeping|invoice|migrate|quarantine"
+        r"|reconcile|recover|refund|schedule|switch|void)(?: [a-z]{1,20}){0,2}"
     ),
     # Of a refund: whether it undoes its capture.
     "compensates": yes_or_no,
@@ -131,6 +143,8 @@ PAYLOAD: dict[str, Shape] = {
     "keeps_remainder": yes_or_no,
     "learned": code,
     "lines": whole,
+    # Of an e-mail, as its template and its recipient: ids only, and no address.
+    "locale": locale,
     "minor": whole,
     "net_minor": whole,
     "number": invoice_number,
@@ -141,6 +155,8 @@ PAYLOAD: dict[str, Shape] = {
     "payout_minor": whole,
     "per_hour": whole,
     "probes": yes_or_no,
+    "provider_message": message_id,
+    "recipient": reference,
     "refund_reason": code,
     "replayed": yes_or_no,
     # What stands for the application's request id.
@@ -152,6 +168,7 @@ PAYLOAD: dict[str, Shape] = {
     "step": like(r"[a-z][a-z0-9_]{0,63}(?::in_[A-Za-z0-9_]{1,128})?"),
     "stripe_invoice": id_of(IdKind.INVOICE),
     "stripe_refund": id_of(IdKind.REFUND),
+    "template": template,
     "theirs": whole,
     "took_ms": whole,
     "transfer_minor": whole,

@@ -141,6 +141,16 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         "reader": May(see=_all("refunds")),
         "operator": May(change=_these("state state_since reason version")),
     },
+    "emails": {
+        "application": May(
+            see=_all("emails"),
+            write=_these("id account correlation_id version request_id template recipient locale data"),
+        ),
+        "relay": May(see=_these("id account state version correlation_id")),
+        "worker": May(see=_all("emails"), change=_these("state state_since reason version provider_message")),
+        "reader": May(see=_all("emails")),
+        "operator": May(change=_these("state state_since reason version")),
+    },
     "invoices": {
         "application": May(
             see=_all("invoices"),

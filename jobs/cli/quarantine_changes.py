@@ -145,12 +145,17 @@ def discard(what: Meant, reason: Reason, actor: Actor = "", as_json: AsJson = Fa
 
 
 def conclude(
-    operation_id: Annotated[str, typer.Argument(metavar="ID", help="ref_..., as `list --undecided` names it")],
+    operation_id: Annotated[
+        str, typer.Argument(metavar="ID", help="ref_... or eml_..., as `list --undecided` names it")
+    ],
     reason: Reason,
+    it_happened: Annotated[
+        bool, typer.Option("--it-happened", help="Of an e-mail: the mail server's log shows that it was taken.")
+    ] = False,
     actor: Actor = "",
     as_json: AsJson = False,
 ) -> None:
-    """Conclude that an undecided refund did nothing at Stripe: it is refused, and its amount is free again.
+    """Conclude that an undecided refund or e-mail did nothing: it is refused, and may be asked for again.
 
     Only where no look can prove that, and a day after the last send. First look into Stripe's dashboard: if the refund
     is there, or is wanted, put its metadata `billing_operation` on it instead, and the next look finds it
@@ -165,7 +170,10 @@ def conclude(
 
     with acting("quarantine conclude", actor, reason) as act:
         done = act.inside(
-            lambda session: concluding.conclude(session, operation_id, actor=act.actor, reason=reason),
+            lambda session: concluding.conclude(
+                session, operation_id, actor=act.actor, reason=reason, it_happened=it_happened
+            ),
             about=operation_id,
         )
-    print_json(done) if as_json else print_line(f"{operation_id} is refused: {'; '.join(done.done)}")
+    ended = "over" if it_happened else "refused"
+    print_json(done) if as_json else print_line(f"{operation_id} is {ended}: {'; '.join(done.done)}")

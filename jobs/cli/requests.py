@@ -202,13 +202,15 @@ def reopen(
 def status(
     name: Annotated[
         str,
-        typer.Argument(metavar="ID", help="cap_..., void_..., ref_..., inv_..., pi_..., in_... or a request id"),
+        typer.Argument(
+            metavar="ID", help="cap_..., void_..., ref_..., inv_..., eml_..., pi_..., in_... or a request id"
+        ),
     ],
     wait: Wait = False,
     timeout_s: Timeout = 120.0,
     as_json: AsJson = False,
 ) -> None:
-    """Show the state of a capture, a void, a refund or an invoice, since when, and what happens next.
+    """Show the state of a capture, a void, a refund, an invoice or an e-mail, since when, and what happens next.
 
     \b
     Examples:

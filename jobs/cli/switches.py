@@ -37,8 +37,8 @@ Scope = Annotated[
     str,
     typer.Argument(
         metavar="SCOPE",
-        help="everything, captures, voids, refunds, invoices, schedules, contract:NAME, queue:NAME, account:own, "
-        "account:acct_... or currency:EUR",
+        help="everything, captures, voids, refunds, invoices, emails, schedules, contract:NAME, queue:NAME, "
+        "account:own, account:acct_... or currency:EUR",
     ),
 ]
 

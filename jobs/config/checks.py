@@ -3,20 +3,23 @@
 Every refusal is a ValueError whose message says how to correct the value and does not show it.
 """
 
+import re
 from collections.abc import Callable
+from email.utils import parseaddr
 
-from jobs.config import connection_strings, postgres_url, redis_url
-from jobs.config.connection_strings import Address
+from jobs.config import connection_strings, mail_url, postgres_url, redis_url
 from jobs.config.secrets import SCHEMES, SUPPORTED, BadReference, Secret, bare
 from jobs.config.sources import variable
 
+_ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+")
 _TEST_KEYS = ("sk_test_", "rk_test_")
 _LIVE_KEYS = ("sk_live_", "rk_live_")
 S3_KEYS = ("s3_access_key", "s3_secret_key")
-_URLS: dict[str, tuple[Callable[[str], Address], str]] = {
+_URLS: dict[str, tuple[Callable[[str], object], str]] = {
     "database_url": (postgres_url.read, postgres_url.FORM),
     "scratch_url": (postgres_url.read, postgres_url.FORM),
     "redis_url": (redis_url.read, redis_url.FORM),
+    "email_server": (mail_url.read, mail_url.FORM),
 }
 
 
@@ -59,6 +62,14 @@ def one_of_a_few(value: object) -> object:
 def path(value: str | None) -> str | None:
     if value is not None and not value.isprintable():
         raise ValueError("has a control character in it; remove it")
+    return value
+
+
+def sender(value: str | None) -> str | None:
+    """Whom e-mails come from. One line, because it becomes a header."""
+    _, address = parseaddr(value or "")
+    if value is not None and (not value.isprintable() or not _ADDRESS.fullmatch(address)):
+        raise ValueError("write Name <address>, in one line")
     return value
 
 

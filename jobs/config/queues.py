@@ -16,6 +16,9 @@ class Queue:
     """The share of an account's tokens that it leaves to the other queues, while they use them (`jobs.limits`)."""
     local: bool = False
     """Its workers run functions of ours, of which one reads Stripe, and none changes anything there."""
+    mails: bool = False
+    """Its workers send e-mails, and read at Stripe only who a customer is. They need settings of their own
+    (docs/moves/email.md), so a stack of ours starts one only where these are set."""
 
 
 QUEUES = (
@@ -25,7 +28,10 @@ QUEUES = (
     Queue("refunds", crew=8, start_within_s=60, starts_per_s=8, leaves=0.5),
     # An authorization lapses; an invoice can wait a second. It makes at least four calls, one after the other.
     Queue("invoices", crew=8, start_within_s=120, starts_per_s=2, leaves=0.5),
+    # A mail server takes a second for each, and many limit how many connections one sender has.
+    Queue("emails", crew=4, start_within_s=300, starts_per_s=2, mails=True),
     Queue("maintenance", crew=1, start_within_s=3600, starts_per_s=1, local=True),
 )
 NAMES = tuple(queue.name for queue in QUEUES)
+MAILING = frozenset(queue.name for queue in QUEUES if queue.mails)
 LOCAL = frozenset(queue.name for queue in QUEUES if queue.local)

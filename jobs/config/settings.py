@@ -165,6 +165,22 @@ class Settings(_Queues):
         "documents: 100 in production, else 25",
     )
 
+    email_server: SecretField = Field(
+        Secret.unset("BILLING_EMAIL_SERVER"),
+        description="smtps://user:password@host:465, smtp://user:password@host:587 (with STARTTLS), ses://REGION, or a "
+        "reference to such a URL; only workers of the queue emails need it",
+    )
+    email_from: str | None = Field(None, description="whom e-mails come from: Name <address>, in one line")
+    email_templates: str | None = Field(
+        None, description="a folder of templates and words that replace those of the package, each by itself"
+    )
+    email_recipients: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_.]{0,200}:[A-Za-z_][A-Za-z0-9_]{0,99}$",
+        description="module:function of your application that knows the address behind an id that is no customer of "
+        "Stripe's; not set, only customers (cus_...) get e-mails",
+    )
+
     s3_endpoint_url: str | None = Field(
         None,
         validation_alias="s3_endpoint_url",
@@ -358,7 +374,12 @@ class Settings(_Queues):
     def _one_of_a_few(cls, value: object) -> object:
         return checks.one_of_a_few(value)
 
-    @field_validator("archive_retention", "heads_directory", "cache_directory", "health_directory")
+    @field_validator("email_from")
+    @classmethod
+    def _sender(cls, value: str | None) -> str | None:
+        return checks.sender(value)
+
+    @field_validator("archive_retention", "heads_directory", "cache_directory", "health_directory", "email_templates")
     @classmethod
     def _path(cls, value: str | None) -> str | None:
         return checks.path(value)

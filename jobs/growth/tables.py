@@ -30,6 +30,7 @@ _PREFIXES = {
     "refunds": "ref",
     "invoices": "inv",
     "invoice_lines": "inv",
+    "emails": "eml",
     "work": "wrk",
     "idempotency_records": "rec",
 }

@@ -221,6 +221,16 @@ class Unlimited(Pace):
         return True
 
 
+class Unpaced(Unlimited):
+    """Of a queue whose calls are not Stripe's. That a mail server is away, or says "not now", slows no account down:
+    each e-mail waits by itself."""
+
+    def learn(
+        self, account: str | None, *, reached: bool | None, throttled: str | None = None, requests: int = 1
+    ) -> None:
+        pass
+
+
 def _log(change: Change, account: str, grant: Grant) -> None:
     """Where the buckets are shared, one of all workers logs it."""
     match change:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from archive.keeping import bucket_rules
 from archive.policy.retention import load
 from billing.shown_states import as_shown
-from billing.states import CAPTURE, INVOICE, LIVES, OPERATOR, REFUND, VOID, WORKER, Life
+from billing.states import CAPTURE, EMAIL, INVOICE, LIVES, OPERATOR, REFUND, VOID, WORKER, Life
 from jobs.access.kinds import S3_POLICIES, s3_policy
 from jobs.growth.retention import KEPT
 from jobs.metrics.instruments import instruments
@@ -75,7 +75,7 @@ def _movers(life: Life) -> str:
 
 
 def lives_of_an_application() -> str:
-    return "\n".join(followed(as_shown(life)) for life in (CAPTURE, VOID, REFUND, INVOICE))
+    return "\n".join(followed(as_shown(life)) for life in (CAPTURE, VOID, REFUND, INVOICE, EMAIL))
 
 
 def shown(life: Life) -> str:

@@ -136,12 +136,14 @@ class Stack:
             raise SettingsError(f"the local stack: {error.errors(include_input=False)[0]['msg']}") from None
 
     def start_processes(self, workers: Mapping[str, int] | None = None, events: Sequence[str] = ()) -> None:
-        """Start one relay, one archiver, and one worker for each queue, or as many as `workers` says. With `events`
-        start `billing serve`, too, to which our own stand-in sends these types of events, or `*`: all."""
+        """Start one relay, one archiver, and one worker for each queue, or as many as `workers` says; for e-mails only
+        where a mail server is set. With `events` start `billing serve`, too, to which our own stand-in sends these
+        types of events, or `*`: all."""
         self.relay = self.spawn("relay")
         if self.archives:
             self.spawn("archive", "run")
-        for queue in queues.NAMES:
+        mails = "BILLING_EMAIL_SERVER" in self.environment_of("worker")
+        for queue in [name for name in queues.NAMES if mails or name not in queues.MAILING]:
             for _ in range((workers or {}).get(queue, 1)):
                 self.spawn("worker", queue)
         if events and not self._given.get("STRIPE_API_BASE"):

@@ -37,12 +37,17 @@ def _seconds_of(field: str) -> Callable[[Line], float | None]:
     return lambda line: None if line.get(field) is None else line[field] / 1000
 
 
-_LOCAL = {each.name for operation in OPERATIONS.values() for each in operation.contracts if each.queue in queues.LOCAL}
+_NOT_STRIPES = {
+    each.name
+    for operation in OPERATIONS.values()
+    for each in operation.contracts
+    if each.queue in queues.LOCAL | queues.MAILING
+}
 
 
 def _seconds_at_stripe(line: Line) -> float | None:
-    """Of a call at Stripe: functions of ours are not called there."""
-    return None if line.get("took_ms") is None or line.get("contract") in _LOCAL else line["took_ms"] / 1000
+    """Of a call at Stripe: functions of ours are not called there, and e-mails are handed to a mail server."""
+    return None if line.get("took_ms") is None or line.get("contract") in _NOT_STRIPES else line["took_ms"] / 1000
 
 
 def _counter(
@@ -457,6 +462,6 @@ def _of_business(operation: Operation, metric: BusinessMetric) -> Instrument:
         return line.get("minor") if metric.money else 1
 
     unit = "minor units" if metric.money else f"{operation.kind}s"
-    return _counter(
-        f"billing_{metric.name}_total", unit, "currency", (WORKER,), metric.meaning, FromLog(_SETTLED, adds)
-    )
+    # What is not about money has no currency, and begins at zero.
+    labels = "currency" if operation.amount else ""
+    return _counter(f"billing_{metric.name}_total", unit, labels, (WORKER,), metric.meaning, FromLog(_SETTLED, adds))

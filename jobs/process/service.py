@@ -25,7 +25,7 @@ from jobs.config.settings import Settings
 from jobs.config.sources import SettingsError
 from jobs.growth import redis_memory
 from jobs.limits.bucket import Terms
-from jobs.limits.pace import Pace
+from jobs.limits.pace import Pace, Unpaced
 from jobs.limits.shared import TIMEOUT_S, SharedBuckets
 from jobs.process.apart import Apart
 from jobs.process.health import Heartbeat
@@ -78,7 +78,17 @@ class ServiceProcess(Runtime):
             settings.service, settings.environment, settings.livemode, API_VERSION, self.timing, self._own_account
         )
 
-    def gateway(self, connections: int) -> Gateway:
+    def _mailing(self, stripe: StripeGateway) -> Gateway:
+        """What sends e-mails. Raises SettingsError where it is not installed, or not set up."""
+        try:
+            from jobs.email import mailing  # noqa: PLC0415 - an extra, which few processes need
+        except ImportError:
+            raise SettingsError(
+                "this worker sends e-mails and needs the extra `email`: pip install 'billing-reference[email]'"
+            ) from None
+        return mailing.opened(self.settings, stripe)
+
+    def gateway(self, connections: int) -> StripeGateway:
         """A gateway that calls Stripe with this process's key, which is read at the first call."""
         key: Secret = self.settings.stripe_key
 
@@ -149,8 +159,12 @@ class ServiceProcess(Runtime):
 
     def pace(self, queue: str, redis: Redis) -> Pace:
         """How fast a worker of this queue calls. `redis` has a short timeout, because a captain waits for it."""
+        if queue in queues.MAILING:
+            # One read at Stripe for an e-mail that takes a mail server a second: no limit comes near.
+            return Unpaced(self.timing.probe_s)
         (leaves,) = [each.leaves for each in queues.QUEUES if each.name == queue]
-        workers_in_all = sum(self.settings.queue(each.name).workers for each in queues.QUEUES if not each.local)
+        calling = [each.name for each in queues.QUEUES if not each.local and not each.mails]
+        workers_in_all = sum(self.settings.queue(name).workers for name in calling)
         shared = SharedBuckets(redis, self.settings.environment)
         return Pace(self.terms, shared=shared, share=1 / workers_in_all, leaves=leaves)
 
@@ -185,7 +199,8 @@ class ServiceProcess(Runtime):
             self.check(provider=not local)
             if local:
                 return Apart(own.memory_mb, livemode=self.settings.livemode, niceness=self.settings.function_niceness)
-            return self.gateway(own.crew)
+            stripe = self.gateway(own.crew)
+            return self._mailing(stripe) if queue in queues.MAILING else stripe
 
         with self.in_service(f"worker-{queue}") as heartbeat:
             gateway = until_ready(open_all, self.forget, stop_requested, heartbeat, complain)

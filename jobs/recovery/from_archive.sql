@@ -72,6 +72,7 @@ SELECT f.entity_id FROM billing.facts AS f
    AND (f.topic = 'capture.requested' AND NOT EXISTS (SELECT FROM billing.captures AS c WHERE c.id = f.entity_id)
         OR f.topic = 'void.requested' AND NOT EXISTS (SELECT FROM billing.voids AS v WHERE v.id = f.entity_id)
         OR f.topic = 'refund.requested' AND NOT EXISTS (SELECT FROM billing.refunds AS r WHERE r.id = f.entity_id)
+        OR f.topic = 'email.requested' AND NOT EXISTS (SELECT FROM billing.emails AS e WHERE e.id = f.entity_id)
         OR f.topic = 'invoice.requested' AND NOT EXISTS (SELECT FROM billing.invoices AS i WHERE i.id = f.entity_id))
  ORDER BY f.id;
 

@@ -20,7 +20,7 @@ from billing.scopes import EVERYTHING
 from billing.states import SwitchState
 from billing.tables.entities import Switch
 from billing.tables.schema import Installation
-from jobs.recovery import from_archive, repeats, switches_again
+from jobs.recovery import emails_not_again, from_archive, repeats, switches_again
 from jobs.recovery.from_archive import Count
 from jobs.recovery.from_stripe import EVENTS_DAYS, Difference, StripesSide
 
@@ -141,6 +141,7 @@ class Recovery:
                 if attached % 100 == 0 and attached:
                     self.tell(f"{attached} of {len(wanted)} operations are attached")
         self.transact(lambda session: repeats.settle(session, since, self.actor))
+        self.transact(lambda session: emails_not_again.refuse(session, found.restored_at, self.actor))
         left = self.compare(since)
         left.back, left.attached = back, attached
         return left
@@ -151,7 +152,7 @@ class Recovery:
         found nothing. Raises AskedAgain.
         """
         # Whoever requests something now waits, and then finds what was made again.
-        tables = "billing.captures, billing.voids, billing.refunds, billing.invoices"
+        tables = "billing.captures, billing.voids, billing.refunds, billing.invoices, billing.emails"
         session.execute(text(f"LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE"))
         for first, again in repeats.left(session, since):
             raise AskedAgain(first, again)
@@ -171,6 +172,7 @@ def _here(session: Session, since: datetime, report: Report) -> list[Difference]
         *(Difference(again, REPEATED.format(first)) for first, again in repeats.left(session, since)),
         *(Difference(each, SWITCH) for each in switches_again.behind(session, since)),
         *(Difference(each, CLOSED.format(each)) for each in from_archive.closed_in_the_gap(session, since)),
+        *(Difference(each, emails_not_again.NOT_AGAIN) for each in emails_not_again.left(session, report.restored_at)),
     ]
 
 

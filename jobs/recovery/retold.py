@@ -24,7 +24,7 @@ from billing.states import (
     InvoiceState,
     set_state,
 )
-from billing.tables.entities import Capture, Entity, Invoice, Refund, Requested, Void
+from billing.tables.entities import Capture, Email, Entity, Invoice, Refund, Requested, Void
 from jobs.recovery.repeats import Repeats
 
 UNKNOWN_DAYS = 1
@@ -58,6 +58,8 @@ def tell(
             _tell_refund(row, topic, payload, each["happened_at"])
         elif isinstance(row, Invoice):
             _tell_invoice(row, topic, payload, each["happened_at"])
+        elif isinstance(row, Email):
+            _tell_email(row, topic, payload, each["happened_at"])
     row.version = version
     if made:
         if isinstance(row, Capture | Void) and _is_taken(session, row):
@@ -141,6 +143,11 @@ _ASKED_FOR: Mapping[str, tuple[type[Requested], Callable[[Told], dict[str, Any]]
             "compensates": payload.get("compensates", False),
         },
     ),
+    # What it was about is in no fact, and it is not sent again: `jobs.recovery.emails_not_again`.
+    "email": (
+        Email,
+        lambda payload: {**{name: payload.get(name) for name in ("template", "recipient")}, "data": {}},
+    ),
     "invoice": (
         Invoice,
         lambda payload: {
@@ -187,6 +194,13 @@ def _tell_invoice(row: Invoice, topic: str, payload: Told, at: datetime) -> None
     row.stripe_invoice = payload.get("stripe_invoice") or row.stripe_invoice
     row.create_generation = payload.get("generation") or row.create_generation
     row.number = payload.get("number") or row.number
+
+
+def _tell_email(row: Email, topic: str, payload: Told, at: datetime) -> None:
+    if topic == "requested":
+        row.locale = payload.get("locale")
+    elif _forward(row, topic, payload, at):
+        row.provider_message = payload.get("provider_message") or row.provider_message
 
 
 def _forward(row: Entity, state: str, payload: Told, at: datetime) -> bool:

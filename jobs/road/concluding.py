@@ -3,9 +3,12 @@
 Only calls of steps that say so (`Rules.needs_a_person`): that nothing is found at Stripe proves nothing for them, so no
 machine ends them. A person may, a day after the last send: Stripe forgets its key by then, and a look of after that day
 has found nothing either. If a success comes to light later, it is a conflict, as after every conclusion.
+
+An e-mail has no key and nothing to look at: a minute after its send nobody holds it any more, and a person who has read
+the mail server's log may also conclude that it was taken.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -17,20 +20,28 @@ from billing.idempotency import lease_alive
 from billing.learned import Learned
 from billing.operations import by_id, operation_of
 from billing.records import RULED_OUT
+from billing.records import conclude as conclude_record
 from billing.states import RecordState, WorkState, set_state
+from billing.steps import LoadedOperation, Step
+from billing.tables.entities import Entity
+from billing.tables.facts import Fact
+from billing.tables.idempotency_records import Record
 from billing.tables.work import Work
 from billing.texts import plain_text
+from billing.timing import PRODUCTION
 from jobs.road import work_queue
 from jobs.road.discarding import REFUSED, money_of
 from jobs.road.quarantine import Replayed, operation_under_lock
 
+SEEN = "seen_by_an_operator"
+"""How a call was concluded, and the reason of its operation, that an operator says has had its effect."""
 WAIT = timedelta(hours=24)
 """Stripe keeps a key for at least so long. Source: docs.stripe.com/api/idempotent_requests."""
 
 
-def conclude(session: Session, operation_id: str, *, actor: str, reason: str) -> Replayed:
+def conclude(session: Session, operation_id: str, *, actor: str, reason: str, it_happened: bool = False) -> Replayed:
     """Refuse this operation, whose open call is undecided, under the locks of both and of its work. The fact names
-    actor and reason.
+    actor and reason. `it_happened`: the call did have its effect, which no look can find (`Rules.once`).
 
     Raises UnknownEntity, and InvalidRequest that says what is missing.
     """
@@ -43,21 +54,36 @@ def conclude(session: Session, operation_id: str, *, actor: str, reason: str) ->
     row, record = loaded.row, loaded.open_record
     if record is None or record.state != RecordState.IN_DOUBT or record.parked_at is None:
         raise InvalidRequest(operation_id, "has no undecided call: see `billing quarantine list --undecided`")
-    if not operation_of(operation_id).steps(record.step).rules.needs_a_person:
+    step = operation_of(operation_id).steps(record.step)
+    if not step.rules.needs_a_person:
         raise InvalidRequest(operation_id, "is decided by looks at Stripe, once they find or disprove its call")
+    if it_happened and not step.rules.once:
+        raise InvalidRequest(operation_id, "is found by a look if it happened; put its metadata on it at Stripe")
     if lease_alive(record, now):
         raise InvalidRequest(operation_id, "is looked at just now; try again in a minute")
-    ripe_at = (record.last_prepared_at or now) + WAIT
+    ripe_at = (record.last_prepared_at or now) + (PRODUCTION.abandoned if step.rules.once else WAIT)
     if now < ripe_at:
         when = f"{ripe_at:%Y-%m-%d %H:%M} UTC"
-        raise InvalidRequest(operation_id, f"was sent so lately that Stripe may still do it; not before {when}")
+        raise InvalidRequest(operation_id, f"was sent so lately that it may still be carried out; not before {when}")
     if record.learned != Learned.UNPROVABLE or record.looked_at is None or record.looked_at < ripe_at:
         raise InvalidRequest(operation_id, "was not looked at since; the next look comes within an hour")
+    fact = _happened(loaded, record, step, now) if it_happened else _ruled_out(row, record, now)
+    fact.actor, fact.payload = actor, {**fact.payload, "reason": reason, "work_id": work.id}
+    work_queue.move(work, WorkState.DONE, now, reason=f"concluded by {actor}")
+    row_io.save(session, [work, row, record], [fact])
+    done = "had its effect" if it_happened else "done nothing"
+    return Replayed(work.id, operation_id, [f"{record.step} g{record.generation} is concluded to have {done}"])
+
+
+def _happened(loaded: LoadedOperation, record: Record, step: Step, now: datetime) -> Fact:
+    conclude_record(loaded, record, step, Learned.SUCCEEDED, {}, SEEN, now)
+    (fact,) = loaded.facts
+    return fact
+
+
+def _ruled_out(row: Entity, record: Record, now: datetime) -> Fact:
     set_state(record, RecordState.DISPROVED)
     record.concluded_at, record.look_at, record.conclusion = now, None, RULED_OUT
     set_state(row, REFUSED)
     row.reason, row.state_since = RULED_OUT, now
-    refused = new_fact(row, REFUSED, actor=actor, why=RULED_OUT, reason=reason, work_id=work.id, **money_of(row))
-    work_queue.move(work, WorkState.DONE, now, reason=f"concluded by {actor}")
-    row_io.save(session, [work, row, record], [refused])
-    return Replayed(work.id, operation_id, [f"{record.step} g{record.generation} is concluded to have done nothing"])
+    return new_fact(row, REFUSED, why=RULED_OUT, **money_of(row))

@@ -19,7 +19,7 @@ from archive.copies.cache import Evidence
 from archive.format import records
 from archive.format.manifests import Manifest
 from billing.facts import OF_COMMANDS, topics_of
-from billing.states import CAPTURE, FREES_THE_AUTHORIZATION, INVOICE, REFUND, SWITCH, Life
+from billing.states import CAPTURE, EMAIL, FREES_THE_AUTHORIZATION, INVOICE, REFUND, SWITCH, Life
 
 CLOCKS = ("2026-03-28", "2026-03-29", "2026-03-30", "2026-10-24", "2026-10-25", "2026-11-01")
 DAYS = (*CLOCKS, "2026-02-28", "2026-03-01", "2026-09-01", "2026-10-01", "2026-10-31")
@@ -119,6 +119,8 @@ class History:
             self._command(f"{n:02}")
         for n in range(50):
             self._refund(f"{n:02}")
+        for n in range(20):
+            self._email(f"{n:02}")
         self._book()
         self._spoil()
         self._archive()
@@ -350,6 +352,20 @@ class History:
                 version, then = version + 1, then + timedelta(days=2)
                 self.add(replace(told, payload=told.payload | further, happened_at=then, entity_version=version))
             versions[of] = version
+
+    # E-mails.
+
+    def _email(self, n: str) -> None:
+        rng = self.rng
+        account = rng.choice((None, None, "acct_1"))
+        row = Row(self, EMAIL, f"eml_{n}", self._moment(), rng.choice([*self._orders, None]))
+        template = rng.choice(("refund_made", "invoice_sent"))
+        row.tell("requested", template=template, recipient=f"cus_{n}", locale=None, account=account)
+        end, about = rng.choice(("sent", "sent", "refused", None)), {"template": template, "account": account or "own"}
+        if end == "sent":
+            row.tell("sent", why="", provider_message=f"4XyZ{n}", **about)
+        elif end == "refused":
+            row.tell("refused", why=rng.choice(("no_address", "smtp_550", "discarded")), **about)
 
     # Operators.
 

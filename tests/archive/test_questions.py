@@ -15,7 +15,7 @@ import pytest
 from histories import Copies, History, Told
 
 from archive import queries
-from billing.states import REFUND
+from billing.states import EMAIL, REFUND
 
 Rows = list[tuple[Any, ...]]
 ENDS = ("declined", "refused", "expired", "canceled")
@@ -221,6 +221,22 @@ def test_what_was_captured_and_is_not_paid_out(check: Check) -> None:
         )
 
     check("not_paid_out", expected, without="since")
+
+
+def test_which_emails_were_asked_for_sent_and_refused(check: Check) -> None:
+    def expected(q: Asked) -> Iterator[tuple[Any, ...]]:
+        counted: dict[tuple[Any, ...], int] = defaultdict(int)
+        for fact in q.within:
+            if fact.entity_type == "email" and fact.what in EMAIL.states:
+                account = fact.account or ("own" if fact.what == "requested" else "unknown")
+                day = q.local(fact.happened_at).date()
+                counted[(day, account, fact.template, fact.what, fact.why or None)] += 1
+        for key in sorted(
+            counted, key=lambda each: (each[0], each[1], none_first(each[2]), each[3], none_first(each[4]))
+        ):
+            yield *key, counted[key]
+
+    check("emails_by_day", expected)
 
 
 def test_at_which_hours_of_the_week_money_is_captured(check: Check) -> None:

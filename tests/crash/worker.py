@@ -65,9 +65,12 @@ def fork_worker(
     do: Callable[[], None] = die,
     mutate: Callable[[], None] = lambda: None,
     crew: int = 1,
+    gateway: Gateway | None = None,
 ) -> int:
     """Fork a worker that takes one shift, by default with one call at a time. Returns its pid; `reap` waits for it."""
-    return fork_process(service, lambda *own: shift(service, queue, *own, crew=crew), at=at, do=do, mutate=mutate)
+    return fork_process(
+        service, lambda *own: shift(service, queue, *own, crew=crew), at=at, do=do, mutate=mutate, gateway=gateway
+    )
 
 
 def shift(service: Service, queue: str, engine: Engine, gateway: Gateway, *, crew: int = 1) -> None:
@@ -82,6 +85,7 @@ def fork_process(
     at: str = "",
     do: Callable[[], None] = die,
     mutate: Callable[[], None] = lambda: None,
+    gateway: Gateway | None = None,
 ) -> int:
     """Fork a process that does this work with an engine and a gateway of its own, between boundaries. Returns its
     pid."""
@@ -99,7 +103,7 @@ def fork_process(
         event.listen(engine, "before_cursor_execute", lambda *told: _writes(told[2]) and wrote.add("something"))
         event.listen(engine, "commit", lambda _: wrote and boundaries.passes("commit.before"))
         event.listen(Session, "after_commit", lambda _: wrote and (wrote.clear(), boundaries.passes("commit.after")))
-        work(engine, Watched(service.gateway(), boundaries))
+        work(engine, Watched(gateway or service.gateway(), boundaries))
     except BaseException:  # noqa: BLE001 - a forked child must not go on as a second pytest
         traceback.print_exc()
         os._exit(3)

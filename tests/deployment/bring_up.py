@@ -230,6 +230,7 @@ class Deployment:
         generate = [PROGRAMS / "billing", "access", "generate", self.secrets, *places]
         subprocess.run(generate, check=True, capture_output=True, timeout=200, env=NOTHING_ELSE)
         (self.secrets / "stripe_key").write_text("sk_test_local\n")
+        (self.secrets / "email_server").write_text("smtps://user:password@mail.example.com:465\n")
         (self.secrets / "webhook_secrets").write_text("whsec_local\n")
         owner = SERVICES["postgres"]["environment"].get("POSTGRES_USER", "postgres")
         with psycopg.connect(self._postgres.url, autocommit=True) as admin:

@@ -34,6 +34,8 @@ KINDS = {
     "worker-captures": {"worker", "stripe"},
     "worker-refunds": {"worker", "stripe"},
     "worker-invoices": {"worker", "stripe"},
+    # It reads at Stripe who a customer is.
+    "worker-emails": {"worker", "stripe", "email"},
     # It reads Stripe's own records.
     "worker-maintenance": {"worker", "stripe"},
     "web": {"web", "webhook"},

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mailing import ask_for_email
 from service import Service
 from test_toy_operation import OPERATION as LABEL
 
@@ -224,6 +225,8 @@ def test_what_this_version_writes_has_the_fields_that_its_contracts_promise(serv
     service.notice(service.ask_for_refund(taken), service.ask_for_refund(taken, None, reason="duplicate"))
     service.compensate(service.ask_for_capture())
     service.compensate(service.ask_for_capture(account="acct_1"), reason="duplicate")
+    ask_for_email(service, account="acct_1")
+    ask_for_email(service, locale="de")
     service.pull("captures")
     refuse_credentials(service)
     service.pull("account:own")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from uuid import uuid4
 
 from compared import differences, open_classes, reconcile, settled
+from mailing import ask_for_email
 from protocol_model import error, intent, response
 from service import Service, Through
 from sqlalchemy.orm import Session
@@ -16,7 +17,7 @@ from archive.writing.writer import Writer
 from billing import database, inbox
 from billing.calls import Call
 from billing.events import event_of
-from billing.gateway import Answer, NotSent, Request
+from billing.gateway import Answer, NotSent, Request, Response
 from billing.learned import Learned
 from billing.schedules import SCHEDULES
 from billing.steps import LookResult
@@ -555,6 +556,62 @@ def test_a_refund_that_a_late_success_contradicts_is_looked_at_after_a_replay(se
     later(service, refund)
     assert service.settle(refund) == ["succeeded"]
     assert service.refunded(refund) == [500]
+
+
+# E-mails.
+
+
+def prepared_email(service: Service) -> tuple[str, Call]:
+    email = ask_for_email(service, "cus_1")
+    service.plan()
+    return email, service.prepared("emails")[email]
+
+
+def undecided_email(service: Service) -> tuple[str, Call]:
+    """Its worker is silent, and a look a minute later shows nothing."""
+    email, call = prepared_email(service)
+    for _ in range(2):
+        later(service, email, seconds=120)
+        relay(service, housekeeping.rescue_lapsed)
+        service.work_off("emails")
+    return email, call
+
+
+ACCEPTED = Response(200, b"{}", {"id": "4XyZ1", "livemode": False}, "4XyZ1", replayed=False)
+
+
+@walks("email requested → sent, refused")
+def test_an_email_is_what_the_mail_server_answers(service: Service) -> None:
+    accepted, call = prepared_email(service)
+    service.report(call, ACCEPTED)
+    refused, call = prepared_email(service)
+    service.report(call, error(400, code="smtp_550"))
+    assert [service.status(each).state for each in (accepted, refused)] == ["sent", "refused"]
+
+
+@walks(
+    "email requested → sent, refused by operator",
+    "record in_doubt → answered, disproved by operator",
+    "work waiting → done by operator",
+)
+def test_an_undecided_email_is_concluded_by_an_operator(service: Service) -> None:
+    for it_happened, state in ((True, "sent"), (False, "refused")):
+        email, _ = undecided_email(service)
+        with database.transaction(service.engines["operator"]) as session:
+            concluding.conclude(session, email, actor="anna", reason="the server's log", it_happened=it_happened)
+        assert service.status(email).state == state
+
+
+@walks("email refused → requested by operator")
+def test_an_email_that_a_late_answer_contradicts_is_known_as_sent_after_a_replay(service: Service) -> None:
+    email, call = undecided_email(service)
+    with database.transaction(service.engines["operator"]) as session:
+        concluding.conclude(session, email, actor="anna", reason="the server's log")
+    service.report(call, ACCEPTED)
+    assert service.status(email).state == "conflict"
+    service.replay(email)
+    later(service, email)
+    assert service.settle(email) == ["sent"]
 
 
 # Schedules.

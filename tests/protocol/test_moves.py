@@ -90,6 +90,7 @@ DEADLINES = (None, timedelta(days=6), MARGIN - SECOND, timedelta(0), -SECOND, -t
 RULES = (
     *(Rules(replays, settles) for replays, settles in product((True, False), repeat=2)),
     Rules(replays=False, alarms=False),
+    Rules(replays=False, once=True),
 )
 FLAGS = tuple(product((True, False), repeat=3))
 
@@ -243,7 +244,7 @@ def it_is_parked_only_when_nothing_can_be_proven(record: Known, rules: Rules, ro
     long_past = record.deadline is not None and NOW - record.deadline >= timedelta(hours=1)
     patient = record.looks >= LOOKS_BEFORE_ALARM and rules.alarms
     may = {
-        Learned.UNPROVABLE: rules.replays or patient,
+        Learned.UNPROVABLE: rules.replays or rules.once or patient,
         # What may be repeated is told when it was refused again and again, or for a day.
         Learned.ABSENT: rotations >= MAX_ROTATIONS or long_past or not rules.replays,
         Learned.LOOK_UNANSWERED: patient,
@@ -255,6 +256,13 @@ def what_may_be_repeated_is_not_repeated_for_ever(record: Known, rules: Rules, r
     refused = record.look_only and record.sends > MAX_ROTATIONS
     old = record.sends > 0 and not timedelta(0) <= _age(record) < HORIZON
     return rules.replays or not (refused or old) or not _sends(move)
+
+
+def what_may_have_been_done_is_never_done_again_where_nobody_knows_a_key(
+    record: Known, rules: Rules, rotations: int, move: Move
+) -> bool:
+    may_have_been = record.unanswered > 0 or record.look_only
+    return not (rules.once and may_have_been and (_sends(move) or isinstance(move, Rotate)))
 
 
 def without_a_lease_nobody_waits(record: Known, rules: Rules, rotations: int, move: Move) -> bool:
@@ -277,6 +285,7 @@ INVARIANTS = (
     it_is_looked_at_before_the_deadline,
     a_look_or_a_park_has_its_time,
     it_is_parked_only_when_nothing_can_be_proven,
+    what_may_have_been_done_is_never_done_again_where_nobody_knows_a_key,
     without_a_lease_nobody_waits,
 )
 

@@ -22,6 +22,7 @@ STATES: dict[str, type[StrEnum]] = {
     "void": states.VoidState,
     "refund": states.RefundState,
     "invoice": states.InvoiceState,
+    "email": states.EmailState,
     "switch": states.SwitchState,
     "run": states.RunState,
     "idempotency record": states.RecordState,
@@ -62,12 +63,13 @@ def test_a_change_that_is_no_transition_is_refused_and_changes_nothing(life: Lif
 
 
 def test_what_only_an_operator_could_still_change_is_final() -> None:
-    final = {life.of: {state for state in life.states if life.is_final(state)} for life in LIVES[:6]}
+    final = {life.of: {state for state in life.states if life.is_final(state)} for life in LIVES[:7]}
     assert final == {
         "capture": {"captured", "declined", "refused", "expired", "canceled"},
         "void": {"voided", "refused", "expired"},
         "refund": {"succeeded", "failed", "canceled", "refused"},
         "invoice": {"sent", "paid", "refused"},
+        "email": {"sent", "refused"},
         "switch": {"released"},
         "run": {"done"},
     }

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from command import Run, in_a_process
 from compared import reconcile
+from mailing import ask_for_email
 from runbook import commands, is_shown
 from service import Service
 
 from archive import queries
+from jobs.email.outcomes import refused as refused_email
 
 PAGE = Path(__file__).parents[2] / "docs" / "finance" / "questions.md"
 DAY_S = 86_400
@@ -69,6 +71,10 @@ def a_little_of_everything(service: Service, run: Run) -> dict[str, str]:
     assert service.status(contradicted).state == "conflict"
 
     assert service.settle(service.ask_for_refund(held, reason="requested_by_customer")) == ["succeeded"]
+
+    email = ask_for_email(service)
+    service.plan()
+    service.report(service.prepared("emails")[email], refused_email("no_address"))
 
     (intent,) = service.intents()
     service.standin.add_fault("drop_before", path=f"{intent}/capture$")

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from command import Ran, Run
 from compared import differences, reconcile, settled
+from mailing import ask_for_email
 from runbook import Play
 from service import Service, drop_database, eventually
 from sqlalchemy.engine import make_url
@@ -19,6 +20,7 @@ from billing.gateway import Answer, Budget, Request
 from billing.states import WorkState
 from billing.tables.entities import Capture
 from jobs.cli.opening import open_process
+from jobs.email.outcomes import accepted, refused
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.server import from_wheel
 from jobs.local.servers import LocalServers
@@ -232,3 +234,23 @@ def test_restore(
     finally:
         with suppress(psycopg.errors.InvalidCatalogName):
             drop_database(template, f"{name}_before")
+
+
+def test_emails(service: Service, run: Run) -> None:
+    """A customer has no address, and no mail server is asked for anything."""
+    customer = service.by_hand("/v1/customers", "name=Nobody")
+    email = ask_for_email(service, customer)
+    service.plan()
+    call = service.prepared("emails")[email]
+    service.report(call, refused("no_address"))
+    waiting = ask_for_email(service, customer)
+    service.plan()
+    service.relay.measure()
+    page = Play("emails", {"billing": run}, {"eml_0198f0c2": email})
+    page.follow("First three commands")
+    page.follow("Decide")
+    # The customer has one now, and the worker goes on.
+    service.report(service.prepared("emails")[waiting], accepted("4XyZ1", livemode=False))
+    service.relay.measure()
+    page.until_over()
+    assert [service.status(each).state for each in (email, waiting)] == ["refused", "sent"]

@@ -229,7 +229,7 @@ def test_a_relay_that_does_not_know_the_schedule_leaves_its_fact_to_one_that_doe
 def test_a_function_is_never_sent_to_stripe_and_a_call_to_stripe_is_no_function(service: Service) -> None:
     before = service.standin.requests()
     sent = service.gateway().send(Request(RUN, "/run/snapshot_queues", "at=x"), LATER)
-    assert sent == NotSent("a function of ours is no request to Stripe")
+    assert sent == NotSent("this is no request to Stripe")
     assert isinstance(functions(service).send(Request("POST", "/v1/payment_intents"), LATER), NotSent)
     assert service.standin.requests() == before
 
@@ -369,7 +369,7 @@ def test_the_snapshot_says_what_waits_where_and_what_is_in_doubt(service: Servic
         ("invoices", "quarantined"): 1,
         ("maintenance", "running"): 1,
     }
-    assert {row["queue"] for row in result["work"]} == {"captures", "refunds", "invoices", "maintenance"}
+    assert {row["queue"] for row in result["work"]} == {"captures", "refunds", "invoices", "emails", "maintenance"}
     (doubt,) = result["in_doubt"]
     assert (doubt["operation"], doubt["currency"], doubt["operations"], doubt["minor"]) == ("cap", "USD", 1, 1999)
     assert doubt["oldest_s"] >= 0
@@ -384,6 +384,7 @@ def test_the_catalog_names_owner_purpose_volume_and_last_use_of_every_contract_a
     assert set(entries) == {
         *("take_capture:1", "take_capture:2", "observe_capture:1", "void_authorization:1", "observe_void:1"),
         *("make_refund:1", "observe_refund:1", "issue_invoice:1", "observe_invoice:1", "probe_provider:1"),
+        *("make_refund:2", "issue_invoice:2", "send_email:1"),
         *(schedule.name for schedule in SCHEDULES),
     }
     take, probe, snapshot = (entries[name] for name in ("take_capture:1", "probe_provider:1", "snapshot_queues"))

@@ -1,0 +1,47 @@
+"""E-mails that stand here as not sent since a restore. Each may have been sent before it, and nobody can be asked.
+
+A mail server knows no key, and lists nothing that it has accepted. So none of them is sent by a machine: they are
+refused, as `restored`, and an application that still wants one asks for it under a new request id. What the archive
+tells of as sent is known as sent by then.
+"""
+
+from datetime import datetime
+
+from sqlalchemy import exists, select
+from sqlalchemy.orm import Session
+
+from billing import database, emails, row_io, store
+from billing.states import EmailState
+from billing.tables.entities import Email
+from billing.tables.idempotency_records import Record
+from billing.tables.work import Work
+from jobs.road import discarding, work_queue
+
+RESTORED = "restored"
+"""The reason of an e-mail that is refused so."""
+NOT_AGAIN = "this e-mail stands here as not sent; it may have been sent before the restore, and `--apply` refuses it"
+
+
+def left(session: Session, restored_at: datetime | None) -> list[str]:
+    """Those that would be sent, perhaps again. What may have been sent from here (its call is open) is never sent
+    again, restored or not."""
+    if restored_at is None:
+        return []
+    called = exists().where(Record.operation_id == Email.id, Record.concluded_at.is_(None), Record.unanswered > 0)
+    waiting = select(Email.id).where(Email.state == EmailState.REQUESTED, Email.requested_at < restored_at, ~called)
+    return list(session.scalars(waiting.order_by(Email.id)))
+
+
+def refuse(session: Session, restored_at: datetime | None, actor: str) -> int:
+    """Refuse them, under the locks of both and of their work; a worker concludes the work. Returns how many."""
+    refused = 0
+    for email in left(session, restored_at):
+        works = session.scalars(select(Work.id).where(Work.entity_id == email)).all()
+        work_queue.locked(session, works)
+        wanted = {email: ("", emails.OPERATION.contracts[0].queue)}
+        loaded = store.load(session, emails.OPERATION, wanted)[email]
+        if discarding.nothing_was_done(loaded):
+            fact = discarding.refuse(loaded, database.now(session), actor=actor, why=RESTORED)
+            row_io.save(session, [loaded.row, *loaded.records], [fact])
+            refused += 1
+    return refused
