@@ -335,7 +335,7 @@ RULES = (
         "jobs/bulk/checking.py",
         "if found.marks[-1] != file.digest:",
         "if not found.marks:",
-        f"{BULK}::test_a_file_that_changes_after_it_was_checked_is_found_before_the_change_is_asked_for",
+        f"{BULK}::test_a_file_that_changes_before_it_was_checked_to_its_end_is_refused",
     ),
     Rule(
         "a batch is asked for by one process",

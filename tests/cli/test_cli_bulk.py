@@ -456,6 +456,14 @@ def test_two_processes_with_the_same_file_ask_once_and_the_second_is_told(servic
     assert [name for name, *_ in asked(service)] == [f"order-{number}" for number in range(8)]
 
 
+def test_a_file_that_changes_before_it_was_checked_to_its_end_is_refused(service, orders):
+    bulk = Bulk(service, orders([row(1)]))
+    orders([row(2)])
+    with pytest.raises(FileChanged):
+        bulk.check()
+    assert asked(service) == []
+
+
 @pytest.mark.usefixtures("small_batches")
 def test_a_file_that_changes_after_it_was_checked_is_found_before_the_change_is_asked_for(service, orders):
     path = orders([row(number) for number in range(8)])
