@@ -40,10 +40,12 @@ from billing.errors import UnknownEntity as UnknownEntity
 from billing.errors import WrongDatabase as WrongDatabase
 from billing.errors import WrongEngine as WrongEngine
 from billing.errors import WrongSession as WrongSession
+from billing.invoice_lines import Line as Line
+from billing.invoice_lines import UnitAmount as UnitAmount
 from billing.invoice_requests import InvoiceReceipt as InvoiceReceipt
-from billing.invoice_requests import Line as Line
-from billing.invoice_requests import SendInvoice as SendInvoice
 from billing.invoice_requests import issue_invoice as issue_invoice
+from billing.invoice_terms import InvoiceTerms as InvoiceTerms
+from billing.invoice_terms import SendInvoice as SendInvoice
 from billing.many import request_many as request_many
 from billing.money import Money as Money
 from billing.refunds import RefundReceipt as RefundReceipt

@@ -49,7 +49,11 @@ SHAPES: dict[str, Shape] = {
     "currency": like(r"[a-z]{3}"),
     "customer": _id,
     "decline_code": code,
+    # Only that there is none.
+    "customer_email": lambda value: value is None,
     "deleted": yes_or_no,
+    "due_date": _time,
+    "enabled": yes_or_no,
     "fee": whole,
     "failure_reason": code,
     "finalized_at": _time,
@@ -65,17 +69,32 @@ SHAPES: dict[str, Shape] = {
     "param": like(r"[a-z][a-z0-9_\[\]]{0,79}"),
     # Objects that are named, and not expanded.
     **dict.fromkeys(("payment_intent", "invoice"), _id),
+    "price": like(r"price_[A-Za-z0-9_]{1,200}"),
+    "quantity": whole,
     "source": _id,
     "pending_reason": code,
     "status": code,
     "subtotal": whole,
+    "tax_behavior": code,
     "total": whole,
     # A code, or the type of an event: `invoice.paid`.
     "type": like(r"[a-z][a-z0-9_]{0,79}(?:\.[a-z0-9_]{1,40}){0,5}"),
 }
 CONTAINERS = frozenset(
     {
-        *("card", "charge", "data", "error", "invoice", "latest_charge", "lines", "metadata", "object"),
+        *(
+            "automatic_tax",
+            "card",
+            "charge",
+            "data",
+            "error",
+            "invoice",
+            "latest_charge",
+            "lines",
+            "metadata",
+            "object",
+        ),
+        *("price_details", "pricing", "total_discount_amounts", "total_taxes"),
         *("multicapture", "payment_intent", "payment_method_details", "request", "source", "status_transitions"),
     }
 )

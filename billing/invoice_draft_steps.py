@@ -5,7 +5,7 @@ A duplicate draft is harmless: it is deleted before it could be finalized.
 
 from collections.abc import Iterator
 
-from billing import request_ids
+from billing import invoice_terms, request_ids
 from billing.differences import Difference, differences, reason
 from billing.idempotency import Rules
 from billing.invoice_row import (
@@ -48,7 +48,7 @@ def _ask_to_create(loaded: LoadedOperation) -> Ask:
         # Otherwise Stripe finalizes an unfinished draft by itself after an hour.
         "auto_advance": False,
         "collection_method": "send_invoice",
-        "days_until_due": row.days_until_due,
+        **invoice_terms.parameters(row),
         # The customer's other pending items must not get onto this invoice.
         "pending_invoice_items_behavior": "exclude",
         "metadata": {METADATA_KEY: row.id, **request_ids.metadata(row.request_id)},
@@ -60,6 +60,11 @@ def _not_as_created(loaded: LoadedOperation, invoice: Json) -> list[Difference]:
     row = invoice_of(loaded)
     wrong = differences(invoice, object="invoice", customer=row.customer, currency=row.currency.lower())
     wrong += differences(invoice, within="metadata", **{METADATA_KEY: row.id})
+    terms = row.terms or {}
+    if "due_date" in terms:
+        wrong += differences(invoice, due_date=terms["due_date"])
+    if "automatic_tax" in terms:
+        wrong += differences(invoice, within="automatic_tax", enabled=True)
     if not is_id(IdKind.INVOICE, invoice.get("id")):
         wrong.append(Difference("id", "the id of an invoice", "none"))
     return wrong

@@ -20,7 +20,7 @@ def _judge_open(loaded: LoadedOperation, invoice: Json) -> Judgment:
     wrong = differences(invoice, object="invoice", id=row.stripe_invoice, currency=row.currency.lower())
     if wrong or invoice.get("status") not in _FINALIZED:
         return judgment(wrong, Learned.ASK)
-    return judgment(differences(invoice, total=row.total_minor))
+    return judgment(differences(invoice, total=row.final_minor))
 
 
 _FINALIZED = ("open", "paid")
@@ -61,6 +61,8 @@ def _look_for_sent(loaded: LoadedOperation, read: Reader, livemode: bool) -> Loo
     if whose is not Learned.FOUND_OURS and invoice.get("status") == "paid":
         # A paid invoice needs no e-mail that asks for payment.
         return LookResult(Learned.FOUND_FREE, invoice, PAID)
+    if whose is None and invoice.get("customer_email", "unknown") is None:
+        return LookResult(Learned.IMPOSSIBLE, invoice, NO_EMAIL)
     return LookResult(whose or Learned.ABSENT, invoice)
 
 
@@ -69,7 +71,7 @@ def _no_longer_open(loaded: LoadedOperation, invoice: Json) -> LookResult | None
     row = invoice_of(loaded)
     if invoice.get("status") not in _FINALIZED:
         return LookResult(Learned.IMPOSSIBLE, invoice, _not_open(invoice))
-    if wrong := differences(invoice, total=row.total_minor, currency=row.currency.lower()):
+    if wrong := differences(invoice, total=row.final_minor, currency=row.currency.lower()):
         return LookResult(Learned.FOUND_DIFFERENT, invoice, reason("total_differs", wrong))
     return None
 
@@ -136,6 +138,8 @@ def _paid(loaded: LoadedOperation) -> list[Fact]:
     return move(loaded, InvoiceState.PAID, "paid", number=row.number, **money_of(row))
 
 
+NO_EMAIL = "no_email: the customer has no e-mail address, so Stripe sends nothing; set one, and reopen the invoice"
+"""Why an invoice that has its number was not sent."""
 PAID = "paid"
 """The reason why a send counts as done although the invoice was not sent."""
 

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from billing.differences import Difference, differences, reason
+from billing.invoice_lines import not_as_asked, parameters
 from billing.invoice_row import differ, invoice_of, is_ours, move, path_of, read_invoice, refuse
+from billing.invoice_totals import not_our_totals, record
 from billing.learned import Learned
 from billing.states import InvoiceState, RecordState
 from billing.steps import (
@@ -64,8 +66,7 @@ def _ask_to_add_lines(loaded: LoadedOperation, start: int) -> Ask:
     row = invoice_of(loaded)
     lines = [
         {
-            "amount": line.amount_minor,
-            "description": line.description,
+            **parameters(row, line),
             "metadata": {METADATA_KEY: row.id, "billing_line": str(line.position)},
         }
         for line in loaded.parts[start : start + LINES_OF_A_CALL]
@@ -74,10 +75,9 @@ def _ask_to_add_lines(loaded: LoadedOperation, start: int) -> Ask:
 
 
 def _not_our_lines(loaded: LoadedOperation, invoice: Json) -> list[Difference]:
-    """In what it differs from our currency, our lines with their amounts, and our total, which Stripe's totals must
-    equal."""
+    """In what it differs from our currency, our lines, and the totals that were asked for."""
     row, lines = invoice_of(loaded), _lines_of(invoice)
-    wrong = differences(invoice, currency=row.currency.lower(), subtotal=row.total_minor, total=row.total_minor)
+    wrong = differences(invoice, currency=row.currency.lower()) + not_our_totals(row, invoice, lines)
     if len(lines) != len(loaded.parts) or _has_more(invoice):
         more = " and more" if _has_more(invoice) else ""
         wrong.append(Difference("lines", str(len(loaded.parts)), f"{len(lines)}{more}"))
@@ -88,7 +88,7 @@ def _not_our_lines(loaded: LoadedOperation, invoice: Json) -> list[Difference]:
         owner = differences(shown, within="metadata", **{METADATA_KEY: row.id})
         wrong += [
             Difference(f"lines.{position}.{each.field}", each.expected, each.found)
-            for each in (*differences(shown, amount=line.amount_minor), *owner)
+            for each in (*not_as_asked(line, shown), *owner)
         ]
     return wrong
 
@@ -161,7 +161,9 @@ def _apply_some(loaded: LoadedOperation, outcome: Learned, invoice: Json, why: s
 def _apply_all(loaded: LoadedOperation, outcome: Learned, invoice: Json, why: str) -> list[Fact]:
     row = invoice_of(loaded)
     if outcome is Learned.SUCCEEDED:
-        return move(loaded, InvoiceState.LINES_ADDED, "lines_added", minor=row.total_minor, currency=row.currency)
+        reckoned = record(row, invoice)
+        money = {"minor": row.final_minor, "currency": row.currency, **reckoned}
+        return move(loaded, InvoiceState.LINES_ADDED, "lines_added", **money)
     return _apply_otherwise(loaded, invoice, why)
 
 

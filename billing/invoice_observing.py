@@ -37,7 +37,7 @@ def _apply(loaded: LoadedOperation, _outcome: Learned, invoice: Json, _why: str)
     found = _FOUND.get(invoice.get("status"))
     if found is None or (row.state, found) not in row.life.legal:
         return []
-    if differences(invoice, total=row.total_minor, currency=row.currency.lower()):
+    if differences(invoice, total=row.final_minor, currency=row.currency.lower()):
         return []  # no invoice of ours: Stripe changes no total once it is finalized
     return move(loaded, found, found, number=row.number, **money_of(row))
 

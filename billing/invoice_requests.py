@@ -1,8 +1,9 @@
-"""Asking for an invoice: its lines are checked, and it is written once, in the caller's own transaction."""
+"""Asking for an invoice: it is checked, and written once, in the caller's own transaction."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
@@ -13,46 +14,18 @@ from billing.asking import Differing, callers_session, common_arguments, write_o
 from billing.errors import InvalidAmount, InvalidRequest
 from billing.facts import new_fact
 from billing.invoice_line_steps import LINES_OF_A_CALL
-from billing.money import Money
+from billing.invoice_lines import Line
+from billing.invoice_terms import TEXTS, InvoiceTerms, SendInvoice
+from billing.money import Money, known_currency, shown
 from billing.provider_ids import provider_id
-from billing.tables.entities import MAX_DAYS, MAX_DESCRIPTION, MAX_LINES, Invoice, InvoiceLine
-from billing.texts import plain_text
+from billing.tables.entities import MAX_LINES, Invoice, InvoiceLine
 
 FOR_NEWER_WORKERS = 2
-"""The version of the fact, and of the contract, of an invoice whose lines take more than one call."""
+"""The version of the fact, and of the contract, of an invoice that a worker from before them would refuse or carry out
+wrongly: its lines take more than one call, or it has more than amounts and days."""
+NO_TERMS = InvoiceTerms()
 UNKNOWN_TEXT = "not known: restored from Stripe"
 """The text of a line that `billing recover` has made again of what Stripe shows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line: what it is for, in 1 to 500 characters of any language, and an amount in the invoice's currency.
-
-    Line ends and tabs are kept; docs/inputs.md says what is changed and what is refused. Raises InvalidText and
-    InvalidAmount.
-    """
-
-    description: str
-    amount: Money
-
-    def __post_init__(self) -> None:
-        description = plain_text("a line's description", self.description, MAX_DESCRIPTION, lines=True)
-        object.__setattr__(self, "description", description)
-        if not isinstance(self.amount, Money):
-            raise InvalidAmount("a line's amount", f"must be billing.Money, not {type(self.amount).__name__}")
-
-
-@dataclass(frozen=True, slots=True)
-class SendInvoice:
-    """Stripe e-mails the invoice; the customer pays within `days_until_due` days."""
-
-    days_until_due: int
-
-    def __post_init__(self) -> None:
-        days: object = self.days_until_due
-        if not isinstance(days, int) or isinstance(days, bool) or not 0 < days <= MAX_DAYS:
-            raise InvalidRequest("days_until_due", f"must be a whole number from 1 to {MAX_DAYS}")
-        object.__setattr__(self, "days_until_due", int.__index__(days))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +47,17 @@ def issue_invoice(
     correlation_id: str | None = None,
     account: str | None = None,
     actor: str = "application",
+    currency: str | None = None,
+    terms: InvoiceTerms = NO_TERMS,
 ) -> InvoiceReceipt:
     """Ask, inside the caller's own transaction, for an invoice to be drafted, finalized and sent by Stripe.
 
-    For a customer without an e-mail address Stripe refuses it, and it ends as `refused`. One that a credit balance pays
-    is not sent, and ends as `paid`.
+    For a customer without an e-mail address Stripe refuses it, and it ends as `refused`. One that leaves nothing to
+    pay, because its total is 0 or a credit balance pays it, is not sent, and ends as `paid`.
 
-    1 to 250 lines, all in one currency. The same `request_id` again returns the same receipt. The request id is
-    the default of `correlation_id`.
+    1 to 250 lines, all in one currency; `currency` names it where no line does, because all have a price of Stripe's.
+    `terms` are sent with it: texts, taxes, discounts, and the total that is expected. The same `request_id` again
+    returns the same receipt. The request id is the default of `correlation_id`.
 
     Raises RequestReused (same request id, other parameters) and InvalidRequest before anything is written;
     the caller's transaction stays usable.
@@ -89,60 +65,93 @@ def issue_invoice(
     session = callers_session(session)
     customer = provider_id("customer", customer)
     common = common_arguments(request_id, correlation_id, account, actor)
-    lines = _read_once(lines)
-    total = _total(lines)
-    if not isinstance(collect, SendInvoice):
-        raise InvalidRequest("collect", f"must be billing.SendInvoice, not {type(collect).__name__}")
-    parameters = {
-        "customer": customer,
-        "currency": total.currency,
-        "total_minor": total.minor,
-    }
+    wanted = wanted_invoice(lines, collect, currency, terms)
+    parameters = {"customer": customer, "currency": wanted.currency, "total_minor": wanted.known_minor}
+    further = {"days_until_due": collect.days_until_due, "terms": wanted.terms}
     row = Invoice(id=ids.new("inv"), correlation_id=common.correlation_id)
     written = write_once(
         session,
         row,
         common,
         parameters,
-        further={"days_until_due": collect.days_until_due},
-        differing=lambda first: _differing(session, first, lines, collect),
+        further=further,
+        differing=lambda first: _differing(session, first, wanted, collect),
     )
     assert written is not None, "nothing but its request id makes an invoice unique"
     if written is not row:
         return InvoiceReceipt(ids.InvoiceId(written.id), common.request_id, new=False)
-    session.execute(
-        insert(InvoiceLine),
-        [
-            {
-                "invoice_id": row.id,
-                "position": position,
-                "description": line.description,
-                "amount_minor": line.amount.minor,
-            }
-            for position, line in enumerate(lines)
-        ],
-    )
+    session.execute(insert(InvoiceLine), [{"invoice_id": row.id, **line} for line in wanted.rows()])
     requested = new_fact(
         row,
         "requested",
         actor=common.actor,
         traceparent=common.traceparent,
-        minor=total.minor,
-        currency=total.currency,
+        minor=wanted.known_minor,
+        currency=wanted.currency,
         customer=customer,
         account=common.account,
         request_digest=request_ids.digest_of(common.request_id),
-        lines=len(lines),
+        lines=len(wanted.lines),
     )
-    requested.version = fact_version(len(lines))
+    if wanted.needs_newer_workers:
+        requested.version = FOR_NEWER_WORKERS
+        requested.payload |= {"computed": True} if wanted.computed else {}
     # Not by the ORM, which would write and read back columns that an application's login has no rights to.
     row_io.save(session, (), [requested])
     return InvoiceReceipt(ids.InvoiceId(row.id), common.request_id, new=True)
 
 
-def fact_version(lines: int) -> int:
-    """Of the fact that requests an invoice with so many lines: an older worker would refuse more than one call adds."""
-    return FOR_NEWER_WORKERS if lines > LINES_OF_A_CALL else 1
+@dataclass(frozen=True, slots=True)
+class WantedInvoice:
+    """What is asked for, checked without a database. `known_minor`: what those lines come to whose amount we know."""
+
+    lines: Sequence[Line]
+    currency: str
+    known_minor: int
+    terms: dict[str, Any] | None
+
+    @property
+    def computed(self) -> bool:
+        return bool((self.terms or {}).get("computed"))
+
+    @property
+    def needs_newer_workers(self) -> bool:
+        """Whether an older worker would refuse it, or send something else than was asked."""
+        plain = self.terms is None and all(line.details is None for line in self.lines)
+        return not plain or len(self.lines) > LINES_OF_A_CALL
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The lines as columns, but for the invoice's id."""
+        return [
+            {
+                "position": position,
+                "description": line.description,
+                "amount_minor": line.minor,
+                "details": line.details,
+            }
+            for position, line in enumerate(self.lines)
+        ]
+
+
+def wanted_invoice(
+    lines: Iterable[Line], collect: SendInvoice, currency: str | None = None, terms: InvoiceTerms = NO_TERMS
+) -> WantedInvoice:
+    """Check what is asked for. Raises InvalidRequest."""
+    lines = _read_once(lines)
+    money = _currency(lines, currency)
+    if not isinstance(collect, SendInvoice):
+        raise InvalidRequest("collect", f"must be billing.SendInvoice, not {type(collect).__name__}")
+    if not isinstance(terms, InvoiceTerms):
+        raise InvalidRequest("terms", f"must be billing.InvoiceTerms, not {type(terms).__name__}")
+    wanted = WantedInvoice(lines, money, sum(line.minor or 0 for line in lines), terms.stored(collect, lines))
+    prices = any(line.price is not None for line in lines)
+    if wanted.known_minor < 0 and not prices:
+        raise InvalidAmount("lines", f"come to {shown(wanted.known_minor, money)}; an invoice's total is not negative")
+    if wanted.known_minor > 0:
+        Money(wanted.known_minor, money)
+    if terms.total_minor is not None and not wanted.computed and terms.total_minor != wanted.known_minor:
+        raise InvalidAmount("total_minor", f"is {terms.total_minor}, and the lines come to {wanted.known_minor}")
+    return replace(wanted, known_minor=max(0, wanted.known_minor))
 
 
 def _read_once(lines: Iterable[Line]) -> list[Line]:
@@ -154,33 +163,67 @@ def _read_once(lines: Iterable[Line]) -> list[Line]:
     return list(islice(each, MAX_LINES + 1))
 
 
-def _total(lines: Sequence[Line]) -> Money:
+def _currency(lines: Sequence[Line], given: str | None) -> str:
     if not 0 < len(lines) <= MAX_LINES:
         raise InvalidRequest("lines", f"must be 1 to {MAX_LINES}, not {'more' if lines else 'none'}")
     for line in lines:
         if not isinstance(line, Line):
             raise InvalidRequest("lines", f"must each be a billing.Line, not {type(line).__name__}")
-    currencies = {line.amount.currency for line in lines}
+    currencies = {line.currency for line in lines if line.currency is not None}
+    if given is not None:
+        currencies.add(known_currency("currency", given))
     if len(currencies) > 1:
         raise InvalidRequest("lines", f"must all be in one currency, not in {', '.join(sorted(currencies))}")
-    return Money(sum(line.amount.minor for line in lines), currencies.pop())
+    if not currencies:
+        raise InvalidRequest("currency", "must be named, because no line names it: all have prices of Stripe's")
+    return currencies.pop()
 
 
-def _differing(session: Session, first: Invoice, lines: Sequence[Line], collect: SendInvoice) -> Differing:
-    """Of an invoice that was made again after a restore, only the amounts of lines that Stripe has are known."""
+def _differing(session: Session, first: Invoice, wanted: WantedInvoice, collect: SendInvoice) -> Differing:
+    """The fields in which the first request with this id differs. Texts are not repeated: an error is logged. Of an
+    invoice that was made again after a restore, only the amounts of lines that Stripe has are known."""
     stored = session.execute(
-        select(InvoiceLine.description, InvoiceLine.amount_minor)
+        select(InvoiceLine.description, InvoiceLine.amount_minor, InvoiceLine.details)
         .where(InvoiceLine.invoice_id == first.id)
         .order_by(InvoiceLine.position)
         .limit(MAX_LINES + 1)
     ).all()
     differing: dict[str, tuple[object, object]] = {}
-    if all(line.description == UNKNOWN_TEXT for line in stored):
-        same = not stored or [line.amount_minor for line in stored] == [line.amount.minor for line in lines]
-    else:
-        same = [tuple(line) for line in stored] == [(line.description, line.amount.minor) for line in lines]
+    if len(stored) not in (0, len(wanted.lines)):
+        differing["lines"] = len(stored), len(wanted.lines)
+        return differing
+    restored = all(line.description == UNKNOWN_TEXT for line in stored)
+    for number, (was, now) in enumerate(zip(stored, wanted.lines, strict=False)):
+        if was.amount_minor != now.minor and not (restored and now.minor is None):
+            differing[f"lines.{number}.amount_minor"] = was.amount_minor, now.minor
+        if restored:
+            continue
+        if was.description != now.description:
+            differing[f"lines.{number}.description"] = _told(was.description), _told(now.description, "another")
+        differing |= _pairs(f"lines.{number}.", was.details or {}, now.details or {})
+    if not restored:
         if first.days_until_due != collect.days_until_due:
             differing["days_until_due"] = first.days_until_due, collect.days_until_due
-    if not same:
-        differing["lines"] = len(stored), "other lines" if len(stored) == len(lines) else len(lines)
+        differing |= _pairs("", first.terms or {}, wanted.terms or {})
     return differing
+
+
+def _pairs(before: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> Differing:
+    """The fields of two mappings that differ."""
+    names = [name for name in sorted(was.keys() | now.keys()) if was.get(name) != now.get(name)]
+    told = {name: (was.get(name), now.get(name)) for name in names if name not in _DERIVED}
+    return {
+        f"{before}{name}": (_told(first), _told(second, "another")) if name in TEXTS else (first, second)
+        for name, (first, second) in told.items()
+    }
+
+
+_DERIVED = ("computed", "taxed")
+"""What follows from the other terms, and from the lines."""
+
+
+def _told(value: object, other: str = "a") -> str | None:
+    """What is said of a text that may name a person."""
+    if isinstance(value, str):
+        return f"{other} text of {len(value)} characters"
+    return None if value is None else f"{other} list of {len(value)}" if isinstance(value, list) else "a value"

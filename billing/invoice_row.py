@@ -52,7 +52,7 @@ def refuse(loaded: LoadedOperation, why: str) -> list[Fact]:
 
 def money_of(row: Invoice) -> dict[str, Any]:
     """What a fact about an end, or about the number, says of the money."""
-    return {"minor": row.total_minor, "currency": row.currency, "account": row.account or OWN}
+    return {"minor": row.final_minor, "currency": row.currency, "account": row.account or OWN}
 
 
 def differ(loaded: LoadedOperation, why: str, theirs: object = None) -> list[Fact]:

@@ -3,18 +3,20 @@ which comes next, and registers it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from billing import observing, row_io, statements
+from billing import invoice_terms, observing, row_io, statements
 from billing.duplicate_drafts import duplicates_step, step_named
 from billing.errors import InvalidRequest
 from billing.facts import new_fact
 from billing.invoice_draft_steps import CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
 from billing.invoice_line_steps import batch_named, next_batch
+from billing.invoice_lines import details_fit
 from billing.invoice_observing import OBSERVE, observe
 from billing.invoice_requests import FOR_NEWER_WORKERS
 from billing.invoice_row import differ, refuse
@@ -50,6 +52,8 @@ def _unfit(lines: Sequence[InvoiceLine]) -> str | None:
         # A description that is much longer is not even loaded: see invoices.sql.
         if not line.description or len(line.description) > MAX_DESCRIPTION:
             return f"unfit_lines: line {line.position}, description has more than {MAX_DESCRIPTION} characters, or none"
+        if not details_fit(line):
+            return f"unfit_lines: line {line.position}, details are not as billing.issue_invoice writes them"
     return None
 
 
@@ -89,6 +93,10 @@ def reopen(row: Invoice, *, actor: str, reason: str) -> list[Fact]:
     return [new_fact(row, "reopened", actor=actor, reason=reason, number=row.number)]
 
 
+_SOME = 100
+"""An amount of every currency."""
+
+
 def unfit(loaded: LoadedOperation) -> str | None:
     """As `Operation.unfit`. Money is checked before the first call only: an invoice that was begun is finished."""
     row = loaded.row
@@ -99,9 +107,10 @@ def unfit(loaded: LoadedOperation) -> str | None:
         return str(NoSuchShape(IdKind.INVOICE))
     if loaded.records:
         return None
-    if not 0 < row.days_until_due <= MAX_DAYS:
+    if row.days_until_due is not None and not 0 < row.days_until_due <= MAX_DAYS:
         return f"days_until_due is not from 1 to {MAX_DAYS}"
-    return money_problem(row.total_minor, row.currency)
+    # A total of 0 is no money, and may come of credits, or of prices that only Stripe knows.
+    return invoice_terms.unfit(row) or money_problem(row.total_minor or _SOME, row.currency)
 
 
 _STEPS = {step.name: step for step in (CREATE, FINALIZE, SEND, DELETE_DRAFT, OBSERVE)}
@@ -131,9 +140,13 @@ def _shown(session: Session, row: Invoice) -> dict[str, Any]:
     )
     return {
         "customer": row.customer,
-        "minor": row.total_minor,
+        "minor": row.final_minor,
         "currency": row.currency,
+        "subtotal_minor": row.subtotal_minor,
+        "discount_minor": row.discount_minor,
+        "tax_minor": row.tax_minor,
         "days_until_due": row.days_until_due,
+        "due_date": _due_date(row),
         "stripe_invoice": row.stripe_invoice,
         "number": row.number,
         "lines": list(lines),
@@ -160,19 +173,30 @@ _ISSUE = Contract(
     },
 )
 
+
+def _due_date(row: Invoice) -> datetime | None:
+    seconds = (row.terms or {}).get("due_date")
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
 OPERATION = Operation(
     table=Invoice,
     prefix="inv",
     contracts=(
         _ISSUE,
-        replace(_ISSUE, version=FOR_NEWER_WORKERS, fact_versions=(FOR_NEWER_WORKERS,)),
+        replace(
+            _ISSUE,
+            version=FOR_NEWER_WORKERS,
+            fact_versions=(FOR_NEWER_WORKERS,),
+            payload={**_ISSUE.payload, "computed": "optional true or false"},
+        ),
         observing.contract("invoice", queue="invoices", owner="billing", sheddable=True),
     ),
     next_step=next_step,
     steps=_step,
     observe=observe,
     scope="invoices",
-    amount="total_minor",
+    amount="final_minor",
     business=(
         BusinessMetric("invoices_sent", InvoiceState.SENT, "invoices that Stripe sent to their customers"),
         BusinessMetric("invoiced_money_minor", InvoiceState.SENT, "the totals of those invoices", money=True),

@@ -160,7 +160,7 @@ class Operation:
     """The name of its column, and of its field in the fact that requests it, with the time until which the provider
     accepts the call. None: there is no such time."""
     amount: str | None = None
-    """The column of its amount in minor units, beside one called `currency`. None: it is not about money."""
+    """The attribute of its amount in minor units, beside one called `currency`. None: it is not about money."""
     business: tuple[BusinessMetric, ...] = ()
     """The numbers that its ends add to."""
     local: bool = False

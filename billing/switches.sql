@@ -80,7 +80,7 @@ SELECT s.scope, o.currency, count(*) AS operations, sum(o.minor) AS minor
           FROM billing.captures
         UNION ALL SELECT 'voids', id, coalesce(account, 'own'), currency, held_minor FROM billing.voids
         UNION ALL SELECT 'refunds', id, coalesce(account, 'own'), currency, amount_minor FROM billing.refunds
-        UNION ALL SELECT 'invoices', id, coalesce(account, 'own'), currency, total_minor FROM billing.invoices
+        UNION ALL SELECT 'invoices', id, coalesce(account, 'own'), currency, coalesce(reckoned_minor, total_minor) FROM billing.invoices
         UNION ALL SELECT 'emails', id, coalesce(account, 'own'), NULL, NULL FROM billing.emails
         UNION ALL SELECT 'schedules', id, NULL, NULL, NULL FROM billing.scheduled_runs) AS o ON o.id = w.entity_id
  CROSS JOIN LATERAL unnest(ARRAY['everything', o.kind, 'contract:' || w.contract, 'queue:' || w.queue,

@@ -206,7 +206,11 @@ class Service:
             return billing.compensate(session, capture, **more).refund_id
 
     def ask_for_invoice(
-        self, customer: str | None = None, lines: Sequence[billing.Line] | None = None, **more: Any
+        self,
+        customer: str | None = None,
+        lines: Sequence[billing.Line] | None = None,
+        collect: billing.SendInvoice = billing.SendInvoice(days_until_due=14),  # noqa: B008 - frozen
+        **more: Any,
     ) -> str:
         self._asked += 1
         with database.transaction(self.engines["application"]) as session:
@@ -218,7 +222,7 @@ class Service:
                     billing.Line("3 seats", billing.Money(4500, "EUR")),
                     billing.Line("fee", billing.Money(1, "EUR")),
                 ],
-                collect=billing.SendInvoice(days_until_due=14),
+                collect=collect,
                 request_id=f"invoice-{self._asked}",
                 **more,
             ).invoice_id

@@ -128,6 +128,8 @@ PAYLOAD: dict[str, Shape] = {
     ),
     # Of a refund: whether it undoes its capture.
     "compensates": yes_or_no,
+    # Of an invoice: whether Stripe reckons its total.
+    "computed": yes_or_no,
     "count": whole,
     "currency": _currency,
     # Stripe's own opaque id. Which customer it is, only Postgres knows; erasure deletes it there.
@@ -137,6 +139,7 @@ PAYLOAD: dict[str, Shape] = {
     # Of Stripe's, by which a change was noticed.
     "event": like(r"evt_[A-Za-z0-9_]{1,128}"),
     "event_type": like(r"[a-z][a-z0-9_]{0,39}(?:\.[a-z0-9_]{1,40}){1,5}"),
+    "discount_minor": whole,
     "expires_at": moment,
     "fee_minor": whole,
     "generation": whole,
@@ -168,6 +171,8 @@ PAYLOAD: dict[str, Shape] = {
     "step": like(r"[a-z][a-z0-9_]{0,63}(?::in_[A-Za-z0-9_]{1,128})?"),
     "stripe_invoice": id_of(IdKind.INVOICE),
     "stripe_refund": id_of(IdKind.REFUND),
+    "subtotal_minor": whole,
+    "tax_minor": whole,
     "template": template,
     "theirs": whole,
     "took_ms": whole,

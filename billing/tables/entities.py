@@ -240,7 +240,7 @@ class Invoice(Requested):
             postgresql_where=text("stripe_invoice IS NOT NULL"),
         ),
         Index("invoices_correlated", "correlation_id", postgresql_where=text("correlation_id <> request_id")),
-        CheckConstraint("total_minor > 0", name="total_positive"),
+        CheckConstraint("total_minor >= 0", name="total_not_negative"),
         own_id_shape("inv"),
         provider_id_shape(IdKind.CUSTOMER),
         provider_id_shape(IdKind.ACCOUNT),
@@ -249,17 +249,34 @@ class Invoice(Requested):
         currency_shape("currency"),
         CheckConstraint(f"days_until_due BETWEEN 1 AND {MAX_DAYS}", name="days_until_due_range"),
         known_state(states.INVOICE),
+        CheckConstraint("jsonb_typeof(terms) = 'object' AND length(terms::text) <= 16384", name="terms_bounded"),
+        CheckConstraint("reckoned_minor = subtotal_minor - discount_minor + tax_minor", name="reckoned_agrees"),
+        CheckConstraint("reckoned_minor >= 0", name="reckoned_not_negative"),
     )
 
     customer: Mapped[str] = mapped_column(String(255))
     currency: Mapped[str] = mapped_column(String(3))
+    # What the lines come to, as far as we know their amounts.
     total_minor: Mapped[int]
-    days_until_due: Mapped[int]
+    # What Stripe reckons where prices, taxes or discounts are its own, with its parts; null of a plain invoice.
+    reckoned_minor: Mapped[int | None]
+    subtotal_minor: Mapped[int | None]
+    discount_minor: Mapped[int | None]
+    tax_minor: Mapped[int | None]
+    # Null: it has a due date among its terms.
+    days_until_due: Mapped[int | None]
+    # What else is sent with the draft (`billing.invoice_terms`). Its texts may name a person, and are in no fact.
+    terms: Mapped[dict[str, Any] | None]
     state: Mapped[str] = mapped_column(String(20), server_default=states.INVOICE.first)
     stripe_invoice: Mapped[str | None] = mapped_column(String(255))
     # Which generation of the create step made `stripe_invoice`; later steps belong to it.
     create_generation: Mapped[int | None]
     number: Mapped[str | None] = mapped_column(String(64))
+
+    @property
+    def final_minor(self) -> int:
+        """What the customer owes, as far as it is known."""
+        return self.total_minor if self.reckoned_minor is None else self.reckoned_minor
 
 
 class InvoiceLine(Table):
@@ -267,16 +284,20 @@ class InvoiceLine(Table):
 
     __tablename__ = "invoice_lines"
     __table_args__ = (
-        CheckConstraint("amount_minor > 0", name="amount_positive"),
+        CheckConstraint("coalesce(amount_minor, 0) > 0 OR details IS NOT NULL", name="amount_positive"),
         amount_range("amount_minor"),
         CheckConstraint(f"position BETWEEN 0 AND {MAX_LINES - 1}", name="position_bounded"),
         CheckConstraint(f"length(description) BETWEEN 1 AND {MAX_DESCRIPTION}", name="description_bounded"),
+        CheckConstraint("jsonb_typeof(details) = 'object' AND length(details::text) <= 4096", name="details_bounded"),
     )
 
     invoice_id: Mapped[str] = mapped_column(ForeignKey(Invoice.id), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
     description: Mapped[str] = mapped_column(Text)
-    amount_minor: Mapped[int]
+    # Below zero: a credit. Null: only Stripe knows what its price comes to.
+    amount_minor: Mapped[int | None]
+    # Quantity, unit amount, price, tax rates, period (`billing.invoice_lines`): nobody is named. Null: only an amount.
+    details: Mapped[dict[str, Any] | None]
 
 
 class Email(Requested):

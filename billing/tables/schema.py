@@ -30,7 +30,7 @@ class Table(DeclarativeBase):
         # An Integer of cents overflows at 21 million dollars.
         int: BigInteger,
         datetime: TIMESTAMP(timezone=True),
-        dict[str, Any]: JSONB,
+        dict[str, Any]: JSONB(none_as_null=True),
         list[str]: ARRAY(Text),
         bytes: LargeBinary,
     }

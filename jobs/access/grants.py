@@ -154,15 +154,20 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
     "invoices": {
         "application": May(
             see=_all("invoices"),
-            write=_these("id account correlation_id version request_id customer currency total_minor days_until_due"),
+            write=_these(
+                "id account correlation_id version request_id customer currency total_minor days_until_due terms"
+            ),
         ),
         "relay": May(
-            see=_these("id account state version correlation_id stripe_invoice total_minor currency"),
+            see=_these("id account state version correlation_id stripe_invoice total_minor reckoned_minor currency"),
             change=_these("version"),
         ),
         "worker": May(
             see=_all("invoices"),
-            change=_these("state state_since reason version stripe_invoice create_generation number"),
+            change=_these(
+                "state state_since reason version stripe_invoice create_generation number"
+                " reckoned_minor subtotal_minor discount_minor tax_minor"
+            ),
         ),
         "reader": May(see=_all("invoices")),
         "operator": May(change=_these("state state_since reason version stripe_invoice create_generation")),

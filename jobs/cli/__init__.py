@@ -31,6 +31,7 @@ from jobs.cli import (
     growth,
     health,
     housekeeping,
+    invoices,
     limits,
     operators,
     processes,
@@ -63,6 +64,7 @@ app = typer.Typer(
 for room in (
     demo,
     requests,
+    invoices,
     voids,
     bulks,
     refunds,

@@ -1,4 +1,4 @@
-"""Asking for captures and invoices, and the status of what was asked, through the same functions as an application."""
+"""Asking for captures, and the status of what was asked, through the same functions as an application."""
 
 import time
 from typing import TYPE_CHECKING, Annotated, cast
@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from jobs.cli.acting import acting
-from jobs.cli.amounts import is_whole, minor_units, money
+from jobs.cli.amounts import minor_units, money
 from jobs.cli.bulk import ask_for
 from jobs.cli.capture_terms import Descriptor, Fee, Metadata, Rest, Suffix, Transfer, terms_of
 from jobs.cli.from_file import FromFile, alone, from_file, missing
-from jobs.cli.output import ASKING, Actor, AsJson, Reason, amount, clock, print_error, print_json, print_line
+from jobs.cli.output import ASKING, Actor, AsJson, clock, print_error, print_json, print_line
 from jobs.cli.shared_options import options_of
 
 if TYPE_CHECKING:
-    from billing import Line, Status
+    from billing import Status
     from billing.capture_terms import Remainder
     from jobs.process.runtime import Runtime
 
@@ -30,12 +30,8 @@ POLL_S = 0.1
 
 
 def add_to(app: typer.Typer) -> None:
-    invoice = typer.Typer(no_args_is_help=True, help="Ask for an invoice, or have a refused one made again.")
-    invoice.command()(issue)
-    invoice.command()(reopen)
     app.command(rich_help_panel=ASKING)(capture)
     app.command(rich_help_panel=ASKING)(status)
-    app.add_typer(invoice, name="invoice", rich_help_panel=ASKING)
 
 
 @options_of(from_file)
@@ -122,83 +118,6 @@ def capture(
         report(act.runtime, receipt.capture_id, wait, timeout_s, as_json)
 
 
-def issue(
-    customer: Annotated[str, typer.Option(help="The Stripe customer, cus_...")],
-    line: Annotated[list[str], typer.Option(help='"DESCRIPTION=MINOR UNITS"; repeat it for more lines.')],
-    currency: Annotated[str, typer.Option(help="ISO code, such as EUR.")],
-    days_until_due: Annotated[int, typer.Option(help="Days until it is due, 1 to 365.")],
-    request_id: RequestId,
-    correlation_id: Correlation = None,
-    actor: Actor = "",
-    wait: Wait = False,
-    timeout_s: Timeout = 120.0,
-    as_json: AsJson = False,
-) -> None:
-    """Ask for an invoice to be drafted, filled, compared, finalized and sent by Stripe.
-
-    \b
-    Example:
-      billing invoice issue --customer cus_123 \\
-          --line "3 seats=4500" --line "setup=1000" --currency EUR \\
-          --days-until-due 14 --request-id sub-7-2026-11 --wait
-    """
-    import billing
-
-    lines = [_line(number, text, currency) for number, text in enumerate(line, start=1)]
-    with acting("invoice issue", actor) as act:
-        receipt = act.inside(
-            lambda session: billing.issue_invoice(
-                session,
-                customer=customer,
-                lines=lines,
-                collect=billing.SendInvoice(days_until_due),
-                request_id=request_id,
-                correlation_id=correlation_id,
-                account=act.runtime.settings.stripe_account,
-                actor=act.actor,
-            ),
-            about=lambda receipt: receipt.invoice_id,
-            count=lambda receipt: int(receipt.new),
-        )
-        if not as_json:
-            total = amount(sum(each.amount.minor for each in lines), lines[0].amount.currency)
-            print_line(f"{receipt.invoice_id}: {total} to {customer}" + ("" if receipt.new else ", asked for before"))
-        report(act.runtime, receipt.invoice_id, wait, timeout_s, as_json)
-
-
-def reopen(
-    invoice: Annotated[str, typer.Argument(metavar="ID", help="inv_..., in_..., or a request id")],
-    reason: Reason,
-    actor: Actor = "",
-    as_json: AsJson = False,
-) -> None:
-    """Have a refused invoice made again, under a new key. Actor and reason are stored in a fact.
-
-    First correct what made Stripe refuse it, such as a total that differs or a customer that is gone. The first draft
-    was deleted, or never made.
-
-    \b
-    Example:
-      billing invoice reopen inv_0198f0c2... \\
-          --reason "tax is switched off at Stripe now"
-    """
-    from billing.finding import find
-    from billing.operations import operation_of
-    from jobs.process.patience import patiently
-    from jobs.road.quarantine import reopen_invoice
-
-    with acting("invoice reopen", actor, reason) as act:
-        found = patiently(act.runtime, lambda session: find(session, invoice))
-        # The same request id may name a capture, too.
-        invoice_id = next((each for each in found if operation_of(each).reopen is not None), None)
-        if invoice_id is None:
-            raise typer.BadParameter(f"{invoice} is the capture {found[0]}; only an invoice is made again")
-        replayed = act.inside(
-            lambda session: reopen_invoice(session, invoice_id, actor=act.actor, reason=reason), about=invoice_id
-        )
-    print_json(replayed) if as_json else print_line(f"{invoice_id} is reopened: {'; '.join(replayed.done)}")
-
-
 def status(
     name: Annotated[
         str,
@@ -270,18 +189,3 @@ def _missing(what_is_next: str) -> str:
         if what_is_next.startswith(f"a {process} "):
             return f"; is a {process} running?"
     return ""
-
-
-def _line(number: int, text: str, currency: str) -> "Line":
-    """The line of an invoice. An error names it by its number, because its text may name a person."""
-    import billing
-    from billing.errors import InvalidText
-
-    description, equals, minor = text.rpartition("=")
-    option = f"--line {number}"
-    if not equals or not is_whole(minor):
-        raise typer.BadParameter(f"{option} is not DESCRIPTION=MINOR_UNITS, such as '3 seats=4500'")
-    try:
-        return billing.Line(description.strip(), money(int(minor), currency, amount_as=f"{option}: the amount"))
-    except InvalidText as error:
-        raise typer.BadParameter(f"{option}: {error}") from None

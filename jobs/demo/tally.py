@@ -51,6 +51,7 @@ class Tally:
     def asked(self, session: Session, expected: Mapping[str, str] | None = None) -> list[Asked]:
         """Every request of ours, with the state that is expected of it. A void has no amount."""
         want = expected or {}
+        comes_to = func.coalesce(Invoice.reckoned_minor, Invoice.total_minor)
         shown = (
             select(Capture.id, Capture.payment_intent, Capture.amount_minor, Capture.currency, Capture.state).where(
                 Capture.request_id.startswith(self.tag)
@@ -61,7 +62,7 @@ class Tally:
             select(Refund.id, Refund.stripe_refund, Refund.amount_minor, Refund.currency, Refund.state).where(
                 Refund.request_id.startswith(self.tag)
             ),
-            select(Invoice.id, Invoice.stripe_invoice, Invoice.total_minor, Invoice.currency, Invoice.state).where(
+            select(Invoice.id, Invoice.stripe_invoice, comes_to, Invoice.currency, Invoice.state).where(
                 Invoice.request_id.startswith(self.tag)
             ),
         )

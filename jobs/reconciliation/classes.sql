@@ -22,7 +22,7 @@ SELECT v.id, v.payment_intent, v.held_minor, v.currency,
    AND v.state_since < :until AND v.reason IS DISTINCT FROM 'already_done'
    AND NOT EXISTS (SELECT FROM billing.stripe_records AS r WHERE r.id = v.payment_intent)
 UNION ALL
-SELECT i.id, i.stripe_invoice, i.total_minor, i.currency,
+SELECT i.id, i.stripe_invoice, coalesce(i.reckoned_minor, i.total_minor), i.currency,
        i.state || ' here; Stripe does not list ' || coalesce(i.stripe_invoice, 'an invoice of it')
   FROM billing.invoices AS i
  WHERE i.id = ANY (:subjects) AND i.state IN ('sent', 'paid') AND i.requested_at >= :covered_from
@@ -81,11 +81,11 @@ SELECT v.id, r.id, v.held_minor - r.amount_minor, v.currency,
   FROM billing.voids AS v JOIN billing.stripe_records AS r ON r.id = v.payment_intent AND r.object = 'payment_intent'
  WHERE v.id = ANY (:subjects) AND v.state = 'voided' AND r.currency = v.currency AND v.held_minor > r.amount_minor
 UNION ALL
-SELECT i.id, r.id, r.amount_minor - i.total_minor, i.currency,
-       i.total_minor || ' ' || i.currency || ' here, ' || r.amount_minor || ' at Stripe'
+SELECT i.id, r.id, r.amount_minor - coalesce(i.reckoned_minor, i.total_minor), i.currency,
+       coalesce(i.reckoned_minor, i.total_minor) || ' ' || i.currency || ' here, ' || r.amount_minor || ' at Stripe'
   FROM billing.invoices AS i JOIN billing.stripe_records AS r ON r.id = i.stripe_invoice
  WHERE i.id = ANY (:subjects) AND i.state IN ('sent', 'paid') AND r.currency = i.currency
-   AND r.amount_minor <> i.total_minor;
+   AND r.amount_minor <> coalesce(i.reckoned_minor, i.total_minor);
 
 -- name: currency
 SELECT c.id AS subject, r.id AS stripe_id, c.amount_minor AS minor, c.currency,
@@ -105,8 +105,8 @@ SELECT v.id, r.id, v.held_minor, v.currency,
   FROM billing.voids AS v JOIN billing.stripe_records AS r ON r.id = v.payment_intent AND r.object = 'payment_intent'
  WHERE v.id = ANY (:subjects) AND v.state = 'voided' AND r.currency <> v.currency
 UNION ALL
-SELECT i.id, r.id, i.total_minor, i.currency,
-       i.total_minor || ' ' || i.currency || ' here, ' || r.amount_minor || ' ' || r.currency || ' at Stripe'
+SELECT i.id, r.id, coalesce(i.reckoned_minor, i.total_minor), i.currency,
+       coalesce(i.reckoned_minor, i.total_minor) || ' ' || i.currency || ' here, ' || r.amount_minor || ' ' || r.currency || ' at Stripe'
   FROM billing.invoices AS i JOIN billing.stripe_records AS r ON r.id = i.stripe_invoice
  WHERE i.id = ANY (:subjects) AND i.state IN ('sent', 'paid') AND r.currency <> i.currency;
 
@@ -269,7 +269,7 @@ SELECT v.id, v.payment_intent, v.held_minor, v.currency, v.state || ' here, and 
  WHERE v.id = ANY (:subjects) AND v.state = 'requested'
    AND NOT EXISTS (SELECT FROM billing.stripe_records AS r WHERE r.operation_id = v.id AND r.object = 'payment_intent')
 UNION ALL
-SELECT i.id, i.stripe_invoice, i.total_minor, i.currency, i.state || ' here, and not sent'
+SELECT i.id, i.stripe_invoice, coalesce(i.reckoned_minor, i.total_minor), i.currency, i.state || ' here, and not sent'
   FROM billing.invoices AS i
  WHERE i.id = ANY (:subjects) AND i.state NOT IN ('sent', 'paid', 'refused')
    AND NOT EXISTS (SELECT FROM billing.stripe_records AS r

@@ -155,6 +155,8 @@ _ASKED_FOR: Mapping[str, tuple[type[Requested], Callable[[Told], dict[str, Any]]
             "total_minor": payload.get("minor"),
             "currency": payload.get("currency"),
             "days_until_due": UNKNOWN_DAYS,
+            # Its other terms are in no fact; only the call that makes a draft uses them.
+            **({"terms": {"computed": True, "restored": True}} if payload.get("computed") else {}),
         },
     ),
 }
@@ -194,6 +196,9 @@ def _tell_invoice(row: Invoice, topic: str, payload: Told, at: datetime) -> None
     row.stripe_invoice = payload.get("stripe_invoice") or row.stripe_invoice
     row.create_generation = payload.get("generation") or row.create_generation
     row.number = payload.get("number") or row.number
+    if topic == InvoiceState.LINES_ADDED and "tax_minor" in payload:
+        row.reckoned_minor, row.subtotal_minor = payload["minor"], payload["subtotal_minor"]
+        row.discount_minor, row.tax_minor = payload["discount_minor"], payload["tax_minor"]
 
 
 def _tell_email(row: Email, topic: str, payload: Told, at: datetime) -> None:

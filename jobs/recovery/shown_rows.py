@@ -16,6 +16,7 @@ from billing.capture_requests import tell_terms
 from billing.facts import new_fact
 from billing.holders import void_holding
 from billing.invoice_requests import UNKNOWN_TEXT
+from billing.invoice_totals import totals_of
 from billing.provider_ids import IdKind, is_id
 from billing.refund_steps import CAPTURE_KEY
 from billing.request_ids import RECOVERED, REQUEST_KEY, is_digest
@@ -62,19 +63,34 @@ def made_of(
             state=CaptureState.REQUESTED,
         )
         return capture, asked | {"minor": minor, "payment_intent": intent, "authorized": True, "capture_before": None}
-    if is_id(IdKind.INVOICE, intent) and is_id(IdKind.CUSTOMER, customer) and _is_money(total):
+    if is_id(IdKind.INVOICE, intent) and is_id(IdKind.CUSTOMER, customer) and type(total) is int and total >= 0:
         invoice = Invoice(
             id=own,
             account=account,
             request_id=repeats.request_id(session, Invoice, account, own, digest=digest, known=None),
             customer=customer,
             currency=currency,
-            total_minor=total,
+            **_totals(shown),
             days_until_due=UNKNOWN_DAYS,
             state=InvoiceState.REQUESTED,
         )
         return invoice, asked | {"minor": total, "customer": customer, "lines": len(_lines_of(own, shown))}
     return None
+
+
+def _totals(shown: Json) -> dict[str, Any]:
+    """The columns of the total: the sum of the lines, and what Stripe reckoned if that is another."""
+    found = totals_of(shown)
+    if found.subtotal == found.total:
+        return {"total_minor": found.total}
+    return {
+        "total_minor": max(0, found.subtotal),
+        "reckoned_minor": found.total,
+        "subtotal_minor": found.subtotal,
+        "discount_minor": found.discount,
+        "tax_minor": found.tax,
+        "terms": {"computed": True, "restored": True},
+    }
 
 
 def _is_void(own: str) -> bool:
@@ -174,7 +190,13 @@ def bring_parts(session: Session, loaded: LoadedOperation, shown: Json) -> bool:
     if not isinstance(loaded.row, Invoice) or loaded.parts or not _begins(lines):
         return False
     session.add_all(
-        InvoiceLine(invoice_id=loaded.row.id, position=position, description=UNKNOWN_TEXT, amount_minor=minor)
+        InvoiceLine(
+            invoice_id=loaded.row.id,
+            position=position,
+            description=UNKNOWN_TEXT,
+            amount_minor=minor,
+            details=None if minor > 0 else {},
+        )
         for position, minor in lines.items()
     )
     session.flush()
@@ -194,7 +216,8 @@ def _lines_of(own: str, invoice: Json) -> dict[int, int]:
     for line in (lines.get("data") or ()) if isinstance(lines, Mapping) else ():
         metadata, amount = line.get("metadata") or {}, line.get("amount")
         position = str(metadata.get("billing_line"))
-        if metadata.get(METADATA_KEY) == own and position.isdigit() and _is_money(amount):
+        # A credit is below zero.
+        if metadata.get(METADATA_KEY) == own and position.isdigit() and type(amount) is int:
             found[int(position)] = amount
     return found
 

@@ -178,6 +178,22 @@ def test_what_every_call_sent_of_many_lines_is_erased(service: Service) -> None:
     assert found(dumped(service)) == []
 
 
+def test_memo_footer_and_custom_fields_are_erased_with_the_call_that_sent_them(service: Service) -> None:
+    customer = service.customer()
+    terms = billing.InvoiceTerms(memo=f"For {NAME}", footer=STREET, custom_fields={"buyer": NAME}, discounts=["co_1"])
+    service.by_hand("/v1/coupons", "id=co_1&percent_off=10")
+    invoice = service.ask_for_invoice(customer, [billing.Line("a seat", billing.Money(100, "EUR"))], terms=terms)
+    assert service.settle(invoice) == ["sent"]
+    happened_long_ago(service)
+    assert {NAME, STREET} <= set(found(dumped(service)))
+    done = erased(service, customer)
+    assert (done.descriptions, done.bodies) == (2, 2)
+    assert found(dumped(service)) == []
+    row = service.row(Invoice, invoice)
+    assert (row.terms, row.final_minor) == ({"discounts": ["co_1"], "computed": True}, 90)
+    assert not erased(service, customer).anything
+
+
 def test_nothing_is_erased_while_something_of_the_customer_is_not_over(service: Service) -> None:
     customer = service.customer()
     first = issued(service, customer, PERSONAL, "order-80")

@@ -221,6 +221,8 @@ def test_what_this_version_writes_has_the_fields_that_its_contracts_promise(serv
     many = [billing.Line("a seat", billing.Money(100, "EUR"))] * 101
     service.ask_for_invoice(lines=many)
     service.ask_for_invoice(lines=many, account="acct_1")
+    taxed = billing.InvoiceTerms(tax_rates=["txr_1"])
+    service.ask_for_invoice(terms=taxed)
     taken = service.captured_one()
     service.notice(service.ask_for_refund(taken), service.ask_for_refund(taken, None, reason="duplicate"))
     service.compensate(service.ask_for_capture())

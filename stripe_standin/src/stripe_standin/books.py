@@ -10,6 +10,7 @@ from .objects import (
     BalanceChange,
     BalanceTransaction,
     Charge,
+    Coupon,
     CreditNote,
     Customer,
     Endpoint,
@@ -19,8 +20,10 @@ from .objects import (
     InvoicePayment,
     PaymentMethod,
     Payout,
+    Price,
     Refund,
     Row,
+    TaxRate,
 )
 
 
@@ -115,6 +118,11 @@ class Books:
         self.invoice_items = Shelf[InvoiceItem]("Invoice Item")
         self.invoice_payments = Shelf[InvoicePayment]("invoice_payment")
         self.credit_notes = Shelf[CreditNote]("credit note")
+        # The last previews, whose lines can be read.
+        self.previews: dict[str, Invoice] = {}
+        self.prices = Shelf[Price]("price")
+        self.tax_rates = Shelf[TaxRate]("tax rate")
+        self.coupons = Shelf[Coupon]("coupon")
         self.events = Shelf[Event]("event")
         self.endpoints = Shelf[Endpoint]("webhook endpoint")
         # By event, the endpoints to which it has not been delivered yet.

@@ -190,6 +190,15 @@ def no_such(noun: str, named: str, param: str, *, status: int = 404, other_mode:
     return StripeError(status, message, code="resource_missing", param=param, begun=True)
 
 
+def tax_location_invalid() -> StripeError:
+    """Source: docs.stripe.com/error-codes, and docs.stripe.com/tax/customer-locations."""
+    return wrong_state(
+        "The customer's location isn't recognized. Set a valid customer address in order to automatically calculate "
+        "tax.",
+        code="customer_tax_location_invalid",
+    )
+
+
 def wrong_state(message: str, **attached: Any) -> StripeError:
     return StripeError(400, message, begun=True, **attached)
 

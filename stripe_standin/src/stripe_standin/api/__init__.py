@@ -5,13 +5,14 @@ A new route needs only a row in ROUTES.
 
 from stripe_standin.call import Route, Routes
 
-from . import customers, events, invoices, ledger, payments, search, webhook_endpoints
+from . import catalog, customers, events, invoices, ledger, payments, search, webhook_endpoints
 
 ROUTES: Routes = {
     **customers.ROUTES,
     **payments.ROUTES,
     **ledger.ROUTES,
     **invoices.ROUTES,
+    **catalog.ROUTES,
     "GET /v1/payment_intents/search": Route(search.PAYMENT_INTENTS.table, search.PAYMENT_INTENTS.answer),
     "GET /v1/charges/search": Route(search.CHARGES.table, search.CHARGES.answer),
     "GET /v1/customers/search": Route(search.CUSTOMERS.table, search.CUSTOMERS.answer),

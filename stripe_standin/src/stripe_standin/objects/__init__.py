@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .balance import BalanceTransaction, Payout, balance_transaction, payout
+from .catalog import Coupon, Discount, Price, TaxRate, coupon, price, tax_rate
 from .credit_notes import BalanceChange, CreditNote, balance_change, credit_note
-from .invoice_items import InvoiceItem, Line, invoice_item
+from .invoice_items import InvoiceItem, Line, Tax, invoice_item
 from .invoice_payments import InvoicePayment, invoice_payment
 from .invoices import Invoice, invoice
 from .parts import NO_METADATA, Json, as_list
@@ -33,6 +34,9 @@ Row = (
     | InvoicePayment
     | CreditNote
     | BalanceChange
+    | Price
+    | TaxRate
+    | Coupon
 )
 
 LOOKS: Mapping[type[Row], Callable[[Any], Json]] = {
@@ -49,6 +53,9 @@ LOOKS: Mapping[type[Row], Callable[[Any], Json]] = {
     CreditNote: credit_note,
     BalanceChange: balance_change,
     Endpoint: endpoint,
+    Price: price,
+    TaxRate: tax_rate,
+    Coupon: coupon,
 }
 
 
@@ -64,9 +71,11 @@ __all__ = [
     "BalanceTransaction",
     "Card",
     "Charge",
+    "Coupon",
     "CreditNote",
     "Customer",
     "Decline",
+    "Discount",
     "Endpoint",
     "Intent",
     "Invoice",
@@ -76,9 +85,12 @@ __all__ = [
     "Line",
     "PaymentMethod",
     "Payout",
+    "Price",
     "Refund",
     "Row",
     "Secret",
+    "Tax",
+    "TaxRate",
     "as_list",
     "shown",
 ]

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .invoice_items import Line, line
+from .catalog import Discount, TaxRate, tax_rate
+from .invoice_items import Line, Tax, discount_amounts, line, tax
 from .parts import Json, as_list, null
 from .people import Customer
 
@@ -12,8 +13,9 @@ HOUR = 3_600
 
 
 class Invoice(NamedTuple):
-    """`total` is the sum of the lines. `due` is what is to be paid of it, after the customer's balance was applied and
-    after credit notes that came before the payment. `paid` is how much of `due` has been paid.
+    """`subtotal` is the sum of the lines, and `total` what they come to with discounts and taxes (`sums`). `due` is
+    what is to be paid of it, after the customer's balance was applied and after credit notes that came before the
+    payment. `paid` is how much of `due` has been paid.
     """
 
     id: str
@@ -27,6 +29,12 @@ class Invoice(NamedTuple):
     auto_advance: bool
     metadata: dict[str, str]
     lines: tuple[Line, ...] = ()
+    default_tax_rates: tuple[TaxRate, ...] = ()
+    automatic_tax: bool = False
+    discounts: tuple[Discount, ...] = ()
+    discounted: tuple[int, ...] = ()  # by each of the discounts
+    taxes: tuple[Tax, ...] = ()
+    subtotal: int = 0
     total: int = 0
     due: int = 0
     paid: int = 0
@@ -64,13 +72,11 @@ _INVOICE = {
     **null("account_tax_ids", "application", "default_source", "from_invoice", "last_finalization_error"),
     **null("latest_revision", "on_behalf_of", "parent", "receipt_number", "rendering", "shipping_cost"),
     **null("shipping_details", "test_clock"),
-    **{name: [] for name in ("customer_tax_ids", "default_tax_rates", "discounts", "total_discount_amounts")},
-    **{name: [] for name in ("total_pretax_credit_amounts", "total_taxes")},
+    **{name: [] for name in ("customer_tax_ids", "total_pretax_credit_amounts")},
     "account_country": "US",
     "account_name": "Stand-in",
     "amount_overpaid": 0,
     "amount_shipping": 0,
-    "automatic_tax": {**null("disabled_reason", "liability", "provider", "status"), "enabled": False},
     "billing_reason": "manual",
     "issuer": {"type": "self"},
     "object": "invoice",
@@ -81,7 +87,7 @@ _INVOICE = {
 def invoice(row: Invoice) -> Json:
     final = row.finalized_at is not None
     page = f"https://invoice.standin.invalid/{row.id}" if final else None
-    lines = [line(each) for each in row.lines[:LINES_SHOWN]]
+    lines = [line(each, row.discounts) for each in row.lines[:LINES_SHOWN]]
     body = {
         **_INVOICE,
         "id": row.id,
@@ -92,6 +98,7 @@ def invoice(row: Invoice) -> Json:
         "attempt_count": row.attempt_count,
         "attempted": row.attempted,
         "auto_advance": row.auto_advance,
+        "automatic_tax": _automatic_tax(row),
         "automatically_finalizes_at": None if final else row.advances_at,
         "collection_method": row.collection_method,
         "created": row.created,
@@ -105,7 +112,9 @@ def invoice(row: Invoice) -> Json:
         "customer_shipping": row.buyer.shipping,
         "customer_tax_exempt": row.buyer.tax_exempt,
         "default_payment_method": row.default_payment_method,
+        "default_tax_rates": [tax_rate(rate) for rate in row.default_tax_rates],
         "description": row.description,
+        "discounts": [each.id for each in row.discounts],
         "due_date": row.due_date,
         "effective_at": row.effective_at,
         "ending_balance": row.ending_balance,
@@ -130,16 +139,37 @@ def invoice(row: Invoice) -> Json:
             "paid_at": row.paid_at,
             "voided_at": row.voided_at,
         },
-        "subtotal": row.total,
-        "subtotal_excluding_tax": row.total,
+        "subtotal": row.subtotal,
+        "subtotal_excluding_tax": row.subtotal - _inclusive(row),
         "total": row.total,
-        "total_excluding_tax": row.total,
+        "total_discount_amounts": discount_amounts(row.discounted, row.discounts),
+        "total_excluding_tax": row.total - sum(each.amount for each in row.taxes),
+        "total_taxes": [tax(each) for each in row.taxes],
         "webhooks_delivered_at": row.created,
     }
     if row.status == "uncollectible":
         # docs.stripe.com/changelog/endive/2026-09-30/invoice-uncollectible-status-detail: only in this status.
         body["status_details"] = {"uncollectible": {"reason": "user_forgiven"}}
     return body
+
+
+def _automatic_tax(row: Invoice) -> Json:
+    """Stripe Tax needs to know where the customer is (docs.stripe.com/tax/customer-locations)."""
+    if not row.automatic_tax:
+        return {**null("disabled_reason", "liability", "provider", "status"), "enabled": False}
+    located = bool((row.buyer.address or {}).get("country"))
+    status = "complete" if located else "requires_location_inputs"
+    return {
+        "disabled_reason": None,
+        "enabled": True,
+        "liability": {"type": "self"},
+        "provider": "stripe",
+        "status": status,
+    }
+
+
+def _inclusive(row: Invoice) -> int:
+    return sum(each.amount for each in row.taxes if each.inclusive)
 
 
 def _next_attempt(row: Invoice) -> int | None:

@@ -2,11 +2,12 @@
 
 from stripe_standin.call import Route, Routes
 
-from . import collection, credit_notes, drafts, items, lines, payments
+from . import collection, credit_notes, drafts, items, lines, payments, previews
 
 ROUTES: Routes = {
     "POST /v1/invoices": Route(drafts.CREATE, drafts.create),
     "GET /v1/invoices": Route(drafts.LIST, drafts.list_),
+    "POST /v1/invoices/create_preview": Route(previews.CREATE, previews.create),
     "GET /v1/invoices/{id}": Route(drafts.GET, drafts.get),
     "POST /v1/invoices/{id}": Route(drafts.UPDATE, drafts.update),
     "DELETE /v1/invoices/{id}": Route(drafts.DELETE, drafts.delete),

@@ -3,6 +3,7 @@
 from stripe_standin import errors
 from stripe_standin.call import Call
 from stripe_standin.objects import Invoice, Line
+from stripe_standin.sums import summed
 
 
 def the_invoice(call: Call, param: str = "invoice") -> Invoice:
@@ -21,8 +22,7 @@ def not_editable() -> errors.StripeError:
 
 
 def with_lines(invoice: Invoice, lines: tuple[Line, ...]) -> Invoice:
-    total = sum(line.item.amount for line in lines)
-    return invoice._replace(lines=lines, total=total, due=max(total, 0))
+    return summed(invoice, lines)
 
 
 def record(call: Call, invoice: Invoice, event: str, effect: str | None = None, amount: int | None = None) -> Invoice:

@@ -12,6 +12,7 @@ from stripe_standin.parameters import Table, boolean, expand, text
 
 from . import payments
 from .changes import record, the_invoice
+from .drafts import check_email
 from .progress import HOUR, charge, finalized, method_for, settled, worth
 
 _expand = expand(*paths("invoice"))
@@ -64,6 +65,8 @@ def send(call: Call) -> Json:
         raise errors.wrong_state("You can only manually send an invoice if its collection method is 'send_invoice'.")
     if invoice.status == "draft":
         invoice = finalized(call, invoice)
+    if invoice.status != "paid":
+        check_email(call, invoice)
     return shown(invoice if invoice.status == "paid" else record(call, invoice, "invoice.sent", "invoice.sent"))
 
 

@@ -7,7 +7,7 @@ from stripe_standin.api.customers import balances, payment_methods
 from stripe_standin.call import Call
 from stripe_standin.expansion import paths
 from stripe_standin.lists import bounds, page
-from stripe_standin.objects import NO_METADATA, Invoice, Json, shown
+from stripe_standin.objects import NO_METADATA, Discount, Invoice, Json, shown
 from stripe_standin.parameters import (
     PAGE,
     Table,
@@ -25,8 +25,8 @@ from stripe_standin.parameters import (
     text,
 )
 
-from .changes import record, the_invoice
-from .items import attached, pending
+from .changes import record, the_invoice, with_lines
+from .items import attached, pending, tax_rates_named, untaxable
 from .progress import DAY, scheduled
 
 _expand = expand(*paths("invoice"))
@@ -35,11 +35,14 @@ _CUSTOM_FIELD = Table({"name": short_text(40), "value": short_text(140)}, requir
 UPDATE = Table(
     {
         "auto_advance": boolean,
+        "automatic_tax": nested(Table({"enabled": boolean}, required=("enabled",))),
         "collection_method": _COLLECTION_METHOD,
         "custom_fields": list_of(nested(_CUSTOM_FIELD), most=4),
         "days_until_due": natural,
         "default_payment_method": text,
+        "default_tax_rates": list_of(text, most=20),
         "description": text,
+        "discounts": list_of(nested(Table({"coupon": text}, required=("coupon",))), most=20),
         "due_date": natural,
         "effective_at": natural,
         "footer": text,
@@ -168,12 +171,44 @@ def _asked(call: Call, invoice: Invoice) -> Invoice:
     if invoice.status == "draft":
         _check_due(changes.get("collection_method", invoice.collection_method), changes, invoice)
         if changes.get("collection_method") == "send_invoice":
-            _check_email(call, invoice)
+            check_email(call, invoice)
         if changes.get("collection_method") == "charge_automatically":
             changes |= {"days_until_due": None, "due_date": None}
+    changes |= _reckoned(call, invoice)
     if "number" in asked:
         changes["number"] = _number(call, invoice, asked["number"])
-    return invoice._replace(**changes)
+    changed = invoice._replace(**changes)
+    return with_lines(changed, changed.lines) if invoice.status == "draft" else changed
+
+
+def _reckoned(call: Call, invoice: Invoice) -> dict[str, Any]:
+    """What changes the totals of a draft: its tax rates, Stripe Tax, its discounts."""
+    asked, changes = call.params, dict[str, Any]()
+    if "default_tax_rates" in asked:
+        changes["default_tax_rates"] = tax_rates_named(call, asked["default_tax_rates"], "default_tax_rates")
+    if "automatic_tax" in asked:
+        changes["automatic_tax"] = asked["automatic_tax"]["enabled"]
+    if changes.get("automatic_tax", invoice.automatic_tax):
+        if changes.get("default_tax_rates", invoice.default_tax_rates):
+            raise errors.bad_request("You cannot use `default_tax_rates` with automatic tax.", "default_tax_rates")
+        for line in invoice.lines:
+            if untaxable(line.item):
+                raise errors.bad_request("A line of this invoice cannot have automatic tax.", "automatic_tax")
+    if "discounts" in asked:
+        changes["discounts"] = discounts_named(call, invoice, asked["discounts"])
+    return changes
+
+
+def discounts_named(call: Call, invoice: Invoice, asked: list[Json]) -> tuple[Discount, ...]:
+    named = [(each["coupon"], f"discounts[{n}][coupon]") for n, each in enumerate(asked)]
+    return tuple(_discount(call, invoice, coupon, param) for coupon, param in named)
+
+
+def _discount(call: Call, invoice: Invoice, named: str, param: str) -> Discount:
+    coupon = call.books.find(call.books.coupons, named, param, status=400)
+    if coupon.currency not in (None, invoice.currency):
+        raise errors.bad_request(f"The coupon {named} is in {coupon.currency}, the invoice is not.", param)
+    return Discount(call.world.new_id("di"), coupon)
 
 
 def _check_due(collection_method: str, changes: Json, invoice: Invoice) -> None:
@@ -188,8 +223,8 @@ def _check_due(collection_method: str, changes: Json, invoice: Invoice) -> None:
         )
 
 
-def _check_email(call: Call, invoice: Invoice) -> None:
-    """As recorded: Stripe checks the e-mail address when the invoice is made, not only when it is sent."""
+def check_email(call: Call, invoice: Invoice) -> None:
+    """As recorded: Stripe checks the e-mail address when the invoice is made. Decided here: again when it is sent."""
     customer = call.books.customers.get(invoice.customer)
     if customer is not None and customer.email is None:
         raise errors.wrong_state(

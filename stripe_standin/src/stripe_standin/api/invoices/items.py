@@ -1,14 +1,15 @@
 """Invoice items: what is to be billed, pending or on a draft. Their texts are recorded ones."""
 
 from collections.abc import Iterable
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from typing import Any
 
 from stripe_standin import errors
+from stripe_standin.api.catalog import TAX_BEHAVIOR, unit_amount, unit_asked
 from stripe_standin.call import Call
 from stripe_standin.expansion import paths
 from stripe_standin.lists import page
-from stripe_standin.objects import NO_METADATA, Invoice, InvoiceItem, Json, Line, shown
+from stripe_standin.objects import NO_METADATA, Invoice, InvoiceItem, Json, Line, TaxRate, shown
 from stripe_standin.parameters import (
     AMOUNT_MAX,
     PAGE,
@@ -19,19 +20,39 @@ from stripe_standin.parameters import (
     decimal,
     expand,
     line_amount,
+    list_of,
     merged,
     metadata,
     moment,
     natural,
     nested,
+    short_text,
     text,
 )
+from stripe_standin.sums import rounded
 
 from .changes import editable, record, with_lines
 
 LINES_MAX = 250  # per invoice (docs.stripe.com/api/invoiceitems/create)
 
 _expand = expand(*paths("invoice_item"))
+_PRICE_DATA = Table(
+    {
+        "currency": currency,
+        "unit_amount": unit_amount,
+        "unit_amount_decimal": unit_amount,
+        "product": text,
+        "product_data": nested(Table({"name": short_text(250)}, required=("name",))),
+        "tax_behavior": TAX_BEHAVIOR,
+    },
+    required=("currency",),
+)
+# What a line that is added may have beside what a line has that is changed.
+PRICED: dict[str, Reader] = {
+    "price_data": nested(_PRICE_DATA),
+    "pricing": nested(Table({"price": text}, required=("price",))),
+    "tax_rates": list_of(text, most=20),
+}
 LINE: dict[str, Reader] = {
     "amount": line_amount,
     "description": text,
@@ -171,6 +192,50 @@ def made(call: Call, customer: str, money: str, asked: Json, named: str) -> Invo
     return changed(item, asked, named)
 
 
+def priced(call: Call, invoice: Invoice, asked: Json, under: str) -> InvoiceItem:
+    """The item of a line that is added to a draft: an amount, a price, or a price that it makes by itself."""
+    ways = [name for name in ("amount", "price_data", "pricing") if name in asked]
+    if len(ways) > 1:
+        raise errors.bad_request(f"You may only specify one of these parameters: {', '.join(ways)}.", under)
+    given = dict(asked)
+    fields: dict[str, Any] = {"tax_rates": tax_rates_named(call, given.pop("tax_rates", []), f"{under}[tax_rates]")}
+    if (data := given.pop("price_data", None)) is not None:
+        if ("product" in data) == ("product_data" in data):
+            raise errors.bad_request("You must specify one of `product` or `product_data`.", f"{under}[price_data]")
+        given["unit_amount_decimal"] = unit_asked(data, f"{under}[price_data]")
+        money = data["currency"]
+        fields |= {"price": call.world.new_id("price"), "product": data.get("product") or call.world.new_id("prod")}
+        fields["tax_behavior"] = data.get("tax_behavior", "unspecified")
+    elif (pricing := given.pop("pricing", None)) is not None:
+        param = f"{under}[pricing][price]"
+        price = call.books.find(call.books.prices, pricing["price"], param, status=400)
+        given["unit_amount_decimal"] = Decimal(price.unit_amount)
+        money = price.currency
+        fields |= {"price": price.id, "product": price.product, "tax_behavior": price.tax_behavior}
+    else:
+        money = invoice.currency
+    if money != invoice.currency:
+        raise errors.bad_request(f"The price is in {money}, and the invoice in {invoice.currency}.", under)
+    item = made(call, invoice.customer, invoice.currency, given, f"{under}[amount]")._replace(**fields)
+    # docs.stripe.com/api/invoiceitems/create: false by default for negative ones.
+    item = item._replace(discountable=given.get("discountable", item.amount >= 0))
+    if invoice.automatic_tax and untaxable(item):
+        raise errors.bad_request("This line cannot be added to an invoice with automatic tax.", under)
+    return item
+
+
+def untaxable(item: InvoiceItem) -> bool:
+    """Source: docs.stripe.com/api/invoices/create, `automatic_tax[enabled]`. What has no price has the behavior of the
+    tax settings."""
+    unspecified = item.price is not None and item.tax_behavior == "unspecified"
+    return bool(item.tax_rates) or item.amount < 0 or unspecified
+
+
+def tax_rates_named(call: Call, named: list[str], param: str) -> tuple[TaxRate, ...]:
+    rates = call.books.tax_rates
+    return tuple(call.books.find(rates, each, f"{param}[{n}]", status=400) for n, each in enumerate(named))
+
+
 def changed(item: InvoiceItem, asked: Json, named: str) -> InvoiceItem:
     """The requested item. `named` is the name of the amount in a refusal. Execution has not begun yet."""
     changes: dict[str, Any] = {name: asked[name] for name in ("description", "discountable") if name in asked}
@@ -195,7 +260,7 @@ def _price(item: InvoiceItem, asked: Json, named: str) -> dict[str, Any]:
         return {}
     unit = asked["unit_amount_decimal"] if "unit_amount_decimal" in asked else Decimal(item.unit_amount)
     quantity = asked.get("quantity", item.quantity)
-    amount = int((unit * quantity).to_integral_value(ROUND_HALF_UP))
+    amount = rounded(unit * quantity)
     if abs(amount) > AMOUNT_MAX:
         raise errors.bad_request("Amount must be no more than 99999999.", "unit_amount_decimal", "amount_too_large")
     return {"amount": amount, "unit_amount": f"{unit:f}", "quantity": quantity}

@@ -13,7 +13,7 @@ from stripe_standin.objects.invoice_items import line as line_shown
 from stripe_standin.parameters import PAGE, Reader, Table, expand, list_of, merged, metadata, nested, one_of, text
 
 from .changes import editable, not_editable, record, the_invoice
-from .items import LINE, LINES_MAX, attached, changed, gone, made, with_items, without
+from .items import LINE, LINES_MAX, PRICED, attached, changed, gone, priced, with_items, without
 
 
 def _lines(row: dict[str, Reader], *required: str) -> Table:
@@ -23,7 +23,7 @@ def _lines(row: dict[str, Reader], *required: str) -> Table:
     )
 
 
-ADD_LINES = _lines({**LINE, "invoice_item": text})
+ADD_LINES = _lines({**LINE, **PRICED, "invoice_item": text})
 UPDATE_LINES = _lines({**LINE, "id": text}, "id")
 REMOVE_LINES = _lines({"id": text, "behavior": one_of("delete", "unassign")}, "id", "behavior")
 UPDATE_LINE = Table({**LINE, "expand": expand()})
@@ -38,7 +38,7 @@ def add_lines(call: Call) -> Json:
         if asked.get("invoice_item"):
             items.append(_assignable(call, invoice, asked["invoice_item"], f"lines[{n}][invoice_item]", items))
         else:
-            items.append(made(call, invoice.customer, invoice.currency, asked, f"lines[{n}][amount]"))
+            items.append(priced(call, invoice, asked, f"lines[{n}]"))
     invoice = attached(call, invoice, items)
     for line in invoice.lines[: len(items)]:
         new = books.invoice_items.get(line.item.id) is None
@@ -64,8 +64,8 @@ def update_line(call: Call) -> Json:
     invoice = editable(the_invoice(call))
     line = _on(invoice, call.ids[1], "line_item_id", status=404)
     item = call.books.invoice_items.put(changed(line.item, call.params, "amount"))
-    record(call, with_items(invoice, [item]), "invoice.updated")
-    return line_shown(Line(line.id, item))
+    invoice = record(call, with_items(invoice, [item]), "invoice.updated")
+    return line_shown(_on(invoice, line.id, "line_item_id"), invoice.discounts)
 
 
 def remove_lines(call: Call) -> Json:
@@ -82,9 +82,14 @@ def remove_lines(call: Call) -> Json:
 
 
 def lines(call: Call) -> Json:
-    invoice = the_invoice(call)
+    invoice = call.books.previews.get(call.ids[0]) or the_invoice(call)
     return part(
-        invoice.lines, call.params, f"/v1/invoices/{invoice.id}/lines", line_shown, lambda line: line.id, "line item"
+        invoice.lines,
+        call.params,
+        f"/v1/invoices/{invoice.id}/lines",
+        lambda line: line_shown(line, invoice.discounts),
+        lambda line: line.id,
+        "line item",
     )
 
 

@@ -12,7 +12,7 @@ from stripe_standin.objects import Customer, Invoice, PaymentMethod, shown
 from stripe_standin.parameters import AMOUNT_MAX
 
 from . import payments
-from .changes import record
+from .changes import record, with_lines
 
 DAY, HOUR = 86_400, 3_600
 
@@ -24,6 +24,11 @@ def finalized(call: Call, invoice: Invoice, *, then_in_s: int | None = None) -> 
     """
     books = call.books
     customer = books.find(books.customers, invoice.customer, "customer", status=400)
+    if invoice.automatic_tax:
+        # Computed anew, because the customer may have moved.
+        invoice = with_lines(invoice._replace(buyer=customer), invoice.lines)
+        if not (customer.address or {}).get("country"):
+            raise errors.tax_location_invalid()
     due, before, after = worth(customer, invoice)
     if due > AMOUNT_MAX:
         raise errors.wrong_state("Amount must be no more than 99999999.", code="amount_too_large")
