@@ -211,8 +211,8 @@ OPERATION = Operation(
     afterwards={
         EmailState.SENT: Afterwards("nothing: a mail server has accepted it"),
         EmailState.REFUSED: Afterwards(
-            "mend what its reason names, such as the customer's address at Stripe, and have the application ask for it "
-            "again under a new request id; if it is no longer wanted, nothing",
+            "nothing here: it was not sent; mend what its reason names, such as the customer's address at Stripe, and "
+            "have the application ask for it again under a new request id",
         ),
     },
 )

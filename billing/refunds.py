@@ -306,8 +306,8 @@ OPERATION = Operation(
             "nothing: the money is given back; the customer's bank may show it days later"
         ),
         RefundState.FAILED: Afterwards(
-            "give the money back in another way, or ask for it under another request id: it is in your balance at "
-            "Stripe, and counts as not given back"
+            "nothing here: the money is in your balance at Stripe again, and counts as not given back; give it back in "
+            "another way, or ask for it under another request id"
         ),
         RefundState.CANCELED: Afterwards(
             "nothing here: nothing was given back; somebody canceled it at Stripe, who knows why"
