@@ -21,7 +21,8 @@ from billing.timing import PRODUCTION
 from jobs.local.supervisor import Supervisor
 from jobs.metrics.instruments import instruments
 
-LASTING_OURS = [name for name in OURS if name in LASTING]
+# What has a profile is started by hand: a worker of e-mails wants a mail server.
+LASTING_OURS = [name for name in OURS if name in LASTING and not SERVICES[name].get("profiles")]
 # A machine with everything starting at once may be slow; nothing here measures it.
 PATIENT_S = 90.0
 
