@@ -337,7 +337,7 @@ EMAIL = Life(
     transitions=(
         *go(_E.REQUESTED, to=_E.SENT, by=WORKER, when="the mail server has accepted it"),
         *go(_E.REQUESTED, to=_E.REFUSED, by=WORKER, when="it has no address, was refused, or not accepted for a day"),
-        *go(_E.REQUESTED, to=_E.SENT, by=OPERATOR, when="`billing quarantine conclude --it-happened`"),
+        *go(_E.REQUESTED, to=_E.SENT, by=OPERATOR, when="`billing quarantine conclude`: a person saw that it happened"),
         *go(
             _E.REQUESTED,
             to=_E.REFUSED,
@@ -407,7 +407,12 @@ RECORD = Life(
         ),
         *go(_R.PLANNED, to=_R.DISPROVED, by=OPERATOR, when="its work is discarded: nothing was sent with its key"),
         *go(_R.IN_DOUBT, to=_R.DISPROVED, by=OPERATOR, when="`billing quarantine conclude`: no look can prove it"),
-        *go(_R.IN_DOUBT, to=_R.ANSWERED, by=OPERATOR, when="`billing quarantine conclude --it-happened`"),
+        *go(
+            _R.IN_DOUBT,
+            to=_R.ANSWERED,
+            by=OPERATOR,
+            when="`billing quarantine conclude`: a person saw that it happened",
+        ),
         *go(
             _R.CONFLICT,
             to=_R.ANSWERED,

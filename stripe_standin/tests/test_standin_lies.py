@@ -42,6 +42,9 @@ def objects(raw, control, customer):
     item = post("invoiceitems", customer=customer, invoice=invoice, amount="500")
     post(f"invoices/{invoice}/pay", payment_method="pm_card_visa")
     note = post("credit_notes", invoice=invoice, amount="50", out_of_band_amount="50")
+    price = post("prices", currency="usd", unit_amount="500", **{"product_data[name]": "seats"})
+    rate = post("tax_rates", display_name="VAT", percentage="20", inclusive="false")
+    coupon = post("coupons", percent_off="10", duration="once")
     hook = post("webhook_endpoints", url="http://127.0.0.1:9/hook", **{"enabled_events[]": "payout.failed"})
     control.advance(4 * 86_400)
 
@@ -54,6 +57,9 @@ def objects(raw, control, customer):
         "invoices": invoice,
         "invoiceitems": item,
         "credit_notes": note,
+        "prices": price,
+        "tax_rates": rate,
+        "coupons": coupon,
         "webhook_endpoints": hook,
         "customers": customer,
         "payment_methods": post("payment_methods", type="card", **{"card[token]": "tok_visa"}),

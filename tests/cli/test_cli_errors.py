@@ -144,7 +144,7 @@ WRITTEN_WRONGLY = [
     (("worker",), "billing worker: QUEUE is missing; `billing worker --help` shows an example"),
     (
         ("worker", "documents"),
-        "billing worker: 'documents' is not a queue; choose one of: captures, refunds, invoices, maintenance",
+        "billing worker: 'documents' is not a queue; choose one of: captures, refunds, invoices, emails, maintenance",
     ),
     (("doctor", "now"), "billing doctor: got unexpected extra argument(s) (now)"),
     (("status", "--timeout"), "billing: --timeout needs a value"),

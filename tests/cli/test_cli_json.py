@@ -156,6 +156,7 @@ ELSEWHERE = {
     "differences show": "tests/reconciliation/test_cli_reconcile.py",
     "erase customer": "tests/cli/test_cli_erase.py",
     **dict.fromkeys(("export archive", "export ours", "export stripe", "prove"), "tests/cli/test_cli_prove.py"),
+    "invoice preview": "tests/cli/test_cli_invoice_file.py",
     "reconcile": "tests/reconciliation/test_cli_reconcile.py",
     "recover": "tests/recovery/test_recover.py",
     "up": "tests/cli/test_cli_processes.py",

@@ -140,6 +140,7 @@ def test_a_worker_that_starts_while_redis_takes_no_writes_waits_and_then_works(
     service: Service, spawn: Callable[..., Child], stands: Callable[[str], Health]
 ) -> None:
     service.redis.set("filling", "x" * 1000)
+    limit = service.redis.config_get("maxmemory")["maxmemory"]
     service.redis.config_set("maxmemory", "1")
     try:
         worker, relay = spawn("worker", "captures"), spawn("relay")
@@ -148,7 +149,7 @@ def test_a_worker_that_starts_while_redis_takes_no_writes_waits_and_then_works(
         assert events(worker, "redis.lost")[0]["reason"] == "OutOfMemoryError"
         assert stands("worker-captures").state is State.BEATING
     finally:
-        service.redis.config_set("maxmemory", "0")
+        service.redis.config_set("maxmemory", limit)
     capture = service.ask_for_capture()
     eventually(lambda: service.status(capture).state == "captured", "it works")
     assert (worker.poll(), relay.poll()) == (None, None)
