@@ -1,35 +1,41 @@
-"""The export of the archive: every fact that tells of an effect, from copies that were checked."""
+"""The export of the archive: every fact that tells of an effect, from copies that were checked.
+
+One object after the other is read, because a busy month has tens of thousands, and the engine remembers something of
+each that it has open.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from archive.copies.cache import Cache
+from archive.copies.cache import Cache, Evidence
+from archive.format import records
 from archive.proving.exports import Line
 from archive.proving.kinds import KINDS, asked_at
-from archive.queries.asking import facts_chosen
-from archive.queries.views import quoted
 
 _COLUMNS = ("entity_type", "entity_id", "minor", "currency")
+_TOPICS = pa.array([kind.topic for kind in KINDS])
 
 
 @contextmanager
 def opened(cache: Cache, since: datetime) -> Iterator[tuple[dict[str, int], Iterator[Line]]]:
     """The newest manifest of each class that was checked, and a line for each fact that tells of an effect since then.
 
-    Raises what `Cache.reading` raises, BadQuery and TooLarge, also while the lines are read.
+    Raises what `Cache.reading` raises, also while the lines are read.
     """
-    topics = ", ".join(quoted(kind.topic) for kind in KINDS)
-    sql = f"SELECT retention_class, archive_seq FROM facts WHERE topic IN ({topics})"  # noqa: S608 - names of ours
     classes = sorted({kind.retention_class for kind in KINDS})
-    with facts_chosen(cache, sql, {"since": since.isoformat()}, classes=classes) as facts:
-        yield {read.retention_class: read.last for read in facts.evidence}, _lines(facts.rows)
+    with cache.reading(classes, since=since.astimezone(UTC).date()) as copies:
+        yield {read.retention_class: read.last for read in copies.evidence}, _lines(copies.evidence, since)
 
 
-def _lines(batches: Iterator[pa.RecordBatch]) -> Iterator[Line]:
-    for batch in batches:
-        columns: Sequence[list[object]] = [batch.column(name).to_pylist() for name in _COLUMNS]
-        for kind, entity, minor, currency in zip(*columns, strict=True):
-            yield {"kind": kind, "id": entity, "minor": minor, "currency": currency, "asked": asked_at(entity)}
+def _lines(evidence: Sequence[Evidence], since: datetime) -> Iterator[Line]:
+    for part in evidence:
+        for _manifest, path in part.copies():
+            rows = records.read(path.read_bytes())
+            told = pc.and_(pc.is_in(rows["topic"], value_set=_TOPICS), pc.greater_equal(rows["happened_at"], since))
+            columns = rows.filter(told).select(_COLUMNS).to_pydict()
+            for kind, entity, minor, currency in zip(*columns.values(), strict=True):
+                yield {"kind": kind, "id": entity, "minor": minor, "currency": currency, "asked": asked_at(entity)}
