@@ -107,9 +107,8 @@ def request_capture(
     Stripe releases the rest of a partly captured authorization, or with `remainder="keep"` keeps it for another
     capture, which is another request. Captures of one authorization are carried out in the order in which they were
     asked for. One of which nothing is captured is given back by `request_void`. `terms` are sent with it: a fee, texts.
-    Without `authorization` it is read from Stripe once before
-    anything is sent. The same `request_id` again returns the same receipt. The request id is the default of
-    `correlation_id`.
+    Without `authorization` it is read from Stripe once before anything is sent. The same `request_id` again returns the
+    same receipt. The request id is the default of `correlation_id`.
 
     Raises RequestReused (same request id, other parameters), AuthorizationTaken, which names the capture or the void
     that has the authorization, and InvalidRequest before anything is written; the caller's transaction stays usable.

@@ -7,7 +7,7 @@ import typer
 
 from jobs.cli.acting import acting
 from jobs.cli.output import ASKING, Actor, AsJson, clock, print_json, print_line
-from jobs.cli.requests import Correlation, RequestId, Timeout, Wait, report
+from jobs.cli.requests import Correlation, RequestId, Timeout, Wait, answer
 
 Template = Annotated[str, typer.Argument(metavar="TEMPLATE", help="invoice_sent, capture_receipt, or one of yours.")]
 Data = Annotated[
@@ -68,9 +68,8 @@ def send(
             about=lambda receipt: receipt.email_id,
             count=lambda receipt: int(receipt.new),
         )
-        if not as_json:
-            print_line(f"{receipt.email_id}: {template} to {to}" + ("" if receipt.new else ", asked for before"))
-        report(act.runtime, receipt.email_id, wait, timeout_s, as_json)
+        told = f"{template} to {to}"
+        answer(act, receipt.email_id, told, receipt.new, wait=wait, timeout_s=timeout_s, as_json=as_json)
 
 
 def preview(

@@ -7,10 +7,10 @@ import typer
 
 from jobs.cli.acting import acting
 from jobs.cli.amounts import is_whole, money
-from jobs.cli.from_file import missing
+from jobs.cli.from_file import alone, missing
 from jobs.cli.invoice_preview import preview
 from jobs.cli.output import ASKING, Actor, AsJson, Reason, amount, print_json, print_line
-from jobs.cli.requests import REQUEST_ID, Correlation, Timeout, Wait, report
+from jobs.cli.requests import REQUEST_ID, Correlation, Timeout, Wait, answer
 
 if TYPE_CHECKING:
     from billing import Line
@@ -61,7 +61,7 @@ def issue(
     import billing
 
     if from_file is not None:
-        _alone(customer=customer, line=line, currency=currency, days_until_due=days_until_due)
+        alone(customer=customer, line=line, currency=currency, days_until_due=days_until_due)
         asked = _in_file(from_file, request_id, correlation_id)
     else:
         given = {"customer": customer, "line": line, "currency": currency, "days_until_due": days_until_due}
@@ -88,12 +88,8 @@ def issue(
             about=lambda receipt: receipt.invoice_id,
             count=lambda receipt: int(receipt.new),
         )
-        if not as_json:
-            print_line(
-                f"{receipt.invoice_id}: {_worth(asked)} to {asked.customer}"
-                + ("" if receipt.new else ", asked for before")
-            )
-        report(act.runtime, receipt.invoice_id, wait, timeout_s, as_json)
+        about = f"{_worth(asked)} to {asked.customer}"
+        answer(act, receipt.invoice_id, about, receipt.new, wait=wait, timeout_s=timeout_s, as_json=as_json)
 
 
 def reopen(
@@ -127,12 +123,6 @@ def reopen(
             lambda session: reopen_invoice(session, invoice_id, actor=act.actor, reason=reason), about=invoice_id
         )
     print_json(replayed) if as_json else print_line(f"{invoice_id} is reopened: {'; '.join(replayed.done)}")
-
-
-def _alone(**options: object) -> None:
-    for name, value in options.items():
-        if value:
-            raise typer.BadParameter(f"--{name.replace('_', '-')} has no meaning beside --from-file: write it there")
 
 
 def _in_file(path: Path, request_id: str | None, correlation_id: str | None) -> "InvoiceFile":

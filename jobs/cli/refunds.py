@@ -9,8 +9,8 @@ from jobs.cli.acting import acting
 from jobs.cli.amounts import minor_units, money
 from jobs.cli.bulk import ask_for
 from jobs.cli.from_file import FromFile, alone, from_file, missing
-from jobs.cli.output import ASKING, Actor, AsJson, Reason, print_line
-from jobs.cli.requests import REQUEST_ID, Correlation, Timeout, Wait, report
+from jobs.cli.output import ASKING, Actor, AsJson, Reason
+from jobs.cli.requests import REQUEST_ID, Correlation, Timeout, Wait, answer
 from jobs.cli.shared_options import options_of
 
 
@@ -97,12 +97,8 @@ def refund(
             about=lambda receipt: receipt.refund_id,
             count=lambda receipt: int(receipt.new),
         )
-        if not as_json:
-            print_line(
-                f"{receipt.refund_id}: {receipt.amount} of {capture or payment_intent or charge}"
-                + ("" if receipt.new else ", asked for before")
-            )
-        report(act.runtime, receipt.refund_id, wait, timeout_s, as_json)
+        about = f"{receipt.amount} of {capture or payment_intent or charge}"
+        answer(act, receipt.refund_id, about, receipt.new, wait=wait, timeout_s=timeout_s, as_json=as_json)
 
 
 def compensate(
@@ -136,10 +132,8 @@ def compensate(
             about=lambda receipt: receipt.refund_id,
             count=lambda receipt: int(receipt.new),
         )
-        if not as_json:
-            before = "" if receipt.new else ", asked for before"
-            print_line(f"{receipt.refund_id}: {receipt.amount} of {capture}, once it is captured{before}")
-        report(act.runtime, receipt.refund_id, wait, timeout_s, as_json)
+        about = f"{receipt.amount} of {capture}, once it is captured"
+        answer(act, receipt.refund_id, about, receipt.new, wait=wait, timeout_s=timeout_s, as_json=as_json)
 
 
 def _check(refund_reason: str | None) -> None:

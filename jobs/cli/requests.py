@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from jobs.cli.acting import acting
+from jobs.cli.acting import Acting, acting
 from jobs.cli.amounts import minor_units, money
 from jobs.cli.bulk import ask_for
 from jobs.cli.capture_terms import Descriptor, Fee, Metadata, Rest, Suffix, Transfer, terms_of
@@ -110,12 +110,8 @@ def capture(
             about=lambda receipt: receipt.capture_id,
             count=lambda receipt: int(receipt.new),
         )
-        if not as_json:
-            print_line(
-                f"{receipt.capture_id}: {amount_asked} of {payment_intent}"
-                + ("" if receipt.new else ", asked for before")
-            )
-        report(act.runtime, receipt.capture_id, wait, timeout_s, as_json)
+        about = f"{amount_asked} of {payment_intent}"
+        answer(act, receipt.capture_id, about, receipt.new, wait=wait, timeout_s=timeout_s, as_json=as_json)
 
 
 def status(
@@ -143,6 +139,13 @@ def status(
     with opened() as runtime:
         entity_id = patiently(runtime, lambda session: find(session, name)[0])
         report(runtime, entity_id, wait, timeout_s, as_json)
+
+
+def answer(act: Acting, own_id: str, about: str, new: bool, *, wait: bool, timeout_s: float, as_json: bool) -> None:
+    """How a command ends that has asked for something: what, whether it was asked for before, and its status."""
+    if not as_json:
+        print_line(f"{own_id}: {about}" + ("" if new else ", asked for before"))
+    report(act.runtime, own_id, wait, timeout_s, as_json)
 
 
 def report(runtime: "Runtime", entity_id: str, wait: bool, timeout_s: float, as_json: bool) -> None:

@@ -7,8 +7,8 @@ import typer
 from jobs.cli.acting import acting
 from jobs.cli.bulk import ask_for
 from jobs.cli.from_file import FromFile, alone, from_file, missing
-from jobs.cli.output import ASKING, Actor, AsJson, print_line
-from jobs.cli.requests import REQUEST_ID, Correlation, Timeout, Wait, report
+from jobs.cli.output import ASKING, Actor, AsJson
+from jobs.cli.requests import REQUEST_ID, Correlation, Timeout, Wait, answer
 from jobs.cli.shared_options import options_of
 
 
@@ -65,6 +65,4 @@ def void(
             about=lambda receipt: receipt.void_id,
             count=lambda receipt: int(receipt.new),
         )
-        if not as_json:
-            print_line(f"{receipt.void_id}: {payment_intent}" + ("" if receipt.new else ", asked for before"))
-        report(act.runtime, receipt.void_id, wait, timeout_s, as_json)
+        answer(act, receipt.void_id, payment_intent, receipt.new, wait=wait, timeout_s=timeout_s, as_json=as_json)

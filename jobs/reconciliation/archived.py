@@ -5,7 +5,7 @@ written. Each fact about money in it must agree with our row; a row that is lost
 what ended here in that time must be in it: known from the facts in Postgres and, where those have left, from Stripe's
 ledger. What differs already is looked for by its id, however old it is.
 
-This room knows nothing of S3: `Archive` reads it (`jobs.process.reconciling`).
+This room knows nothing of S3: `Archive` reads it (`jobs.process.reading_archive`).
 """
 
 import json
