@@ -16,6 +16,7 @@ Start it with `stripe-standin` or `python -m stripe_standin`; the README shows t
     versions       how objects looked in older API versions
     faults         what goes wrong, and where in a request's life
     hostile        false answers: proxy pages, redirects, wrong objects
+    pages          links to documents, and a small PDF of each
     waiting        requests that are held until a test releases them
     world, books   clock, ids, and what each account has in one mode
     index, queries               what search knows, with a delay; its query language

@@ -7,7 +7,7 @@ import traceback
 
 import orjson
 
-from . import admin, answers, errors, expansion, hostile, parameters, reading, versions, wire
+from . import admin, answers, errors, expansion, hostile, pages, parameters, reading, versions, wire
 from .access import Caller
 from .api import ROUTES
 from .api.customers import cards
@@ -62,7 +62,8 @@ class Standin:
             answer = answers.refusal(request, API_VERSION, errors.bad_request(f"X-Standin-Fault: {bad}"))
         else:
             request.fault = fault.name if fault else None
-            answer = await self._live(request, headers, fault, receive)
+            life = self._page if pages.is_one(path) else self._live
+            answer = await life(request, headers, fault, receive)
             if self.state.webhooks.disorder.before_response:
                 await self.state.webhooks.quiet(request_id=request.id)
         self.state.clockwork.set_alarm()
@@ -70,10 +71,31 @@ class Standin:
             await wire.drop(scope, receive)
             return
         request.status = answer[0]
-        if fault is not None and fault.name == "truncate_body":
-            await wire.answer_half(scope, receive, send, answer)
-        else:
-            await wire.answer(send, answer)
+        answer = pages.at_home(answer, headers.get(b"host"))
+        match fault.name if fault else None:
+            case "truncate_body":
+                await wire.answer_half(scope, receive, send, answer)
+            case "drip_body":
+                await wire.answer_slowly(receive, send, answer, lambda parts: self._paused(fault, parts))
+            case "huge_body":
+                await wire.answer_at_length(send, answer, fault.megabytes if fault else 0)
+            case _:
+                await wire.answer(send, answer)
+
+    async def _paused(self, fault: Fault | None, parts: int) -> bool:
+        """Wait for one part of the fault's time. False if the stand-in stops."""
+        return fault is not None and await self.state.waiting.pause(fault.seconds / parts) is Ending.PROCEED
+
+    async def _page(
+        self, request: Request, headers: HeadersIn, fault: Fault | None, receive: wire.Receive
+    ) -> Answer | None:
+        """The document behind a link that an answer has shown: whoever has the link needs no key."""
+        if fault and fault.moment is Moment.ARRIVAL:
+            return hostile.on_arrival(fault)
+        answer = pages.answer(self.state.world, request.method, request.path)
+        if fault and fault.moment is Moment.AFTER and fault.name not in hostile.LIES:
+            return await self._after_fault(answer, request, fault, receive)
+        return answer
 
     async def _live(
         self, request: Request, headers: HeadersIn, fault: Fault | None, receive: wire.Receive

@@ -62,6 +62,7 @@ class Control:
         probability: float | None = None,
         seed: int | None = None,
         seconds: float | None = None,
+        megabytes: int | None = None,
         location: str | None = None,
         with_effect: bool = False,
         survives: bool = False,

@@ -57,6 +57,8 @@ FAULTS: dict[str, Kind] = {
     "latency_after": Kind(Moment.AFTER, ("seconds",)),
     "hold_after": Kind(Moment.AFTER),
     "truncate_body": Kind(Moment.AFTER),
+    "drip_body": Kind(Moment.AFTER, ("seconds",)),
+    "huge_body": Kind(Moment.AFTER, ("megabytes",)),
     "other_id": Kind(Moment.AFTER),
     "other_object": Kind(Moment.AFTER),
     "other_livemode": Kind(Moment.AFTER),
@@ -66,6 +68,7 @@ FAULTS: dict[str, Kind] = {
 }
 
 SECONDS_DEFAULT, SECONDS_MAX = 1.0, 3600
+MEGABYTES_DEFAULT, MEGABYTES_MAX = 200, 10_000
 
 # Printable and without spaces, so that it can be a header.
 _URL = re.compile(r"https?://[!-~]+")
@@ -73,6 +76,7 @@ _METHODS = ("GET", "POST", "DELETE")
 
 OPTIONS: dict[str, Reader] = {
     "seconds": fields.number(0, SECONDS_MAX),
+    "megabytes": fields.whole(1, MEGABYTES_MAX),
     "location": fields.matching(_URL, "a whole URL"),
     "with_effect": fields.flag,
     "survives": fields.flag,
@@ -110,6 +114,7 @@ class Fault:
 
     name: str
     seconds: float = SECONDS_DEFAULT
+    megabytes: int = MEGABYTES_DEFAULT
     location: str | None = None
     with_effect: bool = False
     survives: bool = False  # if the client leaves while it is held: execute it all the same when it is released

@@ -17,6 +17,8 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 EXTENSION = "standin.transport"
+_BLANKS = b" " * 1_000_000
+PIECES = 100
 
 Headers = list[tuple[bytes, bytes]]
 Answer = tuple[int, Headers, bytes]
@@ -57,6 +59,34 @@ async def answer_half(scope: Scope, receive: Receive, send: Send, whole: Answer)
     await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
     _transport(scope).close()
     await client_left(receive)
+
+
+async def answer_slowly(receive: Receive, send: Send, whole: Answer, pause: Callable[[int], Awaitable[bool]]) -> None:
+    """Send the body in `PIECES`, with a pause before each, until `pause` says that it is to end or the client has
+    left."""
+    status, headers, body = whole
+    headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    left = asyncio.ensure_future(client_left(receive))
+    size = max(1, -(-len(body) // PIECES))
+    try:
+        for at in range(0, len(body), size):
+            if not await pause(PIECES) or left.done():
+                return
+            last = at + size >= len(body)
+            await send({"type": "http.response.body", "body": body[at : at + size], "more_body": not last})
+    finally:
+        left.cancel()
+
+
+async def answer_at_length(send: Send, whole: Answer, megabytes: int) -> None:
+    """Send the body with so many megabytes of blanks behind it, which neither JSON nor PDF minds."""
+    status, headers, body = whole
+    headers.append((b"content-length", str(len(body) + megabytes * len(_BLANKS)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    for left in range(megabytes, 0, -1):
+        await send({"type": "http.response.body", "body": _BLANKS, "more_body": left > 1})
 
 
 async def drop(scope: Scope, receive: Receive) -> None:

@@ -125,6 +125,7 @@ def _rule(rule: Rule) -> Json:
         "times": rule.times,
         "probability": rule.probability,
         "seconds": fault.seconds,
+        "megabytes": fault.megabytes,
         "location": fault.location,
         "with_effect": fault.with_effect,
         "survives": fault.survives,

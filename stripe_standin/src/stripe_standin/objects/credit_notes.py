@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from .parts import NO_METADATA, Json, as_list, null
+from .parts import NO_METADATA, Json, as_list, document_link, null
 
 LINES_SHOWN = 10
 
@@ -123,7 +123,7 @@ def credit_note(row: CreditNote) -> Json:
         "metadata": row.metadata,
         "number": row.number,
         "out_of_band_amount": row.out_of_band,
-        "pdf": f"https://pay.stripe.com/credit_notes/standin/{row.id}/pdf",
+        "pdf": document_link("credit_notes", row.id, row.livemode),
         "post_payment_amount": row.post,
         "pre_payment_amount": row.pre,
         "reason": row.reason,

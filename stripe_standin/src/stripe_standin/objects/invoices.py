@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from .catalog import Discount, TaxRate, tax_rate
 from .invoice_items import Line, Tax, discount_amounts, line, tax
-from .parts import Json, as_list, null
+from .parts import Json, as_list, document_link, null
 from .people import Customer
 
 LINES_SHOWN = 10  # the others are read at /v1/invoices/{id}/lines
@@ -120,7 +120,7 @@ def invoice(row: Invoice) -> Json:
         "ending_balance": row.ending_balance,
         "footer": row.footer,
         "hosted_invoice_url": page,
-        "invoice_pdf": f"{page}/pdf" if page else None,
+        "invoice_pdf": document_link("invoice", row.id, row.livemode) if final else None,
         "lines": as_list(lines, len(row.lines) > LINES_SHOWN, f"/v1/invoices/{row.id}/lines"),
         "livemode": row.livemode,
         "metadata": row.metadata,
