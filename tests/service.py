@@ -4,13 +4,14 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import psycopg
+import urllib3
 from psycopg import sql
 from redis import Redis
 from sqlalchemy import Connection, Engine, event, select, text, update
@@ -75,14 +76,16 @@ PATIENCE_S = float(os.environ.get("BILLING_TEST_PATIENCE_S", "90"))
 what will never happen waits in vain: as much of what `bench.mutants` breaks, which waits for less."""
 
 
-def eventually(condition: Callable[[], Any], what: str, within_s: float = PATIENCE_S) -> Any:
+def eventually(condition: Callable[[], Any], what: str | Callable[[], str], within_s: float = PATIENCE_S) -> Any:
     """Wait until the condition is true and return it; a test never sleeps for a guess.
 
-    What takes long is asked for less often: asking costs the others who wait their processor.
+    What takes long is asked for less often: asking costs the others who wait their processor. `what` may be computed:
+    once the time is over, it says how everything stands by then.
     """
     deadline, pause_s = time.monotonic() + within_s, 0.01
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within_s} s: {what if isinstance(what, str) else what()}")
         time.sleep(pause_s)
         pause_s = min(1.3 * pause_s, 0.1)
     return value
@@ -141,6 +144,13 @@ class Service:
         assert isinstance(answer, Response), answer
         assert answer.status == 200, answer
         return str((answer.data or {})["id"])
+
+    def standin_object(self, path: str) -> dict[str, Any]:
+        """An object at the stand-in as it is there, with all that `billing.excerpts` leaves out."""
+        headers = {"Authorization": f"Bearer {self.stripe_key}"}
+        answer = urllib3.request("GET", self.stripe_api_base + path, headers=headers, retries=False)
+        assert answer.status == 200, answer.data
+        return dict(answer.json())
 
     def read_list(self, path: str) -> list[dict[str, Any]]:
         """Every object of a list at Stripe, as far as `billing.excerpts` lets it in."""
@@ -265,7 +275,7 @@ class Service:
                 self.work_off(queue, gateway)
             return all(self.status(entity_id).final for entity_id in entity_ids)
 
-        eventually(turn, f"final: {entity_ids}", within_s)
+        eventually(turn, lambda: f"final: {entity_ids}: {self.how_they_stand(entity_ids)}", within_s)
         return [self.status(entity_id).state for entity_id in entity_ids]
 
     def notice(self, *entity_ids: str) -> None:
@@ -336,6 +346,16 @@ class Service:
     def states_of_work(self) -> Counter[str]:
         with database.transaction(self.engine) as session:
             return Counter(session.scalars(select(Work.state)))
+
+    def how_they_stand(self, entity_ids: Iterable[str]) -> dict[tuple[object, ...], int]:
+        """How many pieces of their work are in which state, at which step, and why."""
+        with database.transaction(self.engine) as session:
+            rows = session.execute(
+                select(Work.state, Record.step, Record.state, Record.learned, Work.reason)
+                .outerjoin(Record, (Record.work_id == Work.id) & Record.concluded_at.is_(None))
+                .where(Work.entity_id.in_(entity_ids))
+            )
+            return dict(Counter(tuple(row) for row in rows))
 
     def facts(self, entity_id: str) -> list[Fact]:
         with database.transaction(self.engine) as session:

@@ -43,6 +43,10 @@ EVENTS = "tests/observing/test_events_read.py"
 PASSES = "tests/reconciliation/test_reconciliation_passes.py"
 PROOF = "tests/archive/test_proof.py"
 BULK = "tests/cli/test_cli_bulk.py"
+INVOICE = "tests/protocol/test_invoice_rules.py"
+AS_ASKED = "tests/moves/test_invoices_as_asked.py"
+LINES = "tests/crash/test_invoices_in_batches.py"
+AMOUNTS = "tests/face/test_invoice_amounts.py"
 
 RULES = (
     # Captures in parts.
@@ -170,6 +174,255 @@ RULES = (
         "if len(ours) > 1:",
         "if len(ours) > 2:",
         REFUNDS,
+    ),
+    # Invoices: what is asked for.
+    Rule(
+        "an amount of units is rounded half up",
+        "billing/invoice_lines.py",
+        "minor = int(exact + Fraction(1, 2))",
+        "minor = int(exact)",
+        f"{AMOUNTS}::test_a_line_is_the_exact_product_rounded_half_up_once",
+    ),
+    Rule(
+        "an amount of units is one that the currency has",
+        "billing/invoice_lines.py",
+        '        if minor % currency.step:\n            raise InvalidAmount(\n                "unit_amount"',
+        '        if minor % 1:\n            raise InvalidAmount(\n                "unit_amount"',
+        f"{AMOUNTS}::test_a_line_is_the_exact_product_rounded_half_up_once",
+    ),
+    Rule(
+        "a credit is taken off",
+        "billing/invoice_lines.py",
+        "return -self.amount.minor if self.credit else self.amount.minor",
+        "return self.amount.minor",
+        f"{AMOUNTS}::test_the_total_is_the_sum_of_the_lines_credits_taken_off",
+    ),
+    Rule(
+        "a total below zero is refused when it is asked for",
+        "billing/invoice_requests.py",
+        "if wanted.known_minor < 0 and not prices:",
+        "if False:",
+        f"{AMOUNTS}::test_the_total_is_the_sum_of_the_lines_credits_taken_off",
+    ),
+    Rule(
+        "an invoice has at most 250 lines",
+        "billing/invoice_requests.py",
+        "if not 0 < len(lines) <= MAX_LINES:",
+        "if not 0 < len(lines) <= MAX_LINES + 1:",
+        "tests/face/test_issue_invoice.py::test_what_cannot_be_invoiced_is_refused_before_anything_is_written",
+    ),
+    Rule(
+        "rows with more lines than an invoice has are refused by the worker",
+        "billing/invoices.py",
+        "if not 0 < len(lines) <= MAX_LINES:",
+        "if not lines:",
+        "tests/attacks/test_hostile_lines.py",
+    ),
+    Rule(
+        "all lines of an invoice are in one currency",
+        "billing/invoice_requests.py",
+        "if len(currencies) > 1:",
+        "if len(currencies) > 2:",
+        "tests/face/test_issue_invoice.py::test_what_cannot_be_invoiced_is_refused_before_anything_is_written",
+    ),
+    Rule(
+        "what an older worker would carry out otherwise is of the second version",
+        "billing/invoice_requests.py",
+        "return not plain or len(self.lines) > LINES_OF_A_CALL",
+        "return not plain",
+        f"{INVOICE}::test_what_older_workers_would_send_otherwise_is_of_the_second_version",
+    ),
+    # Invoices: what is sent.
+    Rule(
+        "an invoice is due after as many days as were asked for",
+        "billing/invoice_terms.py",
+        'sent["days_until_due"] = row.days_until_due',
+        'sent["days_until_due"] = row.days_until_due + 1',
+        f"{INVOICE}::test_a_draft_is_due_after_as_many_days_as_were_asked_for_or_at_the_date",
+    ),
+    Rule(
+        "stripe finalizes no draft by itself",
+        "billing/invoice_draft_steps.py",
+        '"auto_advance": False,',
+        '"auto_advance": True,',
+        f"{INVOICE}::test_no_draft_is_finalized_by_stripe_alone_or_gets_what_else_the_customer_has_pending",
+    ),
+    Rule(
+        "what else the customer has pending stays off the invoice",
+        "billing/invoice_draft_steps.py",
+        '"pending_invoice_items_behavior": "exclude"',
+        '"pending_invoice_items_behavior": "include"',
+        f"{INVOICE}::test_no_draft_is_finalized_by_stripe_alone_or_gets_what_else_the_customer_has_pending",
+    ),
+    Rule(
+        "a draft has no discount of its customer",
+        "billing/invoice_terms.py",
+        'for coupon in terms.get("discounts", ())] or ""',
+        'for coupon in terms.get("discounts", ())]',
+        f"{INVOICE}::test_a_draft_that_stripe_reckons_has_the_coupons_that_were_asked_for_and_never_its_customers_own",
+    ),
+    Rule(
+        "the last batch of lines is added first",
+        "billing/invoice_line_steps.py",
+        "for start in reversed(starts) if",
+        "for start in starts if",
+        f"{AMOUNTS}::test_the_calls_carry_each_line_once_whatever_their_number",
+    ),
+    Rule(
+        "what was added to an earlier draft counts for nothing",
+        "billing/invoice_line_steps.py",
+        "if r.state == RecordState.ANSWERED and r.provider_object == draft}",
+        "if r.state == RecordState.ANSWERED}",
+        f"{LINES}::test_a_line_that_is_lost_between_two_batches_has_the_draft_deleted_and_a_new_one_gets_them_all",
+    ),
+    # Invoices: what is compared before the draft is finalized.
+    Rule(
+        "a draft that is not as asked is not finalized",
+        "billing/invoice_line_steps.py",
+        'return Judgment(Learned.REFUSED, reason("total_differs", wrong))',
+        "return Judgment(Learned.SUCCEEDED)",
+        f"{INVOICE}::test_a_draft_that_is_off_by_one_minor_unit_anywhere_is_never_finalized",
+    ),
+    Rule(
+        "a replayed answer is no comparison",
+        "billing/invoice_line_steps.py",
+        "trust_replay=not completes,",
+        "trust_replay=True,",
+        "tests/protocol/test_answers.py",
+    ),
+    Rule(
+        "a line too many is found",
+        "billing/invoice_line_steps.py",
+        "if len(lines) != len(loaded.parts) or _has_more(invoice):",
+        "if len(lines) < len(loaded.parts):",
+        f"{INVOICE}::test_a_line_that_is_lost_or_there_twice_is_found_although_the_sums_agree",
+    ),
+    Rule(
+        "each line has our amount",
+        "billing/invoice_lines.py",
+        "        wrong += differences(shown, amount=line.amount_minor)\n",
+        "        wrong += []\n",
+        f"{AS_ASKED}::test_what_stripe_shows_otherwise_than_asked_is_never_finalized",
+    ),
+    Rule(
+        "each line has our quantity",
+        "billing/invoice_lines.py",
+        'wrong += differences(shown, quantity=details["quantity"])',
+        "wrong += []",
+        f"{AS_ASKED}::test_what_stripe_shows_otherwise_than_asked_is_never_finalized",
+    ),
+    Rule(
+        "of an invoice that stripe does not reckon the total is ours",
+        "billing/invoice_totals.py",
+        "return differences(invoice, subtotal=row.total_minor, total=row.total_minor)",
+        "return differences(invoice, subtotal=row.total_minor)",
+        "tests/protocol/test_answers.py",
+    ),
+    Rule(
+        "the lines add up to the subtotal",
+        "billing/invoice_totals.py",
+        'wrong = differences(invoice, subtotal=sum(_whole(line.get("amount")) for line in lines))',
+        "wrong: list[Difference] = []",
+        f"{INVOICE}::test_a_draft_that_is_off_by_one_minor_unit_anywhere_is_never_finalized",
+    ),
+    Rule(
+        "subtotal, discount and tax add up to the total",
+        "billing/invoice_totals.py",
+        "wrong += differences(invoice, total=found.subtotal - found.discount + found.tax)",
+        "wrong += []",
+        f"{INVOICE}::test_a_draft_that_is_off_by_one_minor_unit_anywhere_is_never_finalized",
+    ),
+    Rule(
+        "inclusive tax is a part of the lines",
+        "billing/invoice_totals.py",
+        'each.get("tax_behavior") == "exclusive"]',
+        "True]",
+        f"{INVOICE}::test_a_draft_as_asked_is_accepted_and_its_parts_are_recorded",
+    ),
+    Rule(
+        "a tax that nobody asked for is refused",
+        "billing/invoice_totals.py",
+        'and "taxed" not in terms and found.tax:',
+        'and "taxed" in terms and found.tax < 0:',
+        f"{INVOICE}::test_what_stripe_reckons_must_be_what_was_asked_for",
+    ),
+    Rule(
+        "a discount that nobody asked for is refused",
+        "billing/invoice_totals.py",
+        'if "restored" not in terms and (discounts',
+        'if "restored" in terms and (discounts',
+        f"{INVOICE}::test_what_stripe_reckons_must_be_what_was_asked_for",
+    ),
+    Rule(
+        "the total that was expected is the total",
+        "billing/invoice_totals.py",
+        'if "total_minor" in terms and found.total != terms["total_minor"]:',
+        'if "total_minor" in terms and found.subtotal != terms["total_minor"]:',
+        f"{INVOICE}::test_what_stripe_reckons_must_be_what_was_asked_for",
+    ),
+    Rule(
+        "what stripe reckons below zero is refused",
+        "billing/invoice_totals.py",
+        "    if found.total < 0:",
+        "    if found.total < -100:",
+        f"{INVOICE}::test_what_stripe_reckons_must_be_what_was_asked_for",
+    ),
+    Rule(
+        "what the customer owes is recorded as stripe reckons it",
+        "billing/invoice_totals.py",
+        "row.reckoned_minor = found.total",
+        "row.reckoned_minor = found.subtotal",
+        f"{INVOICE}::test_a_draft_as_asked_is_accepted_and_its_parts_are_recorded",
+    ),
+    # Invoices: what is there already.
+    Rule(
+        "lines that were added are known by their positions",
+        "billing/invoice_line_steps.py",
+        'return any(each.get("billing_line") not in others for each in own)',
+        "return any(each in others for each in ())",
+        f"{INVOICE}::test_lines_of_ours_are_known_by_their_id_and_position_and_nobody_elses",
+    ),
+    Rule(
+        "the lines of another call are not those of this one",
+        "billing/invoice_line_steps.py",
+        'return any(each.get("billing_line") not in others for each in own)',
+        "return any(True for each in own)",
+        f"{INVOICE}::test_lines_of_ours_are_known_by_their_id_and_position_and_nobody_elses",
+    ),
+    Rule(
+        "an invoice never deletes its own draft",
+        "billing/duplicate_drafts.py",
+        'if is_ours(loaded, invoice) and invoice.get("id") != row.stripe_invoice',
+        "if is_ours(loaded, invoice)",
+        f"{INVOICE}::test_duplicates_are_drafts_of_this_invoice_but_for_its_own_one",
+    ),
+    Rule(
+        "an invoice never deletes the draft of another",
+        "billing/duplicate_drafts.py",
+        'if is_ours(loaded, invoice) and invoice.get("id") != row.stripe_invoice',
+        'if invoice.get("id") != row.stripe_invoice',
+        f"{INVOICE}::test_duplicates_are_drafts_of_this_invoice_but_for_its_own_one",
+    ),
+    Rule(
+        "duplicate drafts are looked for once more before the invoice is finalized",
+        "billing/invoices.py",
+        'return duplicates_step(loaded, "before_finalize") or FINALIZE',
+        "return FINALIZE",
+        "tests/protocol/test_steps.py::test_after_a_second_try_duplicates_are_listed_and_deleted_one_by_one_before_lines_are_added",
+    ),
+    Rule(
+        "an invoice that has its number is never made anew",
+        "billing/invoices.py",
+        "if row.number is not None:",
+        "if row.stripe_invoice is None:",
+        f"{INVOICE}::test_an_invoice_that_has_its_number_is_never_made_anew",
+    ),
+    Rule(
+        "an invoice whose total changed after it was finalized is a conflict",
+        "billing/invoice_final_steps.py",
+        "if wrong := differences(invoice, total=row.final_minor, currency=row.currency.lower()):",
+        "if wrong := differences(invoice, currency=row.currency.lower()):",
+        "tests/protocol/test_steps.py",
     ),
     # Observing and webhooks.
     Rule(

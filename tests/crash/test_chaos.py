@@ -30,7 +30,6 @@ from billing.tables.entities import Capture, Invoice, Void
 from billing.tables.idempotency_records import Record
 from billing.tables.received_events import ReceivedEvent
 from billing.tables.scheduled_runs import ScheduledRun
-from billing.tables.work import Work
 from jobs.local.server import free_port
 from jobs.local.servers import LocalServers
 from jobs.local.supervisor import Child
@@ -194,8 +193,10 @@ def _everything_ends(service: Service, processes: Processes, asking: Asking) -> 
         while waiting:
             eventually(
                 lambda: _take_out(service, waiting, ends) or _settle_by_hand(service, settled),
-                f"of {len(waiting)} that are left one more ends: {_how_they_stand(service, waiting)};"
-                f" ended by themselves: {processes.ended()}",
+                lambda: (
+                    f"of {len(waiting)} that are left one more ends: {service.how_they_stand(waiting)};"
+                    f" ended by themselves: {processes.ended()}"
+                ),
             )
 
     wait_for(asking.ends)
@@ -292,14 +293,3 @@ def _prove(service: Service, directory: Path) -> None:
     proof = in_a_process(["prove", *files])
     assert proof.status == 0, proof.out
     print(proof.out)
-
-
-def _how_they_stand(service: Service, waiting: set[str]) -> dict[tuple[object, ...], int]:
-    """How many pieces of work are in which state, at which step, and why."""
-    with database.transaction(service.engine) as session:
-        rows = session.execute(
-            select(Work.state, Record.step, Record.state, Record.learned, Work.reason)
-            .outerjoin(Record, (Record.work_id == Work.id) & Record.concluded_at.is_(None))
-            .where(Work.entity_id.in_(waiting))
-        )
-        return dict(Counter(tuple(row) for row in rows))

@@ -59,9 +59,17 @@ def test_a_relay_and_a_worker_whose_postgres_never_answers_again_end_and_nothing
     assert any(place.startswith("jobs/road/relay.py:") for place in places(relay))
     assert any(place.startswith("jobs/road/shift.py:") for place in places(worker))
     # Whatever restarts them finds a server that answers again.
-    spawn("relay"), spawn("worker", "captures")
-    eventually(lambda: {service.status(capture).state for capture in captures} == {"captured"}, "all captured")
+    again = spawn("relay"), spawn("worker", "captures")
+    eventually(
+        lambda: {service.status(capture).state for capture in captures} == {"captured"},
+        lambda: f"all captured: {service.how_they_stand(captures)}\n{[_as_it_is(process) for process in again]}",
+    )
     assert [service.captured(capture) for capture in captures] == [{1999: 1}] * 20
+
+
+def _as_it_is(process: Child) -> tuple[str, int | None, list[str]]:
+    """Its exit status, if it has ended by itself, and its last words."""
+    return process.name, process.poll(), process.output().splitlines()[-15:]
 
 
 def test_an_archiver_whose_postgres_never_answers_again_ends(

@@ -8,6 +8,7 @@ from . import fields, index, limits
 from .access import ACCOUNT, API_KEY
 from .app import Standin, create_app
 from .fields import Reader, Refused
+from .parameters import FURTHER, take_currencies_of
 from .serving import serve
 from .world import REQUESTS_KEPT, REQUESTS_KEPT_MAX, Settings
 
@@ -46,6 +47,7 @@ def main(arguments: list[str] | None = None, create: Callable[[Settings], Standi
         requests_kept=asked.requests_kept,
         search_lag_s=asked.search_lag,
     )
+    take_currencies_of(asked.country)
     app = create(settings)
     serve(app, app.stop, host=asked.host, port=asked.port)
 
@@ -84,6 +86,12 @@ def _parser() -> argparse.ArgumentParser:
         default=Settings.account,
         metavar="ID",
         help="the account that API keys belong to; default %(default)s",
+    )
+    parser.add_argument(
+        "--country",
+        choices=sorted(FURTHER),
+        default="US",
+        help="where the accounts are: in AE they take currencies with three decimals, too; default %(default)s",
     )
     parser.add_argument(
         "--api-key",

@@ -5,7 +5,7 @@ knows and the stand-in does not model is an error, and is not ignored.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -26,7 +26,10 @@ CURRENCIES = (
     "nad ngn nio nok npr nzd pab pen pgk php pkr pln pyg qar ron rsd rub rwf sar sbd scr sek sgd shp sle sos srd std "
     "szl thb tjs top try ttd twd tzs uah ugx uyu uzs vnd vuv wst xaf xcd xcg xof xpf yer zar zmw"
 ).split()
-_CURRENCIES = frozenset(CURRENCIES)
+_CURRENCIES = set(CURRENCIES)
+# What an account in another country can take besides (docs.stripe.com/currencies, "special cases"). Of those with
+# three decimals the last digit must be 0, which only the caller checks here.
+FURTHER: Mapping[str, Sequence[str]] = {"US": (), "AE": ("bhd", "jod", "kwd", "omr", "tnd")}
 _DECIMAL = re.compile(r"-?[0-9]{1,12}(?:\.[0-9]{1,12})?")
 _INTEGER = re.compile(r"-?[0-9]{1,12}")  # twelve digits: times and days added up still fit 64 bits
 
@@ -131,6 +134,12 @@ def boolean(value: Any, name: str) -> bool:
     if value not in ("true", "false"):
         raise bad_request(f"Invalid boolean: {_shown(value)}", name)
     return bool(value == "true")
+
+
+def take_currencies_of(country: str) -> None:
+    """From now on, in this process."""
+    _CURRENCIES.clear()
+    _CURRENCIES.update(CURRENCIES, FURTHER[country])
 
 
 def currency(value: Any, name: str) -> str:
