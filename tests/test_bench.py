@@ -7,8 +7,12 @@ from pathlib import Path
 from uuid import uuid4
 from xml.etree import ElementTree
 
+import psycopg
 import pytest
+from service import Service
+from sqlalchemy.engine import make_url
 
+from bench import invoice_mix, invoice_run, invoices
 from bench.archive import Life
 from bench.growth import Growth
 from bench.purge import Purge
@@ -65,6 +69,43 @@ def test_what_the_stand_in_costs_is_measured() -> None:
     run = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
     assert run.returncode == 0, run.stderr
     assert all(goal["value"] > 0 for goal in json.loads(run.stdout)["goals"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_invoices_of_every_kind_under_faults_are_made_once_and_as_asked() -> None:
+    """[48, 54] As ten thousand, with another seed and workers that are killed more often."""
+    program = [sys.executable, "-m", "bench.invoices", "--count", "40", "--seed", "7", "--kill-every-s", "3", "--json"]
+    run = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    assert (found["invoices"], found["differences"]) == (40, [])
+    assert found["lines"] > 1000
+    assert set(found["cpu_ms_an_invoice"]) == {"relay", "worker", "postgres", "redis", "stand-in", "asking"}
+
+
+def test_an_invoice_that_is_there_twice_or_is_not_as_asked_is_a_difference(service: Service) -> None:
+    """The control of the comparison that the test above ends with."""
+    stripe = invoice_run.Stripe(service.gateway(), service.standin)
+    customer, mixed = service.customer(), invoice_mix.Mixed({"currency": "EUR"}, amounts=[4500, 1])
+    asked = {service.ask_for_invoice(customer): mixed}
+    (invoice,) = asked
+    service.settle(invoice)
+    url = make_url(service.url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url, autocommit=True) as postgres:
+
+        def found() -> set[str]:
+            return {each.split(": ")[1] for each in invoices.differences(asked, postgres, stripe)}
+
+        assert found() == set()
+        mixed.amounts[1] = 2
+        assert found() == {"total", "lines"}
+        mixed.amounts[1] = 1
+        draft = {"customer": customer, "currency": "eur", "collection_method": "send_invoice", "days_until_due": 3}
+        twin = stripe.make("/v1/invoices", {**draft, "metadata": {"billing_operation": invoice}})
+        assert found() == {"drafts"}
+        stripe.make(f"/v1/invoices/{twin}/add_lines", {"lines": [{"amount": 5, "description": "a"}]})
+        stripe.make(f"/v1/invoices/{twin}/finalize", {"auto_advance": False})
+        assert found() == {"drafts", "at Stripe"}
 
 
 def test_what_removing_old_rows_costs_is_measured(database_url: str) -> None:

@@ -7,6 +7,7 @@ import sys
 import pytest
 import stripe
 
+from stripe_standin import errors, parameters
 from stripe_standin.versions import possible
 
 NOTE = "not modeled or mistyped; the README lists what is"
@@ -33,6 +34,7 @@ def run(*options):
         (["--api-key", "pk_test_x"], "argument --api-key: `KEY` is a secret or restricted API key such as sk_test_"),
         (["--api-key", "sk_foo"], "argument --api-key: `KEY` is a secret or restricted API key such as sk_test_"),
         (["--account", "foo"], "argument --account: `ID` is an account's id such as acct_anything"),
+        (["--country", "XX"], "argument --country: invalid choice: 'XX' (choose from"),
         (["--rate", "5"], "unrecognized arguments: --rate 5"),
     ],
 )
@@ -41,6 +43,16 @@ def test_a_wrong_option_is_one_line_and_exit_code_2(options, says):
     assert ran.returncode == 2
     assert says in ran.stderr.splitlines()[-1]
     assert "Traceback" not in ran.stderr
+
+
+def test_currencies_with_three_decimals_are_taken_in_the_united_arab_emirates_alone():
+    try:
+        parameters.take_currencies_of("AE")
+        assert (parameters.currency("KWD", "currency"), parameters.currency("usd", "currency")) == ("kwd", "usd")
+    finally:
+        parameters.take_currencies_of("US")
+    with pytest.raises(errors.StripeError, match="Invalid currency: kwd"):
+        parameters.currency("kwd", "currency")
 
 
 def test_an_address_in_use_is_one_line_and_exit_code_1():
