@@ -71,13 +71,13 @@ def request_email(
     kept = bounded(data)
     common = common_arguments(request_id, correlation_id, account, actor)
     row = Email(id=ids.new("eml"), correlation_id=common.correlation_id)
-    parameters = {"template": template, "recipient": to}
+    parameters = {"template": template, "recipient": to, "locale": locale}
     written = write_once(
         session,
         row,
         common,
         parameters,
-        further={"data": kept, "locale": locale},
+        further={"data": kept},
         differing=lambda first: {} if first.data in (kept, {}) else {"data": ("other data", "this data")},
     )
     assert written is not None, "no other unique index forbids an e-mail"
@@ -201,6 +201,7 @@ OPERATION = Operation(
     next_step=next_step,
     steps={SEND_EMAIL.name: SEND_EMAIL}.__getitem__,
     scope="emails",
+    told_at_its_end=("template",),
     business=(
         BusinessMetric("emails_sent", EmailState.SENT, "e-mails that a mail server has accepted"),
         BusinessMetric("emails_refused", EmailState.REFUSED, "e-mails that are not sent; each is a task for a person"),

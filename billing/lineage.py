@@ -33,8 +33,8 @@ SIGNS = {
 """How a restore is noticed, each with what it says about the database."""
 
 PASSED_MOST = 100
-"""So many facts that are not about money are passed to find the newest that is; and so many batches of each class are
-searched for one that is not here any more."""
+"""So many facts about neither money nor an e-mail are passed to find the newest that is; and so many batches of each
+class are searched for one that is not here any more."""
 
 
 @dataclass(frozen=True, slots=True)

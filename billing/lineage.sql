@@ -16,12 +16,12 @@ INSERT INTO billing.lineage AS l (id, cluster, database_oid) VALUES (1, :cluster
  WHERE l.cluster IS NULL AND l.database_oid IS NULL;
 
 -- name: newest
--- The newest fact about money but for `noticed`. A relay writes none of the others: what it commits may be lost in a
+-- The newest fact about money or an e-mail but for `noticed`. A relay writes none of the others: what it commits may be lost in a
 -- crash, and that would look like a restore. Between them lie facts of schedules and switches, of which it passes at
 -- most so many.
 SELECT id, entity_id, happened_at
   FROM (SELECT id, entity_type, entity_id, topic, happened_at FROM billing.facts ORDER BY id DESC LIMIT :most) AS last
- WHERE entity_type IN ('capture', 'void', 'refund', 'invoice') AND split_part(topic, '.', 2) <> 'noticed'
+ WHERE entity_type IN ('capture', 'void', 'refund', 'invoice', 'email') AND split_part(topic, '.', 2) <> 'noticed'
  ORDER BY id DESC LIMIT 1;
 
 -- name: holds
@@ -30,7 +30,7 @@ SELECT id, entity_id, happened_at
 SELECT EXISTS (SELECT FROM billing.facts
                 WHERE id = :fact_id AND entity_id = :entity_id AND happened_at = :happened_at)
     OR NOT EXISTS (SELECT FROM billing.facts WHERE id = :fact_id)
-       AND EXISTS (SELECT FROM unnest(ARRAY['capture', 'invoice', 'attempt']) AS c (class),
+       AND EXISTS (SELECT FROM unnest(ARRAY['capture', 'invoice', 'attempt', 'admin']) AS c (class),
                           LATERAL (SELECT first_fact, last_fact, state FROM billing.archive_batches AS b
                                     WHERE b.class = c.class ORDER BY b.number DESC LIMIT :most) AS last
                     WHERE last.state = 'archived' AND :fact_id BETWEEN last.first_fact AND last.last_fact);

@@ -317,11 +317,54 @@ ADVICE: Mapping[Cause, tuple[str, str | None, str]] = {
 }
 
 
-def advise(situation: Situation, words: Mapping[str, str], afterwards: Afterwards | None) -> Advice:
+OF_AN_EMAIL: Mapping[Cause, tuple[str, str | None, str]] = {
+    # As `ADVICE`, where the call went to a mail server: it knows no key, and cannot be asked.
+    Cause.LATE_SUCCESS: (
+        "a late answer contradicts how it ended: {said}; the mail server took it after all",
+        "billing quarantine replay {work} --reason WHY",
+        "a worker reads that answer, and sends nothing; it is then known as sent",
+    ),
+    Cause.UNDECIDED: (
+        "no answer to the whole message came, so it may have been sent, and a mail server cannot be asked{said_too}",
+        "billing quarantine conclude {id} --reason WHY",
+        "first read the mail server's log: the Message-ID begins with {id}. If it is there, add --it-happened. Do not "
+        "ask for it again under another request id before that",
+    ),
+    Cause.IN_FLIGHT: (
+        "a worker is handing it to the mail server; if it does not report, it counts as undecided after {lease}",
+        None,
+        "nothing: wait for its answer",
+    ),
+    Cause.WORKER_SILENT: (
+        "the worker that was handing it to the mail server has not reported: it died, or hangs{perhaps}",
+        None,
+        "nothing: it is never sent again by a machine. If no answer comes, a person concludes whether it was sent",
+    ),
+    Cause.NOT_LOOKED_AT: (
+        "no answer to the whole message came, and late answers, due at {due}, were not read",
+        "billing doctor",
+        "start workers of the queue {queue}: probably none runs",
+    ),
+    Cause.LOOKED_AT: (
+        "no answer to the whole message came, so it may have been sent{said_too}",
+        None,
+        "nothing: late answers are read at {at}; if there is none, a person concludes whether it was sent",
+    ),
+    Cause.THROTTLED: (
+        "it was not sent, and may be later: {said}",
+        None,
+        "nothing: it is tried again at {due}, for 23 hours; docs/operate/emails.md says what to mend",
+    ),
+}
+
+
+def advise(
+    situation: Situation, words: Mapping[str, str], afterwards: Afterwards | None, *, mailed: bool = False
+) -> Advice:
     """The advice for this situation, with these words in its texts. `afterwards`: what its kind says about its state;
-    it counts where nothing more happens by itself."""
+    it counts where nothing more happens by itself. `mailed`: its call goes to a mail server (`Rules.once`)."""
     cause = diagnose(situation)
-    why, command, do = ADVICE[cause]
+    why, command, do = OF_AN_EMAIL.get(cause, ADVICE[cause]) if mailed else ADVICE[cause]
     if afterwards is not None and cause in (Cause.ENDED, Cause.STANDS):
         command, do = afterwards.command, afterwards.do
     filled = defaultdict(lambda: "(not known)", words)

@@ -2,7 +2,9 @@
 
 from billing import captures, emails, facts, invoices, probes, refunds, runs, voids
 from billing.errors import UnknownEntity
+from billing.idempotency import Rules
 from billing.registration import Operation
+from billing.tables.idempotency_records import Record
 
 OPERATIONS: dict[str, Operation] = {
     operation.kind: operation
@@ -37,6 +39,14 @@ def operation_of(entity_id: str) -> Operation:
     if operation is None:
         raise UnknownEntity(entity_id)
     return operation
+
+
+def rules_of(record: Record) -> Rules:
+    """The rules of this call's step; those of most steps if a newer version wrote it."""
+    try:
+        return operation_of(record.operation_id).steps(record.step).rules
+    except (KeyError, UnknownEntity):
+        return Rules()
 
 
 def topics() -> dict[str, str]:

@@ -161,6 +161,8 @@ class Operation:
     accepts the call. None: there is no such time."""
     amount: str | None = None
     """The attribute of its amount in minor units, beside one called `currency`. None: it is not about money."""
+    told_at_its_end: tuple[str, ...] = ()
+    """Attributes that a fact about its end by an operator names, beside its amount."""
     business: tuple[BusinessMetric, ...] = ()
     """The numbers that its ends add to."""
     local: bool = False

@@ -10,10 +10,11 @@ from sqlalchemy.orm import Session
 
 from billing import database
 from billing.answers import Kind
-from billing.idempotency import Resend, Rules, Send, lease_alive, next_move
+from billing.idempotency import Resend, Send, lease_alive, next_move
 from billing.learned import Learned
 from billing.lineage import SIGNS
 from billing.next_action import Advice, Calls, Situation, Stop, advise
+from billing.operations import rules_of
 from billing.registration import Operation
 from billing.states import RecordState, SwitchState, WorkState
 from billing.steps import METADATA_KEY, LoadedOperation
@@ -87,7 +88,8 @@ def advice(session: Session, seen: Seen, switches: Sequence[PulledSwitch]) -> Ad
     words = _words(seen, switches, situation.calls)
     if restored is not None:
         words["restored"] = f": {SIGNS.get(restored, restored)}"
-    return advise(situation, words, seen.operation.afterwards.get(seen.row.state))
+    mailed = seen.record is not None and rules_of(seen.record).once
+    return advise(situation, words, seen.operation.afterwards.get(seen.row.state), mailed=mailed)
 
 
 def situation_of(seen: Seen, switches: Sequence[PulledSwitch], now: datetime, *, restored: bool) -> Situation:
@@ -128,18 +130,10 @@ def calls_of(seen: Seen, now: datetime) -> Calls:
         case RecordState.SENT if record.lease_until is not None:
             return Calls.IN_FLIGHT if lease_alive(record, now) else Calls.SILENT
     loaded = LoadedOperation(seen.row, list(seen.records), record.work_id, record.queue)
-    move = next_move(record, now, PRODUCTION, _rules(seen, record), loaded.rotations(record.step))
+    move = next_move(record, now, PRODUCTION, rules_of(record), loaded.rotations(record.step))
     if record.look_at is None and isinstance(move, Send | Resend):
         return Calls.IN_DOUBT
     return Calls.UNREAD if record.learned == Learned.LOOK_UNANSWERED else Calls.LOOKED_AT
-
-
-def _rules(seen: Seen, record: Record) -> Rules:
-    try:
-        return seen.operation.steps(record.step).rules
-    except KeyError:
-        # A step of a newer version.
-        return Rules()
 
 
 def _last(seen: Seen) -> Kind | None:
@@ -192,17 +186,17 @@ def _words(seen: Seen, switches: Sequence[PulledSwitch], calls: Calls) -> dict[s
     if record is not None:
         looks = f"{record.looks} look{'' if record.looks == 1 else 's'}"
         words |= {"step": f"{record.step} g{record.generation}", "looks": looks, "at": _clock(record.look_at)}
-        words |= {
-            "lease": _clock(record.lease_until),
-            "perhaps": "; Stripe may have done it" if record.unanswered else "",
-        }
+        done = "it may have been sent" if rules_of(record).once else "Stripe may have done it"
+        words |= {"lease": _clock(record.lease_until), "perhaps": f"; {done}" if record.unanswered else ""}
     if switches:
         first = next((switch for switch in switches if switch.probes), switches[0])
         others = f", and {len(switches) - 1} more" if len(switches) > 1 else ""
         words |= {"scope": first.scope, "by": first.actor}
         words |= {"stopped_by": f"{first.scope}, pulled by {first.actor}: {first.reason or 'no reason'}{others}"}
     if calls in (Calls.IN_DOUBT, Calls.LOOKED_AT, Calls.UNREAD, Calls.SILENT, Calls.UNDECIDED):
-        words["in_doubt"] = "; its call is in doubt, and Stripe is asked about it meanwhile"
+        mailed = record is not None and rules_of(record).once
+        meanwhile = "and nobody can be asked about it" if mailed else "and Stripe is asked about it meanwhile"
+        words["in_doubt"] = f"; its call is in doubt, {meanwhile}"
     return {name: word for name, word in words.items() if word is not None}
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, load_only
 
 from billing.asking import callers_session
 from billing.errors import InvalidText, UnknownEntity
-from billing.operations import by_id
+from billing.operations import by_id, rules_of
 from billing.shown_states import Doubt
 from billing.states import RecordState, WorkState
 from billing.tables.entities import Entity, Requested
@@ -39,6 +39,7 @@ class Status:
 
 # The columns that an application's login may read: neither the keys nor what was sent.
 _OF_A_RECORD = load_only(
+    Record.operation_id,
     Record.step,
     Record.state,
     Record.learned,
@@ -141,6 +142,13 @@ def what_next(current: Record | None, work: Work | None, state: str) -> str:
         return "needs a decision: Stripe holds something other than was asked"
     if current is not None and current.state == RecordState.UNSETTLED:
         return "needs a decision: an answer came that could not be applied; it is kept"
+    if current is not None and current.look_at is not None and rules_of(current).once:
+        if current.parked_at is None:
+            return f"what the mail server answered too late is read, at {current.look_at:%Y-%m-%d %H:%M:%S} UTC"
+        return (
+            "needs a person: the mail server cannot be asked whether it took the message; its log shows it, then "
+            f"`billing quarantine conclude {current.operation_id}`"
+        )
     if current is not None and current.look_at is not None:
         parked = " (undecided so far)" if current.parked_at else ""
         return f"Stripe is asked what happened, at {current.look_at:%Y-%m-%d %H:%M:%S} UTC{parked}"

@@ -5,8 +5,9 @@
 -- columns: day date, account text, template text?, state text, why text?, emails int
 -- days: in range
 -- `day` is the day on which an e-mail came to that state. `why`: the reason of a refusal, such as `no_address`. `sent`: a
--- mail server has accepted it. One that is asked for, and neither sent nor refused later, waits or is undecided. Where an
--- operator refused it, `account` is `unknown` and `template` is empty: `history` of its id has both.
+-- mail server has accepted it. One that is asked for, and neither sent nor refused later, waits or is undecided. Of one
+-- that an operator of an older version refused, `account` is `unknown` and `template` is empty: `history` of its id has
+-- both.
 SELECT CAST(happened_at AS DATE) AS day,
        coalesce(account, CASE WHEN topic = 'email.requested' THEN 'own' ELSE 'unknown' END) AS account,
        template,

@@ -60,9 +60,9 @@ def carry_out(act: Acting, what: Meant, approved: str, reason: str, *, as_json: 
 
 @contextmanager
 def _opened(act: Acting, reason: str) -> "Iterator[DryRun]":
-    """With the runner and the gateway of a worker. Raises NotAWorker, SecretError and OtherAccount."""
+    """With the runner and the gateways of workers. Raises NotAWorker, SecretError and OtherAccount."""
     import random
-    from functools import partial
+    from functools import cache, partial
 
     from jobs import logs
     from jobs.process.patience import patiently
@@ -78,7 +78,8 @@ def _opened(act: Acting, reason: str) -> "Iterator[DryRun]":
     try:
         process.check_provider()
         runner = Runner(process.call_settings, random.Random())  # noqa: S311 - jitter, no secret
-        yield DryRun(runner, process.gateway(1), partial(patiently, act.runtime), actor=act.actor, reason=reason)
+        gateways = cache(lambda queue: process.gateway_of(queue, 1))
+        yield DryRun(runner, gateways, partial(patiently, act.runtime), actor=act.actor, reason=reason)
     finally:
         process.close()
 

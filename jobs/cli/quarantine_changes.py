@@ -70,7 +70,7 @@ def replay(
     With --dry-run it reads at Stripe, changes nothing, and prints each change and the call that would be sent, up to
     the first answer that nobody can know, with the id of this plan. With --approve it does what that plan says, by
     itself and at once, or nothing if anything has changed since. Both do what a worker does, and need its
-    DATABASE_URL and BILLING_STRIPE_KEY.
+    DATABASE_URL and BILLING_STRIPE_KEY; to send an e-mail, the settings of its queue, too.
 
     \b
     Examples:
@@ -161,10 +161,14 @@ def conclude(
     is there, or is wanted, put its metadata `billing_operation` on it instead, and the next look finds it
     (docs/moves/refunds.md). Actor and reason are stored in a fact.
 
+    Of an e-mail, some minutes after the send: read the mail server's log first (docs/moves/email.md).
+
     \b
-    Example:
+    Examples:
       billing quarantine conclude ref_0198f0c2... \\
           --reason "Stripe's support: nothing was refunded, INC-12"
+      billing quarantine conclude eml_0198f0c2... --it-happened \\
+          --reason "the mail server's log, 02:14"
     """
     from jobs.road import concluding
 

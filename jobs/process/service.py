@@ -113,6 +113,11 @@ class ServiceProcess(Runtime):
             refused=read_again,
         )
 
+    def gateway_of(self, queue: str, connections: int) -> Gateway:
+        """That of a queue whose workers call others: what sends e-mails, or Stripe's. Raises as `_mailing`."""
+        stripe = self.gateway(connections)
+        return self._mailing(stripe) if queue in queues.MAILING else stripe
+
     def check(self, *, provider: bool) -> None:
         """Refuse to start on another environment's database or Redis, or with a key of the wrong mode or account. If
         the database was restored, pull the switch of everything before anything is sent.
@@ -199,8 +204,7 @@ class ServiceProcess(Runtime):
             self.check(provider=not local)
             if local:
                 return Apart(own.memory_mb, livemode=self.settings.livemode, niceness=self.settings.function_niceness)
-            stripe = self.gateway(own.crew)
-            return self._mailing(stripe) if queue in queues.MAILING else stripe
+            return self.gateway_of(queue, own.crew)
 
         with self.in_service(f"worker-{queue}") as heartbeat:
             gateway = until_ready(open_all, self.forget, stop_requested, heartbeat, complain)

@@ -30,7 +30,7 @@ from billing.tables.work import Work
 from billing.texts import plain_text
 from billing.timing import PRODUCTION
 from jobs.road import work_queue
-from jobs.road.discarding import REFUSED, money_of
+from jobs.road.discarding import REFUSED, what_it_was
 from jobs.road.quarantine import Replayed, operation_under_lock
 
 SEEN = "seen_by_an_operator"
@@ -86,4 +86,4 @@ def _ruled_out(row: Entity, record: Record, now: datetime) -> Fact:
     record.concluded_at, record.look_at, record.conclusion = now, None, RULED_OUT
     set_state(row, REFUSED)
     row.reason, row.state_since = RULED_OUT, now
-    return new_fact(row, REFUSED, why=RULED_OUT, **money_of(row))
+    return new_fact(row, REFUSED, why=RULED_OUT, **what_it_was(row))

@@ -69,7 +69,7 @@ def refuse(loaded: LoadedOperation, now: datetime, *, actor: str, why: str, **pa
     for record in loaded.records:
         if record.concluded_at is None:
             records.discard(record, now)
-    return new_fact(row, REFUSED, actor=actor, why=why, **payload, **money_of(row))
+    return new_fact(row, REFUSED, actor=actor, why=why, **payload, **what_it_was(row))
 
 
 def _may_be_refused(row: Entity) -> bool:
@@ -84,9 +84,10 @@ def _did_nothing(record: Record) -> bool:
     return record.state in (RecordState.ANSWERED, RecordState.DISPROVED)
 
 
-def money_of(row: Entity) -> dict[str, Any]:
-    """What a fact about the end of an operation says of its money."""
-    amount = operation_of(row.id).amount
-    if not amount:
-        return {}
-    return {"minor": getattr(row, amount), "currency": getattr(row, "currency", None), "account": row.account or OWN}
+def what_it_was(row: Entity) -> dict[str, Any]:
+    """What a fact about the end of an operation says of the operation itself, so that reports need no other fact."""
+    operation = operation_of(row.id)
+    told = {name: getattr(row, name) for name in operation.told_at_its_end}
+    if operation.amount:
+        told |= {"minor": getattr(row, operation.amount), "currency": getattr(row, "currency", None)}
+    return {**told, "account": row.account or OWN} if told else {}

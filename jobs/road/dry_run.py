@@ -88,11 +88,13 @@ def refuse_unless_worker(session: Session) -> None:
 class DryRun:
     """Plans replays of work in quarantine, and carries out those that are approved. `actor` and `reason` as `replay`.
 
-    `runner` and `gateway` are those of a worker.
+    `runner` is a worker's; `gateways` gives the gateway of a queue's workers, once it is needed.
     """
 
-    def __init__(self, runner: Runner, gateway: Gateway, transact: Transact, *, actor: str, reason: str) -> None:
-        self._runner, self._gateway, self._transact = runner, gateway, transact
+    def __init__(
+        self, runner: Runner, gateways: Callable[[str], Gateway], transact: Transact, *, actor: str, reason: str
+    ) -> None:
+        self._runner, self._gateways, self._transact = runner, gateways, transact
         self._actor, self._reason = actor, reason
 
     def plan(self, work_id: str) -> Plan:
@@ -120,11 +122,15 @@ class DryRun:
         def refuse_another(played: _Played) -> None:
             if played.plan.id != approved:
                 raise PlanChanged(approved, played.plan.id)
+            if played.call is not None:
+                # Opened before the commit: a call that is leased and cannot be made would be in doubt.
+                self._gateways(played.call.loaded.queue)
 
         done = self._rehearse(work_id, commit, refuse_another)
         if done.call is not None:
-            gateway = OnlyPlanned(self._gateway, done.call.request)
-            shift = Shift(engine, gateway, self._runner, done.call.loaded.queue, crew=1, slice_s=0, leave=sys.exit)
+            queue = done.call.loaded.queue
+            gateway = OnlyPlanned(self._gateways(queue), done.call.request)
+            shift = Shift(engine, gateway, self._runner, queue, crew=1, slice_s=0, leave=sys.exit)
             shift.run(_ClaimsNothing(), (Outcome([done.call]), done.began_at))
         return done.plan
 
@@ -158,7 +164,7 @@ class DryRun:
 
     def _looked(self, call: Call) -> Report:
         over_at = boot_clock() + call.call_budget_s
-        report = make_call(ReadOnly(self._gateway), call, Budget(over_at, over_at))
+        report = make_call(ReadOnly(self._gateways(call.loaded.queue)), call, Budget(over_at, over_at))
         found = report.came_back
         answer = found.answer if isinstance(found, LookResult) else None
         if isinstance(answer, Response) and answer.status in (401, 403):

@@ -1,4 +1,4 @@
-"""A mark in Redis of the newest fact about money, by which a Postgres that was set back is found.
+"""A mark in Redis of the newest fact about money or an e-mail, by which a Postgres that was set back is found.
 
 Redis may lose it, and then a restore is found by its other signs (`billing.lineage`). A relay compares and renews it
 every second, and every relay and worker compares before it starts.

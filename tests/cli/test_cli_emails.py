@@ -85,6 +85,32 @@ def test_refused_emails_are_listed_as_tasks(run: Run, service: Service, mail: Ma
     assert "under a new request id" in run("explain", email).out
 
 
+def test_a_replay_is_planned_without_a_mail_server_and_carried_out_with_one(
+    run: Run, service: Service, mail: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    email = ask_for_email(service, service.by_hand("/v1/customers", "name=Anna+Muster&email=anna%40example.org"))
+    service.plan()
+    service.execute("UPDATE billing.work SET attempts = 5 WHERE entity_id = :id", id=email)
+    service.work_off("emails")
+    replay = ("quarantine", "replay", service.work(email).id, "--reason", "INC-12", "--actor", "ada")
+    monkeypatch.setenv("DATABASE_URL", f"{service.url}?options=-c%20role%3Dbilling_worker")
+    plan = run(*replay, "--dry-run", "--json").json
+    assert (plan["call"]["method"], plan["call"]["path"]) == ("MAIL", "/email/refund_made")
+    assert plan["call"]["parameters"]["to"].startswith("cus_")
+    shown = run(*replay, "--dry-run")
+    assert "call    MAIL /email/refund_made" in shown.out, shown.err
+    for told in (shown.out, json.dumps(plan)):
+        assert "anna@" not in told
+        assert "Muster" not in told
+    assert run(*replay, "--approve", plan["id"]).status != 0
+    assert (service.status(email).state, mail.received) == ("requested", [])
+    monkeypatch.setenv("BILLING_EMAIL_SERVER", mail.url)
+    monkeypatch.setenv("BILLING_EMAIL_FROM", "Shop <billing@example.com>")
+    done = run(*replay, "--approve", plan["id"])
+    assert (done.status, len(mail.of(email))) == (0, 1), done.err
+    assert f"{email} is sent" in done.out
+
+
 def test_an_operator_concludes_an_undecided_email_by_command(run: Run, service: Service, mail: MailServer) -> None:
     email, gateway = ask_for_email(service), mailing(service, mail)
     mail.drop = "DATA"

@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from billing.answers import Kind
-from billing.next_action import ADVICE, Advice, Calls, Cause, Situation, Stop, advise, diagnose
+from billing.next_action import ADVICE, OF_AN_EMAIL, Advice, Calls, Cause, Situation, Stop, advise, diagnose
 from billing.operations import OPERATIONS
 from billing.registration import Afterwards
 from billing.states import WorkState
@@ -39,17 +39,18 @@ KNOWN = {
 }
 
 
-def advices() -> list[tuple[Situation, Advice]]:
+def advices(*, mailed: bool = False) -> list[tuple[Situation, Advice]]:
     """One situation for each cause and standing of calls and work."""
     told: dict[tuple[Cause, Calls, WorkState | None], tuple[Situation, Advice]] = {}
     for situation in SITUATIONS:
         place = (diagnose(situation), situation.calls, situation.work)
         if place not in told:
-            told[place] = (situation, advise(situation, KNOWN, None))
+            told[place] = (situation, advise(situation, KNOWN, None, mailed=mailed))
     return list(told.values())
 
 
 ADVICES = advices()
+OF_EMAILS = advices(mailed=True)
 
 
 def command_of(advice: Advice) -> str:
@@ -63,7 +64,7 @@ def test_every_cause_has_its_advice_and_comes_from_some_situation() -> None:
 
 def test_every_advice_is_one_command_that_there_is_or_says_that_nothing_is_to_be_done() -> None:
     commands = whole()
-    for _, advice in ADVICES:
+    for _, advice in ADVICES + OF_EMAILS:
         assert advice.why
         assert "{" not in f"{advice.why}{advice.command}{advice.do}"
         if advice.command is None:
@@ -95,6 +96,19 @@ def test_whoever_sees_doubt_is_told_not_to_charge_twice() -> None:
         Cause.UNSETTLED,
     ):
         assert "not charge again" in ADVICE[cause][2]
+
+
+def test_of_an_undecided_email_nobody_is_asked_and_a_person_concludes() -> None:
+    for situation, advice in OF_EMAILS:
+        told = f"{advice.why}{advice.do}"
+        if advice.cause in OF_AN_EMAIL:
+            assert "Stripe" not in told
+        if advice.cause is Cause.UNDECIDED:
+            assert "cannot be asked" in advice.why
+            assert command_of(advice) == "quarantine conclude"
+            assert "Do not ask for it again" in advice.do
+        elif situation.calls not in (Calls.NONE, Calls.PLANNED) and advice.command is not None:
+            assert command_of(advice) in READS | {"quarantine replay", "switch release"}
 
 
 def test_a_contradiction_is_told_before_an_end_and_a_restore_before_what_it_stops() -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import text
 import billing
 from billing import database
 from billing.emails import bounded
+from billing.explain import explain_one
 from billing.gateway import Response
 from billing.states import RecordState
 from billing.tables.entities import Email
@@ -20,6 +21,15 @@ from jobs.road import concluding
 __all__ = ["certificate", "mail"]
 
 DAY_S = 24 * 3600
+
+
+def exhausted(service: Service, email: str) -> str:
+    """Five workers died before anything of it was sent. Returns its work, which is in quarantine."""
+    service.plan()
+    service.execute("UPDATE billing.work SET attempts = 5 WHERE entity_id = :id", id=email)
+    service.work_off("emails")
+    assert service.work(email).state == "quarantined"
+    return service.work(email).id
 
 
 def conclude(service: Service, email: str, *, it_happened: bool = False) -> None:
@@ -73,7 +83,7 @@ def test_the_same_request_id_is_the_same_email(service: Service) -> None:
         first = billing.request_email(session, data=DATA, **wanted)
         again = billing.request_email(session, data=DATA, **wanted)
         assert (first.new, again.new, again.email_id) == (True, False, first.email_id)
-        for changed in ({"data": {}}, {"to": "cus_2"}, {"template": "invoice_sent"}):
+        for changed in ({"data": {}}, {"to": "cus_2"}, {"template": "invoice_sent"}, {"locale": "de"}):
             with pytest.raises(billing.RequestReused):
                 billing.request_email(session, **{**wanted, "data": DATA, **changed})
 
@@ -277,6 +287,33 @@ def test_an_email_whose_answer_is_lost_is_never_sent_again_by_a_machine(service:
     assert len(mail.of(email)) == 1
     assert undecided(service) == [email]
     assert "undecided" in service.topics(email)
+    with database.transaction(service.engine) as session:
+        told = explain_one(session, email)
+    assert "a mail server cannot be asked" in told.advice.why
+    assert told.advice.command == f"billing quarantine conclude {email} --reason WHY"
+    assert f"billing quarantine conclude {email}" in told.status.next
+    assert "Stripe" not in f"{told.advice}{told.status.next}"
+
+
+def test_of_an_email_that_waits_it_is_said_what_it_waits_for(service: Service, mail: MailServer) -> None:
+    email, gateway = ask_for_email(service), mailing(service, mail)
+    mail.answers["RCPT"] = "451 greylisted"
+    turn(service, gateway)
+    with database.transaction(service.engine) as session:
+        waiting = explain_one(session, email).advice
+    assert (waiting.why, waiting.command) == ("it was not sent, and may be later: smtp_451", None)
+
+
+def test_a_discarded_email_says_what_it_was(service: Service) -> None:
+    email = ask_for_email(service)
+    exhausted(service, email)
+    service.discard(email)
+    (told,) = [fact for fact in service.facts(email) if fact.topic == "email.refused"]
+    assert (told.payload["template"], told.payload["account"], told.payload["why"]) == (
+        "refund_made",
+        "own",
+        "discarded",
+    )
 
 
 @pytest.mark.parametrize(("it_happened", "state"), [(True, "sent"), (False, "refused")])
@@ -296,6 +333,7 @@ def test_an_operator_who_has_read_the_servers_log_concludes_it(
     assert len(mail.of(email)) == 1
     (told,) = [fact for fact in service.facts(email) if fact.topic == f"email.{state}"]
     assert (told.actor, told.payload["reason"]) == ("anna", "the server's log")
+    assert (told.payload["template"], told.payload["account"]) == ("refund_made", "own")
 
 
 def test_only_an_email_can_be_concluded_to_have_happened(service: Service) -> None:

@@ -28,7 +28,7 @@ class Directed:
     def __init__(self, service: Service, actor: str = "anna") -> None:
         self._service = service
         runner = Runner(service.call_settings, random.Random(1))
-        self.dry_run = DryRun(runner, service.gateway(), self.transact, actor=actor, reason="INC-12")
+        self.dry_run = DryRun(runner, lambda _queue: service.gateway(), self.transact, actor=actor, reason="INC-12")
 
     def transact(self, step: Callable[[Session], Any]) -> Any:
         with database.transaction(self._service.engines["worker"]) as session:

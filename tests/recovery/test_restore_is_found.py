@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 from command import Run
+from mail_server import MailServer
+from mailing import ask_for_email, certificate, mail, mailing
 from service import Service
 from set_back import Backup, pulled, start
 from sqlalchemy import text
@@ -16,6 +18,8 @@ from billing.states import WorkState
 from jobs.cli.opening import open_runtime
 from jobs.process import archiving
 from jobs.road.watermark import Watermark
+
+__all__ = ["certificate", "mail"]
 
 
 def mark(service: Service) -> Watermark:
@@ -78,6 +82,18 @@ def test_a_restore_to_a_point_in_time_is_found_by_the_mark_in_redis(service: Ser
     service.work_off()
     assert service.posts("/capture")[1:] == []
     assert service.status(later).state == "requested"
+
+
+def test_a_restore_that_forgot_only_an_email_is_found_by_the_mark(
+    service: Service, backup: Backup, mail: MailServer
+) -> None:
+    service.settle(service.ask_for_capture())
+    backup.take()
+    assert service.settle(ask_for_email(service), gateway=mailing(service, mail)) == ["sent"]
+    mark(service).compare(renew=True)
+    backup.put_back(same_database=True)
+    start()
+    assert standing(service).why == lineage.FORGOTTEN
 
 
 def test_a_relay_finds_a_restore_while_workers_run(service: Service, run: Run, backup: Backup) -> None:
