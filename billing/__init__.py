@@ -30,8 +30,10 @@ from billing.errors import InvalidCurrency as InvalidCurrency
 from billing.errors import InvalidRequest as InvalidRequest
 from billing.errors import InvalidText as InvalidText
 from billing.errors import MoreThanCaptured as MoreThanCaptured
+from billing.errors import MoreThanInvoiced as MoreThanInvoiced
 from billing.errors import NotCaptured as NotCaptured
 from billing.errors import NotOurPayment as NotOurPayment
+from billing.errors import NotPaid as NotPaid
 from billing.errors import PossibleCardNumber as PossibleCardNumber
 from billing.errors import RequestReused as RequestReused
 from billing.errors import TooBusy as TooBusy

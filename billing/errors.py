@@ -11,6 +11,8 @@
     ├── AuthorizationTaken      another capture, or a void, holds this authorization
     ├── NotCaptured             this capture has taken no money that could be given back
     ├── MoreThanCaptured        less is left of this capture than was asked to be given back
+    ├── NotPaid                 this invoice is not paid, so nothing of it can be given back
+    ├── MoreThanInvoiced        less is left of this invoice than was asked for
     ├── NotOurPayment           no capture of this service took money from this payment
     ├── UnknownEntity           no capture, void, refund, invoice or switch has this id
     ├── UnknownCursor           the fact at which this cursor of `billing.changes` stands is not here
@@ -177,6 +179,26 @@ class MoreThanCaptured(BillingError):
             "unless they were refused, failed or canceled)"
         )
         self.capture_id, self.currency, self.asked, self.left = capture_id, currency, asked, left
+
+
+class NotPaid(BillingError):
+    """A refund was asked for of an invoice that is not paid."""
+
+    def __init__(self, invoice_id: str, invoice_state: str) -> None:
+        self.invoice_id, self.invoice_state = invoice_id, invoice_state
+        super().__init__(f"invoice {invoice_id} is {invoice_state}, not paid; there is nothing to give back")
+
+
+class MoreThanInvoiced(BillingError):
+    """More was asked for than is left of an invoice, in minor units of `currency`: `asked` and `left`. `asked` is None
+    if all that is left was asked for, and nothing is."""
+
+    def __init__(self, invoice_id: str, currency: str, *, asked: int | None, left: int) -> None:
+        wanted = "nothing is left of it" if asked is None else f"{left} {currency} are left of it, not {asked}"
+        super().__init__(
+            f"{wanted}: invoice {invoice_id} (minor units; what was asked for before counts, unless it came to nothing)"
+        )
+        self.invoice_id, self.currency, self.asked, self.left = invoice_id, currency, asked, left
 
 
 class NotOurPayment(BillingError):

@@ -33,10 +33,13 @@ SHAPES: dict[str, Shape] = {
     "amount": whole,
     "amount_capturable": whole,
     "amount_captured": whole,
+    # Of a payment of an invoice.
+    "amount_paid": whole,
     "amount_received": whole,
     "amount_refunded": whole,
     "available_on": _time,
     "billing_capture": like(r"cap_[A-Za-z0-9_]{1,36}"),
+    "billing_invoice": like(r"inv_[A-Za-z0-9_]{1,36}"),
     "billing_line": like(r"\d{1,4}"),
     "billing_operation": like(r"[a-z]{3}_[A-Za-z0-9_]{1,36}"),
     "billing_request": is_digest,
@@ -95,7 +98,15 @@ CONTAINERS = frozenset(
             "object",
         ),
         *("price_details", "pricing", "total_discount_amounts", "total_taxes"),
-        *("multicapture", "payment_intent", "payment_method_details", "request", "source", "status_transitions"),
+        *(
+            "multicapture",
+            "payment",
+            "payment_intent",
+            "payment_method_details",
+            "request",
+            "source",
+            "status_transitions",
+        ),
     }
 )
 """Names of objects and of lists of objects; the listed names inside them are kept, too."""
@@ -133,5 +144,5 @@ def _of(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _metadata(value: Mapping[str, Any]) -> dict[str, Any]:
     """Our own names only. If another program wrote a value of another shape under one, `SOMEBODY_ELSES` replaces it."""
-    ours = ("billing_operation", "billing_line", REQUEST_KEY, "billing_capture")
+    ours = ("billing_operation", "billing_line", REQUEST_KEY, "billing_capture", "billing_invoice")
     return {name: value[name] if SHAPES[name](value[name]) else SOMEBODY_ELSES for name in ours if name in value}

@@ -81,11 +81,14 @@ def _by_authorization(asked: Arguments) -> tuple[str, str] | None:
     return None if asked.get("remainder") == "keep" else _by_payment_intent(asked)
 
 
+_SOURCES = ("capture", "payment_intent", "charge", "invoice")
+
+
 def _by_what_is_left(asked: Arguments) -> tuple[str, str] | None:
     """A refund of all that is left leaves nothing for another; one of an amount may."""
     if asked.get("amount") is not None:
         return None
-    return next(((name, asked[name]) for name in ("capture", "payment_intent", "charge") if asked.get(name)), None)
+    return next(((name, asked[name]) for name in _SOURCES if asked.get(name)), None)
 
 
 MOVABLE: Mapping[str, Movable] = {

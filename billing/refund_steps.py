@@ -1,4 +1,5 @@
-"""The provider calls of a refund: making it, and observing it until Stripe has ended it.
+"""The provider calls of a refund: reading by which payment an invoice was paid, making the refund, and observing it
+until Stripe has ended it.
 
 A refund moves money out, and Stripe lists no effect of a call that it may still carry out. So that no refund is listed
 proves nothing: a call whose outcome is unknown is never repeated under a new key by a machine (`Learned.UNPROVABLE`).
@@ -34,11 +35,57 @@ from billing.tables.facts import Fact
 
 CAPTURE_KEY = "billing_capture"
 """In the metadata of a refund: the capture of which money is given back."""
+INVOICE_KEY = "billing_invoice"
+"""Or the invoice."""
+PAID_OUTSIDE = "paid_outside_stripe"
+"""The reason of a refund of an invoice for which Stripe holds no payment: it was paid out of band, by a credit balance,
+or nothing was left to pay."""
+PAID_IN_PARTS = "no_payment_of_so_much"
+"""The reason of a refund that no single payment of its invoice covers: one refund is of one payment."""
 
 
 def _refund(loaded: LoadedOperation) -> Refund:
     assert isinstance(loaded.row, Refund)
     return loaded.row
+
+
+# By which payment an invoice was paid: read, because Stripe made that payment.
+
+
+def _read_payment(loaded: LoadedOperation, read: Reader, livemode: bool) -> LookResult:
+    """The payments of its invoice, and the oldest of those that still have so much. A later refund, which finds less
+    left of the first, takes the next.
+
+    Source: docs.stripe.com/api/invoice-payment/object (`payment.payment_intent`, `amount_paid`).
+    """
+    row = _refund(loaded)
+    paid = list(read.pages("/v1/invoice_payments", {"invoice": str(row.stripe_invoice), "status": "paid"}))
+    payments = {intent: each for each in reversed(paid) if (intent := _intent_of(row, each)) is not None}
+    if not payments:
+        return LookResult(Learned.REFUSED, why=PAID_OUTSIDE)
+    for intent, payment in payments.items():
+        left = _left_of(intent, read, livemode)
+        if min(payment["amount_paid"], left if left is not None else row.amount_minor) >= row.amount_minor:
+            return LookResult(Learned.SUCCEEDED, payment)
+    return LookResult(Learned.REFUSED, why=PAID_IN_PARTS)
+
+
+def _intent_of(row: Refund, payment: Json) -> str | None:
+    """The payment intent of this payment; None if it is of another kind (a payment that was recorded, and made outside
+    of Stripe), or of another invoice."""
+    within = payment.get("payment")
+    intent = within.get("payment_intent") if isinstance(within, Mapping) else None
+    whole = type(payment.get("amount_paid")) is int
+    ours = not differences(payment, invoice=row.stripe_invoice, currency=row.currency.lower(), status="paid")
+    return intent if whole and ours and is_id(IdKind.PAYMENT_INTENT, intent) else None
+
+
+def _apply_payment(loaded: LoadedOperation, outcome: Learned, payment: Json, why: str) -> list[Fact]:
+    row = _refund(loaded)
+    if outcome is not Learned.SUCCEEDED:
+        return moved(row, RefundState.REFUSED, why)
+    row.payment_intent = _intent_of(row, payment)
+    return []
 
 
 # Make it.
@@ -50,12 +97,16 @@ def _ask_to_refund(loaded: LoadedOperation) -> Ask:
         "payment_intent": row.payment_intent,
         "amount": row.amount_minor,
         # With the capture, because a payment may have been captured in parts: see `jobs.recovery.shown_rows`.
-        "metadata": {METADATA_KEY: row.id, CAPTURE_KEY: row.capture_id, **request_ids.metadata(row.request_id)},
+        "metadata": {METADATA_KEY: row.id, **_source(row), **request_ids.metadata(row.request_id)},
     }
     if row.refund_reason is not None:
         parameters["reason"] = row.refund_reason
     # The payment and not the refund: what changes one payment is called one after the other.
     return Ask("POST", "/v1/refunds", parameters, row.payment_intent)
+
+
+def _source(row: Refund) -> Json:
+    return {INVOICE_KEY: row.invoice_id} if row.capture_id is None else {CAPTURE_KEY: row.capture_id}
 
 
 def _not_as_asked(row: Refund, refund: Json) -> list[Difference]:
@@ -75,7 +126,7 @@ def _not_as_asked(row: Refund, refund: Json) -> list[Difference]:
 def _look_for_refund(loaded: LoadedOperation, read: Reader, livemode: bool) -> LookResult:
     """First what is left of the payment, then all its refunds: one that was made between the two is in the list."""
     row = _refund(loaded)
-    left = _left_of(row, read, livemode)
+    left = _left_of(str(row.payment_intent), read, livemode)
     refunds = read.pages("/v1/refunds", {"payment_intent": row.payment_intent})
     ours = [refund for refund in refunds if _names(row, refund)]
     if len(ours) > 1:
@@ -96,11 +147,11 @@ def _names(row: Refund, refund: Json) -> bool:
     return isinstance(metadata, Mapping) and metadata.get(METADATA_KEY) == row.id
 
 
-def _left_of(row: Refund, read: Reader, livemode: bool) -> int | None:
+def _left_of(payment_intent: str, read: Reader, livemode: bool) -> int | None:
     """What Stripe could still give back of this payment; None if Stripe does not say."""
-    path = f"{object_path(IdKind.PAYMENT_INTENT, row.payment_intent)}?expand[0]=latest_charge"
+    path = f"{object_path(IdKind.PAYMENT_INTENT, payment_intent)}?expand[0]=latest_charge"
     try:
-        intent = read_object(read, path, ("payment_intent", row.payment_intent), livemode=livemode)
+        intent = read_object(read, path, ("payment_intent", payment_intent), livemode=livemode)
     except Gone:
         return None
     charge = intent.get("latest_charge")
@@ -179,7 +230,7 @@ def moved(row: Refund, state: RefundState, why: str) -> list[Fact]:
             minor=row.amount_minor,
             currency=row.currency,
             account=row.account or OWN,
-            capture=row.capture_id,
+            **({"invoice": row.invoice_id} if row.capture_id is None else {"capture": row.capture_id}),
             payment_intent=row.payment_intent,
             stripe_refund=row.stripe_refund,
             refund_reason=row.refund_reason,
@@ -188,6 +239,14 @@ def moved(row: Refund, state: RefundState, why: str) -> list[Fact]:
     ]
 
 
+READ_PAYMENT = Step(
+    # As all that only reads: the archive counts no doubt of it.
+    name="read_payment",
+    ask=lambda loaded: Ask("GET", f"/v1/invoice_payments?invoice={_refund(loaded).stripe_invoice}"),
+    find=_read_payment,
+    apply=_apply_payment,
+    rules=Rules(replays=False),
+)
 REFUND = Step(
     name="refund",
     ask=_ask_to_refund,

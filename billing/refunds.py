@@ -1,9 +1,8 @@
-"""Giving money of a capture back, once, and never more of it than was taken."""
+"""Giving money of a capture or of a paid invoice back, once, and never more of it than was taken."""
 
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -11,14 +10,22 @@ from billing import ids, observing, refundable, request_ids, row_io
 from billing.asking import CommonArguments, Differing, callers_session, common_arguments, write_once, written_before
 from billing.compensations import comes_after, compensated, rule_out
 from billing.database import violated
-from billing.errors import InvalidAmount, InvalidRequest, InvalidText, MoreThanCaptured, NotCaptured
+from billing.errors import (
+    InvalidAmount,
+    InvalidRequest,
+    InvalidText,
+    MoreThanCaptured,
+    MoreThanInvoiced,
+    NotCaptured,
+    NotPaid,
+)
 from billing.facts import new_fact
 from billing.money import Money, money_problem
 from billing.provider_ids import IdKind, NoSuchShape, is_id
-from billing.refund_steps import OBSERVE, REFUND
+from billing.refund_steps import OBSERVE, READ_PAYMENT, REFUND
 from billing.refundable import Refundable
 from billing.registration import Afterwards, BusinessMetric, Compensation, Contract, Operation, Retry
-from billing.states import CAPTURE, CaptureState, RefundState, set_state
+from billing.states import CAPTURE, CaptureState, InvoiceState, RefundState, set_state
 from billing.steps import LoadedOperation, Step
 from billing.tables.entities import REFUND_REASONS, Capture, Refund
 
@@ -45,6 +52,7 @@ def request_refund(
     capture: str | None = None,
     payment_intent: str | None = None,
     charge: str | None = None,
+    invoice: str | None = None,
     amount: Money | None = None,
     reason: str | None = None,
     request_id: str,
@@ -52,28 +60,39 @@ def request_refund(
     account: str | None = None,
     actor: str = "application",
 ) -> RefundReceipt:
-    """Ask, inside the caller's own transaction, for money of one capture to be given back to where it came from.
+    """Ask, inside the caller's own transaction, for money of one capture, or of what was paid for one invoice, to be
+    given back to where it came from.
 
-    Exactly one of `capture` (cap_...), `payment_intent` and `charge` says of which. Without `amount`, all that is left
-    of it. `reason` is one of Stripe's: duplicate, fraudulent, requested_by_customer. The same `request_id` again
-    returns the same receipt. The capture's account is used; a payment of another account than our own needs `account`.
+    Exactly one of `capture` (cap_...), `payment_intent`, `charge` and `invoice` (inv_...) says of which. Without
+    `amount`, all that is left of it. `reason` is one of Stripe's: duplicate, fraudulent, requested_by_customer. The
+    same `request_id` again returns the same receipt. The capture's or the invoice's account is used; a payment of
+    another account than our own needs `account`.
 
-    A refund takes its amount from what is left of the capture at once, and gives it back if it is refused, fails or is
-    canceled. A constraint in Postgres refuses a sum above what was captured, however many ask at the same time.
+    A refund takes its amount from what is left at once, and gives it back if it is refused, fails or is canceled. A
+    constraint in Postgres refuses a sum above what was captured or invoiced, however many ask at the same time. Which
+    payment an invoice was paid by, a worker reads from Stripe: one that was paid outside of Stripe, or whose payments
+    are each smaller than the amount, ends as `refused`.
 
-    Raises RequestReused (same request id, other parameters), NotCaptured, MoreThanCaptured, NotOurPayment,
-    UnknownEntity, and InvalidRequest; nothing is written then, and the caller's transaction stays usable. (Above READ
-    COMMITTED, Postgres itself may ask for the transaction to be repeated, as for any other.)
+    Raises RequestReused (same request id, other parameters), NotCaptured, MoreThanCaptured, NotPaid, MoreThanInvoiced,
+    NotOurPayment, UnknownEntity, and InvalidRequest; nothing is written then, and the caller's transaction stays
+    usable. (Above READ COMMITTED, Postgres itself may ask for the transaction to be repeated, as for any other.)
     """
     session = callers_session(session)
     if amount is not None and not isinstance(amount, Money):
         raise InvalidAmount("amount", f"must be billing.Money or None, not {type(amount).__name__}")
     common = common_arguments(request_id, correlation_id, account, actor)
-    of = refundable.named(session, common.account, capture=capture, payment_intent=payment_intent, charge=charge)
-    if of.state != CaptureState.CAPTURED:
+    of = refundable.named(
+        session, common.account, capture=capture, payment_intent=payment_intent, charge=charge, invoice=invoice
+    )
+    if invoice is not None and (of.state != InvoiceState.PAID or of.stripe_invoice is None):
+        raise NotPaid(of.id, of.state)
+    if invoice is None and of.state != CaptureState.CAPTURED:
         raise NotCaptured(of.id, of.state)
     if amount is not None and amount.currency != of.currency:
-        raise InvalidAmount("amount", f"{amount} cannot be given back of a capture in {of.currency}")
+        kind = of.table.life.of
+        raise InvalidAmount(
+            "amount", f"{amount} cannot be given back of {'an' * (kind[0] == 'i') or 'a'} {kind} in {of.currency}"
+        )
     return _ask(session, common, of, amount, reason)
 
 
@@ -112,8 +131,8 @@ def _ask(
         raise InvalidText("reason", f"must be one of {', '.join(REFUND_REASONS)}, or None")
     common = replace(common, account=of.account)
     row, minor, written = Refund(id=ids.new("ref"), correlation_id=common.correlation_id), 0, None
-    further = {"payment_intent": of.payment_intent, "all_left": amount is None, "refund_reason": reason}
-    further |= {"compensates": True} if compensates else {}
+    further: dict[str, Any] = {"payment_intent": of.payment_intent, "stripe_invoice": of.stripe_invoice}
+    further |= {"all_left": amount is None, "refund_reason": reason} | ({"compensates": True} if compensates else {})
     for _ in range(MOST_TRIES):
         minor = amount.minor if amount is not None else refundable.left(session, of)
         try:
@@ -125,7 +144,8 @@ def _ask(
             break
     if written is None:
         asked, left = amount.minor if amount else None, refundable.left(session, of)
-        raise MoreThanCaptured(of.id, of.currency, asked=asked, left=left)
+        too_much = MoreThanCaptured if of.table is Capture else MoreThanInvoiced
+        raise too_much(of.id, of.currency, asked=asked, left=left)
     if written is not row:
         kept = Money(written.amount_minor, written.currency)
         return RefundReceipt(ids.RefundId(written.id), common.request_id, kept, new=False)
@@ -136,19 +156,25 @@ def _ask(
         traceparent=common.traceparent,
         minor=minor,
         currency=of.currency,
-        capture=of.id,
-        payment_intent=of.payment_intent,
+        **_source(of),
         account=of.account,
         request_digest=request_ids.digest_of(common.request_id),
         all_left=amount is None,
         refund_reason=reason,
     )
+    if of.table is not Capture:
+        requested.version = OF_AN_INVOICE
     if compensates:
         requested.version = _COMPENSATES
         requested.payload |= {"compensates": True}
     # Not by the ORM, which would write and read back columns that an application's login has no rights to.
     row_io.save(session, (), [requested])
     return RefundReceipt(ids.RefundId(row.id), common.request_id, Money(minor, of.currency), new=True)
+
+
+def _source(of: Refundable) -> dict[str, Any]:
+    """What the fact says of where the money is taken from."""
+    return {"capture": of.id, "payment_intent": of.payment_intent} if of.table is Capture else {"invoice": of.id}
 
 
 class _NothingLeft(Exception):
@@ -160,7 +186,7 @@ def _write(
 ) -> Refund | None:
     """As `write_once`. Raises _NothingLeft, and the transaction is as it was before."""
     named = not further["all_left"]
-    parameters: dict[str, Any] = {"capture_id": of.id, "currency": of.currency}
+    parameters: dict[str, Any] = {of.column: of.id, "currency": of.currency}
     parameters |= {"amount_minor": minor} if named else {}
 
     def differing(first: Refund) -> Differing:
@@ -185,7 +211,7 @@ def _write(
         with session.connection().begin_nested():
             return write_once(session, row, common, parameters, further=further, differing=differing)
     except IntegrityError as error:
-        if violated(error) != "captures_refunds_bounded":
+        if violated(error) != of.bound:
             raise
     raise _NothingLeft
 
@@ -193,7 +219,7 @@ def _write(
 def next_step(loaded: LoadedOperation) -> Step | None:
     match loaded.row.state:
         case RefundState.REQUESTED:
-            return REFUND
+            return READ_PAYMENT if getattr(loaded.row, "payment_intent", None) is None else REFUND
         case RefundState.PENDING | RefundState.REQUIRES_ACTION:
             return OBSERVE
     return None
@@ -209,7 +235,11 @@ def unfit(loaded: LoadedOperation) -> str | None:
     """As `Operation.unfit`. The money is checked before the first call only: a call that was made is finished."""
     row = loaded.row
     assert isinstance(row, Refund), "the operation's own table"
-    if not is_id(IdKind.PAYMENT_INTENT, row.payment_intent):
+    if row.capture_id is None and not is_id(IdKind.INVOICE, row.stripe_invoice):
+        return str(NoSuchShape(IdKind.INVOICE))
+    if not is_id(IdKind.PAYMENT_INTENT, row.payment_intent) and not (
+        row.capture_id is None and row.payment_intent is None
+    ):
         return str(NoSuchShape(IdKind.PAYMENT_INTENT))
     if row.stripe_refund is not None and not is_id(IdKind.REFUND, row.stripe_refund):
         return str(NoSuchShape(IdKind.REFUND))
@@ -221,10 +251,11 @@ def reconsider(session: Session, row: Refund) -> bool:
     money was given back after all. Refused if other refunds have taken the amount since."""
     if row.state != RefundState.REFUSED:
         return False
-    left = session.scalar(select(Capture.amount_minor - Capture.refunds_minor).where(Capture.id == row.capture_id))
+    left = refundable.left_of(session, row.capture_id, row.invoice_id)
     if left is None or left < row.amount_minor:
         raise InvalidRequest(
-            row.capture_id, "has too little left by now; settle its refunds at Stripe, in its dashboard"
+            str(row.capture_id or row.invoice_id),
+            "has too little left by now; settle its refunds at Stripe, in its dashboard",
         )
     set_state(row, RefundState.REQUESTED)
     row.reason = None
@@ -234,6 +265,7 @@ def reconsider(session: Session, row: Refund) -> bool:
 def _shown(_session: Session, row: Refund) -> dict[str, Any]:
     return {
         "capture": row.capture_id,
+        "invoice": row.invoice_id,
         "payment_intent": row.payment_intent,
         "minor": row.amount_minor,
         "currency": row.currency,
@@ -275,6 +307,19 @@ _COMPENSATE = replace(
     purpose="undo one capture: give back what it took, once that is proven",
     payload={**_MAKE.payload, "compensates": "true or false"},
 )
+OF_AN_INVOICE = 3
+"""The version of the fact, and of the contract, of a refund of an invoice: a worker from before it would look for its
+capture."""
+_REFUND_INVOICE = replace(
+    _MAKE,
+    version=OF_AN_INVOICE,
+    fact_versions=(OF_AN_INVOICE,),
+    purpose="give back what was paid for one invoice, once",
+    payload={
+        **{name: kind for name, kind in _MAKE.payload.items() if name not in ("capture", "payment_intent")},
+        "invoice": "text",
+    },
+)
 
 OPERATION = Operation(
     table=Refund,
@@ -282,11 +327,12 @@ OPERATION = Operation(
     contracts=(
         _MAKE,
         _COMPENSATE,
+        _REFUND_INVOICE,
         observing.contract("refund", queue="refunds", owner="payments", sheddable=True),
     ),
     next_step=next_step,
     observe=observe,
-    steps={step.name: step for step in (REFUND, OBSERVE)}.__getitem__,
+    steps={step.name: step for step in (READ_PAYMENT, REFUND, OBSERVE)}.__getitem__,
     scope="refunds",
     amount="amount_minor",
     business=(

@@ -27,7 +27,7 @@ from billing.schedules import SCHEDULES
 from billing.states import RunState
 from billing.steps import LookResult, Reader
 from billing.stripe_gateway import API_VERSION, StripeGateway
-from billing.tables.entities import Capture
+from billing.tables.entities import Capture, Invoice
 from billing.tables.facts import Fact
 from billing.tables.idempotency_records import Record
 from billing.tables.scheduled_runs import ScheduledRun
@@ -152,13 +152,13 @@ class Service:
         assert answer.status == 200, answer.data
         return dict(answer.json())
 
-    def read_list(self, path: str) -> list[dict[str, Any]]:
+    def read_list(self, path: str, **which: Any) -> list[dict[str, Any]]:
         """Every object of a list at Stripe, as far as `billing.excerpts` lets it in."""
 
         def get(path: str) -> Answer:
             return self.gateway().send(Request("GET", path), Budget(boot_clock() + 5, boot_clock() + 10))
 
-        return [dict(each) for each in Reader(get).pages(path, {})]
+        return [dict(each) for each in Reader(get).pages(path, which)]
 
     def by_hand_despite_faults(self, path: str, body: str) -> str:
         """As `by_hand`, with the stand-in's faults at work: what was lost may have been made, and is made again."""
@@ -199,6 +199,28 @@ class Service:
         capture = self.ask_for_capture(self.intents(**more)[0])
         assert self.settle(capture) == ["captured"]
         return capture
+
+    def paid_invoice(self, paying: str = "payment_method=pm_card_visa", **more: Any) -> str:
+        """An invoice of 45.01 EUR that the customer paid after it was sent, and that is known here to be paid."""
+        invoice = self.ask_for_invoice(**more)
+        assert self.settle(invoice) == ["sent"]
+        with database.transaction(self.engine) as session:
+            at_stripe = session.get_one(Invoice, invoice).stripe_invoice
+        self.by_hand(f"/v1/invoices/{at_stripe}/pay", paying)
+        self.notice(invoice)
+        eventually(lambda: self.settle(invoice) == ["paid"], f"{invoice} is paid")
+        return invoice
+
+    def refund_invoice(self, invoice: str, amount: int | None = 500, **more: Any) -> str:
+        self._asked += 1
+        with database.transaction(self.engines["application"]) as session:
+            return billing.request_refund(
+                session,
+                invoice=invoice,
+                amount=amount and billing.Money(amount, "EUR"),
+                request_id=f"return-{self._asked}",
+                **more,
+            ).refund_id
 
     def ask_for_refund(self, capture: str, amount: int | None = 500, **more: Any) -> str:
         self._asked += 1

@@ -143,6 +143,8 @@ PAYLOAD: dict[str, Shape] = {
     "expires_at": moment,
     "fee_minor": whole,
     "generation": whole,
+    # Of a refund: the invoice of which what was paid is given back.
+    "invoice": like(r"inv_[0-9a-z]{1,36}"),
     "keeps_remainder": yes_or_no,
     "learned": code,
     "lines": whole,

@@ -160,11 +160,11 @@ RULES = (
     Rule(
         "what is left is read before the list of refunds",
         "billing/refund_steps.py",
-        """    left = _left_of(row, read, livemode)
+        """    left = _left_of(str(row.payment_intent), read, livemode)
     refunds = read.pages("/v1/refunds", {"payment_intent": row.payment_intent})
 """,
         """    refunds = list(read.pages("/v1/refunds", {"payment_intent": row.payment_intent}))
-    left = _left_of(row, read, livemode)
+    left = _left_of(str(row.payment_intent), read, livemode)
 """,
         REFUNDS,
     ),

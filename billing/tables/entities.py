@@ -153,7 +153,7 @@ REFUND_REASONS = ("duplicate", "fraudulent", "requested_by_customer")
 
 
 class Refund(Requested):
-    """One request to give back money of one capture, in whole or in part."""
+    """One request to give back money of one capture, or of what was paid for one invoice, in whole or in part."""
 
     life = states.REFUND
     __tablename__ = "refunds"
@@ -162,6 +162,7 @@ class Refund(Requested):
         # What Stripe did once belongs to one refund of ours.
         Index("refunds_one_per_stripe_refund", "stripe_refund", unique=True),
         Index("refunds_by_capture", "capture_id"),
+        Index("refunds_by_invoice", "invoice_id", postgresql_where=text("invoice_id IS NOT NULL")),
         Index("refunds_by_payment_intent", "payment_intent"),
         Index("refunds_correlated", "correlation_id", postgresql_where=text("correlation_id <> request_id")),
         CheckConstraint("amount_minor > 0", name="amount_positive"),
@@ -170,14 +171,24 @@ class Refund(Requested):
         provider_id_shape(IdKind.PAYMENT_INTENT),
         provider_id_shape(IdKind.ACCOUNT),
         provider_id_shape(IdKind.REFUND),
+        provider_id_shape(IdKind.INVOICE),
         amount_range("amount_minor"),
         currency_shape("currency"),
         known_state(states.REFUND),
+        # Of a capture or of an invoice. Which payment an invoice was paid by, a worker reads first.
+        CheckConstraint(
+            "num_nonnulls(capture_id, invoice_id) = 1 AND num_nonnulls(capture_id, stripe_invoice) = 1"
+            " AND (capture_id IS NULL OR payment_intent IS NOT NULL)",
+            name="of_one",
+        ),
     )
 
-    capture_id: Mapped[str] = mapped_column(ForeignKey(Capture.id))
-    # As the capture has it.
-    payment_intent: Mapped[str] = mapped_column(String(255))
+    capture_id: Mapped[str | None] = mapped_column(ForeignKey(Capture.id))
+    invoice_id: Mapped[str | None] = mapped_column(ForeignKey("billing.invoices.id"))
+    # As the invoice has it.
+    stripe_invoice: Mapped[str | None] = mapped_column(String(255))
+    # As the capture has it, or the payment of the invoice once it was read from Stripe.
+    payment_intent: Mapped[str | None] = mapped_column(String(255))
     amount_minor: Mapped[int]
     currency: Mapped[str] = mapped_column(String(3))
     # Whether all that was left was asked for, so that the amount is not the caller's own. Null: neither this nor the
@@ -252,6 +263,11 @@ class Invoice(Requested):
         CheckConstraint("jsonb_typeof(terms) = 'object' AND length(terms::text) <= 16384", name="terms_bounded"),
         CheckConstraint("reckoned_minor = subtotal_minor - discount_minor + tax_minor", name="reckoned_agrees"),
         CheckConstraint("reckoned_minor >= 0", name="reckoned_not_negative"),
+        # Never more is given back than was paid. A trigger on `refunds` keeps the sum; this refuses the refund.
+        CheckConstraint(
+            "returned_minor = 0 OR returned_minor BETWEEN 0 AND coalesce(reckoned_minor, total_minor)",
+            name="returned_bounded",
+        ),
     )
 
     customer: Mapped[str] = mapped_column(String(255))
@@ -272,6 +288,9 @@ class Invoice(Requested):
     # Which generation of the create step made `stripe_invoice`; later steps belong to it.
     create_generation: Mapped[int | None]
     number: Mapped[str | None] = mapped_column(String(64))
+    # What was given back after it was paid: the sum of its refunds, but for those that gave nothing back. Only a
+    # trigger on `refunds` writes it.
+    returned_minor: Mapped[int] = mapped_column(server_default=text("0"))
 
     @property
     def final_minor(self) -> int:

@@ -124,20 +124,22 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         "reader": May(see=_all("voids")),
         "operator": May(change=_these("state state_since reason version")),
     },
-    # What is given back of a capture counts in a column that nobody may change: a trigger keeps it.
+    # What is given back of a capture or an invoice counts in a column that nobody may change: a trigger keeps it.
     "refunds": {
         "application": May(
             see=_all("refunds"),
             write=_these(
                 "id account correlation_id version request_id capture_id payment_intent amount_minor currency all_left"
-                " compensates refund_reason"
+                " compensates refund_reason invoice_id stripe_invoice"
             ),
         ),
         "relay": May(
             see=_these("id account state version correlation_id payment_intent stripe_refund amount_minor currency"),
             change=_these("version"),
         ),
-        "worker": May(see=_all("refunds"), change=_these("state state_since reason version stripe_refund")),
+        "worker": May(
+            see=_all("refunds"), change=_these("state state_since reason version stripe_refund payment_intent")
+        ),
         "reader": May(see=_all("refunds")),
         "operator": May(change=_these("state state_since reason version")),
     },

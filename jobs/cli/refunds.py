@@ -31,6 +31,7 @@ def refund(
     capture: Annotated[str | None, typer.Option(help="The capture, cap_...")] = None,
     payment_intent: Annotated[str | None, typer.Option(help="Or its PaymentIntent, pi_...")] = None,
     charge: Annotated[str | None, typer.Option(help="Or its charge, ch_...")] = None,
+    invoice: Annotated[str | None, typer.Option(help="Or a paid invoice, inv_...")] = None,
     amount_minor: Annotated[
         int | None,
         typer.Option(
@@ -50,10 +51,11 @@ def refund(
     timeout_s: Timeout = 120.0,
     as_json: AsJson = False,
 ) -> None:
-    """Ask for money of one capture to be given back, in full or in part. Workers carry the request out.
+    """Ask for money of one capture, or of a paid invoice, to be given back. Workers carry the request out.
 
-    Name the capture, its PaymentIntent or its charge. Postgres refuses more than was captured, all refunds together.
-    A bank may take days; the state is `pending` until then.
+    Name the capture, its PaymentIntent or its charge; or the invoice, whose payment is read from Stripe. Postgres
+    refuses more than was captured or invoiced, all refunds together. A bank may take days; the state is `pending` until
+    then.
 
     With --from-file ask for each row of a file, with the columns capture, payment_intent or charge, and, if you like,
     amount (empty: all that is left), currency, reason (Stripe's), request_id, correlation_id and account. A row with an
@@ -64,12 +66,14 @@ def refund(
       billing refund --capture cap_0198f0c2... --request-id order-42-return
       billing refund --payment-intent pi_123 --amount 500 \\
           --currency USD --request-id order-42-discount --wait
+      billing refund --invoice inv_0198f0c2... --request-id sub-7-return
       billing refund --from-file returns.csv --reason "OPS-7"
     """
     import billing
 
     if file.path is not None:
-        alone(capture=capture, payment_intent=payment_intent, charge=charge, amount=amount_minor, currency=currency)
+        alone(capture=capture, payment_intent=payment_intent, charge=charge, invoice=invoice)
+        alone(amount=amount_minor, currency=currency)
         alone(refund_reason=refund_reason, request_id=request_id, correlation_id=correlation_id, wait=wait)
         with acting("refund", actor, file.reason) as act:
             ask_for(act, "refund", file, as_json=as_json)
@@ -87,6 +91,7 @@ def refund(
                 capture=capture,
                 payment_intent=payment_intent,
                 charge=charge,
+                invoice=invoice,
                 amount=asked,
                 reason=refund_reason,
                 request_id=request_id,
@@ -97,7 +102,7 @@ def refund(
             about=lambda receipt: receipt.refund_id,
             count=lambda receipt: int(receipt.new),
         )
-        about = f"{receipt.amount} of {capture or payment_intent or charge}"
+        about = f"{receipt.amount} of {capture or payment_intent or charge or invoice}"
         answer(act, receipt.refund_id, about, receipt.new, wait=wait, timeout_s=timeout_s, as_json=as_json)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from billing import refundable
 from billing.capture_places import holder_of
 from billing.facts import OWN
 from billing.holders import CAPTURED_BY, VOIDED_BY, void_holding
@@ -40,7 +41,7 @@ def tell(
 
     `version`: the number of its newest fact, from which the next one counts. No row is made without the fact that
     requested it, or if another one of its kind has the authorization by now, or other refunds what was left of the
-    capture.
+    capture or the invoice.
     """
     made = row is None
     if row is None and story:
@@ -82,9 +83,8 @@ def _is_taken(session: Session, row: Capture | Void) -> bool:
 
 
 def _has_room(session: Session, row: Refund) -> bool:
-    """Whether its capture is here, and has so much left. Postgres would refuse the row otherwise."""
-    of = select(Capture.amount_minor - Capture.refunds_minor).where(Capture.id == row.capture_id)
-    left = session.scalar(of)
+    """Whether its capture or invoice is here, and has so much left. Postgres would refuse the row otherwise."""
+    left = refundable.left_of(session, row.capture_id, row.invoice_id)
     return left is not None and (row.state in FREES_ITS_AMOUNT or left >= row.amount_minor)
 
 
@@ -99,6 +99,8 @@ def _requested(session: Session, kind: str, told: Told, repeats: Repeats) -> Req
         return None
     table, named_by = _ASKED_FOR[kind]
     account, own, named = _account(payload), str(told["entity_id"]), named_by(payload)
+    if kind == "refund" and named.pop("invoice_id", None) is not None:
+        named = _of_an_invoice(session, payload)
     if None in named.values():
         return None  # a value that the archive did not take
     digest, known = payload.get("request_digest"), told["correlation_id"]
@@ -127,6 +129,13 @@ def _capture_asked_for(payload: Told) -> dict[str, Any]:
     }
 
 
+def _of_an_invoice(session: Session, payload: Told) -> dict[str, Any]:
+    """A refund of an invoice, which was told before it: by which payment it was paid is read again."""
+    found = select(Invoice.stripe_invoice).where(Invoice.id == payload.get("invoice"))
+    of = {"invoice_id": payload.get("invoice"), "stripe_invoice": session.scalar(found)}
+    return of | {"amount_minor": payload.get("minor"), "currency": payload.get("currency")}
+
+
 _ASKED_FOR: Mapping[str, tuple[type[Requested], Callable[[Told], dict[str, Any]]]] = {
     "capture": (Capture, _capture_asked_for),
     "void": (
@@ -141,6 +150,7 @@ _ASKED_FOR: Mapping[str, tuple[type[Requested], Callable[[Told], dict[str, Any]]
             "amount_minor": payload.get("minor"),
             "currency": payload.get("currency"),
             "compensates": payload.get("compensates", False),
+            **({"invoice_id": payload["invoice"]} if "invoice" in payload else {}),
         },
     ),
     # What it was about is in no fact, and it is not sent again: `jobs.recovery.emails_not_again`.
@@ -184,6 +194,7 @@ def _tell_refund(row: Refund, topic: str, payload: Told, at: datetime) -> None:
         row.all_left, row.refund_reason = payload.get("all_left"), payload.get("refund_reason")
     elif _forward(row, topic, payload, at):
         row.stripe_refund = payload.get("stripe_refund") or row.stripe_refund
+        row.payment_intent = payload.get("payment_intent") or row.payment_intent
 
 
 def _tell_invoice(row: Invoice, topic: str, payload: Told, at: datetime) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from billing import voids
+from billing import refundable, voids
 from billing.capture_places import LEAVES_NOTHING, holder_of, next_place
 from billing.capture_requests import tell_terms
 from billing.facts import new_fact
@@ -18,7 +18,8 @@ from billing.holders import void_holding
 from billing.invoice_requests import UNKNOWN_TEXT
 from billing.invoice_totals import totals_of
 from billing.provider_ids import IdKind, is_id
-from billing.refund_steps import CAPTURE_KEY
+from billing.refund_steps import CAPTURE_KEY, INVOICE_KEY
+from billing.refunds import OF_AN_INVOICE
 from billing.request_ids import RECOVERED, REQUEST_KEY, is_digest
 from billing.states import CaptureState, InvoiceState, RefundState, VoidState
 from billing.steps import METADATA_KEY, Json, LoadedOperation
@@ -122,17 +123,21 @@ def requested(row: Requested, actor: str, asked: Mapping[str, Any]) -> Fact:
     fact = new_fact(row, "requested", actor=actor, **asked)
     if isinstance(row, Capture):
         tell_terms(fact, row)
+    elif isinstance(row, Refund) and row.invoice_id is not None:
+        fact.version = OF_AN_INVOICE
     return fact
 
 
 def _refund_of(
     session: Session, own: str, account: str | None, shown: Json, repeats: Repeats, asked: dict[str, Any]
 ) -> tuple[Refund, dict[str, Any]] | None:
-    """Of the capture that its metadata names; of one that an older version made, the first of this payment that has so
-    much left. Stripe does not say whether all that was left was asked for."""
+    """Of the capture or the invoice that its metadata names; of one that an older version made, the first capture of
+    this payment that has so much left. Stripe does not say whether all that was left was asked for."""
     intent, minor, metadata = shown.get("payment_intent"), shown.get("amount"), shown.get("metadata")
     if not is_id(IdKind.PAYMENT_INTENT, intent) or not _is_money(minor):
         return None
+    if isinstance(metadata, Mapping) and INVOICE_KEY in metadata:
+        return _refund_of_invoice(session, own, account, shown, repeats, asked)
     named = metadata.get(CAPTURE_KEY) if isinstance(metadata, Mapping) else None
     of_account = Capture.account.is_(None) if account is None else Capture.account == account
     enough = Capture.amount_minor - Capture.refunds_minor >= minor
@@ -154,6 +159,29 @@ def _refund_of(
     )
     of = {"capture": capture_id, "payment_intent": intent, "refund_reason": None}
     return refund, asked | {"minor": minor} | of
+
+
+def _refund_of_invoice(
+    session: Session, own: str, account: str | None, shown: Json, repeats: Repeats, asked: dict[str, Any]
+) -> tuple[Refund, dict[str, Any]] | None:
+    minor, named = shown["amount"], str(shown["metadata"][INVOICE_KEY])
+    invoice = session.get(Invoice, named)
+    if invoice is None or invoice.account != account or invoice.stripe_invoice is None:
+        return None
+    if (refundable.left_of(session, None, named) or 0) < minor:
+        return None
+    refund = Refund(
+        id=own,
+        account=account,
+        request_id=repeats.request_id(session, Refund, account, own, digest=_digest_in(shown), known=None),
+        invoice_id=named,
+        stripe_invoice=invoice.stripe_invoice,
+        payment_intent=shown["payment_intent"],
+        amount_minor=minor,
+        currency=asked["currency"],
+        state=RefundState.REQUESTED,
+    )
+    return refund, asked | {"minor": minor, "invoice": named, "refund_reason": None}
 
 
 def is_worthless(own: str, shown: Json) -> bool:

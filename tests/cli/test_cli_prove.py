@@ -63,6 +63,20 @@ def test_after_faults_the_certificate_says_that_everything_agrees(run, service: 
         assert " lines, read " in shown
 
 
+def test_refunds_of_invoices_are_proven_like_those_of_captures(run, service: Service, asked: list[str]):
+    refunds = [service.refund_invoice(service.paid_invoice(), amount) for amount in (500, None)]
+    assert service.settle(*refunds) == ["succeeded"] * 2
+    service.plan()
+    service.execute(YOUNG.format("invoices"))
+    service.execute(YOUNG.format("refunds"))
+    assert run("archive", "run", "--once").status == 0
+    proof = prove(run)
+    assert proof.status == 0, proof.out
+    assert "refund EUR: 2 requests, 50.01 EUR" in proof.out.splitlines()
+    service.execute("UPDATE billing.refunds SET stripe_refund = 're_nowhere' WHERE id = :id", id=refunds[0])
+    assert f"  {refunds[0]}: it is succeeded here with 500 EUR, and Stripe shows no effect" in prove(run).out
+
+
 def test_money_that_nobody_asked_for_and_a_row_that_was_changed_are_named(run, service: Service, asked: list[str]):
     service.execute(f"UPDATE billing.captures SET amount_minor = 1998 WHERE id = '{asked[0]}'")
     service.execute(f"UPDATE billing.captures SET state = 'declined' WHERE id = '{asked[1]}'")

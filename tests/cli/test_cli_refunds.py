@@ -38,7 +38,7 @@ def test_a_refund_is_asked_for_once_and_its_status_follows(run: Run, service: Se
         (("--amount", "5"), "--amount and --currency belong together"),
         (("--currency", "USD"), "--amount and --currency belong together"),
         (("--refund-reason", "regret"), "must be one of duplicate, fraudulent, requested_by_customer"),
-        (("--charge", "ch_1"), "one of the three"),
+        (("--charge", "ch_1"), "one of the four"),
         (("--amount", "5", "--currency", "EUR"), "cannot be given back of a capture in USD"),
     ],
     ids=lambda each: each if isinstance(each, str) else "",

@@ -175,6 +175,10 @@ def _refunded(service: Service, refund: str) -> None:
     assert len(_keys(service, refund, "refund")) == 1
 
 
+def _ask_for_refund_of_an_invoice(service: Service) -> str:
+    return service.refund_invoice(service.paid_invoice())
+
+
 def _paid_invoice(service: Service) -> tuple[str, str]:
     """One that was sent, and has been paid since; with Stripe's id of it."""
     invoice = service.ask_for_invoice()
@@ -219,6 +223,7 @@ MOVES: Sequence[Move] = (
     Move("void", "captures", Service.ask_for_void, "voided", _voided, "/cancel"),
     Move("second capture", "captures", _ask_for_second_capture, "captured", _captured_twice, "/capture"),
     Move("refund", "refunds", _ask_for_refund, "succeeded", _refunded, "/v1/refunds"),
+    Move("refund of an invoice", "refunds", _ask_for_refund_of_an_invoice, "succeeded", _refunded, "/v1/refunds"),
     Move("look at what was noticed", "invoices", _ask_to_observe, "paid", _observed),
     Move("received event", "invoices", _receive_event, "paid", _matched),
 )

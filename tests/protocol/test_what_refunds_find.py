@@ -18,7 +18,7 @@ from billing.effects import Context
 from billing.gateway import Answer
 from billing.learned import Learned
 from billing.records import request_of
-from billing.refund_steps import OBSERVE
+from billing.refund_steps import OBSERVE, READ_PAYMENT
 from billing.refund_steps import REFUND as MAKING
 from billing.states import RecordState, RefundState
 from billing.steps import LoadedOperation, Reader, Step
@@ -78,6 +78,19 @@ def listed(*found: Any, left: int = 1999) -> dict[str, Any]:
     return {"/v1/payment_intents/pi_1": payment(left), "/v1/refunds": page(*found)}
 
 
+def paid_by(*payments: Any, left: int = 1999) -> dict[str, Any]:
+    """The payments of the invoice, and what is left of each."""
+    found = {"/v1/invoice_payments": page(*payments), "/v1/payment_intents/pi_1": payment(left)}
+    second = {"id": "pi_2", "object": "payment_intent", "livemode": False, "latest_charge": None}
+    return {**found, "/v1/payment_intents/pi_2": response(200, second)}
+
+
+def a_payment(intent: str | None = "pi_1", minor: int = 1999, **changes: Any) -> dict[str, Any]:
+    made = {"id": f"inpay_{intent}", "object": "invoice_payment", "amount_paid": minor, "invoice": "in_1"}
+    by = {"payment_intent": intent, "type": "payment_intent"} if intent else {"type": "payment_record"}
+    return {**made, "currency": "usd", "status": "paid", "livemode": False, "payment": by, **changes}
+
+
 def by_itself(answer: Any) -> dict[str, Any]:
     return {"/v1/refunds/re_1": answer, "/v1/account": ACCOUNT}
 
@@ -93,9 +106,18 @@ class Row:
         return f"{self.call}: {self.found}"
 
 
-MAKE, SEE = "make a refund", "observe a refund"
+READ, MAKE, SEE = "read by which payment an invoice was paid", "make a refund", "observe a refund"
 STATUSES = ("pending", "requires_action", "succeeded", "failed", "canceled")
 ROWS = [
+    Row(READ, "a payment of so much", "requested", paid_by(a_payment())),
+    Row(READ, "two, and the first is too small", "requested", paid_by(a_payment("pi_2"), a_payment(minor=499))),
+    Row(READ, "two, and too little is left of the first", "requested", paid_by(a_payment("pi_2"), a_payment(), left=9)),
+    Row(READ, "payments that are each too small", "refused", paid_by(a_payment(minor=499), a_payment("pi_2", 1))),
+    Row(READ, "a payment of which too little is left", "refused", paid_by(a_payment(), left=499)),
+    Row(READ, "no payment", "refused", paid_by()),
+    Row(READ, "a payment outside of Stripe", "refused", paid_by(a_payment(None))),
+    Row(READ, "a payment in another currency", "refused", paid_by(a_payment(currency="eur"))),
+    Row(READ, "a payment of another invoice", "refused", paid_by(a_payment(invoice="in_2"))),
     *(Row(MAKE, f"a refund of ours, `{status}`", status, listed(shown(status=status))) for status in STATUSES),
     Row(MAKE, "a refund of ours in a status that is not known", "pending", listed(shown(status="on_its_way"))),
     Row(MAKE, "a refund of ours on a later page", "succeeded", listed()),
@@ -118,6 +140,10 @@ MORE = {"/v1/refunds": [page(shown(id="re_0", metadata={}), more=True), page(sho
 
 
 def in_hand(row: Row) -> tuple[LoadedOperation, Step, Record]:
+    if row.call == READ:
+        of = {"capture_id": None, "invoice_id": "inv_" + "0" * 32, "stripe_invoice": "in_1", "payment_intent": None}
+        loaded = loaded_with(refund_row(**of))
+        return loaded, READ_PAYMENT, sent(loaded, READ_PAYMENT)
     if row.call == SEE:
         loaded = loaded_with(refund_row(state=RefundState.PENDING, stripe_refund="re_1"))
         record = sent(loaded, OBSERVE)
@@ -150,7 +176,7 @@ def test_whatever_a_call_of_a_refund_finds_has_an_end(row: Row) -> None:
     end, loaded, record = played(row)
     assert end == row.end
     # [70] Whatever it finds, no second generation of the call that moves money is made.
-    assert [each.generation for each in loaded.generations("refund")] in ([1], [])
+    assert len(loaded.generations("refund")) <= 1
     assert record.state != RecordState.DISPROVED
 
 
@@ -160,14 +186,14 @@ def test_the_page_shows_every_row_of_refunds() -> None:
 
 
 def test_a_look_reads_what_is_left_before_the_list_so_that_no_refund_falls_in_between() -> None:
-    loaded, step, _ = in_hand(ROWS[0])
+    loaded, step, _ = in_hand(next(row for row in ROWS if row.call == MAKE))
     script = Script(listed())
     step.look(loaded, Reader(script), False)
     assert [path.partition("?")[0] for path in script.asked] == ["/v1/payment_intents/pi_1", "/v1/refunds"]
 
 
 def test_a_look_that_cannot_be_finished_says_nothing() -> None:
-    loaded, step, _ = in_hand(ROWS[0])
+    loaded, step, _ = in_hand(next(row for row in ROWS if row.call == MAKE))
     answers = {**listed(), "/v1/refunds": [page(shown(metadata={}), more=True), error(500)]}
     assert step.look(loaded, Reader(Script(answers)), False).learned is Learned.LOOK_UNANSWERED
 

@@ -5,7 +5,7 @@ from service import Service, eventually
 from set_back import Backup, start
 
 from billing.states import WorkState
-from billing.tables.entities import Capture, Refund
+from billing.tables.entities import Capture, Invoice, Refund
 
 
 def refunded(service: Service, capture: str, amount: int | None, state: str = "succeeded") -> str:
@@ -95,3 +95,36 @@ def test_a_refund_of_a_later_part_that_only_stripe_knows_belongs_to_that_part_ag
     assert run("recover", "--apply", "--reason", "INC-17").status == 0
     assert service.row(Refund, forgotten).capture_id == second
     assert [service.row(Capture, each).refunds_minor for each in (first, second)] == [0, 500]
+
+
+def test_refunds_of_an_invoice_are_known_again_by_the_archive_and_by_stripe_and_none_is_repeated(
+    service: Service, run: Run, bucket: None, backup: Backup
+) -> None:
+    """[70, 81] One was archived, one is only known at Stripe, and one was asked for and not made yet."""
+    invoice = service.paid_invoice()
+    service.plan()
+    assert run("archive", "run", "--once").status == 0
+    backup.take()
+    archived = service.refund_invoice(invoice, 200)
+    assert service.settle(archived) == ["succeeded"]
+    waits = service.refund_invoice(invoice, 300)
+    service.plan()
+    assert run("archive", "run", "--once").status == 0
+    lost = service.refund_invoice(invoice, 150)
+    service.execute(
+        "UPDATE billing.work SET due_at = now() + interval '1 hour', state = 'waiting' WHERE entity_id = :id", id=waits
+    )
+    assert service.settle(lost) == ["succeeded"]
+
+    backup.put_back()
+    start()
+    done = run("recover", "--apply", "--reason", "INC-17", "--json")
+    assert (done.status, done.json["differences"]) == (0, []), done.out
+    assert service.row(Invoice, invoice).returned_minor == 650
+    assert run("recover", "--release", "--reason", "nothing differs, INC-17").status == 0
+    eventually(lambda: turn(service) or set(service.states_of_work()) == {WorkState.DONE}, "all work is done")
+    assert {each: service.row(Refund, each).state for each in (archived, waits, lost)} == dict.fromkeys(
+        (archived, waits, lost), "succeeded"
+    )
+    assert [service.refunded(each) for each in (archived, waits, lost)] == [[200], [300], [150]]
+    assert service.row(Refund, lost).invoice_id == invoice
