@@ -46,6 +46,7 @@ from billing.invoice_lines import Line as Line
 from billing.invoice_lines import UnitAmount as UnitAmount
 from billing.invoice_requests import InvoiceReceipt as InvoiceReceipt
 from billing.invoice_requests import issue_invoice as issue_invoice
+from billing.invoice_terms import ChargeAutomatically as ChargeAutomatically
 from billing.invoice_terms import InvoiceTerms as InvoiceTerms
 from billing.invoice_terms import SendInvoice as SendInvoice
 from billing.many import request_many as request_many

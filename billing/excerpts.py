@@ -33,10 +33,14 @@ SHAPES: dict[str, Shape] = {
     "amount": whole,
     "amount_capturable": whole,
     "amount_captured": whole,
-    # Of a payment of an invoice.
+    # Of an invoice, or of a payment of it.
     "amount_paid": whole,
+    "amount_paid_off_stripe": whole,
     "amount_received": whole,
     "amount_refunded": whole,
+    "amount_remaining": whole,
+    "attempt_count": whole,
+    "attempted": yes_or_no,
     "available_on": _time,
     "billing_capture": like(r"cap_[A-Za-z0-9_]{1,36}"),
     "billing_invoice": like(r"inv_[A-Za-z0-9_]{1,36}"),
@@ -48,10 +52,12 @@ SHAPES: dict[str, Shape] = {
     "capture_before": _time,
     "charge": _id,
     "code": code,
+    "collection_method": code,
     "created": _time,
     "currency": like(r"[a-z]{3}"),
     "customer": _id,
     "decline_code": code,
+    "default_payment_method": id_of(IdKind.PAYMENT_METHOD),
     # Only that there is none.
     "customer_email": lambda value: value is None,
     "deleted": yes_or_no,
@@ -69,6 +75,7 @@ SHAPES: dict[str, Shape] = {
     "net": whole,
     "number": invoice_number,
     "object": code,
+    "paid_at": _time,
     "param": like(r"[a-z][a-z0-9_\[\]]{0,79}"),
     # Objects that are named, and not expanded.
     **dict.fromkeys(("payment_intent", "invoice"), _id),
@@ -98,15 +105,8 @@ CONTAINERS = frozenset(
             "object",
         ),
         *("price_details", "pricing", "total_discount_amounts", "total_taxes"),
-        *(
-            "multicapture",
-            "payment",
-            "payment_intent",
-            "payment_method_details",
-            "request",
-            "source",
-            "status_transitions",
-        ),
+        *("last_payment_error", "payment", "payments"),
+        *("multicapture", "payment_intent", "payment_method_details", "request", "source", "status_transitions"),
     }
 )
 """Names of objects and of lists of objects; the listed names inside them are kept, too."""

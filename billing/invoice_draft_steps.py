@@ -47,7 +47,6 @@ def _ask_to_create(loaded: LoadedOperation) -> Ask:
         "currency": row.currency.lower(),
         # Otherwise Stripe finalizes an unfinished draft by itself after an hour.
         "auto_advance": False,
-        "collection_method": "send_invoice",
         **invoice_terms.parameters(row),
         # The customer's other pending items must not get onto this invoice.
         "pending_invoice_items_behavior": "exclude",
@@ -65,6 +64,10 @@ def _not_as_created(loaded: LoadedOperation, invoice: Json) -> list[Difference]:
         wrong += differences(invoice, due_date=terms["due_date"])
     if "automatic_tax" in terms:
         wrong += differences(invoice, within="automatic_tax", enabled=True)
+    if invoice_terms.is_charged(row):
+        wrong += differences(invoice, collection_method=invoice_terms.CHARGED)
+    if "payment_method" in terms:
+        wrong += differences(invoice, default_payment_method=terms["payment_method"])
     if not is_id(IdKind.INVOICE, invoice.get("id")):
         wrong.append(Difference("id", "the id of an invoice", "none"))
     return wrong
@@ -115,7 +118,8 @@ def _made(loaded: LoadedOperation, read: Reader, invoice_id: str, livemode: bool
 def _apply_create(loaded: LoadedOperation, outcome: Learned, invoice: Json, why: str) -> list[Fact]:
     row = invoice_of(loaded)
     if outcome is not Learned.SUCCEEDED:
-        return refuse(loaded, _NO_CODE if why == "invalid_request_error" else why)
+        no_code = why == "invalid_request_error" and not invoice_terms.is_charged(row)
+        return refuse(loaded, _NO_CODE if no_code else why)
     row.stripe_invoice = str(invoice["id"])
     row.create_generation = loaded.generations("create")[-1].generation
     return move(loaded, InvoiceState.DRAFTED, "drafted", generation=row.create_generation)

@@ -7,7 +7,19 @@ from collections.abc import Mapping
 
 from billing.differences import differences, reason
 from billing.idempotency import Rules
-from billing.invoice_row import differ, invoice_of, money_of, move, path_of, read_invoice, refuse
+from billing.invoice_payments import shown
+from billing.invoice_row import (
+    ENDED,
+    differ,
+    ended,
+    invoice_of,
+    money_of,
+    move,
+    paid,
+    path_of,
+    read_invoice,
+    refuse,
+)
 from billing.learned import Learned
 from billing.own_events import around, by_whom
 from billing.states import InvoiceState
@@ -104,8 +116,8 @@ def _finalized_at(invoice: Json) -> int | None:
 
 
 def _apply_finalize(loaded: LoadedOperation, outcome: Learned, invoice: Json, why: str) -> list[Fact]:
-    row, shown = invoice_of(loaded), _shown(invoice)
-    status, number = shown.get("status"), shown.get("number")
+    row, seen = invoice_of(loaded), shown(invoice)
+    status, number = seen.get("status"), seen.get("number")
     if isinstance(number, str) and status != "void":
         # Kept for a refused one, too: it may be payable, so no second one is made.
         row.number = number
@@ -114,28 +126,16 @@ def _apply_finalize(loaded: LoadedOperation, outcome: Learned, invoice: Json, wh
         return differ(loaded, why) if status in (None, "draft") and why != "gone" else refuse(loaded, why)
     finalized = move(loaded, InvoiceState.FINALIZED, "finalized", number=number, **money_of(row))
     # A credit balance, or a total below Stripe's minimum, leaves nothing to pay.
-    return [*finalized, *_paid(loaded)] if status == "paid" else finalized
+    return [*finalized, *paid(loaded, seen)] if status == "paid" else finalized
 
 
-def _shown(data: Json) -> Json:
-    """The invoice that an answer is, or that is attached to its error."""
-    error = data.get("error")
-    attached = error.get("invoice") if isinstance(error, Mapping) else None
-    return attached if isinstance(attached, Mapping) else data
-
-
-def _apply_send(loaded: LoadedOperation, outcome: Learned, _invoice: Json, why: str) -> list[Fact]:
+def _apply_send(loaded: LoadedOperation, outcome: Learned, invoice: Json, why: str) -> list[Fact]:
     if outcome is not Learned.SUCCEEDED:
-        return refuse(loaded, why)
+        return ended(loaded, shown(invoice)) if shown(invoice).get("status") in ENDED else refuse(loaded, why)
     if why == PAID:
-        return _paid(loaded)
+        return paid(loaded, invoice)
     row = invoice_of(loaded)
     return move(loaded, InvoiceState.SENT, "sent", number=row.number, **money_of(row))
-
-
-def _paid(loaded: LoadedOperation) -> list[Fact]:
-    row = invoice_of(loaded)
-    return move(loaded, InvoiceState.PAID, "paid", number=row.number, **money_of(row))
 
 
 NO_EMAIL = "no_email: the customer has no e-mail address, so Stripe sends nothing; set one, and reopen the invoice"

@@ -15,7 +15,7 @@ from billing.errors import InvalidAmount, InvalidRequest
 from billing.facts import new_fact
 from billing.invoice_line_steps import LINES_OF_A_CALL
 from billing.invoice_lines import Line
-from billing.invoice_terms import TEXTS, InvoiceTerms, SendInvoice
+from billing.invoice_terms import TEXTS, ChargeAutomatically, Collect, InvoiceTerms, SendInvoice
 from billing.money import Money, known_currency, shown
 from billing.provider_ids import provider_id
 from billing.tables.entities import MAX_LINES, Invoice, InvoiceLine
@@ -42,7 +42,7 @@ def issue_invoice(
     *,
     customer: str,
     lines: Iterable[Line],
-    collect: SendInvoice,
+    collect: Collect,
     request_id: str,
     correlation_id: str | None = None,
     account: str | None = None,
@@ -50,10 +50,11 @@ def issue_invoice(
     currency: str | None = None,
     terms: InvoiceTerms = NO_TERMS,
 ) -> InvoiceReceipt:
-    """Ask, inside the caller's own transaction, for an invoice to be drafted, finalized and sent by Stripe.
+    """Ask, inside the caller's own transaction, for an invoice to be drafted, finalized, and sent or charged by Stripe.
 
-    For a customer without an e-mail address Stripe refuses it, and it ends as `refused`. One that leaves nothing to
-    pay, because its total is 0 or a credit balance pays it, is not sent, and ends as `paid`.
+    `collect`: `SendInvoice`, and Stripe sends it; for a customer without an e-mail address Stripe refuses it, and it
+    ends as `refused`. `ChargeAutomatically`, and Stripe charges the customer: it ends as `paid` or `unpaid`. One that
+    leaves nothing to pay, because its total is 0 or a credit balance pays it, is neither, and ends as `paid`.
 
     1 to 250 lines, all in one currency; `currency` names it where no line does, because all have a price of Stripe's.
     `terms` are sent with it: texts, taxes, discounts, and the total that is expected. The same `request_id` again
@@ -67,7 +68,7 @@ def issue_invoice(
     common = common_arguments(request_id, correlation_id, account, actor)
     wanted = wanted_invoice(lines, collect, currency, terms)
     parameters = {"customer": customer, "currency": wanted.currency, "total_minor": wanted.known_minor}
-    further = {"days_until_due": collect.days_until_due, "terms": wanted.terms}
+    further = {"days_until_due": _days_of(collect), "terms": wanted.terms}
     row = Invoice(id=ids.new("inv"), correlation_id=common.correlation_id)
     written = write_once(
         session,
@@ -96,6 +97,7 @@ def issue_invoice(
     if wanted.needs_newer_workers:
         requested.version = FOR_NEWER_WORKERS
         requested.payload |= {"computed": True} if wanted.computed else {}
+        requested.payload |= {"charged": True} if isinstance(collect, ChargeAutomatically) else {}
     # Not by the ORM, which would write and read back columns that an application's login has no rights to.
     row_io.save(session, (), [requested])
     return InvoiceReceipt(ids.InvoiceId(row.id), common.request_id, new=True)
@@ -134,13 +136,15 @@ class WantedInvoice:
 
 
 def wanted_invoice(
-    lines: Iterable[Line], collect: SendInvoice, currency: str | None = None, terms: InvoiceTerms = NO_TERMS
+    lines: Iterable[Line], collect: Collect, currency: str | None = None, terms: InvoiceTerms = NO_TERMS
 ) -> WantedInvoice:
     """Check what is asked for. Raises InvalidRequest."""
     lines = _read_once(lines)
     money = _currency(lines, currency)
-    if not isinstance(collect, SendInvoice):
-        raise InvalidRequest("collect", f"must be billing.SendInvoice, not {type(collect).__name__}")
+    given: object = collect
+    if not isinstance(given, SendInvoice | ChargeAutomatically):
+        ways = "billing.SendInvoice or billing.ChargeAutomatically"
+        raise InvalidRequest("collect", f"must be {ways}, not {type(given).__name__}")
     if not isinstance(terms, InvoiceTerms):
         raise InvalidRequest("terms", f"must be billing.InvoiceTerms, not {type(terms).__name__}")
     wanted = WantedInvoice(lines, money, sum(line.minor or 0 for line in lines), terms.stored(collect, lines))
@@ -152,6 +156,10 @@ def wanted_invoice(
     if terms.total_minor is not None and not wanted.computed and terms.total_minor != wanted.known_minor:
         raise InvalidAmount("total_minor", f"is {terms.total_minor}, and the lines come to {wanted.known_minor}")
     return replace(wanted, known_minor=max(0, wanted.known_minor))
+
+
+def _days_of(collect: Collect) -> int | None:
+    return collect.days_until_due if isinstance(collect, SendInvoice) else None
 
 
 def _read_once(lines: Iterable[Line]) -> list[Line]:
@@ -179,7 +187,7 @@ def _currency(lines: Sequence[Line], given: str | None) -> str:
     return currencies.pop()
 
 
-def _differing(session: Session, first: Invoice, wanted: WantedInvoice, collect: SendInvoice) -> Differing:
+def _differing(session: Session, first: Invoice, wanted: WantedInvoice, collect: Collect) -> Differing:
     """The fields in which the first request with this id differs. Texts are not repeated: an error is logged. Of an
     invoice that was made again after a restore, only the amounts of lines that Stripe has are known."""
     stored = session.execute(
@@ -202,8 +210,8 @@ def _differing(session: Session, first: Invoice, wanted: WantedInvoice, collect:
             differing[f"lines.{number}.description"] = _told(was.description), _told(now.description, "another")
         differing |= _pairs(f"lines.{number}.", was.details or {}, now.details or {})
     if not restored:
-        if first.days_until_due != collect.days_until_due:
-            differing["days_until_due"] = first.days_until_due, collect.days_until_due
+        if first.days_until_due != _days_of(collect):
+            differing["days_until_due"] = first.days_until_due, _days_of(collect)
         differing |= _pairs("", first.terms or {}, wanted.terms or {})
     return differing
 

@@ -34,7 +34,9 @@ def is_ours(loaded: LoadedOperation, shown: Json) -> bool:
 
 
 def read_invoice(loaded: LoadedOperation, read: Reader, livemode: bool) -> Json:
-    return read_object(read, path_of(loaded), ("invoice", str(invoice_of(loaded).stripe_invoice)), livemode=livemode)
+    # Stripe shows what was paid out of band only where it is asked for.
+    path = f"{path_of(loaded)}?expand[0]=amount_paid_off_stripe"
+    return read_object(read, path, ("invoice", str(invoice_of(loaded).stripe_invoice)), livemode=livemode)
 
 
 def move(loaded: LoadedOperation, state: InvoiceState, topic: str, **payload: Any) -> list[Fact]:
@@ -48,6 +50,48 @@ def refuse(loaded: LoadedOperation, why: str) -> list[Fact]:
     row.reason = why
     # A refused invoice may have its number, which explains a gap between those that were sent.
     return move(loaded, InvoiceState.REFUSED, "refused", **money_of(row), number=row.number, why=why)
+
+
+def paid(loaded: LoadedOperation, invoice: Json) -> list[Fact]:
+    """It is paid, as Stripe shows. The fact says whether that was out of band, which means not through Stripe."""
+    row, off_stripe = invoice_of(loaded), invoice.get("amount_paid_off_stripe")
+    see_payments(row, invoice)
+    row.reason = None
+    out_of_band = type(off_stripe) is int and off_stripe > 0
+    return move(loaded, InvoiceState.PAID, "paid", number=row.number, **money_of(row), out_of_band=out_of_band)
+
+
+def unpaid(loaded: LoadedOperation, invoice: Json, why: str) -> list[Fact]:
+    """Stripe was to charge it, and it is not paid."""
+    row = invoice_of(loaded)
+    see_payments(row, invoice)
+    row.reason = why
+    return move(loaded, InvoiceState.UNPAID, "unpaid", number=row.number, **money_of(row), why=why)
+
+
+ENDED: Mapping[object, InvoiceState] = {"void": InvoiceState.VOIDED, "uncollectible": InvoiceState.UNCOLLECTIBLE}
+"""Stripe's statuses by which an invoice ends unpaid."""
+
+
+def ended(loaded: LoadedOperation, invoice: Json) -> list[Fact]:
+    """It was voided or given up: by us, or by somebody at Stripe."""
+    row, state = invoice_of(loaded), ENDED[invoice.get("status")]
+    see_payments(row, invoice)
+    row.reason = None
+    return move(loaded, state, state, number=row.number, **money_of(row))
+
+
+def see_payments(row: Invoice, invoice: Json) -> tuple[bool, bool]:
+    """Keep in the row what Stripe shows of payments and attempts. Returns whether more was paid than was known, and
+    whether there were more attempts. Both only grow: an older answer changes nothing."""
+    amount, attempts = invoice.get("amount_paid"), invoice.get("attempt_count")
+    more_paid = type(amount) is int and amount > (row.paid_minor or 0)
+    more_attempts = type(attempts) is int and attempts > (row.attempts or 0)
+    if more_paid:
+        row.paid_minor = amount
+    if more_attempts:
+        row.attempts = attempts
+    return more_paid, more_attempts
 
 
 def money_of(row: Invoice) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""What an invoice may ask for beside its lines: texts, taxes, discounts, a due date, and the total that is expected.
+"""What an invoice may ask for beside its lines: how it is collected, texts, taxes, discounts, and the total that is
+expected.
 
 Texts (memo, footer, custom fields) may name a person: they are in the row and in the call that sends them, in no fact,
 no log and no archive, and an erasure removes them. Ids, amounts and times name nobody.
@@ -12,6 +13,7 @@ from typing import Any, cast
 from billing.errors import InvalidAmount, InvalidRequest, InvalidText
 from billing.invoice_lines import Line, are_ids, ids_of
 from billing.money import whole
+from billing.provider_ids import IdKind, is_id, provider_id
 from billing.tables.entities import MAX_DAYS, Invoice
 from billing.texts import plain_text
 from billing.timing import may_be_real
@@ -47,6 +49,24 @@ class SendInvoice:
         if not isinstance(days, int) or isinstance(days, bool) or not 0 < days <= MAX_DAYS:
             raise InvalidRequest("days_until_due", f"must be a whole number from 1 to {MAX_DAYS}")
         object.__setattr__(self, "days_until_due", int.__index__(days))
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeAutomatically:
+    """Stripe charges the customer once the invoice is final: `payment_method` (pm_...), or without it the customer's
+    default one. Nothing is sent."""
+
+    payment_method: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.payment_method is not None:
+            object.__setattr__(self, "payment_method", provider_id("payment_method", self.payment_method))
+
+
+Collect = SendInvoice | ChargeAutomatically
+"""How what is owed comes in."""
+CHARGED = "charge_automatically"
+"""What the terms of an invoice say under `collect` that Stripe charges. Without it, it is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +116,7 @@ class InvoiceTerms:
         own = [] if self.purchase_order is None else [[PURCHASE_ORDER, self.purchase_order]]
         return own + [[name, value] for name, value in (self.custom_fields or {}).items()]
 
-    def stored(self, collect: SendInvoice, lines: Sequence[Line]) -> dict[str, Any] | None:
+    def stored(self, collect: Collect, lines: Sequence[Line]) -> dict[str, Any] | None:
         """The column of the terms, due date included; None if there are none. `computed`: Stripe reckons the total,
         because only it knows prices, taxes or discounts; `taxed`: taxes. Raises InvalidRequest for lines that do not
         fit."""
@@ -112,7 +132,7 @@ class InvoiceTerms:
             "automatic_tax": self.automatic_tax or None,
             "discounts": list(self.discounts) or None,
             "total_minor": self.total_minor,
-            "due_date": None if collect.due_date is None else int(collect.due_date.timestamp()),
+            **_collected(collect),
         }
         kept["taxed"] = bool(self.tax_rates or self.automatic_tax or any(line.tax_rates for line in lines)) or None
         if kept["taxed"] or self.discounts or any(line.price is not None for line in lines):
@@ -120,10 +140,27 @@ class InvoiceTerms:
         return {name: value for name, value in kept.items() if value is not None} or None
 
 
+def _collected(collect: Collect) -> dict[str, Any]:
+    match collect:
+        case SendInvoice(due_date=due):
+            return {"due_date": None if due is None else int(due.timestamp())}
+        case ChargeAutomatically(payment_method=method):
+            return {"collect": CHARGED, "payment_method": method}
+
+
+def is_charged(row: Invoice) -> bool:
+    """Whether Stripe charges it, instead of sending it."""
+    return (row.terms or {}).get("collect") == CHARGED
+
+
 def parameters(row: Invoice) -> dict[str, Any]:
-    """What is sent with the draft: when it is due, and the terms. A plain invoice has only the days."""
+    """What is sent with the draft: how it is collected, and the terms. A plain invoice has only the days."""
     terms = row.terms or {}
-    sent: dict[str, Any] = {"due_date": terms["due_date"]} if "due_date" in terms else {}
+    sent: dict[str, Any] = {"collection_method": CHARGED if is_charged(row) else "send_invoice"}
+    if "payment_method" in terms:
+        sent["default_payment_method"] = terms["payment_method"]
+    if "due_date" in terms:
+        sent["due_date"] = terms["due_date"]
     if row.days_until_due is not None:
         sent["days_until_due"] = row.days_until_due
     for name, ours in (("description", "memo"), ("footer", "footer"), ("default_tax_rates", "tax_rates")):
@@ -163,6 +200,8 @@ _FIT: Mapping[str, Callable[[Any], bool]] = {
     "computed": lambda value: value is True,
     "taxed": lambda value: value is True,
     "restored": lambda value: value is True,
+    "collect": lambda value: value == CHARGED,
+    "payment_method": lambda value: is_id(IdKind.PAYMENT_METHOD, value),
 }
 
 

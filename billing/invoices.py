@@ -1,5 +1,5 @@
-"""An invoice takes four calls: draft, lines, finalize, send; one more for each further hundred of lines. This page says
-which comes next, and registers it."""
+"""An invoice takes four calls: draft, lines, finalize, and then send or charge; one more for each further hundred of
+lines. This page says which comes next, and registers it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,6 +13,7 @@ from billing import invoice_terms, observing, row_io, statements
 from billing.duplicate_drafts import duplicates_step, step_named
 from billing.errors import InvalidRequest
 from billing.facts import new_fact
+from billing.invoice_charge_steps import PAY
 from billing.invoice_draft_steps import CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
 from billing.invoice_line_steps import batch_named, next_batch
@@ -71,7 +72,7 @@ def next_step(loaded: LoadedOperation) -> Step | None:
         case InvoiceState.LINES_DIFFER:
             return DELETE_DRAFT
         case InvoiceState.FINALIZED:
-            return SEND
+            return PAY if invoice_terms.is_charged(row) else SEND
         case _:
             return None
 
@@ -113,7 +114,7 @@ def unfit(loaded: LoadedOperation) -> str | None:
     return invoice_terms.unfit(row) or money_problem(row.total_minor or _SOME, row.currency)
 
 
-_STEPS = {step.name: step for step in (CREATE, FINALIZE, SEND, DELETE_DRAFT, OBSERVE)}
+_STEPS = {step.name: step for step in (CREATE, FINALIZE, SEND, PAY, DELETE_DRAFT, OBSERVE)}
 
 
 def _step(name: str) -> Step:
@@ -149,6 +150,9 @@ def _shown(session: Session, row: Invoice) -> dict[str, Any]:
         "due_date": _due_date(row),
         "stripe_invoice": row.stripe_invoice,
         "number": row.number,
+        "collect": (row.terms or {}).get("collect", "send_invoice"),
+        "paid_minor": row.paid_minor,
+        "attempts": row.attempts,
         "lines": list(lines),
     }
 
@@ -161,7 +165,7 @@ _ISSUE = Contract(
     call_budget_s=30,
     retry=Retry.PATIENT,
     owner="billing",
-    purpose="draft, fill, finalize and send one invoice",
+    purpose="draft, fill, finalize, and send or charge one invoice",
     sheddable=True,
     payload={
         "minor": "integer",
@@ -188,7 +192,11 @@ OPERATION = Operation(
             _ISSUE,
             version=FOR_NEWER_WORKERS,
             fact_versions=(FOR_NEWER_WORKERS,),
-            payload={**_ISSUE.payload, "computed": "optional true or false"},
+            payload={
+                **_ISSUE.payload,
+                "computed": "optional true or false",
+                "charged": "optional true or false",
+            },
         ),
         observing.contract("invoice", queue="invoices", owner="billing", sheddable=True),
     ),
@@ -200,6 +208,13 @@ OPERATION = Operation(
     business=(
         BusinessMetric("invoices_sent", InvoiceState.SENT, "invoices that Stripe sent to their customers"),
         BusinessMetric("invoiced_money_minor", InvoiceState.SENT, "the totals of those invoices", money=True),
+        BusinessMetric("invoices_paid", InvoiceState.PAID, "invoices that are paid"),
+        BusinessMetric("invoices_paid_money_minor", InvoiceState.PAID, "the totals of those invoices", money=True),
+        BusinessMetric("invoices_unpaid", InvoiceState.UNPAID, "invoices that Stripe was to charge, and could not"),
+        BusinessMetric("invoices_uncollectible", InvoiceState.UNCOLLECTIBLE, "invoices that were given up"),
+        BusinessMetric(
+            "invoices_uncollectible_money_minor", InvoiceState.UNCOLLECTIBLE, "the totals of those invoices", money=True
+        ),
     ),
     parts=_lines,
     found_by={"in": Invoice.stripe_invoice, "cus": Invoice.customer},
@@ -209,6 +224,12 @@ OPERATION = Operation(
     reopen=reopen,
     compensation=Compensation("nothing here: void it, or issue a credit note, in Stripe's dashboard"),
     afterwards={
+        InvoiceState.PAID: Afterwards("nothing: it is paid"),
+        InvoiceState.VOIDED: Afterwards("nothing: it cannot be paid any more"),
+        InvoiceState.UNCOLLECTIBLE: Afterwards("nothing here: what is paid after all, is observed"),
+        InvoiceState.UNPAID: Afterwards(
+            "nothing here: it is not charged again by itself; the customer pays it on Stripe's page, which is observed"
+        ),
         InvoiceState.REFUSED: Afterwards(
             "once what the reason names is corrected: a new draft is made under a new key",
             "billing invoice reopen {id} --reason WHY",

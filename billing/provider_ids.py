@@ -27,6 +27,7 @@ class IdKind(StrEnum):
     INVOICE = "stripe_invoice"
     CHARGE = "charge"
     REFUND = "stripe_refund"
+    PAYMENT_METHOD = "payment_method"
 
 
 _PREFIXES = {
@@ -39,6 +40,7 @@ _PREFIXES = {
     IdKind.CHARGE: "[a-z]{1,20}",
     # `re_`, and `pyr_` for a charge that is `py_`.
     IdKind.REFUND: "[a-z]{1,20}",
+    IdKind.PAYMENT_METHOD: "pm",
 }
 SHAPES = {kind: rf"^(?=.{{1,255}}$)(?!.*_secret){prefix}_[A-Za-z0-9_]+$" for kind, prefix in _PREFIXES.items()}
 """Regular expressions that mean the same to Python and to Postgres. A client secret matches none of them."""
@@ -68,6 +70,7 @@ _WANTED = {
     IdKind.INVOICE: "an invoice, in_...",
     IdKind.CHARGE: "a charge, ch_...",
     IdKind.REFUND: "a refund, re_...",
+    IdKind.PAYMENT_METHOD: "a payment method, pm_...",
 }
 
 

@@ -53,7 +53,10 @@ class InvoiceState(StrEnum):
     LINES_DIFFER = "lines_differ"
     FINALIZED = "finalized"
     SENT = "sent"
+    UNPAID = "unpaid"
     PAID = "paid"
+    UNCOLLECTIBLE = "uncollectible"
+    VOIDED = "voided"
     REFUSED = "refused"
 
 
@@ -300,7 +303,10 @@ INVOICE = Life(
         _I.LINES_DIFFER: "the draft is not as asked, or Stripe refuses to finalize it; it will be deleted",
         _I.FINALIZED: "the invoice is open and has its number",
         _I.SENT: "Stripe sent it to the customer",
-        _I.PAID: "it was paid; where that was before it was sent, nothing is sent",
+        _I.UNPAID: "Stripe was to charge it, and it is not paid: declined, or it waits for the customer or a bank",
+        _I.PAID: "it was paid: through Stripe, or out of band",
+        _I.UNCOLLECTIBLE: "it was given up at Stripe; it may still be paid, or voided",
+        _I.VOIDED: "it was voided at Stripe, and cannot be paid any more",
         _I.REFUSED: "the invoice is impossible as asked",
     },
     transitions=(
@@ -316,14 +322,46 @@ INVOICE = Life(
         ),
         *go(_I.LINES_DIFFER, to=_I.REFUSED, by=WORKER, when="the draft is deleted"),
         *go(_I.FINALIZED, to=_I.SENT, by=WORKER, when="Stripe sent it"),
-        *go(_I.FINALIZED, to=_I.PAID, by=WORKER, when="nothing is left to pay, so there is nothing to send"),
-        *go(_I.FINALIZED, to=_I.REFUSED, by=WORKER, when="somebody else voided it, or marked it uncollectible"),
-        *go(_I.SENT, to=_I.PAID, by=WORKER, when="observed at Stripe: the customer paid it", observed=True),
+        *go(_I.FINALIZED, to=_I.PAID, by=WORKER, when="Stripe charged it; or nothing is left to pay"),
+        *go(_I.FINALIZED, to=_I.UNPAID, by=WORKER, when="Stripe was to charge it, and the customer has not paid"),
+        *go(_I.FINALIZED, to=_I.VOIDED, by=WORKER, when="somebody voided it before it was sent or charged"),
+        *go(_I.FINALIZED, to=_I.UNCOLLECTIBLE, by=WORKER, when="somebody gave it up before it was sent or charged"),
+        *go(_I.FINALIZED, to=_I.REFUSED, by=WORKER, when="Stripe does not send it: it is gone, or has no address"),
+        *go(
+            *(_I.SENT, _I.UNPAID, _I.UNCOLLECTIBLE),
+            to=_I.PAID,
+            by=WORKER,
+            when="observed at Stripe, or asked for: it is paid",
+            observed=True,
+        ),
+        *go(
+            *(_I.SENT, _I.UNPAID, _I.UNCOLLECTIBLE),
+            to=_I.VOIDED,
+            by=WORKER,
+            when="observed at Stripe, or asked for: it is voided",
+            observed=True,
+        ),
+        *go(
+            *(_I.SENT, _I.UNPAID),
+            to=_I.UNCOLLECTIBLE,
+            by=WORKER,
+            when="observed at Stripe, or asked for: it is given up",
+            observed=True,
+        ),
         *go(_I.REQUESTED, to=_I.REFUSED, by=OPERATOR, when="`billing quarantine discard`: nothing was made for it"),
         *go(_I.REFUSED, to=_I.REQUESTED, by=OPERATOR, when="reopened: a new draft under a new key"),
-        *go(_I.REFUSED, to=_I.FINALIZED, by=OPERATOR, when="reopened after it had its number: only sending is left"),
+        *go(
+            _I.REFUSED,
+            to=_I.FINALIZED,
+            by=OPERATOR,
+            when="reopened after it had its number: only sending or charging is left",
+        ),
     ),
-    topics={"reopened": "an operator had a refused invoice tried again"},
+    topics={
+        "reopened": "an operator had a refused invoice tried again",
+        "partly_paid": "a part of it was paid; the fact says how much that is by now",
+        "payment_failed": "an attempt to pay it has failed, the customer's own or Stripe's; how many there were",
+    },
 )
 
 _E = EmailState

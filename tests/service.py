@@ -173,6 +173,13 @@ class Service:
     def customer(self) -> str:
         return self.by_hand("/v1/customers", CUSTOMER)
 
+    def payer(self, card: str = "pm_card_visa") -> tuple[str, str]:
+        """A customer whose default payment method is made of this test card of Stripe's, and the method's id."""
+        customer = self.by_hand("/v1/customers", "name=Test")
+        method = self.by_hand(f"/v1/payment_methods/{card}/attach", f"customer={customer}")
+        self.by_hand(f"/v1/customers/{customer}", f"invoice_settings[default_payment_method]={method}")
+        return customer, method
+
     def customer_despite_faults(self) -> str:
         return self.by_hand_despite_faults("/v1/customers", CUSTOMER)
 
@@ -241,7 +248,7 @@ class Service:
         self,
         customer: str | None = None,
         lines: Sequence[billing.Line] | None = None,
-        collect: billing.SendInvoice = billing.SendInvoice(days_until_due=14),  # noqa: B008 - frozen
+        collect: billing.SendInvoice | billing.ChargeAutomatically = billing.SendInvoice(days_until_due=14),  # noqa: B008 - frozen
         **more: Any,
     ) -> str:
         self._asked += 1

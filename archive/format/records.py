@@ -107,6 +107,8 @@ PAYLOAD: dict[str, Shape] = {
     # Of a refund: whether all that was left was asked for.
     "all_left": yes_or_no,
     "application_fee_minor": whole,
+    # Of an invoice: how often Stripe has counted an attempt to pay it, and how much was paid of it by then.
+    "attempts": whole,
     "authorized": yes_or_no,
     "authorised": yes_or_no,  # in facts from before migration 0010
     "authorized_minor": whole,
@@ -119,6 +121,8 @@ PAYLOAD: dict[str, Shape] = {
     # Of a refund: the capture of which money is given back.
     "capture": like(r"cap_[0-9a-z]{1,36}"),
     "capture_no": whole,
+    # Of an invoice: whether Stripe charges it, instead of sending it.
+    "charged": yes_or_no,
     # The money that facts say was taken which left Postgres: minor units by currency.
     "captured": _sums,
     "charge": id_of(IdKind.CHARGE),
@@ -153,7 +157,10 @@ PAYLOAD: dict[str, Shape] = {
     "minor": whole,
     "net_minor": whole,
     "number": invoice_number,
+    # Of an invoice that is paid: whether that was not through Stripe.
+    "out_of_band": yes_or_no,
     "outcome": code,
+    "paid_minor": whole,
     "payment_intent": id_of(IdKind.PAYMENT_INTENT),
     # Of Stripe's, in which it went to the bank, and how much that was with everything else in it.
     "payout": like(r"po_[A-Za-z0-9_]{1,128}"),

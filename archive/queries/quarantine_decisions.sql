@@ -50,7 +50,7 @@ SELECT decided.decided_at,
                     FROM told AS next
                    WHERE next.entity_id = decided.entity_id AND next.entity_version > decided.entity_version
                      AND next.what IN ('captured', 'declined', 'refused', 'expired', 'canceled', 'voided', 'succeeded', 'failed',
-                                       'sent', 'paid', 'upheld', 'conflict'))
+                                       'sent', 'paid', 'unpaid', 'uncollectible', 'upheld', 'conflict'))
        END AS became
   FROM decided
   LEFT JOIN (SELECT entity_id, coalesce(any_value(account), 'own') AS account, any_value(currency) AS currency,

@@ -238,7 +238,7 @@ class Void(Requested):
 
 
 class Invoice(Requested):
-    """One invoice: drafted, filled, compared, finalized and sent by Stripe under our keys."""
+    """One invoice: drafted, filled, compared, finalized, and sent or charged by Stripe under our keys."""
 
     life = states.INVOICE
     __tablename__ = "invoices"
@@ -268,6 +268,7 @@ class Invoice(Requested):
             "returned_minor = 0 OR returned_minor BETWEEN 0 AND coalesce(reckoned_minor, total_minor)",
             name="returned_bounded",
         ),
+        amount_range("paid_minor"),
     )
 
     customer: Mapped[str] = mapped_column(String(255))
@@ -291,6 +292,9 @@ class Invoice(Requested):
     # What was given back after it was paid: the sum of its refunds, but for those that gave nothing back. Only a
     # trigger on `refunds` writes it.
     returned_minor: Mapped[int] = mapped_column(server_default=text("0"))
+    # What was paid of it by now, and how often Stripe has counted an attempt, as far as it was seen: they only grow.
+    paid_minor: Mapped[int | None]
+    attempts: Mapped[int | None]
 
     @property
     def final_minor(self) -> int:

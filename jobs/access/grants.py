@@ -168,7 +168,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
             see=_all("invoices"),
             change=_these(
                 "state state_since reason version stripe_invoice create_generation number"
-                " reckoned_minor subtotal_minor discount_minor tax_minor"
+                " reckoned_minor subtotal_minor discount_minor tax_minor paid_minor attempts"
             ),
         ),
         "reader": May(see=_all("invoices")),

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from billing import InvoiceTerms, Line, SendInvoice
+    from billing import InvoiceTerms, Line
+    from billing.invoice_terms import Collect
 
 T = TypeVar("T")
 MOST_BYTES = 1_000_000
 _OF_TERMS = (
     *("memo", "footer", "custom_fields", "purchase_order", "tax_rates", "automatic_tax", "discounts", "total_minor"),
 )
-_FIELDS = ("customer", "currency", "request_id", "correlation_id", "days_until_due", "due_date", "lines", *_OF_TERMS)
+_SENT, _CHARGED = ("days_until_due", "due_date"), ("charge", "payment_method")
+_FIELDS = ("customer", "currency", "request_id", "correlation_id", *_SENT, *_CHARGED, "lines", *_OF_TERMS)
 _OF_LINE = ("description", "amount_minor", "unit_amount", "price", "quantity", "credit", "tax_rates", "tax_behavior")
 # What an error of ours is about, as the field is called in a file.
 _SUBJECTS = {
@@ -37,7 +39,7 @@ class InvoiceFile:
 
     customer: str
     lines: "Sequence[Line]"
-    collect: "SendInvoice | None"
+    collect: "Collect | None"
     currency: str | None
     request_id: str | None
     correlation_id: str | None
@@ -46,7 +48,7 @@ class InvoiceFile:
 
 def read(path: Path) -> InvoiceFile:
     """The invoice in this file. Raises BadParameter with the path of the field that is wrong."""
-    from billing import InvoiceTerms, SendInvoice
+    from billing import InvoiceTerms
 
     content = _fields(path, _content(path), "", _FIELDS)
     currency = _text(path, content, "currency")
@@ -55,22 +57,33 @@ def read(path: Path) -> InvoiceFile:
         raise _bad(path, "lines", f"must be a list, not {_kind(listed)}")
     lines = [_line(path, f"lines[{number}]", each, currency) for number, each in enumerate(listed)]
     terms = {name: content[name] for name in _OF_TERMS if name in content}
-    collect = None
-    if "days_until_due" in content or "due_date" in content:
-        due = _moment(path, "due_date", content["due_date"]) if "due_date" in content else None
-        collect = told(path, "", lambda: SendInvoice(content.get("days_until_due"), due))
     customer = _text(path, content, "customer")
     if customer is None:
         raise _bad(path, "customer", "is missing")
     return InvoiceFile(
         customer=customer,
         lines=lines,
-        collect=collect,
+        collect=_collect(path, content),
         currency=currency,
         request_id=_text(path, content, "request_id"),
         correlation_id=_text(path, content, "correlation_id"),
         terms=told(path, "", lambda: InvoiceTerms(**terms)),
     )
+
+
+def _collect(path: Path, content: Mapping[str, Any]) -> "Collect | None":
+    """How what is owed comes in; None: the file does not say."""
+    from billing import ChargeAutomatically, SendInvoice
+
+    sent, charged = ([name for name in names if name in content] for names in (_SENT, _CHARGED))
+    if not charged:
+        due = _moment(path, "due_date", content["due_date"]) if "due_date" in content else None
+        return told(path, "", lambda: SendInvoice(content.get("days_until_due"), due)) if sent else None
+    if sent:
+        raise _bad(path, charged[0], f"and {sent[0]} exclude each other: it is charged, or sent")
+    if content.get("charge") is not True:
+        raise _bad(path, "charge", "must be true where it stands, or stands a payment_method")
+    return told(path, "", lambda: ChargeAutomatically(content.get("payment_method")))
 
 
 def told(path: Path, place: str, make: Callable[[], T]) -> T:

@@ -14,6 +14,7 @@ from jobs.cli.requests import REQUEST_ID, Correlation, Timeout, Wait, answer
 
 if TYPE_CHECKING:
     from billing import Line
+    from billing.invoice_terms import Collect
     from jobs.cli.invoice_file import InvoiceFile
 
 FILE = typer.Option(
@@ -37,6 +38,10 @@ def issue(
     line: Annotated[list[str] | None, typer.Option(help='"DESCRIPTION=MINOR UNITS"; repeat it for more lines.')] = None,
     currency: Annotated[str | None, typer.Option(help="ISO code, such as EUR.")] = None,
     days_until_due: Annotated[int | None, typer.Option(help="Days until it is due, 1 to 365.")] = None,
+    charge: Annotated[bool, typer.Option("--charge", help="Stripe charges the customer, and sends nothing.")] = False,
+    payment_method: Annotated[
+        str | None, typer.Option(help="With --charge: pm_...; without it, the customer's default one.")
+    ] = None,
     request_id: Annotated[str | None, REQUEST_ID] = None,
     from_file: Annotated[Path | None, FILE] = None,
     correlation_id: Correlation = None,
@@ -45,7 +50,7 @@ def issue(
     timeout_s: Timeout = 120.0,
     as_json: AsJson = False,
 ) -> None:
-    """Ask for an invoice to be drafted, filled, compared, finalized and sent by Stripe.
+    """Ask for an invoice to be drafted, filled, compared, finalized, and sent or charged by Stripe.
 
     With --from-file it may have all that an invoice has: quantities and prices by unit, taxes, discounts, credits,
     texts, up to 250 lines. --request-id may stand beside the file, or in it.
@@ -55,21 +60,37 @@ def issue(
       billing invoice issue --customer cus_123 \\
           --line "3 seats=4500" --line "setup=1000" --currency EUR \\
           --days-until-due 14 --request-id sub-7-2026-11 --wait
+      billing invoice issue --customer cus_123 \\
+          --line "3 seats=4500" --currency EUR --charge \\
+          --request-id sub-7-2026-12 --wait
       billing invoice issue --from-file invoice.json \\
           --request-id sub-7-2026-11
     """
     import billing
 
     if from_file is not None:
-        alone(customer=customer, line=line, currency=currency, days_until_due=days_until_due)
+        alone(
+            customer=customer,
+            line=line,
+            currency=currency,
+            days_until_due=days_until_due,
+            charge=charge,
+            payment_method=payment_method,
+        )
         asked = _in_file(from_file, request_id, correlation_id)
     else:
-        given = {"customer": customer, "line": line, "currency": currency, "days_until_due": days_until_due}
+        if payment_method is not None and not charge:
+            raise typer.BadParameter("--payment-method is of an invoice that Stripe charges: add --charge")
+        if charge and days_until_due is not None:
+            raise typer.BadParameter("--charge and --days-until-due exclude each other: it is charged, or sent")
+        given: dict[str, object] = {"customer": customer, "line": line, "currency": currency}
+        given |= {} if charge else {"days_until_due": days_until_due}
         if None in (*given.values(), request_id):
             raise missing("invoice issue", {**given, "request_id": request_id})
-        asked = _in_options(str(customer), line or [], str(currency), days_until_due, str(request_id), correlation_id)
-    collect, request = asked.collect, asked.request_id
-    assert collect is not None, "both ways above say when it is due"
+        collect = billing.ChargeAutomatically(payment_method) if charge else billing.SendInvoice(days_until_due)
+        asked = _in_options(str(customer), line or [], str(currency), collect, str(request_id), correlation_id)
+    how, request = asked.collect, asked.request_id
+    assert how is not None, "both ways above say how it is collected"
     assert request is not None, "both ways above name the request"
     with acting("invoice issue", actor) as act:
         receipt = act.inside(
@@ -77,7 +98,7 @@ def issue(
                 session,
                 customer=asked.customer,
                 lines=asked.lines,
-                collect=collect,
+                collect=how,
                 request_id=request,
                 correlation_id=asked.correlation_id,
                 account=act.runtime.settings.stripe_account,
@@ -143,22 +164,21 @@ def _in_file(path: Path, request_id: str | None, correlation_id: str | None) -> 
         raise typer.BadParameter(f"--request-id is missing, and {path.name} has no request_id")
     collect = asked.collect
     if collect is None:
-        raise typer.BadParameter(f"{path.name}: days_until_due or due_date is missing")
+        raise typer.BadParameter(f"{path.name}: days_until_due or due_date is missing, or charge")
     told(path, "", lambda: wanted_invoice(asked.lines, collect, asked.currency, asked.terms))
     return asked
 
 
 def _in_options(
-    customer: str, line: list[str], currency: str, days: int | None, request_id: str, correlation_id: str | None
+    customer: str, line: list[str], currency: str, collect: "Collect", request_id: str, correlation_id: str | None
 ) -> "InvoiceFile":
-    import billing
     from billing.invoice_requests import NO_TERMS
     from jobs.cli.invoice_file import InvoiceFile
 
     return InvoiceFile(
         customer=customer,
         lines=[_line(number, text, currency) for number, text in enumerate(line, start=1)],
-        collect=billing.SendInvoice(days),
+        collect=collect,
         currency=None,
         request_id=request_id,
         correlation_id=correlation_id,

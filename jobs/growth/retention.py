@@ -29,7 +29,10 @@ KEPT: Mapping[str, Mapping[str, int | None]] = {
     },
     "invoice": {
         InvoiceState.SENT: 90,
+        InvoiceState.UNPAID: 90,
         InvoiceState.PAID: 90,
+        InvoiceState.UNCOLLECTIBLE: 90,
+        InvoiceState.VOIDED: 90,
         # An operator may reopen it at any time. Its next call then needs a generation that was never used, and only
         # its records say which were.
         InvoiceState.REFUSED: None,

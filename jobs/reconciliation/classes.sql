@@ -25,7 +25,7 @@ UNION ALL
 SELECT i.id, i.stripe_invoice, coalesce(i.reckoned_minor, i.total_minor), i.currency,
        i.state || ' here; Stripe does not list ' || coalesce(i.stripe_invoice, 'an invoice of it')
   FROM billing.invoices AS i
- WHERE i.id = ANY (:subjects) AND i.state IN ('sent', 'paid') AND i.requested_at >= :covered_from
+ WHERE i.id = ANY (:subjects) AND i.state IN ('sent', 'unpaid', 'paid', 'uncollectible', 'voided') AND i.requested_at >= :covered_from
    AND i.state_since < :until
    AND NOT EXISTS (SELECT FROM billing.stripe_records AS r WHERE r.id = i.stripe_invoice);
 
@@ -84,7 +84,7 @@ UNION ALL
 SELECT i.id, r.id, r.amount_minor - coalesce(i.reckoned_minor, i.total_minor), i.currency,
        coalesce(i.reckoned_minor, i.total_minor) || ' ' || i.currency || ' here, ' || r.amount_minor || ' at Stripe'
   FROM billing.invoices AS i JOIN billing.stripe_records AS r ON r.id = i.stripe_invoice
- WHERE i.id = ANY (:subjects) AND i.state IN ('sent', 'paid') AND r.currency = i.currency
+ WHERE i.id = ANY (:subjects) AND i.state IN ('sent', 'unpaid', 'paid', 'uncollectible', 'voided') AND r.currency = i.currency
    AND r.amount_minor <> coalesce(i.reckoned_minor, i.total_minor);
 
 -- name: currency
@@ -108,7 +108,7 @@ UNION ALL
 SELECT i.id, r.id, coalesce(i.reckoned_minor, i.total_minor), i.currency,
        coalesce(i.reckoned_minor, i.total_minor) || ' ' || i.currency || ' here, ' || r.amount_minor || ' ' || r.currency || ' at Stripe'
   FROM billing.invoices AS i JOIN billing.stripe_records AS r ON r.id = i.stripe_invoice
- WHERE i.id = ANY (:subjects) AND i.state IN ('sent', 'paid') AND r.currency <> i.currency;
+ WHERE i.id = ANY (:subjects) AND i.state IN ('sent', 'unpaid', 'paid', 'uncollectible', 'voided') AND r.currency <> i.currency;
 
 -- name: state
 SELECT c.id AS subject, r.id AS stripe_id, r.amount_minor AS minor, r.currency,
@@ -134,7 +134,7 @@ SELECT i.id, r.id, r.amount_minor, r.currency,
   FROM billing.invoices AS i
   JOIN billing.stripe_records AS r
        ON r.operation_id = i.id AND r.object = 'invoice' AND r.state IN ('paid', 'void', 'uncollectible')
- WHERE i.id = ANY (:subjects) AND i.state NOT IN ('sent', 'paid', 'refused');
+ WHERE i.id = ANY (:subjects) AND i.state NOT IN ('sent', 'unpaid', 'paid', 'uncollectible', 'voided', 'refused');
 
 -- name: account_or_mode
 -- Stripe says of no refund in which mode it was made.
@@ -271,7 +271,7 @@ SELECT v.id, v.payment_intent, v.held_minor, v.currency, v.state || ' here, and 
 UNION ALL
 SELECT i.id, i.stripe_invoice, coalesce(i.reckoned_minor, i.total_minor), i.currency, i.state || ' here, and not sent'
   FROM billing.invoices AS i
- WHERE i.id = ANY (:subjects) AND i.state NOT IN ('sent', 'paid', 'refused')
+ WHERE i.id = ANY (:subjects) AND i.state NOT IN ('sent', 'unpaid', 'paid', 'uncollectible', 'voided', 'refused')
    AND NOT EXISTS (SELECT FROM billing.stripe_records AS r
                     WHERE r.operation_id = i.id AND r.object = 'invoice'
                       AND r.state IN ('paid', 'void', 'uncollectible'));

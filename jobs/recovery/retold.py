@@ -17,6 +17,7 @@ from billing import refundable
 from billing.capture_places import holder_of
 from billing.facts import OWN
 from billing.holders import CAPTURED_BY, VOIDED_BY, void_holding
+from billing.invoice_terms import CHARGED
 from billing.states import (
     FREES_FROM_THE_VOID,
     FREES_ITS_AMOUNT,
@@ -136,6 +137,13 @@ def _of_an_invoice(session: Session, payload: Told) -> dict[str, Any]:
     return of | {"amount_minor": payload.get("minor"), "currency": payload.get("currency")}
 
 
+def _terms_of(payload: Told) -> dict[str, Any]:
+    """What is known of an invoice's terms: whether Stripe reckons its total, and whether it is charged."""
+    known: dict[str, Any] = {"computed": True} if payload.get("computed") else {}
+    known |= {"collect": CHARGED} if payload.get("charged") else {}
+    return {"terms": {**known, "restored": True}} if known else {}
+
+
 _ASKED_FOR: Mapping[str, tuple[type[Requested], Callable[[Told], dict[str, Any]]]] = {
     "capture": (Capture, _capture_asked_for),
     "void": (
@@ -164,9 +172,9 @@ _ASKED_FOR: Mapping[str, tuple[type[Requested], Callable[[Told], dict[str, Any]]
             "customer": payload.get("customer"),
             "total_minor": payload.get("minor"),
             "currency": payload.get("currency"),
-            "days_until_due": UNKNOWN_DAYS,
+            "days_until_due": None if payload.get("charged") else UNKNOWN_DAYS,
             # Its other terms are in no fact; only the call that makes a draft uses them.
-            **({"terms": {"computed": True, "restored": True}} if payload.get("computed") else {}),
+            **_terms_of(payload),
         },
     ),
 }
@@ -198,6 +206,8 @@ def _tell_refund(row: Refund, topic: str, payload: Told, at: datetime) -> None:
 
 
 def _tell_invoice(row: Invoice, topic: str, payload: Told, at: datetime) -> None:
+    row.paid_minor = payload.get("paid_minor") or row.paid_minor
+    row.attempts = payload.get("attempts") or row.attempts
     if topic == "reopened":
         topic = InvoiceState.FINALIZED if row.number else InvoiceState.REQUESTED
     if not _forward(row, topic, payload, at):

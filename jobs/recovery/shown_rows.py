@@ -16,6 +16,7 @@ from billing.capture_requests import tell_terms
 from billing.facts import new_fact
 from billing.holders import void_holding
 from billing.invoice_requests import UNKNOWN_TEXT
+from billing.invoice_terms import CHARGED
 from billing.invoice_totals import totals_of
 from billing.provider_ids import IdKind, is_id
 from billing.refund_steps import CAPTURE_KEY, INVOICE_KEY
@@ -72,7 +73,7 @@ def made_of(
             customer=customer,
             currency=currency,
             **_totals(shown),
-            days_until_due=UNKNOWN_DAYS,
+            days_until_due=None if _is_charged(shown) else UNKNOWN_DAYS,
             state=InvoiceState.REQUESTED,
         )
         return invoice, asked | {"minor": total, "customer": customer, "lines": len(_lines_of(own, shown))}
@@ -80,18 +81,24 @@ def made_of(
 
 
 def _totals(shown: Json) -> dict[str, Any]:
-    """The columns of the total: the sum of the lines, and what Stripe reckoned if that is another."""
+    """The columns of the total: the sum of the lines, and what Stripe reckoned if that is another; with the terms as
+    far as Stripe shows them."""
     found = totals_of(shown)
+    terms: dict[str, Any] = {"collect": CHARGED, "restored": True} if _is_charged(shown) else {}
     if found.subtotal == found.total:
-        return {"total_minor": found.total}
+        return {"total_minor": found.total, **({"terms": terms} if terms else {})}
     return {
         "total_minor": max(0, found.subtotal),
         "reckoned_minor": found.total,
         "subtotal_minor": found.subtotal,
         "discount_minor": found.discount,
         "tax_minor": found.tax,
-        "terms": {"computed": True, "restored": True},
+        "terms": {**terms, "computed": True, "restored": True},
     }
+
+
+def _is_charged(shown: Json) -> bool:
+    return shown.get("collection_method") == CHARGED
 
 
 def _is_void(own: str) -> bool:

@@ -9,7 +9,7 @@ from billing import database
 from billing.gateway import NoAnswer, Request
 from billing.invoice_observing import OBSERVE
 from billing.learned import Learned
-from billing.states import InvoiceState
+from billing.states import INVOICE, InvoiceState
 from billing.steps import LoadedOperation
 from billing.tables.entities import Capture, Invoice
 from billing.tables.work import Work
@@ -42,7 +42,8 @@ def test_an_invoice_that_its_customer_pays_after_it_was_sent_becomes_paid(servic
     invoice, at_stripe = sent_invoice(service)
     service.by_hand(f"/v1/invoices/{at_stripe}/pay", "paid_out_of_band=true")
     service.notice(invoice)
-    assert [(request.method, request.path) for request in observed(service)] == [("GET", f"/v1/invoices/{at_stripe}")]
+    (asked,) = observed(service)
+    assert (asked.method, asked.path.partition("?")[0]) == ("GET", f"/v1/invoices/{at_stripe}")
     assert service.status(invoice).state == "paid"
     assert service.topics(invoice)[-3:] == ["noticed", "looked", "paid"]
 
@@ -74,23 +75,69 @@ def test_what_is_noticed_often_late_or_for_nothing_changes_nothing(service: Serv
     assert {state for state, _ in observers(service, invoice)} == {"done"}
 
 
+SHOWN = {"paid": "paid", "void": "voided", "uncollectible": "uncollectible", "open": None, "draft": None, "new": None}
+
+
+@pytest.mark.parametrize("status", SHOWN)
 @pytest.mark.parametrize("state", InvoiceState)
-def test_what_stripe_shows_never_moves_an_invoice_backward(state: InvoiceState) -> None:
-    """[23] It is found to be paid by two looks, of which one is settled late."""
+def test_what_stripe_shows_never_moves_an_invoice_backward(state: InvoiceState, status: str) -> None:
+    """[23] It is found in this status by two looks, of which one is settled late."""
     row = Invoice(id="inv_1", state=state, version=1, total_minor=300, currency="USD", stripe_invoice="in_1")
-    paid = {"status": "paid", "total": 300, "currency": "usd"}
-    facts = OBSERVE.apply(LoadedOperation(row, [], "wrk_1", "invoices"), Learned.SUCCEEDED, paid, "")
-    assert row.state == state or (state, row.state) in row.life.legal
+    shown = {"status": status, "total": 300, "currency": "usd"}
+    facts = OBSERVE.apply(LoadedOperation(row, [], "wrk_1", "invoices"), Learned.SUCCEEDED, shown, "")
+    legal = INVOICE.may_change(state) and (state, SHOWN[status]) in INVOICE.legal
+    assert row.state == (SHOWN[status] if legal else state)
     assert len(facts) == (row.state != state)
 
 
-def test_an_invoice_that_was_voided_or_is_gone_stays_as_it_was_sent(service: Service) -> None:
+def shown(status: str, paid: int = 0, attempts: int = 0) -> dict[str, object]:
+    return {"status": status, "total": 300, "currency": "usd", "amount_paid": paid, "attempt_count": attempts}
+
+
+def test_payments_in_part_and_failed_attempts_are_told_once_each_and_only_grow() -> None:
+    row = Invoice(id="inv_1", state="unpaid", version=1, total_minor=300, currency="USD", stripe_invoice="in_1")
+
+    def told(status: str, paid: int = 0, attempts: int = 0) -> list[str]:
+        loaded = LoadedOperation(row, [], "wrk_1", "invoices")
+        facts = OBSERVE.apply(loaded, Learned.SUCCEEDED, shown(status, paid, attempts), "")
+        return [fact.topic.partition(".")[2] for fact in facts]
+
+    assert told("open") == []
+    assert told("open", 100, 2) == ["partly_paid", "payment_failed"]
+    assert told("open", 100, 2) == []
+    assert told("open", 40, 1) == [], "an older answer"
+    assert (row.paid_minor, row.attempts) == (100, 2)
+    assert told("uncollectible", 200, 2) == ["partly_paid", "uncollectible"]
+    assert told("open", 200, 2) == [], "it is never open again"
+    assert told("paid", 300, 3) == ["paid"]
+    assert (row.state, row.paid_minor, row.attempts) == ("paid", 300, 3)
+    assert told("void", 300, 4) == []
+
+
+@pytest.mark.parametrize(("verb", "state"), [("void", "voided"), ("mark_uncollectible", "uncollectible")])
+def test_an_invoice_that_was_ended_at_stripe_ends_here(service: Service, verb: str, state: str) -> None:
     invoice, at_stripe = sent_invoice(service)
-    service.by_hand(f"/v1/invoices/{at_stripe}/void")
+    service.by_hand(f"/v1/invoices/{at_stripe}/{verb}")
     service.notice(invoice)
     assert len(observed(service)) == 1
-    assert service.status(invoice).state == "sent"
+    assert service.status(invoice).state == state
     assert [state for state, _ in observers(service, invoice)] == ["done"]
+
+
+def test_a_customer_whose_card_is_declined_on_stripes_page_is_told_as_a_failed_attempt(service: Service) -> None:
+    customer = service.customer()
+    invoice = service.ask_for_invoice(customer)
+    assert service.settle(invoice) == ["sent"]
+    declined = service.by_hand("/v1/payment_methods/pm_card_chargeCustomerFail/attach", f"customer={customer}")
+    with pytest.raises(AssertionError):  # a 402
+        service.by_hand(
+            f"/v1/invoices/{service.row(Invoice, invoice).stripe_invoice}/pay", f"payment_method={declined}"
+        )
+    service.notice(invoice)
+    observed(service)
+    assert service.status(invoice).state == "sent"
+    (failed,) = [fact.payload for fact in service.facts(invoice) if fact.topic == "invoice.payment_failed"]
+    assert (failed["attempts"], failed["minor"]) == (1, 4501)
 
 
 def test_a_captured_capture_is_not_asked_for_again(service: Service) -> None:

@@ -10,6 +10,7 @@ from service import Service, Through
 from sqlalchemy.orm import Session
 from transitions import DECLARED, DRAWN, walks
 
+import billing
 from archive.format.manifests import Source
 from archive.policy import retention
 from archive.writing.batch_size import BatchSize
@@ -395,29 +396,59 @@ def test_a_draft_that_other_hands_touched_is_deleted_or_gone(service: Service) -
     assert {service.status(each).state for each in invoices} == {"refused"}
 
 
-@walks("invoice finalized → paid, refused", "invoice refused → finalized by operator")
-def test_an_open_invoice_is_paid_or_voided_before_it_is_sent(service: Service) -> None:
+@walks(
+    "invoice finalized → paid, refused, voided, uncollectible",
+    "invoice refused → finalized by operator",
+)
+def test_other_hands_end_an_open_invoice_before_it_is_sent(service: Service) -> None:
     def pay(invoice: str) -> None:
         service.by_hand(f"/v1/invoices/{invoice}/pay", "paid_out_of_band=true")
 
     def void(invoice: str) -> None:
         service.by_hand(f"/v1/invoices/{invoice}/void")
 
-    assert service.status(touched(service, "/send", pay)).state == "paid"
-    voided = touched(service, "/send", void)
-    service.reopen(voided)
-    assert service.status(voided).state == "finalized"
+    def give_up(invoice: str) -> None:
+        service.by_hand(f"/v1/invoices/{invoice}/mark_uncollectible")
+
+    hands = (pay, void, give_up)
+    assert [service.status(touched(service, "/send", hand)).state for hand in hands] == [
+        *("paid", "voided", "uncollectible")
+    ]
+    refused = touched(service, "/send", lambda _invoice: error(400))
+    service.reopen(refused)
+    assert service.status(refused).state == "finalized"
 
 
-@walks("invoice sent → paid")
-def test_a_sent_invoice_is_paid_by_its_customer_and_looked_at_once_that_is_noticed(service: Service) -> None:
-    invoice = service.ask_for_invoice()
-    service.settle(invoice)
-    service.by_hand(f"/v1/invoices/{service.row(Invoice, invoice).stripe_invoice}/pay", "paid_out_of_band=true")
-    service.notice(invoice)
-    service.plan()
-    service.work_off("invoices")
-    assert service.status(invoice).state == "paid"
+@walks("invoice finalized → paid, unpaid")
+def test_an_invoice_is_charged_or_not(service: Service) -> None:
+    charge = billing.ChargeAutomatically()
+    customer, _ = service.payer()
+    invoices = [service.ask_for_invoice(each, collect=charge) for each in (customer, service.customer())]
+    assert service.settle(*invoices) == ["paid", "unpaid"]
+
+
+@walks(
+    "invoice sent, unpaid → paid, voided, uncollectible",
+    "invoice uncollectible → paid, voided",
+)
+def test_what_happens_to_an_open_invoice_at_stripe_is_looked_at_once_it_is_noticed(service: Service) -> None:
+    def observed(invoice: str, *verbs: str) -> list[str]:
+        states = []
+        for verb in verbs:
+            form = "paid_out_of_band=true" if verb == "pay" else ""
+            service.by_hand(f"/v1/invoices/{service.row(Invoice, invoice).stripe_invoice}/{verb}", form)
+            service.notice(invoice)
+            service.plan()
+            service.work_off("invoices")
+            states.append(service.status(invoice).state)
+        return states
+
+    for collect in (billing.SendInvoice(14), billing.ChargeAutomatically()):
+        for verbs in (["pay"], ["void"], ["mark_uncollectible", "pay"], ["mark_uncollectible", "void"]):
+            invoice = service.ask_for_invoice(collect=collect)
+            service.settle(invoice)
+            ends = {"pay": "paid", "void": "voided", "mark_uncollectible": "uncollectible"}
+            assert observed(invoice, *verbs) == [ends[verb] for verb in verbs]
 
 
 # Events.

@@ -68,7 +68,7 @@ def test_what_only_an_operator_could_still_change_is_final() -> None:
         "capture": {"captured", "declined", "refused", "expired", "canceled"},
         "void": {"voided", "refused", "expired"},
         "refund": {"succeeded", "failed", "canceled", "refused"},
-        "invoice": {"sent", "paid", "refused"},
+        "invoice": {"sent", "unpaid", "paid", "uncollectible", "voided", "refused"},
         "email": {"sent", "refused"},
         "switch": {"released"},
         "run": {"done"},

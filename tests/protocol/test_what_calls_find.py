@@ -25,6 +25,7 @@ from billing.capture_steps import CAPTURE, READ_AUTHORIZATION
 from billing.duplicate_drafts import delete_duplicate, list_duplicates
 from billing.effects import Context
 from billing.gateway import Answer
+from billing.invoice_charge_steps import PAY
 from billing.invoice_draft_steps import CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
 from billing.invoice_line_steps import ADD_LINES
@@ -55,6 +56,7 @@ CALLS: dict[str, tuple[Step, str | None, Operation]] = {
     "add lines": (ADD_LINES, "drafted", invoices.OPERATION),
     "finalize": (FINALIZE, "lines_added", invoices.OPERATION),
     "send": (SEND, "finalized", invoices.OPERATION),
+    "charge": (PAY, "finalized", invoices.OPERATION),
     "delete the draft": (DELETE_DRAFT, "lines_differ", invoices.OPERATION),
 }
 
@@ -279,15 +281,47 @@ def _of_finalized() -> Iterator[Row]:
     yield Row("send", "`paid`, sent by us", "sent", invoice(status="paid"), events("ours"))
     yield Row("send", "`paid`, sent by somebody", "paid", invoice(status="paid"), events(None))
     yield Row("send", "`paid`, not sent", "paid", invoice(status="paid"), none)
-    for call in ("finalize", "send"):
-        yield Row(call, "`void`", "refused", invoice(status="void"))
-        yield Row(call, "`uncollectible`", "refused", invoice(status="uncollectible"))
+    for call in ("finalize", "send", "charge"):
+        early = call == "finalize"
+        yield Row(call, "`void`", "refused" if early else "voided", invoice(status="void"))
+        never = {"attempted": False, "attempt_count": 0}
+        gone = invoice(status="uncollectible", **never)
+        yield Row(call, "`uncollectible`", "refused" if early else "uncollectible", gone)
         yield Row(call, "another total", PERSON, invoice(status="open", total=330))
         yield Row(call, "another currency", PERSON, invoice(status="open", currency="eur"))
         yield Row(call, "gone", "refused")
 
 
-ROWS = [*_of_captures(), *_of_voids(), *_of_parts(), *_of_drafts(), *_of_lines(), *_of_finalized()]
+def _of_charges() -> Iterator[Row]:
+    def events(key: str | None) -> dict[str, Answer]:
+        return {"/v1/events": page(event("in_1", key))}
+
+    def tried(status: str = "open", intent: str = "requires_payment_method", **more: Any) -> dict[str, Any]:
+        error = {"code": "card_declined", "decline_code": "lost_card"}
+        payment = {"payment_intent": {"id": "pi_1", "status": intent, "last_payment_error": error}}
+        payments = {"data": [{"status": "canceled", "payment": {}}, {"status": "open", "payment": payment}]}
+        counted = {"attempted": True, "attempt_count": 1, "payments": payments}
+        return invoice(status=status, **{**counted, **more})
+
+    none = {"/v1/events": page()}
+    yield Row("charge", "`draft`", PERSON, invoice())
+    yield Row("charge", "`paid`, by us", "paid", invoice(status="paid"), events("ours"))
+    yield Row("charge", "`paid`, by somebody", "paid", invoice(status="paid"), events(None))
+    yield Row("charge", "`paid`, and no event says by whom", "paid", invoice(status="paid"), none)
+    never = invoice(status="open", attempted=False, attempt_count=0)
+    yield Row("charge", "`open`, and nobody has tried to charge it", AGAIN, never)
+    yield Row("charge", "`open`, declined by our call", "unpaid", tried(), events("ours"))
+    yield Row("charge", "`open`, declined by somebody's call", WAITS, tried(), events(None))
+    yield Row("charge", "`open`, somebody has tried, and no event says who", WAITS, tried(), none)
+    yield Row("charge", "`open`, and it does not say whether somebody has tried", WAITS, invoice(status="open"), none)
+    yield Row("charge", "`open`, its payment is under way", "unpaid", tried(intent="processing"), none)
+    confirm = tried(intent="requires_action", attempt_count=0)
+    yield Row("charge", "`open`, the customer must confirm it", "unpaid", confirm, none)
+    given_up = tried("uncollectible")
+    yield Row("charge", "`uncollectible`, declined by our call", "uncollectible", given_up, events("ours"))
+
+
+ROWS = [*_of_captures(), *_of_voids(), *_of_parts(), *_of_drafts(), *_of_lines(), *_of_finalized(), *_of_charges()]
 
 
 def in_hand(row: Row) -> tuple[LoadedOperation, Step, Operation, Record]:
@@ -395,7 +429,7 @@ def test_an_answer_that_shows_the_same_state_ends_it_in_the_same_way_or_is_looke
         assert (step in (CAPTURE, VOID), end, row.end) == (True, "refused", AGAIN)
     else:
         # A success is our own doing, whoever else might have done the same; lines that differ go with their draft.
-        assert end in ("captured", "voided", "sent", ONWARD)
+        assert end in ("captured", "voided", "sent", "paid", ONWARD)
 
 
 @pytest.mark.parametrize("status", INTENT_STATUSES)
@@ -405,7 +439,9 @@ def test_every_status_of_an_intent_that_the_sdk_knows_is_played(call: str, statu
 
 
 @pytest.mark.parametrize("status", INVOICE_STATUSES)
-@pytest.mark.parametrize("call", ["add lines", "finalize", "send", "delete a duplicate draft", "delete the draft"])
+@pytest.mark.parametrize(
+    "call", ["add lines", "finalize", "send", "charge", "delete a duplicate draft", "delete the draft"]
+)
 def test_every_status_of_an_invoice_that_the_sdk_knows_is_played(call: str, status: str):
     assert any(row.call == call and row.shown and row.shown["status"] == status for row in ROWS)
 

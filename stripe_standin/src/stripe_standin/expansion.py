@@ -58,8 +58,9 @@ FIELDS: dict[str, Field] = {
     "source": Field(_source, ("charge", "customer", "payment_intent")),
     "invoice": Field(
         lambda books, named: books.invoices.get(named),
-        ("confirmation_secret", "customer", "default_payment_method", "payments"),
+        ("amount_paid_off_stripe", "confirmation_secret", "customer", "default_payment_method", "payments"),
     ),
+    "amount_paid_off_stripe": Field(_nothing),
     "confirmation_secret": Field(_nothing),
     "payments": Field(_nothing, ("data",)),
     "data": Field(_nothing, ("payment",)),
@@ -85,6 +86,13 @@ def _payments(books: Books, invoice_id: str) -> Json:
     return as_list(found, False, f"/v1/invoice_payments?invoice={invoice_id}")
 
 
+def _paid_off_stripe(books: Books, invoice_id: str) -> int:
+    """Source: docs.stripe.com/changelog/dahlia/2026-05-27/invoice-object-amount-paid-off-stripe-property: in answers
+    where it is asked for, in no event."""
+    invoice = books.invoices.get(invoice_id)
+    return invoice.paid_out_of_band if invoice is not None else 0
+
+
 def _confirmation_secret(books: Books, invoice_id: str) -> Json | None:
     invoice = books.invoices.get(invoice_id)
     payment = books.invoice_payments.get(invoice.payment or "") if invoice is not None else None
@@ -103,8 +111,9 @@ def refunds_of(books: Books, charge_id: str) -> Json:
 
 
 # Fields that an object has only if they are expanded.
-_ONLY_EXPANDED: dict[tuple[str, str], Callable[[Books, str], Json | None]] = {
+_ONLY_EXPANDED: dict[tuple[str, str], Callable[[Books, str], Json | int | None]] = {
     ("charge", "refunds"): refunds_of,
+    ("invoice", "amount_paid_off_stripe"): _paid_off_stripe,
     ("invoice", "confirmation_secret"): _confirmation_secret,
     ("invoice", "payments"): _payments,
 }

@@ -93,7 +93,6 @@ def invoice(row: Invoice) -> Json:
         "id": row.id,
         "amount_due": row.due,
         "amount_paid": row.paid,
-        "amount_paid_off_stripe": row.paid_out_of_band,
         "amount_remaining": row.remaining,
         "attempt_count": row.attempt_count,
         "attempted": row.attempted,
