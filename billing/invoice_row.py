@@ -74,11 +74,14 @@ ENDED: Mapping[object, InvoiceState] = {"void": InvoiceState.VOIDED, "uncollecti
 
 
 def ended(loaded: LoadedOperation, invoice: Json) -> list[Fact]:
-    """It was voided or given up: by us, or by somebody at Stripe."""
-    row, state = invoice_of(loaded), ENDED[invoice.get("status")]
+    """It was voided or given up, as its status in `ENDED` says: by us, or by somebody at Stripe."""
+    row = invoice_of(loaded)
     see_payments(row, invoice)
     row.reason = None
-    return move(loaded, state, state, number=row.number, **money_of(row))
+    about = {"number": row.number, **money_of(row)}
+    if ENDED[invoice.get("status")] is InvoiceState.VOIDED:
+        return move(loaded, InvoiceState.VOIDED, "voided", **about)
+    return move(loaded, InvoiceState.UNCOLLECTIBLE, "uncollectible", **about)
 
 
 def see_payments(row: Invoice, invoice: Json) -> tuple[bool, bool]:
