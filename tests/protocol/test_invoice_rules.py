@@ -237,7 +237,12 @@ COMPUTED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "discounts: expected 0, found 1",
     ),
     "a discount too few": ({"discounts": ["A"]}, {}, "discounts: expected 1, found 0"),
-    "another total than was expected": ({"total_minor": 301}, {}, "total: expected 301 (total_minor), found 300"),
+    "another total than was expected": (
+        {"total_minor": 300, "discounts": ["A"]},
+        {"total": 295, "total_discount_amounts": [{"amount": 5}]},
+        "total: expected 300 (total_minor), found 295",
+    ),
+    "lines that do not add up": ({}, {"subtotal": 301, "total": 301}, "subtotal: expected 300, found 301"),
     "a total below zero": (
         {"discounts": ["A"]},
         {"total": -5, "total_discount_amounts": [{"amount": 305}]},
