@@ -1,0 +1,143 @@
+"""The kinds of invoices that are gone through death by death, and what must be true of each in the end.
+
+`test_every_boundary.py` lets their workers die.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from service import Service
+
+import billing
+from billing.operations import operation_of
+from billing.tables.entities import MAX_LINES, Invoice
+
+CREATE, ADD_LINES, FINALIZE, SEND = "/v1/invoices", "/add_lines", "/finalize", "/send"
+EUR = "EUR"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One kind of invoice. `prepare` makes at Stripe what all of them need, and returns the arguments of each;
+    `calls`: the ends of the paths that its worker posts to, and those that it `never` posts to; `end`: its state when
+    it is done; `holds`: asserts what must be true then."""
+
+    name: str
+    prepare: Callable[[Service], Mapping[str, Any]]
+    end: str
+    holds: Callable[[Service, str], None]
+    calls: Sequence[str] = (CREATE, ADD_LINES, FINALIZE, SEND)
+    never: Sequence[str] = field(default=())
+
+
+def told_without_a_gap(service: Service, operation: str) -> None:
+    facts = service.facts(operation)
+    assert [fact.entity_version for fact in facts] == list(range(1, len(facts) + 1))
+    row = service.row(operation_of(operation).table, operation)
+    assert row.version == len(facts)
+
+
+def one_invoice(service: Service, operation: str, *, ends: Mapping[str, int], total: int, calls: int = 1) -> None:
+    """Exactly one draft survived, got its lines by as many calls, and has been finalized once with this total. `ends`:
+    how often each other effect has happened."""
+    invoice = service.row(Invoice, operation)
+    made = {each["id"] for each in service.effects("invoice.created") if is_of(each, operation)}
+    assert made - {each["id"] for each in service.effects("invoice.deleted")} == {invoice.stripe_invoice}
+    assert len(service.effects("invoice.lines_added", invoice.stripe_invoice)) == calls
+    assert [each["amount"] for each in service.effects("invoice.finalized", invoice.stripe_invoice)] == [total]
+    assert invoice.final_minor == total
+    assert invoice.number
+    for kind, times in ends.items():
+        assert len(service.effects(kind, invoice.stripe_invoice)) == times, kind
+    shown = service.read_list(f"/v1/invoices/{invoice.stripe_invoice}/lines")
+    lines = [line["metadata"]["billing_line"] for line in shown]
+    assert lines == [str(number) for number in range(len(lines))]
+    told = Counter(service.topics(operation))
+    assert (told["drafted"], told["lines_added"], told["finalized"]) == (1, 1, 1)
+    assert told[invoice.state] == 1
+
+
+def is_of(effect: Mapping[str, Any], operation: str) -> bool:
+    return bool(effect["metadata"].get("billing_operation") == operation)
+
+
+# An invoice of two amounts, and how it may end.
+
+
+def _plain(service: Service) -> Mapping[str, Any]:
+    return {"customer": service.customer()}
+
+
+def _with_a_balance(service: Service) -> Mapping[str, Any]:
+    customer = service.customer()
+    service.by_hand(f"/v1/customers/{customer}/balance_transactions", "amount=-9000000&currency=eur")
+    return {"customer": customer}
+
+
+def _without_an_address(service: Service) -> Mapping[str, Any]:
+    return {"customer": service.by_hand("/v1/customers", "name=Test")}
+
+
+def _refused(service: Service, operation: str) -> None:
+    """A refusal that nobody saw is replayed, looked into, and had anew under a new key."""
+    assert service.topics(operation).count("refused") == 1
+    assert service.effects("invoice.created") == []
+
+
+# An invoice of 250 lines in three calls, with everything that changes an amount.
+
+
+def _with_everything(service: Service) -> Mapping[str, Any]:
+    vat = service.by_hand("/v1/tax_rates", "display_name=VAT&percentage=19&inclusive=false")
+    own = service.by_hand("/v1/tax_rates", "display_name=VAT&percentage=7&inclusive=true")
+    service.by_hand("/v1/coupons", "id=co_half&percent_off=50")
+    lines = [
+        billing.Line("a credit", billing.Money(7, EUR), credit=True),
+        billing.Line("units", unit_amount=billing.UnitAmount("12.5", EUR), quantity=3, tax_rates=[own]),
+        *(billing.Line(f"item {number}", billing.Money(2 * number, EUR)) for number in range(1, MAX_LINES - 1)),
+    ]
+    terms = billing.InvoiceTerms(memo="Thank you.", tax_rates=[vat], discounts=["co_half"], total_minor=WITH_EVERYTHING)
+    return {"customer": service.customer(), "lines": lines, "terms": terms}
+
+
+WITH_EVERYTHING = 36_755
+"""Half of 38 and of each amount, and 19 % of each half amount, rounded by itself; less the credit and its tax."""
+
+
+def _nothing_to_pay(service: Service) -> Mapping[str, Any]:
+    lines = [
+        billing.Line("a seat", billing.Money(500, EUR)),
+        billing.Line("back", billing.Money(500, EUR), credit=True),
+    ]
+    return {"customer": service.customer(), "lines": lines}
+
+
+SENT = {"invoice.sent": 1, "invoice.paid": 0}
+CASES = (
+    Case("invoice", _plain, "sent", lambda service, each: one_invoice(service, each, ends=SENT, total=4501)),
+    Case(
+        "invoice of 250 lines with terms",
+        _with_everything,
+        "sent",
+        lambda service, each: one_invoice(service, each, ends=SENT, total=WITH_EVERYTHING, calls=3),
+    ),
+    Case(
+        "invoice that comes to nothing",
+        _nothing_to_pay,
+        "paid",
+        lambda service, each: one_invoice(service, each, ends={"invoice.sent": 0}, total=0),
+        calls=(CREATE, ADD_LINES, FINALIZE),
+        never=(SEND,),
+    ),
+    Case(
+        "invoice that a credit balance pays",
+        _with_a_balance,
+        "paid",
+        lambda service, each: one_invoice(service, each, ends={"invoice.sent": 0}, total=4501),
+        calls=(CREATE, ADD_LINES, FINALIZE),
+        never=(SEND,),
+    ),
+    Case("invoice that Stripe refuses", _without_an_address, "refused", _refused, calls=(CREATE,), never=(FINALIZE,)),
+)
