@@ -56,7 +56,7 @@ def _look_for_duplicates(loaded: LoadedOperation, read: Reader, _livemode: bool)
     created = {"created": {"gte": int(first.timestamp()) - 300}} if first else {}
     duplicates = [
         named(invoice.get("id"))
-        for invoice in invoices_of(row, read, {"status": "draft", **created})
+        for invoice in invoices_of(row, read, {"status": "draft", **created}) or ()
         if is_ours(loaded, invoice) and invoice.get("id") != row.stripe_invoice
     ]
     return LookResult(Learned.SUCCEEDED, found_objects=duplicates)

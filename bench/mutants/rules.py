@@ -390,6 +390,13 @@ RULES = (
         f"{INVOICE}::test_lines_of_ours_are_known_by_their_id_and_position_and_nobody_elses",
     ),
     Rule(
+        "an invoice that may have lost our id is sought by its events",
+        "billing/invoice_draft_steps.py",
+        'return not named and invoice.get("status") not in ("draft", "void")',
+        "return False",
+        "tests/protocol/test_steps.py::test_what_the_customers_list_leaves_open_is_decided_by_an_event_with_our_key",
+    ),
+    Rule(
         "an invoice never deletes its own draft",
         "billing/duplicate_drafts.py",
         'if is_ours(loaded, invoice) and invoice.get("id") != row.stripe_invoice',
@@ -435,8 +442,8 @@ RULES = (
     Rule(
         "an observed invoice moves forward only",
         "billing/invoice_observing.py",
-        "if found is None or (row.state, found) not in row.life.legal:",
-        "if found is None:",
+        "if not row.life.may_change(row.state) or (found is not None and (row.state, found) not in row.life.legal):",
+        "if found is row.state:",
         f"{OBSERVED} {INBOX}",
     ),
     Rule(

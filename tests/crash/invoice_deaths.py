@@ -5,7 +5,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from service import Service
@@ -29,7 +29,8 @@ class Case:
     end: str
     holds: Callable[[Service, str], None]
     calls: Sequence[str] = (CREATE, ADD_LINES, FINALIZE, SEND)
-    never: Sequence[str] = field(default=())
+    never: Sequence[str] = ()
+    takes_long: bool = False
 
 
 def told_without_a_gap(service: Service, operation: str) -> None:
@@ -122,6 +123,7 @@ CASES = (
         _with_everything,
         "sent",
         lambda service, each: one_invoice(service, each, ends=SENT, total=WITH_EVERYTHING, calls=3),
+        takes_long=True,
     ),
     Case(
         "invoice that comes to nothing",

@@ -220,22 +220,31 @@ def created(times: int = 1) -> LoadedOperation:
     return loaded
 
 
-def test_a_draft_is_found_by_an_event_with_our_key():
+NAMELESS = invoice(status="open", metadata={})
+"""Somebody has finalized it, and it has no id of ours (any more)."""
+NO_CUSTOMER = {"/v1/invoices": error(400, code="resource_missing", param="customer"), "/v1/account": ACCOUNT}
+
+
+@pytest.mark.parametrize("left_open", [{"/v1/invoices": page(NAMELESS)}, NO_CUSTOMER], ids=["nameless", "no customer"])
+def test_what_the_customers_list_leaves_open_is_decided_by_an_event_with_our_key(left_open: dict[str, Any]):
+    """[48] It is no draft of ours any more, so a person decides, and no second one is made."""
     loaded = created()
     answers = {
-        "/v1/invoices": page(),
+        **left_open,
         "/v1/events": page(event("in_9", "somebody else's"), event("in_1", loaded.records[0].key, 2)),
-        "/v1/invoices/in_1": response(200, invoice()),
+        "/v1/invoices/in_1": response(200, NAMELESS),
     }
-    finding = looked(CREATE, loaded, answers)
-    assert (finding.learned, finding.data["id"]) == (Learned.FOUND_OURS, "in_1")
+    finding = CREATE.look(loaded, Reader(Script(answers), "acct_1"), False)
+    assert (finding.learned, finding.data["id"]) == (Learned.FOUND_DIFFERENT, "in_1")
+    strangers = {**answers, "/v1/events": page(event("in_9", "somebody else's"), event("in_1", None, 2))}
+    assert CREATE.look(loaded, Reader(Script(strangers), "acct_1"), False).learned is Learned.ABSENT
 
 
 def test_every_page_of_events_is_read_before_a_draft_is_absent():
     loaded = created()
     script = Script(
         {
-            "/v1/invoices": page(),
+            "/v1/invoices": page(NAMELESS),
             "/v1/events": [page(event("in_8", None, 1), more=True), page(event("in_1", loaded.records[0].key, 2))],
             "/v1/invoices/in_1": response(200, invoice()),
         }
@@ -248,11 +257,22 @@ def test_every_page_of_events_is_read_before_a_draft_is_absent():
     assert script.asked[2] == script.asked[1] + "&starting_after=evt_1"
 
 
-def test_a_draft_in_the_customers_list_is_found_without_the_events_of_the_whole_account():
-    loaded = created()
-    script = Script({"/v1/invoices": page(invoice()), "/v1/invoices/in_1": response(200, invoice())})
-    assert CREATE.look(loaded, Reader(script), False).learned is Learned.FOUND_OURS
-    assert not any(path.startswith("/v1/events") for path in script.asked)
+OTHERS: dict[str, list[dict[str, Any]]] = {
+    "none": [],
+    "those of other operations": [invoice(id="in_7", status="open", metadata={"billing_operation": "inv_9"})],
+    "a nameless draft": [invoice(id="in_7", metadata={})],
+    "a void one": [invoice(id="in_7", status="void", metadata=None)],
+}
+
+
+@pytest.mark.parametrize("others", OTHERS)
+def test_the_customers_list_decides_without_the_events_of_the_whole_account(others: str):
+    listed = {"/v1/invoices": page(*OTHERS[others], invoice()), "/v1/invoices/in_1": response(200, invoice())}
+    script = Script(listed)
+    assert CREATE.look(created(), Reader(script), False).learned is Learned.FOUND_OURS
+    without = Script({"/v1/invoices": page(*OTHERS[others])})
+    assert CREATE.look(created(), Reader(without), False).learned is Learned.ABSENT
+    assert not any(path.startswith("/v1/events") for path in (*script.asked, *without.asked))
 
 
 def test_a_draft_without_an_event_is_found_in_the_customers_list_by_its_metadata():
@@ -275,7 +295,7 @@ def test_a_draft_without_an_event_is_found_in_the_customers_list_by_its_metadata
 )
 def test_a_draft_is_absent_only_when_both_lists_were_read_to_the_end(broken: str, answer: Answer):
     """[45]"""
-    complete = {"/v1/events": page(), "/v1/invoices": page()}
+    complete = {"/v1/events": page(), "/v1/invoices": page(NAMELESS)}
     assert looked(CREATE, created(), complete).learned is Learned.ABSENT
     assert looked(CREATE, created(), {**complete, broken: answer}).learned is Learned.LOOK_UNANSWERED
     first_page = [page(event("in_7", None) | invoice(id="in_7", metadata={}), more=True), answer]
