@@ -14,7 +14,7 @@ import billing
 from billing.operations import operation_of
 from billing.tables.entities import MAX_LINES, Invoice
 
-CREATE, ADD_LINES, FINALIZE, SEND = "/v1/invoices", "/add_lines", "/finalize", "/send"
+CREATE, ADD_LINES, FINALIZE, SEND, PAY = "/v1/invoices", "/add_lines", "/finalize", "/send", "/pay"
 EUR = "EUR"
 
 
@@ -75,6 +75,29 @@ def _with_a_balance(service: Service) -> Mapping[str, Any]:
     customer = service.customer()
     service.by_hand(f"/v1/customers/{customer}/balance_transactions", "amount=-9000000&currency=eur")
     return {"customer": customer}
+
+
+def _charged(service: Service) -> Mapping[str, Any]:
+    return {"customer": service.payer()[0], "collect": billing.ChargeAutomatically()}
+
+
+def _charged_in_vain(service: Service) -> Mapping[str, Any]:
+    return {"customer": service.payer("pm_card_chargeCustomerFail")[0], "collect": billing.ChargeAutomatically()}
+
+
+def _paid_once(service: Service, operation: str) -> None:
+    one_invoice(service, operation, ends={"invoice.sent": 0, "invoice.paid": 1}, total=4501)
+    invoice = service.row(Invoice, operation)
+    payments = service.read_list("/v1/invoice_payments", invoice=invoice.stripe_invoice)
+    assert [each["amount_paid"] for each in payments] == [4501]
+    assert (invoice.paid_minor, invoice.attempts) == (4501, 1)
+
+
+def _declined_once(service: Service, operation: str) -> None:
+    one_invoice(service, operation, ends={"invoice.sent": 0, "invoice.paid": 0}, total=4501)
+    failed = service.read_list("/v1/events", type="invoice.payment_failed")
+    at_stripe = service.row(Invoice, operation).stripe_invoice
+    assert len([each for each in failed if each["data"]["object"]["id"] == at_stripe]) == 1
 
 
 def _without_an_address(service: Service) -> Mapping[str, Any]:
@@ -139,6 +162,17 @@ CASES = (
         "paid",
         lambda service, each: one_invoice(service, each, ends={"invoice.sent": 0}, total=4501),
         calls=(CREATE, ADD_LINES, FINALIZE),
+        never=(SEND,),
+    ),
+    Case(
+        "invoice that is charged", _charged, "paid", _paid_once, calls=(CREATE, ADD_LINES, FINALIZE, PAY), never=(SEND,)
+    ),
+    Case(
+        "invoice whose charge is declined",
+        _charged_in_vain,
+        "unpaid",
+        _declined_once,
+        calls=(CREATE, ADD_LINES, FINALIZE, PAY),
         never=(SEND,),
     ),
     Case("invoice that Stripe refuses", _without_an_address, "refused", _refused, calls=(CREATE,), never=(FINALIZE,)),
