@@ -11,6 +11,7 @@ nobody knows who is.
 import json
 from typing import Any
 
+from billing import email_notices
 from billing.facts import OWN, new_fact
 from billing.gateway import MAIL
 from billing.idempotency import Rules
@@ -37,11 +38,14 @@ def _ask(loaded: LoadedOperation) -> Ask:
 
 
 def _find(loaded: LoadedOperation, _read: Reader, _livemode: bool) -> LookResult:
-    """Reads nothing: what is known is in the record. An answer that came too late was kept there."""
+    """Reads nothing: what is known is in the record. An answer that came too late was kept there. A notice about it
+    proves that it was sent, too: its id is in no other place than the message."""
     record = loaded.open_record
     assert record is not None, "a look is one of an open record"
     if record.request_ids:
         return LookResult(Learned.FOUND_OURS, {"id": record.request_ids[-1]})
+    if loaded.parts:
+        return LookResult(Learned.FOUND_OURS)
     if record.unanswered or record.look_only:
         return LookResult(Learned.UNPROVABLE, why="no_answer_to_the_whole_message")
     return LookResult(Learned.IMPOSSIBLE, why=NOT_ACCEPTED)
@@ -59,6 +63,36 @@ def _apply(loaded: LoadedOperation, outcome: Learned, data: Json, why: str) -> l
     return [new_fact(row, "sent", **about, provider_message=row.provider_message)]
 
 
+def _ask_for_notices(loaded: LoadedOperation) -> Ask:
+    return Ask(MAIL, f"/email/{_email(loaded).template}", {})
+
+
+def news_of(loaded: LoadedOperation) -> EmailState | None:
+    """The state to which what was told about it moves an e-mail; None if nothing new was told."""
+    row, told = _email(loaded), email_notices.told(loaded.parts)
+    if told is None:
+        return None
+    found = EmailState.COMPLAINED if told.kind is email_notices.Kind.COMPLAINT else EmailState.BOUNCED
+    return found if (row.state, found) in row.life.legal else None
+
+
+def _apply_notices(loaded: LoadedOperation, _outcome: Learned, _data: Json, _why: str) -> list[Fact]:
+    row, told, found = _email(loaded), email_notices.told(loaded.parts), news_of(loaded)
+    if told is None or found is None:
+        return []
+    set_state(row, found)
+    row.reason = told.why
+    return [new_fact(row, found, template=row.template, account=row.account or OWN, why=told.why)]
+
+
+READ_NOTICES = Step(
+    name="read_notices",
+    ask=_ask_for_notices,
+    # The notices were loaded with the e-mail; nobody is asked.
+    find=lambda _loaded, _read, _livemode: LookResult(Learned.SUCCEEDED),
+    apply=_apply_notices,
+    rules=Rules(replays=False, alarms=False),
+)
 SEND_EMAIL = Step(
     name="send_email",
     ask=_ask,

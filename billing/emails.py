@@ -6,16 +6,17 @@ nothing. docs/moves/email.md says how it is sent, and what happens when nobody k
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from billing import ids, request_ids, row_io, shapes
+from billing import email_notices, ids, observing, request_ids, row_io, shapes
 from billing.asking import callers_session, common_arguments, write_once
-from billing.email_steps import SEND_EMAIL
+from billing.email_steps import READ_NOTICES, SEND_EMAIL, news_of
 from billing.errors import InvalidText
 from billing.facts import new_fact
 from billing.money import Money
@@ -23,6 +24,7 @@ from billing.registration import Afterwards, BusinessMetric, Contract, Operation
 from billing.states import EmailState, set_state
 from billing.steps import LoadedOperation, Step
 from billing.tables.entities import MAX_DATA, Email
+from billing.tables.received_events import ReceivedEvent
 
 MAX_VALUES = 40
 """Values of one e-mail."""
@@ -143,7 +145,21 @@ def _shaped(name: str, value: object, shape: shapes.Shape, wanted: str) -> str:
 
 
 def next_step(loaded: LoadedOperation) -> Step | None:
-    return SEND_EMAIL if loaded.row.state == EmailState.REQUESTED else None
+    return SEND_EMAIL if loaded.row.state == EmailState.REQUESTED else observe(loaded)
+
+
+def observe(loaded: LoadedOperation) -> Step | None:
+    """As `Operation.observe`: what was told about an e-mail that was sent."""
+    return READ_NOTICES if news_of(loaded) is not None else None
+
+
+def _notices(session: Session, rows: Sequence[Email]) -> Iterator[tuple[str, Any]]:
+    """As `Operation.parts`: what mail servers told about them."""
+    columns = (ReceivedEvent.matched_with, ReceivedEvent.type)
+    mine = ReceivedEvent.matched_with.in_([row.id for row in rows])
+    found = select(*columns).where(mine, ReceivedEvent.source.in_(email_notices.SOURCES))
+    for each in session.execute(found.order_by(ReceivedEvent.id)):
+        yield str(each.matched_with), each
 
 
 def unfit(loaded: LoadedOperation) -> str | None:
@@ -197,13 +213,20 @@ OPERATION = Operation(
                 "request_digest": "optional text",
             },
         ),
+        observing.contract("email", queue="emails", owner="customer support", sheddable=True),
     ),
     next_step=next_step,
-    steps={SEND_EMAIL.name: SEND_EMAIL}.__getitem__,
+    steps={step.name: step for step in (SEND_EMAIL, READ_NOTICES)}.__getitem__,
+    observe=observe,
+    parts=_notices,
+    found_by={email_notices.OF_SES.rstrip("_"): Email.provider_message},
+    of_any_account=True,
     scope="emails",
     told_at_its_end=("template",),
     business=(
         BusinessMetric("emails_sent", EmailState.SENT, "e-mails that a mail server has accepted"),
+        BusinessMetric("emails_bounced", EmailState.BOUNCED, "e-mails that came back; each is a task for a person"),
+        BusinessMetric("emails_complained", EmailState.COMPLAINED, "e-mails that a reader reported as unwanted"),
         BusinessMetric("emails_refused", EmailState.REFUSED, "e-mails that are not sent; each is a task for a person"),
     ),
     shown=_shown,
@@ -211,6 +234,13 @@ OPERATION = Operation(
     reconsider=reconsider,
     afterwards={
         EmailState.SENT: Afterwards("nothing: a mail server has accepted it"),
+        EmailState.BOUNCED: Afterwards(
+            "nothing here: the reader does not have it; if its reason is hard, correct the customer's address at "
+            "Stripe, and have the application ask for it again under a new request id",
+        ),
+        EmailState.COMPLAINED: Afterwards(
+            "nothing here: send this customer no more e-mails that are not wanted, and tell whoever owns the account",
+        ),
         EmailState.REFUSED: Afterwards(
             "nothing here: it was not sent; mend what its reason names, such as the customer's address at Stripe, and "
             "have the application ask for it again under a new request id",

@@ -1,4 +1,5 @@
-"""The inbox of Stripe's events: each is put in once, and matched later with the operations that it is about.
+"""The inbox of Stripe's events, and of what mail servers tell: each is put in once, and matched later with the
+operations that it is about.
 
     put      whoever receives an event writes its row, and nothing else
     match    a relay finds its operations, and writes `noticed` about those that may have changed (`billing.observing`)
@@ -13,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import literal_column, select
+from sqlalchemy import literal_column, select, true
 from sqlalchemy.orm import Session
 
 from billing import database, observing, row_io, statements
@@ -111,6 +112,8 @@ def _own_ids(event: ReceivedEvent) -> list[str]:
 
 def _of_account(operation: Operation, account: str | None) -> Any:
     column = operation.table.account
+    if operation.of_any_account:
+        return true()
     return column.is_(None) if account is None else column == account
 
 

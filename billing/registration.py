@@ -173,6 +173,8 @@ class Operation:
     needs nothing for these rows asks Postgres nothing."""
     found_by: Mapping[str, InstrumentedAttribute[Any]] = field(default_factory=dict)
     """How it is found by the provider's ids: what such an id begins with -> the column that holds it."""
+    of_any_account: bool = False
+    """Events about it do not say of which account it is."""
     sought_in: tuple[str, ...] = ()
     """The states that the partial index on its object at the provider holds; the others have an index of their own.
     Empty: one index holds all."""

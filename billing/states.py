@@ -63,6 +63,8 @@ class InvoiceState(StrEnum):
 class EmailState(StrEnum):
     REQUESTED = "requested"
     SENT = "sent"
+    BOUNCED = "bounced"
+    COMPLAINED = "complained"
     REFUSED = "refused"
 
 
@@ -370,6 +372,8 @@ EMAIL = Life(
     states={
         _E.REQUESTED: "an application asked for an e-mail to be sent",
         _E.SENT: "a mail server has accepted it, and delivers it",
+        _E.BOUNCED: "a mail server told later that it could not be delivered; its reason says how",
+        _E.COMPLAINED: "its reader has reported it as unwanted",
         _E.REFUSED: "it is not sent any more; its reason says why",
     },
     transitions=(
@@ -382,6 +386,9 @@ EMAIL = Life(
             by=OPERATOR,
             when="`billing quarantine discard` or `conclude`; or a restored database cannot know whether it was sent",
         ),
+        *go(_E.SENT, to=_E.BOUNCED, by=WORKER, when="observed: a notice says that it bounced", observed=True),
+        *go(_E.SENT, to=_E.COMPLAINED, by=WORKER, when="observed: a notice says so", observed=True),
+        *go(_E.BOUNCED, to=_E.COMPLAINED, by=WORKER, when="observed: one reader got it after all", observed=True),
         *go(
             _E.REFUSED,
             to=_E.REQUESTED,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from mail_server import MailServer, make_certificate
 from service import Service
+from sqlalchemy import text
 
 import billing
 from billing import database
@@ -72,3 +73,25 @@ def undecided(service: Service) -> list[str]:
 def time_passes(service: Service, email: str, seconds: float = MINUTES_S) -> None:
     service.age(email, seconds)
     service.execute("UPDATE billing.work SET due_at = clock_timestamp() WHERE due_at IS NOT NULL")
+
+
+def sent(service: Service, mail: MailServer) -> str:
+    email = ask_for_email(service)
+    assert service.settle(email, gateway=mailing(service, mail)) == ["sent"]
+    return email
+
+
+def go_on(service: Service, mail: MailServer) -> None:
+    """What was told is matched, and read."""
+    for _ in range(2):
+        service.execute("UPDATE billing.received_events SET match_at = clock_timestamp() WHERE match_at IS NOT NULL")
+        turn(service, mailing(service, mail))
+
+
+def everything(service: Service) -> str:
+    """All rows of all tables."""
+    with database.transaction(service.engine) as session:
+        tables = session.scalars(text("SELECT tablename FROM pg_tables WHERE schemaname = 'billing'")).all()
+        rows = [session.scalars(text(f"SELECT t::text FROM billing.{each} AS t")).all() for each in tables]
+        answers = session.scalars(text("SELECT convert_from(answer, 'UTF8') FROM billing.idempotency_records")).all()
+    return str(rows) + str(answers)

@@ -54,7 +54,7 @@ FLOORS = {
 # What comes from outside comes in through few doors. A package in a row opens all its modules.
 DOORS = {
     "stripe": {"billing.stripe_gateway"},
-    "urllib3": {"billing.transport", "billing.stripe_gateway", "stripe_standin"},
+    "urllib3": {"billing.transport", "billing.stripe_gateway", "jobs.web.sns", "stripe_standin"},
     "boto3": {
         "archive.s3.connection",
         "archive.s3.plain_bucket",
@@ -76,7 +76,7 @@ DOORS = {
         "jobs.config.aws_secrets",
         "jobs.email.ses",
     },
-    "cryptography": {"archive.signing", "archive.verifying.verify"},
+    "cryptography": {"archive.signing", "archive.verifying.verify", "jobs.web.sns"},
     "pyarrow": {"archive"},
     "duckdb": {"archive.queries", "archive.proving.proof"},
     "croniter": {"jobs.road.ticks"},

@@ -333,6 +333,9 @@ class Email(Requested):
         Index("emails_correlated", "correlation_id", postgresql_where=text("correlation_id <> request_id")),
         # What an operator lists: those that were not sent.
         Index("emails_refused", "id", postgresql_where=text("state = 'refused'")),
+        Index("emails_bounced", "id", postgresql_where=text("state IN ('bounced', 'complained')")),
+        # A notice of Amazon SES names this.
+        Index("emails_provider_message", "provider_message", postgresql_where=text("provider_message IS NOT NULL")),
         own_id_shape("eml"),
         provider_id_shape(IdKind.ACCOUNT),
         CheckConstraint("template ~ '^[a-z][a-z0-9_]{0,39}$'", name="template_shape"),

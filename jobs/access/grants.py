@@ -148,7 +148,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
             see=_all("emails"),
             write=_these("id account correlation_id version request_id template recipient locale data"),
         ),
-        "relay": May(see=_these("id account state version correlation_id")),
+        "relay": May(see=_these("id account state version correlation_id provider_message"), change=_these("version")),
         "worker": May(see=_all("emails"), change=_these("state state_since reason version provider_message")),
         "reader": May(see=_all("emails")),
         "operator": May(change=_these("state state_since reason version")),
@@ -251,10 +251,12 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
     "received_events": {
         # The process that the internet reaches writes what it was sent, and reads nothing back.
         "web": May(write=_PUT_EVENTS),
-        # What webhooks missed.
-        "worker": May(write=_PUT_EVENTS),
+        # What webhooks missed; and what was told about an e-mail.
+        "worker": May(see=_these("id type source matched_with"), write=_PUT_EVENTS),
         "relay": May(see=_all("received_events"), change=_these("state match_at matched_with")),
         "reader": May(see=_all("received_events")),
+        # What stands in a mailbox.
+        "operator": May(write=_PUT_EVENTS),
     },
     "work_failures": {
         "worker": May(write=_all("work_failures", but="id happened_at")),

@@ -1,4 +1,4 @@
-"""E-mails: ask for one, see one without sending it, and list those that were not sent."""
+"""E-mails: ask for one, see one without sending it, list those that were not sent, and read what came back."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs.cli.acting import acting
+from jobs.cli.email_bounces import bounces
 from jobs.cli.output import ASKING, Actor, AsJson, clock, print_json, print_line
 from jobs.cli.requests import Correlation, RequestId, Timeout, Wait, answer
 
@@ -20,10 +21,13 @@ Language = Annotated[str | None, typer.Option("--locale", help="As de, pt_BR; wi
 
 
 def add_to(app: typer.Typer) -> None:
-    email = typer.Typer(no_args_is_help=True, help="Ask for an e-mail, preview one, list those that were not sent.")
+    email = typer.Typer(
+        no_args_is_help=True, help="Ask for an e-mail, preview one, list those that were not sent, and read bounces."
+    )
     email.command()(send)
     email.command()(preview)
     email.command("list")(list_emails)
+    email.command()(bounces)
     app.add_typer(email, name="email", rich_help_panel=ASKING)
 
 
@@ -121,7 +125,8 @@ def preview(
 
 
 def list_emails(
-    state: Annotated[str, typer.Option(help="requested, sent or refused.")] = "refused",
+    state: Annotated[str, typer.Option(help="requested, sent, bounced, complained or refused.")] = "refused",
+    bounced: Annotated[bool, typer.Option("--bounced", help="Those that bounced, or were complained about.")] = False,
     most: Annotated[int, typer.Option("--most", min=1, max=10_000, help="So many, the newest first.")] = 50,
     as_json: AsJson = False,
 ) -> None:
@@ -133,11 +138,12 @@ def list_emails(
     \b
     Examples:
       billing email list
+      billing email list --bounced
       billing email list --state requested --most 10
     """
-    from sqlalchemy import select
+    from sqlalchemy import literal_column, select
 
-    from billing.states import EMAIL
+    from billing.states import EMAIL, EmailState
     from billing.tables.entities import Email
     from jobs.cli.opening import opened
     from jobs.process.patience import patiently
@@ -145,7 +151,10 @@ def list_emails(
     if state not in EMAIL.states:
         raise typer.BadParameter(f"--state must be one of {', '.join(EMAIL.states)}")
     columns = (Email.id, Email.template, Email.recipient, Email.state, Email.state_since, Email.reason)
-    wanted = select(*columns).where(Email.state == state).order_by(Email.id.desc()).limit(most)
+    states = (EmailState.BOUNCED, EmailState.COMPLAINED) if bounced else (state,)
+    # Literals, so that the partial index fits.
+    meant = Email.state.in_([literal_column(f"'{each}'") for each in states])
+    wanted = select(*columns).where(meant).order_by(Email.id.desc()).limit(most)
     with opened() as runtime:
         found = patiently(runtime, lambda session: session.execute(wanted).all())
     if as_json:
@@ -157,7 +166,7 @@ def list_emails(
             + (f" ({each.reason})" if each.reason else "")
         )
     if not found:
-        print_line(f"no e-mail is {state}")
+        print_line(f"no e-mail is {' or '.join(states)}")
 
 
 def _read(path: Path) -> Any:

@@ -181,6 +181,14 @@ class Settings(_Queues):
         "Stripe's; not set, only customers (cus_...) get e-mails",
     )
 
+    ses_topics: str | None = Field(
+        None,
+        pattern=r"^arn:aws[a-z-]{0,7}:sns:[a-z0-9-]{3,30}:[0-9]{12}:[A-Za-z0-9_-]{1,256}"
+        r"(, *arn:aws[a-z-]{0,7}:sns:[a-z0-9-]{3,30}:[0-9]{12}:[A-Za-z0-9_-]{1,256}){0,19}$",
+        description="the ARNs of the SNS topics, separated by commas, by which Amazon SES tells `billing serve` of "
+        "bounces and complaints; not set, it takes none",
+    )
+
     s3_endpoint_url: str | None = Field(
         None,
         validation_alias="s3_endpoint_url",
@@ -356,6 +364,11 @@ class Settings(_Queues):
         """The settings of this queue."""
         values = (f"crew_{name}", f"slice_{name}_s", f"workers_{name}", f"memory_{name}_mb", f"recycle_{name}")
         return QueueSettings(*(getattr(self, field) for field in values))
+
+    @property
+    def topics(self) -> frozenset[str]:
+        """The SNS topics whose messages are taken."""
+        return frozenset((self.ses_topics or "").replace(",", " ").split())
 
     @property
     def calls_per_s(self) -> float:

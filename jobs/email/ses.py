@@ -17,6 +17,7 @@ from botocore.exceptions import (
     NoCredentialsError,
 )
 
+from billing.email_notices import OF_SES
 from billing.gateway import Answer, Budget, NoAnswer, NotSent, boot_clock
 from jobs.email.messages import Message
 from jobs.email.outcomes import accepted, not_now, refused
@@ -63,7 +64,7 @@ class Ses:
             return not_now("login_refused")
         except BotoCoreError as error:
             return NoAnswer(type(error).__name__)
-        return accepted(str(done["MessageId"]), livemode=self.livemode)
+        return accepted(f"{OF_SES}{done['MessageId']}", livemode=self.livemode)
 
 
 def _code(error: ClientError) -> str:

@@ -14,6 +14,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 
+from billing.email_notices import OF_SES, message_in
 from billing.gateway import Answer, Budget, NoAnswer, NotSent, boot_clock
 from billing.shapes import message_id
 from billing.transport import cut_at
@@ -23,6 +24,8 @@ from jobs.email.outcomes import accepted, not_now, refused
 
 CONNECT_TIMEOUT_S = 10.0
 _QUEUED = re.compile(r"(?:queued as|\bid=?|\bas)\s+<?([A-Za-z0-9][A-Za-z0-9_.+-]{2,98}[A-Za-z0-9])", re.IGNORECASE)
+
+_OF_SES = re.compile(r"Ok ([0-9a-f]{16}-[0-9a-f-]{36}-[0-9]{6})\s*", re.IGNORECASE)
 
 
 class Smtp:
@@ -121,7 +124,9 @@ class _NotTaken(Exception):
 
 
 def _named(said: bytes) -> str | None:
-    """What the server calls the message, where it says so."""
+    """What the server calls the message, where it says so. Amazon SES says nothing else: `Ok 0102018f...-000000`."""
+    if (of_ses := _OF_SES.fullmatch(said.decode("ascii", "replace"))) and message_in(of_ses[1]):
+        return f"{OF_SES}{of_ses[1]}"
     found = _QUEUED.search(said.decode("ascii", "replace"))
     return found[1] if found and message_id(found[1]) else None
 

@@ -37,7 +37,7 @@ KEPT: Mapping[str, Mapping[str, int | None]] = {
         # its records say which were.
         InvoiceState.REFUSED: None,
     },
-    "email": {EmailState.SENT: 90, EmailState.REFUSED: 90},
+    "email": {EmailState.SENT: 90, EmailState.BOUNCED: 90, EmailState.COMPLAINED: 90, EmailState.REFUSED: 90},
     # Of a switch that probes released: the work and the calls of its probes.
     "switch": {SwitchState.RELEASED: 90},
     "run": {RunState.DONE: 90},

@@ -125,10 +125,12 @@ SELECT count(*) AS unmatched,
   FROM (SELECT received_at FROM billing.received_events WHERE state = 'received' ORDER BY match_at LIMIT :most) AS waiting;
 
 -- name: strange_events
--- Of the last day. Its key or the metadata of its object names an operation of ours, and for an hour none had this id.
+-- Of the last day, and of Stripe's: into a mailbox anybody may write. Its key or the metadata of its object names an
+-- operation of ours, and for an hour none had this id.
 SELECT count(*) AS events
   FROM (SELECT FROM billing.received_events
          WHERE state = 'unknown' AND (operation_id IS NOT NULL OR caused_by IS NOT NULL)
+           AND source IN ('webhook', 'sweep')
            AND received_at > clock_timestamp() - interval '1 day' LIMIT :most) AS strange;
 
 -- name: switches

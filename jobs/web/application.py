@@ -1,11 +1,12 @@
-"""The ASGI application: Stripe's webhooks, and two questions about this process.
+"""The ASGI application: Stripe's webhooks, what Amazon SES tells, and two questions about this process.
 
     POST /webhooks/stripe            events of our own account, and of connected ones
     POST /webhooks/stripe/acct_...   events of this connected account alone
+    POST /email/ses                  what Amazon SES tells about e-mails, if a topic of its is allowed
     GET  /healthz                    the process answers
     GET  /readyz                     and the database takes events
 
-An event is checked and put into the inbox, and nothing else is done about it here. Four routes need no framework.
+An event is checked and put into the inbox, and nothing else is done about it here. Five routes need no framework.
 """
 
 import asyncio
@@ -21,6 +22,8 @@ from billing.events import ADVICE, BODY_MOST, Refused
 from billing.provider_ids import IdKind, is_id
 from billing.tables.received_events import ReceivedEvent
 from jobs.config.secrets import SecretError
+from jobs.web import notices
+from jobs.web.notices import Notices
 
 log = structlog.get_logger()
 
@@ -51,7 +54,7 @@ class Inbox(Protocol):
 
 class Application:
     """`secrets`: those that may have signed; with True, read again. `ready`: None, or why the database takes no event;
-    it is asked in a thread."""
+    it is asked in a thread. `taker`: takes what Amazon SES tells, in a thread; None if no topic is allowed."""
 
     def __init__(
         self,
@@ -60,10 +63,12 @@ class Application:
         ready: Callable[[], str | None],
         *,
         livemode: bool,
+        taker: Notices | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._inbox, self._secrets, self._ready = inbox, secrets, ready
         self._livemode, self._clock = livemode, clock
+        self._notices = taker
         self._asked_at = float("-inf")
         self._unready: str | None = None
 
@@ -84,6 +89,10 @@ class Application:
             if method != "POST":
                 return _not_allowed("POST", "Stripe sends events by POST")
             return await self._take(scope, receive, account)
+        if path == notices.PATH and self._notices is not None:
+            if method != "POST":
+                return _not_allowed("POST", "SNS sends messages by POST")
+            return await self._take_notice(self._notices, scope, receive)
         if path in ("/healthz", "/readyz"):
             if method not in ("GET", "HEAD"):
                 return _not_allowed("GET, HEAD", "only read this")
@@ -91,7 +100,7 @@ class Application:
         return Answer(404, _error("no_such_path", f"this process answers {WEBHOOKS}, /healthz and /readyz"))
 
     async def _take(self, scope: Scope, receive: Receive, account: str | None) -> Answer:
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = _headers(scope)
         body = await _body(headers, receive)
         if isinstance(body, Refused):
             return self._refuse(body)
@@ -114,6 +123,16 @@ class Application:
         except Exception:  # noqa: BLE001 - whatever it is, the event is not stored, and the writer has logged why
             return self._refuse(Refused.BUSY, event)
         return Answer(200, {"received": event.id})
+
+    async def _take_notice(self, taker: Notices, scope: Scope, receive: Receive) -> Answer:
+        body = await _body(_headers(scope), receive)
+        if isinstance(body, Refused):
+            return self._refuse(body)
+        status, told = await asyncio.get_running_loop().run_in_executor(None, taker.take, body)
+        if status == 200:
+            return Answer(200, {"received": told})
+        again = (("retry-after", str(AGAIN_S)),) if status == 503 else ()
+        return Answer(status, _error(told, notices.ADVICE[told]), again)
 
     async def _check(self, body: bytes, header: str | None) -> Refused | None:
         """With fresh secrets if the known ones do not fit: one may have been rolled."""
@@ -138,6 +157,10 @@ class Application:
         if self._unready is not None:
             return Answer(503, _error("not_ready", self._unready), (("retry-after", str(AGAIN_S)),))
         return Answer(200, {"ready": True})
+
+
+def _headers(scope: Scope) -> Mapping[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
 
 
 async def _body(headers: Mapping[str, str], receive: Receive) -> bytes | Refused:

@@ -24,6 +24,8 @@ from jobs.process.runtime import Runtime
 from jobs.process.waiting import until_ready
 from jobs.web.application import Application
 from jobs.web.inbox_writer import InboxWriter
+from jobs.web.notices import Notices
+from jobs.web.sns import Sns
 
 log = structlog.get_logger()
 
@@ -88,7 +90,9 @@ def serve(
         if until_ready(open_all, runtime.forget, stop.is_set, heartbeat, complain) is None:
             return
         with _listening(host, port) as listener, contextlib.closing(InboxWriter(runtime.engine)) as writer:
-            application = Application(writer, secrets, unready, livemode=settings.livemode)
+            topics = settings.topics
+            taker = Notices(Sns(topics), runtime.engine, settings.livemode) if topics else None
+            application = Application(writer, secrets, unready, livemode=settings.livemode, taker=taker)
             log.info("web.listening", host=host, port=listener.getsockname()[1])
             said(f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}")
             _Server(_config(application), heartbeat, stop).run(sockets=[listener])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from mail_server import MailServer
-from mailing import DATA, MINUTES_S, ask_for_email, certificate, mail, mailing, time_passes, turn, undecided
+from mailing import DATA, MINUTES_S, ask_for_email, certificate, everything, mail, mailing, time_passes, turn, undecided
 from service import Service
 from sqlalchemy import text
 
@@ -35,15 +35,6 @@ def exhausted(service: Service, email: str) -> str:
 def conclude(service: Service, email: str, *, it_happened: bool = False) -> None:
     with database.transaction(service.engines["operator"]) as session:
         concluding.conclude(session, email, actor="anna", reason="the server's log", it_happened=it_happened)
-
-
-def everything(service: Service) -> str:
-    """All rows of all tables."""
-    with database.transaction(service.engine) as session:
-        tables = session.scalars(text("SELECT tablename FROM pg_tables WHERE schemaname = 'billing'")).all()
-        rows = [session.scalars(text(f"SELECT t::text FROM billing.{each} AS t")).all() for each in tables]
-        answers = session.scalars(text("SELECT convert_from(answer, 'UTF8') FROM billing.idempotency_records")).all()
-    return str(rows) + str(answers)
 
 
 def test_an_email_is_asked_for_in_the_callers_transaction_and_sent_once(service: Service, mail: MailServer) -> None:

@@ -97,6 +97,23 @@ def test_an_event_is_in_the_inbox_before_it_is_answered(web: Web, service: Servi
     assert received(service) == 1
 
 
+def test_what_amazon_ses_tells_is_taken_only_where_a_topic_is_allowed(
+    web: Web, service: Service, spawn: Callable[..., Child]
+) -> None:
+    topic = "arn:aws:sns:eu-central-1:123456789012:bounces"
+    told = {"Type": "Notification", "MessageId": "22b80b92-fdea", "TopicArn": topic, "Message": "{}", "Timestamp": "t"}
+    told |= {"SignatureVersion": "1", "Signature": "x", "SigningCertURL": "https://evil.example/x.pem"}
+    assert error(web.ask("POST", "/email/ses", json.dumps(told).encode())) == (404, "no_such_path")
+    variables = {"BILLING_WEBHOOK_SECRETS": f"file:{web.secrets}", "BILLING_SES_TOPICS": topic}
+    other = Web(spawn("serve", "--port", "0", **variables), web.secrets)
+    assert error(other.ask("POST", "/email/ses", json.dumps(told).encode())) == (400, "not_of_amazon")
+    assert error(other.ask("POST", "/email/ses", b"{}")) == (400, "not_a_message")
+    assert error(other.ask("GET", "/email/ses")) == (405, "method_not_allowed")
+    large = b" " * (BODY_MOST + 1)
+    assert error(other.ask("POST", "/email/ses", large)) == (413, "too_large")
+    assert received(service) == 0
+
+
 def test_whatever_is_no_webhook_of_stripes_is_refused_and_says_why(web: Web, service: Service) -> None:
     """[25, 39] Forged, replayed, future-dated, of the other mode, too large."""
     body = json.dumps(event()).encode()
