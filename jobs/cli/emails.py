@@ -10,7 +10,9 @@ from jobs.cli.email_bounces import bounces
 from jobs.cli.output import ASKING, Actor, AsJson, clock, print_json, print_line
 from jobs.cli.requests import Correlation, RequestId, Timeout, Wait, answer
 
-Template = Annotated[str, typer.Argument(metavar="TEMPLATE", help="invoice_sent, capture_receipt, or one of yours.")]
+Template = Annotated[
+    str, typer.Argument(metavar="TEMPLATE", help="invoice, capture_receipt, refund_made, or one of yours.")
+]
 Data = Annotated[
     Path,
     typer.Option(
@@ -82,6 +84,9 @@ def preview(
     to_file: Annotated[Path, typer.Option(metavar="FILE", help="Where the page is written; .txt, the text instead.")],
     locale: Language = None,
     name: Annotated[str, typer.Option(help="The name of the recipient, as Stripe has it.")] = "",
+    invoice: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON: the invoice to show, as Stripe's API shows it.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Render one e-mail into a file, with the templates of BILLING_EMAIL_TEMPLATES. Nothing is sent, and nothing read.
@@ -110,6 +115,7 @@ def preview(
             locale=locale,
             sender=sent_by.display_name or sent_by.domain,
             name=name,
+            invoice=_shown(invoice) if invoice is not None else None,
         )
     except NotRendered as error:
         known = ", ".join(templates.names())
@@ -169,12 +175,23 @@ def list_emails(
         print_line(f"no e-mail is {' or '.join(states)}")
 
 
-def _read(path: Path) -> Any:
+def _shown(path: Path) -> Any:
+    from jobs.email.invoices import shown_of
+    from jobs.email.recipients import Unresolved
+
+    data = _read(path, "--invoice")
+    try:
+        return shown_of(data, data["lines"]["data"])
+    except (Unresolved, TypeError, KeyError, AttributeError):
+        raise typer.BadParameter("--invoice: the file holds no invoice as Stripe's API shows it") from None
+
+
+def _read(path: Path, option: str = "--data") -> Any:
     import json
 
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise typer.BadParameter(f"--data: {error.strerror}") from None
+        raise typer.BadParameter(f"{option}: {error.strerror}") from None
     except (ValueError, RecursionError):
-        raise typer.BadParameter("--data: the file holds no JSON") from None
+        raise typer.BadParameter(f"{option}: the file holds no JSON") from None

@@ -1,9 +1,9 @@
 """The gateway of the queue `emails`: who it is for, what it says, and which server takes it, in this order.
 
-    MAIL /email/invoice_sent  →  recipient  →  rendered  →  composed  →  handed over
+    MAIL /email/invoice  →  recipient  →  invoice  →  rendered  →  composed  →  handed over
 
 All but the last changes nothing, so whatever fails there is `not now`, or a refusal, and no e-mail was sent. Reads go
-on to Stripe. The address and the name live in this call only.
+on to Stripe. The address, the name and what an invoice says live in this call only.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from jobs.config.mail_url import Place, Region
 from jobs.config.secrets import Secret, SecretError
 from jobs.config.settings import Settings
 from jobs.config.sources import SettingsError
-from jobs.email import messages
+from jobs.email import invoices, messages
 from jobs.email.messages import Message
 from jobs.email.outcomes import not_now
 from jobs.email.recipients import Recipients, Unresolved, resolver
@@ -39,7 +39,7 @@ class Server(Protocol):
 
 @dataclass(slots=True)
 class Mailing:
-    """A `Gateway` to the mail server. `stripe`: reads customers."""
+    """A `Gateway` to the mail server. `stripe`: reads customers and invoices."""
 
     livemode: bool = field(init=False)
 
@@ -76,12 +76,15 @@ class Mailing:
         asked = {name: values[0] for name, values in parse_qs(request.body).items()}
         data: dict[str, Any] = json.loads(asked["data"])
         to = self.recipients.find(asked["to"], request.account, budget)
+        named = data.get("invoice")
+        invoice = invoices.read(self.stripe, str(named), asked["to"], request.account, budget) if named else None
         rendered = self.templates.render(
             request.path.removeprefix("/email/"),
             data=data,
             locale=asked.get("locale") or to.locale,
             sender=self.sent_by.display_name or self.sent_by.domain,
             name=to.name,
+            invoice=invoice,
         )
         return messages.compose(rendered, key=key, sent_by=self.sent_by, to=to)
 

@@ -3,7 +3,8 @@
 A template is two files, `NAME.txt` and `NAME.html`; the first line of the text is the subject. What they say stands in
 `words.LANGUAGE.toml`, by template. Files in the application's own folder replace those of the package, each by itself,
 and its words go before ours, each by itself. A template sees: `data` (what was asked for), `recipient.name`, `words`,
-`sender`, `locale`, `direction` (`ltr` or `rtl`), and the filters `money`, `day` and `moment`.
+`sender`, `locale`, `direction` (`ltr` or `rtl`), and the filters `money`, `unit`, `count`, `day`, `moment` and
+`apart`. One that shows an invoice sees `invoice`, too (`jobs.email.invoices`).
 
 Values in HTML are escaped, a name that a template does not get is an error, and a template reaches no attribute that
 begins with an underscore: whoever may write a template may not run code here.
@@ -20,7 +21,7 @@ from typing import Any
 
 from babel import Locale, UnknownLocaleError
 from babel.dates import format_date, format_datetime
-from babel.numbers import format_currency
+from babel.numbers import format_currency, format_decimal
 from jinja2 import (
     BaseLoader,
     ChoiceLoader,
@@ -35,13 +36,15 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from billing.currencies import CURRENCIES
 from jobs.config.sources import SettingsError
+from jobs.email.invoices import ShownInvoice
 
 OURS = Path(__file__).parent / "templates"
 DEFAULT = "en"
 """The language of whoever's own has no words."""
 SUBJECT = "Subject: "
-MOST = 200_000
-"""Characters of a page; mail programs cut longer ones (Gmail at 102 KB)."""
+MOST = 1_000_000
+"""Characters of a page: an invoice with 250 lines of 500 characters, each of them escaped. Mail programs cut what is
+long (Gmail at 102 KB) and link to the rest, so what matters stands before the lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,14 @@ class Templates:
             lstrip_blocks=True,
             keep_trailing_newline=True,
         )
-        self._environment.filters |= {"money": _money, "day": _day, "moment": _moment}
+        self._environment.filters |= {
+            "money": _money,
+            "unit": _unit,
+            "count": _count,
+            "day": _day,
+            "moment": _moment,
+            "apart": _apart,
+        }
 
     def names(self) -> list[str]:
         """Every template that can be rendered."""
@@ -85,9 +95,16 @@ class Templates:
         return sorted(found - {"layout"})
 
     def render(
-        self, template: str, *, data: Mapping[str, Any], locale: str | None, sender: str, name: str = ""
+        self,
+        template: str,
+        *,
+        data: Mapping[str, Any],
+        locale: str | None,
+        sender: str,
+        name: str = "",
+        invoice: ShownInvoice | None = None,
     ) -> Rendered:
-        """`name`: the recipient's. Raises NotRendered."""
+        """`name`: the recipient's. `invoice`: what `data` names, as it was read. Raises NotRendered."""
         language = self._locale(locale)
         seen = {
             "data": data,
@@ -97,6 +114,7 @@ class Templates:
             "babel": language,
             "locale": str(language).replace("_", "-"),
             "direction": language.text_direction,
+            **({"invoice": invoice} if invoice is not None else {}),
         }
         try:
             text = self._environment.get_template(f"{template}.txt").render(seen)
@@ -152,6 +170,27 @@ def _money(context: Context, value: Mapping[str, Any]) -> str:
     amount = Decimal(value["minor"]).scaleb(-currency.decimals)
     # CLDR has a space between letters and digits, which Babel leaves out: `KWD 1.500`, not `KWD1.500`.
     return re.sub(r"(?<=[^\W\d_])(?=\d)", "\xa0", format_currency(amount, currency.code, locale=context["babel"]))
+
+
+@pass_context
+def _unit(context: Context, value: Mapping[str, Any]) -> str:
+    """As `_money`, with all decimal places that the amount of one unit has."""
+    currency = CURRENCIES[value["currency"]]
+    amount = Decimal(value["minor"]).scaleb(-currency.decimals).normalize()
+    shown = format_currency(amount, currency.code, locale=context["babel"], decimal_quantization=False)
+    return re.sub(r"(?<=[^\W\d_])(?=\d)", "\xa0", shown)
+
+
+@pass_context
+def _count(context: Context, value: int) -> str:
+    return format_decimal(value, locale=context["babel"])
+
+
+@pass_context
+def _apart(context: Context, value: str) -> str:
+    """In a text from right to left: isolated, so that a number or a name in it does not turn the rest around. Source:
+    Unicode's bidirectional algorithm, UAX #9, 2.6."""
+    return f"\u2068{value}\u2069" if context["direction"] == "rtl" else value
 
 
 @pass_context

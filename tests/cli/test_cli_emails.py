@@ -68,7 +68,7 @@ def test_a_preview_is_a_file_and_sends_nothing(run: Run, service: Service, data:
     shown = run(*words, "--to-file", str(text), "--json").json
     assert (shown["locale"], "<html" in text.read_text()) == ("ar", False)
     absent = run("email", "preview", "absent", "--data", data, "--to-file", str(page))
-    assert "There are: capture_receipt, invoice_sent, refund_made" in absent.err.replace("\n", " ")
+    assert "There are: capture_receipt, invoice, invoice_sent, refund_made" in absent.err.replace("\n", " ")
     assert "--to-file: " in run(*words, "--to-file", str(tmp_path / "no" / "where.html")).err
 
 

@@ -12,6 +12,7 @@ from jobs.email.rendering import OURS, NotRendered, Rendered, Templates
 
 DATA = {"amount": {"minor": 123456, "currency": "EUR"}, "order": "order-42", "date": "2026-11-30"}
 TEMPLATES = ("capture_receipt", "invoice_sent", "refund_made")
+"""Those that need nothing but `data`."""
 LANGUAGES = tuple(sorted(path.name.split(".")[1] for path in OURS.glob("words.*.toml")))
 
 
@@ -33,7 +34,7 @@ def test_every_template_is_whole_in_every_language(template: str, locale: str) -
         assert "%(" not in page
         assert "{{" not in page
     assert "order-42" not in bare.html
-    assert Templates().names() == sorted(TEMPLATES)
+    assert Templates().names() == sorted((*TEMPLATES, "invoice"))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_a_name_is_shown_as_it_is_and_nothing_of_it_is_carried_out(name: str) ->
         ("{{ ''.__class__.__mro__ }}", "template_failed"),
         ("{{ self.__init__.__globals__ }}", "template_failed"),
         ("{% for n in range(10**9) %}x{% endfor %}", "template_failed"),
-        ("{{ 'x' * 300000 }}", "template_failed"),
+        ("{{ 'x' * 3000000 }}", "template_failed"),
         ("{% if %}", "template_failed"),
         ("{% include '/etc/passwd' %}", "no_such_template"),
         ("{% include '../rendering.py' %}", "no_such_template"),
