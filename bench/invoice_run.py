@@ -64,6 +64,7 @@ class Roles:
 
     servers: LocalServers
     settings: Mapping[str, str]
+    queue: str = "invoices"
     children: dict[str, list[Child]] = field(default_factory=lambda: defaultdict(list))
     ended_ms: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     killed: int = 0
@@ -78,7 +79,7 @@ class Roles:
         child.kill()
         self.children["worker"].remove(child)
         self.killed += 1
-        self.start("worker", "invoices")
+        self.start("worker", self.queue)
 
     def cpu_ms(self) -> dict[str, float]:
         servers = {"postgres": self.servers.postgres, "redis": self.servers.valkey, "stand-in": self.servers.standin}

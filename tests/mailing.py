@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mail_server import MailServer, make_certificate
+from mail_server import MailServer
 from service import Service
 from sqlalchemy import text
 
 import billing
+from bench.mail_server import make_certificate
 from billing import database
 from jobs.config import mail_url
 from jobs.email.mailing import Mailing

@@ -3,16 +3,18 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from uuid import uuid4
 from xml.etree import ElementTree
 
 import psycopg
 import pytest
+from mailing import ask_for_email
 from service import Service
 from sqlalchemy.engine import make_url
 
-from bench import invoice_mix, invoice_run, invoices
+from bench import emails, invoice_mix, invoice_run, invoices
 from bench.archive import Life
 from bench.growth import Growth
 from bench.purge import Purge
@@ -81,6 +83,37 @@ def test_invoices_of_every_kind_under_faults_are_made_once_and_as_asked() -> Non
     assert (found["invoices"], found["differences"]) == (40, [])
     assert found["lines"] > 1000
     assert set(found["cpu_ms_an_invoice"]) == {"relay", "worker", "postgres", "redis", "stand-in", "asking"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_emails_to_a_server_that_fails_come_once_or_are_known_to_be_in_doubt() -> None:
+    """As ten thousand, with another seed and workers that are killed more often."""
+    program = [sys.executable, "-m", "bench.emails", "--count", "120", "--seed", "7", "--kill-every-s", "2", "--json"]
+    run = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    assert (found["emails"], found["differences"]) == (120, [])
+    assert found["came"] <= 120
+    assert found["met"]
+    assert found["undecided"] >= found["met"].get("taken, and the answer lost", 0)
+    assert set(found["cpu_ms_an_email"]) == {"relay", "worker", "postgres", "redis", "stand-in"}
+
+
+def test_an_email_that_came_twice_or_is_lost_is_a_difference(service: Service) -> None:
+    """The control of the comparison that the test above ends with."""
+    lost, twice, well, unasked = (ask_for_email(service) for _ in range(4))
+    sent = "UPDATE billing.emails SET state = 'sent' WHERE id = :id"
+    told = (
+        "INSERT INTO billing.facts (topic, entity_type, entity_id, entity_version, actor, payload)"
+        " VALUES ('email.sent', 'email', :id, 2, 'test', '{}')"
+    )
+    for email in (lost, twice, well):
+        service.execute(sent, id=email)
+        service.execute(told, id=email)
+    came = Counter({f"{twice}.g1": 2, f"{well}.g1": 1, f"{unasked}.g1": 1, "eml_other.g1": 1})
+    with psycopg.connect(make_url(service.url).set(drivername="postgresql").render_as_string(False)) as postgres:
+        found = emails.differences({lost, twice, well, unasked, "eml_gone"}, postgres, came)
+    assert {each.partition(":")[0] for each in found} == {lost, twice, unasked, "eml_other", "eml_gone"}
 
 
 def test_an_invoice_that_is_there_twice_or_is_not_as_asked_is_a_difference(service: Service) -> None:
