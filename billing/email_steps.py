@@ -82,7 +82,10 @@ def _apply_notices(loaded: LoadedOperation, _outcome: Learned, _data: Json, _why
         return []
     set_state(row, found)
     row.reason = told.why
-    return [new_fact(row, found, template=row.template, account=row.account or OWN, why=told.why)]
+    about = {"template": row.template, "account": row.account or OWN, "why": told.why}
+    if found is EmailState.COMPLAINED:
+        return [new_fact(row, "complained", **about)]
+    return [new_fact(row, "bounced", **about)]
 
 
 READ_NOTICES = Step(

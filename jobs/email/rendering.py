@@ -114,8 +114,9 @@ class Templates:
             "babel": language,
             "locale": str(language).replace("_", "-"),
             "direction": language.text_direction,
-            **({"invoice": invoice} if invoice is not None else {}),
         }
+        if invoice is not None:
+            seen["invoice"] = invoice
         try:
             text = self._environment.get_template(f"{template}.txt").render(seen)
             html = self._environment.get_template(f"{template}.html").render(seen)

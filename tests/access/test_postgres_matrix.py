@@ -264,9 +264,10 @@ TRIES = [
         "put an event into the inbox",
         "INSERT INTO billing.received_events (id, type, livemode, created_at, source)"
         " VALUES ('evt_2', 'charge.captured', false, now(), 'webhook')",
-        "web worker",
+        "web worker operator",
     ),
-    one("read the inbox", "SELECT id FROM billing.received_events", "relay reader operator"),
+    one("read the inbox", "SELECT id FROM billing.received_events", "relay worker reader operator"),
+    one("read whose object an event names", "SELECT object_id FROM billing.received_events", "relay reader operator"),
     one("say that an event is nobody's", "UPDATE billing.received_events SET state = 'unknown'", "relay"),
     one("remove an event", "DELETE FROM billing.received_events"),
     one("forget old events", "SELECT billing.forget_events(interval '30 days', 1)", "worker operator"),

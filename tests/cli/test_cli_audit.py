@@ -33,6 +33,7 @@ from jobs.config.settings import Settings, variable
 from jobs.local.servers import LocalServers
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operate" / "audit.md").read_text()
+VERSIONS = Path(__file__).parents[2] / "billing" / "migrations" / "versions"
 
 CHANGING = {
     "access apply",
@@ -102,6 +103,7 @@ READING = {
     "differences show",
     # Except for one empty object, which tests that the bucket refuses to delete it.
     "doctor",
+    "email bounces",
     "email list",
     "email preview",
     "explain",
@@ -409,7 +411,9 @@ def test_a_migration_is_recorded_before_and_after_it_and_not_where_nothing_is_mi
         assert ran.status == 0, ran.err
     (told,) = listed(run)
     assert (told["command"], told["about"], told["outcome"]) == ("migrate", migrate.head(), "done")
-    assert told["count"] == int(migrate.head()) - 10
+    # Their numbers may have gaps.
+    later = [each for each in VERSIONS.glob("[0-9]*.py") if each.name[:4] > "0010"]
+    assert told["count"] == len(later)
     assert told["at"] < told["ended_at"]
 
 

@@ -6,6 +6,7 @@ from uuid import uuid4
 from compared import differences, open_classes, reconcile, settled
 from mailing import ask_for_email
 from protocol_model import error, intent, response
+from reports import delivery_report, feedback_report
 from service import Service, Through
 from sqlalchemy.orm import Session
 from transitions import DECLARED, DRAWN, walks
@@ -17,12 +18,14 @@ from archive.writing.batch_size import BatchSize
 from archive.writing.writer import Writer
 from billing import database, inbox
 from billing.calls import Call
+from billing.email_notices import event_of as event_of_notice
 from billing.events import event_of
 from billing.gateway import Answer, NotSent, Request, Response
 from billing.learned import Learned
 from billing.schedules import SCHEDULES
 from billing.steps import LookResult
 from billing.tables.entities import Capture, Invoice, Refund
+from jobs.email.reports import read as read_report
 from jobs.local.seaweed import SeaweedFS
 from jobs.reconciliation import differences as by_hand
 from jobs.road import concluding, housekeeping, ticks
@@ -631,6 +634,28 @@ def test_an_undecided_email_is_concluded_by_an_operator(service: Service) -> Non
         with database.transaction(service.engines["operator"]) as session:
             concluding.conclude(session, email, actor="anna", reason="the server's log", it_happened=it_happened)
         assert service.status(email).state == state
+
+
+def told(service: Service, *messages: bytes) -> None:
+    """They come, and are matched and read."""
+    notices = [notice for raw in messages if (notice := read_report(raw)) is not None]
+    with database.transaction(service.engines["operator"]) as session:
+        inbox.put(session, [event_of_notice(each, livemode=False) for each in notices])
+    for _ in range(2):
+        service.relay.round()
+        service.work_off("emails")
+
+
+@walks("email sent → bounced, complained", "email bounced → complained")
+def test_an_email_comes_back_or_is_complained_about(service: Service) -> None:
+    first, call = prepared_email(service)
+    service.report(call, ACCEPTED)
+    second, call = prepared_email(service)
+    service.report(call, ACCEPTED)
+    told(service, delivery_report(first), feedback_report(second))
+    assert [service.status(each).state for each in (first, second)] == ["bounced", "complained"]
+    told(service, feedback_report(first))
+    assert service.status(first).state == "complained"
 
 
 @walks("email refused → requested by operator")

@@ -69,7 +69,7 @@ def test_what_only_an_operator_could_still_change_is_final() -> None:
         "void": {"voided", "refused", "expired"},
         "refund": {"succeeded", "failed", "canceled", "refused"},
         "invoice": {"sent", "unpaid", "paid", "uncollectible", "voided", "refused"},
-        "email": {"sent", "refused"},
+        "email": {"sent", "bounced", "complained", "refused"},
         "switch": {"released"},
         "run": {"done"},
     }
