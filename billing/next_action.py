@@ -327,8 +327,8 @@ OF_AN_EMAIL: Mapping[Cause, tuple[str, str | None, str]] = {
     Cause.UNDECIDED: (
         "no answer to the whole message came, so it may have been sent, and a mail server cannot be asked{said_too}",
         "billing quarantine conclude {id} --reason WHY",
-        "first read the mail server's log: the Message-ID begins with {id}. docs/moves/email.md says how to conclude that "
-        "it was sent. Do not ask for it again under another request id before that",
+        "first read the mail server's log: the Message-ID begins with {id}; docs/moves/email.md says how to conclude "
+        "that it was sent. Do not ask for it again under another request id before that",
     ),
     Cause.IN_FLIGHT: (
         "a worker is handing it to the mail server; if it does not report, it counts as undecided after {lease}",
