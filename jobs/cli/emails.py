@@ -1,25 +1,14 @@
 """E-mails: ask for one, see one without sending it, list those that were not sent, and read what came back."""
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from jobs.cli.acting import acting
 from jobs.cli.email_bounces import bounces
+from jobs.cli.email_preview import Data, Language, Template, preview, read_json
 from jobs.cli.output import ASKING, Actor, AsJson, clock, print_json, print_line
 from jobs.cli.requests import Correlation, RequestId, Timeout, Wait, answer
-
-Template = Annotated[
-    str, typer.Argument(metavar="TEMPLATE", help="invoice, capture_receipt, refund_made, or one of yours.")
-]
-Data = Annotated[
-    Path,
-    typer.Option(
-        "--data", metavar="FILE", help='JSON: what it is about, as {"amount": {"minor": 1999, "currency": "EUR"}}.'
-    ),
-]
-Language = Annotated[str | None, typer.Option("--locale", help="As de, pt_BR; without it, the recipient's own.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -58,7 +47,7 @@ def send(
     import billing
 
     with acting("email send", actor) as act:
-        about = _read(data)
+        about = read_json(data)
         receipt = act.inside(
             lambda session: billing.request_email(
                 session,
@@ -76,58 +65,6 @@ def send(
         )
         told = f"{template} to {to}"
         answer(act, receipt.email_id, told, receipt.new, wait=wait, timeout_s=timeout_s, as_json=as_json)
-
-
-def preview(
-    template: Template,
-    data: Data,
-    to_file: Annotated[Path, typer.Option(metavar="FILE", help="Where the page is written; .txt, the text instead.")],
-    locale: Language = None,
-    name: Annotated[str, typer.Option(help="The name of the recipient, as Stripe has it.")] = "",
-    invoice: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="JSON: the invoice to show, as Stripe's API shows it.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Render one e-mail into a file, with the templates of BILLING_EMAIL_TEMPLATES. Nothing is sent, and nothing read.
-
-    \b
-    Example:
-      billing email preview invoice_sent --data invoice.json \\
-          --locale ar --to-file /tmp/invoice.html
-    """
-    from billing.emails import bounded
-    from jobs.config.loading import load
-    from jobs.config.sources import SettingsError
-
-    try:
-        from jobs.email.messages import sender
-        from jobs.email.rendering import NotRendered, Templates
-    except ImportError:
-        raise SettingsError("e-mails need the extra `email`: pip install 'billing-reference[email]'") from None
-    settings = load()
-    sent_by = sender(settings.email_from or "Example <billing@example.com>")
-    templates = Templates(settings.email_templates)
-    try:
-        rendered = templates.render(
-            template,
-            data=bounded(_read(data)),
-            locale=locale,
-            sender=sent_by.display_name or sent_by.domain,
-            name=name,
-            invoice=_shown(invoice) if invoice is not None else None,
-        )
-    except NotRendered as error:
-        known = ", ".join(templates.names())
-        raise typer.BadParameter(f"{template} is not rendered: {error}. There are: {known}") from None
-    try:
-        to_file.write_text(rendered.text if to_file.suffix == ".txt" else rendered.html, encoding="utf-8")
-    except OSError as error:
-        raise typer.BadParameter(f"--to-file: {error.strerror}") from None
-    if as_json:
-        print_json({"subject": rendered.subject, "locale": rendered.locale, "file": str(to_file)})
-    else:
-        print_line(f"{rendered.subject} ({rendered.locale}): {to_file}")
 
 
 def list_emails(
@@ -173,25 +110,3 @@ def list_emails(
         )
     if not found:
         print_line(f"no e-mail is {' or '.join(states)}")
-
-
-def _shown(path: Path) -> Any:
-    from jobs.email.invoices import shown_of
-    from jobs.email.recipients import Unresolved
-
-    data = _read(path, "--invoice")
-    try:
-        return shown_of(data, data["lines"]["data"])
-    except (Unresolved, TypeError, KeyError, AttributeError):
-        raise typer.BadParameter("--invoice: the file holds no invoice as Stripe's API shows it") from None
-
-
-def _read(path: Path, option: str = "--data") -> Any:
-    import json
-
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise typer.BadParameter(f"{option}: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise typer.BadParameter(f"{option}: the file holds no JSON") from None

@@ -9,6 +9,8 @@ from mail_server import MailServer
 from mailing import ask_for_email, certificate, mail, mailing, time_passes, turn
 from service import Service
 
+from billing.tables.entities import Invoice
+
 __all__ = ["certificate", "mail"]
 
 
@@ -70,6 +72,24 @@ def test_a_preview_is_a_file_and_sends_nothing(run: Run, service: Service, data:
     absent = run("email", "preview", "absent", "--data", data, "--to-file", str(page))
     assert "There are: capture_receipt, invoice, invoice_sent, refund_made" in absent.err.replace("\n", " ")
     assert "--to-file: " in run(*words, "--to-file", str(tmp_path / "no" / "where.html")).err
+
+
+def test_the_e_mail_of_an_invoice_at_stripe_is_previewed_as_its_customer_would_get_it(
+    run: Run, service: Service, tmp_path: Path
+) -> None:
+    invoice = service.ask_for_invoice()
+    assert service.settle(invoice) == ["sent"]
+    at_stripe = str(service.row(Invoice, invoice).stripe_invoice)
+    page = tmp_path / "out.html"
+    words = ("email", "preview", "invoice", "--to-file", str(page))
+    made = run(*words, "--of", at_stripe)
+    assert made.status == 0, made.err
+    assert "3 seats" in page.read_text()
+    assert service.row(Invoice, invoice).number in page.read_text()
+    for wrong in ("in_absent", "inv_1", "in_1/../../v1/balance"):
+        refused = run(*words, "--of", wrong)
+        assert (refused.status, "--of: no_such_invoice" in refused.err.replace("\n", " ")) == (2, True), refused.err
+    assert "not both" in run(*words, "--of", at_stripe, "--invoice", str(page)).err
 
 
 def test_refused_emails_are_listed_as_tasks(run: Run, service: Service, mail: MailServer) -> None:
