@@ -180,6 +180,13 @@ class Service:
         self.by_hand(f"/v1/customers/{customer}", f"invoice_settings[default_payment_method]={method}")
         return customer, method
 
+    def payer_despite_faults(self) -> str:
+        """As `payer`, the customer alone."""
+        customer = self.by_hand_despite_faults("/v1/customers", CUSTOMER)
+        method = self.by_hand_despite_faults("/v1/payment_methods/pm_card_visa/attach", f"customer={customer}")
+        self.by_hand_despite_faults(f"/v1/customers/{customer}", f"invoice_settings[default_payment_method]={method}")
+        return customer
+
     def customer_despite_faults(self) -> str:
         return self.by_hand_despite_faults("/v1/customers", CUSTOMER)
 
@@ -238,6 +245,13 @@ class Service:
                 amount=amount and billing.Money(amount, "USD"),
                 request_id=f"return-{self._asked}",
                 **more,
+            ).refund_id
+
+    def ask_for_refund_of_invoice(self, invoice: str, **more: Any) -> str:
+        self._asked += 1
+        with database.transaction(self.engines["application"]) as session:
+            return billing.request_refund(
+                session, invoice=invoice, request_id=f"return-{self._asked}", **more
             ).refund_id
 
     def compensate(self, capture: str, **more: Any) -> str:

@@ -21,12 +21,13 @@ from service import IN_PARTS, Service, eventually
 from sqlalchemy import select, text
 from webhooks import send_to, serving
 
+import billing
 from billing import database
 from billing.idempotency import MAX_ROTATIONS
 from billing.learned import Learned
 from billing.schedules import BY_NAME, SCHEDULES, Schedule
 from billing.states import RunState
-from billing.tables.entities import Capture, Invoice, Void
+from billing.tables.entities import Capture, Invoice, Refund, Void
 from billing.tables.idempotency_records import Record
 from billing.tables.received_events import ReceivedEvent
 from billing.tables.scheduled_runs import ScheduledRun
@@ -38,13 +39,18 @@ from jobs.road import ticks
 CHAOS_S = float(os.environ.get("BILLING_TEST_CHAOS_S", "15"))
 SEED = int(os.environ.get("BILLING_TEST_SEED", "20261125"))
 
-NO_REFUND = "/(capture|cancel|customers|payment_intents|invoices|add_lines|finalize|send)$"
+NO_REFUND = "/(capture|cancel|customers|payment_intents|invoices|add_lines|finalize|send|pay)$"
 """An error that Stripe keeps of a refund leaves it to a person: it may still be carried out, and no list shows that."""
 FAULTS = [
     {"fault": "drop_before", "method": "POST", "probability": 0.03},
     {"fault": "drop_after_commit", "method": "POST", "probability": 0.04},
     {"fault": "500_saved", "method": "POST", "path": NO_REFUND, "probability": 0.02},
-    {"fault": "500_with_effect", "method": "POST", "path": "/(capture|cancel|refunds|finalize)$", "probability": 0.02},
+    {
+        "fault": "500_with_effect",
+        "method": "POST",
+        "path": "/(capture|cancel|refunds|finalize|pay)$",
+        "probability": 0.02,
+    },
     {"fault": "429_rate", "probability": 0.03},
     {"fault": "429_lock_saved", "method": "POST", "path": NO_REFUND, "probability": 0.02},
     {"fault": "truncate_body", "probability": 0.02},
@@ -72,21 +78,26 @@ class Asking:
 
     def __init__(self, service: Service, rng: random.Random) -> None:
         self._service, self._rng = service, rng
-        self._customers = self._customer()
+        self._customers = self._customer(service.customer_despite_faults)
+        self._payers = self._customer(service.payer_despite_faults)
         self.ends: dict[str, str] = {}
         self.parts: dict[str, list[int]] = {}
         """By payment intent, the parts that are captured of it."""
         self.runs: list[str] = []
 
-    def _customer(self) -> Iterator[str]:
+    @staticmethod
+    def _customer(make: Callable[[], str]) -> Iterator[str]:
         while True:
-            yield from repeat(self._service.customer_despite_faults(), INVOICES_EACH)
+            yield from repeat(make(), INVOICES_EACH)
 
     def all_moves(self) -> None:
         service = self._service
         intents = service.intents(self._rng.randint(1, 8))
         self.ends |= {service.ask_for_capture(intent): "captured" for intent in intents}
         self.ends[service.ask_for_invoice(next(self._customers))] = "sent"
+        charged = service.ask_for_invoice(next(self._payers), collect=billing.ChargeAutomatically())
+        self.ends[charged] = "paid"
+        self._refund_of_invoice()
         self.ends[service.ask_for_void(*service.intents())] = "voided"
         self._two_parts()
         self._refund()
@@ -111,8 +122,20 @@ class Asking:
         if captures:
             self.ends[self._service.ask_for_refund(self._rng.choice(captures))] = "succeeded"
 
+    def _refund_of_invoice(self) -> None:
+        """Of one that was charged, if there is one of which nothing was given back yet."""
+        with database.transaction(self._service.engine) as session:
+            left = select(Invoice.id).where(Invoice.state == "paid", Invoice.id.in_(self.charged()))
+            left = left.where(Invoice.id.not_in(select(Refund.invoice_id).where(Refund.invoice_id.is_not(None))))
+            invoice = session.scalars(left.order_by(Invoice.id).limit(1)).one_or_none()
+        if invoice:
+            self.ends[self._service.ask_for_refund_of_invoice(invoice)] = "succeeded"
+
     def of(self, kind: str) -> list[str]:
         return [each for each in self.ends if each.startswith(f"{kind}_")]
+
+    def charged(self) -> list[str]:
+        return [each for each in self.of("inv") if self.ends[each] == "paid"]
 
 
 class Processes:
@@ -202,7 +225,7 @@ def _everything_ends(service: Service, processes: Processes, asking: Asking) -> 
     wait_for(asking.ends)
     print(f"{len(settled)} calls met a fault with each of their keys, and were made by hand")
     # What Stripe alone tells: of some invoices by webhooks, and of those whose webhooks are lost by its list of events.
-    invoices = asking.of("inv")
+    invoices = [each for each in asking.of("inv") if asking.ends[each] == "sent"]
     told, lost = invoices[::2], invoices[1::2]
     _pay(service, told)
     wait_for(dict.fromkeys(told, "paid"))
@@ -271,7 +294,9 @@ def _compare_effects(service: Service, asking: Asking) -> None:
         voided = session.scalars(select(Void.payment_intent).where(Void.id.in_(asking.of("void")))).all()
     in_full = [(intent, 1999) for intent in intents if intent not in asking.parts]
     in_parts = [(intent, amount) for intent, amounts in asking.parts.items() for amount in amounts]
-    assert taken == Counter([*in_full, *in_parts])
+    charged = _charged(service)
+    assert len(charged) == len(asking.charged())
+    assert taken == Counter([*in_full, *in_parts, *charged])
     canceled = Counter(effect["id"] for effect in service.effects("payment_intent.canceled"))
     # Stripe itself cancels the intent of an invoice that is paid otherwise.
     assert {each: canceled[each] for each in (*intents, *voided) if each in canceled} == dict.fromkeys(voided, 1)
@@ -280,6 +305,13 @@ def _compare_effects(service: Service, asking: Asking) -> None:
     finalized = Counter(effect["id"] for effect in service.effects("invoice.finalized"))
     assert len(finalized) == len(asking.of("inv"))
     assert set(finalized.values()) <= {1}
+
+
+def _charged(service: Service) -> list[tuple[str, int]]:
+    """What was charged for invoices: each payment intent, and its amount."""
+    payments = service.read_list("/v1/invoice_payments", status="paid")
+    paid = [(each["payment"].get("payment_intent"), each["amount_paid"]) for each in payments]
+    return [(str(intent), amount) for intent, amount in paid if intent is not None]
 
 
 def _prove(service: Service, directory: Path) -> None:
