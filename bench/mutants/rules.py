@@ -46,6 +46,8 @@ BULK = "tests/cli/test_cli_bulk.py"
 INVOICE = "tests/protocol/test_invoice_rules.py"
 AS_ASKED = "tests/moves/test_invoices_as_asked.py"
 LINES = "tests/crash/test_invoices_in_batches.py"
+CHARGED = "tests/moves/test_invoices_charged.py"
+HISTORIES = "tests/observing/test_invoice_histories.py"
 AMOUNTS = "tests/face/test_invoice_amounts.py"
 
 RULES = (
@@ -430,6 +432,42 @@ RULES = (
         "if wrong := differences(invoice, total=row.final_minor, currency=row.currency.lower()):",
         "if wrong := differences(invoice, currency=row.currency.lower()):",
         "tests/protocol/test_steps.py",
+    ),
+    # Invoices: what is charged.
+    Rule(
+        "what is charged is not sent, and what is sent is not charged",
+        "billing/invoices.py",
+        "return PAY if invoice_terms.is_charged(row) else SEND",
+        "return SEND if invoice_terms.is_charged(row) else PAY",
+        f"{CHARGED}::test_an_invoice_is_charged_once_and_is_paid_and_nothing_is_sent",
+    ),
+    Rule(
+        "what was attempted is not charged under a new key",
+        "billing/invoice_payments.py",
+        'return invoice.get("attempt_count") != 0 or invoice.get("attempted") is not False',
+        "return False",
+        f"{CHARGED}::test_whatever_happens_to_the_answer_it_is_charged_at_most_once",
+    ),
+    Rule(
+        "a payment that is under way is no decline and is not repeated",
+        "billing/invoice_payments.py",
+        "return LookResult(Learned.FOUND_FREE, invoice, PROCESSING)",
+        "return LookResult(Learned.ABSENT, invoice, PROCESSING)",
+        "tests/protocol/test_what_calls_find.py",
+    ),
+    Rule(
+        "a payment of another total needs a decision",
+        "billing/invoice_payments.py",
+        "return judgment(differences(invoice, total=of.minor))",
+        "return judgment([])",
+        f"{CHARGED}::test_a_success_about_another_total_needs_a_decision",
+    ),
+    Rule(
+        "what was paid and tried only grows",
+        "billing/invoice_row.py",
+        "more_paid = type(amount) is int and amount > (row.paid_minor or 0)",
+        "more_paid = type(amount) is int and amount != (row.paid_minor or 0)",
+        f"{HISTORIES}::test_looks_that_are_settled_in_any_order_lead_only_forward",
     ),
     # Observing and webhooks.
     Rule(
