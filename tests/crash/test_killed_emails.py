@@ -8,7 +8,8 @@ Each victim finds nothing in its queue but its own e-mail, so a boundary means t
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from enumerated import ALL, SEED
@@ -18,6 +19,7 @@ from service import Service
 from worker import KILLED, fork_worker, reap
 
 from billing import database
+from billing.tables.entities import Invoice
 from jobs.road import concluding
 
 __all__ = ["certificate", "mail"]
@@ -73,10 +75,10 @@ def dies(service: Service, mail: MailServer, at: str) -> bool:
     return True
 
 
-def carry_out(service: Service, mail: MailServer, customer: str, *deaths: str) -> tuple[str, int] | None:
+def carry_out(service: Service, mail: MailServer, customer: str, *deaths: str, **shows: Any) -> tuple[str, int] | None:
     """What becomes of an e-mail whose workers die there, one after the other; None if the last of them comes to its
     end."""
-    email = ask_for_email(service, customer)
+    email = ask_for_email(service, customer, **shows)
     died = True
     for at in deaths:
         service.relay.round()
@@ -88,23 +90,38 @@ def carry_out(service: Service, mail: MailServer, customer: str, *deaths: str) -
 
 
 def every_death(
-    service: Service, mail: MailServer, customer: str, *before: str
+    service: Service, mail: MailServer, customer: str, *before: str, **shows: Any
 ) -> Iterator[tuple[str, tuple[str, int]]]:
     for name in BOUNDARIES:
         for count in range(1, 20):
             at = f"{name}:{count}"
-            if (ended := carry_out(service, mail, customer, *before, at)) is None:
+            if (ended := carry_out(service, mail, customer, *before, at, **shows)) is None:
                 break
             yield at, ended
 
 
+def an_invoice(service: Service, customer: str) -> dict[str, Any]:
+    invoice = service.ask_for_invoice(customer)
+    assert service.settle(invoice) == ["sent"]
+    return {"template": "invoice", "data": {"invoice": service.row(Invoice, invoice).stripe_invoice}}
+
+
+SHOWS: dict[str, Callable[[Service, str], dict[str, Any]]] = {
+    "values": lambda _service, _customer: {},
+    "an invoice": an_invoice,
+}
+"""What an e-mail shows: what was passed, or an invoice that is read at Stripe right before."""
+
+
+@pytest.mark.parametrize("what", SHOWS)
 def test_a_worker_killed_at_any_boundary_of_an_email_sends_one_or_leaves_a_recorded_unknown(
-    service: Service, mail: MailServer
+    service: Service, mail: MailServer, what: str
 ) -> None:
     customer = service.customer()
-    found = dict(every_death(service, mail, customer))
+    shows = SHOWS[what](service, customer)
+    found = dict(every_death(service, mail, customer, **shows))
     for at in ("in RCPT", "in DATA"):
-        ended = carry_out(service, mail, customer, at)
+        ended = carry_out(service, mail, customer, at, **shows)
         assert ended is not None
         found[at] = ended
     assert found == ENDS
