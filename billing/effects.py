@@ -217,7 +217,10 @@ def _advance(context: Context, record: Record | None, seen: Reading | LookResult
         step, why = context.operation.steps(record.step), seen.why if seen else ""
         match next_move(record, now, timing, step.rules, loaded.rotations(record.step)):
             case Done(outcome, by_itself):
+                told = len(loaded.facts)
                 conclude(loaded, record, step, outcome, (seen and seen.data) or {}, why or by_itself, now)
+                new = tuple(loaded.facts[told:])
+                loaded.begun.extend(context.operation.begins(loaded, new, context.call_settings))
                 record = seen = None
             case Rotate():
                 record = opened = rotate(loaded, record, now, context.call_settings)

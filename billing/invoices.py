@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from billing import invoice_terms, observing, row_io, statements
+from billing import invoice_emails, invoice_terms, observing, row_io, statements
 from billing.duplicate_drafts import duplicates_step, step_named
 from billing.errors import InvalidRequest
 from billing.facts import new_fact
@@ -150,6 +150,7 @@ def _shown(session: Session, row: Invoice) -> dict[str, Any]:
         "due_date": _due_date(row),
         "stripe_invoice": row.stripe_invoice,
         "number": row.number,
+        **invoice_emails.shown(session, row),
         "collect": (row.terms or {}).get("collect", "send_invoice"),
         "paid_minor": row.paid_minor,
         "attempts": row.attempts,
@@ -203,6 +204,7 @@ OPERATION = Operation(
     next_step=next_step,
     steps=_step,
     observe=observe,
+    begins=invoice_emails.begin_with,
     scope="invoices",
     amount="final_minor",
     business=(

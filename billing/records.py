@@ -1,5 +1,6 @@
 """The life of one record: planned, sent, and in the end answered or disproved. One function for each event."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -31,6 +32,8 @@ class CallSettings:
     timing: Timing
     own_account: str | None = None
     """The provider's id of our own account: a key of another one gets 404 for everything that is ours."""
+    mails_invoices: Callable[[str | None], bool] = lambda _account: False
+    """Whether this service e-mails the invoices of this account, and not Stripe (`billing.invoice_emails`)."""
 
 
 def plan(loaded: LoadedOperation, step: Step, call_settings: CallSettings) -> Record:

@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from billing.facts import NOTICED
+from billing.records import CallSettings
 from billing.steps import LoadedOperation, Step
 from billing.tables.entities import Entity
 from billing.tables.facts import Fact
@@ -180,6 +181,9 @@ class Operation:
     Empty: one index holds all."""
     shown: Callable[[Session, Any], Mapping[str, Any]] = lambda _session, _row: {}
     """(session, row) -> what was asked for, beside what all requests have. No text that may name a person."""
+    begins: Callable[[LoadedOperation, Sequence[Fact], CallSettings], list[Entity]] = lambda *_: []
+    """(operation, its new facts, settings) -> rows of other operations that begin with what they tell, in the same
+    transaction. It adds their first facts to `LoadedOperation.facts`."""
     comes_after: Callable[[LoadedOperation], str | None] = lambda _loaded: None
     """Before each new step: the id of another operation that must be over first; None if there is none. Its work waits,
     and is claimed now and then to ask again."""

@@ -304,7 +304,7 @@ INVOICE = Life(
         _I.LINES_ADDED: "the draft has our lines and our total",
         _I.LINES_DIFFER: "the draft is not as asked, or Stripe refuses to finalize it; it will be deleted",
         _I.FINALIZED: "the invoice is open and has its number",
-        _I.SENT: "Stripe sent it to the customer",
+        _I.SENT: "Stripe sent it to the customer, or this service was asked to",
         _I.UNPAID: "Stripe was to charge it, and it is not paid: declined, or it waits for the customer or a bank",
         _I.PAID: "it was paid: through Stripe, or out of band",
         _I.UNCOLLECTIBLE: "it was given up at Stripe; it may still be paid, or voided",
@@ -323,7 +323,7 @@ INVOICE = Life(
             _I.LINES_ADDED, to=_I.REFUSED, by=WORKER, when="the draft is gone, or somebody else finalized and ended it"
         ),
         *go(_I.LINES_DIFFER, to=_I.REFUSED, by=WORKER, when="the draft is deleted"),
-        *go(_I.FINALIZED, to=_I.SENT, by=WORKER, when="Stripe sent it"),
+        *go(_I.FINALIZED, to=_I.SENT, by=WORKER, when="Stripe sent it, or this service was asked to"),
         *go(_I.FINALIZED, to=_I.PAID, by=WORKER, when="Stripe charged it; or nothing is left to pay"),
         *go(_I.FINALIZED, to=_I.UNPAID, by=WORKER, when="Stripe was to charge it, and the customer has not paid"),
         *go(_I.FINALIZED, to=_I.VOIDED, by=WORKER, when="somebody voided it before it was sent or charged"),

@@ -39,6 +39,9 @@ class LoadedOperation:
     """Rows that its operation keeps beside its own, in their order: an invoice's lines."""
     facts: list[Fact] = field(default_factory=list)
     """The new facts of this transaction; `billing.store` writes them."""
+    begun: list[Entity] = field(default_factory=list)
+    """Rows of other operations that begin with this transaction (`Operation.begins`); their first facts are among
+    `facts`. `billing.store` inserts them."""
     events: list[ReceivedEvent] = field(default_factory=list)
     """Stripe's events that it has read; `billing.store` puts those into the inbox that are not there."""
 

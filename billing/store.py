@@ -70,11 +70,22 @@ def save_all(session: Session, results: Sequence[Result], works: Iterable[Work] 
     """Write facts, changed rows, and changed work, in one statement: round trips cost more than what they carry."""
     # Two answers about one operation may be settled together; then they share its loaded rows.
     operations = {id(result.loaded): result.loaded for result in results}.values()
+    for loaded in operations:
+        _begin(session, loaded)
     opened = {id(result.opened) for result in results}
     rows = [row for loaded in operations for row in (loaded.row, *loaded.records) if id(row) not in opened]
     row_io.save(session, [*rows, *works], [fact for loaded in operations for fact in loaded.facts])
     if events := [event for loaded in operations for event in loaded.events]:
         inbox.put(session, events)
+
+
+def _begin(session: Session, loaded: LoadedOperation) -> None:
+    """Insert the operations that begin with it. One that is there already, because somebody else was first, has its own
+    first fact."""
+    for table in {type(row) for row in loaded.begun}:
+        rows = [row for row in loaded.begun if type(row) is table]
+        there = {row.id for row in rows} - row_io.insert_where_free(session, rows)
+        loaded.facts = [fact for fact in loaded.facts if fact.entity_id not in there]
 
 
 def _by_object(result: Result) -> tuple[str, str, str]:

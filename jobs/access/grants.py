@@ -149,7 +149,12 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
             write=_these("id account correlation_id version request_id template recipient locale data"),
         ),
         "relay": May(see=_these("id account state version correlation_id provider_message"), change=_these("version")),
-        "worker": May(see=_all("emails"), change=_these("state state_since reason version provider_message")),
+        # It writes the e-mail of an invoice that it finalizes (billing/invoice_emails.py).
+        "worker": May(
+            see=_all("emails"),
+            write=_these("id account correlation_id version request_id template recipient data"),
+            change=_these("state state_since reason version provider_message"),
+        ),
         "reader": May(see=_all("emails")),
         "operator": May(change=_these("state state_since reason version")),
     },

@@ -181,6 +181,12 @@ class Settings(_Queues):
         "Stripe's; not set, only customers (cus_...) get e-mails",
     )
 
+    invoice_emails: str = Field(
+        "stripe",
+        pattern=r"^(stripe|own)(, *acct_[A-Za-z0-9]+=(stripe|own)){0,500}$",
+        description="who e-mails an invoice that is to be sent: stripe, or own for this service; for connected "
+        "accounts otherwise, as stripe,acct_123=own; read when the invoice is finalized",
+    )
     ses_topics: str | None = Field(
         None,
         pattern=r"^arn:aws[a-z-]{0,7}:sns:[a-z0-9-]{3,30}:[0-9]{12}:[A-Za-z0-9_-]{1,256}"
@@ -364,6 +370,11 @@ class Settings(_Queues):
         """The settings of this queue."""
         values = (f"crew_{name}", f"slice_{name}_s", f"workers_{name}", f"memory_{name}_mb", f"recycle_{name}")
         return QueueSettings(*(getattr(self, field) for field in values))
+
+    def mails_invoices(self, account: str | None) -> bool:
+        """Whether this service e-mails the invoices of this account, and not Stripe."""
+        default, *others = self.invoice_emails.replace(" ", "").split(",")
+        return dict(each.split("=") for each in others).get(account or "", default) == "own"
 
     @property
     def topics(self) -> frozenset[str]:

@@ -75,7 +75,13 @@ class ServiceProcess(Runtime):
     def call_settings(self) -> CallSettings:
         settings = self.settings
         return CallSettings(
-            settings.service, settings.environment, settings.livemode, API_VERSION, self.timing, self._own_account
+            settings.service,
+            settings.environment,
+            settings.livemode,
+            API_VERSION,
+            self.timing,
+            self._own_account,
+            mails_invoices=settings.mails_invoices,
         )
 
     def _mailing(self, stripe: StripeGateway) -> Gateway:
