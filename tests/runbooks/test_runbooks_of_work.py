@@ -10,17 +10,21 @@ import psycopg
 import pytest
 from command import Ran, Run
 from compared import differences, reconcile, settled
-from mailing import ask_for_email
+from mailing import ask_for_email, time_passes
+from reports import delivery_report
 from runbook import Play
 from service import Service, drop_database, eventually
 from sqlalchemy.engine import make_url
 
+from billing import database, inbox
+from billing.email_notices import event_of
 from billing.errors import AuthorizationTaken
 from billing.gateway import Answer, Budget, Request
 from billing.states import WorkState
 from billing.tables.entities import Capture
 from jobs.cli.opening import open_process
 from jobs.email.outcomes import accepted, refused
+from jobs.email.reports import read
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.server import from_wheel
 from jobs.local.servers import LocalServers
@@ -248,9 +252,23 @@ def test_emails(service: Service, run: Run) -> None:
     service.relay.measure()
     page = Play("emails", {"billing": run}, {"eml_0198f0c2": email})
     page.follow("First three commands")
+    # The customer has an address now. One that was sent comes back; of another no answer came.
+    back, unknown = ask_for_email(service, customer), ask_for_email(service, customer)
+    service.plan()
+    calls = service.prepared("emails", most=3)
+    service.report(calls[waiting], accepted("4XyZ1", livemode=False))
+    service.report(calls[back], accepted("4XyZ2", livemode=False))
+    notice = read(delivery_report(back))
+    assert notice is not None
+    with database.transaction(service.engines["operator"]) as session:
+        inbox.put(session, [event_of(notice, livemode=False)])
+    for _ in range(2):
+        time_passes(service, unknown)
+        service.relay.round()
+        service.work_off("emails")
+    page.names |= {"eml_0198f0c3": back, "eml_0198f0c4": unknown}
     page.follow("Decide")
-    # The customer has one now, and the worker goes on.
-    service.report(service.prepared("emails")[waiting], accepted("4XyZ1", livemode=False))
+    assert [service.status(each).state for each in (back, unknown)] == ["bounced", "sent"]
     service.relay.measure()
     page.until_over()
     assert [service.status(each).state for each in (email, waiting)] == ["refused", "sent"]
