@@ -17,6 +17,8 @@ from pathlib import Path
 
 from command import in_a_process
 from compared import differences, reconcile
+from mail_server import MailServer
+from mailing import FROM, ask_for_email, certificate, mail, undecided
 from service import IN_PARTS, Service, eventually
 from sqlalchemy import select, text
 from webhooks import send_to, serving
@@ -34,7 +36,9 @@ from billing.tables.scheduled_runs import ScheduledRun
 from jobs.local.server import free_port
 from jobs.local.servers import LocalServers
 from jobs.local.supervisor import Child
-from jobs.road import ticks
+from jobs.road import concluding, ticks
+
+__all__ = ["certificate", "mail"]
 
 CHAOS_S = float(os.environ.get("BILLING_TEST_CHAOS_S", "15"))
 SEED = int(os.environ.get("BILLING_TEST_SEED", "20261125"))
@@ -84,6 +88,8 @@ class Asking:
         self.parts: dict[str, list[int]] = {}
         """By payment intent, the parts that are captured of it."""
         self.runs: list[str] = []
+        self.emails: list[str] = []
+        """They end as sent, or it is known that nobody knows."""
 
     @staticmethod
     def _customer(make: Callable[[], str]) -> Iterator[str]:
@@ -101,6 +107,7 @@ class Asking:
         self.ends[service.ask_for_void(*service.intents())] = "voided"
         self._two_parts()
         self._refund()
+        self.emails.append(ask_for_email(service, next(self._customers)))
         if not self.runs or self._rng.random() < SCHEDULED:
             self.run(self._rng.choice(SCHEDULES))
 
@@ -154,14 +161,16 @@ class Processes:
 
 
 def test_random_faults_leave_nothing_double_lost_or_stuck(
-    service: Service, spawn: Callable[..., Child], template: LocalServers, made: str, tmp_path: Path
+    service: Service, spawn: Callable[..., Child], template: LocalServers, made: str, tmp_path: Path, mail: MailServer
 ) -> None:
     """[4, 21, 22, 23, 24, 54, 55, 71]"""
     rng = random.Random(SEED)
     print(f"seed {SEED}, {CHAOS_S:g} s")
     web = ("serve", "--port", str(free_port()))
     workers = [("worker", queue) for queue in ("captures", "refunds", "invoices", "maintenance")]
-    processes = Processes(spawn, {**dict.fromkeys([("relay",), *workers], EVERYTHING_ON), web: serving(tmp_path)})
+    mailing = {**EVERYTHING_ON, "BILLING_EMAIL_SERVER": mail.url, "BILLING_EMAIL_FROM": FROM}
+    roles = {**dict.fromkeys([("relay",), *workers], EVERYTHING_ON), ("worker", "emails"): mailing}
+    processes = Processes(spawn, {**roles, web: serving(tmp_path)})
     send_to(service, processes.running[web], tmp_path)
     service.standin.set_webhooks(seed=SEED, duplicates={"every": 2}, twins={"every": 5}, shuffle_s=2)
     service.standin.add_faults([{**fault, "seed": rng.randrange(2**31)} for fault in FAULTS])
@@ -182,6 +191,7 @@ def test_random_faults_leave_nothing_double_lost_or_stuck(
         "kill a captures worker": lambda: processes.kill("worker", "captures"),
         "kill a refunds worker": lambda: processes.kill("worker", "refunds"),
         "kill an invoices worker": lambda: processes.kill("worker", "invoices"),
+        "kill an emails worker": lambda: processes.kill("worker", "emails"),
         "kill the relay": lambda: processes.kill("relay"),
         "kill what takes webhooks": lambda: processes.kill(*web),
         "flush Redis": service.redis.flushall,
@@ -199,6 +209,7 @@ def test_random_faults_leave_nothing_double_lost_or_stuck(
         eventually(lambda until=pause: time.monotonic() > until, "the next fault")
     service.standin.clear_faults()
     _everything_ends(service, processes, asking)
+    _emails_end(service, mail, asking.emails)
     print(f"{dict(Counter(each.partition('_')[0] for each in asking.ends))}, {len(asking.runs)} scheduled runs")
     print(f"{faults.total()} faults: {dict(faults)}")
     _compare_effects(service, asking)
@@ -237,6 +248,28 @@ def _everything_ends(service: Service, processes: Processes, asking: Asking) -> 
     runs = set(asking.runs)
     while runs:  # one after the other, and one that reads much at Stripe takes twenty seconds
         eventually(lambda: _take_out_runs(service, runs), f"one more run of {len(runs)} is over")
+
+
+def _emails_end(service: Service, mail: MailServer, emails: Iterable[str]) -> None:
+    """Each came once, or it is recorded that nobody knows, and then a person reads the server's log."""
+    waiting, unknown = set(emails), set[str]()
+
+    def one_more() -> bool:
+        for each in waiting.intersection(undecided(service)) - unknown:
+            unknown.add(each)
+            with database.transaction(service.engines["operator"]) as session:
+                came = len(mail.of(each)) == 1
+                concluding.conclude(session, each, actor="anna", reason="the server's log", it_happened=came)
+        over = {each for each in waiting if service.status(each).final}
+        waiting.difference_update(over)
+        return bool(over)
+
+    while waiting:
+        eventually(one_more, lambda: f"one more e-mail of {len(waiting)} ends: {service.how_they_stand(waiting)}")
+    ended = {each: (service.status(each).state, len(mail.of(each))) for each in emails}
+    assert set(ended.values()) <= {("sent", 1), ("refused", 0)}, ended
+    assert {each for each, (state, _) in ended.items() if state == "refused"} <= unknown
+    print(f"{len(ended)} e-mails, of which {len(unknown)} were in doubt")
 
 
 def _sources(service: Service) -> set[str]:
