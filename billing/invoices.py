@@ -123,10 +123,16 @@ def _step(name: str) -> Step:
     return step_named(name) or batch_named(name) or _STEPS[name]
 
 
+_NEEDS_LINES = (InvoiceState.REQUESTED, InvoiceState.DRAFTED)
+"""In these states a call carries lines, or is compared with them; later ones compare the total alone."""
+
+
 def _lines(session: Session, rows: Sequence[Invoice]) -> Iterator[tuple[str, InvoiceLine]]:
-    """As `Operation.parts`: no more lines, and no longer ones, than can be used."""
+    """As `Operation.parts`: no more lines, and no longer ones, than can be used, and only where they are."""
     bounds = {"most": MAX_LINES + 1, "most_bytes": 4 * MAX_DESCRIPTION}
-    ids = [row.id for row in rows]
+    ids = [row.id for row in rows if row.state in _NEEDS_LINES]
+    if not ids:
+        return
     for line in row_io.load(session, InvoiceLine, SQL["lines_of_invoices"], ids=ids, **bounds):
         yield line.invoice_id, line
 
