@@ -29,6 +29,7 @@ from billing.errors import InvalidAmount as InvalidAmount
 from billing.errors import InvalidCurrency as InvalidCurrency
 from billing.errors import InvalidRequest as InvalidRequest
 from billing.errors import InvalidText as InvalidText
+from billing.errors import InvoicedOtherwise as InvoicedOtherwise
 from billing.errors import MoreThanCaptured as MoreThanCaptured
 from billing.errors import MoreThanInvoiced as MoreThanInvoiced
 from billing.errors import NotCaptured as NotCaptured
@@ -42,10 +43,13 @@ from billing.errors import UnknownEntity as UnknownEntity
 from billing.errors import WrongDatabase as WrongDatabase
 from billing.errors import WrongEngine as WrongEngine
 from billing.errors import WrongSession as WrongSession
+from billing.invoice_captures import InvoicedCaptureReceipt as InvoicedCaptureReceipt
+from billing.invoice_captures import invoice_capture as invoice_capture
 from billing.invoice_lines import Line as Line
 from billing.invoice_lines import UnitAmount as UnitAmount
 from billing.invoice_requests import InvoiceReceipt as InvoiceReceipt
 from billing.invoice_requests import issue_invoice as issue_invoice
+from billing.invoice_terms import AlreadyPaid as AlreadyPaid
 from billing.invoice_terms import ChargeAutomatically as ChargeAutomatically
 from billing.invoice_terms import InvoiceTerms as InvoiceTerms
 from billing.invoice_terms import SendInvoice as SendInvoice

@@ -13,6 +13,8 @@
     ├── MoreThanCaptured        less is left of this capture than was asked to be given back
     ├── NotPaid                 this invoice is not paid, so nothing of it can be given back
     ├── MoreThanInvoiced        less is left of this invoice than was asked for
+    ├── InvoicedOtherwise       this capture is invoiced to another customer, or as something else
+    ├── PeriodRefused           a period that cannot be invoiced now: not over, unknown, or invoiced already
     ├── NotOurPayment           no capture of this service took money from this payment
     ├── UnknownEntity           no capture, void, refund, invoice or switch has this id
     ├── UnknownCursor           the fact at which this cursor of `billing.changes` stands is not here
@@ -151,14 +153,14 @@ class AuthorizationTaken(BillingError):
 
 
 class NotCaptured(BillingError):
-    """A refund was asked for of a capture that has not taken the money."""
+    """A refund or an invoice was asked for of a capture that has not taken the money."""
 
     def __init__(self, capture_id: str, capture_state: str) -> None:
         self.capture_id, self.capture_state = capture_id, capture_state
         instead = (
             "it may still take it: ask again once it is captured, as `billing.wait` says"
             if self.may_come
-            else "it took nothing, so there is nothing to give back"
+            else "it took nothing, so there is nothing to give back or to invoice"
         )
         super().__init__(f"capture {capture_id} is {capture_state}; {instead}")
 
@@ -199,6 +201,33 @@ class MoreThanInvoiced(BillingError):
             f"{wanted}: invoice {invoice_id} (minor units; what was asked for before counts, unless it came to nothing)"
         )
         self.invoice_id, self.currency, self.asked, self.left = invoice_id, currency, asked, left
+
+
+class InvoicedOtherwise(BillingError):
+    """A capture was to be invoiced that is on an invoice already, or is to be, otherwise than asked for now.
+
+    `invoice_id` is None while it is collected. `differences` maps the parameter's name to (first, now).
+    """
+
+    def __init__(
+        self, capture_id: str, invoice_id: str | None, differences: Mapping[str, tuple[object, object]]
+    ) -> None:
+        changed = ", ".join(
+            f"{name}: first {_column_value(first)}, now {_column_value(now)}"
+            for name, (first, now) in differences.items()
+        )
+        on = f"is on {invoice_id}" if invoice_id else "is collected for an invoice"
+        super().__init__(f"capture {_shown(capture_id)} {on}, and otherwise than asked for now ({changed})")
+        self.capture_id, self.invoice_id, self.differences = capture_id, invoice_id, dict(differences)
+
+
+class PeriodRefused(BillingError):
+    """A period was to be invoiced that cannot be. `why`: `not_over`, `unknown` (the account has no such period, or no
+    capture in it), or `invoiced` (all of it is on invoices)."""
+
+    def __init__(self, period: str, account: str, why: str, problem: str) -> None:
+        super().__init__(f"period {_shown(period)} of {account} is not invoiced ({why}): {problem}")
+        self.period, self.account, self.why = period, account, why
 
 
 class NotOurPayment(BillingError):

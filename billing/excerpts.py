@@ -43,6 +43,7 @@ SHAPES: dict[str, Shape] = {
     "attempted": yes_or_no,
     "available_on": _time,
     "billing_capture": like(r"cap_[A-Za-z0-9_]{1,36}"),
+    "billing_collect": like(r"already_paid"),
     "billing_invoice": like(r"inv_[A-Za-z0-9_]{1,36}"),
     "billing_line": like(r"\d{1,4}"),
     "billing_operation": like(r"[a-z]{3}_[A-Za-z0-9_]{1,36}"),
@@ -144,5 +145,5 @@ def _of(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _metadata(value: Mapping[str, Any]) -> dict[str, Any]:
     """Our own names only. If another program wrote a value of another shape under one, `SOMEBODY_ELSES` replaces it."""
-    ours = ("billing_operation", "billing_line", REQUEST_KEY, "billing_capture", "billing_invoice")
+    ours = ("billing_operation", "billing_line", REQUEST_KEY, "billing_capture", "billing_invoice", "billing_collect")
     return {name: value[name] if SHAPES[name](value[name]) else SOMEBODY_ELSES for name in ours if name in value}

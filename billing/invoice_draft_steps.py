@@ -50,7 +50,7 @@ def _ask_to_create(loaded: LoadedOperation) -> Ask:
         **invoice_terms.parameters(row),
         # The customer's other pending items must not get onto this invoice.
         "pending_invoice_items_behavior": "exclude",
-        "metadata": {METADATA_KEY: row.id, **request_ids.metadata(row.request_id)},
+        "metadata": {METADATA_KEY: row.id, **request_ids.metadata(row.request_id), **invoice_terms.metadata(row)},
     }
     return Ask("POST", "/v1/invoices", parameters)
 
@@ -64,8 +64,8 @@ def _not_as_created(loaded: LoadedOperation, invoice: Json) -> list[Difference]:
         wrong += differences(invoice, due_date=terms["due_date"])
     if "automatic_tax" in terms:
         wrong += differences(invoice, within="automatic_tax", enabled=True)
-    if invoice_terms.is_charged(row):
-        wrong += differences(invoice, collection_method=invoice_terms.CHARGED)
+    if "collect" in terms:
+        wrong += differences(invoice, collection_method=invoice_terms.collection_method(row))
     if "payment_method" in terms:
         wrong += differences(invoice, default_payment_method=terms["payment_method"])
     if not is_id(IdKind.INVOICE, invoice.get("id")):
@@ -131,7 +131,7 @@ def _made(loaded: LoadedOperation, read: Reader, invoice_id: str, livemode: bool
 def _apply_create(loaded: LoadedOperation, outcome: Learned, invoice: Json, why: str) -> list[Fact]:
     row = invoice_of(loaded)
     if outcome is not Learned.SUCCEEDED:
-        no_code = why == "invalid_request_error" and not invoice_terms.is_charged(row)
+        no_code = why == "invalid_request_error" and invoice_terms.collection_method(row) == "send_invoice"
         return refuse(loaded, _NO_CODE if no_code else why)
     row.stripe_invoice = str(invoice["id"])
     row.create_generation = loaded.generations("create")[-1].generation

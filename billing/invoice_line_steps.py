@@ -12,11 +12,12 @@ from typing import Any
 
 from billing.differences import Difference, differences, reason
 from billing.invoice_lines import not_as_asked, parameters
-from billing.invoice_row import differ, invoice_of, is_ours, move, path_of, read_invoice, refuse
+from billing.invoice_row import differ, invoice_of, is_ours, lines_of, move, path_of, read_invoice, refuse
 from billing.invoice_totals import not_our_totals, record
 from billing.learned import Learned
 from billing.states import InvoiceState, RecordState
 from billing.steps import (
+    CAPTURE_KEY,
     METADATA_KEY,
     Ask,
     Gone,
@@ -28,7 +29,7 @@ from billing.steps import (
     Step,
     judgment,
 )
-from billing.tables.entities import MAX_LINES
+from billing.tables.entities import MAX_LINES, InvoiceLine
 from billing.tables.facts import Fact
 
 LINES_OF_A_CALL = 100
@@ -40,7 +41,7 @@ def next_batch(loaded: LoadedOperation) -> Step:
     """The batch that is added next: of those that this draft has not got, the one with the last lines."""
     draft = invoice_of(loaded).stripe_invoice
     done = {r.step for r in loaded.records if r.state == RecordState.ANSWERED and r.provider_object == draft}
-    starts = range(0, max(1, len(loaded.parts)), LINES_OF_A_CALL)
+    starts = range(0, max(1, len(lines_of(loaded))), LINES_OF_A_CALL)
     return next((_BATCHES[start] for start in reversed(starts) if _BATCHES[start].name not in done), ADD_LINES)
 
 
@@ -67,22 +68,28 @@ def _ask_to_add_lines(loaded: LoadedOperation, start: int) -> Ask:
     lines = [
         {
             **parameters(row, line),
-            "metadata": {METADATA_KEY: row.id, "billing_line": str(line.position)},
+            "metadata": {METADATA_KEY: row.id, "billing_line": str(line.position), **_paid_by(line)},
         }
-        for line in loaded.parts[start : start + LINES_OF_A_CALL]
+        for line in lines_of(loaded)[start : start + LINES_OF_A_CALL]
     ]
     return Ask("POST", path_of(loaded, "add_lines"), {"lines": lines}, row.stripe_invoice)
+
+
+def _paid_by(line: InvoiceLine) -> dict[str, str]:
+    """The metadata that leads from Stripe's line to the capture that paid it, if one did."""
+    capture = (line.details or {}).get("capture")
+    return {} if capture is None else {CAPTURE_KEY: capture}
 
 
 def _not_our_lines(loaded: LoadedOperation, invoice: Json) -> list[Difference]:
     """In what it differs from our currency, our lines, and the totals that were asked for."""
     row, lines = invoice_of(loaded), _lines_of(invoice)
     wrong = differences(invoice, currency=row.currency.lower()) + not_our_totals(row, invoice, lines)
-    if len(lines) != len(loaded.parts) or _has_more(invoice):
+    if len(lines) != len(lines_of(loaded)) or _has_more(invoice):
         more = " and more" if _has_more(invoice) else ""
-        wrong.append(Difference("lines", str(len(loaded.parts)), f"{len(lines)}{more}"))
+        wrong.append(Difference("lines", str(len(lines_of(loaded))), f"{len(lines)}{more}"))
     found = {line["metadata"].get("billing_line"): line for line in lines}
-    for line in loaded.parts:
+    for line in lines_of(loaded):
         position = str(line.position)
         shown = {"amount": None, "metadata": {}, **found.get(position, {})}
         owner = differences(shown, within="metadata", **{METADATA_KEY: row.id})
@@ -149,7 +156,8 @@ def _look_for_lines(loaded: LoadedOperation, start: int, read: Reader, livemode:
 
 def _has_lines_from(loaded: LoadedOperation, start: int, invoice: Json) -> bool:
     """Whether there is a line of ours that no other batch adds. One call adds all of its lines, or none."""
-    others = {str(line.position) for line in (*loaded.parts[:start], *loaded.parts[start + LINES_OF_A_CALL :])}
+    ours = lines_of(loaded)
+    others = {str(line.position) for line in (*ours[:start], *ours[start + LINES_OF_A_CALL :])}
     own = (line["metadata"] for line in _lines_of(invoice) if is_ours(loaded, line))
     return any(each.get("billing_line") not in others for each in own)
 

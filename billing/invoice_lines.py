@@ -207,6 +207,7 @@ _DETAILS: Mapping[str, Callable[[Any], bool]] = {
     "credit": lambda value: value is True,
     "tax_rates": lambda value: are_ids("tax_rates", value),
     "tax_behavior": lambda value: value in ("exclusive", "inclusive"),
+    "capture": lambda value: isinstance(value, str) and re.fullmatch(r"cap_[0-9a-z]{1,36}", value) is not None,
     "period": lambda value: isinstance(value, list) and len(value) == 2 and all(type(each) is int for each in value),
 }
 

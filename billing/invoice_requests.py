@@ -10,12 +10,12 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from billing import ids, request_ids, row_io
-from billing.asking import Differing, callers_session, common_arguments, write_once
+from billing.asking import CommonArguments, Differing, callers_session, common_arguments, write_once
 from billing.errors import InvalidAmount, InvalidRequest
 from billing.facts import new_fact
 from billing.invoice_line_steps import LINES_OF_A_CALL
 from billing.invoice_lines import Line
-from billing.invoice_terms import TEXTS, ChargeAutomatically, Collect, InvoiceTerms, SendInvoice
+from billing.invoice_terms import TEXTS, AlreadyPaid, ChargeAutomatically, Collect, InvoiceTerms, SendInvoice
 from billing.money import Money, known_currency, shown
 from billing.provider_ids import provider_id
 from billing.tables.entities import MAX_LINES, Invoice, InvoiceLine
@@ -55,6 +55,8 @@ def issue_invoice(
     `collect`: `SendInvoice`, and Stripe sends it; for a customer without an e-mail address Stripe refuses it, and it
     ends as `refused`. `ChargeAutomatically`, and Stripe charges the customer: it ends as `paid` or `unpaid`. One that
     leaves nothing to pay, because its total is 0 or a credit balance pays it, is neither, and ends as `paid`.
+    `AlreadyPaid`, and nobody is asked for money: it is marked as paid. What was captured is invoiced by
+    `invoice_capture`.
 
     1 to 250 lines, all in one currency; `currency` names it where no line does, because all have a price of Stripe's.
     `terms` are sent with it: texts, taxes, discounts, and the total that is expected. The same `request_id` again
@@ -66,7 +68,21 @@ def issue_invoice(
     session = callers_session(session)
     customer = provider_id("customer", customer)
     common = common_arguments(request_id, correlation_id, account, actor)
-    wanted = wanted_invoice(lines, collect, currency, terms)
+    written, new = write_invoice(session, common, customer, collect, wanted_invoice(lines, collect, currency, terms))
+    return InvoiceReceipt(ids.InvoiceId(written.id), common.request_id, new)
+
+
+def write_invoice(
+    session: Session,
+    common: CommonArguments,
+    customer: str,
+    collect: Collect,
+    wanted: "WantedInvoice",
+    *,
+    waits_for_capture: bool = False,
+) -> tuple[Invoice, bool]:
+    """Write what was checked, or find what was written under its request id; and whether it is new. Raises
+    RequestReused. `waits_for_capture`: its only capture may not be over; the fact names it."""
     parameters = {"customer": customer, "currency": wanted.currency, "total_minor": wanted.known_minor}
     further = {"days_until_due": _days_of(collect), "terms": wanted.terms}
     row = Invoice(id=ids.new("inv"), correlation_id=common.correlation_id)
@@ -80,7 +96,7 @@ def issue_invoice(
     )
     assert written is not None, "nothing but its request id makes an invoice unique"
     if written is not row:
-        return InvoiceReceipt(ids.InvoiceId(written.id), common.request_id, new=False)
+        return written, False
     session.execute(insert(InvoiceLine), [{"invoice_id": row.id, **line} for line in wanted.rows()])
     requested = new_fact(
         row,
@@ -98,19 +114,24 @@ def issue_invoice(
         requested.version = FOR_NEWER_WORKERS
         requested.payload |= {"computed": True} if wanted.computed else {}
         requested.payload |= {"charged": True} if isinstance(collect, ChargeAutomatically) else {}
+        requested.payload |= {"paid_already": True} if isinstance(collect, AlreadyPaid) else {}
+        requested.payload |= {"capture": wanted.captures[0]} if waits_for_capture else {}
     # Not by the ORM, which would write and read back columns that an application's login has no rights to.
     row_io.save(session, (), [requested])
-    return InvoiceReceipt(ids.InvoiceId(row.id), common.request_id, new=True)
+    row.total_minor = wanted.known_minor
+    return row, True
 
 
 @dataclass(frozen=True, slots=True)
 class WantedInvoice:
-    """What is asked for, checked without a database. `known_minor`: what those lines come to whose amount we know."""
+    """What is asked for, checked without a database. `known_minor`: what those lines come to whose amount we know.
+    `captures`: what each line was paid by, if it is paid already."""
 
     lines: Sequence[Line]
     currency: str
     known_minor: int
     terms: dict[str, Any] | None
+    captures: Sequence[str] = ()
 
     @property
     def computed(self) -> bool:
@@ -129,25 +150,32 @@ class WantedInvoice:
                 "position": position,
                 "description": line.description,
                 "amount_minor": line.minor,
-                "details": line.details,
+                "details": self._details(position, line),
             }
             for position, line in enumerate(self.lines)
         ]
 
+    def _details(self, position: int, line: Line) -> dict[str, Any] | None:
+        return {**(line.details or {}), "capture": self.captures[position]} if self.captures else line.details
+
 
 def wanted_invoice(
-    lines: Iterable[Line], collect: Collect, currency: str | None = None, terms: InvoiceTerms = NO_TERMS
+    lines: Iterable[Line],
+    collect: Collect,
+    currency: str | None = None,
+    terms: InvoiceTerms = NO_TERMS,
+    captures: Sequence[str] = (),
 ) -> WantedInvoice:
-    """Check what is asked for. Raises InvalidRequest."""
+    """Check what is asked for. `captures`: what paid each line. Raises InvalidRequest."""
     lines = _read_once(lines)
     money = _currency(lines, currency)
     given: object = collect
-    if not isinstance(given, SendInvoice | ChargeAutomatically):
-        ways = "billing.SendInvoice or billing.ChargeAutomatically"
+    if not isinstance(given, SendInvoice | ChargeAutomatically | AlreadyPaid):
+        ways = "billing.SendInvoice, billing.ChargeAutomatically or billing.AlreadyPaid"
         raise InvalidRequest("collect", f"must be {ways}, not {type(given).__name__}")
     if not isinstance(terms, InvoiceTerms):
         raise InvalidRequest("terms", f"must be billing.InvoiceTerms, not {type(terms).__name__}")
-    wanted = WantedInvoice(lines, money, sum(line.minor or 0 for line in lines), terms.stored(collect, lines))
+    wanted = WantedInvoice(lines, money, sum(line.minor or 0 for line in lines), terms.stored(collect, lines), captures)
     prices = any(line.price is not None for line in lines)
     if wanted.known_minor < 0 and not prices:
         raise InvalidAmount("lines", f"come to {shown(wanted.known_minor, money)}; an invoice's total is not negative")
@@ -201,14 +229,14 @@ def _differing(session: Session, first: Invoice, wanted: WantedInvoice, collect:
         differing["lines"] = len(stored), len(wanted.lines)
         return differing
     restored = all(line.description == UNKNOWN_TEXT for line in stored)
-    for number, (was, now) in enumerate(zip(stored, wanted.lines, strict=False)):
-        if was.amount_minor != now.minor and not (restored and now.minor is None):
-            differing[f"lines.{number}.amount_minor"] = was.amount_minor, now.minor
+    for number, (was, now) in enumerate(zip(stored, wanted.rows(), strict=False)):
+        if was.amount_minor != now["amount_minor"] and not (restored and now["amount_minor"] is None):
+            differing[f"lines.{number}.amount_minor"] = was.amount_minor, now["amount_minor"]
         if restored:
             continue
-        if was.description != now.description:
-            differing[f"lines.{number}.description"] = _told(was.description), _told(now.description, "another")
-        differing |= _pairs(f"lines.{number}.", was.details or {}, now.details or {})
+        if was.description != now["description"]:
+            differing[f"lines.{number}.description"] = _told(was.description), _told(now["description"], "another")
+        differing |= _pairs(f"lines.{number}.", was.details or {}, now["details"] or {})
     if not restored:
         if first.days_until_due != _days_of(collect):
             differing["days_until_due"] = first.days_until_due, _days_of(collect)

@@ -7,13 +7,18 @@ from billing.facts import OWN, new_fact
 from billing.provider_ids import IdKind, is_id, object_path
 from billing.states import InvoiceState, set_state
 from billing.steps import METADATA_KEY, Json, LoadedOperation, Reader, Unread, read_object
-from billing.tables.entities import Invoice
+from billing.tables.entities import Invoice, InvoiceLine
 from billing.tables.facts import Fact
 
 
 def invoice_of(loaded: LoadedOperation) -> Invoice:
     assert isinstance(loaded.row, Invoice)
     return loaded.row
+
+
+def lines_of(loaded: LoadedOperation) -> list[InvoiceLine]:
+    """Its lines, in their order. What it waits for may be among its parts, too (`billing.paid_already`)."""
+    return [part for part in loaded.parts if isinstance(part, InvoiceLine)]
 
 
 def path_of(loaded: LoadedOperation, *verb: str) -> str:

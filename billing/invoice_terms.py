@@ -63,10 +63,18 @@ class ChargeAutomatically:
             object.__setattr__(self, "payment_method", provider_id("payment_method", self.payment_method))
 
 
-Collect = SendInvoice | ChargeAutomatically
-"""How what is owed comes in."""
+@dataclass(frozen=True, slots=True)
+class AlreadyPaid:
+    """The money was taken before, by a capture or outside of Stripe: nobody is asked for it. Once the invoice is final,
+    it is marked as paid (out of band, in Stripe's words)."""
+
+
+Collect = SendInvoice | ChargeAutomatically | AlreadyPaid
+"""How what is owed comes in, or has come in."""
 CHARGED = "charge_automatically"
 """What the terms of an invoice say under `collect` that Stripe charges. Without it, it is sent."""
+ALREADY_PAID = "already_paid"
+"""The same of one that is paid already; and what its metadata at Stripe says, so that it is known after a restore."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +154,8 @@ def _collected(collect: Collect) -> dict[str, Any]:
             return {"due_date": None if due is None else int(due.timestamp())}
         case ChargeAutomatically(payment_method=method):
             return {"collect": CHARGED, "payment_method": method}
+        case AlreadyPaid():
+            return {"collect": ALREADY_PAID}
 
 
 def is_charged(row: Invoice) -> bool:
@@ -153,10 +163,30 @@ def is_charged(row: Invoice) -> bool:
     return (row.terms or {}).get("collect") == CHARGED
 
 
+def is_paid_already(row: Invoice) -> bool:
+    """Whether nobody is asked for its money."""
+    return (row.terms or {}).get("collect") == ALREADY_PAID
+
+
+def metadata(row: Invoice) -> dict[str, str]:
+    """What its metadata at Stripe says of how it is collected."""
+    return {COLLECT_KEY: ALREADY_PAID} if is_paid_already(row) else {}
+
+
+COLLECT_KEY = "billing_collect"
+
+
+def collection_method(row: Invoice) -> str:
+    """Stripe's word for how it is collected. One that is paid already has the method that needs no e-mail address and
+    no due date: what is not advanced automatically, Stripe does not charge by itself either.
+    Source: docs.stripe.com/api/invoices/object, `auto_advance`."""
+    return CHARGED if is_charged(row) or is_paid_already(row) else "send_invoice"
+
+
 def parameters(row: Invoice) -> dict[str, Any]:
     """What is sent with the draft: how it is collected, and the terms. A plain invoice has only the days."""
     terms = row.terms or {}
-    sent: dict[str, Any] = {"collection_method": CHARGED if is_charged(row) else "send_invoice"}
+    sent: dict[str, Any] = {"collection_method": collection_method(row)}
     if "payment_method" in terms:
         sent["default_payment_method"] = terms["payment_method"]
     if "due_date" in terms:
@@ -200,7 +230,7 @@ _FIT: Mapping[str, Callable[[Any], bool]] = {
     "computed": lambda value: value is True,
     "taxed": lambda value: value is True,
     "restored": lambda value: value is True,
-    "collect": lambda value: value == CHARGED,
+    "collect": lambda value: value in (CHARGED, ALREADY_PAID),
     "payment_method": lambda value: is_id(IdKind.PAYMENT_METHOD, value),
 }
 

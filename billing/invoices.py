@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from billing import invoice_emails, invoice_terms, observing, row_io, statements
+from billing import invoice_emails, invoice_terms, observing, paid_already, row_io, statements
 from billing.duplicate_drafts import duplicates_step, step_named
 from billing.errors import InvalidRequest
 from billing.facts import new_fact
@@ -19,8 +19,9 @@ from billing.invoice_final_steps import FINALIZE, SEND
 from billing.invoice_line_steps import batch_named, next_batch
 from billing.invoice_lines import details_fit
 from billing.invoice_observing import OBSERVE, observe
+from billing.invoice_paid_steps import MARK_PAID
 from billing.invoice_requests import FOR_NEWER_WORKERS
-from billing.invoice_row import differ, refuse
+from billing.invoice_row import differ, lines_of, refuse
 from billing.money import money_problem
 from billing.provider_ids import IdKind, NoSuchShape, is_id
 from billing.registration import Afterwards, BusinessMetric, Compensation, Contract, Operation, Retry
@@ -39,7 +40,9 @@ def rule_out(loaded: LoadedOperation) -> list[Fact]:
     """
     row = loaded.row
     assert isinstance(row, Invoice)
-    if row.state not in (InvoiceState.REQUESTED, InvoiceState.DRAFTED) or (why := _unfit(loaded.parts)) is None:
+    if ruled_out := paid_already.rule_out(loaded):
+        return ruled_out
+    if row.state not in (InvoiceState.REQUESTED, InvoiceState.DRAFTED) or (why := _unfit(lines_of(loaded))) is None:
         return []
     return list(refuse(loaded, why) if row.state == InvoiceState.REQUESTED else differ(loaded, why))
 
@@ -72,6 +75,8 @@ def next_step(loaded: LoadedOperation) -> Step | None:
         case InvoiceState.LINES_DIFFER:
             return DELETE_DRAFT
         case InvoiceState.FINALIZED:
+            if invoice_terms.is_paid_already(row):
+                return MARK_PAID
             return PAY if invoice_terms.is_charged(row) else SEND
         case _:
             return None
@@ -114,7 +119,7 @@ def unfit(loaded: LoadedOperation) -> str | None:
     return invoice_terms.unfit(row) or money_problem(row.total_minor or _SOME, row.currency)
 
 
-_STEPS = {step.name: step for step in (CREATE, FINALIZE, SEND, PAY, DELETE_DRAFT, OBSERVE)}
+_STEPS = {step.name: step for step in (CREATE, FINALIZE, SEND, PAY, MARK_PAID, DELETE_DRAFT, OBSERVE)}
 
 
 def _step(name: str) -> Step:
@@ -135,6 +140,11 @@ def _lines(session: Session, rows: Sequence[Invoice]) -> Iterator[tuple[str, Inv
         return
     for line in row_io.load(session, InvoiceLine, SQL["lines_of_invoices"], ids=ids, **bounds):
         yield line.invoice_id, line
+
+
+def _parts(session: Session, rows: Sequence[Invoice]) -> Iterator[tuple[str, Any]]:
+    yield from _lines(session, rows)
+    yield from paid_already.invoiced(session, rows)
 
 
 def _shown(session: Session, row: Invoice) -> dict[str, Any]:
@@ -203,6 +213,8 @@ OPERATION = Operation(
                 **_ISSUE.payload,
                 "computed": "optional true or false",
                 "charged": "optional true or false",
+                "paid_already": "optional true or false",
+                "capture": "optional text",
             },
         ),
         observing.contract("invoice", queue="invoices", owner="billing", sheddable=True),
@@ -224,7 +236,8 @@ OPERATION = Operation(
             "invoices_uncollectible_money_minor", InvoiceState.UNCOLLECTIBLE, "the totals of those invoices", money=True
         ),
     ),
-    parts=_lines,
+    parts=_parts,
+    comes_after=paid_already.comes_after,
     found_by={"in": Invoice.stripe_invoice, "cus": Invoice.customer},
     shown=_shown,
     rule_out=rule_out,

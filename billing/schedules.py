@@ -77,6 +77,13 @@ SCHEDULES = (
         purpose="compare what was done here with Stripe's own records, so that no difference of money stays unseen",
     ),
     Schedule(
+        name="invoice_captures",
+        when="*/10 * * * *",
+        after_downtime=AfterDowntime.ONCE,
+        owner="billing",
+        purpose="put what was captured on invoices, once its period is over, so that no payment stays without one",
+    ),
+    Schedule(
         name="sweep_events",
         when="0 * * * *",
         after_downtime=AfterDowntime.ONCE,

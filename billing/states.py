@@ -213,6 +213,7 @@ CAPTURE = Life(
     ),
     topics={
         "authorization_read": "the authorization was read from Stripe",
+        "invoiced": "it is on an invoice, which the fact names",
         "deadline_near": "its authorization lapses soon, and it has not ended; the fact says what it waits for",
         "booked": BOOKED,
     },

@@ -26,6 +26,9 @@ METADATA_KEY = "billing_operation"
 """Every object that we change at Stripe carries our operation's id under this metadata key, so that what
 Stripe holds can always be led back to what was asked."""
 
+CAPTURE_KEY = "billing_capture"
+"""The same of the capture that an object is about: of a refund, and of the line of an invoice that it paid."""
+
 
 @dataclass(slots=True)
 class LoadedOperation:

@@ -118,7 +118,7 @@ PAYLOAD: dict[str, Shape] = {
     # Why an authorization is given back: one of Stripe's four words.
     "cancellation_reason": code,
     "capture_before": moment,
-    # Of a refund: the capture of which money is given back.
+    # Of a refund: the capture of which money is given back. Of an invoice: the one that paid it.
     "capture": like(r"cap_[0-9a-z]{1,36}"),
     "capture_no": whole,
     # Of an invoice: whether Stripe charges it, instead of sending it.
@@ -147,10 +147,12 @@ PAYLOAD: dict[str, Shape] = {
     "expires_at": moment,
     "fee_minor": whole,
     "generation": whole,
-    # Of a refund: the invoice of which what was paid is given back.
+    # Of a refund: the invoice of which what was paid is given back. Of a capture: the one that it is on.
     "invoice": like(r"inv_[0-9a-z]{1,36}"),
     "keeps_remainder": yes_or_no,
     "learned": code,
+    # Of a capture that is on an invoice: on which line.
+    "line": whole,
     "lines": whole,
     # Of an e-mail, as its template and its recipient: ids only, and no address.
     "locale": locale,
@@ -160,12 +162,18 @@ PAYLOAD: dict[str, Shape] = {
     # Of an invoice that is paid: whether that was not through Stripe.
     "out_of_band": yes_or_no,
     "outcome": code,
+    # Of an invoice: whether its money was taken before, so that nobody is asked for it.
+    "paid_already": yes_or_no,
     "paid_minor": whole,
+    # Of a capture that is on the invoice of a period: which of its invoices that is, and the bounds of the period.
+    "part": whole,
     "payment_intent": id_of(IdKind.PAYMENT_INTENT),
     # Of Stripe's, in which it went to the bank, and how much that was with everything else in it.
     "payout": like(r"po_[A-Za-z0-9_]{1,128}"),
     "payout_minor": whole,
     "per_hour": whole,
+    "period_end": moment,
+    "period_start": moment,
     "probes": yes_or_no,
     "provider_message": message_id,
     "recipient": reference,

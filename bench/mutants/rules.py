@@ -49,6 +49,8 @@ LINES = "tests/crash/test_invoices_in_batches.py"
 CHARGED = "tests/moves/test_invoices_charged.py"
 HISTORIES = "tests/observing/test_invoice_histories.py"
 AMOUNTS = "tests/face/test_invoice_amounts.py"
+CAPTURED = "tests/invoicing/test_invoice_captures.py"
+PERIODS = "tests/invoicing/test_period_invoices.py"
 
 RULES = (
     # Captures in parts.
@@ -277,6 +279,49 @@ RULES = (
         "if r.state == RecordState.ANSWERED}",
         f"{LINES}::test_a_line_that_is_lost_between_two_batches_has_the_draft_deleted_and_a_new_one_gets_them_all",
     ),
+    # Captures to invoices.
+    Rule(
+        "an invoice waits for its capture",
+        "billing/paid_already.py",
+        "if not CAPTURE.is_final(each.state)), None)",
+        "if each.state == CaptureState.EXPIRED), None)",
+        f"{CAPTURED}::test_an_invoice_that_is_asked_for_with_its_capture_waits_for_it",
+    ),
+    Rule(
+        "what was not taken is not invoiced",
+        "billing/paid_already.py",
+        "        if each.state != CaptureState.CAPTURED:\n            return refuse(loaded, NOTHING_TAKEN)\n",
+        "",
+        f"{CAPTURED}::test_a_capture_that_ends_without_the_money_is_on_no_invoice",
+    ),
+    Rule(
+        "a capture that is on an invoice is put on no other",
+        "billing/period_invoices.sql",
+        " WHERE mine.invoice_id IS NULL AND mine.left_out IS NULL AND mine.account = :account",
+        " WHERE mine.left_out IS NULL AND mine.account = :account",
+        f"{PERIODS}::test_what_becomes_known_late_is_on_the_next_part_of_its_period",
+    ),
+    Rule(
+        "a period waits for captures that are still open",
+        "billing/period_invoices.py",
+        "        if open_:\n            raise StillOpen(open_)\n",
+        "",
+        f"{PERIODS}::test_a_period_waits_for_a_capture_of_it_that_is_still_open_but_no_longer_than_three_days",
+    ),
+    Rule(
+        "a period is cut where it meets another",
+        "billing/periods.py",
+        "end = wanted.end if after is None else min(wanted.end, after)",
+        "end = wanted.end",
+        "tests/invoicing/test_periods.py",
+    ),
+    Rule(
+        "an invoice that is paid already is neither sent nor charged",
+        "billing/invoices.py",
+        "            if invoice_terms.is_paid_already(row):\n                return MARK_PAID\n",
+        "",
+        f"{CAPTURED}::test_at_once_a_capture_is_on_an_invoice_that_is_paid",
+    ),
     # Invoices: what is compared before the draft is finalized.
     Rule(
         "a draft that is not as asked is not finalized",
@@ -295,8 +340,8 @@ RULES = (
     Rule(
         "a line too many is found",
         "billing/invoice_line_steps.py",
-        "if len(lines) != len(loaded.parts) or _has_more(invoice):",
-        "if len(lines) < len(loaded.parts):",
+        "if len(lines) != len(lines_of(loaded)) or _has_more(invoice):",
+        "if len(lines) < len(lines_of(loaded)):",
         f"{INVOICE}::test_a_line_that_is_lost_or_there_twice_is_found_although_the_sums_agree",
     ),
     Rule(

@@ -3,6 +3,7 @@
     schema.py               what all tables share, and whose database this is
     entities.py             what is asked for: captures, voids, invoices and their lines; and switches
     bulks.py                files of requests, and how far each was asked for
+    invoiced_captures.py    which invoice a capture is on, and the periods of accounts
     scheduled_runs.py       when a schedule was due, and what became of it
     idempotency_records.py  one call to Stripe under one key
     work.py                 what is still to be done
@@ -31,6 +32,7 @@ from billing.tables import (  # noqa: F401
     facts,
     holds,
     idempotency_records,
+    invoiced_captures,
     lineage,
     queue_loads,
     received_events,

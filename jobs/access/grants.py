@@ -83,6 +83,10 @@ _STATUS_OF_A_RECORD = _these(
     "id operation_id generation step state learned unanswered first_sent_at last_prepared_at last_reported_at look_at"
     " parked_at conclusion created_at concluded_at"
 )
+_ASKED_OF_A_CAPTURE = _these(
+    "capture_id account customer currency description at_once invoice_id position billed_minor"
+)
+_WALK_OF_A_CAPTURE = _these("captured_at period_start period_end part invoice_id position billed_minor left_out")
 
 GRANTS: Mapping[str, Mapping[str, May]] = {
     "captures": {
@@ -171,6 +175,10 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         ),
         "worker": May(
             see=_all("invoices"),
+            # Those of captures that were collected for a period.
+            write=_these(
+                "id account correlation_id version request_id customer currency total_minor days_until_due terms"
+            ),
             change=_these(
                 "state state_since reason version stripe_invoice create_generation number"
                 " reckoned_minor subtotal_minor discount_minor tax_minor paid_minor attempts"
@@ -181,9 +189,26 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
     },
     "invoice_lines": {
         "application": May(see=_all("invoice_lines"), write=_all("invoice_lines")),
-        "worker": May(see=_all("invoice_lines")),
+        "worker": May(see=_all("invoice_lines"), write=_all("invoice_lines")),
         # A description may name a person.
         "reader": May(see=_all("invoice_lines", but="description")),
+    },
+    # No process may change what was asked, and a trigger keeps the invoice that a capture has.
+    "invoiced_captures": {
+        "application": May(see=_all("invoiced_captures"), write=_ASKED_OF_A_CAPTURE),
+        "relay": May(
+            see=_these("capture_id account currency at_once asked_at captured_at period_end invoice_id left_out")
+        ),
+        "worker": May(see=_all("invoiced_captures"), change=_WALK_OF_A_CAPTURE),
+        # A description may name a person.
+        "reader": May(see=_all("invoiced_captures", but="description")),
+        "operator": May(change=_WALK_OF_A_CAPTURE),
+    },
+    "invoice_periods": {
+        "application": May(see=_all("invoice_periods")),
+        "worker": May(see=_all("invoice_periods"), write=_all("invoice_periods")),
+        "reader": May(see=_all("invoice_periods")),
+        "operator": May(write=_all("invoice_periods")),
     },
     "switches": {
         # It records that a switch whose time is over is released, releases held work at a rate, and pulls the switch of
@@ -232,7 +257,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         # The version of a fact that only newer relays and workers know.
         "application": _WRITE_FACTS | May(see=_FEED, write=_these("version")),
         "relay": _WRITE_FACTS | May(see=_all("facts"), change=_these("planned_version")),
-        "worker": _WRITE_FACTS | _COMPARED_FACTS,
+        "worker": _WRITE_FACTS | _COMPARED_FACTS | May(write=_these("version")),
         "archiver": May(see=_all("facts"), change=_these("batch_no archive_seq")),
         "reader": May(see=_all("facts")),
     },
@@ -359,9 +384,10 @@ TRIGGERS: Mapping[str, str] = {
     "switches_released": "switches",
     "refunds_counted": "refunds",
     "refunds_recounted": "refunds",
+    "invoiced_captures_once": "invoiced_captures",
 }
-"""Triggers, with their tables: what a grant cannot say. Two say to what a kind may change a column; the other two keep
-what is given back of each capture."""
+"""Triggers, with their tables: what a grant cannot say. Two say to what a kind may change a column, two keep
+what is given back of each capture, and one the invoice that a capture is on."""
 
 
 def may(kind: str, table: str) -> May:

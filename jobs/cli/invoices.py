@@ -8,6 +8,7 @@ import typer
 from jobs.cli.acting import acting
 from jobs.cli.amounts import is_whole, money
 from jobs.cli.from_file import alone, missing
+from jobs.cli.invoice_captures import captures
 from jobs.cli.invoice_preview import preview
 from jobs.cli.output import ASKING, Actor, AsJson, Reason, amount, print_json, print_line
 from jobs.cli.requests import REQUEST_ID, Correlation, Timeout, Wait, answer
@@ -30,6 +31,7 @@ def add_to(app: typer.Typer) -> None:
     invoice.command()(issue)
     invoice.command()(preview)
     invoice.command()(reopen)
+    invoice.command()(captures)
     app.add_typer(invoice, name="invoice", rich_help_panel=ASKING)
 
 

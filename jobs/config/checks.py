@@ -7,6 +7,9 @@ import re
 from collections.abc import Callable
 from email.utils import parseaddr
 
+from billing.facts import OWN
+from billing.periods import Calendar, Calendars
+from billing.provider_ids import IdKind, is_id
 from jobs.config import connection_strings, mail_url, postgres_url, redis_url
 from jobs.config.secrets import SCHEMES, SUPPORTED, BadReference, Secret, bare
 from jobs.config.sources import variable
@@ -63,6 +66,31 @@ def path(value: str | None) -> str | None:
     if value is not None and not value.isprintable():
         raise ValueError("has a control character in it; remove it")
     return value
+
+
+def calendars(value: str) -> Calendars:
+    """`month Europe/Berlin, acct_123=week America/New_York, own=day UTC`."""
+    default, by_account = Calendar(), dict[str, Calendar]()
+    seen = set[str]()
+    for part in value.split(","):
+        account, equals, rest = part.strip().rpartition("=")
+        words = rest.split()
+        if account in seen or len(words) != 2 or (equals and not _names_account(account)):
+            raise ValueError(
+                "write LENGTH ZONE, or ACCOUNT=LENGTH ZONE, each account once, with commas between: "
+                "month Europe/Berlin, acct_123=week America/New_York"
+            )
+        seen.add(account)
+        calendar = Calendar(*words)
+        if equals:
+            by_account[account] = calendar
+        else:
+            default = calendar
+    return Calendars(default, by_account)
+
+
+def _names_account(text: str) -> bool:
+    return text == OWN or is_id(IdKind.ACCOUNT, text)
 
 
 def sender(value: str | None) -> str | None:

@@ -23,6 +23,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from billing.periods import Calendars
 from jobs.config import checks
 from jobs.config.queues import QUEUES
 from jobs.config.secrets import SUPPORTED, Secret
@@ -310,6 +311,12 @@ class Settings(_Queues):
         "`billing archive restore` brings facts for an investigation",
     )
 
+    invoice_periods: str = Field(
+        "month UTC",
+        description="by which periods captures are collected on invoices: month, week or day, and the zone in which "
+        "its days begin, such as `week Europe/Berlin`; for one account `acct_...=day Asia/Tokyo`, for that of our own "
+        "key `own=...`, with commas between",
+    )
     warn_hours: int = Field(
         24,
         ge=1,
@@ -382,6 +389,11 @@ class Settings(_Queues):
         return frozenset((self.ses_topics or "").replace(",", " ").split())
 
     @property
+    def calendars(self) -> Calendars:
+        """By which periods the captures of each account are collected on invoices."""
+        return checks.calendars(self.invoice_periods)
+
+    @property
     def calls_per_s(self) -> float:
         """How fast one Stripe account may be called. Source of the defaults: docs.stripe.com/rate-limits."""
         return self.stripe_rate if self.stripe_rate is not None else 100.0 if self.livemode else 25.0
@@ -402,6 +414,12 @@ class Settings(_Queues):
     @classmethod
     def _sender(cls, value: str | None) -> str | None:
         return checks.sender(value)
+
+    @field_validator("invoice_periods")
+    @classmethod
+    def _periods(cls, value: str) -> str:
+        checks.calendars(value)
+        return value
 
     @field_validator("archive_retention", "heads_directory", "cache_directory", "health_directory", "email_templates")
     @classmethod

@@ -63,6 +63,7 @@ def _answer(asked: Mapping[str, Any], functions: Mapping[str, Function]) -> dict
                 keep_days=settings.keep_days,
                 reconciliation=partial(_reconciliation, runtime),
                 warn_hours=settings.warn_hours,
+                calendars=settings.calendars,
                 functions=functions,
             )
             answer = own.send(request, budget)

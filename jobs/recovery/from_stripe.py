@@ -36,9 +36,10 @@ T = TypeVar("T")
 EVENTS = (
     *("payment_intent.succeeded", "payment_intent.amount_capturable_updated", "payment_intent.canceled"),
     "refund.created",
-    *("invoice.created", "invoice.updated", "invoice.finalized", "invoice.sent"),
+    *("invoice.created", "invoice.updated", "invoice.finalized", "invoice.sent", "invoice.paid"),
 )
-"""What our calls cause: capture, a capture that keeps the rest, void, refund, create, add_lines, finalize, send."""
+"""What our calls cause: capture, one that keeps the rest, void, refund; create, add_lines, finalize, send, pay."""
+INVOICES = "inv_"
 EVENTS_DAYS = 30
 """Stripe lists no older events. Source: docs.stripe.com/api/events."""
 RECOVERED = "recovered"
@@ -99,6 +100,8 @@ class StripesSide:
                     continue
                 trace = found.setdefault(matched[1], Trace(matched[1], account))
                 trace.keys[(matched[2], int(matched[3]))] = matched[0]
+                if matched[1].startswith(INVOICES) and _object_of(event).get("object") != "invoice":
+                    continue  # to pay one also changes its payment intent
                 # The newest event is listed first.
                 trace.shown = trace.shown or _object_of(event)
                 trace.left_by.setdefault(matched[2], _object_of(event))

@@ -20,7 +20,7 @@ from billing.scopes import EVERYTHING
 from billing.states import SwitchState
 from billing.tables.entities import Switch
 from billing.tables.schema import Installation
-from jobs.recovery import emails_not_again, from_archive, repeats, switches_again
+from jobs.recovery import emails_not_again, from_archive, invoiced_again, repeats, switches_again
 from jobs.recovery.from_archive import Count
 from jobs.recovery.from_stripe import EVENTS_DAYS, Difference, StripesSide
 
@@ -140,6 +140,7 @@ class Recovery:
                 attached += side.attach(trace, again) is None
                 if attached % 100 == 0 and attached:
                     self.tell(f"{attached} of {len(wanted)} operations are attached")
+        self.transact(lambda session: invoiced_again.bring_back(session, since))
         self.transact(lambda session: repeats.settle(session, since, self.actor))
         self.transact(lambda session: emails_not_again.refuse(session, found.restored_at, self.actor))
         left = self.compare(since)
@@ -153,6 +154,7 @@ class Recovery:
         """
         # Whoever requests something now waits, and then finds what was made again.
         tables = "billing.captures, billing.voids, billing.refunds, billing.invoices, billing.emails"
+        tables += ", billing.invoiced_captures"
         session.execute(text(f"LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE"))
         for first, again in repeats.left(session, since):
             raise AskedAgain(first, again)

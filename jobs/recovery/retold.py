@@ -17,7 +17,7 @@ from billing import refundable
 from billing.capture_places import holder_of
 from billing.facts import OWN
 from billing.holders import CAPTURED_BY, VOIDED_BY, void_holding
-from billing.invoice_terms import CHARGED
+from billing.invoice_terms import ALREADY_PAID, CHARGED
 from billing.states import (
     FREES_FROM_THE_VOID,
     FREES_ITS_AMOUNT,
@@ -141,6 +141,7 @@ def _terms_of(payload: Told) -> dict[str, Any]:
     """What is known of an invoice's terms: whether Stripe reckons its total, and whether it is charged."""
     known: dict[str, Any] = {"computed": True} if payload.get("computed") else {}
     known |= {"collect": CHARGED} if payload.get("charged") else {}
+    known |= {"collect": ALREADY_PAID} if payload.get("paid_already") else {}
     return {"terms": {**known, "restored": True}} if known else {}
 
 
@@ -172,7 +173,8 @@ _ASKED_FOR: Mapping[str, tuple[type[Requested], Callable[[Told], dict[str, Any]]
             "customer": payload.get("customer"),
             "total_minor": payload.get("minor"),
             "currency": payload.get("currency"),
-            "days_until_due": None if payload.get("charged") else UNKNOWN_DAYS,
+            # One that is charged, or paid already, is due at once.
+            **({} if payload.get("charged") or payload.get("paid_already") else {"days_until_due": UNKNOWN_DAYS}),
             # Its other terms are in no fact; only the call that makes a draft uses them.
             **_terms_of(payload),
         },

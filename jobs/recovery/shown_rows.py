@@ -16,14 +16,14 @@ from billing.capture_requests import tell_terms
 from billing.facts import new_fact
 from billing.holders import void_holding
 from billing.invoice_requests import UNKNOWN_TEXT
-from billing.invoice_terms import CHARGED
+from billing.invoice_terms import ALREADY_PAID, CHARGED, COLLECT_KEY
 from billing.invoice_totals import totals_of
 from billing.provider_ids import IdKind, is_id
-from billing.refund_steps import CAPTURE_KEY, INVOICE_KEY
+from billing.refund_steps import INVOICE_KEY
 from billing.refunds import OF_AN_INVOICE
 from billing.request_ids import RECOVERED, REQUEST_KEY, is_digest
 from billing.states import CaptureState, InvoiceState, RefundState, VoidState
-from billing.steps import METADATA_KEY, Json, LoadedOperation
+from billing.steps import CAPTURE_KEY, METADATA_KEY, Json, LoadedOperation
 from billing.tables.entities import CANCELLATION_REASONS, Capture, Entity, Invoice, InvoiceLine, Refund, Requested, Void
 from billing.tables.facts import Fact
 from jobs.recovery.repeats import Repeats
@@ -73,7 +73,7 @@ def made_of(
             customer=customer,
             currency=currency,
             **_totals(shown),
-            days_until_due=None if _is_charged(shown) else UNKNOWN_DAYS,
+            days_until_due=None if _collected(shown) else UNKNOWN_DAYS,
             state=InvoiceState.REQUESTED,
         )
         return invoice, asked | {"minor": total, "customer": customer, "lines": len(_lines_of(own, shown))}
@@ -84,7 +84,8 @@ def _totals(shown: Json) -> dict[str, Any]:
     """The columns of the total: the sum of the lines, and what Stripe reckoned if that is another; with the terms as
     far as Stripe shows them."""
     found = totals_of(shown)
-    terms: dict[str, Any] = {"collect": CHARGED, "restored": True} if _is_charged(shown) else {}
+    collect = _collected(shown)
+    terms: dict[str, Any] = {"collect": collect, "restored": True} if collect else {}
     if found.subtotal == found.total:
         return {"total_minor": found.total, **({"terms": terms} if terms else {})}
     return {
@@ -97,8 +98,12 @@ def _totals(shown: Json) -> dict[str, Any]:
     }
 
 
-def _is_charged(shown: Json) -> bool:
-    return shown.get("collection_method") == CHARGED
+def _collected(shown: Json) -> str | None:
+    """How it is collected; None if it is sent. What is paid already says so, and must not be charged."""
+    metadata = shown.get("metadata")
+    if isinstance(metadata, Mapping) and metadata.get(COLLECT_KEY) == ALREADY_PAID:
+        return ALREADY_PAID
+    return CHARGED if shown.get("collection_method") == CHARGED else None
 
 
 def _is_void(own: str) -> bool:

@@ -9,7 +9,7 @@ lost connection to Postgres counts as nothing: the run waits for it.
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs
@@ -18,12 +18,13 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from billing.gateway import RUN, Answer, Budget, NotSent, Request, Response, boot_clock
+from billing.periods import Calendars
 from jobs.config.secrets import SecretError
 from jobs.growth import forgotten
 from jobs.growth.clean_up import clean_up
 from jobs.reconciliation.passes import Reconciliation
 from jobs.road.verdicts import Failure, classify
-from jobs.schedules import catalog, deadlines, queue_health
+from jobs.schedules import catalog, deadlines, invoicing, queue_health
 
 WARN_HOURS = 24
 """How long before its deadline a capture is warned of, unless a setting says otherwise."""
@@ -38,7 +39,7 @@ class Invocation:
     `engine`: connections of its own, with the rights of a worker. `at`: the time for which it runs; if a worker dies,
     it is run again for the same time. `over_at`: by `boot_clock`; a function that takes longer is killed, so one
     that has much to do stops before and leaves the rest to its next run. `keep_days`: BILLING_KEEP_DAYS.
-    `warn_hours`: BILLING_WARN_HOURS.
+    `warn_hours`: BILLING_WARN_HOURS. `calendars`: BILLING_INVOICE_PERIODS.
     `reconciliation`: opens what reads Stripe, and raises SecretError where this worker has no key; None: it may not.
     """
 
@@ -47,6 +48,7 @@ class Invocation:
     over_at: float
     keep_days: int = 0
     warn_hours: int = WARN_HOURS
+    calendars: Calendars = field(default_factory=Calendars)
     reconciliation: Callable[[], AbstractContextManager[Reconciliation]] | None = None
 
     @property
@@ -84,6 +86,9 @@ FUNCTIONS: Mapping[str, Function] = {
         **asdict(clean_up(given.engine, at_least_days=given.keep_days, within_s=given.left_s - LEFT_OVER_S)),
     },
     "reconcile_stripe": _reconcile,
+    "invoice_captures": lambda given: invoicing.invoice_captures(
+        given.engine, given.calendars, lambda: given.left_s
+    ).as_result(),
 }
 """By the name of their schedule (`billing.schedules`)."""
 
@@ -98,12 +103,14 @@ class Functions:
         livemode: bool,
         keep_days: int = 0,
         warn_hours: int = WARN_HOURS,
+        calendars: Calendars = Calendars(),  # noqa: B008 - frozen
         reconciliation: Callable[[], AbstractContextManager[Reconciliation]] | None = None,
         functions: Mapping[str, Function] = FUNCTIONS,
     ) -> None:
         self.livemode = livemode
         self._engine, self._functions = engine, functions
         self._keep_days, self._warn_hours, self._reconciliation = keep_days, warn_hours, reconciliation
+        self._calendars = calendars
 
     def send(self, request: Request, budget: Budget) -> Answer:
         """Run the function that the path names. Raises what the function raises: the crew reports it."""
@@ -120,6 +127,7 @@ class Functions:
                 over_at=budget.over_at,
                 keep_days=self._keep_days,
                 warn_hours=self._warn_hours,
+                calendars=self._calendars,
                 reconciliation=self._reconciliation,
             )
             result = function(invocation)

@@ -73,13 +73,33 @@ TRIES = [
         "ask for an invoice",
         "INSERT INTO billing.invoices (id, request_id, customer, currency, total_minor, days_until_due, version)"
         " VALUES ('inv_2', 'invoice-2', 'cus_1', 'EUR', 1, 14, 1)",
-        "application operator",
+        # A worker asks for those of captures, when their period is over.
+        "application worker operator",
     ),
     one(
         "write an invoice's line",
         "INSERT INTO billing.invoice_lines VALUES ('inv_1', 1, 'a fee', 1)",
+        "application worker operator",
+    ),
+    one(
+        "have a capture invoiced",
+        "INSERT INTO billing.invoiced_captures (capture_id, account, customer, currency, description)"
+        " VALUES ('cap_1', 'own', 'cus_1', 'EUR', 'an order')",
         "application operator",
     ),
+    one(
+        "put a capture on an invoice",
+        "UPDATE billing.invoiced_captures SET invoice_id = 'inv_1', position = 0, billed_minor = 1, part = 1",
+        "worker operator",
+    ),
+    one("have a capture invoiced to another", "UPDATE billing.invoiced_captures SET customer = 'cus_2'"),
+    one(
+        "begin a period",
+        "INSERT INTO billing.invoice_periods (account, period_start, period_end, length, zone)"
+        " VALUES ('own', '2026-10-01', '2026-11-01', 'month', 'UTC')",
+        "worker operator",
+    ),
+    one("move a period's end", "UPDATE billing.invoice_periods SET period_end = '2026-12-01'"),
     one(
         "tell a fact", f"INSERT INTO billing.facts ({FACT}) VALUES ({FACT_VALUES})", "application relay worker operator"
     ),

@@ -11,13 +11,27 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from billing import accounts, capture_places, compensations, inbox, invoices, lineage, many, statements, store, switches
+from billing import (
+    accounts,
+    capture_places,
+    compensations,
+    inbox,
+    invoice_captures,
+    invoices,
+    lineage,
+    many,
+    paid_already,
+    period_invoices,
+    statements,
+    store,
+    switches,
+)
 from billing.database import transaction
 from billing.timing import SHORT
 from jobs.growth import tables
 from jobs.metrics import instruments, reading
 from jobs.reconciliation import archived, booking, classes, comparing, differences, findings, mirror, passes
-from jobs.recovery import from_archive, from_stripe, switches_again
+from jobs.recovery import from_archive, from_stripe, invoiced_again, switches_again
 from jobs.road import backlog, housekeeping, load, paced_release, planning, ticks, work_queue
 from jobs.road.cadence import CostlyChecks
 from jobs.road.contracts import known
@@ -32,9 +46,12 @@ ROOMS = [
     changes,
     compensations,
     inbox,
+    invoice_captures,
     invoices,
     lineage,
     many,
+    paid_already,
+    period_invoices,
     store,
     switches,
     backlog,
@@ -59,6 +76,7 @@ ROOMS = [
     passes,
     from_archive,
     from_stripe,
+    invoiced_again,
     switches_again,
 ]
 FILES = sorted(path for package in ("billing", "jobs") for path in (ROOT / package).rglob("*.sql"))

@@ -1,0 +1,127 @@
+"""A captured payment is invoiced once: at once, or with all that its customer paid in a period."""
+
+from typing import Any
+
+import pytest
+from service import Service
+from sqlalchemy import text
+
+import billing
+from billing import database
+from billing.periods import Calendars
+from billing.tables.entities import Invoice
+from billing.tables.invoiced_captures import InvoicedCapture
+from jobs.schedules import invoicing
+
+MONTHS = Calendars()
+
+
+def ask(service: Service, capture: str, customer: str, description: str = "an order", **more: Any) -> Any:
+    with database.transaction(service.engines["application"]) as session:
+        return billing.invoice_capture(session, capture=capture, customer=customer, description=description, **more)
+
+
+def run(service: Service, calendars: Calendars = MONTHS, left_s: float = 60) -> dict[str, Any]:
+    return invoicing.invoice_captures(service.engines["worker"], calendars, lambda: left_s).as_result()
+
+
+def row(service: Service, capture: str) -> InvoicedCapture:
+    with database.transaction(service.engine) as session:
+        return session.get_one(InvoicedCapture, capture)
+
+
+def lines(service: Service, invoice: str) -> list[tuple[str, int]]:
+    statement = "SELECT description, amount_minor FROM billing.invoice_lines WHERE invoice_id = :id ORDER BY position"
+    with service.engine.connect() as connection:
+        return [tuple(each) for each in connection.execute(text(statement), {"id": invoice})]
+
+
+def months_ago(service: Service, *captures: str, days: int = 40) -> None:
+    """As if these captures had been taken so many days before."""
+    service.execute(
+        "UPDATE billing.captures SET state_since = state_since - make_interval(days => :days) WHERE id = ANY (:ids)",
+        days=days,
+        ids=list(captures),
+    )
+    service.execute(
+        "UPDATE billing.idempotency_records SET first_sent_at = first_sent_at - make_interval(days => :days)"
+        " WHERE operation_id = ANY (:ids)",
+        days=days,
+        ids=list(captures),
+    )
+
+
+def test_at_once_a_capture_is_on_an_invoice_that_is_paid(service: Service) -> None:
+    customer = service.customer()
+    capture = service.ask_for_capture()
+    receipt = ask(service, capture, customer, "3 seats", when="at_once")
+    assert receipt.new
+    assert service.settle(capture, receipt.invoice_id) == ["captured", "paid"]
+    (shown,) = service.read_list("/v1/invoices")
+    assert (shown["status"], shown["total"], shown["amount_remaining"]) == ("paid", 1999, 0)
+    assert shown["metadata"]["billing_collect"] == "already_paid"
+    assert lines(service, receipt.invoice_id) == [("3 seats", 1999)]
+    assert ask(service, capture, customer, "3 seats", when="at_once").invoice_id == receipt.invoice_id
+    assert run(service)["ended"] == 1
+    (told,) = [fact.payload for fact in service.facts(capture) if fact.topic == "capture.invoiced"]
+    assert told["invoice"] == receipt.invoice_id
+    assert run(service)["ended"] == 0
+
+
+def test_an_invoice_that_is_asked_for_with_its_capture_waits_for_it(service: Service) -> None:
+    capture = service.ask_for_capture()
+    receipt = ask(service, capture, service.customer(), when="at_once")
+    service.plan()
+    service.work_off("invoices")
+    assert service.read_list("/v1/invoices") == []
+    assert service.status(receipt.invoice_id).state == "requested"
+    assert service.settle(capture, receipt.invoice_id) == ["captured", "paid"]
+
+
+def test_a_capture_that_ends_without_the_money_is_on_no_invoice(service: Service) -> None:
+    customer = service.customer()
+    first, second = (service.ask_for_capture(intent) for intent in service.intents(2))
+    receipt = ask(service, first, customer, when="at_once")
+    ask(service, second, customer)
+    for each in (first, second):
+        service.compensate(each)
+    assert service.settle(first, second, receipt.invoice_id) == ["refused", "refused", "refused"]
+    assert service.row(Invoice, receipt.invoice_id).reason == "nothing_taken"
+    assert run(service)["ended"] == 2
+    assert [row(service, each).left_out for each in (first, second)] == ["nothing_taken", "nothing_taken"]
+    assert service.read_list("/v1/invoices") == []
+    assert ask(service, second, customer).new is False
+    (third,) = service.intents()
+    refused = service.ask_for_capture(third)
+    service.compensate(refused)
+    service.settle(refused)
+    with pytest.raises(billing.NotCaptured, match="nothing to give back or to invoice"):
+        ask(service, refused, customer)
+
+
+def test_a_month_of_a_customer_is_one_invoice(service: Service) -> None:
+    anna, boris = service.customer(), service.customer()
+    captures = [service.captured_one() for _ in range(3)]
+    for number, capture in enumerate(captures):
+        ask(service, capture, boris if number == 2 else anna, f"order {number}")
+    assert run(service)["invoices"] == 0
+    service.execute("UPDATE billing.invoiced_captures SET captured_at = NULL, period_start = NULL, period_end = NULL")
+    service.execute("TRUNCATE billing.invoice_periods")
+    months_ago(service, *captures)
+    assert run(service) == {
+        "minor": {"USD": 3 * 1999},
+        "ended": 3,
+        "invoices": 2,
+        "captures": 3,
+        "waiting": 0,
+        "busy": 0,
+        "failed": 0,
+        "complete": True,
+    }
+    invoices = {row(service, capture).invoice_id for capture in captures}
+    assert len(invoices) == 2
+    assert service.settle(*invoices) == ["paid", "paid"]
+    of_anna = row(service, captures[0]).invoice_id
+    assert lines(service, of_anna) == [("order 0", 1999), ("order 1", 1999)]
+    assert sorted(shown["total"] for shown in service.read_list("/v1/invoices")) == [1999, 2 * 1999]
+    assert run(service)["invoices"] == 0
