@@ -158,10 +158,9 @@ def close_next(session: Session, group: Group, actor: str = "billing") -> Made |
     """
     if not statements.run(session, SQL["one_at_a_time"], name=f"{group.account} {_request_id(group, 0)}").scalar_one():
         raise ClosedElsewhere
-    if database.now(session) < group.period_end + WAITS_AT_MOST:
-        open_ = statements.run(session, SQL["still_open"], **group.named).scalar_one()
-        if open_:
-            raise StillOpen(open_)
+    open_ = statements.run(session, SQL["still_open"], **group.named).one()
+    if open_.taken or (open_.captures and database.now(session) < group.period_end + WAITS_AT_MOST):
+        raise StillOpen(open_.captures)
     while found := statements.run(session, SQL["to_invoice"], **group.named, most=MAX_LINES).all():
         ids = [each.capture_id for each in found]
         rows = {row.capture_id: row for row in row_io.load(session, InvoicedCapture, SQL["rows_by_id"], ids=ids)}

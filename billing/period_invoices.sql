@@ -13,7 +13,9 @@ SELECT mine.capture_id, mine.account, mine.at_once, mine.invoice_id, capture.sta
        SELECT r.first_sent_at FROM billing.idempotency_records AS r
         WHERE r.operation_id = capture.id AND r.step = 'capture'
         ORDER BY r.generation DESC LIMIT 1) AS taken ON true
- WHERE capture.state <> 'requested' AND (mine.left_out IS NULL OR capture.state = 'captured')
+-- Of a row that another run has written meanwhile, Postgres asks this again, and nothing of what is selected above.
+ WHERE mine.captured_at IS NULL
+   AND capture.state <> 'requested' AND (mine.left_out IS NULL OR capture.state = 'captured')
  ORDER BY mine.capture_id LIMIT :most
    FOR NO KEY UPDATE OF mine, capture SKIP LOCKED;
 
@@ -56,13 +58,17 @@ SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0));
 
 -- name: still_open
 -- Captures of this customer whose call was sent before the end of the period, and of which it is not known whether it
--- took the money: they are of this period if it did.
-SELECT count(*) AS captures
+-- took the money: they are of this period if it did. And those that did, and that another run sees just now.
+SELECT count(*) AS captures, count(*) FILTER (WHERE capture.state = 'captured') AS taken
   FROM billing.invoiced_captures AS mine
+  JOIN billing.captures AS capture ON capture.id = mine.capture_id
+  LEFT JOIN LATERAL (
+       SELECT r.first_sent_at FROM billing.idempotency_records AS r
+        WHERE r.operation_id = capture.id AND r.step = 'capture'
+        ORDER BY r.generation DESC LIMIT 1) AS call ON true
  WHERE mine.captured_at IS NULL AND mine.left_out IS NULL AND NOT mine.at_once
    AND mine.account = :account AND mine.customer = :customer AND mine.currency = :currency
-   AND EXISTS (SELECT FROM billing.idempotency_records AS r
-                WHERE r.operation_id = mine.capture_id AND r.step = 'capture' AND r.first_sent_at < :period_end);
+   AND least(call.first_sent_at, CASE WHEN capture.state = 'captured' THEN capture.state_since END) < :period_end;
 
 -- name: to_invoice
 -- In the order in which they were taken; with what is left of each, which cannot change before the commit.

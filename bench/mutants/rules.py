@@ -304,8 +304,8 @@ RULES = (
     Rule(
         "a period waits for captures that are still open",
         "billing/period_invoices.py",
-        "        if open_:\n            raise StillOpen(open_)\n",
-        "",
+        "        raise StillOpen(open_.captures)\n",
+        "        pass\n",
         f"{PERIODS}::test_a_period_waits_for_a_capture_of_it_that_is_still_open_but_no_longer_than_three_days",
     ),
     Rule(
