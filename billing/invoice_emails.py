@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from billing import ids, request_ids
 from billing.facts import new_fact
 from billing.invoice_row import invoice_of, money_of, move
-from billing.invoice_terms import is_charged
+from billing.invoice_terms import is_sent
 from billing.records import CallSettings
 from billing.states import InvoiceState
 from billing.steps import LoadedOperation
@@ -34,7 +34,7 @@ def begin_with(loaded: LoadedOperation, new: Sequence[Fact], call_settings: Call
     """As `Operation.begins`, of an invoice: its e-mail, once it is finalized, and not paid by that."""
     row = invoice_of(loaded)
     finalized = any(fact.topic == "invoice.finalized" for fact in new)
-    if not finalized or row.state != InvoiceState.FINALIZED or is_charged(row):
+    if not finalized or row.state != InvoiceState.FINALIZED or not is_sent(row):
         return []
     if not call_settings.mails_invoices(row.account):
         return []

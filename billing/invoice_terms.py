@@ -163,6 +163,11 @@ def is_charged(row: Invoice) -> bool:
     return (row.terms or {}).get("collect") == CHARGED
 
 
+def is_sent(row: Invoice) -> bool:
+    """Whether it is sent to its customer, who pays it then."""
+    return not is_charged(row) and not is_paid_already(row)
+
+
 def is_paid_already(row: Invoice) -> bool:
     """Whether nobody is asked for its money."""
     return (row.terms or {}).get("collect") == ALREADY_PAID
@@ -180,7 +185,7 @@ def collection_method(row: Invoice) -> str:
     """Stripe's word for how it is collected. One that is paid already has the method that needs no e-mail address and
     no due date: what is not advanced automatically, Stripe does not charge by itself either.
     Source: docs.stripe.com/api/invoices/object, `auto_advance`."""
-    return CHARGED if is_charged(row) or is_paid_already(row) else "send_invoice"
+    return "send_invoice" if is_sent(row) else CHARGED
 
 
 def parameters(row: Invoice) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """A captured payment is invoiced once: at once, or with all that its customer paid in a period."""
 
+import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -125,3 +127,105 @@ def test_a_month_of_a_customer_is_one_invoice(service: Service) -> None:
     assert lines(service, of_anna) == [("order 0", 1999), ("order 1", 1999)]
     assert sorted(shown["total"] for shown in service.read_list("/v1/invoices")) == [1999, 2 * 1999]
     assert run(service)["invoices"] == 0
+
+
+def test_what_is_paid_already_is_not_handed_to_our_own_email_either(service: Service) -> None:
+    """It would ask for the money."""
+    service.call_settings = replace(service.call_settings, mails_invoices=lambda _account: True)
+    capture = service.ask_for_capture()
+    receipt = ask(service, capture, service.customer(), when="at_once")
+    assert service.settle(capture, receipt.invoice_id) == ["captured", "paid"]
+    assert "invoice.sent" not in [fact.topic for fact in service.facts(receipt.invoice_id)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "problem"),
+    [
+        ({"capture": "cap_0"}, billing.UnknownEntity, "nothing here has the id"),
+        ({"account": "acct_2"}, billing.InvalidRequest, "is not the one of the capture"),
+        ({"customer": "anna"}, billing.InvalidText, "customer"),
+        ({"description": ""}, billing.InvalidText, "description"),
+        ({"description": "x" * 501}, billing.InvalidText, "description"),
+        ({"when": "later"}, billing.InvalidRequest, "at_once"),
+        ({"terms": billing.InvoiceTerms(memo="Thank you")}, billing.InvalidRequest, "belongs to when='at_once'"),
+        (
+            {"when": "at_once", "terms": billing.InvoiceTerms(discounts=["co_1"])},
+            billing.InvalidRequest,
+            "must have no discounts",
+        ),
+        (
+            {"when": "at_once", "terms": billing.InvoiceTerms(total_minor=1)},
+            billing.InvalidAmount,
+            "the lines come to 1999",
+        ),
+    ],
+)
+def test_what_cannot_be_invoiced_is_refused_and_nothing_is_written(
+    service: Service, wrong: dict[str, Any], error: type[Exception], problem: str
+) -> None:
+    arguments = {"capture": service.ask_for_capture(), "customer": "cus_anna", **wrong}
+    with pytest.raises(error, match=problem):
+        ask(service, **arguments)
+    assert count_rows(service, "invoiced_captures") == count_rows(service, "invoices") == 0
+
+
+@pytest.mark.parametrize(
+    ("now", "differs"),
+    [
+        ({"customer": "cus_boris"}, "customer: first 'cus_anna', now 'cus_boris'"),
+        ({"when": "at_once"}, "when: first 'period', now 'at_once'"),
+        ({"description": "another order"}, "description: first 'a text', now 'another text'"),
+    ],
+)
+def test_a_capture_is_not_invoiced_a_second_time_in_another_way(
+    service: Service, now: dict[str, Any], differs: str
+) -> None:
+    first = {"capture": service.ask_for_capture(), "customer": "cus_anna", "description": "an order"}
+    assert ask(service, **first).new
+    with pytest.raises(billing.InvoicedOtherwise, match=differs):
+        ask(service, **{**first, **now})
+    assert not ask(service, **first).new
+    assert count_rows(service, "invoices") == 0
+
+
+def test_two_that_ask_at_once_for_different_things_do_not_both_get_them(service: Service) -> None:
+    """The second waits for the first, and then writes no invoice beside it."""
+    capture, asked = service.ask_for_capture(), threading.Event()
+    raised: list[Exception] = []
+
+    def second() -> None:
+        asked.set()
+        try:
+            ask(service, capture, "cus_anna", when="at_once")
+        except billing.InvoicedOtherwise as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=second)
+    with database.transaction(service.engines["application"]) as session:
+        billing.invoice_capture(session, capture=capture, customer="cus_anna", description="an order")
+        thread.start()
+        assert asked.wait(10)
+    thread.join()
+    assert len(raised) == 1
+    assert count_rows(service, "invoices") == 0
+
+
+def test_what_is_given_back_as_a_whole_before_its_draft_is_not_invoiced(service: Service) -> None:
+    capture = service.captured_one()
+    receipt = ask(service, capture, service.customer(), when="at_once")
+    refund = service.ask_for_refund(capture, None)
+    assert service.settle(refund, receipt.invoice_id) == ["succeeded", "refused"]
+    assert service.row(Invoice, receipt.invoice_id).reason == "given_back"
+
+
+def test_only_what_is_left_of_a_capture_is_invoiced(service: Service) -> None:
+    capture = service.captured_one()
+    service.settle(service.ask_for_refund(capture, 500))
+    receipt = ask(service, capture, service.customer(), when="at_once")
+    assert service.settle(receipt.invoice_id) == ["paid"]
+    assert lines(service, receipt.invoice_id) == [("an order", 1499)]
+
+
+def count_rows(service: Service, table: str) -> int:
+    with service.engine.connect() as connection:
+        return int(connection.execute(text(f"SELECT count(*) FROM billing.{table}")).scalar_one())
