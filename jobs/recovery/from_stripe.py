@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from billing import database, ids, row_io, statements, store
 from billing.accounts import accounts
+from billing.calls import Result, Standing
 from billing.database import Transact
 from billing.gateway import Gateway
 from billing.idempotency import lease_alive
@@ -197,8 +198,9 @@ class StripesSide:
             if found.found_objects is not None:
                 record.found_objects = list(found.found_objects)
             conclude(again, record, now.step, Learned.SUCCEEDED, found.data, found.why or RECOVERED, at)
-            known = [each for each in again.records if not (now.new and each is record)]
-            row_io.save(session, [again.row, *known], again.facts)
+            # What begins with that began before the restore, too; an e-mail of these is refused, and never sent again.
+            again.begun += operation_of(again.row.id).begins(again, tuple(again.facts), self._call_settings)
+            store.save_all(session, [Result(again, Standing.CONCLUDED, opened=record if now.new else None)])
             if now.new:
                 row_io.insert_where_free(session, [record])
 

@@ -1,11 +1,16 @@
 """A database is set back while e-mails were sent: none is sent again, and what the archive knows is known."""
 
+from dataclasses import replace
+
+import pytest
 from command import Run
 from mail_server import MailServer
 from mailing import ask_for_email, certificate, mail, mailing
 from service import Service, eventually
 from set_back import Backup, start
+from sqlalchemy import select
 
+from billing import database
 from billing.states import WorkState
 from billing.tables.entities import Email
 
@@ -88,3 +93,47 @@ def test_without_an_archive_what_waits_in_the_backup_is_refused_and_not_sent(
     assert len(mail.received) == 1
     # One that is asked for afterwards is sent.
     assert service.settle(ask_for_email(service), gateway=gateway) == ["sent"]
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["asked-for-before", "asked-for-after"])
+def test_the_email_of_an_invoice_that_was_finalized_after_the_backup_is_not_sent_again(
+    service: Service, run: Run, backup: Backup, mail: MailServer, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    monkeypatch.setenv("BILLING_INVOICE_EMAILS", "own")
+    service.call_settings = replace(service.call_settings, mails_invoices=lambda _account: True)
+    service.settle(service.ask_for_capture())
+    gateway, invoice = mailing(service, mail), service.ask_for_invoice() if known else ""
+    service.plan()
+    backup.take()
+    invoice = invoice or service.ask_for_invoice()
+    assert service.settle(invoice) == ["sent"]
+    email = _email_of(service, invoice)
+    assert service.settle(email, gateway=gateway) == ["sent"]
+    assert len(mail.received) == 1
+    backup.put_back()
+    start()
+    service.relay.round()
+    service.work_off("invoices")
+    service.work_off("emails", gateway)
+    for _ in range(2):
+        run("recover", "--apply", "--reason", "INC-17")
+    compared = run("recover", "--json")
+    assert compared.json["differences"] == [], compared.out
+    assert run("recover", "--release", "--reason", "INC-17").status == 0
+
+    def turn() -> bool:
+        service.relay.round()
+        for queue in ("invoices", "emails"):
+            service.work_off(queue, gateway if queue == "emails" else None)
+        return set(service.states_of_work()) == {WorkState.DONE}
+
+    eventually(turn, "all work is done")
+    assert len(mail.received) == 1
+    assert service.posts("/send") == []
+    assert service.status(invoice).state == "sent"
+    assert service.status(_email_of(service, invoice)).reason == "restored"
+
+
+def _email_of(service: Service, invoice: str) -> str:
+    with database.transaction(service.engine) as session:
+        return str(session.scalars(select(Email.id).where(Email.request_id == f"{invoice}:invoice_email")).one())
