@@ -53,6 +53,7 @@ def preview(
     from jobs.config.sources import SettingsError
 
     try:
+        from jobs.email.invoices import SHOWN
         from jobs.email.messages import sender
         from jobs.email.rendering import NotRendered, Templates
     except ImportError:
@@ -63,10 +64,12 @@ def preview(
     sent_by = sender(settings.email_from or "Example <billing@example.com>")
     templates = Templates(settings.email_templates)
     about = {} if data is None else read_json(data)
+    if of is not None:
+        about = {SHOWN: of, **about}
     try:
         rendered = templates.render(
             template,
-            data=bounded(about if of is None else {"invoice": of} | about),
+            data=bounded(about),
             locale=locale,
             sender=sent_by.display_name or sent_by.domain,
             name=name,

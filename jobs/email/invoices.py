@@ -24,6 +24,8 @@ PAGE = 100
 HOSTS = frozenset({"invoice.stripe.com"})
 """Where the page of an invoice is (docs.stripe.com/invoicing/hosted-invoice-page). A link to anywhere else is left
 out."""
+SHOWN = "invoice"
+"""The value of an e-mail's data that names the invoice which it shows."""
 TEXT_MOST = 500
 
 Shown = Mapping[str, Any]

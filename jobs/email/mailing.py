@@ -76,7 +76,7 @@ class Mailing:
         asked = {name: values[0] for name, values in parse_qs(request.body).items()}
         data: dict[str, Any] = json.loads(asked["data"])
         to = self.recipients.find(asked["to"], request.account, budget)
-        named = data.get("invoice")
+        named = data.get(invoices.SHOWN)
         invoice = invoices.read(self.stripe, str(named), asked["to"], request.account, budget) if named else None
         rendered = self.templates.render(
             request.path.removeprefix("/email/"),
