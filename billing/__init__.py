@@ -21,6 +21,8 @@ from billing.capture_terms import CaptureTerms as CaptureTerms
 from billing.changes import Change as Change
 from billing.changes import Changes as Changes
 from billing.changes import changes as changes
+from billing.documents import DocumentStatus as DocumentStatus
+from billing.documents import document as document
 from billing.emails import EmailReceipt as EmailReceipt
 from billing.emails import request_email as request_email
 from billing.errors import AuthorizationTaken as AuthorizationTaken

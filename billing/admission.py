@@ -27,8 +27,8 @@ def admit(session: Session, queue: str, count: int) -> None:
     whoever asks before that gets the same answer. On a queue that was never measured, in a new installation, everything
     has room.
 
-    `queue`: `captures`, `refunds`, `invoices` or `emails`. Raises InvalidText for another, and InvalidRequest for a
-    count below 1.
+    `queue`: `captures`, `refunds`, `invoices`, `emails` or `documents`. Raises InvalidText for another, and
+    InvalidRequest for a count below 1.
     """
     session = callers_session(session)
     queues = list(dict.fromkeys(each.queue for kind in OPERATIONS.values() for each in kind.contracts))

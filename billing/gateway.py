@@ -26,6 +26,10 @@ MAIL = "MAIL"
 """The method of a call that sends an e-mail, by the template that its path names: `/email/invoice_sent`. Only workers
 of the queue `emails` have a gateway that can (`jobs.email.mailing`)."""
 
+KEEP = "KEEP"
+"""The method of a call that fetches a document of this kind and stores it: `/document/invoice_pdf`. Only workers of the
+queue `documents` have a gateway that can (`jobs.documents.keeping`)."""
+
 _BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -58,8 +62,12 @@ class Request:
         return None
 
 
-_METHOD = re.compile(f"GET|POST|DELETE|{RUN}|{MAIL}")
-_PATHS = {RUN: re.compile("/run/[a-z_]+"), MAIL: re.compile("/email/[a-z][a-z0-9_]*")}
+_METHOD = re.compile(f"GET|POST|DELETE|{RUN}|{MAIL}|{KEEP}")
+_PATHS = {
+    RUN: re.compile("/run/[a-z_]+"),
+    MAIL: re.compile("/email/[a-z][a-z0-9_]*"),
+    KEEP: re.compile("/document/[a-z_]+"),
+}
 _PATH = re.compile(r"/v1(?:/[A-Za-z0-9_]+)+(?:\?[A-Za-z0-9_.~%+&=\[\]-]*)?", re.ASCII)
 _HEADER = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 
@@ -128,7 +136,7 @@ class KeyUnavailable(Exception):
 class Gateway(Protocol):
     """The only way to the provider. Implementations: Stripe, and in tests a witness around Stripe. For the queue of
     scheduled work, what runs functions of ours instead (`jobs.schedules.functions`); for that of e-mails, what sends
-    them (`jobs.email.mailing`)."""
+    them (`jobs.email.mailing`); for that of documents, what keeps them (`jobs.documents.keeping`)."""
 
     livemode: bool
 

@@ -10,6 +10,7 @@ CaptureId = NewType("CaptureId", str)
 RefundId = NewType("RefundId", str)
 InvoiceId = NewType("InvoiceId", str)
 EmailId = NewType("EmailId", str)
+DocumentId = NewType("DocumentId", str)
 VoidId = NewType("VoidId", str)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from billing import invoice_emails, invoice_terms, observing, paid_already, row_io, statements
+from billing import documents, invoice_emails, invoice_terms, observing, paid_already, row_io, statements
 from billing.duplicate_drafts import duplicates_step, step_named
 from billing.errors import InvalidRequest
 from billing.facts import new_fact
@@ -240,6 +240,7 @@ OPERATION = Operation(
     comes_after=paid_already.comes_after,
     found_by={"in": Invoice.stripe_invoice, "cus": Invoice.customer},
     shown=_shown,
+    begins=documents.begin_with,
     rule_out=rule_out,
     unfit=unfit,
     reopen=reopen,

@@ -84,6 +84,13 @@ SCHEDULES = (
         purpose="put what was captured on invoices, once its period is over, so that no payment stays without one",
     ),
     Schedule(
+        name="request_documents",
+        when="15 3 * * *",
+        after_downtime=AfterDowntime.ONCE,
+        owner="billing",
+        purpose="ask for the documents of invoices that have none, so that each that must be kept is",
+    ),
+    Schedule(
         name="sweep_events",
         when="0 * * * *",
         after_downtime=AfterDowntime.ONCE,

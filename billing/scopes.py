@@ -45,7 +45,7 @@ KINDS = (
         lambda: [EVERYTHING],
     ),
     ScopeKind(
-        "captures, voids, refunds, invoices, emails, schedules",
+        "captures, voids, refunds, invoices, emails, documents, schedules",
         "all operations of one kind",
         of=lambda place: place.operation.scope,
         names=lambda: [str(operation.scope) for operation in _stoppable()],

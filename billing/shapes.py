@@ -33,6 +33,13 @@ def like(pattern: str) -> Shape:
     return fits
 
 
+def exactly(pattern: str) -> Shape:
+    """A text that this pattern matches as a whole, of letters and digits that only we or S3 choose: a digest, a
+    version."""
+    compiled = re.compile(pattern, re.ASCII)
+    return lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None
+
+
 def whole(value: Any) -> bool:
     """A whole number that is too small to be a card number: an amount, a count, a time in seconds."""
     return type(value) is int and abs(value) < MOST

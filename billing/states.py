@@ -68,6 +68,12 @@ class EmailState(StrEnum):
     REFUSED = "refused"
 
 
+class DocumentState(StrEnum):
+    REQUESTED = "requested"
+    STORED = "stored"
+    REFUSED = "refused"
+
+
 class SwitchState(StrEnum):
     PULLED = "pulled"
     RELEASED = "released"
@@ -399,6 +405,28 @@ EMAIL = Life(
     ),
 )
 
+_DOC = DocumentState
+DOCUMENT = Life(
+    of="document",
+    states={
+        _DOC.REQUESTED: "its invoice is finalized, so its document is fetched and stored",
+        _DOC.STORED: "it is in the bucket, under a lock, and was read back",
+        _DOC.REFUSED: "it is not fetched any more; its reason says why, and a person decides",
+    },
+    transitions=(
+        *go(_DOC.REQUESTED, to=_DOC.STORED, by=WORKER, when="it is stored and read back"),
+        *go(_DOC.REQUESTED, to=_DOC.REFUSED, by=WORKER, when="what came is no document, or none came for a day"),
+        *go(_DOC.REQUESTED, to=_DOC.REFUSED, by=OPERATOR, when="`billing quarantine discard`: nothing was stored"),
+        *go(
+            _DOC.REFUSED,
+            to=_DOC.REQUESTED,
+            by=OPERATOR,
+            when="`billing document request`; or a replay, after a late success contradicts it",
+        ),
+    ),
+    topics={"reopened": "an operator had a refused document fetched again"},
+)
+
 SWITCH = Life(
     of="switch",
     states={
@@ -552,4 +580,4 @@ DIFFERENCE = Life(
     ),
 )
 
-LIVES = (CAPTURE, VOID, REFUND, INVOICE, EMAIL, SWITCH, RUN, RECORD, WORK, EVENT, BATCH, DIFFERENCE)
+LIVES = (CAPTURE, VOID, REFUND, INVOICE, EMAIL, DOCUMENT, SWITCH, RUN, RECORD, WORK, EVENT, BATCH, DIFFERENCE)

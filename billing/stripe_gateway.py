@@ -10,7 +10,7 @@ import stripe
 import urllib3
 
 from billing.excerpts import encoded, excerpt
-from billing.gateway import MAIL, RUN, Answer, Budget, KeyUnavailable, NoAnswer, NotSent, Request, Response
+from billing.gateway import KEEP, MAIL, RUN, Answer, Budget, KeyUnavailable, NoAnswer, NotSent, Request, Response
 from billing.transport import OverBudget, TooLate, Unreached, exchange, open_pool
 
 API_VERSION = "2026-10-28.endive"
@@ -60,9 +60,9 @@ class StripeGateway:
             self._refused()
         return answer
 
-    def read_person(self, path: str, account: str | None, budget: Budget) -> tuple[Answer, Mapping[str, Any]]:
-        """A read, with the whole object as Stripe shows it, names and addresses too: for an e-mail that is sent right
-        now. The answer has the listed fields only, and nothing else may be kept."""
+    def read_whole(self, path: str, account: str | None, budget: Budget) -> tuple[Answer, Mapping[str, Any]]:
+        """A read, with the whole object as Stripe shows it: names and addresses too, for an e-mail that is sent right
+        now, and links. The answer has the listed fields only, and nothing else may be kept."""
         self._http.keeps_body = True
         try:
             answer = self._send(Request("GET", path, account=account), budget)
@@ -73,7 +73,7 @@ class StripeGateway:
     def _send(self, request: Request, budget: Budget) -> Answer:
         if (part := request.unfit) is not None:
             return NotSent(f"the {part} has characters that we never write; it was not sent")
-        if request.method in (RUN, MAIL):
+        if request.method in (RUN, MAIL, KEEP):
             return NotSent("this is no request to Stripe")
         if request.method == "POST" and not request.key:
             # The SDK replaces an empty key by a random one, and a random key is a double charge.

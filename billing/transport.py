@@ -34,6 +34,16 @@ class OverBudget(Exception):
     """The answer did not arrive whole within the call's budget. Never crosses the gateway."""
 
 
+BROKEN = (urllib3.exceptions.HTTPError, OSError)
+"""What a broken exchange raises."""
+CUT_SHORT = (urllib3.exceptions.IncompleteRead, urllib3.exceptions.ProtocolError)
+"""Those of them where the answer ended before it was whole."""
+
+
+class TooLarge(Exception):
+    """The answer has more bytes than were asked for; the rest was not read."""
+
+
 _current = threading.local()
 
 
@@ -174,11 +184,18 @@ def open_pool(base_url: str, connections: int) -> Pool:
 
 
 def exchange(
-    pool: Pool, budget: Budget, method: str, path: str, headers: Mapping[str, str], body: str
+    pool: Pool,
+    budget: Budget,
+    method: str,
+    path: str,
+    headers: Mapping[str, str],
+    body: str,
+    most: int | None = None,
 ) -> tuple[bytes, int, Mapping[str, str]]:
     """Send once and read the whole answer. Status, body and headers come back whatever the status is.
 
-    Raises TooLate and Unreached (nothing was sent), OverBudget, and what urllib3 raises for a broken exchange.
+    `most`: the most bytes of the answer's body. Raises TooLate and Unreached (nothing was sent), OverBudget, TooLarge,
+    and what urllib3 raises for a broken exchange.
     """
     _current.budget, _current.writing = budget, False
     left = budget.over_at - boot_clock()
@@ -187,7 +204,7 @@ def exchange(
     _current.watched = None
     began = boot_clock()
     try:
-        answer = _exchange(pool, budget, left, method, path, headers, body)
+        answer = _exchange(pool, budget, left, method, path, headers, body, most)
     except Exception as error:
         if _was_cut() or isinstance(error, urllib3.exceptions.ReadTimeoutError | OverBudget):
             pool.silent_at = max(pool.silent_at, began)
@@ -210,6 +227,7 @@ def _exchange(
     path: str,
     headers: Mapping[str, str],
     body: str,
+    most: int | None,
 ) -> tuple[bytes, int, Mapping[str, str]]:
     answer = pool.urlopen(
         method,
@@ -223,7 +241,7 @@ def _exchange(
         preload_content=False,
     )
     try:
-        return _whole(answer, budget), answer.status, answer.headers
+        return _whole(answer, budget, most), answer.status, answer.headers
     except BaseException:
         answer.close()
         raise
@@ -231,10 +249,16 @@ def _exchange(
         answer.release_conn()
 
 
-def _whole(answer: urllib3.BaseHTTPResponse, budget: Budget) -> bytes:
-    chunks = []
+def _whole(answer: urllib3.BaseHTTPResponse, budget: Budget, most: int | None) -> bytes:
+    announced = answer.headers.get("Content-Length", "")
+    if most is not None and announced.isdecimal() and int(announced) > most:
+        raise TooLarge
+    chunks, size = [], 0
     while chunk := answer.read1(_CHUNK):
         chunks.append(chunk)
+        size += len(chunk)
+        if most is not None and size > most:
+            raise TooLarge
         if boot_clock() > budget.over_at:
             raise OverBudget
     return b"".join(chunks)

@@ -20,7 +20,7 @@ def make_older(service: Service, days: int = 91) -> None:
 def happened_long_ago(service: Service, days: int = 120) -> None:
     """Let everything that was told and asked be so much older; before it is archived, for what is archived stays."""
     service.execute("UPDATE billing.facts SET happened_at = happened_at - make_interval(days => :days)", days=days)
-    of_requests = ("captures", "voids", "refunds", "invoices", "emails")
+    of_requests = ("captures", "voids", "refunds", "invoices", "emails", "documents")
     for table in (*of_requests, "switches", "scheduled_runs"):
         columns = ("state_since", "requested_at") if table in of_requests else ("state_since",)
         earlier = ", ".join(f"{column} = {column} - make_interval(days => :days)" for column in columns)

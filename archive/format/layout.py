@@ -3,6 +3,8 @@
 from datetime import date
 from typing import Protocol
 
+DOCUMENTS = "documents/"
+"""Where the documents of invoices lie, each an object of its own (`archive.documents`)."""
 VERSION = 1
 """Of the rows of an object (`archive.format.records`)."""
 

@@ -21,6 +21,7 @@ from billing.request_ids import is_digest
 from billing.shapes import (
     Shape,
     code,
+    exactly,
     id_of,
     invoice_number,
     like,
@@ -86,7 +87,7 @@ _account = like(rf"own|{SHAPES[IdKind.ACCOUNT]}")
 _currency = like(r"[A-Z]{3}")
 moment = like(r"\d{4}-\d\d-\d\dT[0-9:.]{8,15}(?:Z|[+-]\d\d:\d\d)")
 _SCOPE = (
-    r"everything|captures|voids|refunds|invoices|emails|schedules|account:(?:own|acct_[A-Za-z0-9]{1,64})"
+    r"everything|captures|voids|refunds|invoices|emails|documents|schedules|account:(?:own|acct_[A-Za-z0-9]{1,64})"
     r"|(?:contract|queue):[a-z][a-z_]{0,59}|currency:[A-Z]{3}"
 )
 _scope = like(_SCOPE)
@@ -127,7 +128,7 @@ PAYLOAD: dict[str, Shape] = {
     "captured": _sums,
     "charge": id_of(IdKind.CHARGE),
     "command": like(
-        r"(?:access|archive|capture|close|compensate|differences|email|erase|housekeeping|invoice|migrate|quarantine"
+        r"(?:access|archive|capture|close|compensate|differences|document|email|erase|housekeeping|invoice|migrate|quarantine"
         r"|reconcile|recover|refund|schedule|switch|void)(?: [a-z]{1,20}){0,2}"
     ),
     # Of a refund: whether it undoes its capture.
@@ -147,18 +148,25 @@ PAYLOAD: dict[str, Shape] = {
     "expires_at": moment,
     "fee_minor": whole,
     "generation": whole,
-    # Of a refund: the invoice of which what was paid is given back. Of a capture: the one that it is on.
+    # Of a document, of a capture that is on one, or of a refund of what was paid for one: its invoice. Of a document
+    # also what it is, and the object of Stripe's; then where it lies in the bucket, and what it must be there. Digests
+    # and versions are ours and S3's, and any run of digits in them is chance.
     "invoice": like(r"inv_[0-9a-z]{1,36}"),
     "keeps_remainder": yes_or_no,
+    "kind": code,
     "learned": code,
     # Of a capture that is on an invoice: on which line.
     "line": whole,
     "lines": whole,
     # Of an e-mail, as its template and its recipient: ids only, and no address.
     "locale": locale,
+    "lock_mode": like("GOVERNANCE|COMPLIANCE"),
+    "locked_until": moment,
     "minor": whole,
     "net_minor": whole,
     "number": invoice_number,
+    "object_key": exactly(r"documents/[a-z_]{1,40}/doc_[0-9a-z]{1,36}\.pdf"),
+    "object_version": exactly(r"[A-Za-z0-9._~+/=-]{1,255}"),
     # Of an invoice that is paid: whether that was not through Stripe.
     "out_of_band": yes_or_no,
     "outcome": code,
@@ -183,9 +191,12 @@ PAYLOAD: dict[str, Shape] = {
     "request_digest": is_digest,
     "request_id": like(r"req_[A-Za-z0-9_]{1,128}"),
     "scope": _scope,
+    "sha256": exactly(r"[0-9a-f]{64}"),
+    "size_bytes": whole,
     "source": code,
     "status": whole,
     "step": like(r"[a-z][a-z0-9_]{0,63}(?::in_[A-Za-z0-9_]{1,128})?"),
+    "stripe_object": like(r"(?:in|cn)_[A-Za-z0-9_]{1,250}"),
     "stripe_invoice": id_of(IdKind.INVOICE),
     "stripe_refund": id_of(IdKind.REFUND),
     "subtotal_minor": whole,

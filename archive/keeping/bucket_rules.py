@@ -7,14 +7,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from archive.documents.stored import RETENTION_CLASS
 from archive.format import manifests, records
+from archive.format.layout import DOCUMENTS
 from archive.policy.retention import MOST_DAYS, Mode, Policy
+from archive.policy.retention import Rule as PolicyRule
 from archive.s3.configuration import Configuration, DefaultLock
 from archive.s3.store import PROBES
 
 OBJECTS = f"v{records.VERSION}/"
-EVIDENCE = (OBJECTS, f"{manifests.PREFIX.partition('/')[0]}/", "keys/")
-"""Where nobody may delete: objects, manifests, and public keys."""
+EVIDENCE = (OBJECTS, f"{manifests.PREFIX.partition('/')[0]}/", "keys/", DOCUMENTS)
+"""Where nobody may delete: objects, manifests, public keys, and documents."""
 OURS = "Billing"
 """How the Sid of a statement of ours begins. Other statements stay: they may let another account read."""
 ONLY_NEW_KEYS = f"{OURS}OnlyNewKeys"
@@ -58,8 +61,16 @@ def default_lock(policy: Policy) -> DefaultLock:
     return DefaultLock(shortest.mode, shortest.keep.least_days)
 
 
+def places(policy: Policy) -> Iterator[tuple[str, str, PolicyRule]]:
+    """Each place whose objects expire, after what its rule is called, and with the rule of its class."""
+    for name, rule in policy.rules.items():
+        yield name, prefix(name), rule
+    yield "documents", DOCUMENTS, policy.rules[RETENTION_CLASS]
+
+
 def lifecycle(policy: Policy) -> list[Rule]:
-    """A rule for each class, and one for delete markers with nothing below them. None for manifests: they stay.
+    """A rule for each class and for documents, and two for delete markers with nothing below them. None for manifests:
+    they stay.
 
     S3 counts from the day on which an object was written, and never deletes a locked version.
     Source: docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html
@@ -68,7 +79,7 @@ def lifecycle(policy: Policy) -> list[Rule]:
         {
             "ID": f"billing-{name}",
             "Status": "Enabled",
-            "Filter": {"Prefix": prefix(name)},
+            "Filter": {"Prefix": place},
             # In a versioned bucket the first makes a delete marker, and the second deletes the version below it.
             "Expiration": {"Days": rule.most_days + policy.grace_days},
             "NoncurrentVersionExpiration": {"NoncurrentDays": NONCURRENT_DAYS},
@@ -78,10 +89,14 @@ def lifecycle(policy: Policy) -> list[Rule]:
             if rule.transitions
             else {}
         )
-        for name, rule in policy.rules.items()
+        for name, place, rule in places(policy)
     ]
-    markers = {"Filter": {"Prefix": OBJECTS}, "Expiration": {"ExpiredObjectDeleteMarker": True}}
-    return [*rules, {"ID": "billing-markers", "Status": "Enabled", **markers}]
+    gone = {"Status": "Enabled", "Expiration": {"ExpiredObjectDeleteMarker": True}}
+    return [
+        *rules,
+        {"ID": "billing-markers", "Filter": {"Prefix": OBJECTS}, **gone},
+        {"ID": "billing-markers-documents", "Filter": {"Prefix": DOCUMENTS}, **gone},
+    ]
 
 
 def without_moves(rule: Rule) -> Rule:
@@ -126,9 +141,9 @@ def statements(policy: Policy, bucket: str) -> list[Statement]:
             _remaining("NumericGreaterThan", min(max(longest) + policy.grace_days, MOST_DAYS)),
         ),
     ]
-    for name, rule in policy.rules.items():
+    for name, place, rule in places(policy):
         if (least := rule.keep.least_days - FINISHED_LATE_DAYS) > 0:
-            objects = [f"arn:aws:s3:::{bucket}/{prefix(name)}*"]
+            objects = [f"arn:aws:s3:::{bucket}/{place}*"]
             sid = f"NoShorterLocks{name.capitalize()}"
             found.append(_deny(sid, ["s3:PutObject"], objects, _remaining("NumericLessThan", least)))
     return found

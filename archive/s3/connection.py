@@ -9,6 +9,9 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+READ_TIMEOUT_S = 20.0
+"""How long S3 may be silent in an answer."""
+
 METHODS = {
     "explicit": "the settings",
     "env": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
@@ -41,6 +44,7 @@ class Connection:
         profile: str | None,
         addressing: str,
         connections: int,
+        timeout_s: float,
     ) -> None:
         self._session = boto3.session.Session(
             aws_access_key_id=access_key, aws_secret_access_key=secret_key, profile_name=profile, region_name=region
@@ -50,7 +54,9 @@ class Connection:
             endpoint_url=endpoint,
             config=Config(
                 connect_timeout=3,
-                read_timeout=20,
+                # Also of links, which the SDK else signs in the old way, without a region.
+                signature_version="s3v4",
+                read_timeout=timeout_s,
                 retries={"mode": "standard", "total_max_attempts": 1},
                 max_pool_connections=connections,
                 s3={"addressing_style": "path" if endpoint and addressing == "auto" else addressing},

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from archive.errors import EvidenceDiffers, StoreAway, StoreRefused, WrongBucket
 from archive.policy.retention import STANDARD, Lock
-from archive.s3.connection import Connection
+from archive.s3.connection import READ_TIMEOUT_S, Connection
 from archive.s3.s3_errors import ARCHIVE, SettingNames, code, status, translated
 
 TAG = "billing-environment"
@@ -88,7 +88,8 @@ class Store:
     `endpoint` is None for Amazon's own S3. The keys are None if the SDK is to find them: in a role, a profile (in
     `profile`, if it is given), or its own variables. `addressing` is `path`, `virtual` or `auto`: path where there is
     an endpoint, else what the SDK chooses. `encryption` is None if the bucket decides. `names` are those of the
-    settings that errors mention. Every method may raise StoreAway and StoreRefused.
+    settings that errors mention. `timeout_s`: how long S3 may be silent. Every method may raise StoreAway and
+    StoreRefused.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Store:
         encryption: Encryption | None = None,
         names: SettingNames = ARCHIVE,
         connections: int = 8,
+        timeout_s: float = READ_TIMEOUT_S,
     ) -> None:
         self.bucket = bucket
         self.endpoint = endpoint
@@ -118,6 +120,7 @@ class Store:
                 profile=profile,
                 addressing=addressing,
                 connections=connections,
+                timeout_s=timeout_s,
             )
         self._s3: Any = self._connection.client
 
@@ -138,7 +141,9 @@ class Store:
     def close(self) -> None:
         self._s3.close()
 
-    def put_once(self, key: str, body: bytes, lock: Lock, storage: str = STANDARD) -> bool:
+    def put_once(
+        self, key: str, body: bytes, lock: Lock, storage: str = STANDARD, *, content_type: str | None = None
+    ) -> bool:
         """Write the object, locked from the start, unless its key exists. True if this call wrote it.
 
         `storage`: one of S3's storage classes.
@@ -146,6 +151,7 @@ class Store:
         # Not every server knows storage classes, and STANDARD is what they do anyway.
         more = {} if storage == STANDARD else {"StorageClass": storage}
         more |= self.encryption.asked_for if self.encryption else {}
+        more |= {"ContentType": content_type} if content_type else {}
         for _ in range(_CONFLICTS):
             with self.translated(key):
                 try:

@@ -46,12 +46,12 @@ class Disposal:
 class Counts:
     """How much was checked.
 
-    `facts` are those that manifests describe. `unfinished` counts batches that an archiver is still writing: they are
-    not evidence yet. `unsigned` counts manifests without a signature.
+    `facts` are those that manifests describe. `documents` are those of invoices. `unfinished` counts batches that an
+    archiver is still writing: they are not evidence yet. `unsigned` counts manifests without a signature.
     """
 
     def __init__(self) -> None:
-        self.facts = self.objects = self.unfinished = self.unsigned = 0
+        self.facts = self.objects = self.documents = self.unfinished = self.unsigned = 0
         self.signed: dict[str, int] = {}
         """How many manifests each key has signed."""
         self._disposed: dict[tuple[str, str], Disposal] = {}

@@ -22,7 +22,7 @@ from archive.s3.store import PROBES, Listed, Store, Stored
 from archive.signing import keyring
 from archive.signing.keyring import Keyring
 from archive.signing.public_key import PublicKey
-from archive.verifying import agreement
+from archive.verifying import agreement, documents
 from archive.verifying.agreement import PAGE, Counts
 from archive.verifying.findings import Finding, Heads
 from archive.verifying.inventory import Inventory
@@ -62,8 +62,13 @@ def from_bucket(
                 yield from walk.check(links, pool)
                 progress(f"{name}: {links[-1].number} batches checked")
         yield from agreement.missing_keys(counts, ring)
+        yield from documents.check(versions, inventory, ask, counts, pool)
+        if counts.documents:
+            progress(f"{counts.documents} documents checked")
         for entry in inventory.unaccounted():
-            yield Finding(entry.key, entry.version, "nothing", f"{named(entry)} that no batch and no manifest names")
+            yield Finding(
+                entry.key, entry.version, "nothing", f"{named(entry)} that no batch, no manifest and no document names"
+            )
     yield from heads.findings()
 
 

@@ -4,7 +4,8 @@
 Facts lie in Parquet objects below v1/. Each class of facts (capture, invoice, ...) numbers its batches and its facts
 1, 2, 3 ... Batch n has a manifest, manifests/v1/CLASS/n.json: its first line, JSON, says what the object must be, and
 the digest of the manifest before; its second line signs the first. A digest is the SHA-256 of a first line, so the
-newest digest of a class, its head, stands for everything before it.
+newest digest of a class, its head, stands for everything before it. The document of an invoice lies below documents/; a
+fact tells its digest.
 Exit status: 0, nothing differs; 1, something does, and each line DIFFERS says what; 2, it could not be checked.
 """
 
@@ -24,7 +25,8 @@ except ImportError as error:
     print(f"verify.py: {error.name} is missing; run: pip install boto3 cryptography pyarrow", file=sys.stderr)
     raise SystemExit(2) from None
 
-WHOLE, TEXT = ("archive_seq", "entity_version", "minor"), ("entity_type", "entity_id", "topic", "currency")
+WHOLE = ("archive_seq", "entity_version", "minor")
+TEXT = ("entity_type", "entity_id", "topic", "currency", "payload")
 COLUMNS = dict.fromkeys(WHOLE, "int64") | dict.fromkeys(TEXT, "string")
 # Each capture, invoice, ... has facts 1, 2, 3 ... over all classes, and is captured at most once. Gaps are looked for
 # only between days of which everything is there: after what was disposed of, before what a class may still archive.
@@ -62,6 +64,7 @@ class Verification:
         self.s3, self.asked, self.now, self.db = s3, asked, now, sqlite3.connect("")
         self.db.execute("CREATE TABLE listed (key, version, kind, written, PRIMARY KEY (key, version))")
         self.db.execute("CREATE TABLE facts (entity, version, topic, day)")
+        self.db.execute("CREATE TABLE documents (told)")
         self.keys = dict(key_with_id(path.read_bytes()) for path in asked.key)
         self.published = set[tuple[str, int, str]]()  # heads that no chain has led to yet
         self.heads = dict[str, tuple[int, str]]()
@@ -90,9 +93,12 @@ class Verification:
         self.expect(self.heads, self.asked.bucket, "it holds no manifest at all")
         for name, number, digest in sorted(self.published):
             self.expect(False, f"{name} {number}", f"published as {digest}; the chain ends with {self.heads.get(name)}")
-        hour_ago = str(self.now - timedelta(hours=1))  # an archiver writes an object first, and soon its manifest
+        for (told,) in self.db.execute("SELECT told FROM documents").fetchall():
+            self.check_document(json.loads(told))
+        # An object is written first, and soon its manifest; a document before the fact about it is archived.
+        young = {"v1/": str(self.now - timedelta(hours=1)), "doc": str(self.now - timedelta(days=1))}
         for key, version, kind, written in self.db.execute("SELECT * FROM listed ORDER BY key"):
-            fine = key[:5] in ("keys/", "probe") or (key[:3] == "v1/" and kind == "version" and written > hour_ago)
+            fine = key[:5] in ("keys/", "probe") or (kind == "version" and written > young.get(key[:3], "~"))
             self.expect(fine, key, f"no manifest that can be trusted names the {kind} {version} of {written}")
         for entity, facts, last, captured in self.db.execute(ENTITIES, [self.disposed, self.newest]):
             self.expect(False, entity, f"{facts} of {last} facts are here, and it was captured {captured} times")
@@ -159,16 +165,34 @@ class Verification:
             types = {field.name: str(field.type) for field in file.schema_arrow}
             self.expect(types.items() >= COLUMNS.items(), key, f"its columns are {types}")
             for part in file.iter_batches(columns=list(COLUMNS)):
-                seqs, versions, minors, kinds, ids, topics, currencies = (part[name].to_pylist() for name in COLUMNS)
+                seqs, versions, minors, kinds, ids, topics, currencies, payloads = (
+                    each.to_pylist() for each in part.columns
+                )
                 self.expect(seqs == list(range(seq, seq := seq + len(seqs))), key, "its numbers have gaps")
                 rows = zip(map("{} {}".format, kinds, ids), versions, topics, [day] * len(ids), strict=True)
                 self.db.executemany("INSERT INTO facts VALUES (?, ?, ?, ?)", rows)
+                documents = [
+                    (each,) for topic, each in zip(topics, payloads, strict=True) if topic == "document.stored"
+                ]
+                self.db.executemany("INSERT INTO documents VALUES (?)", documents)
                 for topic, currency, minor in zip(topics, currencies, minors, strict=True):
                     sums[currency or ""] += minor if topic == "capture.captured" and currency and minor else 0
             self.expect(seq == told["last_seq"] + 1, key, f"it ends with fact {seq - 1}")
             self.expect(sums == Counter(told["captured"]), key, f"its money is {+sums}, not {told['captured']}")
             self.captured, self.newest = self.captured + sums, max(self.newest, day)
             self.counts["facts"] += seq - told["first_seq"]
+
+    def check_document(self, told: Any) -> None:
+        """Compare the document of an invoice with the fact that tells where it is and what it must be."""
+        key, until = str(told.get("object_key")), told.get("locked_until", "~")
+        body, mode, locked = self.get(key, told.get("object_version", ""), told.get("size_bytes", 10**8), until)
+        if not body and until <= self.now.isoformat():
+            self.counts["documents disposed of"] += 1
+        elif self.expect(
+            hashlib.sha256(body).hexdigest() == told.get("sha256"), key, "other bytes" if body else "gone"
+        ):
+            self.check_lock(key, told, mode, locked)
+            self.counts["documents"] += 1
 
 
 def main(arguments: list[str] | None = None, now: datetime | None = None) -> int:

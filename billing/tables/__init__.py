@@ -2,6 +2,7 @@
 
     schema.py               what all tables share, and whose database this is
     entities.py             what is asked for: captures, voids, invoices and their lines; and switches
+    documents.py            the documents of invoices: which, and where each is stored
     bulks.py                files of requests, and how far each was asked for
     invoiced_captures.py    which invoice a capture is on, and the periods of accounts
     scheduled_runs.py       when a schedule was due, and what became of it
@@ -28,6 +29,7 @@ from billing.tables import (  # noqa: F401
     bulks,
     closed_periods,
     differences,
+    documents,
     entities,
     facts,
     holds,

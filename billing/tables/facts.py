@@ -23,13 +23,13 @@ from billing.tables.schema import Table, known_state
 from billing.traceparent import LENGTH
 
 # Facts that are kept for different times are in different batches of the archive. Voids and refunds are kept as long as
-# the capture whose money they are about. Written as Postgres prints it, because the index below is compared with the
-# migrations' by its text.
+# the capture whose money they are about, and what belongs to an invoice as long as that. Written as Postgres prints it,
+# because the index below is compared with the migrations' by its text.
 RETENTION_CLASS = """
 CASE
     WHEN split_part(topic, '.', 2) = ANY (ARRAY['attempted', 'attempt_lapsed', 'looked', 'late_answer']) THEN 'attempt'
     WHEN entity_type = ANY (ARRAY['capture', 'void', 'refund']) THEN 'capture'
-    WHEN entity_type = 'invoice' THEN 'invoice'
+    WHEN entity_type = ANY (ARRAY['invoice', 'invoice_action', 'credit_note', 'document']) THEN 'invoice'
     ELSE 'admin'
 END"""
 SET_ASIDE = 0

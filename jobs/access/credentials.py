@@ -102,13 +102,15 @@ def for_s3(directory: Path) -> Iterator[Written]:
     yield _always(directory, "s3.json", json.dumps(_identities(directory), indent=2) + "\n")
 
 
-def references(directory: Path, name: str) -> dict[str, str]:
-    """The environment of a process of this kind: for each variable, the reference to its file in this directory."""
+def references(directory: Path, name: str, s3: str | None = None) -> dict[str, str]:
+    """The environment of a process of this kind: for each variable, the reference to its file in this directory. `s3`:
+    the kind whose keys it has there, if that is another one."""
+    in_s3 = s3 or name
     files = {
         "DATABASE_URL": directory / f"{name}_database_url",
         "REDIS_URL": directory / f"{name}_redis_url",
-        "BILLING_S3_ACCESS_KEY": directory / f"{name}_s3_access_key",
-        "BILLING_S3_SECRET_KEY": directory / f"{name}_s3_secret_key",
+        "BILLING_S3_ACCESS_KEY": directory / f"{in_s3}_s3_access_key",
+        "BILLING_S3_SECRET_KEY": directory / f"{in_s3}_s3_secret_key",
         "BILLING_SIGNING_KEY": directory / f"{name}_signing_key",
     }
     return {variable: f"file:{path}" for variable, path in files.items() if path.exists()}

@@ -64,6 +64,7 @@ _CURSORS = May(
 )
 _OF_A_DIFFERENCE = _these("stripe_id account amount_minor currency what state state_since first_seen_at last_seen_at")
 _COMPARES = May(see=_all("differences"), write=_these("id class subject") | _OF_A_DIFFERENCE, change=_OF_A_DIFFERENCE)
+_NEW_DOCUMENTS = _these("id account correlation_id version request_id invoice_id kind stripe_object")
 _A_RUN = _these("id schedule at missed asked_by version")
 _ANSWERS = "answer"
 _ASKED_OF_A_RECORD = _these(
@@ -161,6 +162,21 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         ),
         "reader": May(see=_all("emails")),
         "operator": May(change=_these("state state_since reason version")),
+    },
+    # A worker writes it with the end of its invoice's call; which object it is, nobody may change.
+    "documents": {
+        "application": May(see=_all("documents")),
+        "relay": May(see=_these("id account state version correlation_id")),
+        "worker": May(
+            see=_all("documents"),
+            write=_NEW_DOCUMENTS,
+            change=_these(
+                "state state_since reason version sha256 size_bytes object_key object_version lock_mode locked_until"
+            ),
+        ),
+        "reader": May(see=_all("documents")),
+        # One that a person asks for, because none was, or has fetched again.
+        "operator": May(write=_NEW_DOCUMENTS, change=_these("state state_since reason version")),
     },
     "invoices": {
         "application": May(

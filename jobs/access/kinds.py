@@ -11,15 +11,17 @@ each server that it needs, and none where it needs none:
     web           takes Stripe's webhooks: writes events into the inbox, and may do nothing else
     reader        finance and dashboards: reads, without keys, request bodies, stored answers and descriptions
 
-More logins exist: the database's owner, for migrations; and in S3 three that are used by hand and seldom, with an
-operator's login in Postgres: `setup` makes the archive's bucket and gives it its rules, `holder` sets and lifts legal
-holds, and `raiser` raises locks to COMPLIANCE, for which S3 wants the right to bypass them.
+More logins exist: the database's owner, for migrations; in S3 `documents`, of the workers of that queue, who have the
+login `worker` elsewhere; and in S3 three that are used by hand and seldom, with an operator's login in Postgres:
+`setup` makes the archive's bucket and gives it its rules, `holder` sets and lifts legal holds, and `raiser` raises
+locks to COMPLIANCE, for which S3 wants the right to bypass them.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from archive.format.layout import DOCUMENTS
 from jobs.rq.bells import STAMP, key_prefix
 
 
@@ -110,6 +112,20 @@ _POLICIES: Mapping[str, Sequence[_Allow]] = {
     ),
     # It writes each object with its lock. It may neither delete, nor shorten a lock, nor bypass one.
     "archiver": (_READ, _Allow(("s3:PutObject", "s3:PutObjectRetention"))),
+    # It stores documents below their own prefix, and reads back what it stored: nothing else of the archive.
+    "documents": (
+        _Allow(
+            (
+                "s3:PutObject",
+                "s3:PutObjectRetention",
+                "s3:GetObject",
+                "s3:GetObjectVersion",
+                "s3:GetObjectRetention",
+            ),
+            below=DOCUMENTS,
+        ),
+        _Allow(_CHECK_BUCKET),
+    ),
     # A verification searches for other versions and delete markers.
     "reader": (_READ, _Allow(("s3:ListBucketVersions",))),
     # The doctor tries to delete a locked version. It needs that right, or a refusal would prove nothing.

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from jobs.checkup import archive, growth, postgres, scratch, servers
+from jobs.checkup import archive, documents, growth, postgres, scratch, servers
 from jobs.checkup.findings import Finding, Level
 from jobs.process.service import ServiceProcess
 
@@ -23,6 +23,7 @@ def examine(runtime: ServiceProcess) -> Iterator[Finding]:
     if key.level is Level.OK:
         yield servers.stripe(runtime)
     yield from archive.archive(runtime)
+    yield documents.documents(runtime)
     yield from growth.facts(runtime)
     if runtime.settings.scratch_url.is_set:
         yield scratch.investigations(runtime)

@@ -98,7 +98,9 @@ def apply(directory: Directory, reason: Reason, actor: Actor = "", as_json: AsJs
 
 
 def policy(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="archiver, holder, operator, raiser, reader or setup")],
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="archiver, documents, holder, operator, raiser, reader or setup")
+    ],
     bucket: Annotated[str, typer.Option(help="The archive's bucket.")],
     kms_key: Annotated[
         str | None, typer.Option(metavar="ARN", help="The key of BILLING_S3_KMS_KEY, if KMS encrypts the objects.")

@@ -109,6 +109,7 @@ def _in_json(findings: "Iterator[Finding]", counts: "Counts", heads: "Heads", bl
         {
             "facts": counts.facts,
             "objects": counts.objects,
+            "documents": counts.documents,
             "unfinished": counts.unfinished,
             "disposed": counts.disposed,
             "from_cache": blind.from_cache,
@@ -132,6 +133,8 @@ def _in_words(findings: "Iterator[Finding]", counts: "Counts", heads: "Heads", b
         print_line(f"{counted(number, 'difference')}; {checked} were checked")
     else:
         print_line(f"{checked} agree with their manifests and Postgres")
+    if counts.documents:
+        print_line(f"{counted(counts.documents, 'document')} of invoices, as their facts say")
     if counts.unfinished:
         print_line(f"{counted(counts.unfinished, 'batch', 'batches')} that an archiver is writing: not checked yet")
     for gone in counts.disposed:
@@ -164,7 +167,7 @@ class _Blind:
         if self.from_cache:
             lines.append(
                 "With --from-cache: changes of objects that have a copy here, other versions, delete markers, objects "
-                "without a manifest, and missing locks"
+                "without a manifest, missing locks, and documents"
             )
         return lines
 

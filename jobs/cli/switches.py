@@ -37,7 +37,7 @@ Scope = Annotated[
     str,
     typer.Argument(
         metavar="SCOPE",
-        help="everything, captures, voids, refunds, invoices, emails, schedules, contract:NAME, queue:NAME, "
+        help="everything, captures, voids, refunds, invoices, emails, documents, schedules, contract:NAME, queue:NAME, "
         "account:own, account:acct_... or currency:EUR",
     ),
 ]

@@ -19,6 +19,14 @@ class Queue:
     mails: bool = False
     """Its workers send e-mails, and read at Stripe only who a customer is. They need settings of their own
     (docs/moves/email.md), so a stack of ours starts one only where these are set."""
+    keeps: bool = False
+    """Its workers fetch documents of invoices, and store them in the archive's bucket, each in a process of its own.
+    Where no bucket is configured there is nothing to do for them (docs/moves/documents.md)."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether each of its calls is made in a process of its own (`jobs.process.apart`)."""
+        return self.local or self.keeps
 
 
 QUEUES = (
@@ -30,8 +38,11 @@ QUEUES = (
     Queue("invoices", crew=8, start_within_s=120, starts_per_s=2, leaves=0.5),
     # A mail server takes a second for each, and many limit how many connections one sender has.
     Queue("emails", crew=4, start_within_s=300, starts_per_s=2, mails=True),
+    # A process, a download and two requests to S3 take about two seconds, and nobody waits for them.
+    Queue("documents", crew=2, start_within_s=900, starts_per_s=1, keeps=True),
     Queue("maintenance", crew=1, start_within_s=3600, starts_per_s=1, local=True),
 )
 NAMES = tuple(queue.name for queue in QUEUES)
 MAILING = frozenset(queue.name for queue in QUEUES if queue.mails)
+KEEPING = frozenset(queue.name for queue in QUEUES if queue.keeps)
 LOCAL = frozenset(queue.name for queue in QUEUES if queue.local)

@@ -58,8 +58,8 @@ def _of_every_queue() -> dict[str, Any]:
                 queue.crew,
                 ge=1,
                 le=256,
-                description=f"functions that one {queue.name} worker runs at once, 1 to 256"
-                if queue.local
+                description=f"processes that one {queue.name} worker runs at once, 1 to 256"
+                if queue.apart
                 else f"provider calls that one {queue.name} worker has in flight, 1 to 256",
             ),
         )
@@ -78,8 +78,8 @@ def _of_every_queue() -> dict[str, Any]:
                 512,
                 ge=128,
                 le=1_000_000,
-                description=f"MB of memory that each function on {queue.name} may use, in a process of its own"
-                if queue.local
+                description=f"MB of memory that each call on {queue.name} may use, in a process of its own"
+                if queue.apart
                 else f"a {queue.name} worker that has used more MB of memory ends after its shift, to be restarted",
             ),
         )
@@ -194,6 +194,19 @@ class Settings(_Queues):
         r"(, *arn:aws[a-z-]{0,7}:sns:[a-z0-9-]{3,30}:[0-9]{12}:[A-Za-z0-9_-]{1,256}){0,19}$",
         description="the ARNs of the SNS topics, separated by commas, by which Amazon SES tells `billing serve` of "
         "bounces and complaints; not set, it takes none",
+    )
+    documents: Literal["auto", "off"] = Field(
+        "auto",
+        description="auto: the documents of invoices are kept where BILLING_ARCHIVE_BUCKET is set; off, nowhere",
+    )
+    document_hosts: str = Field(
+        "pay.stripe.com,files.stripe.com",
+        pattern=r"^[a-z0-9.-]{1,100}(,[a-z0-9.-]{1,100}){0,9}$",
+        description="the hosts from which documents may come, by https, separated by commas; beside that of "
+        "STRIPE_API_BASE",
+    )
+    document_most_mb: int = Field(
+        20, ge=1, le=100, description="a document of more MB is not read, 1 to 100; Stripe's have less than 1"
     )
 
     s3_endpoint_url: str | None = Field(
@@ -397,6 +410,11 @@ class Settings(_Queues):
     def calls_per_s(self) -> float:
         """How fast one Stripe account may be called. Source of the defaults: docs.stripe.com/rate-limits."""
         return self.stripe_rate if self.stripe_rate is not None else 100.0 if self.livemode else 25.0
+
+    @property
+    def keeps_documents(self) -> bool:
+        """Whether the documents of invoices are kept."""
+        return self.documents != "off" and self.archive_bucket is not None
 
     @property
     def livemode(self) -> bool:

@@ -89,7 +89,7 @@ def read(stripe: StripeGateway, invoice: str, to: str, account: str | None, budg
 def _get(stripe: StripeGateway, path: str, account: str | None, budget: Budget) -> Mapping[str, Any]:
     if not path:
         raise Unresolved(refused("no_such_invoice"))
-    answer, shown = stripe.read_person(path, account, budget)
+    answer, shown = stripe.read_whole(path, account, budget)
     if isinstance(answer, Response) and answer.status == 404 and answer.error_code == "resource_missing":
         raise Unresolved(refused("no_such_invoice"))
     if not isinstance(answer, Response) or answer.status != 200:

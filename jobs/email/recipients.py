@@ -80,7 +80,7 @@ class Recipients:
     def _customer(self, customer: str, account: str | None, budget: Budget) -> Recipient:
         if not is_id(IdKind.CUSTOMER, customer):
             raise Unresolved(refused("no_such_recipient"))
-        answer, shown = self.stripe.read_person(f"/v1/customers/{customer}", account, budget)
+        answer, shown = self.stripe.read_whole(f"/v1/customers/{customer}", account, budget)
         if not isinstance(answer, Response):
             # Whatever became of a read, no e-mail was sent.
             raise Unresolved(not_now("customer_not_read"))

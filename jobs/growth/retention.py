@@ -3,14 +3,24 @@
 Settings may lengthen a window, never shorten it. What has no row here is never removed. Postgres itself removes nothing
 that is younger than 30 days, undecided, or not archived (the function `billing.remove_concluded`).
 
-Rows of captures, voids, refunds, invoices and e-mails stay, because a request id that was used is refused for ever.
-Facts stay, because `billing explain` and the feed of changes read them.
+Rows of captures, voids, refunds, invoices and e-mails stay, because a request id that was used is refused for ever, and
+those of documents, because they say where each is. Facts stay, because `billing explain` and the feed of changes read
+them.
 """
 
 from collections.abc import Mapping
 from datetime import timedelta
 
-from billing.states import CaptureState, EmailState, InvoiceState, RefundState, RunState, SwitchState, VoidState
+from billing.states import (
+    CaptureState,
+    DocumentState,
+    EmailState,
+    InvoiceState,
+    RefundState,
+    RunState,
+    SwitchState,
+    VoidState,
+)
 
 KEPT: Mapping[str, Mapping[str, int | None]] = {
     "capture": {
@@ -38,6 +48,8 @@ KEPT: Mapping[str, Mapping[str, int | None]] = {
         InvoiceState.REFUSED: None,
     },
     "email": {EmailState.SENT: 90, EmailState.BOUNCED: 90, EmailState.COMPLAINED: 90, EmailState.REFUSED: 90},
+    # A refused one may be fetched again at any time, as an invoice may be reopened.
+    "document": {DocumentState.STORED: 90, DocumentState.REFUSED: None},
     # Of a switch that probes released: the work and the calls of its probes.
     "switch": {SwitchState.RELEASED: 90},
     "run": {RunState.DONE: 90},

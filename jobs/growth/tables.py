@@ -31,6 +31,7 @@ _PREFIXES = {
     "invoices": "inv",
     "invoice_lines": "inv",
     "emails": "eml",
+    "documents": "doc",
     "work": "wrk",
     "idempotency_records": "rec",
 }

@@ -106,14 +106,15 @@ class Stack:
         """The variables for an operator's terminal, with the secrets themselves."""
         return {name: _revealed(value) for name, value in self.environment_of("operator").items()}
 
-    def environment_of(self, kind: str) -> dict[str, str]:
-        """The variables for a process of this kind, with references to its own secrets."""
+    def environment_of(self, kind: str, s3: str | None = None) -> dict[str, str]:
+        """The variables for a process of this kind, with references to its own secrets; `s3`: the kind whose keys of S3
+        it has, if that is another one."""
         own = {name: value for name, value in self.servers.environment.items() if self._given.get(name)}
         shown = _ADDRESSES if kind != "setup" else (*_ADDRESSES, "DATABASE_URL")
         own |= {name: self.servers.environment[name] for name in shown if name in self.servers.environment}
         return {
             **own,
-            **credentials.references(self.servers.access, kind),
+            **credentials.references(self.servers.access, kind, s3),
             "BILLING_ENVIRONMENT": ENVIRONMENT,
             "BILLING_STRIPE_KEY": STRIPE_KEY,
             "BILLING_TIMING": "short",
@@ -137,13 +138,14 @@ class Stack:
 
     def start_processes(self, workers: Mapping[str, int] | None = None, events: Sequence[str] = ()) -> None:
         """Start one relay, one archiver, and one worker for each queue, or as many as `workers` says; for e-mails only
-        where a mail server is set. With `events` start `billing serve`, too, to which our own stand-in sends these
-        types of events, or `*`: all."""
+        where a mail server is set, and for documents only where there is a bucket. With `events` start `billing serve`,
+        too, to which our own stand-in sends these types of events, or `*`: all."""
         self.relay = self.spawn("relay")
         if self.archives:
             self.spawn("archive", "run")
         mails = "BILLING_EMAIL_SERVER" in self.environment_of("worker")
-        for queue in [name for name in queues.NAMES if mails or name not in queues.MAILING]:
+        left_out = (frozenset() if mails else queues.MAILING) | (frozenset() if self.archives else queues.KEEPING)
+        for queue in [name for name in queues.NAMES if name not in left_out]:
             for _ in range((workers or {}).get(queue, 1)):
                 self.spawn("worker", queue)
         if events and not self._given.get("STRIPE_API_BASE"):
@@ -165,7 +167,8 @@ class Stack:
 
     def spawn(self, role: str, *arguments: str) -> Child:
         """One more process of the service: `spawn("worker", "captures")`."""
-        child = self._start("-".join((role, *arguments)), (role, *arguments), _KINDS[role])
+        s3 = "documents" if role == "worker" and queues.KEEPING.intersection(arguments) else None
+        child = self._start("-".join((role, *arguments)), (role, *arguments), _KINDS[role], s3)
         self.processes.append(child)
         return child
 
@@ -173,11 +176,11 @@ class Stack:
         """A `billing` command, with a login of this kind. Both of its outputs are the child's output."""
         return self._start(f"command-{arguments[0]}", arguments, kind)
 
-    def _start(self, name: str, arguments: Sequence[str], kind: str) -> Child:
+    def _start(self, name: str, arguments: Sequence[str], kind: str, s3: str | None = None) -> Child:
         self._started += 1
         name = f"{name}-{self._started}"
         clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-        environment = {**clean, **self.environment_of(kind), "PYTHONUNBUFFERED": "1"}
+        environment = {**clean, **self.environment_of(kind, s3), "PYTHONUNBUFFERED": "1"}
         supervisor = self.servers.supervisor
         if not self._fork:
             return supervisor.spawn(name, [sys.executable, "-m", "jobs.cli", *arguments], environment)

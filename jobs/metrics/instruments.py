@@ -41,12 +41,13 @@ _NOT_STRIPES = {
     each.name
     for operation in OPERATIONS.values()
     for each in operation.contracts
-    if each.queue in queues.LOCAL | queues.MAILING
+    if each.queue in queues.LOCAL | queues.MAILING | queues.KEEPING
 }
 
 
 def _seconds_at_stripe(line: Line) -> float | None:
-    """Of a call at Stripe: functions of ours are not called there, and e-mails are handed to a mail server."""
+    """Of a call at Stripe: functions of ours are not called there, e-mails are handed to a mail server, and documents
+    are stored."""
     return None if line.get("took_ms") is None or line.get("contract") in _NOT_STRIPES else line["took_ms"] / 1000
 
 

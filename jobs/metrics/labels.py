@@ -68,7 +68,7 @@ LABELS: Mapping[str, Label] = {
     "memory": Label("`used` or `limit`", _our_word),
     "operation": Label("`capture`, `void`, `refund`, `invoice`, `email`, `switch` or `run`", _operation),
     "outcome": Label("`read`, `too_slow` or `failed`; of spans `exported`, `failed` or `dropped`", _our_word),
-    "queue": Label("`captures`, `refunds`, `invoices`, `emails` or `maintenance`", _one_of(*queues.NAMES)),
+    "queue": Label("`captures`, `refunds`, `invoices`, `emails`, `documents` or `maintenance`", _one_of(*queues.NAMES)),
     "reason": Label("why a webhook was refused, as in [webhooks.md](../moves/webhooks.md)", _our_word),
     "retention_class": Label("of facts, as in `archive/policy/retention.toml`", _one_of(*CLASSES)),
     "server": Label("`postgres`, `redis`, `s3` or `secrets`", _our_word),

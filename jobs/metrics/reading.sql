@@ -107,7 +107,7 @@ SELECT c.name AS retention_class, waiting.facts, waiting.oldest_s
                            AND CASE
     WHEN split_part(topic, '.', 2) = ANY (ARRAY['attempted', 'attempt_lapsed', 'looked', 'late_answer']) THEN 'attempt'
     WHEN entity_type = ANY (ARRAY['capture', 'void', 'refund']) THEN 'capture'
-    WHEN entity_type = 'invoice' THEN 'invoice'
+    WHEN entity_type = ANY (ARRAY['invoice', 'invoice_action', 'credit_note', 'document']) THEN 'invoice'
     ELSE 'admin'
 END = c.name
                          ORDER BY id LIMIT :most) AS oldest) AS waiting;

@@ -1,8 +1,9 @@
-"""Runs each function of ours in a process of its own: what it does there fails nothing but its own run.
+"""Runs each function of ours, and fetches each document, in a process of its own: what it does there fails nothing but
+its own run.
 
-On the queue `maintenance` it stands where other queues have the gateway to Stripe. The process has a limit of memory
-and of time, gives way to others on a busy machine from its first moment, and ends with the worker. It reads its
-settings and secrets itself, as the worker did, so none is handed over.
+On the queues `maintenance` and `documents` it stands where other queues have the gateway to Stripe. The process has a
+limit of memory and of time, gives way to others on a busy machine from its first moment, and ends with the worker. It
+reads its settings and secrets itself, as the worker did, so none is handed over.
 """
 
 import json
@@ -20,6 +21,7 @@ from jobs.logs import RaisedElsewhere
 from jobs.process import leash
 
 PROGRAM = (sys.executable, "-m", "jobs.process.function")
+DOCUMENT = (sys.executable, "-m", "jobs.process.document")
 STARTS_WITHIN = 0.5
 """The part of a call's time that is left for the start of its process, which is a second on a free machine. What has
 not started by then is not killed but waited for again, so that a busy machine delays a run and does not fail it."""
@@ -28,14 +30,21 @@ Process = subprocess.Popen[bytes]
 
 
 class Apart:
-    """A `Gateway` to functions of ours. `memory_mb`: what each may use. `niceness`: how much each gives way. With 10 it
-    gets about a tenth of the time of a program that does not, on a busy machine: Linux gives it 110 shares, and the
-    other 1,024 (kernel/sched/core.c, `sched_prio_to_weight`)."""
+    """A `Gateway` to functions of ours; `method`: what it takes. `memory_mb`: what each may use. `niceness`: how much
+    each gives way. With 10 it gets about a tenth of the time of a program that does not, on a busy machine: Linux gives
+    it 110 shares, and the other 1,024 (kernel/sched/core.c, `sched_prio_to_weight`)."""
 
     def __init__(
-        self, memory_mb: int, *, livemode: bool, niceness: int, program: Sequence[str | Path] = PROGRAM
+        self,
+        memory_mb: int,
+        *,
+        livemode: bool,
+        niceness: int,
+        program: Sequence[str | Path] = PROGRAM,
+        method: str = RUN,
     ) -> None:
         self.livemode = livemode
+        self._method = method
         self._memory_mb, self._niceness, self._program = memory_mb, niceness, program
         # The leash ends a process with the thread that started it. This one lives as long as the worker; a thread of
         # the crew ends with its shift, and would take a process along that has not started yet.
@@ -45,8 +54,10 @@ class Apart:
     def send(self, request: Request, budget: Budget) -> Answer:
         """Run the function that the path names. Raises RaisedElsewhere for what it raises, if it is killed, and if it
         takes longer than its budget."""
-        if request.method != RUN:
+        if request.method != self._method:
             return NotSent("this queue runs functions of ours only")
+        if (part := request.unfit) is not None:
+            return NotSent(f"the {part} has characters that we never write; it was not sent")
         if (left_s := budget.over_at - boot_clock()) <= 0:
             return NotSent("too late to start")
         child = self._started(STARTS_WITHIN * left_s)
@@ -55,6 +66,7 @@ class Apart:
         asked = {
             "path": request.path,
             "body": request.body,
+            "account": request.account,
             # A function may start late, because it may run again at any time; only its whole length is limited.
             "not_after": budget.over_at,
             "over_at": budget.over_at,
@@ -76,9 +88,9 @@ class Apart:
         if "raised" in answer:
             raise RaisedElsewhere(answer["raised"])
         if "not_sent" in answer:
-            return NotSent(answer["not_sent"])
-        kept = json.dumps(answer["result"]).encode()
-        return Response(200, kept, {"livemode": self.livemode, "result": answer["result"]}, None, replayed=False)
+            return NotSent(answer["not_sent"], unreached=answer.get("unreached", False))
+        kept = json.dumps(answer["data"]).encode()
+        return Response(answer["status"], kept, answer["data"], answer["request_id"], replayed=False)
 
     def _started(self, within_s: float) -> Process | None:
         """A process that waits for what to run, or that has ended already. None: it has not started within this time,

@@ -67,12 +67,14 @@ logged again in each walk."""
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator[Store]:
-    """The bucket of these settings; no request is sent yet. Raises SettingsError and SecretError."""
+def opened(settings: Settings, *, timeout_s: float | None = None) -> Iterator[Store]:
+    """The bucket of these settings; no request is sent yet. `timeout_s`: how long it may be silent, unless as usual.
+    Raises SettingsError and SecretError."""
     if settings.archive_bucket is None:
         raise SettingsError("BILLING_ARCHIVE_BUCKET is not set; name the bucket of the evidence")
     encryption = Encryption(settings.s3_kms_key) if settings.s3_encryption else None
-    with closing(_store(settings, settings.archive_bucket, encryption=encryption)) as store:
+    more: dict[str, Any] = {} if timeout_s is None else {"timeout_s": timeout_s}
+    with closing(_store(settings, settings.archive_bucket, encryption=encryption, **more)) as store:
         yield store
 
 

@@ -7,7 +7,7 @@ output: the result, why it was not begun, or what it raised. Whatever else is pr
 import json
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -27,12 +27,21 @@ READY = "ready"
 
 
 def main(functions: Mapping[str, Function] = FUNCTIONS) -> None:
+    serve(partial(_answer, functions=functions))
+
+
+def serve(answer: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
+    """Say that this process is ready, read what it is asked, and write the answer, or what was raised."""
     answer_to, sys.stdout = sys.stdout, sys.stderr
     answer_to.write(f"{READY}\n")
     answer_to.flush()
     asked = json.load(sys.stdin)
     _limit(asked["memory_mb"])
-    json.dump(_answer(asked, functions), answer_to)
+    try:
+        said = answer(asked)
+    except Exception as error:  # noqa: BLE001 - the worker that waits for it logs it, and counts an attempt
+        said = {"raised": list(logs.chain_of(error))}
+    json.dump(said, answer_to)
 
 
 def _limit(memory_mb: int) -> None:
@@ -50,30 +59,28 @@ def _reconciliation(runtime: Runtime) -> "AbstractContextManager[Reconciliation]
 
 
 def _answer(asked: Mapping[str, Any], functions: Mapping[str, Function]) -> dict[str, Any]:
+    settings = load()
+    logs.configure(settings.log_level, settings.log_format)
+    runtime = Runtime(settings, f"function-{asked['path'].rpartition('/')[2]}")
     try:
-        settings = load()
-        logs.configure(settings.log_level, settings.log_format)
-        runtime = Runtime(settings, f"function-{asked['path'].rpartition('/')[2]}")
-        try:
-            request = Request(RUN, asked["path"], asked["body"])
-            budget = Budget(not_after=asked["not_after"], over_at=asked["over_at"])
-            own = Functions(
-                runtime.engine,
-                livemode=settings.livemode,
-                keep_days=settings.keep_days,
-                reconciliation=partial(_reconciliation, runtime),
-                warn_hours=settings.warn_hours,
-                calendars=settings.calendars,
-                functions=functions,
-            )
-            answer = own.send(request, budget)
-        finally:
-            runtime.close()
-    except Exception as error:  # noqa: BLE001 - the worker that waits for it logs it, and counts an attempt
-        return {"raised": list(logs.chain_of(error))}
+        request = Request(RUN, asked["path"], asked["body"])
+        budget = Budget(not_after=asked["not_after"], over_at=asked["over_at"])
+        own = Functions(
+            runtime.engine,
+            livemode=settings.livemode,
+            keep_days=settings.keep_days,
+            reconciliation=partial(_reconciliation, runtime),
+            warn_hours=settings.warn_hours,
+            calendars=settings.calendars,
+            keeps_documents=settings.keeps_documents,
+            functions=functions,
+        )
+        answer = own.send(request, budget)
+    finally:
+        runtime.close()
     match answer:
         case Response(data=data) if data is not None:
-            return {"result": data["result"]}
+            return {"status": 200, "data": data, "request_id": None}
         case NotSent(why):
             return {"not_sent": why}
     raise AssertionError("functions answer with a result, or are not begun")

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import select
 
 from billing import database
-from billing.gateway import Budget, Gateway, KeyUnavailable, Request, Response, boot_clock
+from billing.gateway import KEEP, Budget, Gateway, KeyUnavailable, Request, Response, boot_clock
 from billing.records import CallSettings
 from billing.stripe_gateway import API_VERSION, StripeGateway
 from billing.tables.schema import Installation
@@ -27,7 +27,7 @@ from jobs.growth import redis_memory
 from jobs.limits.bucket import Terms
 from jobs.limits.pace import Pace, Unpaced
 from jobs.limits.shared import TIMEOUT_S, SharedBuckets
-from jobs.process.apart import Apart
+from jobs.process.apart import DOCUMENT, Apart
 from jobs.process.health import Heartbeat
 from jobs.process.runtime import Runtime
 from jobs.process.waiting import until_ready
@@ -82,7 +82,18 @@ class ServiceProcess(Runtime):
             self.timing,
             self._own_account,
             mails_invoices=settings.mails_invoices,
+            keeps_documents=settings.keeps_documents,
         )
+
+    def _keeping(self, memory_mb: int) -> Gateway:
+        """What stores documents, each in a process of its own. Raises SettingsError where no bucket is set, WrongBucket
+        for that of another environment, and what an S3 raises that does not answer."""
+        from jobs.process import archiving  # noqa: PLC0415 - boto3 and pyarrow, which no other worker needs
+
+        with archiving.opened(self.settings) as store:
+            store.check(self.settings.environment)
+        niceness = self.settings.function_niceness
+        return Apart(memory_mb, livemode=self.settings.livemode, niceness=niceness, program=DOCUMENT, method=KEEP)
 
     def _mailing(self, stripe: StripeGateway) -> Gateway:
         """What sends e-mails. Raises SettingsError where it is not installed, or not set up."""
@@ -170,11 +181,11 @@ class ServiceProcess(Runtime):
 
     def pace(self, queue: str, redis: Redis) -> Pace:
         """How fast a worker of this queue calls. `redis` has a short timeout, because a captain waits for it."""
-        if queue in queues.MAILING:
-            # One read at Stripe for an e-mail that takes a mail server a second: no limit comes near.
+        if queue in queues.MAILING | queues.KEEPING:
+            # One read at Stripe for what takes another server a second: no limit comes near.
             return Unpaced(self.timing.probe_s)
         (leaves,) = [each.leaves for each in queues.QUEUES if each.name == queue]
-        calling = [each.name for each in queues.QUEUES if not each.local and not each.mails]
+        calling = [each.name for each in queues.QUEUES if not (each.apart or each.mails)]
         workers_in_all = sum(self.settings.queue(name).workers for name in calling)
         shared = SharedBuckets(redis, self.settings.environment)
         return Pace(self.terms, shared=shared, share=1 / workers_in_all, leaves=leaves)
@@ -210,6 +221,8 @@ class ServiceProcess(Runtime):
             self.check(provider=not local)
             if local:
                 return Apart(own.memory_mb, livemode=self.settings.livemode, niceness=self.settings.function_niceness)
+            if queue in queues.KEEPING:
+                return self._keeping(own.memory_mb)
             return self.gateway_of(queue, own.crew)
 
         with self.in_service(f"worker-{queue}") as heartbeat:

@@ -13,7 +13,7 @@ UPDATE billing.facts AS f SET batch_no = NULL, archive_seq = NULL
 CASE
     WHEN split_part(f.topic, '.', 2) = ANY (ARRAY['attempted', 'attempt_lapsed', 'looked', 'late_answer']) THEN 'attempt'
     WHEN f.entity_type = ANY (ARRAY['capture', 'void', 'refund']) THEN 'capture'
-    WHEN f.entity_type = 'invoice' THEN 'invoice'
+    WHEN f.entity_type = ANY (ARRAY['invoice', 'invoice_action', 'credit_note', 'document']) THEN 'invoice'
     ELSE 'admin'
 END;
 
@@ -72,6 +72,7 @@ SELECT f.entity_id FROM billing.facts AS f
    AND (f.topic = 'capture.requested' AND NOT EXISTS (SELECT FROM billing.captures AS c WHERE c.id = f.entity_id)
         OR f.topic = 'void.requested' AND NOT EXISTS (SELECT FROM billing.voids AS v WHERE v.id = f.entity_id)
         OR f.topic = 'refund.requested' AND NOT EXISTS (SELECT FROM billing.refunds AS r WHERE r.id = f.entity_id)
+        OR f.topic = 'document.requested' AND NOT EXISTS (SELECT FROM billing.documents AS d WHERE d.id = f.entity_id)
         OR f.topic = 'email.requested' AND NOT EXISTS (SELECT FROM billing.emails AS e WHERE e.id = f.entity_id)
         OR f.topic = 'invoice.requested' AND NOT EXISTS (SELECT FROM billing.invoices AS i WHERE i.id = f.entity_id))
  ORDER BY f.id;

@@ -154,7 +154,7 @@ class Recovery:
         """
         # Whoever requests something now waits, and then finds what was made again.
         tables = "billing.captures, billing.voids, billing.refunds, billing.invoices, billing.emails"
-        tables += ", billing.invoiced_captures"
+        tables += ", billing.invoiced_captures, billing.documents"
         session.execute(text(f"LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE"))
         for first, again in repeats.left(session, since):
             raise AskedAgain(first, again)

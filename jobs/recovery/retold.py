@@ -1,4 +1,5 @@
-"""Rows of captures, voids, refunds and invoices, made of what their archived facts tell, or brought forward by it.
+"""Rows of captures, voids, refunds, invoices and documents, made of what their archived facts tell, or brought forward
+by it.
 
 Not every column is in a fact. Of a request id only its digest is (`billing.request_ids`); the correlation id is the
 same text unless the application gave another one, which the digest shows. An invoice's lines are not, because their
@@ -15,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from billing import refundable
 from billing.capture_places import holder_of
+from billing.document_steps import STORED_AS
 from billing.facts import OWN
 from billing.holders import CAPTURED_BY, VOIDED_BY, void_holding
 from billing.invoice_terms import ALREADY_PAID, CHARGED
@@ -23,9 +25,11 @@ from billing.states import (
     FREES_ITS_AMOUNT,
     FREES_THE_AUTHORIZATION,
     CaptureState,
+    DocumentState,
     InvoiceState,
     set_state,
 )
+from billing.tables.documents import Document
 from billing.tables.entities import Capture, Email, Entity, Invoice, Refund, Requested, Void
 from jobs.recovery.repeats import Repeats
 
@@ -62,9 +66,13 @@ def tell(
             _tell_invoice(row, topic, payload, each["happened_at"])
         elif isinstance(row, Email):
             _tell_email(row, topic, payload, each["happened_at"])
+        elif isinstance(row, Document):
+            _tell_document(row, topic, payload, each["happened_at"])
     row.version = version
     if made:
         if isinstance(row, Capture | Void) and _is_taken(session, row):
+            return False
+        if isinstance(row, Document) and not _is_missed(session, row):
             return False
         if isinstance(row, Refund) and not _has_room(session, row):
             return False
@@ -87,6 +95,12 @@ def _has_room(session: Session, row: Refund) -> bool:
     """Whether its capture or invoice is here, and has so much left. Postgres would refuse the row otherwise."""
     left = refundable.left_of(session, row.capture_id, row.invoice_id)
     return left is not None and (row.state in FREES_ITS_AMOUNT or left >= row.amount_minor)
+
+
+def _is_missed(session: Session, row: Document) -> bool:
+    """Whether its invoice is here, and has no document: one that was asked for again finds the stored object, too."""
+    there = session.scalar(select(Document.id).where(Document.stripe_object == row.stripe_object))
+    return there is None and session.get(Invoice, row.invoice_id) is not None
 
 
 def _account(payload: Told) -> str | None:
@@ -167,6 +181,14 @@ _ASKED_FOR: Mapping[str, tuple[type[Requested], Callable[[Told], dict[str, Any]]
         Email,
         lambda payload: {**{name: payload.get(name) for name in ("template", "recipient")}, "data": {}},
     ),
+    "document": (
+        Document,
+        lambda payload: {
+            "invoice_id": payload.get("invoice"),
+            "kind": payload.get("kind"),
+            "stripe_object": payload.get("stripe_object"),
+        },
+    ),
     "invoice": (
         Invoice,
         lambda payload: {
@@ -229,6 +251,18 @@ def _tell_email(row: Email, topic: str, payload: Told, at: datetime) -> None:
         row.locale = payload.get("locale")
     elif _forward(row, topic, payload, at):
         row.provider_message = payload.get("provider_message") or row.provider_message
+
+
+def _tell_document(row: Document, topic: str, payload: Told, at: datetime) -> None:
+    if topic == "reopened":
+        topic = DocumentState.REQUESTED
+    if topic == DocumentState.STORED:
+        if any(payload.get(name) is None for name in STORED_AS):
+            return  # it is fetched again, and finds what is stored
+        for name in STORED_AS:
+            value = payload[name]
+            setattr(row, name, datetime.fromisoformat(value) if name == "locked_until" else value)
+    _forward(row, topic, payload, at)
 
 
 def _forward(row: Entity, state: str, payload: Told, at: datetime) -> bool:

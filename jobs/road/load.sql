@@ -51,6 +51,8 @@ SELECT r.queue, count(*) AS operations,
                         UNION ALL
                         SELECT requested_at FROM billing.invoices WHERE id = r.operation_id
                         UNION ALL
-                        SELECT requested_at FROM billing.emails WHERE id = r.operation_id) AS o ON true
+                        SELECT requested_at FROM billing.emails WHERE id = r.operation_id
+                        UNION ALL
+                        SELECT requested_at FROM billing.documents WHERE id = r.operation_id) AS o ON true
          WHERE r.id >= :since AND r.generation = 1 AND isfinite(o.requested_at)) AS r
  GROUP BY r.queue;

@@ -127,25 +127,32 @@ def replay(session: Session, work_id: str, *, actor: str, reason: str) -> Replay
 
 
 def reopen_invoice(session: Session, invoice_id: str, *, actor: str, reason: str) -> Replayed:
-    """Have a refused invoice made again: a new draft under a new generation. The fact names actor and reason.
+    """As `reopen`, of an invoice."""
+    return reopen(session, invoice_id, actor=actor, reason=reason, told="a new draft is made under a new key")
+
+
+def reopen(
+    session: Session, operation_id: str, *, actor: str, reason: str, told: str = "it is tried again under a new key"
+) -> Replayed:
+    """Have a refused operation tried again: its next call has a new generation. The fact names actor and reason.
 
     Raises UnknownEntity, and InvalidRequest when it is not refused or was never planned.
     """
     reason, actor = plain_text("reason", reason, 500), plain_text("actor", actor, 255)
     # Its own work is the oldest; what observes it came later.
-    work_id = session.scalar(select(Work.id).where(Work.entity_id == invoice_id).order_by(Work.id).limit(1))
-    operation = by_id(invoice_id)
+    work_id = session.scalar(select(Work.id).where(Work.entity_id == operation_id).order_by(Work.id).limit(1))
+    operation = by_id(operation_id)
     if work_id is None or operation is None or operation.reopen is None:
-        raise UnknownEntity(invoice_id)
+        raise UnknownEntity(operation_id)
     work = work_queue.locked(session, [work_id])[work_id]
     loaded = operation_under_lock(session, work)
     if loaded.open_record is not None or loaded.in_conflict:
-        raise InvalidRequest(invoice_id, f"has a call that is not concluded; see `billing explain {invoice_id}`")
+        raise InvalidRequest(operation_id, f"has a call that is not concluded; see `billing explain {operation_id}`")
     reopened = operation.reopen(loaded.row, actor=actor, reason=reason)
     work.attempts = 0
     work_queue.move(work, WorkState.READY, database.now(session), reason=f"reopened by {actor}")
     row_io.save(session, [work, loaded.row, *loaded.records], reopened)
-    return Replayed(work.id, invoice_id, ["a new draft is made under a new key"])
+    return Replayed(work.id, operation_id, [told])
 
 
 _NEEDS_DECISION = (RecordState.UNSETTLED, RecordState.CONFLICT)

@@ -24,7 +24,7 @@ from jobs.growth import forgotten
 from jobs.growth.clean_up import clean_up
 from jobs.reconciliation.passes import Reconciliation
 from jobs.road.verdicts import Failure, classify
-from jobs.schedules import catalog, deadlines, invoicing, queue_health
+from jobs.schedules import catalog, deadlines, invoicing, missing_documents, queue_health
 
 WARN_HOURS = 24
 """How long before its deadline a capture is warned of, unless a setting says otherwise."""
@@ -50,6 +50,8 @@ class Invocation:
     warn_hours: int = WARN_HOURS
     calendars: Calendars = field(default_factory=Calendars)
     reconciliation: Callable[[], AbstractContextManager[Reconciliation]] | None = None
+    keeps_documents: bool = False
+    """Whether this installation keeps the documents of invoices."""
 
     @property
     def left_s(self) -> float:
@@ -77,6 +79,12 @@ def _reconcile(given: Invocation) -> Mapping[str, Any]:
         return {"skipped": f"no key to read Stripe with: {error}"}
 
 
+def _request_documents(given: Invocation) -> Mapping[str, Any]:
+    if not given.keeps_documents:
+        return {"skipped": "documents are not kept: docs/moves/documents.md"}
+    return missing_documents.request(given.engine, lambda: given.left_s - LEFT_OVER_S)
+
+
 FUNCTIONS: Mapping[str, Function] = {
     "snapshot_queues": lambda given: queue_health.snapshot(given.engine),
     "warn_of_deadlines": lambda given: deadlines.warn(given.engine, given.warn_hours, lambda: given.left_s),
@@ -89,6 +97,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "invoice_captures": lambda given: invoicing.invoice_captures(
         given.engine, given.calendars, lambda: given.left_s
     ).as_result(),
+    "request_documents": _request_documents,
 }
 """By the name of their schedule (`billing.schedules`)."""
 
@@ -105,12 +114,14 @@ class Functions:
         warn_hours: int = WARN_HOURS,
         calendars: Calendars = Calendars(),  # noqa: B008 - frozen
         reconciliation: Callable[[], AbstractContextManager[Reconciliation]] | None = None,
+        keeps_documents: bool = False,
         functions: Mapping[str, Function] = FUNCTIONS,
     ) -> None:
         self.livemode = livemode
         self._engine, self._functions = engine, functions
         self._keep_days, self._warn_hours, self._reconciliation = keep_days, warn_hours, reconciliation
         self._calendars = calendars
+        self._keeps_documents = keeps_documents
 
     def send(self, request: Request, budget: Budget) -> Answer:
         """Run the function that the path names. Raises what the function raises: the crew reports it."""
@@ -129,6 +140,7 @@ class Functions:
                 warn_hours=self._warn_hours,
                 calendars=self._calendars,
                 reconciliation=self._reconciliation,
+                keeps_documents=self._keeps_documents,
             )
             result = function(invocation)
         except SQLAlchemyError as error:

@@ -25,7 +25,7 @@ FILES = {
     *(f"{kind}_redis_url" for kind in ("operator", "relay", "worker")),
     *(
         f"{name}_s3_{which}_key"
-        for name in ("setup", "operator", "archiver", "reader", "holder")
+        for name in ("setup", "operator", "archiver", "documents", "reader", "holder")
         for which in ("access", "secret")
     ),
 }
@@ -270,7 +270,10 @@ def test_a_policy_is_printed_for_aws(billing, name):
 def test_a_kind_without_s3_has_no_policy(billing):
     told = billing("access", "policy", "worker", "--bucket", "evidence")
     assert told.status == 2
-    assert "'worker' has no policy; choose one of: archiver, holder, operator, raiser, reader, setup" in told.err
+    assert (
+        "'worker' has no policy; choose one of: archiver, documents, holder, operator, raiser, reader, setup"
+        in told.err
+    )
 
 
 def test_every_kind_that_goes_to_s3_has_keys(secrets):

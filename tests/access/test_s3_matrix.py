@@ -67,13 +67,26 @@ TRIES = [
     ),
     one("list objects", lambda s3, b: s3.list_objects_v2(**HERE), READERS),
     one("list versions", lambda s3, b: s3.list_object_versions(**HERE), "setup reader operator"),
-    one("read the bucket's tag", lambda s3, b: s3.get_bucket_tagging(**HERE), f"setup {READERS}"),
+    one("read the bucket's tag", lambda s3, b: s3.get_bucket_tagging(**HERE), f"setup documents {READERS}"),
     one(
         "see whether the bucket locks",
         lambda s3, b: s3.get_object_lock_configuration(**HERE),
-        f"setup {READERS}",
+        f"setup documents {READERS}",
     ),
     one("write a locked object", lambda s3, b: s3.put_object(**HERE, Key="new", Body=b"", **LOCK), "archiver"),
+    # Below documents/ its own login may write and read, and an archiver, which may write everywhere.
+    one(
+        "write a document",
+        lambda s3, b: s3.put_object(**HERE, Key="documents/new", Body=b"", **LOCK),
+        "archiver documents",
+    ),
+    one("read a document", lambda s3, b: s3.get_object(**HERE, Key="documents/1"), f"documents {READERS}"),
+    one(
+        "read a document's lock",
+        lambda s3, b: s3.get_object_retention(**HERE, Key="documents/1"),
+        f"documents {READERS}",
+    ),
+    one("hide a document", lambda s3, b: s3.delete_object(**HERE, Key="documents/1")),
     one(
         "probe the lock",
         lambda s3, b: s3.put_object(**HERE, Key="probes/new", Body=b"", **LOCK),
@@ -204,6 +217,7 @@ def clients(server: Server) -> Iterator[dict[str, Any]]:
 @pytest.fixture
 def bucket(clients: dict[str, Any]) -> Bucket:
     put = clients["administrator"].put_object
+    put(**HERE, Key="documents/1", Body=b"x", **LOCK)
     return Bucket(
         put(**HERE, Key="locked", Body=b"x", **LOCK)["VersionId"],
         put(**HERE, Key="loose", Body=b"x")["VersionId"],
@@ -256,7 +270,7 @@ def test_with_a_key_in_kms_whoever_writes_may_encrypt_and_all_who_read_decrypt()
     for name in S3_POLICIES:
         granted = s3_policy(name, BUCKET, key)["Statement"][-1]
         assert granted["Resource"] == [key]
-        assert ("kms:GenerateDataKey" in granted["Action"]) is (name in ("archiver", "operator", "setup"))
+        assert ("kms:GenerateDataKey" in granted["Action"]) is (name in ("archiver", "documents", "operator", "setup"))
         assert "kms:Decrypt" in granted["Action"]
 
 

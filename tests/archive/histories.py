@@ -19,7 +19,7 @@ from archive.copies.cache import Evidence
 from archive.format import records
 from archive.format.manifests import Manifest
 from billing.facts import OF_COMMANDS, topics_of
-from billing.states import CAPTURE, EMAIL, FREES_THE_AUTHORIZATION, INVOICE, REFUND, SWITCH, Life
+from billing.states import CAPTURE, DOCUMENT, EMAIL, FREES_THE_AUTHORIZATION, INVOICE, REFUND, SWITCH, Life
 
 CLOCKS = ("2026-03-28", "2026-03-29", "2026-03-30", "2026-10-24", "2026-10-25", "2026-11-01")
 DAYS = (*CLOCKS, "2026-02-28", "2026-03-01", "2026-09-01", "2026-10-01", "2026-10-31")
@@ -55,7 +55,7 @@ class Told:
             return "attempt"
         if self.entity_type in ("capture", "void", "refund"):
             return "capture"
-        return "invoice" if self.entity_type == "invoice" else "admin"
+        return "invoice" if self.entity_type in ("invoice", "document") else "admin"
 
     def __getattr__(self, key: str) -> Any:
         """A key of the payload; None where it has none."""
@@ -121,6 +121,10 @@ class History:
             self._refund(f"{n:02}")
         for n in range(20):
             self._email(f"{n:02}")
+        kept = self.rng.getstate()  # what else is told stays as it was before there were documents
+        for n in range(20):
+            self._document(f"{n:02}")
+        self.rng.setstate(kept)
         self._book()
         self._spoil()
         self._archive()
@@ -366,6 +370,20 @@ class History:
             row.tell("sent", why="", provider_message=f"4XyZ{n}", **about)
         elif end == "refused":
             row.tell("refused", why=rng.choice(("no_address", "smtp_550", "discarded")), **about)
+
+    # Documents.
+
+    def _document(self, n: str) -> None:
+        rng = self.rng
+        account = rng.choice((None, None, "acct_1"))
+        row = Row(self, DOCUMENT, f"doc_{n}", self._moment(), rng.choice([*self._orders, None]))
+        of = {"invoice": f"inv_{n}", "kind": rng.choice(("invoice_pdf", "credit_note_pdf"))}
+        row.tell("requested", stripe_object=f"in_{n}", account=account, **of)
+        end, about = rng.choice(("stored", "stored", "refused", None)), {**of, "account": account or "own"}
+        if end == "stored":
+            row.tell("stored", why="", sha256="0" * 64, size_bytes=rng.randrange(1, 100_000), **about)
+        elif end == "refused":
+            row.tell("refused", why=rng.choice(("not_a_pdf", "too_large")), **about)
 
     # Operators.
 

@@ -161,7 +161,7 @@ ATTACKS = [
     Attack(
         "an object for a day that had none",
         lambda a: (a.writer().daily(), Attacker(a).put(Attacker(a).key(4), b"x")),
-        "that no batch and no manifest names",
+        "that no batch, no manifest and no document names",
     ),
 ]
 

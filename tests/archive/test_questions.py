@@ -15,7 +15,7 @@ import pytest
 from histories import Copies, History, Told
 
 from archive import queries
-from billing.states import EMAIL, REFUND
+from billing.states import DOCUMENT, EMAIL, REFUND
 
 Rows = list[tuple[Any, ...]]
 ENDS = ("declined", "refused", "expired", "canceled")
@@ -237,6 +237,21 @@ def test_which_emails_were_asked_for_sent_and_refused(check: Check) -> None:
             yield *key, counted[key]
 
     check("emails_by_day", expected)
+
+
+def test_which_documents_were_asked_for_stored_and_refused(check: Check) -> None:
+    def expected(q: Asked) -> Iterator[tuple[Any, ...]]:
+        groups: dict[tuple[Any, ...], list[Told]] = defaultdict(list)
+        for fact in q.within:
+            if fact.entity_type == "document" and fact.what in DOCUMENT.states:
+                account = fact.account or ("own" if fact.what == "requested" else "unknown")
+                day = q.local(fact.happened_at).date()
+                groups[(day, account, fact.kind, fact.what, fact.why or None)].append(fact)
+        for key in sorted(groups, key=lambda each: (*each[:4], none_first(each[4]))):
+            sizes = [fact.size_bytes for fact in groups[key] if fact.size_bytes is not None]
+            yield *key, len(groups[key]), sum(sizes) if sizes else None
+
+    check("documents", expected)
 
 
 def test_at_which_hours_of_the_week_money_is_captured(check: Check) -> None:

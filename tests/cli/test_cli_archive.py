@@ -71,6 +71,7 @@ def test_verify_names_what_differs_and_ends_with_1(run, service, bucket, made, t
         "facts": 3,
         "objects": 2,
         "unfinished": 0,
+        "documents": 0,
         "disposed": [],
         "from_cache": False,
         "signed": {},

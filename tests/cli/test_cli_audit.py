@@ -50,6 +50,7 @@ CHANGING = {
     "close",
     "compensate",
     "differences close",
+    "document request",
     "email send",
     "erase customer",
     "housekeeping run",
@@ -118,6 +119,9 @@ READING = {
     "schedule list",
     "status",
     "switch list",
+    "document get",
+    "document link",
+    "document list",
 }
 PROCESSES = {"archive run", "relay", "serve", "worker"}
 """What they do are facts of their operations."""
@@ -141,6 +145,7 @@ NEED_A_REASON = {
     "archive setup",
     "compensate",
     "differences close",
+    "document request",
     "erase customer",
     "invoice reopen",
     "quarantine conclude",
@@ -283,6 +288,7 @@ LEAST = {
     "archive hold release": ("--name", "CASE-7"),
     "archive policy raise": ("--class", "capture"),
     "archive restore": ("case_7", "--id", "pi_1", "--reason", "INC-12"),
+    "document request": ("inv_1",),
     "email send": ("refund_made", "--to", "cus_1", "--data", "/dev/null", "--request-id", "mail-1"),
     "erase customer": ("cus_1",),
     "void": ("--payment-intent", "pi_1", "--request-id", "order-1", "--reason", "abandoned"),

@@ -24,7 +24,17 @@ PARTS = [
 ]
 PARTS += ["facts set aside", "ready work", "quarantine", "undecided", "unanswered", "differences"]
 PARTS += ["switches", "commands"]
-PARTS += ["parked work", "running work", "ids", "housekeeping", "redis", "redis memory", "stripe", "archive"]
+PARTS += [
+    "parked work",
+    "running work",
+    "ids",
+    "housekeeping",
+    "redis",
+    "redis memory",
+    "stripe",
+    "archive",
+    "documents",
+]
 
 
 def parts(ran) -> dict[str, dict[str, str]]:

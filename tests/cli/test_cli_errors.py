@@ -143,8 +143,9 @@ WRITTEN_WRONGLY = [
     ),
     (("worker",), "billing worker: QUEUE is missing; `billing worker --help` shows an example"),
     (
-        ("worker", "documents"),
-        "billing worker: 'documents' is not a queue; choose one of: captures, refunds, invoices, emails, maintenance",
+        ("worker", "letters"),
+        "billing worker: 'letters' is not a queue; choose one of: captures, refunds, invoices, emails, documents, "
+        "maintenance",
     ),
     (("doctor", "now"), "billing doctor: got unexpected extra argument(s) (now)"),
     (("status", "--timeout"), "billing: --timeout needs a value"),

@@ -150,6 +150,9 @@ ELSEWHERE = {
     "access policy": "tests/access/test_credentials.py",
     "close": "tests/cli/test_cli_close.py",
     "demo": "tests/test_demo.py",
+    **dict.fromkeys(
+        ("document get", "document link", "document list", "document request"), "tests/documents/test_cli_documents.py"
+    ),
     "email bounces": "tests/cli/test_cli_bounces.py",
     **dict.fromkeys(("email list", "email preview", "email send"), "tests/cli/test_cli_emails.py"),
     "differences close": "tests/reconciliation/test_cli_reconcile.py",

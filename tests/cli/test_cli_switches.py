@@ -8,6 +8,7 @@ import psycopg.errors
 import pytest
 from cases import case
 from command import Run
+from keeping import finalized
 from mailing import ask_for_email
 from service import Service
 from sqlalchemy import select
@@ -99,6 +100,7 @@ def test_the_statement_counts_every_operation_in_the_scopes_that_python_gives_it
     asked = [capture(service), capture(service, "EUR"), service.ask_for_invoice(), service.ask_for_void()]
     asked.append(service.ask_for_refund(service.captured_one()))
     asked.append(ask_for_email(service, "cus_1"))
+    asked += finalized(service)
     with database.transaction(service.engines["operator"]) as session:
         asked.append(ticks.ask_for(session, SCHEDULES[0], actor="anna").id)
     service.execute("UPDATE billing.captures SET account = 'acct_1' WHERE id = :id", id=asked[1])

@@ -36,6 +36,7 @@ KINDS = {
     "worker-invoices": {"worker", "stripe"},
     # It reads at Stripe who a customer is.
     "worker-emails": {"worker", "stripe", "email"},
+    "worker-documents": {"worker", "stripe", "documents"},
     # It reads Stripe's own records.
     "worker-maintenance": {"worker", "stripe"},
     "web": {"web", "webhook"},
@@ -124,7 +125,7 @@ def test_only_who_must_reach_s3_is_in_a_network_with_it_and_that_network_has_no_
     assert FILE["networks"]["evidence"] == {"internal": True}
     assert SERVICES["seaweedfs"]["networks"] == ["evidence"]
     members = {name for name, service in SERVICES.items() if "evidence" in service["networks"]}
-    assert members == {"seaweedfs", "bucket", "archiver", "operator", "owner", "finance"}
+    assert members == {"seaweedfs", "bucket", "archiver", "worker-documents", "operator", "owner", "finance"}
 
 
 def test_only_who_calls_stripe_has_a_way_out() -> None:

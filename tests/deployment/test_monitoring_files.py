@@ -22,6 +22,7 @@ DEPLOY = ROOT / "deploy"
 RUNBOOKS = {
     *("queue-stalls", "redis-lost", "postgres-down", "stripe-outage"),
     *("in-doubt-grows", "quarantine-grows", "archive-lags", "disk-full", "differences", "emails"),
+    "documents",
 }
 LOGS = (ROOT / "docs" / "logs.md").read_text()
 PAGE = (ROOT / "docs" / "operate" / "metrics.md").read_text()

@@ -66,7 +66,7 @@ def test_the_first_seconds_of_a_backlog_do_not_make_a_queue_look_slow_and_a_slow
 
 
 def test_all_contracts_of_a_queue_agree_whether_they_may_wait() -> None:
-    assert may_wait() == ["refunds", "invoices", "emails", "maintenance"]
+    assert may_wait() == ["refunds", "invoices", "emails", "documents", "maintenance"]
     for queue in QUEUES:
         assert len({contract.sheddable for _, contract in contracts() if contract.queue == queue.name}) == 1
 
@@ -328,7 +328,7 @@ def test_single_requests_are_never_refused(service: Service) -> None:
 @pytest.mark.parametrize(
     ("queue", "count"),
     [
-        ("documents", 1),
+        ("letters", 1),
         (None, 1),
         (["captures"], 1),
         ("captures", 0),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from keeping import finalized
 from mailing import ask_for_email
 from service import Service
 from test_toy_operation import OPERATION as LABEL
@@ -232,6 +233,7 @@ def test_what_this_version_writes_has_the_fields_that_its_contracts_promise(serv
     service.refund_invoice(paid, None, reason="duplicate")
     ask_for_email(service, account="acct_1")
     ask_for_email(service, locale="de")
+    finalized(service, 2)
     service.pull("captures")
     refuse_credentials(service)
     service.pull("account:own")

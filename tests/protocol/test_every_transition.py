@@ -16,7 +16,7 @@ from archive.format.manifests import Source
 from archive.policy import retention
 from archive.writing.batch_size import BatchSize
 from archive.writing.writer import Writer
-from billing import database, inbox
+from billing import database, documents, inbox
 from billing.calls import Call
 from billing.email_notices import event_of as event_of_notice
 from billing.events import event_of
@@ -28,7 +28,7 @@ from billing.tables.entities import Capture, Invoice, Refund
 from jobs.email.reports import read as read_report
 from jobs.local.seaweed import SeaweedFS
 from jobs.reconciliation import differences as by_hand
-from jobs.road import concluding, housekeeping, ticks
+from jobs.road import concluding, housekeeping, quarantine, ticks
 from jobs.schedules.functions import Functions, Invocation
 
 DAY_S = 24 * 3600
@@ -668,6 +668,63 @@ def test_an_email_that_a_late_answer_contradicts_is_known_as_sent_after_a_replay
     service.replay(email)
     later(service, email)
     assert service.settle(email) == ["sent"]
+
+
+# Documents.
+
+
+def prepared_document(service: Service) -> tuple[str, Call]:
+    """Of an invoice that an older worker finalized, so that somebody asks for it."""
+    invoice = service.ask_for_invoice()
+    assert service.settle(invoice) == ["sent"]
+    with database.transaction(service.engines["worker"]) as session:
+        assert documents.request_missing(session, only=invoice) == (1, "")
+        document = billing.document(session, invoice).document_id
+    service.plan()
+    return document, service.prepared("documents")[document]
+
+
+STORED = {
+    "livemode": False,
+    "sha256": "0" * 64,
+    "size_bytes": 1000,
+    "object_key": "documents/invoice_pdf/doc_1.pdf",
+    "object_version": "1",
+    "lock_mode": "GOVERNANCE",
+    "locked_until": "2036-01-01T00:00:00+00:00",
+}
+
+
+@walks("document requested → stored, refused")
+def test_a_document_is_stored_or_is_none(service: Service) -> None:
+    stored, call = prepared_document(service)
+    service.report(call, Response(200, b"{}", STORED, None, replayed=False))
+    refused, call = prepared_document(service)
+    service.report(call, error(400, code="not_a_pdf"))
+    assert [service.status(each).state for each in (stored, refused)] == ["stored", "refused"]
+
+
+@walks("document refused → requested by operator", "work done → ready by operator")
+def test_a_refused_document_is_fetched_again(service: Service) -> None:
+    document, call = prepared_document(service)
+    service.report(call, error(400, code="too_large"))
+    with database.transaction(service.engines["operator"]) as session:
+        quarantine.reopen(session, document, actor="anna", reason="it is real")
+    call = service.prepared("documents")[document]
+    service.report(call, Response(200, b"{}", STORED, None, replayed=False))
+    assert service.status(document).state == "stored"
+
+
+@walks("document requested → refused by operator")
+def test_a_document_for_which_nothing_was_stored_is_discarded(service: Service) -> None:
+    document, call = prepared_document(service)
+    service.report(call, NotSent("its process has not started yet"))
+    later(service, document)
+    relay(service, housekeeping.make_due_ready)
+    service.execute("UPDATE billing.work SET attempts = 5 WHERE entity_id = :id", id=document)
+    service.work_off("documents")
+    service.discard(document)
+    assert service.status(document).state == "refused"
 
 
 # Schedules.

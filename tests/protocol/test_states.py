@@ -23,6 +23,7 @@ STATES: dict[str, type[StrEnum]] = {
     "refund": states.RefundState,
     "invoice": states.InvoiceState,
     "email": states.EmailState,
+    "document": states.DocumentState,
     "switch": states.SwitchState,
     "run": states.RunState,
     "idempotency record": states.RecordState,
@@ -63,13 +64,14 @@ def test_a_change_that_is_no_transition_is_refused_and_changes_nothing(life: Lif
 
 
 def test_what_only_an_operator_could_still_change_is_final() -> None:
-    final = {life.of: {state for state in life.states if life.is_final(state)} for life in LIVES[:7]}
+    final = {life.of: {state for state in life.states if life.is_final(state)} for life in LIVES[:8]}
     assert final == {
         "capture": {"captured", "declined", "refused", "expired", "canceled"},
         "void": {"voided", "refused", "expired"},
         "refund": {"succeeded", "failed", "canceled", "refused"},
         "invoice": {"sent", "unpaid", "paid", "uncollectible", "voided", "refused"},
         "email": {"sent", "bounced", "complained", "refused"},
+        "document": {"stored", "refused"},
         "switch": {"released"},
         "run": {"done"},
     }

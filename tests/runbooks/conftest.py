@@ -6,12 +6,13 @@ import pytest
 from buckets import bucket, made
 from command import Run, run, run_here, settings
 from house import COMMANDS, House, build, tear_down
+from keeping import archive_bucket, store
 from runbook import Play
 from service import eventually
 
 from jobs.process.health import State
 
-__all__ = ["bucket", "made", "run", "settings"]
+__all__ = ["archive_bucket", "bucket", "made", "run", "settings", "store"]
 
 
 @pytest.fixture(scope="module")

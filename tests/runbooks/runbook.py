@@ -51,7 +51,7 @@ def plain(line: str) -> str:
     """Without what differs from run to run: times, ids, addresses, versions, and how wide a column is."""
     line = re.sub(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[.\d]*(\+00:00|Z)?", "TIME", line)
     line = re.sub(r"\d{4}-\d\d-\d\d", "DAY", line)
-    line = re.sub(r"\b(wrk|cap|inv|ins|dif|req|re|pi|po|acct|eml)_\w+", r"\1", line)
+    line = re.sub(r"\b(wrk|cap|inv|ins|dif|req|re|pi|po|acct|eml|doc)_\w+", r"\1", line)
     line = re.sub(r"127\.0\.0\.1|localhost|\b(postgres|valkey|seaweedfs|standin)(?=:\d)", "HOST", line)
     line = re.sub(r"HOST:\d+", "HOST", line)
     line = re.sub(r"\b\d+(\.\d+)? s\b", "SECONDS", re.sub(r"\b(\d+ days?, )?\d+:\d\d:\d\d\b", "SECONDS", line))

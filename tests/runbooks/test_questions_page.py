@@ -12,10 +12,20 @@ from runbook import commands, is_shown
 from service import Service
 
 from archive import queries
+from billing import database, documents
 from jobs.email.outcomes import refused as refused_email
 
 PAGE = Path(__file__).parents[2] / "docs" / "finance" / "questions.md"
 DAY_S = 86_400
+
+
+def refuse_a_document(service: Service) -> None:
+    """Of the invoice that was sent."""
+    with database.transaction(service.engines["worker"]) as session:
+        documents.request_missing(session)
+    service.plan()
+    (call,) = service.prepared("documents").values()
+    service.report(call, refused_email("not_a_pdf"))
 
 
 def a_little_of_everything(service: Service, run: Run) -> dict[str, str]:
@@ -75,6 +85,8 @@ def a_little_of_everything(service: Service, run: Run) -> dict[str, str]:
     email = ask_for_email(service)
     service.plan()
     service.report(service.prepared("emails")[email], refused_email("no_address"))
+
+    refuse_a_document(service)
 
     (intent,) = service.intents()
     service.standin.add_fault("drop_before", path=f"{intent}/capture$")

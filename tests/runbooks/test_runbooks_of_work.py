@@ -10,16 +10,18 @@ import psycopg
 import pytest
 from command import Ran, Run
 from compared import differences, reconcile, settled
+from keeping import finalized, keeping
 from mailing import ask_for_email, time_passes
 from reports import delivery_report
 from runbook import Play
 from service import Service, drop_database, eventually
 from sqlalchemy.engine import make_url
 
+from archive.s3.store import Store
 from billing import database, inbox
 from billing.email_notices import event_of
 from billing.errors import AuthorizationTaken
-from billing.gateway import Answer, Budget, Request
+from billing.gateway import Answer, Budget, Request, boot_clock
 from billing.states import WorkState
 from billing.tables.entities import Capture
 from jobs.cli.opening import open_process
@@ -272,3 +274,23 @@ def test_emails(service: Service, run: Run) -> None:
     service.relay.measure()
     page.until_over()
     assert [service.status(each).state for each in (email, waiting)] == ["refused", "sent"]
+
+
+def test_documents(service: Service, run: Run, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the link of one invoice is a page of HTML, and another document waits for a worker."""
+    monkeypatch.setenv("BILLING_ARCHIVE_BUCKET", store.bucket)
+    both = finalized(service, 2)
+    gateway = keeping(service, store)
+    service.plan()
+    ((document, call),) = service.prepared("documents").items()
+    (waiting,) = {*both} - {document}
+    service.standin.add_fault("200_html", path="^/files/", times=1)
+    service.report(call, gateway.send(call.request, Budget(boot_clock() + 30, boot_clock() + 60)))
+    service.relay.measure()
+    page = Play("documents", {"billing": run}, {"doc_0198f0c2": document})
+    page.follow("First three commands")
+    page.follow("Decide")
+    # Stripe shows the PDF again, and a worker goes on.
+    assert service.settle(document, waiting, gateway=gateway) == ["stored"] * 2
+    service.relay.measure()
+    page.until_over()

@@ -21,6 +21,7 @@ from billing.runs import OPERATION, QUEUE
 from billing.schedules import BY_NAME, SCHEDULES, AfterDowntime, Schedule
 from billing.states import RecordState
 from billing.tables.scheduled_runs import ScheduledRun
+from jobs.config import queues
 from jobs.metrics import reading
 from jobs.road import housekeeping, quarantine, ticks
 from jobs.road.relay import Relay
@@ -369,7 +370,7 @@ def test_the_snapshot_says_what_waits_where_and_what_is_in_doubt(service: Servic
         ("invoices", "quarantined"): 1,
         ("maintenance", "running"): 1,
     }
-    assert {row["queue"] for row in result["work"]} == {"captures", "refunds", "invoices", "emails", "maintenance"}
+    assert {row["queue"] for row in result["work"]} == set(queues.NAMES)
     (doubt,) = result["in_doubt"]
     assert (doubt["operation"], doubt["currency"], doubt["operations"], doubt["minor"]) == ("cap", "USD", 1, 1999)
     assert doubt["oldest_s"] >= 0
@@ -384,7 +385,7 @@ def test_the_catalog_names_owner_purpose_volume_and_last_use_of_every_contract_a
     assert set(entries) == {
         *("take_capture:1", "take_capture:2", "observe_capture:1", "void_authorization:1", "observe_void:1"),
         *("make_refund:1", "observe_refund:1", "issue_invoice:1", "observe_invoice:1", "probe_provider:1"),
-        *("make_refund:2", "issue_invoice:2", "send_email:1"),
+        *("make_refund:2", "make_refund:3", "issue_invoice:2", "send_email:1", "store_document:1"),
         *(schedule.name for schedule in SCHEDULES),
     }
     take, probe, snapshot = (entries[name] for name in ("take_capture:1", "probe_provider:1", "snapshot_queues"))

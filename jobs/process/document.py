@@ -1,0 +1,56 @@
+"""The process of one document: `python -m jobs.process.document`, which only `jobs.process.apart` starts.
+
+As that of a function (`jobs.process.function`): whatever a link makes it do (eat memory, hang, crash) fails nothing but
+its own document. It has no login at the database: what it stored, it tells its worker.
+"""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from archive.policy import retention
+from billing.gateway import KEEP, Budget, NotSent, Request, Response
+from jobs import logs
+from jobs.config.loading import load
+from jobs.documents.fetching import Fetcher
+from jobs.documents.keeping import Keeping
+from jobs.process import archiving
+from jobs.process.function import serve
+from jobs.process.service import ServiceProcess
+
+STORE_TIMEOUT_S = 4
+"""Of a request to S3: two of them fit into `keeping.STORING_S`."""
+
+
+def main() -> None:
+    serve(_answer)
+
+
+def _answer(asked: Mapping[str, Any]) -> dict[str, Any]:
+    settings = load()
+    logs.configure(settings.log_level, settings.log_format)
+    with ExitStack() as open_till_the_end:
+        runtime = ServiceProcess(settings, "document")
+        open_till_the_end.callback(runtime.close)
+        store = open_till_the_end.enter_context(archiving.opened(settings, timeout_s=STORE_TIMEOUT_S))
+        keeping = Keeping(
+            runtime.gateway(1),
+            Fetcher(
+                settings.document_hosts.split(","), settings.stripe_api_base, settings.document_most_mb * 1_000_000
+            ),
+            store,
+            retention.load(Path(settings.archive_retention) if settings.archive_retention else retention.SHIPPED),
+        )
+        request = Request(KEEP, asked["path"], asked["body"], account=asked["account"])
+        answer = keeping.send(request, Budget(not_after=asked["not_after"], over_at=asked["over_at"]))
+    match answer:
+        case Response(status=status, data=data, request_id=request_id) if data is not None:
+            return {"status": status, "data": data, "request_id": request_id}
+        case NotSent(why, unreached):
+            return {"not_sent": why, "unreached": unreached}
+    raise AssertionError("a document is answered about, or is not begun")
+
+
+if __name__ == "__main__":
+    main()
