@@ -24,10 +24,11 @@ from billing.invoice_requests import FOR_NEWER_WORKERS
 from billing.invoice_row import differ, lines_of, refuse
 from billing.money import money_problem
 from billing.provider_ids import IdKind, NoSuchShape, is_id
+from billing.records import CallSettings
 from billing.registration import Afterwards, BusinessMetric, Compensation, Contract, Operation, Retry
 from billing.states import InvoiceState, set_state
 from billing.steps import LoadedOperation, Step
-from billing.tables.entities import ERASED, MAX_DAYS, MAX_DESCRIPTION, MAX_LINES, Invoice, InvoiceLine
+from billing.tables.entities import ERASED, MAX_DAYS, MAX_DESCRIPTION, MAX_LINES, Entity, Invoice, InvoiceLine
 from billing.tables.facts import Fact
 
 SQL = statements.beside(__file__)
@@ -200,6 +201,12 @@ def _due_date(row: Invoice) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
+def _begins(loaded: LoadedOperation, new: Sequence[Fact], call_settings: CallSettings) -> list[Entity]:
+    """As `Operation.begins`: our own e-mail of it, and its document."""
+    begun = (documents.begin_with, invoice_emails.begin_with)
+    return [row for begin in begun for row in begin(loaded, new, call_settings)]
+
+
 OPERATION = Operation(
     table=Invoice,
     prefix="inv",
@@ -222,7 +229,7 @@ OPERATION = Operation(
     next_step=next_step,
     steps=_step,
     observe=observe,
-    begins=invoice_emails.begin_with,
+    begins=_begins,
     scope="invoices",
     amount="final_minor",
     business=(
@@ -240,7 +247,6 @@ OPERATION = Operation(
     comes_after=paid_already.comes_after,
     found_by={"in": Invoice.stripe_invoice, "cus": Invoice.customer},
     shown=_shown,
-    begins=documents.begin_with,
     rule_out=rule_out,
     unfit=unfit,
     reopen=reopen,
