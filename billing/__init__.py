@@ -34,7 +34,9 @@ from billing.errors import InvalidText as InvalidText
 from billing.errors import InvoicedOtherwise as InvoicedOtherwise
 from billing.errors import MoreThanCaptured as MoreThanCaptured
 from billing.errors import MoreThanInvoiced as MoreThanInvoiced
+from billing.errors import NoLongerOpen as NoLongerOpen
 from billing.errors import NotCaptured as NotCaptured
+from billing.errors import NotFinalized as NotFinalized
 from billing.errors import NotOurPayment as NotOurPayment
 from billing.errors import NotPaid as NotPaid
 from billing.errors import PossibleCardNumber as PossibleCardNumber
@@ -45,6 +47,11 @@ from billing.errors import UnknownEntity as UnknownEntity
 from billing.errors import WrongDatabase as WrongDatabase
 from billing.errors import WrongEngine as WrongEngine
 from billing.errors import WrongSession as WrongSession
+from billing.invoice_actions import InvoiceActionReceipt as InvoiceActionReceipt
+from billing.invoice_actions import mark_invoice_paid as mark_invoice_paid
+from billing.invoice_actions import mark_invoice_uncollectible as mark_invoice_uncollectible
+from billing.invoice_actions import pay_invoice as pay_invoice
+from billing.invoice_actions import void_invoice as void_invoice
 from billing.invoice_captures import InvoicedCaptureReceipt as InvoicedCaptureReceipt
 from billing.invoice_captures import invoice_capture as invoice_capture
 from billing.invoice_lines import Line as Line

@@ -62,7 +62,7 @@ def reconsider(session: Session, row: Capture) -> bool:
 
 
 def _name_winner(session: Session, loaded: LoadedOperation) -> None:
-    """As `Operation.name_winner`: a capture that found its authorization canceled names the void that canceled it."""
+    """As `Operation.when_ended`: a capture that found its authorization canceled names the void that canceled it."""
     row = loaded.row
     assert isinstance(row, Capture), "the operation's own table"
     if row.state != CaptureState.CANCELED:
@@ -171,5 +171,5 @@ OPERATION = Operation(
             "nothing here: no money was taken; somebody canceled the authorization at Stripe, who knows why"
         ),
     },
-    name_winner=_name_winner,
+    when_ended=_name_winner,
 )

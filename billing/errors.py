@@ -15,6 +15,8 @@
     ├── MoreThanInvoiced        less is left of this invoice than was asked for
     ├── InvoicedOtherwise       this capture is invoiced to another customer, or as something else
     ├── PeriodRefused           a period that cannot be invoiced now: not over, unknown, or invoiced already
+    ├── NotFinalized            this invoice has no number yet, so nothing can be done with it
+    ├── NoLongerOpen            this invoice is paid, voided, given up or refused already
     ├── NotOurPayment           no capture of this service took money from this payment
     ├── UnknownEntity           no capture, void, refund, invoice or switch has this id
     ├── UnknownCursor           the fact at which this cursor of `billing.changes` stands is not here
@@ -228,6 +230,24 @@ class PeriodRefused(BillingError):
     def __init__(self, period: str, account: str, why: str, problem: str) -> None:
         super().__init__(f"period {_shown(period)} of {account} is not invoiced ({why}): {problem}")
         self.period, self.account, self.why = period, account, why
+
+
+class NotFinalized(BillingError):
+    """Something was to be done with an invoice that is not finalized yet."""
+
+    def __init__(self, invoice_id: str, invoice_state: str) -> None:
+        self.invoice_id, self.invoice_state = invoice_id, invoice_state
+        super().__init__(f"invoice {invoice_id} is {invoice_state}, and not finalized yet; ask again once it is")
+
+
+class NoLongerOpen(BillingError):
+    """Something was to be done with an invoice whose state does not allow it any more. `action`: pay, mark_paid, void
+    or mark_uncollectible."""
+
+    def __init__(self, invoice_id: str, invoice_state: str, action: str) -> None:
+        self.invoice_id, self.invoice_state, self.action = invoice_id, invoice_state, action
+        instead = "; what was paid is given back by a refund" if invoice_state == "paid" else ""
+        super().__init__(f"invoice {invoice_id} is {invoice_state}, so `{action}` is not possible any more{instead}")
 
 
 class NotOurPayment(BillingError):

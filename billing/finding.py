@@ -31,9 +31,10 @@ _KEY_OF = re.compile(r":([a-z]{2,8}_[0-9a-f]{32}):[^:]+(?::[^:]+)?:g[0-9]+$")
 def find(session: Session, name: str, kinds: type[Entity] = Requested) -> list[str]:
     """The operations that a name leads to, the newest first, at most `MOST` of each kind.
 
-    A name is our own id (`cap_`, `void_`, `ref_`, `inv_`, `run_`, `swi_`, `wrk_`, `rec_`, `dif_`), an id of Stripe's
-    (`Operation.found_by`, an event in the inbox: `evt_`, or a record in the mirror: `txn_`), an idempotency key, the id
-    of one of Stripe's answers (`req_`), the request id with which something was asked for, or a correlation id.
+    A name is our own id (`cap_`, `void_`, `ref_`, `inv_`, `iac_`, `run_`, `swi_`, `wrk_`, `rec_`, `dif_`), an id of
+    Stripe's (`Operation.found_by`, an event in the inbox: `evt_`, or a record in the mirror: `txn_`), an idempotency
+    key, the id of one of Stripe's answers (`req_`), the request id with which something was asked for, or a correlation
+    id.
     `kinds`: only operations of these; by default what applications ask for. Raises UnknownEntity when there is none.
     """
     if not name.isprintable() or len(name) > LENGTH:

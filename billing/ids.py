@@ -9,6 +9,7 @@ import uuid_utils
 CaptureId = NewType("CaptureId", str)
 RefundId = NewType("RefundId", str)
 InvoiceId = NewType("InvoiceId", str)
+InvoiceActionId = NewType("InvoiceActionId", str)
 EmailId = NewType("EmailId", str)
 DocumentId = NewType("DocumentId", str)
 VoidId = NewType("VoidId", str)

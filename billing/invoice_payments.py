@@ -6,7 +6,7 @@ by the event that carries our key, and where there is none, nothing is proven. A
 excluded by Stripe: an invoice that is paid, or whose payment is under way, is not charged.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from billing.differences import differences, reason
@@ -21,6 +21,8 @@ PROCESSING = "processing"
 """A payment is under way: the customer's bank takes days for it, as for a direct debit."""
 REQUIRES_ACTION = "requires_action"
 """The customer must confirm the payment, as with 3-D Secure."""
+BY_OTHERS = "by_others"
+"""Why a look has found an effect that an event shows to be somebody else's."""
 _NEEDS_THE_CUSTOMER = "invoice_payment_intent_requires_action"
 """Stripe's code for that. Source: docs.stripe.com/error-codes."""
 REFUSED = (
@@ -47,36 +49,45 @@ def judge_paid(of: Owed, invoice: Json) -> Judgment:
     return judgment(differences(invoice, total=of.minor))
 
 
-def look_for_payment(loaded: LoadedOperation, of: Owed, read: Reader, livemode: bool) -> LookResult:
-    """What became of the open record's call that charges this invoice. Raises Unread."""
+def read_to_end(of: Owed, read: Reader, livemode: bool) -> Json | LookResult:
+    """The invoice with its payments, or what ends a look: it is not what we asked for. Raises Unread and Gone."""
     path = f"{object_path(IdKind.INVOICE, of.stripe_invoice)}?{_WITH_PAYMENTS}"
+    invoice = read_object(read, path, ("invoice", of.stripe_invoice), livemode=livemode)
+    if invoice.get("status") == "draft":
+        # It was finalized, and no finalized invoice becomes a draft.
+        return LookResult(Learned.FOUND_DIFFERENT, invoice, not_open(invoice))
+    if wrong := differences(invoice, total=of.minor, currency=of.currency.lower()):
+        return LookResult(Learned.FOUND_DIFFERENT, invoice, reason("total_differs", wrong))
+    return invoice
+
+
+def look_for_payment(
+    loaded: LoadedOperation, of: Owed, read: Reader, livemode: bool, *, chargeable: Sequence[str] = ("open",)
+) -> LookResult:
+    """What became of the open record's call that charges this invoice, which it may in these statuses. Raises
+    Unread."""
     try:
-        invoice = read_object(read, path, ("invoice", of.stripe_invoice), livemode=livemode)
-        return _seen(loaded, of, invoice, read)
+        invoice = read_to_end(of, read, livemode)
+        return invoice if isinstance(invoice, LookResult) else _seen(loaded, of, invoice, read, chargeable)
     except Gone as gone:
         # Stripe deletes no invoice that has its number. Unless the account is known to be ours, its key may be
         # another's.
         return LookResult(Learned.IMPOSSIBLE if gone.sure else Learned.UNPROVABLE, why="gone")
 
 
-def _seen(loaded: LoadedOperation, of: Owed, invoice: Json, read: Reader) -> LookResult:
+def _seen(loaded: LoadedOperation, of: Owed, invoice: Json, read: Reader, chargeable: Sequence[str]) -> LookResult:
     status = invoice.get("status")
-    if status == "draft":
-        # It was finalized, and no finalized invoice becomes a draft.
-        return LookResult(Learned.FOUND_DIFFERENT, invoice, not_open(invoice))
-    if wrong := differences(invoice, total=of.minor, currency=of.currency.lower()):
-        return LookResult(Learned.FOUND_DIFFERENT, invoice, reason("total_differs", wrong))
     if status == "paid":
         whose = by_whom(loaded, read, "invoice.paid", of.stripe_invoice, _when_it_was_paid(loaded, invoice))
-        return LookResult(whose or Learned.FOUND_FREE, invoice)
+        return LookResult(whose or Learned.FOUND_FREE, invoice, BY_OTHERS if whose is Learned.FOUND_FREE else "")
     if status == "void":
         return LookResult(Learned.IMPOSSIBLE, invoice, not_open(invoice))
     found = _attempted(loaded, of, invoice, read) if was_attempted(invoice) else None
     if found is not None:
         return found
-    if status == "uncollectible":
+    if status not in chargeable:
         return LookResult(Learned.IMPOSSIBLE, invoice, not_open(invoice))
-    if _was_refused(loaded.open_record):
+    if was_refused(loaded.open_record):
         return LookResult(Learned.REFUSED, invoice, REFUSED)
     if was_attempted(invoice):
         return LookResult(Learned.UNPROVABLE, invoice, "attempted_by_whom")
@@ -88,7 +99,8 @@ def _attempted(loaded: LoadedOperation, of: Owed, invoice: Json, read: Reader) -
     intent = _intent_of(invoice)
     match intent.get("status"):
         case "processing":
-            return LookResult(Learned.FOUND_FREE, invoice, PROCESSING)
+            # By whoever it was begun: there is nothing to do but to wait for it.
+            return LookResult(Learned.SUCCEEDED, invoice, PROCESSING)
         case "requires_action":
             return LookResult(Learned.DECLINED, invoice, REQUIRES_ACTION)
     kind = "invoice.payment_failed"
@@ -130,7 +142,7 @@ def _code(error: object) -> str | None:
     return next((str(code) for name in ("decline_code", "code") if (code := error.get(name))), None)
 
 
-def _was_refused(record: Record | None) -> bool:
+def was_refused(record: Record | None) -> bool:
     """Whether Stripe refused the request of this record, and so charged nothing for it: its only send was answered with
     a 400."""
     if record is None or record.answer_status != BAD_REQUEST:

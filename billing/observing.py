@@ -21,7 +21,8 @@ from billing.tables.facts import Fact
 from billing.tables.idempotency_records import Record
 
 WEBHOOK, SWEEP, RECONCILIATION, OPERATOR = "webhook", "sweep", "reconciliation", "operator"
-"""Who noticed it: the field `source` of the fact."""
+ACTION = "action"
+"""Who noticed it: the field `source` of the fact. `action`: something else that was asked for about it."""
 
 _OPEN = (RecordState.PLANNED, RecordState.SENT, RecordState.IN_DOUBT)
 

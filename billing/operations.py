@@ -1,6 +1,6 @@
 """The list of all kinds of operations, found by name or by id, and the topics of their facts."""
 
-from billing import captures, documents, emails, facts, invoices, probes, refunds, runs, voids
+from billing import captures, documents, emails, facts, invoice_actions, invoices, probes, refunds, runs, voids
 from billing.errors import UnknownEntity
 from billing.idempotency import Rules
 from billing.registration import Operation
@@ -13,6 +13,7 @@ OPERATIONS: dict[str, Operation] = {
         voids.OPERATION,
         refunds.OPERATION,
         invoices.OPERATION,
+        invoice_actions.OPERATION,
         emails.OPERATION,
         documents.OPERATION,
         probes.OPERATION,

@@ -200,9 +200,10 @@ class Operation:
     """By state, what a person does after it. Of other final states it is said that they are final."""
     compensation: Compensation = Compensation("nothing: it moves no money")
     """What undoes its effect; all of its contracts promise it."""
-    name_winner: Callable[[Session, LoadedOperation], None] | None = None
-    """Called once it has ended, before that is written: if it lost to another operation of ours, the reason of its row
-    and of its new fact names that one. None: its steps know, or nothing competes with it."""
+    when_ended: Callable[[Session, LoadedOperation], None] | None = None
+    """Called once it has ended, before that is written, in the same transaction: what else is true then. A capture that
+    lost to another operation of ours names that one in its reason and its new fact; an invoice moves with what was
+    done with it. None: nothing else is."""
     reopen: Callable[..., list[Fact]] | None = None
     """(row, actor=, reason=) -> facts: an operator has it tried again after it was refused. None: not possible for this
     kind. Raises InvalidRequest when it is not refused."""

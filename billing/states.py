@@ -60,6 +60,13 @@ class InvoiceState(StrEnum):
     REFUSED = "refused"
 
 
+class InvoiceActionState(StrEnum):
+    REQUESTED = "requested"
+    DONE = "done"
+    DECLINED = "declined"
+    REFUSED = "refused"
+
+
 class EmailState(StrEnum):
     REQUESTED = "requested"
     SENT = "sent"
@@ -373,6 +380,29 @@ INVOICE = Life(
     },
 )
 
+_A = InvoiceActionState
+INVOICE_ACTION = Life(
+    of="invoice_action",
+    states={
+        _A.REQUESTED: "an application asked for an invoice to be charged, marked paid, voided or given up",
+        _A.DONE: "Stripe carried it out; a charge may still be under way",
+        _A.DECLINED: "the charge was declined, or the customer must confirm it",
+        _A.REFUSED: "it is impossible as asked: as a rule, something else was done with the invoice before",
+    },
+    transitions=(
+        *go(_A.REQUESTED, to=_A.DONE, by=WORKER, when="Stripe's answer or a look shows what was asked for"),
+        *go(_A.REQUESTED, to=_A.DECLINED, by=WORKER, when="Stripe answered 402, or a look shows our failed attempt"),
+        *go(_A.REQUESTED, to=_A.REFUSED, by=WORKER, when="the invoice is not open any more, or Stripe refuses it"),
+        *go(_A.REQUESTED, to=_A.REFUSED, by=OPERATOR, when="`billing quarantine discard`: nothing was sent for it"),
+        *go(
+            *(_A.DECLINED, _A.REFUSED),
+            to=_A.REQUESTED,
+            by=OPERATOR,
+            when="a late success contradicts it; after a replay a worker looks at Stripe",
+        ),
+    ),
+)
+
 _E = EmailState
 EMAIL = Life(
     of="email",
@@ -580,4 +610,7 @@ DIFFERENCE = Life(
     ),
 )
 
-LIVES = (CAPTURE, VOID, REFUND, INVOICE, EMAIL, DOCUMENT, SWITCH, RUN, RECORD, WORK, EVENT, BATCH, DIFFERENCE)
+LIVES = (
+    *(CAPTURE, VOID, REFUND, INVOICE, INVOICE_ACTION, EMAIL, DOCUMENT, SWITCH, RUN),
+    *(RECORD, WORK, EVENT, BATCH, DIFFERENCE),
+)

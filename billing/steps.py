@@ -45,6 +45,9 @@ class LoadedOperation:
     begun: list[Entity] = field(default_factory=list)
     """Rows of other operations that begin with this transaction (`Operation.begins`); their first facts are among
     `facts`. `billing.store` inserts them."""
+    shown: Json | None = None
+    """What its last call or look has shown of the object, where that is needed once it has ended
+    (`Operation.when_ended`)."""
     events: list[ReceivedEvent] = field(default_factory=list)
     """Stripe's events that it has read; `billing.store` puts those into the inbox that are not there."""
 

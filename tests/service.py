@@ -280,6 +280,14 @@ class Service:
                 **more,
             ).invoice_id
 
+    def act_on(self, invoice: str, action: str, **more: Any) -> str:
+        """Ask for this to be done with an invoice: `pay_invoice`, `void_invoice` and so on."""
+        self._asked += 1
+        with database.transaction(self.engines["application"]) as session:
+            asked = {"invoice": invoice, "request_id": f"action-{self._asked}", **more}
+            receipt: billing.InvoiceActionReceipt = getattr(billing, action)(session, **asked)
+            return receipt.action_id
+
     # Running.
 
     def plan(self) -> None:

@@ -27,6 +27,8 @@ from billing.capture_steps import _STATES, CAPTURE, READ_AUTHORIZATION
 from billing.email_steps import SEND_EMAIL
 from billing.event_sweep import READ_EVENTS
 from billing.gateway import Budget, NoAnswer, NotSent, Request, Response, boot_clock
+from billing.invoice_action_steps import CALLS
+from billing.invoice_charge_steps import PAY
 from billing.invoice_draft_steps import CREATE, DELETE_DRAFT
 from billing.invoice_final_steps import FINALIZE, SEND
 from billing.invoice_line_steps import ADD_LINES
@@ -334,7 +336,7 @@ _OWN_FILES = re.compile(
     r"billing/(captures|compensations|voids|refunds|refund_steps|emails|email_steps|documents|document_steps|invoices|invoice_\w+|capture_steps"
     r"|void_steps|probes|tables|switches)\.py"
     r"|jobs/(local|access)/"
-    r"|jobs/recovery/(retold|shown_rows)\.py"
+    r"|jobs/recovery/(retold|shown_rows)\.py|jobs/cli/email_preview\.py"
 )
 
 
@@ -364,6 +366,8 @@ STEPS: list[Step] = [
     OPERATIONS["invoice"].steps("add_lines_100"),
     FINALIZE,
     SEND,
+    PAY,
+    *CALLS.values(),
     REFUND,
     OBSERVE_REFUND,
     SEND_EMAIL,
@@ -395,7 +399,8 @@ def _has(operation: Any, name: str) -> bool:
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
 def test_only_what_the_provider_replays_by_key_is_resent_under_it(step: Step):
     """The rest is reading and deleting, which may be repeated."""
-    posts = {"capture", "void", "refund", "create", "add_lines", "add_lines_100", "finalize", "send"}
+    posts = {"capture", "void", "refund", "create", "add_lines", "add_lines_100", "finalize", "send", "pay"}
+    posts |= {step.name for step in CALLS.values()}
     assert step.rules.replays == (step.name in posts)
 
 

@@ -30,7 +30,9 @@ def test_the_page_of_invoices_runs_from_its_first_block_to_its_last(
         exec(compile(block, f"invoices.md, block {number}", "exec"), names)  # noqa: S102 - our own page
         printed.append(capsys.readouterr().out)
     assert printed[:2] == ["", "sent\n"]
-    assert "lines: first 4, now 1" in printed[2]
+    assert service.settle(names["asked"].action_id) == ["done"]
+    assert service.status(names["receipt"].invoice_id).state == "voided"
+    assert "lines: first 4, now 1" in printed[3]
 
 
 def test_the_file_of_the_page_is_one(tmp_path: Any) -> None:

@@ -102,6 +102,8 @@ def _sums(value: Any) -> bool:
 
 
 PAYLOAD: dict[str, Shape] = {
+    # What was done with an invoice: one of our four words.
+    "action": code,
     # What a command changed. The names of buckets and databases stay in Postgres.
     "about": _changed,
     "account": _account,
@@ -129,7 +131,7 @@ PAYLOAD: dict[str, Shape] = {
     "charge": id_of(IdKind.CHARGE),
     "command": like(
         r"(?:access|archive|capture|close|compensate|differences|document|email|erase|housekeeping|invoice|migrate|quarantine"
-        r"|reconcile|recover|refund|schedule|switch|void)(?: [a-z]{1,20}){0,2}"
+        r"|reconcile|recover|refund|schedule|switch|void)(?: [a-z-]{1,20}){0,2}"
     ),
     # Of a refund: whether it undoes its capture.
     "compensates": yes_or_no,
@@ -175,6 +177,8 @@ PAYLOAD: dict[str, Shape] = {
     "paid_minor": whole,
     # Of a capture that is on the invoice of a period: which of its invoices that is, and the bounds of the period.
     "part": whole,
+    # Stripe's own opaque id. Whose it is, only Stripe knows.
+    "payment_method": id_of(IdKind.PAYMENT_METHOD),
     "payment_intent": id_of(IdKind.PAYMENT_INTENT),
     # Of Stripe's, in which it went to the bank, and how much that was with everything else in it.
     "payout": like(r"po_[A-Za-z0-9_]{1,128}"),

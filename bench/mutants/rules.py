@@ -39,6 +39,8 @@ REFUNDS = "tests/protocol/test_what_refunds_find.py"
 BOUND = "tests/face/test_request_refund.py"
 INBOX = "tests/observing/test_inbox.py"
 OBSERVED = "tests/observing/test_observing.py"
+FOUND = "tests/protocol/test_what_calls_find.py"
+ACTIONS = "tests/moves/test_invoice_actions.py"
 EVENTS = "tests/observing/test_events_read.py"
 PASSES = "tests/reconciliation/test_reconciliation_passes.py"
 PROOF = "tests/archive/test_proof.py"
@@ -496,7 +498,7 @@ RULES = (
     Rule(
         "a payment that is under way is no decline and is not repeated",
         "billing/invoice_payments.py",
-        "return LookResult(Learned.FOUND_FREE, invoice, PROCESSING)",
+        "return LookResult(Learned.SUCCEEDED, invoice, PROCESSING)",
         "return LookResult(Learned.ABSENT, invoice, PROCESSING)",
         "tests/protocol/test_what_calls_find.py",
     ),
@@ -528,6 +530,65 @@ RULES = (
         "if not row.life.may_change(row.state) or (found is not None and (row.state, found) not in row.life.legal):",
         "if found is row.state:",
         f"{OBSERVED} {INBOX}",
+    ),
+    # Invoices that are charged, and what is done with them.
+    Rule(
+        "what was attempted is not charged again because no attempt of ours is found",
+        "billing/invoice_payments.py",
+        """    if was_attempted(invoice):
+        return LookResult(Learned.UNPROVABLE, invoice, "attempted_by_whom")
+""",
+        "",
+        f"{FOUND} {ACTIONS}",
+    ),
+    Rule(
+        "a declined charge is found by the event with our key, and not made again",
+        "billing/invoice_payments.py",
+        'return LookResult(Learned.DECLINED, invoice, _code(intent.get("last_payment_error")) or "declined")',
+        "return None",
+        f"{FOUND} {CHARGED}",
+    ),
+    Rule(
+        "that nothing was attempted is proven only once the last send has settled",
+        "billing/invoice_charge_steps.py",
+        "rules=Rules(proof_settles=True)",
+        "rules=Rules()",
+        INVOICE,
+    ),
+    Rule(
+        "an action waits for the invoice's own work",
+        "billing/invoice_actions.py",
+        "if of.disputed or not INVOICE.is_final(of.state):",
+        "if of.disputed and not INVOICE.is_final(of.state):",
+        ACTIONS,
+    ),
+    Rule(
+        "an action waits for an earlier one of the same invoice",
+        "billing/invoice_actions.py",
+        "if of.earlier is not None:",
+        "if of.earlier is None:",
+        ACTIONS,
+    ),
+    Rule(
+        "what the invoice's row shows to be impossible is not asked for at Stripe",
+        "billing/invoice_actions.py",
+        "return moved(row, InvoiceActionState.REFUSED, late[0]) if late else []",
+        "return []",
+        ACTIONS,
+    ),
+    Rule(
+        "a payment by somebody else is not the action's own",
+        "billing/invoice_action_steps.py",
+        "if whose is not Learned.FOUND_OURS and (whose is not None or was_refused(loaded.open_record)):",
+        "if whose is not Learned.FOUND_OURS and whose is None and was_refused(loaded.open_record):",
+        ACTIONS,
+    ),
+    Rule(
+        "the same request returns its receipt, whatever became of the invoice since",
+        "billing/invoice_actions.py",
+        "        return _receipt(before, new=False)\n    if of.number",
+        "        pass\n    if of.number",
+        ACTIONS,
     ),
     Rule(
         "while a call is open, what was noticed makes its look due and does nothing else",

@@ -3,6 +3,7 @@
     schema.py               what all tables share, and whose database this is
     entities.py             what is asked for: captures, voids, invoices and their lines; and switches
     documents.py            the documents of invoices: which, and where each is stored
+    invoice_actions.py      what is asked to be done with an invoice that has its number
     bulks.py                files of requests, and how far each was asked for
     invoiced_captures.py    which invoice a capture is on, and the periods of accounts
     scheduled_runs.py       when a schedule was due, and what became of it
@@ -34,6 +35,7 @@ from billing.tables import (  # noqa: F401
     facts,
     holds,
     idempotency_records,
+    invoice_actions,
     invoiced_captures,
     lineage,
     queue_loads,

@@ -203,6 +203,22 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         "reader": May(see=_all("invoices")),
         "operator": May(change=_these("state state_since reason version stripe_invoice create_generation")),
     },
+    "invoice_actions": {
+        "application": May(
+            see=_all("invoice_actions"),
+            write=_these(
+                "id account correlation_id version request_id invoice_id action stripe_invoice amount_minor currency"
+                " payment_method"
+            ),
+        ),
+        "relay": May(
+            see=_these("id account state version correlation_id stripe_invoice amount_minor currency"),
+            change=_these("version"),
+        ),
+        "worker": May(see=_all("invoice_actions"), change=_these("state state_since reason version")),
+        "reader": May(see=_all("invoice_actions")),
+        "operator": May(change=_these("state state_since reason version")),
+    },
     "invoice_lines": {
         "application": May(see=_all("invoice_lines"), write=_all("invoice_lines")),
         "worker": May(see=_all("invoice_lines"), write=_all("invoice_lines")),

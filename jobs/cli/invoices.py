@@ -8,6 +8,7 @@ import typer
 from jobs.cli.acting import acting
 from jobs.cli.amounts import is_whole, money
 from jobs.cli.from_file import alone, missing
+from jobs.cli.invoice_actions import mark_paid, mark_uncollectible, pay, void
 from jobs.cli.invoice_captures import captures
 from jobs.cli.invoice_preview import preview
 from jobs.cli.output import ASKING, Actor, AsJson, Reason, amount, print_json, print_line
@@ -26,12 +27,17 @@ FILE = typer.Option(
 
 def add_to(app: typer.Typer) -> None:
     invoice = typer.Typer(
-        no_args_is_help=True, help="Ask for an invoice, preview one, or have a refused one made again."
+        no_args_is_help=True,
+        help="Ask for an invoice, preview one, have a refused one made again; charge it, void it, or give it up.",
     )
     invoice.command()(issue)
     invoice.command()(preview)
     invoice.command()(reopen)
     invoice.command()(captures)
+    invoice.command()(pay)
+    invoice.command("mark-paid")(mark_paid)
+    invoice.command()(void)
+    invoice.command("mark-uncollectible")(mark_uncollectible)
     app.add_typer(invoice, name="invoice", rich_help_panel=ASKING)
 
 

@@ -3,9 +3,9 @@
 Settings may lengthen a window, never shorten it. What has no row here is never removed. Postgres itself removes nothing
 that is younger than 30 days, undecided, or not archived (the function `billing.remove_concluded`).
 
-Rows of captures, voids, refunds, invoices and e-mails stay, because a request id that was used is refused for ever, and
-those of documents, because they say where each is. Facts stay, because `billing explain` and the feed of changes read
-them.
+Rows of captures, voids, refunds, invoices, what was done with these, and e-mails stay, because a request id that was
+used is refused for ever, and those of documents, because they say where each is. Facts stay, because `billing explain`
+and the feed of changes read them.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from billing.states import (
     CaptureState,
     DocumentState,
     EmailState,
+    InvoiceActionState,
     InvoiceState,
     RefundState,
     RunState,
@@ -46,6 +47,11 @@ KEPT: Mapping[str, Mapping[str, int | None]] = {
         # An operator may reopen it at any time. Its next call then needs a generation that was never used, and only
         # its records say which were.
         InvoiceState.REFUSED: None,
+    },
+    "invoice_action": {
+        InvoiceActionState.DONE: 90,
+        InvoiceActionState.DECLINED: 90,
+        InvoiceActionState.REFUSED: 90,
     },
     "email": {EmailState.SENT: 90, EmailState.BOUNCED: 90, EmailState.COMPLAINED: 90, EmailState.REFUSED: 90},
     # A refused one may be fetched again at any time, as an invoice may be reopened.

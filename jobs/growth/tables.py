@@ -30,6 +30,7 @@ _PREFIXES = {
     "refunds": "ref",
     "invoices": "inv",
     "invoice_lines": "inv",
+    "invoice_actions": "iac",
     "emails": "eml",
     "documents": "doc",
     "work": "wrk",

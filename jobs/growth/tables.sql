@@ -32,6 +32,10 @@ SELECT (SELECT count(*) FROM (SELECT FROM billing.emails WHERE id >= b.low AND i
 SELECT (SELECT count(*) FROM (SELECT FROM billing.documents WHERE id >= b.low AND id < b.high LIMIT :most) AS day)
   FROM unnest(CAST(:lows AS text[]), CAST(:highs AS text[])) WITH ORDINALITY AS b (low, high, place) ORDER BY b.place;
 
+-- name: invoice_actions
+SELECT (SELECT count(*) FROM (SELECT FROM billing.invoice_actions WHERE id >= b.low AND id < b.high LIMIT :most) AS day)
+  FROM unnest(CAST(:lows AS text[]), CAST(:highs AS text[])) WITH ORDINALITY AS b (low, high, place) ORDER BY b.place;
+
 -- name: invoices
 SELECT (SELECT count(*) FROM (SELECT FROM billing.invoices WHERE id >= b.low AND id < b.high LIMIT :most) AS day)
   FROM unnest(CAST(:lows AS text[]), CAST(:highs AS text[])) WITH ORDINALITY AS b (low, high, place) ORDER BY b.place;

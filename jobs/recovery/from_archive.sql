@@ -74,6 +74,8 @@ SELECT f.entity_id FROM billing.facts AS f
         OR f.topic = 'refund.requested' AND NOT EXISTS (SELECT FROM billing.refunds AS r WHERE r.id = f.entity_id)
         OR f.topic = 'document.requested' AND NOT EXISTS (SELECT FROM billing.documents AS d WHERE d.id = f.entity_id)
         OR f.topic = 'email.requested' AND NOT EXISTS (SELECT FROM billing.emails AS e WHERE e.id = f.entity_id)
+        OR f.topic = 'invoice_action.requested'
+           AND NOT EXISTS (SELECT FROM billing.invoice_actions AS a WHERE a.id = f.entity_id)
         OR f.topic = 'invoice.requested' AND NOT EXISTS (SELECT FROM billing.invoices AS i WHERE i.id = f.entity_id))
  ORDER BY f.id;
 

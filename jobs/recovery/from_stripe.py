@@ -25,6 +25,7 @@ from billing.operations import by_id, operation_of
 from billing.own_events import key_of
 from billing.reading import NotRead, patient_readers
 from billing.records import CallSettings, conclude, plan
+from billing.registration import Operation
 from billing.states import RecordState
 from billing.steps import Json, LoadedOperation, LookResult, Step, Unread
 from billing.tables.idempotency_records import Record
@@ -37,10 +38,12 @@ T = TypeVar("T")
 EVENTS = (
     *("payment_intent.succeeded", "payment_intent.amount_capturable_updated", "payment_intent.canceled"),
     "refund.created",
-    *("invoice.created", "invoice.updated", "invoice.finalized", "invoice.sent", "invoice.paid"),
+    *("invoice.created", "invoice.updated", "invoice.finalized", "invoice.sent"),
+    *("invoice.paid", "invoice.payment_failed", "invoice.payment_action_required"),
+    *("invoice.voided", "invoice.marked_uncollectible"),
 )
-"""What our calls cause: capture, one that keeps the rest, void, refund; create, add_lines, finalize, send, pay."""
-INVOICES = "inv_"
+"""What our calls cause: capture, a capture that keeps the rest, void, refund; create, add_lines, finalize, send,
+charge, and what is done with an invoice."""
 EVENTS_DAYS = 30
 """Stripe lists no older events. Source: docs.stripe.com/api/events."""
 RECOVERED = "recovered"
@@ -101,11 +104,10 @@ class StripesSide:
                     continue
                 trace = found.setdefault(matched[1], Trace(matched[1], account))
                 trace.keys[(matched[2], int(matched[3]))] = matched[0]
-                if matched[1].startswith(INVOICES) and _object_of(event).get("object") != "invoice":
-                    continue  # to pay one also changes its payment intent
-                # The newest event is listed first.
-                trace.shown = trace.shown or _object_of(event)
-                trace.left_by.setdefault(matched[2], _object_of(event))
+                # The newest event is listed first. Where one call changes several objects, its own counts.
+                if (shown := _object_of(event, operation_of(matched[1]))) is not None:
+                    trace.shown = trace.shown or shown
+                    trace.left_by.setdefault(matched[2], shown)
         # The oldest first: an earlier capture of the same authorization is known before a later one is compared.
         return list(found.values())[::-1]
 
@@ -160,7 +162,8 @@ class StripesSide:
         operation = operation_of(trace.operation_id)
         if session.get(operation.table, trace.operation_id) is not None:
             return None
-        made = shown_rows.made_of(session, trace.operation_id, trace.account, trace.shown, repeats)
+        steps = [step for step, _ in trace.keys]
+        made = shown_rows.made_of(session, trace.operation_id, trace.account, trace.shown, repeats, steps)
         if made is None:
             return Difference(trace.operation_id, UNKNOWN)
         row, asked = made
@@ -186,7 +189,9 @@ class StripesSide:
         if following is None:
             return False
         found = self._found(loaded, following.step, trace)
-        if found.learned not in EFFECT_IS_OURS:
+        # What was declined is not asked for again.
+        declined = found.learned is Learned.DECLINED
+        if found.learned not in EFFECT_IS_OURS and not declined:
             return self._transact(lambda session: shown_rows.bring_parts(session, loaded, found.data))
 
         def settle(session: Session) -> None:
@@ -197,9 +202,13 @@ class StripesSide:
             record.learned, record.looked_at = found.learned, at
             if found.found_objects is not None:
                 record.found_objects = list(found.found_objects)
-            conclude(again, record, now.step, Learned.SUCCEEDED, found.data, found.why or RECOVERED, at)
+            outcome = Learned.DECLINED if declined else Learned.SUCCEEDED
+            conclude(again, record, now.step, outcome, found.data, found.why or RECOVERED, at)
             # What begins with that began before the restore, too; an e-mail of these is refused, and never sent again.
             again.begun += operation_of(again.row.id).begins(again, tuple(again.facts), self._call_settings)
+            when_ended = operation_of(again.row.id).when_ended
+            if when_ended is not None and again.row.life.is_final(again.row.state):
+                when_ended(session, again)
             store.save_all(session, [Result(again, Standing.CONCLUDED, opened=record if now.new else None)])
             if now.new:
                 row_io.insert_where_free(session, [record])
@@ -304,7 +313,10 @@ def _forgotten(
     )
 
 
-def _object_of(event: Json) -> Json:
+def _object_of(event: Json, operation: Operation) -> Json | None:
+    """The object that the event is about, if it is of a kind that this operation has."""
     data = event.get("data")
     subject = data.get("object") if isinstance(data, Mapping) else None
-    return subject if isinstance(subject, Mapping) else {}
+    if not isinstance(subject, Mapping) or str(subject.get("id")).partition("_")[0] not in operation.found_by:
+        return None
+    return subject

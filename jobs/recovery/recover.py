@@ -153,8 +153,17 @@ class Recovery:
         found nothing. Raises AskedAgain.
         """
         # Whoever requests something now waits, and then finds what was made again.
-        tables = "billing.captures, billing.voids, billing.refunds, billing.invoices, billing.emails"
-        tables += ", billing.invoiced_captures, billing.documents"
+        names = (
+            "captures",
+            "voids",
+            "refunds",
+            "invoices",
+            "invoice_actions",
+            "emails",
+            "invoiced_captures",
+            "documents",
+        )
+        tables = ", ".join(f"billing.{name}" for name in names)
         session.execute(text(f"LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE"))
         for first, again in repeats.left(session, since):
             raise AskedAgain(first, again)

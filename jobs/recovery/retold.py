@@ -31,6 +31,7 @@ from billing.states import (
 )
 from billing.tables.documents import Document
 from billing.tables.entities import Capture, Email, Entity, Invoice, Refund, Requested, Void
+from billing.tables.invoice_actions import InvoiceAction
 from jobs.recovery.repeats import Repeats
 
 UNKNOWN_DAYS = 1
@@ -64,6 +65,8 @@ def tell(
             _tell_refund(row, topic, payload, each["happened_at"])
         elif isinstance(row, Invoice):
             _tell_invoice(row, topic, payload, each["happened_at"])
+        elif isinstance(row, InvoiceAction):
+            _forward(row, topic, payload, each["happened_at"])
         elif isinstance(row, Email):
             _tell_email(row, topic, payload, each["happened_at"])
         elif isinstance(row, Document):
@@ -75,6 +78,8 @@ def tell(
         if isinstance(row, Document) and not _is_missed(session, row):
             return False
         if isinstance(row, Refund) and not _has_room(session, row):
+            return False
+        if isinstance(row, InvoiceAction) and session.get(Invoice, row.invoice_id) is None:
             return False
         session.add(row)
         session.flush()
@@ -144,6 +149,18 @@ def _capture_asked_for(payload: Told) -> dict[str, Any]:
     }
 
 
+def _action_asked_for(payload: Told) -> dict[str, Any]:
+    asked = {
+        "invoice_id": payload.get("invoice"),
+        "action": payload.get("action"),
+        "stripe_invoice": payload.get("stripe_invoice"),
+        "amount_minor": payload.get("minor"),
+        "currency": payload.get("currency"),
+    }
+    method = payload.get("payment_method")
+    return asked if method is None else {**asked, "payment_method": method}
+
+
 def _of_an_invoice(session: Session, payload: Told) -> dict[str, Any]:
     """A refund of an invoice, which was told before it: by which payment it was paid is read again."""
     found = select(Invoice.stripe_invoice).where(Invoice.id == payload.get("invoice"))
@@ -176,6 +193,7 @@ _ASKED_FOR: Mapping[str, tuple[type[Requested], Callable[[Told], dict[str, Any]]
             **({"invoice_id": payload["invoice"]} if "invoice" in payload else {}),
         },
     ),
+    "invoice_action": (InvoiceAction, _action_asked_for),
     # What it was about is in no fact, and it is not sent again: `jobs.recovery.emails_not_again`.
     "email": (
         Email,

@@ -4,37 +4,41 @@ Stripe shows the digest of the application's request id, and not when an invoice
 of lines are not read, because they may name people.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from billing import refundable, voids
+from billing import invoice_actions, refundable, voids
 from billing.capture_places import LEAVES_NOTHING, holder_of, next_place
 from billing.capture_requests import tell_terms
 from billing.facts import new_fact
 from billing.holders import void_holding
-from billing.invoice_requests import UNKNOWN_TEXT
-from billing.invoice_terms import ALREADY_PAID, CHARGED, COLLECT_KEY
+from billing.invoice_action_steps import CALLS
+from billing.invoice_requests import FOR_NEWER_WORKERS, UNKNOWN_TEXT
+from billing.invoice_terms import ALREADY_PAID, CHARGED, COLLECT_KEY, is_charged
 from billing.invoice_totals import totals_of
 from billing.provider_ids import IdKind, is_id
 from billing.refund_steps import INVOICE_KEY
 from billing.refunds import OF_AN_INVOICE
 from billing.request_ids import RECOVERED, REQUEST_KEY, is_digest
-from billing.states import CaptureState, InvoiceState, RefundState, VoidState
+from billing.states import CaptureState, InvoiceActionState, InvoiceState, RefundState, VoidState
 from billing.steps import CAPTURE_KEY, METADATA_KEY, Json, LoadedOperation
 from billing.tables.entities import CANCELLATION_REASONS, Capture, Entity, Invoice, InvoiceLine, Refund, Requested, Void
 from billing.tables.facts import Fact
+from billing.tables.invoice_actions import InvoiceAction
 from jobs.recovery.repeats import Repeats
 from jobs.recovery.retold import UNKNOWN_DAYS
 
 
 def made_of(
-    session: Session, own: str, account: str | None, shown: Json, repeats: Repeats
-) -> tuple[Capture | Void | Refund | Invoice, dict[str, Any]] | None:
+    session: Session, own: str, account: str | None, shown: Json, repeats: Repeats, steps: Collection[str] = ()
+) -> tuple[Capture | Void | Refund | Invoice | InvoiceAction, dict[str, Any]] | None:
     """The row of the operation with this id, and the payload of the fact that requests it. None if what Stripe shows is
-    not enough."""
+    not enough. `steps`: the calls of it that Stripe shows."""
+    if own.startswith(f"{invoice_actions.OPERATION.prefix}_"):
+        return _action_on(session, own, account, shown, repeats, steps)
     currency = str(shown.get("currency")).upper()
     digest = _digest_in(shown)
     asked: dict[str, Any] = {"currency": currency, "account": account} | ({"request_digest": digest} if digest else {})
@@ -137,6 +141,8 @@ def requested(row: Requested, actor: str, asked: Mapping[str, Any]) -> Fact:
         tell_terms(fact, row)
     elif isinstance(row, Refund) and row.invoice_id is not None:
         fact.version = OF_AN_INVOICE
+    elif isinstance(row, Invoice) and is_charged(row):
+        fact.version, fact.payload = FOR_NEWER_WORKERS, {**fact.payload, "charged": True}
     return fact
 
 
@@ -196,6 +202,38 @@ def _refund_of_invoice(
     return refund, asked | {"minor": minor, "invoice": named, "refund_reason": None}
 
 
+def _action_on(
+    session: Session, own: str, account: str | None, shown: Json, repeats: Repeats, steps: Collection[str]
+) -> tuple[InvoiceAction, dict[str, Any]] | None:
+    """Of the invoice that Stripe shows, which is known again before what was done with it. Stripe shows neither the
+    application's request id of an action nor which payment method was named."""
+    of_account = Invoice.account.is_(None) if account is None else Invoice.account == account
+    invoice = session.scalar(select(Invoice).where(Invoice.stripe_invoice == str(shown.get("id")), of_account))
+    action = next((name for name, step in CALLS.items() if step.name in steps), None)
+    if invoice is None or action is None:
+        return None
+    row = InvoiceAction(
+        id=own,
+        account=account,
+        request_id=repeats.request_id(session, InvoiceAction, account, own, digest=None, known=None),
+        invoice_id=invoice.id,
+        action=action,
+        stripe_invoice=invoice.stripe_invoice,
+        amount_minor=invoice.final_minor,
+        currency=invoice.currency,
+        state=InvoiceActionState.REQUESTED,
+    )
+    return row, {
+        "action": action,
+        "invoice": invoice.id,
+        "stripe_invoice": invoice.stripe_invoice,
+        "minor": invoice.final_minor,
+        "currency": invoice.currency,
+        "payment_method": None,
+        "account": account,
+    }
+
+
 def is_worthless(own: str, shown: Json) -> bool:
     """Whether it is a draft without lines, or with a part of them, which nobody can pay."""
     if not is_id(IdKind.INVOICE, shown.get("id")):
@@ -209,6 +247,8 @@ def ended_without_effect(row: Entity) -> bool:
         return row.state != VoidState.VOIDED
     if isinstance(row, Refund):
         return row.state == RefundState.REFUSED
+    if isinstance(row, InvoiceAction):
+        return row.state == InvoiceActionState.REFUSED
     return isinstance(row, Capture) and row.state != CaptureState.CAPTURED
 
 

@@ -134,8 +134,8 @@ class Runner:
         if piece.result.call is not None:
             self.guards.pace.spend(loaded.row.account)
         piece.ended = loaded.row.state != state and loaded.row.life.is_final(loaded.row.state)
-        if piece.ended and piece.operation.name_winner is not None:
-            piece.operation.name_winner(session, loaded)
+        if piece.ended and piece.operation.when_ended is not None:
+            piece.operation.when_ended(session, loaded)
 
     def _judge(self, piece: Piece, now: datetime) -> None:
         """Change the state of the work by the standing of its operation. Only this function does that."""

@@ -55,7 +55,11 @@ CHANGING = {
     "erase customer",
     "housekeeping run",
     "invoice issue",
+    "invoice mark-paid",
+    "invoice mark-uncollectible",
+    "invoice pay",
     "invoice reopen",
+    "invoice void",
     "migrate",
     "quarantine assign",
     "quarantine conclude",
@@ -204,7 +208,7 @@ def test_a_command_s_name_is_archived():
 
 def test_the_page_names_every_command_that_changes_something():
     table = PAGE.partition("| command | changes |")[2]
-    assert set(re.findall(r"`([a-z ]+)`", table.partition("\n\n")[0])) - {"done", "begun", "failed"} == CHANGING
+    assert set(re.findall(r"`([a-z -]+)`", table.partition("\n\n")[0])) - {"done", "begun", "failed"} == CHANGING
 
 
 # Each of them is recorded.
@@ -300,6 +304,10 @@ LEAST = {
         *("--days-until-due", "14", "--request-id", "seat-1"),
     ),
     "invoice reopen": ("inv_1",),
+    **{
+        f"invoice {each}": ("inv_1", "--request-id", "act-1")
+        for each in ("mark-paid", "mark-uncollectible", "pay", "void")
+    },
     "quarantine assign": ("wrk_1", "--to", "grace"),
     "quarantine conclude": ("ref_1",),
     "quarantine discard": ("wrk_1",),

@@ -104,6 +104,12 @@ def measured(service: Any) -> list[str]:
     return ["--json"]
 
 
+def acted_on(service: Any) -> list[str]:
+    invoice = service.ask_for_invoice()
+    assert service.settle(invoice) == ["sent"]
+    return [invoice, "--request-id", "act-1", "--json"]
+
+
 ARGUMENTS = {
     "audit": nothing,
     "bulks": asked_in_bulk,
@@ -119,6 +125,7 @@ ARGUMENTS = {
     "housekeeping run": over,
     "health": lambda service: ["relay", "--json"],
     "invoice issue": issue,
+    **{f"invoice {each}": acted_on for each in ("mark-paid", "mark-uncollectible", "pay", "void")},
     "invoice reopen": refused,
     "limits": called,
     "migrate": nothing,

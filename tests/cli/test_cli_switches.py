@@ -99,6 +99,9 @@ def test_the_statement_counts_every_operation_in_the_scopes_that_python_gives_it
     """They are written twice: in billing/scopes.py and in billing/switches.sql. A new kind is added to both."""
     asked = [capture(service), capture(service, "EUR"), service.ask_for_invoice(), service.ask_for_void()]
     asked.append(service.ask_for_refund(service.captured_one()))
+    sent = service.ask_for_invoice()
+    assert service.settle(sent) == ["sent"]
+    asked.append(service.act_on(sent, "void_invoice"))
     asked.append(ask_for_email(service, "cus_1"))
     asked += finalized(service)
     with database.transaction(service.engines["operator"]) as session:

@@ -23,6 +23,7 @@ from billing.events import event_of
 from billing.gateway import Gateway
 from billing.operations import operation_of
 from billing.tables.entities import Invoice, Void
+from billing.tables.invoice_actions import InvoiceAction
 from billing.tables.received_events import ReceivedEvent
 from jobs.road.relay import Relay
 
@@ -218,12 +219,47 @@ def _matched(service: Service, invoice: str) -> None:
     _observed(service, invoice)
 
 
+ENDS = {
+    "pay_invoice": ("pay", "paid", "invoice.paid"),
+    "mark_invoice_paid": ("pay", "paid", "invoice.paid_out_of_band"),
+    "void_invoice": ("void", "voided", "invoice.voided"),
+    "mark_invoice_uncollectible": ("mark_uncollectible", "uncollectible", "invoice.marked_uncollectible"),
+}
+"""By what is asked for: the end of the path, the state of the invoice then, and the effect at Stripe."""
+
+
+def _act(name: str, action: str) -> Move:
+    """An invoice that was sent, to a customer who can be charged, and what is asked to be done with it."""
+    path, state, effect = ENDS[action]
+
+    def ask(service: Service) -> str:
+        customer, _ = service.payer()
+        service.by_hand(f"/v1/customers/{customer}", "email=test%40example.com")
+        invoice = service.ask_for_invoice(customer)
+        assert service.settle(invoice) == ["sent"]
+        return service.act_on(invoice, action)
+
+    def done(service: Service, asked: str) -> None:
+        invoice = service.row(Invoice, service.row(InvoiceAction, asked).invoice_id)
+        assert invoice.state == state, "it moves in the transaction that ends the action"
+        assert [each["id"] for each in service.effects(effect, invoice.stripe_invoice)] == [invoice.stripe_invoice]
+        assert service.topics(invoice.id).count(state) == 1
+        _told_without_a_gap(service, invoice.id)
+        assert len({record.key for record in service.records(asked)}) == 1
+
+    return Move(name, "invoices", ask, "done", done, f"/{path}")
+
+
 MOVES: Sequence[Move] = (
     Move("capture", "captures", Service.ask_for_capture, "captured", _captured, "/capture"),
     Move("void", "captures", Service.ask_for_void, "voided", _voided, "/cancel"),
     Move("second capture", "captures", _ask_for_second_capture, "captured", _captured_twice, "/capture"),
     Move("refund", "refunds", _ask_for_refund, "succeeded", _refunded, "/v1/refunds"),
     Move("refund of an invoice", "refunds", _ask_for_refund_of_an_invoice, "succeeded", _refunded, "/v1/refunds"),
+    _act("charge on request", "pay_invoice"),
+    _act("mark as paid", "mark_invoice_paid"),
+    _act("void of an invoice", "void_invoice"),
+    _act("give up an invoice", "mark_invoice_uncollectible"),
     Move("look at what was noticed", "invoices", _ask_to_observe, "paid", _observed),
     Move("received event", "invoices", _receive_event, "paid", _matched),
 )

@@ -34,6 +34,8 @@ EXAMPLES = [
     errors.MoreThanInvoiced("inv_1", "USD", asked=500, left=499),
     errors.InvoicedOtherwise("cap_1", "inv_1", {"customer": ("cus_1", "cus_2")}),
     errors.PeriodRefused("2026-10", "own", "not_over", "it ends tomorrow"),
+    errors.NotFinalized("inv_1", "drafted"),
+    errors.NoLongerOpen("inv_1", "paid", "void"),
     errors.NotOurPayment("pi_1"),
     errors.UnknownEntity("cap_1"),
     errors.StillRestored(),

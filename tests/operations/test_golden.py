@@ -224,6 +224,7 @@ def test_what_this_version_writes_has_the_fields_that_its_contracts_promise(serv
     service.ask_for_invoice(lines=many, account="acct_1")
     taxed = billing.InvoiceTerms(tax_rates=["txr_1"])
     service.ask_for_invoice(terms=taxed)
+    service.ask_for_invoice(collect=billing.ChargeAutomatically())
     taken = service.captured_one()
     service.notice(service.ask_for_refund(taken), service.ask_for_refund(taken, None, reason="duplicate"))
     service.compensate(service.ask_for_capture())
@@ -231,6 +232,11 @@ def test_what_this_version_writes_has_the_fields_that_its_contracts_promise(serv
     paid = service.paid_invoice()
     service.refund_invoice(paid)
     service.refund_invoice(paid, None, reason="duplicate")
+    customer = service.by_hand("/v1/customers", "name=T&email=t%40example.com", account="acct_1")
+    opened = [service.ask_for_invoice(), service.ask_for_invoice(customer, account="acct_1")]
+    assert service.settle(*opened) == ["sent", "sent"]
+    service.notice(service.act_on(opened[0], "void_invoice"))
+    service.notice(service.act_on(opened[1], "pay_invoice", payment_method="pm_1"))
     ask_for_email(service, account="acct_1")
     ask_for_email(service, locale="de")
     finalized(service, 2)

@@ -454,6 +454,54 @@ def test_what_happens_to_an_open_invoice_at_stripe_is_looked_at_once_it_is_notic
             assert observed(invoice, *verbs) == [ends[verb] for verb in verbs]
 
 
+# What is done with an invoice on request.
+
+
+def finalized(service: Service, card: str = "pm_card_visa") -> str:
+    """An invoice that is not paid, of a customer who has this card by now."""
+    customer, _ = service.payer(card)
+    invoice = service.ask_for_invoice(customer, collect=billing.ChargeAutomatically())
+    service.settle(invoice, gateway=Through(service, before=lambda each: error(402) if "/pay" in each.path else None))
+    return invoice
+
+
+@walks(
+    "invoice_action requested → done, declined, refused",
+    "invoice unpaid → paid",
+    "invoice_action requested → refused by operator",
+)
+def test_an_action_is_carried_out_declined_or_too_late(service: Service) -> None:
+    paid, declined, discarded = finalized(service), finalized(service, "pm_card_chargeCustomerFail"), finalized(service)
+    actions = [service.act_on(each, "pay_invoice") for each in (paid, declined, paid)]
+    assert service.settle(*actions) == ["done", "declined", "refused"]
+    action = service.act_on(discarded, "void_invoice")
+    service.plan()
+    service.report(service.prepared("invoices")[action], NotSent("too late"))
+    later(service, action)
+    relay(service, housekeeping.make_due_ready)
+    service.execute("UPDATE billing.work SET attempts = 5")
+    service.work_off("invoices")
+    service.discard(action)
+
+
+@walks("invoice_action declined, refused → requested by operator")
+def test_an_action_that_a_late_success_contradicts_is_set_back(service: Service) -> None:
+    invoices = unpaid, paid = [finalized(service, "pm_card_chargeCustomerFail"), finalized(service)]
+    asked = [service.act_on(unpaid, "pay_invoice"), service.act_on(paid, "void_invoice")]
+    service.plan()
+    first = service.prepared("invoices", most=2)
+    later(service, *asked)
+    relay(service, housekeeping.rescue_lapsed)
+    there = [service.row(Invoice, each).stripe_invoice for each in invoices]
+    service.by_hand(f"/v1/invoices/{there[1]}/pay", "paid_out_of_band=true")
+    assert service.settle(*asked) == ["declined", "refused"]
+    for action, at_stripe, status in zip(asked, there, ("paid", "void"), strict=True):
+        shown = {"id": at_stripe, "object": "invoice", "livemode": False, "currency": "eur", "total": 4501}
+        service.report(first[action], response(200, {**shown, "status": status}))
+    assert state_of(service, *asked) == ["quarantined", "quarantined"]
+    service.replay(*asked)
+
+
 # Events.
 
 

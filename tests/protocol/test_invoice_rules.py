@@ -6,7 +6,7 @@ finalized, in any currency that Stripe takes.
 
 import copy
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 from urllib.parse import parse_qs
@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from protocol_model import loaded_with, response
+from protocol_model import NOON, loaded_with, response
 from test_answers import INVOICE, invoice, invoice_row, line, loaded_invoice, read, sent
 from test_steps import looked, page
 
@@ -23,6 +23,8 @@ from billing import invoices
 from billing.currencies import CURRENCIES
 from billing.duplicate_drafts import list_duplicates
 from billing.gateway import encode
+from billing.idempotency import Look, Rotate, next_move
+from billing.invoice_charge_steps import PAY
 from billing.invoice_draft_steps import CREATE
 from billing.invoice_final_steps import FINALIZE
 from billing.invoice_line_steps import ADD_LINES, LINES_OF_A_CALL, batch_named
@@ -33,6 +35,7 @@ from billing.learned import Learned
 from billing.states import InvoiceState
 from billing.steps import LoadedOperation
 from billing.tables.entities import MAX_LINES, Invoice, InvoiceLine
+from billing.timing import PRODUCTION
 
 DUE = billing.SendInvoice(days_until_due=14)
 
@@ -40,6 +43,24 @@ DUE = billing.SendInvoice(days_until_due=14)
 def asked(**changes: Any) -> dict[str, Any]:
     """The parameters of the draft of such a row."""
     return dict(CREATE.ask(loaded_with(invoice_row(state=InvoiceState.REQUESTED, **changes))).parameters)
+
+
+# What proves that nothing was charged.
+
+
+def test_that_nobody_has_tried_to_charge_it_proves_nothing_before_the_last_send_has_settled() -> None:
+    """Whatever was answered: Stripe may still be working on it."""
+    loaded = loaded_invoice(state=InvoiceState.FINALIZED, number="A-1")
+    record = sent(loaded, PAY)
+    record.lease_until = record.lease_s = None
+    record.unreported, record.last_reported_at, record.replayed, record.look_only = 0, NOON, True, True
+    never = invoice(status="open", attempted=False, attempt_count=0)
+    found = looked(PAY, loaded, {"/v1/invoices/in_1": response(200, never)})
+    record.learned, record.looked_at = found.learned, NOON
+    soon, settled = (NOON + timedelta(seconds=seconds) for seconds in (1, PRODUCTION.settle_s))
+    assert next_move(record, soon, PRODUCTION, PAY.rules) == Look(settled)
+    record.looked_at = settled
+    assert next_move(record, settled, PRODUCTION, PAY.rules) == Rotate()
 
 
 # What is sent.

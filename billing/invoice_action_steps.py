@@ -1,0 +1,188 @@
+"""The call of an invoice action: one for each kind of action, with a record and a key of its own.
+
+Stripe decides which of two actions is carried out: an invoice that is paid is not voided, and one that is voided is not
+paid. The one that lost finds that by a look, and says so. Sources: docs.stripe.com/invoicing/integration/
+workflow-transitions, docs.stripe.com/api/invoices/pay (`paid_out_of_band`), /void, /mark_uncollectible.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from billing.differences import differences
+from billing.facts import OWN, new_fact
+from billing.idempotency import Rules
+from billing.invoice_payments import (
+    BY_OTHERS,
+    PROCESSING,
+    Owed,
+    judge_paid,
+    look_for_payment,
+    read_to_end,
+    shown,
+    was_refused,
+    why_declined,
+)
+from billing.learned import Learned
+from billing.own_events import by_whom
+from billing.provider_ids import IdKind, object_path
+from billing.states import InvoiceActionState, set_state
+from billing.steps import Ask, Gone, Json, Judgment, LoadedOperation, LookResult, Reader, Step, judgment
+from billing.tables.facts import Fact
+from billing.tables.invoice_actions import MARK_PAID, MARK_UNCOLLECTIBLE, PAY, VOID, InvoiceAction
+
+ALREADY: Mapping[object, str] = {
+    "paid": "already_paid",
+    "void": "already_voided",
+    "uncollectible": "already_uncollectible",
+}
+"""By Stripe's status, the reason of an action that came too late."""
+
+
+def action_of(loaded: LoadedOperation) -> InvoiceAction:
+    assert isinstance(loaded.row, InvoiceAction), "the operation's own table"
+    return loaded.row
+
+
+def owed(loaded: LoadedOperation) -> Owed:
+    row = action_of(loaded)
+    return Owed(row.stripe_invoice, row.amount_minor, row.currency)
+
+
+def moved(row: InvoiceAction, state: InvoiceActionState, why: str) -> list[Fact]:
+    """Change its state, and return the fact that says so."""
+    set_state(row, state)
+    row.reason = why or None
+    return [
+        new_fact(
+            row,
+            state,
+            action=row.action,
+            invoice=row.invoice_id,
+            stripe_invoice=row.stripe_invoice,
+            minor=row.amount_minor,
+            currency=row.currency,
+            account=row.account or OWN,
+            why=why,
+        )
+    ]
+
+
+def _ask(verb: str, parameters: Callable[[InvoiceAction], Json] = lambda _row: {}) -> Callable[[LoadedOperation], Ask]:
+    def ask(loaded: LoadedOperation) -> Ask:
+        row = action_of(loaded)
+        path = object_path(IdKind.INVOICE, row.stripe_invoice, verb)
+        return Ask("POST", path, parameters(row), row.stripe_invoice)
+
+    return ask
+
+
+def _judge(status: str) -> Callable[[LoadedOperation, Json], Judgment]:
+    """Of an answer that shows the invoice in this status."""
+
+    def judge(loaded: LoadedOperation, invoice: Json) -> Judgment:
+        of = owed(loaded)
+        wrong = differences(invoice, object="invoice", id=of.stripe_invoice, currency=of.currency.lower())
+        if wrong or invoice.get("status") != status:
+            return judgment(wrong, Learned.ASK)
+        return judgment(differences(invoice, total=of.minor))
+
+    return judge
+
+
+def _look(status: str, event: str, over: Sequence[str]) -> Callable[[LoadedOperation, Reader, bool], LookResult]:
+    """For the effect that the invoice is in this status, which an event with our key proves to be ours. In one of
+    `over` the effect is not possible any more."""
+
+    def look(loaded: LoadedOperation, read: Reader, livemode: bool) -> LookResult:
+        of = owed(loaded)
+        try:
+            invoice = read_to_end(of, read, livemode)
+            if isinstance(invoice, LookResult):
+                return invoice
+            found = invoice.get("status")
+            if found == status:
+                whose = by_whom(loaded, read, event, of.stripe_invoice, loaded.created)
+                return _by_whom(loaded, whose, invoice)
+        except Gone as gone:
+            return LookResult(Learned.IMPOSSIBLE if gone.sure else Learned.UNPROVABLE, why="gone")
+        if found in over:
+            return LookResult(Learned.IMPOSSIBLE, invoice, ALREADY[found])
+        if was_refused(loaded.open_record):
+            return LookResult(Learned.REFUSED, invoice, "refused_by_stripe")
+        return LookResult(Learned.ABSENT, invoice)
+
+    return look
+
+
+def _by_whom(loaded: LoadedOperation, whose: Learned | None, invoice: Json) -> LookResult:
+    """Of an invoice that is as this action wants it. Where no event says by whom, it counts as done."""
+    if whose is not Learned.FOUND_OURS and (whose is not None or was_refused(loaded.open_record)):
+        return LookResult(Learned.IMPOSSIBLE, invoice, ALREADY[invoice.get("status")])
+    return LookResult(whose or Learned.FOUND_FREE, invoice)
+
+
+def _look_for_charge(loaded: LoadedOperation, read: Reader, livemode: bool) -> LookResult:
+    """As of the invoice's own charge; but what somebody else has paid is not paid by this action, and one that was
+    given up may be charged."""
+    found = look_for_payment(loaded, owed(loaded), read, livemode, chargeable=("open", "uncollectible"))
+    status = found.data.get("status")
+    if status == "paid" and found.learned in (Learned.FOUND_OURS, Learned.FOUND_FREE):
+        nobody = found.learned is Learned.FOUND_FREE and found.why != BY_OTHERS
+        return _by_whom(loaded, None if nobody else found.learned, found.data)
+    if found.learned is Learned.IMPOSSIBLE and status in ALREADY:
+        return LookResult(Learned.IMPOSSIBLE, found.data, ALREADY[status])
+    if found.why == PROCESSING and was_refused(loaded.open_record):
+        return LookResult(Learned.IMPOSSIBLE, found.data, "already_processing")
+    return found
+
+
+_STATES = {
+    Learned.SUCCEEDED: InvoiceActionState.DONE,
+    Learned.DECLINED: InvoiceActionState.DECLINED,
+    Learned.REFUSED: InvoiceActionState.REFUSED,
+}
+
+
+def _apply(loaded: LoadedOperation, outcome: Learned, data: Json, why: str) -> list[Fact]:
+    # The invoice moves with it, in the same transaction: `billing.invoice_actions.carry_over`.
+    loaded.shown = shown(data)
+    return moved(action_of(loaded), _STATES[outcome], why_declined(data, why))
+
+
+def _step(name: str, **of: Any) -> Step:
+    # Whose effect it is, is read from events, so the proof waits until the last send has settled.
+    return Step(name=name, apply=_apply, rules=Rules(proof_settles=True), **of)
+
+
+def _charged(row: InvoiceAction) -> dict[str, Any]:
+    method = row.payment_method
+    return {"off_session": True, **({"payment_method": method} if method is not None else {})}
+
+
+CALLS: Mapping[str, Step] = {
+    PAY: _step(
+        "pay_invoice",
+        ask=_ask("pay", _charged),
+        judge=lambda loaded, invoice: judge_paid(owed(loaded), invoice),
+        find=_look_for_charge,
+    ),
+    MARK_PAID: _step(
+        "mark_paid",
+        ask=_ask("pay", lambda _row: {"paid_out_of_band": True}),
+        judge=_judge("paid"),
+        find=_look("paid", "invoice.paid", over=("paid", "void")),
+    ),
+    VOID: _step(
+        "void_invoice",
+        ask=_ask("void"),
+        judge=_judge("void"),
+        find=_look("void", "invoice.voided", over=("paid", "void")),
+    ),
+    MARK_UNCOLLECTIBLE: _step(
+        "mark_uncollectible",
+        ask=_ask("mark_uncollectible"),
+        judge=_judge("uncollectible"),
+        find=_look("uncollectible", "invoice.marked_uncollectible", over=("paid", "void", "uncollectible")),
+    ),
+}
+"""By action, its call."""

@@ -1,0 +1,144 @@
+"""What is done with an invoice that has its number, through the same functions as an application."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.cli.acting import Acting, acting
+from jobs.cli.output import Actor, AsJson
+from jobs.cli.requests import REQUEST_ID, Correlation, Timeout, Wait, answer
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from billing import InvoiceActionReceipt
+
+INVOICE = Annotated[str, typer.Argument(metavar="INV", help="inv_..., in_..., or its request id")]
+RequestId = Annotated[str, REQUEST_ID]
+
+
+def pay(
+    invoice: INVOICE,
+    request_id: RequestId,
+    payment_method: Annotated[
+        str | None, typer.Option(help="pm_...; without it, the invoice's own, or the customer's default one.")
+    ] = None,
+    correlation_id: Correlation = None,
+    actor: Actor = "",
+    wait: Wait = False,
+    timeout_s: Timeout = 120.0,
+    as_json: AsJson = False,
+) -> None:
+    """Charge an invoice once. A charge that is declined is not tried again: that is another request id.
+
+    \b
+    Examples:
+      billing invoice pay inv_0198f0c2... --request-id sub-7-again --wait
+      billing invoice pay sub-7-2026-11 --payment-method pm_123 \\
+          --request-id sub-7-new-card
+    """
+    import billing
+
+    asked = {"request_id": request_id, "correlation_id": correlation_id, "payment_method": payment_method}
+    with acting("invoice pay", actor) as act:
+        receipt = _ask(act, billing.pay_invoice, invoice, asked)
+        about = f"a charge of {receipt.invoice_id}"
+        answer(act, receipt.action_id, about, receipt.new, wait=wait, timeout_s=timeout_s, as_json=as_json)
+
+
+def mark_paid(
+    invoice: INVOICE,
+    request_id: RequestId,
+    correlation_id: Correlation = None,
+    actor: Actor = "",
+    wait: Wait = False,
+    timeout_s: Timeout = 120.0,
+    as_json: AsJson = False,
+) -> None:
+    """Mark an invoice as paid out of band: the money came in another way, and nothing is charged.
+
+    \b
+    Example:
+      billing invoice mark-paid inv_0198f0c2... --request-id sub-7-transfer
+    """
+    import billing
+
+    asked = {"request_id": request_id, "correlation_id": correlation_id}
+    with acting("invoice mark-paid", actor) as act:
+        receipt = _ask(act, billing.mark_invoice_paid, invoice, asked)
+        about = f"a payment out of band of {receipt.invoice_id}"
+        answer(act, receipt.action_id, about, receipt.new, wait=wait, timeout_s=timeout_s, as_json=as_json)
+
+
+def void(
+    invoice: INVOICE,
+    request_id: RequestId,
+    correlation_id: Correlation = None,
+    actor: Actor = "",
+    wait: Wait = False,
+    timeout_s: Timeout = 120.0,
+    as_json: AsJson = False,
+) -> None:
+    """Void an invoice: it keeps its number, and cannot be paid any more. One that is paid is refunded instead.
+
+    \b
+    Example:
+      billing invoice void inv_0198f0c2... --request-id sub-7-mistake --wait
+    """
+    import billing
+
+    asked = {"request_id": request_id, "correlation_id": correlation_id}
+    with acting("invoice void", actor) as act:
+        receipt = _ask(act, billing.void_invoice, invoice, asked)
+        about = f"a void of {receipt.invoice_id}"
+        answer(act, receipt.action_id, about, receipt.new, wait=wait, timeout_s=timeout_s, as_json=as_json)
+
+
+def mark_uncollectible(
+    invoice: INVOICE,
+    request_id: RequestId,
+    correlation_id: Correlation = None,
+    actor: Actor = "",
+    wait: Wait = False,
+    timeout_s: Timeout = 120.0,
+    as_json: AsJson = False,
+) -> None:
+    """Give an invoice up: it counts as bad debt at Stripe. It may still be paid, or voided.
+
+    \b
+    Example:
+      billing invoice mark-uncollectible inv_0198f0c2... --request-id sub-7-lost
+    """
+    import billing
+
+    asked = {"request_id": request_id, "correlation_id": correlation_id}
+    with acting("invoice mark-uncollectible", actor) as act:
+        receipt = _ask(act, billing.mark_invoice_uncollectible, invoice, asked)
+        about = f"giving up of {receipt.invoice_id}"
+        answer(act, receipt.action_id, about, receipt.new, wait=wait, timeout_s=timeout_s, as_json=as_json)
+
+
+def _ask(
+    act: Acting, ask: "Callable[..., InvoiceActionReceipt]", invoice: str, asked: Mapping[str, str | None]
+) -> "InvoiceActionReceipt":
+    return act.inside(
+        lambda session: ask(session, invoice=_found(session, invoice), actor=act.actor, **asked),
+        about=lambda receipt: receipt.action_id,
+        count=lambda receipt: int(receipt.new),
+    )
+
+
+def _found(session: "Session", name: str) -> str:
+    """The invoice that this name leads to. Raises BadParameter if it is another kind of operation."""
+    from billing.finding import find
+    from billing.invoices import OPERATION
+    from billing.operations import operation_of
+
+    found = find(session, name)
+    invoices = [each for each in found if operation_of(each) is OPERATION]
+    if not invoices:
+        raise typer.BadParameter(f"{name} leads to {found[0]}, which is no invoice")
+    if len(invoices) > 1:
+        raise typer.BadParameter(f"{name} leads to {', '.join(invoices)}: name one of them")
+    return invoices[0]
