@@ -167,7 +167,7 @@ CALLS: Mapping[str, Step] = {
         find=_look_for_charge,
     ),
     MARK_PAID: _step(
-        "mark_paid",
+        "mark_invoice_paid",
         ask=_ask("pay", lambda _row: {"paid_out_of_band": True}),
         judge=_judge("paid"),
         find=_look("paid", "invoice.paid", over=("paid", "void")),

@@ -65,7 +65,7 @@ def test_a_change_that_is_no_transition_is_refused_and_changes_nothing(life: Lif
 
 
 def test_what_only_an_operator_could_still_change_is_final() -> None:
-    final = {life.of: {state for state in life.states if life.is_final(state)} for life in LIVES[:8]}
+    final = {life.of: {state for state in life.states if life.is_final(state)} for life in LIVES[:9]}
     assert final == {
         "capture": {"captured", "declined", "refused", "expired", "canceled"},
         "void": {"voided", "refused", "expired"},
