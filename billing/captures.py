@@ -20,6 +20,7 @@ from billing.registration import Afterwards, BusinessMetric, Compensation, Contr
 from billing.states import FREES_THE_AUTHORIZATION, CaptureState, set_state
 from billing.steps import LoadedOperation, Step
 from billing.tables.entities import Capture, Refund
+from billing.tables.invoiced_captures import InvoicedCapture
 from billing.timing import may_be_real
 
 
@@ -91,6 +92,7 @@ def _shown(session: Session, row: Capture) -> dict[str, Any]:
         "application_fee_minor": row.application_fee_minor,
         "transfer_minor": row.transfer_minor,
         "compensated_by": session.scalar(undone_by),
+        "invoice": session.scalar(select(InvoicedCapture.invoice_id).where(InvoicedCapture.capture_id == row.id)),
     }
 
 

@@ -78,12 +78,16 @@ def operations_of(ask: Transact, customer: str, also: Iterable[str] = ()) -> lis
 
 def count(ask: Transact, ids: Sequence[str], customer: str) -> Erased:
     """What would be erased, and which of these operations are not over. Nothing is changed."""
-    return sum(_pages(ask, ids, customer, only_count=True), Erased())
+    return sum(
+        _pages(ask, ids, customer, only_count=True), ask(partial(_of_captures, customer=customer, only_count=True))
+    )
 
 
 def erase(ask: Transact, ids: Sequence[str], customer: str) -> Erased:
     """Erase it. Raises InvalidRequest at a page in which an operation is not over."""
-    erased = Erased()
+    erased = ask(partial(_of_captures, customer=customer, only_count=False))
+    if erased.not_over:
+        raise not_over(customer, erased.not_over)
     for page in _pages(ask, ids, customer, only_count=False):
         erased += page
         if page.not_over:
@@ -112,6 +116,13 @@ def _page(session: Session, ids: list[str], customer: str, only_count: bool) -> 
     return Erased(len(ids), row.descriptions, row.bodies, row.facts, tuple(row.not_over))
 
 
+def _of_captures(session: Session, customer: str, only_count: bool) -> Erased:
+    """What is written of captures that are invoiced to this customer. One that waits for its invoice is not over."""
+    row = statements.run(session, _ERASE_OF_CAPTURES, customer=customer, only_count=only_count).one()
+    return Erased(descriptions=row.descriptions, not_over=tuple(row.not_over))
+
+
+_ERASE_OF_CAPTURES = "SELECT * FROM billing.erase_invoiced_captures(%(customer)s, %(only_count)s)"
 _ERASE = (
     "SELECT descriptions, bodies, facts, not_over"
     " FROM billing.erase_texts(CAST(%(ids)s AS text[]), %(customer)s, %(only_count)s)"

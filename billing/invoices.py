@@ -30,6 +30,7 @@ from billing.states import InvoiceState, set_state
 from billing.steps import LoadedOperation, Step
 from billing.tables.entities import ERASED, MAX_DAYS, MAX_DESCRIPTION, MAX_LINES, Entity, Invoice, InvoiceLine
 from billing.tables.facts import Fact
+from billing.tables.invoiced_captures import InvoicedCapture
 
 SQL = statements.beside(__file__)
 
@@ -156,6 +157,8 @@ def _shown(session: Session, row: Invoice) -> dict[str, Any]:
         .order_by(InvoiceLine.position)
         .limit(MAX_LINES + 1)
     )
+    of_it = InvoicedCapture.invoice_id == row.id
+    captures = select(InvoicedCapture.capture_id).where(of_it).order_by(InvoicedCapture.position)
     return {
         "customer": row.customer,
         "minor": row.final_minor,
@@ -172,6 +175,8 @@ def _shown(session: Session, row: Invoice) -> dict[str, Any]:
         "paid_minor": row.paid_minor,
         "attempts": row.attempts,
         "lines": list(lines),
+        # Of those that were captured: what paid each line.
+        "captures": list(session.scalars(captures)),
     }
 
 

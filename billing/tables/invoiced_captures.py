@@ -83,6 +83,8 @@ class InvoicedCapture(Table):
             "period_start",
             postgresql_where=text("part IS NOT NULL"),
         ),
+        # Whose texts an erasure removes.
+        Index("invoiced_captures_by_customer", "customer"),
         Index("invoiced_captures_left_out", "capture_id", postgresql_where=text("left_out = 'nothing_taken'")),
     )
 

@@ -403,6 +403,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
 FUNCTIONS: Mapping[str, Columns] = {
     "close_period": _these("operator"),
     "erase_texts": _these("operator"),
+    "erase_invoiced_captures": _these("operator"),
     "forget_events": _these("worker operator"),
     "remove_concluded": _these("worker operator"),
     # Who may read the bucket. What it removes without comparing it is in the bucket nevertheless, under a lock.

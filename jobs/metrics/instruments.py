@@ -302,6 +302,22 @@ _OF_EVERYTHING = (
         "minor",
     ),
     _read(
+        "billing_captures_not_invoiced",
+        "captures",
+        "",
+        "captures whose period is over and that are on no invoice, counted up to 20,000",
+        "not_invoiced",
+        "captures",
+    ),
+    _read(
+        "billing_captures_not_invoiced_oldest_seconds",
+        "seconds",
+        "",
+        "since the end of the earliest of these periods",
+        "not_invoiced",
+        "oldest_s",
+    ),
+    _read(
         "billing_unplanned_facts",
         "facts",
         "",

@@ -92,6 +92,14 @@ SELECT c.currency, count(*) AS captures, sum(c.amount_minor) AS minor
  WHERE c.state = 'requested' AND c.capture_before < clock_timestamp() + interval '24 hours'
  GROUP BY c.currency;
 
+-- name: not_invoiced
+-- Captured, to be collected, and on no invoice although the period was over: since its end.
+SELECT count(*) AS captures,
+       coalesce(extract(epoch FROM clock_timestamp() - min(period_end)), 0) AS oldest_s
+  FROM (SELECT period_end FROM billing.invoiced_captures
+         WHERE invoice_id IS NULL AND left_out IS NULL AND period_start IS NOT NULL AND period_end < clock_timestamp()
+         ORDER BY account, period_start LIMIT :most) AS waiting;
+
 -- name: unplanned
 SELECT count(*) AS facts,
        coalesce(extract(epoch FROM clock_timestamp()

@@ -1,6 +1,7 @@
 """`billing invoice captures`: what a person invoices by hand, and what is refused with a name."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from command import Run
@@ -8,7 +9,8 @@ from service import Service
 from sqlalchemy import text
 
 import billing
-from billing import database
+from billing import database, erasure
+from billing.errors import InvalidRequest
 
 OCTOBER = datetime(2025, 10, 15, 12, tzinfo=UTC)
 
@@ -83,3 +85,43 @@ def test_what_cannot_be_invoiced_is_refused_by_name(
         refused = run("invoice", "captures", *arguments)
     assert problem in refused.err.replace("\n", " ")
     assert count(service, "invoices") == 0
+
+
+def test_the_archive_knows_which_captures_are_on_no_invoice(
+    service: Service, run: Run, made: str, captures: list[str]
+) -> None:
+    """One is on an invoice that has its number, two on one that Stripe refuses, and of one nobody asked."""
+    customer, alone = service.customer(), service.captured_one()
+    with database.transaction(service.engines["application"]) as session:
+        issued = billing.invoice_capture(
+            session, capture=alone, customer=customer, description="an order", when="at_once", correlation_id="other"
+        ).invoice_id
+    forgotten = service.captured_one()
+    run("invoice", "captures", "--period", "2025-10")
+    assert service.settle(str(issued)) == ["paid"]
+    service.plan()
+    assert run("archive", "run", "--once").status == 0
+    rows = run("archive", "query", "captured_not_invoiced", "--json").json["rows"]
+    assert {row["id"]: row["invoice"] for row in rows} == {
+        captures[0]: "refused",
+        captures[1]: "refused",
+        forgotten: "none",
+    }
+
+
+def test_an_erasure_removes_the_descriptions_and_waits_for_what_is_not_invoiced(
+    service: Service, run: Run, captures: list[str]
+) -> None:
+    def ask(step: Any) -> Any:
+        with database.transaction(service.engines["operator"]) as session:
+            return step(session)
+
+    with pytest.raises(InvalidRequest, match=captures[0]):
+        erasure.erase(ask, [], "cus_anna")
+    run("invoice", "captures", "--period", "2025-10")
+    assert erasure.count(ask, [], "cus_anna").descriptions == 2
+    assert erasure.erase(ask, [], "cus_anna").descriptions == 2
+    assert erasure.count(ask, [], "cus_anna").descriptions == 0
+    with service.engine.connect() as connection:
+        found = connection.execute(text("SELECT DISTINCT description FROM billing.invoiced_captures")).scalars().all()
+    assert found == ["(erased)"]

@@ -9,7 +9,7 @@ from service import Service
 from sqlalchemy import text
 
 import billing
-from billing import database
+from billing import database, explain
 from billing.periods import Calendars
 from billing.tables.entities import Invoice
 from billing.tables.invoiced_captures import InvoicedCapture
@@ -68,6 +68,9 @@ def test_at_once_a_capture_is_on_an_invoice_that_is_paid(service: Service) -> No
     (told,) = [fact.payload for fact in service.facts(capture) if fact.topic == "capture.invoiced"]
     assert told["invoice"] == receipt.invoice_id
     assert run(service)["ended"] == 0
+    with database.transaction(service.engines["operator"]) as session:
+        assert explain.explain_one(session, capture).request["invoice"] == receipt.invoice_id
+        assert explain.explain_one(session, receipt.invoice_id).request["captures"] == [capture]
 
 
 def test_an_invoice_that_is_asked_for_with_its_capture_waits_for_it(service: Service) -> None:
