@@ -237,8 +237,7 @@ def test_what_this_version_writes_has_the_fields_that_its_contracts_promise(serv
     assert service.settle(*opened) == ["sent", "sent"]
     service.notice(service.act_on(opened[0], "void_invoice"))
     service.notice(service.act_on(opened[1], "pay_invoice", payment_method="pm_1"))
-    ask_for_email(service, account="acct_1")
-    ask_for_email(service, locale="de")
+    service.notice(ask_for_email(service, account="acct_1"), ask_for_email(service, locale="de"))
     finalized(service, 2)
     service.pull("captures")
     refuse_credentials(service)
