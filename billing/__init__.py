@@ -21,6 +21,9 @@ from billing.capture_terms import CaptureTerms as CaptureTerms
 from billing.changes import Change as Change
 from billing.changes import Changes as Changes
 from billing.changes import changes as changes
+from billing.credit_note_requests import CreditLine as CreditLine
+from billing.credit_note_requests import CreditNoteReceipt as CreditNoteReceipt
+from billing.credit_note_requests import issue_credit_note as issue_credit_note
 from billing.documents import DocumentStatus as DocumentStatus
 from billing.documents import document as document
 from billing.emails import EmailReceipt as EmailReceipt
@@ -37,6 +40,7 @@ from billing.errors import MoreThanInvoiced as MoreThanInvoiced
 from billing.errors import NoLongerOpen as NoLongerOpen
 from billing.errors import NotCaptured as NotCaptured
 from billing.errors import NotFinalized as NotFinalized
+from billing.errors import NotOpen as NotOpen
 from billing.errors import NotOurPayment as NotOurPayment
 from billing.errors import NotPaid as NotPaid
 from billing.errors import PossibleCardNumber as PossibleCardNumber

@@ -12,6 +12,7 @@
     ├── NotCaptured             this capture has taken no money that could be given back
     ├── MoreThanCaptured        less is left of this capture than was asked to be given back
     ├── NotPaid                 this invoice is not paid, so nothing of it can be given back
+    ├── NotOpen                 this invoice is not open, so what is due of it cannot be reduced
     ├── MoreThanInvoiced        less is left of this invoice than was asked for
     ├── InvoicedOtherwise       this capture is invoiced to another customer, or as something else
     ├── PeriodRefused           a period that cannot be invoiced now: not over, unknown, or invoiced already
@@ -186,11 +187,22 @@ class MoreThanCaptured(BillingError):
 
 
 class NotPaid(BillingError):
-    """A refund was asked for of an invoice that is not paid."""
+    """A refund, or a credit note of what was paid, was asked for of an invoice that is not paid."""
 
     def __init__(self, invoice_id: str, invoice_state: str) -> None:
         self.invoice_id, self.invoice_state = invoice_id, invoice_state
         super().__init__(f"invoice {invoice_id} is {invoice_state}, not paid; there is nothing to give back")
+
+
+class NotOpen(BillingError):
+    """What is due of an invoice was to be reduced, and nothing is due of it."""
+
+    def __init__(self, invoice_id: str, invoice_state: str) -> None:
+        self.invoice_id, self.invoice_state = invoice_id, invoice_state
+        super().__init__(
+            f"invoice {invoice_id} is {invoice_state}, not open; what is due is only reduced while it is finalized, "
+            "sent or unpaid, and what was paid is credited to the balance, out of band or by a refund"
+        )
 
 
 class MoreThanInvoiced(BillingError):

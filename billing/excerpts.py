@@ -57,6 +57,7 @@ SHAPES: dict[str, Shape] = {
     "created": _time,
     "currency": like(r"[a-z]{3}"),
     "customer": _id,
+    "customer_balance_transaction": _id,
     "decline_code": code,
     "default_payment_method": id_of(IdKind.PAYMENT_METHOD),
     # Only that there is none.
@@ -77,13 +78,18 @@ SHAPES: dict[str, Shape] = {
     "number": invoice_number,
     "object": code,
     "paid_at": _time,
+    "out_of_band_amount": whole,
     "param": like(r"[a-z][a-z0-9_\[\]]{0,79}"),
     # Objects that are named, and not expanded.
     **dict.fromkeys(("payment_intent", "invoice"), _id),
     "price": like(r"price_[A-Za-z0-9_]{1,200}"),
     "quantity": whole,
+    "refund": _id,
     "source": _id,
     "pending_reason": code,
+    "post_payment_amount": whole,
+    "post_payment_credit_notes_amount": whole,
+    "pre_payment_amount": whole,
     "status": code,
     "subtotal": whole,
     "tax_behavior": code,
@@ -107,7 +113,8 @@ CONTAINERS = frozenset(
         ),
         *("price_details", "pricing", "total_discount_amounts", "total_taxes"),
         *("last_payment_error", "payment", "payments"),
-        *("multicapture", "payment_intent", "payment_method_details", "request", "source", "status_transitions"),
+        *("multicapture", "payment_intent", "payment_method_details", "refunds", "request", "source"),
+        "status_transitions",
     }
 )
 """Names of objects and of lists of objects; the listed names inside them are kept, too."""

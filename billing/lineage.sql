@@ -21,7 +21,7 @@ INSERT INTO billing.lineage AS l (id, cluster, database_oid) VALUES (1, :cluster
 -- most so many.
 SELECT id, entity_id, happened_at
   FROM (SELECT id, entity_type, entity_id, topic, happened_at FROM billing.facts ORDER BY id DESC LIMIT :most) AS last
- WHERE entity_type IN ('capture', 'void', 'refund', 'invoice', 'invoice_action', 'email') AND split_part(topic, '.', 2) <> 'noticed'
+ WHERE entity_type IN ('capture', 'void', 'refund', 'invoice', 'invoice_action', 'credit_note', 'email') AND split_part(topic, '.', 2) <> 'noticed'
  ORDER BY id DESC LIMIT 1;
 
 -- name: holds

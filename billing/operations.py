@@ -1,6 +1,18 @@
 """The list of all kinds of operations, found by name or by id, and the topics of their facts."""
 
-from billing import captures, documents, emails, facts, invoice_actions, invoices, probes, refunds, runs, voids
+from billing import (
+    captures,
+    credit_notes,
+    documents,
+    emails,
+    facts,
+    invoice_actions,
+    invoices,
+    probes,
+    refunds,
+    runs,
+    voids,
+)
 from billing.errors import UnknownEntity
 from billing.idempotency import Rules
 from billing.registration import Operation
@@ -14,6 +26,7 @@ OPERATIONS: dict[str, Operation] = {
         refunds.OPERATION,
         invoices.OPERATION,
         invoice_actions.OPERATION,
+        credit_notes.OPERATION,
         emails.OPERATION,
         documents.OPERATION,
         probes.OPERATION,

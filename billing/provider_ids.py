@@ -28,6 +28,7 @@ class IdKind(StrEnum):
     CHARGE = "charge"
     REFUND = "stripe_refund"
     PAYMENT_METHOD = "payment_method"
+    CREDIT_NOTE = "stripe_credit_note"
 
 
 _PREFIXES = {
@@ -41,16 +42,23 @@ _PREFIXES = {
     # `re_`, and `pyr_` for a charge that is `py_`.
     IdKind.REFUND: "[a-z]{1,20}",
     IdKind.PAYMENT_METHOD: "pm",
+    IdKind.CREDIT_NOTE: "cn",
 }
 SHAPES = {kind: rf"^(?=.{{1,255}}$)(?!.*_secret){prefix}_[A-Za-z0-9_]+$" for kind, prefix in _PREFIXES.items()}
 """Regular expressions that mean the same to Python and to Postgres. A client secret matches none of them."""
 
-_COLLECTIONS = {IdKind.PAYMENT_INTENT: "payment_intents", IdKind.INVOICE: "invoices", IdKind.REFUND: "refunds"}
+_COLLECTIONS = {
+    IdKind.PAYMENT_INTENT: "payment_intents",
+    IdKind.INVOICE: "invoices",
+    IdKind.REFUND: "refunds",
+    IdKind.CREDIT_NOTE: "credit_notes",
+}
 _COMPILED = {kind: re.compile(shape, re.ASCII) for kind, shape in SHAPES.items()}
 # What callers pass by mistake, by its prefix.
 _STRANGERS = {
     "acct": "an account",
     "ch": "a charge",
+    "cn": "a credit note",
     "cs": "a checkout session",
     "cus": "a customer",
     "evt": "an event",
@@ -71,6 +79,7 @@ _WANTED = {
     IdKind.CHARGE: "a charge, ch_...",
     IdKind.REFUND: "a refund, re_...",
     IdKind.PAYMENT_METHOD: "a payment method, pm_...",
+    IdKind.CREDIT_NOTE: "a credit note, cn_...",
 }
 
 

@@ -104,4 +104,16 @@ def left_of(session: Session, capture: str | None, invoice: str | None) -> int |
 def _left(table: type[Capture | Invoice]) -> ColumnElement[int]:
     if table is Capture:
         return Capture.amount_minor - Capture.refunds_minor
-    return func.coalesce(Invoice.reckoned_minor, Invoice.total_minor) - Invoice.returned_minor
+    return _final() - Invoice.reduced_minor - Invoice.returned_minor
+
+
+def creditable(session: Session, invoice: str, *, returns: bool = True) -> int:
+    """What credit notes may still take off this invoice, in minor units. `returns`: they also give it back, or take it
+    off what is due; of one whose refund counts already, only the sum of all notes is a bound."""
+    of_notes = _final() - Invoice.credited_minor
+    both = func.least(of_notes, _left(Invoice)) if returns else of_notes
+    return int(session.execute(select(both).where(Invoice.id == invoice)).scalar_one())
+
+
+def _final() -> ColumnElement[int]:
+    return func.coalesce(Invoice.reckoned_minor, Invoice.total_minor)

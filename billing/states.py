@@ -67,6 +67,13 @@ class InvoiceActionState(StrEnum):
     REFUSED = "refused"
 
 
+class CreditNoteState(StrEnum):
+    REQUESTED = "requested"
+    ISSUED = "issued"
+    VOIDED = "voided"
+    REFUSED = "refused"
+
+
 class EmailState(StrEnum):
     REQUESTED = "requested"
     SENT = "sent"
@@ -403,6 +410,35 @@ INVOICE_ACTION = Life(
     ),
 )
 
+IS_OPEN = (InvoiceState.FINALIZED, InvoiceState.SENT, InvoiceState.UNPAID)
+"""The states of an invoice that is payable at Stripe, and whose amount due a credit note may reduce."""
+
+_N = CreditNoteState
+CREDIT_NOTE = Life(
+    of="credit_note",
+    states={
+        _N.REQUESTED: "an application asked for an amount to be taken off an invoice",
+        _N.ISSUED: "Stripe issued it: less is due, or what was paid is credited",
+        _N.VOIDED: "it was voided at Stripe, and takes nothing off any more",
+        _N.REFUSED: "it is impossible as asked, and takes nothing off",
+    },
+    transitions=(
+        *go(_N.REQUESTED, to=_N.ISSUED, by=WORKER, when="Stripe's answer or a look shows our credit note"),
+        *go(_N.REQUESTED, to=_N.REFUSED, by=WORKER, when="Stripe refused it, or its refund gave nothing back"),
+        *go(_N.REQUESTED, to=_N.REFUSED, by=OPERATOR, when="`billing quarantine discard`, or `conclude`"),
+        *go(_N.ISSUED, to=_N.VOIDED, by=WORKER, when="observed at Stripe: somebody voided it", observed=True),
+        *go(
+            _N.REFUSED,
+            to=_N.REQUESTED,
+            by=OPERATOR,
+            when="a late success contradicts it; after a replay a worker looks at Stripe",
+        ),
+    ),
+)
+
+FREES_THE_CREDIT = (CreditNoteState.VOIDED, CreditNoteState.REFUSED)
+"""In every other state a credit note's amount counts as taken off its invoice."""
+
 _E = EmailState
 EMAIL = Life(
     of="email",
@@ -611,6 +647,6 @@ DIFFERENCE = Life(
 )
 
 LIVES = (
-    *(CAPTURE, VOID, REFUND, INVOICE, INVOICE_ACTION, EMAIL, DOCUMENT, SWITCH, RUN),
+    *(CAPTURE, VOID, REFUND, INVOICE, INVOICE_ACTION, CREDIT_NOTE, EMAIL, DOCUMENT, SWITCH, RUN),
     *(RECORD, WORK, EVENT, BATCH, DIFFERENCE),
 )

@@ -41,12 +41,13 @@ SELECT r.operation_id, r.step
         UNION ALL SELECT 'emails', id, account, NULL FROM billing.emails
         UNION ALL SELECT 'documents', id, account, NULL FROM billing.documents
         UNION ALL SELECT 'invoices', id, account, currency FROM billing.invoice_actions
+        UNION ALL SELECT 'invoices', id, account, currency FROM billing.credit_notes
         UNION ALL SELECT 'invoices', id, account, currency FROM billing.invoices) AS o ON o.id = r.operation_id
  WHERE r.concluded_at IS NULL AND r.state IN ('planned', 'in_doubt') AND r.last_reported_at >= :since
    AND :scope IN ('everything', o.kind, 'contract:' || w.contract, 'queue:' || w.queue,
                   'account:' || coalesce(o.account, 'own'), 'currency:' || o.currency)
    AND EXISTS (SELECT FROM billing.facts AS f
-                WHERE f.entity_type IN ('capture', 'void', 'refund', 'invoice', 'invoice_action', 'email', 'document') AND f.entity_id = r.operation_id
+                WHERE f.entity_type IN ('capture', 'void', 'refund', 'invoice', 'invoice_action', 'credit_note', 'email', 'document') AND f.entity_id = r.operation_id
                   AND f.happened_at >= :since AND f.payload ->> 'why' = :why)
  ORDER BY r.id LIMIT :most;
 
@@ -63,6 +64,7 @@ SELECT state, of_state, operation_id, step, lease_until
                 UNION ALL SELECT 'refunds', id, coalesce(account, 'own'), currency FROM billing.refunds
                 UNION ALL SELECT 'invoices', id, coalesce(account, 'own'), currency FROM billing.invoices
                 UNION ALL SELECT 'invoices', id, coalesce(account, 'own'), currency FROM billing.invoice_actions
+                UNION ALL SELECT 'invoices', id, coalesce(account, 'own'), currency FROM billing.credit_notes
                 UNION ALL SELECT 'emails', id, coalesce(account, 'own'), NULL FROM billing.emails
                 UNION ALL SELECT 'documents', id, coalesce(account, 'own'), NULL FROM billing.documents
                 UNION ALL SELECT 'schedules', id, NULL, NULL FROM billing.scheduled_runs) AS o ON o.id = r.operation_id
@@ -86,6 +88,7 @@ SELECT s.scope, o.currency, count(*) AS operations, sum(o.minor) AS minor
         UNION ALL SELECT 'refunds', id, coalesce(account, 'own'), currency, amount_minor FROM billing.refunds
         UNION ALL SELECT 'invoices', id, coalesce(account, 'own'), currency, coalesce(reckoned_minor, total_minor) FROM billing.invoices
         UNION ALL SELECT 'invoices', id, coalesce(account, 'own'), currency, amount_minor FROM billing.invoice_actions
+        UNION ALL SELECT 'invoices', id, coalesce(account, 'own'), currency, amount_minor FROM billing.credit_notes
         UNION ALL SELECT 'emails', id, coalesce(account, 'own'), NULL, NULL FROM billing.emails
         UNION ALL SELECT 'documents', id, coalesce(account, 'own'), NULL, NULL FROM billing.documents
         UNION ALL SELECT 'schedules', id, NULL, NULL, NULL FROM billing.scheduled_runs) AS o ON o.id = w.entity_id

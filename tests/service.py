@@ -236,6 +236,25 @@ class Service:
                 **more,
             ).refund_id
 
+    def sent_invoice(self, **more: Any) -> str:
+        """An invoice of 45.01 EUR that was sent, and is open."""
+        invoice = self.ask_for_invoice(**more)
+        assert self.settle(invoice) == ["sent"]
+        return invoice
+
+    def credit(self, invoice: str, amount: int | None, settle: Any = "reduce", **more: Any) -> str:
+        self._asked += 1
+        more.setdefault("request_id", f"credit-{self._asked}")
+        with database.transaction(self.engines["application"]) as session:
+            return billing.issue_credit_note(
+                session, invoice=invoice, amount=amount and billing.Money(amount, "EUR"), settle=settle, **more
+            ).credit_note_id
+
+    def credited(self, note: str) -> list[int]:
+        """Amounts that were really credited at Stripe for this note, but for what was voided."""
+        of_ours = [e for e in self.effects("credit_note.created") if e["metadata"].get("billing_operation") == note]
+        return [effect["amount"] for effect in of_ours]
+
     def ask_for_refund(self, capture: str, amount: int | None = 500, **more: Any) -> str:
         self._asked += 1
         with database.transaction(self.engines["application"]) as session:

@@ -24,6 +24,8 @@ from billing import answers, duplicate_drafts, effects, facts, idempotency, reco
 from billing.answers import Kind, read_answer
 from billing.calls import Standing
 from billing.capture_steps import _STATES, CAPTURE, READ_AUTHORIZATION
+from billing.credit_note_steps import ISSUE, READ_LINES
+from billing.credit_note_steps import OBSERVE as READ_CREDIT_NOTE
 from billing.email_steps import SEND_EMAIL
 from billing.event_sweep import READ_EVENTS
 from billing.gateway import Budget, NoAnswer, NotSent, Request, Response, boot_clock
@@ -37,11 +39,11 @@ from billing.learned import DEFINITE, Learned
 from billing.operations import OPERATIONS, topics
 from billing.probes import PROBE
 from billing.refund_steps import OBSERVE as OBSERVE_REFUND
-from billing.refund_steps import REFUND
+from billing.refund_steps import READ_PAYMENT, REFUND
 from billing.registration import Contract, Operation
 from billing.runs import CALL
 from billing.schedules import SCHEDULES
-from billing.states import LIVES, CaptureState, Life, RefundState, RunState, VoidState, WorkState
+from billing.states import LIVES, CaptureState, CreditNoteState, Life, RefundState, RunState, VoidState, WorkState
 from billing.steps import LoadedOperation, Step
 from billing.stripe_gateway import StripeGateway
 from billing.tables.entities import Capture
@@ -240,9 +242,11 @@ def test_every_definite_outcome_of_a_capture_has_its_state():
 
 
 def told_in_code() -> set[str]:
-    """Every text that `new_fact`, `new_command_fact` or `move` is given as a topic, and the states of captures and
-    refunds that are told as such."""
-    topics = {str(state) for state in (*CaptureState, *RefundState) if state != CaptureState.REQUESTED}
+    """Every text that `new_fact`, `new_command_fact` or `move` is given as a topic, and the states of captures,
+    refunds and credit notes that are told as such."""
+    topics = {
+        str(state) for state in (*CaptureState, *RefundState, *CreditNoteState) if state != CaptureState.REQUESTED
+    }
     for path in [*(ROOT / "billing").glob("*.py"), *(ROOT / "jobs").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
@@ -333,7 +337,7 @@ _ASKS_A_KIND = re.compile(
     r'|"(capture|void|invoice|switch)": ["\w]'
 )
 _OWN_FILES = re.compile(
-    r"billing/(captures|compensations|voids|refunds|refund_steps|emails|email_steps|documents|document_steps|invoices|invoice_\w+|capture_steps"
+    r"billing/(captures|compensations|voids|refunds|refund_steps|credit_\w+|emails|email_steps|documents|document_steps|invoices|invoice_\w+|capture_steps"
     r"|void_steps|probes|tables|switches)\.py"
     r"|jobs/(local|access)/"
     r"|jobs/recovery/(retold|shown_rows)\.py|jobs/cli/email_preview\.py"
@@ -371,6 +375,8 @@ STEPS: list[Step] = [
     REFUND,
     OBSERVE_REFUND,
     SEND_EMAIL,
+    READ_PAYMENT,
+    *(READ_LINES, ISSUE, READ_CREDIT_NOTE),
     DELETE_DRAFT,
     duplicate_drafts.list_duplicates("before_lines"),
     duplicate_drafts.delete_duplicate("in_1"),
@@ -399,7 +405,7 @@ def _has(operation: Any, name: str) -> bool:
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
 def test_only_what_the_provider_replays_by_key_is_resent_under_it(step: Step):
     """The rest is reading and deleting, which may be repeated."""
-    posts = {"capture", "void", "refund", "create", "add_lines", "add_lines_100", "finalize", "send", "pay"}
+    posts = {"capture", "void", "refund", "issue", "create", "add_lines", "add_lines_100", "finalize", "send", "pay"}
     posts |= {step.name for step in CALLS.values()}
     assert step.rules.replays == (step.name in posts)
 

@@ -138,6 +138,8 @@ PAYLOAD: dict[str, Shape] = {
     # Of an invoice: whether Stripe reckons its total.
     "computed": yes_or_no,
     "count": whole,
+    # Of a credit note: why, in one of Stripe's four words.
+    "credit_reason": code,
     "currency": _currency,
     # Stripe's own opaque id. Which customer it is, only Postgres knows; erasure deletes it there.
     "customer": id_of(IdKind.CUSTOMER),
@@ -150,9 +152,9 @@ PAYLOAD: dict[str, Shape] = {
     "expires_at": moment,
     "fee_minor": whole,
     "generation": whole,
-    # Of a document, of a capture that is on one, or of a refund of what was paid for one: its invoice. Of a document
-    # also what it is, and the object of Stripe's; then where it lies in the bucket, and what it must be there. Digests
-    # and versions are ours and S3's, and any run of digits in them is chance.
+    # Of a document, of a capture that is on one, of a refund of what was paid for one, or of a credit note: its
+    # invoice. Of a document also what it is, and the object of Stripe's; then where it lies in the bucket, and what it
+    # must be there. Digests and versions are ours and S3's, and any run of digits in them is chance.
     "invoice": like(r"inv_[0-9a-z]{1,36}"),
     "keeps_remainder": yes_or_no,
     "kind": code,
@@ -189,17 +191,21 @@ PAYLOAD: dict[str, Shape] = {
     "probes": yes_or_no,
     "provider_message": message_id,
     "recipient": reference,
+    # Of a credit note: the refund that gives its amount back.
+    "refund": like(r"ref_[0-9a-z]{1,36}"),
     "refund_reason": code,
     "replayed": yes_or_no,
     # What stands for the application's request id.
     "request_digest": is_digest,
     "request_id": like(r"req_[A-Za-z0-9_]{1,128}"),
     "scope": _scope,
+    "settle": code,
     "sha256": exactly(r"[0-9a-f]{64}"),
     "size_bytes": whole,
     "source": code,
     "status": whole,
     "step": like(r"[a-z][a-z0-9_]{0,63}(?::in_[A-Za-z0-9_]{1,128})?"),
+    "stripe_credit_note": id_of(IdKind.CREDIT_NOTE),
     "stripe_object": like(r"(?:in|cn)_[A-Za-z0-9_]{1,250}"),
     "stripe_invoice": id_of(IdKind.INVOICE),
     "stripe_refund": id_of(IdKind.REFUND),

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from billing import captures, ids, invoices, refunds
+from billing import captures, credit_notes, ids, invoices, refunds
 from billing.registration import Operation
-from billing.states import CaptureState, InvoiceState, RefundState
+from billing.states import CaptureState, CreditNoteState, InvoiceState, RefundState
 
 DONE, NONE, UNDONE, OPEN = "done", "none", "undone", "open"
 
@@ -60,6 +60,15 @@ KINDS = (
         "invoice",
         # Refused after it was finalized: it has a number, and may be payable.
         may_be=lambda invoice: invoice.number is not None,
+    ),
+    Kind(
+        credit_notes.OPERATION,
+        "stripe_credit_note",
+        frozenset({CreditNoteState.ISSUED}),
+        "issued",
+        "invoice",
+        # Somebody voided it at Stripe.
+        undone=frozenset({CreditNoteState.VOIDED}),
     ),
     Kind(
         refunds.OPERATION,

@@ -49,6 +49,11 @@ def _invoiced(invoice: Json) -> Line | None:
     return _effect("invoice", invoice, invoice.get("total")) if invoice.get("status") != "draft" else None
 
 
+def _credited(note: Json) -> Line | None:
+    """One that is void takes nothing off."""
+    return _effect("credit_note", note, note.get("amount")) if note.get("status") != "void" else None
+
+
 def _refunded(refund: Json) -> Line | None:
     """One that failed or was canceled gave nothing back."""
     effect = _effect("refund", refund, refund.get("amount"), of=refund.get("payment_intent"))
@@ -72,6 +77,7 @@ def _effect(kind: str, shown: Json, minor: object, of: object = None) -> Line:
 _LISTS: tuple[tuple[str, timedelta, Callable[[Json], Line | None]], ...] = (
     ("/v1/payment_intents", timedelta(days=AUTHORIZED_DAYS), _captured),
     ("/v1/invoices", _CLOCKS, _invoiced),
+    ("/v1/credit_notes", _CLOCKS, _credited),
     ("/v1/refunds", _CLOCKS, _refunded),
 )
 """Each list, how much further back than the requests it is read, and what of it is an effect."""

@@ -1,5 +1,5 @@
 -- title: In doubt, and for how long
--- answers: For which captures, voids, refunds and invoices was it not known, as of `until`, what a call did at Stripe?
+-- answers: For which captures, voids, refunds, invoices and credit notes was it not known, as of `until`, what a call did at Stripe?
 -- reads: capture, invoice, attempt
 -- parameters: until
 -- columns: state text, kind text, id text, account text, payment_intent text?, customer text?, currency text?, minor money?, since time, hours int
@@ -9,7 +9,7 @@
 WITH told AS (
     SELECT *, split_part(topic, '.', 2) AS what
       FROM facts
-     WHERE entity_type IN ('capture', 'void', 'refund', 'invoice') AND happened_at < $until
+     WHERE entity_type IN ('capture', 'void', 'refund', 'invoice', 'credit_note') AND happened_at < $until
 ), opened AS (
     -- What only reads, or only tidies up drafts, leaves no doubt about money.
     SELECT *

@@ -1,5 +1,5 @@
 -- title: Month totals
--- answers: What was requested, captured, not captured, given back and invoiced in each local month, by account and currency?
+-- answers: What was requested, captured, not captured, given back, invoiced and credited in each local month, by account and currency?
 -- reads: capture, invoice
 -- parameters: since, until, tz
 -- columns: month date, account text, currency text?, what text, how_many int, minor money?
@@ -18,7 +18,8 @@ SELECT CAST(date_trunc('month', CAST(happened_at AS DATE)) AS DATE) AS month,
  WHERE topic IN ('capture.requested', 'capture.captured', 'capture.declined', 'capture.refused', 'capture.expired',
                  'capture.canceled', 'refund.requested', 'refund.succeeded', 'refund.failed', 'refund.canceled',
                  'refund.refused', 'invoice.requested', 'invoice.finalized', 'invoice.sent', 'invoice.paid',
-                 'invoice.refused')
+                 'invoice.refused', 'credit_note.requested', 'credit_note.issued', 'credit_note.voided',
+                 'credit_note.refused')
    AND happened_at >= $since AND happened_at < $until
  GROUP BY ALL
  ORDER BY month, account, currency NULLS FIRST, what

@@ -18,7 +18,7 @@ WITH told AS (
            entity_id,
            entity_version
       FROM told
-     WHERE entity_type IN ('capture', 'void', 'refund', 'invoice')
+     WHERE entity_type IN ('capture', 'void', 'refund', 'invoice', 'credit_note')
        AND (what IN ('replayed', 'reopened') OR (what = 'refused' AND why IN ('discarded', 'ruled_out')))
        AND happened_at >= $since
     UNION ALL

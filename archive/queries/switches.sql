@@ -34,9 +34,10 @@ WITH told AS (
            min(happened_at) FILTER (WHERE topic IN ('capture.captured', 'capture.declined', 'capture.refused', 'capture.expired',
                                                     'capture.canceled', 'void.voided', 'void.refused', 'void.expired',
                                                     'refund.succeeded', 'refund.failed', 'refund.canceled', 'refund.refused',
-                                                    'invoice.sent', 'invoice.paid', 'invoice.refused')) AS ended_at
+                                                    'invoice.sent', 'invoice.paid', 'invoice.refused', 'credit_note.issued',
+                                                    'credit_note.refused')) AS ended_at
       FROM told
-     WHERE entity_type IN ('capture', 'void', 'refund', 'invoice')
+     WHERE entity_type IN ('capture', 'void', 'refund', 'invoice', 'credit_note')
      GROUP BY entity_id
 ), held AS (
     SELECT wanted.entity_id, operations.currency, count(*) AS operations, sum(operations.minor) AS minor
@@ -48,6 +49,7 @@ WITH told AS (
             OR (operations.kind = 'capture' AND wanted.scope IN ('captures', 'queue:captures', 'contract:take_capture'))
             OR (operations.kind = 'void' AND wanted.scope IN ('voids', 'queue:captures', 'contract:void_authorization'))
             OR (operations.kind = 'refund' AND wanted.scope IN ('refunds', 'queue:refunds', 'contract:make_refund'))
+            OR (operations.kind = 'credit_note' AND wanted.scope IN ('invoices', 'queue:invoices', 'contract:issue_credit_note'))
             OR (operations.kind = 'invoice' AND wanted.scope IN ('invoices', 'queue:invoices', 'contract:issue_invoice')))
      GROUP BY wanted.entity_id, operations.currency
 )

@@ -672,7 +672,7 @@ RULES = (
     Rule(
         "what is younger than the settle window is not compared",
         "jobs/reconciliation/comparing.sql",
-        "coalesce(c.state_since, f.state_since, v.state_since, i.state_since, '-infinity') < :until",
+        "coalesce(c.state_since, f.state_since, v.state_since, i.state_since, n.state_since, '-infinity') < :until",
         "(true OR now() < :until)",
         f"{PASSES}::test_what_is_younger_than_the_settle_window_is_not_compared",
     ),

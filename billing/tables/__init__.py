@@ -2,6 +2,7 @@
 
     schema.py               what all tables share, and whose database this is
     entities.py             what is asked for: captures, voids, invoices and their lines; and switches
+    credit_notes.py         what is taken off invoices that were issued
     documents.py            the documents of invoices: which, and where each is stored
     invoice_actions.py      what is asked to be done with an invoice that has its number
     bulks.py                files of requests, and how far each was asked for
@@ -29,6 +30,7 @@ from billing.tables import (  # noqa: F401
     archive_heads,
     bulks,
     closed_periods,
+    credit_notes,
     differences,
     documents,
     entities,

@@ -263,12 +263,18 @@ class Invoice(Requested):
         CheckConstraint("jsonb_typeof(terms) = 'object' AND length(terms::text) <= 16384", name="terms_bounded"),
         CheckConstraint("reckoned_minor = subtotal_minor - discount_minor + tax_minor", name="reckoned_agrees"),
         CheckConstraint("reckoned_minor >= 0", name="reckoned_not_negative"),
-        # Never more is given back than was paid. A trigger on `refunds` keeps the sum; this refuses the refund.
+        # Never more is given back than was paid, and never more is credited than was invoiced. Triggers on `refunds`
+        # and `credit_notes` keep the sums; these refuse the request.
         CheckConstraint(
-            "returned_minor = 0 OR returned_minor BETWEEN 0 AND coalesce(reckoned_minor, total_minor)",
+            "returned_minor + reduced_minor = 0 OR returned_minor >= 0 AND reduced_minor >= 0"
+            " AND returned_minor + reduced_minor <= coalesce(reckoned_minor, total_minor)",
             name="returned_bounded",
         ),
         amount_range("paid_minor"),
+        CheckConstraint(
+            "credited_minor = 0 OR credited_minor BETWEEN 0 AND coalesce(reckoned_minor, total_minor)",
+            name="credited_bounded",
+        ),
     )
 
     customer: Mapped[str] = mapped_column(String(255))
@@ -289,12 +295,16 @@ class Invoice(Requested):
     # Which generation of the create step made `stripe_invoice`; later steps belong to it.
     create_generation: Mapped[int | None]
     number: Mapped[str | None] = mapped_column(String(64))
-    # What was given back after it was paid: the sum of its refunds, but for those that gave nothing back. Only a
-    # trigger on `refunds` writes it.
+    # Three sums that only triggers on `refunds` and `credit_notes` write. What was given back after it was paid: by
+    # refunds, but for those that gave nothing back, and by credit notes for the balance or out of band.
     returned_minor: Mapped[int] = mapped_column(server_default=text("0"))
     # What was paid of it by now, and how often Stripe has counted an attempt, as far as it was seen: they only grow.
     paid_minor: Mapped[int | None]
     attempts: Mapped[int | None]
+    # By how much credit notes have reduced what is due; and all that credit notes took off, before and after it was
+    # paid, but for those that were refused or voided.
+    reduced_minor: Mapped[int] = mapped_column(server_default=text("0"))
+    credited_minor: Mapped[int] = mapped_column(server_default=text("0"))
 
     @property
     def final_minor(self) -> int:

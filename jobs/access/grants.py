@@ -219,6 +219,25 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         "reader": May(see=_all("invoice_actions")),
         "operator": May(change=_these("state state_since reason version")),
     },
+    "credit_notes": {
+        "application": May(
+            see=_all("credit_notes"),
+            write=_these(
+                "id account correlation_id version request_id invoice_id stripe_invoice amount_minor currency lines"
+                " credit_reason settle refund_id"
+            ),
+        ),
+        "relay": May(
+            see=_these("id account state version correlation_id stripe_credit_note amount_minor currency"),
+            change=_these("version"),
+        ),
+        "worker": May(
+            see=_all("credit_notes"),
+            change=_these("state state_since reason version stripe_lines stripe_credit_note number"),
+        ),
+        "reader": May(see=_all("credit_notes")),
+        "operator": May(change=_these("state state_since reason version")),
+    },
     "invoice_lines": {
         "application": May(see=_all("invoice_lines"), write=_all("invoice_lines")),
         "worker": May(see=_all("invoice_lines"), write=_all("invoice_lines")),
@@ -418,9 +437,12 @@ TRIGGERS: Mapping[str, str] = {
     "refunds_counted": "refunds",
     "refunds_recounted": "refunds",
     "invoiced_captures_once": "invoiced_captures",
+    "credit_notes_counted": "credit_notes",
+    "credit_notes_recounted": "credit_notes",
 }
-"""Triggers, with their tables: what a grant cannot say. Two say to what a kind may change a column, two keep
-what is given back of each capture, and one the invoice that a capture is on."""
+"""Triggers, with their tables: what a grant cannot say. Two say to what a kind may change a column; the others keep
+what is given back of each capture, what is given back of and taken off each invoice, and the invoice that a capture is
+on."""
 
 
 def may(kind: str, table: str) -> May:

@@ -205,6 +205,7 @@ _NEWEST_IDS = text(
     " UNION ALL (SELECT request_id, correlation_id FROM billing.refunds ORDER BY id DESC LIMIT :count)"
     " UNION ALL (SELECT request_id, correlation_id FROM billing.emails ORDER BY id DESC LIMIT :count)"
     " UNION ALL (SELECT request_id, correlation_id FROM billing.invoice_actions ORDER BY id DESC LIMIT :count)"
+    " UNION ALL (SELECT request_id, correlation_id FROM billing.credit_notes ORDER BY id DESC LIMIT :count)"
     " UNION ALL (SELECT request_id, correlation_id FROM billing.invoices ORDER BY id DESC LIMIT :count)"
     ") AS newest, unnest(ARRAY[newest.request_id, newest.correlation_id]) AS i (id) WHERE i.id IS NOT NULL"
 )

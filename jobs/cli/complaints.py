@@ -45,6 +45,7 @@ _OPTIONS = {
         "payment_intent",
         "capture",
         "charge",
+        "settle",
         "to",
         "data",
         "locale",

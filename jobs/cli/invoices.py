@@ -7,6 +7,7 @@ import typer
 
 from jobs.cli.acting import acting
 from jobs.cli.amounts import is_whole, money
+from jobs.cli.credit_notes import credit
 from jobs.cli.from_file import alone, missing
 from jobs.cli.invoice_actions import mark_paid, mark_uncollectible, pay, void
 from jobs.cli.invoice_captures import captures
@@ -28,10 +29,11 @@ FILE = typer.Option(
 def add_to(app: typer.Typer) -> None:
     invoice = typer.Typer(
         no_args_is_help=True,
-        help="Ask for an invoice, preview one, have a refused one made again; charge it, void it, or give it up.",
+        help="Ask for an invoice, preview one, have a refused one made anew; charge, credit or void it, or give it up.",
     )
     invoice.command()(issue)
     invoice.command()(preview)
+    invoice.command()(credit)
     invoice.command()(reopen)
     invoice.command()(captures)
     invoice.command()(pay)

@@ -171,7 +171,7 @@ def report(runtime: "Runtime", entity_id: str, wait: bool, timeout_s: float, as_
         print_error(f"waiting does not help; next: {now.next}")
     elif wait and not now.final:
         print_error(f"not final after {timeout_s:g} s; next: {now.next}{_missing(now.next)}")
-    if wait and now.state not in ("captured", "voided", "succeeded", "sent", "paid", "done"):
+    if wait and now.state not in ("captured", "voided", "succeeded", "sent", "paid", "done", "issued"):
         raise typer.Exit(1)
 
 

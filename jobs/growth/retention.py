@@ -3,9 +3,9 @@
 Settings may lengthen a window, never shorten it. What has no row here is never removed. Postgres itself removes nothing
 that is younger than 30 days, undecided, or not archived (the function `billing.remove_concluded`).
 
-Rows of captures, voids, refunds, invoices, what was done with these, and e-mails stay, because a request id that was
-used is refused for ever, and those of documents, because they say where each is. Facts stay, because `billing explain`
-and the feed of changes read them.
+Rows of captures, voids, refunds, invoices, what was done with these, credit notes and e-mails stay, because a request
+id that was used is refused for ever, and those of documents, because they say where each is. Facts stay, because
+`billing explain` and the feed of changes read them.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from datetime import timedelta
 
 from billing.states import (
     CaptureState,
+    CreditNoteState,
     DocumentState,
     EmailState,
     InvoiceActionState,
@@ -53,6 +54,7 @@ KEPT: Mapping[str, Mapping[str, int | None]] = {
         InvoiceActionState.DECLINED: 90,
         InvoiceActionState.REFUSED: 90,
     },
+    "credit_note": {CreditNoteState.ISSUED: 90, CreditNoteState.VOIDED: 90, CreditNoteState.REFUSED: 90},
     "email": {EmailState.SENT: 90, EmailState.BOUNCED: 90, EmailState.COMPLAINED: 90, EmailState.REFUSED: 90},
     # A refused one may be fetched again at any time, as an invoice may be reopened.
     "document": {DocumentState.STORED: 90, DocumentState.REFUSED: None},

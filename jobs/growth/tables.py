@@ -31,6 +31,7 @@ _PREFIXES = {
     "invoices": "inv",
     "invoice_lines": "inv",
     "invoice_actions": "iac",
+    "credit_notes": "crn",
     "emails": "eml",
     "documents": "doc",
     "work": "wrk",

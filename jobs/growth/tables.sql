@@ -24,6 +24,10 @@ SELECT (SELECT count(*) FROM (SELECT FROM billing.voids WHERE id >= b.low AND id
 SELECT (SELECT count(*) FROM (SELECT FROM billing.refunds WHERE id >= b.low AND id < b.high LIMIT :most) AS day)
   FROM unnest(CAST(:lows AS text[]), CAST(:highs AS text[])) WITH ORDINALITY AS b (low, high, place) ORDER BY b.place;
 
+-- name: credit_notes
+SELECT (SELECT count(*) FROM (SELECT FROM billing.credit_notes WHERE id >= b.low AND id < b.high LIMIT :most) AS day)
+  FROM unnest(CAST(:lows AS text[]), CAST(:highs AS text[])) WITH ORDINALITY AS b (low, high, place) ORDER BY b.place;
+
 -- name: emails
 SELECT (SELECT count(*) FROM (SELECT FROM billing.emails WHERE id >= b.low AND id < b.high LIMIT :most) AS day)
   FROM unnest(CAST(:lows AS text[]), CAST(:highs AS text[])) WITH ORDINALITY AS b (low, high, place) ORDER BY b.place;

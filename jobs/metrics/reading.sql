@@ -51,6 +51,7 @@ SELECT split_part(d.operation_id, '_', 1) AS operation, coalesce(o.currency, 'no
              UNION ALL SELECT id, currency, held_minor FROM billing.voids
              UNION ALL SELECT id, currency, amount_minor FROM billing.refunds
              UNION ALL SELECT id, currency, amount_minor FROM billing.invoice_actions
+             UNION ALL SELECT id, currency, amount_minor FROM billing.credit_notes
              UNION ALL SELECT id, currency, coalesce(reckoned_minor, total_minor) FROM billing.invoices) AS o ON o.id = d.operation_id
  GROUP BY 1, 2;
 
@@ -65,6 +66,7 @@ SELECT split_part(w.entity_id, '_', 1) AS operation, w.state, o.currency, sum(o.
         UNION ALL SELECT id, currency, held_minor FROM billing.voids
         UNION ALL SELECT id, currency, amount_minor FROM billing.refunds
         UNION ALL SELECT id, currency, amount_minor FROM billing.invoice_actions
+        UNION ALL SELECT id, currency, amount_minor FROM billing.credit_notes
         UNION ALL SELECT id, currency, coalesce(reckoned_minor, total_minor) FROM billing.invoices) AS o ON o.id = w.entity_id
  WHERE w.state IN ('held', 'parked', 'quarantined')
    -- What only observes stops no money, and would count it twice.

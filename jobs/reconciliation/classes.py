@@ -82,6 +82,12 @@ CLASSES = (
         "find who refunded it in Stripe's dashboard; book it, then close this with that as the reason",
     ),
     DifferenceClass(
+        "credit",
+        FINANCE,
+        "Stripe has credited an invoice of ours, and nobody asked for that here",
+        "find who issued it in Stripe's dashboard; book it, then close this with that as the reason",
+    ),
+    DifferenceClass(
         "lapsed",
         PAYMENTS,
         "its authorization has lapsed, no money was taken, and it is not over here",

@@ -27,7 +27,13 @@ SELECT i.id, i.stripe_invoice, coalesce(i.reckoned_minor, i.total_minor), i.curr
   FROM billing.invoices AS i
  WHERE i.id = ANY (:subjects) AND i.state IN ('sent', 'unpaid', 'paid', 'uncollectible', 'voided') AND i.requested_at >= :covered_from
    AND i.state_since < :until
-   AND NOT EXISTS (SELECT FROM billing.stripe_records AS r WHERE r.id = i.stripe_invoice);
+   AND NOT EXISTS (SELECT FROM billing.stripe_records AS r WHERE r.id = i.stripe_invoice)
+UNION ALL
+SELECT n.id, n.stripe_credit_note, n.amount_minor, n.currency,
+       n.state || ' here; Stripe does not list ' || coalesce(n.stripe_credit_note, 'a credit note of it')
+  FROM billing.credit_notes AS n
+ WHERE n.id = ANY (:subjects) AND n.state = 'issued' AND n.requested_at >= :covered_from AND n.state_since < :until
+   AND NOT EXISTS (SELECT FROM billing.stripe_records AS r WHERE r.id = n.stripe_credit_note);
 
 -- name: missing_here
 SELECT c.id AS subject, r.id AS stripe_id, r.amount_minor AS minor, r.currency,
@@ -51,7 +57,13 @@ SELECT i.id, r.id, r.amount_minor, r.currency,
        i.state || ' here; ' || r.state || ' at Stripe, ' || r.amount_minor || ' ' || r.currency
   FROM billing.invoices AS i
   JOIN billing.stripe_records AS r ON r.operation_id = i.id AND r.object = 'invoice' AND r.state IN ('open', 'paid')
- WHERE i.id = ANY (:subjects) AND i.state = 'refused';
+ WHERE i.id = ANY (:subjects) AND i.state = 'refused'
+UNION ALL
+SELECT n.id, r.id, r.amount_minor, r.currency,
+       n.state || ' here; ' || r.amount_minor || ' ' || r.currency || ' credited in its name at Stripe'
+  FROM billing.credit_notes AS n
+  JOIN billing.stripe_records AS r ON r.operation_id = n.id AND r.object = 'credit_note' AND r.state = 'issued'
+ WHERE n.id = ANY (:subjects) AND n.state IN ('refused', 'voided');
 
 -- name: amount
 -- Stripe adds up the captures of one authorization, and so do we: it is said of the last that was captured. The last
@@ -85,7 +97,13 @@ SELECT i.id, r.id, r.amount_minor - coalesce(i.reckoned_minor, i.total_minor), i
        coalesce(i.reckoned_minor, i.total_minor) || ' ' || i.currency || ' here, ' || r.amount_minor || ' at Stripe'
   FROM billing.invoices AS i JOIN billing.stripe_records AS r ON r.id = i.stripe_invoice
  WHERE i.id = ANY (:subjects) AND i.state IN ('sent', 'unpaid', 'paid', 'uncollectible', 'voided') AND r.currency = i.currency
-   AND r.amount_minor <> coalesce(i.reckoned_minor, i.total_minor);
+   AND r.amount_minor <> coalesce(i.reckoned_minor, i.total_minor)
+UNION ALL
+SELECT n.id, r.id, r.amount_minor - n.amount_minor, n.currency,
+       n.amount_minor || ' ' || n.currency || ' here, ' || r.amount_minor || ' at Stripe'
+  FROM billing.credit_notes AS n JOIN billing.stripe_records AS r ON r.id = n.stripe_credit_note
+ WHERE n.id = ANY (:subjects) AND n.state IN ('issued', 'voided') AND r.currency = n.currency
+   AND r.amount_minor <> n.amount_minor;
 
 -- name: currency
 SELECT c.id AS subject, r.id AS stripe_id, c.amount_minor AS minor, c.currency,
@@ -108,7 +126,12 @@ UNION ALL
 SELECT i.id, r.id, coalesce(i.reckoned_minor, i.total_minor), i.currency,
        coalesce(i.reckoned_minor, i.total_minor) || ' ' || i.currency || ' here, ' || r.amount_minor || ' ' || r.currency || ' at Stripe'
   FROM billing.invoices AS i JOIN billing.stripe_records AS r ON r.id = i.stripe_invoice
- WHERE i.id = ANY (:subjects) AND i.state IN ('sent', 'unpaid', 'paid', 'uncollectible', 'voided') AND r.currency <> i.currency;
+ WHERE i.id = ANY (:subjects) AND i.state IN ('sent', 'unpaid', 'paid', 'uncollectible', 'voided') AND r.currency <> i.currency
+UNION ALL
+SELECT n.id, r.id, n.amount_minor, n.currency,
+       n.amount_minor || ' ' || n.currency || ' here, ' || r.amount_minor || ' ' || r.currency || ' at Stripe'
+  FROM billing.credit_notes AS n JOIN billing.stripe_records AS r ON r.id = n.stripe_credit_note
+ WHERE n.id = ANY (:subjects) AND n.state IN ('issued', 'voided') AND r.currency <> n.currency;
 
 -- name: state
 SELECT c.id AS subject, r.id AS stripe_id, r.amount_minor AS minor, r.currency,
@@ -134,7 +157,12 @@ SELECT i.id, r.id, r.amount_minor, r.currency,
   FROM billing.invoices AS i
   JOIN billing.stripe_records AS r
        ON r.operation_id = i.id AND r.object = 'invoice' AND r.state IN ('paid', 'void', 'uncollectible')
- WHERE i.id = ANY (:subjects) AND i.state NOT IN ('sent', 'unpaid', 'paid', 'uncollectible', 'voided', 'refused');
+ WHERE i.id = ANY (:subjects) AND i.state NOT IN ('sent', 'unpaid', 'paid', 'uncollectible', 'voided', 'refused')
+UNION ALL
+SELECT n.id, r.id, r.amount_minor, r.currency,
+       n.state || ' here; ' || coalesce(r.state, 'made') || ' at Stripe, ' || r.amount_minor || ' ' || r.currency
+  FROM billing.credit_notes AS n JOIN billing.stripe_records AS r ON r.operation_id = n.id AND r.object = 'credit_note'
+ WHERE n.id = ANY (:subjects) AND (n.state = 'requested' OR n.state = 'issued' AND r.state = 'void');
 
 -- name: account_or_mode
 -- Stripe says of no refund in which mode it was made.
@@ -147,9 +175,11 @@ SELECT o.id AS subject, r.id AS stripe_id, r.amount_minor AS minor, r.currency,
          UNION ALL
         SELECT id, coalesce(account, 'own') FROM billing.voids WHERE id = ANY (:subjects)
          UNION ALL
-        SELECT id, coalesce(account, 'own') FROM billing.invoices WHERE id = ANY (:subjects)) AS o
+        SELECT id, coalesce(account, 'own') FROM billing.invoices WHERE id = ANY (:subjects)
+         UNION ALL
+        SELECT id, coalesce(account, 'own') FROM billing.credit_notes WHERE id = ANY (:subjects)) AS o
   JOIN billing.stripe_records AS r
-       ON r.operation_id = o.id AND r.object IN ('charge', 'refund', 'payment_intent', 'invoice')
+       ON r.operation_id = o.id AND r.object IN ('charge', 'refund', 'payment_intent', 'invoice', 'credit_note')
  CROSS JOIN billing.installation AS n
  WHERE r.account <> o.account OR r.livemode <> n.livemode;
 
@@ -161,6 +191,7 @@ SELECT r.operation_id AS subject, min(r.id) AS stripe_id, sum(r.amount_minor) - 
    AND (r.object = 'charge' AND r.amount_minor > 0
         OR r.object = 'refund' AND r.state NOT IN ('failed', 'canceled')
         OR r.object = 'payment_intent'
+        OR r.object = 'credit_note' AND r.state = 'issued'
         OR r.object = 'invoice' AND r.state IN ('open', 'paid', 'uncollectible'))
  GROUP BY r.operation_id HAVING count(*) > 1;
 
@@ -226,6 +257,15 @@ SELECT c.id AS subject, min(r.id) AS stripe_id, sum(r.amount_minor) AS minor, mi
                       AND n.state NOT IN ('declined', 'refused', 'canceled'))
  GROUP BY c.id;
 
+-- name: credit
+-- Of an invoice of ours. The one that names an operation was asked for here, or is unknown_metadata.
+SELECT r.id AS subject, r.id AS stripe_id, r.amount_minor AS minor, r.currency,
+       r.amount_minor || ' ' || r.currency || ' taken off ' || i.id || ' at Stripe, not asked for here' AS what
+  FROM billing.stripe_records AS r
+  JOIN billing.invoices AS i ON i.stripe_invoice = r.source
+ WHERE r.id = ANY (:subjects) AND r.object = 'credit_note' AND r.operation_id IS NULL
+   AND r.state IS DISTINCT FROM 'void';
+
 -- name: lapsed
 -- An earlier capture of the same authorization may have taken its part.
 SELECT c.id AS subject, c.payment_intent AS stripe_id, c.amount_minor AS minor, c.currency,
@@ -242,11 +282,13 @@ SELECT DISTINCT ON (r.operation_id) r.operation_id AS subject, r.id AS stripe_id
        r.object || ' ' || r.id || ' names it; it is not known here' AS what
   FROM billing.stripe_records AS r
  WHERE r.operation_id = ANY (:subjects)
-   AND (r.object = 'charge' AND r.amount_minor > 0 OR r.object IN ('refund', 'payment_intent', 'invoice'))
+   AND (r.object = 'charge' AND r.amount_minor > 0
+        OR r.object IN ('refund', 'payment_intent', 'invoice', 'credit_note'))
    AND NOT EXISTS (SELECT FROM billing.captures AS c WHERE c.id = r.operation_id)
    AND NOT EXISTS (SELECT FROM billing.refunds AS f WHERE f.id = r.operation_id)
    AND NOT EXISTS (SELECT FROM billing.voids AS v WHERE v.id = r.operation_id)
    AND NOT EXISTS (SELECT FROM billing.invoices AS i WHERE i.id = r.operation_id)
+   AND NOT EXISTS (SELECT FROM billing.credit_notes AS n WHERE n.id = r.operation_id)
  ORDER BY r.operation_id, r.id;
 
 -- name: late
@@ -274,4 +316,9 @@ SELECT i.id, i.stripe_invoice, coalesce(i.reckoned_minor, i.total_minor), i.curr
  WHERE i.id = ANY (:subjects) AND i.state NOT IN ('sent', 'unpaid', 'paid', 'uncollectible', 'voided', 'refused')
    AND NOT EXISTS (SELECT FROM billing.stripe_records AS r
                     WHERE r.operation_id = i.id AND r.object = 'invoice'
-                      AND r.state IN ('paid', 'void', 'uncollectible'));
+                      AND r.state IN ('paid', 'void', 'uncollectible'))
+UNION ALL
+SELECT n.id, n.stripe_invoice, n.amount_minor, n.currency, n.state || ' here, and nothing was credited in its name'
+  FROM billing.credit_notes AS n
+ WHERE n.id = ANY (:subjects) AND n.state = 'requested'
+   AND NOT EXISTS (SELECT FROM billing.stripe_records AS r WHERE r.operation_id = n.id AND r.object = 'credit_note');

@@ -100,7 +100,7 @@ class Comparison:
             "account": self.account,
             "since": begin,
             "until": end,
-            "own": [OPERATIONS[kind].prefix for kind in self.listed.kinds],
+            "own": [*(OPERATIONS[kind].prefix for kind in self.listed.kinds), *self.listed.of_nobody],
             "known": [operation.prefix for operation in OPERATIONS.values()],
             "others": self.listed is LEDGER,
         }

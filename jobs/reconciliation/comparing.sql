@@ -15,16 +15,21 @@ SELECT p.id, o.id AS subject
         WHERE p.entity_type = 'void' AND v.id = p.entity_id AND coalesce(v.account, 'own') = :account
        UNION ALL
        SELECT i.id FROM billing.invoices AS i
-        WHERE p.entity_type = 'invoice' AND i.id = p.entity_id AND coalesce(i.account, 'own') = :account) AS o
+        WHERE p.entity_type = 'invoice' AND i.id = p.entity_id AND coalesce(i.account, 'own') = :account
+       UNION ALL
+       SELECT n.id FROM billing.credit_notes AS n
+        WHERE p.entity_type = 'credit_note' AND n.id = p.entity_id AND coalesce(n.account, 'own') = :account) AS o
     ON p.entity_type = ANY (:kinds)
  ORDER BY p.id;
 
 -- name: shown_or_open
 -- What Stripe dates into this time; its payouts; what differs already; what is in doubt. An entry leads to its refund, and
--- over the payment intent to the charge that names our capture: that is dated when it was authorized. `known`: what ids
+-- over the payment intent to the charge that names our capture: that is dated when it was authorized. The source of a
+-- credit note is its invoice, which is another operation. `known`: what ids
 -- of ours begin with; `own`: those that this list is compared with. The ledger also says what is not known at all.
 SELECT DISTINCT subject
-  FROM (SELECT coalesce(s.operation_id, e.operation_id) AS subject
+  FROM (SELECT CASE e.object WHEN 'credit_note' THEN e.operation_id
+                              ELSE coalesce(s.operation_id, e.operation_id) END AS subject
           FROM billing.stripe_records AS e
           LEFT JOIN billing.stripe_records AS s ON s.id = e.source
          WHERE e.account = :account AND e.created_at >= :since AND e.created_at < :until
@@ -37,6 +42,10 @@ SELECT DISTINCT subject
          UNION ALL
         SELECT p.id FROM billing.stripe_records AS p
          WHERE p.account = :account AND p.created_at >= :since AND p.created_at < :until AND p.object = 'payout'
+         UNION ALL
+        SELECT n.id FROM billing.stripe_records AS n
+         WHERE n.account = :account AND n.created_at >= :since AND n.created_at < :until AND n.object = 'credit_note'
+           AND n.operation_id IS NULL
          UNION ALL
         SELECT d.subject FROM billing.differences AS d WHERE d.state = 'open' AND d.account = :account
          UNION ALL
@@ -56,7 +65,8 @@ SELECT s.id
   LEFT JOIN billing.refunds AS f ON f.id = s.id
   LEFT JOIN billing.voids AS v ON v.id = s.id
   LEFT JOIN billing.invoices AS i ON i.id = s.id
- WHERE coalesce(c.state_since, f.state_since, v.state_since, i.state_since, '-infinity') < :until
+  LEFT JOIN billing.credit_notes AS n ON n.id = s.id
+ WHERE coalesce(c.state_since, f.state_since, v.state_since, i.state_since, n.state_since, '-infinity') < :until
    AND (f.state IN ('pending', 'requires_action')
         OR NOT EXISTS (SELECT FROM billing.idempotency_records AS r
                         WHERE r.operation_id = s.id AND r.concluded_at IS NULL AND r.state <> 'planned'))
@@ -75,7 +85,7 @@ SELECT DISTINCT r.operation_id
    AND EXISTS (SELECT FROM billing.stripe_records AS s
                 WHERE s.operation_id = r.operation_id
                   AND (s.object = 'charge' AND s.amount_minor > 0
-                       OR s.object IN ('refund', 'payment_intent', 'invoice')));
+                       OR s.object IN ('refund', 'payment_intent', 'invoice', 'credit_note')));
 
 -- name: compared
 UPDATE billing.stripe_cursors SET compared_until = greatest(compared_until, :until)

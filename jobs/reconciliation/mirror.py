@@ -4,7 +4,8 @@ The ledger (balance transactions) is the list that leads: money cannot move at S
 dated when the money moves, not when its charge was authorized. Each entry comes with its charge, refund or payout, and
 with the payment intent, whose metadata names our operation. What moves no money has lists of its own: invoices that are
 only sent, and authorizations that were canceled. Of those the events are read, because an event is dated when it
-happened, and names the key of the call that did it; a payment intent is listed by when it was made.
+happened, and names the key of the call that did it; a payment intent is listed by when it was made. Credit notes are
+listed by themselves, too: most of them move no money.
 
 A window of at most a day is read from its newest object to its oldest, because that is how Stripe lists; then the next
 begins. It begins `OVERLAP` before the end of the last one, because Stripe may date an entry before it shows it.
@@ -47,7 +48,8 @@ Row = dict[str, Any]
 @dataclass(frozen=True, slots=True)
 class Listed:
     """One of Stripe's lists. `kinds`: the operations that are compared with it. `rows`: the records that one item of it
-    holds. `kept`: Stripe lists nothing that is older; None: it lists everything."""
+    holds. `kept`: Stripe lists nothing that is older; None: it lists everything. `of_nobody`: what the ids of its own
+    objects begin with, if one that names no operation is compared, too."""
 
     name: str
     path: str
@@ -55,6 +57,7 @@ class Listed:
     kinds: tuple[str, ...]
     rows: Callable[[Json], Iterator[Row]]
     kept: timedelta | None = None
+    of_nobody: tuple[str, ...] = ()
 
     def reaches(self, since: datetime, now: datetime) -> datetime:
         """From when on it can be read, if it is wanted since then."""
@@ -91,6 +94,11 @@ def of_invoice(item: Json) -> Iterator[Row]:
     yield _record(item, "invoice", amount_minor=item.get("total"))
 
 
+def of_credit_note(item: Json) -> Iterator[Row]:
+    """`source`: the invoice that it takes something off."""
+    yield _record(item, "credit_note", amount_minor=item.get("amount"), source=item.get("invoice"))
+
+
 def of_cancellation(item: Json) -> Iterator[Row]:
     """The payment intent that an event says was canceled, and whose key did it."""
     data = item.get("data")
@@ -109,10 +117,11 @@ LEDGER = Listed(
     of_entry,
 )
 INVOICES = Listed("invoices", "/v1/invoices", {}, ("invoice",), of_invoice)
+CREDIT_NOTES = Listed("credit_notes", "/v1/credit_notes", {}, ("credit_note",), of_credit_note, of_nobody=("cn",))
 CANCELLATIONS = Listed(
     "cancellations", "/v1/events", {"types": ["payment_intent.canceled"]}, ("void",), of_cancellation, EVENTS_KEPT
 )
-LISTS = (LEDGER, INVOICES, CANCELLATIONS)
+LISTS = (LEDGER, INVOICES, CREDIT_NOTES, CANCELLATIONS)
 
 
 class Mirror:

@@ -73,6 +73,8 @@ SELECT f.entity_id FROM billing.facts AS f
         OR f.topic = 'void.requested' AND NOT EXISTS (SELECT FROM billing.voids AS v WHERE v.id = f.entity_id)
         OR f.topic = 'refund.requested' AND NOT EXISTS (SELECT FROM billing.refunds AS r WHERE r.id = f.entity_id)
         OR f.topic = 'document.requested' AND NOT EXISTS (SELECT FROM billing.documents AS d WHERE d.id = f.entity_id)
+        OR f.topic = 'credit_note.requested'
+           AND NOT EXISTS (SELECT FROM billing.credit_notes AS n WHERE n.id = f.entity_id)
         OR f.topic = 'email.requested' AND NOT EXISTS (SELECT FROM billing.emails AS e WHERE e.id = f.entity_id)
         OR f.topic = 'invoice_action.requested'
            AND NOT EXISTS (SELECT FROM billing.invoice_actions AS a WHERE a.id = f.entity_id)

@@ -37,13 +37,13 @@ T = TypeVar("T")
 
 EVENTS = (
     *("payment_intent.succeeded", "payment_intent.amount_capturable_updated", "payment_intent.canceled"),
-    "refund.created",
+    *("refund.created", "credit_note.created"),
     *("invoice.created", "invoice.updated", "invoice.finalized", "invoice.sent"),
     *("invoice.paid", "invoice.payment_failed", "invoice.payment_action_required"),
     *("invoice.voided", "invoice.marked_uncollectible"),
 )
-"""What our calls cause: capture, a capture that keeps the rest, void, refund; create, add_lines, finalize, send,
-charge, and what is done with an invoice."""
+"""What our calls cause: capture, a capture that keeps the rest, void, refund, credit note; create, add_lines, finalize,
+send, charge, and what is done with an invoice."""
 EVENTS_DAYS = 30
 """Stripe lists no older events. Source: docs.stripe.com/api/events."""
 RECOVERED = "recovered"

@@ -159,6 +159,7 @@ class Recovery:
             "refunds",
             "invoices",
             "invoice_actions",
+            "credit_notes",
             "emails",
             "invoiced_captures",
             "documents",

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from billing import refundable
 from billing.capture_places import holder_of
+from billing.credit_note_requests import UNKNOWN_LINES
 from billing.document_steps import STORED_AS
 from billing.facts import OWN
 from billing.holders import CAPTURED_BY, VOIDED_BY, void_holding
@@ -24,11 +25,13 @@ from billing.states import (
     FREES_FROM_THE_VOID,
     FREES_ITS_AMOUNT,
     FREES_THE_AUTHORIZATION,
+    FREES_THE_CREDIT,
     CaptureState,
     DocumentState,
     InvoiceState,
     set_state,
 )
+from billing.tables.credit_notes import CreditNote
 from billing.tables.documents import Document
 from billing.tables.entities import Capture, Email, Entity, Invoice, Refund, Requested, Void
 from billing.tables.invoice_actions import InvoiceAction
@@ -67,6 +70,8 @@ def tell(
             _tell_invoice(row, topic, payload, each["happened_at"])
         elif isinstance(row, InvoiceAction):
             _forward(row, topic, payload, each["happened_at"])
+        elif isinstance(row, CreditNote):
+            _tell_credit_note(row, topic, payload, each["happened_at"])
         elif isinstance(row, Email):
             _tell_email(row, topic, payload, each["happened_at"])
         elif isinstance(row, Document):
@@ -77,7 +82,7 @@ def tell(
             return False
         if isinstance(row, Document) and not _is_missed(session, row):
             return False
-        if isinstance(row, Refund) and not _has_room(session, row):
+        if isinstance(row, Refund | CreditNote) and not _has_room(session, row):
             return False
         if isinstance(row, InvoiceAction) and session.get(Invoice, row.invoice_id) is None:
             return False
@@ -96,8 +101,15 @@ def _is_taken(session: Session, row: Capture | Void) -> bool:
     return row.state not in FREES_THE_AUTHORIZATION and holder is not None
 
 
-def _has_room(session: Session, row: Refund) -> bool:
+def _has_room(session: Session, row: Refund | CreditNote) -> bool:
     """Whether its capture or invoice is here, and has so much left. Postgres would refuse the row otherwise."""
+    if isinstance(row, CreditNote):
+        if session.get(Invoice, row.invoice_id) is None:
+            return False
+        if row.refund_id is not None and session.get(Refund, row.refund_id) is None:
+            return False
+        creditable = refundable.creditable(session, row.invoice_id, returns=row.refund_id is None)
+        return row.state in FREES_THE_CREDIT or creditable >= row.amount_minor
     left = refundable.left_of(session, row.capture_id, row.invoice_id)
     return left is not None and (row.state in FREES_ITS_AMOUNT or left >= row.amount_minor)
 
@@ -121,6 +133,8 @@ def _requested(session: Session, kind: str, told: Told, repeats: Repeats) -> Req
     account, own, named = _account(payload), str(told["entity_id"]), named_by(payload)
     if kind == "refund" and named.pop("invoice_id", None) is not None:
         named = _of_an_invoice(session, payload)
+    if kind == "credit_note":
+        named["stripe_invoice"] = _at_stripe(session, payload)
     if None in named.values():
         return None  # a value that the archive did not take
     digest, known = payload.get("request_digest"), told["correlation_id"]
@@ -163,8 +177,7 @@ def _action_asked_for(payload: Told) -> dict[str, Any]:
 
 def _of_an_invoice(session: Session, payload: Told) -> dict[str, Any]:
     """A refund of an invoice, which was told before it: by which payment it was paid is read again."""
-    found = select(Invoice.stripe_invoice).where(Invoice.id == payload.get("invoice"))
-    of = {"invoice_id": payload.get("invoice"), "stripe_invoice": session.scalar(found)}
+    of = {"invoice_id": payload.get("invoice"), "stripe_invoice": _at_stripe(session, payload)}
     return of | {"amount_minor": payload.get("minor"), "currency": payload.get("currency")}
 
 
@@ -174,6 +187,10 @@ def _terms_of(payload: Told) -> dict[str, Any]:
     known |= {"collect": CHARGED} if payload.get("charged") else {}
     known |= {"collect": ALREADY_PAID} if payload.get("paid_already") else {}
     return {"terms": {**known, "restored": True}} if known else {}
+
+
+def _at_stripe(session: Session, payload: Told) -> str | None:
+    return session.scalar(select(Invoice.stripe_invoice).where(Invoice.id == payload.get("invoice")))
 
 
 _ASKED_FOR: Mapping[str, tuple[type[Requested], Callable[[Told], dict[str, Any]]]] = {
@@ -194,6 +211,18 @@ _ASKED_FOR: Mapping[str, tuple[type[Requested], Callable[[Told], dict[str, Any]]
         },
     ),
     "invoice_action": (InvoiceAction, _action_asked_for),
+    "credit_note": (
+        CreditNote,
+        lambda payload: {
+            "invoice_id": payload.get("invoice"),
+            "amount_minor": payload.get("minor"),
+            "currency": payload.get("currency"),
+            "settle": payload.get("settle"),
+            **({"refund_id": payload["refund"]} if "refund" in payload else {}),
+            # Which lines it named is in no fact: it is not issued without them (`billing.credit_notes.rule_out`).
+            **({"lines": UNKNOWN_LINES} if "lines" in payload else {}),
+        },
+    ),
     # What it was about is in no fact, and it is not sent again: `jobs.recovery.emails_not_again`.
     "email": (
         Email,
@@ -262,6 +291,14 @@ def _tell_invoice(row: Invoice, topic: str, payload: Told, at: datetime) -> None
     if topic == InvoiceState.LINES_ADDED and "tax_minor" in payload:
         row.reckoned_minor, row.subtotal_minor = payload["minor"], payload["subtotal_minor"]
         row.discount_minor, row.tax_minor = payload["discount_minor"], payload["tax_minor"]
+
+
+def _tell_credit_note(row: CreditNote, topic: str, payload: Told, at: datetime) -> None:
+    if topic == "requested":
+        row.credit_reason = payload.get("credit_reason")
+    elif _forward(row, topic, payload, at):
+        row.stripe_credit_note = payload.get("stripe_credit_note") or row.stripe_credit_note
+        row.number = payload.get("number") or row.number
 
 
 def _tell_email(row: Email, topic: str, payload: Told, at: datetime) -> None:

@@ -23,8 +23,9 @@ from billing.provider_ids import IdKind, is_id
 from billing.refund_steps import INVOICE_KEY
 from billing.refunds import OF_AN_INVOICE
 from billing.request_ids import RECOVERED, REQUEST_KEY, is_digest
-from billing.states import CaptureState, InvoiceActionState, InvoiceState, RefundState, VoidState
+from billing.states import CaptureState, CreditNoteState, InvoiceActionState, InvoiceState, RefundState, VoidState
 from billing.steps import CAPTURE_KEY, METADATA_KEY, Json, LoadedOperation
+from billing.tables.credit_notes import CreditNote
 from billing.tables.entities import CANCELLATION_REASONS, Capture, Entity, Invoice, InvoiceLine, Refund, Requested, Void
 from billing.tables.facts import Fact
 from billing.tables.invoice_actions import InvoiceAction
@@ -34,7 +35,7 @@ from jobs.recovery.retold import UNKNOWN_DAYS
 
 def made_of(
     session: Session, own: str, account: str | None, shown: Json, repeats: Repeats, steps: Collection[str] = ()
-) -> tuple[Capture | Void | Refund | Invoice | InvoiceAction, dict[str, Any]] | None:
+) -> tuple[Capture | Void | Refund | Invoice | InvoiceAction | CreditNote, dict[str, Any]] | None:
     """The row of the operation with this id, and the payload of the fact that requests it. None if what Stripe shows is
     not enough. `steps`: the calls of it that Stripe shows."""
     if own.startswith(f"{invoice_actions.OPERATION.prefix}_"):
@@ -42,6 +43,8 @@ def made_of(
     currency = str(shown.get("currency")).upper()
     digest = _digest_in(shown)
     asked: dict[str, Any] = {"currency": currency, "account": account} | ({"request_digest": digest} if digest else {})
+    if shown.get("object") == "credit_note":
+        return _credit_note_of(session, own, account, shown, repeats, asked)
     if shown.get("object") == "refund":
         return _refund_of(session, own, account, shown, repeats, asked)
     intent, minor, total, customer = (shown.get(name) for name in ("id", "amount_received", "total", "customer"))
@@ -234,6 +237,49 @@ def _action_on(
     }
 
 
+def _credit_note_of(
+    session: Session, own: str, account: str | None, shown: Json, repeats: Repeats, asked: dict[str, Any]
+) -> tuple[CreditNote, dict[str, Any]] | None:
+    """Of the invoice that its metadata names. Stripe shows by its parts what became of the amount."""
+    minor, metadata = shown.get("amount"), shown.get("metadata")
+    named = metadata.get(INVOICE_KEY) if isinstance(metadata, Mapping) else None
+    invoice = session.get(Invoice, str(named))
+    if invoice is None or invoice.account != account or not _is_money(minor):
+        return None
+    assert isinstance(minor, int), "_is_money says so"
+    given = [each.get("refund") for each in shown.get("refunds") or ()]
+    refund_id = session.scalar(select(Refund.id).where(Refund.stripe_refund == given[0])) if given else None
+    settle = _settled_by(shown, refund_id)
+    returns = settle != "refund"
+    fits = shown.get("invoice") == invoice.stripe_invoice and settle is not None
+    if not fits or refundable.creditable(session, invoice.id, returns=returns) < minor:
+        return None
+    note = CreditNote(
+        id=own,
+        account=account,
+        request_id=repeats.request_id(session, CreditNote, account, own, digest=_digest_in(shown), known=None),
+        invoice_id=invoice.id,
+        stripe_invoice=invoice.stripe_invoice,
+        amount_minor=minor,
+        currency=asked["currency"],
+        settle=settle,
+        refund_id=refund_id,
+        # Whether lines were named, nothing shows; the look that follows finds the note, and needs none.
+        state=CreditNoteState.REQUESTED,
+    )
+    told = {"minor": minor, "invoice": invoice.id, "settle": settle, "credit_reason": None, "lines": None}
+    return note, asked | told | {"refund": refund_id}
+
+
+def _settled_by(shown: Json, refund_id: str | None) -> str | None:
+    """None if it is none that we issue, or its refund is not known here."""
+    if shown.get("pre_payment_amount"):
+        return "reduce"
+    if shown.get("refunds"):
+        return "refund" if refund_id is not None else None
+    return "out_of_band" if shown.get("out_of_band_amount") else "balance"
+
+
 def is_worthless(own: str, shown: Json) -> bool:
     """Whether it is a draft without lines, or with a part of them, which nobody can pay."""
     if not is_id(IdKind.INVOICE, shown.get("id")):
@@ -249,6 +295,8 @@ def ended_without_effect(row: Entity) -> bool:
         return row.state == RefundState.REFUSED
     if isinstance(row, InvoiceAction):
         return row.state == InvoiceActionState.REFUSED
+    if isinstance(row, CreditNote):
+        return row.state == CreditNoteState.REFUSED
     return isinstance(row, Capture) and row.state != CaptureState.CAPTURED
 
 

@@ -53,6 +53,8 @@ SELECT r.queue, count(*) AS operations,
                         UNION ALL
                         SELECT requested_at FROM billing.invoice_actions WHERE id = r.operation_id
                         UNION ALL
+                        SELECT requested_at FROM billing.credit_notes WHERE id = r.operation_id
+                        UNION ALL
                         SELECT requested_at FROM billing.emails WHERE id = r.operation_id
                         UNION ALL
                         SELECT requested_at FROM billing.documents WHERE id = r.operation_id) AS o ON true

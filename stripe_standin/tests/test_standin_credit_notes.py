@@ -118,6 +118,38 @@ def test_money_that_came_from_elsewhere_cannot_be_refunded(client, invoice):
     assert credit(client, invoice, amount=100, out_of_band_amount=100).status == "issued"
 
 
+def test_a_note_is_about_a_refund_that_was_made_before(client, control, paid):
+    refund = client.v1.refunds.create(params={"payment_intent": intent_of(client, paid).id})
+    note = credit(client, paid, amount=400, refunds=[{"refund": refund.id, "amount_refunded": 400}])
+    [entry] = note.refunds
+    assert (entry.refund, entry.amount_refunded, entry.type) == (refund.id, 400, "refund")
+    assert (note.pre_payment_amount, note.post_payment_amount) == (0, 400)
+    with pytest.raises(stripe.InvalidRequestError) as refused:
+        credit(client, paid, amount=601, refunds=[{"refund": refund.id, "amount_refunded": 601}])
+    assert refused.value.param == "refunds[0][amount_refunded]"
+    assert credit(client, paid, amount=600, refunds=[{"refund": refund.id, "amount_refunded": 600}]).status == "issued"
+    assert [each["amount"] for each in control.effects("refund")] == [1000]
+    assert client.v1.invoices.retrieve(paid.id).post_payment_credit_notes_amount == 1000
+
+
+def test_without_an_amount_a_note_is_about_the_whole_refund(client, paid):
+    refund = client.v1.refunds.create(params={"payment_intent": intent_of(client, paid).id, "amount": 300})
+    with pytest.raises(stripe.InvalidRequestError, match="must equal"):
+        credit(client, paid, amount=200, refunds=[{"refund": refund.id}])
+    note = credit(client, paid, amount=500, refunds=[{"refund": refund.id}], out_of_band_amount=200)
+    assert [each.amount_refunded for each in note.refunds] == [300]
+
+
+def test_a_refund_of_another_payment_is_none_of_this_invoice(client, paid):
+    other = client.v1.payment_intents.create(
+        params={"amount": 500, "currency": "eur", "payment_method": "pm_card_visa", "confirm": True}
+    )
+    refund = client.v1.refunds.create(params={"payment_intent": other.id})
+    with pytest.raises(stripe.InvalidRequestError) as refused:
+        credit(client, paid, amount=500, refunds=[{"refund": refund.id}])
+    assert refused.value.param == "refunds[0][refund]"
+
+
 def test_lines_are_credited_by_amount_by_units_or_on_their_own(client, invoice):
     first, second = (line.id for line in invoice.lines.data)
     note = credit(

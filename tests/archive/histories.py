@@ -19,7 +19,7 @@ from archive.copies.cache import Evidence
 from archive.format import records
 from archive.format.manifests import Manifest
 from billing.facts import OF_COMMANDS, topics_of
-from billing.states import CAPTURE, DOCUMENT, EMAIL, FREES_THE_AUTHORIZATION, INVOICE, REFUND, SWITCH, Life
+from billing.states import CAPTURE, CREDIT_NOTE, DOCUMENT, EMAIL, FREES_THE_AUTHORIZATION, INVOICE, REFUND, SWITCH, Life
 
 CLOCKS = ("2026-03-28", "2026-03-29", "2026-03-30", "2026-10-24", "2026-10-25", "2026-11-01")
 DAYS = (*CLOCKS, "2026-02-28", "2026-03-01", "2026-09-01", "2026-10-01", "2026-10-31")
@@ -55,7 +55,7 @@ class Told:
             return "attempt"
         if self.entity_type in ("capture", "void", "refund"):
             return "capture"
-        return "invoice" if self.entity_type in ("invoice", "document") else "admin"
+        return "invoice" if self.entity_type in ("invoice", "credit_note", "document") else "admin"
 
     def __getattr__(self, key: str) -> Any:
         """A key of the payload; None where it has none."""
@@ -119,6 +119,8 @@ class History:
             self._command(f"{n:02}")
         for n in range(50):
             self._refund(f"{n:02}")
+        for n in range(40):
+            self._credit_note(f"{n:02}")
         for n in range(20):
             self._email(f"{n:02}")
         kept = self.rng.getstate()  # what else is told stays as it was before there were documents
@@ -329,6 +331,25 @@ class History:
             row.tell(end, why="expired_or_canceled_card" if end == "failed" else "", **of)
         if end == "succeeded" and rng.random() < 0.2:
             row.tell("failed", why="expired_or_canceled_card", **of)
+
+    # Credit notes.
+
+    def _credit_note(self, n: str) -> None:
+        rng = self.rng
+        account, currency, minor = self._whose()
+        settle = rng.choice(("reduce", "balance", "out_of_band", "refund"))
+        row = Row(self, CREDIT_NOTE, f"crn_{n}", self._moment(), rng.choice([*self._orders, None]))
+        of: dict[str, Any] = {"minor": minor, "currency": currency, "settle": settle, "invoice": f"inv_{n}"}
+        row.tell("requested", account=account, **of)
+        of |= {"account": account or "own"}
+        self._troubles(row, "issue")
+        end = rng.choice(("issued", "issued", "issued", "refused", None))
+        if end == "refused":
+            row.tell("refused", why=rng.choice(("not_given_back", "discarded", "ruled_out")), **of)
+        elif end == "issued":
+            row.tell("issued", stripe_credit_note=f"cn_{n}", number=f"OWN1-{n}-CN-01", why="", **of)
+            if rng.random() < 0.3:
+                row.tell("voided", stripe_credit_note=f"cn_{n}", why="", **of)
 
     # What Stripe's ledger said of them.
 

@@ -151,6 +151,26 @@ def test_what_was_captured_by_local_day_account_and_currency(check: Check) -> No
     )
 
 
+def test_what_was_invoiced_and_credited_in_each_month(check: Check) -> None:
+    def expected(q: Asked) -> Iterator[tuple[Any, ...]]:
+        def key(fact: Told) -> tuple[Any, ...]:
+            return q.local(fact.happened_at).date().replace(day=1), fact.account or "unknown", fact.currency
+
+        topics = ("invoice.finalized", "credit_note.issued", "credit_note.voided")
+        for group, facts in sorted(grouped((f for f in q.within if f.topic in topics and f.currency), key).items()):
+            invoiced = [fact.minor for fact in facts if fact.topic == "invoice.finalized"]
+            signs = {"credit_note.issued": 1, "credit_note.voided": -1}
+            notes = [(fact.settle, signs[fact.topic] * fact.minor) for fact in facts if fact.topic in signs]
+            by_way = [
+                sum(minor for way, minor in notes if way == settle)
+                for settle in ("reduce", "balance", "out_of_band", "refund")
+            ]
+            count = sum(signs.get(fact.topic, 0) for fact in facts)
+            yield (*group, len(invoiced), sum(invoiced), count, *by_way, sum(invoiced) - sum(by_way))
+
+    check("credit_notes", expected)
+
+
 def test_what_was_given_back_and_what_came_of_other_refunds(check: Check) -> None:
     check(
         "refunds_by_day",
@@ -399,7 +419,9 @@ def test_what_was_requested_captured_and_invoiced_in_each_month(check: Check) ->
         captures = ("requested", "captured", *ENDS)
         invoices = ("requested", "finalized", "sent", "paid", "refused")
         refunds = ("requested", "succeeded", "failed", "canceled", "refused")
-        return fact.what in {"capture": captures, "refund": refunds, "invoice": invoices}.get(fact.entity_type, ())
+        notes = ("requested", "issued", "voided", "refused")
+        counted = {"capture": captures, "refund": refunds, "invoice": invoices, "credit_note": notes}
+        return fact.what in counted.get(fact.entity_type, ())
 
     check(
         "month_totals",
@@ -458,7 +480,7 @@ def doubts(life: list[Told]) -> Iterator[tuple[str, datetime]]:
 def test_what_was_in_doubt_and_for_how_long(check: Check) -> None:
     def expected(q: Asked) -> Iterator[tuple[Any, ...]]:
         lines = []
-        for key, life in lives(q.before, "capture", "refund", "invoice").items():
+        for key, life in lives(q.before, "capture", "refund", "invoice", "credit_note").items():
             if not (open_now := list(doubts(life))):
                 continue
             state = next(each for each in ("conflict", "undecided", "in doubt") if each in dict(open_now))
@@ -718,18 +740,20 @@ def test_to_which_customers_most_was_invoiced(check: Check) -> None:
 def test_which_switches_were_pulled_by_whom_for_how_long_and_what_they_held(check: Check) -> None:
     def held(q: Asked, scope: str, end: datetime) -> dict[str, list[int]]:
         found: dict[str, list[int]] = defaultdict(list)
-        for life in lives(q.before, "capture", "refund", "invoice").values():
+        for life in lives(q.before, "capture", "refund", "invoice", "credit_note").values():
             request, kind = request_of(life), life[0].entity_type
             over = {
                 "capture": ("captured", *ENDS),
                 "refund": ("succeeded", "failed", "canceled", "refused"),
                 "invoice": ("sent", "paid", "refused"),
+                "credit_note": ("issued", "refused"),
             }[kind]
             if request is None or request.happened_at >= end:
                 continue
             if any(fact.what in over and fact.happened_at < end for fact in life):
                 continue
-            names = {f"{kind}s", f"queue:{kind}s"}
+            group = "invoice" if kind == "credit_note" else kind
+            names = {f"{group}s", f"queue:{group}s"}
             if scope in names | {"everything", f"account:{request.account or 'own'}", f"currency:{request.currency}"}:
                 found[request.currency].append(request.minor)
         return found
@@ -760,7 +784,7 @@ def test_who_decided_about_quarantine_and_what_became_of_it(check: Check) -> Non
     def expected(q: Asked) -> Iterator[tuple[Any, ...]]:
         lines = []
         work = {fact.work_id: fact.entity_id for fact in q.before if fact.work_id}
-        all_lives = lives(q.before, "capture", "refund", "invoice")
+        all_lives = lives(q.before, "capture", "refund", "invoice", "credit_note")
         for life in all_lives.values():
             for n, fact in enumerate(life):
                 discarded = fact.what == "refused" and fact.why in ("discarded", "ruled_out")

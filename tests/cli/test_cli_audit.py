@@ -54,6 +54,7 @@ CHANGING = {
     "email send",
     "erase customer",
     "housekeeping run",
+    "invoice credit",
     "invoice issue",
     "invoice mark-paid",
     "invoice mark-uncollectible",
@@ -299,6 +300,7 @@ LEAST = {
     "capture": ("--payment-intent", "pi_1", "--amount", "1", "--currency", "USD", "--request-id", "order-1"),
     "close": ("2026-10", "--reason", "INC-12"),
     "compensate": ("cap_1",),
+    "invoice credit": ("inv_1", "--amount", "1", "--settle", "reduce", "--request-id", "credit-1"),
     "invoice issue": (
         *("--customer", "cus_1", "--line", "a seat=1", "--currency", "EUR"),
         *("--days-until-due", "14", "--request-id", "seat-1"),

@@ -168,6 +168,7 @@ ELSEWHERE = {
     "erase customer": "tests/cli/test_cli_erase.py",
     **dict.fromkeys(("export archive", "export ours", "export stripe", "prove"), "tests/cli/test_cli_prove.py"),
     "invoice captures": "tests/cli/test_cli_invoice_captures.py",
+    "invoice credit": "tests/cli/test_cli_credit_notes.py",
     "invoice preview": "tests/cli/test_cli_invoice_file.py",
     "reconcile": "tests/reconciliation/test_cli_reconcile.py",
     "recover": "tests/recovery/test_recover.py",

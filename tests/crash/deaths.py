@@ -22,6 +22,7 @@ from billing import database, inbox
 from billing.events import event_of
 from billing.gateway import Gateway
 from billing.operations import operation_of
+from billing.tables.credit_notes import CreditNote
 from billing.tables.entities import Invoice, Void
 from billing.tables.invoice_actions import InvoiceAction
 from billing.tables.received_events import ReceivedEvent
@@ -180,6 +181,27 @@ def _ask_for_refund_of_an_invoice(service: Service) -> str:
     return service.refund_invoice(service.paid_invoice())
 
 
+def _ask_for_note(service: Service) -> str:
+    return service.credit(service.sent_invoice(), 500)
+
+
+def _credited(service: Service, note: str) -> None:
+    assert service.credited(note) == [500]
+    assert len(_keys(service, note, "issue")) == 1
+
+
+def _ask_for_note_with_refund(service: Service) -> str:
+    """Its refund is made already; the note still waits for it."""
+    note = service.credit(service.paid_invoice(), 500, "refund")
+    assert service.settle(str(service.row(CreditNote, note).refund_id)) == ["succeeded"]
+    return note
+
+
+def _credited_and_refunded(service: Service, note: str) -> None:
+    _credited(service, note)
+    _refunded(service, str(service.row(CreditNote, note).refund_id))
+
+
 def _paid_invoice(service: Service) -> tuple[str, str]:
     """One that was sent, and has been paid since; with Stripe's id of it."""
     invoice = service.ask_for_invoice()
@@ -260,6 +282,11 @@ MOVES: Sequence[Move] = (
     _act("mark as paid", "mark_invoice_paid"),
     _act("void of an invoice", "void_invoice"),
     _act("give up an invoice", "mark_invoice_uncollectible"),
+    Move("credit note", "invoices", _ask_for_note, "issued", _credited, "/v1/credit_notes"),
+    Move(
+        "credit note after its refund",
+        *("invoices", _ask_for_note_with_refund, "issued", _credited_and_refunded, "/v1/credit_notes"),
+    ),
     Move("look at what was noticed", "invoices", _ask_to_observe, "paid", _observed),
     Move("received event", "invoices", _receive_event, "paid", _matched),
 )

@@ -24,6 +24,7 @@ from billing.gateway import Answer, NotSent, Request, Response
 from billing.learned import Learned
 from billing.schedules import SCHEDULES
 from billing.steps import LookResult
+from billing.tables.credit_notes import CreditNote
 from billing.tables.entities import Capture, Invoice, Refund
 from jobs.email.reports import read as read_report
 from jobs.local.seaweed import SeaweedFS
@@ -638,6 +639,54 @@ def test_a_refund_that_a_late_success_contradicts_is_looked_at_after_a_replay(se
     later(service, refund)
     assert service.settle(refund) == ["succeeded"]
     assert service.refunded(refund) == [500]
+
+
+# Credit notes.
+
+
+@walks("credit_note requested → issued, refused", "credit_note issued → voided")
+def test_a_credit_note_is_issued_or_refused_and_may_be_voided_at_stripe(service: Service) -> None:
+    invoice = service.sent_invoice()
+    note = service.credit(invoice, 500)
+    assert service.settle(note) == ["issued"]
+    service.by_hand(f"/v1/credit_notes/{service.row(CreditNote, note).stripe_credit_note}/void")
+    service.notice(note)
+    service.plan()
+    service.work_off("invoices")
+    assert service.status(note).state == "voided"
+    service.by_hand(f"/v1/invoices/{service.row(Invoice, invoice).stripe_invoice}/void")
+    assert service.settle(service.credit(invoice, 500)) == ["refused"]
+
+
+@walks("credit_note requested → refused by operator")
+def test_a_credit_note_for_which_nothing_was_sent_is_discarded(service: Service) -> None:
+    note = service.credit(service.sent_invoice(), 500)
+    service.plan()
+    service.execute("UPDATE billing.work SET attempts = 5 WHERE entity_id = :id", id=note)
+    service.work_off("invoices")
+    service.discard(note)
+    assert service.status(note).state == "refused"
+
+
+@walks("credit_note refused → requested by operator")
+def test_a_credit_note_that_a_late_success_contradicts_is_looked_at_after_a_replay(service: Service) -> None:
+    invoice = service.sent_invoice()
+    note = service.credit(invoice, 500)
+    service.plan()
+    (late,) = service.prepared("invoices").values()
+    later(service, note)
+    relay(service, housekeeping.rescue_lapsed)
+    (call,) = service.prepared("invoices").values()
+    service.execute("UPDATE billing.idempotency_records SET unanswered = 1 WHERE operation_id = :id", id=note)
+    service.report(call, error(400, param="amount"))
+    assert (service.status(note).state, service.row(Invoice, invoice).credited_minor) == ("refused", 0)
+    service.report(late)
+    assert service.status(note).state == "conflict"
+    service.replay(note)
+    assert service.row(Invoice, invoice).credited_minor == 500
+    later(service, note)
+    assert service.settle(note) == ["issued"]
+    assert service.credited(note) == [500]
 
 
 # E-mails.

@@ -23,6 +23,7 @@ STATES: dict[str, type[StrEnum]] = {
     "refund": states.RefundState,
     "invoice": states.InvoiceState,
     "invoice_action": states.InvoiceActionState,
+    "credit_note": states.CreditNoteState,
     "email": states.EmailState,
     "document": states.DocumentState,
     "switch": states.SwitchState,
@@ -65,13 +66,14 @@ def test_a_change_that_is_no_transition_is_refused_and_changes_nothing(life: Lif
 
 
 def test_what_only_an_operator_could_still_change_is_final() -> None:
-    final = {life.of: {state for state in life.states if life.is_final(state)} for life in LIVES[:9]}
+    final = {life.of: {state for state in life.states if life.is_final(state)} for life in LIVES[:10]}
     assert final == {
         "capture": {"captured", "declined", "refused", "expired", "canceled"},
         "void": {"voided", "refused", "expired"},
         "refund": {"succeeded", "failed", "canceled", "refused"},
         "invoice": {"sent", "unpaid", "paid", "uncollectible", "voided", "refused"},
         "invoice_action": {"done", "declined", "refused"},
+        "credit_note": {"issued", "voided", "refused"},
         "email": {"sent", "bounced", "complained", "refused"},
         "document": {"stored", "refused"},
         "switch": {"released"},

@@ -80,7 +80,9 @@ def a_little_of_everything(service: Service, run: Run) -> dict[str, str]:
     service.work_off()
     assert service.status(contradicted).state == "conflict"
 
-    assert service.settle(service.ask_for_refund(held, reason="requested_by_customer")) == ["succeeded"]
+    assert service.settle(service.ask_for_refund(held, reason="requested_by_customer"), service.credit(sent, 501)) == [
+        *("succeeded", "issued")
+    ]
 
     email = ask_for_email(service)
     service.plan()

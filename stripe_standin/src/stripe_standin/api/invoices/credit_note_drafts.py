@@ -27,7 +27,9 @@ def drafted(call: Call) -> tuple[Invoice, CreditNote]:
         lines = (_line(call, invoice, only, 0),)
     _within(call, invoice, lines)
     whole = sum(line.amount for line in lines)
-    most = invoice.remaining + _creditable(call, invoice)
+    linked = tuple(_linked(call, invoice, each, n) for n, each in enumerate(asked.get("refunds", ())))
+    by_refunds = sum(amount for _, amount in linked)
+    most = invoice.remaining + _creditable(call, invoice, by_refunds)
     if not 0 < whole <= most:
         raise errors.wrong_state(
             f"The credit note amount ({money(whole, invoice.currency)}) must be more than nothing, and at most what "
@@ -35,7 +37,7 @@ def drafted(call: Call) -> tuple[Invoice, CreditNote]:
             param="amount",
         )
     pre = min(whole, invoice.remaining)
-    given = sum(asked.get(name, 0) for name in ("refund_amount", "credit_amount", "out_of_band_amount"))
+    given = by_refunds + sum(asked.get(name, 0) for name in ("refund_amount", "credit_amount", "out_of_band_amount"))
     if given != whole - pre:
         raise errors.wrong_state(
             "The sum of credit amount, refund amount and out of band amount "
@@ -60,6 +62,7 @@ def drafted(call: Call) -> tuple[Invoice, CreditNote]:
         memo=asked.get("memo"),
         reason=asked.get("reason"),
         out_of_band=asked.get("out_of_band_amount"),
+        refunds=linked,
     )
     return invoice, note
 
@@ -110,9 +113,28 @@ def _within(call: Call, invoice: Invoice, lines: tuple[CreditLine, ...]) -> None
             raise errors.wrong_state("A line can be credited up to its own amount.", param=f"lines[{n}][amount]")
 
 
-def _creditable(call: Call, invoice: Invoice) -> int:
-    """What was paid and neither credited nor refunded. Refunds without a credit note count, too."""
-    by_notes = sum(amount for note in _notes(call, invoice) for _, amount in note.refunds)
+def _linked(call: Call, invoice: Invoice, asked: Json, n: int) -> tuple[str, int]:
+    """An existing refund of this invoice's payment, and how much of it the note is about: all of it, unless it says.
+
+    Source: docs.stripe.com/api/credit_notes/create, `refunds`. That no part of a refund counts twice is decided here.
+    """
+    place = f"refunds[{n}]"
+    refund = call.books.find(call.books.refunds, asked["refund"], f"{place}[refund]", status=400)
+    charge = charge_of(call, invoice)
+    if charge is None or refund.charge != charge.id or refund.status in ("failed", "canceled"):
+        raise errors.wrong_state("This refund gives back no payment of this invoice.", param=f"{place}[refund]")
+    named = [each["refund"] for each in call.params["refunds"]]
+    before = sum(amount for note in _notes(call, invoice) for linked, amount in note.refunds if linked == refund.id)
+    amount: int = asked.get("amount_refunded", refund.amount)
+    if before + amount > refund.amount or named.count(refund.id) > 1:
+        raise errors.wrong_state("This refund belongs to a credit note already.", param=f"{place}[amount_refunded]")
+    return refund.id, amount
+
+
+def _creditable(call: Call, invoice: Invoice, linked: int) -> int:
+    """What was paid and neither credited nor refunded. Refunds without a credit note count, too, but for `linked`: so
+    much of them this note is about."""
+    by_notes = linked + sum(amount for note in _notes(call, invoice) for _, amount in note.refunds)
     charge = charge_of(call, invoice)
     refunded = charge.amount_refunded if charge is not None else 0
     return invoice.paid - invoice.post_credited - max(refunded - by_notes, 0)

@@ -34,6 +34,7 @@ from .credit_note_drafts import charge_of, drafted
 from .progress import settled
 
 LINES_MAX = 250  # as many as an invoice has
+REFUNDS_MAX = 20  # decided here; Stripe's limit is not documented
 
 _expand = expand(*paths("credit_note"))
 _LINE = Table(
@@ -49,6 +50,8 @@ _LINE = Table(
     },
     required=("type",),
 )
+# `payment_record_refund`, of a payment that was made outside of Stripe, is not modelled.
+_REFUND = Table({"amount_refunded": amount, "refund": text, "type": one_of("refund")}, required=("refund",))
 CREATE = Table(
     {
         "amount": amount,
@@ -62,6 +65,7 @@ CREATE = Table(
         "out_of_band_amount": natural,
         "reason": one_of("duplicate", "fraudulent", "order_change", "product_unsatisfactory"),
         "refund_amount": natural,
+        "refunds": list_of(nested(_REFUND), most=REFUNDS_MAX),
         "expand": _expand,
     },
     required=("invoice",),
@@ -94,7 +98,7 @@ def create(call: Call) -> Json:
     if refund and charge is not None:
         reason = note.reason if note.reason in _REFUND_REASONS else None
         given = give_back(call, charge, refund, reason=reason)
-        note = note._replace(refunds=((given.id, given.amount),))
+        note = note._replace(refunds=(*note.refunds, (given.id, given.amount)))
     if credit:
         change = balances.move(
             call, note.customer, -credit, note.currency, "credit_note", invoice=invoice.id, credit_note=note.id

@@ -1,0 +1,83 @@
+"""A database is set back while invoices were credited: no note is issued twice, and each sum is right."""
+
+from command import Run
+from service import Service, eventually
+from set_back import Backup, start
+
+from billing.states import WorkState
+from billing.tables.credit_notes import CreditNote
+from billing.tables.entities import Invoice, Refund
+
+
+def turn(service: Service) -> None:
+    service.relay.round()
+    for queue in ("refunds", "invoices"):
+        service.work_off(queue)
+
+
+def sums(service: Service, invoice: str) -> tuple[int, int, int]:
+    row = service.row(Invoice, invoice)
+    return row.credited_minor, row.reduced_minor, row.returned_minor
+
+
+def test_notes_of_the_gap_are_known_again_by_the_archive_and_by_stripe_and_none_is_repeated(
+    service: Service, run: Run, bucket: None, backup: Backup
+) -> None:
+    """[70, 81] Of each kind one was archived, and one is only known at Stripe."""
+    opened, paid = service.sent_invoice(), service.paid_invoice()
+    service.plan()
+    assert run("archive", "run", "--once").status == 0
+    backup.take()
+
+    def issued(*notes: str) -> None:
+        done = {"issued"}
+        eventually(lambda: turn(service) or {service.status(each).state for each in notes} == done, "all are issued")
+
+    archived = [service.credit(opened, 100), service.credit(paid, 200, "refund")]
+    issued(*archived)
+    service.plan()
+    assert run("archive", "run", "--once").status == 0
+    lost = [
+        service.credit(opened, 10),
+        *(service.credit(paid, 20, way) for way in ("balance", "out_of_band", "refund")),
+    ]
+    issued(*lost)
+    refunds = [str(service.row(CreditNote, each).refund_id) for each in (archived[1], lost[3])]
+    posted, credited = len(service.posts("/v1/credit_notes")), len(service.effects("credit_note.created"))
+
+    backup.put_back()
+    start()
+    done = run("recover", "--apply", "--reason", "INC-17", "--json")
+    assert (done.status, done.json["differences"]) == (0, []), done.out
+    assert run("recover", "--release", "--reason", "nothing differs, INC-17").status == 0
+    eventually(lambda: turn(service) or set(service.states_of_work()) == {WorkState.DONE}, "all work is done")
+    assert (len(service.posts("/v1/credit_notes")), len(service.effects("credit_note.created"))) == (posted, credited)
+    rows = [service.row(CreditNote, each) for each in (*archived, *lost)]
+    assert {row.state for row in rows} == {"issued"}
+    assert [row.settle for row in rows] == ["reduce", "refund", "reduce", "balance", "out_of_band", "refund"]
+    assert [rows[1].refund_id, rows[5].refund_id] == refunds
+    assert {service.row(Refund, each).state for each in refunds} == {"succeeded"}
+    assert sums(service, opened) == (110, 110, 0)
+    assert sums(service, paid) == (260, 0, 260)
+
+
+def test_a_note_of_lines_that_was_not_issued_yet_is_refused_after_a_restore(
+    service: Service, run: Run, bucket: None, backup: Backup
+) -> None:
+    """Which lines it named is in no fact: it is not issued for others."""
+    import billing
+
+    invoice = service.sent_invoice()
+    service.plan()
+    assert run("archive", "run", "--once").status == 0
+    backup.take()
+    note = service.credit(invoice, None, lines=[billing.CreditLine(0, billing.Money(500, "EUR"))])
+    service.plan()
+    assert run("archive", "run", "--once").status == 0
+    backup.put_back()
+    start()
+    assert run("recover", "--apply", "--reason", "INC-17").status == 0
+    assert run("recover", "--release", "--reason", "INC-17").status == 0
+    eventually(lambda: turn(service) or service.status(note).final, f"{note} is final")
+    assert (service.status(note).state, service.status(note).reason) == ("refused", "lines_unknown")
+    assert (service.posts("/v1/credit_notes"), sums(service, invoice)) == ([], (0, 0, 0))
