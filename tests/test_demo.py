@@ -59,7 +59,12 @@ def left(place: Path) -> list[object]:
 
 
 def picture(place: Path) -> Path:
-    return place / f"billing-demo-{os.getuid()}.png"
+    return place / f"billing-demo-{os.getuid()}-captured.png"
+
+
+def to_look_at(place: Path) -> set[Path]:
+    """What a demo leaves: a picture, an invoice's document, and the page of its e-mail."""
+    return {picture(place), *(place / f"billing-demo-{os.getuid()}-{name}" for name in ("invoice.pdf", "email.html"))}
 
 
 def test_a_small_demo_finds_nothing_double_lost_or_stuck_and_leaves_nothing(clean, place):
@@ -68,10 +73,10 @@ def test_a_small_demo_finds_nothing_double_lost_or_stuck_and_leaves_nothing(clea
     told = json.loads(ran.stdout)
     assert told["offences"] == []
     assert told["seed"] == 7
-    assert told["invoices"] == {"sent": 6, "paid": 1}
+    assert told["invoices"] == {"sent": 6, "paid": 2}
     assert told["voids"] == {"voided": 1}
     assert told["refunds"] == {"succeeded": 3}
-    assert sum(told["captures"].values()) == 40 + 4
+    assert sum(told["captures"].values()) == 40 + 5
     assert {"captured", "declined", "refused", "canceled"} == told["captures"].keys()
     assert told["asked"] == told["moved"] == told["archived"]
     assert told["archived_captures"] == told["captures"]["captured"]
@@ -106,8 +111,12 @@ def test_a_small_demo_finds_nothing_double_lost_or_stuck_and_leaves_nothing(clea
     assert late >= 2
     assert "  no difference is open" in shown
     assert "  PROVEN: every request has at most one effect at Stripe, every effect of ours has one request," in shown
-    assert left(place) == [picture(place)]
+    assert set(left(place)) == to_look_at(place)
     assert picture(place).read_bytes().startswith(b"\x89PNG")
+    (document,) = place.glob("*.pdf")
+    assert document.read_bytes().startswith(b"%PDF-")
+    (page,) = place.glob("*.html")
+    assert "Order 42, 3 seats" in page.read_text()
 
 
 def test_money_taken_behind_the_services_back_is_found(clean, place):
@@ -115,7 +124,7 @@ def test_money_taken_behind_the_services_back_is_found(clean, place):
     assert ran.returncode == 1, ran.stdout + ran.stderr
     assert "UNASKED pi_" in ran.stdout
     assert "1 difference." in ran.stdout
-    assert left(place) == [picture(place)]
+    assert set(left(place)) == to_look_at(place)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)

@@ -34,9 +34,10 @@ def demo(
     """Move money in every way, cause faults, a kill -9 and a flushed Redis, then reconcile, prove and count.
 
     It starts real servers and processes on free ports of this machine, and leaves none of them. First each move once:
-    captures in parts, a void, refunds. Then many at once, while much goes wrong; webhooks; the evidence in S3;
-    reconciliation and a certificate. At last it compares what was asked (Postgres) with what moved (the stand-in's own
-    list) and what is archived (S3). Exit status 0 only if nothing is double, lost, stuck or different.
+    captures in parts, a void, refunds; and an invoice from its capture to its document and e-mail. Then many at once,
+    while much goes wrong; webhooks; the evidence in S3; reconciliation and a certificate. At last it compares what was
+    asked (Postgres) with what moved (the stand-in's own list) and what is archived (S3). Exit status 0 only if nothing
+    is double, lost, stuck or different.
 
     \b
     Examples:

@@ -1,9 +1,7 @@
-"""Acts 4 and 5: what finance and an auditor see of it, and what three sides say of the money."""
+"""Acts 5 and 6: what finance and an auditor see of it, and what three sides say of the money."""
 
 import json
-import os
 import shlex
-import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 from archive.format import sealed
 from archive.writing import batches, publishing
+from jobs.demo.invoicing import left_behind
 from jobs.demo.stage import Running, Stage
 from jobs.process.patience import patiently
 from jobs.reconciliation.passes import SETTLE_SHORT
@@ -19,7 +18,7 @@ from jobs.reconciliation.passes import SETTLE_SHORT
 def audit(stage: Stage) -> None:
     """A picture, the head of the day, and the verifier that shares no code with us, with the public key and that
     head."""
-    stage.title("4. The evidence in S3: for finance, and for an auditor")
+    stage.title("5. The evidence in S3: for finance, and for an auditor")
     _wait_until_archived(stage)
     picture = _draw(stage)
     keys, verifier = (stage.begin("archive", each, "--json", kind="reader") for each in ("keys", "verifier"))
@@ -45,7 +44,7 @@ def audit(stage: Stage) -> None:
 def compare(stage: Stage, final_at: float, *since: str) -> None:
     """Reconciliation with Stripe's ledger, and the certificate from three files alone. `final_at`: when the last
     request had ended, by `time.monotonic`. `since`: the option, where the database is older than this run."""
-    stage.title("5. Three sides agree: Postgres, Stripe, S3")
+    stage.title("6. Three sides agree: Postgres, Stripe, S3")
     stage.say(
         f"waiting until everything is {SETTLE_SHORT.seconds} s old; in production, nothing is compared for two hours"
     )
@@ -82,8 +81,8 @@ def _wait_until_archived(stage: Stage) -> None:
 def _draw(stage: Stage) -> Running | None:
     if find_spec("matplotlib") is None:
         return None
-    picture = Path(tempfile.gettempdir()) / f"billing-demo-{os.getuid()}.png"
-    return stage.begin("archive", "plot", "captured_by_day", "--png", str(picture), kind="reader")
+    picture = str(left_behind("captured.png"))
+    return stage.begin("archive", "plot", "captured_by_day", "--png", picture, kind="reader")
 
 
 def _publish(stage: Stage, place: Path) -> list[str]:

@@ -13,7 +13,7 @@ IN_PARTS = "&payment_method_options[card][request_multicapture]=if_available"
 SLOW_BANK = "pm_card_pendingRefund"
 """A test card of Stripe's: its refunds are `pending` first."""
 LATE_S = 3600
-"""So late come webhooks about the refunds, by the stand-in's clock, which the demo moves in its third act."""
+"""So late come webhooks about the refunds, by the stand-in's clock, which the demo moves in its fourth act."""
 
 
 @dataclass(slots=True)
@@ -37,20 +37,20 @@ class Moves:
         void = self._begin("void", unwanted, "canceled", "--reason", "requested_by_customer")
         whole = self._begin("capture", slow, "whole", "--amount", "2500", "--currency", "USD")
         invoice = stage.begin("invoice", "issue", *bill, "--request-id", self._request_id("seats"), "--wait")
-        self._ends(first, CaptureState.CAPTURED, "7.00 of 20.00 USD; the remainder is kept for another capture")
-        self.invoice = self._ends(invoice, InvoiceState.SENT, "an invoice: drafted, filled, finalized, sent")
+        stage.ends(first, CaptureState.CAPTURED, "7.00 of 20.00 USD; the remainder is kept for another capture")
+        self.invoice = stage.ends(invoice, InvoiceState.SENT, "an invoice: drafted, filled, finalized, sent")
         stage.expected[self.invoice] = InvoiceState.PAID
         last = self._begin("capture", parts, "parcel-2", "--amount", "1100", "--currency", "USD")
-        self._ends(part, CaptureState.CAPTURED, "15.00 of 19.99 USD; the remainder is released to the customer")
-        self._ends(void, VoidState.VOIDED, "the order is canceled before anything was captured")
-        self._ends(whole, CaptureState.CAPTURED, "all of it, of a card whose bank is slow with refunds")
+        stage.ends(part, CaptureState.CAPTURED, "15.00 of 19.99 USD; the remainder is released to the customer")
+        stage.ends(void, VoidState.VOIDED, "the order is canceled before anything was captured")
+        stage.ends(whole, CaptureState.CAPTURED, "all of it, of a card whose bank is slow with refunds")
         stage.standin.set_webhooks(delay_s=LATE_S)
         back = self._begin("refund", rest, "discount", "--amount", "500", "--currency", "USD")
         late = stage.begin("refund", "--payment-intent", slow, "--request-id", self._request_id("slow"))
-        self._ends(last, CaptureState.CAPTURED, "the second part of the first payment; 2.00 USD are released")
-        self._ends(back, RefundState.SUCCEEDED, "a part is given back")
-        self._ends(self._begin("refund", rest, "return"), RefundState.SUCCEEDED, "then all that is left")
-        self.slow_refund = self._ends(late, RefundState.SUCCEEDED, "a refund that the bank does not end at once")
+        stage.ends(last, CaptureState.CAPTURED, "the second part of the first payment; 2.00 USD are released")
+        stage.ends(back, RefundState.SUCCEEDED, "a part is given back")
+        stage.ends(self._begin("refund", rest, "return"), RefundState.SUCCEEDED, "then all that is left")
+        self.slow_refund = stage.ends(late, RefundState.SUCCEEDED, "a refund that the bank does not end at once")
         stage.until(
             lambda: stage.status(self.slow_refund).state == RefundState.PENDING, "Stripe to accept the slow refund"
         )
@@ -63,10 +63,3 @@ class Moves:
 
     def _request_id(self, what: str) -> str:
         return f"{self.stage.tag}-{what}"
-
-    def _ends(self, running: Running, state: str, why: str) -> str:
-        """Show it in one line, and expect this state of it. Returns its id."""
-        lines = self.stage.show(running, why, only=lambda line: ", since " in line)
-        request = lines[-1].partition(":")[0]
-        self.stage.expected[request] = state
-        return request

@@ -69,7 +69,7 @@ class Stage:
 
     @property
     def shop_tag(self) -> str:
-        """So begin the request ids of the second act, whose progress is shown."""
+        """So begin the request ids of the third act, whose progress is shown."""
         return f"{self.tag}-shop"
 
     def title(self, words: str) -> None:
@@ -104,6 +104,14 @@ class Stage:
         for line in lines:
             self.say(f"  {line}" if line else "")
         return lines
+
+    def ends(self, running: Running, state: str, why: str) -> str:
+        """Show a command that asks for something and waits, in one line, and expect this state of it. Returns its
+        id."""
+        lines = self.show(running, why, only=lambda line: ", since " in line)
+        request = lines[-1].partition(":")[0]
+        self.expected[request] = state
+        return request
 
     def operate(self, *arguments: str, why: str = "", kind: str = "operator") -> list[str]:
         """Run a command and show it."""

@@ -1,6 +1,6 @@
-"""The demonstration from its first line to its last: five acts on real servers, and a count of what happened.
+"""The demonstration from its first line to its last: six acts on real servers, and a count of what happened.
 
-`run` leaves nothing behind but one picture.
+`run` leaves nothing behind but a picture, a document and a page.
 """
 
 import os
@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from billing import database
-from jobs.demo import evidence, outcome, troubles, webhooks
+from jobs.demo import evidence, invoicing, outcome, troubles, webhooks
 from jobs.demo.moves import Moves
 from jobs.demo.outcome import Outcome
 from jobs.demo.shopping import Shop
@@ -47,6 +47,7 @@ def _play(plan: Plan, stage: Stage, began: float) -> Outcome:
     shop = Shop(stage.runtime.gateway(connections=1), stage.standin, plan.seed, stage.shop_tag)
     moves = Moves(stage, shop)
     moves.play()
+    invoicing.play(stage, shop)
     troubles.play(stage, shop, plan.captures, plan.invoices)
     webhooks.play(stage, moves)
     final_at = time.monotonic()

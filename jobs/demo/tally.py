@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import Select, func, literal, select
+from sqlalchemy import ColumnElement, Select, func, literal, or_, select
 from sqlalchemy.orm import Session
 
 from billing.states import CaptureState, InvoiceState, RecordState, WorkState
@@ -37,7 +37,7 @@ class Tally:
         captures: Counter[str] = Counter()
         invoices: Counter[str] = Counter()
         for kind, counted in ((Capture, captures), (Invoice, invoices)):
-            states = select(kind.state, func.count()).where(kind.request_id.startswith(self.tag)).group_by(kind.state)
+            states = select(kind.state, func.count()).where(self._asked(kind)).group_by(kind.state)
             counted.update(dict(session.execute(states).tuples().all()))
         calls = select(func.count()).where(Record.concluded_at.is_(None), Record.operation_id.in_(self._ids()))
         open_calls = session.scalar(calls) or 0
@@ -63,7 +63,7 @@ class Tally:
                 Refund.request_id.startswith(self.tag)
             ),
             select(Invoice.id, Invoice.stripe_invoice, comes_to, Invoice.currency, Invoice.state).where(
-                Invoice.request_id.startswith(self.tag)
+                self._asked(Invoice)
             ),
         )
         return [
@@ -82,11 +82,15 @@ class Tally:
         ).one()
         return int(again), int(replaced)
 
+    def _asked(self, kind: type[Capture | Invoice]) -> ColumnElement[bool]:
+        """The invoice of a capture has no request id of its own choice; both have the correlation id."""
+        return or_(kind.request_id.startswith(self.tag), kind.correlation_id.startswith(self.tag))
+
     def _ids(self) -> Select[tuple[str]]:
         mine = (
             select(Capture.id)
-            .where(Capture.request_id.startswith(self.tag))
-            .union_all(select(Invoice.id).where(Invoice.request_id.startswith(self.tag)))
+            .where(self._asked(Capture))
+            .union_all(select(Invoice.id).where(self._asked(Invoice)))
             .subquery()
         )
         return select(mine.c.id)

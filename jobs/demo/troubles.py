@@ -1,4 +1,4 @@
-"""Act 2: hundreds of requests meet lost answers, errors, a pulled switch, a killed worker, a flushed Redis, and an
+"""Act 3: hundreds of requests meet lost answers, errors, a pulled switch, a killed worker, a flushed Redis, and an
 answer that only an operator can judge."""
 
 import os
@@ -27,7 +27,7 @@ _GO_ON = ("switch", "release", "captures", "--reason", "it is over", "--actor", 
 
 def play(stage: Stage, shop: Shop, captures: int, invoices: int) -> None:
     """Everything is final when it ends, or it says that it is not."""
-    stage.title(f"2. {captures} captures and {invoices} invoices, while much goes wrong")
+    stage.title(f"3. {captures} captures and {invoices} invoices, while much goes wrong")
     shop.authorize(captures)
     customer = shop.customer()
     stage.say(f"{len(shop.orders)} cards are authorized; {shop.faults.total()} captures will meet a fault")

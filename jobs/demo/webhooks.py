@@ -1,27 +1,25 @@
-"""Act 3: what changes at Stripe by itself, told by webhooks that come twice and out of order."""
+"""Act 4: what changes at Stripe by itself, told by webhooks that come twice and out of order."""
 
 from collections import Counter
 
-from sqlalchemy.orm import Session
-
 from billing.states import InvoiceState, RefundState
-from billing.tables.entities import Invoice
+from jobs.demo.invoicing import at_stripe
 from jobs.demo.moves import LATE_S, Moves
 from jobs.demo.stage import PATIENCE_S, Stage
 
 EVENTS = ("refund.created", "refund.updated", "charge.refunded", "invoice.paid")
 """What the stand-in sends here. An endpoint at Stripe takes all that docs/moves/webhooks.md names: for the captures of
-the second act that would be a thousand webhooks, which tell nothing new."""
+the third act that would be a thousand webhooks, which tell nothing new."""
 BANK_S = 60
 """After so long a bank ends a slow refund, by the stand-in's clock."""
 
 
 def play(stage: Stage, moves: Moves) -> None:
     """The customer pays the invoice, and the bank ends the slow refund. What Stripe said before comes after that."""
-    stage.title("3. What happens at Stripe by itself: webhooks, twice and out of order")
+    stage.title("4. What happens at Stripe by itself: webhooks, twice and out of order")
     standin, shop = stage.standin, moves.shop
     standin.set_webhooks(duplicates={"every": 1})
-    shop.pay(_at_stripe(stage, moves.invoice))
+    shop.pay(at_stripe(stage, moves.invoice))
     standin.advance(BANK_S)
     stage.until(lambda: stage.status(moves.invoice).state == InvoiceState.PAID, "the invoice to be paid")
     stage.until(lambda: stage.status(moves.slow_refund).state == RefundState.SUCCEEDED, "the bank to end the refund")
@@ -45,8 +43,3 @@ def disorder(sent: list[str], made: list[str]) -> tuple[int, int]:
     firsts = [places[event] for event in dict.fromkeys(sent) if event in places]
     late = sum(place < max(firsts[: number + 1]) for number, place in enumerate(firsts))
     return sum(times > 1 for times in Counter(sent).values()), late
-
-
-def _at_stripe(stage: Stage, invoice: str) -> str:
-    with Session(stage.runtime.engine) as session:
-        return str(session.get_one(Invoice, invoice).stripe_invoice)
