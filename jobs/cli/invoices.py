@@ -10,6 +10,7 @@ from jobs.cli.amounts import is_whole, money
 from jobs.cli.credit_notes import credit
 from jobs.cli.from_file import alone, missing
 from jobs.cli.invoice_actions import mark_paid, mark_uncollectible, pay, void
+from jobs.cli.invoice_capture import capture
 from jobs.cli.invoice_captures import captures
 from jobs.cli.invoice_preview import preview
 from jobs.cli.output import ASKING, Actor, AsJson, Reason, amount, print_json, print_line
@@ -35,6 +36,7 @@ def add_to(app: typer.Typer) -> None:
     invoice.command()(preview)
     invoice.command()(credit)
     invoice.command()(reopen)
+    invoice.command()(capture)
     invoice.command()(captures)
     invoice.command()(pay)
     invoice.command("mark-paid")(mark_paid)

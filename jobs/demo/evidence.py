@@ -9,16 +9,17 @@ from typing import Any
 
 from archive.format import sealed
 from archive.writing import batches, publishing
-from jobs.demo.invoicing import left_behind
+from jobs.demo.invoicing import left_behind, show_document
 from jobs.demo.stage import Running, Stage
 from jobs.process.patience import patiently
 from jobs.reconciliation.passes import SETTLE_SHORT
 
 
-def audit(stage: Stage) -> None:
-    """A picture, the head of the day, and the verifier that shares no code with us, with the public key and that
-    head."""
+def audit(stage: Stage, invoice: str) -> None:
+    """The document of this invoice, a picture, the head of the day, and the verifier that shares no code with us, with
+    the public key and that head."""
     stage.title("5. The evidence in S3: for finance, and for an auditor")
+    show_document(stage, invoice)
     _wait_until_archived(stage)
     picture = _draw(stage)
     keys, verifier = (stage.begin("archive", each, "--json", kind="reader") for each in ("keys", "verifier"))

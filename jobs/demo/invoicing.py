@@ -1,4 +1,5 @@
-"""Act 2: one invoice, from the capture that it is for to its document and the e-mail that its customer would get.
+"""Act 2: one invoice, from the capture that it is for to the e-mail that its customer would get. Its document is shown
+in the fifth act, with the other evidence.
 
 The document and the e-mail's page are left in the temporary directory, to be looked at.
 """
@@ -25,8 +26,9 @@ def left_behind(what: str) -> Path:
     return Path(tempfile.gettempdir()) / f"billing-demo-{os.getuid()}-{what}"
 
 
-def play(stage: Stage, shop: Shop) -> None:
-    stage.title("2. One invoice, from its capture to its document and its e-mail")
+def play(stage: Stage, shop: Shop) -> str:
+    """Returns the invoice."""
+    stage.title("2. One invoice, from its capture to its e-mail")
     paid = f"{stage.tag}-paid"
     asked = ("--amount", "4500", "--currency", "USD", "--request-id", paid, "--wait")
     taken = stage.begin("capture", "--payment-intent", shop.card(4500), *asked)
@@ -34,18 +36,17 @@ def play(stage: Stage, shop: Shop) -> None:
     words = ("--customer", shop.customer(), "--description", "Order 42, 3 seats", "--at-once", "--wait")
     issued = stage.begin("invoice", "capture", capture, *words)
     invoice = stage.ends(issued, InvoiceState.PAID, "the invoice for it: finalized, and paid already by the capture")
-    if stage.stack.archives:
-        _keep(stage, invoice)
     if find_spec("jinja2") is None:
         stage.say("no e-mail is shown, because the extra `email` is not installed")
-        return
-    page = str(left_behind("email.html"))
-    preview = ("email", "preview", "invoice", "--of", at_stripe(stage, invoice), "--to-file", page)
-    stage.operate(*preview, kind="worker", why="what the customer would get by e-mail, as a page to look at")
+    else:
+        page = str(left_behind("email.html"))
+        preview = ("email", "preview", "invoice", "--of", at_stripe(stage, invoice), "--to-file", page)
+        stage.operate(*preview, kind="worker", why="what the customer would get by e-mail, as a page to look at")
+    return invoice
 
 
-def _keep(stage: Stage, invoice: str) -> None:
-    """A worker fetches the document by itself."""
+def show_document(stage: Stage, invoice: str) -> None:
+    """A worker has fetched it by itself meanwhile."""
 
     def stored(session: Session) -> bool:
         try:
@@ -54,9 +55,8 @@ def _keep(stage: Stage, invoice: str) -> None:
             return False
 
     stage.until(lambda: patiently(stage.runtime, stored), "the document to be stored")
-    file = str(left_behind("invoice.pdf"))
-    fetch = ("document", "get", invoice, "--to-file", file)
-    stage.operate(*fetch, kind="reader", why="its document, fetched from Stripe, checked, and locked in S3 for years")
+    fetch = ("document", "get", invoice, "--to-file", str(left_behind("invoice.pdf")))
+    stage.operate(*fetch, kind="reader", why="the invoice's document: fetched from Stripe, and locked here for years")
 
 
 def at_stripe(stage: Stage, invoice: str) -> str:

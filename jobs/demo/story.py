@@ -47,12 +47,12 @@ def _play(plan: Plan, stage: Stage, began: float) -> Outcome:
     shop = Shop(stage.runtime.gateway(connections=1), stage.standin, plan.seed, stage.shop_tag)
     moves = Moves(stage, shop)
     moves.play()
-    invoicing.play(stage, shop)
+    invoice = invoicing.play(stage, shop)
     troubles.play(stage, shop, plan.captures, plan.invoices)
     webhooks.play(stage, moves)
     final_at = time.monotonic()
     if stage.stack.archives:
-        evidence.audit(stage)
+        evidence.audit(stage, invoice)
         # A database of your own may know requests of an earlier run, whose stand-in is gone.
         older = ("--since", since.isoformat()) if os.environ.get("DATABASE_URL") else ()
         evidence.compare(stage, final_at, *older)

@@ -3,18 +3,25 @@ its own run.
 
 On the queues `maintenance` and `documents` it stands where other queues have the gateway to Stripe. The process has a
 limit of memory and of time, gives way to others on a busy machine from its first moment, and ends with the worker. It
-reads its settings and secrets itself, as the worker did, so none is handed over.
+reads its settings and secrets itself, as the worker did, so none is handed over. It is forked from one that has
+imported everything (`jobs.process.forking`), which is started at the first call.
 """
 
+import contextlib
 import json
+import os
 import select
 import signal
+import socket
 import subprocess
 import sys
-from collections import deque
-from collections.abc import Sequence
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 from billing.gateway import RUN, Answer, Budget, NotSent, Request, Response, boot_clock
 from jobs.logs import RaisedElsewhere
@@ -23,10 +30,26 @@ from jobs.process import leash
 PROGRAM = (sys.executable, "-m", "jobs.process.function")
 DOCUMENT = (sys.executable, "-m", "jobs.process.document")
 STARTS_WITHIN = 0.5
-"""The part of a call's time that is left for the start of its process, which is a second on a free machine. What has
-not started by then is not killed but waited for again, so that a busy machine delays a run and does not fail it."""
+"""The part of a call's time that is left for the start of the process that forks, which is two seconds on a free
+machine. What has not started by then is not killed but waited for again, so that a busy machine delays a run and does
+not fail it."""
 
-Process = subprocess.Popen[bytes]
+
+@dataclass(slots=True)
+class _Forking:
+    """The process that forks one for each call: where it is asked, and where it says that it is ready."""
+
+    program: subprocess.Popen[bytes]
+    asking: socket.socket
+    ready: IO[bytes]
+    is_ready: bool = False
+
+    def end(self) -> None:
+        """With all that it has forked."""
+        self.program.kill()
+        self.program.wait()
+        self.asking.close()
+        self.ready.close()
 
 
 class Apart:
@@ -49,7 +72,8 @@ class Apart:
         # The leash ends a process with the thread that started it. This one lives as long as the worker; a thread of
         # the crew ends with its shift, and would take a process along that has not started yet.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="start-function")
-        self._starting: deque[Process] = deque()
+        self._starting = threading.Lock()
+        self._forking: _Forking | None = None
 
     def send(self, request: Request, budget: Budget) -> Answer:
         """Run the function that the path names. Raises RaisedElsewhere for what it raises, if it is killed, and if it
@@ -60,8 +84,8 @@ class Apart:
             return NotSent(f"the {part} has characters that we never write; it was not sent")
         if (left_s := budget.over_at - boot_clock()) <= 0:
             return NotSent("too late to start")
-        child = self._started(STARTS_WITHIN * left_s)
-        if child is None:
+        forking = self._ready(STARTS_WITHIN * left_s)
+        if forking is None:
             return NotSent("its process has not started yet")
         asked = {
             "path": request.path,
@@ -72,43 +96,83 @@ class Apart:
             "over_at": budget.over_at,
             "memory_mb": self._memory_mb,
         }
-        with child:
+        return _answer_of(_said(forking, asked, budget.over_at, left_s))
+
+    def _ready(self, within_s: float) -> socket.socket | None:
+        """Where the process listens that forks one for each call. None: it has not started within this time, and the
+        next call waits for it again. If it has ended, another is started."""
+        with self._starting:
+            if self._forking is None or self._forking.program.poll() is not None:
+                self._forking = self._starter.submit(self._start).result()
+                weakref.finalize(self, self._forking.end)
+            forking = self._forking
+            if not forking.is_ready:
+                waiting = select.poll()
+                waiting.register(forking.ready)
+                if not waiting.poll(1000 * within_s):
+                    return None
+                forking.ready.readline()  # `READY`, or nothing if it has ended
+                forking.is_ready = True
+            return forking.asking
+
+    def _start(self) -> _Forking:
+        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with its:
+            command = leash.tied(self._program, niceness=self._niceness)
+            # Unbuffered, so that the line which says that it has started is all that is read then.
+            program = subprocess.Popen(command, stdin=its.fileno(), stdout=subprocess.PIPE, bufsize=0)  # noqa: S603 - our own program, and no shell
+        assert program.stdout is not None
+        return _Forking(program, ours, program.stdout)
+
+
+def _said(forking: socket.socket, asked: Mapping[str, Any], over_at: float, left_s: float) -> list[bytes]:
+    """What is said about this call: the lines that `jobs.process.forking` describes. Raises RaisedElsewhere."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours:
+        with its:
             try:
-                said, _ = child.communicate(json.dumps(asked).encode(), timeout=max(0, budget.over_at - boot_clock()))
-            except subprocess.TimeoutExpired:
-                child.kill()
+                socket.send_fds(forking, [b"1"], [its.fileno()])
+                ours.sendall(json.dumps(asked).encode() + b"\n")
+            except OSError:
+                return []  # it has just ended
+        said = b""
+        while True:
+            ours.settimeout(max(0.001, over_at - boot_clock()))
+            try:
+                more = ours.recv(1 << 16)
+            except TimeoutError:
+                _kill(said)
                 raise RaisedElsewhere([{"kind": f"OutOfTime: it was killed after {left_s:.0f} s", "at": []}]) from None
-        if child.returncode < 0:
-            name = signal.Signals(-child.returncode).name
+            except OSError:
+                more = b""
+            if not more:
+                return [each for each in said.split(b"\n") if each]
+            said += more
+
+
+def _kill(said: bytes) -> None:
+    """The process that has not answered in time. Its own parent still waits for it, so the number is still its."""
+    number, begun, _ = said.partition(b"\n")
+    if begun:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(number), signal.SIGKILL)
+
+
+def _answer_of(said: Sequence[bytes]) -> Answer:
+    """By these lines. Raises RaisedElsewhere for what it raised, and if there is no answer."""
+    match said:
+        case [_, answered, b"0"]:
+            answer = json.loads(answered)
+        case [_, *_, ended] if ended.startswith(b"-") and ended[1:].isdigit():
+            name = signal.Signals(int(ended[1:])).name
             raise RaisedElsewhere([{"kind": f"Killed: its process got {name}", "at": []}])
-        try:
-            answer = json.loads(said)
-        except ValueError:
-            raise RaisedElsewhere([{"kind": f"NoAnswer: it ended with {child.returncode}", "at": []}]) from None
-        if "raised" in answer:
-            raise RaisedElsewhere(answer["raised"])
-        if "not_sent" in answer:
-            return NotSent(answer["not_sent"], unreached=answer.get("unreached", False))
-        kept = json.dumps(answer["data"]).encode()
-        return Response(answer["status"], kept, answer["data"], answer["request_id"], replayed=False)
-
-    def _started(self, within_s: float) -> Process | None:
-        """A process that waits for what to run, or that has ended already. None: it has not started within this time,
-        and the next call waits for it again."""
-        try:
-            child = self._starting.popleft()
-        except IndexError:
-            child = self._starter.submit(self._start).result()
-        assert child.stdout is not None
-        waiting = select.poll()
-        waiting.register(child.stdout)
-        if not waiting.poll(1000 * within_s):
-            self._starting.append(child)
-            return None
-        child.stdout.readline()  # `READY`, or nothing if it has ended
-        return child
-
-    def _start(self) -> Process:
-        command = leash.tied(self._program, niceness=self._niceness)
-        # Unbuffered, so that the line which says that it has started is all that is read then.
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)  # noqa: S603 - our own program, and no shell
+        case [_, ended] if ended.isdigit():
+            raise RaisedElsewhere([{"kind": f"NoAnswer: it ended with {int(ended)}", "at": []}])
+        case _:
+            raise RaisedElsewhere([{"kind": "NoAnswer: its process is gone", "at": []}])
+    if "raised" in answer:
+        raise RaisedElsewhere(answer["raised"])
+    if "not_sent" in answer:
+        return NotSent(answer["not_sent"], unreached=answer.get("unreached", False))
+    kept = json.dumps(answer["data"]).encode()
+    return Response(answer["status"], kept, answer["data"], answer["request_id"], replayed=False)

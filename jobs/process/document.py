@@ -1,6 +1,6 @@
-"""The process of one document: `python -m jobs.process.document`, which only `jobs.process.apart` starts.
+"""The processes of documents: `python -m jobs.process.document`, which only `jobs.process.apart` starts.
 
-As that of a function (`jobs.process.function`): whatever a link makes it do (eat memory, hang, crash) fails nothing but
+As with functions (`jobs.process.function`): whatever a link makes it do (eat memory, hang, crash) fails nothing but
 its own document. It has no login at the database: what it stored, it tells its worker.
 """
 
@@ -16,7 +16,7 @@ from jobs.config.loading import load
 from jobs.documents.fetching import Fetcher
 from jobs.documents.keeping import Keeping
 from jobs.process import archiving
-from jobs.process.function import serve
+from jobs.process.forking import serve
 from jobs.process.service import ServiceProcess
 
 STORE_TIMEOUT_S = 4

@@ -1,13 +1,6 @@
-"""The process of one function of ours: `python -m jobs.process.function`, which only `jobs.process.apart` starts.
+"""The processes of functions of ours: `python -m jobs.process.function`, which only `jobs.process.apart` starts."""
 
-It says when it is ready, reads from standard input which function to run, and writes one line of JSON to standard
-output: the result, why it was not begun, or what it raised. Whatever else is printed here goes to standard error.
-"""
-
-import json
-import resource
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from billing.gateway import RUN, Budget, NotSent, Request, Response
 from jobs import logs
 from jobs.config.loading import load
+from jobs.process.forking import serve
 from jobs.process.patience import patiently
 from jobs.process.runtime import Runtime
 from jobs.schedules.functions import FUNCTIONS, Function, Functions
@@ -22,33 +16,9 @@ from jobs.schedules.functions import FUNCTIONS, Function, Functions
 if TYPE_CHECKING:
     from jobs.reconciliation.passes import Reconciliation
 
-READY = "ready"
-"""The line that it writes first, once it has imported what it needs."""
-
 
 def main(functions: Mapping[str, Function] = FUNCTIONS) -> None:
     serve(partial(_answer, functions=functions))
-
-
-def serve(answer: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
-    """Say that this process is ready, read what it is asked, and write the answer, or what was raised."""
-    answer_to, sys.stdout = sys.stdout, sys.stderr
-    answer_to.write(f"{READY}\n")
-    answer_to.flush()
-    asked = json.load(sys.stdin)
-    _limit(asked["memory_mb"])
-    try:
-        said = answer(asked)
-    except Exception as error:  # noqa: BLE001 - the worker that waits for it logs it, and counts an attempt
-        said = {"raised": list(logs.chain_of(error))}
-    json.dump(said, answer_to)
-
-
-def _limit(memory_mb: int) -> None:
-    # Not RLIMIT_AS: threads and libraries reserve much address space that they never use.
-    _, most = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = memory_mb * 1024 * 1024
-    resource.setrlimit(resource.RLIMIT_DATA, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
 
 
 def _reconciliation(runtime: Runtime) -> "AbstractContextManager[Reconciliation]":

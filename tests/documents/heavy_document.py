@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobs.process import document
-from jobs.process.function import serve
+from jobs.process.forking import serve
 
 
 def answer(asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Each function of ours runs in a process of its own, and whatever it does there fails only its own run."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -57,6 +58,14 @@ def children(of: int | str = "self") -> set[int]:
     return {int(pid) for each in found for pid in each.read_text().split()}
 
 
+def alive(pid: int) -> bool:
+    """Neither gone nor a zombie, of which nobody has asked yet how it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 @pytest.fixture(autouse=True)
 def environment(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """That of the worker: the process of a function reads its settings from there."""
@@ -102,10 +111,21 @@ def test_a_process_that_starts_slowly_is_not_killed_but_used_by_the_next_call() 
     slow, others = apart("start_slowly"), children()
     assert slow.send(REQUEST, budget(0.1)) == NotSent("its process has not started yet")
     (started,) = children() - others
-    answer = sent(slow)
-    assert isinstance(answer, Response)
-    assert answer.data is not None
-    assert answer.data["result"]["pid"] == started
+    for _ in range(2):
+        answer = sent(slow)
+        assert isinstance(answer, Response)
+        assert answer.data is not None
+        assert answer.data["result"]["pid"] != started
+    assert children() - others == {started}, "one has started, and forks a process for each"
+
+
+def test_when_the_process_that_forks_is_killed_its_calls_have_no_answer_and_the_next_starts_another() -> None:
+    others, behaving = children(), apart("behave")
+    assert isinstance(sent(behaving), Response)
+    (started,) = children() - others
+    os.kill(started, signal.SIGKILL)
+    eventually(lambda: not alive(started), "it is dead")
+    assert isinstance(sent(behaving), Response)
 
 
 def test_none_is_begun_when_its_time_is_over_already() -> None:
@@ -119,9 +139,11 @@ def test_a_function_ends_with_the_worker_that_runs_it(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", worker], env={**os.environ, "PYTHONPATH": ":".join(sys.path)}
     ) as running:
-        (child,) = eventually(lambda: children(running.pid), "the process of its function has started")
+        (forking,) = eventually(lambda: children(running.pid), "what forks its function has started")
+        (waits,) = eventually(lambda: children(forking), "somebody waits for its function")
+        (function,) = eventually(lambda: children(waits), "its function has begun")
         running.kill()
-    eventually(lambda: not Path(f"/proc/{child}").exists(), "it has ended, too")
+    eventually(lambda: not any(map(alive, (forking, waits, function))), "they have ended, too")
 
 
 def test_what_a_function_died_of_is_kept_as_evidence_and_the_next_run_is_done(service: Service) -> None:
