@@ -54,6 +54,8 @@ CHANGING = {
     "email send",
     "erase customer",
     "housekeeping run",
+    "invoice capture",
+    "invoice captures",
     "invoice credit",
     "invoice issue",
     "invoice mark-paid",
@@ -300,6 +302,8 @@ LEAST = {
     "capture": ("--payment-intent", "pi_1", "--amount", "1", "--currency", "USD", "--request-id", "order-1"),
     "close": ("2026-10", "--reason", "INC-12"),
     "compensate": ("cap_1",),
+    "invoice capture": ("cap_1", "--customer", "cus_1", "--description", "a seat"),
+    "invoice captures": ("--period", "2025-10"),
     "invoice credit": ("inv_1", "--amount", "1", "--settle", "reduce", "--request-id", "credit-1"),
     "invoice issue": (
         *("--customer", "cus_1", "--line", "a seat=1", "--currency", "EUR"),

@@ -1,4 +1,4 @@
-"""`billing invoice captures`: what a person invoices by hand, and what is refused with a name."""
+"""`billing invoice capture` and `captures`: what a person invoices by hand, and what is refused with a name."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -125,3 +125,20 @@ def test_an_erasure_removes_the_descriptions_and_waits_for_what_is_not_invoiced(
     with service.engine.connect() as connection:
         found = connection.execute(text("SELECT DISTINCT description FROM billing.invoiced_captures")).scalars().all()
     assert found == ["(erased)"]
+
+
+def test_one_capture_is_invoiced_by_hand_at_once_or_with_its_period(service: Service, run: Run) -> None:
+    capture, other, customer = service.captured_one(), service.captured_one(), service.customer()
+    words = ("--customer", customer, "--description", "Order 42", "--actor", "ada")
+    at_once = ("invoice", "capture", capture, *words, "--at-once", "--json")
+    asked = run(*at_once).json
+    assert asked["id"].startswith("inv_")
+    assert service.settle(asked["id"]) == ["paid"]
+    assert run(*at_once, "--wait").json["state"] == "paid"
+    later = ("invoice", "capture", other, *words)
+    assert run(*later, "--json").json == {"capture_id": other, "invoice_id": None, "new": True}
+    assert run(*later).out == f"{other}: on the invoice of its period, once that is over; asked for before\n"
+    assert "--wait goes with --at-once" in run(*later, "--wait").err.replace("\n", " ")
+    assert "Order 41" not in run("invoice", "capture", capture, *words[:3], "Order 41", "--at-once", "--actor", "a").err
+    audited = [row["command"] for row in run("audit", "--json").json]
+    assert audited == ["invoice capture"] * len(audited) != []

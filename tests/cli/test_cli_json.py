@@ -167,6 +167,7 @@ ELSEWHERE = {
     "differences show": "tests/reconciliation/test_cli_reconcile.py",
     "erase customer": "tests/cli/test_cli_erase.py",
     **dict.fromkeys(("export archive", "export ours", "export stripe", "prove"), "tests/cli/test_cli_prove.py"),
+    "invoice capture": "tests/cli/test_cli_invoice_captures.py",
     "invoice captures": "tests/cli/test_cli_invoice_captures.py",
     "invoice credit": "tests/cli/test_cli_credit_notes.py",
     "invoice preview": "tests/cli/test_cli_invoice_file.py",
