@@ -255,13 +255,14 @@ OPERATION = Operation(
     rule_out=rule_out,
     unfit=unfit,
     reopen=reopen,
-    compensation=Compensation("nothing here: void it, or issue a credit note, in Stripe's dashboard"),
+    compensation=Compensation("nothing by itself: billing.void_invoice before it is paid, and a refund of it after that"),
     afterwards={
         InvoiceState.PAID: Afterwards("nothing: it is paid"),
         InvoiceState.VOIDED: Afterwards("nothing: it cannot be paid any more"),
         InvoiceState.UNCOLLECTIBLE: Afterwards("nothing here: what is paid after all, is observed"),
         InvoiceState.UNPAID: Afterwards(
-            "nothing here: it is not charged again by itself; the customer pays it on Stripe's page, which is observed"
+            "nothing by itself: the customer pays it on Stripe's page, which is observed; or charge it again, or void it",
+            "billing invoice pay {id} --request-id REQUEST",
         ),
         InvoiceState.REFUSED: Afterwards(
             "once what the reason names is corrected: a new draft is made under a new key",
