@@ -255,13 +255,15 @@ OPERATION = Operation(
     rule_out=rule_out,
     unfit=unfit,
     reopen=reopen,
-    compensation=Compensation("nothing by itself: billing.void_invoice before it is paid, and a refund of it after that"),
+    compensation=Compensation(
+        "nothing by itself: billing.void_invoice before it is paid, and a refund of it after that"
+    ),
     afterwards={
         InvoiceState.PAID: Afterwards("nothing: it is paid"),
         InvoiceState.VOIDED: Afterwards("nothing: it cannot be paid any more"),
         InvoiceState.UNCOLLECTIBLE: Afterwards("nothing here: what is paid after all, is observed"),
         InvoiceState.UNPAID: Afterwards(
-            "nothing by itself: the customer pays it on Stripe's page, which is observed; or charge it again, or void it",
+            "charges it again, once; or the customer pays it on Stripe's page, which is observed",
             "billing invoice pay {id} --request-id REQUEST",
         ),
         InvoiceState.REFUSED: Afterwards(
