@@ -266,6 +266,15 @@ class Service:
                 **more,
             ).refund_id
 
+    def ask_for_invoice_of_capture(self, capture: str, customer: str, **more: Any) -> str:
+        """At once, on an invoice of its own."""
+        with database.transaction(self.engines["application"]) as session:
+            receipt = billing.invoice_capture(
+                session, capture=capture, customer=customer, description="an order", when="at_once", **more
+            )
+        assert receipt.invoice_id is not None
+        return receipt.invoice_id
+
     def ask_for_refund_of_invoice(self, invoice: str, **more: Any) -> str:
         self._asked += 1
         with database.transaction(self.engines["application"]) as session:

@@ -4,7 +4,7 @@
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ class Case:
     calls: Sequence[str] = (CREATE, ADD_LINES, FINALIZE, SEND)
     never: Sequence[str] = ()
     takes_long: bool = False
+    ask: Callable[..., str] = Service.ask_for_invoice
 
 
 def told_without_a_gap(service: Service, operation: str) -> None:
@@ -98,6 +99,26 @@ def _declined_once(service: Service, operation: str) -> None:
     failed = service.read_list("/v1/events", type="invoice.payment_failed")
     at_stripe = service.row(Invoice, operation).stripe_invoice
     assert len([each for each in failed if each["data"]["object"]["id"] == at_stripe]) == 1
+
+
+def _captured(service: Service) -> Mapping[str, Any]:
+    captures = [service.ask_for_capture(intent) for intent in service.intents(CAPTURES)]
+    assert set(service.settle(*captures)) == {"captured"}
+    return {"customer": service.customer(), "captures": iter(captures)}
+
+
+CAPTURES = 100
+"""More than any run has deaths."""
+
+
+def _of_a_capture(service: Service, customer: str, captures: Iterator[str]) -> str:
+    return service.ask_for_invoice_of_capture(next(captures), customer)
+
+
+def _asks_for_nothing(service: Service, operation: str) -> None:
+    one_invoice(service, operation, ends={"invoice.sent": 0, "invoice.paid_out_of_band": 1}, total=1999)
+    at_stripe = service.row(Invoice, operation).stripe_invoice
+    assert service.read_list("/v1/invoice_payments", invoice=at_stripe, status="paid") == []
 
 
 def _without_an_address(service: Service) -> Mapping[str, Any]:
@@ -174,6 +195,15 @@ CASES = (
         _declined_once,
         calls=(CREATE, ADD_LINES, FINALIZE, PAY),
         never=(SEND,),
+    ),
+    Case(
+        "invoice of what was captured",
+        _captured,
+        "paid",
+        _asks_for_nothing,
+        calls=(CREATE, ADD_LINES, FINALIZE, PAY),
+        never=(SEND,),
+        ask=_of_a_capture,
     ),
     Case("invoice that Stripe refuses", _without_an_address, "refused", _refused, calls=(CREATE,), never=(FINALIZE,)),
 )

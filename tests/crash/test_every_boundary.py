@@ -95,7 +95,7 @@ def test_a_worker_killed_at_any_boundary_of_an_invoice_leaves_one_as_asked_or_no
     arguments = case.prepare(service)
 
     def ask() -> str:
-        return service.ask_for_invoice(**arguments)
+        return case.ask(service, **arguments)
 
     some = case.takes_long and not ALL
     died = dict(_die_here_and_there(service, ask, len(case.calls)) if some else _die_everywhere(service, ask))
