@@ -89,6 +89,8 @@ class Asking:
         self.parts: dict[str, list[int]] = {}
         """By payment intent, the parts that are captured of it."""
         self.runs: list[str] = []
+        self.of_captures: list[str] = []
+        """Invoices of what was captured: they are paid already."""
         self.emails: list[str] = []
         """They end as sent, or it is known that nobody knows."""
 
@@ -102,6 +104,7 @@ class Asking:
         intents = service.intents(self._rng.randint(1, 8))
         self.ends |= {service.ask_for_capture(intent): "captured" for intent in intents}
         self.ends[service.ask_for_invoice(next(self._customers))] = "sent"
+        self._invoice_of_capture(service.ask_for_capture(service.intents()[0]))
         charged = service.ask_for_invoice(next(self._payers), collect=billing.ChargeAutomatically())
         self.ends[charged] = "paid"
         self._refund_of_invoice()
@@ -111,6 +114,12 @@ class Asking:
         self.emails.append(ask_for_email(service, next(self._customers)))
         if not self.runs or self._rng.random() < SCHEDULED:
             self.run(self._rng.choice(SCHEDULES))
+
+    def _invoice_of_capture(self, capture: str) -> None:
+        """It waits until the capture is over, and asks nobody for money."""
+        invoice = self._service.ask_for_invoice_of_capture(capture, next(self._customers))
+        self.of_captures.append(invoice)
+        self.ends |= {capture: "captured", invoice: "paid"}
 
     def run(self, schedule: Schedule) -> None:
         with database.transaction(self._service.engines["operator"]) as session:
@@ -143,7 +152,7 @@ class Asking:
         return [each for each in self.ends if each.startswith(f"{kind}_")]
 
     def charged(self) -> list[str]:
-        return [each for each in self.of("inv") if self.ends[each] == "paid"]
+        return [each for each in self.of("inv") if self.ends[each] == "paid" and each not in self.of_captures]
 
 
 class Processes:
