@@ -248,7 +248,9 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
     "invoiced_captures": {
         "application": May(see=_all("invoiced_captures"), write=_ASKED_OF_A_CAPTURE),
         "relay": May(
-            see=_these("capture_id account currency at_once asked_at captured_at period_end invoice_id left_out")
+            see=_these(
+                "capture_id account currency at_once asked_at captured_at period_start period_end invoice_id left_out"
+            )
         ),
         "worker": May(see=_all("invoiced_captures"), change=_WALK_OF_A_CAPTURE),
         # A description may name a person.
