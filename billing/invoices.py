@@ -176,7 +176,7 @@ def _shown(session: Session, row: Invoice) -> dict[str, Any]:
         "attempts": row.attempts,
         "lines": list(lines),
         # Of those that were captured: what paid each line.
-        "captures": list(session.scalars(captures)),
+        "captures": list(session.scalars(captures)) or None,
     }
 
 
