@@ -11,8 +11,8 @@ while others read and write. A function is replaced, by which facts of invoices 
 
 from alembic import op
 
-revision = "0052"
-down_revision = "0055"
+revision = "0054"
+down_revision = "0053"
 branch_labels = None
 depends_on = None
 

@@ -9,8 +9,8 @@ writers for milliseconds, and gives up after 2 s of waiting for that: run it aga
 
 from alembic import op
 
-revision = "0056"
-down_revision = "0061"
+revision = "0057"
+down_revision = "0056"
 branch_labels = None
 depends_on = None
 

@@ -11,8 +11,8 @@ leaves their facts to a newer relay; an archiver from before migration 0058 woul
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0062"
-down_revision = "0057"
+revision = "0061"
+down_revision = "0060"
 branch_labels = None
 depends_on = None
 

@@ -6,8 +6,8 @@ it must be written in that transaction. Old rows: none change. How long it may l
 
 from alembic import op
 
-revision = "0061"
-down_revision = "0060"
+revision = "0056"
+down_revision = "0055"
 branch_labels = None
 depends_on = None
 

@@ -8,8 +8,8 @@ older than this version.
 
 from alembic import op
 
-revision = "0057"
-down_revision = "0053"
+revision = "0060"
+down_revision = "0059"
 branch_labels = None
 depends_on = None
 

@@ -10,8 +10,8 @@ for every row, and two small indexes, to a table that is new in this version.
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0060"
-down_revision = "0052"
+revision = "0055"
+down_revision = "0054"
 branch_labels = None
 depends_on = None
 

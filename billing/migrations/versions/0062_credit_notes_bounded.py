@@ -7,8 +7,8 @@ fulfill them: nothing was credited. An older version needs nothing.
 
 from alembic import op
 
-revision = "0063"
-down_revision = "0062"
+revision = "0062"
+down_revision = "0061"
 branch_labels = None
 depends_on = None
 

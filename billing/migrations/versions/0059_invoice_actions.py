@@ -10,7 +10,7 @@ by which facts of what ended long ago leave Postgres.
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0053"
+revision = "0059"
 down_revision = "0058"
 branch_labels = None
 depends_on = None

@@ -11,7 +11,7 @@ columns, and constraints that are not checked; this changes only the catalog. Th
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0054"
+revision = "0052"
 down_revision = "0051"
 branch_labels = None
 depends_on = None

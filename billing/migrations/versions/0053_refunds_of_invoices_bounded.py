@@ -7,8 +7,8 @@ fulfill them: refunds of captures, and invoices of which nothing was given back.
 
 from alembic import op
 
-revision = "0055"
-down_revision = "0054"
+revision = "0053"
+down_revision = "0052"
 branch_labels = None
 depends_on = None
 
