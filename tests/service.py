@@ -422,9 +422,11 @@ class Service:
         with database.transaction(self.engine) as session:
             return session.get_one(table, entity_id)
 
-    def states_of_work(self) -> Counter[str]:
+    def states_of_work(self, *queues: str) -> Counter[str]:
+        """Of all work, or of these queues."""
+        wanted = select(Work.state).where(Work.queue.in_(queues)) if queues else select(Work.state)
         with database.transaction(self.engine) as session:
-            return Counter(session.scalars(select(Work.state)))
+            return Counter(session.scalars(wanted))
 
     def how_they_stand(self, entity_ids: Iterable[str]) -> dict[tuple[object, ...], int]:
         """How many pieces of their work are in which state, at which step, and why."""

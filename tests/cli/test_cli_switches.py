@@ -101,7 +101,7 @@ def test_the_statement_counts_every_operation_in_the_scopes_that_python_gives_it
     asked.append(service.ask_for_refund(service.captured_one()))
     sent = service.ask_for_invoice()
     assert service.settle(sent) == ["sent"]
-    asked.append(service.act_on(sent, "void_invoice"))
+    asked += [service.credit(sent, 100), service.act_on(sent, "void_invoice")]
     asked.append(ask_for_email(service, "cus_1"))
     asked += finalized(service)
     with database.transaction(service.engines["operator"]) as session:

@@ -16,6 +16,8 @@ from billing.request_ids import digest_of
 from billing.states import WorkState
 from billing.tables.entities import Capture, Invoice
 
+QUEUES = ("captures", "invoices")
+"""An invoice that was made again may also have its document fetched again, by another queue."""
 KNOWN_BY = pytest.mark.parametrize("archived", [True, False], ids=["the archive", "Stripe alone"])
 
 
@@ -84,9 +86,9 @@ def recover(run: Run) -> None:
 def all_is_done(service: Service) -> None:
     def turn() -> bool:
         service.relay.round()
-        for queue in ("captures", "invoices"):
+        for queue in QUEUES:
             service.work_off(queue)
-        return set(service.states_of_work()) == {WorkState.DONE}
+        return set(service.states_of_work(*QUEUES)) == {WorkState.DONE}
 
     eventually(turn, "all work is done")
 

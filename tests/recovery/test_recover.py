@@ -23,9 +23,13 @@ def ask_and_settle(service: Service, count: int) -> list[str]:
     return captures
 
 
+QUEUES = ("captures", "invoices")
+"""Documents of what was made again are fetched again, by a queue of their own."""
+
+
 def turn(service: Service) -> None:
     service.relay.round()
-    for queue in ("captures", "invoices"):
+    for queue in QUEUES:
         service.work_off(queue)
 
 
@@ -90,7 +94,7 @@ def test_what_moved_in_the_gap_is_known_again_and_nothing_is_repeated(
     released = run("recover", "--release", "--reason", "nothing differs, INC-17")
     assert released.status == 0, released.err
     assert pulled(run) == []
-    eventually(lambda: turn(service) or set(service.states_of_work()) == {WorkState.DONE}, "all work is done")
+    eventually(lambda: turn(service) or set(service.states_of_work(*QUEUES)) == {WorkState.DONE}, "all work is done")
     assert Counter(effect["id"] for effect in service.effects("capture")) == taken
     assert len(service.posts("")) == sent
     for each in every:
@@ -153,7 +157,7 @@ def test_voids_that_were_forgotten_are_known_again_and_none_is_sent_twice(
     assert service.row(Void, archived).request_id == before[archived].request_id
     assert service.row(Void, lost).request_id == f"recovered:{lost}", "a cancel says nothing of it"
     assert run("recover", "--release", "--reason", "INC-18").status == 0
-    eventually(lambda: turn(service) or set(service.states_of_work()) == {WorkState.DONE}, "all work is done")
+    eventually(lambda: turn(service) or set(service.states_of_work(*QUEUES)) == {WorkState.DONE}, "all work is done")
     assert Counter(each["id"] for each in service.effects("payment_intent.canceled")) == canceled
     assert len(service.posts("")) == sent
     with pytest.raises(billing.AuthorizationTaken, match=lost):
