@@ -25,9 +25,22 @@ UNION ALL
 SELECT i.id, i.stripe_invoice, coalesce(i.reckoned_minor, i.total_minor), i.currency,
        i.state || ' here; Stripe does not list ' || coalesce(i.stripe_invoice, 'an invoice of it')
   FROM billing.invoices AS i
- WHERE i.id = ANY (:subjects) AND i.state IN ('sent', 'unpaid', 'paid', 'uncollectible', 'voided') AND i.requested_at >= :covered_from
-   AND i.state_since < :until
+ WHERE i.id = ANY (:subjects) AND i.state IN ('sent', 'unpaid', 'paid', 'uncollectible', 'voided') AND i.state_since < :until
+   -- The list in which it would be, whichever list is compared now.
+   AND i.requested_at >= (SELECT l.covered_from FROM billing.stripe_cursors AS l
+                           WHERE l.account = coalesce(i.account, 'own') AND l.list = 'invoices')
    AND NOT EXISTS (SELECT FROM billing.stripe_records AS r WHERE r.id = i.stripe_invoice)
+UNION ALL
+-- At Stripe what is paid stays paid. What is still open there must have been read well after it was paid here: Stripe
+-- lists an invoice by when it was made, and is not asked about it again.
+SELECT i.id, i.stripe_invoice, r.amount_minor, r.currency,
+       i.state || ' here; ' || r.state || ' at Stripe, ' || r.amount_minor || ' ' || r.currency
+  FROM billing.invoices AS i
+  JOIN billing.stripe_records AS r ON r.operation_id = i.id AND i.stripe_invoice IN (r.id, r.source)
+ WHERE i.id = ANY (:subjects) AND i.state = 'paid' AND i.state_since < :until
+   AND (r.object IN ('invoice', 'event') AND r.state = 'void'
+        OR r.object = 'invoice' AND r.state IN ('open', 'uncollectible')
+           AND r.seen_at > i.state_since + interval '1 minute')
 UNION ALL
 SELECT n.id, n.stripe_credit_note, n.amount_minor, n.currency,
        n.state || ' here; Stripe does not list ' || coalesce(n.stripe_credit_note, 'a credit note of it')
@@ -58,6 +71,16 @@ SELECT i.id, r.id, r.amount_minor, r.currency,
   FROM billing.invoices AS i
   JOIN billing.stripe_records AS r ON r.operation_id = i.id AND r.object = 'invoice' AND r.state IN ('open', 'paid')
  WHERE i.id = ANY (:subjects) AND i.state = 'refused'
+UNION ALL
+-- As in `missing_there`: what is void stays void, and what is open must have been read well after it ended here.
+SELECT i.id, i.stripe_invoice, r.amount_minor, r.currency,
+       i.state || ' here; ' || r.state || ' at Stripe, ' || r.amount_minor || ' ' || r.currency
+  FROM billing.invoices AS i
+  JOIN billing.stripe_records AS r ON r.operation_id = i.id AND i.stripe_invoice IN (r.id, r.source)
+ WHERE i.id = ANY (:subjects)
+   AND (i.state = 'voided' AND r.object IN ('invoice', 'event') AND r.state = 'paid'
+        OR (i.state = 'voided' AND r.state = 'uncollectible' OR i.state IN ('voided', 'uncollectible') AND r.state = 'open')
+           AND r.object = 'invoice' AND r.seen_at > i.state_since + interval '1 minute')
 UNION ALL
 SELECT n.id, r.id, r.amount_minor, r.currency,
        n.state || ' here; ' || r.amount_minor || ' ' || r.currency || ' credited in its name at Stripe'
@@ -158,6 +181,17 @@ SELECT i.id, r.id, r.amount_minor, r.currency,
   JOIN billing.stripe_records AS r
        ON r.operation_id = i.id AND r.object = 'invoice' AND r.state IN ('paid', 'void', 'uncollectible')
  WHERE i.id = ANY (:subjects) AND i.state NOT IN ('sent', 'unpaid', 'paid', 'uncollectible', 'voided', 'refused')
+UNION ALL
+-- It only goes forward, so an older record that says more than our row is as good as the newest.
+(SELECT DISTINCT ON (i.id) i.id, i.stripe_invoice, r.amount_minor, r.currency,
+        i.state || ' here; ' || r.state || ' at Stripe, ' || r.amount_minor || ' ' || r.currency
+   FROM billing.invoices AS i
+   JOIN billing.stripe_records AS r
+        ON r.operation_id = i.id AND i.stripe_invoice IN (r.id, r.source) AND r.object IN ('invoice', 'event')
+  WHERE i.id = ANY (:subjects)
+    AND (i.state IN ('sent', 'unpaid') AND r.state IN ('paid', 'void', 'uncollectible')
+         OR i.state = 'uncollectible' AND r.state IN ('paid', 'void'))
+  ORDER BY i.id, r.created_at DESC)
 UNION ALL
 SELECT n.id, r.id, r.amount_minor, r.currency,
        n.state || ' here; ' || coalesce(r.state, 'made') || ' at Stripe, ' || r.amount_minor || ' ' || r.currency

@@ -88,6 +88,8 @@ class Comparison:
     def _subjects(self, begin: datetime, end: datetime) -> Iterator[str]:
         shown = self.transact(partial(self._shown_or_open, begin=begin, end=end))
         yield from shown
+        if not self.listed.whole:
+            return
         after, last = self.transact(
             lambda session: (tables.first_fact(session, begin), tables.first_fact(session, end))
         )
@@ -103,6 +105,7 @@ class Comparison:
             "own": [*(OPERATIONS[kind].prefix for kind in self.listed.kinds), *self.listed.of_nobody],
             "known": [operation.prefix for operation in OPERATIONS.values()],
             "others": self.listed is LEDGER,
+            "whole": self.listed.whole,
         }
         return set(statements.run(session, SQL["shown_or_open"], **values).scalars())
 

@@ -27,12 +27,14 @@ SELECT p.id, o.id AS subject
 -- over the payment intent to the charge that names our capture: that is dated when it was authorized. The source of a
 -- credit note is its invoice, which is another operation. `known`: what ids
 -- of ours begin with; `own`: those that this list is compared with. The ledger also says what is not known at all.
+-- `whole`: False for events alone.
 SELECT DISTINCT subject
   FROM (SELECT CASE e.object WHEN 'credit_note' THEN e.operation_id
                               ELSE coalesce(s.operation_id, e.operation_id) END AS subject
           FROM billing.stripe_records AS e
           LEFT JOIN billing.stripe_records AS s ON s.id = e.source
          WHERE e.account = :account AND e.created_at >= :since AND e.created_at < :until
+           AND (e.object = 'event') <> CAST(:whole AS boolean)
          UNION ALL
         SELECT g.operation_id
           FROM billing.stripe_records AS e
@@ -47,10 +49,10 @@ SELECT DISTINCT subject
          WHERE n.account = :account AND n.created_at >= :since AND n.created_at < :until AND n.object = 'credit_note'
            AND n.operation_id IS NULL
          UNION ALL
-        SELECT d.subject FROM billing.differences AS d WHERE d.state = 'open' AND d.account = :account
+        SELECT d.subject FROM billing.differences AS d WHERE d.state = 'open' AND d.account = :account AND CAST(:whole AS boolean)
          UNION ALL
         SELECT r.operation_id FROM billing.idempotency_records AS r
-         WHERE r.concluded_at IS NULL AND coalesce(r.account, 'own') = :account) AS subjects
+         WHERE r.concluded_at IS NULL AND coalesce(r.account, 'own') = :account AND CAST(:whole AS boolean)) AS subjects
  WHERE split_part(subject, '_', 1) = ANY (:own)
     OR CAST(:others AS boolean) AND split_part(subject, '_', 1) <> ALL (:known);
 

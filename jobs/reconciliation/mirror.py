@@ -4,8 +4,8 @@ The ledger (balance transactions) is the list that leads: money cannot move at S
 dated when the money moves, not when its charge was authorized. Each entry comes with its charge, refund or payout, and
 with the payment intent, whose metadata names our operation. What moves no money has lists of its own: invoices that are
 only sent, and authorizations that were canceled. Of those the events are read, because an event is dated when it
-happened, and names the key of the call that did it; a payment intent is listed by when it was made. Credit notes are
-listed by themselves, too: most of them move no money.
+happened, and names the key of the call that did it; a payment intent is listed by when it was made. So is an invoice,
+which may end weeks later: its end is read from events, too. Credit notes are listed by themselves: most move no money.
 
 A window of at most a day is read from its newest object to its oldest, because that is how Stripe lists; then the next
 begins. It begins `OVERLAP` before the end of the last one, because Stripe may date an entry before it shows it.
@@ -49,7 +49,8 @@ Row = dict[str, Any]
 class Listed:
     """One of Stripe's lists. `kinds`: the operations that are compared with it. `rows`: the records that one item of it
     holds. `kept`: Stripe lists nothing that is older; None: it lists everything. `of_nobody`: what the ids of its own
-    objects begin with, if one that names no operation is compared, too."""
+    objects begin with, if one that names no operation is compared, too. `whole`: False of
+    events, if another list is the one with which all operations of these kinds are compared."""
 
     name: str
     path: str
@@ -58,6 +59,7 @@ class Listed:
     rows: Callable[[Json], Iterator[Row]]
     kept: timedelta | None = None
     of_nobody: tuple[str, ...] = ()
+    whole: bool = True
 
     def reaches(self, since: datetime, now: datetime) -> datetime:
         """From when on it can be read, if it is wanted since then."""
@@ -99,6 +101,17 @@ def of_credit_note(item: Json) -> Iterator[Row]:
     yield _record(item, "credit_note", amount_minor=item.get("amount"), source=item.get("invoice"))
 
 
+def of_invoice_end(item: Json) -> Iterator[Row]:
+    """The event itself, dated when it happened: how the invoice `source` stood then. It stands in a row of its own, for
+    events are listed from the newest to the oldest, and an older one must not change what the invoice is shown as."""
+    data = item.get("data")
+    invoice = data.get("object") if isinstance(data, Mapping) else None
+    if isinstance(invoice, Mapping) and isinstance(invoice.get("id"), str):
+        happened = {"id": item["id"], "created": item.get("created"), "livemode": item.get("livemode")}
+        about = {"type": item.get("type"), "amount_minor": invoice.get("total"), "payment_intent": None}
+        yield _record({**invoice, **happened}, "event", source=invoice["id"], **about)
+
+
 def of_cancellation(item: Json) -> Iterator[Row]:
     """The payment intent that an event says was canceled, and whose key did it."""
     data = item.get("data")
@@ -117,11 +130,15 @@ LEDGER = Listed(
     of_entry,
 )
 INVOICES = Listed("invoices", "/v1/invoices", {}, ("invoice",), of_invoice)
+ENDS = ["invoice.paid", "invoice.voided", "invoice.marked_uncollectible"]
+INVOICE_ENDS = Listed(
+    "invoice_ends", "/v1/events", {"types": ENDS}, ("invoice",), of_invoice_end, EVENTS_KEPT, whole=False
+)
 CREDIT_NOTES = Listed("credit_notes", "/v1/credit_notes", {}, ("credit_note",), of_credit_note, of_nobody=("cn",))
 CANCELLATIONS = Listed(
     "cancellations", "/v1/events", {"types": ["payment_intent.canceled"]}, ("void",), of_cancellation, EVENTS_KEPT
 )
-LISTS = (LEDGER, INVOICES, CREDIT_NOTES, CANCELLATIONS)
+LISTS = (LEDGER, INVOICES, INVOICE_ENDS, CREDIT_NOTES, CANCELLATIONS)
 
 
 class Mirror:
