@@ -4,12 +4,13 @@
 -- parameters: until
 -- columns: state text, age text, account text, currency text?, invoices int, minor money?
 -- The age counts from when an invoice got its number; before that, from its request. `paid`: a credit balance paid it at
--- once, or a webhook said later that the customer did. Without webhooks that is not known here: Stripe's reports say it.
+-- once, or Stripe showed later that the customer did. Which of them wait for money: `invoices_not_paid`.
 WITH life AS (
     SELECT entity_id,
            arg_max(split_part(topic, '.', 2), entity_version)
                FILTER (WHERE topic IN ('invoice.requested', 'invoice.drafted', 'invoice.lines_added', 'invoice.lines_differ',
-                                       'invoice.finalized', 'invoice.sent', 'invoice.paid', 'invoice.refused',
+                                       'invoice.finalized', 'invoice.sent', 'invoice.unpaid', 'invoice.paid',
+                                       'invoice.uncollectible', 'invoice.voided', 'invoice.refused',
                                        'invoice.reopened')) AS newest,
            max(number) IS NOT NULL AS has_number,
            coalesce(min(happened_at) FILTER (WHERE topic = 'invoice.finalized'), min(happened_at)) AS begins,

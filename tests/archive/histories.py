@@ -291,6 +291,10 @@ class History:
                     number = self._number(account, customer)
                     row.tell("finalized", number=number, **money)
                 case "finalized" if rng.random() < 0.2:
+                    if random.Random(f"{self.seed} {row.id} charged").random() < 0.5:
+                        row.tell("unpaid", number=number, why="card_declined", **money)
+                        self._end_invoice(row, {**money, "number": number})
+                        return
                     row.tell("paid", number=number, **money)
                     return
                 case "finalized" if rng.random() < 0.8:
@@ -302,6 +306,22 @@ class History:
                         return
                     row.tell("reopened", actor=rng.choice(PEOPLE), **({"number": number} if new else {}))
                     row.become("finalized" if number else "requested")
+        self._end_invoice(row, {**money, "number": number})
+
+    def _end_invoice(self, row: Row, about: dict[str, Any]) -> None:
+        """What becomes of one that was sent. It has numbers of its own, so that what else is told stays as it was."""
+        rng = random.Random(f"{self.seed} {row.id}")
+
+        def tell(topic: str, **more: Any) -> None:
+            row.tell(topic, at=row.at + timedelta(hours=rng.randrange(1, 900)), **about, **more)
+
+        if rng.random() < 0.3:
+            part = about["minor"] // 3
+            tell("partly_paid", paid_minor=part)
+            if rng.random() < 0.5:
+                tell("partly_paid", paid_minor=2 * part)
+        for end in rng.choice(((), (), ("paid",), ("voided",), ("uncollectible",), ("uncollectible", "paid"))):
+            tell(end)
 
     def _number(self, account: str | None, customer: int) -> str:
         """Somebody else may have taken some; once in a while one is given twice, which must never be."""

@@ -623,7 +623,10 @@ def test_invoices_by_state_and_age(check: Check) -> None:
             "lines_differ",
             "finalized",
             "sent",
+            "unpaid",
             "paid",
+            "uncollectible",
+            "voided",
             "refused",
             "reopened",
         )
@@ -715,6 +718,39 @@ def test_what_was_captured_and_not_invoiced(check: Check) -> None:
             yield (fact.happened_at, account, *said)
 
     check("captured_not_invoiced", expected)
+
+
+def test_which_invoices_are_not_paid_and_what_was_paid_and_credited_of_them(check: Check) -> None:
+    def expected(q: Asked) -> Iterable[tuple[Any, ...]]:
+        credited: dict[str, int] = defaultdict(int)
+        for life in lives(q.before, "credit_note").values():
+            told = {fact.what: fact for fact in life}
+            if "issued" in told and "voided" not in told:
+                credited[told["issued"].invoice] += told["issued"].minor
+        rows = []
+        for key, life in lives(q.before, "invoice").items():
+            issued = [fact for fact in life if fact.what == "finalized"]
+            if not issued:
+                continue
+            begun = issued[0].happened_at
+            state, since, why = "open", begun, None
+            for fact in life:
+                match fact.what:
+                    case "unpaid" | "uncollectible" | "voided" | "refused" | "paid":
+                        state, since, why = fact.what, fact.happened_at, fact.why
+                    case "finalized" | "sent" | "reopened":
+                        state, since, why = "open", begun, None
+            if state == "paid":
+                continue
+            account = next((f.account for f in life if f.account), "own" if request_of(life) else "unknown")
+            about = [next((getattr(f, k) for f in life if getattr(f, k)), None) for k in ("number", "customer")]
+            days = (q.as_of - since) // timedelta(days=1)
+            paid = max((fact.paid_minor for fact in life if fact.what == "partly_paid"), default=0)
+            money = issued[-1].currency, issued[-1].minor, paid, credited[key]
+            rows.append((begun, account, key, *about, state, since, days, *money, why))
+        return sorted(rows, key=lambda row: (row[0], row[2]))
+
+    check("invoices_not_paid", expected, without="since")
 
 
 def test_to_which_customers_most_was_invoiced(check: Check) -> None:
