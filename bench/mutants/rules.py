@@ -52,6 +52,7 @@ CHARGED = "tests/moves/test_invoices_charged.py"
 HISTORIES = "tests/observing/test_invoice_histories.py"
 AMOUNTS = "tests/face/test_invoice_amounts.py"
 CAPTURED = "tests/invoicing/test_invoice_captures.py"
+NOTES = "tests/crash/test_credit_notes.py"
 PERIODS = "tests/invoicing/test_period_invoices.py"
 
 RULES = (
@@ -560,14 +561,14 @@ RULES = (
         "billing/invoice_actions.py",
         "if of.disputed or not INVOICE.is_final(of.state):",
         "if of.disputed and not INVOICE.is_final(of.state):",
-        ACTIONS,
+        f"{INVOICE}::test_an_action_waits_for_each_open_call_of_its_invoice_and_for_each_state_that_is_not_over",
     ),
     Rule(
         "an action waits for an earlier one of the same invoice",
         "billing/invoice_actions.py",
         "if of.earlier is not None:",
         "if of.earlier is None:",
-        ACTIONS,
+        f"{INVOICE}::test_an_action_waits_for_each_open_call_of_its_invoice_and_for_each_state_that_is_not_over",
     ),
     Rule(
         "what the invoice's row shows to be impossible is not asked for at Stripe",
@@ -589,6 +590,21 @@ RULES = (
         "        return _receipt(before, new=False)\n    if of.number",
         "        pass\n    if of.number",
         ACTIONS,
+    ),
+    # Credit notes.
+    Rule(
+        "that no credit note is listed proves nothing",
+        "billing/credit_note_steps.py",
+        'LookResult(Learned.UNPROVABLE, why="no_credit_note_of_ours")',
+        'LookResult(Learned.ABSENT, why="no_credit_note_of_ours")',
+        f"{NOTES}::test_a_note_whose_outcome_is_unknown_is_never_repeated_under_a_new_key_by_a_machine",
+    ),
+    Rule(
+        "two credit notes in the name of one are a conflict",
+        "billing/credit_note_steps.py",
+        "    if len(ours) > 1:",
+        "    if len(ours) > 2:",
+        f"{NOTES}::test_two_notes_of_ours_at_stripe_need_a_decision",
     ),
     Rule(
         "while a call is open, what was noticed makes its look due and does nothing else",

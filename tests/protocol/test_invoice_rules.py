@@ -19,7 +19,7 @@ from test_answers import INVOICE, invoice, invoice_row, line, loaded_invoice, re
 from test_steps import looked, page
 
 import billing
-from billing import invoices
+from billing import invoice_actions, invoices
 from billing.currencies import CURRENCIES
 from billing.duplicate_drafts import list_duplicates
 from billing.gateway import encode
@@ -35,6 +35,7 @@ from billing.learned import Learned
 from billing.states import InvoiceState
 from billing.steps import LoadedOperation
 from billing.tables.entities import MAX_LINES, Invoice, InvoiceLine
+from billing.tables.invoice_actions import InvoiceAction
 from billing.timing import PRODUCTION
 
 DUE = billing.SendInvoice(days_until_due=14)
@@ -330,3 +331,24 @@ def test_what_older_workers_would_send_otherwise_is_of_the_second_version() -> N
     assert wanted_invoice([billing.Line("a", billing.Money(1, "EUR"), tax_rates=["txr_1"])], DUE).needs_newer_workers
     due = billing.SendInvoice(due_date=datetime(2027, 1, 1, tzinfo=UTC))
     assert wanted_invoice(lines, due).needs_newer_workers
+
+
+# What is done with an invoice on request.
+
+
+@pytest.mark.parametrize(
+    ("state", "disputed", "earlier", "waits_for"),
+    [
+        (InvoiceState.SENT, False, None, None),
+        (InvoiceState.SENT, True, None, "inv_1"),
+        (InvoiceState.FINALIZED, False, None, "inv_1"),
+        (InvoiceState.FINALIZED, True, "iac_1", "inv_1"),
+        (InvoiceState.SENT, False, "iac_1", "iac_1"),
+    ],
+)
+def test_an_action_waits_for_each_open_call_of_its_invoice_and_for_each_state_that_is_not_over(
+    state: InvoiceState, disputed: bool, earlier: str | None, waits_for: str | None
+) -> None:
+    of = invoice_actions.InvoiceOfAction("inv_1", state, disputed, earlier)
+    loaded = LoadedOperation(InvoiceAction(id="iac_2", state="requested"), [], "wrk_1", "invoices", [of])
+    assert invoice_actions.comes_after(loaded) == waits_for
