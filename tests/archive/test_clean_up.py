@@ -345,5 +345,5 @@ def test_whatever_an_operator_may_reopen_is_kept_for_ever() -> None:
         for each in operation.table.life.transitions
         if operation.reopen is not None and each.who == OPERATOR and operation.table.life.is_final(each.start)
     }
-    assert reopened == {("invoice", "refused")}
+    assert reopened == {("invoice", "refused"), ("document", "refused")}
     assert [state for state in reopened if retention.KEPT[state[0]][state[1]] is not None] == []

@@ -198,7 +198,7 @@ def test_every_good_row_goes_its_way_and_every_bad_one_has_its_end(service: Serv
     @example([])
     def tried(rows: list[dict[str, Any]]) -> None:
         # An example that is tried again finds the database as it was.
-        service.execute(f"TRUNCATE {WRITTEN}")
+        service.execute(f"TRUNCATE {WRITTEN} CASCADE")
         with structlog.testing.capture_logs() as lines:
             before = service.ask_for_capture()
             taken = [row for row in rows if write(service, row)]

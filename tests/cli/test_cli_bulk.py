@@ -367,7 +367,7 @@ class Deaths:
     def carry_out(self, *deaths: int) -> int:
         """From the beginning: one process after the other dies there, and another does the rest. Returns how many died:
         the last may have come to the end instead."""
-        self._service.execute("TRUNCATE billing.captures, billing.refunds, billing.facts, billing.bulks")
+        self._service.execute("TRUNCATE billing.captures, billing.refunds, billing.facts, billing.bulks CASCADE")
         died = 0
         for after in deaths:
             if not self._dies(after):

@@ -386,6 +386,8 @@ def test_the_catalog_names_owner_purpose_volume_and_last_use_of_every_contract_a
         *("take_capture:1", "take_capture:2", "observe_capture:1", "void_authorization:1", "observe_void:1"),
         *("make_refund:1", "observe_refund:1", "issue_invoice:1", "observe_invoice:1", "probe_provider:1"),
         *("make_refund:2", "make_refund:3", "issue_invoice:2", "send_email:1", "store_document:1"),
+        *("observe_email:1", "issue_credit_note:1", "observe_credit_note:1"),
+        *("act_on_invoice:1", "observe_invoice_action:1"),
         *(schedule.name for schedule in SCHEDULES),
     }
     take, probe, snapshot = (entries[name] for name in ("take_capture:1", "probe_provider:1", "snapshot_queues"))

@@ -44,7 +44,7 @@ CHANGES = {
             "                         WHEN 'document' THEN EXISTS (\n"
             "                           SELECT FROM billing.documents AS d WHERE d.id = f.entity_id"
             " AND d.state_since < before\n"
-            "                              AND d.state IN ('stored', 'refused'))\n"
+            "                              AND d.state = 'stored')\n"
             "                         WHEN 'invoice' THEN EXISTS (\n",
         ),
     ),
