@@ -36,6 +36,7 @@ def serve(answer: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     ready.write(f"{READY}\n")
     ready.flush()
+    forks = os.getpid()
     with socket.socket(fileno=os.dup(0)) as asking, open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
         while True:
@@ -44,14 +45,15 @@ def serve(answer: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
                 return
             if os.fork() == 0:
                 asking.close()
-                _answer_alone(files[0], answer)
+                _answer_alone(files[0], answer, forks)
             os.close(files[0])
 
 
-def _answer_alone(file: int, answer: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
-    """Never returns: it ends this process, and the one that it forks."""
+def _answer_alone(file: int, answer: Callable[[Mapping[str, Any]], dict[str, Any]], forks: int) -> None:
+    """Never returns: it ends this process, and the one that it forks. `forks`: its parent."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    end_with_the_parent()
+    end_with(forks)
+    waits = os.getpid()
     if child := os.fork():
         _, ended = os.waitpid(child, 0)
         # If nobody listens any more, nobody has to know.
@@ -60,7 +62,7 @@ def _answer_alone(file: int, answer: Callable[[Mapping[str, Any]], dict[str, Any
             os.write(file, f"\n{os.waitstatus_to_exitcode(ended)}\n".encode())
         finally:
             os._exit(0)
-    end_with_the_parent()
+    end_with(waits)
     status = 1
     try:
         with socket.socket(fileno=file) as asker:
@@ -79,10 +81,13 @@ def _answer_alone(file: int, answer: Callable[[Mapping[str, Any]], dict[str, Any
         os._exit(status)
 
 
-def end_with_the_parent() -> None:
+def end_with(parent: int) -> None:
     """The kernel kills this process when its parent ends (prctl(2)); elsewhere than on Linux it ends by itself."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    # If the parent ended before the line above, no signal comes.
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _limit(memory_mb: int) -> None:
