@@ -12,6 +12,7 @@ from uuid import uuid4
 import aws_models  # noqa: F401 - that it is imported has its effect
 import psycopg
 import pytest
+import structlog
 import verdicts
 from moto_server import MotoServer
 from service import Service, drop_database, make_database, make_old_database, make_template
@@ -31,6 +32,8 @@ HOUR_S, LAST_S = 3600, 20
 """Most tests take less than so many seconds, on a busy machine, too."""
 
 logs.configure("warning")
+# A logger that is first used while a test has other processors would keep these, and no later test could capture it.
+structlog.configure(cache_logger_on_first_use=False)
 # Where no keys are set the SDK of AWS looks for a role: not by asking the network that a test runs in.
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 # Wherever in the tests the local servers are started, the stand-in's answers are judged.
