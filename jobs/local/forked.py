@@ -10,7 +10,6 @@ when that is closed.
 """
 
 import atexit
-import ctypes
 import gc
 import io
 import json
@@ -27,10 +26,10 @@ from importlib import import_module
 from pathlib import Path
 
 from jobs.local.supervisor import Child
+from jobs.process import leash
 
 ROOMS = ("jobs.cli.opening", "jobs.cli.complaints", "jobs.checkup", "jobs.process.service", "jobs.process.archiving")
 """They import what commands need. Not RQ, which a worker imports when it has chosen its prefix (jobs/rq/workers.py)."""
-PR_SET_PDEATHSIG = 1
 
 
 class Forked:
@@ -116,6 +115,7 @@ def _serve(asking: socket.socket) -> None:
     Each has a parent of its own, which waits for it alone and says how it ended.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for these parents
+    forks = os.getpid()
     while True:
         message, files, _, _ = socket.recv_fds(asking, 1 << 20, 3)
         if not message:
@@ -126,13 +126,16 @@ def _serve(asking: socket.socket) -> None:
         for file in files:
             os.close(file)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    _end_with_the_parent()
+    if leash.end_with(forks):
+        os._exit(1)
     status, output, error = files
+    waits = os.getpid()
     if command := os.fork():
         _, ended = os.waitpid(command, 0)
         os.write(status, str(os.waitstatus_to_exitcode(ended)).encode())
         os._exit(0)
-    _end_with_the_parent()
+    if leash.end_with(waits):
+        os._exit(1)
     # Whoever knows it may signal to all of its group.
     os.setsid()
     os.write(status, str(os.getpid()).encode())
@@ -152,11 +155,6 @@ def _become(words: list[str], environment: dict[str, str], directory: str) -> No
     sys.argv = words
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
-
-
-def _end_with_the_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
 if __name__ == "__main__":

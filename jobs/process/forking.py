@@ -6,7 +6,6 @@ is lines: the number of the process, the answer in JSON, and how the process end
 that waits for it alone, and the kernel ends all of them with the first.
 """
 
-import ctypes
 import gc
 import json
 import os
@@ -18,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jobs import logs
-from jobs.process.leash import PR_SET_PDEATHSIG
+from jobs.process.leash import end_with
 
 READY = "ready"
 """The line that it writes first, once it has imported what it needs."""
@@ -52,7 +51,8 @@ def serve(answer: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
 def _answer_alone(file: int, answer: Callable[[Mapping[str, Any]], dict[str, Any]], forks: int) -> None:
     """Never returns: it ends this process, and the one that it forks. `forks`: its parent."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    end_with(forks)
+    if end_with(forks):
+        os._exit(1)
     waits = os.getpid()
     if child := os.fork():
         _, ended = os.waitpid(child, 0)
@@ -62,7 +62,8 @@ def _answer_alone(file: int, answer: Callable[[Mapping[str, Any]], dict[str, Any
             os.write(file, f"\n{os.waitstatus_to_exitcode(ended)}\n".encode())
         finally:
             os._exit(0)
-    end_with(waits)
+    if end_with(waits):
+        os._exit(1)
     status = 1
     try:
         with socket.socket(fileno=file) as asker:
@@ -79,15 +80,6 @@ def _answer_alone(file: int, answer: Callable[[Mapping[str, Any]], dict[str, Any
     finally:
         sys.stderr.flush()
         os._exit(status)
-
-
-def end_with(parent: int) -> None:
-    """The kernel kills this process when its parent ends (prctl(2)); elsewhere than on Linux it ends by itself."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    # If the parent ended before the line above, no signal comes.
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _limit(memory_mb: int) -> None:

@@ -47,13 +47,8 @@ def main() -> None:
         os.setgroups([])
         os.setgid(int(gid))
         os.setuid(int(uid))
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0) != 0:
-            sys.exit(f"prctl: {os.strerror(ctypes.get_errno())}")
-    # If the parent died before the line above, no signal comes.
-    if os.getppid() != int(parent):
-        sys.exit("the process that started this one is gone")
+    if wrong := end_with(int(parent), int(death_signal)):
+        sys.exit(wrong)
     # A shell ignores SIGINT for what it starts in the background, and every program below inherits that. Ours is in a
     # session of its own, where no Ctrl-C reaches it. Its supervisor stops it by a signal, which it must not ignore.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -61,6 +56,17 @@ def main() -> None:
         os.execvp(program[0], program)  # noqa: S606 (no shell is wanted)
     except OSError as error:
         sys.exit(f"cannot run {program[0]}: {error.strerror}")
+
+
+def end_with(parent: int, death_signal: int = signal.SIGKILL) -> str | None:
+    """Have the kernel send this process a signal when its parent ends; elsewhere than on Linux nothing does. Returns
+    what is wrong, such as that the parent is gone already; then this process has to end by itself."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0) != 0:
+            return f"prctl: {os.strerror(ctypes.get_errno())}"
+    # If the parent died before the line above, no signal comes.
+    return None if os.getppid() == parent else "the process that started this one is gone"
 
 
 def _give_way(niceness: int) -> None:
