@@ -20,6 +20,7 @@ from billing.learned import Learned
 from billing.provider_ids import IdKind, is_id, object_path
 from billing.states import CreditNoteState, set_state
 from billing.steps import (
+    INVOICE_KEY,
     METADATA_KEY,
     Ask,
     Gone,
@@ -33,9 +34,6 @@ from billing.steps import (
 )
 from billing.tables.credit_notes import CreditNote
 from billing.tables.facts import Fact
-
-INVOICE_KEY = "billing_invoice"
-"""In the metadata of a credit note: our invoice."""
 
 
 def note_of(loaded: LoadedOperation) -> CreditNote:

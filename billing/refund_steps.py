@@ -20,6 +20,7 @@ from billing.provider_ids import IdKind, is_id, object_path
 from billing.states import RefundState, set_state
 from billing.steps import (
     CAPTURE_KEY,
+    INVOICE_KEY,
     METADATA_KEY,
     Ask,
     Gone,
@@ -34,8 +35,6 @@ from billing.steps import (
 from billing.tables.entities import Refund
 from billing.tables.facts import Fact
 
-INVOICE_KEY = "billing_invoice"
-"""In the metadata of a refund: the invoice of which money is given back, if it is no capture's."""
 PAID_OUTSIDE = "paid_outside_stripe"
 """The reason of a refund of an invoice for which Stripe holds no payment: it was paid out of band, by a credit balance,
 or nothing was left to pay."""

@@ -28,6 +28,8 @@ Stripe holds can always be led back to what was asked."""
 
 CAPTURE_KEY = "billing_capture"
 """The same of the capture that an object is about: of a refund, and of the line of an invoice that it paid."""
+INVOICE_KEY = "billing_invoice"
+"""The same of the invoice: of a credit note, and of a refund of what was paid for it."""
 
 
 @dataclass(slots=True)

@@ -20,11 +20,10 @@ from billing.invoice_requests import FOR_NEWER_WORKERS, UNKNOWN_TEXT
 from billing.invoice_terms import ALREADY_PAID, CHARGED, COLLECT_KEY, is_charged
 from billing.invoice_totals import totals_of
 from billing.provider_ids import IdKind, is_id
-from billing.refund_steps import INVOICE_KEY
 from billing.refunds import OF_AN_INVOICE
 from billing.request_ids import RECOVERED, REQUEST_KEY, is_digest
 from billing.states import CaptureState, CreditNoteState, InvoiceActionState, InvoiceState, RefundState, VoidState
-from billing.steps import CAPTURE_KEY, METADATA_KEY, Json, LoadedOperation
+from billing.steps import CAPTURE_KEY, INVOICE_KEY, METADATA_KEY, Json, LoadedOperation
 from billing.tables.credit_notes import CreditNote
 from billing.tables.entities import CANCELLATION_REASONS, Capture, Entity, Invoice, InvoiceLine, Refund, Requested, Void
 from billing.tables.facts import Fact
