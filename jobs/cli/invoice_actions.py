@@ -42,9 +42,7 @@ def pay(
 
     asked = {"request_id": request_id, "correlation_id": correlation_id, "payment_method": payment_method}
     with acting("invoice pay", actor) as act:
-        receipt = _ask(act, billing.pay_invoice, invoice, asked)
-        about = f"a charge of {receipt.invoice_id}"
-        answer(act, receipt.action_id, about, receipt.new, wait=wait, timeout_s=timeout_s, as_json=as_json)
+        _ask(act, billing.pay_invoice, "a charge of", invoice, asked, wait=wait, timeout_s=timeout_s, as_json=as_json)
 
 
 def mark_paid(
@@ -66,9 +64,16 @@ def mark_paid(
 
     asked = {"request_id": request_id, "correlation_id": correlation_id}
     with acting("invoice mark-paid", actor) as act:
-        receipt = _ask(act, billing.mark_invoice_paid, invoice, asked)
-        about = f"a payment out of band of {receipt.invoice_id}"
-        answer(act, receipt.action_id, about, receipt.new, wait=wait, timeout_s=timeout_s, as_json=as_json)
+        _ask(
+            act,
+            billing.mark_invoice_paid,
+            "a payment out of band of",
+            invoice,
+            asked,
+            wait=wait,
+            timeout_s=timeout_s,
+            as_json=as_json,
+        )
 
 
 def void(
@@ -90,9 +95,7 @@ def void(
 
     asked = {"request_id": request_id, "correlation_id": correlation_id}
     with acting("invoice void", actor) as act:
-        receipt = _ask(act, billing.void_invoice, invoice, asked)
-        about = f"a void of {receipt.invoice_id}"
-        answer(act, receipt.action_id, about, receipt.new, wait=wait, timeout_s=timeout_s, as_json=as_json)
+        _ask(act, billing.void_invoice, "a void of", invoice, asked, wait=wait, timeout_s=timeout_s, as_json=as_json)
 
 
 def mark_uncollectible(
@@ -114,19 +117,37 @@ def mark_uncollectible(
 
     asked = {"request_id": request_id, "correlation_id": correlation_id}
     with acting("invoice mark-uncollectible", actor) as act:
-        receipt = _ask(act, billing.mark_invoice_uncollectible, invoice, asked)
-        about = f"giving up of {receipt.invoice_id}"
-        answer(act, receipt.action_id, about, receipt.new, wait=wait, timeout_s=timeout_s, as_json=as_json)
+        _ask(
+            act,
+            billing.mark_invoice_uncollectible,
+            "giving up of",
+            invoice,
+            asked,
+            wait=wait,
+            timeout_s=timeout_s,
+            as_json=as_json,
+        )
 
 
 def _ask(
-    act: Acting, ask: "Callable[..., InvoiceActionReceipt]", invoice: str, asked: Mapping[str, str | None]
-) -> "InvoiceActionReceipt":
-    return act.inside(
+    act: Acting,
+    ask: "Callable[..., InvoiceActionReceipt]",
+    words: str,
+    invoice: str,
+    asked: Mapping[str, str | None],
+    *,
+    wait: bool,
+    timeout_s: float,
+    as_json: bool,
+) -> None:
+    """Ask for it and answer. `words`: what it is, before the invoice's id."""
+    receipt = act.inside(
         lambda session: ask(session, invoice=_found(session, invoice), actor=act.actor, **asked),
         about=lambda receipt: receipt.action_id,
         count=lambda receipt: int(receipt.new),
     )
+    about = f"{words} {receipt.invoice_id}"
+    answer(act, receipt.action_id, about, receipt.new, wait=wait, timeout_s=timeout_s, as_json=as_json)
 
 
 def _found(session: "Session", name: str) -> str:
