@@ -15,12 +15,12 @@ SELECT id, scope, release_per_hour AS per_hour, next_at, clock_timestamp() AS no
 
 -- name: release
 UPDATE billing.work SET state = 'ready', reason = NULL, due_at = NULL, state_since = clock_timestamp()
- WHERE id IN (SELECT id FROM billing.work
-               WHERE state = 'held' AND CAST(:scope AS text) = ANY (scopes)
-                 AND NOT scopes && CAST(:slower AS text[])
-                 AND NOT scopes && (SELECT CAST(coalesce(array_agg(scope), '{}') AS text[])
-                                      FROM billing.switches WHERE state = 'pulled')
-               ORDER BY urgency, id LIMIT :most FOR UPDATE SKIP LOCKED)
+ WHERE id = ANY (ARRAY(SELECT id FROM billing.work
+                        WHERE state = 'held' AND CAST(:scope AS text) = ANY (scopes)
+                          AND NOT scopes && CAST(:slower AS text[])
+                          AND NOT scopes && (SELECT CAST(coalesce(array_agg(scope), '{}') AS text[])
+                                               FROM billing.switches WHERE state = 'pulled')
+                        ORDER BY urgency, id LIMIT :most FOR UPDATE SKIP LOCKED))
 RETURNING scopes;
 
 -- name: next_at

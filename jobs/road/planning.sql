@@ -12,6 +12,6 @@ RETURNING id, topic, entity_id, correlation_id;
 
 -- name: stamp_the_rest
 UPDATE billing.facts SET planned_version = :planned_version
- WHERE id IN (SELECT id FROM billing.facts
-               WHERE planned_version IS NULL AND version = 1 AND topic = ANY (:only_stamped)
-               ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED);
+ WHERE id = ANY (ARRAY(SELECT id FROM billing.facts
+                        WHERE planned_version IS NULL AND version = 1 AND topic = ANY (:only_stamped)
+                        ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED));

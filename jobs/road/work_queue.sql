@@ -54,15 +54,15 @@ SELECT (SELECT count(*)
 
 -- name: wake_work
 UPDATE billing.work SET state = 'ready', due_at = NULL, tries = 0, state_since = clock_timestamp()
- WHERE id IN (SELECT w.id FROM billing.work AS w JOIN billing.idempotency_records AS r ON r.work_id = w.id
-               WHERE w.queue = :queue AND w.state = 'waiting' AND w.due_at IS NOT NULL
-                 AND r.concluded_at IS NULL AND r.learned = 'nothing'
-               ORDER BY w.due_at LIMIT 1000 FOR UPDATE OF w SKIP LOCKED);
+ WHERE id = ANY (ARRAY(SELECT w.id FROM billing.work AS w JOIN billing.idempotency_records AS r ON r.work_id = w.id
+                        WHERE w.queue = :queue AND w.state = 'waiting' AND w.due_at IS NOT NULL
+                          AND r.concluded_at IS NULL AND r.learned = 'nothing'
+                        ORDER BY w.due_at LIMIT 1000 FOR UPDATE OF w SKIP LOCKED));
 
 -- name: wake_looks
 -- With a lease, a worker is looking at this moment.
 UPDATE billing.idempotency_records SET look_at = clock_timestamp()
- WHERE id IN (SELECT id FROM billing.idempotency_records
-               WHERE queue = :queue AND concluded_at IS NULL AND look_at > clock_timestamp()
-                 AND learned = 'look_unanswered' AND lease_until IS NULL
-               ORDER BY look_at LIMIT 1000 FOR UPDATE SKIP LOCKED);
+ WHERE id = ANY (ARRAY(SELECT id FROM billing.idempotency_records
+                        WHERE queue = :queue AND concluded_at IS NULL AND look_at > clock_timestamp()
+                          AND learned = 'look_unanswered' AND lease_until IS NULL
+                        ORDER BY look_at LIMIT 1000 FOR UPDATE SKIP LOCKED));

@@ -134,6 +134,15 @@ def test_a_statement_can_be_pasted_and_explained_and_reads_no_table_through(engi
     assert [line for line in scans if not any(f"on {table}" in line for table in READ_THROUGH)] == []
 
 
+@every_statement
+def test_a_limit_of_locked_rows_is_read_once(sql: str):
+    """`id IN (SELECT ... LIMIT n FOR UPDATE SKIP LOCKED)` may be planned as a loop that asks again for each row. A row
+    that the statement has changed is passed over then, so n more are taken each time. An array is made once."""
+    if re.match(r"UPDATE .* FOR (NO KEY )?UPDATE", plain(sql)):
+        assert "id = ANY (ARRAY(SELECT" in plain(sql)
+        assert "id IN (SELECT" not in plain(sql)
+
+
 # Conditions that stand in several statements.
 
 LEASE_OVER = plain(

@@ -77,9 +77,9 @@ def upgrade() -> None:
         BEGIN
             -- What is not matched yet stays, whatever its age.
             DELETE FROM billing.received_events
-             WHERE id IN (SELECT id FROM billing.received_events
-                           WHERE received_at < before AND state <> 'received'
-                           ORDER BY received_at LIMIT most FOR UPDATE SKIP LOCKED);
+             WHERE id = ANY (ARRAY(SELECT id FROM billing.received_events
+                                    WHERE received_at < before AND state <> 'received'
+                                    ORDER BY received_at LIMIT most FOR UPDATE SKIP LOCKED));
             GET DIAGNOSTICS forgotten = ROW_COUNT;
             RETURN forgotten;
         END $$
