@@ -31,13 +31,18 @@ from jobs.local.supervisor import Child
 HOUR_S, LAST_S = 3600, 20
 """Most tests take less than so many seconds, on a busy machine, too."""
 
-logs.configure("warning")
-# A logger that is first used while a test has other processors would keep these, and no later test could capture it.
-structlog.configure(cache_logger_on_first_use=False)
 # Where no keys are set the SDK of AWS looks for a role: not by asking the network that a test runs in.
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 # Wherever in the tests the local servers are started, the stand-in's answers are judged.
 StandInServer.program = verdicts.JUDGED
+
+
+@pytest.fixture(autouse=True)
+def logs_of_warnings() -> None:
+    """A command that an earlier test ran in this process may have set up another level."""
+    logs.configure("warning")
+    # A logger that keeps what it was first used with would keep that level.
+    structlog.configure(cache_logger_on_first_use=False)
 
 
 @contextlib.contextmanager
