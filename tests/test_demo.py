@@ -139,7 +139,10 @@ def test_a_demo_that_is_ended_leaves_nothing(clean, place, number):
         demo.send_signal(number)
         demo.stderr.read()
     assert demo.returncode != 0
-    eventually(lambda: set(left(place)) <= to_look_at(place), f"nothing else is left of {place}")
+    eventually(
+        lambda: set(left(place)) <= to_look_at(place),
+        lambda: f"nothing else is left of {place}, where there is {left(place)}",
+    )
 
 
 # The control: the count itself is wrong in no way that it would have to notice.

@@ -17,7 +17,7 @@ from pathlib import Path
 
 _PREFIX = "billing-"
 _OWNER = "owner.lock"
-_CLEANING_S = 10
+_CLEANING_S = 60
 """A watcher tries for so long, because the servers of a killed run are still ending, and may still write."""
 
 
