@@ -343,7 +343,7 @@ class StillRestored(BillingError):
 
 
 class IllegalTransition(BillingError):
-    """A life has no such transition (billing/states.py). Nothing was changed; the code that asked for it has a bug."""
+    """A life has no such transition (billing/states). Nothing was changed; the code that asked for it has a bug."""
 
     def __init__(self, of: str, start: str, end: str) -> None:
         super().__init__(f"{of}: {start} cannot become {end}")

@@ -2,7 +2,7 @@
 
 An operation is a row in a table of its own that is carried out at the provider, step by step: a capture, an invoice, a
 probe. The run of a schedule is one, too; a function of ours carries it out. `billing.operations` is the list of them;
-all other code asks the registration. A new kind is a life (billing/states.py), a table, its steps, and one `Operation`
+all other code asks the registration. A new kind is a life (billing/states), a table, its steps, and one `Operation`
 in a file of its own, added to that list. What it needs besides: a migration, grants (jobs/access/grants.py), a
 retention class if not `admin`'s (billing/tables/facts.py), and its commands.
 """

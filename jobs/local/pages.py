@@ -196,8 +196,8 @@ def classes() -> str:
 
 
 PARTS = (
-    Part("states.md", "states", "billing/states.py", lives),
-    Part("application.md", "states", "billing/states.py", lives_of_an_application),
+    Part("states.md", "states", "billing/states", lives),
+    Part("application.md", "states", "billing/states", lives_of_an_application),
     Part("finance/aws.md", "policies", "archive/keeping/bucket_rules.py and jobs/access/kinds.py", aws),
     Part("moves/reconciliation.md", "classes", "jobs/reconciliation/classes.py", classes),
     Part("operate/housekeeping.md", "retention", "jobs/growth/retention.py", retention),

@@ -1,4 +1,4 @@
-"""Every transition that billing/states.py draws is walked here on real servers, by whom it says, and no other is."""
+"""Every transition that billing/states draws is walked here on real servers, by whom it says, and no other is."""
 
 from collections.abc import Callable
 from uuid import uuid4
