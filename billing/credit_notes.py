@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from billing import observing, refundable
+from billing import documents, observing, refundable
 from billing.credit_note_refunds import comes_after, linked, not_given_back
 from billing.credit_note_requests import UNKNOWN_LINES
 from billing.credit_note_steps import ISSUE, OBSERVE, READ_LINES, moved, note_of
@@ -125,6 +125,7 @@ OPERATION = Operation(
     next_step=next_step,
     steps={step.name: step for step in (READ_LINES, ISSUE, OBSERVE)}.__getitem__,
     observe=observe,
+    begins=documents.begin_with,
     scope="invoices",
     amount="amount_minor",
     business=(

@@ -1,16 +1,17 @@
-"""The document of an invoice, kept as long as the law asks: once an invoice is finalized, its PDF is fetched from
-Stripe, checked, and stored under a lock. docs/moves/documents.md says what for, and how a person gets at it.
+"""The document of an invoice or a credit note, kept as long as the law asks: once it is finalized or issued, its PDF is
+fetched from Stripe, checked, and stored under a lock. docs/moves/documents.md says what for, and how a person gets at
+it.
 
-Nobody asks for it: its row is written in the transaction that learns that the invoice is finalized (`begin_with`), or
-by a schedule that finds invoices without one (`request_missing`).
+Nobody asks for it: its row is written in the transaction that learns that there is one (`begin_with`), or by a schedule
+that finds invoices and notes without one (`request_missing`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import exists, select
+from sqlalchemy import Select, exists, literal, select
 from sqlalchemy.orm import Session
 
 from billing import ids, request_ids, row_io, shapes
@@ -21,11 +22,12 @@ from billing.records import CallSettings
 from billing.registration import Afterwards, BusinessMetric, Contract, Operation, Retry
 from billing.states import DocumentState, InvoiceState, set_state
 from billing.steps import LoadedOperation, Step
-from billing.tables.documents import Document
+from billing.tables.credit_notes import CreditNote
+from billing.tables.documents import CREDIT_NOTE_PDF, INVOICE_PDF, Document
 from billing.tables.entities import Entity, Invoice
 from billing.tables.facts import Fact
 
-INVOICE_PDF = "invoice_pdf"
+_COMES_WITH = ("invoice.finalized", "credit_note.issued")
 _stripe_object = shapes.like(r"(?:in|cn)_[A-Za-z0-9_]{1,250}")
 _HAS_NONE_YET = (InvoiceState.REQUESTED, InvoiceState.DRAFTED, InvoiceState.LINES_ADDED, InvoiceState.LINES_DIFFER)
 """Before it is finalized an invoice has no document."""
@@ -33,7 +35,8 @@ _HAS_NONE_YET = (InvoiceState.REQUESTED, InvoiceState.DRAFTED, InvoiceState.LINE
 
 @dataclass(frozen=True, slots=True)
 class DocumentStatus:
-    """How the document of an invoice stands. What describes the stored object is None until it is stored."""
+    """How the document of an invoice, or of a credit note about it, stands. What describes the stored object is None
+    until it is stored."""
 
     document_id: str
     invoice_id: str
@@ -50,16 +53,32 @@ class DocumentStatus:
 
 
 def document(session: Session, of: str) -> DocumentStatus:
-    """The document with this id (doc_...), or that of this invoice (inv_...). Raises UnknownEntity."""
+    """The document with this id (doc_...), or that of this invoice (inv_...) or credit note (crn_...). Raises
+    UnknownEntity."""
     row = session.scalars(_found_by(of)).first()
     if row is None:
         raise UnknownEntity(of)
     return shown(row)
 
 
-def _found_by(of: str) -> Any:
-    wanted = Document.id == of if of.startswith("doc_") else Document.invoice_id == of
-    return select(Document).where(wanted).order_by(Document.kind != INVOICE_PDF, Document.id).limit(1)
+def _found_by(of: str) -> Select[Document]:
+    if of.startswith("doc_"):
+        return select(Document).where(Document.id == of)
+    if of.startswith("crn_"):
+        return (
+            select(Document)
+            .join(CreditNote, Document.stripe_object == CreditNote.stripe_credit_note)
+            .where(CreditNote.id == of)
+        )
+    return select(Document).where(Document.invoice_id == of, Document.kind == INVOICE_PDF)
+
+
+def number_of(session: Session, document_id: str) -> str | None:
+    """The number that stands on this document: the invoice's, or the note's."""
+    row = session.get_one(Document, document_id)
+    if row.kind == INVOICE_PDF:
+        return session.get_one(Invoice, row.invoice_id).number
+    return session.scalar(select(CreditNote.number).where(CreditNote.stripe_credit_note == row.stripe_object))
 
 
 def shown(row: Document) -> DocumentStatus:
@@ -79,56 +98,85 @@ def shown(row: Document) -> DocumentStatus:
     )
 
 
+class _Of(NamedTuple):
+    """What there is a document of, and where."""
+
+    id: str
+    kind: str
+    invoice: str
+    stripe_object: str
+    account: str | None
+    correlation_id: str | None
+
+
 def begin_with(loaded: LoadedOperation, new: Sequence[Fact], call_settings: CallSettings) -> list[Entity]:
-    """As `Operation.begins`, of an invoice: its document, once it is finalized."""
-    row = loaded.row
-    assert isinstance(row, Invoice), "the operation's own table"
-    finalized = any(fact.topic == "invoice.finalized" for fact in new)
-    if not call_settings.keeps_documents or not finalized or row.stripe_invoice is None:
+    """As `Operation.begins`, of an invoice or a credit note: its document, once it is finalized or issued."""
+    if not call_settings.keeps_documents or not any(fact.topic in _COMES_WITH for fact in new):
         return []
-    started, fact = _of(row.id, row.stripe_invoice, row.account, row.correlation_id)
+    match loaded.row:
+        case Invoice(stripe_invoice=str(there)) as row:
+            of = _Of(row.id, INVOICE_PDF, row.id, there, row.account, row.correlation_id)
+        case CreditNote(stripe_credit_note=str(there)) as row:
+            of = _Of(row.id, CREDIT_NOTE_PDF, row.invoice_id, there, row.account, row.correlation_id)
+        case _:
+            return []
+    started, fact = _document(of)
     loaded.facts.append(fact)
     return [started]
 
 
-def _of(invoice: str, stripe_invoice: str, account: str | None, correlation_id: str | None) -> tuple[Document, Fact]:
+def _document(of: _Of) -> tuple[Document, Fact]:
     row = Document(
         id=ids.new("doc"),
-        account=account,
-        correlation_id=correlation_id,
+        account=of.account,
+        correlation_id=of.correlation_id,
         version=0,
-        request_id=f"{invoice}:{INVOICE_PDF}",
-        invoice_id=invoice,
-        kind=INVOICE_PDF,
-        stripe_object=stripe_invoice,
+        request_id=f"{of.id}:{of.kind}",
+        invoice_id=of.invoice,
+        kind=of.kind,
+        stripe_object=of.stripe_object,
     )
     fact = new_fact(
         row,
         "requested",
-        invoice=invoice,
-        kind=row.kind,
-        stripe_object=stripe_invoice,
-        account=account,
+        invoice=of.invoice,
+        kind=of.kind,
+        stripe_object=of.stripe_object,
+        account=of.account,
         request_digest=request_ids.digest_of(row.request_id),
     )
     return row, fact
 
 
 def request_missing(session: Session, *, after: str = "", most: int = 500, only: str | None = None) -> tuple[int, str]:
-    """Ask for the document of finalized invoices that have none, in the order of their ids. Returns how many were asked
-    for, and the last invoice that was looked at; an empty text if there is no further one. `only`: this invoice."""
-    columns = select(Invoice.id, Invoice.stripe_invoice, Invoice.account, Invoice.correlation_id)
-    wanted = columns.where(
-        Invoice.number.is_not(None),
-        Invoice.stripe_invoice.is_not(None),
-        Invoice.state.not_in(_HAS_NONE_YET),
-        ~exists().where(Document.invoice_id == Invoice.id, Document.kind == INVOICE_PDF),
-    )
-    if only is not None:
-        wanted = wanted.where(Invoice.id == only)
-    found = session.execute(wanted.where(Invoice.id > after).order_by(Invoice.id).limit(most)).all()
-    started = [_of(each.id, each.stripe_invoice, each.account, each.correlation_id) for each in found]
+    """Ask for the documents of credit notes and finalized invoices that have none, in the order of their ids. Returns
+    how many were asked for, and the last that was looked at; an empty text if there is no further one. `only`: of this
+    invoice or note."""
+    found: list[_Of] = []
+    # In this order, because the ids of notes come before those of invoices.
+    for owner, missing in ((CreditNote.id, _NOTES), (Invoice.id, _INVOICES)):
+        wanted = missing.where(owner > after) if only is None else missing.where(owner == only)
+        rows = session.execute(wanted.order_by(owner).limit(most - len(found)))
+        found += [_Of._make(row) for row in rows]
+    started = [_document(each) for each in found]
     return insert(session, started), found[-1].id if len(found) == most else ""
+
+
+_INVOICES = select(
+    Invoice.id, literal(INVOICE_PDF), Invoice.id, Invoice.stripe_invoice, Invoice.account, Invoice.correlation_id
+).where(
+    Invoice.number.is_not(None),
+    Invoice.stripe_invoice.is_not(None),
+    Invoice.state.not_in(_HAS_NONE_YET),
+    ~exists().where(Document.invoice_id == Invoice.id, Document.kind == INVOICE_PDF),
+)
+_NOTES = select(
+    *(CreditNote.id, literal(CREDIT_NOTE_PDF), CreditNote.invoice_id, CreditNote.stripe_credit_note),
+    *(CreditNote.account, CreditNote.correlation_id),
+).where(
+    CreditNote.stripe_credit_note.is_not(None),
+    ~exists().where(Document.stripe_object == CreditNote.stripe_credit_note),
+)
 
 
 def insert(session: Session, started: Sequence[tuple[Document, Fact]]) -> int:
@@ -192,7 +240,7 @@ OPERATION = Operation(
             call_budget_s=30,
             retry=Retry.PATIENT,
             owner="billing",
-            purpose="fetch the document of an invoice, check it, and store it under a lock",
+            purpose="fetch the document of an invoice or a credit note, check it, and store it under a lock",
             sheddable=True,
             payload={
                 "invoice": "text",

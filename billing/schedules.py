@@ -88,7 +88,7 @@ SCHEDULES = (
         when="15 3 * * *",
         after_downtime=AfterDowntime.ONCE,
         owner="billing",
-        purpose="ask for the documents of invoices that have none, so that each that must be kept is",
+        purpose="ask for the documents of invoices and notes that have none, so that each that must be kept is",
     ),
     Schedule(
         name="sweep_events",

@@ -1,4 +1,5 @@
-"""The documents that a seller has to keep: of each invoice its PDF, which lies in the archive's bucket under a lock."""
+"""The documents that a seller has to keep: of each invoice and credit note its PDF, which lies in the archive's bucket
+under a lock."""
 
 from datetime import datetime
 
@@ -10,7 +11,8 @@ from billing.provider_ids import IdKind
 from billing.tables.entities import Invoice, Requested
 from billing.tables.schema import known_state, own_id_shape, provider_id_shape, quoted
 
-KINDS = ("invoice_pdf", "credit_note_pdf")
+INVOICE_PDF, CREDIT_NOTE_PDF = "invoice_pdf", "credit_note_pdf"
+KINDS = (INVOICE_PDF, CREDIT_NOTE_PDF)
 
 
 class Document(Requested):

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from billing.documents import DocumentStatus
     from jobs.process.runtime import Runtime
 
-Which = Annotated[str, typer.Argument(metavar="ID", help="doc_..., or the invoice's inv_...")]
+Which = Annotated[str, typer.Argument(metavar="ID", help="doc_..., or the inv_... or crn_... that it is of")]
 
 
 def add_to(app: typer.Typer) -> None:
     document = typer.Typer(
-        no_args_is_help=True, help="The documents of invoices: ask for one, list them, and get at what is stored."
+        no_args_is_help=True,
+        help="The documents of invoices and credit notes: ask for one, list them, get at one.",
     )
     document.command()(request)
     document.command("list")(list_documents)
@@ -32,10 +33,10 @@ def request(
     actor: Actor = "",
     as_json: AsJson = False,
 ) -> None:
-    """Ask for the document of a finalized invoice that has none, or have a refused one fetched again.
+    """Ask for a document that is missing, or have a refused one fetched again.
 
-    Every finalized invoice gets its document by itself, and one of before documents were kept within a day: this does
-    the same at once. Actor and reason are kept as a fact.
+    Each finalized invoice and each credit note gets its document by itself, and one of before documents were kept
+    within a day: this does the same at once. Actor and reason are kept as a fact.
 
     \b
     Examples:
@@ -69,7 +70,9 @@ def request(
             asked = act.inside(lambda session: request_missing(session, only=which)[0], about=which)
             found = standing()
             if not asked or found is None:
-                raise typer.BadParameter(f"{which} is no finalized invoice, so there is no document of it")
+                raise typer.BadParameter(
+                    f"{which} is no finalized invoice and no issued credit note, so there is no document of it"
+                )
             done = "it is asked for"
         elif found.state == DocumentState.REFUSED:
             document_id = found.document_id
@@ -191,15 +194,14 @@ def get(
 
 
 def _stored(runtime: "Runtime", which: str) -> "tuple[DocumentStatus, str]":
-    """A document that is stored, and the name of a file for it: its invoice's number."""
-    from billing.documents import document
+    """A document that is stored, and the name of a file for it: the number that stands on it."""
+    from billing.documents import document, number_of
     from billing.states import DocumentState
-    from billing.tables.entities import Invoice
     from jobs.process.patience import patiently
 
     found = patiently(runtime, lambda session: document(session, which))
     if found.state != DocumentState.STORED:
         why = f" ({found.reason})" if found.reason else ""
         raise typer.BadParameter(f"{found.document_id} is not stored: it is {found.state}{why}")
-    number = patiently(runtime, lambda session: session.get_one(Invoice, found.invoice_id).number)
+    number = patiently(runtime, lambda session: number_of(session, found.document_id))
     return found, number or found.invoice_id

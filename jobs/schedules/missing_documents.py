@@ -1,5 +1,5 @@
-"""Asks for the documents of finalized invoices that have none: of before documents were kept, and what a worker of an
-older version finalized."""
+"""Asks for the documents of invoices and credit notes that have none: of before documents were kept, and what a worker
+of an older version finalized or issued."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from billing import database, documents
 
 
 def request(engine: Engine, left_s: Callable[[], float]) -> Mapping[str, Any]:
-    """A page of invoices at a time, each in a transaction of its own, while there is time; the next run goes on."""
+    """A page at a time, each in a transaction of its own, while there is time; the next run goes on."""
     asked, after, done = 0, "", False
     while not done and left_s() > 0:
         with database.transaction(engine) as session:

@@ -10,6 +10,7 @@ from service import Service
 
 from archive.documents import links
 from archive.s3.store import Store
+from billing.tables.credit_notes import CreditNote
 from billing.tables.entities import Invoice
 from jobs.local.seaweed import SeaweedFS
 
@@ -120,3 +121,21 @@ def test_the_document_of_an_invoice_of_before_is_asked_for(
     assert "not kept: BILLING_DOCUMENTS=off" in run("doctor").out
     monkeypatch.delenv("BILLING_ARCHIVE_BUCKET")
     assert "there is no bucket for them" in run("doctor").out
+
+
+def test_the_document_of_a_credit_note_is_found_by_the_note_and_named_by_its_number(
+    run: Run, keeps: Service, store: Store, stored: str, tmp_path: Path
+) -> None:
+    note = keeps.credit(row_of(keeps, stored).invoice_id, 500)
+    assert run("document", "request", note, "--reason", "too early").status == 2
+    assert keeps.settle(note) == ["issued"]
+    asked = run("document", "request", note, "--reason", "at once", "--json").json
+    assert asked["done"] == "nothing to do: it is requested"
+    assert keeps.settle(asked["document_id"], gateway=keeping(keeps, store)) == ["stored"]
+    assert "credit_note_pdf of" in run("document", "list", "--state", "stored").out
+    file = tmp_path / "note.pdf"
+    assert run("document", "get", note, "--to-file", str(file)).status == 0
+    number = str(keeps.row(CreditNote, note).number)
+    assert number.encode() in file.read_bytes()
+    answer = urllib3.PoolManager().request("GET", run("document", "link", note).out.strip())
+    assert answer.headers["Content-Disposition"] == f'attachment; filename="{number}.pdf"'

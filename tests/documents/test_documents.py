@@ -14,7 +14,9 @@ from archive.policy import retention
 from archive.s3.store import Store
 from billing import database, documents
 from billing.document_steps import TRIED_FOR
+from billing.tables.credit_notes import CreditNote
 from billing.tables.documents import Document
+from billing.tables.entities import Invoice
 from billing.tables.idempotency_records import Record
 from jobs.road import quarantine
 
@@ -80,7 +82,8 @@ def test_two_who_ask_for_the_same_document_at_once_ask_for_one(keeps: Service) -
     (document,) = finalized(keeps)
     row = row_of(keeps, document)
     with database.transaction(keeps.engines["operator"]) as session:
-        again = documents._of(row.invoice_id, row.stripe_object, None, None)
+        of = documents._Of(row.invoice_id, row.kind, row.invoice_id, row.stripe_object, None, None)
+        again = documents._document(of)
         assert documents.insert(session, [again]) == 0
     assert keeps.topics(again[0].id) == []
 
@@ -180,16 +183,41 @@ def test_a_key_that_stripe_refuses_stops_the_account_and_refuses_no_document(kee
     assert keeps.work(document).state == "held"
 
 
-def test_a_credit_note_has_a_document_too(service: Service, store: Store) -> None:
-    """The gateway knows where it is; who asks for it comes with credit notes."""
-    invoice = service.ask_for_invoice()
-    assert service.settle(invoice) == ["sent"]
-    with database.transaction(service.engine) as session:
-        of = session.get_one(billing.tables.entities.Invoice, invoice).stripe_invoice
-        note = service.by_hand("/v1/credit_notes", f"invoice={of}&amount=1")
-        row, fact = documents._of(invoice, note, None, None)
-        row.kind, fact.payload["kind"] = "credit_note_pdf", "credit_note_pdf"
-        assert documents.insert(session, [(row, fact)]) == 1
-        document = row.id
-    assert service.settle(document, gateway=keeping(service, store)) == ["stored"]
-    assert objects(store) == [f"documents/credit_note_pdf/{document}.pdf"]
+def test_a_credit_note_gets_a_document_in_the_same_commit_and_an_application_is_told(
+    keeps: Service, store: Store
+) -> None:
+    (of_the_invoice,) = finalized(keeps)
+    invoice = row_of(keeps, of_the_invoice).invoice_id
+    note = keeps.credit(invoice, 500)
+    assert keeps.settle(note) == ["issued"]
+    with database.transaction(keeps.engines["application"]) as session:
+        told = billing.document(session, note)
+        assert billing.document(session, invoice).document_id == of_the_invoice
+    assert (told.kind, told.invoice_id, told.state) == ("credit_note_pdf", invoice, "requested")
+    assert keeps.settle(of_the_invoice, told.document_id, gateway=keeping(keeps, store)) == ["stored"] * 2
+    row = row_of(keeps, told.document_id)
+    assert row.stripe_object == keeps.row(CreditNote, note).stripe_credit_note
+    there = store.get(f"documents/credit_note_pdf/{row.id}.pdf")
+    assert str(keeps.row(CreditNote, note).number).encode() in there.body
+    assert there.lock is not None
+    assert (there.sha256, there.lock.until) == (row.sha256, row.locked_until)
+    assert there.lock.until == row_of(keeps, of_the_invoice).locked_until
+    assert keeps.facts(row.id)[-1].payload["kind"] == "credit_note_pdf"
+
+
+def test_a_note_that_was_refused_has_no_document_and_one_of_before_is_asked_for_later(
+    service: Service, store: Store
+) -> None:
+    invoice = service.sent_invoice()
+    # Any two of ours fit into what somebody has left of it at Stripe.
+    service.by_hand("/v1/credit_notes", f"invoice={service.row(Invoice, invoice).stripe_invoice}&amount=3000")
+    notes = [service.credit(invoice, amount) for amount in (500, 600, 700)]
+    assert sorted(service.settle(*notes)) == ["issued", "issued", "refused"]
+    issued = sorted(each for each in notes if service.status(each).state == "issued")
+    with database.transaction(service.engines["worker"]) as session:
+        # A page may end with a note; the next one has the invoices, too.
+        assert documents.request_missing(session, most=2) == (2, issued[1])
+        assert documents.request_missing(session, after=issued[1], most=2) == (1, "")
+        assert documents.request_missing(session) == (0, "")
+        found = [documents.document(session, each).document_id for each in (*issued, invoice)]
+    assert service.settle(*found, gateway=keeping(service, store)) == ["stored"] * 3

@@ -12,9 +12,11 @@ from keeping import finalized, keeping, row_of
 from service import Service, patient_engine
 from sqlalchemy import text
 
+import billing
 from archive.policy.retention import Lock
 from archive.s3.store import Store
 from archive.verifying import verify
+from billing import database
 from jobs.local.seaweed import SeaweedFS
 
 
@@ -73,6 +75,23 @@ def test_a_document_that_is_as_its_fact_says_is_verified(archived: str, run: Run
     assert "1 document of invoices, as their facts say" in ours(run)
     assert run("archive", "verify", "--json").json["documents"] == 1
     assert '"documents": 1' in auditors(store, s3)
+
+
+def test_the_document_of_a_credit_note_is_verified_as_an_invoices_is(
+    archived: str, keeps: Service, run: Run, store: Store, s3: SeaweedFS
+) -> None:
+    note = keeps.credit(row_of(keeps, archived).invoice_id, 500)
+    assert keeps.settle(note) == ["issued"]
+    with database.transaction(keeps.engines["application"]) as session:
+        document = billing.document(session, note).document_id
+    assert keeps.settle(document, gateway=keeping(keeps, store)) == ["stored"]
+    keeps.plan()
+    run("archive", "run", "--once")
+    assert "2 documents of invoices, as their facts say" in ours(run)
+    assert '"documents": 2' in auditors(store, s3)
+    remove(store, **where(keeps, document))
+    assert f"documents/credit_note_pdf/{document}.pdf" in ours(run, 1)
+    assert f"documents/credit_note_pdf/{document}.pdf" in auditors(store, s3, 1)
 
 
 def test_one_that_was_removed_is_missed(archived: str, keeps: Service, run: Run, store: Store, s3: SeaweedFS) -> None:
