@@ -7,7 +7,9 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from archive.proving import invoiced
 from archive.proving.exports import Line
+from archive.proving.invoiced import PURGED
 from archive.proving.kinds import DONE, KINDS, Kind
 from billing import ids
 from billing.database import Transact
@@ -16,44 +18,48 @@ from billing.tables.facts import Fact
 PAGE = 1000
 _CLOCKS = timedelta(hours=1)
 """Ids are made by the clock of the application, and `requested_at` by that of Postgres."""
-PURGED = 0
-"""The number of the batch of a fact that is no longer in Postgres: it is in the archive, in a batch that is over."""
 
 
 def lines(transact: Transact, since: datetime) -> Iterator[Line]:
-    """One for each request since then, by kind and id. Each page is a short transaction of its own.
+    """One for each request since then, by kind and id, and after an invoice its places that are a capture's. Each page
+    is a short transaction of its own.
 
     `batch`: of the fact that tells of its effect. Null if no archiver has taken it yet, or there is no effect.
     """
     for kind in KINDS:
         after = ids.first(kind.operation.prefix, since - _CLOCKS)
         while page := transact(lambda session, kind=kind, after=after: _page(session, kind, after)):  # type: ignore[misc]
-            yield from (line for line, requested_at in page if requested_at >= since)
-            after = page[-1][0]["id"]
+            yield from (line for lines, requested_at in page if requested_at >= since for line in lines)
+            after = page[-1][0][0]["id"]
 
 
-def _page(session: Session, kind: Kind, after: str) -> list[tuple[dict[str, Any], datetime]]:
+def _page(session: Session, kind: Kind, after: str) -> list[tuple[list[Line], datetime]]:
     table: Any = kind.operation.table
     rows = session.scalars(select(table).where(table.id > after).order_by(table.id).limit(PAGE)).all()
     batches = _batches(session, kind, [row.id for row in rows if kind.says(row) == DONE])
+    # After the invoices: what an invoice is made of is written with it.
+    places = invoiced.places(session, [row.id for row in rows]) if kind.name == invoiced.KIND else {}
     amount = kind.operation.amount
     assert amount is not None, "what has an effect at Stripe is about money"
     return [
         (
-            {
-                "kind": kind.name,
-                "id": row.id,
-                "account": row.account,
-                "object": getattr(row, kind.object),
-                # Several captures may share an intent.
-                "part": getattr(row, "capture_no", 1),
-                "minor": getattr(row, amount),
-                "currency": row.currency,
-                "state": row.state,
-                "says": kind.says(row),
-                "ended": row.state_since.isoformat(),
-                "batch": batches.get(row.id, PURGED) if kind.says(row) == DONE else None,
-            },
+            [
+                {
+                    "kind": kind.name,
+                    "id": row.id,
+                    "account": row.account,
+                    "object": getattr(row, kind.object),
+                    # Several captures may share an intent.
+                    "part": getattr(row, "capture_no", 1),
+                    "minor": getattr(row, amount),
+                    "currency": row.currency,
+                    "state": row.state,
+                    "says": kind.says(row),
+                    "ended": row.state_since.isoformat(),
+                    "batch": batches.get(row.id, PURGED) if kind.says(row) == DONE else None,
+                },
+                *places.get(row.id, ()),
+            ],
             row.requested_at,
         )
         for row in rows

@@ -1,7 +1,7 @@
 """A proof: three exports are compared, and every rule that is broken is named with what breaks it.
 
     every request has at most one effect at Stripe; every effect of ours has one request; the archive tells of each
-    effect once; and amounts, currencies, accounts and totals agree
+    effect once; an invoice of captures asks nobody for money again; and amounts, currencies, accounts and totals agree
 
 It reads three files and nothing else: no network, no Postgres, no settings. So somebody else can repeat it. The rules
 are SQL, in proof.sql; DuckDB runs them in bounded memory.
@@ -29,14 +29,24 @@ MEMORY_MB = 400
 SHOWN = 1000
 """So many of what breaks one rule are kept; all are counted."""
 
+PLACES, TOLD = "places", "told"
+"""The tables with the places of captures on invoices: by ours, and by the archive."""
 _COLUMNS = {
     OURS: "kind TEXT, id TEXT, account TEXT, object TEXT, part BIGINT, minor BIGINT, currency TEXT, state TEXT, "
     "says TEXT, ended TIMESTAMPTZ, batch BIGINT",
     STRIPE: "kind TEXT, account TEXT, object TEXT, of TEXT, minor BIGINT, currency TEXT, livemode BOOLEAN, state TEXT, "
-    "operation TEXT, asked DOUBLE",
+    "operation TEXT, asked DOUBLE, asks BIGINT, off_stripe BIGINT",
     ARCHIVE: "kind TEXT, id TEXT, minor BIGINT, currency TEXT, asked DOUBLE",
+    PLACES: "invoice TEXT, position BIGINT, capture TEXT, minor BIGINT, currency TEXT, account TEXT, state TEXT, "
+    "taken BIGINT, taken_in TEXT, line_of TEXT, line_minor BIGINT, batch BIGINT",
+    TOLD: "told_of TEXT, invoice TEXT, line BIGINT, minor BIGINT, currency TEXT, asked DOUBLE",
 }
-"""What a line of each export has. A line of another file, the header and the end have no kind."""
+"""What the lines of each export have, by table. A line lacks the columns of other tables; the header and the end, and
+exports of older versions, lack more."""
+_MARKS = {OURS: "kind", STRIPE: "kind", ARCHIVE: "kind", PLACES: "position", TOLD: "told_of"}
+"""The column by which a line belongs to a table."""
+_READ_FROM = {OURS: OURS, PLACES: OURS, STRIPE: STRIPE, ARCHIVE: ARCHIVE, TOLD: ARCHIVE}
+"""By table, its export."""
 SQL = statements.as_written(__file__)
 RULES = tuple(name for name in SQL if name != "views")
 """Every rule, in the order in which they are checked."""
@@ -69,7 +79,7 @@ class Total:
 class Proof:
     """`broken`: by rule; empty if everything holds. `open`: requests whose effect is not known yet, by kind and state.
     `young`: done requests that are too young for Stripe's export, and for the archive's. `others`: effects at Stripe
-    that are not of this service."""
+    that are not of this service. `invoiced`: captures that are on an invoice that is done."""
 
     headers: Mapping[str, Header]
     broken: Mapping[str, Broken]
@@ -77,6 +87,7 @@ class Proof:
     open: Mapping[str, int]
     young: tuple[int, int]
     others: int
+    invoiced: int
 
     @property
     def holds(self) -> bool:
@@ -89,8 +100,8 @@ def prove(files: Sequence[Path]) -> Proof:
     headers = _checked({path: read(path) for path in files})
     by_name = {header.export: (path, header) for path, header in headers.items()}
     with tempfile.TemporaryDirectory(prefix="billing-proof-") as scratch, _engine(scratch) as engine:
-        for name in EXPORTS:
-            _load(engine, name, by_name[name][0])
+        for table, export in _READ_FROM.items():
+            _load(engine, table, by_name[export][0])
         engine.execute("SET enable_external_access = false")
         engine.execute("SET lock_configuration = true")
         _heads(engine, by_name[ARCHIVE][1])
@@ -113,11 +124,13 @@ def prove(files: Sequence[Path]) -> Proof:
             ),
             (_count(engine, _YOUNG_FOR_STRIPE), _count(engine, _YOUNG_FOR_ARCHIVE)),
             _count(engine, _OTHERS),
+            _count(engine, _INVOICED),
         )
 
 
 _YOUNG_FOR_STRIPE = "SELECT count(*) FROM ours WHERE says = 'done' AND id NOT IN (SELECT id FROM compared)"
 _YOUNG_FOR_ARCHIVE = "SELECT count(*) FROM ours WHERE says = 'done' AND id NOT IN (SELECT id FROM archived)"
+_INVOICED = "SELECT count(DISTINCT p.capture) FROM places AS p JOIN ours AS o ON o.id = p.invoice WHERE o.says = 'done'"
 _OTHERS = """
 SELECT count(*) FROM stripe AS s WHERE s.asked IS NULL
    AND NOT EXISTS (SELECT 1 FROM ours AS o WHERE (o.kind, o.object) = (s.kind, s.object))
@@ -159,14 +172,14 @@ def _engine(scratch: str) -> duckdb.DuckDBPyConnection:
 
 
 def _load(engine: duckdb.DuckDBPyConnection, name: str, path: Path) -> None:
-    """The lines between the header and the end. Raises BadExport for one that does not fit."""
+    """The lines of this table. Raises BadExport for one that does not fit."""
     engine.execute(f"CREATE TABLE {name} ({_COLUMNS[name]})")
     columns = ", ".join("{}: '{}'".format(*column.split()) for column in _COLUMNS[name].split(", "))
     account = "* REPLACE (coalesce(account, '') AS account)" if "account" in _COLUMNS[name] else "*"
     try:
         engine.execute(
             f"INSERT INTO {name} SELECT {account} FROM "  # noqa: S608 - names of ours
-            f"read_json($path, format = 'newline_delimited', columns = {{{columns}}}) WHERE kind IS NOT NULL",
+            f"read_json($path, format = 'newline_delimited', columns = {{{columns}}}) WHERE {_MARKS[name]} IS NOT NULL",
             {"path": str(path)},
         )
     except duckdb.Error as error:

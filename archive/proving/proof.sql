@@ -1,11 +1,13 @@
 -- The rules of a proof. Each statement after the first returns what breaks its rule: an id, and a sentence.
 --
 -- The tables `ours`, `stripe` and `archive` hold the lines of the three exports, `heads` the newest manifest of each class
--- that was read. An account is '' for our own. Money is in minor units.
+-- that was read. `places` has the lines of ours that say which capture stands on an invoice: by its row (`capture`,
+-- `minor`), and by the line of the invoice (`line_of`, `line_minor`); `told` what the archive says of that. An account is '' for our own. Money is in minor units.
 
 -- name: views
 -- What ended once Stripe was being read, or moments before, is too young to be compared with it.
-CREATE VIEW compared AS SELECT * FROM ours WHERE says = 'done' AND ended < $young;
+CREATE VIEW old AS SELECT * FROM ours WHERE ended < $young;
+CREATE VIEW compared AS SELECT * FROM old WHERE says = 'done';
 -- What no archiver had taken yet, when the archive was read, is too young to be compared with that.
 CREATE VIEW archived AS
 SELECT o.* FROM ours AS o JOIN heads AS h ON h.kind = o.kind WHERE o.says = 'done' AND o.batch <= h.last;
@@ -98,6 +100,57 @@ SELECT o.id, 'the archive has ' || coalesce(f.minor::VARCHAR, 'no amount') || ' 
     || ', and here it is ' || o.minor || ' ' || o.currency AS what
   FROM ours AS o JOIN archive AS f ON f.id = o.id
  WHERE o.says = 'done' AND (f.minor, f.currency) IS DISTINCT FROM (o.minor, o.currency);
+
+-- name: invoiced_not_taken
+SELECT p.capture AS id, 'it is ' || p.state || ' here with ' || p.taken || ' ' || p.taken_in || ', and ' || p.minor || ' ' || p.currency
+    || ' of it are on ' || p.invoice AS what
+  FROM places AS p JOIN ours AS o ON o.id = p.invoice
+ WHERE o.says = 'done' AND (p.state <> 'captured' OR p.taken < p.minor OR p.taken_in <> p.currency OR p.account <> o.account);
+
+-- name: invoiced_twice
+WITH placed AS (
+    SELECT capture, invoice, position FROM places UNION SELECT line_of, invoice, position FROM places)
+SELECT p.capture AS id, 'it is on ' || count(*) || ' lines: '
+    || string_agg(p.invoice || ' line ' || p.position, ', ' ORDER BY p.invoice, p.position) AS what
+  FROM placed AS p JOIN ours AS o ON o.id = p.invoice
+ WHERE p.capture IS NOT NULL AND o.says <> 'none' GROUP BY p.capture HAVING count(*) > 1;
+
+-- name: invoiced_otherwise
+-- Of an invoice that was made again after a restore, no line names its capture.
+SELECT p.invoice AS id, 'its line ' || p.position || ' is ' || coalesce(p.line_of || ' with ' || p.line_minor, 'of no capture')
+    || ', and here that place is ' || coalesce('of ' || p.capture || ' with ' || p.minor, 'of none') AS what
+  FROM places AS p JOIN ours AS o ON o.id = p.invoice
+ WHERE o.says <> 'none' AND p.invoice IN (SELECT invoice FROM places WHERE line_of IS NOT NULL)
+   AND (p.capture, p.minor) IS DISTINCT FROM (p.line_of, p.line_minor);
+
+-- name: invoiced_total
+SELECT o.id, 'it comes to ' || o.minor || ' ' || o.currency || ' here, and the captures on it to ' || coalesce(sum(p.minor), 0) || ' '
+    || coalesce(string_agg(DISTINCT p.currency, ', '), o.currency) AS what
+  FROM places AS p JOIN ours AS o ON o.id = p.invoice
+ WHERE o.says = 'done' GROUP BY o.id, o.minor, o.currency
+HAVING coalesce(sum(p.minor), 0) <> o.minor OR bool_or(p.currency <> o.currency);
+
+-- name: not_marked_paid
+-- An invoice of captures is paid out of band as a whole: it asks for nothing, and neither a payment nor a credit went into it.
+SELECT o.id, 'it is ' || o.state || ' here, and its money was taken before; Stripe has it as ' || coalesce(s.state, 'nothing') || ', asks for '
+    || coalesce(s.asks::VARCHAR, 'an unknown amount') || ' and has ' || coalesce(s.off_stripe::VARCHAR, 'an unknown amount') || ' of ' || o.minor
+    || ' ' || o.currency || ' as paid out of band' AS what
+  FROM old AS o LEFT JOIN stripe AS s ON (s.kind, s.account, s.object) = (o.kind, o.account, o.object)
+ WHERE o.id IN (SELECT invoice FROM places)
+   AND (o.state IN ('sent', 'unpaid', 'voided', 'uncollectible')
+        OR o.state = 'paid' AND (s.state <> 'paid' OR s.asks <> 0 OR s.off_stripe <> s.minor));
+
+-- name: invoiced_not_archived
+SELECT p.capture AS id, 'it is on ' || p.invoice || ' here, and the archive does not tell of it' AS what
+  FROM places AS p JOIN heads AS h ON h.kind = 'capture'
+ WHERE p.batch <= h.last AND NOT EXISTS (SELECT 1 FROM told AS t WHERE t.told_of = p.capture);
+
+-- name: invoiced_archived_otherwise
+SELECT DISTINCT t.told_of AS id, 'the archive has ' || coalesce(t.minor || ' ' || t.currency, 'no amount') || ' of it on ' || coalesce(t.invoice, 'an invoice')
+    || ', and here ' || coalesce(p.minor || ' ' || p.currency || ' are on ' || p.invoice, 'it is on none') AS what
+  FROM told AS t LEFT JOIN places AS p ON p.capture = t.told_of
+ WHERE (p.capture IS NOT NULL OR t.asked >= $since)
+   AND (p.invoice, p.position, p.minor, p.currency) IS DISTINCT FROM (t.invoice, t.line, t.minor, t.currency);
 
 -- name: totals
 -- Once more, added up: of what is compared, both sides have the same sum. Broken alone, it shows a gap in the other rules.

@@ -23,9 +23,9 @@ def lines(reader: Callable[[str | None], Reader], accounts: Sequence[str | None]
     for account in accounts:
         read = reader(account)
         for path, further, effect in _LISTS:
-            created = {"gte": int((since - further).timestamp())}
+            asking = {**_EXPANDED.get(path, {}), "created": {"gte": int((since - further).timestamp())}}
             try:
-                for each in read.pages(path, {"created": created}):
+                for each in read.pages(path, asking):
                     if (line := effect(each)) is not None:
                         yield {"account": account, **line, **_asked(each)}
             except Unread as unread:
@@ -45,8 +45,13 @@ def _captured(intent: Json) -> Line | None:
 
 
 def _invoiced(invoice: Json) -> Line | None:
-    """A draft binds nobody. A void or uncollectible invoice was issued."""
-    return _effect("invoice", invoice, invoice.get("total")) if invoice.get("status") != "draft" else None
+    """A draft binds nobody. A void or uncollectible invoice was issued. `asks`: what it still asks for. `off_stripe`:
+    what was marked as paid out of band."""
+    if invoice.get("status") == "draft":
+        return None
+    asks, off_stripe = invoice.get("amount_remaining"), invoice.get("amount_paid_off_stripe")
+    effect = _effect("invoice", invoice, invoice.get("total"))
+    return {**effect, "asks": _whole(asks), "off_stripe": _whole(off_stripe)}
 
 
 def _credited(note: Json) -> Line | None:
@@ -67,13 +72,20 @@ def _effect(kind: str, shown: Json, minor: object, of: object = None) -> Line:
         "kind": kind,
         "object": str(shown.get("id")),
         "of": of if isinstance(of, str) else None,
-        "minor": minor if type(minor) is int else None,
+        "minor": _whole(minor),
         "currency": str(shown.get("currency")).upper(),
         "livemode": livemode if isinstance(livemode, bool) else None,
         "state": str(shown.get("status")),
     }
 
 
+def _whole(value: object) -> int | None:
+    return value if type(value) is int else None
+
+
+_EXPANDED: Mapping[str, Mapping[str, Any]] = {"/v1/invoices": {"expand": ["data.amount_paid_off_stripe"]}}
+"""What Stripe shows in a list only where it is asked for.
+Source: docs.stripe.com/changelog/dahlia/2026-05-27/invoice-object-amount-paid-off-stripe-property."""
 _LISTS: tuple[tuple[str, timedelta, Callable[[Json], Line | None]], ...] = (
     ("/v1/payment_intents", timedelta(days=AUTHORIZED_DAYS), _captured),
     ("/v1/invoices", _CLOCKS, _invoiced),

@@ -126,8 +126,9 @@ def prove(
     """Compare three exports, and print a certificate, or what is violated: with the network off, on any machine.
 
     It proves that every request has at most one effect at Stripe, that every effect of ours has one request, that the
-    archive tells of each effect once, and that amounts, currencies, accounts and totals agree. It reads the three files
-    and nothing else. The exit status is 1 if a rule is broken.
+    archive tells of each effect once, that an invoice of captures asks nobody for their money again, and that amounts,
+    currencies, accounts and totals agree. It reads the three files and nothing else. The exit status is 1 if a rule is
+    broken.
 
     \b
     Example:
@@ -195,6 +196,8 @@ def _certificate(proof: "Proof") -> Iterator[str]:
         yield f"{total.kind} {of}: {counted(total.requests, 'request')}, {amount(total.minor, of)}"
         yield f"  {amount(total.compared, of)} can be compared with Stripe, which has {amount(total.stripe, of)}"
         yield f"  {amount(total.archived, of)} must be archived, and the archive has {amount(total.archive, of)}"
+    if proof.invoiced:
+        yield f"on invoices: {counted(proof.invoiced, 'capture')}"
     if proof.open:
         yield f"not known yet: {', '.join(f'{count:,} {state}' for state, count in proof.open.items())}"
     if any(proof.young):

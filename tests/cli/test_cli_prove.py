@@ -7,6 +7,8 @@ import pytest
 from service import Service
 
 from billing.gateway import Budget, Request, Response, boot_clock
+from billing.periods import Calendars
+from jobs.schedules import invoicing
 
 EXPORTS = ("archive", "stripe", "ours")
 FAULTS = [
@@ -75,6 +77,52 @@ def test_refunds_of_invoices_are_proven_like_those_of_captures(run, service: Ser
     assert "refund EUR: 2 requests, 50.01 EUR" in proof.out.splitlines()
     service.execute("UPDATE billing.refunds SET stripe_refund = 're_nowhere' WHERE id = :id", id=refunds[0])
     assert f"  {refunds[0]}: it is succeeded here with 500 EUR, and Stripe shows no effect" in prove(run).out
+
+
+def test_captures_on_invoices_are_proven_and_what_was_changed_by_hand_is_named(run, service: Service, asked: list[str]):
+    customer = service.customer()
+    mine = asked[3:7]
+    invoices = [service.ask_for_invoice_of_capture(capture, customer) for capture in mine]
+    assert service.settle(*invoices) == ["paid"] * 4
+    see_ends(service)
+    service.plan()
+    service.execute(YOUNG.format("invoices"))
+    assert run("archive", "run", "--once").status == 0
+    proof = prove(run)
+    assert proof.status == 0, proof.out
+    assert "on invoices: 4 captures" in proof.out.splitlines()
+    # No process of ours may do any of this.
+    line = json.dumps({"capture": mine[0]})
+    for table, change, of in (
+        ("captures", "state = 'canceled'", f"id = '{mine[0]}'"),
+        ("invoice_lines", f"details = '{line}'", f"invoice_id = '{invoices[1]}'"),
+        ("invoices", "total_minor = 2000", f"id = '{invoices[2]}'"),
+        ("invoices", "state = 'voided'", f"id = '{invoices[3]}'"),
+    ):
+        service.execute(f"UPDATE billing.{table} SET {change} WHERE {of}")
+    found = json.loads(prove(run, "--json").out)["broken"]
+    assert found["invoiced_not_taken"]["shown"] == [
+        [mine[0], f"it is canceled here with 1999 USD, and 1999 USD of it are on {invoices[0]}"]
+    ]
+    assert [entity for entity, _ in found["invoiced_twice"]["shown"]] == [mine[0]]
+    assert found["invoiced_otherwise"]["shown"] == [
+        [invoices[1], f"its line 0 is {mine[0]} with 1999, and here that place is of {mine[1]} with 1999"]
+    ]
+    assert found["invoiced_total"]["shown"] == [
+        [invoices[2], "it comes to 2000 USD here, and the captures on it to 1999 USD"]
+    ]
+    assert found["not_marked_paid"]["shown"] == [
+        [
+            invoices[3],
+            "it is voided here, and its money was taken before; Stripe has it as paid, asks for 0 and has 1999 of 1999 "
+            "USD as paid out of band",
+        ]
+    ]
+
+
+def see_ends(service: Service) -> None:
+    """As the schedule `invoice_captures` does: it tells on which invoice a capture is."""
+    assert invoicing.invoice_captures(service.engines["worker"], Calendars(), lambda: 60).invoices == 0
 
 
 def test_money_that_nobody_asked_for_and_a_row_that_was_changed_are_named(run, service: Service, asked: list[str]):
