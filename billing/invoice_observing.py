@@ -7,7 +7,17 @@ forward only, whatever Stripe shows and in whatever order it is noticed.
 from billing.differences import differences
 from billing.facts import new_fact
 from billing.idempotency import Rules
-from billing.invoice_row import ENDED, ended, invoice_of, money_of, paid, path_of, read_invoice, see_payments
+from billing.invoice_row import (
+    ENDED,
+    ended,
+    invoice_of,
+    money_of,
+    paid,
+    path_of,
+    payments_of,
+    read_invoice,
+    see_payments,
+)
 from billing.learned import Learned
 from billing.states import InvoiceState
 from billing.steps import Ask, Gone, Json, LoadedOperation, LookResult, Reader, Step
@@ -54,9 +64,9 @@ def moved_on(loaded: LoadedOperation, invoice: Json) -> list[Fact]:
 def _about_payments(row: Invoice, invoice: Json) -> list[Fact]:
     """The facts about payments and attempts that are new, of an invoice that is not paid."""
     more_paid, more_attempts = see_payments(row, invoice)
-    about = {"stripe_invoice": row.stripe_invoice, "number": row.number, **money_of(row)}
-    facts = [new_fact(row, "partly_paid", **about, paid_minor=row.paid_minor)] if more_paid else []
-    return [*facts, new_fact(row, "payment_failed", **about, attempts=row.attempts)] if more_attempts else facts
+    about = {"stripe_invoice": row.stripe_invoice, "number": row.number, **money_of(row), **payments_of(row)}
+    topics = [*(["partly_paid"] if more_paid else ()), *(["payment_failed"] if more_attempts else ())]
+    return [new_fact(row, topic, **about) for topic in topics]
 
 
 OBSERVE = Step(

@@ -62,8 +62,8 @@ def paid(loaded: LoadedOperation, invoice: Json) -> list[Fact]:
     row, off_stripe = invoice_of(loaded), invoice.get("amount_paid_off_stripe")
     see_payments(row, invoice)
     row.reason = None
-    out_of_band = type(off_stripe) is int and off_stripe > 0
-    return move(loaded, InvoiceState.PAID, "paid", number=row.number, **money_of(row), out_of_band=out_of_band)
+    about = {"number": row.number, **money_of(row), **payments_of(row)}
+    return move(loaded, InvoiceState.PAID, "paid", **about, out_of_band=type(off_stripe) is int and off_stripe > 0)
 
 
 def unpaid(loaded: LoadedOperation, invoice: Json, why: str) -> list[Fact]:
@@ -71,7 +71,7 @@ def unpaid(loaded: LoadedOperation, invoice: Json, why: str) -> list[Fact]:
     row = invoice_of(loaded)
     see_payments(row, invoice)
     row.reason = why
-    return move(loaded, InvoiceState.UNPAID, "unpaid", number=row.number, **money_of(row), why=why)
+    return move(loaded, InvoiceState.UNPAID, "unpaid", number=row.number, **money_of(row), **payments_of(row), why=why)
 
 
 ENDED: Mapping[object, InvoiceState] = {"void": InvoiceState.VOIDED, "uncollectible": InvoiceState.UNCOLLECTIBLE}
@@ -83,7 +83,7 @@ def ended(loaded: LoadedOperation, invoice: Json) -> list[Fact]:
     row = invoice_of(loaded)
     see_payments(row, invoice)
     row.reason = None
-    about = {"number": row.number, **money_of(row)}
+    about = {"number": row.number, **money_of(row), **payments_of(row)}
     if ENDED[invoice.get("status")] is InvoiceState.VOIDED:
         return move(loaded, InvoiceState.VOIDED, "voided", **about)
     return move(loaded, InvoiceState.UNCOLLECTIBLE, "uncollectible", **about)
@@ -105,6 +105,13 @@ def see_payments(row: Invoice, invoice: Json) -> tuple[bool, bool]:
 def money_of(row: Invoice) -> dict[str, Any]:
     """What a fact about an end, or about the number, says of the money."""
     return {"minor": row.final_minor, "currency": row.currency, "account": row.account or OWN}
+
+
+def payments_of(row: Invoice) -> dict[str, Any]:
+    """What a fact says of payments and attempts, as far as they were seen. A row that is made again of facts knows by
+    them what was told, so that nothing is told twice."""
+    seen = {"paid_minor": row.paid_minor, "attempts": row.attempts}
+    return {name: value for name, value in seen.items() if value is not None}
 
 
 def differ(loaded: LoadedOperation, why: str, theirs: object = None) -> list[Fact]:

@@ -23,6 +23,7 @@ ENDS = {
     "void_invoice": "voided",
     "mark_invoice_uncollectible": "uncollectible",
 }
+TOLD = ("invoice.partly_paid", "invoice.payment_failed")
 EFFECTS = (
     *("capture", "invoice.created", "invoice.finalized", "invoice.sent", "invoice.paid", "invoice.paid_out_of_band"),
     *("invoice.voided", "invoice.marked_uncollectible"),
@@ -186,3 +187,47 @@ def test_a_charge_on_request_that_was_declined_in_the_gap_is_not_made_again(
     method = service.by_hand("/v1/payment_methods/pm_card_visa/attach", f"customer={customer}")
     assert service.settle(service.act_on(invoices[2], "pay_invoice", payment_method=method)) == ["done"]
     assert [effect["amount"] for effect in service.effects("capture")] == [4501]
+
+
+def test_a_payment_that_failed_before_the_restore_is_not_told_a_second_time(
+    service: Service, run: Run, bucket: None, backup: Backup
+) -> None:
+    """[81] Declined by its own charge, and on request: attempts and what was paid are in the facts, and so in the row
+    that is made of them."""
+    archive(service, run)
+    backup.take()
+    charged, sent = charge(service, DECLINES), opened(service, DECLINES)
+    assert service.settle(charged) == ["unpaid"]
+    assert service.settle(service.act_on(sent, "pay_invoice")) == ["declined"]
+    service.notice(charged, sent)
+    eventually(lambda: settled_looks(service), "both were looked at")
+    paid = charge(service, VISA)
+    assert service.settle(paid) == ["paid"]
+    archive(service, run)
+    of = (charged, sent, paid)
+    before = {each: (told_of_payments(service, each), seen(service, each)) for each in of}
+    assert before[sent][0] == ["invoice.payment_failed"]
+    assert [each[1] for each in before.values()] == [(0, 1), (0, 1), (4501, 1)]
+
+    recover(service, run, backup)
+    assert {each: (told_of_payments(service, each), seen(service, each)) for each in of} == before
+
+    service.notice(charged, sent)
+    eventually(lambda: settled_looks(service), "both were looked at again")
+    assert {each: (told_of_payments(service, each), seen(service, each)) for each in of} == before
+
+
+def settled_looks(service: Service) -> bool:
+    """Whether all work with invoices is done."""
+    service.relay.round()
+    service.work_off("invoices")
+    return set(service.states_of_work("invoices")) <= {WorkState.DONE}
+
+
+def seen(service: Service, invoice: str) -> tuple[int, int]:
+    row = service.row(Invoice, invoice)
+    return row.paid_minor or 0, row.attempts or 0
+
+
+def told_of_payments(service: Service, invoice: str) -> list[str]:
+    return [fact.topic for fact in service.facts(invoice) if fact.topic in TOLD]
