@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from sqlalchemy.orm import Session
 
-from billing import capture_requests, ids, refunds, request_ids, row_io, statements, voids
+from billing import capture_requests, ids, invoice_requests, refunds, request_ids, row_io, statements, voids
 from billing.asking import CommonArguments, Wanted, callers_session, common_arguments
 from billing.errors import BillingError, InvalidRequest
 
@@ -62,7 +62,8 @@ class Movable:
     arguments that leave room for another. Where `once` itself is None nothing of this kind is refused so: then a file
     must name its requests, because with made-up request ids a corrected file would ask again for what was done.
 
-    `together` is None where each is asked for by statements of its own.
+    `together` is None where each is asked for by statements of its own. `without_amount`: what a request means that
+    names no amount.
     """
 
     kind: str
@@ -70,6 +71,7 @@ class Movable:
     queue: str
     once: Callable[[Arguments], tuple[str, str] | None] | None
     together: Together | None = None
+    without_amount: str = "all that is left, as it is now"
 
 
 def _by_payment_intent(asked: Arguments) -> tuple[str, str] | None:
@@ -107,6 +109,13 @@ MOVABLE: Mapping[str, Movable] = {
         ),
         Movable("void", voids.request_void, queue="captures", once=_by_payment_intent),
         Movable("refund", refunds.request_refund, queue="refunds", once=_by_what_is_left),
+        Movable(
+            "invoice",
+            invoice_requests.issue_invoice,
+            queue="invoices",
+            once=None,
+            without_amount="they come to 0, or to what Stripe reckons",
+        ),
     )
 }
 
@@ -116,10 +125,10 @@ def request_many(
 ) -> list[Outcome]:
     """Ask for each of these, inside the caller's own transaction. Returns an outcome for each, in their order.
 
-    `kind`: `capture`, `void` or `refund`. `requests`: the arguments of `billing.request_capture`, `request_void` or
-    `request_refund`, by name, without session and actor. What is refused is no exception here but an outcome, a
-    `BillingError`, and nothing of it is written; the others are, and the caller's transaction stays usable. Up to a few
-    thousand fit into one transaction.
+    `kind`: `capture`, `void`, `refund` or `invoice`. `requests`: the arguments of `billing.request_capture`,
+    `request_void`, `request_refund` or `issue_invoice`, by name, without session and actor. What is refused is no
+    exception here but an outcome, a `BillingError`, and nothing of it is written; the others are, and the caller's
+    transaction stays usable. Up to a few thousand fit into one transaction.
 
     Raises InvalidRequest for a kind that does not exist, and TypeError for arguments that the function does not have.
     """

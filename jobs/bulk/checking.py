@@ -20,12 +20,14 @@ from billing.money import Money, shown
 from jobs.bulk.columns import Asked, asked_by, columns_of
 from jobs.bulk.duplicates import Counted, Duplicates, Key
 from jobs.bulk.errors import FileChanged, UnusableFile
-from jobs.bulk.lines import Lines, refuse_strangers
+from jobs.bulk.lines import LINE_MOST, Lines, refuse_strangers
 from jobs.bulk.problems import Problem, Problems
 from jobs.bulk.rows import rows
 
 BATCH = 500
 """Rows that are asked for in one transaction: some 0.1 s."""
+NESTED_BATCH, NESTED_LINE_MOST = 50, 1_000_000
+"""Of rows that hold more than cells, such as an invoice with 250 lines; the bytes of one are those of its own file."""
 REMARKS_KEPT = 20
 
 Progressing = Callable[[int, int], None]
@@ -85,15 +87,17 @@ class Checked:
 def batches(file: File) -> Iterator[Batch]:
     """The file from its beginning. Raises UnusableFile."""
     refuse_strangers(file.stream)
-    lines, asked, problems, read = Lines(file.stream), list[Asked](), list[Problem](), 0
-    for row in rows(lines, columns_of(file.movable)):
+    columns = columns_of(file.movable)
+    most, longest = (NESTED_BATCH, NESTED_LINE_MOST) if columns.nested else (BATCH, LINE_MOST)
+    lines, asked, problems, read = Lines(file.stream, longest), list[Asked](), list[Problem](), 0
+    for row in rows(lines, columns):
         read += 1
         match asked_by(row, file.movable, file.bulk, file.account):
             case Asked() as one:
                 asked.append(one)
             case found:
                 problems += found
-        if read == BATCH:
+        if read == most:
             yield Batch(read, asked, problems, lines.number, lines.bytes_read, lines.digest())
             asked, problems, read = [], [], 0
     # Also if there are no more rows: the digest of the whole file is in the last batch.

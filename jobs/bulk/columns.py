@@ -5,6 +5,8 @@ A text, a whole number and an amount are columns. So are the fields of an argume
 such as the terms of a capture; one that needs several values at once, such as an authorization, is none. Where a field
 maps keys to texts, each key is a column: `metadata.order`. An amount may have its currency beside it, in the column
 `currency`, which serves all amounts of a row.
+
+What does not fit into cells is read by a function of its own (`NESTED`): an invoice has lines.
 """
 
 import dataclasses
@@ -12,8 +14,9 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache
 from typing import Any, Literal
 
@@ -21,6 +24,7 @@ from billing import Money
 from billing.cards import may_hold_card_number
 from billing.errors import InvalidRequest
 from billing.many import Movable
+from jobs.bulk import invoices
 from jobs.bulk.amounts import read_amount
 from jobs.bulk.problems import Problem
 from jobs.bulk.rows import BadRow, Columns, Row, Spelled
@@ -43,9 +47,26 @@ class Asked:
     remark: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """A kind whose rows hold more than cells. `arguments_of` says what one asks for, and what it comes to, if that is
+    known; it raises InvalidRequest with the path of what is wrong."""
+
+    fields: Sequence[str]
+    needed: Sequence[str]
+    arguments_of: Callable[[Mapping[str, Any]], tuple[dict[str, Any], Money | None]]
+
+
+NESTED: Mapping[str, Nested] = {
+    "invoice": Nested(invoices.FIELDS_OF_A_ROW, ("customer", "lines", "request_id"), invoices.arguments_of)
+}
+
+
 @cache
 def columns_of(movable: Movable) -> Columns:
     """What a file of this kind may hold, and what it must."""
+    if (nested := NESTED.get(movable.kind)) is not None:
+        return Columns(nested.fields, nested.needed, {}, nested=True)
     names = [name for name, place in _places(movable).items() if place.kind is not Mapping]
     keyed = [name for name, place in _places(movable).items() if place.kind is Mapping]
     amounts = [name for name, place in _places(movable).items() if place.kind is Money]
@@ -58,6 +79,8 @@ def asked_by(row: Row | BadRow, movable: Movable, bulk: str, account: str | None
     """What a row asks for, or all that is wrong with its cells. What the rules say of the values is asked later."""
     if isinstance(row, BadRow):
         return [Problem(row.line, "", row.why)]
+    if (nested := NESTED.get(movable.kind)) is not None:
+        return _asked_by_nested(row, nested, account)
     places, problems = _places(movable), []
     arguments: dict[str, Any] = {} if account is None else {"account": account}
     parts: dict[str, dict[str, Any]] = {}
@@ -94,6 +117,28 @@ def asked_by(row: Row | BadRow, movable: Movable, bulk: str, account: str | None
         return [Problem(row.line, "request_id", why)]
     arguments.setdefault("request_id", f"{bulk}:{row.line}")
     return Asked(row.line, arguments, arguments.get("amount"), named, _remark(arguments))
+
+
+def _asked_by_nested(row: Row, nested: Nested, account: str | None) -> Asked | list[Problem]:
+    try:
+        arguments, amount = nested.arguments_of({name: _unspelled(cell) for name, cell in row.cells.items()})
+    except InvalidRequest as error:
+        return [Problem(row.line, error.subject, error.problem)]
+    if account is not None:
+        arguments.setdefault("account", account)
+    return Asked(row.line, arguments, amount, named=True, remark=_remark(arguments))
+
+
+def _unspelled(value: object) -> object:
+    """With decimals for the numbers that are not whole."""
+    match value:
+        case Spelled():
+            return Decimal(value)
+        case dict():
+            return {name: _unspelled(each) for name, each in value.items()}
+        case list():
+            return [_unspelled(each) for each in value]
+    return value
 
 
 def _value(name: str, cell: object, kind: type, currency: object) -> Any:

@@ -10,7 +10,7 @@ from typing import IO
 from jobs.bulk.errors import UnusableFile
 
 LINE_MOST = 65_536
-"""Bytes of a line. The longest row that can be asked for has a tenth of it."""
+"""Bytes of a line. The longest row of cells that can be asked for has a tenth of it."""
 _BLOCK = 1 << 20
 _LOOKED_AT = 512
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -32,10 +32,12 @@ class BadLine(Exception):
 class Lines:
     """An iterator of lines with their ends. It raises BadLine for one that cannot be read, and goes on after it.
 
-    `number`: of the last line that was read, from 1. `bytes_read` counts the bytes up to its end.
+    `most`: bytes of a line. `number`: of the last line that was read, from 1. `bytes_read` counts the bytes up to its
+    end.
     """
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: IO[bytes], most: int = LINE_MOST) -> None:
+        self._most = most
         self.number = self.bytes_read = 0
         self._stream = stream
         self._sha256 = hashlib.sha256()
@@ -49,10 +51,10 @@ class Lines:
         if not raw:
             raise StopIteration
         self.number += 1
-        if len(raw) > LINE_MOST:
+        if len(raw) > self._most:
             while raw and not raw.endswith(b"\n"):
                 raw = self._read()
-            raise BadLine(f"has more than {LINE_MOST:,} bytes")
+            raise BadLine(f"has more than {self._most:,} bytes")
         if self.number == 1:
             raw = raw.removeprefix(_BYTE_ORDER_MARK)
         if b"\0" in raw:
@@ -65,7 +67,7 @@ class Lines:
             ) from None
 
     def _read(self) -> bytes:
-        raw = self._stream.readline(LINE_MOST + 1)
+        raw = self._stream.readline(self._most + 1)
         self._sha256.update(raw)
         self.bytes_read += len(raw)
         return raw

@@ -20,12 +20,14 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 @dataclass(frozen=True, slots=True)
 class Columns:
     """What a file may hold. `needed`: the names without which no row can be asked for. `others`: other names of
-    columns, with ours. `keyed`: names that stand before a dot and a key of the caller's own: `metadata.order`."""
+    columns, with ours. `keyed`: names that stand before a dot and a key of the caller's own: `metadata.order`.
+    `nested`: some hold more than a cell can, such as the lines of an invoice, so only JSON can say it."""
 
     names: Collection[str]
     needed: Collection[str]
     others: Mapping[str, str]
     keyed: Collection[str] = ()
+    nested: bool = False
 
     def knows(self, name: str) -> bool:
         first, _, key = name.partition(".")
@@ -64,6 +66,8 @@ def rows(lines: Lines, columns: Columns) -> Iterator[Row | BadRow]:
         raise UnusableFile("the file is one JSON array; write one object a line (jq -c '.[]')", lines.number)
     if first.lstrip().startswith("{"):
         yield from _json_rows(first, lines, columns)
+    elif columns.nested:
+        raise UnusableFile("what it asks for fits into no table; write one JSON object a line", lines.number)
     else:
         yield from _csv_rows(first, lines, columns)
 

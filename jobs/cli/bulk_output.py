@@ -33,9 +33,7 @@ def show_checked(given: FromFile, file: "File", checked: "Checked", begun: "Prog
     amount = totals_shown(checked.totals)
     print_line(f"{name_of(given)}: {of} to ask for" + (f", {amount}" if amount else ""))
     if checked.without_amount and checked.totals:
-        print_line(
-            f"{counted(checked.without_amount, 'row')} of them without an amount: all that is left, as it is now"
-        )
+        print_line(f"{counted(checked.without_amount, 'row')} of them without an amount: {file.movable.without_amount}")
     if checked.before:
         print_line(f"{counted(checked.before, 'row')} asked for before, with the same parameters")
     if checked.bad:

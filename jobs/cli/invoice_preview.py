@@ -35,7 +35,7 @@ def preview(from_file: Annotated[Path, FILE], as_json: AsJson = False) -> None:
     asked = read(from_file)
     # When it is due changes no amount.
     collect = asked.collect or SendInvoice(1)
-    wanted = told(from_file, "", lambda: wanted_invoice(asked.lines, collect, asked.currency, asked.terms))
+    wanted = told(from_file, lambda: wanted_invoice(asked.lines, collect, asked.currency, asked.terms))
     process = open_process("cli")
     try:
         check_stripe_key(process.settings.stripe_key, process.settings)

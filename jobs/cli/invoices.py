@@ -12,6 +12,7 @@ from jobs.cli.from_file import alone, missing
 from jobs.cli.invoice_actions import mark_paid, mark_uncollectible, pay, void
 from jobs.cli.invoice_capture import capture
 from jobs.cli.invoice_captures import captures
+from jobs.cli.invoice_many import issue_many
 from jobs.cli.invoice_preview import preview
 from jobs.cli.output import ASKING, Actor, AsJson, Reason, amount, print_json, print_line
 from jobs.cli.requests import REQUEST_ID, Correlation, Timeout, Wait, answer
@@ -19,7 +20,7 @@ from jobs.cli.requests import REQUEST_ID, Correlation, Timeout, Wait, answer
 if TYPE_CHECKING:
     from billing import Line
     from billing.invoice_terms import Collect
-    from jobs.cli.invoice_file import InvoiceFile
+    from jobs.bulk.invoices import InvoiceFile
 
 FILE = typer.Option(
     metavar="FILE",
@@ -33,6 +34,7 @@ def add_to(app: typer.Typer) -> None:
         help="Ask for an invoice, preview one, have a refused one made anew; charge, credit or void it, or give it up.",
     )
     invoice.command()(issue)
+    invoice.command("issue-many")(issue_many)
     invoice.command()(preview)
     invoice.command()(credit)
     invoice.command()(reopen)
@@ -177,7 +179,7 @@ def _in_file(path: Path, request_id: str | None, correlation_id: str | None) -> 
     collect = asked.collect
     if collect is None:
         raise typer.BadParameter(f"{path.name}: days_until_due or due_date is missing, or charge")
-    told(path, "", lambda: wanted_invoice(asked.lines, collect, asked.currency, asked.terms))
+    told(path, lambda: wanted_invoice(asked.lines, collect, asked.currency, asked.terms))
     return asked
 
 
@@ -185,7 +187,7 @@ def _in_options(
     customer: str, line: list[str], currency: str, collect: "Collect", request_id: str, correlation_id: str | None
 ) -> "InvoiceFile":
     from billing.invoice_requests import NO_TERMS
-    from jobs.cli.invoice_file import InvoiceFile
+    from jobs.bulk.invoices import InvoiceFile
 
     return InvoiceFile(
         customer=customer,

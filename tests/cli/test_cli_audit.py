@@ -58,6 +58,7 @@ CHANGING = {
     "invoice captures",
     "invoice credit",
     "invoice issue",
+    "invoice issue-many",
     "invoice mark-paid",
     "invoice mark-uncollectible",
     "invoice pay",
@@ -309,6 +310,7 @@ LEAST = {
         *("--customer", "cus_1", "--line", "a seat=1", "--currency", "EUR"),
         *("--days-until-due", "14", "--request-id", "seat-1"),
     ),
+    "invoice issue-many": ("--from-file", "/dev/null", "--reason", "INC-12"),
     "invoice reopen": ("inv_1",),
     **{
         f"invoice {each}": ("inv_1", "--request-id", "act-1")

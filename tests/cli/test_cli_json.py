@@ -170,6 +170,7 @@ ELSEWHERE = {
     "invoice capture": "tests/cli/test_cli_invoice_captures.py",
     "invoice captures": "tests/cli/test_cli_invoice_captures.py",
     "invoice credit": "tests/cli/test_cli_credit_notes.py",
+    "invoice issue-many": "tests/cli/test_cli_invoice_many.py",
     "invoice preview": "tests/cli/test_cli_invoice_file.py",
     "reconcile": "tests/reconciliation/test_cli_reconcile.py",
     "recover": "tests/recovery/test_recover.py",
