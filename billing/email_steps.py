@@ -103,5 +103,5 @@ SEND_EMAIL = Step(
     find=_find,
     apply=_apply,
     creates=True,
-    rules=Rules(replays=False, once=True, needs_a_person=True),
+    rules=Rules(replays=False, once=True, needs_a_person=True, seen_as=Learned.SUCCEEDED),
 )

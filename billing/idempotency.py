@@ -135,6 +135,8 @@ class Rules:
     """An error is logged when it stays undecided. False where another error is logged already."""
     needs_a_person: bool = False
     """No look can prove that it did nothing, and a second effect is not harmless: only an operator may rule it out."""
+    seen_as: Learned | None = None
+    """As what it counts once an operator has seen, where no look can, that it happened. None: a look finds that."""
     once: bool = False
     """The other side knows no key: it would carry out a repetition as well. So a send without an answer is never
     repeated. One that was provably not carried out may be."""

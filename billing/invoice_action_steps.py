@@ -149,9 +149,10 @@ def _apply(loaded: LoadedOperation, outcome: Learned, data: Json, why: str) -> l
     return moved(action_of(loaded), _STATES[outcome], why_declined(data, why))
 
 
-def _step(name: str, **of: Any) -> Step:
+def _step(name: str, needs_a_person: bool = False, seen_as: Learned | None = None, **of: Any) -> Step:
     # Whose effect it is, is read from events, so the proof waits until the last send has settled.
-    return Step(name=name, apply=_apply, rules=Rules(proof_settles=True), **of)
+    rules = Rules(proof_settles=True, needs_a_person=needs_a_person, seen_as=seen_as)
+    return Step(name=name, apply=_apply, rules=rules, **of)
 
 
 def _charged(row: InvoiceAction) -> dict[str, Any]:
@@ -165,6 +166,10 @@ CALLS: Mapping[str, Step] = {
         ask=_ask("pay", _charged),
         judge=lambda loaded, invoice: judge_paid(owed(loaded), invoice),
         find=_look_for_charge,
+        # Where somebody else has tried, too, no look can tell whether we did. A person can, by Stripe's log: an attempt
+        # that took the money would have been found, so one that was made was declined.
+        needs_a_person=True,
+        seen_as=Learned.DECLINED,
     ),
     MARK_PAID: _step(
         "mark_invoice_paid",

@@ -358,13 +358,31 @@ OF_AN_EMAIL: Mapping[Cause, tuple[str, str | None, str]] = {
 }
 
 
+OF_A_PERSON: Mapping[Cause, tuple[str, str | None, str]] = {
+    # As `ADVICE`, where no look can prove that the call did nothing, so that only a person may rule it out.
+    Cause.UNDECIDED: (
+        "no answer to {step} came, and no look can prove that it did nothing{said_too}",
+        "billing quarantine conclude {id} --reason WHY",
+        "only a day after the last send, and once {object} in Stripe's dashboard, or Stripe's support, shows that it "
+        "did nothing{seen}. What it did, the next look finds, at {at}. " + _NEVER_TWICE.capitalize(),
+    ),
+}
+
+
 def advise(
-    situation: Situation, words: Mapping[str, str], afterwards: Afterwards | None, *, mailed: bool = False
+    situation: Situation,
+    words: Mapping[str, str],
+    afterwards: Afterwards | None,
+    *,
+    mailed: bool = False,
+    needs_a_person: bool = False,
 ) -> Advice:
     """The advice for this situation, with these words in its texts. `afterwards`: what its kind says about its state;
-    it counts where nothing more happens by itself. `mailed`: its call goes to a mail server (`Rules.once`)."""
+    it counts where nothing more happens by itself. `mailed`: its call goes to a mail server (`Rules.once`);
+    `needs_a_person`: as in `Rules`."""
     cause = diagnose(situation)
-    why, command, do = OF_AN_EMAIL.get(cause, ADVICE[cause]) if mailed else ADVICE[cause]
+    special = OF_AN_EMAIL if mailed else OF_A_PERSON if needs_a_person else ADVICE
+    why, command, do = special.get(cause, ADVICE[cause])
     if afterwards is not None and cause in (Cause.ENDED, Cause.STANDS):
         command, do = afterwards.command, afterwards.do
     filled = defaultdict(lambda: "(not known)", words)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from billing import database
 from billing.answers import Kind
-from billing.idempotency import Resend, Send, lease_alive, next_move
+from billing.idempotency import Resend, Rules, Send, lease_alive, next_move
 from billing.learned import Learned
 from billing.lineage import SIGNS
 from billing.next_action import Advice, Calls, Situation, Stop, advise
@@ -88,8 +88,9 @@ def advice(session: Session, seen: Seen, switches: Sequence[PulledSwitch]) -> Ad
     words = _words(seen, switches, situation.calls)
     if restored is not None:
         words["restored"] = f": {SIGNS.get(restored, restored)}"
-    mailed = seen.record is not None and rules_of(seen.record).once
-    return advise(situation, words, seen.operation.afterwards.get(seen.row.state), mailed=mailed)
+    rules = rules_of(seen.record) if seen.record is not None else Rules()
+    afterwards = seen.operation.afterwards.get(seen.row.state)
+    return advise(situation, words, afterwards, mailed=rules.once, needs_a_person=rules.needs_a_person)
 
 
 def situation_of(seen: Seen, switches: Sequence[PulledSwitch], now: datetime, *, restored: bool) -> Situation:
@@ -188,6 +189,7 @@ def _words(seen: Seen, switches: Sequence[PulledSwitch], calls: Calls) -> dict[s
         words |= {"step": f"{record.step} g{record.generation}", "looks": looks, "at": _clock(record.look_at)}
         done = "it may have been sent" if rules_of(record).once else "Stripe may have done it"
         words |= {"lease": _clock(record.lease_until), "perhaps": f"; {done}" if record.unanswered else ""}
+        words["seen"] = _SEEN if rules_of(record).seen_as is Learned.DECLINED else ""
     if switches:
         first = next((switch for switch in switches if switch.probes), switches[0])
         others = f", and {len(switches) - 1} more" if len(switches) > 1 else ""
@@ -198,6 +200,9 @@ def _words(seen: Seen, switches: Sequence[PulledSwitch], calls: Calls) -> dict[s
         meanwhile = "and nobody can be asked about it" if mailed else "and Stripe is asked about it meanwhile"
         words["in_doubt"] = f"; its call is in doubt, {meanwhile}"
     return {name: word for name, word in words.items() if word is not None}
+
+
+_SEEN = "; with --it-happened if the attempt is there, and was declined"
 
 
 def _object(seen: Seen) -> str:

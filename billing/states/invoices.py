@@ -115,7 +115,8 @@ INVOICE_ACTION = Life(
         *go(_A.REQUESTED, to=_A.DONE, by=WORKER, when="Stripe's answer or a look shows what was asked for"),
         *go(_A.REQUESTED, to=_A.DECLINED, by=WORKER, when="Stripe answered 402, or a look shows our failed attempt"),
         *go(_A.REQUESTED, to=_A.REFUSED, by=WORKER, when="the invoice is not open any more, or Stripe refuses it"),
-        *go(_A.REQUESTED, to=_A.REFUSED, by=OPERATOR, when="`billing quarantine discard`: nothing was sent for it"),
+        *go(_A.REQUESTED, to=_A.REFUSED, by=OPERATOR, when="`billing quarantine discard`, or `conclude`"),
+        *go(_A.REQUESTED, to=_A.DECLINED, by=OPERATOR, when="`billing quarantine conclude`: a person saw the attempt"),
         *go(
             *(_A.DECLINED, _A.REFUSED),
             to=_A.REQUESTED,

@@ -146,20 +146,27 @@ def discard(what: Meant, reason: Reason, actor: Actor = "", as_json: AsJson = Fa
 
 def conclude(
     operation_id: Annotated[
-        str, typer.Argument(metavar="ID", help="ref_... or eml_..., as `list --undecided` names it")
+        str, typer.Argument(metavar="ID", help="ref_..., crn_..., iac_... or eml_..., as `list --undecided` names it")
     ],
     reason: Reason,
     it_happened: Annotated[
-        bool, typer.Option("--it-happened", help="Of an e-mail: the mail server's log shows that it was taken.")
+        bool,
+        typer.Option(
+            "--it-happened",
+            help="Of an e-mail: the mail server's log shows that it was taken. Of a charge: Stripe's, that it failed.",
+        ),
     ] = False,
     actor: Actor = "",
     as_json: AsJson = False,
 ) -> None:
-    """Conclude that an undecided refund or e-mail did nothing: it is refused, and may be asked for again.
+    """Conclude that an undecided call did nothing: its operation is refused, and may be asked for again.
 
-    Only where no look can prove that, and a day after the last send. First look into Stripe's dashboard: if the refund
-    is there, or is wanted, put its metadata `billing_operation` on it instead, and the next look finds it
-    (docs/moves/refunds.md). Actor and reason are stored in a fact.
+    Only where no look can prove that, and a day after the last send. First look into Stripe's dashboard: if a refund
+    or a credit note is there, or is wanted, put its metadata `billing_operation` on it instead, and the next look finds
+    it (docs/moves/refunds.md). Actor and reason are stored in a fact.
+
+    Of a charge of an invoice on request: with --it-happened if Stripe's log has it, and says that it was declined. One
+    that took the money makes the invoice paid, and the next look finds that (docs/moves/invoices.md).
 
     Of an e-mail, some minutes after the send: read the mail server's log first (docs/moves/email.md).
 
@@ -167,6 +174,8 @@ def conclude(
     Examples:
       billing quarantine conclude ref_0198f0c2... \\
           --reason "Stripe's support: nothing was refunded, INC-12"
+      billing quarantine conclude iac_0198f0c2... --it-happened \\
+          --reason "Stripe's log of req_1: card_declined"
       billing quarantine conclude eml_0198f0c2... --it-happened \\
           --reason "the mail server's log, 02:14"
     """

@@ -5,7 +5,8 @@ machine ends them. A person may, a day after the last send: Stripe forgets its k
 has found nothing either. If a success comes to light later, it is a conflict, as after every conclusion.
 
 An e-mail has no key and nothing to look at: a minute after its send nobody holds it any more, and a person who has read
-the mail server's log may also conclude that it was taken.
+the mail server's log may also conclude that it was taken. Of a charge of an invoice on request a person may conclude
+that it was made: then it was declined, because an invoice that is paid is found by the next look (`Rules.seen_as`).
 """
 
 from datetime import datetime, timedelta
@@ -34,14 +35,14 @@ from jobs.road.discarding import REFUSED, what_it_was
 from jobs.road.quarantine import Replayed, operation_under_lock
 
 SEEN = "seen_by_an_operator"
-"""How a call was concluded, and the reason of its operation, that an operator says has had its effect."""
+"""How a call was concluded, and the reason of its operation, that an operator says was carried out."""
 WAIT = timedelta(hours=24)
 """Stripe keeps a key for at least so long. Source: docs.stripe.com/api/idempotent_requests."""
 
 
 def conclude(session: Session, operation_id: str, *, actor: str, reason: str, it_happened: bool = False) -> Replayed:
     """Refuse this operation, whose open call is undecided, under the locks of both and of its work. The fact names
-    actor and reason. `it_happened`: the call did have its effect, which no look can find (`Rules.once`).
+    actor and reason. `it_happened`: the call was carried out, which no look can find (`Rules.seen_as`).
 
     Raises UnknownEntity, and InvalidRequest that says what is missing.
     """
@@ -57,7 +58,7 @@ def conclude(session: Session, operation_id: str, *, actor: str, reason: str, it
     step = operation_of(operation_id).steps(record.step)
     if not step.rules.needs_a_person:
         raise InvalidRequest(operation_id, "is decided by looks at Stripe, once they find or disprove its call")
-    if it_happened and not step.rules.once:
+    if it_happened and step.rules.seen_as is None:
         raise InvalidRequest(operation_id, "is found by a look if it happened; put its metadata on it at Stripe")
     if lease_alive(record, now):
         raise InvalidRequest(operation_id, "is looked at just now; try again in a minute")
@@ -67,16 +68,20 @@ def conclude(session: Session, operation_id: str, *, actor: str, reason: str, it
         raise InvalidRequest(operation_id, f"was sent so lately that it may still be carried out; not before {when}")
     if record.learned != Learned.UNPROVABLE or record.looked_at is None or record.looked_at < ripe_at:
         raise InvalidRequest(operation_id, "was not looked at since; the next look comes within an hour")
-    fact = _happened(loaded, record, step, now) if it_happened else _ruled_out(row, record, now)
+    seen_as = step.rules.seen_as if it_happened else None
+    fact = _ruled_out(row, record, now) if seen_as is None else _happened(loaded, record, step, seen_as, now)
     fact.actor, fact.payload = actor, {**fact.payload, "reason": reason, "work_id": work.id}
     work_queue.move(work, WorkState.DONE, now, reason=f"concluded by {actor}")
     row_io.save(session, [work, row, record], [fact])
-    done = "had its effect" if it_happened else "done nothing"
+    done = _SAID[seen_as]
     return Replayed(work.id, operation_id, [f"{record.step} g{record.generation} is concluded to have {done}"])
 
 
-def _happened(loaded: LoadedOperation, record: Record, step: Step, now: datetime) -> Fact:
-    conclude_record(loaded, record, step, Learned.SUCCEEDED, {}, SEEN, now)
+_SAID = {None: "done nothing", Learned.SUCCEEDED: "had its effect", Learned.DECLINED: "been declined"}
+
+
+def _happened(loaded: LoadedOperation, record: Record, step: Step, seen_as: Learned, now: datetime) -> Fact:
+    conclude_record(loaded, record, step, seen_as, {}, SEEN, now)
     (fact,) = loaded.facts
     return fact
 

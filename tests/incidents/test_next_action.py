@@ -7,7 +7,18 @@ import shlex
 import pytest
 
 from billing.answers import Kind
-from billing.next_action import ADVICE, OF_AN_EMAIL, Advice, Calls, Cause, Situation, Stop, advise, diagnose
+from billing.next_action import (
+    ADVICE,
+    OF_A_PERSON,
+    OF_AN_EMAIL,
+    Advice,
+    Calls,
+    Cause,
+    Situation,
+    Stop,
+    advise,
+    diagnose,
+)
 from billing.operations import OPERATIONS
 from billing.registration import Afterwards
 from billing.states import WorkState
@@ -36,21 +47,24 @@ KNOWN = {
     "difference_id": "dif_1",
     "step": "capture g1",
     "said": "why",
+    "seen": "",
 }
 
 
-def advices(*, mailed: bool = False) -> list[tuple[Situation, Advice]]:
+def advices(*, mailed: bool = False, needs_a_person: bool = False) -> list[tuple[Situation, Advice]]:
     """One situation for each cause and standing of calls and work."""
     told: dict[tuple[Cause, Calls, WorkState | None], tuple[Situation, Advice]] = {}
     for situation in SITUATIONS:
         place = (diagnose(situation), situation.calls, situation.work)
         if place not in told:
-            told[place] = (situation, advise(situation, KNOWN, None, mailed=mailed))
+            advice = advise(situation, KNOWN, None, mailed=mailed, needs_a_person=needs_a_person)
+            told[place] = (situation, advice)
     return list(told.values())
 
 
 ADVICES = advices()
 OF_EMAILS = advices(mailed=True)
+FOR_A_PERSON = advices(needs_a_person=True)
 
 
 def command_of(advice: Advice) -> str:
@@ -64,7 +78,7 @@ def test_every_cause_has_its_advice_and_comes_from_some_situation() -> None:
 
 def test_every_advice_is_one_command_that_there_is_or_says_that_nothing_is_to_be_done() -> None:
     commands = whole()
-    for _, advice in ADVICES + OF_EMAILS:
+    for _, advice in ADVICES + OF_EMAILS + FOR_A_PERSON:
         assert advice.why
         assert "{" not in f"{advice.why}{advice.command}{advice.do}"
         if advice.command is None:
@@ -109,6 +123,16 @@ def test_of_an_undecided_email_nobody_is_asked_and_a_person_concludes() -> None:
             assert "Do not ask for it again" in advice.do
         elif situation.calls not in (Calls.NONE, Calls.PLANNED) and advice.command is not None:
             assert command_of(advice) in READS | {"quarantine replay", "switch release"}
+
+
+def test_what_no_look_can_rule_out_is_concluded_by_a_person_and_not_done_again() -> None:
+    for (situation, advice), (_, usual) in zip(FOR_A_PERSON, ADVICES, strict=True):
+        if advice.cause not in OF_A_PERSON:
+            assert advice == usual
+            continue
+        assert (situation.calls, command_of(advice)) == (Calls.UNDECIDED, "quarantine conclude")
+        assert "a day after the last send" in advice.do
+        assert "do not charge again" in advice.do.lower()
 
 
 def test_a_contradiction_is_told_before_an_end_and_a_restore_before_what_it_stops() -> None:

@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 from service import Service, Through
+from undecided_charge import undecided_charge
 
 import billing
 from billing import database
 from billing.gateway import Answer, NoAnswer, Request, Response
 from billing.tables.entities import Invoice
 from billing.tables.invoice_actions import InvoiceAction
+from jobs.road import concluding
 
 DECLINES, CONFIRMS = "pm_card_chargeCustomerFail", "pm_card_authenticationRequired"
 CHARGE = billing.ChargeAutomatically()
@@ -155,18 +157,7 @@ def test_an_answer_that_never_came_is_looked_up_a_day_later(service: Service, ac
 
 def test_a_later_charge_whose_effect_nothing_shows_is_never_made_under_another_key(service: Service) -> None:
     """Stripe counts no attempt by hand after the first one, so nothing proves that there was none."""
-    customer, _ = service.payer(DECLINES)
-    invoice = service.ask_for_invoice(customer, collect=CHARGE)
-    assert service.settle(invoice) == ["unpaid"]
-    asked = service.act_on(invoice, "pay_invoice")
-    lost = Through(service, before=lambda request: NoAnswer("lost") if request.path.endswith("/pay") else None)
-    service.plan()
-    service.work_off("invoices", lost)
-    for _ in range(12):
-        service.age(asked, 24 * 3600)
-        service.execute("UPDATE billing.work SET due_at = clock_timestamp() WHERE due_at IS NOT NULL")
-        service.relay.round()
-        service.work_off("invoices")
+    invoice, asked = undecided_charge(service)
     assert service.status(asked).state == "in_doubt"
     assert len(service.records(asked)) == 1
     assert service.record(asked).parked_at is not None
@@ -177,6 +168,41 @@ def test_a_later_charge_whose_effect_nothing_shows_is_never_made_under_another_k
     service.work_off("invoices")
     assert state(service, asked) == ("refused", "already_voided")
     assert service.status(invoice).state == "voided"
+
+
+@pytest.mark.parametrize(("it_happened", "end"), [(False, "refused"), (True, "declined")])
+def test_an_undecided_charge_is_concluded_by_a_person_and_the_next_request_charges_once(
+    service: Service, it_happened: bool, end: str
+) -> None:
+    """[69, 70]"""
+    invoice, asked = undecided_charge(service)
+    with database.transaction(service.engines["operator"]) as session:
+        concluding.conclude(session, asked, actor="anna", reason="Stripe's log of req_1", it_happened=it_happened)
+    assert state(service, asked) == (end, "seen_by_an_operator" if it_happened else "ruled_out")
+    (told,) = [fact for fact in service.facts(asked) if fact.topic == f"invoice_action.{end}"]
+    assert (told.actor, told.payload["reason"]) == ("anna", "Stripe's log of req_1")
+    assert service.status(invoice).state == "unpaid"
+    customer = service.row(Invoice, invoice).customer
+    method = service.by_hand("/v1/payment_methods/pm_card_visa/attach", f"customer={customer}")
+    assert service.settle(service.act_on(invoice, "pay_invoice", payment_method=method)) == ["done"]
+    assert paid_money(service) == [4501]
+
+
+def test_a_charge_that_took_the_money_is_found_by_a_look_and_not_concluded(service: Service) -> None:
+    invoice, asked = undecided_charge(service)
+    method = service.by_hand(
+        "/v1/payment_methods/pm_card_visa/attach", f"customer={service.row(Invoice, invoice).customer}"
+    )
+    service.by_hand(f"/v1/invoices/{at_stripe(service, invoice)}/pay", f"payment_method={method}")
+    service.age(asked, 24 * 3600)
+    service.relay.round()
+    service.work_off("invoices")
+    assert state(service, asked) == ("refused", "already_paid")
+    with (
+        database.transaction(service.engines["operator"]) as session,
+        pytest.raises(billing.InvalidRequest, match="has no undecided call"),
+    ):
+        concluding.conclude(session, asked, actor="anna", reason="INC-12", it_happened=True)
 
 
 # What excludes each other.

@@ -1,6 +1,7 @@
 """Every transition that billing/states draws is walked here on real servers, by whom it says, and no other is."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from uuid import uuid4
 
 from compared import differences, open_classes, reconcile, settled
@@ -26,6 +27,7 @@ from billing.schedules import SCHEDULES
 from billing.steps import LookResult
 from billing.tables.credit_notes import CreditNote
 from billing.tables.entities import Capture, Invoice, Refund
+from billing.tables.invoice_actions import InvoiceAction
 from jobs.email.reports import read as read_report
 from jobs.local.seaweed import SeaweedFS
 from jobs.reconciliation import differences as by_hand
@@ -483,6 +485,27 @@ def test_an_action_is_carried_out_declined_or_too_late(service: Service) -> None
     service.execute("UPDATE billing.work SET attempts = 5")
     service.work_off("invoices")
     service.discard(action)
+
+
+@walks("invoice_action requested → refused, declined by operator")
+def test_an_undecided_charge_on_request_is_concluded_by_an_operator(service: Service) -> None:
+    for it_happened, state in ((True, "declined"), (False, "refused")):
+        action = service.act_on(finalized(service, "pm_card_chargeCustomerFail"), "pay_invoice")
+        # Somebody else's attempt: whether ours was made, too, nothing shows.
+        attempted_by_hand(service, service.row(InvoiceAction, action).stripe_invoice)
+        service.plan()
+        service.prepared("invoices")
+        later(service, action, seconds=2 * DAY_S)
+        relay(service, housekeeping.rescue_lapsed)
+        service.work_off("invoices")
+        with database.transaction(service.engines["operator"]) as session:
+            concluding.conclude(session, action, actor="anna", reason="Stripe's log", it_happened=it_happened)
+        assert service.status(action).state == state
+
+
+def attempted_by_hand(service: Service, at_stripe: str) -> None:
+    with suppress(AssertionError):  # a 402
+        service.by_hand(f"/v1/invoices/{at_stripe}/pay")
 
 
 @walks("invoice_action declined, refused → requested by operator")
