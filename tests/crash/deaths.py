@@ -36,8 +36,8 @@ HELD = ("hold_before", "hold_after")
 @dataclass(frozen=True, slots=True)
 class Move:
     """Something that is done once whoever dies. `ask` has it asked for and returns its operation, whose state is `end`
-    when it is done; `holds` asserts what must be true then. `path` is that of its call, if it makes one that changes
-    something."""
+    when it is done; `holds` asserts what must be true then. `path` is that of its call, with its `method`, if it makes
+    one that changes something; `gateway` is whom its worker calls."""
 
     name: str
     queue: str
@@ -45,6 +45,8 @@ class Move:
     end: str
     holds: Callable[[Service, str], None]
     path: str = ""
+    method: str = "POST"
+    gateway: Callable[[Service], Gateway] = Service.gateway
 
 
 def every_death(service: Service, move: Move, *before: str) -> Iterator[tuple[str, ...]]:
@@ -57,7 +59,8 @@ def every_death(service: Service, move: Move, *before: str) -> Iterator[tuple[st
                 break
             yield deaths
     if move.path and not before:
-        for fault in HELD:
+        # Where the call only reads, before and after are the same.
+        for fault in HELD if move.method == "POST" else HELD[-1:]:
             assert carry_out(service, move, fault) == 1
             yield (fault,)
 
@@ -88,9 +91,9 @@ def carry_out(service: Service, move: Move, *deaths: str) -> int:
         died += 1
         # What it has left is taken up by the next one without waiting until its lease is over.
         service.age(operation, service.timing.lease_s)
-    _do(service, move, operation, service.engine, service.gateway())
+    _do(service, move, operation, service.engine, move.gateway(service))
     move.holds(service, operation)
-    _told_without_a_gap(service, operation)
+    told_without_a_gap(service, operation)
     assert set(service.states_of_work()) == {"done"}, "something is stuck"
     return died
 
@@ -98,14 +101,14 @@ def carry_out(service: Service, move: Move, *deaths: str) -> int:
 def _dies(service: Service, move: Move, operation: str, death: str) -> bool:
     if death in HELD:
         return _dies_in_the_call(service, move, operation, death)
-    code = reap(fork_process(service, lambda *own: _do(service, move, operation, *own), at=death))
+    code = reap(_fork(service, move, operation, at=death))
     assert code in (0, KILLED)
     return code == KILLED
 
 
 def _dies_in_the_call(service: Service, move: Move, operation: str, fault: str) -> bool:
-    service.standin.add_fault(fault, path=f"{move.path}$", method="POST", times=1)
-    pid = fork_process(service, lambda *own: _do(service, move, operation, *own))
+    service.standin.add_fault(fault, path=f"{move.path}$", method=move.method, times=1)
+    pid = _fork(service, move, operation)
     try:
         eventually(service.standin.held, f"a call held on {move.path}")
     finally:
@@ -115,6 +118,10 @@ def _dies_in_the_call(service: Service, move: Move, operation: str, fault: str) 
     service.standin.release()
     service.standin.clear_faults()
     return code == KILLED
+
+
+def _fork(service: Service, move: Move, operation: str, at: str = "") -> int:
+    return fork_process(service, lambda *own: _do(service, move, operation, *own), at=at, gateway=move.gateway(service))
 
 
 def _do(service: Service, move: Move, operation: str, engine: Engine, gateway: Gateway) -> None:
@@ -130,7 +137,7 @@ def _do(service: Service, move: Move, operation: str, engine: Engine, gateway: G
     eventually(turn, f"{operation} is {move.end}")
 
 
-def _told_without_a_gap(service: Service, operation: str) -> None:
+def told_without_a_gap(service: Service, operation: str) -> None:
     facts = service.facts(operation)
     assert [fact.entity_version for fact in facts] == list(range(1, len(facts) + 1))
     assert service.row(operation_of(operation).table, operation).version == len(facts)
@@ -266,7 +273,7 @@ def _act(name: str, action: str) -> Move:
         assert invoice.state == state, "it moves in the transaction that ends the action"
         assert [each["id"] for each in service.effects(effect, invoice.stripe_invoice)] == [invoice.stripe_invoice]
         assert service.topics(invoice.id).count(state) == 1
-        _told_without_a_gap(service, invoice.id)
+        told_without_a_gap(service, invoice.id)
         assert len({record.key for record in service.records(asked)}) == 1
 
     return Move(name, "invoices", ask, "done", done, f"/{path}")

@@ -11,7 +11,6 @@ from typing import Any
 from service import Service
 
 import billing
-from billing.operations import operation_of
 from billing.tables.entities import MAX_LINES, Invoice
 
 CREATE, ADD_LINES, FINALIZE, SEND, PAY = "/v1/invoices", "/add_lines", "/finalize", "/send", "/pay"
@@ -32,13 +31,6 @@ class Case:
     never: Sequence[str] = ()
     takes_long: bool = False
     ask: Callable[..., str] = Service.ask_for_invoice
-
-
-def told_without_a_gap(service: Service, operation: str) -> None:
-    facts = service.facts(operation)
-    assert [fact.entity_version for fact in facts] == list(range(1, len(facts) + 1))
-    row = service.row(operation_of(operation).table, operation)
-    assert row.version == len(facts)
 
 
 def one_invoice(service: Service, operation: str, *, ends: Mapping[str, int], total: int, calls: int = 1) -> None:

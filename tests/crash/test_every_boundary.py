@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from itertools import product
 
 import pytest
+from deaths import BOUNDARIES, told_without_a_gap
 from enumerated import ALL, SEED, documented
-from invoice_deaths import CASES, SENT, Case, one_invoice, told_without_a_gap
+from invoice_deaths import CASES, SENT, Case, one_invoice
 from service import Service, eventually
 from worker import KILLED, fork_worker, fresh_key_per_attempt, reap
 
-BOUNDARIES = ("commit.before", "send.before", "send.after", "commit.after")
 SOME_PAIRS, MANY_PAIRS = 2, 24
 """Of each case, in every run and in `make chaos`: the second worker dies as it takes up what the first has left."""
 SOME_DEATHS = 6

@@ -6,26 +6,35 @@ the moves that change something, and through some of all else.
 
 import pytest
 from deaths import MOVES, Move, every_death, every_pair, some
+from document_deaths import document
 from enumerated import ALL, SEED, documented
+from keeping import archive_bucket, store
 from service import Service
+
+__all__ = ["archive_bucket", "store"]
 
 SOME_DEATHS, SOME_PAIRS = 4, 1
 
-of_each_move = pytest.mark.parametrize("move", MOVES, ids=lambda move: move.name.replace(" ", "-"))
+
+@pytest.fixture(params=[*MOVES, document], ids=lambda move: getattr(move, "name", "document").replace(" ", "-"))
+def move(request: pytest.FixtureRequest) -> Move:
+    """Each of them; a bucket is made for that which needs one."""
+    if isinstance(request.param, Move):
+        return request.param
+    found: Move = request.param(request.getfixturevalue("store"))
+    return found
 
 
-@of_each_move
 def test_a_process_that_dies_anywhere_in_a_move_is_followed_by_one_that_does_it_once(
     service: Service, move: Move
 ) -> None:
-    """[1, 2, 3, 21, 31, 54, 66, 70, 76]"""
+    """[1, 2, 3, 21, 31, 54, 66, 70, 76, 190]"""
     complete = ALL or move.path
     died = list(every_death(service, move) if complete else some(service, move, SOME_DEATHS, deaths=1))
     print(f"{move.name}: {len(died)} deaths, seed {SEED}: {', '.join(death for (death,) in died)}")
     assert len(died) >= (documented(move.name)[0] if complete else SOME_DEATHS)
 
 
-@of_each_move
 def test_a_process_that_dies_in_the_recovery_from_a_death_is_followed_by_one_that_does_it_once(
     service: Service, move: Move
 ) -> None:

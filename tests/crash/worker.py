@@ -7,6 +7,8 @@ import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import Any
 from uuid import uuid4
 
 from service import Service, patient_engine
@@ -14,7 +16,8 @@ from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
 from billing import effects, transport
-from billing.gateway import Answer, Budget, Gateway, Request
+from billing.gateway import Gateway
+from jobs.documents.keeping import Keeping
 from jobs.road.runner import Runner
 from jobs.road.shift import Control, Shift
 
@@ -35,17 +38,32 @@ class Boundaries:
 
 
 class Watched:
-    """The real gateway, between two boundaries."""
+    """The real gateway, store or fetcher, with two boundaries around each of these calls."""
 
-    def __init__(self, gateway: Gateway, boundaries: Boundaries) -> None:
-        self._gateway, self._boundaries = gateway, boundaries
-        self.livemode = gateway.livemode
+    def __init__(self, real: Any, boundaries: Boundaries, *calls: str) -> None:
+        self._real, self._boundaries, self._calls = real, boundaries, calls
 
-    def send(self, request: Request, budget: Budget) -> Answer:
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._real, name)
+        return partial(self._call, found) if name in self._calls else found
+
+    def _call(self, call: Callable[..., Any], *args: Any, **more: Any) -> Any:
         self._boundaries.passes("send.before")
-        answer = self._gateway.send(request, budget)
+        answer = call(*args, **more)
         self._boundaries.passes("send.after")
         return answer
+
+
+def watched(gateway: Gateway, boundaries: Boundaries) -> Gateway:
+    """This gateway, with a boundary before and after each call that it makes."""
+    if isinstance(gateway, Keeping):
+        return replace(
+            gateway,
+            stripe=Watched(gateway.stripe, boundaries, "read_whole"),
+            fetcher=Watched(gateway.fetcher, boundaries, "fetch"),
+            store=Watched(gateway.store, boundaries, "put_once", "get"),
+        )
+    return Watched(gateway, boundaries, "send")
 
 
 def die() -> None:
@@ -103,7 +121,7 @@ def fork_process(
         event.listen(engine, "before_cursor_execute", lambda *told: _writes(told[2]) and wrote.add("something"))
         event.listen(engine, "commit", lambda _: wrote and boundaries.passes("commit.before"))
         event.listen(Session, "after_commit", lambda _: wrote and (wrote.clear(), boundaries.passes("commit.after")))
-        work(engine, Watched(gateway or service.gateway(), boundaries))
+        work(engine, watched(gateway or service.gateway(), boundaries))
     except BaseException:  # noqa: BLE001 - a forked child must not go on as a second pytest
         traceback.print_exc()
         os._exit(3)
