@@ -65,8 +65,8 @@ def _about_payments(row: Invoice, invoice: Json) -> list[Fact]:
     """The facts about payments and attempts that are new, of an invoice that is not paid."""
     more_paid, more_attempts = see_payments(row, invoice)
     about = {"stripe_invoice": row.stripe_invoice, "number": row.number, **money_of(row), **payments_of(row)}
-    topics = [*(["partly_paid"] if more_paid else ()), *(["payment_failed"] if more_attempts else ())]
-    return [new_fact(row, topic, **about) for topic in topics]
+    told = [new_fact(row, "partly_paid", **about)] if more_paid else []
+    return [*told, new_fact(row, "payment_failed", **about)] if more_attempts else told
 
 
 OBSERVE = Step(

@@ -731,8 +731,8 @@ RULES = (
     Rule(
         "what ended while Stripe was read is too young to be compared",
         "archive/proving/proof.sql",
-        "WHERE says = 'done' AND ended < $young;\n-- What no",
-        "WHERE says = 'done' AND ($young IS NOT NULL);\n-- What no",
+        "SELECT * FROM ours WHERE ended < $young;",
+        "SELECT * FROM ours WHERE ($young IS NOT NULL);",
         PROOF,
     ),
     Rule(
