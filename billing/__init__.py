@@ -40,6 +40,7 @@ from billing.errors import MoreThanInvoiced as MoreThanInvoiced
 from billing.errors import NoLongerOpen as NoLongerOpen
 from billing.errors import NotCaptured as NotCaptured
 from billing.errors import NotFinalized as NotFinalized
+from billing.errors import NotIssued as NotIssued
 from billing.errors import NotOpen as NotOpen
 from billing.errors import NotOurPayment as NotOurPayment
 from billing.errors import NotPaid as NotPaid
@@ -51,11 +52,12 @@ from billing.errors import UnknownEntity as UnknownEntity
 from billing.errors import WrongDatabase as WrongDatabase
 from billing.errors import WrongEngine as WrongEngine
 from billing.errors import WrongSession as WrongSession
-from billing.invoice_actions import InvoiceActionReceipt as InvoiceActionReceipt
-from billing.invoice_actions import mark_invoice_paid as mark_invoice_paid
-from billing.invoice_actions import mark_invoice_uncollectible as mark_invoice_uncollectible
-from billing.invoice_actions import pay_invoice as pay_invoice
-from billing.invoice_actions import void_invoice as void_invoice
+from billing.invoice_action_requests import InvoiceActionReceipt as InvoiceActionReceipt
+from billing.invoice_action_requests import mark_invoice_paid as mark_invoice_paid
+from billing.invoice_action_requests import mark_invoice_uncollectible as mark_invoice_uncollectible
+from billing.invoice_action_requests import pay_invoice as pay_invoice
+from billing.invoice_action_requests import void_credit_note as void_credit_note
+from billing.invoice_action_requests import void_invoice as void_invoice
 from billing.invoice_captures import InvoicedCaptureReceipt as InvoicedCaptureReceipt
 from billing.invoice_captures import invoice_capture as invoice_capture
 from billing.invoice_lines import Line as Line

@@ -18,6 +18,7 @@
     ├── PeriodRefused           a period that cannot be invoiced now: not over, unknown, or invoiced already
     ├── NotFinalized            this invoice has no number yet, so nothing can be done with it
     ├── NoLongerOpen            this invoice is paid, voided, given up or refused already
+    ├── NotIssued               this credit note is not issued, so it cannot be voided
     ├── NotOurPayment           no capture of this service took money from this payment
     ├── UnknownEntity           no capture, void, refund, invoice or switch has this id
     ├── UnknownCursor           the fact at which this cursor of `billing.changes` stands is not here
@@ -253,13 +254,21 @@ class NotFinalized(BillingError):
 
 
 class NoLongerOpen(BillingError):
-    """Something was to be done with an invoice whose state does not allow it any more. `action`: pay, mark_paid, void
-    or mark_uncollectible."""
+    """Something was to be done with an invoice, or a credit note of it, whose state does not allow it any more.
+    `action`: pay, mark_paid, void, mark_uncollectible or void_credit_note."""
 
     def __init__(self, invoice_id: str, invoice_state: str, action: str) -> None:
         self.invoice_id, self.invoice_state, self.action = invoice_id, invoice_state, action
         instead = "; what was paid is given back by a refund" if invoice_state == "paid" else ""
         super().__init__(f"invoice {invoice_id} is {invoice_state}, so `{action}` is not possible any more{instead}")
+
+
+class NotIssued(BillingError):
+    """A credit note was to be voided that is not issued yet, or that takes nothing off any more."""
+
+    def __init__(self, credit_note_id: str, credit_note_state: str) -> None:
+        self.credit_note_id, self.credit_note_state = credit_note_id, credit_note_state
+        super().__init__(f"credit note {credit_note_id} is {credit_note_state}, not issued, so it cannot be voided")
 
 
 class NotOurPayment(BillingError):

@@ -26,9 +26,16 @@ from billing.learned import Learned
 from billing.own_events import by_whom
 from billing.provider_ids import IdKind, object_path
 from billing.states import InvoiceActionState, set_state
-from billing.steps import Ask, Gone, Json, Judgment, LoadedOperation, LookResult, Reader, Step, judgment
+from billing.steps import Ask, Gone, Json, Judgment, LoadedOperation, LookResult, Reader, Step, judgment, read_object
 from billing.tables.facts import Fact
-from billing.tables.invoice_actions import MARK_PAID, MARK_UNCOLLECTIBLE, PAY, VOID, InvoiceAction
+from billing.tables.invoice_actions import (
+    MARK_PAID,
+    MARK_UNCOLLECTIBLE,
+    PAY,
+    VOID,
+    VOID_CREDIT_NOTE,
+    InvoiceAction,
+)
 
 ALREADY: Mapping[object, str] = {
     "paid": "already_paid",
@@ -62,6 +69,7 @@ def moved(row: InvoiceAction, state: InvoiceActionState, why: str) -> list[Fact]
             minor=row.amount_minor,
             currency=row.currency,
             account=row.account or OWN,
+            **({} if row.credit_note_id is None else {"credit_note": row.credit_note_id}),
             why=why,
         )
     ]
@@ -136,6 +144,43 @@ def _look_for_charge(loaded: LoadedOperation, read: Reader, livemode: bool) -> L
     return found
 
 
+# The void of a credit note. Sources: docs.stripe.com/api/credit_notes/void; docs.stripe.com/invoicing/integration/
+# programmatic-credit-notes: a note of an open invoice only.
+
+
+def _ask_to_void_note(loaded: LoadedOperation) -> Ask:
+    row = action_of(loaded)
+    # The invoice and not the note: what changes one invoice is called one after the other.
+    return Ask("POST", object_path(IdKind.CREDIT_NOTE, row.stripe_credit_note, "void"), {}, row.stripe_invoice)
+
+
+def _judge_void_of_note(loaded: LoadedOperation, note: Json) -> Judgment:
+    row = action_of(loaded)
+    wrong = differences(note, object="credit_note", id=row.stripe_credit_note, currency=row.currency.lower())
+    if wrong or note.get("status") != "void":
+        return judgment(wrong, Learned.ASK)
+    return judgment(differences(note, amount=row.amount_minor))
+
+
+def _look_for_void_of_note(loaded: LoadedOperation, read: Reader, livemode: bool) -> LookResult:
+    """First the invoice: once it is not open no note of it is voided, so what the note shows after that stays."""
+    row, own = action_of(loaded), str(action_of(loaded).stripe_credit_note)
+    try:
+        path = object_path(IdKind.INVOICE, row.stripe_invoice)
+        invoice = read_object(read, path, ("invoice", row.stripe_invoice), livemode=livemode)
+        note = read_object(read, object_path(IdKind.CREDIT_NOTE, own), ("credit_note", own), livemode=livemode)
+    except Gone:
+        # Stripe deletes neither an invoice that was finalized nor a note of it.
+        return LookResult(Learned.UNPROVABLE, why="gone")
+    if note.get("status") == "void":
+        return _by_whom(loaded, by_whom(loaded, read, "credit_note.voided", own, loaded.created), note)
+    if (found := invoice.get("status")) != "open":
+        return LookResult(Learned.IMPOSSIBLE, note, ALREADY.get(found, "invoice_not_open"))
+    if was_refused(loaded.open_record):
+        return LookResult(Learned.REFUSED, note, "refused_by_stripe")
+    return LookResult(Learned.ABSENT, note)
+
+
 _STATES = {
     Learned.SUCCEEDED: InvoiceActionState.DONE,
     Learned.DECLINED: InvoiceActionState.DECLINED,
@@ -144,7 +189,7 @@ _STATES = {
 
 
 def _apply(loaded: LoadedOperation, outcome: Learned, data: Json, why: str) -> list[Fact]:
-    # The invoice moves with it, in the same transaction: `billing.invoice_actions.carry_over`.
+    # The invoice, or its note, moves with it in the same transaction: `billing.invoice_actions.carry_over`.
     loaded.shown = shown(data)
     return moved(action_of(loaded), _STATES[outcome], why_declined(data, why))
 
@@ -188,6 +233,12 @@ CALLS: Mapping[str, Step] = {
         ask=_ask("mark_uncollectible"),
         judge=_judge("uncollectible"),
         find=_look("uncollectible", "invoice.marked_uncollectible", over=("paid", "void", "uncollectible")),
+    ),
+    VOID_CREDIT_NOTE: _step(
+        "void_credit_note",
+        ask=_ask_to_void_note,
+        judge=_judge_void_of_note,
+        find=_look_for_void_of_note,
     ),
 }
 """By action, its call."""

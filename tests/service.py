@@ -250,6 +250,11 @@ class Service:
                 session, invoice=invoice, amount=amount and billing.Money(amount, "EUR"), settle=settle, **more
             ).credit_note_id
 
+    def void_note(self, note: str) -> str:
+        self._asked += 1
+        with database.transaction(self.engines["application"]) as session:
+            return billing.void_credit_note(session, credit_note=note, request_id=f"action-{self._asked}").action_id
+
     def credited(self, note: str) -> list[int]:
         """Amounts that were really credited at Stripe for this note, but for what was voided."""
         of_ours = [e for e in self.effects("credit_note.created") if e["metadata"].get("billing_operation") == note]

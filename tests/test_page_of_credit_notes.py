@@ -21,9 +21,12 @@ def test_the_page_of_credit_notes_runs_from_its_first_block_to_its_last(
         "open_invoice_id": service.sent_invoice(lines=[seats, billing.Line("setup", billing.Money(1000, "EUR"))]),
         "paid_invoice_id": service.paid_invoice(),
     }
+    note = service.credit(names["open_invoice_id"], 1)
+    assert service.settle(note) == ["issued"]
+    names["issued_note_id"] = note
     for number, block in enumerate(blocks(PAGE, "python")):
         exec(compile(block, f"credit-notes.md, block {number}", "exec"), names)  # noqa: S102 - our own page
-    assert capsys.readouterr().out.splitlines() == ["18.00 EUR 5.00 EUR True", "4001 EUR"]
+    assert capsys.readouterr().out.splitlines() == ["18.00 EUR 5.00 EUR True", "4001 EUR", "True"]
     notes = [names[name].credit_note_id for name in ("less", "back")]
 
     def issued() -> bool:

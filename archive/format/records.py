@@ -147,6 +147,8 @@ PAYLOAD: dict[str, Shape] = {
     "entry": like(r"txn_[A-Za-z0-9_]{1,128}"),
     # Of Stripe's, by which a change was noticed.
     "event": like(r"evt_[A-Za-z0-9_]{1,128}"),
+    # Of an action: the credit note that it voids.
+    "credit_note": like(r"crn_[0-9a-z]{1,36}"),
     "event_type": like(r"[a-z][a-z0-9_]{0,39}(?:\.[a-z0-9_]{1,40}){1,5}"),
     "discount_minor": whole,
     "expires_at": moment,

@@ -586,7 +586,7 @@ RULES = (
     ),
     Rule(
         "the same request returns its receipt, whatever became of the invoice since",
-        "billing/invoice_actions.py",
+        "billing/invoice_action_requests.py",
         "        return _receipt(before, new=False)\n    if of.number",
         "        pass\n    if of.number",
         ACTIONS,

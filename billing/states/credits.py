@@ -83,7 +83,13 @@ CREDIT_NOTE = Life(
         *go(_N.REQUESTED, to=_N.ISSUED, by=WORKER, when="Stripe's answer or a look shows our credit note"),
         *go(_N.REQUESTED, to=_N.REFUSED, by=WORKER, when="Stripe refused it, or its refund gave nothing back"),
         *go(_N.REQUESTED, to=_N.REFUSED, by=OPERATOR, when="`billing quarantine discard`, or `conclude`"),
-        *go(_N.ISSUED, to=_N.VOIDED, by=WORKER, when="observed at Stripe: somebody voided it", observed=True),
+        *go(
+            _N.ISSUED,
+            to=_N.VOIDED,
+            by=WORKER,
+            when="it was voided on request, or observed at Stripe: somebody voided it",
+            observed=True,
+        ),
         *go(
             _N.REFUSED,
             to=_N.REQUESTED,

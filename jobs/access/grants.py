@@ -208,11 +208,13 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
             see=_all("invoice_actions"),
             write=_these(
                 "id account correlation_id version request_id invoice_id action stripe_invoice amount_minor currency"
-                " payment_method"
+                " payment_method credit_note_id stripe_credit_note"
             ),
         ),
         "relay": May(
-            see=_these("id account state version correlation_id stripe_invoice amount_minor currency"),
+            see=_these(
+                "id account state version correlation_id stripe_invoice stripe_credit_note amount_minor currency"
+            ),
             change=_these("version"),
         ),
         "worker": May(see=_all("invoice_actions"), change=_these("state state_since reason version")),

@@ -129,6 +129,39 @@ def mark_uncollectible(
         )
 
 
+def credit_void(
+    credit_note: Annotated[str, typer.Argument(metavar="CRN", help="crn_..., cn_..., or its request id")],
+    request_id: RequestId,
+    correlation_id: Correlation = None,
+    actor: Actor = "",
+    wait: Wait = False,
+    timeout_s: Timeout = 120.0,
+    as_json: AsJson = False,
+) -> None:
+    """Void a credit note: what it took off its invoice is due again. Stripe does so while the invoice is open.
+
+    \b
+    Example:
+      billing invoice credit-void crn_0198f0c2... --request-id sub-7-no-less
+    """
+    import billing
+
+    with acting("invoice credit-void", actor) as act:
+        receipt = act.inside(
+            lambda session: billing.void_credit_note(
+                session,
+                credit_note=_found(session, credit_note, "credit_note"),
+                request_id=request_id,
+                correlation_id=correlation_id,
+                actor=act.actor,
+            ),
+            about=lambda receipt: receipt.action_id,
+            count=lambda receipt: int(receipt.new),
+        )
+        about = f"a void of a credit note of {receipt.invoice_id}"
+        answer(act, receipt.action_id, about, receipt.new, wait=wait, timeout_s=timeout_s, as_json=as_json)
+
+
 def _ask(
     act: Acting,
     ask: "Callable[..., InvoiceActionReceipt]",
@@ -142,7 +175,7 @@ def _ask(
 ) -> None:
     """Ask for it and answer. `words`: what it is, before the invoice's id."""
     receipt = act.inside(
-        lambda session: ask(session, invoice=_found(session, invoice), actor=act.actor, **asked),
+        lambda session: ask(session, invoice=_found(session, invoice, "invoice"), actor=act.actor, **asked),
         about=lambda receipt: receipt.action_id,
         count=lambda receipt: int(receipt.new),
     )
@@ -150,16 +183,15 @@ def _ask(
     answer(act, receipt.action_id, about, receipt.new, wait=wait, timeout_s=timeout_s, as_json=as_json)
 
 
-def _found(session: "Session", name: str) -> str:
-    """The invoice that this name leads to. Raises BadParameter if it is another kind of operation."""
+def _found(session: "Session", name: str, kind: str) -> str:
+    """The operation of this kind that this name leads to. Raises BadParameter if there is none, or are several."""
     from billing.finding import find
-    from billing.invoices import OPERATION
     from billing.operations import operation_of
 
     found = find(session, name)
-    invoices = [each for each in found if operation_of(each) is OPERATION]
-    if not invoices:
-        raise typer.BadParameter(f"{name} leads to {found[0]}, which is no invoice")
-    if len(invoices) > 1:
-        raise typer.BadParameter(f"{name} leads to {', '.join(invoices)}: name one of them")
-    return invoices[0]
+    wanted = [each for each in found if operation_of(each).kind == kind]
+    if not wanted:
+        raise typer.BadParameter(f"{name} leads to {found[0]}, which is no {kind.replace('_', ' ')}")
+    if len(wanted) > 1:
+        raise typer.BadParameter(f"{name} leads to {', '.join(wanted)}: name one of them")
+    return wanted[0]

@@ -9,7 +9,7 @@ from jobs.cli.acting import acting
 from jobs.cli.amounts import is_whole, money
 from jobs.cli.credit_notes import credit
 from jobs.cli.from_file import alone, missing
-from jobs.cli.invoice_actions import mark_paid, mark_uncollectible, pay, void
+from jobs.cli.invoice_actions import credit_void, mark_paid, mark_uncollectible, pay, void
 from jobs.cli.invoice_capture import capture
 from jobs.cli.invoice_captures import captures
 from jobs.cli.invoice_many import issue_many
@@ -37,6 +37,7 @@ def add_to(app: typer.Typer) -> None:
     invoice.command("issue-many")(issue_many)
     invoice.command()(preview)
     invoice.command()(credit)
+    invoice.command("credit-void")(credit_void)
     invoice.command()(reopen)
     invoice.command()(capture)
     invoice.command()(captures)

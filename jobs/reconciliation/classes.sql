@@ -86,7 +86,9 @@ SELECT n.id, r.id, r.amount_minor, r.currency,
        n.state || ' here; ' || r.amount_minor || ' ' || r.currency || ' credited in its name at Stripe'
   FROM billing.credit_notes AS n
   JOIN billing.stripe_records AS r ON r.operation_id = n.id AND r.object = 'credit_note' AND r.state = 'issued'
- WHERE n.id = ANY (:subjects) AND n.state IN ('refused', 'voided');
+ -- The list may have been read before it was voided; what is void stays void.
+ WHERE n.id = ANY (:subjects)
+   AND (n.state = 'refused' OR n.state = 'voided' AND r.seen_at > n.state_since + interval '1 minute');
 
 -- name: amount
 -- Stripe adds up the captures of one authorization, and so do we: it is said of the last that was captured. The last
@@ -196,7 +198,16 @@ UNION ALL
 SELECT n.id, r.id, r.amount_minor, r.currency,
        n.state || ' here; ' || coalesce(r.state, 'made') || ' at Stripe, ' || r.amount_minor || ' ' || r.currency
   FROM billing.credit_notes AS n JOIN billing.stripe_records AS r ON r.operation_id = n.id AND r.object = 'credit_note'
- WHERE n.id = ANY (:subjects) AND (n.state = 'requested' OR n.state = 'issued' AND r.state = 'void');
+ WHERE n.id = ANY (:subjects) AND n.state = 'requested'
+UNION ALL
+-- In the list it may stand as it was before.
+(SELECT DISTINCT ON (n.id) n.id, n.stripe_credit_note, n.amount_minor, n.currency,
+        'issued here; void at Stripe, ' || n.amount_minor || ' ' || n.currency
+   FROM billing.credit_notes AS n
+   JOIN billing.stripe_records AS r
+        ON r.operation_id = n.id AND n.stripe_credit_note IN (r.id, r.source) AND r.object IN ('credit_note', 'event')
+  WHERE n.id = ANY (:subjects) AND n.state = 'issued' AND r.state = 'void'
+  ORDER BY n.id);
 
 -- name: account_or_mode
 -- Stripe says of no refund in which mode it was made.
@@ -299,7 +310,9 @@ SELECT r.id AS subject, r.id AS stripe_id, r.amount_minor AS minor, r.currency,
   FROM billing.stripe_records AS r
   JOIN billing.invoices AS i ON i.stripe_invoice = r.source
  WHERE r.id = ANY (:subjects) AND r.object = 'credit_note' AND r.operation_id IS NULL
-   AND r.state IS DISTINCT FROM 'void';
+   AND r.state IS DISTINCT FROM 'void'
+   AND NOT EXISTS (SELECT FROM billing.stripe_records AS e
+                    WHERE e.source = r.id AND e.object = 'event' AND e.state = 'void');
 
 -- name: lapsed
 -- An earlier capture of the same authorization may have taken its part.

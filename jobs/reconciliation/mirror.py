@@ -5,7 +5,8 @@ dated when the money moves, not when its charge was authorized. Each entry comes
 with the payment intent, whose metadata names our operation. What moves no money has lists of its own: invoices that are
 only sent, and authorizations that were canceled. Of those the events are read, because an event is dated when it
 happened, and names the key of the call that did it; a payment intent is listed by when it was made. So is an invoice,
-which may end weeks later: its end is read from events, too. Credit notes are listed by themselves: most move no money.
+which may end weeks later: its end is read from events, too. Credit notes are listed by themselves, because most move no
+money; and that one is voided later, events tell.
 
 A window of at most a day is read from its newest object to its oldest, because that is how Stripe lists; then the next
 begins. It begins `OVERLAP` before the end of the last one, because Stripe may date an entry before it shows it.
@@ -101,15 +102,16 @@ def of_credit_note(item: Json) -> Iterator[Row]:
     yield _record(item, "credit_note", amount_minor=item.get("amount"), source=item.get("invoice"))
 
 
-def of_invoice_end(item: Json) -> Iterator[Row]:
-    """The event itself, dated when it happened: how the invoice `source` stood then. It stands in a row of its own, for
-    events are listed from the newest to the oldest, and an older one must not change what the invoice is shown as."""
+def of_end(item: Json) -> Iterator[Row]:
+    """The event itself, dated when it happened: how the invoice or the credit note `source` stood then. It stands in a
+    row of its own, for events are listed from the newest to the oldest, and an older one must not change what the
+    object is shown as."""
     data = item.get("data")
-    invoice = data.get("object") if isinstance(data, Mapping) else None
-    if isinstance(invoice, Mapping) and isinstance(invoice.get("id"), str):
+    ended = data.get("object") if isinstance(data, Mapping) else None
+    if isinstance(ended, Mapping) and isinstance(ended.get("id"), str):
         happened = {"id": item["id"], "created": item.get("created"), "livemode": item.get("livemode")}
-        about = {"type": item.get("type"), "amount_minor": invoice.get("total"), "payment_intent": None}
-        yield _record({**invoice, **happened}, "event", source=invoice["id"], **about)
+        about = {"type": item.get("type"), "amount_minor": ended.get("total"), "payment_intent": None}
+        yield _record({**ended, **happened}, "event", source=ended["id"], **about)
 
 
 def of_cancellation(item: Json) -> Iterator[Row]:
@@ -131,14 +133,16 @@ LEDGER = Listed(
 )
 INVOICES = Listed("invoices", "/v1/invoices", {}, ("invoice",), of_invoice)
 ENDS = ["invoice.paid", "invoice.voided", "invoice.marked_uncollectible"]
-INVOICE_ENDS = Listed(
-    "invoice_ends", "/v1/events", {"types": ENDS}, ("invoice",), of_invoice_end, EVENTS_KEPT, whole=False
-)
+INVOICE_ENDS = Listed("invoice_ends", "/v1/events", {"types": ENDS}, ("invoice",), of_end, EVENTS_KEPT, whole=False)
 CREDIT_NOTES = Listed("credit_notes", "/v1/credit_notes", {}, ("credit_note",), of_credit_note, of_nobody=("cn",))
+VOIDED_NOTES = Listed(
+    *("voided_credit_notes", "/v1/events", {"types": ["credit_note.voided"]}, ("credit_note",), of_end, EVENTS_KEPT),
+    whole=False,
+)
 CANCELLATIONS = Listed(
     "cancellations", "/v1/events", {"types": ["payment_intent.canceled"]}, ("void",), of_cancellation, EVENTS_KEPT
 )
-LISTS = (LEDGER, INVOICES, INVOICE_ENDS, CREDIT_NOTES, CANCELLATIONS)
+LISTS = (LEDGER, INVOICES, INVOICE_ENDS, CREDIT_NOTES, VOIDED_NOTES, CANCELLATIONS)
 
 
 class Mirror:

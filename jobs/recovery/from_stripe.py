@@ -20,6 +20,7 @@ from billing.calls import Result, Standing
 from billing.database import Transact
 from billing.gateway import Gateway
 from billing.idempotency import lease_alive
+from billing.invoice_action_steps import CALLS
 from billing.learned import EFFECT_IS_OURS, Learned
 from billing.operations import by_id, operation_of
 from billing.own_events import key_of
@@ -29,6 +30,7 @@ from billing.registration import Operation
 from billing.states import RecordState
 from billing.steps import Json, LoadedOperation, LookResult, Step, Unread
 from billing.tables.idempotency_records import Record
+from billing.tables.invoice_actions import VOID_CREDIT_NOTE
 from jobs.recovery import shown_rows
 from jobs.recovery.repeats import Repeats
 
@@ -40,10 +42,10 @@ EVENTS = (
     *("refund.created", "credit_note.created"),
     *("invoice.created", "invoice.updated", "invoice.finalized", "invoice.sent"),
     *("invoice.paid", "invoice.payment_failed", "invoice.payment_action_required"),
-    *("invoice.voided", "invoice.marked_uncollectible"),
+    *("invoice.voided", "invoice.marked_uncollectible", "credit_note.voided"),
 )
 """What our calls cause: capture, a capture that keeps the rest, void, refund, credit note; create, add_lines, finalize,
-send, charge, and what is done with an invoice."""
+send, charge, and what is done with an invoice or a credit note."""
 EVENTS_DAYS = 30
 """Stripe lists no older events. Source: docs.stripe.com/api/events."""
 RECOVERED = "recovered"
@@ -105,7 +107,7 @@ class StripesSide:
                 trace = found.setdefault(matched[1], Trace(matched[1], account))
                 trace.keys[(matched[2], int(matched[3]))] = matched[0]
                 # The newest event is listed first. Where one call changes several objects, its own counts.
-                if (shown := _object_of(event, operation_of(matched[1]))) is not None:
+                if (shown := _object_of(event, operation_of(matched[1]), matched[2])) is not None:
                     trace.shown = trace.shown or shown
                     trace.left_by.setdefault(matched[2], shown)
         # The oldest first: an earlier capture of the same authorization is known before a later one is compared.
@@ -313,10 +315,12 @@ def _forgotten(
     )
 
 
-def _object_of(event: Json, operation: Operation) -> Json | None:
-    """The object that the event is about, if it is of a kind that this operation has."""
+def _object_of(event: Json, operation: Operation, step: str) -> Json | None:
+    """The object that the event is about, if it is of a kind that this operation has, and this step of it changes."""
     data = event.get("data")
     subject = data.get("object") if isinstance(data, Mapping) else None
-    if not isinstance(subject, Mapping) or str(subject.get("id")).partition("_")[0] not in operation.found_by:
+    # The void of a credit note changes its invoice, too, which does not say which note it was.
+    kinds = {"cn"} if step == CALLS[VOID_CREDIT_NOTE].name else operation.found_by.keys()
+    if not isinstance(subject, Mapping) or str(subject.get("id")).partition("_")[0] not in kinds:
         return None
     return subject

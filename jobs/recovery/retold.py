@@ -84,7 +84,7 @@ def tell(
             return False
         if isinstance(row, Refund | CreditNote) and not _has_room(session, row):
             return False
-        if isinstance(row, InvoiceAction) and session.get(Invoice, row.invoice_id) is None:
+        if isinstance(row, InvoiceAction) and not _is_there(session, row):
             return False
         session.add(row)
         session.flush()
@@ -112,6 +112,14 @@ def _has_room(session: Session, row: Refund | CreditNote) -> bool:
         return row.state in FREES_THE_CREDIT or creditable >= row.amount_minor
     left = refundable.left_of(session, row.capture_id, row.invoice_id)
     return left is not None and (row.state in FREES_ITS_AMOUNT or left >= row.amount_minor)
+
+
+def _is_there(session: Session, row: InvoiceAction) -> bool:
+    """Whether what was to be acted on is here: the invoice, and the credit note."""
+    note = row.credit_note_id
+    return session.get(Invoice, row.invoice_id) is not None and (
+        note is None or session.get(CreditNote, note) is not None
+    )
 
 
 def _is_missed(session: Session, row: Document) -> bool:
@@ -171,6 +179,8 @@ def _action_asked_for(payload: Told) -> dict[str, Any]:
         "amount_minor": payload.get("minor"),
         "currency": payload.get("currency"),
     }
+    if "credit_note" in payload:
+        asked |= {"credit_note_id": payload["credit_note"], "stripe_credit_note": payload.get("stripe_credit_note")}
     method = payload.get("payment_method")
     return asked if method is None else {**asked, "payment_method": method}
 

@@ -27,7 +27,7 @@ from billing.steps import CAPTURE_KEY, INVOICE_KEY, METADATA_KEY, Json, LoadedOp
 from billing.tables.credit_notes import CreditNote
 from billing.tables.entities import CANCELLATION_REASONS, Capture, Entity, Invoice, InvoiceLine, Refund, Requested, Void
 from billing.tables.facts import Fact
-from billing.tables.invoice_actions import InvoiceAction
+from billing.tables.invoice_actions import VOID_CREDIT_NOTE, InvoiceAction
 from jobs.recovery.repeats import Repeats
 from jobs.recovery.retold import UNKNOWN_DAYS
 
@@ -207,13 +207,19 @@ def _refund_of_invoice(
 def _action_on(
     session: Session, own: str, account: str | None, shown: Json, repeats: Repeats, steps: Collection[str]
 ) -> tuple[InvoiceAction, dict[str, Any]] | None:
-    """Of the invoice that Stripe shows, which is known again before what was done with it. Stripe shows neither the
-    application's request id of an action nor which payment method was named."""
+    """Of the invoice or the credit note that Stripe shows, which is known again before what was done with it. Stripe
+    shows neither the application's request id of an action nor which payment method was named."""
     of_account = Invoice.account.is_(None) if account is None else Invoice.account == account
-    invoice = session.scalar(select(Invoice).where(Invoice.stripe_invoice == str(shown.get("id")), of_account))
     action = next((name for name, step in CALLS.items() if step.name in steps), None)
+    there, note = str(shown.get("id")), None
+    if action == VOID_CREDIT_NOTE:
+        note = session.scalar(select(CreditNote).where(CreditNote.stripe_credit_note == there))
+        there = note.stripe_invoice if note is not None else ""
+    invoice = session.scalar(select(Invoice).where(Invoice.stripe_invoice == there, of_account))
     if invoice is None or action is None:
         return None
+    minor = invoice.final_minor if note is None else note.amount_minor
+    of_it = {} if note is None else {"credit_note": note.id, "stripe_credit_note": note.stripe_credit_note}
     row = InvoiceAction(
         id=own,
         account=account,
@@ -221,15 +227,17 @@ def _action_on(
         invoice_id=invoice.id,
         action=action,
         stripe_invoice=invoice.stripe_invoice,
-        amount_minor=invoice.final_minor,
+        credit_note_id=of_it.get("credit_note"),
+        stripe_credit_note=of_it.get("stripe_credit_note"),
+        amount_minor=minor,
         currency=invoice.currency,
         state=InvoiceActionState.REQUESTED,
     )
-    return row, {
+    return row, of_it | {
         "action": action,
         "invoice": invoice.id,
         "stripe_invoice": invoice.stripe_invoice,
-        "minor": invoice.final_minor,
+        "minor": minor,
         "currency": invoice.currency,
         "payment_method": None,
         "account": account,

@@ -57,6 +57,7 @@ CHANGING = {
     "invoice capture",
     "invoice captures",
     "invoice credit",
+    "invoice credit-void",
     "invoice issue",
     "invoice issue-many",
     "invoice mark-paid",
@@ -306,6 +307,7 @@ LEAST = {
     "invoice capture": ("cap_1", "--customer", "cus_1", "--description", "a seat"),
     "invoice captures": ("--period", "2025-10"),
     "invoice credit": ("inv_1", "--amount", "1", "--settle", "reduce", "--request-id", "credit-1"),
+    "invoice credit-void": ("crn_1", "--request-id", "act-1"),
     "invoice issue": (
         *("--customer", "cus_1", "--line", "a seat=1", "--currency", "EUR"),
         *("--days-until-due", "14", "--request-id", "seat-1"),

@@ -110,6 +110,12 @@ def acted_on(service: Any) -> list[str]:
     return [invoice, "--request-id", "act-1", "--json"]
 
 
+def credited(service: Any) -> list[str]:
+    note = service.credit(service.sent_invoice(), 500)
+    assert service.settle(note) == ["issued"]
+    return [note, "--request-id", "act-1", "--json"]
+
+
 ARGUMENTS = {
     "audit": nothing,
     "bulks": asked_in_bulk,
@@ -124,6 +130,7 @@ ARGUMENTS = {
     "growth": nothing,
     "housekeeping run": over,
     "health": lambda service: ["relay", "--json"],
+    "invoice credit-void": credited,
     "invoice issue": issue,
     **{f"invoice {each}": acted_on for each in ("mark-paid", "mark-uncollectible", "pay", "void")},
     "invoice reopen": refused,

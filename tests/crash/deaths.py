@@ -279,6 +279,23 @@ def _act(name: str, action: str) -> Move:
     return Move(name, "invoices", ask, "done", done, f"/{path}")
 
 
+def _ask_to_void_note(service: Service) -> str:
+    note = service.credit(service.sent_invoice(), 500)
+    assert service.settle(note) == ["issued"]
+    return service.void_note(note)
+
+
+def _note_voided(service: Service, asked: str) -> None:
+    row = service.row(InvoiceAction, asked)
+    note, invoice = service.row(CreditNote, row.credit_note_id), service.row(Invoice, row.invoice_id)
+    assert note.state == "voided", "it moves in the transaction that ends the action"
+    assert len(service.effects("credit_note.voided", note.stripe_credit_note)) == 1
+    assert service.topics(note.id).count("voided") == 1
+    assert (invoice.credited_minor, invoice.reduced_minor) == (0, 0)
+    told_without_a_gap(service, note.id)
+    assert len({record.key for record in service.records(asked)}) == 1
+
+
 MOVES: Sequence[Move] = (
     Move("capture", "captures", Service.ask_for_capture, "captured", _captured, "/capture"),
     Move("void", "captures", Service.ask_for_void, "voided", _voided, "/cancel"),
@@ -294,6 +311,7 @@ MOVES: Sequence[Move] = (
         "credit note after its refund",
         *("invoices", _ask_for_note_with_refund, "issued", _credited_and_refunded, "/v1/credit_notes"),
     ),
+    Move("void of a credit note", "invoices", _ask_to_void_note, "done", _note_voided, "/void"),
     Move("look at what was noticed", "invoices", _ask_to_observe, "paid", _observed),
     Move("received event", "invoices", _receive_event, "paid", _matched),
 )

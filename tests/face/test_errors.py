@@ -36,6 +36,7 @@ EXAMPLES = [
     errors.PeriodRefused("2026-10", "own", "not_over", "it ends tomorrow"),
     errors.NotFinalized("inv_1", "drafted"),
     errors.NoLongerOpen("inv_1", "paid", "void"),
+    errors.NotIssued("crn_1", "requested"),
     errors.NotOpen("inv_1", "paid"),
     errors.NotOurPayment("pi_1"),
     errors.UnknownEntity("cap_1"),

@@ -352,3 +352,20 @@ def test_an_action_waits_for_each_open_call_of_its_invoice_and_for_each_state_th
     of = invoice_actions.InvoiceOfAction("inv_1", state, disputed, earlier)
     loaded = LoadedOperation(InvoiceAction(id="iac_2", state="requested"), [], "wrk_1", "invoices", [of])
     assert invoice_actions.comes_after(loaded) == waits_for
+
+
+def test_a_void_of_a_note_waits_until_it_is_known_whether_the_note_was_issued() -> None:
+    row = InvoiceAction(id="iac_2", action="void_credit_note", credit_note_id="crn_1", state="requested")
+    for note, waits_for, why in (
+        ("requested", "crn_1", None),
+        ("issued", None, None),
+        ("voided", None, "already_voided"),
+        ("refused", None, "credit_note_refused"),
+    ):
+        of = invoice_actions.InvoiceOfAction("inv_1", InvoiceState.SENT, disputed=False, earlier=None, note=note)
+        row.state = "requested"
+        loaded = LoadedOperation(row, [], "wrk_1", "invoices", [of])
+        assert invoice_actions.comes_after(loaded) == waits_for
+        assert bool(invoice_actions.rule_out(loaded)) is bool(why)
+        assert row.reason == why
+        row.reason = None

@@ -1,12 +1,17 @@
 """Credit notes are compared with Stripe's list: each class of differences is found where it was seeded."""
 
+from datetime import timedelta
+
 import pytest
 from compared import differences, open_classes, reconcile
 from service import Service
 
+import billing
+from billing import database
 from billing.states import RecordState
 from billing.tables.credit_notes import CreditNote
 from billing.tables.entities import Invoice
+from jobs.reconciliation.passes import Report
 
 
 def issued(service: Service) -> str:
@@ -82,12 +87,54 @@ def test_two_notes_in_one_name_and_one_in_an_unknown_name_are_found(service: Ser
 def test_a_note_that_was_voided_at_stripe_is_noticed_and_settled(service: Service) -> None:
     note = issued(service)
     service.by_hand(f"/v1/credit_notes/{service.row(CreditNote, note).stripe_credit_note}/void")
-    report = reconcile(service)
+    # By the list, and by the event.
+    assert reconcile(service).counted.noticed > 0
+    assert open_classes(service) == {"state": note}
+    service.relay.round()
+    service.work_off("invoices")
+    assert service.status(note).state == "voided"
+    reconcile(service)
+    assert open_classes(service) == {}
+
+
+def long_after_it_was_listed(service: Service, note_at_stripe: str) -> Report:
+    """Void it by hand, and reconcile as if the time of the note itself was over, and that of its end was not."""
+    reconcile(service)
+    service.by_hand(f"/v1/credit_notes/{note_at_stripe}/void")
+    moved = "UPDATE billing.stripe_cursors SET {0} = {0} {1} interval '1 day' WHERE list = '{2}'"
+    service.execute(moved.format("covered_until", "+", "credit_notes"))
+    service.execute(moved.format("compared_until", "-", "voided_credit_notes"))
+    return reconcile(service, going_on=True, ahead=timedelta(seconds=40))
+
+
+def test_a_note_that_is_voided_long_after_it_was_listed_is_noticed_by_the_event(service: Service) -> None:
+    note = issued(service)
+    report = long_after_it_was_listed(service, service.row(CreditNote, note).stripe_credit_note)
     assert (open_classes(service), report.counted.noticed) == ({"state": note}, 1)
     service.relay.round()
     service.work_off("invoices")
     assert service.status(note).state == "voided"
     reconcile(service)
+    assert open_classes(service) == {}
+
+
+def test_a_note_that_was_voided_on_request_after_it_was_listed_is_no_difference(service: Service) -> None:
+    note = issued(service)
+    reconcile(service)
+    with database.transaction(service.engines["application"]) as session:
+        action = billing.void_credit_note(session, credit_note=note, request_id="void-1").action_id
+    assert service.settle(action) == ["done"]
+    service.execute("UPDATE billing.stripe_cursors SET covered_until = covered_until + interval '1 day'")
+    reconcile(service, going_on=True, ahead=timedelta(seconds=40))
+    assert differences(service) == []
+
+
+def test_one_of_nobodys_that_is_voided_long_after_it_was_listed_is_no_difference_any_more(service: Service) -> None:
+    made = by_hand(service, service.sent_invoice())
+    reconcile(service)
+    assert open_classes(service) == {"credit": made}
+    long_after_it_was_listed(service, made)
+    reconcile(service, going_on=True, ahead=timedelta(seconds=60))
     assert open_classes(service) == {}
 
 

@@ -7,11 +7,15 @@ from set_back import Backup, start
 from billing.states import WorkState
 from billing.tables.credit_notes import CreditNote
 from billing.tables.entities import Invoice, Refund
+from billing.tables.invoice_actions import InvoiceAction
+
+# No worker here fetches documents.
+QUEUES = ("refunds", "invoices")
 
 
 def turn(service: Service) -> None:
     service.relay.round()
-    for queue in ("refunds", "invoices"):
+    for queue in QUEUES:
         service.work_off(queue)
 
 
@@ -50,7 +54,10 @@ def test_notes_of_the_gap_are_known_again_by_the_archive_and_by_stripe_and_none_
     done = run("recover", "--apply", "--reason", "INC-17", "--json")
     assert (done.status, done.json["differences"]) == (0, []), done.out
     assert run("recover", "--release", "--reason", "nothing differs, INC-17").status == 0
-    eventually(lambda: turn(service) or set(service.states_of_work()) == {WorkState.DONE}, "all work is done")
+    eventually(
+        lambda: turn(service) or set(service.states_of_work("refunds", "invoices")) == {WorkState.DONE},
+        "all work is done",
+    )
     assert (len(service.posts("/v1/credit_notes")), len(service.effects("credit_note.created"))) == (posted, credited)
     rows = [service.row(CreditNote, each) for each in (*archived, *lost)]
     assert {row.state for row in rows} == {"issued"}
@@ -59,6 +66,48 @@ def test_notes_of_the_gap_are_known_again_by_the_archive_and_by_stripe_and_none_
     assert {service.row(Refund, each).state for each in refunds} == {"succeeded"}
     assert sums(service, opened) == (110, 110, 0)
     assert sums(service, paid) == (260, 0, 260)
+
+
+def test_notes_that_were_voided_on_request_in_the_gap_are_known_as_voided_and_none_is_voided_again(
+    service: Service, run: Run, bucket: None, backup: Backup
+) -> None:
+    """[70, 81] Issued before the backup, and voided after it; both archived after it; and both at Stripe alone."""
+    opened = service.sent_invoice()
+    before = service.credit(opened, 100)
+    assert service.settle(before) == ["issued"]
+    service.plan()
+    assert run("archive", "run", "--once").status == 0
+    backup.take()
+    archived = service.credit(opened, 200)
+    assert service.settle(archived) == ["issued"]
+    asked = [service.void_note(archived)]
+    assert service.settle(*asked) == ["done"]
+    service.plan()
+    assert run("archive", "run", "--once").status == 0
+    lost = service.credit(opened, 300)
+    assert service.settle(lost) == ["issued"]
+    asked += [service.void_note(each) for each in (lost, before)]
+    assert service.settle(*asked) == ["done"] * 3
+    posted = len(service.posts(""))
+
+    backup.put_back()
+    start()
+    done = run("recover", "--apply", "--reason", "INC-17", "--json")
+    assert (done.status, done.json["differences"]) == (0, []), done.out
+    assert run("recover", "--release", "--reason", "nothing differs, INC-17").status == 0
+    eventually(
+        lambda: turn(service) or set(service.states_of_work("refunds", "invoices")) == {WorkState.DONE},
+        "all work is done",
+    )
+    assert len(service.posts("")) == posted
+    assert {service.status(each).state for each in (before, archived, lost)} == {"voided"}
+    rows = [service.row(InvoiceAction, each) for each in asked]
+    assert [(row.state, row.credit_note_id, row.amount_minor) for row in rows] == [
+        ("done", archived, 200),
+        ("done", lost, 300),
+        ("done", before, 100),
+    ]
+    assert sums(service, opened) == (0, 0, 0)
 
 
 def test_a_note_of_lines_that_was_not_issued_yet_is_refused_after_a_restore(
