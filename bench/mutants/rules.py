@@ -54,6 +54,8 @@ AMOUNTS = "tests/face/test_invoice_amounts.py"
 CAPTURED = "tests/invoicing/test_invoice_captures.py"
 NOTES = "tests/crash/test_credit_notes.py"
 PERIODS = "tests/invoicing/test_period_invoices.py"
+DOCUMENTS = "tests/documents/test_documents.py"
+FETCHING = "tests/documents/test_fetching.py"
 
 RULES = (
     # Captures in parts.
@@ -605,6 +607,120 @@ RULES = (
         "    if len(ours) > 1:",
         "    if len(ours) > 2:",
         f"{NOTES}::test_two_notes_of_ours_at_stripe_need_a_decision",
+    ),
+    Rule(
+        "a credit note waits for its refund",
+        "billing/credit_note_refunds.py",
+        "if each.state == RefundState.REQUESTED or each.disputed)",
+        "if each.state in FREES_ITS_AMOUNT and each.disputed)",
+        f"{NOTES}::test_a_note_with_a_refund_comes_after_it_and_names_it",
+    ),
+    Rule(
+        "a credit note waits while nobody knows whether its refund was made",
+        "billing/credit_note_refunds.py",
+        "if each.state == RefundState.REQUESTED or each.disputed)",
+        "if each.state == RefundState.REQUESTED and not each.disputed)",
+        f"{NOTES}::test_a_note_waits_while_nobody_knows_whether_its_refund_was_made",
+    ),
+    Rule(
+        "what was not given back is not credited",
+        "billing/credit_note_refunds.py",
+        "for each in loaded.parts if each.state in FREES_ITS_AMOUNT), None)",
+        "for each in loaded.parts if each.state in ()), None)",
+        f"{NOTES}::test_a_note_whose_refund_gives_nothing_back_is_refused_and_both_free_the_amount",
+    ),
+    Rule(
+        "a credit note of another amount than was asked for is a conflict",
+        "billing/credit_note_steps.py",
+        "        amount=row.amount_minor,\n        pre_payment_amount=before,\n"
+        "        post_payment_amount=row.amount_minor - before,\n",
+        "",
+        f"{NOTES}::test_an_answer_of_another_amount_needs_a_decision",
+    ),
+    # Documents.
+    Rule(
+        "a document comes from Stripe's hosts only",
+        "jobs/documents/fetching.py",
+        " or port not in (None, 443) or place.hostname not in self.hosts:",
+        " or port not in (None, 443):",
+        f"{FETCHING}::test_a_link_to_any_other_place_is_never_followed",
+    ),
+    Rule(
+        "where a redirect leads is looked at, too",
+        "jobs/documents/fetching.py",
+        'self._allowed(link, "redirected_elsewhere" if redirects else "foreign_link")',
+        'urlsplit(link) if redirects else self._allowed(link, "foreign_link")',
+        f"{FETCHING}::test_a_redirect_elsewhere_is_not_followed",
+    ),
+    Rule(
+        "a document that is too large is not read",
+        "jobs/documents/fetching.py",
+        '"", most=self.most_bytes)',
+        '"", most=1000 * self.most_bytes)',
+        f"{FETCHING}::test_a_large_one_is_refused_without_being_read",
+    ),
+    Rule(
+        "a document came whole",
+        "archive/documents/pdf.py",
+        'return None if END in body[-_LAST:] else "truncated"',
+        "return None",
+        f"{FETCHING}::test_one_that_is_not_whole_may_come_whole_later",
+    ),
+    Rule(
+        "an object has the name of its document, and not of its bytes",
+        "archive/documents/stored.py",
+        "key(kind, document_id)\n",
+        'key(kind, f"{document_id}-{len(body)}")\n',
+        f"{DOCUMENTS}::test_what_is_stored_is_found_and_not_stored_again_even_if_stripe_draws_it_anew",
+    ),
+    Rule(
+        "what lies at its place is a document",
+        "archive/documents/stored.py",
+        "(problem := pdf.problem(stored.body)) is not None or (new",
+        "(problem := pdf.problem(stored.body)) is not None and (new",
+        f"{DOCUMENTS}::test_something_else_at_its_place_is_refused_and_not_taken_for_the_document",
+    ),
+    Rule(
+        "what was stored under a shorter lock is locked for longer",
+        "archive/documents/stored.py",
+        "        store.extend(name, stored.version, lock)\n",
+        "",
+        f"{DOCUMENTS}::test_a_lock_of_before_a_longer_policy_is_made_longer",
+    ),
+    Rule(
+        "a document that is given to a person has the digest of its row",
+        "archive/documents/stored.py",
+        "if found.sha256 != sha256:",
+        "if not found.sha256:",
+        "tests/documents/test_cli_documents.py::test_a_document_is_written_into_a_file_once_it_is_known_to_be_the_one",
+    ),
+    Rule(
+        "a link to a document lasts an hour at most",
+        "archive/documents/links.py",
+        "if not timedelta(seconds=1) <= lasts <= LONGEST:",
+        "if not timedelta(seconds=1) <= lasts:",
+        "tests/documents/test_cli_documents.py::test_a_link_lasts_an_hour_at_most",
+    ),
+    Rule(
+        "a document that two ask for is asked for once",
+        "billing/documents.py",
+        "[fact for row, fact in started if row.id in written])",
+        "[fact for _, fact in started])",
+        f"{DOCUMENTS}::test_two_who_ask_for_the_same_document_at_once_ask_for_one",
+    ),
+    Rule(
+        "what may pass is tried for a day, and then is a task for a person",
+        "jobs/documents/keeping.py",
+        'if time.time() > int(asked["until"]):',
+        "if time.time() < 0:",
+        f"{DOCUMENTS}::test_what_may_pass_is_tried_again_with_pauses_and_for_a_day_only",
+    ),
+    Rule(
+        "what Postgres says of a document is what its fact says",
+        "archive/verifying/documents.py",
+        "if says[name] != told.get(name)]:",
+        "if name not in told]:",
+        "tests/documents/test_documents_verified.py::test_a_row_that_says_something_else_than_its_fact_is_found",
     ),
     Rule(
         "while a call is open, what was noticed makes its look due and does nothing else",
