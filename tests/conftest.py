@@ -37,6 +37,10 @@ os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 StandInServer.program = verdicts.JUDGED
 
 
+# At once, too: while a test runs pytest has handlers of its own, and no others are set then.
+logs.configure("warning")
+
+
 @pytest.fixture(autouse=True)
 def logs_of_warnings() -> None:
     """A command that an earlier test ran in this process may have set up another level."""
