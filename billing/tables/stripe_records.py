@@ -12,9 +12,9 @@ class StripeRecord(Table):
     """One object as Stripe last showed it, with ids, amounts and states only: nothing about a person.
 
     `object` is Stripe's word for what it is: `balance_transaction` (an entry of the ledger), `charge`, `refund`,
-    `payout`, `invoice`, `credit_note`, `payment_intent` for one that was canceled, or `event` for the end of an
-    invoice, with the state that it had then. Amounts are in minor units. `account` is `own` for the account of our own
-    key.
+    `payout`, `invoice`, `invoice_payment` once it is paid, `credit_note`, `payment_intent` for one that was canceled,
+    or `event` for the end of an invoice, with the state that it had then. Amounts are in minor units. `account` is
+    `own` for the account of our own key.
     """
 
     __tablename__ = "stripe_records"
@@ -59,7 +59,8 @@ class StripeRecord(Table):
     # the operation in the key of the call.
     operation_id: Mapped[str | None] = mapped_column(String(40))
     payment_intent: Mapped[str | None] = mapped_column(String(255))
-    # Of an entry: the charge, the refund or the payout that moved the money. Of a credit note or an event: its invoice.
+    # Of an entry: the charge, the refund or the payout that moved the money. Of a credit note, a payment or an event:
+    # its invoice.
     source: Mapped[str | None] = mapped_column(String(255))
     # Of an entry: the payout in which it went to the bank.
     payout: Mapped[str | None] = mapped_column(String(255))

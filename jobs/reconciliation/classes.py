@@ -82,6 +82,12 @@ CLASSES = (
         "find who refunded it in Stripe's dashboard; book it, then close this with that as the reason",
     ),
     DifferenceClass(
+        "payment",
+        FINANCE,
+        "Stripe's records show another sum of payments of an invoice than is known here",
+        "billing explain ID; find the payment in Stripe's dashboard: book it, or give it back; then close this",
+    ),
+    DifferenceClass(
         "credit",
         FINANCE,
         "Stripe has credited an invoice of ours, and nobody asked for that here",

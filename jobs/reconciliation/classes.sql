@@ -195,6 +195,13 @@ UNION ALL
          OR i.state = 'uncollectible' AND r.state IN ('paid', 'void'))
   ORDER BY i.id, r.created_at DESC)
 UNION ALL
+SELECT i.id, p.id, p.minor - coalesce(i.paid_minor, 0), i.currency,
+       coalesce(i.paid_minor, 0) || ' ' || i.currency || ' of it paid here, ' || p.minor || ' at Stripe'
+  FROM billing.invoices AS i
+ CROSS JOIN LATERAL (SELECT min(r.id) AS id, sum(r.amount_minor) AS minor FROM billing.stripe_records AS r
+                      WHERE r.source = i.stripe_invoice AND r.object = 'invoice_payment') AS p
+ WHERE i.id = ANY (:subjects) AND i.state IN ('sent', 'unpaid', 'uncollectible') AND p.minor > coalesce(i.paid_minor, 0)
+UNION ALL
 SELECT n.id, r.id, r.amount_minor, r.currency,
        n.state || ' here; ' || coalesce(r.state, 'made') || ' at Stripe, ' || r.amount_minor || ' ' || r.currency
   FROM billing.credit_notes AS n JOIN billing.stripe_records AS r ON r.operation_id = n.id AND r.object = 'credit_note'
@@ -301,7 +308,43 @@ SELECT c.id AS subject, min(r.id) AS stripe_id, sum(r.amount_minor) AS minor, mi
                     WHERE n.payment_intent = c.payment_intent AND n.state = 'captured' AND n.capture_no > c.capture_no
                       AND (n.account = c.account OR n.account IS NULL AND c.account IS NULL)
                       AND n.state NOT IN ('declined', 'refused', 'canceled'))
- GROUP BY c.id;
+ GROUP BY c.id
+UNION ALL
+-- Of a payment by which an invoice of ours was paid, unless it is a capture of ours, too.
+SELECT i.id, min(r.id), sum(r.amount_minor), min(r.currency),
+       sum(r.amount_minor) || ' ' || min(r.currency) || ' of its payment refunded at Stripe, not asked for here'
+  FROM billing.invoices AS i
+  JOIN billing.stripe_records AS p ON p.source = i.stripe_invoice AND p.object = 'invoice_payment'
+  JOIN billing.stripe_records AS r
+       ON r.payment_intent = p.payment_intent AND r.object = 'refund' AND r.operation_id IS NULL
+          AND r.state NOT IN ('failed', 'canceled')
+ WHERE i.id = ANY (:subjects)
+   AND NOT EXISTS (SELECT FROM billing.captures AS c
+                    WHERE c.payment_intent = p.payment_intent AND c.state NOT IN ('declined', 'refused', 'canceled'))
+ GROUP BY i.id;
+
+-- name: payment
+-- Where nothing brings our row forward. What was paid of an invoice is known as it was when it was found to be paid; an
+-- older version kept no amount, and then it is the total. Captures have paid `already_paid` before. Of one that is open,
+-- more here than there is believed only if the list of payments covers all its life, and was read until a minute after
+-- the last fact about it.
+SELECT i.id AS subject, coalesce(p.id, i.stripe_invoice) AS stripe_id, p.minor - known.minor AS minor, i.currency,
+       i.state || ' here with ' || known.minor || ' ' || i.currency || ' paid through Stripe, ' || p.minor || ' at Stripe' AS what
+  FROM billing.invoices AS i
+ CROSS JOIN LATERAL (SELECT min(r.id) AS id, coalesce(sum(r.amount_minor), 0) AS minor FROM billing.stripe_records AS r
+                      WHERE r.source = i.stripe_invoice AND r.object = 'invoice_payment') AS p
+ CROSS JOIN LATERAL (SELECT CASE WHEN i.terms ->> 'collect' = 'already_paid' THEN 0
+                                 WHEN i.state = 'paid' THEN coalesce(i.paid_minor, i.reckoned_minor, i.total_minor)
+                                 ELSE coalesce(i.paid_minor, 0) END AS minor) AS known
+ WHERE i.id = ANY (:subjects) AND i.state_since < :until
+   AND (i.state IN ('paid', 'voided', 'refused') AND p.minor > known.minor
+        OR i.state IN ('sent', 'unpaid', 'uncollectible') AND p.minor < known.minor
+           AND EXISTS (SELECT FROM billing.stripe_cursors AS l
+                        WHERE l.account = coalesce(i.account, 'own') AND l.list = 'invoice_payments'
+                          AND l.covered_from <= i.requested_at
+                          AND NOT EXISTS (SELECT FROM billing.facts AS f
+                                           WHERE f.entity_type = 'invoice' AND f.entity_id = i.id
+                                             AND f.happened_at > l.covered_until - interval '1 minute')));
 
 -- name: credit
 -- Of an invoice of ours. The one that names an operation was asked for here, or is unknown_metadata.

@@ -28,7 +28,7 @@ from billing.operations import OPERATIONS, by_id
 from jobs.growth import tables
 from jobs.reconciliation import classes, findings
 from jobs.reconciliation.classes import CLASSES, DifferenceClass
-from jobs.reconciliation.mirror import LEDGER, Listed
+from jobs.reconciliation.mirror import INVOICE_PAYMENTS, LEDGER, Listed
 
 SQL = statements.beside(__file__)
 
@@ -106,6 +106,7 @@ class Comparison:
             "known": [operation.prefix for operation in OPERATIONS.values()],
             "others": self.listed is LEDGER,
             "whole": self.listed.whole,
+            "payments": self.listed is INVOICE_PAYMENTS,
         }
         return set(statements.run(session, SQL["shown_or_open"], **values).scalars())
 

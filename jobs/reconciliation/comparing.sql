@@ -27,7 +27,7 @@ SELECT p.id, o.id AS subject
 -- over the payment intent to the charge that names our capture: that is dated when it was authorized. The source of a
 -- credit note is its invoice, which is another operation. `known`: what ids
 -- of ours begin with; `own`: those that this list is compared with. The ledger also says what is not known at all.
--- `whole`: False for events alone.
+-- `whole`: False for events alone. `payments`: those of invoices, which say by which invoice a refund was paid, too.
 SELECT DISTINCT subject
   FROM (SELECT CASE e.object WHEN 'credit_note' THEN e.operation_id
                               ELSE coalesce(s.operation_id, e.operation_id) END AS subject
@@ -48,6 +48,14 @@ SELECT DISTINCT subject
         SELECT n.id FROM billing.stripe_records AS n
          WHERE n.account = :account AND n.created_at >= :since AND n.created_at < :until AND n.object = 'credit_note'
            AND n.operation_id IS NULL
+         UNION ALL
+        SELECT i.id
+          FROM billing.stripe_records AS e
+          JOIN billing.stripe_records AS p ON p.object = 'invoice_payment'
+               AND (p.id = e.id OR e.object = 'refund' AND p.payment_intent = e.payment_intent)
+          JOIN billing.invoices AS i ON i.stripe_invoice = p.source
+         WHERE CAST(:payments AS boolean) AND e.account = :account AND e.created_at >= :since AND e.created_at < :until
+           AND e.object IN ('invoice_payment', 'refund')
          UNION ALL
         SELECT d.subject FROM billing.differences AS d WHERE d.state = 'open' AND d.account = :account AND CAST(:whole AS boolean)
          UNION ALL

@@ -5,8 +5,8 @@ dated when the money moves, not when its charge was authorized. Each entry comes
 with the payment intent, whose metadata names our operation. What moves no money has lists of its own: invoices that are
 only sent, and authorizations that were canceled. Of those the events are read, because an event is dated when it
 happened, and names the key of the call that did it; a payment intent is listed by when it was made. So is an invoice,
-which may end weeks later: its end is read from events, too. Credit notes are listed by themselves, because most move no
-money; and that one is voided later, events tell.
+which may be paid and end weeks later: its payments and its end are read from events, too. Credit notes are listed by
+themselves, because most move no money; and that one is voided later, events tell.
 
 A window of at most a day is read from its newest object to its oldest, because that is how Stripe lists; then the next
 begins. It begins `OVERLAP` before the end of the last one, because Stripe may date an entry before it shows it.
@@ -114,6 +114,18 @@ def of_end(item: Json) -> Iterator[Row]:
         yield _record({**ended, **happened}, "event", source=ended["id"], **about)
 
 
+def of_payment(item: Json) -> Iterator[Row]:
+    """A payment of an invoice, dated when it was paid. `source`: the invoice. It names no operation; ours has the
+    invoice. One that was made outside of Stripe has no payment intent."""
+    data = item.get("data")
+    payment = data.get("object") if isinstance(data, Mapping) else None
+    if isinstance(payment, Mapping) and isinstance(payment.get("id"), str):
+        within = payment.get("payment")
+        made = within.get("payment_intent") if isinstance(within, Mapping) else None
+        dated = {**payment, "created": item.get("created", 0), "payment_intent": made}
+        yield _record(dated, "invoice_payment", amount_minor=payment.get("amount_paid"), source=payment.get("invoice"))
+
+
 def of_cancellation(item: Json) -> Iterator[Row]:
     """The payment intent that an event says was canceled, and whose key did it."""
     data = item.get("data")
@@ -134,6 +146,10 @@ LEDGER = Listed(
 INVOICES = Listed("invoices", "/v1/invoices", {}, ("invoice",), of_invoice)
 ENDS = ["invoice.paid", "invoice.voided", "invoice.marked_uncollectible"]
 INVOICE_ENDS = Listed("invoice_ends", "/v1/events", {"types": ENDS}, ("invoice",), of_end, EVENTS_KEPT, whole=False)
+INVOICE_PAYMENTS = Listed(
+    *("invoice_payments", "/v1/events", {"types": ["invoice_payment.paid"]}, ("invoice",), of_payment, EVENTS_KEPT),
+    whole=False,
+)
 CREDIT_NOTES = Listed("credit_notes", "/v1/credit_notes", {}, ("credit_note",), of_credit_note, of_nobody=("cn",))
 VOIDED_NOTES = Listed(
     *("voided_credit_notes", "/v1/events", {"types": ["credit_note.voided"]}, ("credit_note",), of_end, EVENTS_KEPT),
@@ -142,7 +158,7 @@ VOIDED_NOTES = Listed(
 CANCELLATIONS = Listed(
     "cancellations", "/v1/events", {"types": ["payment_intent.canceled"]}, ("void",), of_cancellation, EVENTS_KEPT
 )
-LISTS = (LEDGER, INVOICES, INVOICE_ENDS, CREDIT_NOTES, VOIDED_NOTES, CANCELLATIONS)
+LISTS = (LEDGER, INVOICES, INVOICE_ENDS, INVOICE_PAYMENTS, CREDIT_NOTES, VOIDED_NOTES, CANCELLATIONS)
 
 
 class Mirror:

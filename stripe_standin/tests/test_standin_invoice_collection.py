@@ -381,3 +381,58 @@ def test_a_debt_is_added_and_a_negative_invoice_is_a_credit(client, payer):
     assert (owing.amount_due, client.v1.customers.retrieve(payer).balance) == (1100, 0)
     client.v1.invoices.void_invoice(owing.id)
     assert client.v1.customers.retrieve(payer).balance == 100
+
+
+# Payments in part (docs.stripe.com/invoicing/partial-payments).
+
+
+def paid_by_itself(client, customer, amount, currency="usd"):
+    """A payment of this customer that is of no invoice."""
+    method = client.v1.payment_methods.attach("pm_card_visa", {"customer": customer})
+    asked = {"amount": amount, "currency": currency, "customer": customer, "payment_method": method.id}
+    return client.v1.payment_intents.create({**asked, "confirm": True, "automatic_payment_methods": NO_REDIRECTS}).id
+
+
+NO_REDIRECTS = {"enabled": True, "allow_redirects": "never"}
+
+
+def test_a_payment_that_is_attached_is_credited_and_the_rest_remains(client, control, customer):
+    invoice = final(client, customer, currency="usd")
+    first = paid_by_itself(client, customer, 400)
+    shown = client.v1.invoices.attach_payment(invoice.id, {"payment_intent": first})
+    assert (shown.status, shown.amount_paid, shown.amount_remaining) == ("open", 400, invoice.total - 400)
+    default, attached = sorted(
+        client.v1.invoice_payments.list({"invoice": invoice.id}).data, key=lambda each: not each.is_default
+    )
+    assert (default.status, default.amount_requested) == ("open", invoice.total - 400)
+    assert (attached.status, attached.amount_paid, attached.payment.payment_intent) == ("paid", 400, first)
+    (event,) = client.v1.events.list({"types": ["invoice_payment.paid"]}).data
+    assert event.data.object.id == attached.id
+    rest = paid_by_itself(client, customer, invoice.total - 400)
+    shown = client.v1.invoices.attach_payment(invoice.id, {"payment_intent": rest})
+    assert (shown.status, shown.amount_paid, shown.amount_remaining) == ("paid", invoice.total, 0)
+    assert client.v1.invoice_payments.retrieve(default.id).status == "canceled"
+
+
+def test_the_rest_of_an_invoice_that_was_paid_in_part_is_charged_or_paid_out_of_band(client, control, customer):
+    for asked, off_stripe in (({"payment_method": "pm_card_visa"}, 0), ({"paid_out_of_band": True}, 600)):
+        invoice = final(client, customer, currency="usd")
+        client.v1.invoices.attach_payment(invoice.id, {"payment_intent": paid_by_itself(client, customer, 400)})
+        shown = client.v1.invoices.pay(invoice.id, {**asked, "expand": ["amount_paid_off_stripe"]})
+        assert (shown.status, shown.amount_paid, shown.amount_paid_off_stripe) == ("paid", 1000, off_stripe)
+
+
+def test_what_does_not_fit_is_not_attached_and_what_is_paid_in_part_is_not_voided(client, raw, customer):
+    invoice = final(client, customer, currency="usd")
+    other = client.v1.customers.create({}).id
+    wrong = [
+        paid_by_itself(client, customer, 1001),
+        paid_by_itself(client, customer, 100, "eur"),
+        paid_by_itself(client, other, 100),
+        client.v1.payment_intents.create({"amount": 100, "currency": "usd", "customer": customer}).id,
+    ]
+    for intent in wrong:
+        answer = raw("POST", f"/v1/invoices/{invoice.id}/attach_payment", {"payment_intent": intent})
+        assert answer.status == 400, intent
+    client.v1.invoices.attach_payment(invoice.id, {"payment_intent": paid_by_itself(client, customer, 400)})
+    assert raw("POST", f"/v1/invoices/{invoice.id}/void").status == 400

@@ -183,7 +183,7 @@ def test_nothing_is_found_on_clean_payments_of_every_end(service: Service) -> No
 
 def test_every_class_has_a_statement_and_is_seeded() -> None:
     assert list(FINDING) == [each.name for each in CLASSES]
-    # `credit` is seeded in test_credit_notes_compared.py.
-    assert {*SEEDS, "fee_or_net", "credit"} == {each.name for each in CLASSES}
+    # `credit` is seeded in test_credit_notes_compared.py, `payment` in test_payments_of_invoices_compared.py.
+    assert {*SEEDS, "fee_or_net", "credit", "payment"} == {each.name for each in CLASSES}
     for each in BY_NAME.values():
         assert {each.meaning[-1], each.next_step[-1]} & {"."} == set()

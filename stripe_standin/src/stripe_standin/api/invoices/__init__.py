@@ -2,7 +2,7 @@
 
 from stripe_standin.call import Route, Routes
 
-from . import collection, credit_notes, drafts, items, lines, payments, previews
+from . import attaching, collection, credit_notes, drafts, items, lines, payments, previews
 
 ROUTES: Routes = {
     "POST /v1/invoices": Route(drafts.CREATE, drafts.create),
@@ -18,6 +18,7 @@ ROUTES: Routes = {
     "POST /v1/invoices/{id}/remove_lines": Route(lines.REMOVE_LINES, lines.remove_lines),
     "POST /v1/invoices/{id}/finalize": Route(collection.FINALIZE, collection.finalize),
     "POST /v1/invoices/{id}/pay": Route(collection.PAY, collection.pay),
+    "POST /v1/invoices/{id}/attach_payment": Route(attaching.ATTACH, attaching.attach),
     "POST /v1/invoices/{id}/send": Route(collection.SEND, collection.send),
     "POST /v1/invoices/{id}/void": Route(collection.VOID, collection.void),
     "POST /v1/invoices/{id}/mark_uncollectible": Route(collection.MARK_UNCOLLECTIBLE, collection.mark_uncollectible),

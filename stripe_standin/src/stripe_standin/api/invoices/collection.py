@@ -72,7 +72,8 @@ def send(call: Call) -> Json:
 
 def void(call: Call) -> Json:
     invoice = the_invoice(call, "id")
-    if invoice.status == "paid":
+    if invoice.status == "paid" or invoice.paid:
+        # docs.stripe.com/invoicing/partial-payments: none with payments that are paid.
         raise errors.wrong_state("Invoices with `paid` payments cannot be voided.")
     if invoice.status not in ("open", "uncollectible"):
         raise errors.wrong_state(_NOT_OPEN)
@@ -97,7 +98,7 @@ def mark_uncollectible(call: Call) -> Json:
 
 
 def _paid_out_of_band(call: Call, invoice: Invoice) -> None:
-    invoice = invoice._replace(paid=invoice.due, paid_out_of_band=invoice.due)
+    invoice = invoice._replace(paid=invoice.due, paid_out_of_band=invoice.remaining)
     invoice = settled(call, invoice, "invoice.paid_out_of_band")
     payments.end(call, invoice, "automatic")
 

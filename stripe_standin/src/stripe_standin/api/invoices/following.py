@@ -25,7 +25,7 @@ def _succeeded(call: Call, invoice: Invoice, payment: InvoicePayment, intent: In
     taken = intent.amount_received
     payment = payment._replace(status="paid", paid=taken, paid_at=call.now)
     call.event("invoice_payment.paid", call.books.invoice_payments.put(payment))
-    settled(call, _attempted(invoice, 1)._replace(paid=taken))
+    settled(call, _attempted(invoice, 1)._replace(paid=invoice.paid + taken))
 
 
 def _failed(call: Call, invoice: Invoice, payment: InvoicePayment, intent: Intent) -> None:
