@@ -9,20 +9,23 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import and_, func, select, text, tuple_, update
 from sqlalchemy.orm import Session
 
+from archive.documents import stored
 from archive.errors import BadHold
 from archive.format import manifests
 from archive.keeping.search import Criteria
 from archive.s3.configuration import set_hold
 from archive.s3.store import Store
-from archive.verifying.agreement import PAGE, held
+from archive.verifying.agreement import PAGE, held, held_documents
 from archive.verifying.versions import PAUSES_S, patiently
 from billing.database import Transact
+from billing.tables.documents import Document
 from billing.tables.facts import ArchiveBatch
-from billing.tables.holds import ArchiveHold, HeldBatch
+from billing.tables.holds import ArchiveHold, HeldBatch, HeldDocument
 
 REQUESTS = 8
 MOST_LISTED = 1000
@@ -33,7 +36,7 @@ Batch = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """One hold as it is listed: `objects` with so many `facts`."""
+    """One hold as it is listed: `objects` with so many `facts`, and so many `documents`."""
 
     name: str
     criteria: str
@@ -43,11 +46,22 @@ class Hold:
     released_at: datetime | None
     objects: int
     facts: int
+    documents: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Object:
+    """A version in the bucket that a hold needs. `of`: its batch, or the id of its document."""
+
+    of: Batch | str
+    key: str
+    version: str
 
 
 def listed(session: Session, name: str | None = None) -> list[Hold]:
     """The holds in force first, then the released ones; the newest first."""
-    counts = (func.count(ArchiveBatch.number), func.coalesce(func.sum(ArchiveBatch.rows), 0))
+    documents = select(func.count()).where(HeldDocument.hold == ArchiveHold.name).scalar_subquery()
+    counts = (func.count(ArchiveBatch.number), func.coalesce(func.sum(ArchiveBatch.rows), 0), documents)
     query = (
         select(ArchiveHold, *counts)
         .outerjoin(HeldBatch, HeldBatch.hold == ArchiveHold.name)
@@ -61,9 +75,9 @@ def listed(session: Session, name: str | None = None) -> list[Hold]:
     return [
         Hold(
             *(hold.name, hold.criteria, hold.placed_by, hold.reason, hold.placed_at, hold.released_at),
-            *(objects, int(facts)),
+            *(objects, int(facts), held),
         )
-        for hold, objects, facts in session.execute(query)
+        for hold, objects, facts, held in session.execute(query)
     ]
 
 
@@ -77,7 +91,14 @@ def check_name(session: Session, name: str, criteria: Criteria) -> None:
 
 
 def remember(
-    session: Session, name: str, criteria: Criteria, batches: Sequence[Batch], *, placed_by: str, reason: str
+    session: Session,
+    name: str,
+    criteria: Criteria,
+    batches: Sequence[Batch],
+    documents: Sequence[str] = (),
+    *,
+    placed_by: str,
+    reason: str,
 ) -> None:
     """Write down what this hold needs, before S3 is asked. Placed again, it needs what was found since, too."""
     check_name(session, name, criteria)
@@ -85,11 +106,15 @@ def remember(
     if unknown := session.execute(_UNKNOWN, found).first():
         where = f"batch {unknown.number} of {unknown.name}"
         raise BadHold(f"the bucket has {where}, and Postgres does not; run `billing archive verify`")
+    kept = {"hold": name, "documents": list(documents)}
+    if unknown := session.execute(_UNKNOWN_DOCUMENT, kept).first():
+        raise BadHold(f"{unknown.id} is archived as stored, and is not so in Postgres; run `billing archive verify`")
     session.execute(
         _REMEMBER_HOLD,
         {"name": name, "criteria": criteria.as_json(), "placed_by": placed_by, "reason": reason},
     )
     session.execute(_REMEMBER_BATCHES, found)
+    session.execute(_REMEMBER_DOCUMENTS, kept)
 
 
 def hold_all(
@@ -160,36 +185,49 @@ class _Switch:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
 
-    def put(self, batches: Sequence[ArchiveBatch], *, on: bool) -> None:
-        list(self._pool.map(lambda batch: self._put(batch, on), batches))
+    def put(self, objects: Sequence[_Object], *, on: bool) -> None:
+        list(self._pool.map(lambda each: self._put(each, on), objects))
 
-    def _put(self, batch: ArchiveBatch, on: bool) -> None:
-        key, version = manifests.object_key(batch), batch.object_version or ""
-        patiently(lambda: set_hold(self._store, key, version, on=on), self._pauses_s)
-
-
-def _pages(ask: Transact, name: str) -> Iterator[list[ArchiveBatch]]:
-    after = ("", 0)
-    while page := ask(lambda session, after=after: _page(session, name, after)):  # type: ignore[misc]
-        after = (page[-1].retention_class, page[-1].number)
-        yield page
+    def _put(self, each: _Object, on: bool) -> None:
+        patiently(lambda: set_hold(self._store, each.key, each.version, on=on), self._pauses_s)
 
 
-def _page(session: Session, name: str, after: Batch) -> list[ArchiveBatch]:
+def _pages(ask: Transact, name: str) -> Iterator[list[_Object]]:
+    pages: tuple[tuple[Callable[..., list[_Object]], Any], ...] = ((_batches, ("", 0)), (_documents, ""))
+    for read, first in pages:
+        after = first
+        while page := ask(lambda session, read=read, after=after: read(session, name, after)):  # type: ignore[misc]
+            after = page[-1].of
+            yield page
+
+
+def _batches(session: Session, name: str, after: Batch) -> list[_Object]:
     place = tuple_(HeldBatch.retention_class, HeldBatch.number)
     query = select(ArchiveBatch).join(HeldBatch, _OF_A_HOLD).where(HeldBatch.hold == name, place > after)
-    return list(session.scalars(query.order_by(HeldBatch.retention_class, HeldBatch.number).limit(PAGE)))
+    found = session.scalars(query.order_by(HeldBatch.retention_class, HeldBatch.number).limit(PAGE))
+    return [
+        _Object((each.retention_class, each.number), manifests.object_key(each), each.object_version or "")
+        for each in found
+    ]
 
 
-def _split(ask: Transact, name: str, page: list[ArchiveBatch]) -> tuple[list[ArchiveBatch], list[ArchiveBatch]]:
+def _documents(session: Session, name: str, after: str) -> list[_Object]:
+    query = select(Document).join(HeldDocument, HeldDocument.document_id == Document.id)
+    wanted = query.where(HeldDocument.hold == name, HeldDocument.document_id > after)
+    found = session.scalars(wanted.order_by(HeldDocument.document_id).limit(PAGE))
+    return [_Object(each.id, stored.key(each.kind, each.id), str(each.object_version)) for each in found]
+
+
+def _split(ask: Transact, name: str, page: list[_Object]) -> tuple[list[_Object], list[_Object]]:
     """Those that no other hold needs now, and those that one does."""
-    needed = ask(lambda session: held(session, [_named(batch) for batch in page], but=name))
-    free = [batch for batch in page if _named(batch) not in needed]
-    return free, [batch for batch in page if _named(batch) in needed]
+    needed = ask(lambda session: _needed(session, page, but=name))
+    return [each for each in page if each.of not in needed], [each for each in page if each.of in needed]
 
 
-def _named(batch: ArchiveBatch) -> Batch:
-    return batch.retention_class, batch.number
+def _needed(session: Session, page: list[_Object], *, but: str) -> set[Batch | str]:
+    batches = [each.of for each in page if isinstance(each.of, tuple)]
+    documents = [each.of for each in page if isinstance(each.of, str)]
+    return {*held(session, batches, but=but), *held_documents(session, documents, but=but)}
 
 
 _OF_A_HOLD = and_(HeldBatch.retention_class == ArchiveBatch.retention_class, HeldBatch.number == ArchiveBatch.number)
@@ -207,4 +245,13 @@ _REMEMBER_BATCHES = text(
     "INSERT INTO billing.archive_held_batches (hold, class, number)"
     " SELECT :hold, f.name, f.number"
     "  FROM unnest(CAST(:classes AS text[]), CAST(:numbers AS bigint[])) AS f (name, number) ON CONFLICT DO NOTHING"
+)
+_UNKNOWN_DOCUMENT = text(
+    "SELECT f.id FROM unnest(CAST(:documents AS text[])) AS f (id)"
+    " WHERE NOT EXISTS (SELECT FROM billing.documents AS d WHERE d.id = f.id"
+    " AND d.state = 'stored') LIMIT 1"
+)
+_REMEMBER_DOCUMENTS = text(
+    "INSERT INTO billing.archive_held_documents (hold, document_id)"
+    " SELECT :hold, f.id FROM unnest(CAST(:documents AS text[])) AS f (id) ON CONFLICT DO NOTHING"
 )

@@ -1,4 +1,5 @@
-"""Raise the locks of what is archived from GOVERNANCE to COMPLIANCE, which nobody can take back.
+"""Raise the locks of what is archived from GOVERNANCE to COMPLIANCE, which nobody can take back: of objects and their
+manifests, and with the class of invoices, of the documents of invoices.
 
 It may die anywhere and run again: a version that has COMPLIANCE already is left alone. Manifests are raised with
 their objects, because without them nobody could see that an object is missing.
@@ -13,16 +14,18 @@ from enum import StrEnum
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from archive.documents import stored
 from archive.errors import EvidenceDiffers
 from archive.format import manifests
 from archive.policy.retention import Lock, Mode
 from archive.s3.configuration import raise_lock
 from archive.s3.store import Store
-from archive.verifying.agreement import batches_after
+from archive.verifying.agreement import PAGE, batches_after
 from archive.verifying.versions import PAUSES_S, patiently
 from billing import database
 from billing.database import Transact
-from billing.states import BatchState
+from billing.states import BatchState, DocumentState
+from billing.tables.documents import Document
 from billing.tables.facts import ArchiveBatch
 
 REQUESTS = 8
@@ -41,6 +44,7 @@ class Extent:
 
     batches: int
     facts: int
+    documents: int
     until: datetime | None
 
 
@@ -50,7 +54,12 @@ def extent(session: Session, classes: Sequence[str]) -> Extent:
         ArchiveBatch.retention_class.in_(classes), ArchiveBatch.state == BatchState.ARCHIVED
     )
     batches, facts, until = session.execute(query).one()
-    return Extent(batches, int(facts), until)
+    documents = None
+    if stored.RETENTION_CLASS in classes:
+        count = select(func.count(), func.max(Document.locked_until)).where(Document.state == DocumentState.STORED)
+        documents, last = session.execute(count).one()
+        until = max((each for each in (until, last) if each is not None), default=None)
+    return Extent(batches, int(facts), documents or 0, until)
 
 
 def raise_locks(
@@ -60,7 +69,7 @@ def raise_locks(
     progress: Callable[[str], None] = lambda _: None,
     pauses_s: Sequence[float] = PAUSES_S,
 ) -> dict[Became, int]:
-    """Raise every object and manifest of these classes. Returns how many versions became what.
+    """Raise every object, manifest and document of these classes. Returns how many versions became what.
 
     Raises EvidenceDiffers at what is not in the bucket as Postgres says; StoreAway; and StoreRefused where this login
     may not bypass a lock.
@@ -78,7 +87,20 @@ def raise_locks(
                     for each in became:
                         counts[each] += 1
                 progress(f"{name}: {number} batches, {counts[Became.RAISED]} locks raised")
+        after = ""
+        while documents := ask(lambda session, after=after: _documents(session, classes, after)):  # type: ignore[misc]
+            after = documents[-1].id
+            for one in pool.map(raiser.document, documents):
+                counts[one] += 1
+            progress(f"documents: {counts[Became.RAISED]} locks raised in all")
     return counts
+
+
+def _documents(session: Session, classes: Sequence[str], after: str) -> Sequence[Document]:
+    if stored.RETENTION_CLASS not in classes:
+        return ()
+    found = select(Document).where(Document.state == DocumentState.STORED, Document.id > after)
+    return session.scalars(found.order_by(Document.id).limit(PAGE)).all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +117,10 @@ class _Raiser:
         if batch.object_version is not None:
             yield self._version(manifests.object_key(batch), batch.object_version, batch.locked_until)
         yield self._version(key, manifest.version, batch.manifest_locked_until)
+
+    def document(self, row: Document) -> Became:
+        assert row.locked_until is not None, "the table's constraint"
+        return self._version(stored.key(row.kind, row.id), str(row.object_version), row.locked_until)
 
     def _version(self, key: str, version: str, until: datetime) -> Became:
         if until <= self.now:

@@ -1,8 +1,11 @@
-"""Which batches hold facts about somebody or something, from the verified copies: Postgres is not asked.
+"""Which batches hold facts about somebody or something, and which documents these tell of, from the verified copies:
+Postgres is not asked.
 
-A batch mixes subjects, and its object is held as a whole. To hold too much is allowed, too little is not.
+A batch mixes subjects, and its object is held as a whole. To hold too much is allowed, too little is not. A document is
+held alone. It belongs to its invoice, and is found where it is told that it was stored.
 """
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -14,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from archive.copies.cache import Cache
+from archive.documents.stored import RETENTION_CLASS
 from archive.errors import BadQuestion
 from archive.format import records
 from archive.format.manifests import Manifest
@@ -21,6 +25,7 @@ from archive.policy.retention import CLASSES
 
 IN_PAYLOAD = ("payment_intent", "customer")
 """What a subject may be: a key of payloads. Whatever else happened to that capture or invoice is found by its id."""
+_STORED = "document.stored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +74,12 @@ class Criteria:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A batch that is to be held. `about`: how many of its facts are about the subject."""
+    """A batch that is to be held. `about`: how many of its facts are about the subject. `documents`: those of the
+    subject which it tells of as stored."""
 
     manifest: Manifest
     about: int
+    documents: tuple[str, ...] = ()
 
 
 def search(cache: Cache, criteria: Criteria) -> list[Found]:
@@ -80,10 +87,15 @@ def search(cache: Cache, criteria: Criteria) -> list[Found]:
     with cache.reading(rehash=True) as read:
         copies = [copy for part in read.evidence for copy in part.copies()]
         if not criteria.needles:
-            return [Found(manifest, manifest.rows) for manifest, _ in copies if criteria.covers(manifest)]
+            return [
+                Found(manifest, manifest.rows, _stored(manifest, path))
+                for manifest, path in copies
+                if criteria.covers(manifest)
+            ]
         subjects = [_entities((path for _, path in copies), needle) for needle in criteria.needles]
-        entities = pa.array(sorted(set.intersection(*subjects)), pa.string())
-        return list(_about(copies, criteria, entities)) if len(entities) else []
+        entities = set.intersection(*subjects)
+        entities |= _documents_of(entities, copies)
+        return list(_about(copies, criteria, entities)) if entities else []
 
 
 def _entities(files: Iterable[Path], needle: str) -> set[str]:
@@ -95,9 +107,31 @@ def _entities(files: Iterable[Path], needle: str) -> set[str]:
     return found
 
 
-def _about(copies: Iterable[tuple[Manifest, Path]], criteria: Criteria, entities: pa.Array) -> Iterator[Found]:
+def _documents_of(entities: set[str], copies: Iterable[tuple[Manifest, Path]]) -> set[str]:
+    """The documents of the invoices among these."""
+    found: set[str] = set()
+    if not any(each.startswith("inv_") for each in entities):
+        return found
+    for manifest, path in copies:
+        if manifest.retention_class == RETENTION_CLASS:
+            rows = pq.read_table(path, columns=["topic", "entity_id", "payload"])
+            told = rows.filter(pc.equal(rows["topic"], _STORED)).to_pylist()
+            found.update(each["entity_id"] for each in told if json.loads(each["payload"]).get("invoice") in entities)
+    return found
+
+
+def _about(copies: Iterable[tuple[Manifest, Path]], criteria: Criteria, entities: set[str]) -> Iterator[Found]:
+    wanted = pa.array(sorted(entities), pa.string())
     for manifest, path in copies:
         if criteria.covers(manifest):
             ids = pq.read_table(path, columns=["entity_id"])["entity_id"]
-            if count := pc.sum(pc.is_in(ids, value_set=entities)).as_py():
-                yield Found(manifest, count)
+            if count := pc.sum(pc.is_in(ids, value_set=wanted)).as_py():
+                yield Found(manifest, count, tuple(each for each in _stored(manifest, path) if each in entities))
+
+
+def _stored(manifest: Manifest, path: Path) -> tuple[str, ...]:
+    """The documents that this batch tells of as stored."""
+    if manifest.retention_class != RETENTION_CLASS:
+        return ()
+    rows = pq.read_table(path, columns=["topic", "entity_id"])
+    return tuple(rows.filter(pc.equal(rows["topic"], _STORED))["entity_id"].to_pylist())

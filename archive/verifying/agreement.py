@@ -19,7 +19,7 @@ from archive.verifying.findings import Finding, Heads
 from billing.database import Transact
 from billing.states import BatchState
 from billing.tables.facts import ArchiveBatch
-from billing.tables.holds import ArchiveHold, HeldBatch
+from billing.tables.holds import ArchiveHold, HeldBatch, HeldDocument
 
 T = TypeVar("T")
 PAGE = 500
@@ -103,6 +103,16 @@ def held(session: Session, batches: Sequence[tuple[str, int]], *, but: str = "")
         .where(ArchiveHold.released_at.is_(None), HeldBatch.hold != but, place.in_(batches))
     )
     return {(name, number) for name, number in session.execute(query)}
+
+
+def held_documents(session: Session, documents: Sequence[str], *, but: str = "") -> set[str]:
+    """Which of these documents, by their ids, a hold in force needs, other than the hold `but`."""
+    query = (
+        select(HeldDocument.document_id)
+        .join(ArchiveHold, ArchiveHold.name == HeldDocument.hold)
+        .where(ArchiveHold.released_at.is_(None), HeldDocument.hold != but, HeldDocument.document_id.in_(documents))
+    )
+    return set(session.scalars(query))
 
 
 def compare(batch: ArchiveBatch, manifest: Manifest, version: str | None = None) -> Iterator[Finding]:

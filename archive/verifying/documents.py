@@ -1,4 +1,5 @@
-"""Whether each stored document is in the bucket as Postgres and its fact say: there, with these bytes, and locked.
+"""Whether each stored document is in the bucket as Postgres and its fact say: there, with these bytes, locked, and
+held if a legal hold needs it.
 
 The bucket was listed before Postgres is asked, and the row of a document is older than its object. So an object without
 a row is nobody's.
@@ -14,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from archive.documents import stored
 from archive.policy.retention import Lock
-from archive.verifying.agreement import PAGE, Counts
+from archive.verifying.agreement import PAGE, Counts, held_documents
 from archive.verifying.findings import Finding
 from archive.verifying.inventory import Inventory
 from archive.verifying.versions import Versions, Wanted
@@ -33,12 +34,13 @@ def check(versions: Versions, inventory: Inventory, ask: Transact, counts: Count
     while page := ask(lambda session, after=after: _page(session, after)):  # type: ignore[misc]
         after = page[-1].id
         told: Mapping[str, Mapping[str, Any]] = ask(lambda session, page=page: _told(session, page))  # type: ignore[misc]
+        needed: set[str] = ask(lambda session, page=page: held_documents(session, [row.id for row in page]))  # type: ignore[misc]
         wanted = []
         for row in page:
             listed = inventory.of(stored.key(row.kind, row.id))
             if row.state == DocumentState.STORED:
                 yield from _as_told(row, told.get(row.id))
-                wanted.append((_wanted(row), listed))
+                wanted.append((_wanted(row, row.id in needed), listed))
         checks = pool.map(lambda each: versions.check(*each), wanted)
         for (one, _), checked in zip(wanted, checks, strict=True):
             if checked.disposed:
@@ -61,11 +63,11 @@ def _told(session: Session, page: Sequence[Document]) -> dict[str, dict[str, Any
     return {row.entity_id: row.payload for row in session.execute(found)}
 
 
-def _wanted(row: Document) -> Wanted:
+def _wanted(row: Document, held: bool) -> Wanted:
     assert row.lock_mode is not None, "the table's constraint"
     assert row.locked_until is not None, "the table's constraint"
     lock = Lock(row.lock_mode, row.locked_until)
-    return Wanted(stored.key(row.kind, row.id), str(row.object_version), str(row.sha256), lock)
+    return Wanted(stored.key(row.kind, row.id), str(row.object_version), str(row.sha256), lock, held)
 
 
 def _as_told(row: Document, told: Mapping[str, Any] | None) -> Iterator[Finding]:

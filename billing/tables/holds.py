@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, String, Text, func
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, String, Text, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from billing.tables.schema import Table
@@ -40,3 +40,13 @@ class HeldBatch(Table):
     hold: Mapped[str] = mapped_column(String(60), primary_key=True)
     retention_class: Mapped[str] = mapped_column("class", String(20), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+
+
+class HeldDocument(Table):
+    """A document whose object a hold needs, as the object of a batch."""
+
+    __tablename__ = "archive_held_documents"
+    __table_args__ = (Index("archive_held_documents_by_document", "document_id"),)
+
+    hold: Mapped[str] = mapped_column(String(60), ForeignKey("billing.archive_holds.name"), primary_key=True)
+    document_id: Mapped[str] = mapped_column(String(40), ForeignKey("billing.documents.id"), primary_key=True)

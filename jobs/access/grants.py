@@ -381,6 +381,10 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         "reader": May(see=_all("archive_held_batches")),
         "operator": May(write=_all("archive_held_batches")),
     },
+    "archive_held_documents": {
+        "reader": May(see=_all("archive_held_documents")),
+        "operator": May(write=_all("archive_held_documents")),
+    },
     "archive_heads": {
         "archiver": May(see=_all("archive_heads"), write=_these("date document")),
         "reader": May(see=_all("archive_heads")),

@@ -49,10 +49,11 @@ def place(
 ) -> None:
     """Hold what is archived about a payment, a customer, a class or a time: nobody can delete it, no rule lets it end.
 
-    It reads the verified copies, and sets a legal hold in S3 on each object with such a fact. An object holds facts
-    about others, too, and is held as a whole. What happens later is held if the hold is placed again, with the same
-    name and the same criteria. --since and --until mean whole UTC days, as those of objects. A customer is known in
-    facts about invoices; name a capture by its payment intent. It needs the login `holder` in S3.
+    It reads the verified copies, and sets a legal hold in S3 on each object with such a fact, and on each document that
+    such a fact tells of. An object holds facts about others, too, and is held as a whole; a document is held alone.
+    What happens later is held if the hold is placed again, with the same name and the same criteria. --since and
+    --until mean whole UTC days, as those of objects. A customer is known in facts about invoices; name a capture by its
+    payment intent. It needs the login `holder` in S3.
 
     \b
     Examples:
@@ -74,23 +75,26 @@ def place(
         patiently(act.runtime, lambda session: holds.check_name(session, name, criteria))
         found = search.search(archiving.cache(settings, store), criteria)
         batches = [(each.manifest.retention_class, each.manifest.number) for each in found]
+        documents = sorted({document for each in found for document in each.documents})
         if found and not dry_run:
-            with act.outside(about=name, count=len(found)):
-                stored = partial(holds.remember, name=name, criteria=criteria, batches=batches)
+            with act.outside(about=name, count=len(found) + len(documents)):
+                stored = partial(holds.remember, name=name, criteria=criteria, batches=batches, documents=documents)
                 patiently(
                     act.runtime, lambda session: stored(session, placed_by=act.actor, reason=act.command.reason or "")
                 )
                 holds.hold_all(store, partial(patiently, act.runtime), name, every_few_seconds())
     facts, about = sum(each.manifest.rows for each in found), sum(each.about for each in found)
     if as_json:
-        print_json({"name": name, "dry_run": dry_run, "objects": len(found), "facts": facts, "about": about})
+        told = {"objects": len(found), "facts": facts, "about": about, "documents": len(documents)}
+        print_json({"name": name, "dry_run": dry_run, **told})
     elif not found:
         print_line("nothing is archived about this; facts that wait are archived within a minute or so, then try again")
     else:
         held = "would be held" if dry_run else "are held"
+        beside = f"; and {counted(len(documents), 'document')}" if documents else ""
         print_line(
             f"{name}: {counted(len(found), 'object')} with {counted(facts, 'fact')} {held}; {about} of them are about"
-            " this, the others share an object with one"
+            f" this, the others share an object with one{beside}"
         )
     if not found:
         raise typer.Exit(1)
@@ -114,11 +118,11 @@ def list_holds(as_json: AsJson = False) -> None:
     elif found:
         print_table(
             "legal holds",
-            ("name", "since (UTC)", "objects", "facts", "placed by", "for", "reason", "released (UTC)"),
+            ("name", "since (UTC)", "objects", "facts", "documents", "placed by", "for", "reason", "released (UTC)"),
             [
                 (
-                    *(each.name, clock(each.placed_at), each.objects, each.facts, each.placed_by, each.criteria),
-                    *(each.reason, clock(each.released_at)),
+                    *(each.name, clock(each.placed_at), each.objects, each.facts, each.documents),
+                    *(each.placed_by, each.criteria, each.reason, clock(each.released_at)),
                 )
                 for each in found
             ],
@@ -128,7 +132,7 @@ def list_holds(as_json: AsJson = False) -> None:
 
 
 def release(name: HoldName, reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
-    """Release a legal hold: its objects end as their policy says, except those that another hold needs.
+    """Release a legal hold: its objects and documents end as their policy says, except those that another hold needs.
 
     A lock that has not ended stays as it is. If it dies, run it again. It needs the login `holder` in S3.
 
@@ -145,10 +149,10 @@ def release(name: HoldName, reason: Reason, actor: Actor = "", as_json: AsJson =
     with acting("archive hold release", actor, reason) as act, archiving.opened(act.runtime.settings) as store:
         store.check(act.runtime.settings.environment)
         hold = patiently(act.runtime, lambda session: holds.in_force(session, name))
-        with act.outside(about=name, count=hold.objects):
+        with act.outside(about=name, count=hold.objects + hold.documents):
             lifted = holds.release(store, partial(patiently, act.runtime), name, every_few_seconds())
             patiently(act.runtime, lambda session: holds.mark_released(session, name))
-    needed = hold.objects - lifted
+    needed = hold.objects + hold.documents - lifted
     if as_json:
         print_json({"name": name, "released": lifted, "held_by_others": needed})
     else:

@@ -166,7 +166,8 @@ def raise_(
     actor: Actor = "",
     as_json: AsJson = False,
 ) -> None:
-    """Raise the locks of archived objects and their manifests to COMPLIANCE. Nobody can undo this.
+    """Raise the locks of archived objects and their manifests to COMPLIANCE, and with the class invoice those of
+    documents. Nobody can undo this.
 
     The retention file must ask for COMPLIANCE for the class, and the bucket must be named again: with --confirm, or
     when it is asked. It needs the login `raiser` in S3, which may bypass a GOVERNANCE lock; no other login should exist
@@ -217,7 +218,9 @@ def raise_(
 
 def _show_extent(extent: "Extent", bucket: str) -> None:
     print_line(
-        f"{counted(extent.batches, 'batch', 'batches')} with {counted(extent.facts, 'fact')} in {bucket}"
+        f"{counted(extent.batches, 'batch', 'batches')} with {counted(extent.facts, 'fact')}"
+        + (f" and {counted(extent.documents, 'document')}" if extent.documents else "")
+        + f" in {bucket}"
         + (f"; raised, nobody can delete the last of it before {extent.until:%Y-%m-%d}" if extent.until else "")
     )
 

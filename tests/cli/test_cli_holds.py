@@ -34,7 +34,7 @@ def test_a_hold_is_placed_listed_and_released(run, archived):
     )
     assert run("archive", "hold", "list").out == "there is no legal hold\n"
     told = place(run, *case, "--json").json
-    assert told == {"name": "CASE-7", "dry_run": False, "objects": 2, "facts": 3, "about": 3}
+    assert told == {"name": "CASE-7", "dry_run": False, "objects": 2, "facts": 3, "about": 3, "documents": 0}
     (hold,) = run("archive", "hold", "list", "--json").json
     assert (hold["name"], hold["placed_by"], hold["reason"], hold["objects"]) == ("CASE-7", "grace", "LEGAL-7", 2)
     assert hold["criteria"] == f'{{"payment_intent":"{archived}"}}'

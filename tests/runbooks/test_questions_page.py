@@ -20,7 +20,7 @@ DAY_S = 86_400
 
 
 def refuse_a_document(service: Service) -> None:
-    """Of the invoice that was sent."""
+    """That of the credit note, which is the first to be asked for."""
     with database.transaction(service.engines["worker"]) as session:
         documents.request_missing(session)
     service.plan()
