@@ -65,12 +65,15 @@ class Roles:
     servers: LocalServers
     settings: Mapping[str, str]
     queue: str = "invoices"
+    programs: Mapping[str, str] = field(default_factory=dict)
+    """By role: a module that stands in for the command `billing ROLE`."""
     children: dict[str, list[Child]] = field(default_factory=lambda: defaultdict(list))
     ended_ms: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     killed: int = 0
 
     def start(self, role: str, *command: str) -> None:
-        program = [sys.executable, "-m", "jobs.cli", role, *command]
+        module = [self.programs[role]] if role in self.programs else ["jobs.cli", role]
+        program = [sys.executable, "-m", *module, *command]
         self.children[role].append(self.servers.spawn(f"{role}-{uuid4().hex[:6]}", program, self.settings))
 
     def kill_a_worker(self, rng: random.Random) -> None:

@@ -4,17 +4,20 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 from xml.etree import ElementTree
 
 import psycopg
 import pytest
+from keeping import finalized, keeping, row_of
 from mailing import ask_for_email
 from service import Service
 from sqlalchemy.engine import make_url
 
-from bench import emails, invoice_mix, invoice_run, invoices
+from archive.policy.retention import Lock
+from bench import documents, emails, invoice_mix, invoice_run, invoices
 from bench.archive import Life
 from bench.growth import Growth
 from bench.purge import Purge
@@ -97,6 +100,44 @@ def test_emails_to_a_server_that_fails_come_once_or_are_known_to_be_in_doubt() -
     assert found["met"]
     assert found["undecided"] >= found["met"].get("taken, and the answer lost", 0)
     assert set(found["cpu_ms_an_email"]) == {"relay", "worker", "postgres", "redis", "stand-in"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_documents_from_links_that_fail_are_each_stored_once_as_they_were_served() -> None:
+    """As ten thousand, with another seed, more faults, and workers that are killed more often."""
+    told = ["--count", "12", "--seed", "7", "--kill-every-s", "4", "--trouble", "10", "--json"]
+    program = [sys.executable, "-m", "bench.documents", *told]
+    run = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    assert (found["documents"], found["differences"]) == (12, [])
+    roles = {"relay", "worker", "document", "postgres", "redis", "s3", "stand-in"}
+    assert set(found["cpu_ms_a_document"]) == roles
+    assert found["cpu_ms_a_document"]["document"] > 0
+
+
+def test_a_document_that_is_missing_or_forged_is_a_difference(service: Service, s3: SeaweedFS) -> None:
+    """The control of the comparison that the test above ends with."""
+    store = s3.store(f"bench-{uuid4().hex}")
+    store.set_up("test")
+    stored, gone, forged = finalized(service, 3)
+    assert service.settle(stored, gone, forged, gateway=keeping(service, store)) == ["stored"] * 3
+    service.execute("UPDATE billing.documents SET sha256 = repeat('0', 64) WHERE id = :id", id=forged)
+    key, version = str(row_of(service, gone).object_key), str(row_of(service, gone).object_version)
+    store.client.delete_object(Bucket=store.bucket, Key=key, VersionId=version, BypassGovernanceRetention=True)
+    lock = Lock("GOVERNANCE", datetime.now(UTC) + timedelta(minutes=5))
+    store.put_once("documents/invoice_pdf/doc_nobodys.pdf", b"%PDF-1.4\n%%EOF\n", lock)
+    stripe = invoice_run.Stripe(service.gateway(), service.standin)
+    url = make_url(service.url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url, autocommit=True) as postgres:
+        found = documents.differences(4, postgres, stripe, service.stripe_api_base, store)
+    store.close()
+    assert {each.partition(": ")[2] or each for each in found} == {
+        "3 invoices with a document each, of 4",
+        f"{gone}: its object is gone",
+        f"{forged}: bytes",
+        "nobody's",
+    }
 
 
 def test_an_email_that_came_twice_or_is_lost_is_a_difference(service: Service) -> None:
