@@ -29,7 +29,8 @@ _KEY_OF = re.compile(r":([a-z]{2,8}_[0-9a-f]{32}):[^:]+(?::[^:]+)?:g[0-9]+$")
 
 
 def find(session: Session, name: str, kinds: type[Entity] = Requested) -> list[str]:
-    """The operations that a name leads to, the newest first, at most `MOST` of each kind.
+    """The operations that a name leads to, the newest first, at most `MOST` of each kind. What was asked for with a
+    request id stands before what only has it as its correlation id, such as the document of an invoice.
 
     A name is our own id (`cap_`, `void_`, `ref_`, `inv_`, `iac_`, `run_`, `swi_`, `wrk_`, `rec_`, `dif_`), an id of
     Stripe's (`Operation.found_by`, an event in the inbox: `evt_`, or a record in the mirror: `txn_`), an idempotency
@@ -39,11 +40,14 @@ def find(session: Session, name: str, kinds: type[Entity] = Requested) -> list[s
     """
     if not name.isprintable() or len(name) > LENGTH:
         raise UnknownEntity(name)
-    for ways in (_by_id, _by_request, _by_answer):
-        found = {each for query in ways(name) for each in session.scalars(query) if _is_of(each, kinds)}
-        if found:
+    for ways in ((_by_id,), (_by_request_id, _by_correlation_id), (_by_answer,)):
+        found: dict[str, None] = {}
+        for way in ways:
+            each_of = {each for query in way(name) for each in session.scalars(query) if _is_of(each, kinds)}
             # After its kind an id begins with its time, so the greatest is the newest.
-            return sorted(found, key=lambda each: each.partition("_")[2], reverse=True)
+            found |= dict.fromkeys(sorted(each_of, key=lambda each: each.partition("_")[2], reverse=True))
+        if found:
+            return list(found)
     raise UnknownEntity(name)
 
 
@@ -74,16 +78,21 @@ def _by_id(name: str) -> list[Select[Any]]:
     return queries
 
 
-def _by_request(name: str) -> list[Select[Any]]:
-    """A request id may look like anything, and the same one may name operations of several kinds and accounts. A
-    correlation id that is the request id is found as such, and not indexed again."""
+def _by_request_id(name: str) -> list[Select[Any]]:
+    """It may look like anything, and the same one may name operations of several kinds and accounts."""
     ids = [name, request_ids.recovered(request_ids.digest_of(name) or "")]
-    queries = []
-    for operation in OPERATIONS.values():
-        if issubclass(table := operation.table, Requested):
-            queries.append(select(table.id).where(table.request_id.in_(ids)))
-            queries.append(_newest(table, table.correlation_id == name, table.correlation_id != table.request_id))
-    return queries
+    return [select(table.id).where(table.request_id.in_(ids)) for table in _requested()]
+
+
+def _by_correlation_id(name: str) -> list[Select[Any]]:
+    """One that is the request id is found as such, and not indexed again."""
+    return [
+        _newest(table, table.correlation_id == name, table.correlation_id != table.request_id) for table in _requested()
+    ]
+
+
+def _requested() -> list[type[Requested]]:
+    return [operation.table for operation in OPERATIONS.values() if issubclass(operation.table, Requested)]
 
 
 def _by_answer(name: str) -> list[Select[Any]]:

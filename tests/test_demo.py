@@ -101,6 +101,7 @@ def test_a_small_demo_finds_nothing_double_lost_or_stuck_and_leaves_nothing(clea
     for move in ("--remainder keep", "billing void ", "billing refund "):
         assert any(line.startswith("$ billing ") and move in line for line in shown), move
     assert re.search(r"ref_\w+: pending, since .*\n  next: ", ran.stderr)
+    assert re.search(r"\$ billing status demo-\w+-seats\n  inv_\w+: paid", ran.stderr)
     webhooks = re.search(
         r"(\d+) webhooks to `billing serve` about (\d+) events: (\d+) came twice, and (\d+) af", ran.stderr
     )
@@ -120,10 +121,13 @@ def test_a_small_demo_finds_nothing_double_lost_or_stuck_and_leaves_nothing(clea
 
 
 def test_money_taken_behind_the_services_back_is_found(clean, place):
+    for earlier in to_look_at(place):
+        earlier.write_text("of the demo before")
     ran = subprocess.run([*DEMO, "--cheat"], env=clean, capture_output=True, text=True, check=False)
     assert ran.returncode == 1, ran.stdout + ran.stderr
     assert "UNASKED pi_" in ran.stdout
     assert "1 difference." in ran.stdout
+    assert not [each for each in to_look_at(place) if each.read_bytes() == b"of the demo before"]
     assert set(left(place)) == to_look_at(place)
 
 

@@ -55,7 +55,9 @@ def show_document(stage: Stage, invoice: str) -> None:
             return False
 
     stage.until(lambda: patiently(stage.runtime, stored), "the document to be stored")
-    fetch = ("document", "get", invoice, "--to-file", str(left_behind("invoice.pdf")))
+    kept = left_behind("invoice.pdf")
+    kept.unlink(missing_ok=True)  # of an earlier demo; the command replaces no file
+    fetch = ("document", "get", invoice, "--to-file", str(kept))
     stage.operate(*fetch, kind="reader", why="the invoice's document: fetched from Stripe, and locked here for years")
 
 

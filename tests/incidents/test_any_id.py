@@ -110,6 +110,16 @@ def test_one_request_id_of_several_accounts_leads_to_all(run: Run, service: Serv
     assert ids_of(run, "order-7") == sorted(captures, reverse=True)
 
 
+def test_a_request_id_leads_first_to_what_was_asked_for_with_it(run: Run, service: Service) -> None:
+    """What came of it is newer and has the same correlation id: the refund of a capture, the document of an invoice."""
+    capture = service.captured_one()
+    name = service.row(Capture, capture).request_id
+    refund = service.ask_for_refund(capture, correlation_id=name)
+    with database.transaction(service.engine) as session:
+        assert finding.find(session, name) == [capture, refund]
+    assert run("status", name, "--json").json["id"] == capture
+
+
 def test_of_very_many_the_newest_are_shown_and_the_others_counted(
     run: Run, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,8 +147,8 @@ def test_whatever_is_indexed_is_found_by_its_index(service: Service, name: str) 
     """A customer's invoices are read through: only an erasure and a person ask for them."""
     dialect = postgresql.psycopg.dialect()  # type: ignore[attr-defined]
     with database.transaction(service.engines["operator"]) as session:
-        for ways in (finding._by_id, finding._by_request, finding._by_answer):
-            for query in ways(name):
+        for way in (finding._by_id, finding._by_request_id, finding._by_correlation_id, finding._by_answer):
+            for query in way(name):
                 written = str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
                 plan = (
                     session.connection().exec_driver_sql(f"EXPLAIN (COSTS OFF) {written.replace('%', '%%')}").scalars()
