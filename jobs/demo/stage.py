@@ -19,7 +19,7 @@ from jobs.process.patience import patiently
 from jobs.process.service import ServiceProcess
 from stripe_standin.control import Control
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 """What is waited for takes a few seconds. After this time it will not come, and the demo says so."""
 COMMAND_S = 120.0
 """As for what is waited for; some commands wait themselves."""

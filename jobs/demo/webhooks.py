@@ -5,13 +5,15 @@ from collections import Counter
 from billing.states import InvoiceState, RefundState
 from jobs.demo.invoicing import at_stripe
 from jobs.demo.moves import LATE_S, Moves
-from jobs.demo.stage import PATIENCE_S, Stage
+from jobs.demo.stage import Stage
 
 EVENTS = ("refund.created", "refund.updated", "charge.refunded", "invoice.paid")
 """What the stand-in sends here. An endpoint at Stripe takes all that docs/moves/webhooks.md names: for the captures of
 the third act that would be a thousand webhooks, which tell nothing new."""
 BANK_S = 60
 """After so long a bank ends a slow refund, by the stand-in's clock."""
+DELIVERED_WITHIN_S = 60.0
+"""The stand-in answers no later."""
 
 
 def play(stage: Stage, moves: Moves) -> None:
@@ -25,7 +27,7 @@ def play(stage: Stage, moves: Moves) -> None:
     stage.until(lambda: stage.status(moves.slow_refund).state == RefundState.SUCCEEDED, "the bank to end the refund")
     standin.set_webhooks(duplicates=None)
     standin.advance(LATE_S)
-    sent = [each["event"] for each in standin.wait_webhooks(PATIENCE_S) if each["delivered"]]
+    sent = [each["event"] for each in standin.wait_webhooks(DELIVERED_WITHIN_S) if each["delivered"]]
     twice, late = disorder(sent, shop.events(EVENTS))
     stage.say("the customer paid the invoice, and the bank ended the refund; nobody here asked for either")
     stage.say(
