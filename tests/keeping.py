@@ -21,10 +21,15 @@ MOST = 1_000_000
 HOSTS = ("pay.stripe.com", "files.stripe.com")
 
 
+def opened(s3: SeaweedFS, bucket: str) -> Store:
+    """This bucket, with a login that may do everything."""
+    return Store(bucket, endpoint=s3.url, region="us-east-1", access_key=s3.access_key, secret_key=s3.secret_key)
+
+
 @pytest.fixture
 def archive_bucket(s3: SeaweedFS) -> str:
     name = f"test-{uuid4().hex}"
-    store = Store(name, endpoint=s3.url, region="us-east-1", access_key=s3.access_key, secret_key=s3.secret_key)
+    store = opened(s3, name)
     store.set_up("test")
     store.close()
     return name
@@ -32,10 +37,7 @@ def archive_bucket(s3: SeaweedFS) -> str:
 
 @pytest.fixture
 def store(s3: SeaweedFS, archive_bucket: str) -> Iterator[Store]:
-    """The archive's bucket, with a login that may do everything."""
-    store = Store(
-        archive_bucket, endpoint=s3.url, region="us-east-1", access_key=s3.access_key, secret_key=s3.secret_key
-    )
+    store = opened(s3, archive_bucket)
     yield store
     store.close()
 
