@@ -50,14 +50,15 @@ def compensated(session: Session, rows: Sequence[Refund]) -> Iterator[tuple[str,
 
 def comes_after(loaded: LoadedOperation) -> str | None:
     """As `Operation.comes_after`: no effect is undone before it is proven."""
-    return next((each.id for each in loaded.parts if each.disputed or not CAPTURE.is_final(each.state)), None)
+    captures = (each for each in loaded.parts if isinstance(each, Compensated))
+    return next((each.id for each in captures if each.disputed or not CAPTURE.is_final(each.state)), None)
 
 
 def rule_out(loaded: LoadedOperation) -> list[Fact]:
     """As `Operation.rule_out`: a capture that took nothing is not given back."""
     row = loaded.row
     assert isinstance(row, Refund), "the operation's own table"
-    if all(each.state == CaptureState.CAPTURED for each in loaded.parts):
+    if all(each.state == CaptureState.CAPTURED for each in loaded.parts if isinstance(each, Compensated)):
         return []
     return moved(row, RefundState.REFUSED, NOTHING_TAKEN)
 

@@ -1,14 +1,14 @@
 """Giving money of a capture or of a paid invoice back, once, and never more of it than was taken."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from billing import ids, observing, refundable, request_ids, row_io
+from billing import compensations, ids, observing, refund_turns, refundable, request_ids, row_io
 from billing.asking import CommonArguments, Differing, callers_session, common_arguments, write_once, written_before
-from billing.compensations import comes_after, compensated, rule_out
 from billing.database import violated
 from billing.errors import (
     InvalidAmount,
@@ -231,6 +231,16 @@ def observe(loaded: LoadedOperation) -> Step | None:
     return OBSERVE if row.life.is_final(row.state) and row.life.may_change(row.state) else None
 
 
+def _parts(session: Session, rows: Sequence[Refund]) -> Iterator[tuple[str, Any]]:
+    """As `Operation.parts`: the capture that it compensates, and who chooses a payment of its invoice before it."""
+    yield from compensations.compensated(session, rows)
+    yield from refund_turns.ahead(session, rows)
+
+
+def _comes_after(loaded: LoadedOperation) -> str | None:
+    return compensations.comes_after(loaded) or refund_turns.comes_after(loaded)
+
+
 def unfit(loaded: LoadedOperation) -> str | None:
     """As `Operation.unfit`. The money is checked before the first call only: a call that was made is finished."""
     row = loaded.row
@@ -342,9 +352,9 @@ OPERATION = Operation(
     found_by={"re": Refund.stripe_refund, "pyr": Refund.stripe_refund, "pi": Refund.payment_intent},
     shown=_shown,
     unfit=unfit,
-    parts=compensated,
-    comes_after=comes_after,
-    rule_out=rule_out,
+    parts=_parts,
+    comes_after=_comes_after,
+    rule_out=compensations.rule_out,
     reconsider=reconsider,
     compensation=Compensation("nothing: money that was given back is not taken again; the customer pays anew"),
     afterwards={

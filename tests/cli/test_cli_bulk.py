@@ -24,7 +24,7 @@ from billing import bulks, database
 from billing.bulks import Given, Progress
 from billing.errors import BulkReused, BulkTaken, TooBusy
 from billing.many import MOVABLE
-from billing.tables.entities import Capture
+from billing.tables.entities import Capture, Invoice
 from jobs.bulk import checking
 from jobs.bulk.carrying_out import carry_out
 from jobs.bulk.checking import File, check
@@ -628,6 +628,34 @@ def test_a_file_of_refunds_gives_amounts_back_and_all_that_is_left(run, service,
     assert (told["asked_before"], told["totals"]) == (1, {})
     ((line, why),) = [(each["line"], each["why"]) for each in told["problems"]]
     assert (line, "nothing is left of it" in why) == (3, True)
+
+
+def test_a_file_of_refunds_names_invoices_and_all_are_given_back_by_the_payments_that_paid_them(run, service, orders):
+    invoices = [service.paid_invoice() for _ in range(2)]
+    rows = [(invoices[0], 500, "EUR", "back-1"), (invoices[0], "", "", "back-2"), (invoices[1], 700, "EUR", "back-3")]
+    path = orders(rows, "invoice,amount,currency,request_id")
+    dry = run("refund", "--from-file", path, "--dry-run")
+    assert dry.status == 0, dry.err
+    assert [service.row(Invoice, each).returned_minor for each in invoices] == [0, 0]
+    ran = run("refund", "--from-file", path, "--bulk-id", "june", *WHY)
+    assert ran.status == 0, ran.err
+    with database.transaction(service.engine) as session:
+        made = session.execute(
+            text("SELECT id, request_id, amount_minor FROM billing.refunds ORDER BY request_id")
+        ).all()
+    assert [(each.request_id, each.amount_minor) for each in made] == [
+        ("back-1", 500),
+        ("back-2", 4001),
+        ("back-3", 700),
+    ]
+    assert service.settle(*(each.id for each in made)) == ["succeeded"] * 3
+    assert [service.row(Invoice, each).returned_minor for each in invoices] == [4501, 700]
+    too_much = orders(
+        [(invoices[1], 3802, "EUR", "back-4"), ("inv_1", 1, "EUR", "back-5")], "invoice,amount,currency,request_id"
+    )
+    told = run("refund", "--from-file", too_much, "--dry-run", "--json").json
+    assert [each["line"] for each in told["problems"]] == [2, 3]
+    assert "more than is left" in told["problems"][0]["why"] or "are left of it" in told["problems"][0]["why"]
 
 
 def test_refunds_of_a_file_that_are_more_than_is_left_together_are_bad_rows(run, service, orders):

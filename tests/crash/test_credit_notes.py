@@ -1,5 +1,8 @@
 """Credit notes on real servers: each is issued once, in one of four ways, and never for more than is left."""
 
+import threading
+from uuid import uuid4
+
 import pytest
 from service import Service, eventually
 
@@ -249,6 +252,32 @@ def test_a_note_that_somebody_voids_at_stripe_is_seen_and_its_amount_counts_agai
     service.notice(note)
     turn(service)
     assert service.topics(note).count("voided") == 1
+
+
+@pytest.mark.parametrize("settle_by", ["reduce", "balance", "refund"])
+def test_of_two_asked_for_at_once_that_are_too_much_together_one_is_refused(service: Service, settle_by: str) -> None:
+    """[70] Each in a transaction of its own; the constraint in Postgres decides."""
+    invoice = service.sent_invoice() if settle_by == "reduce" else service.paid_invoice()
+    ended: list[object] = []
+    together = threading.Barrier(2)
+
+    def ask() -> None:
+        together.wait()
+        try:
+            ended.append(service.credit(invoice, TOTAL // 2 + 1, settle_by, request_id=str(uuid4())))
+        except billing.MoreThanInvoiced as error:
+            ended.append(error.left)
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    (note,) = [each for each in ended if isinstance(each, str)]
+    assert [each for each in ended if not isinstance(each, str)] == [TOTAL // 2]
+    assert settle(service, note) == "issued"
+    assert service.credited(note) == [TOTAL // 2 + 1]
+    assert sums(service, invoice)[0] == TOTAL // 2 + 1
 
 
 def test_an_invoice_that_was_credited_whole_is_paid_and_nothing_more_is_given_back(service: Service) -> None:

@@ -154,3 +154,70 @@ def test_a_refund_that_fails_frees_its_amount(service: Service) -> None:
     eventually(lambda: service.settle(refund) == ["failed"], "the bank has returned it")
     assert returned(service, invoice) == 0
     assert service.refund_invoice(invoice, None)
+
+
+# An invoice that was paid in several payments.
+
+
+def paid_in_two(service: Service, first: int) -> tuple[str, list[str]]:
+    """An invoice that a payment of so much was attached to, and whose rest was charged; with both payments."""
+    customer, method = service.payer()
+    service.by_hand(f"/v1/customers/{customer}", "email=test%40example.com")
+    invoice = service.sent_invoice(customer=customer)
+    at_stripe = service.row(Invoice, invoice).stripe_invoice
+    attached = service.by_hand(
+        "/v1/payment_intents",
+        f"amount={first}&currency=eur&customer={customer}&payment_method={method}&confirm=true"
+        "&automatic_payment_methods[enabled]=true&automatic_payment_methods[allow_redirects]=never",
+    )
+    service.by_hand(f"/v1/invoices/{at_stripe}/attach_payment", f"payment_intent={attached}")
+    service.by_hand(f"/v1/invoices/{at_stripe}/pay", f"payment_method={method}")
+    service.notice(invoice)
+    eventually(lambda: service.settle(invoice) == ["paid"], f"{invoice} is paid")
+    paid = service.read_list("/v1/invoice_payments", invoice=at_stripe, status="paid")
+    return invoice, sorted((each["payment"]["payment_intent"] for each in paid), key=lambda one: one != attached)
+
+
+def test_two_refunds_at_once_of_an_invoice_of_two_payments_take_a_payment_each_that_has_enough(
+    service: Service,
+) -> None:
+    """Each of the two payments has enough for one of them, and none for both."""
+    invoice, payments = paid_in_two(service, 2001)
+    refunds = [service.refund_invoice(invoice, amount) for amount in (1500, 1900)]
+    assert service.settle(*refunds) == ["succeeded"] * 2
+    assert [service.refunded(each) for each in refunds] == [[1500], [1900]]
+    assert sorted(service.row(Refund, each).payment_intent for each in refunds) == sorted(payments)
+    assert returned(service, invoice) == 3400
+    rest = [service.refund_invoice(invoice, amount) for amount in (1000, 101)]
+    assert service.settle(*rest) == ["succeeded"] * 2
+    assert sum(effect["amount"] for effect in service.effects("refund")) == TOTAL
+
+
+def test_while_one_refund_has_chosen_its_payment_and_is_not_made_no_other_of_its_invoice_chooses(
+    service: Service,
+) -> None:
+    invoice = service.paid_invoice()
+    refunds = sorted(service.refund_invoice(invoice, amount) for amount in (1500, 1900))
+    service.plan()
+    chosen = service.prepared("refunds", most=2)
+    (first,) = chosen
+    assert first == refunds[0], "the one that was asked for first"
+    service.plan()
+    assert service.prepared("refunds", most=2) == {}
+    (other,) = set(refunds) - {first}
+    assert first in str(service.work(other).reason)
+    service.report(chosen[first])
+    assert (service.row(Refund, first).payment_intent, service.records(other)) == (payment_of(service, invoice), [])
+    assert service.settle(*refunds) == ["succeeded"] * 2
+
+
+def test_a_refund_does_not_wait_for_the_lock_of_an_application_and_goes_on_after_it(service: Service) -> None:
+    """An application that asks for a refund in a long transaction of its own has the invoice locked."""
+    invoice = service.paid_invoice()
+    refund = service.refund_invoice(invoice)
+    with database.transaction(service.engines["application"]) as session:
+        billing.request_refund(session, invoice=invoice, amount=billing.Money(1, "EUR"), request_id="slow")
+        service.plan()
+        assert service.prepared("refunds") == {}
+        assert invoice in str(service.work(refund).reason)
+    assert service.settle(refund) == ["succeeded"]
