@@ -59,6 +59,7 @@ def test_what_is_not_there_is_not_shown() -> None:
         assert word not in made.html.partition("</style>")[2]
     paid = render(invoice(line(), status="paid", amount_remaining=0))
     assert "nothing is left to pay" in paid.html
+    assert '<p class="amount"><bdi>€54.62</bdi>' in paid.html, "what was paid is what a reader looks for"
     assert "See and pay" not in paid.html
 
 
