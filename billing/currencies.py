@@ -67,6 +67,26 @@ CURRENCIES: Mapping[str, Currency] = {
 """By its code in capitals."""
 
 
+LEAST_CHARGE: Mapping[str, int] = {
+    **dict.fromkeys(("USD", "AUD", "BRL", "CAD", "CHF", "EUR", "INR", "JPY", "NZD", "SGD"), 50),
+    "GBP": 30,
+    "DKK": 250,
+    "NOK": 300,
+    "SEK": 300,
+    "HKD": 400,
+    "MXN": 1_000,
+    "THB": 1_000,
+    "AED": 200,
+    "MYR": 200,
+    "PLN": 200,
+    "RON": 200,
+    "CZK": 1_500,
+    "HUF": 17_500,
+}
+"""The smallest amount that Stripe charges, in minor units, where an account settles in this currency. In another one it
+follows the rate, and is not known here. Source: docs.stripe.com/currencies, "minimum and maximum charge amounts"."""
+
+
 def in_capitals(code: str) -> str:
     """As it is stored here: Stripe's API and SDK write currencies in lower case."""
     return code.upper() if code.isascii() else code

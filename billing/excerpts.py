@@ -90,6 +90,8 @@ SHAPES: dict[str, Shape] = {
     "post_payment_amount": whole,
     "post_payment_credit_notes_amount": whole,
     "pre_payment_amount": whole,
+    # Of a draft, what the customer has at Stripe: below zero, a credit.
+    "starting_balance": whole,
     "status": code,
     "subtotal": whole,
     "tax_behavior": code,

@@ -15,6 +15,7 @@ from billing.invoice_lines import not_as_asked, parameters
 from billing.invoice_row import differ, invoice_of, is_ours, lines_of, move, path_of, read_invoice, refuse
 from billing.invoice_totals import not_our_totals, record
 from billing.learned import Learned
+from billing.paid_already import would_move_a_balance
 from billing.states import InvoiceState, RecordState
 from billing.steps import (
     CAPTURE_KEY,
@@ -125,6 +126,8 @@ def _judge_all(loaded: LoadedOperation, invoice: Json) -> Judgment:
     if wrong := _not_our_lines(loaded, invoice):
         # The lines were added, and their amounts are not ours: the invoice must not be finalized.
         return Judgment(Learned.REFUSED, reason("total_differs", wrong))
+    if why := would_move_a_balance(invoice_of(loaded), invoice):
+        return Judgment(Learned.REFUSED, why)
     return Judgment(Learned.SUCCEEDED)
 
 
@@ -138,7 +141,8 @@ def _look_for_lines(loaded: LoadedOperation, start: int, read: Reader, livemode:
         return LookResult(Learned.IMPOSSIBLE, why="gone")
     wrong = _not_our_lines(loaded, invoice)
     if not wrong:
-        return LookResult(Learned.FOUND_OURS, invoice)
+        why = would_move_a_balance(invoice_of(loaded), invoice)
+        return LookResult(Learned.IMPOSSIBLE if why else Learned.FOUND_OURS, invoice, why or "")
     ours = _has_lines_from(loaded, start, invoice)
     if start and ours and invoice.get("status") == "draft":
         return LookResult(Learned.FOUND_OURS, invoice)

@@ -7,6 +7,11 @@
     is given back as a whole        is refused, if no draft was made by then
 
 An invoice of a period needs to wait for nothing: it was asked for when all its captures were over.
+
+Stripe applies a customer's balance to every invoice that is finalized, and no parameter prevents it: a credit would pay
+what was paid already, a debt would be asked for. And one that is smaller than a charge may be is added to that balance,
+so it would be asked for a second time, with the next invoice. So neither is finalized. Sources:
+docs.stripe.com/billing/customer/balance, docs.stripe.com/api/invoices.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,15 +20,20 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from billing import statements
+from billing.currencies import LEAST_CHARGE
 from billing.invoice_row import refuse
 from billing.invoice_terms import is_paid_already
 from billing.states import CAPTURE, CaptureState, InvoiceState
-from billing.steps import LoadedOperation
+from billing.steps import Json, LoadedOperation
 from billing.tables.entities import Invoice
 from billing.tables.facts import Fact
 from billing.tables.invoiced_captures import GIVEN_BACK, NOTHING_TAKEN
 
 SQL = statements.beside(__file__)
+
+HAS_A_BALANCE = "customer_has_a_balance"
+BELOW_THE_LEAST = "below_the_least_charge"
+"""Why an invoice that is paid already is refused before it is finalized."""
 
 
 class Invoiced(NamedTuple):
@@ -55,6 +65,19 @@ def rule_out(loaded: LoadedOperation) -> list[Fact]:
         if not each.left_minor:
             return refuse(loaded, GIVEN_BACK)
     return []
+
+
+def would_move_a_balance(row: Invoice, draft: Json) -> str | None:
+    """Why this draft must not be finalized: that would move the customer's balance. None of an invoice that is to be
+    paid, where that is as it must be."""
+    if not is_paid_already(row):
+        return None
+    balance, total, least = draft.get("starting_balance"), draft.get("total"), LEAST_CHARGE.get(row.currency, 0)
+    if type(balance) is int and balance != 0:
+        return f"{HAS_A_BALANCE}: {'a credit' if balance < 0 else 'a debt'} of {abs(balance)} {row.currency}"
+    if type(total) is int and 0 < total < least:
+        return f"{BELOW_THE_LEAST}: {total} {row.currency}, and the least is {least}"
+    return None
 
 
 def _captures(loaded: LoadedOperation) -> list[Invoiced]:

@@ -383,6 +383,28 @@ def test_a_debt_is_added_and_a_negative_invoice_is_a_credit(client, payer):
     assert client.v1.customers.retrieve(payer).balance == 100
 
 
+def test_a_draft_shows_the_balance_as_it_is_by_then(client, customer):
+    invoice = draft(client, customer, currency="usd")
+    assert invoice.starting_balance == 0
+    client.v1.customers.update(customer, params={"balance": -300})
+    assert client.v1.invoices.retrieve(invoice.id).starting_balance == -300
+    assert client.v1.invoices.add_lines(invoice.id, {"lines": [{"amount": 500}]}).starting_balance == -300
+    paid = client.v1.invoices.finalize_invoice(invoice.id)
+    assert client.v1.invoices.retrieve(paid.id).starting_balance == -300
+
+
+def test_one_that_is_smaller_than_a_charge_may_be_is_paid_and_owed_with_the_next(client, control, customer):
+    invoice = final(client, customer, 49, currency="usd")
+    assert (invoice.status, invoice.amount_due, invoice.amount_paid, invoice.attempt_count) == ("paid", 0, 0, 0)
+    assert (invoice.starting_balance, invoice.ending_balance, adds_up(invoice)) == (0, 49, True)
+    (entry,) = client.v1.customers.balance_transactions.list(customer).data
+    assert (entry.type, entry.amount, entry.invoice) == ("invoice_too_small", 49, invoice.id)
+    following = final(client, customer, 50, currency="usd")
+    assert (following.status, following.amount_due) == ("open", 99)
+    assert client.v1.customers.retrieve(customer).balance == 0
+    assert control.effects("capture") == []
+
+
 # Payments in part (docs.stripe.com/invoicing/partial-payments).
 
 

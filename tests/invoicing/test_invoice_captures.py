@@ -232,3 +232,53 @@ def test_only_what_is_left_of_a_capture_is_invoiced(service: Service) -> None:
 def count_rows(service: Service, table: str) -> int:
     with service.engine.connect() as connection:
         return int(connection.execute(text(f"SELECT count(*) FROM billing.{table}")).scalar_one())
+
+
+# Where Stripe would move the customer's balance (docs.stripe.com/billing/customer/balance).
+
+
+def balance_of(service: Service, customer: str) -> int:
+    return int(service.standin_object(f"/v1/customers/{customer}")["balance"])
+
+
+@pytest.mark.parametrize(
+    ("balance", "what"), [(-300, "a credit of 300 USD"), (300, "a debt of 300 USD"), (-9999, "a credit of 9999 USD")]
+)
+@pytest.mark.parametrize("fault", [None, "drop_after_commit", "500_with_effect"])
+def test_a_customer_with_a_balance_gets_no_invoice_of_what_was_captured_and_keeps_the_balance(
+    service: Service, balance: int, what: str, fault: str | None
+) -> None:
+    customer = service.customer()
+    service.by_hand(f"/v1/customers/{customer}/balance_transactions", f"amount={balance}&currency=usd")
+    receipt = ask(service, service.captured_one(), customer, when="at_once")
+    if fault is not None:
+        service.standin.add_fault(fault, path="/add_lines$", times=1)
+    assert service.settle(receipt.invoice_id) == ["refused"]
+    assert service.status(receipt.invoice_id).reason == f"customer_has_a_balance: {what}"
+    assert balance_of(service, customer) == balance
+    assert (service.effects("invoice.finalized"), service.read_list("/v1/invoices")) == ([], [])
+    # Once it is used up, or paid back, an operator has it tried again.
+    service.by_hand(f"/v1/customers/{customer}/balance_transactions", f"amount={-balance}&currency=usd")
+    service.reopen(receipt.invoice_id)
+    assert service.settle(receipt.invoice_id) == ["paid"]
+    assert balance_of(service, customer) == 0
+
+
+@pytest.mark.parametrize(("back", "state"), [(1949, "paid"), (1950, "refused")])
+def test_what_is_left_of_a_capture_may_be_too_small_for_an_invoice(service: Service, back: int, state: str) -> None:
+    """Stripe would mark it as paid, and ask for it with the next invoice."""
+    customer, capture = service.customer(), service.captured_one()
+    assert service.settle(service.ask_for_refund(capture, back)) == ["succeeded"]
+    invoice = ask(service, capture, customer, when="at_once").invoice_id
+    assert service.settle(invoice) == [state]
+    reason = "below_the_least_charge: 49 USD, and the least is 50" if state == "refused" else None
+    assert service.status(invoice).reason == reason
+    assert balance_of(service, customer) == 0
+
+
+def test_an_invoice_that_is_to_be_paid_uses_the_balance_as_ever(service: Service) -> None:
+    customer = service.customer()
+    service.by_hand(f"/v1/customers/{customer}/balance_transactions", "amount=-9999&currency=eur")
+    invoice = service.ask_for_invoice(customer)
+    assert service.settle(invoice) == ["paid"]
+    assert balance_of(service, customer) == -9999 + 4501

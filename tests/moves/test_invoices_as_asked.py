@@ -86,10 +86,10 @@ def test_an_invoice_with_everything_is_sent_as_asked_and_recorded_as_stripe_reck
 
 
 def test_the_lines_of_one_that_stripe_does_not_reckon_are_compared_to_the_last_minor_unit(service: Service) -> None:
-    invoice = service.ask_for_invoice(lines=[unit("0.5", 1), unit("0.5", 3), amount(10), amount(3, credit=True)])
+    invoice = service.ask_for_invoice(lines=[unit("0.5", 1), unit("0.5", 3), amount(100), amount(3, credit=True)])
     assert service.settle(invoice) == ["sent"]
     row = service.row(Invoice, invoice)
-    assert (row.total_minor, row.subtotal_minor) == (1 + 2 + 10 - 3, None)
+    assert (row.total_minor, row.subtotal_minor) == (1 + 2 + 100 - 3, None)
 
 
 FALSE: dict[str, Callable[[dict[str, Any]], None]] = {

@@ -3,7 +3,7 @@
 from typing import Any
 
 from stripe_standin import errors
-from stripe_standin.api.customers import balances, payment_methods
+from stripe_standin.api.customers import payment_methods
 from stripe_standin.call import Call
 from stripe_standin.expansion import paths
 from stripe_standin.lists import bounds, page
@@ -25,7 +25,7 @@ from stripe_standin.parameters import (
     text,
 )
 
-from .changes import record, the_invoice, with_lines
+from .changes import record, the_invoice, with_balance, with_lines
 from .items import attached, pending, tax_rates_named, untaxable
 from .progress import DAY, scheduled
 
@@ -98,7 +98,6 @@ def create(call: Call) -> Json:
         collection_method="charge_automatically",
         auto_advance=asked.get("auto_advance", False),
         metadata=NO_METADATA,
-        starting_balance=customer.balance if balances.holds(customer, money) else 0,
     )
     invoice = scheduled(call, attached(call, _asked(call, invoice), items))
     for line in invoice.lines:
@@ -133,7 +132,7 @@ def delete(call: Call) -> Json:
 
 
 def get(call: Call) -> Json:
-    return shown(the_invoice(call))
+    return shown(with_balance(call, the_invoice(call)))
 
 
 def list_(call: Call) -> Json:

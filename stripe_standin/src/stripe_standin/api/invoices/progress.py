@@ -15,12 +15,32 @@ from . import payments
 from .changes import record, with_lines
 
 DAY, HOUR = 86_400, 3_600
+LEAST = {
+    **dict.fromkeys(("usd", "aud", "brl", "cad", "chf", "eur", "inr", "jpy", "nzd", "sgd"), 50),
+    "gbp": 30,
+    "bgn": 100,
+    "dkk": 250,
+    "nok": 300,
+    "sek": 300,
+    "hkd": 400,
+    "mxn": 1_000,
+    "thb": 1_000,
+    "aed": 200,
+    "myr": 200,
+    "pln": 200,
+    "ron": 200,
+    "czk": 1_500,
+    "huf": 17_500,
+}
+"""The smallest charge in minor units, of an account that settles in this currency
+(docs.stripe.com/currencies#minimum-and-maximum-charge-amounts). Here every account does; others have none."""
 
 
 def finalized(call: Call, invoice: Invoice, *, then_in_s: int | None = None) -> Invoice:
     """Finalize a draft: give it a number, apply the balance, make its payment. `then_in_s`: when it advances by itself.
 
-    If nothing remains to be paid, it is paid: Stripe does not keep such an invoice open.
+    If nothing remains to be paid, it is paid: Stripe does not keep such an invoice open. Nor one that is smaller than a
+    charge may be: that is added to the customer's balance, for the next invoice (docs.stripe.com/api/invoices).
     """
     books = call.books
     customer = books.find(books.customers, invoice.customer, "customer", status=400)
@@ -50,7 +70,8 @@ def finalized(call: Call, invoice: Invoice, *, then_in_s: int | None = None) -> 
         advances_at=None,
     )
     if after != before:
-        balances.move(call, customer.id, after - before, invoice.currency, "applied_to_invoice", invoice=invoice.id)
+        kind = "invoice_too_small" if not due and after > 0 else "applied_to_invoice"
+        balances.move(call, customer.id, after - before, invoice.currency, kind, invoice=invoice.id)
     if due:
         invoice = payments.begin(call, invoice)
         if then_in_s is not None:
@@ -95,7 +116,9 @@ def worth(customer: Customer, invoice: Invoice) -> tuple[int, int, int]:
     if not balances.holds(customer, invoice.currency):
         return max(invoice.total, 0), 0, 0
     owed = invoice.total + customer.balance
-    return max(owed, 0), customer.balance, min(owed, 0)
+    if owed < LEAST.get(invoice.currency, 0):
+        return 0, customer.balance, owed
+    return owed, customer.balance, 0
 
 
 def _numbered(call: Call, customer: Customer, invoice: Invoice) -> str:
