@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import logging
 import signal
+import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
+from redis import Redis
+from redis.exceptions import RedisError
 
 from jobs.logs import Libraries
 from jobs.rq.bells import check_stamp, choose_prefix, open_redis
+
+if TYPE_CHECKING:
+    from jobs.rq.overrides import ShiftWorker
 
 # Longer than a worker blocks for a bell (overrides.BLOCK_S), and much shorter than a lease: if Redis stops answering
 # during a shift, the captain may wait this long.
@@ -44,22 +50,20 @@ def run_worker(
     """Answer the bells of `queue`, one shift at a time, until SIGTERM or SIGINT. Returns the exit code.
 
     0: a stop was asked for. 1: the loop ended by itself, and the log says why; restart it after either.
-    Raises WrongEnvironment, and what `redis` raises if Redis is away at the start. Later, the worker waits while
-    Redis is away or takes no writes. `stop_requested` says whether a stop was asked for before this function
-    handles signals.
+    Raises WrongEnvironment. The worker waits while Redis is away or takes no writes, at its start, too.
+    `stop_requested` says whether a stop was asked for before this function handles signals.
 
     `take_shift` runs in the main thread and is never interrupted: it checks `stop_requested`. Its result
     is not used. An exception is logged and costs only that shift; to leave the process it calls `os._exit`.
     `heartbeat` is called between shifts, every second or so: it shows that the worker lives.
     """
     choose_prefix(environment)
-    from jobs.rq.overrides import ShiftWorker  # noqa: PLC0415 - imports RQ: not before its prefix is chosen
-
     rq_log = logging.getLogger("rq")
     rq_log.handlers, rq_log.propagate = [Libraries()], False  # without a handler RQ writes to stdout
     with open_redis(redis_url, WORKER_TIMEOUT_S) as redis:
-        check_stamp(redis, environment)
-        worker = ShiftWorker(redis, queue, take_shift, heartbeat)
+        worker = _hired(redis, environment, queue, take_shift, heartbeat, stop_requested)
+        if worker is None:
+            return 0
         _on_stop(worker.request_stop)  # RQ sets it too, but later: a stop in between would be lost
         if stop_requested():
             worker.request_stop(signal.SIGTERM, None)
@@ -71,6 +75,32 @@ def run_worker(
         stopped = worker.stop_requested()
         log.info("worker.stopped", worker=worker.name, queue=queue, stop_requested=stopped)
     return 0 if stopped else 1
+
+
+def _hired(
+    redis: Redis,
+    environment: str,
+    queue: str,
+    take_shift: Callable[[ShiftControl], object],
+    heartbeat: Callable[[], None],
+    stop_requested: Callable[[], bool],
+) -> ShiftWorker | None:
+    """RQ's worker, once Redis answers: it may have gone away since the process found it ready. None if a stop was
+    asked for before that."""
+    from jobs.rq.overrides import RECONNECT_S, ShiftWorker  # noqa: PLC0415 - imports RQ: not before its prefix is chosen
+
+    lost = False
+    while not stop_requested():
+        heartbeat()
+        try:
+            check_stamp(redis, environment)
+            return ShiftWorker(redis, queue, take_shift, heartbeat)
+        except RedisError as error:
+            if not lost:
+                log.warning("redis.lost", queue=queue, reason=type(error).__name__)
+            lost = True
+            time.sleep(RECONNECT_S)
+    return None
 
 
 def _on_stop(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:

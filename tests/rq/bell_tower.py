@@ -84,10 +84,13 @@ class Worker:
 
     def start(self) -> None:
         already = self.log().count("worker.started")
+        self.begin()
+        wait_until(lambda: self.log().count("worker.started") > already, "the worker has started")
+
+    def begin(self) -> None:
         with (self.folder / "log").open("ab") as log:
             arguments = [self.url, ENVIRONMENT, self.queue, str(self.folder), str(self.bell_timeout_s)]
             self.process = Forked(arguments, os.environ, log.fileno(), program=HERE / "worker_process.py")
-        wait_until(lambda: self.log().count("worker.started") > already, "the worker has started")
 
     def log(self) -> str:
         path = self.folder / "log"

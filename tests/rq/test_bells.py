@@ -113,12 +113,6 @@ def test_a_worker_does_not_start_on_the_redis_of_another_environment(valkey: Val
     assert list(client.scan_iter()) == [b"billing:stamp"]
 
 
-def test_a_worker_that_finds_no_redis_says_so_at_once(valkey: Valkey) -> None:
-    valkey.kill()
-    with pytest.raises(redis.ConnectionError):
-        run_worker(valkey.url, ENVIRONMENT, "captures", lambda control: None)
-
-
 def test_a_relay_does_not_wait_for_a_silent_redis(valkey: Valkey) -> None:
     valkey.signal(signal.SIGSTOP)
     assert bells.RELAY_TIMEOUT_S <= 1

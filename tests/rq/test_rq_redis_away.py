@@ -33,6 +33,22 @@ def test_an_idle_worker_survives_the_death_of_redis(valkey: Valkey, worker: Work
     assert worker.exit_code() == 0
 
 
+def test_a_worker_that_loses_redis_between_two_looks_of_its_start_waits_for_it(
+    valkey: Valkey, hire: Callable[..., Worker], ring: Callable[..., None]
+) -> None:
+    """Its process found Redis ready, and then it was killed."""
+    valkey.kill()
+    worker = hire(start=False)
+    worker.begin()
+    wait_until(lambda: "redis.lost" in worker.log(), "it has noticed")
+    valkey.start()
+    ring()
+    worker.wait_for_shifts(1)
+    worker.signal()
+    assert worker.exit_code() == 0
+    assert "Traceback" not in worker.log()
+
+
 REFUSALS = {
     "out-of-memory": ({"maxmemory": "1"}, {"maxmemory": "0"}),
     "a-replica": ({"replicaof": "127.0.0.1 1"}, {"replicaof": "no one"}),
