@@ -5,13 +5,17 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from service import Service
+from sqlalchemy import select
 
 import billing
-from billing.tables.entities import MAX_LINES, Invoice
+from billing import database
+from billing.invoice_emails import request_id_of
+from billing.tables.documents import Document
+from billing.tables.entities import MAX_LINES, Email, Invoice
 
 CREATE, ADD_LINES, FINALIZE, SEND, PAY = "/v1/invoices", "/add_lines", "/finalize", "/send", "/pay"
 EUR = "EUR"
@@ -21,7 +25,7 @@ EUR = "EUR"
 class Case:
     """One kind of invoice. `prepare` makes at Stripe what all of them need, and returns the arguments of each;
     `calls`: the ends of the paths that its worker posts to, and those that it `never` posts to; `end`: its state when
-    it is done; `holds`: asserts what must be true then."""
+    it is done; `holds`: asserts what must be true then; `hands_on`: an e-mail and a document come after it."""
 
     name: str
     prepare: Callable[[Service], Mapping[str, Any]]
@@ -30,6 +34,7 @@ class Case:
     calls: Sequence[str] = (CREATE, ADD_LINES, FINALIZE, SEND)
     never: Sequence[str] = ()
     takes_long: bool = False
+    hands_on: bool = False
     ask: Callable[..., str] = Service.ask_for_invoice
 
 
@@ -62,6 +67,26 @@ def is_of(effect: Mapping[str, Any], operation: str) -> bool:
 
 def _plain(service: Service) -> Mapping[str, Any]:
     return {"customer": service.customer()}
+
+
+def _mailed_and_kept_by_us(service: Service) -> Mapping[str, Any]:
+    service.call_settings = replace(service.call_settings, mails_invoices=lambda _account: True, keeps_documents=True)
+    return {"customer": service.customer()}
+
+
+def _begins_one_of_each(service: Service, operation: str) -> None:
+    """In the commit that learned that it is finalized, whoever died around it."""
+    one_invoice(service, operation, ends={"invoice.sent": 0, "invoice.paid": 0}, total=4501)
+    (email,), (document,) = handed_on(service, operation)
+    assert (service.topics(email), service.topics(document)) == (["requested"], ["requested"])
+
+
+def handed_on(service: Service, operation: str) -> tuple[list[str], list[str]]:
+    """The e-mails and the documents of this invoice."""
+    emails = select(Email.id).where(Email.request_id == request_id_of(operation))
+    documents = select(Document.id).where(Document.invoice_id == operation)
+    with database.transaction(service.engine) as session:
+        return list(session.scalars(emails)), list(session.scalars(documents))
 
 
 def _with_a_balance(service: Service) -> Mapping[str, Any]:
@@ -154,6 +179,15 @@ def _nothing_to_pay(service: Service) -> Mapping[str, Any]:
 SENT = {"invoice.sent": 1, "invoice.paid": 0}
 CASES = (
     Case("invoice", _plain, "sent", lambda service, each: one_invoice(service, each, ends=SENT, total=4501)),
+    Case(
+        "invoice that we e-mail and keep",
+        _mailed_and_kept_by_us,
+        "sent",
+        _begins_one_of_each,
+        calls=(CREATE, ADD_LINES, FINALIZE),
+        never=(SEND,),
+        hands_on=True,
+    ),
     Case(
         "invoice of 250 lines with terms",
         _with_everything,

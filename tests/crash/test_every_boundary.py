@@ -7,15 +7,22 @@ first, and then they wait together. `test_every_death.py` does the same for move
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator
-from itertools import product
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, product
 
 import pytest
 from deaths import BOUNDARIES, told_without_a_gap
 from enumerated import ALL, SEED, documented
-from invoice_deaths import CASES, SENT, Case, one_invoice
+from invoice_deaths import CASES, SENT, Case, handed_on, one_invoice
+from keeping import archive_bucket, keeping, objects, row_of, store
+from mail_server import MailServer
+from mailing import certificate, mail, mailing
 from service import Service, eventually
 from worker import KILLED, fork_worker, fresh_key_per_attempt, reap
+
+from archive.s3.store import Store
+
+__all__ = ["archive_bucket", "certificate", "mail", "store"]
 
 SOME_PAIRS, MANY_PAIRS = 2, 24
 """Of each case, in every run and in `make chaos`: the second worker dies as it takes up what the first has left."""
@@ -89,9 +96,9 @@ def _die_twice(service: Service, ask: Ask, calls: int) -> Iterator[tuple[str, st
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
 def test_a_worker_killed_at_any_boundary_of_an_invoice_leaves_one_as_asked_or_none(
-    service: Service, case: Case
+    service: Service, case: Case, request: pytest.FixtureRequest
 ) -> None:
-    """[48, 49, 54]"""
+    """[48, 49, 54, 189, 190]"""
     arguments = case.prepare(service)
 
     def ask() -> str:
@@ -112,6 +119,21 @@ def test_a_worker_killed_at_any_boundary_of_an_invoice_leaves_one_as_asked_or_no
         told_without_a_gap(service, operation)
     for path in case.never:
         assert service.posts(path) == []
+    if case.hands_on:
+        each_is_sent_and_kept_once(
+            service, request.getfixturevalue("mail"), request.getfixturevalue("store"), list(died.values())
+        )
+
+
+def each_is_sent_and_kept_once(service: Service, mail: MailServer, store: Store, invoices: Sequence[str]) -> None:
+    """How workers die at these, `test_killed_emails.py` and `document_deaths.py` go through."""
+    emails, documents = zip(*(handed_on(service, invoice) for invoice in invoices), strict=True)
+    emails, documents = list(chain(*emails)), list(chain(*documents))
+    assert set(service.settle(*emails, gateway=mailing(service, mail))) == {"sent"}
+    assert [len(mail.of(each)) for each in emails] == [1] * len(invoices)
+    assert set(service.settle(*documents, gateway=keeping(service, store))) == {"stored"}
+    assert set(objects(store)) >= {str(row_of(service, each).object_key) for each in documents}
+    assert len(set(objects(store))) == len(objects(store))
 
 
 def test_a_worker_that_mints_a_fresh_key_per_attempt_is_found_out(service: Service) -> None:
