@@ -99,10 +99,14 @@ def issue_credit_note(
 ) -> CreditNoteReceipt:
     """Ask, inside the caller's own transaction, for an amount to be taken off an invoice (inv_...) that was issued.
 
-    Either `amount`, or `lines` whose amounts add up to it. `reason` is one of Stripe's. `settle` says what becomes of
-    the amount: `reduce`, less is due of an open invoice; of a paid one `balance`, it is the customer's credit at
-    Stripe; `out_of_band`, it is given back outside of Stripe; `refund`, a refund is requested in the same transaction,
-    and the note comes after it. The same `request_id` again returns the same receipt.
+    `amount`, or `lines` whose amounts add up to it. Of an invoice with taxes or discounts `lines` need the `amount`,
+    too: what they come to with these, as `billing invoice credit --preview` shows it. A worker has Stripe reckon it
+    before anything is issued; if it comes to something else, the note ends as `refused`.
+
+    `reason` is one of Stripe's. `settle` says what becomes of the amount: `reduce`, less is due of an open invoice; of
+    a paid one `balance`, it is the customer's credit at Stripe; `out_of_band`, it is given back outside of Stripe;
+    `refund`, a refund is requested in the same transaction, and the note comes after it. The same `request_id` again
+    returns the same receipt.
 
     It takes its amount from what is left of the invoice at once, and gives it back if it is refused or voided.
     Constraints in Postgres refuse more than was invoiced or paid, however many ask at the same time.
@@ -227,18 +231,21 @@ def credited_amount(
     session: Session, of: Credited, amount: Money | None, lines: Iterable[CreditLine] | None
 ) -> tuple[Money, dict[str, Any] | None]:
     """What is taken off, and the lines as they are stored. Raises InvalidRequest."""
-    if (amount is None) == (lines is None):
-        raise InvalidRequest("amount", "or lines must be given, and not both")
-    if amount is not None:
-        if not isinstance(amount, Money):
-            raise InvalidAmount("amount", f"must be billing.Money, not {type(amount).__name__}")
-        if amount.currency != of.currency:
-            raise InvalidAmount("amount", f"{amount} cannot be taken off an invoice in {of.currency}")
+    if amount is None and lines is None:
+        raise InvalidRequest("amount", "or lines must be given")
+    if amount is not None and not isinstance(amount, Money):
+        raise InvalidAmount("amount", f"must be billing.Money, not {type(amount).__name__}")
+    if amount is not None and amount.currency != of.currency:
+        raise InvalidAmount("amount", f"{amount} cannot be taken off an invoice in {of.currency}")
+    if lines is None:
+        assert amount is not None, "one of the two is given"
         return amount, None
     named = _read_once(lines)
-    if of.computed:
+    if of.computed and amount is None:
         raise InvalidRequest(
-            "lines", "do not add up to what an invoice with taxes or discounts comes to; give the amount, with its tax"
+            "amount",
+            "must be given with lines of an invoice that has taxes or discounts: what they come to with these, as a "
+            "preview shows it",
         )
     there = {line.position: line for line in _lines_of(session, of.id, [each.position for each in named])}
     stored: dict[str, Any] = {}
@@ -248,6 +255,10 @@ def credited_amount(
             raise InvalidRequest(f"lines: position {each.position}", "is no line of this invoice")
         stored[str(each.position)] = _off(of, each, found)
     total = sum(line["minor"] for line in stored.values())
+    if amount is not None and not of.computed and amount.minor != total:
+        raise InvalidAmount("amount", f"is {amount.minor} minor units, and the lines add up to {total}; leave it out")
+    if amount is not None:
+        return amount, stored
     try:
         return Money(total, of.currency), stored
     except InvalidAmount as error:

@@ -8,14 +8,15 @@ note of ours any more.
 Sources: docs.stripe.com/api/credit_notes/create; docs.stripe.com/error-low-level.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from billing import request_ids
 from billing.credit_note_refunds import Linked
 from billing.differences import Difference, below, differences, reason
 from billing.facts import OWN, new_fact
-from billing.idempotency import Rules
+from billing.gateway import Response
+from billing.idempotency import BAD_REQUEST, Rules
 from billing.learned import Learned
 from billing.provider_ids import IdKind, is_id, object_path
 from billing.states import CreditNoteState, set_state
@@ -29,6 +30,7 @@ from billing.steps import (
     LookResult,
     Reader,
     Step,
+    body_of,
     judgment,
     read_object,
 )
@@ -41,20 +43,44 @@ def note_of(loaded: LoadedOperation) -> CreditNote:
     return loaded.row
 
 
-# The lines of the invoice, by whose ids Stripe wants them named.
+# The lines of the invoice, by whose ids Stripe wants them named; and what Stripe reckons that they come to. There may
+# be taxes and discounts on them; how an amount of a line is meant then, Stripe documents for automatic tax only. So
+# nothing is issued that comes to something else than was asked for. Source: docs.stripe.com/api/credit_notes/preview.
+
+
+def ids_of_lines(row: CreditNote, read: Reader) -> dict[str, str | None]:
+    """By position, Stripe's ids of the lines that it names; None for one that is not there. Raises Unread."""
+    found: dict[str, str | None] = dict.fromkeys(_positions(row))
+    if not found:
+        return found
+    for line in read.pages(object_path(IdKind.INVOICE, row.stripe_invoice, "lines"), {}):
+        metadata = line.get("metadata") or {}
+        position = str(metadata.get("billing_line"))
+        ours = metadata.get(METADATA_KEY) == row.invoice_id and str(line.get("id", "")).startswith("il_")
+        if ours and position in found:
+            found[position] = str(line["id"])
+    return found
 
 
 def _read_lines(loaded: LoadedOperation, read: Reader, _livemode: bool) -> LookResult:
     row = note_of(loaded)
-    found = {}
-    for line in read.pages(object_path(IdKind.INVOICE, row.stripe_invoice, "lines"), {}):
-        metadata = line.get("metadata") or {}
-        if metadata.get(METADATA_KEY) == row.invoice_id and str(line.get("id", "")).startswith("il_"):
-            found[str(metadata.get("billing_line"))] = str(line["id"])
-    missing = [position for position in _positions(row) if position not in found]
-    if missing:
+    found = ids_of_lines(row, read)
+    if missing := [position for position, own in found.items() if own is None]:
         return LookResult(Learned.REFUSED, why=f"no_such_line: {', '.join(missing)}")
-    return LookResult(Learned.SUCCEEDED, {"lines": [{"id": found[position]} for position in _positions(row)]})
+    ids = [str(own) for own in found.values()]
+    shown = read.get("/v1/credit_notes/preview", asked_of(row, _refund_of(loaded), ids))
+    if isinstance(shown, Response) and shown.status == BAD_REQUEST:
+        return LookResult(Learned.REFUSED, why=refused_by_stripe(shown))
+    before = row.amount_minor if row.settle == "reduce" else 0
+    if wrong := differences(body_of(shown), amount=row.amount_minor, pre_payment_amount=before):
+        return LookResult(Learned.REFUSED, why=reason("reckoned_otherwise", wrong))
+    return LookResult(Learned.SUCCEEDED, {"lines": [{"id": each} for each in ids]})
+
+
+def refused_by_stripe(answer: Response) -> str:
+    """By the code of the error, and the parameter that it names."""
+    code = answer.error_code or answer.error_type or "no code"
+    return f"{code}: {answer.error_param}" if answer.error_param else code
 
 
 def _positions(row: CreditNote) -> list[str]:
@@ -72,16 +98,16 @@ def _apply_lines(loaded: LoadedOperation, outcome: Learned, shown: Json, why: st
 # Issue it.
 
 
-def asked_of(row: CreditNote, stripe_refund: str | None) -> dict[str, Any]:
+def asked_of(row: CreditNote, stripe_refund: str | None, stripe_lines: Sequence[str]) -> dict[str, Any]:
     """The parameters of the note, for Stripe's call and for its preview. `stripe_refund`: None in a preview, before
-    there is one."""
+    there is one. `stripe_lines`: Stripe's ids of its lines, in the order of their positions."""
     asked: dict[str, Any] = {"invoice": row.stripe_invoice}
     if row.lines is None:
         asked["amount"] = row.amount_minor
     else:
         asked["lines"] = [
             {"type": "invoice_line_item", "invoice_line_item": line, **_part(row.lines[position])}
-            for position, line in zip(_positions(row), row.stripe_lines or (), strict=True)
+            for position, line in zip(_positions(row), stripe_lines, strict=True)
         ]
     if row.credit_reason is not None:
         asked["reason"] = row.credit_reason
@@ -105,7 +131,8 @@ def _ask_to_issue(loaded: LoadedOperation) -> Ask:
     row = note_of(loaded)
     ours = {METADATA_KEY: row.id, INVOICE_KEY: row.invoice_id, **request_ids.metadata(row.request_id)}
     # The invoice and not the note: what changes one invoice is called one after the other.
-    return Ask("POST", "/v1/credit_notes", {**asked_of(row, _refund_of(loaded)), "metadata": ours}, row.stripe_invoice)
+    asked = asked_of(row, _refund_of(loaded), row.stripe_lines or ())
+    return Ask("POST", "/v1/credit_notes", {**asked, "metadata": ours}, row.stripe_invoice)
 
 
 def _refund_of(loaded: LoadedOperation) -> str | None:

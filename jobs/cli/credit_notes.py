@@ -34,7 +34,10 @@ def credit(
     ] = None,
     line: Annotated[
         list[str] | None,
-        typer.Option(help='Instead: "POSITION=MINOR UNITS" or "POSITIONxQUANTITY", from 0; repeat it for more lines.'),
+        typer.Option(
+            help='Instead: "POSITION=MINOR UNITS" or "POSITIONxQUANTITY", from 0; repeat it for more lines. Of an '
+            "invoice with taxes or discounts, beside --amount: what they come to with these."
+        ),
     ] = None,
     credit_reason: Annotated[
         str | None,
@@ -68,8 +71,8 @@ def credit(
     """
     import billing
 
-    if (amount_minor is None) == (not line):
-        raise typer.BadParameter("give either --amount or --line, and not both")
+    if amount_minor is None and not line:
+        raise typer.BadParameter("give --amount or --line")
     if preview:
         _preview(invoice, settle, amount_minor, line or [], credit_reason, as_json=as_json)
         return
@@ -97,9 +100,9 @@ def credit(
 
 
 def _asked(amount_minor: int | None, lines: list[str], currency: str) -> dict[str, Any]:
-    if amount_minor is not None:
-        return {"amount": money(amount_minor, currency)}
-    return {"lines": [_line(number, text, currency) for number, text in enumerate(lines, start=1)]}
+    asked: dict[str, Any] = {} if amount_minor is None else {"amount": money(amount_minor, currency)}
+    named = [_line(number, text, currency) for number, text in enumerate(lines, start=1)]
+    return {**asked, "lines": named} if named else asked
 
 
 def _line(number: int, text: str, currency: str) -> "CreditLine":
@@ -148,14 +151,17 @@ def _preview(
         asked = _asked(amount_minor, lines, currency)
         of = patiently(runtime, lambda session: credited_invoice(session, None, own))
         check_state(of, settle)
+        # Of an open invoice it shows what lines come to that nobody has reckoned.
+        unknown = of.computed and amount_minor is None and settle == "reduce"
+        of_lines = of._replace(computed=of.computed and not unknown)
         minor, named = patiently(
-            runtime, lambda session: credited_amount(session, of, asked.get("amount"), asked.get("lines"))
+            runtime, lambda session: credited_amount(session, of_lines, asked.get("amount"), asked.get("lines"))
         )
     process = open_process("cli")
     try:
         check_stripe_key(process.settings.stripe_key, process.settings)
         readers = patient_readers(process.gateway(1), process.call_settings)
-        shown = preview(readers(of.account), of, minor, named, settle, reason)
+        shown = preview(readers(of.account), of, None if unknown else minor, named, settle, reason)
     finally:
         process.close()
     print_json(shown) if as_json else _show(shown)

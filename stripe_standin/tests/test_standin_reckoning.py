@@ -182,3 +182,29 @@ def test_what_is_shared_adds_up_and_no_part_is_more_than_its_own(amount):
     assert sum(parts) == amount
     assert all(0 <= part <= own for part, own in zip(parts, among, strict=True))
     assert shared(0, [0, 0]) == [0, 0]
+
+
+def test_a_line_is_credited_with_its_part_of_discounts_and_taxes(made, draft, rate):
+    coupon = made("coupons", {"percent_off": "10", "duration": "once"})["id"]
+    lines = [
+        {"[amount]": "1000", "[tax_rates][0]": rate("19")},
+        {"[amount]": "1070", "[tax_rates][0]": rate("7", "true")},
+    ]
+    invoice = draft(lines, **{"discounts[0][coupon]": coupon})
+    made(f"invoices/{invoice['id']}/finalize", {})
+    first, second = (line["id"] for line in invoice["lines"]["data"])
+
+    def of(line, **part):
+        named = {"lines[0][type]": "invoice_line_item", "lines[0][invoice_line_item]": line}
+        return {"invoice": invoice["id"], **named, **{f"lines[0][{name}]": value for name, value in part.items()}}
+
+    note = made("credit_notes", of(first, amount="500"))
+    assert (note["subtotal"], note["discount_amount"], note["amount"]) == (500, 50, 450 + 86)
+    assert [(each["amount"], each["taxable_amount"]) for each in note["total_taxes"]] == [(86, 450)]
+    assert note["total_excluding_tax"] == 450
+    note = made("credit_notes", of(second, amount="1070"))
+    assert (note["subtotal"], note["amount"], note["total_taxes"][0]["amount"]) == (1070, 963, 63)
+    (line,) = note["lines"]["data"]
+    assert (line["discount_amount"], line["taxes"][0]["tax_behavior"]) == (107, "inclusive")
+    note = made("credit_notes", of(first, amount="500"))
+    assert note["amount"] == 450 + 85, "all parts add up to the line"

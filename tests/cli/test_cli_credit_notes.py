@@ -59,6 +59,19 @@ def test_a_preview_creates_nothing(run: Run, service: Service) -> None:
     assert service.row(Invoice, invoice).credited_minor == 0
 
 
+def test_a_preview_shows_what_lines_with_taxes_come_to_and_that_is_asked_for(run: Run, service: Service) -> None:
+    vat = service.by_hand("/v1/tax_rates", "display_name=VAT&percentage=19&inclusive=false")
+    invoice = service.sent_invoice(terms=billing.InvoiceTerms(tax_rates=[vat]))
+    words = ("invoice", "credit", invoice, "--line", "0=1000", "--settle", "reduce")
+    told = run(*words, "--preview", "--json")
+    assert (told.status, told.json["minor"], told.json["differs"]) == (0, 1190, False), told.err
+    other = run(*words, "--amount", "1189", "--preview")
+    assert (other.status, "Stripe reckons otherwise" in other.err) == (1, True)
+    assert "amount must be given with lines of an invoice" in run(*words, "--request-id", "less-1").err
+    asked = run(*words, "--amount", "1190", "--request-id", "less-1", "--json")
+    assert service.settle(asked.json["id"]) == ["issued"]
+
+
 def test_a_preview_that_stripe_refuses_says_what_stripe_says(run: Run, service: Service) -> None:
     """Somebody has credited it in the dashboard meanwhile."""
     invoice = service.paid_invoice()
@@ -72,8 +85,8 @@ def test_a_preview_that_stripe_refuses_says_what_stripe_says(run: Run, service: 
 @pytest.mark.parametrize(
     ("asked", "problem"),
     [
-        (("--settle", "reduce"), "give either --amount or --line, and not both"),
-        (("--settle", "reduce", "--amount", "5", "--line", "0=5"), "give either --amount or --line, and not both"),
+        (("--settle", "reduce"), "give --amount or --line"),
+        (("--settle", "reduce", "--amount", "6", "--line", "0=5"), "is 6 minor units, and the lines add up to 5"),
         (("--settle", "gift", "--amount", "5"), "--settle must be one of reduce, balance, out_of_band, refund"),
         (("--settle", "reduce", "--amount", "0"), "--amount must be positive"),
         (("--settle", "reduce", "--amount", "-5"), "--amount must be positive"),

@@ -143,6 +143,65 @@ def test_lines_are_credited_by_amount_and_by_quantity(service: Service) -> None:
     assert service.topics(note) == ["requested", "looked", "attempted", "issued"]
 
 
+def taxed(service: Service) -> str:
+    """An invoice of 3 units of 10.00 EUR and a setup of 5.00 EUR, with 10 % off and 19 % VAT."""
+    vat = service.by_hand("/v1/tax_rates", "display_name=VAT&percentage=19&inclusive=false")
+    coupon = service.by_hand("/v1/coupons", "id=co_1&percent_off=10&duration=once")
+    seats = billing.Line("3 seats", unit_amount=billing.UnitAmount("1000", "EUR"), quantity=3)
+    invoice = service.sent_invoice(
+        lines=[seats, billing.Line("setup", billing.Money(500, "EUR"))],
+        terms=billing.InvoiceTerms(tax_rates=[vat], discounts=[coupon]),
+    )
+    assert service.row(Invoice, invoice).final_minor == 3150 + 599
+    return invoice
+
+
+def test_lines_with_taxes_and_discounts_are_credited_for_what_stripe_reckons(service: Service) -> None:
+    invoice = taxed(service)
+    lines = [billing.CreditLine(0, quantity=2), billing.CreditLine(1, billing.Money(100, "EUR"))]
+    with pytest.raises(billing.InvalidRequest, match="must be given with lines of an invoice that has taxes"):
+        service.credit(invoice, None, lines=lines)
+    total = 1800 + 342 + 90 + 17
+    note = service.credit(invoice, total, lines=lines)
+    assert sums(service, invoice) == (total, total, 0), "the bound counts the tax"
+    assert service.settle(note) == ["issued"]
+    assert service.credited(note) == [total]
+    (shown,) = notes_of(service, invoice)
+    assert shown["subtotal"] == 2100
+    assert sum(tax["amount"] for tax in shown["total_taxes"]) == 342 + 17
+    with pytest.raises(billing.MoreThanInvoiced):
+        service.credit(invoice, 3749 - total + 1, lines=[billing.CreditLine(0, quantity=1)])
+
+
+@pytest.mark.parametrize("by", [-1, 1])
+def test_lines_that_come_to_something_else_at_stripe_are_refused_before_anything_is_issued(
+    service: Service, by: int
+) -> None:
+    invoice = taxed(service)
+    note = service.credit(invoice, 1800 + 342 + by, lines=[billing.CreditLine(0, quantity=2)])
+    assert service.settle(note) == ["refused"]
+    assert (service.status(note).reason or "").startswith("reckoned_otherwise: amount")
+    assert (service.posts("/v1/credit_notes"), sums(service, invoice)) == ([], (0, 0, 0))
+
+
+def test_taxed_lines_of_a_paid_invoice_are_refunded_with_their_tax(service: Service) -> None:
+    invoice = taxed(service)
+    service.by_hand(f"/v1/invoices/{service.row(Invoice, invoice).stripe_invoice}/pay", "payment_method=pm_card_visa")
+    service.notice(invoice)
+    eventually(lambda: service.settle(invoice) == ["paid"], "it is paid")
+    note = service.credit(invoice, 900 + 171, "refund", lines=[billing.CreditLine(0, quantity=1)])
+    assert settle(service, note) == "issued"
+    assert service.refunded(str(service.row(CreditNote, note).refund_id)) == service.credited(note) == [1071]
+
+
+def test_an_amount_beside_lines_without_taxes_is_what_they_add_up_to(service: Service) -> None:
+    invoice = service.sent_invoice()
+    lines = [billing.CreditLine(0, billing.Money(500, "EUR"))]
+    with pytest.raises(billing.InvalidAmount, match="is 501 minor units, and the lines add up to 500"):
+        service.credit(invoice, 501, lines=lines)
+    assert service.settle(service.credit(invoice, 500, lines=lines)) == ["issued"]
+
+
 @pytest.mark.parametrize("fault", ["drop_before", "drop_after_commit", "truncate_body", "502_html", "200_html"])
 def test_a_lost_answer_is_asked_for_again_with_the_same_key(service: Service, fault: str) -> None:
     note = service.credit(service.sent_invoice(), 500)

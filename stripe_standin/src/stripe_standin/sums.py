@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
 
 from .objects import Discount, Invoice, Line, Tax, TaxRate
+from .objects.invoice_items import by_rate
 
 AUTOMATIC = {"DE": "19", "FR": "20", "GB": "20", "NL": "21", "ES": "21"}
 """Stripe Tax, as the stand-in has it: the percentage by the customer's country; of others no tax is collected."""
@@ -53,7 +54,7 @@ def summed(invoice: Invoice, lines: Sequence[Line]) -> Invoice:
         lines=tuple(taxed),
         subtotal=subtotal,
         discounted=tuple(map(sum, off)),
-        taxes=_by_rate(every),
+        taxes=by_rate(every),
         total=total,
         due=max(total, 0),
     )
@@ -93,10 +94,17 @@ def _rates(invoice: Invoice, line: Line) -> Sequence[TaxRate]:
     return (TaxRate(named, 0, invoice.livemode, "VAT", AUTOMATIC[country], inclusive, country, None, None, {}),)
 
 
-def _by_rate(taxes: Sequence[Tax]) -> tuple[Tax, ...]:
-    """One for each rate, in the order of the lines."""
-    found: dict[str, Tax] = {}
-    for tax in taxes:
-        before = found.get(tax.rate, tax._replace(amount=0, taxable=0))
-        found[tax.rate] = before._replace(amount=before.amount + tax.amount, taxable=before.taxable + tax.taxable)
-    return tuple(found.values())
+def credited(
+    line: Line, discounts: Sequence[Discount], amount: int, before: int
+) -> tuple[tuple[tuple[str, int], ...], tuple[Tax, ...]]:
+    """What comes off with this amount of a line, before discounts and exclusive tax, once so much was `before`: of
+    each discount by its id, and of each tax. In proportion; and all parts of a line add up to its own."""
+
+    def part(of: int) -> int:
+        whole = line.item.amount
+        share = [rounded(Decimal(of) * each / whole) if whole else 0 for each in (before + amount, before)]
+        return share[0] - share[1]
+
+    off = tuple((its.id, part(each)) for each, its in zip(line.discounted, discounts, strict=True))
+    taxes = tuple(each._replace(amount=part(each.amount), taxable=part(each.taxable)) for each in line.taxes)
+    return off, taxes

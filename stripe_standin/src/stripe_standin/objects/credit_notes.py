@@ -1,14 +1,17 @@
 """Credit notes, and the customer's balance that they can add to: what is stored of each, and how it is shown."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
+from .invoice_items import Tax, by_rate, tax
 from .parts import NO_METADATA, Json, as_list, document_link, null
 
 LINES_SHOWN = 10
 
 
 class CreditLine(NamedTuple):
-    """`line` is the invoice's line that it credits; None if it is a custom line."""
+    """`line` is the invoice's line that it credits; None if it is a custom line. `amount` is before `discounted`, its
+    part of each discount of the invoice, by the discount's id, and before exclusive `taxes`."""
 
     id: str
     amount: int
@@ -17,6 +20,13 @@ class CreditLine(NamedTuple):
     unit_amount: str | None
     line: str | None
     metadata: dict[str, str]
+    discounted: tuple[tuple[str, int], ...] = ()
+    taxes: tuple[Tax, ...] = ()
+
+    @property
+    def total(self) -> int:
+        exclusive = sum(each.amount for each in self.taxes if not each.inclusive)
+        return self.amount - sum(part for _, part in self.discounted) + exclusive
 
 
 class CreditNote(NamedTuple):
@@ -70,18 +80,30 @@ class BalanceChange(NamedTuple):
 
 
 _LINE: Json = {
-    **{name: [] for name in ("discount_amounts", "pretax_credit_amounts", "tax_rates", "taxes")},
-    "discount_amount": 0,
+    **{name: [] for name in ("pretax_credit_amounts", "tax_rates")},
     "object": "credit_note_line_item",
 }
+
+
+def _discounts(parts: Iterable[tuple[str, int]]) -> Json:
+    """By discount, and in all."""
+    found: dict[str, int] = {}
+    for discount, amount in parts:
+        found[discount] = found.get(discount, 0) + amount
+    return {
+        "discount_amount": sum(found.values()),
+        "discount_amounts": [{"amount": amount, "discount": discount} for discount, amount in found.items()],
+    }
 
 
 def credit_line(row: CreditLine, livemode: bool) -> Json:
     whole = row.unit_amount is not None and "." not in row.unit_amount
     body = {
         **_LINE,
+        **_discounts(row.discounted),
         "id": row.id,
         "amount": row.amount,
+        "taxes": [tax(each) for each in row.taxes],
         "description": row.description,
         "livemode": livemode,
         "metadata": row.metadata,
@@ -97,9 +119,8 @@ def credit_line(row: CreditLine, livemode: bool) -> Json:
 
 _NOTE: Json = {
     **null("shipping_cost"),
-    **{name: [] for name in ("discount_amounts", "pretax_credit_amounts", "total_taxes")},
+    "pretax_credit_amounts": [],
     "amount_shipping": 0,
-    "discount_amount": 0,
     "object": "credit_note",
 }
 
@@ -107,8 +128,11 @@ _NOTE: Json = {
 def credit_note(row: CreditNote) -> Json:
     lines = [credit_line(each, row.livemode) for each in row.lines[:LINES_SHOWN]]
     kind = "mixed" if row.pre and row.post else "pre_payment" if row.pre else "post_payment"
+    taxes = [each for line in row.lines for each in line.taxes]
+    subtotal, inside = sum(line.amount for line in row.lines), sum(each.amount for each in taxes if each.inclusive)
     return {
         **_NOTE,
+        **_discounts(part for line in row.lines for part in line.discounted),
         "id": row.id,
         "amount": row.amount,
         "created": row.created,
@@ -132,10 +156,11 @@ def credit_note(row: CreditNote) -> Json:
             for refund, amount in row.refunds
         ],
         "status": row.status,
-        "subtotal": row.amount,
-        "subtotal_excluding_tax": row.amount,
+        "subtotal": subtotal,
+        "subtotal_excluding_tax": subtotal - inside,
         "total": row.amount,
-        "total_excluding_tax": row.amount,
+        "total_excluding_tax": row.amount - sum(each.amount for each in taxes),
+        "total_taxes": [tax(each) for each in by_rate(taxes)],
         "type": kind,
         "voided_at": row.voided_at,
     }

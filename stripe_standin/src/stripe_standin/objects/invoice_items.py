@@ -1,6 +1,6 @@
 """Invoice items, and the lines of an invoice that show them: what is stored of each, and how it is shown."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from .catalog import Discount, TaxRate, tax_rate
@@ -120,6 +120,15 @@ def line(row: Line, discounts: Sequence[Discount] = ()) -> Json:
 
 def discount_amounts(amounts: Sequence[int], discounts: Sequence[Discount]) -> list[Json]:
     return [{"amount": each, "discount": its.id} for each, its in zip(amounts, discounts, strict=True)]
+
+
+def by_rate(taxes: Iterable[Tax]) -> tuple[Tax, ...]:
+    """One for each rate, in the order of the lines."""
+    found: dict[str, Tax] = {}
+    for each in taxes:
+        before = found.get(each.rate, each._replace(amount=0, taxable=0))
+        found[each.rate] = before._replace(amount=before.amount + each.amount, taxable=before.taxable + each.taxable)
+    return tuple(found.values())
 
 
 def tax(row: Tax) -> Json:

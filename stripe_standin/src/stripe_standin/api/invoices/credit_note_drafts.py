@@ -1,4 +1,8 @@
-"""Computes a credit note and checks it: its lines, and how much of it was paid. Nothing is stored yet."""
+"""Computes a credit note and checks it: its lines, and how much of it was paid. Nothing is stored yet.
+
+An amount of an invoice's line is exclusive of tax (docs.stripe.com/api/credit_notes/create, `lines.amount`, of invoices
+with automatic tax; decided here: of all), and before discounts (docs.stripe.com/api/credit_notes/line_item, `amount`).
+"""
 
 from decimal import ROUND_HALF_UP, Decimal
 
@@ -8,6 +12,7 @@ from stripe_standin.errors import money
 from stripe_standin.objects import NO_METADATA, Charge, CreditNote, Invoice, Json
 from stripe_standin.objects.credit_notes import CreditLine
 from stripe_standin.parameters import merged
+from stripe_standin.sums import credited
 
 
 def drafted(call: Call) -> tuple[Invoice, CreditNote]:
@@ -26,7 +31,7 @@ def drafted(call: Call) -> tuple[Invoice, CreditNote]:
         only = {"unit_amount": asked["amount"], "type": "custom_line_item"}
         lines = (_line(call, invoice, only, 0),)
     _within(call, invoice, lines)
-    whole = sum(line.amount for line in lines)
+    whole = sum(line.total for line in lines)
     linked = tuple(_linked(call, invoice, each, n) for n, each in enumerate(asked.get("refunds", ())))
     by_refunds = sum(amount for _, amount in linked)
     most = invoice.remaining + _creditable(call, invoice, by_refunds)
@@ -89,6 +94,8 @@ def _line(call: Call, invoice: Invoice, asked: Json, n: int) -> CreditLine:
         )
     quantity: int = asked.get("quantity", 1)
     worth = asked["amount"] if unit is None else int((unit * quantity).to_integral_value(ROUND_HALF_UP))
+    before = sum(each.amount for note in _notes(call, invoice) for each in note.lines if line and each.line == line.id)
+    discounted, taxes = ((), ()) if line is None else credited(line, invoice.discounts, worth, before)
     return CreditLine(
         id=call.world.new_id("cnli"),
         amount=worth,
@@ -97,6 +104,8 @@ def _line(call: Call, invoice: Invoice, asked: Json, n: int) -> CreditLine:
         unit_amount=None if unit is None else f"{unit:f}",
         line=line.id if line is not None else None,
         metadata=merged(NO_METADATA, asked.get("metadata")),
+        discounted=discounted,
+        taxes=taxes,
     )
 
 
@@ -108,8 +117,8 @@ def _within(call: Call, invoice: Invoice, lines: tuple[CreditLine, ...]) -> None
             continue
         most = named.item.amount
         before = [each for note in _notes(call, invoice) for each in note.lines]
-        credited = sum(each.amount for each in (*before, *lines) if each.line == named.id)
-        if not min(most, 0) <= credited <= max(most, 0):
+        off = sum(each.amount for each in (*before, *lines) if each.line == named.id)
+        if not min(most, 0) <= off <= max(most, 0):
             raise errors.wrong_state("A line can be credited up to its own amount.", param=f"lines[{n}][amount]")
 
 
