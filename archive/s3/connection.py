@@ -4,9 +4,11 @@ The keys are those of the settings, or those that AWS's SDK finds, such as a rol
 before they do, also in an archiver that runs for months.
 """
 
+from functools import cache
 from typing import Any
 
 import boto3
+import botocore.session
 from botocore.config import Config
 
 READ_TIMEOUT_S = 20.0
@@ -28,6 +30,13 @@ METHODS = {
 """What the SDK calls each way to find keys, and what that is."""
 
 
+@cache
+def _models() -> Any:
+    """What the SDK reads about S3, some hundred milliseconds of CPU: once for all clients of this process and of those
+    that it forks."""
+    return botocore.session.get_session().get_component("data_loader")
+
+
 class Connection:
     """A client of S3, and the session that has its keys. It asks nobody for keys before they are needed.
 
@@ -46,9 +55,17 @@ class Connection:
         connections: int,
         timeout_s: float,
     ) -> None:
+        session = botocore.session.get_session()
+        session.register_component("data_loader", _models())
         self._session = boto3.session.Session(
-            aws_access_key_id=access_key, aws_secret_access_key=secret_key, profile_name=profile, region_name=region
+            aws_access_key_id=access_key,
+            aws_secret_access_key=secret_key,
+            profile_name=profile,
+            region_name=region,
+            botocore_session=session,
         )
+        # Each session of boto3's adds its own place to them.
+        _models().search_paths[:] = dict.fromkeys(_models().search_paths)
         self.client: Any = self._session.client(
             "s3",
             endpoint_url=endpoint,

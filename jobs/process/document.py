@@ -5,14 +5,15 @@ its own document. It has no login at the database: what it stored, it tells its 
 """
 
 from collections.abc import Mapping
-from contextlib import ExitStack
-from pathlib import Path
+from contextlib import ExitStack, suppress
 from typing import Any
 
-from archive.policy import retention
 from billing.gateway import KEEP, Budget, NotSent, Request, Response
 from jobs import logs
 from jobs.config.loading import load
+from jobs.config.secrets import SecretError
+from jobs.config.settings import Settings
+from jobs.config.sources import SettingsError
 from jobs.documents.fetching import Fetcher
 from jobs.documents.keeping import Keeping
 from jobs.process import archiving
@@ -24,6 +25,9 @@ STORE_TIMEOUT_S = 4
 
 
 def main() -> None:
+    # What is imported and read for the first time here need not be by each process: most of what one would cost.
+    with suppress(SettingsError, SecretError), ExitStack() as open_till_the_end:
+        _keeping(load(), open_till_the_end)
     serve(_answer)
 
 
@@ -31,17 +35,7 @@ def _answer(asked: Mapping[str, Any]) -> dict[str, Any]:
     settings = load()
     logs.configure(settings.log_level, settings.log_format)
     with ExitStack() as open_till_the_end:
-        runtime = ServiceProcess(settings, "document")
-        open_till_the_end.callback(runtime.close)
-        store = open_till_the_end.enter_context(archiving.opened(settings, timeout_s=STORE_TIMEOUT_S))
-        keeping = Keeping(
-            runtime.gateway(1),
-            Fetcher(
-                settings.document_hosts.split(","), settings.stripe_api_base, settings.document_most_mb * 1_000_000
-            ),
-            store,
-            retention.load(Path(settings.archive_retention) if settings.archive_retention else retention.SHIPPED),
-        )
+        keeping = _keeping(settings, open_till_the_end)
         request = Request(KEEP, asked["path"], asked["body"], account=asked["account"])
         answer = keeping.send(request, Budget(not_after=asked["not_after"], over_at=asked["over_at"]))
     match answer:
@@ -50,6 +44,20 @@ def _answer(asked: Mapping[str, Any]) -> dict[str, Any]:
         case NotSent(why, unreached):
             return {"not_sent": why, "unreached": unreached}
     raise AssertionError("a document is answered about, or is not begun")
+
+
+def _keeping(settings: Settings, open_till_the_end: ExitStack) -> Keeping:
+    """No request is sent yet. Raises SettingsError and SecretError."""
+    runtime = ServiceProcess(settings, "document")
+    open_till_the_end.callback(runtime.close)
+    store = open_till_the_end.enter_context(archiving.opened(settings, timeout_s=STORE_TIMEOUT_S))
+    most_bytes = settings.document_most_mb * 1_000_000
+    return Keeping(
+        runtime.gateway(1),
+        Fetcher(settings.document_hosts.split(","), settings.stripe_api_base, most_bytes),
+        store,
+        archiving.policy(settings),
+    )
 
 
 if __name__ == "__main__":

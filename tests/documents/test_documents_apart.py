@@ -8,6 +8,7 @@ import pytest
 from keeping import finalized, objects, row_of
 from service import Service, eventually
 
+from archive.s3 import connection
 from archive.s3.store import Store
 from billing import database
 from billing.gateway import KEEP
@@ -96,3 +97,14 @@ def test_each_bad_document_fails_alone_while_ten_good_ones_beside_it_are_stored(
 
 def whys(service: Service, document: str) -> set[str]:
     return {fact.payload.get("why") for fact in service.facts(document)}
+
+
+def test_what_the_sdk_reads_about_s3_is_read_once_for_all_clients_of_a_process(s3: SeaweedFS) -> None:
+    """Most of what a document would cost its process, which is forked after the first client was made."""
+    s3.store("evidence-1").close()
+    models = connection._models()
+    before = dict(models._cache)
+    s3.store("evidence-2").close()
+    assert before
+    assert models._cache == before
+    assert len(models.search_paths) == len(set(models.search_paths))
