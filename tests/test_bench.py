@@ -105,7 +105,7 @@ def test_emails_to_a_server_that_fails_come_once_or_are_known_to_be_in_doubt() -
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 def test_documents_from_links_that_fail_are_each_stored_once_as_they_were_served() -> None:
     """As ten thousand, with another seed, more faults, and workers that are killed more often."""
-    told = ["--count", "12", "--seed", "7", "--kill-every-s", "4", "--trouble", "10", "--json"]
+    told = ["--count", "12", "--seed", "7", "--kill-every", "3", "--trouble", "10", "--json"]
     program = [sys.executable, "-m", "bench.documents", *told]
     run = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
     assert run.returncode == 0, run.stderr
