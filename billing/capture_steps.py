@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from billing import capture_terms, request_ids
+from billing import capture_terms, receipts, request_ids
 from billing.capture_places import taken_before
 from billing.differences import below, differences, reason
 from billing.facts import OWN, new_fact
@@ -232,6 +232,7 @@ def _apply_capture(loaded: LoadedOperation, outcome: Learned, intent: Json, why:
         return [new_fact(row, row.state, **money, why=why)]
     charge = intent.get("latest_charge")
     row.charge = charge if isinstance(charge, str) else None
+    row.customer = receipts.customer_of(intent)
     return [
         new_fact(
             row,

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from billing import capture_terms, observing
+from billing import capture_terms, observing, receipts
 from billing.capture_places import comes_after, earlier, holder_of
 from billing.capture_requests import WITH_TERMS
 from billing.capture_steps import CAPTURE, READ_AUTHORIZATION
@@ -24,9 +24,13 @@ from billing.tables.invoiced_captures import InvoicedCapture
 from billing.timing import may_be_real
 
 
+def _row(loaded: LoadedOperation) -> Capture:
+    assert isinstance(loaded.row, Capture), "the operation's own table"
+    return loaded.row
+
+
 def next_step(loaded: LoadedOperation) -> Step | None:
-    row = loaded.row
-    assert isinstance(row, Capture), "the operation's own table"
+    row = _row(loaded)
     if row.state != CaptureState.REQUESTED:
         return None
     return READ_AUTHORIZATION if row.authorized_minor is None else CAPTURE
@@ -35,8 +39,7 @@ def next_step(loaded: LoadedOperation) -> Step | None:
 def unfit(loaded: LoadedOperation) -> str | None:
     """As `Operation.unfit`. Money and deadline are checked before the first call only: a call that was made is
     finished."""
-    row = loaded.row
-    assert isinstance(row, Capture), "the operation's own table"
+    row = _row(loaded)
     if not is_id(IdKind.PAYMENT_INTENT, row.payment_intent):
         return str(NoSuchShape(IdKind.PAYMENT_INTENT))
     if loaded.records:
@@ -64,8 +67,7 @@ def reconsider(session: Session, row: Capture) -> bool:
 
 def _name_winner(session: Session, loaded: LoadedOperation) -> None:
     """As `Operation.when_ended`: a capture that found its authorization canceled names the void that canceled it."""
-    row = loaded.row
-    assert isinstance(row, Capture), "the operation's own table"
+    row = _row(loaded)
     if row.state != CaptureState.CANCELED:
         return
     winner = void_holding(session, row.account, row.payment_intent)
@@ -86,6 +88,7 @@ def _shown(session: Session, row: Capture) -> dict[str, Any]:
         "authorized_minor": row.authorized_minor,
         "capture_before": row.capture_before,
         "charge": row.charge,
+        "customer": row.customer,
         # Without the texts that were asked for: people paste this output into tickets.
         "capture_no": row.capture_no,
         "remainder": "keep" if row.keeps_remainder else "release",
@@ -93,6 +96,7 @@ def _shown(session: Session, row: Capture) -> dict[str, Any]:
         "transfer_minor": row.transfer_minor,
         "compensated_by": session.scalar(undone_by),
         "invoice": session.scalar(select(InvoicedCapture.invoice_id).where(InvoicedCapture.capture_id == row.id)),
+        **receipts.shown(session, row),
     }
 
 
@@ -157,6 +161,7 @@ OPERATION = Operation(
     comes_after=comes_after,
     rule_out=withdrawn,
     reconsider=reconsider,
+    begins=receipts.begins("capture.captured", "capture_receipt", lambda loaded: _row(loaded).customer),
     compensation=Compensation(
         "a refund of all that is left, once it is proven that the money was taken: `billing compensate`", by="refund"
     ),

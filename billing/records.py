@@ -34,6 +34,8 @@ class CallSettings:
     """The provider's id of our own account: a key of another one gets 404 for everything that is ours."""
     mails_invoices: Callable[[str | None], bool] = lambda _account: False
     """Whether this service e-mails the invoices of this account, and not Stripe (`billing.invoice_emails`)."""
+    mails_receipts: Callable[[str | None], bool] = lambda _account: False
+    """Whether this service sends receipts for captures and refunds of this account (`billing.receipts`)."""
     keeps_documents: bool = False
     """Whether the documents of invoices are kept (`billing.documents`)."""
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from billing import compensations, ids, observing, refund_turns, refundable, request_ids, row_io
+from billing import compensations, ids, observing, receipts, refund_turns, refundable, request_ids, row_io
 from billing.asking import CommonArguments, Differing, callers_session, common_arguments, write_once, written_before
 from billing.database import violated
 from billing.errors import (
@@ -232,9 +232,11 @@ def observe(loaded: LoadedOperation) -> Step | None:
 
 
 def _parts(session: Session, rows: Sequence[Refund]) -> Iterator[tuple[str, Any]]:
-    """As `Operation.parts`: the capture that it compensates, and who chooses a payment of its invoice before it."""
+    """As `Operation.parts`: the capture that it compensates, who chooses a payment of its invoice before it, and whose
+    money it is."""
     yield from compensations.compensated(session, rows)
     yield from refund_turns.ahead(session, rows)
+    yield from receipts.payers(session, rows)
 
 
 def _comes_after(loaded: LoadedOperation) -> str | None:
@@ -272,7 +274,7 @@ def reconsider(session: Session, row: Refund) -> bool:
     return True
 
 
-def _shown(_session: Session, row: Refund) -> dict[str, Any]:
+def _shown(session: Session, row: Refund) -> dict[str, Any]:
     return {
         "capture": row.capture_id,
         "invoice": row.invoice_id,
@@ -282,6 +284,7 @@ def _shown(_session: Session, row: Refund) -> dict[str, Any]:
         "refund_reason": row.refund_reason,
         "stripe_refund": row.stripe_refund,
         "compensates": row.capture_id if row.compensates else None,
+        **receipts.shown(session, row),
     }
 
 
@@ -356,6 +359,7 @@ OPERATION = Operation(
     comes_after=_comes_after,
     rule_out=compensations.rule_out,
     reconsider=reconsider,
+    begins=receipts.begins("refund.succeeded", "refund_made", receipts.payer),
     compensation=Compensation("nothing: money that was given back is not taken again; the customer pays anew"),
     afterwards={
         RefundState.SUCCEEDED: Afterwards(

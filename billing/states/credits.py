@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from billing.states.lives import BOOKED, OPERATOR, WORKER, Life, go
+from billing.states.lives import BOOKED, NO_RECEIPT, OPERATOR, WORKER, Life, go
 
 
 class RefundState(StrEnum):
@@ -64,7 +64,7 @@ REFUND = Life(
             when="a late success contradicts it; after a replay a worker looks at Stripe",
         ),
     ),
-    topics={"booked": BOOKED},
+    topics={"booked": BOOKED, "no_receipt": NO_RECEIPT},
 )
 
 FREES_ITS_AMOUNT = (RefundState.FAILED, RefundState.CANCELED, RefundState.REFUSED)

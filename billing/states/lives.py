@@ -75,4 +75,5 @@ def go(*starts: str, to: str, by: str, when: str, observed: bool = False) -> tup
     return tuple(Transition(start, to, by, when, observed) for start in starts)
 
 
+NO_RECEIPT = "this service would send a receipt, and the payment has no customer"
 BOOKED = "its money went to the bank: the entry of Stripe's ledger, with fee, net and payout"

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from billing.states.lives import BOOKED, OPERATOR, WORKER, Life, go
+from billing.states.lives import BOOKED, NO_RECEIPT, OPERATOR, WORKER, Life, go
 
 
 class CaptureState(StrEnum):
@@ -51,6 +51,7 @@ CAPTURE = Life(
         "invoiced": "it is on an invoice, which the fact names",
         "deadline_near": "its authorization lapses soon, and it has not ended; the fact says what it waits for",
         "booked": BOOKED,
+        "no_receipt": NO_RECEIPT,
     },
 )
 

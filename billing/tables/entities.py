@@ -107,6 +107,7 @@ class Capture(Requested):
         provider_id_shape(IdKind.PAYMENT_INTENT),
         provider_id_shape(IdKind.ACCOUNT),
         provider_id_shape(IdKind.CHARGE),
+        provider_id_shape(IdKind.CUSTOMER),
         amount_range("amount_minor"),
         currency_shape("currency"),
         amount_range("authorized_minor"),
@@ -142,6 +143,8 @@ class Capture(Requested):
     capture_before: Mapped[datetime | None]
     state: Mapped[str] = mapped_column(String(20), server_default=states.CAPTURE.first)
     charge: Mapped[str | None] = mapped_column(String(255))
+    # Whose payment it is, as Stripe's answer to the capture says; no fact tells it (`billing.receipts`).
+    customer: Mapped[str | None] = mapped_column(String(255))
     # When a fact warned that its authorization lapses soon (`jobs.schedules.deadlines`).
     warned_at: Mapped[datetime | None]
     # The sum of its refunds, but for those that gave nothing back. Only a trigger on `refunds` writes it.

@@ -110,7 +110,8 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
         "worker": May(
             see=_all("captures"),
             change=_these(
-                "state state_since reason version charge authorized_minor authorized_currency capture_before warned_at"
+                "state state_since reason version charge customer authorized_minor authorized_currency capture_before"
+                " warned_at"
             ),
         ),
         "reader": May(see=_all("captures")),
@@ -154,7 +155,8 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
             write=_these("id account correlation_id version request_id template recipient locale data"),
         ),
         "relay": May(see=_these("id account state version correlation_id provider_message"), change=_these("version")),
-        # It writes the e-mail of an invoice that it finalizes (billing/invoice_emails.py).
+        # It writes the e-mail of an invoice that it finalizes (billing/invoice_emails.py), and receipts
+        # (billing/receipts.py).
         "worker": May(
             see=_all("emails"),
             write=_these("id account correlation_id version request_id template recipient data"),

@@ -8,6 +8,8 @@ import typer
 from jobs.cli.output import AsJson, print_json, print_line
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from jobs.config.settings import Settings
 
 READ_S = 20.0
@@ -35,18 +37,23 @@ def preview(
         Path | None, typer.Option(metavar="FILE", help="JSON: the invoice to show, as Stripe's API shows it.")
     ] = None,
     of: Annotated[
-        str | None, typer.Option(metavar="INVOICE", help="in_...: read it from Stripe, with BILLING_STRIPE_KEY.")
+        str | None,
+        typer.Option(
+            metavar="ID",
+            help="in_...: an invoice, read from Stripe with BILLING_STRIPE_KEY; cap_... or ref_...: its receipt.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Render one e-mail into a file, with the templates of BILLING_EMAIL_TEMPLATES. Nothing is sent.
 
-    Nothing is read but the files that are named; with --of, also an invoice at Stripe.
+    Nothing is read but the files that are named; with --of, also an invoice at Stripe, or a capture or a refund here.
 
     \b
     Examples:
       billing email preview refund_made --data refund.json --locale ar --to-file /tmp/refund.html
       billing email preview invoice --of in_1PqR... --to-file /tmp/invoice.html
+      billing email preview capture_receipt --of cap_0198f0c2... --to-file /tmp/receipt.html
     """
     from billing.emails import bounded
     from jobs.config.loading import load
@@ -64,8 +71,9 @@ def preview(
     sent_by = sender(settings.email_from or "Example <billing@example.com>")
     templates = Templates(settings.email_templates)
     about = {} if data is None else read_json(data)
+    of_ours = of is not None and of.startswith(("cap_", "ref_"))
     if of is not None:
-        about = {SHOWN: of, **about}
+        about = {**(_receipt(of) if of_ours else {SHOWN: of}), **about}
     try:
         rendered = templates.render(
             template,
@@ -73,7 +81,7 @@ def preview(
             locale=locale,
             sender=sent_by.display_name or sent_by.domain,
             name=name,
-            invoice=_at_stripe(settings, of) if of is not None else _in_file(invoice),
+            invoice=_at_stripe(settings, of) if of is not None and not of_ours else _in_file(invoice),
         )
     except NotRendered as error:
         known = ", ".join(templates.names())
@@ -86,6 +94,24 @@ def preview(
         print_json({"subject": rendered.subject, "locale": rendered.locale, "file": str(to_file)})
     else:
         print_line(f"{rendered.subject} ({rendered.locale}): {to_file}")
+
+
+def _receipt(of: str) -> dict[str, Any]:
+    """What the receipt of this capture or refund of ours shows. Raises UnknownEntity."""
+    from billing import receipts
+    from billing.errors import UnknownEntity
+    from billing.operations import operation_of
+    from jobs.cli.opening import opened
+    from jobs.process.patience import patiently
+
+    def read(session: "Session") -> dict[str, Any]:
+        row = session.get(operation_of(of).table, of)
+        if row is None:
+            raise UnknownEntity(of)
+        return receipts.data_of(row)
+
+    with opened() as runtime:
+        return patiently(runtime, read)
 
 
 def _at_stripe(settings: "Settings", of: str) -> Any:

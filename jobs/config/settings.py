@@ -188,6 +188,12 @@ class Settings(_Queues):
         description="who e-mails an invoice that is to be sent: stripe, or own for this service; for connected "
         "accounts otherwise, as stripe,acct_123=own; read when the invoice is finalized",
     )
+    receipt_emails: str = Field(
+        "none",
+        pattern=r"^(none|own)(, *acct_[A-Za-z0-9]+=(none|own)){0,500}$",
+        description="who e-mails receipts for captures and refunds to the payment's customer: own for this service, or "
+        "none; for connected accounts otherwise, as none,acct_123=own; read when the money was taken or given back",
+    )
     ses_topics: str | None = Field(
         None,
         pattern=r"^arn:aws[a-z-]{0,7}:sns:[a-z0-9-]{3,30}:[0-9]{12}:[A-Za-z0-9_-]{1,256}"
@@ -393,8 +399,11 @@ class Settings(_Queues):
 
     def mails_invoices(self, account: str | None) -> bool:
         """Whether this service e-mails the invoices of this account, and not Stripe."""
-        default, *others = self.invoice_emails.replace(" ", "").split(",")
-        return dict(each.split("=") for each in others).get(account or "", default) == "own"
+        return _of_account(self.invoice_emails, account) == "own"
+
+    def mails_receipts(self, account: str | None) -> bool:
+        """Whether this service e-mails receipts for captures and refunds of this account."""
+        return _of_account(self.receipt_emails, account) == "own"
 
     @property
     def topics(self) -> frozenset[str]:
@@ -532,3 +541,9 @@ class Settings(_Queues):
 
 def _is_a_link(name: str) -> bool:
     return name.upper() in os.environ and is_link(name.upper(), os.environ)
+
+
+def _of_account(written: str, account: str | None) -> str:
+    """What a setting such as `stripe,acct_123=own` says for this account."""
+    default, *others = written.replace(" ", "").split(",")
+    return dict(each.split("=") for each in others).get(account or "", default)

@@ -82,6 +82,7 @@ class ServiceProcess(Runtime):
             self.timing,
             self._own_account,
             mails_invoices=settings.mails_invoices,
+            mails_receipts=settings.mails_receipts,
             keeps_documents=settings.keeps_documents,
         )
 

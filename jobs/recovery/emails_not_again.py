@@ -10,8 +10,7 @@ from datetime import datetime
 from sqlalchemy import exists, or_, select
 from sqlalchemy.orm import Session
 
-from billing import database, emails, row_io, store
-from billing.invoice_emails import request_id_of
+from billing import database, emails, invoice_emails, receipts, row_io, store
 from billing.states import EmailState
 from billing.tables.entities import Email
 from billing.tables.idempotency_records import Record
@@ -28,8 +27,13 @@ def left(session: Session, restored_at: datetime | None) -> list[str]:
     again, restored or not."""
     if restored_at is None:
         return []
-    # While nothing is sent, a look may find an invoice finalized: its e-mail may have been sent before, too.
-    before = or_(Email.requested_at < restored_at, Email.request_id.like(request_id_of(r"inv\_%")))
+    # While nothing is sent, a look may find an invoice finalized, or money taken or given back: the e-mail of that may
+    # have been sent before, too.
+    of_ours = (
+        invoice_emails.request_id_of(r"inv\_%"),
+        *(receipts.request_id_of(rf"{each}\_%") for each in ("cap", "ref")),
+    )
+    before = or_(Email.requested_at < restored_at, *(Email.request_id.like(each) for each in of_ours))
     called = exists().where(Record.operation_id == Email.id, Record.concluded_at.is_(None), Record.unanswered > 0)
     waiting = select(Email.id).where(Email.state == EmailState.REQUESTED, before, ~called)
     return list(session.scalars(waiting.order_by(Email.id)))

@@ -144,3 +144,18 @@ def test_an_operator_concludes_an_undecided_email_by_command(run: Run, service: 
     assert (done.status, "is over" in done.out) == (0, True), done.err
     assert service.status(email).state == "sent"
     assert run(*words).status != 0
+
+
+def test_the_receipt_of_a_capture_or_a_refund_is_previewed_by_its_id(
+    run: Run, service: Service, tmp_path: Path
+) -> None:
+    capture = service.captured_one()
+    refund = service.ask_for_refund(capture)
+    page = tmp_path / "page.txt"
+    for template, of, shown in (("capture_receipt", capture, "$19.99"), ("refund_made", refund, "$5.00")):
+        ran = run("email", "preview", template, "--of", of, "--locale", "en", "--to-file", str(page))
+        assert ran.status == 0, ran.err
+        assert shown in page.read_text()
+    unknown = run("email", "preview", "capture_receipt", "--of", "cap_unknown1", "--to-file", str(page))
+    assert unknown.status == 2
+    assert "cap_unknown1" in unknown.err

@@ -134,6 +134,44 @@ def test_the_email_of_an_invoice_that_was_finalized_after_the_backup_is_not_sent
     assert service.status(_email_of(service, invoice)).reason == "restored"
 
 
+def test_the_receipt_of_a_capture_that_was_taken_after_the_backup_is_not_sent_again(
+    service: Service, run: Run, backup: Backup, mail: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BILLING_RECEIPT_EMAILS", "own")
+    service.call_settings = replace(service.call_settings, mails_receipts=lambda _account: True)
+    gateway, customer = mailing(service, mail), service.customer()
+    service.settle(service.captured_one())
+    capture = service.ask_for_capture(service.intents(customer=customer)[0])
+    service.plan()
+    backup.take()
+    assert service.settle(capture) == ["captured"]
+    assert service.settle(_receipt_of(service, capture), gateway=gateway) == ["sent"]
+    assert len(mail.received) == 1
+    backup.put_back()
+    start()
+    for _ in range(2):
+        run("recover", "--apply", "--reason", "INC-17")
+    compared = run("recover", "--json")
+    assert compared.json["differences"] == [], compared.out
+    assert run("recover", "--release", "--reason", "INC-17").status == 0
+
+    def turn() -> bool:
+        service.relay.round()
+        for queue in ("captures", "emails"):
+            service.work_off(queue, gateway if queue == "emails" else None)
+        return set(service.states_of_work()) == {WorkState.DONE}
+
+    eventually(turn, "all work is done")
+    assert len(mail.received) == 1
+    assert service.status(capture).state == "captured"
+    assert service.status(_receipt_of(service, capture)).reason == "restored"
+
+
+def _receipt_of(service: Service, capture: str) -> str:
+    with database.transaction(service.engine) as session:
+        return str(session.scalars(select(Email.id).where(Email.request_id == f"{capture}:receipt")).one())
+
+
 def _email_of(service: Service, invoice: str) -> str:
     with database.transaction(service.engine) as session:
         return str(session.scalars(select(Email.id).where(Email.request_id == f"{invoice}:invoice_email")).one())
