@@ -18,6 +18,7 @@ import billing
 EXAMPLES = Path(__file__).parents[1] / "examples"
 sys.path.insert(0, str(EXAMPLES))
 
+from bookkeeping import Books  # noqa: E402 - the examples lie beside the tests
 from checkout import Checkout  # noqa: E402 - the examples lie beside the tests
 from paid_orders import Follower, Payment  # noqa: E402 - the same
 from shop import OutOfStock, Shop  # noqa: E402 - the same
@@ -176,6 +177,47 @@ def run_shop(*arguments: str, **given: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if name not in ours}
     program = [sys.executable, str(EXAMPLES / "shop.py"), *arguments]
     return subprocess.run(program, env=clean | given, capture_output=True, text=True, check=False)
+
+
+# The books of a shop.
+
+
+def test_what_was_taken_is_invoiced_once_and_what_is_given_back_is_credited_once(service):
+    engine = create_engine(service.url)
+    books, (intent,) = Books(engine), service.intents()
+    customer, price, part = service.customer(), billing.Money(1999, "USD"), billing.Money(500, "USD")
+    capture, invoice = books.sell("order-1", intent, price, customer)
+    assert books.sell("order-1", intent, price, customer) == (capture, invoice)
+    assert service.settle(capture, invoice) == ["captured", "paid"]
+    with pytest.raises(billing.MoreThanCaptured):
+        books.give_back(capture, invoice, billing.Money(2000, "USD"), "a")
+    refund, note = books.give_back(capture, invoice, part, "a")
+    assert books.give_back(capture, invoice, part, "a") == (refund, note)
+    assert service.settle(refund, note) == ["succeeded", "issued"]
+    assert (service.refunded(refund), service.credited(note)) == ([500], [500])
+    assert books.documents(invoice, note) == ["no document", "no document"], "no bucket is configured"
+    engine.dispose()
+
+
+def test_the_books_run_as_a_program(service):
+    given = {"DATABASE_URL": service.url, "STRIPE_API_BASE": service.stripe_api_base}
+    program = subprocess.Popen(
+        [sys.executable, str(EXAMPLES / "bookkeeping.py")],
+        env={**os.environ, **given},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    while program.poll() is None:
+        service.relay.round()
+        for queue in ("captures", "refunds", "invoices"):
+            service.work_off(queue)
+    assert program.stdout is not None
+    with program.stdout as told:
+        *_, paid, back, documents = told.read().splitlines()
+    assert paid == "the invoice is paid; nobody was asked for money"
+    assert back.startswith("5.00 USD back by ref_")
+    assert back.endswith(": issued")
+    assert documents == "documents: no document, no document"
 
 
 # Following the changes.

@@ -54,6 +54,7 @@ AMOUNTS = "tests/face/test_invoice_amounts.py"
 CAPTURED = "tests/invoicing/test_invoice_captures.py"
 NOTES = "tests/crash/test_credit_notes.py"
 PERIODS = "tests/invoicing/test_period_invoices.py"
+PAYMENTS_OF = "tests/reconciliation/test_payments_of_invoices_compared.py"
 DOCUMENTS = "tests/documents/test_documents.py"
 FETCHING = "tests/documents/test_fetching.py"
 
@@ -721,6 +722,55 @@ RULES = (
         "if says[name] != told.get(name)]:",
         "if name not in told]:",
         "tests/documents/test_documents_verified.py::test_a_row_that_says_something_else_than_its_fact_is_found",
+    ),
+    Rule(
+        "a proof finds a capture on two invoices",
+        "archive/proving/proof.sql",
+        "WHERE p.capture IS NOT NULL AND o.says <> 'none' GROUP BY p.capture HAVING count(*) > 1;",
+        "WHERE p.capture IS NOT NULL AND o.says <> 'none' GROUP BY p.capture HAVING count(*) > 2;",
+        f"{PROOF}::test_each_seeded_violation_is_found_by_its_rule_and_names_the_id",
+    ),
+    Rule(
+        "a proof finds an invoice of captures that a payment or a balance has paid",
+        "archive/proving/proof.sql",
+        "OR s.asks <> 0 OR s.off_stripe <> s.minor)",
+        "OR s.asks <> 0)",
+        f"{PROOF}::test_each_seeded_violation_is_found_by_its_rule_and_names_the_id",
+    ),
+    Rule(
+        "what was paid already is not finalized for a customer with a balance",
+        "billing/paid_already.py",
+        "if type(balance) is int and balance != 0:",
+        "if type(balance) is int and balance > 0:",
+        f"{CAPTURED}::test_a_customer_with_a_balance_gets_no_invoice_of_what_was_captured_and_keeps_the_balance",
+    ),
+    Rule(
+        "what was paid already and is smaller than a charge may be is not finalized",
+        "billing/paid_already.py",
+        "0 < total < least:",
+        "0 < total < least - 1:",
+        f"{CAPTURED}::test_what_is_left_of_a_capture_may_be_too_small_for_an_invoice",
+    ),
+    Rule(
+        "a charge that a person has seen was declined, and took no money",
+        "billing/invoice_action_steps.py",
+        "seen_as=Learned.DECLINED,",
+        "seen_as=Learned.SUCCEEDED,",
+        f"{ACTIONS}::test_an_undecided_charge_is_concluded_by_a_person_and_the_next_request_charges_once",
+    ),
+    Rule(
+        "a payment that the row of a paid invoice does not know is a difference",
+        "jobs/reconciliation/classes.sql",
+        "(i.state IN ('paid', 'voided', 'refused') AND p.minor > known.minor",
+        "(i.state IN ('voided', 'refused') AND p.minor > known.minor",
+        f"{PAYMENTS_OF}::test_a_payment_that_our_row_does_not_know_is_for_finance",
+    ),
+    Rule(
+        "a refund by hand of an invoice's payment is found",
+        "jobs/reconciliation/comparing.sql",
+        "AND (p.id = e.id OR e.object = 'refund' AND p.payment_intent = e.payment_intent)",
+        "AND p.id = e.id",
+        f"{PAYMENTS_OF}::test_a_refund_is_found_long_after_its_payment_was_compared",
     ),
     Rule(
         "while a call is open, what was noticed makes its look due and does nothing else",
