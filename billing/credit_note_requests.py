@@ -15,11 +15,12 @@ from billing.database import violated
 from billing.errors import InvalidAmount, InvalidRequest, InvalidText, MoreThanInvoiced, NotOpen, NotPaid, UnknownEntity
 from billing.facts import new_fact
 from billing.invoice_lines import UnitAmount
+from billing.invoice_terms import MAX_TEXT
 from billing.money import Money
 from billing.states import IS_OPEN, InvoiceState
 from billing.tables.credit_notes import CREDIT_REASONS, SETTLEMENTS, CreditNote
 from billing.tables.entities import MAX_LINES, Invoice, InvoiceLine
-from billing.texts import opaque_id
+from billing.texts import opaque_id, plain_text
 
 Settlement = Literal["reduce", "balance", "out_of_band", "refund"]
 CreditReason = Literal["duplicate", "fraudulent", "order_change", "product_unsatisfactory"]
@@ -91,6 +92,7 @@ def issue_credit_note(
     amount: Money | None = None,
     lines: Iterable[CreditLine] | None = None,
     reason: CreditReason | None = None,
+    memo: str | None = None,
     settle: Settlement,
     request_id: str,
     correlation_id: str | None = None,
@@ -103,10 +105,10 @@ def issue_credit_note(
     too: what they come to with these, as `billing invoice credit --preview` shows it. A worker has Stripe reckon it
     before anything is issued; if it comes to something else, the note ends as `refused`.
 
-    `reason` is one of Stripe's. `settle` says what becomes of the amount: `reduce`, less is due of an open invoice; of
-    a paid one `balance`, it is the customer's credit at Stripe; `out_of_band`, it is given back outside of Stripe;
-    `refund`, a refund is requested in the same transaction, and the note comes after it. The same `request_id` again
-    returns the same receipt.
+    `reason` is one of Stripe's. `memo`: a text for the customer, on the note's PDF, of up to 1,500 characters. `settle`
+    says what becomes of the amount: `reduce`, less is due of an open invoice; of a paid one `balance`, it is the
+    customer's credit at Stripe; `out_of_band`, it is given back outside of Stripe; `refund`, a refund is requested in
+    the same transaction, and the note comes after it. The same `request_id` again returns the same receipt.
 
     It takes its amount from what is left of the invoice at once, and gives it back if it is refused or voided.
     Constraints in Postgres refuse more than was invoiced or paid, however many ask at the same time.
@@ -118,6 +120,7 @@ def issue_credit_note(
     session = callers_session(session)
     common = common_arguments(request_id, correlation_id, account, actor)
     known_words(settle, reason)
+    text = None if memo is None else plain_text("memo", memo, MAX_TEXT, lines=True)
     of = credited_invoice(session, common.account, invoice)
     asked, named = credited_amount(session, of, amount, lines)
     common = common_of(common, of)
@@ -138,13 +141,16 @@ def issue_credit_note(
             found["lines"] = _told(first.lines), _told(named)
         if first.credit_reason != reason:
             found["reason"] = first.credit_reason, reason
+        # One that was erased is not known any more. What it says is in no message.
+        if first.memo is not None and first.memo != text:
+            found["memo"] = "one", "none" if text is None else "another"
         return found
 
     before = written_before(session, CreditNote, common, parameters, differing)
     if before is not None:
         return _receipt(before, common, new=False)
     check_state(of, settle)
-    further = {"stripe_invoice": of.stripe_invoice, "lines": named, "credit_reason": reason}
+    further = {"stripe_invoice": of.stripe_invoice, "lines": named, "credit_reason": reason, "memo": text}
     try:
         # By the connection: a session's own savepoint would first write what the caller has pending there.
         savepoint = session.connection().begin_nested()
@@ -178,13 +184,16 @@ def issue_credit_note(
         lines=None if named is None else len(named),
         refund=row.refund_id,
     )
+    if text is not None:
+        requested.payload |= {"memo": True}
     # Not by the ORM, which would write and read back columns that an application's login has no rights to.
     row_io.save(session, (), [requested])
     return _receipt(row, common, new=True)
 
 
 UNKNOWN_LINES: dict[str, Any] = {"restored": True}
-"""The lines of a note that was made again after a restore: they are in no fact, and it is not sent without them."""
+"""The lines of a note that was made again after a restore, and had lines or a memo: these are in no fact, and it is not
+sent without them."""
 
 
 def known_words(settle: object, reason: object) -> None:

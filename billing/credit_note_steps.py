@@ -111,6 +111,8 @@ def asked_of(row: CreditNote, stripe_refund: str | None, stripe_lines: Sequence[
         ]
     if row.credit_reason is not None:
         asked["reason"] = row.credit_reason
+    if row.memo is not None:
+        asked["memo"] = row.memo
     match row.settle:
         case "balance":
             asked["credit_amount"] = row.amount_minor

@@ -18,7 +18,7 @@ from billing.tables.credit_notes import CreditNote
 from billing.tables.facts import Fact
 
 LINES_UNKNOWN = "lines_unknown"
-"""The reason of a note that was made again after a restore, and whose lines nobody knows."""
+"""The reason of a note that was made again after a restore, and whose lines or memo nobody knows."""
 
 
 def next_step(loaded: LoadedOperation) -> Step | None:
@@ -119,6 +119,7 @@ OPERATION = Operation(
                 "credit_reason": "text or null",
                 "lines": "integer or null",
                 "refund": "text or null",
+                "memo": "optional true or false",
             },
         ),
         observing.contract("credit_note", queue="invoices", owner="billing", sheddable=True),

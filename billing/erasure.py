@@ -1,4 +1,4 @@
-"""Erases what a customer's operations say in words: descriptions of lines, and texts in requests and facts.
+"""Erases what a customer's operations say in words: descriptions of lines, memos, and texts in requests and facts.
 
 Amounts, ids, states and times stay: they are the evidence, and none of them names a person. What is erased was never
 archived, so the archive and its verification do not change. The function `billing.erase_texts` decides which operations
@@ -112,8 +112,19 @@ def _pages(ask: Transact, ids: Sequence[str], customer: str, *, only_count: bool
 
 
 def _page(session: Session, ids: list[str], customer: str, only_count: bool) -> Erased:
-    row = statements.run(session, _ERASE, ids=ids, customer=customer, only_count=only_count).one()
-    return Erased(len(ids), row.descriptions, row.bodies, row.facts, tuple(row.not_over))
+    memos = _memos(session, ids, only_count=True)
+    # If one of the two is refused, nothing of the page is erased.
+    counted = only_count or bool(memos.not_over)
+    row = statements.run(session, _ERASE, ids=ids, customer=customer, only_count=counted).one()
+    if not counted and not row.not_over:
+        memos = _memos(session, ids, only_count=False)
+    return memos + Erased(len(ids), row.descriptions, row.bodies, row.facts, tuple(row.not_over))
+
+
+def _memos(session: Session, ids: list[str], *, only_count: bool) -> Erased:
+    """What is written on credit notes of these invoices."""
+    row = statements.run(session, _ERASE_MEMOS, ids=ids, only_count=only_count).one()
+    return Erased(0, row.descriptions, row.bodies, 0, tuple(row.not_over))
 
 
 def _of_captures(session: Session, customer: str, only_count: bool) -> Erased:
@@ -123,6 +134,7 @@ def _of_captures(session: Session, customer: str, only_count: bool) -> Erased:
 
 
 _ERASE_OF_CAPTURES = "SELECT * FROM billing.erase_invoiced_captures(%(customer)s, %(only_count)s)"
+_ERASE_MEMOS = "SELECT descriptions, bodies, not_over FROM billing.erase_memos(CAST(%(ids)s AS text[]), %(only_count)s)"
 _ERASE = (
     "SELECT descriptions, bodies, facts, not_over"
     " FROM billing.erase_texts(CAST(%(ids)s AS text[]), %(customer)s, %(only_count)s)"

@@ -168,6 +168,8 @@ PAYLOAD: dict[str, Shape] = {
     "locale": locale,
     "lock_mode": like("GOVERNANCE|COMPLIANCE"),
     "locked_until": moment,
+    # Of a credit note: whether it has one. What it says is not archived.
+    "memo": yes_or_no,
     "minor": whole,
     "net_minor": whole,
     "number": invoice_number,

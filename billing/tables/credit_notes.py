@@ -64,6 +64,8 @@ class CreditNote(Requested):
     # Stripe's ids of these lines, in the order of their positions, once they were read.
     stripe_lines: Mapped[list[str] | None]
     credit_reason: Mapped[str | None] = mapped_column(String(40))
+    # A text for the customer. It may name a person, and is null once that was erased.
+    memo: Mapped[str | None] = mapped_column(String(1500))
     settle: Mapped[str] = mapped_column(String(20))
     # The refund that gives the amount back: it comes first, and the note names it.
     refund_id: Mapped[str | None] = mapped_column(ForeignKey(Refund.id))

@@ -228,7 +228,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
             see=_all("credit_notes"),
             write=_these(
                 "id account correlation_id version request_id invoice_id stripe_invoice amount_minor currency lines"
-                " credit_reason settle refund_id"
+                " credit_reason settle refund_id memo"
             ),
         ),
         "relay": May(
@@ -433,6 +433,7 @@ FUNCTIONS: Mapping[str, Columns] = {
     "close_period": _these("operator"),
     "erase_texts": _these("operator"),
     "erase_invoiced_captures": _these("operator"),
+    "erase_memos": _these("operator"),
     "forget_events": _these("worker operator"),
     "remove_concluded": _these("worker operator"),
     # Who may read the bucket. What it removes without comparing it is in the bucket nevertheless, under a lock.

@@ -43,6 +43,9 @@ def credit(
         str | None,
         typer.Option(help="For Stripe: duplicate, fraudulent, order_change or product_unsatisfactory."),
     ] = None,
+    memo: Annotated[
+        str | None, typer.Option(help="A text for the customer, on the note; up to 1,500 characters.")
+    ] = None,
     request_id: Annotated[str | None, REQUEST_ID] = None,
     preview: Annotated[bool, typer.Option("--preview", help="Only show what it would come to at Stripe.")] = False,
     correlation_id: Correlation = None,
@@ -81,7 +84,7 @@ def credit(
     with acting("invoice credit", actor) as act:
         own, currency = _found(act.runtime, invoice)
         asked = _asked(amount_minor, line or [], currency)
-        given: dict[str, Any] = {"reason": credit_reason, "settle": settle}
+        given: dict[str, Any] = {"reason": credit_reason, "settle": settle, "memo": memo}
         receipt = act.inside(
             lambda session: billing.issue_credit_note(
                 session,

@@ -229,8 +229,9 @@ _ASKED_FOR: Mapping[str, tuple[type[Requested], Callable[[Told], dict[str, Any]]
             "currency": payload.get("currency"),
             "settle": payload.get("settle"),
             **({"refund_id": payload["refund"]} if "refund" in payload else {}),
-            # Which lines it named is in no fact: it is not issued without them (`billing.credit_notes.rule_out`).
-            **({"lines": UNKNOWN_LINES} if "lines" in payload else {}),
+            # Which lines it named, and its memo, are in no fact: it is not issued without them
+            # (`billing.credit_notes.rule_out`).
+            **({"lines": UNKNOWN_LINES} if "lines" in payload or "memo" in payload else {}),
         },
     ),
     # What it was about is in no fact, and it is not sent again: `jobs.recovery.emails_not_again`.

@@ -109,7 +109,7 @@ def test_nothing_of_the_person_is_left_and_every_proof_stays(
     service = signed.service
     customer, invoice, capture = over(service)
     neighbor = issued(
-        service, service.customer(), [billing.Line(OTHERS, billing.Money(7, "EUR"))], "order-81", "till-7"
+        service, service.customer(), [billing.Line(OTHERS, billing.Money(700, "EUR"))], "order-81", "till-7"
     )
     assert service.settle(neighbor) == ["sent"]
     service.plan()
@@ -275,8 +275,8 @@ HOSTILE = ['"reason"', '["reason", "work_id"]', '{"reason": {"who": ["x"]}, "wor
 
 def test_hostile_rows_harm_nothing_and_nobody_else(service: Service) -> None:
     customer = service.customer()
-    lines = [billing.Line("'); DROP TABLE billing.facts; --", billing.Money(1, "EUR"))]
-    lines += [billing.Line("%(ids)s %s \\x00 (erased)", billing.Money(1, "EUR"))]
+    lines = [billing.Line("'); DROP TABLE billing.facts; --", billing.Money(100, "EUR"))]
+    lines += [billing.Line("%(ids)s %s \\x00 (erased)", billing.Money(100, "EUR"))]
     invoice = issued(service, customer, lines, "order-80", actor="Robert'); --")
     assert service.settle(invoice) == ["sent"]
     happened_long_ago(service)
@@ -295,7 +295,7 @@ def test_hostile_rows_harm_nothing_and_nobody_else(service: Service) -> None:
         assert erased(service, customer).descriptions == 2
         with database.transaction(service.engine) as session:
             line = session.get_one(InvoiceLine, (invoice, 0))
-            assert (line.description, line.amount_minor) == ("(erased)", 1)
+            assert (line.description, line.amount_minor) == ("(erased)", 100)
             kept = session.execute(
                 text("SELECT payload::text FROM billing.facts WHERE entity_type = 'command' ORDER BY id")
             )

@@ -28,11 +28,11 @@ def test_lines_are_named_by_their_positions(run: Run, service: Service) -> None:
     invoice = service.sent_invoice(lines=[seats, billing.Line("setup", billing.Money(1000, "EUR"))])
     told = run(
         *("invoice", "credit", invoice, "--line", "0x2", "--line", "1=300", "--settle", "reduce"),
-        *("--credit-reason", "order_change", "--request-id", "less-1", "--json"),
+        *("--credit-reason", "order_change", "--memo", "sorry", "--request-id", "less-1", "--json"),
     )
     assert told.status == 0, told.err
     row = service.row(CreditNote, told.json["id"])
-    assert (row.amount_minor, row.credit_reason) == (3300, "order_change")
+    assert (row.amount_minor, row.credit_reason, row.memo) == (3300, "order_change", "sorry")
     assert row.lines == {"0": {"minor": 3000, "quantity": 2}, "1": {"minor": 300}}
 
 

@@ -1,13 +1,16 @@
 """Credit notes on real servers: each is issued once, in one of four ways, and never for more than is left."""
 
 import threading
+from collections.abc import Callable
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from service import Service, eventually
+from sqlalchemy.orm import Session
 
 import billing
-from billing import database
+from billing import database, erasure
 from billing.states import RecordState
 from billing.tables.credit_notes import CreditNote
 from billing.tables.entities import Invoice, Refund
@@ -358,3 +361,57 @@ def test_a_note_is_stopped_by_the_switch_of_invoices(service: Service) -> None:
     assert (service.work(note).state, service.posts("/v1/credit_notes")) == ("held", [])
     service.release("invoices")
     assert service.settle(note) == ["issued"]
+
+
+def test_a_memo_is_on_the_note_at_stripe_and_in_no_fact(service: Service) -> None:
+    invoice = service.sent_invoice()
+    with pytest.raises(billing.InvalidText, match="memo"):
+        service.credit(invoice, 500, memo="x" * 1501)
+    with pytest.raises(billing.InvalidText, match="memo"):
+        service.credit(invoice, 500, memo="a\x00b")
+    note = service.credit(invoice, 500, memo="For the late delivery, dear Erika.", request_id="late")
+    assert service.settle(note) == ["issued"]
+    shown = service.standin_object(f"/v1/credit_notes/{service.row(CreditNote, note).stripe_credit_note}")
+    assert shown["memo"] == "For the late delivery, dear Erika."
+    assert "Erika" not in str([fact.payload for fact in service.facts(note)])
+    assert service.facts(note)[0].payload["memo"] is True
+    assert service.credit(invoice, 500, memo="For the late delivery, dear Erika.", request_id="late") == note
+    with pytest.raises(billing.RequestReused) as reused:
+        service.credit(invoice, 500, memo="For Erika.", request_id="late")
+    assert "Erika" not in str(reused.value)
+
+
+def test_the_memo_of_a_note_is_erased_with_the_texts_of_its_customer_once_it_is_over(service: Service) -> None:
+    invoice = service.sent_invoice()
+    customer = service.row(Invoice, invoice).customer
+    note = service.credit(invoice, 500, memo="dear Erika", request_id="late")
+    assert service.settle(note) == ["issued"]
+
+    def ask(step: Callable[[Session], Any]) -> Any:
+        with database.transaction(service.engines["operator"]) as session:
+            return step(session)
+
+    long_ago = "UPDATE billing.{} SET {} = {} - interval '2 days'"
+    service.execute(long_ago.format("invoices", "state_since", "state_since"))
+    service.execute(
+        "UPDATE billing.idempotency_records SET concluded_at = concluded_at - interval '2 days'"
+        " WHERE operation_id = :id",
+        id=invoice,
+    )
+    ids = erasure.operations_of(ask, customer)
+    assert erasure.count(ask, ids, customer).not_over == (note,)
+    with pytest.raises(billing.InvalidRequest, match=note):
+        erasure.erase(ask, ids, customer)
+    assert service.row(CreditNote, note).memo == "dear Erika"
+    service.execute(long_ago.format("credit_notes", "state_since", "state_since"))
+    service.execute(
+        "UPDATE billing.idempotency_records SET concluded_at = concluded_at - interval '2 days'"
+        " WHERE operation_id = :id",
+        id=note,
+    )
+    counted = erasure.count(ask, ids, customer)
+    assert erasure.erase(ask, ids, customer) == counted
+    assert service.row(CreditNote, note).memo is None
+    assert {record.body for record in service.records(note)} == {""}
+    assert not erasure.count(ask, ids, customer).anything
+    assert service.credit(invoice, 500, memo="dear Erika", request_id="late") == note

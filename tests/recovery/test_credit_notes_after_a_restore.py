@@ -1,5 +1,6 @@
 """A database is set back while invoices were credited: no note is issued twice, and each sum is right."""
 
+import pytest
 from command import Run
 from service import Service, eventually
 from set_back import Backup, start
@@ -110,17 +111,21 @@ def test_notes_that_were_voided_on_request_in_the_gap_are_known_as_voided_and_no
     assert sums(service, opened) == (0, 0, 0)
 
 
-def test_a_note_of_lines_that_was_not_issued_yet_is_refused_after_a_restore(
-    service: Service, run: Run, bucket: None, backup: Backup
+@pytest.mark.parametrize("named", ["lines", "memo"])
+def test_a_note_of_lines_or_with_a_memo_that_was_not_issued_yet_is_refused_after_a_restore(
+    service: Service, run: Run, bucket: None, backup: Backup, named: str
 ) -> None:
-    """Which lines it named is in no fact: it is not issued for others."""
+    """Which lines it named, and what it said, is in no fact: it is not issued otherwise."""
     import billing
 
     invoice = service.sent_invoice()
     service.plan()
     assert run("archive", "run", "--once").status == 0
     backup.take()
-    note = service.credit(invoice, None, lines=[billing.CreditLine(0, billing.Money(500, "EUR"))])
+    if named == "lines":
+        note = service.credit(invoice, None, lines=[billing.CreditLine(0, billing.Money(500, "EUR"))])
+    else:
+        note = service.credit(invoice, 500, memo="dear Erika")
     service.plan()
     assert run("archive", "run", "--once").status == 0
     backup.put_back()
