@@ -254,8 +254,10 @@ OPERATION = Operation(
     next_step=next_step,
     steps={STORE.name: STORE}.__getitem__,
     scope="documents",
+    size="size_bytes",
     business=(
         BusinessMetric("documents_stored", DocumentState.STORED, "documents that are in the bucket, under a lock"),
+        BusinessMetric("documents_stored_bytes", DocumentState.STORED, "the bytes of these documents", size=True),
         BusinessMetric(
             "documents_refused", DocumentState.REFUSED, "documents that are not kept; each is a task for a person"
         ),

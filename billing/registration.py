@@ -115,6 +115,8 @@ class BusinessMetric:
     meaning: str
     money: bool = False
     """It grows by the operation's amount in minor units, instead of by one."""
+    size: bool = False
+    """It grows by the operation's size in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,8 @@ class Operation:
     accepts the call. None: there is no such time."""
     amount: str | None = None
     """The attribute of its amount in minor units, beside one called `currency`. None: it is not about money."""
+    size: str | None = None
+    """The attribute of its size in bytes, once it has ended. None: it has none."""
     told_at_its_end: tuple[str, ...] = ()
     """Attributes that a fact about its end by an operator names, beside its amount."""
     business: tuple[BusinessMetric, ...] = ()

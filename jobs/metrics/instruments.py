@@ -318,6 +318,15 @@ _OF_EVERYTHING = (
         "oldest_s",
     ),
     _read(
+        "billing_documents_not_stored",
+        "documents",
+        "state",
+        "documents of invoices and credit notes that are `requested`, or `refused` and need a decision, counted up to"
+        " 20,000 in each state",
+        "documents",
+        "documents",
+    ),
+    _read(
         "billing_unplanned_facts",
         "facts",
         "",
@@ -476,9 +485,9 @@ def _of_business(operation: Operation, metric: BusinessMetric) -> Instrument:
         # Only the line that tells its end has `ran_ms`.
         if line.get("ran_ms") is None or line.get("state") != metric.state or line.get("contract") not in names:
             return None
-        return line.get("minor") if metric.money else 1
+        return line.get("minor") if metric.money else line.get("bytes") if metric.size else 1
 
-    unit = "minor units" if metric.money else f"{operation.kind}s"
+    unit = "minor units" if metric.money else "bytes" if metric.size else f"{operation.kind}s"
     # What is not about money has no currency, and begins at zero.
     labels = "currency" if operation.amount else ""
     return _counter(f"billing_{metric.name}_total", unit, labels, (WORKER,), metric.meaning, FromLog(_SETTLED, adds))

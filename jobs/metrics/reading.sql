@@ -102,6 +102,14 @@ SELECT count(*) AS captures,
          WHERE invoice_id IS NULL AND left_out IS NULL AND period_start IS NOT NULL AND period_end < clock_timestamp()
          ORDER BY account, period_start LIMIT :most) AS waiting;
 
+-- name: documents
+-- Those that are not stored, each state by the partial index that has no others.
+SELECT 'requested' AS state, count(*) AS documents
+  FROM (SELECT FROM billing.documents WHERE state = 'requested' AND state <> 'stored' LIMIT :most) AS waiting
+UNION ALL
+SELECT 'refused', count(*)
+  FROM (SELECT FROM billing.documents WHERE state = 'refused' AND state <> 'stored' LIMIT :most) AS refused;
+
 -- name: unplanned
 SELECT count(*) AS facts,
        coalesce(extract(epoch FROM clock_timestamp()

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from typing import Any
 
+from archive.errors import ArchiveError
 from billing.gateway import KEEP, Budget, NotSent, Request, Response
 from jobs import logs
 from jobs.config.loading import load
@@ -25,8 +26,9 @@ STORE_TIMEOUT_S = 4
 
 
 def main() -> None:
-    # What is imported and read for the first time here need not be by each process: most of what one would cost.
-    with suppress(SettingsError, SecretError), ExitStack() as open_till_the_end:
+    # What is imported and read for the first time here need not be by each process: most of what one would cost. What
+    # is wrong, each document says for itself.
+    with suppress(ArchiveError, SettingsError, SecretError), ExitStack() as open_till_the_end:
         _keeping(load(), open_till_the_end)
     serve(_answer)
 
@@ -47,7 +49,7 @@ def _answer(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _keeping(settings: Settings, open_till_the_end: ExitStack) -> Keeping:
-    """No request is sent yet. Raises SettingsError and SecretError."""
+    """No request is sent yet. Raises SettingsError, SecretError and what `Store` and the retention file raise."""
     runtime = ServiceProcess(settings, "document")
     open_till_the_end.callback(runtime.close)
     store = open_till_the_end.enter_context(archiving.opened(settings, timeout_s=STORE_TIMEOUT_S))

@@ -66,6 +66,7 @@ def write(pieces: Sequence[Piece], now: datetime) -> None:
             currency=currency,
             why=result.why or None,
             trace=trace,
+            bytes=_ended_size(piece),
         )
 
 
@@ -94,3 +95,11 @@ def _ended_amount(piece: Piece) -> tuple[int | None, str | None]:
         return None, None
     row: Any = piece.loaded.row
     return getattr(row, piece.operation.amount), row.currency
+
+
+def _ended_size(piece: Piece) -> int | None:
+    """The size in bytes, if the operation ended here and has one."""
+    if not piece.ended or piece.loaded is None or piece.operation.size is None:
+        return None
+    size: int | None = getattr(piece.loaded.row, piece.operation.size)
+    return size

@@ -1,24 +1,30 @@
 """The document of a finalized invoice: asked for in the same commit, fetched, stored once under a lock, and known."""
 
+from base64 import urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from keeping import document_of, finalized, keeping, objects, row_of
 from service import Service
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 import billing
 from archive.documents import stored
 from archive.errors import EvidenceDiffers
 from archive.policy import retention
 from archive.s3.store import Store
-from billing import database, documents
+from billing import database, documents, statements
 from billing.document_steps import TRIED_FOR
 from billing.tables.credit_notes import CreditNote
 from billing.tables.documents import Document
 from billing.tables.entities import Invoice
 from billing.tables.idempotency_records import Record
-from jobs.road import quarantine
+from jobs.metrics.instruments import instruments
+from jobs.metrics.reading import SQL
+from jobs.metrics.sources import FromLog
+from jobs.road import quarantine, work_log
 
 POLICY = retention.load(retention.SHIPPED)
 
@@ -221,3 +227,42 @@ def test_a_note_that_was_refused_has_no_document_and_one_of_before_is_asked_for_
         assert documents.request_missing(session) == (0, "")
         found = [documents.document(session, each).document_id for each in (*issued, invoice)]
     assert service.settle(*found, gateway=keeping(service, store)) == ["stored"] * 3
+
+
+def path_of(service: Service, document: str) -> str:
+    """A pattern of the files behind the link of this document alone."""
+    token = urlsafe_b64encode(row_of(service, document).stripe_object.encode()).decode().rstrip("=")
+    return f"^/files/test_{token}"
+
+
+def test_what_is_not_stored_is_counted_by_state_and_what_is_stored_by_its_bytes(
+    keeps: Service, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored, refused, later = finalized(keeps, 3)
+    lines: list[dict[str, Any]] = []
+
+    def record(event: str, **fields: Any) -> None:
+        lines.append({"event": event, **fields})
+
+    monkeypatch.setattr(work_log, "log", SimpleNamespace(debug=record, info=record, error=record))
+    keeps.standin.add_fault("200_html", path=path_of(keeps, refused))
+    assert keeps.settle(stored, refused, gateway=keeping(keeps, store)) == ["stored", "refused"]
+    keeps.execute("UPDATE billing.documents SET state = 'requested' WHERE id = :id", id=later)
+    added = {each.name: each.source.adds for each in instruments() if isinstance(each.source, FromLog)}
+    counted = {
+        name: sum(adds(line) or 0 for line in lines if line["event"] == "operation.settled" and adds)
+        for name, adds in added.items()
+        if "documents" in name
+    }
+    sizes = [row_of(keeps, each).size_bytes or 0 for each in (stored, later)]
+    assert counted == {
+        "billing_documents_stored_total": 2,
+        "billing_documents_stored_bytes_total": sum(sizes),
+        "billing_documents_refused_total": 1,
+    }
+    with database.transaction(keeps.engine) as session:
+        rows = [tuple(row) for row in statements.run(session, SQL["documents"], most=20)]
+        session.execute(text("SET LOCAL enable_seqscan = off"))
+        plan = "\n".join(session.scalars(text(f"EXPLAIN {SQL['documents'].replace('%(most)s', '20')}")))
+    assert rows == [("requested", 1), ("refused", 1)]
+    assert plan.count("documents_not_stored") == 2

@@ -1,6 +1,8 @@
 """What comes from a link is not trusted: its host, size, type and speed. Each bad one ends with its own word."""
 
-from collections.abc import Iterator
+import gzip
+import zlib
+from collections.abc import Callable, Iterator
 
 import pytest
 from hostile_host import PDF, HostileHost
@@ -115,6 +117,31 @@ def test_a_large_one_is_refused_without_being_read(host: HostileHost) -> None:
 def test_what_is_no_pdf_is_refused_whatever_its_status_says(host: HostileHost, body: bytes, content_type: str) -> None:
     host.behaviors = {"/link": host.answers(body, content_type=content_type)}
     assert why(host, f"{host.url}/link") == (Hostile, "not_a_pdf")
+
+
+@pytest.mark.parametrize(("coding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_a_body_that_was_compressed_unasked_is_read_no_further_than_its_size_may_be(
+    host: HostileHost, coding: str, pack: Callable[[bytes], bytes]
+) -> None:
+    """A hundred kilobytes that would be a hundred megabytes."""
+    bomb = pack(PDF + b" " * 100_000_000)
+    assert len(bomb) <= MOST
+    host.behaviors = {
+        "/bomb": host.answers(bomb, Content_Encoding=coding),
+        "/small": host.answers(pack(PDF), Content_Encoding=coding),
+    }
+    assert why(host, f"{host.url}/bomb") == (Hostile, "too_large")
+    assert fetched(host, f"{host.url}/small") == PDF
+
+
+def test_what_a_pdf_would_expand_to_is_not_asked(host: HostileHost) -> None:
+    """Nothing here reads a stream within it; whoever opens it later has a reader of PDF for that."""
+    stream = zlib.compress(zlib.compress(b" " * 100_000_000, 9), 9)
+    head = b"%%PDF-1.7\n1 0 obj\n<< /Filter [/FlateDecode /FlateDecode] /Length %d >>\nstream\n" % len(stream)
+    body = head + stream + b"\nendstream\nendobj\n%%EOF\n"
+    assert len(body) < 10_000
+    host.behaviors = {"/link": host.answers(body)}
+    assert fetched(host, f"{host.url}/link") == body
 
 
 def test_one_that_is_not_whole_may_come_whole_later(host: HostileHost) -> None:
