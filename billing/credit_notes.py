@@ -140,10 +140,14 @@ OPERATION = Operation(
     rule_out=rule_out,
     unfit=unfit,
     reconsider=reconsider,
-    compensation=Compensation("nothing here: while its invoice is open, void it in Stripe's dashboard"),
+    compensation=Compensation(
+        "nothing by itself: billing.void_credit_note while its invoice is open; what was given back is not taken again"
+    ),
     afterwards={
         CreditNoteState.ISSUED: Afterwards("nothing: it is issued, and the invoice counts as less"),
-        CreditNoteState.VOIDED: Afterwards("nothing here: somebody voided it at Stripe, and its amount counts again"),
+        CreditNoteState.VOIDED: Afterwards(
+            "nothing: it was voided on request or at Stripe, and its amount counts again"
+        ),
         CreditNoteState.REFUSED: Afterwards(
             "nothing here: nothing was credited; a refund that was made with it stays made. Correct what the reason "
             "names, and ask under another request id",

@@ -53,6 +53,7 @@ HISTORIES = "tests/observing/test_invoice_histories.py"
 AMOUNTS = "tests/face/test_invoice_amounts.py"
 CAPTURED = "tests/invoicing/test_invoice_captures.py"
 NOTES = "tests/crash/test_credit_notes.py"
+NOTE_VOIDS = "tests/moves/test_credit_note_voids.py"
 PERIODS = "tests/invoicing/test_period_invoices.py"
 PAYMENTS_OF = "tests/reconciliation/test_payments_of_invoices_compared.py"
 DOCUMENTS = "tests/documents/test_documents.py"
@@ -594,7 +595,35 @@ RULES = (
         "        pass\n    if of.number",
         ACTIONS,
     ),
+    Rule(
+        "the void of a credit note moves the note in the same transaction",
+        "billing/invoice_actions.py",
+        'if shown.get("status") == "void" and row.state == CreditNoteState.ISSUED:',
+        'if shown.get("status") == "issued" and row.state == CreditNoteState.ISSUED:',
+        NOTE_VOIDS,
+    ),
+    Rule(
+        "no credit note is voided once its invoice is not open",
+        "billing/invoice_action_steps.py",
+        'if (found := invoice.get("status")) != "open":',
+        'if (found := invoice.get("status")) == "nothing":',
+        NOTE_VOIDS,
+    ),
+    Rule(
+        "refunds of one invoice choose their payments in turn",
+        "billing/refunds.py",
+        "    yield from refund_turns.ahead(session, rows)",
+        "    return",
+        "tests/crash/test_refunds_of_invoices.py",
+    ),
     # Credit notes.
+    Rule(
+        "lines that Stripe reckons otherwise are not issued",
+        "billing/credit_note_steps.py",
+        'return LookResult(Learned.REFUSED, why=reason("reckoned_otherwise", wrong))',
+        "pass",
+        f"{NOTES}::test_lines_that_come_to_something_else_at_stripe_are_refused_before_anything_is_issued",
+    ),
     Rule(
         "that no credit note is listed proves nothing",
         "billing/credit_note_steps.py",
