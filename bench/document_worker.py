@@ -26,7 +26,6 @@ def worker(queue: str) -> None:
 
 def document() -> None:
     from jobs.process import document  # noqa: PLC0415
-    from jobs.process.forking import serve  # noqa: PLC0415
 
     def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
         try:
@@ -37,7 +36,7 @@ def document() -> None:
             with open(os.environ[USED], "ab", buffering=0) as file:
                 file.write(line)
 
-    serve(answer)
+    document.main(answer)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ As with functions (`jobs.process.function`): whatever a link makes it do (eat me
 its own document. It has no login at the database: what it stored, it tells its worker.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -25,12 +25,13 @@ STORE_TIMEOUT_S = 4
 """Of a request to S3: two of them fit into `keeping.STORING_S`."""
 
 
-def main() -> None:
+def main(answer: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None) -> None:
+    """`answer`: how each is answered, unless by fetching it alone."""
     # What is imported and read for the first time here need not be by each process: most of what one would cost. What
     # is wrong, each document says for itself.
     with suppress(ArchiveError, SettingsError, SecretError), ExitStack() as open_till_the_end:
         _keeping(load(), open_till_the_end)
-    serve(_answer)
+    serve(answer or _answer)
 
 
 def _answer(asked: Mapping[str, Any]) -> dict[str, Any]:
