@@ -8,26 +8,19 @@ own row says. The setting is read at that moment; an invoice that is finalized a
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from billing import ids, request_ids
-from billing.facts import new_fact
+from billing.begun_emails import begun, standing
 from billing.invoice_row import invoice_of, money_of, move
 from billing.invoice_terms import is_sent
 from billing.records import CallSettings
 from billing.states import InvoiceState
 from billing.steps import LoadedOperation
-from billing.tables.entities import Email, Entity, Invoice
+from billing.tables.entities import Entity, Invoice
 from billing.tables.facts import Fact
 
 TEMPLATE = "invoice"
-_NAME = "invoice_email"
-
-
-def request_id_of(invoice: str) -> str:
-    """The request id of its e-mail: of this service's making, so that there is one."""
-    return f"{invoice}:{_NAME}"
+NAME = "invoice_email"
 
 
 def begin_with(loaded: LoadedOperation, new: Sequence[Fact], call_settings: CallSettings) -> list[Entity]:
@@ -38,32 +31,12 @@ def begin_with(loaded: LoadedOperation, new: Sequence[Fact], call_settings: Call
         return []
     if not call_settings.mails_invoices(row.account):
         return []
-    email = Email(
-        id=ids.new("eml"),
-        account=row.account,
-        correlation_id=row.correlation_id,
-        version=0,
-        request_id=request_id_of(row.id),
-        template=TEMPLATE,
-        recipient=row.customer,
-        data={"invoice": row.stripe_invoice},
-    )
-    requested = new_fact(
-        email,
-        "requested",
-        template=email.template,
-        recipient=email.recipient,
-        locale=None,
-        account=email.account,
-        request_digest=request_ids.digest_of(email.request_id),
-    )
+    email, requested = begun(row, NAME, TEMPLATE, row.customer, {"invoice": row.stripe_invoice})
     loaded.facts += [*move(loaded, InvoiceState.SENT, "sent", number=row.number, **money_of(row)), requested]
     return [email]
 
 
 def shown(session: Session, row: Invoice) -> dict[str, Any]:
     """The e-mail that this service sends of it, and how that went; nothing where Stripe sends it."""
-    same = Email.account.is_(None) if row.account is None else Email.account == row.account
-    mine = select(Email.id, Email.state).where(same, Email.request_id == request_id_of(row.id))
-    found = session.execute(mine).one_or_none()
-    return {"email": f"{found.id} {found.state}"} if found is not None else {}
+    email = standing(session, row, NAME)
+    return {} if email is None else {"email": email}

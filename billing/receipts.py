@@ -14,28 +14,23 @@ from typing import Any, NamedTuple
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from billing import ids, request_ids
+from billing.begun_emails import begun, standing
 from billing.facts import OWN, new_fact
 from billing.provider_ids import IdKind, is_id
 from billing.records import CallSettings
 from billing.steps import Json, LoadedOperation
-from billing.tables.entities import Capture, Email, Entity, Invoice, Refund
+from billing.tables.entities import Capture, Entity, Invoice, Refund
 from billing.tables.facts import Fact
 
 NO_CUSTOMER = "no_customer"
 """Why: the payment has no customer at Stripe, or it was taken before its customer was kept."""
-_NAME = "receipt"
+NAME = "receipt"
 
 
 class Payer(NamedTuple):
     """The customer to whom a refund goes: a part of that refund."""
 
     customer: str
-
-
-def request_id_of(operation: str) -> str:
-    """The request id of its receipt: of this service's making, so that there is one."""
-    return f"{operation}:{_NAME}"
 
 
 def customer_of(intent: Json) -> str | None:
@@ -72,25 +67,7 @@ def begins(
         if named is None:
             loaded.facts.append(new_fact(row, "no_receipt", account=row.account or OWN, why=NO_CUSTOMER))
             return []
-        email = Email(
-            id=ids.new("eml"),
-            account=row.account,
-            correlation_id=row.correlation_id,
-            version=0,
-            request_id=request_id_of(row.id),
-            template=template,
-            recipient=named,
-            data=data_of(row),
-        )
-        requested = new_fact(
-            email,
-            "requested",
-            template=email.template,
-            recipient=email.recipient,
-            locale=None,
-            account=email.account,
-            request_digest=request_ids.digest_of(email.request_id),
-        )
+        email, requested = begun(row, NAME, template, named, data_of(row))
         loaded.facts.append(requested)
         return [email]
 
@@ -110,7 +87,5 @@ def data_of(row: Any) -> dict[str, Any]:
 
 def shown(session: Session, row: Entity) -> dict[str, Any]:
     """Its receipt, and how that went; nothing where none was begun."""
-    same = Email.account.is_(None) if row.account is None else Email.account == row.account
-    mine = select(Email.id, Email.state).where(same, Email.request_id == request_id_of(row.id))
-    found = session.execute(mine).one_or_none()
-    return {"receipt": f"{found.id} {found.state}"} if found is not None else {}
+    receipt = standing(session, row, NAME)
+    return {} if receipt is None else {"receipt": receipt}

@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import exists, or_, select
 from sqlalchemy.orm import Session
 
-from billing import database, emails, invoice_emails, receipts, row_io, store
+from billing import begun_emails, database, emails, invoice_emails, receipts, row_io, store
 from billing.states import EmailState
 from billing.tables.entities import Email
 from billing.tables.idempotency_records import Record
@@ -30,8 +30,8 @@ def left(session: Session, restored_at: datetime | None) -> list[str]:
     # While nothing is sent, a look may find an invoice finalized, or money taken or given back: the e-mail of that may
     # have been sent before, too.
     of_ours = (
-        invoice_emails.request_id_of(r"inv\_%"),
-        *(receipts.request_id_of(rf"{each}\_%") for each in ("cap", "ref")),
+        begun_emails.request_id_of(r"inv\_%", invoice_emails.NAME),
+        *(begun_emails.request_id_of(rf"{each}\_%", receipts.NAME) for each in ("cap", "ref")),
     )
     before = or_(Email.requested_at < restored_at, *(Email.request_id.like(each) for each in of_ours))
     called = exists().where(Record.operation_id == Email.id, Record.concluded_at.is_(None), Record.unanswered > 0)

@@ -12,8 +12,9 @@ from sqlalchemy import select
 
 import billing
 from billing import database
+from billing.begun_emails import request_id_of
 from billing.idempotency import MAX_ROTATIONS
-from billing.invoice_emails import request_id_of
+from billing.invoice_emails import NAME
 from billing.learned import Learned
 from billing.schedules import BY_NAME
 from billing.states import RunState
@@ -67,7 +68,7 @@ def documents_of(service: Service) -> list[str]:
 def emails_of_invoices(service: Service) -> dict[str, str]:
     """Those that this service sends: by the invoice, the e-mail."""
     with database.transaction(service.engine) as session:
-        mine = {request_id_of(each): each for each in session.scalars(select(Invoice.id))}
+        mine = {request_id_of(each, NAME): each for each in session.scalars(select(Invoice.id))}
         found = session.execute(select(Email.request_id, Email.id).where(Email.request_id.in_(mine)))
         return {mine[each.request_id]: each.id for each in found}
 

@@ -13,7 +13,8 @@ from sqlalchemy import select
 
 import billing
 from billing import database
-from billing.invoice_emails import request_id_of
+from billing.begun_emails import request_id_of
+from billing.invoice_emails import NAME
 from billing.tables.documents import Document
 from billing.tables.entities import MAX_LINES, Email, Invoice
 
@@ -83,7 +84,7 @@ def _begins_one_of_each(service: Service, operation: str) -> None:
 
 def handed_on(service: Service, operation: str) -> tuple[list[str], list[str]]:
     """The e-mails and the documents of this invoice."""
-    emails = select(Email.id).where(Email.request_id == request_id_of(operation))
+    emails = select(Email.id).where(Email.request_id == request_id_of(operation, NAME))
     documents = select(Document.id).where(Document.invoice_id == operation)
     with database.transaction(service.engine) as session:
         return list(session.scalars(emails)), list(session.scalars(documents))
