@@ -148,7 +148,7 @@ def field() -> Iterator[Field]:
             # The first captures would wait for the processes to start.
             at.standin.reset()
             at._ask([_id_of(each) for each in at.standin.authorizations(count=QUEUE.crew, amount=1999, currency="usd")])
-            wait_until(lambda: at._one(_UNSTARTED)[0] == 0, "the processes to start", 120)
+            wait_until(lambda: at._one(_UNSTARTED)[0] == 0, "the processes to start", 300)
             yield at
         application.dispose()
 
