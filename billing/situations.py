@@ -202,7 +202,7 @@ def _words(seen: Seen, switches: Sequence[PulledSwitch], calls: Calls) -> dict[s
     return {name: word for name, word in words.items() if word is not None}
 
 
-_SEEN = "; with --it-happened if the attempt is there, and was declined"
+_SEEN = "; docs/moves/invoices.md says how to conclude that it was tried, and declined"
 
 
 def _object(seen: Seen) -> str:

@@ -11,7 +11,7 @@ def test_explain_names_the_command_and_it_is_refused_until_it_is_safe(run: Run, 
     assert asked in run("quarantine", "list", "--undecided").out
     told = run("explain", asked).out
     assert f"billing quarantine conclude {asked} --reason WHY" in told
-    assert "with --it-happened if the attempt is there, and was declined" in told
+    assert "docs/moves/invoices.md says how to conclude that it was tried, and declined" in told
     done = run("quarantine", "conclude", asked, "--it-happened", "--reason", "Stripe's log of req_1", "--actor", "anna")
     assert (done.status, done.err) == (0, "")
     assert f"{asked} is over: pay_invoice g1 is concluded to have been declined" in done.out

@@ -139,10 +139,14 @@ def test_a_function_ends_with_the_worker_that_runs_it(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", worker], env={**os.environ, "PYTHONPATH": ":".join(sys.path)}
     ) as running:
-        (forking,) = eventually(lambda: children(running.pid), "what forks its function has started")
-        # While it imports, it may have children that have none.
-        ((waits, function),) = eventually(
-            lambda: [(waits, function) for waits in children(forking) for function in children(waits)],
+        # While they import, each may have other children for a moment.
+        ((forking, waits, function),) = eventually(
+            lambda: [
+                (forking, waits, function)
+                for forking in children(running.pid)
+                for waits in children(forking)
+                for function in children(waits)
+            ],
             "its function has begun",
         )
         running.kill()
