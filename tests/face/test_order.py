@@ -269,6 +269,9 @@ def test_a_sweep_moves_no_more_than_it_may_and_the_first_first(
     in_order = given(engine, runner)
     for moved in (1, 2):
         with transaction(engine) as session:
+            # Postgres may plan a loop for each row, which asks again for what is limited.
+            for each in ("hashjoin", "mergejoin", "hashagg", "sort", "material"):
+                session.execute(text(f"SET LOCAL enable_{each} = off"))
             assert sweep(session, 1) == 1
         assert [name for name in in_order if works(engine)[name] == becomes] == in_order[:moved]
     with transaction(engine) as session:
