@@ -146,36 +146,36 @@ def credit_void(
     """
     import billing
 
+    asked = {"request_id": request_id, "correlation_id": correlation_id}
     with acting("invoice credit-void", actor) as act:
-        receipt = act.inside(
-            lambda session: billing.void_credit_note(
-                session,
-                credit_note=_found(session, credit_note, "credit_note"),
-                request_id=request_id,
-                correlation_id=correlation_id,
-                actor=act.actor,
-            ),
-            about=lambda receipt: receipt.action_id,
-            count=lambda receipt: int(receipt.new),
+        _ask(
+            act,
+            billing.void_credit_note,
+            "a void of a credit note of",
+            credit_note,
+            asked,
+            kind="credit_note",
+            wait=wait,
+            timeout_s=timeout_s,
+            as_json=as_json,
         )
-        about = f"a void of a credit note of {receipt.invoice_id}"
-        answer(act, receipt.action_id, about, receipt.new, wait=wait, timeout_s=timeout_s, as_json=as_json)
 
 
 def _ask(
     act: Acting,
     ask: "Callable[..., InvoiceActionReceipt]",
     words: str,
-    invoice: str,
+    name: str,
     asked: Mapping[str, str | None],
     *,
+    kind: str = "invoice",
     wait: bool,
     timeout_s: float,
     as_json: bool,
 ) -> None:
-    """Ask for it and answer. `words`: what it is, before the invoice's id."""
+    """Ask for it and answer. `words`: what it is, before the invoice's id. `name`: of what, which is of this kind."""
     receipt = act.inside(
-        lambda session: ask(session, invoice=_found(session, invoice, "invoice"), actor=act.actor, **asked),
+        lambda session: ask(session, actor=act.actor, **{kind: _found(session, name, kind)}, **asked),
         about=lambda receipt: receipt.action_id,
         count=lambda receipt: int(receipt.new),
     )
