@@ -2,7 +2,7 @@
 
 Each life is one value: its states, each with a line, and its transitions. Code changes the state of a loaded row by
 `set_state` alone, which refuses what is not among them. Statements that change rows without loading them name the
-states as literals, so that indexes fit, and a test compares each with this page. docs/states.md shows these tables
+states as literals, so that indexes fit, and a test compares each with these lives. docs/states.md shows these tables
 and their diagrams.
 """
 
