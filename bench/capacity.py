@@ -94,7 +94,7 @@ class Field:
         took_s = time.monotonic() - began
         found = self._one(_STEP, [f"capacity-{number}" for number in range(first, self.asked)])
         self.standin.clear_faults()
-        wait_until(lambda: self._one(_UNSTARTED)[0] == 0, "what still waits to be started", 120)
+        wait_until(lambda: self._one(UNSTARTED)[0] == 0, "what still waits to be started", 120)
         return Step(provider, count / took_s, found[0] / took_s, found[1], found[2], found[3])
 
     def _ask(self, intents: Sequence[str]) -> None:
@@ -130,8 +130,8 @@ _STEP = """
               LEFT JOIN billing.idempotency_records AS r ON r.operation_id = c.id AND r.generation = 1
              WHERE c.request_id = ANY (%s)) AS asked
     """
-_UNSTARTED = """
-    SELECT (SELECT count(*) FROM billing.work WHERE state = 'ready' AND record_id IS NULL)
+UNSTARTED = f"""
+    SELECT (SELECT count(*) FROM billing.work WHERE queue = '{QUEUE.name}' AND state = 'ready' AND record_id IS NULL)
          + (SELECT count(*) FROM billing.facts WHERE topic = 'capture.requested' AND planned_version IS NULL)
     """
 
@@ -148,7 +148,7 @@ def field() -> Iterator[Field]:
             # The first captures would wait for the processes to start.
             at.standin.reset()
             at._ask([_id_of(each) for each in at.standin.authorizations(count=QUEUE.crew, amount=1999, currency="usd")])
-            wait_until(lambda: at._one(_UNSTARTED)[0] == 0, "the processes to start", 300)
+            wait_until(lambda: at._one(UNSTARTED)[0] == 0, "the processes to start", 300)
             yield at
         application.dispose()
 

@@ -74,7 +74,7 @@ SELECT i.id, i.stripe_invoice, d.id, d.state, d.reason, d.object_key, d.object_v
     (SELECT count(*) FROM billing.facts f WHERE f.entity_id = d.id AND f.topic = 'document.stored')
 FROM billing.invoices i LEFT JOIN billing.documents d ON d.invoice_id = i.id ORDER BY i.id
 """
-_LEFT = """
+LEFT = """
 SELECT w.entity_id, w.state, w.reason FROM billing.work w
 WHERE w.queue = 'documents' AND (w.state <> 'done' OR EXISTS
     (SELECT FROM billing.idempotency_records r WHERE r.work_id = w.id AND r.concluded_at IS NULL))
@@ -113,7 +113,7 @@ def differences(count: int, postgres: psycopg.Connection, stripe: Stripe, base: 
     keys = Counter(row[5] for row in rows if row[5] is not None)
     found += [f"{key}: nobody's" for key in there.keys() - keys.keys()]
     found += [f"{key}: of {times} rows" for key, times in keys.items() if times != 1]
-    found += [f"{left[0]}: {left[1]} ({left[2]})" for left in postgres.execute(_LEFT).fetchall()]
+    found += [f"{left[0]}: {left[1]} ({left[2]})" for left in postgres.execute(LEFT).fetchall()]
     return found
 
 
@@ -187,7 +187,7 @@ def run(
             for (work,) in quarantined:
                 with transaction(engine) as session:
                     replay(session, work, actor="bench", reason="its workers were killed")
-            wait_until(lambda: not postgres.execute(_LEFT).fetchall(), "those that were refused", STANDS_STILL_S)
+            wait_until(lambda: not postgres.execute(LEFT).fetchall(), "those that were refused", STANDS_STILL_S)
             found = differences(count, postgres, stripe, base, store)
             engine.dispose()
             store.close()
@@ -256,7 +256,7 @@ def _wait(postgres: psycopg.Connection, roles: Roles, rng: random.Random, count:
             last, moved_at = over, now
             print(f"{over:,} of {count:,} documents", file=sys.stderr, flush=True)
         if now > moved_at + STANDS_STILL_S:
-            raise LocalServerError(f"{states}; {postgres.execute(_LEFT).fetchmany(20)}")
+            raise LocalServerError(f"{states}; {postgres.execute(LEFT).fetchmany(20)}")
 
 
 def main() -> None:

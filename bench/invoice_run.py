@@ -51,11 +51,12 @@ SELECT id, method, path, body FROM billing.idempotency_records
 WHERE concluded_at IS NULL AND parked_at IS NOT NULL AND look_only AND learned = 'absent'
 """
 """Calls of which nothing happened under any of their keys: a person does them."""
-_LEFT = """
+LEFT = """
 SELECT w.state, r.step, r.state, r.learned, w.reason, count(*)
 FROM billing.work w LEFT JOIN billing.idempotency_records r ON r.work_id = w.id AND r.concluded_at IS NULL
-WHERE w.state <> 'done' OR r.id IS NOT NULL GROUP BY 1, 2, 3, 4, 5
+WHERE w.queue = 'invoices' AND (w.state <> 'done' OR r.id IS NOT NULL) GROUP BY 1, 2, 3, 4, 5
 """
+"""No worker of the queue `maintenance` runs here, and a schedule may tick at any moment."""
 
 
 @dataclass(slots=True)
@@ -187,7 +188,7 @@ class Run:
 
     def left(self) -> list[tuple[Any, ...]]:
         """Work that is not done and calls that are not concluded, with how many there are of each."""
-        return self.postgres.execute(_LEFT).fetchall()
+        return self.postgres.execute(LEFT).fetchall()
 
     def took_s(self) -> float:
         return float(self._one(_TOOK)[0])

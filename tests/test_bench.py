@@ -17,12 +17,14 @@ from service import Service
 from sqlalchemy.engine import make_url
 
 from archive.policy.retention import Lock
-from bench import documents, emails, invoice_mix, invoice_run, invoices
+from bench import capacity, documents, emails, invoice_mix, invoice_run, invoices
 from bench.archive import Life
 from bench.growth import Growth
 from bench.purge import Purge
+from billing import database
+from billing.schedules import SCHEDULES
 from jobs.local.seaweed import SeaweedFS
-from jobs.road import shift
+from jobs.road import shift, ticks
 
 ROOT = Path(__file__).parents[1]
 WITHIN_S = 800
@@ -69,6 +71,20 @@ def test_the_lag_against_the_load_is_measured_tabled_and_drawn(tmp_path: Path) -
     assert (kinds.count("polyline"), kinds.count("circle")) == (3, 6)
     committed = (ROOT / "docs" / "capacity.md").read_text()
     assert committed.partition("\n\n![")[0].splitlines()[0] == written.splitlines()[0]
+
+
+def test_no_program_waits_for_the_run_of_a_schedule_that_no_worker_of_its_own_takes(service: Service) -> None:
+    with database.transaction(service.engine) as session:
+        for schedule in SCHEDULES:
+            if schedule.queue == "maintenance":
+                ticks.ask_for(session, schedule, actor="anna")
+    service.relay.round()
+    url = make_url(service.url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url) as postgres:
+        assert postgres.execute("SELECT FROM billing.work WHERE state = 'ready'").rowcount == 7
+        assert postgres.execute(capacity.UNSTARTED).fetchone() == (0,)
+        assert postgres.execute(invoice_run.LEFT).fetchall() == []
+        assert postgres.execute(documents.LEFT).fetchall() == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
