@@ -10,10 +10,11 @@ from sqlalchemy.orm import Session
 
 from billing import database
 from billing.answers import Kind
+from billing.causes import Calls, Situation, Stop
 from billing.idempotency import Resend, Rules, Send, lease_alive, next_move
 from billing.learned import Learned
 from billing.lineage import SIGNS
-from billing.next_action import Advice, Calls, Situation, Stop, advise
+from billing.next_action import Advice, advise
 from billing.operations import rules_of
 from billing.registration import Operation
 from billing.states import RecordState, SwitchState, WorkState
@@ -94,7 +95,7 @@ def advice(session: Session, seen: Seen, switches: Sequence[PulledSwitch]) -> Ad
 
 
 def situation_of(seen: Seen, switches: Sequence[PulledSwitch], now: datetime, *, restored: bool) -> Situation:
-    """What `next_action.diagnose` decides from."""
+    """What `causes.diagnose` decides from."""
     work, calls = seen.work, calls_of(seen, now)
     stop = Stop.NONE
     if switches:

@@ -7,18 +7,8 @@ import shlex
 import pytest
 
 from billing.answers import Kind
-from billing.next_action import (
-    ADVICE,
-    OF_A_PERSON,
-    OF_AN_EMAIL,
-    Advice,
-    Calls,
-    Cause,
-    Situation,
-    Stop,
-    advise,
-    diagnose,
-)
+from billing.causes import Calls, Cause, Situation, Stop, diagnose
+from billing.next_action import ADVICE, OF_A_PERSON, OF_AN_EMAIL, Advice, advise
 from billing.operations import OPERATIONS
 from billing.registration import Afterwards
 from billing.states import WorkState
