@@ -70,9 +70,9 @@ from billing.invoice_terms import InvoiceTerms as InvoiceTerms
 from billing.invoice_terms import SendInvoice as SendInvoice
 from billing.many import request_many as request_many
 from billing.money import Money as Money
-from billing.refunds import RefundReceipt as RefundReceipt
-from billing.refunds import compensate as compensate
-from billing.refunds import request_refund as request_refund
+from billing.refund_requests import RefundReceipt as RefundReceipt
+from billing.refund_requests import compensate as compensate
+from billing.refund_requests import request_refund as request_refund
 from billing.status import Status as Status
 from billing.status import status as status
 from billing.voids import VoidReceipt as VoidReceipt

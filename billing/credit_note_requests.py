@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from billing import ids, refundable, refunds, request_ids, row_io
+from billing import ids, refund_requests, refundable, request_ids, row_io
 from billing.asking import CommonArguments, Differing, callers_session, common_arguments, write_once, written_before
 from billing.database import violated
 from billing.errors import InvalidAmount, InvalidRequest, InvalidText, MoreThanInvoiced, NotOpen, NotPaid, UnknownEntity
@@ -319,7 +319,7 @@ def _refund(
     session: Session, row: CreditNote, of: Credited, amount: Money, reason: str | None, common: CommonArguments
 ) -> str:
     """Request the refund that the note is about, under a request id of the note's."""
-    return refunds.request_refund(
+    return refund_requests.request_refund(
         session,
         invoice=of.id,
         amount=amount,

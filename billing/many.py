@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from sqlalchemy.orm import Session
 
-from billing import capture_requests, ids, invoice_requests, refunds, request_ids, row_io, statements, voids
+from billing import capture_requests, ids, invoice_requests, refund_requests, request_ids, row_io, statements, voids
 from billing.asking import CommonArguments, Wanted, callers_session, common_arguments
 from billing.errors import BillingError, InvalidRequest
 
@@ -108,7 +108,7 @@ MOVABLE: Mapping[str, Movable] = {
             ),
         ),
         Movable("void", voids.request_void, queue="captures", once=_by_payment_intent),
-        Movable("refund", refunds.request_refund, queue="refunds", once=_by_what_is_left),
+        Movable("refund", refund_requests.request_refund, queue="refunds", once=_by_what_is_left),
         Movable(
             "invoice",
             invoice_requests.issue_invoice,

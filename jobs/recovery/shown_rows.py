@@ -20,7 +20,7 @@ from billing.invoice_requests import FOR_NEWER_WORKERS, UNKNOWN_TEXT
 from billing.invoice_terms import ALREADY_PAID, CHARGED, COLLECT_KEY, is_charged
 from billing.invoice_totals import totals_of
 from billing.provider_ids import IdKind, is_id
-from billing.refunds import OF_AN_INVOICE
+from billing.refund_requests import OF_AN_INVOICE
 from billing.request_ids import RECOVERED, REQUEST_KEY, is_digest
 from billing.states import CaptureState, CreditNoteState, InvoiceActionState, InvoiceState, RefundState, VoidState
 from billing.steps import CAPTURE_KEY, INVOICE_KEY, METADATA_KEY, Json, LoadedOperation
