@@ -19,6 +19,10 @@ _PREFIX = "billing-"
 _OWNER = "owner.lock"
 _CLEANING_S = 60
 """A watcher tries for so long, because the servers of a killed run are still ending, and may still write."""
+_STAYS_AWAY_S = 5.0
+"""Only then does the watcher believe that it is gone: a process that is still ending may make a part of it again."""
+_REMOVED = b"removed"
+"""What the owner tells the watcher when it has removed the directory itself."""
 
 
 class RunDirectory:
@@ -49,7 +53,7 @@ class RunDirectory:
         _remove(self.path)
         os.close(self._lock)
         if self._watcher is not None:
-            self._watcher.communicate()
+            self._watcher.communicate(_REMOVED)
 
 
 def _sweep(temporary: Path) -> None:
@@ -87,11 +91,15 @@ def _watch(path: Path) -> None:
     """Wait for the end of our input, which is the end of the owner, and remove what it left."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    sys.stdin.buffer.read()
-    give_up = time.monotonic() + _CLEANING_S
-    while path.exists() and time.monotonic() < give_up:
-        with contextlib.suppress(OSError):
-            _remove_if_abandoned(path)
+    if sys.stdin.buffer.read() == _REMOVED and not path.exists():
+        return
+    seen_at = time.monotonic()
+    give_up = seen_at + _CLEANING_S
+    while time.monotonic() < min(give_up, seen_at + _STAYS_AWAY_S):
+        if path.exists():
+            seen_at = time.monotonic()
+            # The owner is dead, so its lock is not asked for; in a directory that was made again, there is none.
+            shutil.rmtree(path, ignore_errors=True)
         time.sleep(0.05)
 
 

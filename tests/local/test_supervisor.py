@@ -169,6 +169,19 @@ def test_a_directory_that_is_watched_goes_as_soon_as_its_run_is_killed(superviso
     wait_until(lambda: not left_behind.exists(), "the watcher to remove what is left")
 
 
+def test_what_a_process_that_is_still_ending_makes_there_again_goes_too(supervisor):
+    code = "import os\nfrom jobs.local.supervisor import Supervisor\nrun = Supervisor()\nrun.watch_directory()\n"
+    code += "print(run.directory, flush=True)\nos.kill(os.getpid(), 9)\n"
+    temporary = {"TMPDIR": str(supervisor.directory.parent)}
+    dead = supervisor.spawn("dead", python(code), {**os.environ, **temporary})
+    assert dead.wait() == -signal.SIGKILL
+    left_behind = Path(dead.output().strip())
+    wait_until(lambda: not left_behind.exists(), "the watcher to remove what is left")
+    # As a heartbeat does, which makes its directory.
+    (left_behind / "health").mkdir(parents=True)
+    wait_until(lambda: not left_behind.exists(), "the watcher to remove what was made again")
+
+
 def test_the_directory_of_a_living_run_is_left_alone(supervisor):
     with Supervisor():
         assert supervisor.directory.exists()
