@@ -1,7 +1,7 @@
 """All tables of the service, in the Postgres schema `billing`. Their constraints hold even if this code has a bug.
 
     schema.py               what all tables share, and whose database this is
-    entities.py             what is asked for: captures, voids, invoices and their lines; and switches
+    entities/               what is asked for: captures, voids, refunds, invoices and their lines, e-mails; and switches
     credit_notes.py         what is taken off invoices that were issued
     documents.py            the documents of invoices: which, and where each is stored
     invoice_actions.py      what is asked to be done with an invoice that has its number
