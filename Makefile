@@ -49,8 +49,7 @@ chaos: $(INSTALLED) ## five minutes of random kills, flushes and cut connections
 	@BILLING_TEST_MACHINE_S=$$(($(SECONDS) / 5)) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s \
 		-o timeout=$$(($(SECONDS) + 300)) stripe_standin/tests/test_standin_machine.py::test_every_answer_is_as_the_model_expects
 	@BILLING_TEST_DEATHS=all BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s -o timeout=1200 \
-		tests/crash/test_every_death.py tests/crash/test_every_boundary.py tests/crash/test_killed_emails.py \
-		tests/cli/test_cli_bulk.py::test_a_process_that_dies_as_it_continues_a_dead_one_is_continued_and_nothing_is_asked_twice
+		tests/crash/test_every_death.py tests/crash/test_killed_emails.py tests/cli/test_cli_bulk_deaths.py
 
 restore-drill: $(INSTALLED) ## set Postgres back behind 500 captures, and bring all of them back; GAP=500 changes it
 	@BILLING_TEST_GAP=$(or $(GAP),500) $(BIN)/python -m pytest -o timeout=900 tests/recovery

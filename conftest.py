@@ -43,7 +43,6 @@ LONG = (
 ONE_BY_ONE = (
     "tests/test_demo.py",
     "tests/cli/test_cli_processes.py",
-    "tests/crash/test_every_boundary.py",
     "tests/crash/test_every_death.py",
 )
 """Files of few long tests that share nothing: each may run in another process."""

@@ -3,41 +3,32 @@
 import csv
 import io
 import os
-import random
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
-from enumerated import ALL, SEED, documented
-from service import Service, acting_as, eventually
-from sqlalchemy import event, text
+from bulk_process import Bulk, files_closed
+from service import Service, eventually
+from sqlalchemy import text
 
 import billing
-from billing import bulks, database
-from billing.bulks import Given, Progress
+from billing import database
 from billing.errors import BulkReused, BulkTaken, TooBusy
-from billing.many import MOVABLE
 from billing.tables.entities import Capture, Invoice
 from jobs.bulk import checking
-from jobs.bulk.carrying_out import carry_out
-from jobs.bulk.checking import File, check
 from jobs.bulk.errors import FileChanged
-from jobs.bulk.lines import digest_of
-from jobs.bulk.problems import Problems
 from jobs.bulk.room import Room
 from jobs.local.forked import Forked
 
+__all__ = ["files_closed"]
+
 Rows = Sequence[tuple[object, ...]]
 WHY = ("--reason", "OPS-7", "--actor", "grace")
-PAIRS = 10
-"""So many pairs of deaths are tried where not all are."""
 
 
 @pytest.fixture
@@ -286,131 +277,9 @@ def test_a_file_that_is_no_list_of_requests_is_refused_in_one_line(run, orders, 
 # Continuing.
 
 
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    with ExitStack() as Bulk.files:
-        yield
-
-
-class Bulk:
-    """One file, checked and carried out by the code of the command; each part as a process of its own would."""
-
-    files: ClassVar[ExitStack]
-
-    def __init__(self, service: Service, path: str, engine: Any = None, bulk: str = "june") -> None:
-        self.engine = engine or service.engine
-        stream = self.files.enter_context(open(path, "rb"))  # noqa: SIM115 - the fixture closes it
-        self.file = File(stream, digest_of(stream), MOVABLE["capture"], bulk, None, "grace")
-        self.problems = Problems()
-
-    def transact(self, step: Any) -> Any:
-        with database.transaction(self.engine) as session:
-            return step(session)
-
-    def begun(self) -> Progress | None:
-        file = self.file
-        return self.transact(  # type: ignore[no-any-return]
-            lambda session: bulks.find(session, file.bulk, kind="capture", digest=file.digest, account=None)
-        )
-
-    def check(self, after_line: int = 0) -> checking.Checked:
-        return check(self.file, self.transact, self.problems, lambda *_: None, after_line=after_line)
-
-    def begin(self, checked: checking.Checked) -> Progress:
-        given = Given(self.file.bulk, "capture", self.file.digest, None, checked.rows, "grace", "OPS-7")
-        return self.transact(partial(bulks.begin, given=given))  # type: ignore[no-any-return]
-
-    def carry_out(self, checked: checking.Checked, begun: Progress, room: Any = lambda _: None) -> Progress:
-        return carry_out(self.file, checked, begun, self.transact, room, lambda _: None)
-
-    def run(self) -> Progress:
-        begun = self.begun()
-        checked = self.check(begun.done_upto if begun else 0)
-        return self.carry_out(checked, self.begin(checked))
-
-
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checking, "BATCH", 3)
-
-
-class Died(BaseException):
-    """The process is gone."""
-
-
-class Deaths:
-    """The command's code with a file of five rows, in processes that die: each at a statement or a commit, counted."""
-
-    def __init__(self, service: Service, path: str) -> None:
-        self._service, self._path = service, path
-        self._engine = acting_as("operator", service.url)
-        self._left = 0
-        for moment in ("before_cursor_execute", "commit"):
-            event.listen(self._engine, moment, self._pass)
-
-    def _pass(self, *_: Any) -> None:
-        self._left -= 1
-        if self._left == 0:
-            raise Died
-
-    def _dies(self, after: int) -> bool:
-        self._left = after
-        try:
-            Bulk(self._service, self._path, self._engine).run()
-        except Died:
-            return True
-        finally:
-            self._left = 0
-            self._engine.dispose()
-        return False
-
-    def carry_out(self, *deaths: int) -> int:
-        """From the beginning: one process after the other dies there, and another does the rest. Returns how many died:
-        the last may have come to the end instead."""
-        self._service.execute("TRUNCATE billing.captures, billing.refunds, billing.facts, billing.bulks CASCADE")
-        died = 0
-        for after in deaths:
-            if not self._dies(after):
-                break
-            died += 1
-        done = Bulk(self._service, self._path, self._engine).run()
-        assert asked(self._service) == [(f"order-{number}", 1999, "grace") for number in range(5)], deaths
-        assert (done.done, done.rows, done.refused) == (5, 5, 0)
-        assert done.ended_at is not None
-        self._engine.dispose()
-        return died
-
-    def every(self, *before: int) -> Iterator[tuple[int, ...]]:
-        for after in range(1, 200):
-            deaths = (*before, after)
-            if self.carry_out(*deaths) < len(deaths):
-                return
-            yield deaths
-
-
-@pytest.fixture
-def deaths(service: Service, orders: Any) -> Deaths:
-    return Deaths(service, orders([row(number) for number in range(5)]))
-
-
-@pytest.mark.usefixtures("small_batches")
-def test_a_process_that_dies_at_any_statement_is_continued_and_nothing_is_asked_twice(deaths: Deaths):
-    """[1, 2, 3, 4] Before each statement and each commit of every batch."""
-    died = list(deaths.every())
-    print(f"bulk: {len(died)} deaths")
-    assert len(died) >= documented("bulk")[0]
-
-
-@pytest.mark.usefixtures("small_batches")
-def test_a_process_that_dies_as_it_continues_a_dead_one_is_continued_and_nothing_is_asked_twice(deaths: Deaths):
-    """[2, 3] Every pair of deaths in `make chaos`, else some."""
-    if ALL:
-        died = [pair for first in deaths.every() for pair in deaths.every(*first)]
-    else:
-        pairs = random.Random(SEED).sample(list(product(range(1, 16), repeat=2)), PAIRS)
-        died = [pair for pair in pairs if deaths.carry_out(*pair) == len(pair)]
-    print(f"bulk: {len(died)} pairs of deaths, seed {SEED}")
-    assert len(died) >= (documented("bulk")[1] if ALL else 1)
 
 
 def test_a_command_that_is_killed_again_and_again_asks_for_every_row_once(service, orders, run):

@@ -27,7 +27,7 @@ def document(store: Store) -> Move:
 
     return Move(
         "document",
-        *("documents", ask, "stored", stored_once, "^/files/.*"),
+        *("documents", ask, "stored", stored_once, ("^/files/.*",)),
         method="GET",
         gateway=lambda service: keeping(service, store),
     )

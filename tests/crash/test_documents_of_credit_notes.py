@@ -38,7 +38,7 @@ def test_a_process_killed_at_any_boundary_of_a_note_leaves_one_note_with_one_sto
         kept += 1
         assert len(objects(store)) == kept
 
-    move = Move("credit note with its document", "invoices", ask, "issued", holds, "/v1/credit_notes")
+    move = Move("credit note with its document", "invoices", ask, "issued", holds, ("/v1/credit_notes",))
     died = list(every_death(service, move))
     print(f"{move.name}: {len(died)} deaths")
     assert len(died) >= 10

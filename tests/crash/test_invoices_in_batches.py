@@ -3,8 +3,8 @@
 from itertools import product
 
 import pytest
+from deaths import BOUNDARIES
 from service import Service
-from test_every_boundary import BOUNDARIES
 from worker import KILLED, fork_worker, reap
 
 import billing
