@@ -39,6 +39,10 @@ PAY = Step(
     judge=lambda loaded, invoice: judge_paid(_owed(loaded), invoice),
     find=lambda loaded, read, livemode: look_for_payment(loaded, _owed(loaded), read, livemode),
     apply=_apply_pay,
-    # That nothing was attempted is read from a count, so the proof waits until the last send has settled.
-    rules=Rules(proof_settles=True),
+    # That nothing was attempted is read from a count, so the proof waits until the last send has settled. Where
+    # somebody else has tried, too, no look can tell whether we did. A person can, by Stripe's log: an attempt that took
+    # the money would have been found, so one that was made was declined.
+    rules=Rules(proof_settles=True, needs_a_person=True, seen_as=Learned.DECLINED),
+    # It has its number and is open at Stripe, whether we have tried to charge it or not.
+    ruled_out=lambda loaded, why: unpaid(loaded, {}, why),
 )

@@ -266,6 +266,9 @@ class Step:
     names_mode: bool = True
     """The object of its success has `livemode`. False for a refund, which has no such field at Stripe."""
     rules: Rules = Rules()
+    ruled_out: Callable[[LoadedOperation, str], list[Fact]] | None = None
+    """As `apply`, where an operator has ruled out that it did anything (`Rules.needs_a_person`). None: its operation is
+    refused."""
 
     @property
     def only_looks(self) -> bool:

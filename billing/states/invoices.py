@@ -59,6 +59,12 @@ INVOICE = Life(
         *go(_I.FINALIZED, to=_I.SENT, by=WORKER, when="Stripe sent it, or this service was asked to"),
         *go(_I.FINALIZED, to=_I.PAID, by=WORKER, when="Stripe charged it; or nothing is left to pay"),
         *go(_I.FINALIZED, to=_I.UNPAID, by=WORKER, when="Stripe was to charge it, and the customer has not paid"),
+        *go(
+            _I.FINALIZED,
+            to=_I.UNPAID,
+            by=OPERATOR,
+            when="`billing quarantine conclude`: a person saw whether Stripe was asked to charge it",
+        ),
         *go(_I.FINALIZED, to=_I.VOIDED, by=WORKER, when="somebody voided it before it was sent or charged"),
         *go(_I.FINALIZED, to=_I.UNCOLLECTIBLE, by=WORKER, when="somebody gave it up before it was sent or charged"),
         *go(_I.FINALIZED, to=_I.REFUSED, by=WORKER, when="Stripe does not send it: it is gone, or has no address"),

@@ -146,7 +146,10 @@ def discard(what: Meant, reason: Reason, actor: Actor = "", as_json: AsJson = Fa
 
 def conclude(
     operation_id: Annotated[
-        str, typer.Argument(metavar="ID", help="ref_..., crn_..., iac_... or eml_..., as `list --undecided` names it")
+        str,
+        typer.Argument(
+            metavar="ID", help="ref_..., crn_..., inv_..., iac_... or eml_..., as `list --undecided` names it"
+        ),
     ],
     reason: Reason,
     it_happened: Annotated[
@@ -165,8 +168,9 @@ def conclude(
     or a credit note is there, or is wanted, put its metadata `billing_operation` on it instead, and the next look finds
     it (docs/moves/refunds.md). Actor and reason are stored in a fact.
 
-    Of a charge of an invoice on request: with --it-happened if Stripe's log has it, and says that it was declined. One
-    that took the money makes the invoice paid, and the next look finds that (docs/moves/invoices.md).
+    Of a charge of an invoice, its own or one on request: with --it-happened if Stripe's log has it, and says that it
+    was declined. One that took the money makes the invoice paid, and the next look finds that (docs/moves/invoices.md).
+    An invoice whose own charge is concluded is unpaid either way.
 
     Of an e-mail, some minutes after the send: read the mail server's log first (docs/moves/email.md).
 
@@ -188,5 +192,4 @@ def conclude(
             ),
             about=operation_id,
         )
-    ended = "over" if it_happened else "refused"
-    print_json(done) if as_json else print_line(f"{operation_id} is {ended}: {'; '.join(done.done)}")
+    print_json(done) if as_json else print_line(f"{operation_id} is {done.state}: {'; '.join(done.done)}")

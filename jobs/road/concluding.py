@@ -5,10 +5,12 @@ machine ends them. A person may, a day after the last send: Stripe forgets its k
 has found nothing either. If a success comes to light later, it is a conflict, as after every conclusion.
 
 An e-mail has no key and nothing to look at: a minute after its send nobody holds it any more, and a person who has read
-the mail server's log may also conclude that it was taken. Of a charge of an invoice on request a person may conclude
-that it was made: then it was declined, because an invoice that is paid is found by the next look (`Rules.seen_as`).
+the mail server's log may also conclude that it was taken. Of a charge of an invoice a person may conclude that it was
+made: then it was declined, because an invoice that is paid is found by the next look (`Rules.seen_as`). An invoice
+whose own charge is concluded is unpaid, whether it was made or not.
 """
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
@@ -24,7 +26,6 @@ from billing.records import RULED_OUT
 from billing.records import conclude as conclude_record
 from billing.states import RecordState, WorkState, set_state
 from billing.steps import LoadedOperation, Step
-from billing.tables.entities import Entity
 from billing.tables.facts import Fact
 from billing.tables.idempotency_records import Record
 from billing.tables.work import Work
@@ -40,9 +41,17 @@ WAIT = timedelta(hours=24)
 """Stripe keeps a key for at least so long. Source: docs.stripe.com/api/idempotent_requests."""
 
 
-def conclude(session: Session, operation_id: str, *, actor: str, reason: str, it_happened: bool = False) -> Replayed:
-    """Refuse this operation, whose open call is undecided, under the locks of both and of its work. The fact names
-    actor and reason. `it_happened`: the call was carried out, which no look can find (`Rules.seen_as`).
+@dataclass(frozen=True, slots=True)
+class Concluded(Replayed):
+    """What was concluded, and the state in which its operation ends."""
+
+    state: str
+
+
+def conclude(session: Session, operation_id: str, *, actor: str, reason: str, it_happened: bool = False) -> Concluded:
+    """End this operation, whose open call is undecided, under the locks of both and of its work: as refused, or as its
+    step says (`Step.ruled_out`). The fact names actor and reason. `it_happened`: the call was carried out, which no
+    look can find (`Rules.seen_as`).
 
     Raises UnknownEntity, and InvalidRequest that says what is missing.
     """
@@ -69,12 +78,14 @@ def conclude(session: Session, operation_id: str, *, actor: str, reason: str, it
     if record.learned != Learned.UNPROVABLE or record.looked_at is None or record.looked_at < ripe_at:
         raise InvalidRequest(operation_id, "was not looked at since; the next look comes within an hour")
     seen_as = step.rules.seen_as if it_happened else None
-    fact = _ruled_out(row, record, now) if seen_as is None else _happened(loaded, record, step, seen_as, now)
+    fact = _ruled_out(loaded, record, step, now) if seen_as is None else _happened(loaded, record, step, seen_as, now)
     fact.actor, fact.payload = actor, {**fact.payload, "reason": reason, "work_id": work.id}
     work_queue.move(work, WorkState.DONE, now, reason=f"concluded by {actor}")
     row_io.save(session, [work, row, record], [fact])
     done = _SAID[seen_as]
-    return Replayed(work.id, operation_id, [f"{record.step} g{record.generation} is concluded to have {done}"])
+    return Concluded(
+        work.id, operation_id, [f"{record.step} g{record.generation} is concluded to have {done}"], row.state
+    )
 
 
 _SAID = {None: "done nothing", Learned.SUCCEEDED: "had its effect", Learned.DECLINED: "been declined"}
@@ -86,9 +97,14 @@ def _happened(loaded: LoadedOperation, record: Record, step: Step, seen_as: Lear
     return fact
 
 
-def _ruled_out(row: Entity, record: Record, now: datetime) -> Fact:
+def _ruled_out(loaded: LoadedOperation, record: Record, step: Step, now: datetime) -> Fact:
+    row = loaded.row
     set_state(record, RecordState.DISPROVED)
     record.concluded_at, record.look_at, record.conclusion = now, None, RULED_OUT
+    row.state_since = now
+    if step.ruled_out is not None:
+        (fact,) = step.ruled_out(loaded, RULED_OUT)
+        return fact
     set_state(row, REFUSED)
-    row.reason, row.state_since = RULED_OUT, now
+    row.reason = RULED_OUT
     return new_fact(row, REFUSED, why=RULED_OUT, **what_it_was(row))

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 from service import Service
+from undecided_charge import undecided_first_charge
 
 from billing.gateway import Budget, Request, Response, boot_clock
 from billing.periods import Calendars
+from billing.tables.entities import Invoice
 from jobs.schedules import invoicing
 
 EXPORTS = ("archive", "stripe", "ours")
@@ -77,6 +79,32 @@ def test_refunds_of_invoices_are_proven_like_those_of_captures(run, service: Ser
     assert "refund EUR: 2 requests, 50.01 EUR" in proof.out.splitlines()
     service.execute("UPDATE billing.refunds SET stripe_refund = 're_nowhere' WHERE id = :id", id=refunds[0])
     assert f"  {refunds[0]}: it is succeeded here with 500 EUR, and Stripe shows no effect" in prove(run).out
+
+
+def test_invoices_whose_own_charge_a_person_has_concluded_are_proven_and_so_is_what_is_paid_later(
+    run, service: Service, asked: list[str]
+):
+    """[69, 70]"""
+    invoices = [undecided_first_charge(service) for _ in range(2)]
+    for invoice, verdict in zip(invoices, ((), ("--it-happened",)), strict=True):
+        done = run("quarantine", "conclude", invoice, *verdict, "--reason", "Stripe's log", "--actor", "anna")
+        assert done.status == 0, done.err
+    proof = archived_and_proven(run, service)
+    assert (proof.status, proof.out.splitlines()[0][:7]) == (0, "PROVEN:"), proof.out
+    customer = service.row(Invoice, invoices[0]).customer
+    method = service.by_hand("/v1/payment_methods/pm_card_visa/attach", f"customer={customer}")
+    assert service.settle(service.act_on(invoices[0], "pay_invoice", payment_method=method)) == ["done"]
+    assert [service.status(each).state for each in invoices] == ["paid", "unpaid"]
+    assert [effect["amount"] for effect in service.effects("capture")].count(4501) == 1
+    proof = archived_and_proven(run, service)
+    assert (proof.status, proof.out.splitlines()[0][:7]) == (0, "PROVEN:"), proof.out
+
+
+def archived_and_proven(run, service: Service):
+    service.plan()
+    service.execute(YOUNG.format("invoices"))
+    assert run("archive", "run", "--once").status == 0
+    return prove(run)
 
 
 def test_captures_on_invoices_are_proven_and_what_was_changed_by_hand_is_named(run, service: Service, asked: list[str]):

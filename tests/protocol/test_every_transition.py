@@ -11,6 +11,7 @@ from reports import delivery_report, feedback_report
 from service import Service, Through
 from sqlalchemy.orm import Session
 from transitions import DECLARED, DRAWN, walks
+from undecided_charge import undecided_first_charge
 
 import billing
 from archive.format.manifests import Source
@@ -501,6 +502,15 @@ def test_an_undecided_charge_on_request_is_concluded_by_an_operator(service: Ser
         with database.transaction(service.engines["operator"]) as session:
             concluding.conclude(session, action, actor="anna", reason="Stripe's log", it_happened=it_happened)
         assert service.status(action).state == state
+
+
+@walks("invoice finalized → unpaid by operator")
+def test_an_undecided_charge_of_an_invoice_is_concluded_by_an_operator(service: Service) -> None:
+    for it_happened in (True, False):
+        invoice = undecided_first_charge(service)
+        with database.transaction(service.engines["operator"]) as session:
+            concluding.conclude(session, invoice, actor="anna", reason="Stripe's log", it_happened=it_happened)
+        assert service.status(invoice).state == "unpaid"
 
 
 def attempted_by_hand(service: Service, at_stripe: str) -> None:
