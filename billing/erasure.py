@@ -21,11 +21,12 @@ from billing.operations import by_id
 from billing.provider_ids import provider_id
 from billing.tables.entities import Capture, Invoice, Void
 from billing.tables.holds import ArchiveHold
+from billing.tables.invoiced_captures import InvoicedCapture
 
 PAGE = 500
 """Operations that one transaction erases."""
 SEARCHED = 20_000
-"""Invoices that one statement looks at: there is no index on customers, because only this would use it."""
+"""Rows that one statement looks at: there is no index on customers, because only this would use it."""
 _NAMED = 3
 
 
@@ -56,8 +57,9 @@ class Erased:
 
 
 def operations_of(ask: Transact, customer: str, also: Iterable[str] = ()) -> list[str]:
-    """The ids of the customer's invoices, and those that were named besides. The row of a capture or a void names
-    no customer.
+    """The ids of the customer's invoices and captures, and those that were named besides. A capture that took money
+    names the customer, if Stripe's answer did and it came after migration 0069; one that is invoiced, or is to be, has
+    whose invoice it is. All other captures, and voids, name no customer.
 
     Raises InvalidRequest for what is no customer's id, or while a legal hold is about the customer; UnknownEntity.
     """
@@ -67,12 +69,18 @@ def operations_of(ask: Transact, customer: str, also: Iterable[str] = ()) -> lis
     named = list(also)
     for entity_id in named:
         ask(partial(_must_exist, entity_id=entity_id))
-    found, after = list[str](), ""
+    found = [each for table in (Invoice, Capture) for each in _of_customer(ask, table, customer)]
+    found += ask(partial(_invoiced, customer=customer))
+    return list(dict.fromkeys([*found, *named]))
+
+
+def _of_customer(ask: Transact, table: type[Invoice | Capture], customer: str) -> Iterator[str]:
+    after = ""
     while True:
-        page = ask(partial(_search, customer=customer, after=after))
-        found += page.found
+        page = ask(partial(_search, table=table, customer=customer, after=after))
+        yield from page.found
         if page.upto is None:
-            return list(dict.fromkeys([*found, *named]))
+            return
         after = page.upto
 
 
@@ -147,13 +155,17 @@ class _Searched:
     upto: str | None
 
 
-def _search(session: Session, customer: str, after: str) -> _Searched:
-    page = (
-        select(Invoice.id, Invoice.customer).where(Invoice.id > after).order_by(Invoice.id).limit(SEARCHED).subquery()
-    )
+def _search(session: Session, table: type[Invoice | Capture], customer: str, after: str) -> _Searched:
+    page = select(table.id, table.customer).where(table.id > after).order_by(table.id).limit(SEARCHED).subquery()
     its = func.array_agg(page.c.id).filter(page.c.customer == customer)
     found, upto = session.execute(select(its, func.max(page.c.id))).one()
     return _Searched(sorted(found or ()), upto)
+
+
+def _invoiced(session: Session, customer: str) -> list[str]:
+    """The captures that are, or were to be, on invoices of this customer."""
+    of_it = select(InvoicedCapture.capture_id).where(InvoicedCapture.customer == customer)
+    return list(session.scalars(of_it.order_by(InvoicedCapture.capture_id)))
 
 
 def _held_by(session: Session, customer: str) -> str | None:

@@ -14,6 +14,9 @@ AT_STRIPE = "https://docs.stripe.com/privacy/redaction"
 """Read on 2026-11-29. A transaction can be redacted 90 days after it."""
 
 
+BY_NAME_ONLY = "voids, and captures whose payment has no customer, that took nothing, or from before migration 0069"
+
+
 def add_to(app: typer.Typer) -> None:
     erase = typer.Typer(
         no_args_is_help=True, help="Erase what is personal of a customer; amounts and evidence stay valid."
@@ -35,10 +38,11 @@ def customer(
 ) -> None:
     """Erase the texts about one customer in Postgres, and say what is left to do elsewhere.
 
-    It erases the descriptions of the customer's invoices, the bodies of the calls that sent them, and what operators
-    and the application wrote in words: reasons, and names of who asked. It finds invoices by the customer; name
-    captures and voids with --also, because they name no customer here. Amounts, ids, states, keys and times stay, and
-    so do the archive and its verification: none of what is erased was ever archived.
+    It erases the descriptions of the customer's invoices, the texts and metadata of captures, the bodies of the calls
+    that sent them, and what operators and the application wrote in words: reasons, and names of who asked. It finds
+    invoices by the customer, and captures that took money of the customer, as Stripe named it, or are invoiced to it.
+    Name other captures and voids with --also, because they name no customer here. Amounts, ids, states, keys and times
+    stay, and so do the archive and its verification: none of what is erased was ever archived.
 
     It refuses while an operation of the customer is not over, or was over less than a day ago, and while a legal hold
     names the customer. It cannot be undone. The reason is kept: write the number of the request, and no name.
@@ -84,5 +88,6 @@ def _show(customer: str, found: "Erased", dry_run: bool, as_json: bool) -> None:
     print_line(f"{customer}: {counted(found.operations, 'operation')}; {what}")
     for entity_id in found.not_over:
         print_line(f"not over for a day: {entity_id}; `billing explain {entity_id}` says what it waits for")
+    print_line(f"not found by a customer: {BY_NAME_ONLY}; name them with --also")
     print_line(f"still to do at Stripe: redact {customer} there, at the earliest 90 days after a payment: {AT_STRIPE}")
     print_line("still to do elsewhere: your application, backups, logs that you keep: docs/finance/privacy.md")

@@ -27,7 +27,7 @@ from billing import audit, database, erasure
 from billing.erasure import Erased
 from billing.errors import InvalidRequest, RequestReused, UnknownEntity
 from billing.operations import OPERATIONS
-from billing.tables.entities import Invoice, InvoiceLine
+from billing.tables.entities import Capture, Invoice, InvoiceLine
 from jobs.road import quarantine
 
 PERSONAL = [billing.Line(f"{NAME}, {STREET}", billing.Money(4500, "EUR")), billing.Line(MAIL, billing.Money(1, "EUR"))]
@@ -192,6 +192,54 @@ def test_memo_footer_and_custom_fields_are_erased_with_the_call_that_sent_them(s
     row = service.row(Invoice, invoice)
     assert (row.terms, row.final_minor) == ({"discounts": ["co_1"], "computed": True}, 90)
     assert not erased(service, customer).anything
+
+
+def with_texts(service: Service, **payment: Any) -> str:
+    """A capture that took money: its metadata names a person, and so does an operator's reason."""
+    terms = billing.CaptureTerms(statement_descriptor_suffix="FOR ANNA", metadata={"buyer": NAME})
+    capture = service.ask_for_capture(service.intents(**payment)[0], terms=terms)
+    service.plan()
+    service.execute("UPDATE billing.work SET state = 'quarantined' WHERE entity_id = :id", id=capture)
+    with database.transaction(service.engines["operator"]) as session:
+        quarantine.replay(session, service.work(capture).id, actor="anna", reason=f"{NAME} waits")
+    assert service.settle(capture) == ["captured"]
+    return capture
+
+
+def test_captures_are_found_by_the_customer_whom_stripe_names_or_whose_invoice_they_are_on(archive: Archive) -> None:
+    """And what is written of them is in no archive, before and after."""
+    service = archive.service
+    customer, other = service.customer(), service.customer()
+    paid, invoiced, others = with_texts(service, customer=customer), with_texts(service), with_texts(service)
+    invoice = service.ask_for_invoice_of_capture(invoiced, customer)
+    assert service.settle(invoice) == ["paid"]
+    service.plan()
+    happened_long_ago(service)
+    archive.archive_all()
+    assert found(everything(archive)) == []
+    assert sorted(erasure.operations_of(asking(service), customer)) == sorted([paid, invoiced, invoice])
+    assert erasure.operations_of(asking(service), other) == []
+    done = erased(service, customer)
+    # Each capture's texts, the text of its line on the invoice, and what was written of the one that is to be invoiced.
+    assert (done.operations, done.descriptions, done.bodies, done.facts) == (3, 4, 3, 2)
+    for capture in (paid, invoiced):
+        row = service.row(Capture, capture)
+        assert (row.statement_descriptor_suffix, row.callers_metadata) == (None, None)
+        assert (row.state, row.amount_minor, row.charge is not None) == ("captured", 1999, True)
+    # A guest's names nobody here, so it is named by whoever knows whose it is.
+    assert service.row(Capture, others).callers_metadata == {"buyer": NAME}
+    assert erased(service, customer, others).descriptions == 1
+    assert found(dumped(service)) == []
+    assert not erased(service, customer, others).anything
+    assert verify(archive).findings == []
+
+
+def test_a_young_capture_of_the_customer_stands_in_the_way(service: Service) -> None:
+    customer = service.customer()
+    capture = with_texts(service, customer=customer)
+    with pytest.raises(InvalidRequest, match=f"not over for a day: {capture}"):
+        erased(service, customer)
+    assert service.row(Capture, capture).callers_metadata == {"buyer": NAME}
 
 
 def test_nothing_is_erased_while_something_of_the_customer_is_not_over(service: Service) -> None:
