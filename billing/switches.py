@@ -13,12 +13,13 @@ from billing import database, ids, row_io, statements
 from billing.errors import InvalidText, StillRestored, UnknownEntity
 from billing.facts import new_fact
 from billing.gateway import NotSent
+from billing.operation_rows import STOPPABLE
 from billing.scopes import EVERYTHING, account_of, known_scope
 from billing.states import RecordState, SwitchState, set_state
 from billing.tables.entities import Switch
 from billing.texts import plain_text
 
-SQL = statements.beside(__file__)
+SQL = statements.beside(__file__, stoppable=STOPPABLE)
 
 EXPIRED = "expired"
 """The reason with which the service records that a switch is released because its time is over."""

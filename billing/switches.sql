@@ -35,19 +35,12 @@ SELECT id FROM billing.work
 SELECT r.operation_id, r.step
   FROM billing.idempotency_records AS r
   JOIN billing.work AS w ON w.id = r.work_id
-  JOIN (SELECT 'captures' AS kind, id, account, currency FROM billing.captures
-        UNION ALL SELECT 'voids', id, account, currency FROM billing.voids
-        UNION ALL SELECT 'refunds', id, account, currency FROM billing.refunds
-        UNION ALL SELECT 'emails', id, account, NULL FROM billing.emails
-        UNION ALL SELECT 'documents', id, account, NULL FROM billing.documents
-        UNION ALL SELECT 'invoices', id, account, currency FROM billing.invoice_actions
-        UNION ALL SELECT 'invoices', id, account, currency FROM billing.credit_notes
-        UNION ALL SELECT 'invoices', id, account, currency FROM billing.invoices) AS o ON o.id = r.operation_id
+  JOIN :stoppable AS o ON o.id = r.operation_id
  WHERE r.concluded_at IS NULL AND r.state IN ('planned', 'in_doubt') AND r.last_reported_at >= :since
-   AND :scope IN ('everything', o.kind, 'contract:' || w.contract, 'queue:' || w.queue,
-                  'account:' || coalesce(o.account, 'own'), 'currency:' || o.currency)
+   AND :scope IN ('everything', o.scope, 'contract:' || w.contract, 'queue:' || w.queue,
+                  'account:' || o.account, 'currency:' || o.currency)
    AND EXISTS (SELECT FROM billing.facts AS f
-                WHERE f.entity_type IN ('capture', 'void', 'refund', 'invoice', 'invoice_action', 'credit_note', 'email', 'document') AND f.entity_id = r.operation_id
+                WHERE f.entity_type = o.kind AND f.entity_id = o.id
                   AND f.happened_at >= :since AND f.payload ->> 'why' = :why)
  ORDER BY r.id LIMIT :most;
 
@@ -59,17 +52,9 @@ SELECT state, of_state, operation_id, step, lease_until
                row_number() OVER (PARTITION BY r.state ORDER BY r.lease_until, r.id) AS place
           FROM billing.idempotency_records AS r
           JOIN billing.work AS w ON w.id = r.work_id
-          JOIN (SELECT 'captures' AS kind, id, coalesce(account, 'own') AS account, currency FROM billing.captures
-                UNION ALL SELECT 'voids', id, coalesce(account, 'own'), currency FROM billing.voids
-                UNION ALL SELECT 'refunds', id, coalesce(account, 'own'), currency FROM billing.refunds
-                UNION ALL SELECT 'invoices', id, coalesce(account, 'own'), currency FROM billing.invoices
-                UNION ALL SELECT 'invoices', id, coalesce(account, 'own'), currency FROM billing.invoice_actions
-                UNION ALL SELECT 'invoices', id, coalesce(account, 'own'), currency FROM billing.credit_notes
-                UNION ALL SELECT 'emails', id, coalesce(account, 'own'), NULL FROM billing.emails
-                UNION ALL SELECT 'documents', id, coalesce(account, 'own'), NULL FROM billing.documents
-                UNION ALL SELECT 'schedules', id, NULL, NULL FROM billing.scheduled_runs) AS o ON o.id = r.operation_id
+          JOIN :stoppable AS o ON o.id = r.operation_id
          WHERE r.concluded_at IS NULL AND r.method <> 'GET' AND r.state IN ('sent', 'in_doubt')
-           AND :scope IN ('everything', o.kind, 'contract:' || w.contract, 'queue:' || w.queue,
+           AND :scope IN ('everything', o.scope, 'contract:' || w.contract, 'queue:' || w.queue,
                           'account:' || o.account, 'currency:' || o.currency)) AS open
  WHERE place <= CASE state WHEN 'sent' THEN CAST(:most AS bigint) ELSE 1 END
  ORDER BY state, place;
@@ -82,17 +67,8 @@ SELECT s.scope, o.currency, count(*) AS operations, sum(o.minor) AS minor
         UNION ALL
         SELECT entity_id, contract, queue FROM billing.work
          WHERE state = 'waiting' AND due_at IS NOT NULL AND NOT :only_held) AS w
-  JOIN (SELECT 'captures' AS kind, id, coalesce(account, 'own') AS account, currency, amount_minor AS minor
-          FROM billing.captures
-        UNION ALL SELECT 'voids', id, coalesce(account, 'own'), currency, held_minor FROM billing.voids
-        UNION ALL SELECT 'refunds', id, coalesce(account, 'own'), currency, amount_minor FROM billing.refunds
-        UNION ALL SELECT 'invoices', id, coalesce(account, 'own'), currency, coalesce(reckoned_minor, total_minor) FROM billing.invoices
-        UNION ALL SELECT 'invoices', id, coalesce(account, 'own'), currency, amount_minor FROM billing.invoice_actions
-        UNION ALL SELECT 'invoices', id, coalesce(account, 'own'), currency, amount_minor FROM billing.credit_notes
-        UNION ALL SELECT 'emails', id, coalesce(account, 'own'), NULL, NULL FROM billing.emails
-        UNION ALL SELECT 'documents', id, coalesce(account, 'own'), NULL, NULL FROM billing.documents
-        UNION ALL SELECT 'schedules', id, NULL, NULL, NULL FROM billing.scheduled_runs) AS o ON o.id = w.entity_id
- CROSS JOIN LATERAL unnest(ARRAY['everything', o.kind, 'contract:' || w.contract, 'queue:' || w.queue,
+  JOIN :stoppable AS o ON o.id = w.entity_id
+ CROSS JOIN LATERAL unnest(ARRAY['everything', o.scope, 'contract:' || w.contract, 'queue:' || w.queue,
                                  'account:' || o.account, 'currency:' || o.currency]) AS s (scope)
  WHERE s.scope = ANY (:scopes)
    -- What only observes holds no money back.

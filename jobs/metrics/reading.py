@@ -14,13 +14,15 @@ from sqlalchemy import Engine
 
 from archive.policy.retention import CLASSES
 from billing import database, statements
+from billing.operation_rows import ABOUT_MONEY
 from billing.states import WorkState
+from billing.tables.facts import RETENTION_CLASS
 from jobs.config import queues
 from jobs.road.verdicts import Failure, classify
 
 log = structlog.get_logger()
 
-SQL = statements.beside(__file__)
+SQL = statements.beside(__file__, about_money=ABOUT_MONEY, class_of_fact=RETENTION_CLASS)
 EVERY_S = 10.0
 """However many scrape, and however often, nothing is read more often."""
 LIMIT_S = 1.0

@@ -47,12 +47,7 @@ SELECT split_part(d.operation_id, '_', 1) AS operation, coalesce(o.currency, 'no
        count(*) AS operations, coalesce(sum(o.minor), 0) AS minor,
        coalesce(extract(epoch FROM clock_timestamp() - min(d.since)), 0) AS oldest_s
   FROM doubtful AS d
-  LEFT JOIN (SELECT id, currency, amount_minor AS minor FROM billing.captures
-             UNION ALL SELECT id, currency, held_minor FROM billing.voids
-             UNION ALL SELECT id, currency, amount_minor FROM billing.refunds
-             UNION ALL SELECT id, currency, amount_minor FROM billing.invoice_actions
-             UNION ALL SELECT id, currency, amount_minor FROM billing.credit_notes
-             UNION ALL SELECT id, currency, coalesce(reckoned_minor, total_minor) FROM billing.invoices) AS o ON o.id = d.operation_id
+  LEFT JOIN :about_money AS o ON o.id = d.operation_id
  GROUP BY 1, 2;
 
 -- name: undecided
@@ -62,12 +57,7 @@ SELECT queue, count(*) AS calls
 -- name: stopped_money
 SELECT split_part(w.entity_id, '_', 1) AS operation, w.state, o.currency, sum(o.minor) AS minor
   FROM billing.work AS w
-  JOIN (SELECT id, currency, amount_minor AS minor FROM billing.captures
-        UNION ALL SELECT id, currency, held_minor FROM billing.voids
-        UNION ALL SELECT id, currency, amount_minor FROM billing.refunds
-        UNION ALL SELECT id, currency, amount_minor FROM billing.invoice_actions
-        UNION ALL SELECT id, currency, amount_minor FROM billing.credit_notes
-        UNION ALL SELECT id, currency, coalesce(reckoned_minor, total_minor) FROM billing.invoices) AS o ON o.id = w.entity_id
+  JOIN :about_money AS o ON o.id = w.entity_id
  WHERE w.state IN ('held', 'parked', 'quarantined')
    -- What only observes stops no money, and would count it twice.
    AND NOT starts_with(w.contract, 'observe_')
@@ -124,12 +114,7 @@ SELECT c.name AS retention_class, waiting.facts, waiting.oldest_s
                                  - min(happened_at) FILTER (WHERE isfinite(happened_at))), 0) AS oldest_s
                   FROM (SELECT happened_at FROM billing.facts
                          WHERE batch_no IS NULL AND planned_version IS NOT NULL
-                           AND CASE
-    WHEN split_part(topic, '.', 2) = ANY (ARRAY['attempted', 'attempt_lapsed', 'looked', 'late_answer']) THEN 'attempt'
-    WHEN entity_type = ANY (ARRAY['capture', 'void', 'refund']) THEN 'capture'
-    WHEN entity_type = ANY (ARRAY['invoice', 'invoice_action', 'credit_note', 'document']) THEN 'invoice'
-    ELSE 'admin'
-END = c.name
+                           AND :class_of_fact = c.name
                          ORDER BY id LIMIT :most) AS oldest) AS waiting;
 
 -- name: set_aside

@@ -29,12 +29,12 @@ from billing import statements
 from billing.operations import OPERATIONS
 from billing.states import BatchState
 from billing.tables.entities import Entity, Requested, Switch
-from billing.tables.facts import ArchiveBatch
+from billing.tables.facts import RETENTION_CLASS, ArchiveBatch
 from jobs.recovery import retold
 from jobs.recovery.repeats import Repeats
 from jobs.road.contracts import CONTRACTS_VERSION
 
-SQL = statements.beside(__file__)
+SQL = statements.beside(__file__, class_of_fact=RETENTION_CLASS)
 
 Told: TypeAlias = Mapping[str, Any]
 """A row of an archived batch, by the columns of `archive.format.records.SCHEMA`; `payload` is read."""

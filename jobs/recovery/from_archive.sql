@@ -9,13 +9,7 @@ UPDATE billing.facts AS f SET batch_no = NULL, archive_seq = NULL
  WHERE b.class = :retention_class AND b.number = :number AND b.state = 'claimed'
    AND f.batch_no = b.number AND f.id BETWEEN b.first_fact AND b.last_fact
    AND f.archive_seq BETWEEN b.first_seq AND b.last_seq
-   AND b.class =
-CASE
-    WHEN split_part(f.topic, '.', 2) = ANY (ARRAY['attempted', 'attempt_lapsed', 'looked', 'late_answer']) THEN 'attempt'
-    WHEN f.entity_type = ANY (ARRAY['capture', 'void', 'refund']) THEN 'capture'
-    WHEN f.entity_type = ANY (ARRAY['invoice', 'invoice_action', 'credit_note', 'document']) THEN 'invoice'
-    ELSE 'admin'
-END;
+   AND b.class = :class_of_fact;
 
 -- name: unclaim
 DELETE FROM billing.archive_batches WHERE class = :retention_class AND number = :number AND state = 'claimed';

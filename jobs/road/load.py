@@ -14,13 +14,14 @@ from sqlalchemy.orm import Session
 
 from billing import database, statements
 from billing.admission import STALE, room_of
+from billing.operation_rows import REQUESTED
 from jobs import logs
 from jobs.config.queues import QUEUES, Queue
 from jobs.road.contracts import contracts, may_wait, starters
 
 log = structlog.get_logger()
 
-SQL = statements.beside(__file__)
+SQL = statements.beside(__file__, requested=REQUESTED)
 
 WINDOW_S = 10.0
 """What was started in this time is counted, to know how fast the queue is."""

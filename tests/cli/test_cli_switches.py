@@ -96,7 +96,7 @@ def test_a_pull_waits_for_a_worker_that_is_preparing_work_of_an_older_relay(serv
 
 
 def test_the_statement_counts_every_operation_in_the_scopes_that_python_gives_it(service: Service) -> None:
-    """They are written twice: in billing/scopes.py and in billing/switches.sql. A new kind is added to both."""
+    """Scopes are written twice: in billing/scopes.py and in billing/switches.sql. A new kind of them is in both."""
     asked = [capture(service), capture(service, "EUR"), service.ask_for_invoice(), service.ask_for_void()]
     asked.append(service.ask_for_refund(service.captured_one()))
     sent = service.ask_for_invoice()
@@ -107,9 +107,11 @@ def test_the_statement_counts_every_operation_in_the_scopes_that_python_gives_it
     with database.transaction(service.engines["operator"]) as session:
         asked.append(ticks.ask_for(session, SCHEDULES[0], actor="anna").id)
     service.execute("UPDATE billing.captures SET account = 'acct_1' WHERE id = :id", id=asked[1])
+    reckoned = "reckoned_minor = 4400, subtotal_minor = 5000, discount_minor = 1000, tax_minor = 400"
+    service.execute(f"UPDATE billing.invoices SET {reckoned} WHERE id = :id", id=asked[2])
     service.plan()
     counted = {each.table for each in OPERATIONS.values() if each.scope is not None}
-    assert counted == {operation_of(each).table for each in asked}, "billing/switches.sql must count the new kind"
+    assert counted == {operation_of(each).table for each in asked}, "a new kind is asked for here, too"
     for each in asked:
         work, row = service.work(each), service.row(operation_of(each).table, each)
         currency = getattr(row, "currency", None)
@@ -119,6 +121,9 @@ def test_the_statement_counts_every_operation_in_the_scopes_that_python_gives_it
         with database.transaction(service.engines["operator"]) as session:
             found = switches.stopped(session, every)
         assert sorted(scope for scope, stopped in found.items() if stopped.operations) == mine
+        amount = operation_of(each).amount
+        minor = {currency: getattr(row, amount)} if amount is not None and currency is not None else {}
+        assert all(found[scope].minor == minor for scope in mine)
 
 
 def test_a_receipt_adds_up_the_money_of_each_currency(run: Run, service: Service) -> None:

@@ -14,11 +14,12 @@ import billing
 from billing import database, switches
 from billing.calls import Call, Report
 from billing.gateway import Answer, Budget, Gateway, Request, boot_clock
+from billing.schedules import SCHEDULES
 from billing.states import RecordState, WorkState
 from billing.timing import PRODUCTION
 from jobs.limits.bucket import FAILURES
 from jobs.limits.pace import Unlimited
-from jobs.road import housekeeping
+from jobs.road import housekeeping, ticks
 from jobs.road.crew import Crew
 from jobs.road.runner import Runner
 from jobs.road.shift import Control, Shift
@@ -158,6 +159,18 @@ def test_a_receipt_lists_what_a_worker_takes_back_while_it_waits(
     assert receipt["taken_back"] == [{"operation_id": captures[0], "step": "capture"}]
     assert [call["operation_id"] for call in receipt["unanswered"]] == captures[1:]
     assert receipt["stopped"] == {"operations": 1, "minor": {"USD": 1999}}
+
+
+def test_the_run_of_a_schedule_that_was_taken_back_is_told_too(service: Service) -> None:
+    with database.transaction(service.engines["operator"]) as session:
+        since, run = database.now(session), ticks.ask_for(session, SCHEDULES[0], actor="anna").id
+    service.plan()
+    call = service.prepared("maintenance")[run]
+    service.pull("schedules")
+    service.report(call, switches.TAKEN_BACK)
+    with database.transaction(service.engines["operator"]) as session:
+        assert switches.taken_back(session, "schedules", since) == [(run, "run")]
+        assert switches.taken_back(session, "captures", since) == []
 
 
 class _Noting:

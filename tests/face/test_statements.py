@@ -116,6 +116,13 @@ def test_a_parameter_is_written_for_the_driver_and_a_comment_is_left_out(tmp_pat
     }
 
 
+def test_a_fragment_stands_in_a_statement_as_a_parameter_does(tmp_path: Path):
+    (tmp_path / "room.sql").write_text("-- name: first\nSELECT :x FROM :rows AS r WHERE r.rows = :rows_most;\n")
+    assert statements.beside(str(tmp_path / "room.py"), rows="(SELECT 1)") == {
+        "first": "SELECT %(x)s FROM (SELECT 1) AS r WHERE r.rows = %(rows_most)s"
+    }
+
+
 def plain(sql: str) -> str:
     """With one space for each gap."""
     return " ".join(sql.split())

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, Text, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ColumnElement, ForeignKey, Index, String, Text, UniqueConstraint, func, text
+from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import Mapped, mapped_column
 
 from billing import states
@@ -89,10 +90,15 @@ class Invoice(Requested):
     reduced_minor: Mapped[int] = mapped_column(server_default=text("0"))
     credited_minor: Mapped[int] = mapped_column(server_default=text("0"))
 
-    @property
+    @hybrid_property
     def final_minor(self) -> int:
         """What the customer owes, as far as it is known."""
         return self.total_minor if self.reckoned_minor is None else self.reckoned_minor
+
+    @final_minor.inplace.expression
+    @classmethod
+    def _final_minor_in_sql(cls) -> ColumnElement[int]:
+        return func.coalesce(cls.reckoned_minor, cls.total_minor)
 
 
 class InvoiceLine(Table):
