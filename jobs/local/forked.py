@@ -20,13 +20,15 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from functools import cache
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 from jobs.local.supervisor import Child
-from jobs.process import leash
+from jobs.process.leash import end_with
 
 ROOMS = ("jobs.cli.opening", "jobs.cli.complaints", "jobs.checkup", "jobs.process.service", "jobs.process.archiving")
 """They import what commands need. Not RQ, which a worker imports when it has chosen its prefix (jobs/rq/workers.py)."""
@@ -112,38 +114,59 @@ def begin() -> socket.socket:
 def _serve(asking: socket.socket) -> None:
     """Return in every process that is to be a command; the one that serves ends in here.
 
-    Each has a parent of its own, which waits for it alone and says how it ended.
+    It waits for all of them, and says how each ended.
     """
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for these parents
-    forks = os.getpid()
+    wakes, woken = socket.socketpair()
+    for end in (wakes, woken):
+        end.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(woken.fileno())
+    forks, running = os.getpid(), dict[int, int]()
     while True:
+        ready, _, _ = select.select([asking, wakes], [], [])
+        if wakes in ready:
+            wakes.recv(1 << 10)
+            _tell_ends(running)
+        if asking not in ready:
+            continue
         message, files, _, _ = socket.recv_fds(asking, 1 << 20, 3)
         if not message:
             sys.exit()
-        if os.fork() == 0:
-            asking.close()
-            break
+        status, output, error = files
+        if command := os.fork():
+            running[command] = status
+            os.close(output)
+            os.close(error)
+            continue
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for file in (asking.detach(), wakes.detach(), woken.detach(), *running.values()):
+            os.close(file)
+        if end_with(forks):
+            os._exit(1)
+        # Whoever knows it may signal to all of its group.
+        os.setsid()
+        os.write(status, str(os.getpid()).encode())
+        os.dup2(output, 1)
+        os.dup2(error, 2)
         for file in files:
             os.close(file)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    if leash.end_with(forks):
-        os._exit(1)
-    status, output, error = files
-    waits = os.getpid()
-    if command := os.fork():
-        _, ended = os.waitpid(command, 0)
-        os.write(status, str(os.waitstatus_to_exitcode(ended)).encode())
-        os._exit(0)
-    if leash.end_with(waits):
-        os._exit(1)
-    # Whoever knows it may signal to all of its group.
-    os.setsid()
-    os.write(status, str(os.getpid()).encode())
-    os.dup2(output, 1)
-    os.dup2(error, 2)
-    for file in files:
-        os.close(file)
-    _become(**json.loads(message))
+        return _become(**json.loads(message))
+
+
+def _tell_ends(running: dict[int, int]) -> None:
+    """Say of each that has ended how it did, to whom asked for it; `running` has where, by its number."""
+    while running:
+        ended, how = os.waitpid(-1, os.WNOHANG)
+        if not ended:
+            return
+        status = running.pop(ended)
+        try:
+            os.write(status, str(os.waitstatus_to_exitcode(how)).encode())
+        except BrokenPipeError:
+            pass  # who asked for it has gone
+        finally:
+            os.close(status)
 
 
 def _become(words: list[str], environment: dict[str, str], directory: str) -> None:
@@ -157,14 +180,43 @@ def _become(words: list[str], environment: dict[str, str], directory: str) -> No
         sys.stdout.reconfigure(line_buffering=True)
 
 
+def _run(program: Callable[[], object]) -> NoReturn:
+    """Run it, and end as Python ends a program, but for the last thing that it does: to take apart all that was
+    imported would copy the memory that is shared with the process that forks, which costs five times the rest of a
+    short command."""
+    status, interrupted = 0, False
+    try:
+        program()
+    except SystemExit as ended:
+        if ended.code is None or isinstance(ended.code, int):
+            status = ended.code or 0
+        else:
+            print(ended.code, file=sys.stderr)
+            status = 1
+    except BaseException as error:  # noqa: BLE001 - it ends the process, and is shown as Python shows it
+        sys.excepthook(type(error), error, error.__traceback__)
+        status, interrupted = 1, isinstance(error, KeyboardInterrupt)
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        status = 120
+    if interrupted:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit(status & 0xFF)
+
+
 if __name__ == "__main__":
     # By their names: commands lie on a floor above this one, and nothing of them is used in here.
     for room in ROOMS:
         import_module(room)
+    commands = import_module("jobs.cli")
+    commands.whole()
     # What is there now is never garbage, and is not copied by a collector that looks at it.
     gc.freeze()
     _serve(socket.socket(fileno=int(sys.argv[1])))
-    if sys.argv[0] != "billing":
-        runpy.run_path(sys.argv[0], run_name="__main__")
-        sys.exit()
-    import_module("jobs.cli").main()
+    program = sys.argv[0]
+    _run(commands.main if program == "billing" else partial(runpy.run_path, program, run_name="__main__"))

@@ -24,6 +24,21 @@ NOWHERE = {
 TESTS = Path(__file__).parents[1]
 
 
+ENDINGS = {
+    "at its end": "",
+    "with a status": "sys.exit(7)",
+    "with a status that is too large": "sys.exit(256 + 3)",
+    "with a message": "sys.exit('it is full')",
+    "with an error": "print('not flushed', end=''); raise ValueError('no such thing')",
+    "interrupted": "raise KeyboardInterrupt",
+    "with its threads": "threading.Thread(target=lambda: (time.sleep(0.1), print('a thread'))).start()",
+    "with an idle pool": "concurrent.futures.ThreadPoolExecutor().submit(print, 'a pool')",
+    "with what it has registered": "atexit.register(print, 'first'); atexit.register(print, 'second')",
+    "with nowhere to write to": "os.dup2(os.open('/dev/full', os.O_WRONLY), 1); print('lost', end='')",
+    "by a signal": "os.kill(os.getpid(), signal.SIGKILL)",
+}
+
+
 @pytest.fixture
 def waiting(tmp_path: Path) -> Iterator[Forked]:
     with (tmp_path / "output").open("wb") as output:
@@ -52,6 +67,26 @@ def test_another_program_than_the_command_is_given_its_arguments_and_its_directo
     with shown.open("wb") as output:
         assert Forked(["a", "b c"], os.environ, output.fileno(), directory=tmp_path, program=program).wait(60) == 7
     assert shown.read_text() == f"__main__ ['a', 'b c'] {tmp_path}\n"
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_it_ends_as_the_same_program_that_is_started(tmp_path: Path, ending: str) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(f"import atexit, concurrent.futures, os, signal, sys, threading, time\n{ENDINGS[ending]}\n")
+    started = subprocess.run([sys.executable, program], capture_output=True, text=True, check=False)
+    with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
+        status = Forked([], os.environ, out.fileno(), err.fileno(), program=program).wait(60)
+    assert (status, (tmp_path / "out").read_text()) == (started.returncode, started.stdout)
+    last = [(text.splitlines() or [""])[-1] for text in (started.stderr, (tmp_path / "err").read_text())]
+    assert last[0] == last[1], "the same complaint, if any"
+
+
+def test_each_of_many_that_run_at_once_is_told_how_it_ended_itself(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("import sys; sys.exit(int(sys.argv[1]))")
+    with (tmp_path / "output").open("wb") as output:
+        many = [Forked([str(number)], os.environ, output.fileno(), program=program) for number in range(20)]
+    assert [each.wait(60) for each in reversed(many)] == [*reversed(range(20))]
 
 
 def test_a_signal_ends_it_and_how_it_ended_is_known(waiting: Forked) -> None:
