@@ -15,10 +15,10 @@ from sqlalchemy import Select, exists, literal, select
 from sqlalchemy.orm import Session
 
 from billing import ids, request_ids, row_io, shapes
+from billing.call_settings import CallSettings
 from billing.document_steps import STORE, document_of
 from billing.errors import InvalidRequest, UnknownEntity
 from billing.facts import new_fact
-from billing.records import CallSettings
 from billing.registration import Afterwards, BusinessMetric, Contract, Operation, Retry
 from billing.states import DocumentState, InvoiceState, set_state
 from billing.steps import LoadedOperation, Step

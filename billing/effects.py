@@ -14,6 +14,7 @@ from functools import partial
 
 from billing import observing
 from billing.answers import Kind, Reading, read_answer
+from billing.call_settings import CallSettings
 from billing.calls import Call, Report, Result, Standing
 from billing.gateway import Answer, Budget, Gateway, Request, Response, boot_clock
 from billing.idempotency import (
@@ -32,7 +33,6 @@ from billing.idempotency import (
 from billing.learned import EFFECT_IS_OURS, Learned
 from billing.provider_ids import IdKind, NoSuchShape, is_id
 from billing.records import (
-    CallSettings,
     conclude,
     learn_from_answer,
     learn_from_look,

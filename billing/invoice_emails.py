@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from billing.begun_emails import begun, standing
+from billing.call_settings import CallSettings
 from billing.invoice_row import invoice_of, money_of, move
 from billing.invoice_terms import is_sent
-from billing.records import CallSettings
 from billing.states import InvoiceState
 from billing.steps import LoadedOperation
 from billing.tables.entities import Entity, Invoice

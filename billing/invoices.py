@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from billing import documents, invoice_emails, invoice_terms, observing, paid_already, row_io, statements
+from billing.call_settings import CallSettings
 from billing.duplicate_drafts import duplicates_step, step_named
 from billing.errors import InvalidRequest
 from billing.facts import new_fact
@@ -24,7 +25,6 @@ from billing.invoice_requests import FOR_NEWER_WORKERS
 from billing.invoice_row import differ, lines_of, refuse
 from billing.money import money_problem
 from billing.provider_ids import IdKind, NoSuchShape, is_id
-from billing.records import CallSettings
 from billing.registration import Afterwards, BusinessMetric, Compensation, Contract, Operation, Retry
 from billing.states import InvoiceState, set_state
 from billing.steps import LoadedOperation, Step

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Callable
 
+from billing.call_settings import CallSettings
 from billing.errors import BillingError
 from billing.gateway import Answer, Budget, Gateway, Request, Response, boot_clock
-from billing.records import CallSettings
 from billing.steps import Reader
 
 PAGE_S = 30.0

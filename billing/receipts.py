@@ -15,9 +15,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from billing.begun_emails import begun, standing
+from billing.call_settings import CallSettings
 from billing.facts import OWN, new_fact
 from billing.provider_ids import IdKind, is_id
-from billing.records import CallSettings
 from billing.steps import Json, LoadedOperation
 from billing.tables.entities import Capture, Entity, Invoice, Refund
 from billing.tables.facts import Fact

@@ -1,11 +1,10 @@
 """The life of one record: planned, sent, and in the end answered or disproved. One function for each event."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 
 from billing import ids
 from billing.answers import Kind, Reading
+from billing.call_settings import CallSettings
 from billing.facts import new_fact
 from billing.gateway import Answer, Request, Response
 from billing.idempotency import key_for, look_backoff
@@ -19,25 +18,6 @@ ABSENT, DISCARDED, RULED_OUT = "absent", "discarded", "ruled_out"
 """How a record was concluded whose key had no effect: a look proved it; an operator ended its work before anything was
 sent with it; or an operator ruled out that it did anything, because no look could prove that. The last two are also the
 reasons of an operation that is refused so."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallSettings:
-    """The name, mode and timing with which this process calls the provider."""
-
-    service: str
-    environment: str
-    livemode: bool
-    api_version: str
-    timing: Timing
-    own_account: str | None = None
-    """The provider's id of our own account: a key of another one gets 404 for everything that is ours."""
-    mails_invoices: Callable[[str | None], bool] = lambda _account: False
-    """Whether this service e-mails the invoices of this account, and not Stripe (`billing.invoice_emails`)."""
-    mails_receipts: Callable[[str | None], bool] = lambda _account: False
-    """Whether this service sends receipts for captures and refunds of this account (`billing.receipts`)."""
-    keeps_documents: bool = False
-    """Whether the documents of invoices are kept (`billing.documents`)."""
 
 
 def plan(loaded: LoadedOperation, step: Step, call_settings: CallSettings) -> Record:

@@ -15,8 +15,8 @@ from typing import Any
 
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from billing.call_settings import CallSettings
 from billing.facts import NOTICED
-from billing.records import CallSettings
 from billing.steps import LoadedOperation, Step
 from billing.tables.entities import Entity
 from billing.tables.facts import Fact

@@ -19,10 +19,10 @@ from sqlalchemy.engine import make_url
 
 import billing
 from billing import database, effects, ids, observing, row_io, switches
+from billing.call_settings import CallSettings
 from billing.calls import Call, Report
 from billing.gateway import Answer, Budget, Gateway, Request, Response, boot_clock
 from billing.operations import operation_of
-from billing.records import CallSettings
 from billing.schedules import SCHEDULES
 from billing.states import RunState
 from billing.steps import LookResult, Reader

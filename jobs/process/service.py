@@ -15,8 +15,8 @@ from redis.exceptions import RedisError
 from sqlalchemy import select
 
 from billing import database
+from billing.call_settings import CallSettings
 from billing.gateway import KEEP, Budget, Gateway, KeyUnavailable, Request, Response, boot_clock
-from billing.records import CallSettings
 from billing.stripe_gateway import API_VERSION, StripeGateway
 from billing.tables.schema import Installation
 from jobs.config import queues

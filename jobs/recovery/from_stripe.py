@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from billing import database, ids, row_io, statements, store
 from billing.accounts import accounts
+from billing.call_settings import CallSettings
 from billing.calls import Result, Standing
 from billing.database import Transact
 from billing.gateway import Gateway
@@ -25,7 +26,7 @@ from billing.learned import EFFECT_IS_OURS, Learned
 from billing.operations import by_id, operation_of
 from billing.own_events import key_of
 from billing.reading import NotRead, patient_readers
-from billing.records import CallSettings, conclude, plan
+from billing.records import conclude, plan
 from billing.registration import Operation
 from billing.states import RecordState
 from billing.steps import Json, LoadedOperation, LookResult, Step, Unread

@@ -19,12 +19,12 @@ import structlog
 from sqlalchemy.orm import Session
 
 from billing import database, effects, row_io, store, switches
+from billing.call_settings import CallSettings
 from billing.calls import Call, Report
 from billing.effects import Context
 from billing.gateway import Budget, Gateway, NoAnswer
 from billing.learned import Learned
 from billing.operations import operation_of
-from billing.records import CallSettings
 from billing.registration import Operation
 from billing.scopes import Place, scopes_of
 from billing.states import WorkState

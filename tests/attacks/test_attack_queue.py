@@ -17,10 +17,10 @@ from worker import KILLED, fork_worker, reap
 
 import billing
 from billing import database, store
+from billing.call_settings import CallSettings
 from billing.calls import Call, Report
 from billing.gateway import NoAnswer
 from billing.operations import OPERATIONS
-from billing.records import CallSettings
 from billing.states import WorkState
 from jobs.road import planning, work_queue
 from jobs.road.piece import Piece

@@ -10,11 +10,11 @@ from test_request_capture import ask
 
 import billing
 from billing import switches
+from billing.call_settings import CallSettings
 from billing.calls import Call, Report
 from billing.database import transaction
 from billing.gateway import Answer, NoAnswer, Response
 from billing.learned import Learned
-from billing.records import CallSettings
 from billing.steps import LookResult
 from billing.tables.entities import Capture
 from billing.tables.facts import Fact

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from billing import effects
+from billing.call_settings import CallSettings
 from billing.calls import Report, Result, Standing
 from billing.captures import OPERATION
 from billing.effects import Context
 from billing.gateway import Budget, NotSent, Request, Response, boot_clock
 from billing.learned import Learned
-from billing.records import CallSettings
 from billing.states import CaptureState
 from billing.steps import LoadedOperation
 from billing.stripe_gateway import API_VERSION, StripeGateway

@@ -14,13 +14,13 @@ from itertools import count
 from typing import Any
 
 from billing import effects
+from billing.call_settings import CallSettings
 from billing.calls import Call, Report, Result, Standing
 from billing.capture_steps import CAPTURE
 from billing.effects import Context
 from billing.gateway import Answer, NoAnswer, NotSent, Request, Response
 from billing.idempotency import Rules
 from billing.learned import Learned
-from billing.records import CallSettings
 from billing.registration import Operation
 from billing.states import CaptureState, VoidState
 from billing.steps import Ask, Judgment, LoadedOperation, LookResult, Step
