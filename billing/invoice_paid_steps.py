@@ -3,6 +3,10 @@
 To attach the payment instead (`attach_payment`) would credit the whole payment to one invoice, and an invoice of ours
 may hold a part of a payment, or what is left of it (docs/decisions.md). Stripe refuses to pay an invoice that is paid,
 so this call has one effect however often it is made.
+
+The action `mark_invoice_paid` makes the same call, and concludes otherwise from what it finds: an invoice that a charge
+has paid ends it, and is a conflict here, where the money was taken before; one that was given up may be marked there,
+and not here. So each has a look of its own.
 """
 
 from billing.differences import differences, reason
