@@ -21,9 +21,9 @@ from billing.capture_terms import CaptureTerms as CaptureTerms
 from billing.changes import Change as Change
 from billing.changes import Changes as Changes
 from billing.changes import changes as changes
-from billing.credit_note_requests import CreditLine as CreditLine
 from billing.credit_note_requests import CreditNoteReceipt as CreditNoteReceipt
 from billing.credit_note_requests import issue_credit_note as issue_credit_note
+from billing.creditable import CreditLine as CreditLine
 from billing.documents import DocumentStatus as DocumentStatus
 from billing.documents import document as document
 from billing.emails import EmailReceipt as EmailReceipt

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from billing.credit_note_requests import Credited
 from billing.credit_note_steps import asked_of, ids_of_lines, refused_by_stripe
+from billing.creditable import Credited
 from billing.errors import InvalidRequest
 from billing.gateway import Response
 from billing.idempotency import BAD_REQUEST

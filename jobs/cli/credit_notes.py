@@ -142,7 +142,8 @@ def _preview(
     name: str, settle: str, amount_minor: int | None, lines: list[str], reason: str | None, *, as_json: bool
 ) -> None:
     from billing.credit_note_preview import preview
-    from billing.credit_note_requests import check_state, credited_amount, credited_invoice, known_words
+    from billing.credit_note_requests import known_words
+    from billing.creditable import check_state, credited_amount, credited_invoice
     from billing.reading import patient_readers
     from jobs.cli.opening import open_process, opened
     from jobs.config.secrets import check_stripe_key
