@@ -48,7 +48,8 @@ chaos: $(INSTALLED) ## five minutes of random kills, flushes and cut connections
 		-o timeout=$$(($(SECONDS) + 300)) tests/archive/test_two_archivers.py
 	@BILLING_TEST_MACHINE_S=$$(($(SECONDS) / 5)) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s \
 		-o timeout=$$(($(SECONDS) + 300)) stripe_standin/tests/test_standin_machine.py::test_every_answer_is_as_the_model_expects
-	@BILLING_TEST_DEATHS=all BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s -o timeout=1200 \
+	@BILLING_TEST_DEATHS=all BILLING_TEST_SEED=$(SEED) PYTHONHASHSEED=0 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
+		-rP -o timeout=3600 \
 		tests/crash/test_every_death.py tests/crash/test_killed_emails.py tests/cli/test_cli_bulk_deaths.py
 
 restore-drill: $(INSTALLED) ## set Postgres back behind 500 captures, and bring all of them back; GAP=500 changes it

@@ -45,6 +45,8 @@ EVENTS = "tests/observing/test_events_read.py"
 PASSES = "tests/reconciliation/test_reconciliation_passes.py"
 PROOF = "tests/archive/test_proof.py"
 BULK = "tests/cli/test_cli_bulk.py"
+UNDECIDED = "tests/cli/test_cli_undecided_charge.py"
+ERASURE = "tests/archive/test_erasure.py"
 INVOICE = "tests/protocol/test_invoice_rules.py"
 AS_ASKED = "tests/moves/test_invoices_as_asked.py"
 LINES = "tests/crash/test_invoices_in_batches.py"
@@ -556,9 +558,23 @@ RULES = (
     Rule(
         "that nothing was attempted is proven only once the last send has settled",
         "billing/invoice_charge_steps.py",
-        "rules=Rules(proof_settles=True)",
-        "rules=Rules()",
+        "rules=Rules(proof_settles=True, ",
+        "rules=Rules(",
         INVOICE,
+    ),
+    Rule(
+        "an invoice whose own charge a person has ruled out can still be paid",
+        "billing/invoice_charge_steps.py",
+        "    ruled_out=lambda loaded, why: unpaid(loaded, {}, why),\n",
+        "",
+        UNDECIDED,
+    ),
+    Rule(
+        "the captures of a customer who is erased are found",
+        "billing/erasure.py",
+        "for table in (Invoice, Capture)",
+        "for table in (Invoice,)",
+        ERASURE,
     ),
     Rule(
         "an action waits for the invoice's own work",
