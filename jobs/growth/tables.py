@@ -16,27 +16,23 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from billing import database, ids, statements
+from billing.operation_rows import REQUESTED
+from billing.operations import OPERATIONS
+from billing.tables.entities import Requested
 
-SQL = statements.beside(__file__)
+SQL = statements.beside(__file__, requested=REQUESTED)
 
 DAYS = 7
 """The growth is the mean of so many periods of 24 hours, or of as many as the installation is old."""
 COUNT_MOST = 5_000_000
 """So many rows of a day are counted."""
 
-_PREFIXES = {
-    "captures": "cap",
-    "voids": "void",
-    "refunds": "ref",
-    "invoices": "inv",
-    "invoice_lines": "inv",
-    "invoice_actions": "iac",
-    "credit_notes": "crn",
-    "emails": "eml",
-    "documents": "doc",
-    "work": "wrk",
-    "idempotency_records": "rec",
+_REQUESTS = {
+    str(operation.table.__tablename__): operation.prefix
+    for operation in OPERATIONS.values()
+    if issubclass(operation.table, Requested)
 }
+_PREFIXES = {**_REQUESTS, "invoice_lines": "inv", "work": "wrk", "idempotency_records": "rec"}
 """What the ids begin with in tables that are counted by id."""
 
 
@@ -109,7 +105,7 @@ def _by_day(engine: Engine, table: str, bounds: Sequence[datetime]) -> list[int]
                 else [ids.first(_PREFIXES[table], bound) for bound in bounds]
             )
             values = {"lows": marks[1:], "highs": marks[:-1], "most": COUNT_MOST}
-            return list(statements.run(session, SQL[table], **values).scalars())
+            return list(statements.run(session, SQL["requests" if table in _REQUESTS else table], **values).scalars())
     except DBAPIError as error:
         if database.sqlstate(error) in database.TOO_SLOW:
             return None

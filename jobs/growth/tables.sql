@@ -11,37 +11,10 @@ SELECT c.relname AS name,
 -- name: age
 SELECT clock_timestamp() AS now, extract(epoch FROM clock_timestamp() - created_at) AS age_s FROM billing.installation;
 
--- name: captures
--- This one and the next two: rows whose ids lie between two, from the index alone.
-SELECT (SELECT count(*) FROM (SELECT FROM billing.captures WHERE id >= b.low AND id < b.high LIMIT :most) AS day)
-  FROM unnest(CAST(:lows AS text[]), CAST(:highs AS text[])) WITH ORDINALITY AS b (low, high, place) ORDER BY b.place;
-
--- name: voids
-SELECT (SELECT count(*) FROM (SELECT FROM billing.voids WHERE id >= b.low AND id < b.high LIMIT :most) AS day)
-  FROM unnest(CAST(:lows AS text[]), CAST(:highs AS text[])) WITH ORDINALITY AS b (low, high, place) ORDER BY b.place;
-
--- name: refunds
-SELECT (SELECT count(*) FROM (SELECT FROM billing.refunds WHERE id >= b.low AND id < b.high LIMIT :most) AS day)
-  FROM unnest(CAST(:lows AS text[]), CAST(:highs AS text[])) WITH ORDINALITY AS b (low, high, place) ORDER BY b.place;
-
--- name: credit_notes
-SELECT (SELECT count(*) FROM (SELECT FROM billing.credit_notes WHERE id >= b.low AND id < b.high LIMIT :most) AS day)
-  FROM unnest(CAST(:lows AS text[]), CAST(:highs AS text[])) WITH ORDINALITY AS b (low, high, place) ORDER BY b.place;
-
--- name: emails
-SELECT (SELECT count(*) FROM (SELECT FROM billing.emails WHERE id >= b.low AND id < b.high LIMIT :most) AS day)
-  FROM unnest(CAST(:lows AS text[]), CAST(:highs AS text[])) WITH ORDINALITY AS b (low, high, place) ORDER BY b.place;
-
--- name: documents
-SELECT (SELECT count(*) FROM (SELECT FROM billing.documents WHERE id >= b.low AND id < b.high LIMIT :most) AS day)
-  FROM unnest(CAST(:lows AS text[]), CAST(:highs AS text[])) WITH ORDINALITY AS b (low, high, place) ORDER BY b.place;
-
--- name: invoice_actions
-SELECT (SELECT count(*) FROM (SELECT FROM billing.invoice_actions WHERE id >= b.low AND id < b.high LIMIT :most) AS day)
-  FROM unnest(CAST(:lows AS text[]), CAST(:highs AS text[])) WITH ORDINALITY AS b (low, high, place) ORDER BY b.place;
-
--- name: invoices
-SELECT (SELECT count(*) FROM (SELECT FROM billing.invoices WHERE id >= b.low AND id < b.high LIMIT :most) AS day)
+-- name: requests
+-- This one and the next three: rows whose ids lie between two, from the index alone. An id begins with its kind, so those
+-- of one kind lie between.
+SELECT (SELECT count(*) FROM (SELECT FROM :requested AS o WHERE o.id >= b.low AND o.id < b.high LIMIT :most) AS day)
   FROM unnest(CAST(:lows AS text[]), CAST(:highs AS text[])) WITH ORDINALITY AS b (low, high, place) ORDER BY b.place;
 
 -- name: invoice_lines
