@@ -41,7 +41,7 @@ test: $(INSTALLED) ## run all tests on real servers, in three processes; ARGS=te
 
 chaos: $(INSTALLED) ## five minutes of random kills, flushes and cut connections, then owners, archivers, the stand-in, and every pair of deaths; SECONDS=60 SEED=1 change it
 	@BILLING_TEST_CHAOS_S=$(SECONDS) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s \
-		-o timeout=$$(($(SECONDS) + 300)) tests/crash/test_chaos.py
+		-o timeout=$$((3 * $(SECONDS) + 600)) tests/crash/test_chaos.py
 	@BILLING_TEST_OWNERS_S=$$(($(SECONDS) / 5)) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest \
 		-o timeout=$$(($(SECONDS) + 300)) tests/attacks/test_attack_owners.py
 	@BILLING_TEST_ARCHIVE_S=$$(($(SECONDS) / 5)) BILLING_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s \

@@ -1,5 +1,6 @@
 """How everything that was asked for in a chaos ends: none is stuck, and a person does what only a person can."""
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -42,6 +43,7 @@ def everything_ends(service: Service, restart_ended: Callable[[], object], askin
 
     wait_for(asking.ends)
     print(f"{len(by_hand)} calls met a fault with each of their keys, and were made by hand")
+    _webhooks_are_worked_off(service, restart_ended)
     # What Stripe alone tells: of some invoices by webhooks, and of those whose webhooks are lost by its list of events.
     invoices = [each for each in asking.of("inv") if asking.ends[each] == "sent"]
     told, lost = invoices[::2], invoices[1::2]
@@ -145,6 +147,20 @@ def _take_out_runs(service: Service, runs: set[str]) -> bool:
     over = {run for run in runs if service.row(ScheduledRun, run).state == RunState.DONE}
     runs.difference_update(over)
     return bool(over)
+
+
+def _webhooks_are_worked_off(service: Service, restart_ended: Callable[[], object]) -> None:
+    """Those of the chaos come first, and on a busy machine they are many thousands."""
+
+    def due() -> int:
+        found: int = service.standin.webhooks(after=sys.maxsize)["due"]
+        return found
+
+    while left := due():
+        eventually(
+            lambda left=left: restart_ended() or due() < left,
+            f"fewer than {left} webhooks are left",
+        )
 
 
 def _pay(service: Service, invoices: Iterable[str]) -> None:

@@ -106,7 +106,7 @@ def test_random_faults_leave_nothing_double_lost_or_stuck(
     roles["worker", "emails"] = [EVERYTHING_ON | {"BILLING_EMAIL_SERVER": mail.url, "BILLING_EMAIL_FROM": FROM}]
     processes = Processes(spawn, {**roles, web: [serving(tmp_path)]})
     send_to(service, processes.running[web], tmp_path)
-    service.standin.set_webhooks(seed=SEED, duplicates={"every": 2}, twins={"every": 5}, shuffle_s=2)
+    service.standin.set_webhooks(seed=SEED, duplicates={"every": 2}, twins={"every": 5}, shuffle_s=2, parallel=8)
     service.standin.add_faults([{**fault, "seed": rng.randrange(2**31)} for fault in FAULTS])
 
     def cut_postgres() -> None:
