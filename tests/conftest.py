@@ -14,8 +14,9 @@ import psycopg
 import pytest
 import structlog
 import verdicts
+from databases import Database, Databases
 from moto_server import MotoServer
-from service import Service, drop_database, make_database, make_old_database, make_template
+from service import Service, drop_database, make_old_database, make_template
 from sqlalchemy.engine import make_url
 
 from jobs import logs
@@ -104,12 +105,24 @@ def template(stack: LocalServers) -> LocalServers:
     return stack
 
 
+@pytest.fixture(scope="session")
+def databases(template: LocalServers) -> Iterator[Databases]:
+    databases = Databases(template)
+    yield databases
+    databases.close()
+
+
 @pytest.fixture
-def database_url(template: LocalServers) -> Iterator[str]:
+def database(databases: Databases) -> Iterator[Database]:
     """A migrated and stamped database of the test's own."""
-    name = f"test_{uuid4().hex}"
-    yield make_database(template, name)
-    drop_database(template, name)
+    database = databases.take()
+    yield database
+    databases.give_back(database)
+
+
+@pytest.fixture
+def database_url(database: Database) -> str:
+    return database.url
 
 
 @pytest.fixture
@@ -135,7 +148,7 @@ def migrated(template: LocalServers) -> Iterator[Callable[..., Service]]:
 
 
 @pytest.fixture
-def service(template: LocalServers, database_url: str) -> Iterator[Service]:
+def service(template: LocalServers, database: Database) -> Iterator[Service]:
     """A service on a database of its own, an empty Redis and a fresh stand-in.
 
     Just before a full hour it waits until that has struck: a relay writes the hour's runs, and a new day begins at
@@ -143,7 +156,7 @@ def service(template: LocalServers, database_url: str) -> Iterator[Service]:
     """
     if (left_s := HOUR_S - time.time() % HOUR_S) < LAST_S:
         time.sleep(left_s)
-    service = Service(template, database_url)
+    service = Service(template, database.url, engines=database.engines_of_a_test())
     service.standin.reset()
     # At once: by default Valkey frees the memory later, and a test may ask how much is used.
     service.redis.execute_command("FLUSHALL", "SYNC")

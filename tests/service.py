@@ -4,7 +4,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -46,6 +46,7 @@ from stripe_standin.control import Control as StandIn
 TEMPLATE = "billing_template"
 QUEUES = ("captures", "refunds", "invoices")
 """The queues whose work is Stripe's."""
+OWNER = "owner"
 KINDS = ("application", "relay", "worker", "archiver", "operator", "web")
 
 
@@ -94,15 +95,18 @@ def eventually(condition: Callable[[], Any], what: str | Callable[[], str], with
 class Service:
     """One service: its database, the relay's and the workers' code in this process, and the stand-in."""
 
-    def __init__(self, stack: LocalServers, url: str, timing: Timing = QUICK) -> None:
+    def __init__(
+        self, stack: LocalServers, url: str, timing: Timing = QUICK, engines: Mapping[str, Engine] | None = None
+    ) -> None:
+        """`engines`: those of this database, which somebody else closes."""
         self.url = url
         self.timing = timing
         self.stripe_api_base = stack.environment["STRIPE_API_BASE"]
         self.stripe_key = "sk_test_house"
         self.redis_url = stack.environment["REDIS_URL"]
-        self.engine: Engine = patient_engine(url, timing, name="test")
-        # In every test each process may what its kind may, and no more; the test itself is the owner.
-        self.engines = {kind: acting_as(kind, url, timing) for kind in KINDS}
+        self._owns_engines = engines is None
+        self.engines = dict(engines_of(url, timing) if engines is None else engines)
+        self.engine: Engine = self.engines.pop(OWNER)
         self.redis: Redis = bells.open_redis(self.redis_url, PATIENCE_S)
         self.standin = StandIn(self.stripe_api_base)
         self.call_settings = CallSettings("billing", "test", False, API_VERSION, timing, own_account(self))
@@ -119,7 +123,8 @@ class Service:
         self.call_settings = replace(self.call_settings, own_account=own_account(self))
 
     def close(self) -> None:
-        self.forget_connections()
+        if self._owns_engines:
+            self.forget_connections()
         self.redis.close()
 
     def forget_connections(self) -> None:
@@ -529,26 +534,37 @@ class Through:
         return self._before(request) or self._change(request, self._gateway.send(request, budget))
 
 
+def engines_of(url: str, timing: Timing = QUICK) -> dict[str, Engine]:
+    """In every test each process may what its kind may, and no more; the test itself is the owner."""
+    kinds = {kind: acting_as(kind, url, timing) for kind in KINDS}
+    return {OWNER: patient_engine(url, timing, name="test"), **kinds}
+
+
 def patient_engine(url: str, timing: Timing = SHORT, *, name: str, **options: Any) -> Engine:
     """An engine of the service's, as `database.open_engine` opens it, whose sessions may be idle in a transaction.
 
     A test's thread may stand still between two statements: on a busy machine for longer than such a session lives.
     """
-    return with_settings(database.open_engine(url, timing, name=name, **options))
+    return with_settings(database.open_engine(url, timing, name=name, **options), session_settings(OWNER))
 
 
 def acting_as(kind: str, url: str, timing: Timing = SHORT, **settings: str) -> Engine:
     """An engine of the owner's that is held to what this kind of process may; `settings` are Postgres' own."""
     engine = database.open_engine(url, timing, name=f"test-{kind}", paging=kind == "archiver")
-    return with_settings(engine, role=f"billing_{kind}", **settings)
+    return with_settings(engine, session_settings(kind, **settings))
 
 
-def with_settings(engine: Engine, **settings: str) -> Engine:
-    """Its sessions are patient, and have these settings."""
-    every = {"idle_in_transaction_session_timeout": "0", **settings}
-    statement = sql.SQL("; ").join(
+def session_settings(kind: str, **settings: str) -> sql.Composed:
+    """What a session of this kind sets when it is opened: it is patient, and has these settings."""
+    role = {} if kind == OWNER else {"role": f"billing_{kind}"}
+    every = {"idle_in_transaction_session_timeout": "0", **role, **settings}
+    return sql.SQL("; ").join(
         sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in every.items()
     )
+
+
+def with_settings(engine: Engine, statement: sql.Composed) -> Engine:
+    """Its sessions begin with this statement."""
 
     @event.listens_for(engine, "connect")
     def _(connection: Any, _record: Any) -> None:
@@ -595,18 +611,17 @@ def make_database(stack: LocalServers, name: str) -> str:
     return admin_url.set(database=name).render_as_string(hide_password=False)
 
 
-def empty(connection: Connection) -> None:
-    """No rows, and numbers that begin with 1 again. To truncate a table takes about a millisecond, whether it has rows
-    or not, so only those are that were written to; `installation` stays."""
+def empty(connection: Connection, keep: Sequence[str] = ("installation", "alembic_version")) -> None:
+    """No rows, and numbers that begin with 1 again, but in these tables. To truncate a table takes about a millisecond,
+    whether it has rows or not, so only those are that were written to."""
     connection.execute(text(WAIT_FOR_LOCKS))
-    if written := connection.scalars(text(WRITTEN)).all():
+    if written := connection.scalars(text(WRITTEN), {"keep": list(keep)}).all():
         connection.execute(text(f"TRUNCATE {', '.join(written)} RESTART IDENTITY CASCADE"))
 
 
 WRITTEN = """
     SELECT CAST(tables.oid::regclass AS text) FROM pg_class AS tables
-    WHERE relnamespace = 'billing'::regnamespace AND relkind = 'r'
-        AND relname NOT IN ('installation', 'alembic_version')
+    WHERE relnamespace = 'billing'::regnamespace AND relkind = 'r' AND NOT relname = ANY (:keep)
         AND (pg_relation_size(tables.oid) > 0 OR EXISTS (
             -- A row that was refused has taken a number, too.
             SELECT FROM pg_sequence JOIN pg_depend ON objid = seqrelid

@@ -5,13 +5,22 @@ from uuid import uuid4
 
 import pytest
 from command import Run, run, settings
-from service import Service
+from databases import Database
+from service import Service, drop_database, make_database
 from set_back import Backup
 
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.servers import LocalServers
 
 __all__ = ["run", "settings"]
+
+
+@pytest.fixture
+def database(template: LocalServers) -> Iterator[Database]:
+    """The test replaces it by a backup, so no other test has it or its connections."""
+    name = f"test_{uuid4().hex}"
+    yield Database(name, make_database(template, name), for_one_test=True)
+    drop_database(template, name)
 
 
 @pytest.fixture
