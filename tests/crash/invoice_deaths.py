@@ -9,9 +9,9 @@ from uuid import uuid4
 from deaths import Move
 from keeping import keeping, objects, row_of
 from mail_server import MailServer
-from mailing import mailing
 from service import Service
 from sqlalchemy import select
+from test_killed_emails import one_or_a_recorded_unknown
 
 import billing
 from archive.s3.store import Store
@@ -156,7 +156,8 @@ INVOICES = (
 
 def invoice_that_we_e_mail_and_keep(mail: MailServer, store: Store) -> Move:
     """Handed to our own e-mail in the commit that learns that it is finalized, whoever died around that: each comes
-    once. How workers die at those, `test_killed_emails.py` and `document_deaths.py` go through."""
+    once. How workers die at those, `test_killed_emails.py` and `document_deaths.py` go through. Where the machine is so
+    busy that the mail server answers too late, it is recorded that nobody knows whether the e-mail was sent."""
 
     def ask(service: Service) -> str:
         ours = replace(service.call_settings, mails_invoices=lambda _account: True, keeps_documents=True)
@@ -168,8 +169,7 @@ def invoice_that_we_e_mail_and_keep(mail: MailServer, store: Store) -> Move:
         with database.transaction(service.engine) as session:
             (email,) = session.scalars(select(Email.id).where(Email.request_id == request_id_of(operation, NAME)))
             (document,) = session.scalars(select(Document.id).where(Document.invoice_id == operation))
-        assert service.settle(email, gateway=mailing(service, mail)) == ["sent"]
-        assert len(mail.of(email)) == 1
+        one_or_a_recorded_unknown(service, mail, email)
         assert service.settle(document, gateway=keeping(service, store)) == ["stored"]
         assert objects(store).count(str(row_of(service, document).object_key)) == 1
         assert service.posts(SEND) == []
