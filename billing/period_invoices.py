@@ -107,6 +107,8 @@ def _period(session: Session, calendars: Calendars, account: str, moment: dateti
         # Another transaction may write it at the same time: its commit is waited for, and it is read again.
         calendar = calendars.of(account)
         around = statements.run(session, SQL["neighbors"], account=account, moment=moment).one()
+        if around.before is not None and around.before > moment:
+            continue  # it was committed since it was read
         new = between(period_of(calendar, moment), moment, around.before, around.after)
         values = {"period_start": new.start, "period_end": new.end, "length": calendar.length, "zone": calendar.zone}
         statements.run(session, SQL["begin_period"], account=account, **values)

@@ -10,6 +10,7 @@ from collected import ask, captured, check_all_invoiced, collected, count_invoic
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from service import Service, eventually
+from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -167,6 +168,28 @@ def test_any_number_of_runs_at_once_invoice_everything_once(service: Service) ->
     eventually(lambda: run(service)["complete"], "all is seen")
     check_all_invoiced(service, captures)
     assert count_invoices(service) == 4
+
+
+def test_a_period_that_another_run_begins_just_now_is_used(service: Service) -> None:
+    """Its commit comes between the two statements that read the periods."""
+    capture, of_another = collected(service, OCTOBER, OCTOBER)
+    engine, begun = service.engines["worker"], list[bool]()
+
+    def begin_it(*told: object) -> None:
+        if "AS before" in str(told[2]) and not begun:
+            begun.append(True)
+            service.execute(
+                "INSERT INTO billing.invoice_periods (account, period_start, period_end, length, zone)"
+                " VALUES ('own', '2025-10-01 00:00Z', '2025-11-01 00:00Z', 'month', 'UTC')"
+            )
+
+    event.listen(engine, "before_cursor_execute", begin_it)
+    try:
+        assert run(service)["complete"]
+    finally:
+        event.remove(engine, "before_cursor_execute", begin_it)
+    assert begun == [True]
+    check_all_invoiced(service, [capture, of_another])
 
 
 def test_a_run_that_dies_anywhere_is_continued_by_the_next(service: Service) -> None:
