@@ -79,4 +79,9 @@ def finalized(service: Service, count: int = 1) -> list[str]:
 
 def objects(store: Store) -> list[str]:
     """Every version of every document in the bucket, by its key."""
-    return [each.key for each in store.versions().entries if each.key.startswith("documents/")]
+    found, page = [], store.versions()
+    while True:  # a page has a thousand
+        found += [each.key for each in page.entries if each.key.startswith("documents/")]
+        if page.following is None:
+            return found
+        page = store.versions(page.following)
