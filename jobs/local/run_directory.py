@@ -98,7 +98,7 @@ def _watch(path: Path) -> None:
     while time.monotonic() < min(give_up, seen_at + _STAYS_AWAY_S):
         if path.exists():
             seen_at = time.monotonic()
-            # The owner is dead, so its lock is not asked for; in a directory that was made again, there is none.
+            # The owner is dead or done with it, and one that was made again has no lock: so none is asked for.
             shutil.rmtree(path, ignore_errors=True)
         time.sleep(0.05)
 

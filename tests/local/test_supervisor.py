@@ -147,35 +147,29 @@ def test_a_fork_of_this_process_does_not_stop_its_children(supervisor):
     assert forker.output() == "True None\n"
 
 
-def test_the_directory_of_a_dead_run_is_removed_by_the_next(supervisor):
-    code = "import os\nfrom jobs.local.supervisor import Supervisor\n"
-    code += "print(Supervisor().directory, flush=True)\nos.kill(os.getpid(), 9)\n"
-    temporary = {"TMPDIR": str(supervisor.directory.parent)}
-    dead = supervisor.spawn("dead", python(code), {**os.environ, **temporary})
+def killed(supervisor, before=""):
+    """The directory of a run that is killed once it has done this, beside that of the supervisor."""
+    code = f"import os\nfrom jobs.local.supervisor import Supervisor\nrun = Supervisor()\n{before}"
+    code += "print(run.directory, flush=True)\nos.kill(os.getpid(), 9)\n"
+    dead = supervisor.spawn("dead", python(code), {**os.environ, "TMPDIR": str(supervisor.directory.parent)})
     assert dead.wait() == -signal.SIGKILL
-    left_behind = Path(dead.output().strip())
+    return Path(dead.output().strip())
+
+
+def test_the_directory_of_a_dead_run_is_removed_by_the_next(supervisor):
+    left_behind = killed(supervisor)
     assert left_behind.exists()
     with Supervisor():
         assert not left_behind.exists()
 
 
 def test_a_directory_that_is_watched_goes_as_soon_as_its_run_is_killed(supervisor):
-    code = "import os\nfrom jobs.local.supervisor import Supervisor\nrun = Supervisor()\nrun.watch_directory()\n"
-    code += "(run.directory / 'more').mkdir()\nprint(run.directory, flush=True)\nos.kill(os.getpid(), 9)\n"
-    temporary = {"TMPDIR": str(supervisor.directory.parent)}
-    dead = supervisor.spawn("dead", python(code), {**os.environ, **temporary})
-    assert dead.wait() == -signal.SIGKILL
-    left_behind = Path(dead.output().strip())
+    left_behind = killed(supervisor, "run.watch_directory()\n(run.directory / 'more').mkdir()\n")
     wait_until(lambda: not left_behind.exists(), "the watcher to remove what is left")
 
 
 def test_what_a_process_that_is_still_ending_makes_there_again_goes_too(supervisor):
-    code = "import os\nfrom jobs.local.supervisor import Supervisor\nrun = Supervisor()\nrun.watch_directory()\n"
-    code += "print(run.directory, flush=True)\nos.kill(os.getpid(), 9)\n"
-    temporary = {"TMPDIR": str(supervisor.directory.parent)}
-    dead = supervisor.spawn("dead", python(code), {**os.environ, **temporary})
-    assert dead.wait() == -signal.SIGKILL
-    left_behind = Path(dead.output().strip())
+    left_behind = killed(supervisor, "run.watch_directory()\n")
     wait_until(lambda: not left_behind.exists(), "the watcher to remove what is left")
     # As a heartbeat does, which makes its directory.
     (left_behind / "health").mkdir(parents=True)
