@@ -41,6 +41,7 @@ from bench.facts import (
     work_and_calls_bytes,
 )
 from bench.steps import HEAD, Step
+from bench.stored import every_version
 from jobs.access import migrate
 from jobs.cli.opening import open_runtime
 from jobs.local.postgres import Postgres
@@ -111,11 +112,7 @@ class Life:
         store.set_up(ENVIRONMENT)
         count = "SELECT sum(rows) FROM billing.archive_batches WHERE state = 'archived'"
         self._step("archived", ["-m", "jobs.cli", "archive", "run", "--once"], lambda: asked(connection, count))
-        entries, page = [], store.versions()
-        while page.following:
-            entries += page.entries
-            page = store.versions(page.following)
-        sizes = [each.size for each in (*entries, *page.entries) if each.key.startswith("v1/")]
+        sizes = [each.size for each in every_version(store) if each.key.startswith("v1/")]
         self.objects, self.size = len(sizes), sum(sizes)
         remark = f"{self.objects:,} objects, {self.size / self.facts:.0f} bytes a fact"
         self.steps[-1] = replace(self.steps[-1], remark=remark)

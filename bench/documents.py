@@ -17,7 +17,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import Any
@@ -26,10 +26,11 @@ import psycopg
 
 import billing
 from archive.errors import EvidenceDiffers
-from archive.s3.store import Listed, Store
+from archive.s3.store import Store
 from bench import meter
 from bench.document_worker import USED
 from bench.invoice_run import KEY, Roles, Stripe
+from bench.stored import every_version
 from billing.database import open_engine, transaction
 from billing.gateway import Budget, boot_clock
 from billing.stripe_gateway import StripeGateway
@@ -85,7 +86,7 @@ def differences(count: int, postgres: psycopg.Connection, stripe: Stripe, base: 
     """Everything by which rows, objects and what Stripe serves are not one and the same."""
     rows = postgres.execute(_EACH).fetchall()
     found = [] if len(rows) == count else [f"{len(rows)} invoices with a document each, of {count}"]
-    there = Counter(each.key for each in _listed(store))
+    there = Counter(each.key for each in every_version(store) if each.key.startswith("documents/"))
     fetcher = Fetcher((), base, MOST_BYTES)
 
     def check(row: tuple[Any, ...]) -> list[str]:
@@ -115,16 +116,6 @@ def differences(count: int, postgres: psycopg.Connection, stripe: Stripe, base: 
     found += [f"{key}: of {times} rows" for key, times in keys.items() if times != 1]
     found += [f"{left[0]}: {left[1]} ({left[2]})" for left in postgres.execute(LEFT).fetchall()]
     return found
-
-
-def _listed(store: Store) -> Iterator[Listed]:
-    """Every version and delete marker of a document."""
-    page = store.versions()
-    while True:
-        yield from (each for each in page.entries if each.key.startswith("documents/"))
-        if page.following is None:
-            return
-        page = store.versions(page.following)
 
 
 def run(

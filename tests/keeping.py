@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from archive.policy import retention
 from archive.s3.store import Store
+from bench.stored import every_version
 from billing import database
 from billing.tables.documents import Document
 from jobs.documents.fetching import Fetcher
@@ -79,9 +80,4 @@ def finalized(service: Service, count: int = 1) -> list[str]:
 
 def objects(store: Store) -> list[str]:
     """Every version of every document in the bucket, by its key."""
-    found, page = [], store.versions()
-    while True:  # a page has a thousand
-        found += [each.key for each in page.entries if each.key.startswith("documents/")]
-        if page.following is None:
-            return found
-        page = store.versions(page.following)
+    return [each.key for each in every_version(store) if each.key.startswith("documents/")]
