@@ -197,6 +197,8 @@ def spawn(template: LocalServers, service: Service) -> Iterator[Callable[..., Ch
     for child in started:
         if child.poll() is None:
             child.terminate()
+        # Shown if the test failed.
+        print(child.name, "ended with", child.poll(), "after:", child.log.read_text(errors="replace")[-2000:])
 
 
 @pytest.fixture

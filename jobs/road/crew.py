@@ -19,7 +19,10 @@ class Crew:
     """`size` threads, started at once. The captain hands calls over and collects the reports."""
 
     def __init__(self, size: int, gateway: Gateway) -> None:
-        self._reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        # No SimpleQueue: a signal (SIGTERM) that comes just before the timeout of its `get` is over makes it wait for
+        # ever (CPython 3.11: what is left of the timeout becomes negative, which stands for none). Signals come to the
+        # main thread, which collects; the threads that take calls wait without a timeout.
+        self._reports: queue.Queue[Report] = queue.Queue()
         self._calls: queue.SimpleQueue[tuple[Call, Budget] | None] = queue.SimpleQueue()
         self._gateway = gateway
         self._threads = [threading.Thread(target=self._work, name=f"crew-{n}", daemon=True) for n in range(size)]
