@@ -17,7 +17,8 @@ from jobs.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from billing.explain import ExplainedFact, Explanation
+    from billing.explain import Explanation
+    from billing.explained_facts import ExplainedFact
     from billing.stripes_side import Differs
     from billing.timeline import Moment
     from jobs.process.runtime import Runtime
