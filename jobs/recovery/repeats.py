@@ -91,10 +91,12 @@ def _requests(session: Session, moment: datetime) -> Iterator[tuple[Which, str, 
             continue
         first_id = f"{operation.prefix}_{max(int(moment.timestamp() * 1000), 0):012x}"
         columns = select(table.id, table.account, table.request_id, table.state).where(table.id >= first_id)
-        for row in session.execute(columns.execution_options(yield_per=10_000)):
-            digest, made_again = digest_of(row.request_id), row.request_id.startswith(RECOVERED)
-            if digest is not None and (made_again or not table.life.is_final(row.state)):
-                yield (table, row.account, digest), row.id, made_again
+        # Closed by itself only where all rows are read: a statement may time out, and be tried again.
+        with session.execute(columns.execution_options(yield_per=10_000)) as rows:
+            for row in rows:
+                digest, made_again = digest_of(row.request_id), row.request_id.startswith(RECOVERED)
+                if digest is not None and (made_again or not table.life.is_final(row.state)):
+                    yield (table, row.account, digest), row.id, made_again
 
 
 def _stop(session: Session, again: str, *, first: str, actor: str) -> str | None:
