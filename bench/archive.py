@@ -47,7 +47,7 @@ from jobs.cli.opening import open_runtime
 from jobs.local.postgres import Postgres
 from jobs.local.seaweed import REGION, SeaweedFS
 from jobs.local.supervisor import Supervisor
-from jobs.process import archiving
+from jobs.process import archiving, buckets
 
 ENVIRONMENT = "test"
 RETENTION = 'mode = "GOVERNANCE"\nkeep_days = 3650\n'
@@ -191,7 +191,7 @@ def purge() -> None:
     # It would let captures come first, and there are none.
     purger.REST = 0.0
     runtime = open_runtime("archiver")
-    with archiving.opened(runtime.settings) as store:
+    with buckets.opened(runtime.settings) as store:
         purging = archiving.purger(runtime, store)
         assert purging is not None, "BILLING_KEEP_FACTS_DAYS is set"
         for trouble in purging.run().troubles:

@@ -17,7 +17,7 @@ from jobs.checkup.findings import NAMED, Finding, Level, first_line
 from jobs.config.secrets import SecretError
 from jobs.config.settings import Settings
 from jobs.config.sources import SettingsError
-from jobs.process import archiving
+from jobs.process import archiving, buckets
 from jobs.process.runtime import Runtime
 
 LAG_WARN_S = 60.0
@@ -32,7 +32,7 @@ def archive(runtime: Runtime) -> Iterator[Finding]:
         return
     usable = False
     try:
-        with archiving.opened(settings) as store:
+        with buckets.opened(settings) as store:
             store.check(settings.environment)
             usable = True
             message = f"{store.bucket}, for {settings.environment}; keys from {store.credentials()}"
@@ -105,7 +105,7 @@ def _signatures(classes: list[batches.Standing]) -> Finding:
 def _rules(settings: Settings, policy: Policy) -> Finding:
     """Whether the bucket has what the retention file asks for."""
     try:
-        with archiving.opened(settings) as store:
+        with buckets.opened(settings) as store:
             differing = bucket_changes.differences(store, policy)
     except ArchiveError as error:
         return Finding("bucket's rules", Level.WARN, "cannot be read", str(error))

@@ -48,9 +48,9 @@ def setup(reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
     """
     from archive.errors import WrongBucket
     from archive.s3 import abilities
-    from jobs.process import archiving
+    from jobs.process import buckets
 
-    with acting("archive setup", actor, reason) as act, archiving.opened(act.runtime.settings) as store:
+    with acting("archive setup", actor, reason) as act, buckets.opened(act.runtime.settings) as store:
         settings, made = act.runtime.settings, False
         try:
             store.check(settings.environment)

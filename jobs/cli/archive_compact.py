@@ -47,11 +47,11 @@ def compact(
     from archive.closing.periods import period
     from archive.compacting import compaction
     from jobs.config.loading import load
-    from jobs.process import archiving
+    from jobs.process import archiving, buckets
 
     wanted, settings = period(month), load()
     with ExitStack() as till_the_end:
-        store = till_the_end.enter_context(archiving.opened(settings))
+        store = till_the_end.enter_context(buckets.opened(settings))
         store.check(settings.environment)
         place = _place(settings, to, till_the_end)
         cache = archiving.cache(settings, store)
@@ -65,11 +65,11 @@ def compact(
 
 def _place(settings: "Settings", to: Path | None, till_the_end: ExitStack) -> "Place":
     from archive.compacting.places import Directory
-    from jobs.process import archiving
+    from jobs.process import buckets
 
     if to is not None:
         return Directory(to)
-    bucket = till_the_end.enter_context(archiving.compacted_opened(settings))
+    bucket = till_the_end.enter_context(buckets.compacted_opened(settings))
     bucket.check()
     return bucket
 

@@ -64,12 +64,12 @@ def place(
     from functools import partial
 
     from archive.keeping import holds, search
-    from jobs.process import archiving
+    from jobs.process import archiving, buckets
     from jobs.process.patience import patiently
 
     criteria = _criteria(where or (), retention_class, moment("--since", since), moment("--until", until))
     _check_name(name)
-    with acting("archive hold place", actor, reason) as act, archiving.opened(act.runtime.settings) as store:
+    with acting("archive hold place", actor, reason) as act, buckets.opened(act.runtime.settings) as store:
         settings = act.runtime.settings
         store.check(settings.environment)
         patiently(act.runtime, lambda session: holds.check_name(session, name, criteria))
@@ -143,10 +143,10 @@ def release(name: HoldName, reason: Reason, actor: Actor = "", as_json: AsJson =
     from functools import partial
 
     from archive.keeping import holds
-    from jobs.process import archiving
+    from jobs.process import buckets
     from jobs.process.patience import patiently
 
-    with acting("archive hold release", actor, reason) as act, archiving.opened(act.runtime.settings) as store:
+    with acting("archive hold release", actor, reason) as act, buckets.opened(act.runtime.settings) as store:
         store.check(act.runtime.settings.environment)
         hold = patiently(act.runtime, lambda session: holds.in_force(session, name))
         with act.outside(about=name, count=hold.objects + hold.documents):

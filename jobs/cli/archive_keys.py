@@ -32,10 +32,10 @@ def keys(as_json: AsJson = False) -> None:
     from archive.signing import keyring
     from archive.writing import batches
     from jobs.cli.opening import opened
-    from jobs.process import archiving
+    from jobs.process import buckets
     from jobs.process.patience import patiently
 
-    with opened() as runtime, archiving.opened(runtime.settings) as store:
+    with opened() as runtime, buckets.opened(runtime.settings) as store:
         store.check(runtime.settings.environment)
         uses = patiently(runtime, batches.key_uses)
         known = keyring.read(store)

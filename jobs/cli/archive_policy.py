@@ -100,11 +100,11 @@ def diff(as_json: AsJson = False) -> None:
     """
     from archive.keeping import bucket_changes
     from jobs.config.loading import load
-    from jobs.process import archiving
+    from jobs.process import archiving, buckets
 
     settings = load()
     policy = archiving.policy(settings)
-    with archiving.opened(settings) as store:
+    with buckets.opened(settings) as store:
         store.check(settings.environment)
         found = bucket_changes.differences(store, policy)
     if as_json:
@@ -132,10 +132,10 @@ def apply(reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
     """
     from archive.keeping import bucket_changes
     from archive.writing.batches import newest
-    from jobs.process import archiving
+    from jobs.process import archiving, buckets
     from jobs.process.patience import patiently
 
-    with acting("archive policy apply", actor, reason) as act, archiving.opened(act.runtime.settings) as store:
+    with acting("archive policy apply", actor, reason) as act, buckets.opened(act.runtime.settings) as store:
         policy = archiving.policy(act.runtime.settings)
         store.check(act.runtime.settings.environment)
         found = bucket_changes.differences(store, policy)
@@ -182,13 +182,13 @@ def raise_(
 
     from archive.keeping import raising
     from archive.policy.retention import CLASSES, Mode
-    from jobs.process import archiving
+    from jobs.process import archiving, buckets
     from jobs.process.patience import patiently
 
     for name in retention_class:
         if name not in CLASSES:
             raise typer.BadParameter(f"{name!r} is no class; there are: {', '.join(CLASSES)}", param_hint="--class")
-    with acting("archive policy raise", actor, reason) as act, archiving.opened(act.runtime.settings) as store:
+    with acting("archive policy raise", actor, reason) as act, buckets.opened(act.runtime.settings) as store:
         policy = archiving.policy(act.runtime.settings)
         for name in retention_class:
             if policy.rules[name].mode is not Mode.COMPLIANCE:

@@ -127,10 +127,10 @@ def sql(
 
 def _asked(ask: "Callable[[Cache], Answer]") -> "Answer":
     from jobs.config.loading import load
-    from jobs.process import archiving
+    from jobs.process import archiving, buckets
 
     settings = load()
-    with archiving.opened(settings) as store:
+    with buckets.opened(settings) as store:
         store.check(settings.environment)
         return ask(archiving.cache(settings, store))
 

@@ -78,7 +78,7 @@ def restore(
         raise typer.BadParameter("say why; it is stored in a fact", param_hint="--reason")
     with acting("archive restore", actor, reason) as act:
         from archive.scratch import restoring, schemas
-        from jobs.process import archiving, scratch
+        from jobs.process import archiving, buckets, scratch
 
         settings, schema = act.runtime.settings, schemas.schema_of(name or drop)
         choice = None if drop else _choice(ids or [], query, classes, given)
@@ -93,7 +93,7 @@ def restore(
                 schemas.drop(connection, schema)
             _print_dropped(schema, as_json)
             return
-        with archiving.opened(settings) as store:
+        with buckets.opened(settings) as store:
             store.check(settings.environment)
             maker = restoring.Maker(act.actor, reason, settings.environment, store.bucket)
             cache, tell = archiving.cache(settings, store), every_few_seconds()

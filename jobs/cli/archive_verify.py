@@ -58,12 +58,12 @@ def verify(
     from archive.verifying import agreement, verification
     from archive.verifying.findings import Heads
     from jobs.cli.opening import opened
-    from jobs.process import archiving
+    from jobs.process import archiving, buckets
     from jobs.process.patience import patiently
 
     may_sign = [_key_id(text) for text in expect_key or ()]
     heads, counts = Heads(map(_stored_head, expect_head or ())), agreement.Counts()
-    with opened() as runtime, archiving.opened(runtime.settings) as store:
+    with opened() as runtime, buckets.opened(runtime.settings) as store:
         store.check(runtime.settings.environment)
         ask = partial(patiently, runtime)
         published = _expected(runtime.settings, store, ask, heads, expect_heads or (), may_sign)
@@ -90,12 +90,12 @@ def _expected(
     from archive.verifying import published
     from archive.writing import publishing
     from billing.tables.schema import Installation
-    from jobs.process import archiving
+    from jobs.process import buckets
 
     source = Source(settings.environment, ask(lambda session: session.scalars(select(Installation.identity)).one()))
     keys = keyring.Keyring(keyring.read(store), may_sign)
     found = list(published.expect(heads, published.from_files(files, source), source, keys, elsewhere=True))
-    with archiving.second_opened(settings) as second:
+    with buckets.second_opened(settings) as second:
         if second is not None:
             documents = publishing.in_bucket(second, source)
             found += published.expect(heads, documents, source, keys, elsewhere=True)

@@ -62,7 +62,7 @@ def close(
     from jobs.cli.acting import Acting, as_command
     from jobs.cli.opening import opened
     from jobs.config.loading import load
-    from jobs.process import archiving
+    from jobs.process import archiving, buckets
     from jobs.process.patience import patiently
 
     wanted = periods.period(month)
@@ -70,7 +70,7 @@ def close(
         raise typer.BadParameter(f"--into {into}: no directory that can be written")
     command = as_command(load(), "close", actor, reason) if reason and not dry_run else None
     found: list[str] = []
-    with opened() as runtime, archiving.opened(runtime.settings) as store:
+    with opened() as runtime, buckets.opened(runtime.settings) as store:
         store.check(runtime.settings.environment)
         source, signer = archiving.source(runtime), archiving.signer(runtime.settings)
         cache, ask = archiving.cache(runtime.settings, store), partial(patiently, runtime)

@@ -147,9 +147,9 @@ def link(
 
     from archive.documents import links
     from jobs.cli.opening import opened
-    from jobs.process import archiving
+    from jobs.process import buckets
 
-    with opened() as runtime, archiving.opened(runtime.settings) as store:
+    with opened() as runtime, buckets.opened(runtime.settings) as store:
         found, name = _stored(runtime, which)
         lasts = timedelta(minutes=minutes)
         ends = datetime.now(UTC) + lasts
@@ -175,9 +175,9 @@ def get(
     """
     from archive.documents import stored
     from jobs.cli.opening import opened
-    from jobs.process import archiving
+    from jobs.process import buckets
 
-    with opened() as runtime, archiving.opened(runtime.settings) as store:
+    with opened() as runtime, buckets.opened(runtime.settings) as store:
         found, _ = _stored(runtime, which)
         body = stored.read(store, str(found.object_key), str(found.object_version), sha256=str(found.sha256))
     try:

@@ -104,12 +104,12 @@ def archive(file: File, since: Moment = None, as_json: AsJson = False) -> None:
 
     from archive.proving import archived, exports
     from jobs.config.loading import load
-    from jobs.process import archiving
+    from jobs.process import archiving, buckets
 
     settings = load()
     header = _header(exports.ARCHIVE, settings, since)
     with (
-        archiving.opened(settings) as store,
+        buckets.opened(settings) as store,
         archived.opened(archiving.cache(settings, store), header.since) as (heads, lines),
     ):
         written = exports.write(file, replace(header, heads=heads), lines, _now, _progress("effects"))

@@ -72,7 +72,7 @@ def _opened(act: Acting) -> "Iterator[Recovery]":
     """With the gateway of a worker, which here only reads. Raises NotTheOwner, SecretError and OtherAccount."""
     from functools import partial
 
-    from jobs.process import archiving
+    from jobs.process import buckets
     from jobs.process.patience import patiently
     from jobs.process.service import ServiceProcess
     from jobs.recovery.from_stripe import StripesSide
@@ -86,7 +86,7 @@ def _opened(act: Acting) -> "Iterator[Recovery]":
         until_the_end.callback(process.close)
         store = None
         if act.runtime.settings.archive_bucket is not None:
-            store = until_the_end.enter_context(archiving.opened(act.runtime.settings))
+            store = until_the_end.enter_context(buckets.opened(act.runtime.settings))
             store.check(act.runtime.settings.environment)
         process.check_provider()
         gateway = ReadOnly(process.gateway(1))

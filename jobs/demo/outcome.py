@@ -15,7 +15,7 @@ from jobs.demo.count import Asked, Offence, compare, compare_archived, sum_asked
 from jobs.demo.scraping import Numbers
 from jobs.demo.shopping import Shop
 from jobs.demo.stage import Stage
-from jobs.process import archiving
+from jobs.process import archiving, buckets
 from jobs.process.patience import patiently
 
 STORIES = 5
@@ -109,7 +109,7 @@ def _ask_the_archive(stage: Stage, since: datetime) -> tuple[Counter[str], int, 
     if not stage.stack.archives:
         return None
     settings = stage.runtime.settings
-    with archiving.opened(settings) as store:
+    with buckets.opened(settings) as store:
         answer = ask(archiving.cache(settings, store), "captures_by_day", {"since": since.isoformat()})
     sums: Counter[str] = Counter()
     for row in answer.named_rows:

@@ -31,7 +31,7 @@ from jobs.local import forked, webhooks
 from jobs.local.servers import LocalServers
 from jobs.local.supervisor import Child, LocalServerError
 from jobs.local.your_servers import check
-from jobs.process import archiving
+from jobs.process import buckets
 from jobs.process.service import ServiceProcess
 
 STRIPE_KEY = "sk_test_local"
@@ -86,7 +86,7 @@ class Stack:
             if not self._given.get("DATABASE_URL"):
                 self._make_logins()
             if self.archives:
-                with archiving.opened(self.runtime("setup", "setup").settings) as store:
+                with buckets.opened(self.runtime("setup", "setup").settings) as store:
                     store.set_up(ENVIRONMENT)
         except BaseException:
             self.stop()

@@ -17,7 +17,7 @@ from jobs.config.settings import Settings
 from jobs.config.sources import SettingsError
 from jobs.documents.fetching import Fetcher
 from jobs.documents.keeping import Keeping
-from jobs.process import archiving
+from jobs.process import archiving, buckets
 from jobs.process.forking import serve
 from jobs.process.service import ServiceProcess
 
@@ -53,7 +53,7 @@ def _keeping(settings: Settings, open_till_the_end: ExitStack) -> Keeping:
     """No request is sent yet. Raises SettingsError, SecretError and what `Store` and the retention file raise."""
     runtime = ServiceProcess(settings, "document")
     open_till_the_end.callback(runtime.close)
-    store = open_till_the_end.enter_context(archiving.opened(settings, timeout_s=STORE_TIMEOUT_S))
+    store = open_till_the_end.enter_context(buckets.opened(settings, timeout_s=STORE_TIMEOUT_S))
     most_bytes = settings.document_most_mb * 1_000_000
     return Keeping(
         runtime.gateway(1),

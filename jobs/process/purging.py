@@ -15,7 +15,7 @@ from billing.audit import SERVICE
 from billing.explain import Explanation, with_archived
 from jobs.config.secrets import SecretError
 from jobs.config.sources import SettingsError
-from jobs.process import archiving
+from jobs.process import archiving, buckets
 from jobs.process.patience import patiently
 from jobs.process.runtime import Runtime
 
@@ -29,7 +29,7 @@ def by_hand(runtime: Runtime, actor: str = SERVICE, *, only_count: bool = False)
     if runtime.settings.keep_facts_days is None or runtime.settings.archive_bucket is None:
         yield None
         return
-    with archiving.opened(runtime.settings) as store:
+    with buckets.opened(runtime.settings) as store:
         store.check(runtime.settings.environment)
         yield archiving.purger(runtime, store, by=actor, only_count=only_count)
 
@@ -49,7 +49,7 @@ def from_the_archive(runtime: Runtime, story: Explanation) -> Told:
     # What nobody requested has its first fact in Postgres: only attempts of it are purged.
     since = story.request.get("requested_at") or min([story.status.since, *(fact.at for fact in story.facts)])
     try:
-        with archiving.opened(runtime.settings) as store:
+        with buckets.opened(runtime.settings) as store:
             store.check(runtime.settings.environment)
             rows = lookup.facts_of(partial(patiently, runtime), store, kind, story.status.id, since, story.purged)
     except (ArchiveError, SettingsError, SecretError) as error:

@@ -14,7 +14,7 @@ from archive.s3.store import Store
 from jobs.config.secrets import SecretError
 from jobs.config.settings import Settings
 from jobs.config.sources import SettingsError
-from jobs.process import archiving
+from jobs.process import archiving, buckets
 from jobs.reconciliation.archived import ArchiveNotRead, Told
 
 CLASS = "capture"
@@ -24,7 +24,7 @@ CLASS = "capture"
 @contextmanager
 def opened(settings: Settings) -> Iterator["ReadArchive"]:
     """The archive of these settings; no request is sent yet. Raises SettingsError and SecretError."""
-    with archiving.opened(settings) as store:
+    with buckets.opened(settings) as store:
         yield ReadArchive(store, archiving.cache(settings, store), settings.environment)
 
 

@@ -89,9 +89,9 @@ class ServiceProcess(Runtime):
     def _keeping(self, memory_mb: int) -> Gateway:
         """What stores documents, each in a process of its own. Raises SettingsError where no bucket is set, WrongBucket
         for that of another environment, and what an S3 raises that does not answer."""
-        from jobs.process import archiving  # noqa: PLC0415 - boto3 and pyarrow, which no other worker needs
+        from jobs.process import buckets  # noqa: PLC0415 - boto3 and pyarrow, which no other worker needs
 
-        with archiving.opened(self.settings) as store:
+        with buckets.opened(self.settings) as store:
             store.check(self.settings.environment)
         niceness = self.settings.function_niceness
         return Apart(memory_mb, livemode=self.settings.livemode, niceness=niceness, program=DOCUMENT, method=KEEP)

@@ -19,7 +19,7 @@ from archive.queries import views
 from archive.scratch import restoring, schemas
 from jobs.config.loading import load
 from jobs.local.servers import LocalServers
-from jobs.process import archiving, scratch
+from jobs.process import archiving, buckets, scratch
 
 PAGE = (Path(__file__).parents[2] / "docs" / "finance" / "investigating.md").read_text()
 BECAUSE = ("--reason", "LEGAL-7")
@@ -206,7 +206,7 @@ def test_a_restore_that_dies_on_its_way_leaves_what_was_there_before(run: Run, p
 
     def restore(name: str) -> None:
         maker = restoring.Maker("grace", "LEGAL-7", "test", "evidence")
-        with archiving.opened(settings) as store, scratch.connected(settings) as connection:
+        with buckets.opened(settings) as store, scratch.connected(settings) as connection:
             cache = archiving.cache(settings, store)
             restoring.restore(cache, connection, name, restoring.Choice(), maker, replace=True, progress=dies)
 
