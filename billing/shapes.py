@@ -1,7 +1,7 @@
 """The shapes of values that may be stored, from Stripe's answers and in our facts.
 
 No text that fits one of them can be a sentence, a card number or one of Stripe's secrets.
-`billing.excerpts` lists which fields of an answer are kept, and `archive.format.records` which of a fact are archived.
+`billing.excerpts` lists which fields of an answer are kept, and `archive.format.allowed` which of a fact are archived.
 """
 
 import re

@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from archive.errors import BadQuestion
-from archive.format import records
+from archive.format import allowed
 from billing.shapes import Shape, like
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
@@ -83,7 +83,7 @@ def _whole(most: int) -> Callable[[str, ZoneInfo], Any]:
 
 def _of_a_fact(key: str, meaning: str, example: str) -> Parameter:
     """It has the shape that the archive allows for this key of a payload."""
-    return Parameter(key, meaning, example, _shaped(records.PAYLOAD[key]))
+    return Parameter(key, meaning, example, _shaped(allowed.PAYLOAD[key]))
 
 
 PARAMETERS: Mapping[str, Parameter] = {

@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from archive.copies.cache import Evidence
-from archive.format import records
+from archive.format import allowed, records
 from archive.format.manifests import Manifest
 from billing.shapes import Shape, whole, yes_or_no
 
-_TYPES: Mapping[Shape, str] = {whole: "BIGINT", yes_or_no: "BOOLEAN", records.moment: "TIMESTAMPTZ"}
+_TYPES: Mapping[Shape, str] = {whole: "BIGINT", yes_or_no: "BOOLEAN", allowed.moment: "TIMESTAMPTZ"}
 """A key of another shape is VARCHAR."""
 
-KEYS = {key: _TYPES.get(shape, "VARCHAR") for key, shape in records.PAYLOAD.items() if key not in records.SCHEMA.names}
+KEYS = {key: _TYPES.get(shape, "VARCHAR") for key, shape in allowed.PAYLOAD.items() if key not in records.SCHEMA.names}
 """The keys of payloads that are no columns of the archive, with the type of their column in `facts`."""
 
 BATCHES = pa.schema(

@@ -160,7 +160,7 @@ def release(name: HoldName, reason: Reason, actor: Actor = "", as_json: AsJson =
 
 
 def _criteria(where: "list[str] | tuple[()]", retention_class: str | None, since: object, until: object) -> "Criteria":
-    from archive.format.records import PAYLOAD
+    from archive.format.allowed import PAYLOAD
     from archive.keeping.search import IN_PAYLOAD, Criteria
 
     subjects: dict[str, str] = {}

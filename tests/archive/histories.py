@@ -16,7 +16,7 @@ from typing import Any
 
 from archive.copies import cache
 from archive.copies.cache import Evidence
-from archive.format import records
+from archive.format import allowed, records
 from archive.format.manifests import Manifest
 from billing.facts import OF_COMMANDS, topics_of
 from billing.states import CAPTURE, CREDIT_NOTE, DOCUMENT, EMAIL, FREES_THE_AUTHORIZATION, INVOICE, REFUND, SWITCH, Life
@@ -59,7 +59,7 @@ class Told:
 
     def __getattr__(self, key: str) -> Any:
         """A key of the payload; None where it has none."""
-        if key in records.PAYLOAD:
+        if key in allowed.PAYLOAD:
             return self.payload.get(key)
         raise AttributeError(key)
 

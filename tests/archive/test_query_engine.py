@@ -12,7 +12,7 @@ import pytest
 from objects import evidence, fact
 
 from archive.errors import BadQuery, TooLarge
-from archive.format import records
+from archive.format import allowed, records
 from archive.queries import engine
 from archive.queries.columns import Column, Type
 from archive.queries.engine import Limits
@@ -23,7 +23,7 @@ def test_each_key_that_a_payload_may_have_is_a_typed_column(tmp_path: Path) -> N
     payload = {"payment_intent": "pi_1", "took_ms": 12, "replayed": True, "capture_before": "2026-11-05T10:00:00+00:00"}
     (row,) = objects.run("SELECT * FROM facts", evidence(tmp_path, fact(1, minor=5, currency="JPY", **payload)))
     assert list(row) == [name for name, _ in columns()]
-    assert set(records.PAYLOAD) | set(records.SCHEMA.names) <= set(row)
+    assert set(allowed.PAYLOAD) | set(records.SCHEMA.names) <= set(row)
     assert (row["payment_intent"], row["took_ms"], row["replayed"]) == ("pi_1", 12, True)
     assert row["capture_before"] == datetime(2026, 11, 5, 10, tzinfo=UTC)
     assert (row["minor"], row["currency"], row["retention_class"]) == (5, "JPY", "capture")
