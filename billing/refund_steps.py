@@ -94,7 +94,7 @@ def _ask_to_refund(loaded: LoadedOperation) -> Ask:
     parameters: dict[str, Any] = {
         "payment_intent": row.payment_intent,
         "amount": row.amount_minor,
-        # With the capture, because a payment may have been captured in parts: see `jobs.recovery.shown_rows`.
+        # With the capture, because a payment may have been captured in parts: see `jobs.recovery.shown_refunds`.
         "metadata": {METADATA_KEY: row.id, **_source(row), **request_ids.metadata(row.request_id)},
     }
     if row.refund_reason is not None:

@@ -32,7 +32,7 @@ from billing.states import RecordState
 from billing.steps import Json, LoadedOperation, LookResult, Step, Unread
 from billing.tables.idempotency_records import Record
 from billing.tables.invoice_actions import VOID_CREDIT_NOTE
-from jobs.recovery import shown_rows
+from jobs.recovery import shown_invoices, shown_rows
 from jobs.recovery.repeats import Repeats
 
 SQL = statements.beside(__file__)
@@ -139,7 +139,7 @@ class StripesSide:
             operation = operation_of(trace.operation_id)
             row = session.get(operation.table, trace.operation_id)
             if row is None:
-                if shown_rows.is_worthless(trace.operation_id, trace.shown):
+                if shown_invoices.is_worthless(trace.operation_id, trace.shown):
                     return None
                 taken = shown_rows.is_taken(session, trace.operation_id, trace.account, trace.shown)
                 return Difference(trace.operation_id, TAKEN if taken else UNKNOWN)
@@ -195,7 +195,7 @@ class StripesSide:
         # What was declined is not asked for again.
         declined = found.learned is Learned.DECLINED
         if found.learned not in EFFECT_IS_OURS and not declined:
-            return self._transact(lambda session: shown_rows.bring_parts(session, loaded, found.data))
+            return self._transact(lambda session: shown_invoices.bring_parts(session, loaded, found.data))
 
         def settle(session: Session) -> None:
             again, now = self._next(session, trace)
