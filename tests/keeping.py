@@ -8,7 +8,7 @@ import pytest
 from service import Service
 from sqlalchemy import select
 
-from archive.policy import retention
+from archive.policy import retention_file
 from archive.s3.store import Store
 from bench.stored import every_version
 from billing import database
@@ -55,7 +55,7 @@ def fetcher(service: Service, most: int = MOST) -> Fetcher:
 
 
 def keeping(service: Service, store: Store, most: int = MOST) -> Keeping:
-    return Keeping(service.gateway(), fetcher(service, most), store, retention.load(retention.SHIPPED))
+    return Keeping(service.gateway(), fetcher(service, most), store, retention_file.load(retention_file.SHIPPED))
 
 
 def document_of(service: Service, invoice: str) -> str:

@@ -340,7 +340,7 @@ _OWN_FILES = re.compile(
     r"billing/(captures|compensations|voids|refunds|refund_requests|refund_steps|credit_\w+|emails|email_steps|documents|document_steps|invoices|invoice_\w+|capture_steps"
     r"|void_steps|probes|tables|switches)\.py"
     r"|jobs/(local|access)/"
-    r"|jobs/recovery/(retold|shown_\w+)\.py|jobs/cli/email_preview\.py|jobs/bulk/columns\.py"
+    r"|jobs/recovery/(retold|shown)\w*\.py|jobs/cli/email_preview\.py|jobs/bulk/columns\.py"
 )
 
 

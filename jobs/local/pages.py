@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from archive.keeping import bucket_rules
-from archive.policy.retention import load
+from archive.policy.retention_file import load
 from billing.shown_states import as_shown
 from billing.states import CAPTURE, EMAIL, INVOICE, LIVES, OPERATOR, REFUND, VOID, WORKER, Life
 from jobs.access.kinds import S3_POLICIES, s3_policy

@@ -21,7 +21,7 @@ from archive.copies.cache import Cache
 from archive.errors import BadKey, EvidenceDiffers, StoreAway, WrongBucket
 from archive.format.manifests import Source
 from archive.keeping import bucket_changes
-from archive.policy import retention
+from archive.policy import retention, retention_file
 from archive.purging.purger import Purger, Trouble
 from archive.s3 import abilities
 from archive.s3.store import Store
@@ -61,7 +61,9 @@ logged again in each walk."""
 
 def policy(settings: Settings) -> retention.Policy:
     """Raises BadRetention."""
-    return retention.load(Path(settings.archive_retention) if settings.archive_retention else retention.SHIPPED)
+    return retention_file.load(
+        Path(settings.archive_retention) if settings.archive_retention else retention_file.SHIPPED
+    )
 
 
 def cache(settings: Settings, store: Store) -> Cache:

@@ -20,7 +20,7 @@ from billing.steps import METADATA_KEY, Json, LoadedOperation
 from billing.tables.credit_notes import CreditNote
 from billing.tables.entities import Invoice, InvoiceLine
 from billing.tables.invoice_actions import VOID_CREDIT_NOTE, InvoiceAction
-from jobs.recovery.retold import UNKNOWN_DAYS
+from jobs.recovery.retold_requests import UNKNOWN_DAYS
 from jobs.recovery.shown import Shown, is_money
 
 

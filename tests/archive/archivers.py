@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from archive.errors import EvidenceDiffers, StoreAway
 from archive.format.manifests import Source
-from archive.policy import retention
+from archive.policy import retention_file
 from archive.purging import purger as purging
 from archive.purging.purger import Purger
 from archive.s3.store import Store
@@ -58,9 +58,9 @@ def live(seed: str, tell: int) -> None:
     store = Store(bucket, endpoint=endpoint, region="us-east-1", **keys)
     engine = database.open_engine(url, SHORT, name="archiver")
     watched: Store = Watched(store, passes)  # type: ignore[assignment]
-    terms = {"wait_s": 0.0, "patience_s": 0.3}
+    terms, policy = {"wait_s": 0.0, "patience_s": 0.3}, retention_file.load()
     published, signer = False, Ed25519Signer.read(os.environ["SIGNING_KEY"])
-    writer = Writer(BatchSize(engine), watched, retention.load(), Source("test", "ins_test"), **terms, signer=signer)
+    writer = Writer(BatchSize(engine), watched, policy, Source("test", "ins_test"), **terms, signer=signer)
     purging.REST = 0
     purger = Purger(engine, watched, timedelta(days=90), _limit=BatchLimit(50))
     with watched_commits(passes):

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, select
 
 from archive.copies.cache import Cache
 from archive.format.manifests import Source
-from archive.policy import retention
+from archive.policy import retention_file
 from archive.s3.store import Store
 from archive.signing.signatures import Signer
 from archive.writing import batches
@@ -48,7 +48,7 @@ class Archive:
         self.store = copy(store)
         self.store.bucket = self.bucket
         self.store.set_up("test")
-        self.policy = retention.load()
+        self.policy = retention_file.load()
         self.outside = Outside(s3.url, s3.access_key, s3.secret_key, self.bucket)
         self.signer: Signer | None = None
         self._caches = 0

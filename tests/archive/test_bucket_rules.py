@@ -13,7 +13,7 @@ from evidence import Archive
 from archive.errors import BadRetention
 from archive.keeping import bucket_changes, bucket_rules
 from archive.keeping.bucket_changes import Applied
-from archive.policy import retention
+from archive.policy import retention, retention_file
 from archive.policy.retention import CLASSES, Mode, Period, Policy, Rule, Transition, Unit
 from archive.s3 import abilities, configuration
 from archive.s3.configuration import Configuration, DefaultLock
@@ -45,7 +45,7 @@ def left(archive: Archive, policy: Policy) -> list[str]:
 
 
 def test_a_rule_of_expiry_never_comes_before_the_end_of_a_lock():
-    for policy in (YEARS, SHORTER, retention.load()):
+    for policy in (YEARS, SHORTER, retention_file.load()):
         for name, rule in zip(policy.rules, bucket_rules.lifecycle(policy), strict=False):
             longest = max(
                 (policy.rules[name].until(day).date() - day).days

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from archive.errors import BadRetention
-from archive.policy import retention
+from archive.policy import retention, retention_file
 from archive.policy.retention import CLASSES, From, Lock, Mode, Period, Rule, Transition, Unit
 
 CONFIRMED = "compliance_cannot_be_undone = true\n"
@@ -17,7 +17,7 @@ DEFAULT = 'mode = "GOVERNANCE"\nkeep_days = 90\n'
 def told(tmp_path: Path):
     def told(text: str) -> retention.Policy:
         (tmp_path / "retention.toml").write_text(text)
-        return retention.load(tmp_path / "retention.toml")
+        return retention_file.load(tmp_path / "retention.toml")
 
     return told
 
@@ -27,7 +27,7 @@ def days(count: int) -> Period:
 
 
 def test_what_is_shipped_can_be_lifted_and_lasts_90_days():
-    assert retention.load().rules == dict.fromkeys(CLASSES, Rule(Mode.GOVERNANCE, days(90)))
+    assert retention_file.load().rules == dict.fromkeys(CLASSES, Rule(Mode.GOVERNANCE, days(90)))
 
 
 def test_a_class_may_differ(told):
@@ -105,11 +105,11 @@ def test_what_is_wrong_is_said_in_one_line(told, text, complaint):
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(BadRetention, match=r"none\.toml: No such file"):
-        retention.load(tmp_path / "none.toml")
+        retention_file.load(tmp_path / "none.toml")
 
 
 def test_a_lock_begins_at_the_end_of_the_day_and_late_evidence_is_kept_as_long():
-    policy = retention.load()
+    policy = retention_file.load()
     day, later = date(2026, 1, 1), date(2026, 6, 1)
     assert policy.lock("capture", day, day).until == datetime(2026, 4, 2, tzinfo=UTC)
     assert policy.lock("capture", day, later).until == datetime(2026, 8, 31, tzinfo=UTC)

@@ -13,7 +13,7 @@ from sqlalchemy import func, select, text
 import billing
 from archive.documents import stored
 from archive.errors import EvidenceDiffers
-from archive.policy import retention
+from archive.policy import retention, retention_file
 from archive.s3.store import Store
 from billing import database, documents, statements
 from billing.document_steps import TRIED_FOR
@@ -26,7 +26,7 @@ from jobs.metrics.reading import SQL
 from jobs.metrics.sources import FromLog
 from jobs.road import quarantine, work_log
 
-POLICY = retention.load(retention.SHIPPED)
+POLICY = retention_file.load(retention_file.SHIPPED)
 
 
 def test_a_finalized_invoice_gets_a_document_in_the_same_commit_and_it_is_stored(keeps: Service, store: Store) -> None:

@@ -19,7 +19,7 @@ from structlog.testing import LogCapture
 
 import billing
 from archive.format.manifests import Source
-from archive.policy import retention
+from archive.policy import retention_file
 from archive.writing.batch_size import BatchSize
 from archive.writing.writer import Writer
 from billing import database, ids, operations, row_io, switches
@@ -269,7 +269,7 @@ def test_its_facts_are_archived(labels: Service, s3: SeaweedFS) -> None:
     bucket.set_up("test")
     terms: dict[str, Any] = {"wait_s": 0.0, "patience_s": 0.0}
     writer = Writer(
-        BatchSize(labels.engines["archiver"]), bucket, retention.load(), Source("test", "ins_test"), **terms
+        BatchSize(labels.engines["archiver"]), bucket, retention_file.load(), Source("test", "ins_test"), **terms
     )
     while writer.round().archived:
         pass

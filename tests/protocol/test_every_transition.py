@@ -15,7 +15,7 @@ from undecided_charge import undecided_first_charge
 
 import billing
 from archive.format.manifests import Source
-from archive.policy import retention
+from archive.policy import retention_file
 from archive.writing.batch_size import BatchSize
 from archive.writing.writer import Writer
 from billing import database, documents, inbox
@@ -888,7 +888,7 @@ def test_a_batch_is_archived_once_it_was_read_back(service: Service, s3: Seaweed
     store = s3.store(f"transitions-{uuid4().hex}")
     store.set_up("test")
     size, source = BatchSize(service.engines["archiver"]), Source("test", "ins_test")
-    assert Writer(size, store, retention.load(), source, wait_s=0.0, patience_s=0.0).round().archived
+    assert Writer(size, store, retention_file.load(), source, wait_s=0.0, patience_s=0.0).round().archived
     store.close()
 
 
