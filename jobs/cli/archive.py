@@ -91,10 +91,11 @@ def run(
     from jobs.cli.processes import Stop
     from jobs.process import archiving
 
-    stop = Stop()
+    # With --once a signal ends it at once: what it leaves unfinished, the next one finishes.
+    stop = None if once else Stop()
     runtime = open_runtime("archiver", logs_too=True)
     try:
-        if not once:
+        if stop is not None:
             archiving.run(runtime, stop.requested, complaint)
             return
         archived = archiving.run_once(runtime)

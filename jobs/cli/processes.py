@@ -1,9 +1,11 @@
 """Commands that set up and run processes: migrate, relay, worker, up."""
 
+import atexit
 import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -120,9 +122,10 @@ def serve(
     from jobs.cli.complaints import complaint
     from jobs.cli.opening import open_runtime
 
+    stop = Stop()
     runtime = open_runtime("web", logs_too=True)
     try:
-        run(runtime, host, port, complaint, lambda address: print_line(f"listening on {address}"))
+        run(runtime, host, port, stop.requested, complaint, lambda address: print_line(f"listening on {address}"))
     finally:
         runtime.close()
 
@@ -212,15 +215,24 @@ def _program() -> str:
 
 
 class Stop:
-    """SIGTERM and Ctrl-C become a flag; a second one changes nothing."""
+    """SIGTERM and Ctrl-C become a flag; a second one changes nothing, and none does while the process ends.
+
+    No `threading.Event`: a signal that came while its `set` handles another would wait for ever for its lock.
+    """
 
     def __init__(self) -> None:
         self._asked = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._ask)
+        _on_stop(self._ask)
+        # At exit Python resets handlers, and leaves ignored signals ignored: a second one would kill the process then.
+        atexit.register(_on_stop, signal.SIG_IGN)
 
     def requested(self) -> bool:
         return self._asked
 
     def _ask(self, *_: object) -> None:
         self._asked = True
+
+
+def _on_stop(handler: Callable[..., object] | signal.Handlers) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)

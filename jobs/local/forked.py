@@ -10,6 +10,7 @@ when that is closed.
 """
 
 import atexit
+import contextlib
 import gc
 import io
 import json
@@ -74,8 +75,10 @@ class Forked:
         return ended
 
     def send_signal(self, number: int) -> None:
+        # It may have ended since: not we wait for it, but the process that forks, and its number may be gone.
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)

@@ -8,6 +8,7 @@ Elsewhere than on Linux there is no leash: a `kill -9` of this process leaves it
 """
 
 import atexit
+import contextlib
 import os
 import signal
 import subprocess
@@ -108,8 +109,9 @@ class Child:
         try:
             return self._process.wait(grace_s)
         except subprocess.TimeoutExpired:
-            # The leader is not reaped yet, so no other group can have this number.
-            os.killpg(self.pid, signal.SIGKILL)
+            # The leader is not reaped yet, so no other group can have this number. One that was forked may be by now.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
             return self._process.wait(KILLED_WAIT_S)
 
     def output(self) -> str:

@@ -88,8 +88,8 @@ class Heartbeat:
 
     def __exit__(self, *_: object) -> None:
         self._closed.set()
-        self._file.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # other processes still have files there
+        with contextlib.suppress(OSError):  # there may be no such place, or other processes still have files there
+            self._file.unlink(missing_ok=True)
             self._file.parent.rmdir()
 
     def _watch(self) -> None:

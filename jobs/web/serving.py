@@ -4,9 +4,7 @@ TLS ends in front of this process, at a proxy or a load balancer, which must lea
 """
 
 import contextlib
-import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -61,13 +59,15 @@ class Secrets:
 
 
 def serve(
-    runtime: Runtime, host: str, port: int, complain: Callable[[Exception], str | None], said: Callable[[str], object]
+    runtime: Runtime,
+    host: str,
+    port: int,
+    stop_requested: Callable[[], bool],
+    complain: Callable[[Exception], str | None],
+    said: Callable[[str], object],
 ) -> None:
-    """Serve until SIGTERM or SIGINT. `said` is given the address. Raises what waiting cannot help: WrongDatabase,
+    """Serve until asked to stop. `said` is given the address. Raises what waiting cannot help: WrongDatabase,
     SettingsError (also if the address cannot be used), SecretError."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     secrets = Secrets(runtime.settings.webhook_secrets)
     settings = runtime.settings
 
@@ -87,7 +87,7 @@ def serve(
         return None
 
     with runtime.in_service("web") as heartbeat:
-        if until_ready(open_all, runtime.forget, stop.is_set, heartbeat, complain) is None:
+        if until_ready(open_all, runtime.forget, stop_requested, heartbeat, complain) is None:
             return
         with _listening(host, port) as listener, contextlib.closing(InboxWriter(runtime.engine)) as writer:
             topics = settings.topics
@@ -95,7 +95,7 @@ def serve(
             application = Application(writer, secrets, unready, livemode=settings.livemode, taker=taker)
             log.info("web.listening", host=host, port=listener.getsockname()[1])
             said(f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}")
-            _Server(_config(application), heartbeat, stop).run(sockets=[listener])
+            _Server(_config(application), heartbeat, stop_requested).run(sockets=[listener])
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -127,13 +127,13 @@ def _config(application: Application) -> Config:
 class _Server(Server):
     """uvicorn's server, with our heartbeat in its loop, and a plain exit."""
 
-    def __init__(self, config: Config, heartbeat: Heartbeat, stop: threading.Event) -> None:
+    def __init__(self, config: Config, heartbeat: Heartbeat, stop_requested: Callable[[], bool]) -> None:
         super().__init__(config)
-        self._heartbeat, self._stop = heartbeat, stop
+        self._heartbeat, self._stop_requested = heartbeat, stop_requested
 
     async def on_tick(self, counter: int) -> bool:
         self._heartbeat()
-        return await super().on_tick(counter) or self._stop.is_set()
+        return await super().on_tick(counter) or self._stop_requested()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

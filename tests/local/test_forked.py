@@ -97,6 +97,17 @@ def test_a_signal_ends_it_and_how_it_ended_is_known(waiting: Forked) -> None:
     assert waiting.wait(60) == waiting.poll()
 
 
+def test_a_signal_to_one_that_ends_at_that_moment_is_no_error(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("")
+    with (tmp_path / "output").open("wb") as output:
+        for _ in range(20):
+            ending = Forked([], os.environ, output.fileno(), program=program)
+            while ending.poll() is None:
+                ending.send_signal(signal.SIGCONT)
+            assert ending.returncode == 0
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the kernel sends no signal when a parent dies")
 def test_it_ends_when_the_process_is_killed_that_asked_for_it(tmp_path: Path) -> None:
     program = (
