@@ -149,6 +149,7 @@ OPERATION = Operation(
     ),
     next_step=next_step,
     steps={step.name: step for step in (READ_AUTHORIZATION, CAPTURE)}.__getitem__,
+    belongs_to=((Capture.customer, None),),
     scope="captures",
     deadline="capture_before",
     amount="amount_minor",

@@ -15,6 +15,7 @@ from billing.registration import Afterwards, BusinessMetric, Compensation, Contr
 from billing.states import CreditNoteState, set_state
 from billing.steps import LoadedOperation, Step
 from billing.tables.credit_notes import CreditNote
+from billing.tables.entities import Invoice
 from billing.tables.facts import Fact
 
 LINES_UNKNOWN = "lines_unknown"
@@ -126,6 +127,7 @@ OPERATION = Operation(
     ),
     next_step=next_step,
     steps={step.name: step for step in (READ_LINES, ISSUE, OBSERVE)}.__getitem__,
+    belongs_to=((CreditNote.invoice_id, Invoice.id),),
     observe=observe,
     begins=documents.begin_with,
     scope="invoices",

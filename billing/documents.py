@@ -253,6 +253,7 @@ OPERATION = Operation(
     ),
     next_step=next_step,
     steps={STORE.name: STORE}.__getitem__,
+    belongs_to=((Document.invoice_id, Invoice.id),),
     scope="documents",
     size="size_bytes",
     business=(

@@ -217,6 +217,7 @@ OPERATION = Operation(
     ),
     next_step=next_step,
     steps={step.name: step for step in (SEND_EMAIL, READ_NOTICES)}.__getitem__,
+    belongs_to=((Email.recipient, None),),
     observe=observe,
     parts=_notices,
     found_by={email_notices.OF_SES.rstrip("_"): Email.provider_message},

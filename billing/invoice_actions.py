@@ -172,6 +172,7 @@ OPERATION = Operation(
     ),
     next_step=next_step,
     steps={step.name: step for step in CALLS.values()}.__getitem__,
+    belongs_to=((InvoiceAction.stripe_invoice, Invoice.stripe_invoice),),
     scope="invoices",
     amount="amount_minor",
     business=(

@@ -233,6 +233,7 @@ OPERATION = Operation(
     ),
     next_step=next_step,
     steps=_step,
+    belongs_to=((Invoice.customer, None),),
     observe=observe,
     begins=_begins,
     scope="invoices",

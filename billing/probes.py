@@ -70,6 +70,7 @@ OPERATION = Operation(
     ),
     next_step=_next_step,
     steps={PROBE.name: PROBE}.__getitem__,
+    belongs_to=(),
     shown=lambda _session, row: {
         "scope": row.scope,
         "pulled_by": row.actor,

@@ -15,7 +15,7 @@ from billing.refund_steps import OBSERVE, READ_PAYMENT, REFUND
 from billing.registration import Afterwards, BusinessMetric, Compensation, Contract, Operation, Retry
 from billing.states import RefundState, set_state
 from billing.steps import LoadedOperation, Step
-from billing.tables.entities import Refund
+from billing.tables.entities import Capture, Invoice, Refund
 
 
 def next_step(loaded: LoadedOperation) -> Step | None:
@@ -142,6 +142,7 @@ OPERATION = Operation(
     next_step=next_step,
     observe=observe,
     steps={step.name: step for step in (READ_PAYMENT, REFUND, OBSERVE)}.__getitem__,
+    belongs_to=((Refund.capture_id, Capture.id), (Refund.invoice_id, Invoice.id)),
     scope="refunds",
     amount="amount_minor",
     business=(

@@ -3,8 +3,9 @@
 An operation is a row in a table of its own that is carried out at the provider, step by step: a capture, an invoice, a
 probe. The run of a schedule is one, too; a function of ours carries it out. `billing.operations` is the list of them;
 all other code asks the registration. A new kind is a life (billing/states), a table, its steps, and one `Operation`
-in a file of its own, added to that list. What it needs besides: a migration, grants (jobs/access/grants.py), a
-retention class if not `admin`'s (billing/tables/facts.py), and its commands.
+in a file of its own, added to that list. What it needs besides: a migration, in which `billing.erase_texts` learns
+of it if it is a customer's (`Operation.belongs_to`), grants (jobs/access/grants.py), a retention class if not `admin`'s
+(billing/tables/facts.py), and its commands.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -152,6 +153,10 @@ class Operation:
     """By the row's own state, which is the recovery point. None: concluded."""
     steps: Callable[[str], Step]
     """The step of this name; a record from before a restart is resolved through it. Raises KeyError."""
+    belongs_to: tuple[tuple[InstrumentedAttribute[Any], InstrumentedAttribute[Any] | None], ...]
+    """Whose it is, so that nothing is forgotten when a customer is erased (`billing.erasure`): each of its columns that
+    names another operation, with the column there that has the same value; or, with None, the customer's id at Stripe.
+    A column of the first kind has an index. Empty: it is about nobody."""
     observe: Callable[[LoadedOperation], Step | None] = lambda _loaded: None
     """The step that reads how an operation stands at Stripe by now, while no call of it is open. It only looks, and its
     `apply` moves the row forward or leaves it. None: nothing is read, because nothing of this row can change by itself.

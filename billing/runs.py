@@ -87,6 +87,7 @@ OPERATION = Operation(
     ),
     next_step=lambda loaded: STEPS[run_of(loaded).schedule] if run_of(loaded).state == RunState.DUE else None,
     steps={step.name: step for step in STEPS.values()}.__getitem__,
+    belongs_to=(),
     parts=_connected,
     shown=lambda _session, row: {
         "schedule": row.schedule,

@@ -14,7 +14,7 @@ from billing.provider_ids import IdKind, NoSuchShape, is_id, provider_id
 from billing.registration import Afterwards, BusinessMetric, Compensation, Contract, Operation, Retry
 from billing.states import VoidState, set_state
 from billing.steps import LoadedOperation, Step
-from billing.tables.entities import CANCELLATION_REASONS, Void
+from billing.tables.entities import CANCELLATION_REASONS, Capture, Void
 from billing.void_steps import READ_HOLD, VOID
 
 ONCE_CAPTURED = (
@@ -151,6 +151,7 @@ OPERATION = Operation(
     ),
     next_step=next_step,
     steps={step.name: step for step in (READ_HOLD, VOID)}.__getitem__,
+    belongs_to=((Void.payment_intent, Capture.payment_intent),),
     scope="voids",
     amount="held_minor",
     business=(BusinessMetric("voided_money_minor", VoidState.VOIDED, "money that voids gave back", money=True),),

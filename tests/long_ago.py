@@ -2,6 +2,8 @@
 
 from service import Service
 
+from billing.operations import OPERATIONS
+from billing.tables.entities import Requested
 from billing.tables.facts import RETENTION_CLASS
 
 _AGED = {
@@ -20,11 +22,10 @@ def make_older(service: Service, days: int = 91) -> None:
 def happened_long_ago(service: Service, days: int = 120) -> None:
     """Let everything that was told and asked be so much older; before it is archived, for what is archived stays."""
     service.execute("UPDATE billing.facts SET happened_at = happened_at - make_interval(days => :days)", days=days)
-    of_requests = ("captures", "voids", "refunds", "invoices", "emails", "documents")
-    for table in (*of_requests, "switches", "scheduled_runs"):
-        columns = ("state_since", "requested_at") if table in of_requests else ("state_since",)
+    for table in (operation.table for operation in OPERATIONS.values()):
+        columns = ("state_since", "requested_at") if issubclass(table, Requested) else ("state_since",)
         earlier = ", ".join(f"{column} = {column} - make_interval(days => :days)" for column in columns)
-        service.execute(f"UPDATE billing.{table} SET {earlier}", days=days)
+        service.execute(f"UPDATE billing.{table.__tablename__} SET {earlier}", days=days)
     make_older(service, days)
 
 

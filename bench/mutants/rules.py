@@ -47,6 +47,7 @@ PROOF = "tests/archive/test_proof.py"
 BULK = "tests/cli/test_cli_bulk.py"
 UNDECIDED = "tests/cli/test_cli_undecided_charge.py"
 ERASURE = "tests/archive/test_erasure.py"
+ERASED_WORDS = "tests/archive/test_erased_words.py"
 INVOICE = "tests/protocol/test_invoice_rules.py"
 AS_ASKED = "tests/moves/test_invoices_as_asked.py"
 LINES = "tests/crash/test_invoices_in_batches.py"
@@ -571,10 +572,17 @@ RULES = (
     ),
     Rule(
         "the captures of a customer who is erased are found",
-        "billing/erasure.py",
-        "for table in (Invoice, Capture)",
-        "for table in (Invoice,)",
+        "billing/captures.py",
+        "belongs_to=((Capture.customer, None),)",
+        "belongs_to=()",
         ERASURE,
+    ),
+    Rule(
+        "what hangs on the operations of a customer who is erased is found",
+        "billing/erasure.py",
+        "        found |= dict.fromkeys(new)\n",
+        "",
+        ERASED_WORDS,
     ),
     Rule(
         "an action waits for the invoice's own work",

@@ -432,6 +432,7 @@ GRANTS: Mapping[str, Mapping[str, May]] = {
 FUNCTIONS: Mapping[str, Columns] = {
     "close_period": _these("operator"),
     "erase_texts": _these("operator"),
+    # Called by processes of before migration 0071. A later migration drops both.
     "erase_invoiced_captures": _these("operator"),
     "erase_memos": _these("operator"),
     "forget_events": _these("worker operator"),

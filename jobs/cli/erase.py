@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 AT_STRIPE = "https://docs.stripe.com/privacy/redaction"
 """Read on 2026-11-29. A transaction can be redacted 90 days after it."""
 
-
-BY_NAME_ONLY = "voids, and captures whose payment has no customer, that took nothing, or from before migration 0069"
+BY_NAME_ONLY = (
+    "captures whose payment has no customer, that took nothing, or from before migration 0069, voids of their "
+    "authorizations, and e-mails to ids of your application's"
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -30,7 +32,9 @@ def customer(
     reason: Reason,
     also: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="A capture or void of this customer, cap_... or void_...; may be repeated."),
+        typer.Option(
+            metavar="ID", help="What else is this customer's, such as cap_..., void_... or eml_...; may be repeated."
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Erase nothing: count, and say what is not over.")] = False,
     actor: Actor = "",
@@ -38,11 +42,12 @@ def customer(
 ) -> None:
     """Erase the texts about one customer in Postgres, and say what is left to do elsewhere.
 
-    It erases the descriptions of the customer's invoices, the texts and metadata of captures, the bodies of the calls
-    that sent them, and what operators and the application wrote in words: reasons, and names of who asked. It finds
-    invoices by the customer, and captures that took money of the customer, as Stripe named it, or are invoiced to it.
-    Name other captures and voids with --also, because they name no customer here. Amounts, ids, states, keys and times
-    stay, and so do the archive and its verification: none of what is erased was ever archived.
+    It erases the descriptions of the customer's invoices, the texts and metadata of captures, the memos of credit
+    notes, the bodies of the calls that sent them, and what operators and the application wrote in words: reasons, and
+    names of who asked. It finds invoices and e-mails by the customer, captures that took money of the customer, as
+    Stripe named it, or are invoiced to it, and all that hangs on these: refunds, voids, credit notes, actions and
+    documents. Name others with --also, because they name no customer here; what hangs on them is found. Amounts, ids,
+    states, keys and times stay, and so do the archive and its verification: none of what is erased was ever archived.
 
     It refuses while an operation of the customer is not over, or was over less than a day ago, and while a legal hold
     names the customer. It cannot be undone. The reason is kept: write the number of the request, and no name.
@@ -82,7 +87,7 @@ def _show(customer: str, found: "Erased", dry_run: bool, as_json: bool) -> None:
         texts = (
             counted(found.descriptions, "description"),
             f"the text of {counted(found.bodies, 'call')}",
-            f"words in {counted(found.facts, 'fact')}",
+            f"words in {counted(found.facts, 'fact')} and {counted(found.notes, 'note')}",
         )
         what = f"{'would be erased' if dry_run else 'erased'}: {', '.join(texts)}"
     print_line(f"{customer}: {counted(found.operations, 'operation')}; {what}")

@@ -361,15 +361,55 @@ def test_hostile_rows_harm_nothing_and_nobody_else(service: Service) -> None:
         )
 
 
-def test_the_function_knows_the_ends_of_this_version_and_the_step_with_the_lines(service: Service) -> None:
+def test_the_function_knows_all_kinds_with_their_ends_and_the_steps_that_send_texts(service: Service) -> None:
     with database.transaction(service.engine) as session:
         source = session.execute(text("SELECT prosrc FROM pg_proc WHERE proname = 'erase_texts'")).scalar_one()
-    for kind, table in (("capture", "captures"), ("invoice", "invoices")):
-        life = OPERATIONS[kind].table.life
-        part = source[: source.index(f"FROM billing.{table}")].rpartition("state IN (")[2].partition(")")[0]
-        assert {each.strip(" '") for each in part.split(",")} == {str(s) for s in life.states if life.is_final(s)}
-    assert "'add_lines'" in source
-    assert OPERATIONS["invoice"].steps("add_lines")
+    somebodys = {kind: operation for kind, operation in OPERATIONS.items() if operation.belongs_to}
+    kinds = source.partition("kinds text[] := ARRAY[")[2].partition("]")[0]
+    assert {each.strip(" \n'") for each in kinds.split(",")} == somebodys.keys()
+    for operation in somebodys.values():
+        life, table = operation.table.life, operation.table.__tablename__
+        part = source[: source.index(f"FROM billing.{table} AS")].rpartition("state IN (")[2].partition(")")[0]
+        ends = {str(state) for state in life.states if life.is_final(state)}
+        assert {each.strip(" '") for each in part.split(",")} == ends, table
+    for kind, step in (
+        ("invoice", "add_lines"),
+        ("invoice", "create"),
+        ("capture", "capture"),
+        ("credit_note", "issue"),
+    ):
+        assert f"'{step}'" in source
+        assert somebodys[kind].steps(step)
+
+
+def test_what_the_function_does_not_know_is_not_over(service: Service) -> None:
+    """A kind that came later than the function, or an id that is none."""
+    counted = erasure.count(asking(service), ["lab_1"], "cus_1")
+    assert (counted.not_over, counted.anything) == (("lab_1",), False)
+    with pytest.raises(InvalidRequest, match="lab_1"):
+        erasure.erase(asking(service), ["lab_1"], "cus_1")
+
+
+def test_an_erasure_that_died_between_two_pages_is_run_again(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(erasure, "PAGE", 1)
+    customer = service.customer()
+    first, second = (issued(service, customer, PERSONAL, f"order-8{n}") for n in range(2))
+    assert service.settle(first, second) == ["sent", "sent"]
+    happened_long_ago(service)
+    ask, pages = asking(service), 0
+
+    def die(step: Callable[..., Any]) -> Any:
+        nonlocal pages
+        pages += 1
+        return ask(step if pages == 1 else lambda session: [step(session), 1 / 0])
+
+    with pytest.raises(ZeroDivisionError):
+        erasure.erase(die, [first, second], customer)
+    # What it did in the page that was not committed is not done.
+    left = erasure.count(ask, [first, second], customer)
+    assert (left.descriptions, left.bodies, left.facts) == (2, 1, 1)
+    assert erased(service, customer) == left
+    assert found(dumped(service)) == []
 
 
 def test_the_record_of_an_erasure_is_archived_so_that_it_can_be_repeated_after_a_restore(archive: Archive) -> None:

@@ -32,14 +32,14 @@ def test_it_is_counted_then_erased_then_nothing_is_left(run: Run, service: Servi
     customer, _ = over
     before = described(service)
     count = run("erase", "customer", customer, *BECAUSE, "--dry-run", "--json")
-    wanted = {"operations": 1, "descriptions": 2, "bodies": 1, "facts": 0, "not_over": []}
+    wanted = {"operations": 1, "descriptions": 2, "bodies": 1, "facts": 0, "notes": 0, "not_over": []}
     assert (count.status, count.json["dry_run"], count.json["erased"]) == (0, True, wanted)
     assert described(service) == before
     assert run("audit", "--json").json == []
     ran = run("erase", "customer", customer, *BECAUSE, "--actor", "grace")
     assert ran.status == 0
     assert ran.out.startswith(
-        f"{customer}: 1 operation; erased: 2 descriptions, the text of 1 call, words in 0 facts\n"
+        f"{customer}: 1 operation; erased: 2 descriptions, the text of 1 call, words in 0 facts and 0 notes\n"
     )
     assert "docs.stripe.com/privacy/redaction" in ran.out
     assert described(service) == ["(erased)"] * 2

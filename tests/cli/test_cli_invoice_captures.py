@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from command import Run
+from long_ago import make_older
 from service import Service
 from sqlalchemy import text
 
@@ -116,12 +117,14 @@ def test_an_erasure_removes_the_descriptions_and_waits_for_what_is_not_invoiced(
         with database.transaction(service.engines["operator"]) as session:
             return step(session)
 
+    make_older(service)
+    ids = erasure.operations_of(ask, "cus_anna")
     with pytest.raises(InvalidRequest, match=captures[0]):
-        erasure.erase(ask, [], "cus_anna")
+        erasure.erase(ask, ids, "cus_anna")
     run("invoice", "captures", "--period", "2025-10")
-    assert erasure.count(ask, [], "cus_anna").descriptions == 2
-    assert erasure.erase(ask, [], "cus_anna").descriptions == 2
-    assert erasure.count(ask, [], "cus_anna").descriptions == 0
+    assert erasure.count(ask, ids, "cus_anna").descriptions == 2
+    assert erasure.erase(ask, ids, "cus_anna").descriptions == 2
+    assert erasure.count(ask, ids, "cus_anna").descriptions == 0
     with service.engine.connect() as connection:
         found = connection.execute(text("SELECT DISTINCT description FROM billing.invoiced_captures")).scalars().all()
     assert found == ["(erased)"]

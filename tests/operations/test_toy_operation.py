@@ -135,6 +135,7 @@ OPERATION = Operation(
     ),
     next_step=lambda loaded: WRITE if loaded.row.state == "requested" else None,
     steps={WRITE.name: WRITE}.__getitem__,
+    belongs_to=(),
     scope="labels",
     found_by={"pi": Label.payment_intent},
     shown=lambda _session, row: {"payment_intent": row.payment_intent, "text": row.text},

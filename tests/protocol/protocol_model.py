@@ -138,6 +138,7 @@ def _operation_of(step: Step) -> Operation:
         contracts=(),
         next_step=lambda loaded: step if loaded.row.state == CaptureState.REQUESTED else None,
         steps={step.name: step}.__getitem__,
+        belongs_to=(),
     )
 
 
