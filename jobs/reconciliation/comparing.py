@@ -28,7 +28,7 @@ from billing.operations import OPERATIONS, by_id
 from jobs.growth import tables
 from jobs.reconciliation import classes, findings
 from jobs.reconciliation.classes import CLASSES, DifferenceClass
-from jobs.reconciliation.mirror import INVOICE_PAYMENTS, LEDGER, Listed
+from jobs.reconciliation.lists import INVOICE_PAYMENTS, LEDGER, Listed
 
 SQL = statements.beside(__file__)
 

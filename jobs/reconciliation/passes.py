@@ -24,7 +24,8 @@ from billing.tables.schema import Installation
 from jobs.reconciliation.archived import Archive, ArchiveComparison, ArchiveSide
 from jobs.reconciliation.booking import Booking
 from jobs.reconciliation.comparing import Comparison, Counted
-from jobs.reconciliation.mirror import LEDGER, LISTS, Listed, Mirror, NotRead
+from jobs.reconciliation.lists import LEDGER, LISTS, Listed
+from jobs.reconciliation.mirror import Mirror, NotRead
 
 SQL = statements.beside(__file__)
 
