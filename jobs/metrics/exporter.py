@@ -25,6 +25,8 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from sqlalchemy import Engine
 
+from billing.gateway import boot_clock
+from billing.transport import cut_at
 from jobs.metrics.counting import Counting, Labels, Observed
 from jobs.metrics.instruments import READS, instruments
 from jobs.metrics.labels import bounded
@@ -37,6 +39,8 @@ AGAIN_S = 10.0
 """A port that is taken is tried again: the process before this one may be about to end."""
 CLIENT_S = 5.0
 """A client that neither asks nor reads for so long is left."""
+WHOLE_S = 10.0
+"""One that asks and reads byte by byte, after so long. Prometheus waits no longer itself, unless it is told to."""
 CLIENTS = 8
 """So many are answered at once; others are turned away."""
 
@@ -175,6 +179,10 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
     timeout = CLIENT_S
     server_version, sys_version = "billing", ""
+
+    def handle(self) -> None:
+        with cut_at(self.connection, boot_clock() + WHOLE_S):
+            super().handle()
 
     def do_GET(self) -> None:
         if self.path.partition("?")[0] != "/metrics":

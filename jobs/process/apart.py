@@ -84,7 +84,7 @@ class Apart:
             return NotSent(f"the {part} has characters that we never write; it was not sent")
         if (left_s := budget.over_at - boot_clock()) <= 0:
             return NotSent("too late to start")
-        forking = self._ready(STARTS_WITHIN * left_s)
+        forking = self._ready(budget.over_at - (1 - STARTS_WITHIN) * left_s)
         if forking is None:
             return NotSent("its process has not started yet")
         asked = {
@@ -98,10 +98,13 @@ class Apart:
         }
         return _answer_of(_said(forking, asked, budget.over_at, left_s))
 
-    def _ready(self, within_s: float) -> socket.socket | None:
-        """Where the process listens that forks one for each call. None: it has not started within this time, and the
-        next call waits for it again. If it has ended, another is started."""
-        with self._starting:
+    def _ready(self, until: float) -> socket.socket | None:
+        """Where the process listens that forks one for each call. None: it has not started by then, and the next call
+        waits for it again. If it has ended, another is started."""
+        # Calls that wait for the same start wait side by side: one after the other, the last would be over its budget.
+        if not self._starting.acquire(timeout=_left_s(until)):
+            return None
+        try:
             if self._forking is None or self._forking.program.poll() is not None:
                 self._forking = self._starter.submit(self._start).result()
                 weakref.finalize(self, self._forking.end)
@@ -109,11 +112,13 @@ class Apart:
             if not forking.is_ready:
                 waiting = select.poll()
                 waiting.register(forking.ready)
-                if not waiting.poll(1000 * within_s):
+                if not waiting.poll(1000 * _left_s(until)):
                     return None
                 forking.ready.readline()  # `READY`, or nothing if it has ended
                 forking.is_ready = True
             return forking.asking
+        finally:
+            self._starting.release()
 
     def _start(self) -> _Forking:
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -123,6 +128,11 @@ class Apart:
             program = subprocess.Popen(command, stdin=its.fileno(), stdout=subprocess.PIPE, bufsize=0)  # noqa: S603 - our own program, and no shell
         assert program.stdout is not None
         return _Forking(program, ours, program.stdout)
+
+
+def _left_s(until: float) -> float:
+    # Below zero it would mean: for ever.
+    return max(0.0, until - boot_clock())
 
 
 def _said(forking: socket.socket, asked: Mapping[str, Any], over_at: float, left_s: float) -> list[bytes]:

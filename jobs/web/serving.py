@@ -21,6 +21,7 @@ from jobs.process.health import Heartbeat
 from jobs.process.runtime import Runtime
 from jobs.process.waiting import until_ready
 from jobs.web.application import Application
+from jobs.web.connection import Connection
 from jobs.web.inbox_writer import InboxWriter
 from jobs.web.notices import Notices
 from jobs.web.sns import Sns
@@ -109,6 +110,7 @@ def _listening(host: str, port: int) -> socket.socket:
 def _config(application: Application) -> Config:
     return Config(
         application,
+        http=Connection,
         loop="asyncio",
         ws="none",
         lifespan="off",

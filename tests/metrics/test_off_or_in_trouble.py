@@ -9,6 +9,8 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
@@ -219,6 +221,28 @@ def test_a_client_that_says_nothing_and_one_that_asks_for_something_else_trouble
     garbage.close()
     assert scrape(url).value("billing_loop_turns_total") == 3
     assert [entry["event"] for entry in told.entries] == ["metrics.served"]
+
+
+def test_clients_that_ask_byte_by_byte_are_left_and_another_is_answered(
+    served: Callable[..., tuple[Exporter, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter, "WHOLE_S", 0.2)
+    _, url = served()
+    host, port = url.removeprefix("http://").removesuffix("/metrics").split(":")
+    slow = [socket.create_connection((host, int(port))) for _ in range(exporter.CLIENTS)]
+
+    def answered() -> bool:
+        for each in slow:
+            with suppress(OSError):
+                each.send(b"G")
+        try:
+            return scrape(url).value("billing_loop_turns_total") == 3
+        except (OSError, HTTPException):
+            return False
+
+    eventually(answered, "there is room again")
+    for each in slow:
+        each.close()
 
 
 def test_a_number_that_cannot_be_made_is_an_error_of_that_scrape_alone(

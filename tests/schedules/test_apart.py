@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,19 @@ def test_a_process_that_starts_slowly_is_not_killed_but_used_by_the_next_call() 
         assert answer.data is not None
         assert answer.data["result"]["pid"] != started
     assert children() - others == {started}, "one has started, and forks a process for each"
+
+
+def test_calls_that_wait_for_the_start_together_are_over_no_later_than_one_alone() -> None:
+    never = Apart(400, livemode=False, niceness=0, program=[sys.executable, "-c", "import time; time.sleep(600)"])
+    within = budget(6.0)
+
+    def over_in_time(_: int) -> bool:
+        return (
+            never.send(REQUEST, within) == NotSent("its process has not started yet") and boot_clock() < within.over_at
+        )
+
+    with ThreadPoolExecutor(8) as crew:
+        assert list(crew.map(over_in_time, range(8))) == [True] * 8
 
 
 def test_when_the_process_that_forks_is_killed_its_calls_have_no_answer_and_the_next_starts_another() -> None:
