@@ -88,7 +88,7 @@ DOORS = {
     "prometheus_client": {"jobs.metrics.exporter", "jobs.demo.scraping"},
     "rq": {"jobs.rq.bells", "jobs.rq.overrides"},
     "typer": {"jobs.cli"},
-    "uvicorn": {"stripe_standin", "jobs.web.serving"},
+    "uvicorn": {"stripe_standin", "jobs.web.connection", "jobs.web.serving"},
     "httptools": {"stripe_standin"},
     "starlette": {"stripe_standin"},
 }

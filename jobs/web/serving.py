@@ -5,6 +5,7 @@ TLS ends in front of this process, at a proxy or a load balancer, which must lea
 
 import contextlib
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -41,14 +42,14 @@ class Secrets:
     def __init__(self, secret: Secret) -> None:
         self._secret = secret
         self._read_at = float("-inf")
+        self._reading = threading.Lock()
 
     def __call__(self, refresh: bool) -> list[str]:
         """Raises SecretError. `refresh`: read them again, if that was not done a moment ago."""
-        if refresh and time.monotonic() >= self._read_at + READ_AGAIN_S:
-            self._read_at = time.monotonic()
-            # If they cannot be read now, the old ones stay.
-            with contextlib.suppress(SecretError):
-                self._secret.reload()
+        if refresh:
+            # Whoever comes while they are read waits for the new ones: events of a rolled secret come together.
+            with self._reading:
+                self._read_again()
         secrets = self._secret.reveal().replace(",", " ").split()
         if not all(each.startswith("whsec_") for each in secrets) or not 0 < len(secrets) <= SECRETS_MOST:
             raise SecretMissing(
@@ -57,6 +58,13 @@ class Secrets:
                 "commas",
             )
         return secrets
+
+    def _read_again(self) -> None:
+        if time.monotonic() >= self._read_at + READ_AGAIN_S:
+            self._read_at = time.monotonic()
+            # If they cannot be read now, the old ones stay.
+            with contextlib.suppress(SecretError):
+                self._secret.reload()
 
 
 def serve(

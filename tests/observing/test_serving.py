@@ -7,8 +7,10 @@ import json
 import re
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from hashlib import sha256
 from pathlib import Path
+from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,9 +25,11 @@ from billing.events import BODY_MOST, Refused
 from billing.states import EventState
 from billing.tables.entities import Capture, Invoice
 from billing.tables.received_events import ReceivedEvent
+from jobs.config.secrets import Secret
 from jobs.local.supervisor import Child
 from jobs.web.application import Application
 from jobs.web.inbox_writer import InboxFull
+from jobs.web.serving import Secrets
 
 SECRET = "whsec_aaaaaaaaaaaaaaaaaaaa"
 
@@ -203,6 +207,27 @@ def test_it_does_not_start_without_secrets_that_are_any(
 
 
 # In trouble, without a server.
+
+
+def test_whoever_comes_while_the_secrets_are_read_again_is_checked_with_the_new_ones() -> None:
+    begun, go_on, secrets = Event(), Event(), iter(["whsec_old", "whsec_new"])
+
+    def read() -> str:
+        found = next(secrets)
+        if found == "whsec_new":
+            begun.set()
+            go_on.wait()
+        return found
+
+    known = Secrets(Secret("BILLING_WEBHOOK_SECRETS", "file:/secrets", read))
+    assert known(False) == ["whsec_old"]
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(known, True)
+        begun.wait()
+        second = threads.submit(known, True)
+        wait([second], timeout=0.5)  # while the first one reads, it must not answer
+        go_on.set()
+        assert (first.result(), second.result()) == (["whsec_new"], ["whsec_new"])
 
 
 class Broken:
