@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -197,8 +198,9 @@ def spawn(template: LocalServers, service: Service) -> Iterator[Callable[..., Ch
     for child in started:
         if child.poll() is None:
             child.terminate()
-        # Shown if the test failed.
-        print(child.name, "ended with", child.poll(), "after:", child.log.read_text(errors="replace")[-2000:])
+        if child.poll() not in (0, -signal.SIGTERM, -signal.SIGKILL):
+            # Shown if the test failed.
+            print(child.name, "ended with", child.poll(), "after:", child.log.read_text(errors="replace")[-2000:])
 
 
 @pytest.fixture
