@@ -72,12 +72,16 @@ class Directory:
                 raise EvidenceDiffers(str(file), "another document is there")
             return
         handle, unfinished = tempfile.mkstemp(dir=self.path, prefix=".heads-")
-        with os.fdopen(handle, "wb") as written:
-            written.write(document.body())
-            written.flush()
-            os.fsync(written.fileno())
-            os.fchmod(written.fileno(), 0o644)
-        Path(unfinished).replace(file)
+        try:
+            with os.fdopen(handle, "wb") as written:
+                written.write(document.body())
+                written.flush()
+                os.fsync(written.fileno())
+                os.fchmod(written.fileno(), 0o644)
+            Path(unfinished).replace(file)
+        finally:
+            # It is tried again every minute: where the disk is full, none may be left each time.
+            Path(unfinished).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)

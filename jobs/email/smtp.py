@@ -13,6 +13,8 @@ import smtplib
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 from billing.email_notices import OF_SES, message_in
 from billing.gateway import Answer, Budget, NoAnswer, NotSent, boot_clock
@@ -54,14 +56,18 @@ class Smtp:
         name = message.sender_domain
         server: smtplib.SMTP | None = None
         try:
-            if to.tls_at_once:
-                server = smtplib.SMTP_SSL(to.host, to.port, name, timeout=timeout_s, context=context)
-            else:
-                server = smtplib.SMTP(to.host, to.port, name, timeout=timeout_s)
-            with cut_at(_socket(server), budget.over_at):
-                if not to.tls_at_once:
+            with contextlib.ExitStack() as greeting:
+                watched = partial(_cut_at, greeting, budget.over_at)
+                if to.tls_at_once:
+                    server = _Tls(watched, to.host, to.port, name, timeout=timeout_s, context=context)
+                else:
+                    server = _Watched(watched, to.host, to.port, name, timeout=timeout_s)
+            if not to.tls_at_once:
+                with cut_at(_socket(server), budget.over_at):
                     server.starttls(context=context)
-                if to.user:
+            if to.user:
+                # After STARTTLS it is another socket.
+                with cut_at(_socket(server), budget.over_at):
                     server.login(to.user, to.password)
         except smtplib.SMTPAuthenticationError as error:
             _close(server)
@@ -80,7 +86,6 @@ class Smtp:
             _close(server)
             raise _NotTaken(not_now("server_away", type(error).__name__)) from None
         try:
-            # After STARTTLS it is another socket.
             with cut_at(_socket(server), budget.over_at):
                 _socket(server).settimeout(max(0.001, budget.over_at - boot_clock()))
                 yield server
@@ -113,6 +118,27 @@ class Smtp:
         if 400 <= code < 500:
             return not_now(f"smtp_{code}")
         return refused(f"smtp_{code}") if 500 <= code < 600 else NoAnswer(f"smtp_{code}")
+
+
+class _Watched(smtplib.SMTP):
+    """smtplib waits for the greeting while it connects, and for as long as a byte comes now and then."""
+
+    def __init__(self, watched: Callable[[socket.socket], object], *arguments: Any, **options: Any) -> None:
+        self._watched = watched
+        super().__init__(*arguments, **options)
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        connection: socket.socket = super()._get_socket(host, port, timeout)  # type: ignore[misc]
+        self._watched(connection)
+        return connection
+
+
+class _Tls(_Watched, smtplib.SMTP_SSL):
+    pass
+
+
+def _cut_at(until: contextlib.ExitStack, at: float, connection: socket.socket) -> None:
+    until.enter_context(cut_at(connection, at))
 
 
 class _NotTaken(Exception):

@@ -16,7 +16,10 @@ GROUP = 64
 
 
 class Crew:
-    """`size` threads, started at once. The captain hands calls over and collects the reports."""
+    """`size` threads, started at once, or none. The captain hands calls over and collects the reports.
+
+    Raises RuntimeError if the system gives this process no more threads.
+    """
 
     def __init__(self, size: int, gateway: Gateway) -> None:
         # No SimpleQueue: a signal (SIGTERM) that comes just before the timeout of its `get` is over makes it wait for
@@ -25,9 +28,16 @@ class Crew:
         self._reports: queue.Queue[Report] = queue.Queue()
         self._calls: queue.SimpleQueue[tuple[Call, Budget] | None] = queue.SimpleQueue()
         self._gateway = gateway
-        self._threads = [threading.Thread(target=self._work, name=f"crew-{n}", daemon=True) for n in range(size)]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
+        try:
+            for n in range(size):
+                thread = threading.Thread(target=self._work, name=f"crew-{n}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
+        except RuntimeError:
+            # The system has no more threads for us now. Those that wait would keep them from the next shift's crew.
+            self.dismiss()
+            raise
 
     def hand(self, call: Call, budget: Budget) -> None:
         self._calls.put((call, budget))

@@ -8,6 +8,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -104,4 +105,6 @@ def _tell(batch: Sequence[_Waiting], error: Exception | None) -> None:
             else:
                 each.answer.set_exception(error)
 
-    batch[0].loop.call_soon_threadsafe(answer)
+    # Where the server has stopped, nobody waits for the answer any more; the events after these are written, too.
+    with suppress(RuntimeError):
+        batch[0].loop.call_soon_threadsafe(answer)

@@ -1,5 +1,6 @@
 """Heads leave the archive every day: to another bucket and a directory, and verification expects them in the chain."""
 
+import resource
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -168,6 +169,20 @@ def findings(
         *map(str, found),
         *map(str, verification.from_bucket(archive.store, ask_of(archive), Counts(), kept, pauses_s=(0.0,))),
     ]
+
+
+def test_where_the_disk_is_full_no_part_of_a_document_is_left(tmp_path: Path) -> None:
+    document = heads.HeadsOfDay("2026-10-01", US.environment, US.installation, {"capture": [1, "0" * 64]})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))  # as a full disk: a part is written
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            Directory(tmp_path).put(document)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+    Directory(tmp_path).put(document)
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [document.body()]
 
 
 def test_a_chain_written_anew_with_our_own_key_is_found_by_heads_that_were_published(outside: Outside) -> None:

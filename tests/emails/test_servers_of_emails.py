@@ -1,6 +1,10 @@
 """What takes a message: SMTP with TLS at once, Amazon SES (moto's), and the settings that name them."""
 
+import socket
+import ssl
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +67,41 @@ def test_a_server_that_falls_silent_is_cut_when_the_budget_is_over(
         assert smtp(server.url).deliver(MESSAGE, Budget(0, 0)) == NotSent("too late to start")
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("after_starttls", [False, True])
+def test_a_server_that_answers_byte_by_byte_is_cut_when_the_budget_is_over(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch, after_starttls: bool
+) -> None:
+    """With its greeting, or with what comes before a login."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    left = threading.Event()
+
+    def answer() -> None:
+        client, _ = listener.accept()
+        if after_starttls:
+            for line in (b"220 hello", b"250-here\r\n250 STARTTLS", b"220 go on"):
+                client.sendall(line + b"\r\n")
+                if line != b"220 go on":
+                    client.recv(1000)
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(certificate)
+            client = context.wrap_socket(client, server_side=True)
+        with client:
+            try:
+                for _ in range(300):
+                    client.sendall(b"2")
+                    time.sleep(0.1)
+            except OSError:
+                left.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        answering = threading.Thread(target=answer)
+        answering.start()
+        told = smtp(f"smtp://us:pass@127.0.0.1:{listener.getsockname()[1]}").deliver(MESSAGE, budget(3))
+        answering.join()
+    assert isinstance(told, Response), "nothing was handed over"
+    assert left.is_set(), "it did not stay for all of the answer"
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 
 import pytest
 from command import Run
-from service import Service, eventually
+from service import Service, acting_as, eventually
 from sqlalchemy import func, select
 from webhooks import endpoint
 
-from billing import database
+from billing import database, events
 from billing.events import BODY_MOST, Refused
 from billing.states import EventState
 from billing.tables.entities import Capture, Invoice
@@ -28,7 +28,7 @@ from billing.tables.received_events import ReceivedEvent
 from jobs.config.secrets import Secret
 from jobs.local.supervisor import Child
 from jobs.web.application import Application
-from jobs.web.inbox_writer import InboxFull
+from jobs.web.inbox_writer import InboxFull, InboxWriter
 from jobs.web.serving import Secrets
 
 SECRET = "whsec_aaaaaaaaaaaaaaaaaaaa"
@@ -257,6 +257,36 @@ def asked(application: Application, path: str, body: bytes = b"", method: str = 
 def test_what_cannot_be_written_now_is_left_to_stripe_to_send_again(problem: Exception) -> None:
     application = Application(Broken(problem), lambda _again: [SECRET], lambda: None, livemode=False)
     assert error(asked(application, "/webhooks/stripe", json.dumps(event()).encode())) == (503, "busy")
+
+
+def test_events_that_wait_when_the_server_has_stopped_are_written_before_the_process_ends(service: Service) -> None:
+    read = [events.read_event(json.dumps(event(number)).encode(), source="webhook") for number in range(5)]
+    engine = acting_as("web", service.url, lock_timeout="60s", statement_timeout="60s")
+    writer = InboxWriter(engine)
+
+    async def stopped_while_they_wait() -> None:
+        for each in filter(None, read):
+            task = asyncio.create_task(writer.put(each))
+            await asyncio.sleep(0)
+            # The first is being written, and the others come behind it.
+            await asyncio.to_thread(eventually, lambda: blocked(service), "one is being written")
+            assert not task.done()
+
+    with service.engine.begin() as other:
+        other.exec_driver_sql("LOCK TABLE billing.received_events")
+        asyncio.run(stopped_while_they_wait())
+    writer.close()
+    assert received(service) == len(read)
+    engine.dispose()
+
+
+def blocked(service: Service) -> bool:
+    with service.engine.connect() as connection:
+        waiting = connection.exec_driver_sql(
+            "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+            " WHERE NOT granted AND datname = current_database()"
+        )
+        return bool(waiting.scalar_one())
 
 
 def test_it_is_not_ready_while_the_database_takes_no_events() -> None:

@@ -1,8 +1,11 @@
 """What the captain waits for from its crew, and that it never waits for longer than it wants."""
 
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from protocol_model import capture, loaded_with, response
@@ -42,3 +45,31 @@ def test_a_signal_that_comes_as_a_wait_ends_does_not_prolong_it():
         assert crew.collect(WAIT_S, gather=False) == []
     rescue.cancel()
     crew.dismiss()
+
+
+WITH_ROOM_FOR_FEW_THREADS = """
+import re, resource, sys
+from pathlib import Path
+from jobs.road.crew import Crew
+used = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+_, most = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (used + 300_000_000, most))
+made = []
+for size in (500, 2):
+    try:
+        made.append(Crew(size, None))
+    except RuntimeError:
+        made.append(None)
+assert made[0] is None, "there is room for so many"
+made[1].dismiss()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc says how much is used")
+def test_a_crew_that_cannot_be_started_as_a_whole_leaves_no_threads_behind():
+    """They would keep the next crew from being started."""
+    program = [sys.executable, "-c", WITH_ROOM_FOR_FEW_THREADS]
+    ended = subprocess.run(
+        program, env={"PYTHONPATH": "."}, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
