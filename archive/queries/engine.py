@@ -28,6 +28,7 @@ MOST_ROWS = 200_000
 MOST_BYTES = 64_000_000
 """Of an answer, which is held in memory."""
 _BATCH_ROWS = 10_000
+_AGAIN_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,16 +143,32 @@ def _answer(
     if unknown := sorted(statement.named_parameters - values.keys()):
         raise BadQuery(f"${unknown[0]} is no parameter here; there are: {', '.join(sorted(values)) or 'none'}")
     used = {name: values[name] for name in statement.named_parameters}
-    timer = threading.Timer(limits.seconds, engine.interrupt)
-    timer.start()
-    try:
+    with _stopped_after(limits.seconds, engine):
         reader = engine.sql(statement.query, params=used).to_arrow_reader(_BATCH_ROWS)
         wanted = tuple(declared) if declared is not None else columns.found(reader.schema)
         table = pa.Table.from_batches(_few(reader), schema=reader.schema)
         return wanted, columns.held_to(wanted, zone, table)
+
+
+@contextmanager
+def _stopped_after(seconds: float, engine: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Whatever the engine does in here longer than that is interrupted. Again and again: it forgets an interruption
+    that comes before it has begun, while it still reads what the files hold."""
+    over = threading.Event()
+
+    def stop() -> None:
+        pause_s = seconds
+        while not over.wait(pause_s):
+            engine.interrupt()
+            pause_s = _AGAIN_S
+
+    stopping = threading.Thread(target=stop, name="time-limit", daemon=True)
+    stopping.start()
+    try:
+        yield
     finally:
-        timer.cancel()
-        timer.join()
+        over.set()
+        stopping.join()
 
 
 @contextmanager

@@ -79,7 +79,8 @@ class Heartbeat:
             # If it cannot be written, the health check sees an old one. That is no reason to stop working.
             with contextlib.suppress(OSError):
                 self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._file.write_text(json.dumps({"pid": os.getpid(), "waits_for": self.waiting_for}))
+                with open(self._file, "w", opener=_no_others) as file:
+                    file.write(json.dumps({"pid": os.getpid(), "waits_for": self.waiting_for}))
 
     def waits_for(self, server: str | None) -> None:
         """Say which server this process waits for before it starts; None when it has them all."""
@@ -109,6 +110,12 @@ class Heartbeat:
     def _log_stuck(self) -> None:
         frame = sys._current_frames().get(threading.main_thread().ident or 0)
         log.critical("process.stuck", role=self._role, after_s=self._stuck_after_s, at=logs.places(frame))
+
+
+def _no_others(path: str, flags: int) -> int:
+    # Where no directory is set it is one below /tmp, and another user may have made it: with a link to a file of ours
+    # in this place, or a pipe that nobody reads.
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 class State(StrEnum):

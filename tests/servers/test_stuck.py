@@ -1,6 +1,7 @@
 """A process whose loop stands still ends itself with a reason, and the next one finishes what it had in hand."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from billing import database
 from billing.timing import SHORT
 from jobs.local.seaweed import SeaweedFS
 from jobs.local.supervisor import Child
-from jobs.process.health import STUCK_STATUS, Health, State, heartbeat_file
+from jobs.process.health import STUCK_STATUS, Health, Heartbeat, State, heartbeat_file
 
 PROGRAM = Path(__file__).with_name("stuck_process.py")
 
@@ -161,6 +162,16 @@ def test_a_peer_that_is_gone_is_noticed_before_a_lease_ends(service: Service) ->
         with socket.socket(fileno=socket.dup(descriptor)) as peer:
             assert peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 77
     chosen.dispose()
+
+
+def test_what_another_user_has_put_in_the_place_of_a_heartbeat_is_left_alone(tmp_path: Path) -> None:
+    ours, link, pipe = tmp_path / "ours", heartbeat_file("relay", str(tmp_path)), heartbeat_file("web", str(tmp_path))
+    ours.write_text("something else")
+    link.symlink_to(ours)
+    os.mkfifo(pipe)
+    for role in ("relay", "web"):
+        Heartbeat(role, str(tmp_path))()
+    assert ours.read_text() == "something else"
 
 
 def test_the_state_of_an_older_version_is_read(tmp_path: Path) -> None:
