@@ -100,10 +100,12 @@ class Heartbeat:
             turns = self.turns
             seen, quiet = turns, quiet + 1 if turns == seen else 0
             if quiet >= _TICKS:
-                # In a thread of its own: the loop may hang because nothing reads the log that it writes.
-                writer = threading.Thread(target=self._log_stuck, daemon=True)
-                writer.start()
-                writer.join(_LOG_WAIT_S)
+                # In a thread of its own: the loop may hang because nothing reads the log that it writes. Where there is
+                # no thread to be had, it ends without a word.
+                with contextlib.suppress(RuntimeError):
+                    writer = threading.Thread(target=self._log_stuck, daemon=True)
+                    writer.start()
+                    writer.join(_LOG_WAIT_S)
                 self._leave(STUCK_STATUS)
                 return
 

@@ -257,6 +257,38 @@ def test_a_number_that_cannot_be_made_is_an_error_of_that_scrape_alone(
     assert eventually(lambda: [e["event"] for e in told.entries if e["event"] == "scrape.failed"], "it is told")
 
 
+WITHOUT_THREADS_FOR_A_WHILE = """
+import re, resource, socket, urllib.request
+from pathlib import Path
+from jobs import logs
+from jobs.metrics.exporter import CLIENTS, Exporter
+from jobs.metrics.sources import Process
+
+logs.configure("critical")
+served = Exporter(Process("relay", lambda: 3, lambda: 0.5, lambda: None, dict), "127.0.0.1", 0, None)
+served.start()
+while served._server is None or not served._server.server_port:
+    pass
+port = served._server.server_port
+used = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+before = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (used + 4_000_000, before[1]))  # a thread wants 8 MB
+for _ in range(CLIENTS):
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"GET /metrics HTTP/1.0\\r\\n\\r\\n")
+        assert client.recv(1) == b"", "there was a thread for it"
+resource.setrlimit(resource.RLIMIT_AS, before)
+print(urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60).status)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc says how much is used")
+def test_a_process_that_gets_no_threads_for_a_while_is_scraped_again_afterwards() -> None:
+    program = [sys.executable, "-c", WITHOUT_THREADS_FOR_A_WHILE]
+    ran = subprocess.run(program, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (0, "200\n"), ran.stderr
+
+
 # Lines.
 
 PROGRAM = """

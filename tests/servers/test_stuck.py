@@ -126,6 +126,13 @@ def test_a_loop_that_stands_still_ends_even_where_nobody_reads_its_log(
         assert any("stuck_process.py:" in place for place in told["at"])
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc says how much is used")
+def test_a_loop_that_stands_still_ends_even_where_there_is_no_thread_to_say_so(
+    start: Callable[..., "subprocess.Popen[bytes]"],
+) -> None:
+    assert start(0.6, "threadless").wait(60) == STUCK_STATUS
+
+
 def test_a_process_that_was_suspended_for_longer_is_not_stuck(
     start: Callable[..., "subprocess.Popen[bytes]"], tmp_path: Path
 ) -> None:
