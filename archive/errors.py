@@ -10,6 +10,7 @@ ArchiveError
 ├── BadHeads         a file that should hold published heads holds none
 ├── BadRetention     the retention file is missing or wrong
 ├── BadHold          there is no such legal hold, or it is released, or asks for something else
+├── NotWritten       a file that was asked for cannot be written, or there is one in its place
 ├── BadQuestion      there is no such query, a parameter is wrong, or the time range is empty
 ├── BadQuery         the SQL is wrong, or a query file contradicts its header
 ├── TooLarge         a query needs more time, memory, disk or rows than it may have
@@ -62,6 +63,10 @@ class BadRetention(ArchiveError):
 
 class BadHold(ArchiveError):
     """A legal hold of this name cannot be placed or released."""
+
+
+class NotWritten(ArchiveError):
+    """A file that was asked for on this machine cannot be written, or there is one in its place."""
 
 
 class BadQuestion(ArchiveError):

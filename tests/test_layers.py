@@ -27,6 +27,7 @@ BELOW = {
 FLOORS = {
     "archive": (
         {"archive.errors"},
+        {"archive.files"},
         {"archive.policy"},
         {"archive.s3"},
         {"archive.signing"},

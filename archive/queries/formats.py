@@ -7,8 +7,7 @@ has `fee`. It is empty if the currency is none that Stripe knows.
 
 import csv
 import json
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import date, datetime
 from decimal import Decimal
@@ -18,7 +17,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from archive.errors import BadQuestion
+from archive.files import write_file
 from archive.queries.asking import Answer
 from archive.queries.columns import Column, Type, schema_of
 from billing.currencies import CURRENCIES
@@ -132,7 +131,7 @@ def _harmless(text: str) -> str:
 
 def write_parquet(answer: Answer, path: Path) -> None:
     """Exactly the answer's columns. The source is in the file's metadata, as JSON, and the type of each column in the
-    metadata of its field. Raises BadQuestion if the file cannot be written."""
+    metadata of its field. Raises NotWritten."""
     fields = [
         field.with_metadata({"billing.type": column.type.value})
         for field, column in zip(answer.table.schema, answer.schema, strict=True)
@@ -143,7 +142,7 @@ def write_parquet(answer: Answer, path: Path) -> None:
 
 def write_xlsx(answer: Answer, path: Path) -> None:
     """One sheet with the answer and one with its source; no cell is a formula or a link. Times are local, without their
-    offset, because a spreadsheet knows none. Raises BadQuestion if the file cannot be written."""
+    offset, because a spreadsheet knows none. Raises NotWritten."""
     write_file("--xlsx", path, lambda there: _workbook(answer, there))
 
 
@@ -201,14 +200,3 @@ def _flat(value: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield from ((key, str(text)) for key, text in inner.items())
         else:
             yield name, "" if inner is None else str(inner)
-
-
-def write_file(option: str, path: Path, write: Callable[[Path], None]) -> None:
-    """Write the whole file or none: somebody may be reading the old one. Raises BadQuestion."""
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".billing-") as place:
-            unfinished = Path(place) / path.name
-            write(unfinished)
-            unfinished.replace(path)
-    except OSError as error:
-        raise BadQuestion(f"{option} {path}: {error.strerror or error}") from None

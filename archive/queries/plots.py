@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from archive.errors import BadQuestion
+from archive.files import write_file
 from archive.queries.asking import Answer
-from archive.queries.formats import amount, source_lines, write_file
+from archive.queries.formats import amount, source_lines
 
 WIDTH, PANEL = 10.0, 2.6
 """Inches."""

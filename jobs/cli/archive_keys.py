@@ -80,15 +80,16 @@ def new(
     Example:
       billing archive key new signing_key.pem --reason "the first key, OPS-9"
     """
-    from archive.errors import BadKey
+    from archive.errors import NotWritten
+    from archive.files import write_new
     from archive.signing.ed25519 import Ed25519Signer, new_private_key
 
     pem = new_private_key()
     signer = Ed25519Signer.read(pem)
     if file.exists():
-        raise BadKey(f"{file} exists, and a key is never overwritten; name another file")
+        raise NotWritten(f"{file} exists, and a key is never overwritten; name another file")
     with acting("archive key new", actor, reason) as act, act.outside(about=f"key_{signer.key_id}"):
-        _write(file, pem)
+        write_new("FILE", file, pem.encode(), only_for_us=True)
     if as_json:
         print_json({"file": str(file), "key_id": signer.key_id, "public_key": signer.pem.decode()})
         return
@@ -96,15 +97,3 @@ def new(
     print_line(f"set BILLING_SIGNING_KEY=file:{file.absolute()} for the archivers, and restart them")
     for line in signer.pem.decode().splitlines():
         print_line(line)
-
-
-def _write(file: Path, pem: str) -> None:
-    import os
-
-    from archive.errors import BadKey
-
-    try:
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
-            opened.write(pem)
-    except OSError as error:
-        raise BadKey(f"{file}: {error.strerror}; name a file that can be made") from None

@@ -153,6 +153,7 @@ def _hand_over(
     """Write the files that were asked for, then print."""
     import json
 
+    from archive.files import write_file
     from archive.queries import formats
 
     if as_json and as_csv:
@@ -163,7 +164,7 @@ def _hand_over(
         formats.write_xlsx(answer, xlsx)
     if source:
         about = json.dumps(formats.source(answer), indent=2) + "\n"
-        formats.write_file("--source", source, lambda there: _write_text(there, about))
+        write_file("--source", source, lambda there: there.write_text(about, encoding="utf-8"))
     if as_json:
         print_json(formats.as_json(answer))
         return
@@ -177,10 +178,6 @@ def _hand_over(
         print_table(answer.title, [column.name for column in columns], rows)
     for line in formats.source_lines(answer):
         print_error(line)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _print_list(queries: "list[Query]", as_json: bool) -> None:

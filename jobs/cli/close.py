@@ -101,11 +101,11 @@ def close(
 
 def _show(books: "Books", signer: "Signer | None", into: Path, obstacles: list[str], as_json: bool) -> None:
     from archive.closing import bundle, shown
-    from archive.queries.formats import write_file
+    from archive.files import write_file
 
     contents = bundle.files(books, signer)
     path = into / f"books-{books.month.name}{'-draft' if books.draft else ''}.zip"
-    write_file("--into", path, lambda there: _write(there, bundle.zipped(books, contents)))
+    write_file("--into", path, lambda there: there.write_bytes(bundle.zipped(books, contents)))
     differences = books.closed.observed["differences"]
     if as_json:
         print_json(_as_json(books, path, obstacles))
@@ -122,10 +122,6 @@ def _show(books: "Books", signer: "Signer | None", into: Path, obstacles: list[s
     for line in obstacles:
         print_line(f"in the way: {line}")
     print_line(f"written: {path}")
-
-
-def _write(path: Path, body: bytes) -> None:
-    path.write_bytes(body)
 
 
 def _as_json(books: "Books", path: Path, obstacles: list[str]) -> dict[str, Any]:

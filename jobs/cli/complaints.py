@@ -1,5 +1,6 @@
 """The one line of error for a command that cannot be done. An error that is not in this table is a bug of ours."""
 
+import errno
 import re
 import sys
 
@@ -106,6 +107,9 @@ def complaint(error: Exception) -> str | None:
             return complaint(NotInstalled(database.MISSING[_sqlstate(error)]))
         case sqlalchemy.exc.ProgrammingError() if _sqlstate(error) == "42501":
             return f"DATABASE_URL: {_reason(error.orig or error)}; use a login with this right (docs/access.md)"
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            where = error.filename or "the output of this command"
+            return f"no space is left on the disk where {where} goes, and it is not whole; make room, and run it again"
         case _ if "redis" in sys.modules:
             return _about_redis(error)
         case _:

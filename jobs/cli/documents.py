@@ -174,19 +174,14 @@ def get(
       billing document get inv_0198f0c2... --to-file invoice.pdf
     """
     from archive.documents import stored
+    from archive.files import write_new
     from jobs.cli.opening import opened
     from jobs.process import buckets
 
     with opened() as runtime, buckets.opened(runtime.settings) as store:
         found, _ = _stored(runtime, which)
         body = stored.read(store, str(found.object_key), str(found.object_version), sha256=str(found.sha256))
-    try:
-        with to_file.open("xb") as file:
-            file.write(body)
-    except FileExistsError:
-        raise typer.BadParameter(f"--to-file: {to_file} exists, and stays") from None
-    except OSError as error:
-        raise typer.BadParameter(f"--to-file: {error.strerror}") from None
+    write_new("--to-file", to_file, body)
     if as_json:
         print_json({"document_id": found.document_id, "sha256": found.sha256, "file": str(to_file)})
     else:

@@ -55,6 +55,7 @@ def preview(
       billing email preview invoice --of in_1PqR... --to-file /tmp/invoice.html
       billing email preview capture_receipt --of cap_0198f0c2... --to-file /tmp/receipt.html
     """
+    from archive.files import write_file
     from billing.emails import bounded
     from jobs.config.loading import load
     from jobs.config.sources import SettingsError
@@ -86,10 +87,8 @@ def preview(
     except NotRendered as error:
         known = ", ".join(templates.names())
         raise typer.BadParameter(f"{template} is not rendered: {error}. There are: {known}") from None
-    try:
-        to_file.write_text(rendered.text if to_file.suffix == ".txt" else rendered.html, encoding="utf-8")
-    except OSError as error:
-        raise typer.BadParameter(f"--to-file: {error.strerror}") from None
+    page = rendered.text if to_file.suffix == ".txt" else rendered.html
+    write_file("--to-file", to_file, lambda there: there.write_text(page, encoding="utf-8"))
     if as_json:
         print_json({"subject": rendered.subject, "locale": rendered.locale, "file": str(to_file)})
     else:

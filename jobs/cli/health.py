@@ -92,6 +92,7 @@ def _process(role: str, alive: bool, as_json: bool) -> None:
 
 
 def _trend(plot: Path | None, as_json: bool) -> None:
+    from archive.files import write_file
     from billing import database
     from jobs.checkup.trend import compare, snapshots
     from jobs.checkup.trend_plot import svg
@@ -102,7 +103,7 @@ def _trend(plot: Path | None, as_json: bool) -> None:
         known, now = patiently(runtime, lambda session: (snapshots(session), database.now(session)))
     found = compare(known, now)
     if plot is not None and known:
-        plot.write_text(svg(known), encoding="utf-8")
+        write_file("--plot", plot, lambda there: there.write_text(svg(known), encoding="utf-8"))
     if as_json:
         print_json({"at": found.at, "too_old": found.too_old, "unusual": found.unusual, "compared": found.compared})
     else:

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from archive.errors import BadQuestion
+from archive import files
+from archive.errors import NotWritten
 from archive.queries import formats
 from archive.queries.asking import Answer, Read
 from archive.queries.columns import Column, Type, arrow
@@ -168,8 +169,8 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         there.write_text("half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(BadQuestion, match=r"--parquet .*answer\.parquet: No space left on device"):
-        formats.write_file("--parquet", path, fails)
+    with pytest.raises(NotWritten, match=r"--parquet .*answer\.parquet: No space left on device"):
+        files.write_file("--parquet", path, fails)
     assert path.read_text() == "of yesterday"
     assert list(tmp_path.iterdir()) == [path]
 

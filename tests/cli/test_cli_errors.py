@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -323,3 +325,12 @@ def test_the_command_knows_the_setting_of_every_database_that_is_refused(kind):
 )
 def test_a_parameter_is_called_as_its_option(told, expected):
     assert (complaints.complaint(told) or "").startswith(expected)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="what stands for a full disk is a file of Linux's")
+def test_an_output_for_which_there_is_no_room_is_no_bug_of_ours():
+    command = [sys.executable, "-m", "jobs.cli", "--help"]
+    with open("/dev/full", "w") as full:
+        told = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert told.returncode == 2
+    assert told.stderr.startswith("billing: no space is left on the disk where the output of this command goes")
