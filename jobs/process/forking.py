@@ -42,7 +42,12 @@ def serve(answer: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
             said, files, _, _ = socket.recv_fds(asking, 1, 1)
             if not said:
                 return
-            if os.fork() == 0:
+            try:
+                alone = os.fork() == 0
+            except OSError:
+                # The system has no more processes for us now. Who asked hears nothing, and asks again; others go on.
+                alone = False
+            if alone:
                 asking.close()
                 _answer_alone(files[0], answer, forks)
             os.close(files[0])

@@ -142,6 +142,16 @@ def test_when_the_process_that_forks_is_killed_its_calls_have_no_answer_and_the_
     assert isinstance(sent(behaving), Response)
 
 
+def test_while_the_system_has_no_more_processes_a_call_has_no_answer_and_the_one_that_forks_goes_on() -> None:
+    others, without = children(), apart("begin_where_no_process_is_left")
+    with pytest.raises(RaisedElsewhere):
+        sent(without)
+    (started,) = children() - others
+    os.kill(started, signal.SIGUSR1)
+    assert isinstance(sent(without), Response)
+    assert children() - others == {started}
+
+
 def test_none_is_begun_when_its_time_is_over_already() -> None:
     assert isinstance(apart("kill").send(REQUEST, budget(-1.0)), NotSent)
 
