@@ -142,6 +142,7 @@ ERRORS = (
     ErrorClass("archive", archive.BadHeads, "a file that should hold published heads holds none", OPERATOR),
     ErrorClass("archive", archive.BadHold, "a legal hold of this name cannot be placed or released", OPERATOR),
     ErrorClass("archive", archive.BadScratch, "facts cannot be brought back into that place", OPERATOR),
+    ErrorClass("archive", archive.NotWritten, "a file that was asked for cannot be written, or there is one", OPERATOR),
     ErrorClass("archive", archive.BadQuestion, "no such query, a wrong parameter, or an empty range", OPERATOR),
     ErrorClass("archive", archive.BadQuery, "its SQL is wrong, or contradicts its header", OPERATOR),
     ErrorClass("archive", archive.BadExport, "a file is no export, is not whole, or does not fit the others", OPERATOR),
